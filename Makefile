@@ -1,0 +1,25 @@
+# The toolchain reads PYTHON to pick another interpreter: make setup PYTHON=python3.13
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: setup up test check clean
+
+setup: $(STAMP)  ## make the environment in .venv
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@touch $(STAMP)
+
+up: $(STAMP)  ## run the platform on this machine
+	@$(BIN)/stoker up $(ARGS)
+
+test: $(STAMP) check  ## style, types, layers, and every test
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP)  ## style, types and layers only
+	@scripts/check
+
+clean:  ## remove the environment and the caches; keeps .stoker, where your data is
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

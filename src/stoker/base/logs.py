@@ -1,0 +1,46 @@
+"""Logs are events with fields. A process of the platform writes them as JSON lines on stderr; the supervisor keeps
+them in the state directory and shows them readably. Never a body, a key or an environment in a field.
+"""
+
+import logging
+import sys
+from typing import TextIO, cast
+
+import structlog
+
+Logger = structlog.stdlib.BoundLogger
+
+
+def configure(process: str, *, level: str = "info", out: TextIO | None = None) -> None:
+    """Send every event of this process, and what libraries log through `logging`, as JSON lines to `out` (stderr)."""
+    stream = out or sys.stderr
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.dict_tracebacks,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(process=process)
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+
+
+def get(name: str) -> Logger:
+    return cast(Logger, structlog.get_logger(logger=name))

@@ -1,0 +1,39 @@
+"""What a process of the platform owes its supervisor: it says when it is ready, stops when told, and never outlives it.
+
+Contract of `python -m stoker.gateway`, `stoker.engine` and `stoker.worker`: events as JSON lines on stderr; one line
+`{"ready": true, "url": ...}` on stdout; SIGTERM or SIGINT drains and ends with exit code 0; with `--leash`, end of
+file on stdin means that the supervisor is gone, and does the same.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import threading
+
+
+def stop_event(*, leash: bool) -> asyncio.Event:
+    """An event that is set when this process should drain and leave. Call it inside the running loop."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if leash:
+        threading.Thread(target=_watch_stdin, args=(loop, stop), daemon=True, name="leash").start()
+    return stop
+
+
+def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    try:
+        while os.read(0, 4096):
+            pass
+    except OSError:
+        pass  # a closed stdin means the same as its end
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(stop.set)
+
+
+def say_ready(**fields: object) -> None:
+    sys.stdout.write(json.dumps({"ready": True, **fields}) + "\n")
+    sys.stdout.flush()
