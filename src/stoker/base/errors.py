@@ -3,6 +3,7 @@
     StokerError                 exit 1, HTTP 500
       InvalidInput              exit 2, HTTP 400   the caller asked wrongly
         SpecInvalid             exit 2             platform.yaml, with the path of the key
+        TooLarge                exit 2, HTTP 413
       PortTaken                 exit 2             another process listens there
       StateInUse                exit 2             another platform runs on this state directory
       Unauthenticated           exit 2, HTTP 401   no key, or one that nobody issued
@@ -56,6 +57,11 @@ class SpecInvalid(InvalidInput):
     """`platform.yaml` cannot mean what it says."""
 
     code = "invalid_spec"
+
+
+class TooLarge(InvalidInput):
+    status = 413
+    code = "too_large"
 
 
 class PortTaken(StokerError):

@@ -1,0 +1,67 @@
+"""Errors over HTTP in one shape, OpenAI's: every StokerError, what Starlette refuses, and what nobody expected."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from stoker.base import logs
+from stoker.base.errors import InvalidInput, StokerError
+
+_log = logs.get(__name__)
+Handler = Callable[[Request, Exception], Awaitable[Response]]
+
+# RFC 9110 has no word for a client that went away; nginx's 499 is what logs call it. Nobody receives it.
+CLIENT_GONE = 499
+
+
+def body_of(error: StokerError) -> dict[str, Any]:
+    """`{"error": {"message", "type", "code", "param"}}`; the hint joins the message, since SDKs show only that."""
+    message = f"{error.message} ({error.hint})" if error.hint else error.message
+    param = error.param if isinstance(error, InvalidInput) else None
+    return {"error": {"message": message, "type": error.type, "code": error.code, "param": param}}
+
+
+def response_of(error: StokerError) -> JSONResponse:
+    headers = {}
+    retry_after_s = getattr(error, "retry_after_s", None)
+    if retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, round(retry_after_s)))
+    return JSONResponse(body_of(error), status_code=error.status, headers=headers)
+
+
+async def _expected(request: Request, error: Exception) -> Response:
+    return response_of(cast(StokerError, error))
+
+
+async def _refused_by_router(request: Request, error: Exception) -> Response:
+    http = cast(HTTPException, error)
+    path = request.url.path
+    message = {
+        404: f"there is nothing at {path}",
+        405: f"{request.method} is not possible at {path}",
+    }.get(http.status_code, str(http.detail))
+    known = StokerError(message, code={404: "not_found", 405: "method_not_allowed"}.get(http.status_code, "http_error"))
+    known.type = "invalid_request_error"
+    return JSONResponse(body_of(known), status_code=http.status_code, headers=http.headers)
+
+
+async def _client_gone(request: Request, error: Exception) -> Response:
+    return Response(status_code=CLIENT_GONE)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    _log.error("request failed", path=request.url.path, exc_info=error)
+    return response_of(StokerError("something went wrong here; the log has the details"))
+
+
+def handlers() -> dict[Any, Handler]:
+    """For `Starlette(exception_handlers=...)`."""
+    return {
+        StokerError: _expected,
+        HTTPException: _refused_by_router,
+        ClientDisconnect: _client_gone,
+        Exception: _unexpected,
+    }

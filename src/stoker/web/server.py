@@ -1,0 +1,129 @@
+"""The server loop: one application on one socket, until it is told to stop; and what every application shares."""
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
+
+from stoker.base.errors import InvalidInput, PortTaken, TooLarge
+from stoker.web import problems
+from stoker.web.sse import until_gone
+
+T = TypeVar("T")
+
+
+def application(routes: Sequence[BaseRoute], **options: Any) -> Starlette:
+    """A Starlette application that answers every error in OpenAI's shape."""
+    return Starlette(routes=list(routes), exception_handlers=problems.handlers(), **options)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 picks a free one. Raises PortTaken, InvalidInput for a host that is not ours."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(1024)
+    except OSError as exc:
+        listening.close()
+        if isinstance(exc, socket.gaierror) or exc.errno == 99:  # EADDRNOTAVAIL on Linux
+            raise InvalidInput(f"cannot listen on host {host!r}: {exc.strerror}", param="gateway.host") from exc
+        raise PortTaken(
+            f"cannot listen on {host}:{port}: {exc.strerror}", hint="choose another port with --port N, or 0 for any"
+        ) from exc
+    listening.setblocking(False)
+    return listening
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the process's own business (base.process); uvicorn is told by `should_exit`."""
+        yield
+
+
+async def serve(
+    app: ASGIApp,
+    listening: socket.socket,
+    stop: asyncio.Event,
+    *,
+    on_ready: Callable[[], None] = lambda: None,
+    grace_s: float = 5.0,
+) -> None:
+    """Answer requests until `stop` is set, then let running ones end for at most `grace_s` seconds."""
+    config = uvicorn.Config(
+        app,
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=int(grace_s),
+        # A client that closes an idle connection later than we do never meets a reset.
+        timeout_keep_alive=75,
+    )
+    server = _Server(config, on_ready)
+    running = asyncio.create_task(server.serve(sockets=[listening]))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        server.should_exit = True
+        await running
+
+
+async def while_connected(request: Request, work: Awaitable[T]) -> T:
+    """The result of `work`, or ClientDisconnect: it is cancelled as soon as the client has gone away."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.create_task(until_gone(request.receive))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientDisconnect
+    finally:
+        leaving.cancel()
+        if not working.done():
+            working.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await working
+
+
+async def read_json(request: Request, *, max_bytes: int) -> dict[str, Any]:
+    """The body as a JSON object. Raises InvalidInput, TooLarge for more than `max_bytes`."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > max_bytes:
+            raise TooLarge(f"the body has more than {max_bytes} bytes", hint="send less, or raise maxBodyBytes")
+        parts.append(part)
+    try:
+        value = json.loads(b"".join(parts))
+    except (ValueError, RecursionError) as exc:
+        raise InvalidInput(f"the body is not JSON: {exc}", code="invalid_json") from exc
+    if not isinstance(value, dict):
+        raise InvalidInput(f"the body is a JSON {type(value).__name__}; it has to be an object", code="invalid_json")
+    return value

@@ -1,0 +1,108 @@
+"""Server-sent events: writing them, reading them, and an answer that notices when its reader is gone.
+
+An event here is the bytes of its `data` field; OpenAI's streams use no other field. The stream's end is the event
+`[DONE]`. (https://html.spec.whatwg.org/multipage/server-sent-events.html)
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+DONE = b"[DONE]"
+_KEEPALIVE = b": keepalive\n\n"
+# Proxies close a connection that is silent for 60 s (ALB and nginx by default).
+KEEPALIVE_S = 15.0
+
+
+def event(data: bytes) -> bytes:
+    """One event, ready for the wire. `data` holds no line break."""
+    return b"data: " + data + b"\n\n"
+
+
+def json_event(value: object) -> bytes:
+    return event(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
+
+
+async def parse(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The `data` of each event in a byte stream that is cut anywhere; comments and other fields are passed over."""
+    rest = b""
+    data: list[bytes] = []
+    async for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            line = line.removesuffix(b"\r")
+            if line.startswith(b"data:"):
+                data.append(line[5:].removeprefix(b" "))
+            elif not line and data:
+                yield b"\n".join(data)
+                data.clear()
+
+
+class EventStream(Response):
+    """Sends what `events` yields (wire bytes). When the client goes away, `events` is closed at once: the cancellation
+    is raised where it waits, so its `finally` can stop the work behind it. While `events` is silent, comments keep
+    proxies from closing the connection.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        events: AsyncIterator[bytes],
+        *,
+        headers: Mapping[str, str] | None = None,
+        keepalive_s: float = KEEPALIVE_S,
+    ) -> None:
+        super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **(headers or {})})
+        del self.headers["content-length"]
+        self._events = events
+        self._keepalive_s = keepalive_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sending = asyncio.create_task(self._send_all(send))
+        leaving = asyncio.create_task(until_gone(receive))
+        try:
+            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            leaving.cancel()
+            if not sending.done():
+                sending.cancel()
+            with suppress(asyncio.CancelledError):
+                await sending
+
+    async def _send_all(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        beat = asyncio.create_task(self._keep_alive(send))
+        try:
+            async for chunk in self._events:
+                self._sent_at = asyncio.get_running_loop().time()
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        finally:
+            beat.cancel()
+            close = getattr(self._events, "aclose", None)
+            if close is not None:
+                await close()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _keep_alive(self, send: Send) -> None:
+        loop = asyncio.get_running_loop()
+        self._sent_at = loop.time()
+        while True:
+            quiet_s = loop.time() - self._sent_at
+            if quiet_s >= self._keepalive_s:
+                await send({"type": "http.response.body", "body": _KEEPALIVE, "more_body": True})
+                self._sent_at = loop.time()
+                quiet_s = 0.0
+            await asyncio.sleep(self._keepalive_s - quiet_s)
+
+
+async def until_gone(receive: Receive) -> None:
+    """Returns when the client has closed the connection. The body must have been read before."""
+    while True:
+        message: Message = await receive()
+        if message["type"] == "http.disconnect":
+            return
