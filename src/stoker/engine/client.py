@@ -1,0 +1,64 @@
+"""The client of any engine: the embedded one, vLLM, or a hosted API. Called by the gateway and the worker."""
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from stoker.base.errors import StokerError, Unavailable
+from stoker.telemetry import metrics
+from stoker.web.client import Answer, HttpClient, Stream, Timeouts
+
+_RUNNING = "vllm:num_requests_running"
+_WAITING = "vllm:num_requests_waiting"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLoad:
+    """Requests that compute and requests that wait inside the engine."""
+
+    running: int
+    waiting: int
+
+
+class EngineClient:
+    """One engine. `model` is the name that this engine knows the model by; `key` is the engine's own."""
+
+    def __init__(self, url: str, *, model: str, key: str | None = None, timeouts: Timeouts | None = None) -> None:
+        # People write the base URL with and without the version, as different SDKs ask for it.
+        self.url = url.rstrip("/").removesuffix("/v1")
+        self._model = model
+        self._http = HttpClient(self.url, key=key, timeouts=timeouts)
+
+    async def close(self) -> None:
+        await self._http.close()
+
+    async def complete(self, endpoint: str, body: dict[str, Any], *, timeout_s: float | None = None) -> Answer:
+        """One whole answer, whatever its status. Raises Unavailable, TimedOut."""
+        return await self._http.request("POST", endpoint, body={**body, "model": self._model}, timeout_s=timeout_s)
+
+    def stream(self, endpoint: str, body: dict[str, Any]) -> AbstractAsyncContextManager[Stream]:
+        """The events of one answer; leaving the block cancels the generation. Raises Unavailable, TimedOut."""
+        return self._http.stream("POST", endpoint, body={**body, "model": self._model, "stream": True})
+
+    async def is_healthy(self) -> bool:
+        """Whether it serves. vLLM and the embedded engine have /health; a hosted API without one answers /v1/models."""
+        try:
+            answer = await self._http.request("GET", "/health", timeout_s=2.0)
+            if answer.status == 404:
+                answer = await self._http.request("GET", "/v1/models", timeout_s=5.0)
+        except StokerError:
+            return False
+        return answer.status < 400
+
+    async def load(self) -> EngineLoad | None:
+        """What the engine says of itself in vLLM's metrics; None when it has none. Raises Unavailable, TimedOut."""
+        answer = await self._http.request("GET", "/metrics", timeout_s=2.0)
+        if answer.status >= 500:
+            raise Unavailable(f"{self.url}/metrics answered with status {answer.status}")
+        try:
+            read = metrics.read(answer.body.decode(), _RUNNING, _WAITING)
+        except ValueError:
+            return None
+        if answer.status >= 400 or _RUNNING not in read:
+            return None
+        return EngineLoad(int(read[_RUNNING]), int(read.get(_WAITING, 0)))
