@@ -1,1 +1,34 @@
-"""..."""
+"""Tasks on Redis Streams with leases and dead letters, who serves which model, and the embedded Redis server.
+
+`interface.py` is what it promises. Called by the gateway (submit, wait, usage), the worker (claim, finish, reclaim)
+and the supervisor (`server`); knows nothing of HTTP and engines.
+"""
+
+from stoker.queue.interface import Queue, Registry
+from stoker.queue.replicas import Replica
+from stoker.queue.tasks import (
+    Attempt,
+    Chunk,
+    Claim,
+    Depth,
+    LeaseState,
+    NewTask,
+    QueueSettings,
+    State,
+    Task,
+)
+
+__all__ = [
+    "Attempt",
+    "Chunk",
+    "Claim",
+    "Depth",
+    "LeaseState",
+    "NewTask",
+    "Queue",
+    "QueueSettings",
+    "Registry",
+    "Replica",
+    "State",
+    "Task",
+]

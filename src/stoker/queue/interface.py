@@ -1,0 +1,165 @@
+"""What a queue promises: `Queue` for tasks and usage, `Registry` for who serves. One contract suite holds both
+implementations (`RedisQueue`, `MemoryQueue`) to it; `docs/queue.md` draws the life of a task.
+
+Every method raises QueueUnavailable when Redis does not answer; whether the step happened is then unknown. Every step
+may simply be made again: it happens once.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from stoker.base.ids import ModelName, TaskId
+from stoker.meter.usage import UsageRecord
+from stoker.queue.replicas import Replica
+from stoker.queue.tasks import Chunk, Claim, Depth, LeaseState, NewTask, State, Task
+
+
+class Queue(Protocol):
+    """Tasks, from their submission to their end, and the usage that they leave.
+
+    Delivery is at least once, the effect exactly once: a task may be started again when its worker vanished, and its
+    result, its end and its usage record are written in one atomic step by the one claim that holds the newest token.
+    """
+
+    # --- for the caller ---------------------------------------------------------------------------------------------
+
+    async def submit(self, new: NewTask, *, task_id: TaskId | None = None) -> Task:
+        """Store a task and let it wait. With a `task_id` that exists, nothing changes and that task is returned.
+
+        Raises InvalidInput (`body_too_large`, or a body that is not JSON).
+        """
+
+    async def get(self, task_id: TaskId) -> Task:
+        """The task with its body, and its result or error. Raises NotFound, also when it ended and its time is over."""
+
+    async def wait(self, task_id: TaskId, *, timeout_s: float) -> Task:
+        """The task as soon as it has ended, or as it is after `timeout_s`. Pushed, never polled; all waiters of a
+        process share one connection; a restart of Redis meanwhile only makes it later. Raises NotFound."""
+
+    def chunks(self, task_id: TaskId, *, after: str | None = None) -> AsyncIterator[Chunk]:
+        """What a streamed task has said and says, in order, none lost and none twice, until the task ends.
+
+        `after` is the cursor of the last chunk seen (None: from the beginning of the current attempt). When the token
+        of a chunk is higher than of the one before, another attempt began: what came before is void. How the task
+        ended is for `get` to say. Raises NotFound (at the first step) and InvalidInput for a cursor that is none.
+        """
+
+    async def cancel(self, task_id: TaskId) -> Task:
+        """Nobody wants the task any more.
+
+        1. It waits (queued or retrying): it is cancelled at once, and the task returned says so.
+        2. It runs: the task returned is `running` with `cancel_requested`. Its worker learns at once through
+           `cancelled`, and at its next `extend`. Whatever it calls to finish (complete, fail or release) ends the task
+           as cancelled, without a result and with the usage handed in, once; so does the end of its lease.
+        3. It has ended: nothing changes.
+
+        Raises NotFound.
+        """
+
+    async def list(
+        self, *, model: ModelName | None = None, state: State | None = None, limit: int = 100
+    ) -> "list[Task]":
+        """The newest tasks first (by submission), without body and result. Of ended ones, only the latest
+        `ended_kept` of each model."""
+
+    async def depth(self, model: ModelName) -> Depth:
+        """How many wait, run, wait for a retry, and lie dead. A model that nobody ever used has zeros."""
+
+    async def dead(self, model: ModelName, *, limit: int = 100) -> "list[Task]":
+        """Dead letters, those that died last first, with their cause, without body."""
+
+    async def retry(self, task_id: TaskId) -> Task:
+        """Replay a dead task: it waits again with all its attempts and, if it has one, its whole timeout before it.
+
+        Raises NotFound; Conflict when it is not dead.
+        """
+
+    # --- for the worker ---------------------------------------------------------------------------------------------
+
+    async def claim(
+        self, model: ModelName, worker: str, *, count: int = 1, wait_s: float = 0.0, lease_s: float = 30.0
+    ) -> "list[Claim]":
+        """Up to `count` tasks, oldest first, as soon as there is one; an empty list after `wait_s` without any.
+
+        Taking a task and writing its lease are one step, so a worker that dies in the middle leaves nothing behind.
+        A task whose deadline has passed goes to the dead letters instead.
+        """
+
+    async def extend(self, claim: Claim, *, lease_s: float) -> LeaseState:
+        """Hold on for `lease_s` from now. Call it every third of that."""
+
+    async def cancelled(self, claim: Claim) -> None:
+        """Returns as soon as somebody asks for the task of this claim to be cancelled, or it is not this claim's any
+        more. Run it beside the work; `extend` then says which of the two it is."""
+
+    async def publish(self, claim: Claim, chunks: Sequence[bytes], *, first: int) -> bool:
+        """Append pieces of the answer. `first` is the number of the first of them, counted from 0 in each claim; ones
+        that are there already are left as they are, so making the call again doubles nothing. False: not yours any
+        more, nothing was written."""
+
+    async def complete(self, claim: Claim, result: Mapping[str, Any], *, usage: UsageRecord | None = None) -> bool:
+        """Done: result, end and usage in one step. False: not yours any more, and nothing was written.
+
+        Without `usage` a record with no tokens is written, so that each task leaves exactly one. Its id must be
+        `claim.task.usage_id`. When the task was cancelled meanwhile, it ends as cancelled (True, see `cancel`).
+        Raises InvalidInput (`result_too_large`), upon which the worker fails the task for good.
+        """
+
+    async def fail(
+        self,
+        claim: Claim,
+        reason: str,
+        *,
+        retry_in_s: float | None,
+        error: Mapping[str, Any] | None = None,
+        usage: UsageRecord | None = None,
+    ) -> bool:
+        """This attempt failed. With `retry_in_s` it is tried again after that time, unless this was its last attempt
+        or its deadline comes first; None, or no attempt left: to the dead letters.
+
+        `reason` is kept with the attempt. `error` is what the caller sees of a dead task (default: the reason with the
+        code `task_failed`). `usage` is written only if the task ends with this: one record for each task. False: not
+        yours any more, nothing was written.
+        """
+
+    async def release(self, claim: Claim, *, usage: UsageRecord | None = None) -> bool:
+        """Hand it back at once, for another worker; not a failed attempt. `usage` counts only if it ends as cancelled.
+        False: not yours any more, nothing was written."""
+
+    async def reclaim(self, model: ModelName) -> int:
+        """The clock's step, to be called about once a second by every worker of the model, never as a by-product of
+        reading: retries that are due wait again; tasks whose lease is over go back (a failed attempt: "lease expired")
+        or to the dead letters. Returns how many tasks moved."""
+
+    # --- usage on its way to the ledger -----------------------------------------------------------------------------
+
+    async def append_usage(self, record: UsageRecord) -> None:
+        """For those who finish something that is not a task."""
+
+    async def read_usage(
+        self, consumer: str, *, count: int = 100, wait_s: float = 0.0, redeliver_after_s: float | None = None
+    ) -> "list[tuple[str, UsageRecord]]":
+        """Entries (id, record), first those that anybody read `redeliver_after_s` ago (None: `usage_redelivery_s` of
+        the settings; 0: all, for the only reader after its start) and never acknowledged, then new ones, for which it
+        waits up to `wait_s`. What cannot be parsed as a record is logged and dropped."""
+
+    async def ack_usage(self, entry_ids: Sequence[str]) -> None:
+        """They are in the ledger: forget them. Call it after the commit."""
+
+    async def aclose(self) -> None:
+        """Give the connections back. Waiters of this process end with QueueUnavailable."""
+
+
+class Registry(Protocol):
+    """Who serves which model, until they stop saying so."""
+
+    async def announce(self, replica: Replica, *, ttl_s: float) -> None:
+        """It serves for `ttl_s` from now, by the registry's clock. Call it again every third of that."""
+
+    async def withdraw(self, replica_id: str) -> None:
+        """It does not serve any more. Nothing happens when it is unknown."""
+
+    async def live(self, model: ModelName | None = None) -> "list[Replica]":
+        """Those that serve now, in order of their ids."""
+
+    async def aclose(self) -> None: ...

@@ -1,0 +1,190 @@
+"""What a task is, in each moment of its life. Values only: nothing here talks to Redis.
+
+The gateway makes a `NewTask`; the queue gives back `Task`s; a worker holds a `Claim` on one.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from stoker.base.errors import InvalidInput
+from stoker.base.ids import KeyId, ModelName, TaskId, TenantName
+
+Json = dict[str, Any]
+
+
+class State(StrEnum):
+    """Where a task is. It is in exactly one of these, and the last three are for good (`dead` until it is replayed)."""
+
+    QUEUED = "queued"  # waits in the model's stream
+    RUNNING = "running"  # a worker holds a lease on it
+    RETRYING = "retrying"  # an attempt failed; it goes back to the stream when its delay is over
+    DONE = "done"  # has a result
+    DEAD = "dead"  # failed for good; lies in the dead letters with its cause until it is replayed
+    CANCELLED = "cancelled"  # somebody did not want it any more
+
+    @property
+    def has_ended(self) -> bool:
+        return self in (State.DONE, State.DEAD, State.CANCELLED)
+
+
+class LeaseState(StrEnum):
+    """What `extend` found. Compare it: every member is truthy."""
+
+    HELD = "held"  # the lease is longer now; go on
+    CANCELLED = "cancelled"  # still yours, and nobody wants it: stop the engine, then `complete`, `fail` or `release`
+    LOST = "lost"  # not yours any more: stop, and report nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTask:
+    """What a caller asks for.
+
+    `endpoint` is the path that the worker calls on its engine and `body` what it sends there. `stream` makes the
+    worker publish chunks while it runs. `timeout_s` counts from the submission; a task that has not ended by then is
+    not started any more and ends dead (None: no limit). `max_attempts` counts attempts that failed or whose worker
+    vanished; one that was handed back (`release`) does not count.
+
+    Raises InvalidInput when a number makes no sense.
+    """
+
+    model: ModelName
+    tenant: TenantName
+    key_id: KeyId
+    endpoint: str
+    body: Mapping[str, Any]
+    session: str | None = None
+    run: str | None = None
+    stream: bool = False
+    timeout_s: float | None = None
+    max_attempts: int = 3
+
+    def __post_init__(self) -> None:
+        if self.max_attempts < 1:
+            raise InvalidInput(f"max_attempts is {self.max_attempts}; it must be at least 1", param="max_attempts")
+        if self.timeout_s is not None and not (self.timeout_s > 0 and math.isfinite(self.timeout_s)):
+            raise InvalidInput(
+                f"timeout_s is {self.timeout_s}; it must be a number of seconds above 0, or absent", param="timeout_s"
+            )
+        if not self.model or any(c.isspace() for c in self.model):
+            raise InvalidInput(f"model is {self.model!r}; it must be a name without spaces", param="model")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One attempt that failed, and why. Times are seconds since the epoch by the queue's clock."""
+
+    number: int
+    worker: str
+    started_at: float
+    ended_at: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A task as the queue knows it. Times are seconds since the epoch by the queue's clock (Redis' own).
+
+    `attempts` are the failed ones. `started_at` is the begin of the latest attempt. `result` is there when it is done,
+    `error` (`message`, `type`, `code` as in OpenAI's shape) when it is dead. `deadline` is when `timeout_s` is over.
+    `due_at` is when a `retrying` task goes back to the stream. `replays` counts how often it was brought back from the
+    dead letters. `list` and `dead` leave `body` and `result` out, since they may be large.
+    """
+
+    id: TaskId
+    model: ModelName
+    tenant: TenantName
+    key_id: KeyId
+    endpoint: str
+    state: State
+    submitted_at: float
+    body: Json = field(default_factory=dict)
+    session: str | None = None
+    run: str | None = None
+    stream: bool = False
+    timeout_s: float | None = None
+    max_attempts: int = 3
+    attempts: tuple[Attempt, ...] = ()
+    replays: int = 0
+    worker: str | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    due_at: float | None = None
+    deadline: float | None = None
+    cancel_requested: bool = False
+    result: Json | None = None
+    error: Json | None = None
+
+    @property
+    def usage_id(self) -> str:
+        """The id of its usage record: its own, and another for each replay, since each life is counted once."""
+        return self.id if self.replays == 0 else f"{self.id}.{self.replays}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A worker's hold on a task. It is good until `lease_expires_at` (queue's clock) unless it is extended.
+
+    `token` is the fencing token: it rises with each claim of this task, and only the newest one can change the task.
+    `attempt` is the number of this attempt, from 1. `time_left_s` is what remained until the task's deadline when it
+    was claimed, so that a worker need not compare clocks; None without a deadline.
+    """
+
+    task: Task
+    token: int
+    worker: str
+    attempt: int
+    lease_expires_at: float
+    time_left_s: float | None = None
+
+
+class Chunk(NamedTuple):
+    """A piece of a streamed answer: one `data:` payload of the event stream, without the framing.
+
+    `cursor` resumes after it. `token` is that of the claim it came from: when it rises within one stream, the attempt
+    before was given up and the answer starts anew.
+    """
+
+    cursor: str
+    data: bytes
+    token: int
+
+
+class Depth(NamedTuple):
+    """How much there is for one model. `lag` is what KEDA reads: tasks that wait and that no worker was given."""
+
+    lag: int
+    pending: int
+    delayed: int
+    dead: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueSettings:
+    """The queue's numbers, the same for every process of a platform."""
+
+    result_ttl_s: float = 86_400.0
+    """How long a task that is done or cancelled, its result and its chunks are kept. Dead letters stay until replayed."""
+
+    max_body_bytes: int = 8 * 1024 * 1024
+    """The largest body of a task as JSON; a larger one is refused with `body_too_large`. Room for a few images."""
+
+    max_result_bytes: int = 16 * 1024 * 1024
+    """The largest result as JSON; the attempt with a larger one fails for good."""
+
+    ended_kept: int = 10_000
+    """How many ended tasks of each model `list` can still find. `get` finds every one until `result_ttl_s` is over."""
+
+    usage_redelivery_s: float = 30.0
+    """A usage record that was read and not acknowledged for this long is given to whoever reads next."""
+
+    def __post_init__(self) -> None:
+        for name in ("result_ttl_s", "max_body_bytes", "max_result_bytes", "ended_kept"):
+            if getattr(self, name) <= 0:
+                raise InvalidInput(f"{name} is {getattr(self, name)}; it must be above 0", param=name)
+        if self.usage_redelivery_s < 0:
+            raise InvalidInput(
+                f"usage_redelivery_s is {self.usage_redelivery_s}; it must not be negative", param="usage_redelivery_s"
+            )
