@@ -1,0 +1,80 @@
+"""What is known of one request while it runs, and the one usage record that it becomes. Pure: times are handed in.
+
+Kept by the gateway for requests and by the worker for tasks.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from stoker.meter.cost import Prices, cost_nano_usd
+from stoker.meter.usage import Kind, Status, UsageRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asked, in whose name, under which session and run (None: outside any)."""
+
+    tenant: str
+    key_id: str
+    session: str | None
+    run: str | None
+
+
+@dataclass(slots=True)
+class Account:
+    """One request or task that is running; `record` is what it comes to. `started_at`: seconds since the epoch."""
+
+    id: str
+    kind: Kind
+    caller: Caller
+    model: str
+    route: str | None
+    prices: Prices
+    started_at: float
+    replica: str | None = None
+    attempts: int = 1
+    first_token_at: float | None = None
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+    def saw_usage(self, usage: Any) -> None:
+        """Take over the engine's own count, as OpenAI's `usage` object gives it; anything else is left alone."""
+        if not isinstance(usage, dict):
+            return
+        self.prompt_tokens = _count(usage.get("prompt_tokens"), self.prompt_tokens)
+        self.completion_tokens = _count(usage.get("completion_tokens"), self.completion_tokens)
+        details = usage.get("prompt_tokens_details")
+        if isinstance(details, dict):
+            self.cached_tokens = min(_count(details.get("cached_tokens"), self.cached_tokens), self.prompt_tokens)
+
+    def record(self, status: Status, now: float) -> UsageRecord:
+        return UsageRecord(
+            id=self.id,
+            kind=self.kind,
+            status=status,
+            tenant=self.caller.tenant,
+            key_id=self.caller.key_id,
+            session=self.caller.session,
+            run=self.caller.run,
+            model=self.model,
+            replica=self.replica,
+            route=self.route,
+            prompt_tokens=self.prompt_tokens,
+            cached_tokens=self.cached_tokens,
+            completion_tokens=self.completion_tokens,
+            nano_usd=cost_nano_usd(
+                self.prices,
+                prompt_tokens=self.prompt_tokens,
+                cached_tokens=self.cached_tokens,
+                completion_tokens=self.completion_tokens,
+            ),
+            started_at=self.started_at,
+            first_token_at=self.first_token_at,
+            ended_at=now,
+            attempts=self.attempts,
+        )
+
+
+def _count(value: Any, otherwise: int) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else otherwise
