@@ -43,4 +43,4 @@ def configure(process: str, *, level: str = "info", out: TextIO | None = None) -
 
 
 def get(name: str) -> Logger:
-    return cast(Logger, structlog.get_logger(logger=name))
+    return cast(Logger, structlog.get_logger(source=name))

@@ -1,0 +1,44 @@
+"""Ports of this machine: is one free, and which one is."""
+
+import errno
+import socket
+
+from stoker.base.errors import InvalidInput, PortTaken
+
+
+def claim(host: str, port: int) -> int:
+    """The port that a server may listen on: `port`, or any free one for 0. Nothing is held: somebody else may be
+    quicker. Raises PortTaken, and InvalidInput for a host or port that can never work."""
+    if not 0 <= port <= 65535:
+        raise InvalidInput(f"port {port} is not between 0 and 65535", param="port")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            # As servers do: a port whose connections are only waiting out their time (TIME_WAIT) is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        raise _explain(error, host, port) from error
+
+
+def is_free(host: str, port: int) -> bool:
+    try:
+        claim(host, port)
+    except PortTaken:
+        return False
+    return True
+
+
+def _explain(error: OSError, host: str, port: int) -> PortTaken | InvalidInput:
+    if error.errno == errno.EADDRINUSE:
+        return PortTaken(f"port {port} on {host} is taken", hint="choose another with --port N; --port 0 takes any")
+    if error.errno == errno.EACCES:
+        return InvalidInput(
+            f"port {port} needs rights that you do not have", param="port", hint="choose one above 1023 with --port N"
+        )
+    return InvalidInput(
+        f"this machine cannot listen on host {host!r}: {error.strerror}",
+        param="host",
+        hint="--host 127.0.0.1 for this machine only, --host 0.0.0.0 for all its networks",
+    )
