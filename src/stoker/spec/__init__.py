@@ -1,1 +1,44 @@
-"""..."""
+"""`platform.yaml`: what is wanted of the platform, as frozen types. Loaded once, handed down, never changed.
+
+Everybody above imports from here. In YAML the keys are camelCase, in Python snake_case (`global` is `global_`).
+"""
+
+from stoker.spec.guide import Architecture, Autoscaling, Global, Inference, Karpenter, Keda, NodePool, Training
+from stoker.spec.llm import AUTO, EMBEDDED, TASKS, Limits, Llm, Model, Prices, Replicas, ServerEngine, Task
+from stoker.spec.loading import dump, load, loads
+from stoker.spec.platform import Platform
+from stoker.spec.schema import json_schema
+from stoker.spec.services import RESERVED_ROUTES, Gateway, Ledger, Queue, Redis, Tenant, Timeouts
+
+__all__ = [
+    "AUTO",
+    "EMBEDDED",
+    "RESERVED_ROUTES",
+    "TASKS",
+    "Architecture",
+    "Autoscaling",
+    "Gateway",
+    "Global",
+    "Inference",
+    "Karpenter",
+    "Keda",
+    "Ledger",
+    "Limits",
+    "Llm",
+    "Model",
+    "NodePool",
+    "Platform",
+    "Prices",
+    "Queue",
+    "Redis",
+    "Replicas",
+    "ServerEngine",
+    "Task",
+    "Tenant",
+    "Timeouts",
+    "Training",
+    "dump",
+    "json_schema",
+    "load",
+    "loads",
+]

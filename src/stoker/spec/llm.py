@@ -1,0 +1,205 @@
+"""`llm`: the models, by name, and what runs them."""
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from ipaddress import ip_address
+from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag
+
+from stoker.spec.faults import Fault
+from stoker.spec.guide import Inference
+from stoker.spec.section import Count, EnvName, Expected, Name, Seconds, Section, Usd
+
+Task = Literal["general", "code", "vision"]
+TASKS: tuple[str, ...] = get_args(Task)
+
+AUTO = "auto"  # what a client writes as `model` to have it chosen; so no model and no alias is called so
+
+Alias = Annotated[
+    str,
+    StringConstraints(pattern="^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$"),
+    Expected("a model name as clients write it, such as gpt-4o: letters, digits and . _ : / -, at most 128"),
+]
+
+
+def _http_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("not http or https with a host")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("a URL here holds no user, password, query or fragment")
+    _ = parts.port  # raises ValueError when it is no port
+    return url
+
+
+class ServerEngine(Section):
+    """Any server that speaks the OpenAI API: vLLM, or a hosted one."""
+
+    url: Annotated[
+        str,
+        StringConstraints(max_length=2048, pattern="^[!-~]+$"),
+        AfterValidator(_http_url),
+        Expected("an http or https URL without user, password or query, such as http://127.0.0.1:8000/v1", secret=True),
+    ]
+    """Base URL of the server's API, with its `/v1`; `/chat/completions` is appended to it."""
+
+    api_key_env: EnvName | None = None
+    """Environment variable that holds the server's key. The key itself never stands in this file. null sends none."""
+
+    model: (
+        Annotated[
+            str,
+            StringConstraints(min_length=1, max_length=256, pattern="^[!-~]+$"),
+            Expected("the server's name of the model, without spaces"),
+        ]
+        | None
+    ) = None
+    """Name of the model at the server. null sends the name it has here."""
+
+    def broken_rules(self) -> Iterator[Fault]:
+        if self.api_key_env and self.url.startswith("http:") and not _is_inside(urlsplit(self.url).hostname or ""):
+            yield Fault(
+                ("apiKeyEnv",),
+                "the key would cross the network unencrypted, since url is http and its host is not a private one; "
+                "write https, or leave apiKeyEnv out",
+            )
+
+
+def _is_inside(host: str) -> bool:
+    """Whether a host is on this machine, in the cluster or in a private network, by its name alone."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return "." not in host or host.endswith((".svc", ".local", ".internal", ".localhost"))
+    return address.is_loopback or address.is_private
+
+
+EMBEDDED: Literal["embedded"] = "embedded"
+
+
+def _engine_kind(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "<embedded>"
+    return "<server>" if isinstance(value, dict | ServerEngine) else None
+
+
+Engine = Annotated[
+    Annotated[Literal["embedded"], Tag("<embedded>")] | Annotated[ServerEngine, Tag("<server>")],
+    Discriminator(_engine_kind),
+    Expected('"embedded", or a section with the url of a server that speaks the OpenAI API'),
+]
+"""The tags are in angles so that the loader can tell them from keys."""
+
+
+class Replicas(Section):
+    min: Count = 1
+    """Fewest replicas. 0 stops the last one when nothing waits, and the first request then waits for a start."""
+
+    max: Count = 1
+    """Most replicas."""
+
+    def broken_rules(self) -> Iterator[Fault]:
+        if self.min > self.max:
+            yield Fault(("min",), f"{self.min} is more than max ({self.max}); min must be at most max")
+        if self.max == 0:
+            yield Fault(("max",), "0 never serves a request; must be at least 1, or take the model out of llm.models")
+
+
+class Limits(Section):
+    context_tokens: Annotated[int, Field(ge=64, le=10_000_000)] = 2048
+    """Tokens of prompt and answer together that a request may hold. 2048 suits the embedded engine, whose cache takes
+    memory in proportion."""
+
+    max_output_tokens: Annotated[int, Field(ge=1, le=10_000_000)] = 512
+    """Tokens that an answer may have at most, and has when the request does not say: the bound on what one costs."""
+
+    concurrency: Annotated[int, Field(ge=1, le=4096)] = 8
+    """Requests that one replica runs at once. More raise tokens per second until memory is full, and slow each one."""
+
+    timeout_seconds: Seconds = 120.0
+    """Seconds that one request may run on the engine before it is ended."""
+
+    def broken_rules(self) -> Iterator[Fault]:
+        if self.max_output_tokens >= self.context_tokens:
+            yield Fault(
+                ("maxOutputTokens",),
+                f"{self.max_output_tokens} leaves no room for a prompt; must be less than contextTokens "
+                f"({self.context_tokens})",
+            )
+
+
+class Prices(Section):
+    """All three or none: a price that was forgotten would be billed as somebody's example."""
+
+    input_usd_per_million_tokens: Usd
+    """US dollars for a million tokens of prompt."""
+
+    cached_input_usd_per_million_tokens: Usd
+    """US dollars for a million tokens of prompt that the engine still had in its cache."""
+
+    output_usd_per_million_tokens: Usd
+    """US dollars for a million tokens of answer."""
+
+
+EXAMPLE_PRICES = Prices(
+    input_usd_per_million_tokens=Decimal("0.10"),
+    cached_input_usd_per_million_tokens=Decimal("0.05"),
+    output_usd_per_million_tokens=Decimal("0.40"),
+)
+
+
+class Model(Section):
+    task: Task = "general"
+    """What it is for, which decides what `model: auto` sends to it. Unwritten, it is the model's name where that is
+    one of the three, and general otherwise."""
+
+    engine: Engine = EMBEDDED
+    """What runs it: "embedded" (the small engine that comes with Stoker), or a server that speaks the OpenAI API."""
+
+    aliases: Annotated[tuple[Alias, ...], Field(strict=False, max_length=100)] = ()
+    """Other names under which clients may ask for it, such as gpt-4o."""
+
+    replicas: Replicas | None = None
+    """How many run, here and in the cluster. null means one here, and `llm.inference` in the cluster."""
+
+    limits: Limits = Limits()
+    """What one request, and one replica, may take."""
+
+    prices: Prices = EXAMPLE_PRICES
+    """What its tokens cost a tenant. The defaults are examples, so that cost can be seen; write your own."""
+
+
+class Llm(Section):
+    inference: Inference = Inference()
+    """What a model gets in the cluster unless it says otherwise."""
+
+    models: Mapping[Name, Model] = Field(
+        default={name: Model(task=name) for name in ("general", "code", "vision")}, min_length=1, max_length=1000
+    )
+    """The models by name. Writing this key replaces the three defaults."""
+
+    def complete(self) -> None:
+        models = {
+            name: model.model_copy(update={"task": name})
+            if name in TASKS and "task" not in model.model_fields_set
+            else model
+            for name, model in self.models.items()
+        }
+        self.settle("models", models)
+
+    def broken_rules(self) -> Iterator[Fault]:
+        if AUTO in self.models:
+            yield Fault(("models", AUTO), f"{AUTO} asks Stoker to choose a model; give the model another name")
+        taken: dict[str, str] = {}
+        for name, model in self.models.items():
+            for index, alias in enumerate(model.aliases):
+                path = ("models", name, "aliases", index)
+                if alias == AUTO:
+                    yield Fault(path, f"{AUTO} asks Stoker to choose a model; choose another alias")
+                elif alias in self.models:
+                    yield Fault(path, f'"{alias}" is the name of a model already; choose another alias')
+                elif alias in taken:
+                    yield Fault(path, f'"{alias}" is an alias of {taken[alias]} already; an alias leads to one model')
+                taken.setdefault(alias, name)

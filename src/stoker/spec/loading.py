@@ -1,0 +1,106 @@
+"""Text to `Platform` and back. The door at which pydantic's findings become faults that a person can act on.
+
+What a value must be is read from the JSON Schema of its place, so that the message, the schema and the documentation
+cannot say different things.
+"""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path as FilePath
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from stoker.spec import yaml
+from stoker.spec.faults import BrokenRules, Fault, Path, refusal, shown
+from stoker.spec.platform import Platform
+from stoker.spec.schema import Schema, at_path, expected, is_secret, json_schema
+from stoker.spec.section import plain
+
+
+def load(path: FilePath | None) -> Platform:
+    """The platform that the file describes, or the default one for None. Raises SpecInvalid with every fault."""
+    if path is None:
+        return Platform()
+    try:
+        with path.open("rb") as file:
+            source = file.read(yaml.MAX_BYTES + 1)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise refusal(str(path), [Fault((), f"cannot be read: {why}")], hint="`stoker init` writes one") from error
+    return loads(source, str(path))
+
+
+def loads(text: str | bytes, name: str = "platform.yaml") -> Platform:
+    """As `load`, for text that is called `name` in messages. Empty text means the defaults."""
+    document = yaml.parse(text, name)
+    if document.data is None:
+        return Platform()
+    if not isinstance(document.data, dict):
+        fault = Fault((), f"the file is {shown(document.data)}; it must be keys with values", document.where(()))
+        raise refusal(name, [fault])
+    try:
+        return Platform.model_validate(document.data, by_alias=True, by_name=False)
+    except ValidationError as error:
+        schema = json_schema()
+        faults = [
+            fault
+            for found in error.errors(include_url=False)
+            for fault in _faults(cast(Mapping[str, Any], found), document, schema)
+        ]
+        raise refusal(name, faults) from error
+
+
+def dump(platform: Platform) -> str:
+    """Normalised YAML: every key with its value. It loads back equal, and has no secrets because a spec has none."""
+    return yaml.dump(plain(platform))
+
+
+def _faults(found: Mapping[str, Any], document: yaml.Document, schema: Schema) -> list[Fault]:
+    kind, value = found["type"], found["input"]
+    is_key = "[key]" in found["loc"]
+    path: Path = tuple(part for part in found["loc"] if part != "[key]" and not str(part).startswith("<"))
+    cause = found.get("ctx", {}).get("error")
+    if isinstance(cause, BrokenRules):
+        return [
+            Fault(whole, fault.message, document.where(whole))
+            for fault in cause.faults
+            for whole in [(*path, *fault.path)]
+        ]
+    if kind == "extra_forbidden":
+        return [Fault(path, _unknown(path, schema), document.where(path, key=True))]
+    if is_key:
+        must = expected(at_path(schema, path[:-1]).get("propertyNames", {}), schema)
+        return [Fault(path, f"{shown(path[-1])} cannot be a name; it must be {must}", document.where(path, key=True))]
+    place = at_path(schema, path)
+    must = expected(place, schema)
+    if kind == "missing":
+        return [Fault(path, f"is missing; it must be {must}", document.where(path))]
+    said = "the value (not repeated, in case it is a secret)" if _hides(place, schema, value) else shown(value)
+    return [Fault(path, f"{said} does not fit; it must be {must}{_advice(value, must)}", document.where(path))]
+
+
+def _hides(place: Schema, schema: Schema, value: object) -> bool:
+    """A key may be pasted where the name of its variable belongs, and a password into a URL."""
+    harmless = not isinstance(value, str) or ("://" in value and not any(char in value for char in "@?#"))
+    return is_secret(place, schema) and not harmless
+
+
+def _advice(value: object, must: str) -> str:
+    if value is None:
+        return "; leave the key out for its default"
+    if isinstance(value, str) and "number" in must and isinstance(yaml.scalar_or_text(value), int | float):
+        return "; take the quotes away"
+    if isinstance(value, int | float) and must.startswith("text"):
+        return "; put it in quotes"
+    return ""
+
+
+def _unknown(path: Path, schema: Schema) -> str:
+    key, known = str(path[-1]), sorted(at_path(schema, path[:-1]).get("properties", {}))
+    by_camel = [name for name in known if name.lower() == key.replace("_", "").replace("-", "").lower()]
+    by_case = {name.lower(): name for name in known}
+    near = by_camel or [by_case[name] for name in difflib.get_close_matches(key.lower(), by_case, n=1, cutoff=0.6)]
+    if near:
+        return f"no such key; did you mean {near[0]}?"
+    return f"no such key; the keys here are: {', '.join(known)}"

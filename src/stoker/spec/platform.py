@@ -1,0 +1,86 @@
+"""`platform.yaml` as a whole, and the rules that span its sections."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import Field
+
+from stoker.spec.faults import Fault
+from stoker.spec.guide import Global, Karpenter, Keda, Training
+from stoker.spec.llm import TASKS, Llm, Replicas
+from stoker.spec.section import Section
+from stoker.spec.services import Gateway, Ledger, Queue, Redis, Tenant, Tenants
+
+
+class Platform(Section):
+    """Everything that is wanted of the platform: on this machine, in a prediction, and in a cluster."""
+
+    global_: Global = Global()
+    """The cluster, and what is observed in it."""
+
+    karpenter: Karpenter = Karpenter()
+    """Nodes of the cluster."""
+
+    keda: Keda = Keda()
+    """What scales in the cluster, and on what."""
+
+    llm: Llm = Llm()
+    """The models and what runs them."""
+
+    gateway: Gateway = Gateway()
+    """The front door."""
+
+    redis: Redis = Redis()
+    """Where tasks wait."""
+
+    queue: Queue = Queue()
+    """How tasks are leased, retried and kept."""
+
+    ledger: Ledger = Ledger()
+    """Where usage is written down."""
+
+    tenants: Tenants = Field(default={"default": Tenant()}, min_length=1, max_length=100_000)
+    """Who is accounted for, by name. The key that `stoker up` prints belongs to the first."""
+
+    training: Training = Training()
+    """Fine-tuning in the cluster."""
+
+    def local_replicas(self, model: str) -> Replicas:
+        """How many of `model` run on one machine: what it says, or exactly one."""
+        return self.llm.models[model].replicas or Replicas()
+
+    def cluster_replicas(self, model: str) -> Replicas:
+        """How many of `model` run in the cluster: what it says, or what `llm.inference` says for all."""
+        inference = self.llm.inference
+        own = self.llm.models[model].replicas
+        if own is not None:
+            return own
+        if inference.autoscaling.enabled:
+            return Replicas(min=inference.autoscaling.min_replicas, max=inference.autoscaling.max_replicas)
+        return Replicas(min=inference.replicas, max=inference.replicas)
+
+    def complete(self) -> None:
+        """Someone who writes only their models should not have to take back routes that they never wrote."""
+        models, written = self.llm.models, self.gateway.model_fields_set
+        update: dict[str, Any] = {}
+        if "routes" not in written:
+            update["routes"] = {task: task for task in TASKS if task in models}
+        if "default_model" not in written and self.gateway.default_model not in models:
+            update["default_model"] = next(iter(models))
+        if update:
+            self.settle("gateway", self.gateway.model_copy(update=update))
+
+    def broken_rules(self) -> Iterator[Fault]:
+        models = self.llm.models
+        known = ", ".join(models)
+        for word, model in self.gateway.routes.items():
+            path = ("gateway", "routes", word)
+            if model not in models:
+                yield Fault(path, f'"{model}" is not a model; the models are: {known}')
+            elif word == "vision" and models[model].task != "vision":
+                yield Fault(
+                    path, f'"{model}" has the task {models[model].task}; must lead to a model with `task: vision`'
+                )
+        if self.gateway.default_model not in models:
+            default = self.gateway.default_model
+            yield Fault(("gateway", "defaultModel"), f'"{default}" is not a model; the models are: {known}')

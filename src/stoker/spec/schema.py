@@ -1,0 +1,125 @@
+"""The JSON Schema of `platform.yaml`, and questions to it: what stands at a path, and what must a value there be."""
+
+from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema
+
+from stoker.spec.faults import Path
+from stoker.spec.platform import Platform
+from stoker.spec.section import EXPECTED, MAY_HOLD_KEY, plain
+
+Schema = dict[str, Any]
+
+
+def json_schema() -> Schema:
+    """Draft 2020-12, with the names of YAML, descriptions and defaults. For editors, and for our own messages.
+
+    It is stricter than the loader in one thing: the loader takes a section that is null for one that is not written.
+    """
+    schema = _tidy(Platform.model_json_schema(by_alias=True, schema_generator=_Generator))
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "platform.yaml",
+        **schema,
+    }
+
+
+def at_path(schema: Schema, path: Path) -> Schema:
+    """The part of the schema that describes the value at `path`; empty when nothing does."""
+    here = resolved(schema, schema)
+    for part in path:
+        if isinstance(part, int):
+            here = here.get("items", {})
+        elif part in here.get("properties", {}):
+            here = here["properties"][part]
+        else:
+            here = next(iter(here.get("patternProperties", {}).values()), {})  # a name that somebody chose
+        here = resolved(here, schema)
+    return here
+
+
+def resolved(part: Schema, schema: Schema) -> Schema:
+    """`part` with its reference followed and the alternatives null and "embedded" left aside, its own words kept."""
+    for _ in range(4):  # a field that may be null, of a referenced kind that has alternatives itself
+        own = {key: value for key, value in part.items() if key not in ("$ref", "anyOf", "oneOf")}
+        if "$ref" in part:
+            part = {**schema["$defs"][part["$ref"].rpartition("/")[2]], **own}
+            continue
+        choices = [one for key in ("anyOf", "oneOf") for one in part.get(key, ()) if _is_open(one)]
+        if not choices:
+            break
+        part = {**choices[0], **own}
+    return part
+
+
+def is_secret(part: Schema, schema: Schema) -> bool:
+    """Whether a wrong value at this place may be a secret that was pasted there."""
+    return bool(part.get(MAY_HOLD_KEY)) or any(
+        is_secret(one, schema) for key in ("anyOf", "oneOf") for one in part.get(key, ())
+    )
+
+
+def expected(part: Schema, schema: Schema) -> str:
+    """Completes "it must be ..."."""
+    if EXPECTED in part:
+        return str(part[EXPECTED])
+    if "enum" in part:
+        words = [str(word) for word in part["enum"]]
+        return f"{', '.join(words[:-1])} or {words[-1]}"
+    match part.get("type"):
+        case "integer":
+            return "a whole number" + _range(part)
+        case "number":
+            return "a number" + _range(part)
+        case "boolean":
+            return "true or false"
+        case "array":
+            few = part.get("minItems", 0)
+            return f"a list of {few or 'any number'} to {part['maxItems']} values" if "maxItems" in part else "a list"
+        case "object":
+            return _section(part, schema)
+        case "string":
+            return "text"
+    return "another value"
+
+
+def _section(part: Schema, schema: Schema) -> str:
+    if "properties" in part:
+        keys = list(part["properties"])
+        return f"a section with keys such as {keys[0]}"
+    few, many = part.get("minProperties", 0), part.get("maxProperties")
+    return f"a section of {few} to {many} names with their values"
+
+
+def _range(part: Schema) -> str:
+    if "minimum" in part:
+        return f" from {part['minimum']} to {part['maximum']}"
+    return f" above {part['exclusiveMinimum']} and at most {part['maximum']:g}" if "exclusiveMinimum" in part else ""
+
+
+def _is_open(choice: Schema) -> bool:
+    return choice.get("type") != "null" and "const" not in choice
+
+
+class _Generator(GenerateJsonSchema):
+    def encode_default(self, default: Any) -> Any:
+        """Defaults as YAML has them; pydantic would write a price as text."""
+        return plain(default)
+
+
+def _tidy(part: Any, *, names: bool = False) -> Any:
+    """Without pydantic's titles, which repeat the names, and with descriptions on one line.
+
+    `names` is True inside `properties`, where a key `title` would be a name.
+    """
+    if isinstance(part, list):
+        return [_tidy(one) for one in part]
+    if not isinstance(part, dict):
+        return part
+    return {
+        key: " ".join(value.split())
+        if key == "description" and isinstance(value, str)
+        else _tidy(value, names=key in ("properties", "$defs") and not names)
+        for key, value in part.items()
+        if names or key != "title"
+    }

@@ -1,0 +1,203 @@
+"""`gateway`, `redis`, `queue`, `ledger` and `tenants`: what every request passes through."""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from stoker.spec.faults import Fault
+from stoker.spec.guide import Architecture, RedisMaster, RedisReplica
+from stoker.spec.section import Bytes, EnvName, Expected, Name, Seconds, Section
+
+RESERVED_ROUTES = frozenset(
+    (
+        *("admin", "agents", "assistants", "audio", "auto", "batches", "chat", "completions", "conversations"),
+        *("embeddings", "evals", "events", "files", "fine-tuning", "health", "images", "keys", "messages", "metrics"),
+        *("models", "moderations", "organization", "ready", "realtime", "rerank", "responses", "score", "sessions"),
+        *("tasks", "threads", "tokenize", "uploads", "usage", "v1", "vector-stores", "videos", "webhooks", "ws"),
+    )
+)
+"""Words that follow `/v1/` in OpenAI's API or in Stoker's own, now or as planned."""
+
+
+class Tenant(Section):
+    """Somebody who uses the platform and is accounted for on their own. Budgets will be written here too."""
+
+    description: Annotated[str, StringConstraints(max_length=500), Expected("text of at most 500 characters")] = ""
+    """For people; shown beside the tenant's usage."""
+
+
+class Timeouts(Section):
+    connect_seconds: Seconds = 2.0
+    """Seconds to reach a replica. A replica that does not accept by then is passed over."""
+
+    first_token_seconds: Seconds = 60.0
+    """Seconds from the request to the first token of the answer, waiting for room included."""
+
+    total_seconds: Seconds = 300.0
+    """Seconds from the request to the end of the answer, so that no connection is held for ever."""
+
+    def broken_rules(self) -> Iterator[Fault]:
+        order = (
+            ("connectSeconds", self.connect_seconds, "firstTokenSeconds", self.first_token_seconds),
+            ("firstTokenSeconds", self.first_token_seconds, "totalSeconds", self.total_seconds),
+        )
+        for key, value, later_key, later in order:
+            if value > later:
+                yield Fault((key,), f"{value:g} is more than {later_key} ({later:g}); must be at most that")
+
+
+class Gateway(Section):
+    host: Annotated[
+        str,
+        StringConstraints(pattern="^[A-Za-z0-9:]([A-Za-z0-9.:-]{0,251}[A-Za-z0-9:])?$"),
+        Expected("a host name or an IP address to listen on, such as 127.0.0.1"),
+    ] = "127.0.0.1"
+    """Address to listen on. 127.0.0.1 is reached from this machine only; 0.0.0.0 from everywhere, and what is sent is
+    not encrypted."""
+
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    """TCP port to listen on. 0 takes a free one, which `stoker up` prints."""
+
+    routes: Mapping[Name, Name] = Field(
+        default={"general": "general", "code": "code", "vision": "vision"}, max_length=1000
+    )
+    """Prefix word to model: `code: code` serves model code under /v1/code. Unwritten, those of general, code and
+    vision for which there is a model."""
+
+    default_model: Name = "general"
+    """Model of a request that leaves the choice to Stoker and holds neither an image nor code. Unwritten, the model
+    called general, or else the first."""
+
+    max_body_bytes: Bytes = 16 * 1024 * 1024
+    """Bytes of a request's body at most; 16 MiB takes a few photographs in base64."""
+
+    timeouts: Timeouts = Timeouts()
+    """How long a client is kept waiting."""
+
+    def broken_rules(self) -> Iterator[Fault]:
+        for word in self.routes:
+            if word in RESERVED_ROUTES:
+                yield Fault(("routes", word), f"/v1/{word} is a path of the API itself; choose another word")
+
+
+def _redis_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("redis", "rediss", "unix"):
+        raise ValueError("not redis, rediss or unix")
+    if parts.password:
+        raise ValueError("holds a password")
+    if not (parts.path if parts.scheme == "unix" else parts.hostname):
+        raise ValueError("names no host or socket")
+    _ = parts.port
+    return url
+
+
+class Redis(Section):
+    enabled: bool = True
+    """Run Redis with the platform; false needs `url`."""
+
+    url: (
+        Annotated[
+            str,
+            StringConstraints(max_length=2048, pattern="^[!-~]+$"),
+            AfterValidator(_redis_url),
+            Expected(
+                "a redis, rediss or unix URL, such as redis://127.0.0.1:6379/0, without a password (passwordEnv names "
+                "the variable that holds it)",
+                secret=True,
+            ),
+        ]
+        | None
+    ) = None
+    """A Redis (7 or later) or Valkey server of your own. null starts the one that comes with Stoker, which nobody else
+    can reach."""
+
+    password_env: EnvName | None = None
+    """Environment variable that holds the password for `url`. null sends none."""
+
+    architecture: Architecture = "replication"
+    """Redis in the cluster: replication survives the loss of a node, standalone costs less."""
+
+    master: RedisMaster = RedisMaster()
+    """The Redis in the cluster that takes writes."""
+
+    replica: RedisReplica = RedisReplica()
+    """The copies of it."""
+
+    def broken_rules(self) -> Iterator[Fault]:
+        if not self.enabled and self.url is None:
+            yield Fault(("enabled",), "false leaves no place for tasks; write the url of your own Redis, or true")
+        if self.password_env and self.url is None:
+            yield Fault(("passwordEnv",), "there is no url that it belongs to; write redis.url too, or leave it out")
+
+
+class Queue(Section):
+    lease_seconds: Seconds = 15.0
+    """Seconds for which a worker holds a task without renewing. A dead worker's task starts anew after this long; a
+    live worker renews at a third of it."""
+
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    """How often a task is tried before it goes to the dead letters."""
+
+    retry_base_seconds: Seconds = 1.0
+    """Seconds before the second attempt; doubled for each further one, with jitter."""
+
+    retry_cap_seconds: Seconds = 60.0
+    """Seconds between two attempts at most."""
+
+    result_ttl_seconds: Seconds = 86400.0
+    """Seconds for which a finished task and its result can be fetched; Redis holds them in memory that long."""
+
+    max_body_bytes: Bytes = 1024 * 1024
+    """Bytes of a task's body at most. Less than the gateway's limit because waiting tasks are kept in memory."""
+
+    def broken_rules(self) -> Iterator[Fault]:
+        if self.retry_base_seconds > self.retry_cap_seconds:
+            yield Fault(
+                ("retryBaseSeconds",),
+                f"{self.retry_base_seconds:g} is more than retryCapSeconds ({self.retry_cap_seconds:g}); "
+                "must be at most that",
+            )
+
+
+def _ledger_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme == "sqlite":
+        if not url.startswith("sqlite:///") or len(url) == len("sqlite:///"):
+            raise ValueError("names no file")
+        return url
+    if parts.scheme.partition("+")[0] != "postgresql" or not parts.hostname:
+        raise ValueError("not sqlite or postgresql with a host")
+    if parts.password:
+        raise ValueError("holds a password")
+    _ = parts.port
+    return url
+
+
+class Ledger(Section):
+    url: (
+        Annotated[
+            str,
+            StringConstraints(max_length=2048, pattern="^[!-~]+$"),
+            AfterValidator(_ledger_url),
+            Expected(
+                "a sqlite:///FILE or postgresql://USER@HOST/DATABASE URL without a password (passwordEnv names the "
+                "variable that holds it)",
+                secret=True,
+            ),
+        ]
+        | None
+    ) = None
+    """Database of usage records. null keeps them in ledger.sqlite in the state directory."""
+
+    password_env: EnvName | None = None
+    """Environment variable that holds the password for `url`. null sends none."""
+
+    def broken_rules(self) -> Iterator[Fault]:
+        if self.password_env and self.url is None:
+            yield Fault(("passwordEnv",), "there is no url that it belongs to; write ledger.url too, or leave it out")
+
+
+Tenants = Mapping[Name, Tenant]
