@@ -5,6 +5,8 @@ and the supervisor (`server`); knows nothing of HTTP and engines.
 """
 
 from stoker.queue.interface import Queue, Registry
+from stoker.queue.redis_queue import RedisQueue
+from stoker.queue.redis_registry import RedisRegistry
 from stoker.queue.replicas import Replica
 from stoker.queue.tasks import (
     Attempt,
@@ -27,6 +29,8 @@ __all__ = [
     "NewTask",
     "Queue",
     "QueueSettings",
+    "RedisQueue",
+    "RedisRegistry",
     "Registry",
     "Replica",
     "State",

@@ -58,14 +58,14 @@ class Queue(Protocol):
 
     async def list(
         self, *, model: ModelName | None = None, state: State | None = None, limit: int = 100
-    ) -> "list[Task]":
+    ) -> Sequence[Task]:
         """The newest tasks first (by submission), without body and result. Of ended ones, only the latest
         `ended_kept` of each model."""
 
     async def depth(self, model: ModelName) -> Depth:
         """How many wait, run, wait for a retry, and lie dead. A model that nobody ever used has zeros."""
 
-    async def dead(self, model: ModelName, *, limit: int = 100) -> "list[Task]":
+    async def dead(self, model: ModelName, *, limit: int = 100) -> Sequence[Task]:
         """Dead letters, those that died last first, with their cause, without body."""
 
     async def retry(self, task_id: TaskId) -> Task:
@@ -78,7 +78,7 @@ class Queue(Protocol):
 
     async def claim(
         self, model: ModelName, worker: str, *, count: int = 1, wait_s: float = 0.0, lease_s: float = 30.0
-    ) -> "list[Claim]":
+    ) -> Sequence[Claim]:
         """Up to `count` tasks, oldest first, as soon as there is one; an empty list after `wait_s` without any.
 
         Taking a task and writing its lease are one step, so a worker that dies in the middle leaves nothing behind.
@@ -138,7 +138,7 @@ class Queue(Protocol):
 
     async def read_usage(
         self, consumer: str, *, count: int = 100, wait_s: float = 0.0, redeliver_after_s: float | None = None
-    ) -> "list[tuple[str, UsageRecord]]":
+    ) -> Sequence[tuple[str, UsageRecord]]:
         """Entries (id, record), first those that anybody read `redeliver_after_s` ago (None: `usage_redelivery_s` of
         the settings; 0: all, for the only reader after its start) and never acknowledged, then new ones, for which it
         waits up to `wait_s`. What cannot be parsed as a record is logged and dropped."""
@@ -159,7 +159,7 @@ class Registry(Protocol):
     async def withdraw(self, replica_id: str) -> None:
         """It does not serve any more. Nothing happens when it is unknown."""
 
-    async def live(self, model: ModelName | None = None) -> "list[Replica]":
+    async def live(self, model: ModelName | None = None) -> Sequence[Replica]:
         """Those that serve now, in order of their ids."""
 
     async def aclose(self) -> None: ...

@@ -166,7 +166,7 @@ class QueueSettings:
     """The queue's numbers, the same for every process of a platform."""
 
     result_ttl_s: float = 86_400.0
-    """How long a task that is done or cancelled, its result and its chunks are kept. Dead letters stay until replayed."""
+    """How long a done or cancelled task, its result and its chunks are kept. Dead letters stay until replayed."""
 
     max_body_bytes: int = 8 * 1024 * 1024
     """The largest body of a task as JSON; a larger one is refused with `body_too_large`. Room for a few images."""

@@ -1,0 +1,117 @@
+"""Between Redis' bytes and our values: a task's hash, bodies, results. Pure; the fields are those of `keys`."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from stoker.base.errors import InvalidInput
+from stoker.base.ids import KeyId, ModelName, TaskId, TenantName
+from stoker.queue import keys
+from stoker.queue.tasks import Attempt, Json, NewTask, State, Task
+
+REASON_CHARS = 2_000  # of a failed attempt's reason that are kept, so that a traceback cannot fill Redis
+
+
+def encode_json(value: Mapping[str, Any], *, what: str, max_bytes: int) -> bytes:
+    """Raises InvalidInput when it is not JSON (`<what>_not_json`) or longer than `max_bytes` (`<what>_too_large`)."""
+    try:
+        data = json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise InvalidInput(f"the {what} is not JSON: {exc}", param=what, code=f"{what}_not_json") from exc
+    if len(data) > max_bytes:
+        raise InvalidInput(
+            f"the {what} has {len(data):,} bytes as JSON; at most {max_bytes:,} are taken",
+            param=what,
+            code=f"{what}_too_large",
+        )
+    return data
+
+
+def head_of(new: NewTask) -> bytes:
+    """What was submitted, without the body, as JSON."""
+    head = {
+        "model": new.model,
+        "tenant": new.tenant,
+        "key_id": new.key_id,
+        "endpoint": new.endpoint,
+        "session": new.session,
+        "run": new.run,
+        "stream": new.stream,
+        "timeout_s": new.timeout_s,
+        "max_attempts": new.max_attempts,
+    }
+    return json.dumps(
+        {name: value for name, value in head.items() if value is not None}, separators=(",", ":")
+    ).encode()
+
+
+def failure(reason: str, error: Mapping[str, Any] | None) -> Json:
+    """What the caller of a dead task sees: `error` if the worker gave one, else the reason."""
+    return dict(error) if error is not None else {"message": reason, "type": "server_error", "code": "task_failed"}
+
+
+def cut_reason(reason: str) -> str:
+    return reason if len(reason) <= REASON_CHARS else reason[: REASON_CHARS - 1] + "…"
+
+
+def pairs(flat: Sequence[bytes]) -> dict[str, bytes]:
+    """A hash as Redis' scripts answer it: field, value, field, value."""
+    return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
+
+
+def task_from(task_id: TaskId, fields: Mapping[str, bytes]) -> Task:
+    """The task in a hash; without body and result when the hash was read without them."""
+    head = json.loads(fields[keys.HEAD])
+    return Task(
+        id=task_id,
+        model=ModelName(head["model"]),
+        tenant=TenantName(head["tenant"]),
+        key_id=KeyId(head["key_id"]),
+        endpoint=head["endpoint"],
+        session=head.get("session"),
+        run=head.get("run"),
+        stream=head["stream"],
+        timeout_s=head.get("timeout_s"),
+        max_attempts=head["max_attempts"],
+        state=State(fields[keys.STATE].decode()),
+        body=_json(fields, keys.BODY) or {},
+        submitted_at=float(fields[keys.SUBMITTED]) / 1000,
+        deadline=_seconds(fields, keys.DEADLINE),
+        started_at=_seconds(fields, keys.STARTED),
+        ended_at=_seconds(fields, keys.ENDED),
+        due_at=_seconds(fields, keys.DUE),
+        worker=fields[keys.WORKER].decode() if keys.WORKER in fields else None,
+        attempts=_history(fields.get(keys.HISTORY)),
+        replays=int(fields.get(keys.REPLAYS, b"0")),
+        cancel_requested=keys.CANCEL in fields,
+        result=_json(fields, keys.RESULT),
+        error=_json(fields, keys.ERROR),
+    )
+
+
+def failed_attempts(fields: Mapping[str, bytes]) -> int:
+    return int(fields.get(keys.FAILED, b"0"))
+
+
+def _seconds(fields: Mapping[str, bytes], name: str) -> float | None:
+    return float(fields[name]) / 1000 if name in fields else None
+
+
+def _json(fields: Mapping[str, bytes], name: str) -> Json | None:
+    return cast(Json, json.loads(fields[name])) if name in fields else None
+
+
+def _history(lines: bytes | None) -> tuple[Attempt, ...]:
+    if not lines:
+        return ()
+    found = [json.loads(line) for line in lines.split(b"\n")]
+    return tuple(
+        Attempt(
+            number=int(each["number"]),
+            worker=each["worker"],
+            started_at=each["started"] / 1000,
+            ended_at=each["ended"] / 1000,
+            reason=each["reason"],
+        )
+        for each in found
+    )

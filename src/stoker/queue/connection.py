@@ -1,0 +1,112 @@
+"""The one door to Redis: the pool, the scripts, and the translation of its errors to QueueUnavailable.
+
+Used by `redis_queue` and `redis_registry`; nothing else in Stoker opens a connection to Redis.
+"""
+
+import functools
+import math
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from importlib import resources
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.commands.core import AsyncScript
+from redis.exceptions import RedisError
+
+from stoker.base.clock import Clock
+from stoker.base.errors import InvalidInput, QueueUnavailable
+from stoker.queue import keys
+
+CONNECTIONS = 32  # of one process, for short calls; more callers than that take turns
+ANSWER_TIMEOUT_S = 10.0  # after which a Redis that is connected and silent counts as gone
+RECONNECTS = 3  # tries of one call, 50 to 800 ms apart, so that a restart of Redis is not an error for most calls
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Errors of Redis and of the way to it become QueueUnavailable. `doing` completes "cannot ..."."""
+    try:
+        yield
+    except (RedisError, OSError) as exc:
+        first_line = (str(exc).splitlines() or [""])[0][:300]
+        raise QueueUnavailable(
+            f"cannot {doing}: Redis said {type(exc).__name__}: {first_line}",
+            hint="it may be starting again, full (maxmemory) or read-only; the step may be repeated safely",
+        ) from exc
+
+
+class Connection:
+    """Two clients on one URL: one for short calls, one whose connections may block for long (one each caller)."""
+
+    def __init__(self, url: str, *, clock: Clock | None = None) -> None:
+        """`clock` replaces Redis' own time, for tests and simulations. Raises InvalidInput for a bad URL."""
+        self._clock = clock
+        try:
+            self.client = Redis(connection_pool=self._pool(url, CONNECTIONS, ANSWER_TIMEOUT_S))
+            self.blocking = Redis(connection_pool=self._pool(url, 2**16, None))
+        except ValueError as exc:
+            raise InvalidInput(
+                f"redis.url is not a URL of Redis ({exc}); it would be redis://HOST:PORT/0, rediss://... or unix:///PATH",
+                param="redis.url",
+            ) from exc
+        self._scripts: dict[str, AsyncScript] = {}
+
+    @staticmethod
+    def _pool(url: str, size: int, answer_timeout_s: float | None) -> BlockingConnectionPool:
+        return BlockingConnectionPool.from_url(
+            url,
+            protocol=2,  # RESP3, redis-py's default, answers streams in another shape
+            max_connections=size,
+            timeout=ANSWER_TIMEOUT_S,
+            socket_timeout=answer_timeout_s,
+            socket_connect_timeout=5.0,
+            retry=Retry(ExponentialBackoff(cap=0.8, base=0.05), RECONNECTS),
+        )
+
+    def now_arg(self) -> str:
+        """The first argument of each script: the time in ms, or '' for Redis' own."""
+        return "" if self._clock is None else str(math.floor(self._clock.now() * 1000))
+
+    async def run(self, script: str, redis_keys: Iterable[str], *args: str | bytes | int) -> Any:
+        """Run `lua/<script>.lua` with the time as its first argument. Raises QueueUnavailable."""
+        found = self._scripts.get(script)
+        if found is None:
+            found = self._scripts[script] = self.client.register_script(source(script))
+        with translated(script.replace("_", " ")):
+            return await found(keys=list(redis_keys), args=[self.now_arg(), *args])
+
+    async def ask(self, doing: str, answer: Any) -> Any:
+        """Await one command of redis-py, whose types fit neither its decoding nor its being asynchronous."""
+        with translated(doing):
+            return await answer
+
+    @asynccontextmanager
+    async def pipeline(self, doing: str, *, transaction: bool = False) -> AsyncIterator[Any]:
+        """A pipeline of redis-py, whose commands are untyped; errors on the way are translated."""
+        with translated(doing):
+            async with self.client.pipeline(transaction=transaction) as pipe:
+                yield pipe
+
+    async def aclose(self) -> None:
+        await self.client.aclose()
+        await self.client.connection_pool.disconnect()
+        await self.blocking.aclose()
+        await self.blocking.connection_pool.disconnect()
+
+
+@functools.cache
+def source(script: str) -> str:
+    """The text of a script: the names of `keys` as Lua locals, the prelude, the script itself."""
+    folder = resources.files("stoker.queue") / "lua"
+    names = {
+        "TASK_PREFIX": keys.TASK_PREFIX,
+        "CHUNKS_PREFIX": keys.CHUNKS_PREFIX,
+        "SAID_PREFIX": keys.SAID_PREFIX,
+        "EVENTS": keys.EVENTS,
+        "GROUP": keys.WORKERS_GROUP,
+    }
+    header = "".join(f"local {name} = '{value}'\n" for name, value in names.items())
+    return header + (folder / "prelude.lua").read_text() + (folder / f"{script}.lua").read_text()

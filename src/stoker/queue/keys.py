@@ -1,0 +1,112 @@
+"""Every Redis key, channel and field that Stoker uses, and what lies there. `docs/queue.md` shows them together.
+
+Two of these names are contracts with the outside: `stoker:tasks:<model>` with the group `workers`, whose lag KEDA
+scales on, and `stoker:dead:<model>`.
+"""
+
+# --- for each model -------------------------------------------------------------------------------------------------
+
+
+def tasks(model: str) -> str:
+    """Stream of the tasks that wait (not delivered to the group) or run (delivered, pending); field `id`."""
+    return f"stoker:tasks:{model}"
+
+
+def dead(model: str) -> str:
+    """Stream of dead letters; fields `id` and `reason`."""
+    return f"stoker:dead:{model}"
+
+
+def delayed(model: str) -> str:
+    """Sorted set of task ids that wait for their next attempt, by the millisecond when it is due."""
+    return f"stoker:delayed:{model}"
+
+
+def leases(model: str) -> str:
+    """Sorted set of task ids that run, by the millisecond when their lease ends."""
+    return f"stoker:leases:{model}"
+
+
+def ended(model: str) -> str:
+    """Stream of the tasks that were done or cancelled lately, capped; fields `id` and `state`. For listing only."""
+    return f"stoker:ended:{model}"
+
+
+def bell(model: str) -> str:
+    """List with one element when a waiting worker should look, so that one worker wakes for one task, not all."""
+    return f"stoker:bell:{model}"
+
+
+def of_model(model: str) -> list[str]:
+    """The keys that every script about a model is given, in the order that `lua/prelude.lua` names them."""
+    return [tasks(model), dead(model), delayed(model), leases(model), ended(model), bell(model), USAGE, MODELS]
+
+
+# --- for each task --------------------------------------------------------------------------------------------------
+
+TASK_PREFIX = "stoker:task:"
+CHUNKS_PREFIX = "stoker:chunks:"
+SAID_PREFIX = "stoker:said:"
+
+
+def task(task_id: str) -> str:
+    """Hash: all there is to know of a task, with the fields below."""
+    return TASK_PREFIX + task_id
+
+
+def chunks(task_id: str) -> str:
+    """Stream of what a streamed task has said in its current attempt; ids are `<token>-<number>`, field `d`."""
+    return CHUNKS_PREFIX + task_id
+
+
+def said(task_id: str) -> str:
+    """Channel: something was added to the chunks."""
+    return SAID_PREFIX + task_id
+
+
+# --- one of each ----------------------------------------------------------------------------------------------------
+
+MODELS = "stoker:models"  # set of the models that ever had a task
+USAGE = "stoker:usage"  # stream of usage records on their way to the ledger; field `r`
+REPLICAS = "stoker:replicas"  # hash: replica id -> JSON
+REPLICAS_EXPIRY = "stoker:replicas:expiry"  # sorted set of replica ids by the millisecond when they expire
+EVENTS = "stoker:events"  # channel: a task ended, was asked to be cancelled, or lost its lease; the message is its id
+
+WORKERS_GROUP = "workers"
+LEDGER_GROUP = "ledger"
+
+# --- fields of a task's hash; times are milliseconds since the epoch -------------------------------------------------
+
+HEAD = "head"  # JSON: what was submitted, without the body
+BODY = "body"  # JSON
+STATE = "state"
+ENTRY = "entry"  # its entry in the stream of tasks, or in that of the dead letters
+SUBMITTED = "submitted"
+DEADLINE = "deadline"
+STARTED = "started"
+ENDED = "ended"
+DUE = "due"  # retrying: when it goes back
+TOKEN = "token"  # noqa: S105 - the fencing token's field name, no secret
+WORKER = "worker"
+FAILED = "failed"  # how many attempts failed
+HISTORY = "history"  # one JSON object a line for each of them
+CANCEL = "cancel"  # "1": somebody asked for it while it ran
+REPLAYS = "replays"
+LAST = "last"  # "<token>:<step>": how the latest claim finished, so that the same call again is known
+RESULT = "result"  # JSON
+ERROR = "error"  # JSON
+
+SUMMARY = (
+    HEAD,
+    STATE,
+    SUBMITTED,
+    DEADLINE,
+    STARTED,
+    ENDED,
+    DUE,
+    WORKER,
+    HISTORY,
+    CANCEL,
+    REPLAYS,
+    ERROR,
+)  # what a listing reads: all but body and result

@@ -1,0 +1,79 @@
+"""Finding tasks in Redis for people who look: never on the path of a task, no step depends on it."""
+
+from collections.abc import Sequence
+
+from stoker.base.ids import ModelName, TaskId
+from stoker.queue import codec, keys
+from stoker.queue.connection import Connection
+from stoker.queue.tasks import State, Task
+
+PAGE = 500
+
+
+async def newest(redis: Connection, *, model: ModelName | None, state: State | None, limit: int) -> Sequence[Task]:
+    """As `interface.Queue.list`."""
+    found: dict[str, Task] = {}
+    for name in [model] if model is not None else await _models(redis):
+        for task in await _summaries(redis, await _ids(redis, name, state, limit)):
+            if state is None or task.state == state:  # it may have moved on since its id was read
+                found[task.id] = task
+    return sorted(found.values(), key=lambda task: (task.submitted_at, task.id), reverse=True)[:limit]
+
+
+async def dead(redis: Connection, model: str, limit: int) -> Sequence[Task]:
+    """As `interface.Queue.dead`."""
+    tasks = await _summaries(redis, await _stream_ids(redis, keys.dead(model), limit))
+    return [task for task in tasks if task.state == State.DEAD]
+
+
+async def _models(redis: Connection) -> list[str]:
+    found = await redis.ask("list models", redis.client.smembers(keys.MODELS))
+    return sorted(name.decode() for name in found)
+
+
+async def _ids(redis: Connection, model: str, state: State | None, limit: int) -> list[str]:
+    ids: list[str] = []
+    if state in (None, State.QUEUED):
+        ids += await _stream_ids(redis, keys.tasks(model), limit)
+    if state in (None, State.RUNNING):
+        ids += await _set_ids(redis, keys.leases(model), limit)
+    if state in (None, State.RETRYING):
+        ids += await _set_ids(redis, keys.delayed(model), limit)
+    if state in (None, State.DEAD):
+        ids += await _stream_ids(redis, keys.dead(model), limit)
+    if state in (None, State.DONE, State.CANCELLED):
+        ids += await _stream_ids(redis, keys.ended(model), limit, state)
+    return list(dict.fromkeys(ids))
+
+
+async def _set_ids(redis: Connection, key: str, limit: int) -> list[str]:
+    found = await redis.ask("list tasks", redis.client.zrevrange(key, 0, limit - 1))
+    return [each.decode() for each in found]
+
+
+async def _stream_ids(redis: Connection, key: str, limit: int, state: State | None = None) -> list[str]:
+    """The ids in the stream's newest entries; with a `state`, of entries that carry it, however far back."""
+    ids: list[str] = []
+    newest = "+"
+    while True:
+        size = max(1, min(limit, PAGE))
+        page = await redis.ask("list tasks", redis.client.xrevrange(key, max=newest, count=size))
+        ids += [fields[b"id"].decode() for _, fields in page if state is None or fields[b"state"].decode() == state]
+        if len(page) < size or len(ids) >= limit:
+            return ids[:limit]
+        newest = "(" + page[-1][0].decode()
+
+
+async def _summaries(redis: Connection, ids: Sequence[str]) -> list[Task]:
+    tasks: list[Task] = []
+    for start in range(0, len(ids), PAGE):
+        some = ids[start : start + PAGE]
+        async with redis.pipeline("list tasks") as pipe:
+            for task_id in some:
+                pipe.hmget(keys.task(task_id), *keys.SUMMARY)
+            rows = await pipe.execute()
+        for task_id, values in zip(some, rows, strict=True):
+            fields = {name: value for name, value in zip(keys.SUMMARY, values, strict=True) if value is not None}
+            if keys.HEAD in fields:  # else its time was over meanwhile
+                tasks.append(codec.task_from(TaskId(task_id), fields))
+    return tasks

@@ -1,0 +1,145 @@
+-- Shared by every script about a model; runs before each of them. KEYS[1..8] are keys.of_model(model); KEYS[9], where
+-- there is one, is the task's hash. ARGV[1] is the time in ms ('' means: by Redis' clock), ARGV[2] how long ended
+-- tasks are kept in ms, ARGV[3] how many of them are listed, ARGV[4] and on are the script's own.
+local TASKS, DEAD, DELAYED, LEASES, ENDED, BELL, USAGE, MODELS =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local TTL_MS, KEPT = ARGV[2], ARGV[3]
+
+local now = tonumber(ARGV[1])
+if not now then
+  local t = redis.call('TIME')
+  now = t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+local function field(key, name)
+  return redis.call('HGET', key, name) or nil
+end
+
+-- The group exists before the first task, so that KEDA finds a lag of 0 and not an error.
+local function ensure_group()
+  if redis.call('EXISTS', TASKS) == 0 then
+    redis.call('XGROUP', 'CREATE', TASKS, GROUP, '0', 'MKSTREAM', 'ENTRIESREAD', '0')
+  end
+end
+
+-- Wake one worker. More than one element is never needed: who takes the last it can carry rings again.
+local function ring()
+  if redis.call('EXISTS', BELL) == 0 then
+    redis.call('LPUSH', BELL, '1')
+  end
+end
+
+-- Take an entry out of the stream so that the group's lag stays exact. XDEL alone leaves a tombstone: while one lies
+-- at or behind the group's position, XINFO reports a lag of nil, and an entry deleted before its delivery is counted
+-- for ever. XSETID takes the tombstone back, and for an undelivered entry also its count.
+local function drop_entry(entry, delivered)
+  if delivered then
+    redis.call('XACK', TASKS, GROUP, entry)
+  end
+  if redis.call('XDEL', TASKS, entry) == 0 then
+    return
+  end
+  local info = redis.call('XINFO', 'STREAM', TASKS)
+  local last, added
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then last = info[i + 1] end
+    if info[i] == 'entries-added' then added = info[i + 1] end
+  end
+  if not delivered then added = added - 1 end
+  redis.call('XSETID', TASKS, last, 'ENTRIESADDED', added, 'MAXDELETEDID', '0-1')
+end
+
+local function enqueue(key, id)
+  ensure_group()
+  local entry = redis.call('XADD', TASKS, '*', 'id', id)
+  redis.call('HSET', key, 'state', 'queued', 'entry', entry)
+  redis.call('HDEL', key, 'due')
+  ring()
+end
+
+-- The usage record of a task that ends without one from its worker: each task leaves exactly one.
+local function empty_usage(key, id, status)
+  local head = cjson.decode(field(key, 'head'))
+  local replays = field(key, 'replays')
+  local submitted = tonumber(field(key, 'submitted'))
+  local attempts = tonumber(field(key, 'failed') or '0')
+  if status ~= 'failed' and field(key, 'state') == 'running' then attempts = attempts + 1 end
+  return cjson.encode({
+    id = replays and (id .. '.' .. replays) or id,
+    kind = 'task', status = status, tenant = head.tenant, key_id = head.key_id, model = head.model,
+    session = head.session, run = head.run, prompt_tokens = 0, completion_tokens = 0, nano_usd = 0,
+    started_at = submitted / 1000, ended_at = now / 1000, attempts = attempts,
+  })
+end
+
+-- What every end has in common: `state` is the word for the task, `status` the one for its usage.
+local function end_task(key, id, state, status, usage)
+  if usage == '' then usage = empty_usage(key, id, status) end
+  redis.call('HSET', key, 'state', state, 'ended', now)
+  redis.call('HDEL', key, 'due')
+  redis.call('XADD', USAGE, '*', 'r', usage)
+  redis.call('PEXPIRE', CHUNKS_PREFIX .. id, TTL_MS)
+  redis.call('PUBLISH', EVENTS, id)
+end
+
+local function finish(key, id, state, usage)
+  redis.call('HDEL', key, 'entry')
+  end_task(key, id, state, state, usage)
+  redis.call('XADD', ENDED, 'MAXLEN', '~', KEPT, '*', 'id', id, 'state', state)
+  redis.call('PEXPIRE', key, TTL_MS)
+end
+
+local function bury(key, id, reason, error, usage)
+  local entry = redis.call('XADD', DEAD, '*', 'id', id, 'reason', reason)
+  redis.call('HSET', key, 'error', error, 'entry', entry)
+  end_task(key, id, 'dead', 'failed', usage)
+end
+
+local function bury_late(key, id, usage)
+  local message = 'the deadline of the task passed before it was done'
+  bury(key, id, message, cjson.encode({message = message, type = 'timeout_error', code = 'deadline_exceeded'}), usage)
+end
+
+local function is_late(key, at)
+  local deadline = field(key, 'deadline')
+  return deadline and at >= tonumber(deadline)
+end
+
+-- A failed attempt: remember why, then back to the stream (retry_ms 0), to the delayed ones, or to the dead letters.
+local function attempt_failed(key, id, reason, retry_ms, error, usage)
+  local failed = redis.call('HINCRBY', key, 'failed', 1)
+  local line = cjson.encode({
+    number = failed, worker = field(key, 'worker'), reason = reason,
+    started = tonumber(field(key, 'started')), ended = now,
+  })
+  local history = field(key, 'history')
+  redis.call('HSET', key, 'history', history and (history .. '\n' .. line) or line)
+  if not retry_ms or failed >= cjson.decode(field(key, 'head')).max_attempts then
+    bury(key, id, reason, error, usage)
+  elseif is_late(key, now + retry_ms) then
+    bury_late(key, id, usage)
+  elseif retry_ms <= 0 then
+    enqueue(key, id)
+  else
+    redis.call('ZADD', DELAYED, now + retry_ms, id)
+    redis.call('HSET', key, 'state', 'retrying', 'due', now + retry_ms)
+    redis.call('HDEL', key, 'entry')
+  end
+end
+
+local function is_held(key, token)
+  local found = redis.call('HMGET', key, 'state', 'token')
+  return found[1] == 'running' and found[2] == token
+end
+
+-- First step of whatever finishes a claim. 'mine': go on. 'again': this very call was made before, its answer may have
+-- been lost on the way. 'not mine': another claim is newer, or the task has ended.
+local function finishing(key, id, token, step)
+  local mark = token .. ':' .. step
+  if field(key, 'last') == mark then return 'again' end
+  if not is_held(key, token) then return 'not mine' end
+  redis.call('HSET', key, 'last', mark)
+  redis.call('ZREM', LEASES, id)
+  drop_entry(field(key, 'entry'), true)
+  return 'mine'
+end

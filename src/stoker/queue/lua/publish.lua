@@ -1,0 +1,13 @@
+-- ARGV: id, token, number of the first chunk, chunks. Returns 1, or 0 when the claim is not the newest.
+local key, id, token, first = KEYS[9], ARGV[4], ARGV[5], tonumber(ARGV[6])
+local stream = CHUNKS_PREFIX .. id
+if not is_held(key, token) then return 0 end
+local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', '1')[1]
+local have = newest and tonumber(string.match(newest[1], '-(%d+)$')) or -1
+for i = 7, #ARGV do
+  local number = first + i - 7
+  if number > have then redis.call('XADD', stream, token .. '-' .. number, 'd', ARGV[i]) end
+end
+redis.call('PEXPIRE', stream, TTL_MS)
+redis.call('PUBLISH', SAID_PREFIX .. id, '1')
+return 1

@@ -1,0 +1,318 @@
+"""The queue on Redis Streams. Each change of a task's state is one Lua script (`lua/`); this module hands them their
+arguments and turns answers into values. `docs/queue.md` has the keys and the life of a task.
+"""
+
+import asyncio
+import json
+import math
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from stoker.base import logs
+from stoker.base.clock import Clock
+from stoker.base.errors import Conflict, InvalidInput, NotFound, QueueUnavailable
+from stoker.base.ids import ModelName, TaskId, new_id
+from stoker.meter.usage import UsageRecord
+from stoker.queue import codec, keys, listing
+from stoker.queue.connection import Connection, translated
+from stoker.queue.doorbells import Doorbells
+from stoker.queue.tasks import Chunk, Claim, Depth, LeaseState, NewTask, QueueSettings, State, Task
+
+log = logs.get("stoker.queue")
+
+LOOK_AGAIN_S = 15.0  # a waiter looks by itself this often: a net under a connection that died without a word
+CHUNKS_AT_ONCE = 512
+MOVED_AT_ONCE = 100  # by one run of the reclaim script, so that it never holds Redis up for long
+
+
+class RedisQueue:
+    """`interface.Queue` on the Redis at `url` (redis://, rediss:// or unix://). Connects when first used."""
+
+    def __init__(self, url: str, *, settings: QueueSettings | None = None, clock: Clock | None = None) -> None:
+        """`clock` replaces Redis' own time for leases, deadlines and retries: for tests. Raises InvalidInput."""
+        self.settings = settings or QueueSettings()
+        self._redis = Connection(url, clock=clock)
+        self._bells = Doorbells(self._redis.blocking)
+        self._ttl_ms = str(math.ceil(self.settings.result_ttl_s * 1000))
+        self._has_usage_group = False
+
+    # --- for the caller ---------------------------------------------------------------------------------------------
+
+    async def submit(self, new: NewTask, *, task_id: TaskId | None = None) -> Task:
+        body = codec.encode_json(new.body, what="body", max_bytes=self.settings.max_body_bytes)
+        task_id = task_id or TaskId(new_id("task"))
+        timeout_ms = "" if new.timeout_s is None else str(math.ceil(new.timeout_s * 1000))
+        answer = await self._step("submit", new.model, task_id, codec.head_of(new), body, timeout_ms)
+        if not answer[0]:
+            return await self.get(task_id)
+        fields = {keys.HEAD: codec.head_of(new), keys.BODY: body, keys.STATE: b"queued"}
+        fields[keys.SUBMITTED] = str(answer[1]).encode()
+        if answer[2]:
+            fields[keys.DEADLINE] = str(int(answer[2])).encode()
+        return codec.task_from(task_id, fields)
+
+    async def get(self, task_id: TaskId) -> Task:
+        flat = await self._redis.ask("read a task", self._redis.client.hgetall(keys.task(task_id)))
+        if not flat:
+            raise _unknown(task_id)
+        return codec.task_from(task_id, {name.decode(): value for name, value in flat.items()})
+
+    async def wait(self, task_id: TaskId, *, timeout_s: float) -> Task:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
+        async with self._bells.at(task_id) as rung:
+            while True:
+                rung.clear()
+                left = until - loop.time()
+                if (await self._state(task_id)).has_ended or left <= 0:
+                    return await self.get(task_id)
+                await _rung_within(rung, min(left, LOOK_AGAIN_S))
+
+    async def chunks(self, task_id: TaskId, *, after: str | None = None) -> AsyncIterator[Chunk]:
+        cursor = _checked_cursor(after)
+        async with self._bells.at(task_id, chunks=True) as rung:
+            while True:
+                rung.clear()
+                state, found = await self._said(task_id, cursor)
+                for entry_id, fields in found:
+                    cursor = entry_id.decode()
+                    yield Chunk(cursor, fields[b"d"], int(cursor.partition("-")[0]))
+                if len(found) == CHUNKS_AT_ONCE:
+                    continue
+                if state.has_ended:
+                    return
+                await _rung_within(rung, LOOK_AGAIN_S)
+
+    async def cancel(self, task_id: TaskId) -> Task:
+        await self._step("cancel", await self._model_of(task_id), task_id)
+        return await self.get(task_id)
+
+    async def list(
+        self, *, model: ModelName | None = None, state: State | None = None, limit: int = 100
+    ) -> Sequence[Task]:
+        return await listing.newest(self._redis, model=model, state=state, limit=limit)
+
+    async def depth(self, model: ModelName) -> Depth:
+        lag, pending, delayed, dead = await self._redis.run("depth", keys.of_model(model), self._ttl_ms, "0")
+        return Depth(int(lag), int(pending), int(delayed), int(dead))
+
+    async def dead(self, model: ModelName, *, limit: int = 100) -> Sequence[Task]:
+        return await listing.dead(self._redis, model, limit)
+
+    async def retry(self, task_id: TaskId) -> Task:
+        found = bytes(await self._step("retry", await self._model_of(task_id), task_id)).decode()
+        if found != State.DEAD:
+            raise Conflict(f"task {task_id} is {found or 'unknown'}; only a dead task can be replayed", code="not_dead")
+        return await self.get(task_id)
+
+    # --- for the worker ---------------------------------------------------------------------------------------------
+
+    async def claim(
+        self, model: ModelName, worker: str, *, count: int = 1, wait_s: float = 0.0, lease_s: float = 30.0
+    ) -> Sequence[Claim]:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait_s
+        while True:
+            claims = await self._claim_now(model, worker, count, lease_s)
+            left = until - loop.time()
+            if claims or left <= 0:
+                return claims
+            await self._wait_for_ring(model, left)
+
+    async def extend(self, claim: Claim, *, lease_s: float) -> LeaseState:
+        answer = await self._held("extend", claim, _ms(lease_s))
+        return LeaseState(bytes(answer).decode())
+
+    async def cancelled(self, claim: Claim) -> None:
+        fields = (keys.STATE, keys.TOKEN, keys.CANCEL)
+        async with self._bells.at(claim.task.id) as rung:
+            while True:
+                rung.clear()
+                found = await self._redis.ask(
+                    "look for a cancellation", self._redis.client.hmget(keys.task(claim.task.id), *fields)
+                )
+                if found[:2] != [b"running", str(claim.token).encode()] or found[2] is not None:
+                    return
+                await _rung_within(rung, LOOK_AGAIN_S)
+
+    async def publish(self, claim: Claim, chunks: Sequence[bytes], *, first: int) -> bool:
+        return bool(await self._held("publish", claim, first, *chunks))
+
+    async def complete(self, claim: Claim, result: Mapping[str, Any], *, usage: UsageRecord | None = None) -> bool:
+        stored = codec.encode_json(result, what="result", max_bytes=self.settings.max_result_bytes)
+        return bool(await self._held("complete", claim, stored, _usage(usage)))
+
+    async def fail(
+        self,
+        claim: Claim,
+        reason: str,
+        *,
+        retry_in_s: float | None,
+        error: Mapping[str, Any] | None = None,
+        usage: UsageRecord | None = None,
+    ) -> bool:
+        reason = codec.cut_reason(reason)
+        told = json.dumps(codec.failure(reason, error), separators=(",", ":"))
+        retry_ms = "" if retry_in_s is None else _ms(retry_in_s)
+        return bool(await self._held("fail", claim, reason, retry_ms, told, _usage(usage)))
+
+    async def release(self, claim: Claim, *, usage: UsageRecord | None = None) -> bool:
+        return bool(await self._held("release", claim, _usage(usage)))
+
+    async def reclaim(self, model: ModelName) -> int:
+        total = 0
+        while True:
+            moved: Sequence[int] = await self._redis.run("reclaim", keys.of_model(model), *self._keep(), MOVED_AT_ONCE)
+            total += sum(moved)
+            if max(moved) < MOVED_AT_ONCE:
+                return total
+
+    # --- usage on its way to the ledger -----------------------------------------------------------------------------
+
+    async def append_usage(self, record: UsageRecord) -> None:
+        await self._redis.ask("append usage", self._redis.client.xadd(keys.USAGE, {"r": record.to_json()}))
+
+    async def read_usage(
+        self, consumer: str, *, count: int = 100, wait_s: float = 0.0, redeliver_after_s: float | None = None
+    ) -> Sequence[tuple[str, UsageRecord]]:
+        after_s = self.settings.usage_redelivery_s if redeliver_after_s is None else redeliver_after_s
+        group, client = keys.LEDGER_GROUP, self._redis.client
+        await self._ensure_usage_group()
+        left_over = await self._redis.ask(
+            "read usage", client.xautoclaim(keys.USAGE, group, consumer, int(after_s * 1000), "0", count=count)
+        )
+        if left_over[1]:
+            return await self._records(left_over[1])
+        block = None if wait_s <= 0 else max(1, int(wait_s * 1000))
+        reader = client if block is None else self._redis.blocking
+        fresh = await self._redis.ask(
+            "read usage", reader.xreadgroup(group, consumer, {keys.USAGE: ">"}, count=count, block=block)
+        )
+        return await self._records(fresh[0][1]) if fresh else []
+
+    async def ack_usage(self, entry_ids: Sequence[str]) -> None:
+        if not entry_ids:
+            return
+        async with self._redis.pipeline("acknowledge usage", transaction=True) as pipe:
+            pipe.xack(keys.USAGE, keys.LEDGER_GROUP, *entry_ids)
+            pipe.xdel(keys.USAGE, *entry_ids)
+            await pipe.execute()
+
+    async def aclose(self) -> None:
+        await self._bells.aclose()
+        await self._redis.aclose()
+
+    # --- steps ------------------------------------------------------------------------------------------------------
+
+    def _keep(self) -> tuple[str, str]:
+        return self._ttl_ms, str(self.settings.ended_kept)
+
+    async def _step(self, script: str, model: str, task_id: str, *args: str | bytes | int) -> Any:
+        redis_keys = [*keys.of_model(model), keys.task(task_id)]
+        return await self._redis.run(script, redis_keys, *self._keep(), task_id, *args)
+
+    async def _held(self, script: str, claim: Claim, *args: str | bytes | int) -> Any:
+        return await self._step(script, claim.task.model, claim.task.id, claim.token, *args)
+
+    async def _claim_now(self, model: ModelName, worker: str, count: int, lease_s: float) -> Sequence[Claim]:
+        redis_keys = keys.of_model(model)
+        now, taken, dropped = await self._redis.run("claim", redis_keys, *self._keep(), worker, count, _ms(lease_s))
+        if dropped:
+            log.warning("entries_without_task_dropped", model=model, tasks=[each.decode() for each in dropped][:10])
+        return [_claim(int(now), worker, *each) for each in taken]
+
+    async def _wait_for_ring(self, model: ModelName, wait_s: float) -> None:
+        with translated("wait for tasks"):
+            # Redis takes a timeout of 0 as "for ever".
+            await self._redis.blocking.blpop([keys.bell(model)], timeout=max(wait_s, 0.001))
+
+    async def _state(self, task_id: TaskId) -> State:
+        found = await self._redis.ask("read a task", self._redis.client.hget(keys.task(task_id), keys.STATE))
+        if found is None:
+            raise _unknown(task_id)
+        return State(found.decode())
+
+    async def _model_of(self, task_id: TaskId) -> str:
+        found = await self._redis.ask("read a task", self._redis.client.hget(keys.task(task_id), keys.HEAD))
+        if found is None:
+            raise _unknown(task_id)
+        return str(json.loads(found)["model"])
+
+    async def _said(self, task_id: TaskId, cursor: str) -> tuple[State, Sequence[tuple[bytes, dict[bytes, bytes]]]]:
+        """The state first, then the chunks: what was said before an end that we saw is then surely among them."""
+        async with self._redis.pipeline("read chunks") as pipe:
+            pipe.hget(keys.task(task_id), keys.STATE)
+            pipe.xrange(keys.chunks(task_id), min=f"({cursor}", count=CHUNKS_AT_ONCE)
+            state, found = await pipe.execute()
+        if state is None:
+            raise _unknown(task_id)
+        return State(state.decode()), found
+
+    async def _ensure_usage_group(self) -> None:
+        if self._has_usage_group:
+            return
+        try:
+            await self._redis.client.xgroup_create(keys.USAGE, keys.LEDGER_GROUP, id="0", mkstream=True)
+        except ResponseError as exc:
+            if not str(exc).startswith("BUSYGROUP"):
+                raise QueueUnavailable(f"cannot read usage: Redis said {exc}") from exc
+        self._has_usage_group = True
+
+    async def _records(self, entries: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> Sequence[tuple[str, UsageRecord]]:
+        good, bad = [], []
+        for entry_id, fields in entries:
+            try:
+                good.append((entry_id.decode(), UsageRecord.from_json(fields[b"r"].decode())))
+            except (KeyError, TypeError, ValueError) as exc:
+                log.error("usage_record_unreadable", entry=entry_id.decode(), error=str(exc)[:200])
+                bad.append(entry_id.decode())
+        await self.ack_usage(bad)
+        return good
+
+
+def _claim(now_ms: int, worker: str, task_id: bytes, lease_ms: int, flat: Sequence[bytes]) -> Claim:
+    fields = codec.pairs(flat)
+    task = codec.task_from(TaskId(task_id.decode()), fields)
+    return Claim(
+        task=task,
+        token=int(fields[keys.TOKEN]),
+        worker=worker,
+        attempt=codec.failed_attempts(fields) + 1,
+        lease_expires_at=lease_ms / 1000,
+        time_left_s=None if task.deadline is None else task.deadline - now_ms / 1000,
+    )
+
+
+async def _rung_within(rung: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await rung.wait()
+    except TimeoutError:
+        pass  # the caller looks again either way
+
+
+def _checked_cursor(after: str | None) -> str:
+    if after is None:
+        return "0-0"
+    if not re.fullmatch(r"\d{1,15}-\d{1,15}", after):
+        raise InvalidInput(f"{after!r} is no cursor; take the cursor of the last chunk that was seen", param="after")
+    return after
+
+
+def _ms(seconds: float) -> str:
+    return str(max(0, math.ceil(seconds * 1000)))
+
+
+def _usage(record: UsageRecord | None) -> str:
+    return "" if record is None else record.to_json()
+
+
+def _unknown(task_id: str) -> NotFound:
+    return NotFound(
+        f"there is no task {task_id!r}",
+        hint="it was never submitted here, or it ended and its time was over (result_ttl_s)",
+        code="task_not_found",
+    )
