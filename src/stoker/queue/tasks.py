@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from stoker.base.errors import InvalidInput
 from stoker.base.ids import KeyId, ModelName, TaskId, TenantName
+from stoker.spec import Queue as QueueSpec
 
 Json = dict[str, Any]
 
@@ -179,6 +180,11 @@ class QueueSettings:
 
     usage_redelivery_s: float = 30.0
     """A usage record that was read and not acknowledged for this long is given to whoever reads next."""
+
+    @classmethod
+    def of(cls, spec: QueueSpec) -> "QueueSettings":
+        """Those of `platform.yaml`."""
+        return cls(result_ttl_s=spec.result_ttl_seconds, max_body_bytes=spec.max_body_bytes)
 
     def __post_init__(self) -> None:
         for name in ("result_ttl_s", "max_body_bytes", "max_result_bytes", "ended_kept"):
