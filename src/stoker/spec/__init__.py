@@ -7,6 +7,7 @@ from stoker.spec.guide import Architecture, Autoscaling, Global, Inference, Karp
 from stoker.spec.llm import AUTO, EMBEDDED, TASKS, Limits, Llm, Model, Prices, Replicas, ServerEngine, Task
 from stoker.spec.loading import dump, load, loads
 from stoker.spec.platform import Platform
+from stoker.spec.reference import template
 from stoker.spec.schema import json_schema
 from stoker.spec.services import RESERVED_ROUTES, Gateway, Ledger, Queue, Redis, Tenant, Timeouts
 
@@ -41,4 +42,5 @@ __all__ = [
     "json_schema",
     "load",
     "loads",
+    "template",
 ]

@@ -172,13 +172,13 @@ class Model(Section):
 
 
 class Llm(Section):
-    inference: Inference = Inference()
-    """What a model gets in the cluster unless it says otherwise."""
-
     models: Mapping[Name, Model] = Field(
         default={name: Model(task=name) for name in ("general", "code", "vision")}, min_length=1, max_length=1000
     )
     """The models by name. Writing this key replaces the three defaults."""
+
+    inference: Inference = Inference()
+    """What a model gets in the cluster unless it says otherwise."""
 
     def complete(self) -> None:
         models = {

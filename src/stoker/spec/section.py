@@ -1,7 +1,8 @@
 """What every section of `platform.yaml` has in common, and the kinds of value that several sections use.
 
 A section is frozen, knows all its keys, is written in camelCase and read in snake_case, and takes no value of another
-type than it says: the text "8" is not a number.
+type than it says: the text "8" is not a number. The docstring under each field gives its unit, its reason and the
+meaning of null; the JSON Schema, docs/spec.md and the file of `stoker init` are made from it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -39,10 +40,9 @@ class Section(BaseModel):
         frozen=True,
         extra="forbid",
         strict=True,
+        hide_input_in_errors=True,  # a wrong value may be a secret, and tracebacks are logged
         alias_generator=yaml_name,
         populate_by_name=True,
-        use_attribute_docstrings=True,
-        validate_default=False,
     )
 
     def broken_rules(self) -> Iterator[Fault]:

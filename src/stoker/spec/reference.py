@@ -1,0 +1,115 @@
+"""The texts about `platform.yaml` that are made from its types: the file of `stoker init`, and the table in the docs.
+
+`python -m stoker.spec.reference docs/spec.md` writes the table anew; a test says when that is due.
+"""
+
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import Path as FilePath
+from typing import Any
+
+from stoker.spec import yaml
+from stoker.spec.platform import Platform
+from stoker.spec.schema import Schema, expected, json_schema, resolved
+from stoker.spec.section import plain
+
+BEGIN = "<!-- made by `python -m stoker.spec.reference docs/spec.md`; do not edit by hand -->"
+END = "<!-- end of what is made -->"
+
+_HEAD = """\
+# platform.yaml: what you want of the platform. `stoker up`, `stoker simulate` and `stoker deploy` read this one file.
+# Every key below has its default; what you take out keeps it. docs/spec.md says more.
+"""
+_ORDER = ("llm", "gateway", "tenants", "queue", "redis", "ledger", "global", "karpenter", "keda", "training")
+"""What matters on a laptop first, what only a cluster reads last."""
+
+
+def template() -> str:
+    """The commented `platform.yaml` that `stoker init` writes. It loads equal to the defaults."""
+    schema = json_schema()
+    data = plain(Platform())
+    lines = [_HEAD]
+    for key in _ORDER:
+        lines += [*_commented(key, data[key], schema["properties"][key], schema, 0), ""]
+    return "\n".join(lines)
+
+
+def _commented(key: str, value: Any, part: Schema, schema: Schema, depth: int) -> Iterator[str]:
+    here, indent = resolved(part, schema), "  " * depth
+    mark = indent + "# "
+    yield from textwrap.wrap(part.get("description", ""), 110, initial_indent=mark, subsequent_indent=mark)
+    if not isinstance(value, dict):
+        yield f"{indent}{key}: {_inline(value)}"
+        return
+    yield f"{indent}{key}:"
+    if "properties" in here:
+        for name, entry in value.items():
+            yield from _commented(name, entry, here["properties"][name], schema, depth + 1)
+        return
+    entry_schema = next(iter(here["patternProperties"].values()))
+    for index, (name, entry) in enumerate(value.items()):
+        if index and isinstance(entry, dict):  # the first entry shows every key; the others say how they differ
+            yield f"{indent}  {name}:"
+            first = next(iter(value.values()))
+            yield from (f"{indent}    {one}: {_inline(entry[one])}" for one in entry if entry[one] != first[one])
+        else:
+            yield from _commented(name, entry, {**entry_schema, "description": ""}, schema, depth + 1)
+
+
+def _inline(value: object) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(_inline(one) for one in value) + "]"
+    if value is None:
+        return "null"
+    return yaml.dump(value).removesuffix("\n").removesuffix("\n...")
+
+
+def table() -> str:
+    """Every key with its default, what it takes, and what it is for, as Markdown."""
+    schema = json_schema()
+    rows = ["| key | default | takes | what it is, and why |", "|---|---|---|---|"]
+    for path, part in _keys(schema, schema):
+        here = resolved(part, schema)
+        takes = expected(here, schema) + (", or null" if {"type": "null"} in part.get("anyOf", ()) else "")
+        cells = (f"`{path}`", _default(part, here), takes, part.get("description", ""))
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(rows)
+
+
+def _default(part: Schema, here: Schema) -> str:
+    if "default" not in part:
+        return "required"
+    default = part["default"]
+    if isinstance(default, Mapping) and "properties" in here and "required" not in here:
+        return "its keys'"
+    if isinstance(default, Mapping) and default and isinstance(next(iter(default.values())), Mapping):
+        return ", ".join(f"`{name}`" for name in default)
+    return f"`{_inline(default) if not isinstance(default, Mapping) else _pairs(default)}`"
+
+
+def _pairs(mapping: Mapping[str, object]) -> str:
+    return "{" + ", ".join(f"{key}: {_inline(value)}" for key, value in mapping.items()) + "}"
+
+
+def _keys(part: Schema, schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
+    """Every key, parents first; NAME stands where a name is chosen."""
+    for key, entry in part.get("properties", {}).items():
+        name = f"{path}.{key}" if path else key
+        yield name, entry
+        here = resolved(entry, schema)
+        yield from _keys(here, schema, name)
+        for inner in here.get("patternProperties", {}).values():
+            yield from _keys(resolved(inner, schema), schema, f"{name}.NAME")
+
+
+def with_table(page: str) -> str:
+    """`page` with what stands between the two marks made anew. Raises ValueError when a mark is missing."""
+    before, rest = page.split(BEGIN, 1)
+    _, after = rest.split(END, 1)
+    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    page = FilePath(sys.argv[1])
+    page.write_text(with_table(page.read_text(encoding="utf-8")), encoding="utf-8")
