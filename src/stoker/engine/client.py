@@ -3,6 +3,7 @@
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from stoker.base.errors import StokerError, Unavailable
 from stoker.telemetry import metrics
@@ -24,28 +25,35 @@ class EngineClient:
     """One engine. `model` is the name that this engine knows the model by; `key` is the engine's own."""
 
     def __init__(self, url: str, *, model: str, key: str | None = None, timeouts: Timeouts | None = None) -> None:
-        # People write the base URL with and without the version, as different SDKs ask for it.
-        self.url = url.rstrip("/").removesuffix("/v1")
+        """`url` is the base of its API (`https://host/v1`), or the server's origin, which gets `/v1`."""
+        self.url = url.rstrip("/")
+        has_path = "/" in self.url.partition("://")[2]
+        self._api = urlsplit(self.url).path if has_path else "/v1"
         self._model = model
-        self._http = HttpClient(self.url, key=key, timeouts=timeouts)
+        self._http = HttpClient(self.url.removesuffix(self._api), key=key, timeouts=timeouts)
 
     async def close(self) -> None:
         await self._http.close()
 
     async def complete(self, endpoint: str, body: dict[str, Any], *, timeout_s: float | None = None) -> Answer:
         """One whole answer, whatever its status. Raises Unavailable, TimedOut."""
-        return await self._http.request("POST", endpoint, body={**body, "model": self._model}, timeout_s=timeout_s)
+        return await self._http.request(
+            "POST", self._path(endpoint), body={**body, "model": self._model}, timeout_s=timeout_s
+        )
 
     def stream(self, endpoint: str, body: dict[str, Any]) -> AbstractAsyncContextManager[Stream]:
         """The events of one answer; leaving the block cancels the generation. Raises Unavailable, TimedOut."""
-        return self._http.stream("POST", endpoint, body={**body, "model": self._model, "stream": True})
+        return self._http.stream("POST", self._path(endpoint), body={**body, "model": self._model, "stream": True})
+
+    def _path(self, endpoint: str) -> str:
+        return self._api + endpoint.removeprefix("/v1")
 
     async def is_healthy(self) -> bool:
         """Whether it serves. vLLM and the embedded engine have /health; a hosted API without one answers /v1/models."""
         try:
             answer = await self._http.request("GET", "/health", timeout_s=2.0)
             if answer.status == 404:
-                answer = await self._http.request("GET", "/v1/models", timeout_s=5.0)
+                answer = await self._http.request("GET", self._path("/v1/models"), timeout_s=5.0)
         except StokerError:
             return False
         return answer.status < 400

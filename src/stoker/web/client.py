@@ -161,7 +161,7 @@ class _Translated:
         return None
 
     def __exit__(self, _type: object, exc: BaseException | None, _traceback: object) -> None:
-        if isinstance(exc, httpx2.TimeoutException):
+        if isinstance(exc, httpx2.TimeoutException) and not isinstance(exc, httpx2.ConnectTimeout):
             raise errors.TimedOut(f"{self._base_url} did not answer in time ({type(exc).__name__})") from exc
         if isinstance(exc, httpx2.TransportError):
             cause = str(exc) or type(exc).__name__

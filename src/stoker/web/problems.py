@@ -32,10 +32,6 @@ def response_of(error: StokerError) -> JSONResponse:
     return JSONResponse(body_of(error), status_code=error.status, headers=headers)
 
 
-async def _expected(request: Request, error: Exception) -> Response:
-    return response_of(cast(StokerError, error))
-
-
 async def _refused_by_router(request: Request, error: Exception) -> Response:
     http = cast(HTTPException, error)
     path = request.url.path
@@ -57,10 +53,16 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     return response_of(StokerError("something went wrong here; the log has the details"))
 
 
-def handlers() -> dict[Any, Handler]:
-    """For `Starlette(exception_handlers=...)`."""
+def handlers(on_problem: Callable[[StokerError], None]) -> dict[Any, Handler]:
+    """For `Starlette(exception_handlers=...)`. `on_problem` hears of each StokerError, to count it."""
+
+    async def expected(request: Request, error: Exception) -> Response:
+        known = cast(StokerError, error)
+        on_problem(known)
+        return response_of(known)
+
     return {
-        StokerError: _expected,
+        StokerError: expected,
         HTTPException: _refused_by_router,
         ClientDisconnect: _client_gone,
         Exception: _unexpected,

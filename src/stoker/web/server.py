@@ -13,16 +13,18 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
-from stoker.base.errors import InvalidInput, PortTaken, TooLarge
+from stoker.base.errors import InvalidInput, PortTaken, StokerError, TooLarge
 from stoker.web import problems
 from stoker.web.sse import until_gone
 
 T = TypeVar("T")
 
 
-def application(routes: Sequence[BaseRoute], **options: Any) -> Starlette:
+def application(
+    routes: Sequence[BaseRoute], *, on_problem: Callable[[StokerError], None] = lambda _: None, **options: Any
+) -> Starlette:
     """A Starlette application that answers every error in OpenAI's shape."""
-    return Starlette(routes=list(routes), exception_handlers=problems.handlers(), **options)
+    return Starlette(routes=list(routes), exception_handlers=problems.handlers(on_problem), **options)
 
 
 def bind(host: str, port: int) -> socket.socket:

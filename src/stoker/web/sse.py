@@ -73,6 +73,10 @@ class EventStream(Response):
                 sending.cancel()
             with suppress(asyncio.CancelledError):
                 await sending
+            # Here and not in the task: one that is cancelled before its first step runs no `finally`.
+            close = getattr(self._events, "aclose", None)
+            if close is not None:
+                await close()
 
     async def _send_all(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -83,9 +87,6 @@ class EventStream(Response):
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
         finally:
             beat.cancel()
-            close = getattr(self._events, "aclose", None)
-            if close is not None:
-                await close()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _keep_alive(self, send: Send) -> None:

@@ -1,0 +1,38 @@
+"""The gateway as an application: every route, in the order in which they are tried."""
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from stoker.gateway import admin, openai, tasks
+from stoker.gateway.services import Services
+from stoker.telemetry import metrics
+from stoker.web.server import application
+
+
+def create(services: Services) -> Starlette:
+    async def health(_: Request) -> Response:
+        """This process runs."""
+        return JSONResponse({"status": "ok"})
+
+    async def ready(_: Request) -> Response:
+        """Each model has a replica, so requests of every kind are answered."""
+        up = services.fleet.models_up()
+        missing = sorted(set(services.platform.llm.models) - up)
+        return JSONResponse({"ready": not missing, "up": sorted(up), "missing": missing}, 503 if missing else 200)
+
+    async def exposition(_: Request) -> Response:
+        return Response(services.measures.metrics.text(), media_type=metrics.CONTENT_TYPE)
+
+    return application(
+        [
+            Route("/health", health),
+            Route("/ready", ready),
+            Route("/metrics", exposition),
+            *tasks.routes(services),
+            *openai.routes(services),
+            *admin.routes(services),
+        ],
+        on_problem=lambda error: services.measures.refused(error.code),
+    )

@@ -1,0 +1,28 @@
+"""What the gateway counts, for Prometheus. Labels: a model of the platform, and words from short lists."""
+
+from stoker.meter import UsageRecord
+from stoker.telemetry.metrics import Metrics
+
+
+class Measures:
+    def __init__(self, metrics: Metrics) -> None:
+        self.metrics = metrics
+        self._requests = metrics.counter("stoker_requests_total", "Requests that ended.", ["model", "status"])
+        self._refused = metrics.counter("stoker_refused_total", "Requests that were answered with an error.", ["code"])
+        self._tokens = metrics.counter("stoker_tokens_total", "Tokens, by what they were.", ["model", "type"])
+        self._duration = metrics.histogram("stoker_request_duration_seconds", "From request to end.", ["model"])
+        self._first = metrics.histogram(
+            "stoker_time_to_first_token_seconds", "From request to the first token of a stream.", ["model"]
+        )
+
+    def ended(self, record: UsageRecord) -> None:
+        model = record.model
+        self._requests.labels(model, record.status).inc()
+        self._tokens.labels(model, "input").inc(record.prompt_tokens)
+        self._tokens.labels(model, "output").inc(record.completion_tokens)
+        self._duration.labels(model).observe(record.ended_at - record.started_at)
+        if record.first_token_at is not None:
+            self._first.labels(model).observe(record.first_token_at - record.started_at)
+
+    def refused(self, code: str) -> None:
+        self._refused.labels(code).inc()

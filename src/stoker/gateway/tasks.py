@@ -1,0 +1,163 @@
+"""`/v1/tasks`: work that may wait, is never lost, and is fetched, awaited, streamed or cancelled by its id."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from stoker.base.errors import InvalidInput, NotFound, StokerError
+from stoker.base.ids import TaskId
+from stoker.gateway.openai import ENDPOINTS
+from stoker.gateway.relay import Relay, error_event
+from stoker.gateway.services import Services
+from stoker.meter.keys import Key
+from stoker.queue import State, Task
+from stoker.web import sse
+from stoker.web.server import read_json, while_connected
+
+Json = dict[str, Any]
+Handler = Callable[[Request], Awaitable[Response]]
+
+# A long poll ends before the proxies in between lose patience; who wants to wait longer asks again.
+LONGEST_WAIT_S = 300.0
+
+
+def routes(services: Services) -> list[Route]:
+    return [
+        Route("/v1/tasks", _submit(services), methods=["POST"]),
+        Route("/v1/tasks/{id}", _show(services), methods=["GET"]),
+        Route("/v1/tasks/{id}", _cancel(services), methods=["DELETE"]),
+        Route("/v1/tasks/{id}/events", _events(services), methods=["GET"]),
+    ]
+
+
+def shown(task: Task) -> Json:
+    """A task as people and scripts see it. `attempts` counts those that were begun; `failures` says why some failed."""
+    failures = [
+        {"attempt": a.number, "worker": a.worker, "started_at": a.started_at, "ended_at": a.ended_at, "why": a.reason}
+        for a in task.attempts
+    ]
+    return {
+        "id": task.id,
+        "object": "task",
+        "model": task.model,
+        "tenant": task.tenant,
+        "state": task.state.value,
+        "attempts": len(failures) + (task.state in (State.RUNNING, State.DONE)),
+        "endpoint": task.endpoint,
+        "session": task.session,
+        "run": task.run,
+        "submitted_at": task.submitted_at,
+        "started_at": task.started_at,
+        "ended_at": task.ended_at,
+        "worker": task.worker,
+        "failures": failures,
+        "error": task.error,
+    }
+
+
+def _submit(services: Services) -> Handler:
+    async def submit(request: Request) -> Response:
+        key = await services.auth.user(request)
+        sent = await read_json(request, max_bytes=services.platform.gateway.max_body_bytes)
+        endpoint, body = wanted(sent)
+        ask = services.ask(request, key, endpoint, None, body)
+        task = await services.queue.submit(ask.task(stream=body.get("stream") is True))
+        return JSONResponse(shown(task), 202, headers={"Location": f"/v1/tasks/{task.id}", "X-Request-Id": ask.id})
+
+    return submit
+
+
+def wanted(sent: Json) -> tuple[str, Json]:
+    """The endpoint and the body that a submission asks for: spelled out, or an OpenAI body as it stands."""
+    if "endpoint" not in sent and "body" not in sent:
+        return ("/v1/completions" if "prompt" in sent else "/v1/chat/completions"), sent
+    endpoint, body = sent.get("endpoint", ENDPOINTS[0]), sent.get("body")
+    if endpoint not in ENDPOINTS:
+        raise InvalidInput(f"endpoint is {endpoint!r}; it has to be one of {', '.join(ENDPOINTS)}", param="endpoint")
+    if not isinstance(body, dict):
+        raise InvalidInput("body has to be the JSON object that you would send to that endpoint", param="body")
+    return endpoint, body
+
+
+def _show(services: Services) -> Handler:
+    async def show(request: Request) -> Response:
+        key = await services.auth.user(request)
+        wait_s = _wait_in(request)
+        task = await _own(services, key, request)
+        if wait_s > 0 and not task.state.has_ended:
+            task = await while_connected(request, services.queue.wait(task.id, timeout_s=wait_s))
+        return JSONResponse({**shown(task), "result": task.result})
+
+    return show
+
+
+def _wait_in(request: Request) -> float:
+    text = request.query_params.get("wait", "0")
+    try:
+        wait_s = float(text)
+    except ValueError:
+        wait_s = -1.0
+    if not 0 <= wait_s <= LONGEST_WAIT_S:
+        raise InvalidInput(
+            f"wait is {text!r}; it has to be a number of seconds from 0 to {LONGEST_WAIT_S:g}", param="wait"
+        )
+    return wait_s
+
+
+def _cancel(services: Services) -> Handler:
+    async def cancel(request: Request) -> Response:
+        key = await services.auth.user(request)
+        task = await _own(services, key, request)
+        return JSONResponse(shown(await services.queue.cancel(task.id)))
+
+    return cancel
+
+
+def _events(services: Services) -> Handler:
+    async def events(request: Request) -> Response:
+        key = await services.auth.user(request)
+        task = await _own(services, key, request)
+        if not task.stream:
+            raise InvalidInput(
+                f"task {task.id} was submitted without `stream: true`, so it has no events",
+                param="id",
+                hint=f"GET /v1/tasks/{task.id}?wait=60",
+            )
+        return sse.EventStream(_event_stream(services, task, request.headers.get("last-event-id")))
+
+    return events
+
+
+async def _event_stream(services: Services, task: Task, after: str | None) -> AsyncIterator[bytes]:
+    """Each event carries its cursor as `id`; `event: restart` says that what came before it is void."""
+    relay = Relay(task.body, None)
+    deadline = services.clock.monotonic() + services.platform.gateway.timeouts.total_seconds
+    token: int | None = None
+    try:
+        async for chunk in services.inference.task_chunks(task.id, deadline, after):
+            if token not in (None, chunk.token):
+                yield b"event: restart\n" + sse.json_event({"object": "task.restart", "id": task.id})
+            token = chunk.token
+            passed = relay.pass_on(chunk.data, services.clock.now())
+            if passed is not None:
+                yield b"id: " + chunk.cursor.encode() + b"\n" + sse.event(passed)
+    except StokerError as error:
+        yield error_event(error)
+        return
+    yield sse.event(sse.DONE)
+
+
+async def _own(services: Services, key: Key, request: Request) -> Task:
+    """The task of the path. A stranger's is as unknown as one that never was."""
+    task_id = request.path_params["id"]
+    try:
+        task = await services.queue.get(TaskId(task_id))
+    except NotFound:
+        task = None
+    if task is None or (task.tenant != key.tenant and key.role != "admin"):
+        raise NotFound(f"there is no task {json.dumps(task_id)}", code="task_not_found")
+    return task

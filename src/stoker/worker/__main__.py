@@ -1,0 +1,96 @@
+"""`python -m stoker.worker`: one worker beside one engine, until it is told to stop."""
+
+import argparse
+import asyncio
+import os
+import sys
+from pathlib import Path
+from random import Random
+
+from stoker.base import logs, process
+from stoker.base.clock import SystemClock
+from stoker.base.errors import InvalidInput, StokerError
+from stoker.base.ids import ModelName
+from stoker.engine.client import EngineClient
+from stoker.queue import QueueSettings, RedisQueue, RedisRegistry
+from stoker.spec import EMBEDDED, ServerEngine, load
+from stoker.web.client import Timeouts
+from stoker.worker.loop import Worker
+from stoker.worker.runner import Runner, Settings
+
+_log = logs.get(__name__)
+
+# The supervisor gives everything 10 s; in a cluster the pod's grace is longer and the worker's own comes with it.
+GRACE_S = 2.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="stoker.worker", description=__doc__)
+    parser.add_argument("--spec", type=Path, required=True, help="platform.yaml")
+    parser.add_argument("--model", required=True, help="a model of the spec")
+    parser.add_argument("--replica", required=True, help="the name of this engine and worker, unique in the platform")
+    parser.add_argument("--engine-url", required=True)
+    parser.add_argument("--redis", default=os.environ.get("STOKER_REDIS_URL"), help="default: $STOKER_REDIS_URL")
+    parser.add_argument("--grace", type=float, default=GRACE_S, help="seconds for running tasks after a stop")
+    parser.add_argument("--leash", action="store_true", help="stop when stdin ends")
+    options = parser.parse_args()
+    if not options.redis:
+        parser.error("--redis is needed, or $STOKER_REDIS_URL")
+    logs.configure(f"worker-{options.replica}")
+    try:
+        asyncio.run(run(options))
+    except StokerError as error:
+        _log.error("worker cannot run", error=error.message, hint=error.hint)
+        sys.exit(error.exit_code)
+
+
+async def run(options: argparse.Namespace) -> None:
+    stop = process.stop_event(leash=options.leash)
+    platform = load(options.spec)
+    if options.model not in platform.llm.models:
+        raise InvalidInput(f"--model is {options.model!r}; the models are: {', '.join(platform.llm.models)}")
+    model = platform.llm.models[options.model]
+    clock = SystemClock()
+    queue = RedisQueue(options.redis, settings=QueueSettings.of(platform.queue))
+    registry = RedisRegistry(options.redis)
+    server = model.engine if isinstance(model.engine, ServerEngine) else None
+    engine = EngineClient(
+        options.engine_url,
+        model=(server.model if server else None) or options.model,
+        key=os.environ.get(server.api_key_env) if server and server.api_key_env else None,
+        timeouts=Timeouts(platform.gateway.timeouts.connect_seconds, read_s=model.limits.timeout_seconds),
+    )
+    settings = Settings(
+        model=options.model,
+        replica=options.replica,
+        prices=model.prices,
+        lease_s=platform.queue.lease_seconds,
+        retry_base_s=platform.queue.retry_base_seconds,
+        retry_cap_s=platform.queue.retry_cap_seconds,
+        timeout_s=model.limits.timeout_seconds,
+        continuous_usage=model.engine == EMBEDDED,
+    )
+    worker = Worker(
+        name=options.replica,
+        model=ModelName(options.model),
+        capacity=model.limits.concurrency,
+        url=options.engine_url,
+        engine=engine,
+        queue=queue,
+        registry=registry,
+        runner=Runner(settings, engine, queue, clock, Random(), started_at=clock.now()),
+        clock=clock,
+        lease_s=settings.lease_s,
+        grace_s=options.grace,
+        on_first_announcement=lambda: process.say_ready(replica=options.replica),
+    )
+    try:
+        await worker.run(stop)
+    finally:
+        await engine.close()
+        await queue.aclose()
+        await registry.aclose()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""The worker's day: announce the engine, claim while it has room, reclaim what others lost, and leave cleanly.
+
+Four clocks of their own, so that none is a by-product of another: the engine's health and the announcement, the
+claims, the reclaiming, and each running task's lease (in `runner`).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from stoker.base import logs
+from stoker.base.clock import Clock
+from stoker.base.errors import StokerError
+from stoker.base.ids import ModelName
+from stoker.engine.client import EngineClient
+from stoker.queue import Claim, Queue, Registry, Replica
+from stoker.worker.runner import Runner
+
+_log = logs.get(__name__)
+
+ANNOUNCE_EVERY_S = 1.0
+# Three announcements may be missed before the gateway stops sending requests here.
+ANNOUNCE_TTL_S = 3.5
+# While the engine is not up yet, and nothing is announced.
+PROBE_EVERY_S = 0.1
+RECLAIM_EVERY_S = 1.0
+# How long one claim waits for a task, and so how long a stop may wait for a claim.
+CLAIM_WAIT_S = 1.0
+# When the engine has no room; requests that the gateway sends there directly come and go without our notice.
+NO_ROOM_S = 0.05
+# After Redis said no.
+PAUSE_S = 0.5
+
+
+def room(*, capacity: int, own: int, engine_busy: int | None) -> int:
+    """How many tasks may be claimed now. `engine_busy`: running and waiting there, whoever sent them; None: unknown."""
+    return max(0, capacity - max(own, engine_busy or 0))
+
+
+@dataclass(slots=True)
+class Worker:
+    """`grace_s`: how long running tasks may go on after a stop before they are handed back."""
+
+    name: str
+    model: ModelName
+    capacity: int
+    url: str
+    engine: EngineClient
+    queue: Queue
+    registry: Registry
+    runner: Runner
+    clock: Clock
+    lease_s: float
+    grace_s: float
+    on_first_announcement: Callable[[], None] = lambda: None
+    _running: set[asyncio.Task[None]] = field(default_factory=set)
+    _engine_up: asyncio.Event = field(default_factory=asyncio.Event)
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _give_back: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set; then drain. Returns when nothing of this worker's is left running."""
+        clocks = [asyncio.create_task(self._announcing()), asyncio.create_task(self._reclaiming())]
+        claiming = asyncio.create_task(self._claiming())
+        await stop.wait()
+        self._stopping.set()
+        await self._drain(claiming)
+        for task in clocks:
+            task.cancel()
+        await asyncio.gather(*clocks, return_exceptions=True)
+
+    async def _announcing(self) -> None:
+        while True:
+            await self._step(self._announce, or_wait_s=PAUSE_S)
+
+    async def _reclaiming(self) -> None:
+        while True:
+            await self._step(self._reclaim, or_wait_s=PAUSE_S)
+            await self.clock.sleep(RECLAIM_EVERY_S)
+
+    async def _claiming(self) -> None:
+        while not self._stopping.is_set():
+            await self._step(self._claim, or_wait_s=PAUSE_S)
+
+    async def _step(self, step: Callable[[], Awaitable[None]], *, or_wait_s: float) -> None:
+        try:
+            await step()
+        except StokerError as error:
+            _log.warning("worker waits", step=step.__name__.strip("_"), error=error.message)
+            await self.clock.sleep(or_wait_s)
+
+    # --- the engine -------------------------------------------------------------------------------------------------
+
+    async def _announce(self) -> None:
+        was_up = self._engine_up.is_set()
+        if await self.engine.is_healthy():
+            self._engine_up.set()
+            if not self._stopping.is_set():
+                await self.registry.announce(self._replica(), ttl_s=ANNOUNCE_TTL_S)
+            if not was_up:
+                _log.info("engine is up", url=self.url)
+                self.on_first_announcement()
+                self.on_first_announcement = lambda: None
+            await self.clock.sleep(ANNOUNCE_EVERY_S)
+            return
+        self._engine_up.clear()
+        if was_up:
+            _log.warning("engine is down", url=self.url)
+            await self.registry.withdraw(self.name)
+        await self.clock.sleep(PROBE_EVERY_S)
+
+    def _replica(self) -> Replica:
+        return Replica(
+            id=self.name,
+            model=self.model,
+            url=self.url,
+            capacity=self.capacity,
+            started_at=self.runner.started_at,
+            running=len(self._running),
+        )
+
+    # --- tasks ------------------------------------------------------------------------------------------------------
+
+    async def _claim(self) -> None:
+        if not self._engine_up.is_set():
+            await self.clock.sleep(PROBE_EVERY_S)
+            return
+        load = await self.engine.load()
+        busy = None if load is None else load.running + load.waiting
+        free = room(capacity=self.capacity, own=len(self._running), engine_busy=busy)
+        if free == 0:
+            await self.clock.sleep(NO_ROOM_S)
+            return
+        claims = await self.queue.claim(self.model, self.name, count=free, wait_s=CLAIM_WAIT_S, lease_s=self.lease_s)
+        for claim in claims:
+            self._start(claim)
+
+    def _start(self, claim: Claim) -> None:
+        task = asyncio.create_task(self._run(claim))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _run(self, claim: Claim) -> None:
+        try:
+            await self.runner.run(claim, give_back=self._give_back)
+        except StokerError as error:
+            # Redis is away: the lease runs out, and whoever reclaims the task gives it to another worker.
+            _log.warning("task left to its lease", task=claim.task.id, error=error.message)
+
+    async def _reclaim(self) -> None:
+        moved = await self.queue.reclaim(self.model)
+        if moved:
+            _log.info("tasks reclaimed", count=moved)
+
+    # --- leaving ----------------------------------------------------------------------------------------------------
+
+    async def _drain(self, claiming: "asyncio.Task[None]") -> None:
+        """Out of the gateway's sight first, then let running tasks end, then hand back what is left."""
+        _log.info("draining", running=len(self._running))
+        try:
+            await self.registry.withdraw(self.name)
+        except StokerError as error:
+            _log.warning("cannot withdraw", error=error.message)
+        # Not cancelled: what a claim has taken in the meantime would lie there until its lease is over.
+        await claiming
+        if self._running:
+            await asyncio.wait(set(self._running), timeout=self.grace_s)
+        self._give_back.set()
+        if self._running:
+            await asyncio.gather(*self._running, return_exceptions=True)

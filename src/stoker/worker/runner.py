@@ -1,0 +1,274 @@
+"""One claim, from the engine's first event to the task's end.
+
+The engine is always asked for a stream, also when the caller wants a whole answer: so what was produced is known to
+the chunk whatever happens, and a cancelled task stops its engine at the next event.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from stoker.base import logs
+from stoker.base.clock import Clock
+from stoker.base.errors import QueueUnavailable, StokerError, TimedOut, Unavailable, UpstreamError
+from stoker.engine.answers import assemble, has_content
+from stoker.engine.client import EngineClient
+from stoker.meter.account import Account, Caller
+from stoker.meter.cost import Prices
+from stoker.policy.retry import delay_s
+from stoker.queue import Claim, LeaseState, Queue
+from stoker.web import sse
+from stoker.web.client import Answer, error_of
+
+_log = logs.get(__name__)
+Json = dict[str, Any]
+
+# What is produced meanwhile goes to Redis in one step: a reader sees it at most this much later.
+PUBLISH_EVERY_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The numbers of one worker, from `platform.yaml`."""
+
+    model: str
+    replica: str
+    prices: Prices
+    lease_s: float
+    retry_base_s: float
+    retry_cap_s: float
+    timeout_s: float
+    continuous_usage: bool
+
+
+class Lost(Exception):
+    """The lease went to another worker: stop, and report nothing."""
+
+
+class Unwanted(Exception):
+    """Somebody cancelled the task."""
+
+
+class Wrong(Exception):
+    """The engine refused the task itself (4xx): trying again cannot help."""
+
+    def __init__(self, answer: Answer) -> None:
+        error = error_of(answer)
+        super().__init__(error.message)
+        self.error: Json = {"message": error.message, "type": error.type, "code": error.code, "status": answer.status}
+
+
+@dataclass(slots=True)
+class Runner:
+    settings: Settings
+    engine: EngineClient
+    queue: Queue
+    clock: Clock
+    random: Random
+    started_at: float
+
+    async def run(self, claim: Claim, *, give_back: asyncio.Event) -> None:
+        """Bring one claim to its end. `give_back` set: the worker is leaving, hand the task to another one.
+
+        Raises nothing but QueueUnavailable, upon which the lease runs out and another worker takes over.
+        """
+        account = self._account(claim)
+        log = _log.bind(task=claim.task.id, attempt=claim.attempt)
+        work = asyncio.create_task(self._generate(claim, account))
+        watch = asyncio.create_task(self._hold(claim))
+        leave = asyncio.create_task(give_back.wait())
+        try:
+            await asyncio.wait({work, watch, leave}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                await self._finish(claim, account, work)
+            elif watch.done():
+                await _stopped(work)
+                await self._let_go(claim, account, watch)
+            else:
+                await _stopped(work)
+                await self.queue.release(claim, usage=account.record("cancelled", self.clock.now()))
+                log.info("task handed back")
+        finally:
+            for task in (work, watch, leave):
+                task.cancel()
+            await asyncio.gather(work, watch, leave, return_exceptions=True)
+
+    # --- holding on -------------------------------------------------------------------------------------------------
+
+    async def _hold(self, claim: Claim) -> None:
+        """Keep the lease until it cannot be kept any more. Raises Lost, Unwanted."""
+        told = asyncio.create_task(self.queue.cancelled(claim))
+        try:
+            while True:
+                await asyncio.wait({told}, timeout=self.settings.lease_s / 3)
+                try:
+                    state = await self.queue.extend(claim, lease_s=self.settings.lease_s)
+                except QueueUnavailable as error:
+                    # Go on: the lease may still be good, and the end of the task asks again anyway.
+                    _log.warning("cannot extend the lease", task=claim.task.id, error=error.message)
+                    await self.clock.sleep(min(1.0, self.settings.lease_s / 3))
+                    continue
+                if state is LeaseState.LOST:
+                    raise Lost
+                if state is LeaseState.CANCELLED:
+                    raise Unwanted
+                if told.done():
+                    told = asyncio.create_task(self.queue.cancelled(claim))
+        finally:
+            told.cancel()
+            with suppress(asyncio.CancelledError, StokerError):
+                await told
+
+    async def _let_go(self, claim: Claim, account: Account, watch: "asyncio.Task[None]") -> None:
+        try:
+            watch.result()
+        except Lost:
+            _log.warning("lease lost", task=claim.task.id, attempt=claim.attempt)
+        except Unwanted:
+            await self.queue.release(claim, usage=account.record("cancelled", self.clock.now()))
+            _log.info("task cancelled", task=claim.task.id)
+
+    # --- the work ---------------------------------------------------------------------------------------------------
+
+    async def _generate(self, claim: Claim, account: Account) -> Json:
+        """The whole answer. Raises Wrong, and StokerError for what may work another time."""
+        left_s = self.settings.timeout_s if claim.time_left_s is None else claim.time_left_s
+        try:
+            async with asyncio.timeout(min(left_s, self.settings.timeout_s)):
+                return await self._read(claim, account)
+        except TimeoutError as exc:
+            raise TimedOut(f"the engine did not finish within {min(left_s, self.settings.timeout_s):g} s") from exc
+
+    async def _read(self, claim: Claim, account: Account) -> Json:
+        task = claim.task
+        options = {"include_usage": True}
+        if self.settings.continuous_usage:
+            options["continuous_usage_stats"] = True
+        async with self.engine.stream(task.endpoint, {**task.body, "stream_options": options}) as stream:
+            if stream.error is not None:
+                raise _refusal(stream.error)
+            publisher = _Publisher(self.queue, claim) if task.stream else None
+            chunks: list[Json] = []
+            async for event in self._until_done(stream.events):
+                chunk = _parsed(event)
+                chunks.append(chunk)
+                _note(account, chunk, self.clock.now())
+                if publisher is not None:
+                    await publisher.add(event, self.clock.monotonic())
+            if publisher is not None:
+                await publisher.flush()
+        try:
+            return assemble(chunks)
+        except ValueError as exc:
+            raise UpstreamError(f"the engine's answer is none: {exc}") from exc
+
+    async def _until_done(self, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for event in events:
+            if event == sse.DONE:
+                return
+            yield event
+        raise Unavailable("the engine broke off in the middle of the answer")
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    async def _finish(self, claim: Claim, account: Account, work: "asyncio.Task[Json]") -> None:
+        log = _log.bind(task=claim.task.id, attempt=claim.attempt)
+        try:
+            result = work.result()
+            kept = await self.queue.complete(claim, result, usage=account.record("done", self.clock.now()))
+            log.info("task done", tokens=account.completion_tokens, kept=kept)
+        except Wrong as wrong:
+            await self._fail(claim, account, str(wrong), retry=False, error=wrong.error)
+        except QueueUnavailable:
+            raise
+        except StokerError as error:
+            seen = {"message": error.message, "type": error.type, "code": error.code, "status": error.status}
+            # A result too large to keep is so the next time, too.
+            await self._fail(claim, account, error.message, retry=error.code != "result_too_large", error=seen)
+        except Exception as error:
+            log.error("task failed unexpectedly", exc_info=error)
+            await self._fail(claim, account, f"the worker failed: {type(error).__name__}", retry=True, error=None)
+
+    async def _fail(self, claim: Claim, account: Account, why: str, *, retry: bool, error: Json | None) -> None:
+        retry_in_s = None
+        if retry:
+            retry_in_s = delay_s(
+                claim.attempt,
+                base_s=self.settings.retry_base_s,
+                cap_s=self.settings.retry_cap_s,
+                random=self.random,
+            )
+        _log.warning("task failed", task=claim.task.id, attempt=claim.attempt, why=why, retry_in_s=retry_in_s)
+        usage = account.record("failed", self.clock.now())
+        await self.queue.fail(claim, why, retry_in_s=retry_in_s, error=error, usage=usage)
+
+    def _account(self, claim: Claim) -> Account:
+        task = claim.task
+        return Account(
+            id=task.usage_id,
+            kind="task",
+            caller=Caller(task.tenant, task.key_id, task.session, task.run),
+            model=task.model,
+            route="queue",
+            prices=self.settings.prices,
+            started_at=self.clock.now(),
+            replica=self.settings.replica,
+            attempts=claim.attempt,
+        )
+
+
+class _Publisher:
+    """Chunks to Redis, several in one step when they come fast."""
+
+    def __init__(self, queue: Queue, claim: Claim) -> None:
+        self._queue = queue
+        self._claim = claim
+        self._waiting: list[bytes] = []
+        self._sent = 0
+        self._sent_at = float("-inf")
+
+    async def add(self, event: bytes, now: float) -> None:
+        self._waiting.append(event)
+        if now - self._sent_at >= PUBLISH_EVERY_S:
+            self._sent_at = now
+            await self.flush()
+
+    async def flush(self) -> None:
+        if self._waiting:
+            await self._queue.publish(self._claim, self._waiting, first=self._sent)
+            self._sent += len(self._waiting)
+            self._waiting.clear()
+
+
+def _refusal(answer: Answer) -> Exception:
+    """4xx is the task's own fault, but for 408 and 429, which say `later`, and 401 and 403, which are our own key's."""
+    if 400 <= answer.status < 500 and answer.status not in (401, 403, 408, 429):
+        return Wrong(answer)
+    return UpstreamError(f"the engine answered with status {answer.status}", upstream_status=answer.status)
+
+
+def _parsed(event: bytes) -> Json:
+    try:
+        chunk = json.loads(event)
+    except ValueError as exc:
+        raise UpstreamError("the engine sent an event that is not JSON") from exc
+    if not isinstance(chunk, dict):
+        raise UpstreamError("the engine sent an event that is not an object")
+    if chunk.get("error"):
+        raise UpstreamError(f"the engine failed in the middle of the answer: {chunk['error']}"[:300])
+    return chunk
+
+
+def _note(account: Account, chunk: Json, now: float) -> None:
+    if account.first_token_at is None and has_content(chunk):
+        account.first_token_at = now
+    account.saw_usage(chunk.get("usage"))
+
+
+async def _stopped(work: "asyncio.Task[Any]") -> None:
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
