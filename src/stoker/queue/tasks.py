@@ -162,6 +162,17 @@ class Depth(NamedTuple):
     dead: int
 
 
+def deadline_error() -> Json:
+    """What the caller sees of a task whose deadline passed; the same words stand in `lua/prelude.lua`."""
+    message = "the deadline of the task passed before it was done"
+    return {"message": message, "type": "timeout_error", "code": "deadline_exceeded"}
+
+
+def lease_expired_reason(worker: str) -> str:
+    """Why an attempt failed whose worker said nothing more; the same words stand in `lua/reclaim.lua`."""
+    return f"lease expired: worker {worker} did not renew it, so it is taken for dead"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueSettings:
     """The queue's numbers, the same for every process of a platform."""
