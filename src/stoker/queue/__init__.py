@@ -5,6 +5,7 @@ and the supervisor (`server`); knows nothing of HTTP and engines.
 """
 
 from stoker.queue.interface import Queue, Registry
+from stoker.queue.memory_queue import MemoryQueue, MemoryRegistry
 from stoker.queue.redis_queue import RedisQueue
 from stoker.queue.redis_registry import RedisRegistry
 from stoker.queue.replicas import Replica
@@ -26,6 +27,8 @@ __all__ = [
     "Claim",
     "Depth",
     "LeaseState",
+    "MemoryQueue",
+    "MemoryRegistry",
     "NewTask",
     "Queue",
     "QueueSettings",

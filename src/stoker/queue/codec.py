@@ -27,6 +27,10 @@ def encode_json(value: Mapping[str, Any], *, what: str, max_bytes: int) -> bytes
     return data
 
 
+def decode_json(data: bytes) -> Json:
+    return cast(Json, json.loads(data))
+
+
 def head_of(new: NewTask) -> bytes:
     """What was submitted, without the body, as JSON."""
     head = {
@@ -98,7 +102,7 @@ def _seconds(fields: Mapping[str, bytes], name: str) -> float | None:
 
 
 def _json(fields: Mapping[str, bytes], name: str) -> Json | None:
-    return cast(Json, json.loads(fields[name])) if name in fields else None
+    return decode_json(fields[name]) if name in fields else None
 
 
 def _history(lines: bytes | None) -> tuple[Attempt, ...]:

@@ -5,7 +5,6 @@ arguments and turns answers into values. `docs/queue.md` has the keys and the li
 import asyncio
 import json
 import math
-import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -13,11 +12,12 @@ from redis.exceptions import ResponseError
 
 from stoker.base import logs
 from stoker.base.clock import Clock
-from stoker.base.errors import Conflict, InvalidInput, NotFound, QueueUnavailable
+from stoker.base.errors import Conflict, NotFound, QueueUnavailable
 from stoker.base.ids import ModelName, TaskId, new_id
 from stoker.meter.usage import UsageRecord
 from stoker.queue import codec, keys, listing
 from stoker.queue.connection import Connection, translated
+from stoker.queue.cursors import START, parse_cursor
 from stoker.queue.doorbells import Doorbells
 from stoker.queue.tasks import Chunk, Claim, Depth, LeaseState, NewTask, QueueSettings, State, Task
 
@@ -72,7 +72,8 @@ class RedisQueue:
                 await _rung_within(rung, min(left, LOOK_AGAIN_S))
 
     async def chunks(self, task_id: TaskId, *, after: str | None = None) -> AsyncIterator[Chunk]:
-        cursor = _checked_cursor(after)
+        token, number = START if after is None else parse_cursor(after)
+        cursor = f"{token}-{number}"
         async with self._bells.at(task_id, chunks=True) as rung:
             while True:
                 rung.clear()
@@ -292,14 +293,6 @@ async def _rung_within(rung: asyncio.Event, seconds: float) -> None:
             await rung.wait()
     except TimeoutError:
         pass  # the caller looks again either way
-
-
-def _checked_cursor(after: str | None) -> str:
-    if after is None:
-        return "0-0"
-    if not re.fullmatch(r"\d{1,15}-\d{1,15}", after):
-        raise InvalidInput(f"{after!r} is no cursor; take the cursor of the last chunk that was seen", param="after")
-    return after
 
 
 def _ms(seconds: float) -> str:

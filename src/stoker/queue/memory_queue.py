@@ -1,0 +1,520 @@
+"""The queue in memory: the twin of `redis_queue` for tests and simulations, held to the same contract suite.
+
+One object is one Redis: give it to everybody who would share one. A change of state never awaits, so each is one step.
+"""
+
+import asyncio
+import itertools
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from stoker.base.clock import Clock, SystemClock
+from stoker.base.errors import Conflict, NotFound
+from stoker.base.ids import ModelName, TaskId, new_id
+from stoker.meter.usage import UsageRecord
+from stoker.queue import codec
+from stoker.queue.cursors import START, parse_cursor
+from stoker.queue.replicas import Replica
+from stoker.queue.tasks import (
+    Attempt,
+    Chunk,
+    Claim,
+    Depth,
+    Json,
+    LeaseState,
+    NewTask,
+    QueueSettings,
+    State,
+    Task,
+    deadline_error,
+    lease_expired_reason,
+)
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What the Redis twin keeps in a task's hash."""
+
+    task: Task
+    token: int = 0
+    lease_until: float = 0.0
+    last: str = ""  # "<token>:<step>" of the claim that finished last
+    forget_at: float | None = None
+    chunks: list[Chunk] = field(default_factory=list)
+    news: set[asyncio.Event] = field(default_factory=set)
+
+    def ring(self) -> None:
+        for rung in self.news:
+            rung.set()
+
+
+@dataclass(slots=True)
+class _Model:
+    waiting: deque[TaskId] = field(default_factory=deque)
+    running: set[TaskId] = field(default_factory=set)
+    delayed: set[TaskId] = field(default_factory=set)
+    dead: list[TaskId] = field(default_factory=list)
+    idle: deque[asyncio.Event] = field(default_factory=deque)  # workers that wait, one is woken for each task
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A usage record on its way; `read_at` is None until somebody read it."""
+
+    record: UsageRecord
+    read_at: float | None = None
+
+
+class MemoryQueue:
+    """`interface.Queue` without a server. Leases, deadlines and delays go by `clock`, waiting by real time."""
+
+    def __init__(self, *, settings: QueueSettings | None = None, clock: Clock | None = None) -> None:
+        self.settings = settings or QueueSettings()
+        self._clock = clock or SystemClock()
+        self._kept: dict[TaskId, _Kept] = {}
+        self._models: defaultdict[str, _Model] = defaultdict(_Model)
+        self._usage: dict[str, _Entry] = {}
+        self._usage_numbers = itertools.count(1)
+        self._usage_news: set[asyncio.Event] = set()
+
+    # --- for the caller ---------------------------------------------------------------------------------------------
+
+    async def submit(self, new: NewTask, *, task_id: TaskId | None = None) -> Task:
+        body = codec.encode_json(new.body, what="body", max_bytes=self.settings.max_body_bytes)
+        task_id = task_id or TaskId(new_id("task"))
+        if task_id in self._kept:
+            return await self.get(task_id)
+        now = self._now()
+        task = Task(
+            id=task_id,
+            model=new.model,
+            tenant=new.tenant,
+            key_id=new.key_id,
+            endpoint=new.endpoint,
+            state=State.QUEUED,
+            submitted_at=now,
+            body=codec.decode_json(body),
+            session=new.session,
+            run=new.run,
+            stream=new.stream,
+            timeout_s=new.timeout_s,
+            max_attempts=new.max_attempts,
+            deadline=None if new.timeout_s is None else now + new.timeout_s,
+        )
+        self._kept[task_id] = _Kept(task)
+        self._enqueue(self._kept[task_id])
+        return task
+
+    async def get(self, task_id: TaskId) -> Task:
+        return self._find(task_id).task
+
+    async def wait(self, task_id: TaskId, *, timeout_s: float) -> Task:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
+        with self._news_of(self._find(task_id)) as rung:
+            while True:
+                rung.clear()
+                kept, left = self._find(task_id), until - loop.time()
+                if kept.task.state.has_ended or left <= 0:
+                    return kept.task
+                await _rung_within(rung, left)
+
+    async def chunks(self, task_id: TaskId, *, after: str | None = None) -> AsyncIterator[Chunk]:
+        seen = START if after is None else parse_cursor(after)
+        with self._news_of(self._find(task_id)) as rung:
+            while True:
+                rung.clear()
+                kept = self._find(task_id)
+                fresh = [each for each in kept.chunks if parse_cursor(each.cursor) > seen]
+                for chunk in fresh:
+                    seen = parse_cursor(chunk.cursor)
+                    yield chunk
+                if fresh:
+                    continue  # more may have come, or the end, while the reader had them
+                if kept.task.state.has_ended:
+                    return
+                await rung.wait()
+
+    async def cancel(self, task_id: TaskId) -> Task:
+        kept = self._find(task_id)
+        model = self._models[kept.task.model]
+        if kept.task.state == State.QUEUED:
+            model.waiting.remove(task_id)
+            self._finish(kept, State.CANCELLED, None)
+        elif kept.task.state == State.RETRYING:
+            model.delayed.remove(task_id)
+            self._finish(kept, State.CANCELLED, None)
+        elif kept.task.state == State.RUNNING:
+            kept.task = replace(kept.task, cancel_requested=True)
+            kept.ring()
+        return kept.task
+
+    async def list(
+        self, *, model: ModelName | None = None, state: State | None = None, limit: int = 100
+    ) -> Sequence[Task]:
+        self._forget_old()
+        wanted = [
+            _summary(kept.task)
+            for kept in self._kept.values()
+            if (model is None or kept.task.model == model) and (state is None or kept.task.state == state)
+        ]
+        return sorted(wanted, key=lambda task: (task.submitted_at, task.id), reverse=True)[:limit]
+
+    async def depth(self, model: ModelName) -> Depth:
+        found = self._models[model]
+        return Depth(len(found.waiting), len(found.running), len(found.delayed), len(found.dead))
+
+    async def dead(self, model: ModelName, *, limit: int = 100) -> Sequence[Task]:
+        return [_summary(self._kept[task_id].task) for task_id in reversed(self._models[model].dead)][:limit]
+
+    async def retry(self, task_id: TaskId) -> Task:
+        kept = self._find(task_id)
+        task = kept.task
+        if task.state != State.DEAD:
+            raise Conflict(f"task {task_id} is {task.state}; only a dead task can be replayed", code="not_dead")
+        self._models[task.model].dead.remove(task_id)
+        kept.last, kept.chunks = "", []
+        kept.task = replace(
+            task,
+            attempts=(),
+            replays=task.replays + 1,
+            worker=None,
+            started_at=None,
+            ended_at=None,
+            error=None,
+            cancel_requested=False,
+            deadline=None if task.timeout_s is None else self._now() + task.timeout_s,
+        )
+        self._enqueue(kept)
+        return kept.task
+
+    # --- for the worker ---------------------------------------------------------------------------------------------
+
+    async def claim(
+        self, model: ModelName, worker: str, *, count: int = 1, wait_s: float = 0.0, lease_s: float = 30.0
+    ) -> Sequence[Claim]:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait_s
+        while True:
+            claims = self._claim_now(model, worker, count, lease_s)
+            left = until - loop.time()
+            if claims or left <= 0:
+                return claims
+            woken = asyncio.Event()
+            self._models[model].idle.append(woken)
+            try:
+                await _rung_within(woken, left)
+            finally:
+                if woken in self._models[model].idle:
+                    self._models[model].idle.remove(woken)
+
+    async def extend(self, claim: Claim, *, lease_s: float) -> LeaseState:
+        kept = self._held(claim)
+        if kept is None:
+            return LeaseState.LOST
+        kept.lease_until = self._now() + lease_s
+        return LeaseState.CANCELLED if kept.task.cancel_requested else LeaseState.HELD
+
+    async def cancelled(self, claim: Claim) -> None:
+        kept = self._kept.get(claim.task.id)
+        if kept is None:
+            return
+        with self._news_of(kept) as rung:
+            while True:
+                rung.clear()
+                held = self._held(claim)
+                if held is None or held.task.cancel_requested:
+                    return
+                await rung.wait()
+
+    async def publish(self, claim: Claim, chunks: Sequence[bytes], *, first: int) -> bool:
+        kept = self._held(claim)
+        if kept is None:
+            return False
+        have = parse_cursor(kept.chunks[-1].cursor)[1] if kept.chunks else -1
+        for number, data in enumerate(chunks, start=first):
+            if number > have:
+                kept.chunks.append(Chunk(f"{claim.token}-{number}", data, claim.token))
+        kept.ring()
+        return True
+
+    async def complete(self, claim: Claim, result: Mapping[str, Any], *, usage: UsageRecord | None = None) -> bool:
+        stored = codec.encode_json(result, what="result", max_bytes=self.settings.max_result_bytes)
+        kept, answer = self._finishing(claim, "complete")
+        if kept is not None and kept.task.cancel_requested:
+            self._finish(kept, State.CANCELLED, usage)
+        elif kept is not None:
+            kept.task = replace(kept.task, result=codec.decode_json(stored))
+            self._finish(kept, State.DONE, usage)
+        return answer
+
+    async def fail(
+        self,
+        claim: Claim,
+        reason: str,
+        *,
+        retry_in_s: float | None,
+        error: Mapping[str, Any] | None = None,
+        usage: UsageRecord | None = None,
+    ) -> bool:
+        reason = codec.cut_reason(reason)
+        told = codec.failure(reason, error)
+        kept, answer = self._finishing(claim, "fail")
+        if kept is not None and kept.task.cancel_requested:
+            self._finish(kept, State.CANCELLED, usage)
+        elif kept is not None:
+            self._attempt_failed(kept, reason, retry_in_s, told, usage)
+        return answer
+
+    async def release(self, claim: Claim, *, usage: UsageRecord | None = None) -> bool:
+        kept, answer = self._finishing(claim, "release")
+        if kept is not None and kept.task.cancel_requested:
+            self._finish(kept, State.CANCELLED, usage)
+        elif kept is not None:
+            self._enqueue(kept)
+        return answer
+
+    async def reclaim(self, model: ModelName) -> int:
+        found, now = self._models[model], self._now()
+        due = [kept for kept in self._those(found.delayed) if (kept.task.due_at or 0.0) <= now]
+        for kept in due:
+            found.delayed.remove(kept.task.id)
+            self._enqueue(kept)
+        expired = [kept for kept in self._those(found.running) if kept.lease_until <= now]
+        for kept in expired:
+            found.running.remove(kept.task.id)
+            if kept.task.cancel_requested:
+                self._finish(kept, State.CANCELLED, None)
+            else:
+                reason = lease_expired_reason(kept.task.worker or "")
+                error = {"message": reason, "type": "server_error", "code": "lease_expired"}
+                self._attempt_failed(kept, reason, 0.0, error, None)
+            kept.ring()
+        if found.waiting and found.idle:  # a worker that was woken and went away has swallowed the ring
+            found.idle.popleft().set()
+        return len(due) + len(expired)
+
+    # --- usage on its way to the ledger -----------------------------------------------------------------------------
+
+    async def append_usage(self, record: UsageRecord) -> None:
+        self._append_usage(record)
+
+    async def read_usage(
+        self, consumer: str, *, count: int = 100, wait_s: float = 0.0, redeliver_after_s: float | None = None
+    ) -> Sequence[tuple[str, UsageRecord]]:
+        after_s = self.settings.usage_redelivery_s if redeliver_after_s is None else redeliver_after_s
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait_s
+        rung = asyncio.Event()
+        self._usage_news.add(rung)
+        try:
+            while True:
+                rung.clear()
+                found = self._take_usage(count, after_s)
+                left = until - loop.time()
+                if found or left <= 0:
+                    return found
+                await _rung_within(rung, left)
+        finally:
+            self._usage_news.remove(rung)
+
+    async def ack_usage(self, entry_ids: Sequence[str]) -> None:
+        for entry_id in entry_ids:
+            self._usage.pop(entry_id, None)
+
+    async def aclose(self) -> None:
+        pass  # nothing to give back
+
+    # --- steps, none of which awaits --------------------------------------------------------------------------------
+
+    def _now(self) -> float:
+        return self._clock.now()
+
+    def _find(self, task_id: TaskId) -> _Kept:
+        kept = self._kept.get(task_id)
+        if kept is None or (kept.forget_at is not None and kept.forget_at <= self._now()):
+            raise NotFound(f"there is no task {task_id!r}", code="task_not_found")
+        return kept
+
+    def _forget_old(self) -> None:
+        now = self._now()
+        for task_id in [i for i, kept in self._kept.items() if kept.forget_at is not None and kept.forget_at <= now]:
+            del self._kept[task_id]
+
+    def _those(self, task_ids: set[TaskId]) -> Sequence[_Kept]:
+        return sorted((self._kept[task_id] for task_id in task_ids), key=lambda kept: kept.task.id)
+
+    @contextmanager
+    def _news_of(self, kept: _Kept) -> Iterator[asyncio.Event]:
+        rung = asyncio.Event()
+        kept.news.add(rung)
+        try:
+            yield rung
+        finally:
+            kept.news.remove(rung)
+
+    def _enqueue(self, kept: _Kept) -> None:
+        kept.task = replace(kept.task, state=State.QUEUED, due_at=None)
+        model = self._models[kept.task.model]
+        model.waiting.append(kept.task.id)
+        if model.idle:
+            model.idle.popleft().set()
+
+    def _claim_now(self, model: ModelName, worker: str, count: int, lease_s: float) -> Sequence[Claim]:
+        found, now = self._models[model], self._now()
+        claims: list[Claim] = []
+        while found.waiting and len(claims) < count:
+            kept = self._kept[found.waiting.popleft()]
+            if kept.task.deadline is not None and now >= kept.task.deadline:
+                self._bury(kept, deadline_error(), None)
+            else:
+                claims.append(self._take(kept, worker, now, lease_s))
+        if found.waiting and found.idle:
+            found.idle.popleft().set()
+        return claims
+
+    def _take(self, kept: _Kept, worker: str, now: float, lease_s: float) -> Claim:
+        kept.token += 1
+        kept.lease_until = now + lease_s
+        kept.chunks = []
+        kept.task = replace(kept.task, state=State.RUNNING, worker=worker, started_at=now)
+        self._models[kept.task.model].running.add(kept.task.id)
+        deadline = kept.task.deadline
+        return Claim(
+            task=kept.task,
+            token=kept.token,
+            worker=worker,
+            attempt=len(kept.task.attempts) + 1,
+            lease_expires_at=kept.lease_until,
+            time_left_s=None if deadline is None else deadline - now,
+        )
+
+    def _held(self, claim: Claim) -> _Kept | None:
+        kept = self._kept.get(claim.task.id)
+        if kept is None or kept.task.state != State.RUNNING or kept.token != claim.token:
+            return None
+        return kept
+
+    def _finishing(self, claim: Claim, step: str) -> tuple[_Kept | None, bool]:
+        """What to finish, if anything, and the answer: the same call made again is told the same, changing nothing."""
+        mark = f"{claim.token}:{step}"
+        known = self._kept.get(claim.task.id)
+        if known is not None and known.last == mark:
+            return None, True
+        kept = self._held(claim)
+        if kept is None:
+            return None, False
+        kept.last = mark
+        self._models[kept.task.model].running.remove(kept.task.id)
+        return kept, True
+
+    def _attempt_failed(
+        self, kept: _Kept, reason: str, retry_in_s: float | None, error: Json, usage: UsageRecord | None
+    ) -> None:
+        now, task = self._now(), kept.task
+        attempt = Attempt(
+            number=len(task.attempts) + 1,
+            worker=task.worker or "",
+            started_at=task.started_at or 0.0,
+            ended_at=now,
+            reason=reason,
+        )
+        kept.task = task = replace(task, attempts=(*task.attempts, attempt))
+        if retry_in_s is None or attempt.number >= task.max_attempts:
+            self._bury(kept, error, usage)
+        elif task.deadline is not None and now + retry_in_s >= task.deadline:
+            self._bury(kept, deadline_error(), usage)
+        elif retry_in_s <= 0:
+            self._enqueue(kept)
+        else:
+            kept.task = replace(task, state=State.RETRYING, due_at=now + retry_in_s)
+            self._models[task.model].delayed.add(task.id)
+
+    def _finish(self, kept: _Kept, state: State, usage: UsageRecord | None) -> None:
+        kept.forget_at = self._now() + self.settings.result_ttl_s
+        self._end(kept, state, usage)
+
+    def _bury(self, kept: _Kept, error: Json, usage: UsageRecord | None) -> None:
+        kept.task = replace(kept.task, error=error)
+        self._models[kept.task.model].dead.append(kept.task.id)
+        self._end(kept, State.DEAD, usage)
+
+    def _end(self, kept: _Kept, state: State, usage: UsageRecord | None) -> None:
+        self._append_usage(usage or _empty_usage(kept.task, state, self._now()))
+        kept.task = replace(kept.task, state=state, ended_at=self._now(), due_at=None)
+        kept.ring()
+
+    def _append_usage(self, record: UsageRecord) -> None:
+        self._usage[f"{next(self._usage_numbers)}-0"] = _Entry(record)
+        for rung in self._usage_news:
+            rung.set()
+
+    def _take_usage(self, count: int, after_s: float) -> Sequence[tuple[str, UsageRecord]]:
+        now = self._now()
+        left_over = [
+            i for i, entry in self._usage.items() if entry.read_at is not None and entry.read_at + after_s <= now
+        ]
+        fresh = [i for i, entry in self._usage.items() if entry.read_at is None]
+        taken = (left_over or fresh)[:count]
+        for entry_id in taken:
+            self._usage[entry_id].read_at = now
+        return [(entry_id, self._usage[entry_id].record) for entry_id in taken]
+
+
+class MemoryRegistry:
+    """`interface.Registry` without a server."""
+
+    def __init__(self, *, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._found: dict[str, tuple[float, Replica]] = {}
+
+    async def announce(self, replica: Replica, *, ttl_s: float) -> None:
+        self._found[replica.id] = (self._clock.now() + ttl_s, replica)
+
+    async def withdraw(self, replica_id: str) -> None:
+        self._found.pop(replica_id, None)
+
+    async def live(self, model: ModelName | None = None) -> Sequence[Replica]:
+        now = self._clock.now()
+        self._found = {name: found for name, found in self._found.items() if found[0] > now}
+        wanted = [replica for _, replica in self._found.values() if model is None or replica.model == model]
+        return sorted(wanted, key=lambda replica: replica.id)
+
+    async def aclose(self) -> None:
+        pass  # nothing to give back
+
+
+def _summary(task: Task) -> Task:
+    return replace(task, body={}, result=None)
+
+
+def _empty_usage(task: Task, state: State, now: float) -> UsageRecord:
+    """For a task that ends without a record from its worker: each leaves exactly one."""
+    running = state != State.DEAD and task.state == State.RUNNING
+    return UsageRecord(
+        id=task.usage_id,
+        kind="task",
+        status="failed" if state == State.DEAD else "done" if state == State.DONE else "cancelled",
+        tenant=task.tenant,
+        key_id=task.key_id,
+        model=task.model,
+        prompt_tokens=0,
+        completion_tokens=0,
+        nano_usd=0,
+        started_at=task.submitted_at,
+        ended_at=now,
+        session=task.session,
+        run=task.run,
+        attempts=len(task.attempts) + running,
+    )
+
+
+async def _rung_within(rung: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await rung.wait()
+    except TimeoutError:
+        pass  # the caller looks again either way
