@@ -1,0 +1,104 @@
+"""`python -m stoker.engine`: one process, one model, the OpenAI API on one port.
+
+Its manners towards its supervisor are those of base/process.py.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+# One thread for matrix products: the matrices are small, and every engine of the machine has a process of its own.
+# numpy reads this when it is imported, so it comes before everything else.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from stoker.base import logs, process
+from stoker.base.clock import SystemClock
+from stoker.base.errors import InvalidInput, StokerError
+
+if TYPE_CHECKING:
+    from stoker.engine.loop import StepLoop
+
+TASKS = ("general", "code", "vision")
+GRACE_S = 8.0
+"""What running requests get to finish after SIGTERM; `stoker up` stops everything within 10 s."""
+
+WAITING_PER_RUNNING = 8
+"""A queue of more would only hold what the platform's own queue holds better."""
+
+
+def _arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m stoker.engine", description="The embedded engine of Stoker.")
+    parser.add_argument("--model", required=True, metavar="NAME", help="the name that requests call it by")
+    parser.add_argument("--task", choices=TASKS, default="general", help="vision takes images (default: general)")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0 picks a free one (default)")
+    parser.add_argument("--context", type=int, default=4096, metavar="TOKENS", help="prompt and answer together")
+    parser.add_argument("--max-running", type=int, default=8, metavar="N", help="requests in the batch at once")
+    parser.add_argument("--weights", type=Path, metavar="DIR", help="default: those that come with the package")
+    parser.add_argument("--leash", action="store_true", help="end when stdin does")
+    arguments = parser.parse_args(argv)
+    for name in ("context", "max_running"):
+        if getattr(arguments, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; it has to be at least 1")
+    return arguments
+
+
+async def _serve(arguments: argparse.Namespace) -> None:
+    from stoker.engine import app
+    from stoker.engine.loop import StepLoop
+    from stoker.engine.parsing import Served
+    from stoker.engine.runner import Runner
+    from stoker.engine.scheduler import Limits
+    from stoker.nn import bundle as bundles
+    from stoker.telemetry.metrics import Metrics
+    from stoker.web import server
+
+    stop = process.stop_event(leash=arguments.leash)
+    listening = server.bind(arguments.host, arguments.port)
+    bundle = bundles.load(arguments.weights)
+    if arguments.task == "vision" and bundle.projector is None:
+        raise InvalidInput("these weights have no image projector; --task vision needs one", param="--weights")
+    clock = SystemClock()
+    limits = Limits(arguments.max_running, arguments.max_running * WAITING_PER_RUNNING)
+    runner = Runner(bundle, arguments.model, arguments.context, limits, clock, Metrics())
+    loop = StepLoop(runner, clock)
+    loop.start()
+    draining = asyncio.create_task(_drain_at(stop, loop))
+    served = Served(bundle, arguments.model, arguments.task, runner.context)
+    port = listening.getsockname()[1]
+    try:
+        await server.serve(
+            app.build(loop, served, clock),
+            listening,
+            stop,
+            on_ready=lambda: process.say_ready(url=f"http://{arguments.host}:{port}", model=arguments.model),
+            grace_s=GRACE_S,
+        )
+    finally:
+        draining.cancel()
+        loop.stop()
+
+
+async def _drain_at(stop: asyncio.Event, loop: "StepLoop") -> None:
+    await stop.wait()
+    loop.drain()
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = _arguments(sys.argv[1:] if argv is None else argv)
+    logs.configure("engine")
+    try:
+        asyncio.run(_serve(arguments))
+    except StokerError as error:
+        logs.get(__name__).error(
+            "engine cannot start", model=arguments.model, code=error.code, reason=error.message, hint=error.hint
+        )
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

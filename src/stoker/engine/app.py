@@ -1,0 +1,137 @@
+"""The HTTP application of one embedded engine: OpenAI's endpoints on top of a `StepLoop`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from stoker.base.clock import Clock
+from stoker.base.errors import EngineUnavailable, NotFound, StokerError
+from stoker.base.ids import new_id
+from stoker.engine import parsing, shapes
+from stoker.engine.loop import StepLoop, Ticket
+from stoker.engine.parsing import Asked, Served
+from stoker.engine.sequences import Progress
+from stoker.engine.shapes import Json, Shape
+from stoker.telemetry.metrics import CONTENT_TYPE
+from stoker.web import problems, server, sse
+
+MAX_BODY_BYTES = 32 * 1024 * 1024
+INLINE_BODY_BYTES = 64 * 1024
+"""A larger body is parsed in a thread: tokens of a long prompt and images take longer than other requests may wait."""
+
+
+Parse = Callable[[parsing.Json, Served], Asked]
+
+
+def build(loop: StepLoop, served: Served, clock: Clock) -> Starlette:
+    return server.application(_Endpoints(loop, served, clock).routes())
+
+
+class _Endpoints:
+    def __init__(self, loop: StepLoop, served: Served, clock: Clock) -> None:
+        self._loop, self._served, self._clock = loop, served, clock
+        self._created = int(clock.now())
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/v1/chat/completions", self.chat, methods=["POST"]),
+            Route("/v1/completions", self.completion, methods=["POST"]),
+            Route("/v1/models", self.models),
+            Route("/v1/models/{name:path}", self.model),
+            Route("/health", self.health),
+            Route("/metrics", self.metrics),
+        ]
+
+    async def chat(self, request: Request) -> Response:
+        return await self._answer(request, parsing.chat, is_chat=True)
+
+    async def completion(self, request: Request) -> Response:
+        return await self._answer(request, parsing.completion, is_chat=False)
+
+    async def _answer(self, request: Request, parse: Parse, *, is_chat: bool) -> Response:
+        body = await server.read_json(request, max_bytes=MAX_BODY_BYTES)
+        if int(request.headers.get("content-length", INLINE_BODY_BYTES)) < INLINE_BODY_BYTES:
+            asked = parse(body, self._served)
+        else:
+            asked = await asyncio.to_thread(parse, body, self._served)
+        shape = Shape(
+            id=new_id("chatcmpl" if is_chat else "cmpl"),
+            model=self._served.model,
+            created=int(self._clock.now()),
+            is_chat=is_chat,
+            include_usage=asked.include_usage,
+        )
+        ticket = self._loop.submit(asked.generation)
+        if asked.stream:
+            return _StreamedAnswer(ticket, _events(ticket, asked, shape))
+        try:
+            return await server.while_connected(request, _whole(ticket, asked, shape))
+        finally:
+            ticket.cancel()
+
+    async def models(self, request: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [self._model()]})
+
+    async def model(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name != self._served.model:
+            raise NotFound(f"this engine serves {self._served.model!r}, not {name!r}", code="model_not_found")
+        return JSONResponse(self._model())
+
+    async def health(self, request: Request) -> Response:
+        if not self._loop.is_serving:
+            raise EngineUnavailable("this engine is stopping", code="engine_stopping")
+        return JSONResponse({"status": "ok"})
+
+    async def metrics(self, request: Request) -> Response:
+        return Response(self._loop.runner.metrics.text(), media_type=CONTENT_TYPE)
+
+    def _model(self) -> Json:
+        return shapes.model_object(self._served.model, self._created, self._served.context)
+
+
+async def _whole(ticket: Ticket, asked: Asked, shape: Shape) -> Response:
+    parts: list[str] = []
+    async for progress in ticket.progress():
+        parts.append(progress.text)
+    return JSONResponse(shape.whole("".join(parts), progress.finish_reason, _usage(asked, progress)))
+
+
+async def _events(ticket: Ticket, asked: Asked, shape: Shape) -> AsyncIterator[bytes]:
+    """The answer's events. A failure after the first one is an event too: the status has been sent by then."""
+    begin = shape.first_chunk()
+    try:
+        async for progress in ticket.progress():
+            chunks = begin + shape.chunks(progress.text, progress.finish_reason)
+            begin = []
+            if chunks:
+                yield b"".join(sse.json_event(chunk) for chunk in chunks)
+    except StokerError as error:
+        yield sse.json_event(problems.body_of(error))
+        return
+    if asked.include_usage:
+        yield sse.json_event(shape.usage_chunk(_usage(asked, progress)))
+    yield sse.event(sse.DONE)
+
+
+def _usage(asked: Asked, progress: Progress) -> Json:
+    return shapes.usage(len(asked.generation.prompt), progress.tokens)
+
+
+class _StreamedAnswer(sse.EventStream):
+    """Ends the request in the engine however the stream ends, also when it never begins."""
+
+    def __init__(self, ticket: Ticket, events: AsyncIterator[bytes]) -> None:
+        super().__init__(events)
+        self._ticket = ticket
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._ticket.cancel()

@@ -1,0 +1,155 @@
+"""The thread in which the engine computes, and the way in and out of it.
+
+`submit` and `Ticket` belong to the event loop of the HTTP server; the thread takes what was submitted before each
+step, so a request joins the running batch at the next one, and a cancelled one has left it by then.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncIterator
+
+from stoker.base import logs
+from stoker.base.clock import Clock
+from stoker.base.errors import EngineUnavailable
+from stoker.engine.runner import Runner, Told
+from stoker.engine.sequences import Generation, Progress, Running
+
+_log = logs.get(__name__)
+
+
+class Ticket:
+    """One submitted request, seen from the event loop."""
+
+    def __init__(self, loop: "StepLoop") -> None:
+        self._loop = loop
+        self._arrived: deque[Progress] = deque()
+        self._news = asyncio.Event()
+        self.sequence: Running | None = None
+        self._is_over = False
+
+    async def progress(self) -> AsyncIterator[Progress]:
+        """What happens to the request, steps that came faster than they were read joined, up to the last one.
+
+        Raises the error that ended it.
+        """
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            joined = _joined(self._arrived)
+            self._arrived.clear()
+            if joined.error is not None:
+                raise joined.error
+            yield joined
+            if joined.is_last:
+                return
+
+    def cancel(self) -> None:
+        """The answer is not wanted any more. Harmless when it has ended."""
+        if not self._is_over and self.sequence is not None:
+            self._is_over = True
+            self._loop.cancel(self.sequence)
+
+    def take(self, progress: Progress) -> None:
+        self._is_over = self._is_over or progress.is_last
+        self._arrived.append(progress)
+        self._news.set()
+
+
+def _joined(parts: "deque[Progress]") -> Progress:
+    last = parts[-1]
+    text = last.text if len(parts) == 1 else "".join(part.text for part in parts)
+    return Progress(text, last.tokens, last.finish_reason, last.error)
+
+
+class StepLoop:
+    def __init__(self, runner: Runner, clock: Clock) -> None:
+        """Make it inside the running event loop to which it answers."""
+        self.runner = runner
+        self._clock = clock
+        self._events = asyncio.get_running_loop()
+        self._changed = threading.Condition()
+        self._inbox: deque[Running] = deque()
+        self._open = 0
+        """Requests submitted and not ended; read and written under `_changed`."""
+        self._is_stopping = False
+        self._is_draining = False
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def is_serving(self) -> bool:
+        return self._thread.is_alive() and not self._is_draining
+
+    def submit(self, generation: Generation) -> Ticket:
+        """Raises EngineUnavailable when the engine is leaving, or as many requests wait as may wait."""
+        ticket = Ticket(self)
+        bundle, limits = self.runner.bundle, self.runner.limits
+        sequence = Running(generation, bundle.tokenizer, bundle.config.vocab_size, ticket.take, self._clock.monotonic())
+        ticket.sequence = sequence
+        with self._changed:
+            if not self.is_serving:
+                raise EngineUnavailable("this engine is stopping and takes no new requests", code="engine_stopping")
+            if self._open >= limits.max_running + limits.max_waiting:
+                raise EngineUnavailable(
+                    f"{limits.max_running} requests run and {limits.max_waiting} wait, which is all that may",
+                    hint="try again, or add a replica",
+                    code="engine_full",
+                )
+            self._open += 1
+            self._inbox.append(sequence)
+            self._changed.notify()
+        return ticket
+
+    def cancel(self, sequence: Running) -> None:
+        with self._changed:
+            if not sequence.is_cancelled:
+                sequence.is_cancelled = True
+                self._open -= 1
+                self._changed.notify()
+
+    def drain(self) -> None:
+        """Take no new requests; those that run or wait go on."""
+        with self._changed:
+            self._is_draining = True
+
+    def stop(self) -> None:
+        """End the thread after its current step. Requests that still run get no further progress."""
+        with self._changed:
+            self._is_draining = self._is_stopping = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while self._take_inbox():
+            told = self.runner.step()
+            if told:
+                self._tell(told)
+
+    def _take_inbox(self) -> bool:
+        """Wait until there is something to do; False when it is to stop."""
+        with self._changed:
+            while not (self._inbox or not self.runner.is_idle or self._is_stopping):
+                self._changed.wait()
+            while self._inbox:
+                self.runner.add(self._inbox.popleft())
+            return not self._is_stopping
+
+    def _tell(self, told: Told) -> None:
+        with self._changed:
+            # A request that was cancelled during the step was counted out by `cancel`.
+            self._open -= sum(1 for sequence, progress in told if progress.is_last and not sequence.is_cancelled)
+            for sequence, progress in told:
+                if progress.is_last:
+                    sequence.is_cancelled = True
+        try:
+            self._events.call_soon_threadsafe(_deliver, told)
+        except RuntimeError:
+            _log.info("the event loop has ended before its requests", requests=len(told))
+
+
+def _deliver(told: Told) -> None:
+    for sequence, progress in told:
+        sequence.sink(progress)

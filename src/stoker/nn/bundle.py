@@ -1,0 +1,51 @@
+"""A folder of weights, loaded: what the engine serves and what training starts from and writes.
+
+config.json  tokenizer.json  model.safetensors  [image_projector.safetensors]
+"""
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from stoker.base.errors import InvalidInput
+from stoker.nn import config as configs
+from stoker.nn import image as images
+from stoker.nn import tokenizer as tokenizers
+from stoker.nn.config import ModelConfig
+from stoker.nn.decoder import Decoder
+from stoker.nn.image import ImageProjector
+from stoker.nn.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Bundle:
+    config: ModelConfig
+    tokenizer: Tokenizer
+    decoder: Decoder
+    projector: ImageProjector | None
+    """None: the model takes text only."""
+
+
+def default_folder() -> Path:
+    """The weights that come with the package; nn/weights/MODEL_CARD.md says what they are."""
+    return Path(str(resources.files("stoker.nn"))) / "weights"
+
+
+def load(folder: Path | None = None) -> Bundle:
+    """Raises InvalidInput when the folder is no model, or its files do not fit each other."""
+    from safetensors.numpy import load_file
+
+    folder = folder or default_folder()
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise InvalidInput(
+                f"{folder} has no {name}", param="weights", hint="a folder made by scripts/make_model.py has it"
+            )
+    config = configs.load(folder)
+    tokenizer = tokenizers.load(folder)
+    if tokenizer.vocab_size > config.vocab_size:
+        raise InvalidInput(
+            f"tokenizer.json has {tokenizer.vocab_size} tokens, config.json {config.vocab_size}", param="weights"
+        )
+    projector = images.load(folder, config.image, config.hidden_size) if config.image is not None else None
+    return Bundle(config, tokenizer, Decoder(config, load_file(folder / "model.safetensors")), projector)
