@@ -1,0 +1,53 @@
+"""Tasks and usage with good defaults, for the tests of the queue."""
+
+from typing import Any
+
+from stoker.base.ids import KeyId, ModelName, TenantName
+from stoker.meter.usage import UsageRecord
+from stoker.queue import Claim, NewTask, Queue
+
+MODEL = ModelName("general")
+
+
+def a_task(**changes: Any) -> NewTask:
+    given: dict[str, Any] = {
+        "model": MODEL,
+        "tenant": TenantName("acme"),
+        "key_id": KeyId("key_1"),
+        "endpoint": "/v1/chat/completions",
+        "body": {"messages": [{"role": "user", "content": "héllo"}]},
+    }
+    return NewTask(**{**given, **changes})
+
+
+def usage_of(claim: Claim, tokens: int = 7) -> UsageRecord:
+    return a_record(claim.task.usage_id, tokens)
+
+
+def a_record(record_id: str, tokens: int = 7) -> UsageRecord:
+    return UsageRecord(
+        id=record_id,
+        kind="task",
+        status="done",
+        tenant="acme",
+        key_id="key_1",
+        model=MODEL,
+        prompt_tokens=3,
+        completion_tokens=tokens,
+        nano_usd=10,
+        started_at=1.0,
+        ended_at=2.0,
+    )
+
+
+async def claim_one(queue: Queue, worker: str = "w1", **options: Any) -> Claim:
+    claims = await queue.claim(MODEL, worker, **options)
+    assert len(claims) == 1
+    return claims[0]
+
+
+async def all_usage(queue: Queue) -> list[UsageRecord]:
+    """Every record that has not been acknowledged, in order."""
+    records = dict(await queue.read_usage("test", count=10_000, redeliver_after_s=0))
+    records |= dict(await queue.read_usage("test", count=10_000))
+    return list(records.values())

@@ -1,0 +1,183 @@
+"""The queue as a state machine: whatever is done in whatever order, each task is in one state, ends once, leaves one
+usage record, and what Redis counts adds up. Both implementations go through the same steps and must agree.
+"""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+from queue_builders import MODEL, a_task, usage_of
+from redis import Redis
+
+from stoker.base.errors import Conflict
+from stoker.base.ids import TaskId
+from stoker.queue import Claim, Depth, LeaseState, MemoryQueue, Queue, RedisQueue, State
+from stoker.testing import ManualClock
+from stoker.testing.redis import RedisServer
+
+T = TypeVar("T")
+Pair = tuple[Claim, Claim]
+
+ENDS = (State.DONE, State.DEAD, State.CANCELLED)
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """`url` is set by the test; each example starts with an empty Redis."""
+
+    url = ""
+    tasks = Bundle("tasks")
+    claims = Bundle("claims")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.raw = Redis.from_url(self.url, protocol=2, decode_responses=True)
+        self.raw.flushall()
+        self.loop = asyncio.new_event_loop()
+        self.clock = ManualClock()
+        self.queues: list[Queue] = [RedisQueue(self.url, clock=self.clock), MemoryQueue(clock=self.clock)]
+        self.ids: list[TaskId] = []
+        self.lives: Counter[TaskId] = Counter()  # how often each was submitted or replayed
+
+    def teardown(self) -> None:
+        for queue in self.queues:
+            self.run(queue.aclose())
+        self.loop.close()
+        self.raw.close()
+
+    def run(self, step: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(step)
+
+    def both(self, name: str, *args: Any, **options: Any) -> Any:
+        """The same step on both; what they answer must be the same."""
+        redis, memory = [self.run(getattr(queue, name)(*args, **options)) for queue in self.queues]
+        assert redis == memory
+        return redis
+
+    def finish(self, name: str, pair: Pair, *args: Any, **options: Any) -> bool:
+        """The same finishing step on both, each with its own claim."""
+        answers = [
+            self.run(getattr(queue, name)(claim, *args, usage=usage_of(claim), **options))
+            for queue, claim in zip(self.queues, pair, strict=True)
+        ]
+        assert answers[0] == answers[1]
+        return bool(answers[0])
+
+    @rule(target=tasks, timeout_s=st.sampled_from([None, 4.0]), max_attempts=st.integers(1, 3))
+    def submit(self, timeout_s: float | None, max_attempts: int) -> TaskId:
+        task_id = TaskId(f"task_{len(self.ids):04d}")
+        self.both("submit", a_task(timeout_s=timeout_s, max_attempts=max_attempts), task_id=task_id)
+        self.ids.append(task_id)
+        self.lives[task_id] = 1
+        return task_id
+
+    @rule(target=claims, count=st.integers(1, 3), lease_s=st.sampled_from([0.0, 2.0, 100.0]))
+    def claim(self, count: int, lease_s: float) -> Any:
+        redis, memory = [self.run(queue.claim(MODEL, "w1", count=count, lease_s=lease_s)) for queue in self.queues]
+        assert redis == memory
+        return multiple(*zip(redis, memory, strict=True))
+
+    @rule(pair=claims, lease_s=st.sampled_from([0.0, 3.0]))
+    def extend(self, pair: Pair, lease_s: float) -> None:
+        redis, memory = [
+            self.run(queue.extend(claim, lease_s=lease_s)) for queue, claim in zip(self.queues, pair, strict=True)
+        ]
+        assert redis == memory
+        found = self.run(self.queues[0].get(pair[0].task.id))
+        if found.state != State.RUNNING:
+            assert redis == LeaseState.LOST
+
+    @rule(pair=claims)
+    def complete(self, pair: Pair) -> None:
+        self.finish("complete", pair, {"by": pair[0].token})
+
+    @rule(pair=claims, retry_in_s=st.sampled_from([None, 0.0, 1.0, 5.0]))
+    def fail(self, pair: Pair, retry_in_s: float | None) -> None:
+        self.finish("fail", pair, "boom", retry_in_s=retry_in_s)
+
+    @rule(pair=consumes(claims))
+    def release(self, pair: Pair) -> None:
+        self.finish("release", pair)
+
+    @rule(task_id=tasks)
+    def cancel(self, task_id: TaskId) -> None:
+        self.both("cancel", task_id)
+
+    @rule(task_id=tasks)
+    def replay(self, task_id: TaskId) -> None:
+        if self.run(self.queues[0].get(task_id)).state == State.DEAD:
+            self.both("retry", task_id)
+            self.lives[task_id] += 1
+        else:
+            for queue in self.queues:
+                with pytest.raises(Conflict):
+                    self.run(queue.retry(task_id))
+
+    @rule(seconds=st.sampled_from([0.5, 1.0, 3.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.run(self.clock.advance(seconds))
+
+    @rule()
+    def reclaim(self) -> None:
+        self.both("reclaim", MODEL)
+
+    @invariant()
+    def both_agree_and_every_task_is_in_one_place(self) -> None:
+        tasks = [self.both("get", task_id) for task_id in self.ids]
+        states = Counter(task.state for task in tasks)
+        depth = self.both("depth", MODEL)
+        assert depth == Depth(
+            lag=states[State.QUEUED],
+            pending=states[State.RUNNING],
+            delayed=states[State.RETRYING],
+            dead=states[State.DEAD],
+        )
+        assert all((task.result is not None) == (task.state == State.DONE) for task in tasks)
+        assert all((task.error is not None) == (task.state == State.DEAD) for task in tasks)
+        assert sorted(task.id for task in self.both("list", limit=1000)) == sorted(self.ids)
+
+    @invariant()
+    def the_lag_that_keda_reads_is_the_number_of_waiting_tasks(self) -> None:
+        if self.raw.exists(f"stoker:tasks:{MODEL}"):
+            [group] = self.raw.xinfo_groups(f"stoker:tasks:{MODEL}")
+            assert group["lag"] == self.raw.xlen(f"stoker:tasks:{MODEL}") - group["pending"]
+
+    @invariant()
+    def every_end_left_one_usage_record(self) -> None:
+        written = Counter(json.loads(fields["r"])["id"] for _, fields in self.raw.xrange("stoker:usage"))
+        expected: Counter[str] = Counter()
+        for task_id in self.ids:
+            task = self.run(self.queues[0].get(task_id))
+            for life in range(self.lives[task_id]):
+                has_ended = life < self.lives[task_id] - 1 or task.state in ENDS
+                expected[task_id if life == 0 else f"{task_id}.{life}"] = int(has_ended)
+        assert written == +expected
+
+
+@pytest.mark.redis
+def test_whatever_happens_each_task_is_in_one_state_and_ends_once(redis_server: RedisServer) -> None:
+    QueueMachine.url = redis_server.url
+    run_state_machine_as_test(
+        QueueMachine,
+        settings=settings(
+            max_examples=25,
+            stateful_step_count=40,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            suppress_health_check=[HealthCheck.too_slow],
+        ),
+    )
