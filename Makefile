@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup up test check clean
+.PHONY: setup up test test-torch check clean
 
 setup: $(STAMP)  ## make the environment in .venv
 
@@ -17,6 +17,10 @@ up: $(STAMP)  ## run the platform on this machine
 
 test: $(STAMP) check  ## style, types, layers, and every test
 	$(BIN)/python -m pytest $(ARGS)
+
+test-torch: $(STAMP)  ## the tests that need torch (the train extra, 1 GB and more)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train]"
+	$(BIN)/python -m pytest -m torch $(ARGS)
 
 check: $(STAMP)  ## style, types and layers only
 	@scripts/check
