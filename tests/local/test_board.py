@@ -2,7 +2,7 @@
 
 import pytest
 
-from stoker.local.board import Board, Child, Kill, Limits, Role, Start, Status, Terminate
+from stoker.local.board import Board, Child, Kill, Limits, Role, Start, Status, Terminate, Trouble
 
 ENGINE = "http://127.0.0.1:7001"
 REDIS = "unix:///state/redis/redis.sock"
@@ -128,7 +128,9 @@ def test_a_process_that_keeps_dying_while_the_platform_starts_ends_the_start() -
     act(board, now)
     board.exited("engine-general-1", "exit code 7", now)
 
-    assert board.trouble(now) == "engine-general-1 does not start: exit code 7, 3 times in a row"
+    why = "engine-general-1 does not start: exit code 7, 3 times in a row"
+    assert board.trouble(now) == Trouble(why, "engine-general-1")
+    assert "start engine-general-1" not in act(board, now + 60.0)
 
 
 def test_a_platform_that_is_not_up_in_time_says_who_was_not_ready() -> None:
@@ -140,7 +142,8 @@ def test_a_platform_that_is_not_up_in_time_says_who_was_not_ready() -> None:
     board.ready("gateway", None, 2.0)
 
     assert board.trouble(119.9) is None
-    assert board.trouble(120.0) == "the platform is not up after 120 s: engine-general-1 (starting)"
+    why = "the platform is not up after 120 s: engine-general-1 (starting)"
+    assert board.trouble(120.0) == Trouble(why, None)
 
 
 def test_a_process_that_never_gets_ready_is_killed_and_counts_as_one_that_died() -> None:

@@ -10,7 +10,7 @@ from local_children import DEAF, DIES, GOOD, python
 
 from stoker.base import logs
 from stoker.base.clock import SystemClock
-from stoker.local.board import Board, Child, Limits, Role, Status
+from stoker.local.board import Board, Child, Limits, Role, Status, Trouble
 from stoker.local.children import Command
 from stoker.local.supervisor import Launch, Supervisor
 
@@ -111,8 +111,8 @@ async def test_a_process_that_cannot_start_is_trouble_and_its_words_are_kept() -
     async with supervising(four(engine=DIES)) as (supervisor, said):
         await supervisor.until(lambda board: board.trouble(SystemClock().monotonic()) is not None)
 
-        assert supervisor.board.trouble(SystemClock().monotonic()) == (
-            "engine does not start: exit code 7, 3 times in a row"
+        assert supervisor.board.trouble(SystemClock().monotonic()) == Trouble(
+            "engine does not start: exit code 7, 3 times in a row", "engine"
         )
     assert ("engine", b"there is no such model") in said
 

@@ -89,6 +89,14 @@ class Kill:
 Action = Start | Terminate | Kill
 
 
+@dataclass(frozen=True)
+class Trouble:
+    """Why a platform cannot start, and whose log says more."""
+
+    why: str
+    name: str | None
+
+
 @dataclass
 class Child:
     """One process of the plan. `pid` is None exactly while nothing runs under this name."""
@@ -213,19 +221,20 @@ class Board:
             return False
         return not self._living() or now >= self.stopping_at + self.limits.stop_s + self.limits.lost_s
 
-    def trouble(self, now: float) -> str | None:
+    def trouble(self, now: float) -> Trouble | None:
         """Why the platform cannot start; None once it was up, or while there is hope."""
         if self.is_up or self.stopping_at is not None:
             return None
         for child in self.children.values():
             if child.attempt >= self.limits.tries:
-                return f"{child.name} does not start: {child.last_exit}, {child.attempt} times in a row"
+                why = f"{child.name} does not start: {child.last_exit}, {child.attempt} times in a row"
+                return Trouble(why, child.name)
         if now - self.begun_at >= self.limits.startup_s:
             late = [
                 f"{child.name} ({child.status})" for child in self.children.values() if child.status is not Status.READY
             ]
             who = ", ".join(late) or "the gateway knows no live replica of some model"
-            return f"the platform is not up after {self.limits.startup_s:g} s: {who}"
+            return Trouble(f"the platform is not up after {self.limits.startup_s:g} s: {who}", None)
         return None
 
     # Decisions
@@ -253,7 +262,7 @@ class Board:
 
     def _wake_for(self, child: Child) -> float | None:
         if child.status is Status.WAITING:
-            return child.due if self.urls_for(child.name) is not None else None
+            return child.due if self._may_start(child) else None
         if child.pid is None or child.was_killed:
             return None
         if child.told_at is not None:
@@ -263,16 +272,20 @@ class Board:
     def _living(self) -> list[Child]:
         return [child for child in self.children.values() if child.pid is not None]
 
+    def _may_start(self, child: Child) -> bool:
+        is_given_up = not self.is_up and child.attempt >= self.limits.tries
+        return self.urls_for(child.name) is not None and not is_given_up
+
     def _decide_one(self, child: Child, now: float) -> Action | None:
-        urls = self.urls_for(child.name)
         if child.pid is None:
-            return Start(child.name) if urls is not None and now >= child.due else None
+            return Start(child.name) if self._may_start(child) and now >= child.due else None
         if child.was_killed:
             return None
         if child.told_at is not None:
             return self._kill_after_grace(child, now)
         if child.status is Status.STARTING and now - child.since >= self.limits.ready_s:
             return Kill(child.name)
+        urls = self.urls_for(child.name)
         if urls is not None and any(child.started_with.get(other) != url for other, url in urls.items()):
             return Terminate(child.name)
         return None

@@ -1,0 +1,76 @@
+"""All commands, and the one place where an error becomes what a person reads: a line, a blank line, a hint.
+
+Exit codes: 0 it worked, 1 it failed, 2 you asked wrongly, 130 Ctrl-C.
+"""
+
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from stoker import __version__
+from stoker.base.errors import StokerError
+from stoker.cli import chat, init, load, ps, schema, tasks, up, usage
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells count
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="stoker %(version)s")
+def stoker() -> None:
+    """An agentic-AI platform from one file: platform.yaml."""
+
+
+for _command in (
+    init.init,
+    up.up,
+    ps.ps,
+    chat.chat,
+    load.load,
+    usage.usage,
+    tasks.tasks,
+    schema.schema,
+):
+    stoker.add_command(_command)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; returns its exit code. All errors end here."""
+    try:
+        result = stoker.main(list(arguments), prog_name="stoker", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.Abort:
+        return INTERRUPTED
+    except click.ClickException as error:
+        path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "stoker"
+        _say(error.format_message(), f"`{path} --help` shows what can be asked")
+        return error.exit_code
+    except StokerError as error:
+        _say(error.message, error.hint)
+        return error.exit_code
+    except Exception as error:  # the last resort: whatever it is, a person reads one line and not a page
+        _say(f"unexpected {type(error).__name__}: {error}", _where_to_look(arguments))
+        if _wants_details(arguments):
+            traceback.print_exc()
+        return 1
+
+
+def _say(message: str, hint: str | None) -> None:
+    click.echo(f"error: {message}", err=True)
+    if hint:
+        click.echo(f"\nhint: {hint}", err=True)
+
+
+def _where_to_look(arguments: Sequence[str]) -> str:
+    if "up" in arguments[:1]:
+        return "`stoker up -v` shows where; what the processes said is in the state directory, logs/*.jsonl"
+    return "this is a fault of Stoker; with -v it shows where, which is what a bug report needs"
+
+
+def _wants_details(arguments: Sequence[str]) -> bool:
+    return any(argument in ("-v", "--verbose") for argument in arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:]))

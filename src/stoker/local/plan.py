@@ -1,0 +1,135 @@
+"""`platform.yaml` into the processes of one machine: who there is, what each uses, and its command line.
+
+Command lines are the contract of docs/decisions/02-one-machine.md. URLs that may hold a password go by environment
+variable, because everybody on the machine can read command lines.
+"""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from stoker.base.errors import InvalidInput
+from stoker.local.board import Child, Role
+from stoker.local.children import Command
+from stoker.local.state import StateDirectory
+from stoker.local.supervisor import Launch
+from stoker.spec import EMBEDDED, Model, Platform
+
+REDIS_URL = "STOKER_REDIS_URL"
+LEDGER_URL = "STOKER_LEDGER_URL"
+LOOPBACK = "127.0.0.1"  # where engines listen: only the gateway and their workers talk to them
+REDIS = "redis"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this platform runs: what platform.yaml leaves to the one who starts it."""
+
+    state: StateDirectory
+    host: str
+    port: int
+    redis_url: str | None
+    """A Redis server of somebody else; None starts one."""
+    ledger_url: str
+
+
+def processes(platform: Platform, place: Place, *, free_port: Callable[[], int]) -> list[Launch]:
+    """In the order in which they are started and shown."""
+    launches = [_redis(place)] if place.redis_url is None else []
+    for name, model in platform.llm.models.items():
+        for number in range(1, _replicas(platform, name, model) + 1):
+            launches += _replica(platform, place, name, number, free_port)
+    return [*launches, _gateway(place)]
+
+
+def with_password(url: str, variable: str | None, environ: Mapping[str, str], *, key: str) -> str:
+    """`url` with the password that stands in an environment variable. Raises InvalidInput when it is not set."""
+    if variable is None:
+        return url
+    password = environ.get(variable)
+    if not password:
+        raise InvalidInput(
+            f"{key} names the environment variable {variable}, which is not set",
+            param=key,
+            hint=f"export {variable}=... before `stoker up`",
+        )
+    parts = urlsplit(url)
+    user, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}"))
+
+
+def ledger_url(platform: Platform, state: StateDirectory, environ: Mapping[str, str]) -> str:
+    """Where usage is kept: in the state directory, unless platform.yaml says otherwise."""
+    url = platform.ledger.url or f"sqlite:///{state.ledger}"
+    return with_password(url, platform.ledger.password_env, environ, key="ledger.passwordEnv")
+
+
+def local_url(host: str, port: int) -> str:
+    """Where a server that listens on `host` is reached from this machine."""
+    reached = {"0.0.0.0": LOOPBACK, "::": "::1", "": LOOPBACK}.get(host, host)  # noqa: S104 - named, not listened on
+    return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
+
+
+def _replicas(platform: Platform, name: str, model: Model) -> int:
+    # One worker is enough for a server that batches by itself. And with nobody here who could start the first replica
+    # when a request comes, `min: 0` runs one.
+    return max(1, platform.local_replicas(name).min) if model.engine == EMBEDDED else 1
+
+
+def _redis(place: Place) -> Launch:
+    argv = _python("stoker.queue.server", "--dir", str(place.state.redis))
+    return Launch(Child(REDIS, Role.REDIS), lambda urls: Command(argv))
+
+
+def _gateway(place: Place) -> Launch:
+    argv = _python("stoker.gateway", "--spec", str(place.state.spec), "--host", place.host, "--port", str(place.port))
+    child = Child("gateway", Role.GATEWAY, uses=_uses_redis(place), url=local_url(place.host, place.port))
+    return Launch(child, lambda urls: Command(argv, {REDIS_URL: _redis_url(place, urls), LEDGER_URL: place.ledger_url}))
+
+
+def _replica(platform: Platform, place: Place, name: str, number: int, free_port: Callable[[], int]) -> list[Launch]:
+    """An engine and the worker beside it; for a model on a server elsewhere, the worker alone."""
+    model, replica = platform.llm.models[name], f"{name}-{number}"
+    if model.engine != EMBEDDED:
+        server = model.engine.url
+        return [_worker(place, name, replica, (), lambda urls: server)]
+    engine = f"engine-{replica}"
+    child = Child(engine, Role.ENGINE, url=local_url(LOOPBACK, free_port()), model=name)
+    return [
+        Launch(child, lambda urls: Command(_engine(name, model, urls[engine]))),
+        _worker(place, name, replica, (engine,), lambda urls: urls[engine]),
+    ]
+
+
+def _worker(
+    place: Place, name: str, replica: str, uses: tuple[str, ...], engine_url: Callable[[Mapping[str, str]], str]
+) -> Launch:
+    argv = _python("stoker.worker", "--spec", str(place.state.spec), "--model", name, "--replica", replica)
+    child = Child(f"worker-{replica}", Role.WORKER, uses=(*_uses_redis(place), *uses), model=name)
+    return Launch(
+        child,
+        lambda urls: Command([*argv, "--engine-url", engine_url(urls)], {REDIS_URL: _redis_url(place, urls)}),
+    )
+
+
+def _engine(name: str, model: Model, url: str) -> Sequence[str]:
+    port, limits = urlsplit(url).port, model.limits
+    return _python(
+        "stoker.engine",
+        *("--model", name, "--task", model.task, "--host", LOOPBACK, "--port", str(port)),
+        *("--context", str(limits.context_tokens), "--max-running", str(limits.concurrency)),
+    )
+
+
+def _uses_redis(place: Place) -> tuple[str, ...]:
+    return (REDIS,) if place.redis_url is None else ()
+
+
+def _redis_url(place: Place, urls: Mapping[str, str]) -> str:
+    return place.redis_url if place.redis_url is not None else urls[REDIS]
+
+
+def _python(module: str, *arguments: str) -> list[str]:
+    # -P: a file called redis.py where the person happens to stand is not ours to import.
+    return [sys.executable, "-P", "-m", module, *arguments, "--leash"]

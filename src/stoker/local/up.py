@@ -1,0 +1,250 @@
+"""`stoker up`: from options to a running platform and, in the end, to an exit code.
+
+Everything that can be refused is refused before the first process starts. From then on there is one way out, whoever
+asks for it: `Supervisor.stop`.
+"""
+
+import asyncio
+import contextlib
+import http.client
+import io
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO, cast
+from urllib.parse import urlsplit
+
+from stoker import spec
+from stoker.base import logs
+from stoker.base.clock import Clock, SystemClock
+from stoker.base.errors import StokerError
+from stoker.local import plan, ports
+from stoker.local.banner import ready_block, ready_line
+from stoker.local.board import Board, Child, Limits, Role, Trouble
+from stoker.local.output import Output, wants_colour
+from stoker.local.state import Credentials, Lock, StateDirectory
+from stoker.local.status import snapshot
+from stoker.local.supervisor import Supervisor
+from stoker.meter.keys import KeyStore, new_key
+from stoker.meter.store import Store
+from stoker.policy.retry import delay_s
+
+DEFAULT_FILE = Path("platform.yaml")
+DEFAULT_STATE = Path(".stoker")
+_BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.25, 15.0
+_PROBE_S = 2.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says. None: what platform.yaml says, or its default."""
+
+    file: Path | None = None
+    host: str | None = None
+    port: int | None = None
+    state: Path = DEFAULT_STATE
+    as_json: bool = False
+    is_verbose: bool = False
+
+
+def up(options: Options, *, out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> None:
+    """Run the platform until SIGTERM or SIGINT. Raises StokerError: SpecInvalid, InvalidInput, StateInUse and
+    PortTaken before anything was started, and others when everything that was started has been stopped again."""
+    os.umask(0o077)  # the state directory holds keys and what people asked: nobody else reads what we write
+    platform = _load(options.file, err)
+    state = StateDirectory(options.state)
+    state.create()
+    with state.lock() as lock:
+        place = _place(platform, options, state)
+        url = plan.local_url(place.host, place.port)
+        lock.say(pid=os.getpid(), url=url)
+        gateway = platform.gateway.model_copy(update={"host": place.host, "port": place.port})
+        platform = platform.model_copy(update={"gateway": gateway})
+        credentials = _ensure_credentials(state, place, url, tenant=next(iter(platform.tenants)))
+        state.write_spec(spec.dump(platform))
+        asyncio.run(_Run(platform, place, credentials, lock, options, out, err).run())
+
+
+def _load(file: Path | None, err: TextIO) -> spec.Platform:
+    chosen = file if file is not None else DEFAULT_FILE if DEFAULT_FILE.exists() else None
+    platform = spec.load(chosen)
+    source = f"platform: {chosen}" if chosen else "platform: built-in defaults (no platform.yaml here; `stoker init`)"
+    print(source, file=err, flush=True)
+    return platform
+
+
+def _place(platform: spec.Platform, options: Options, state: StateDirectory) -> plan.Place:
+    redis = platform.redis
+    redis_url = redis.url and plan.with_password(redis.url, redis.password_env, os.environ, key="redis.passwordEnv")
+    ledger_url = plan.ledger_url(platform, state, os.environ)
+    host = platform.gateway.host if options.host is None else options.host
+    port = ports.claim(host, platform.gateway.port if options.port is None else options.port)
+    return plan.Place(state, host, port, redis_url, ledger_url)
+
+
+def _ensure_credentials(state: StateDirectory, place: plan.Place, url: str, *, tenant: str) -> Credentials:
+    """The keys of this state directory, made once, and known to the ledger before anybody asks it."""
+    known = state.read_credentials()
+    key = known.key if known else new_key()
+    admin_key = known.admin_key if known else new_key()
+    credentials = Credentials(url=url, key=key, admin_key=admin_key, pid=os.getpid())
+    state.write_credentials(credentials)
+    store = Store(place.ledger_url)
+    try:
+        keys = KeyStore(store)
+        keys.ensure(key, tenant=tenant, name="stoker up", role="user")
+        keys.ensure(admin_key, tenant=tenant, name="stoker up, admin", role="admin")
+    finally:
+        store.close()
+    return credentials
+
+
+class _Run:
+    """One run of the platform, from the first process to the last."""
+
+    def __init__(
+        self,
+        platform: spec.Platform,
+        place: plan.Place,
+        credentials: Credentials,
+        lock: Lock,
+        options: Options,
+        out: TextIO,
+        err: TextIO,
+    ) -> None:
+        self._platform, self._place, self._credentials = platform, place, credentials
+        self._options, self._out, self._err = options, out, err
+        self._clock: Clock = SystemClock()
+        self._output = Output(place.state.logs, err, verbose=options.is_verbose, colour=wants_colour(err))
+        lines = _Lines(lambda line: self._output.line("supervisor", line))
+        logs.configure("supervisor", out=cast(TextIO, lines))
+        self._log = logs.get(__name__)
+        self._used_ports = {place.port}
+        launches = plan.processes(platform, place, free_port=self._free_port)
+        chance = random.Random()
+        self._board = Board(
+            [launch.child for launch in launches],
+            now=self._clock.monotonic(),
+            backoff_s=lambda attempt: delay_s(attempt, _BACKOFF_BASE_S, _BACKOFF_CAP_S, chance),
+            limits=Limits(),
+        )
+        self._supervisor = Supervisor(
+            launches,
+            self._board,
+            clock=self._clock,
+            log=self._log,
+            on_line=self._output.line,
+            on_change=self._write_run,
+            relocate=self._relocate,
+            inherit=[lock.fd],
+        )
+
+    async def run(self) -> None:
+        self._handle_signals()
+        running = asyncio.create_task(self._supervisor.run())
+        try:
+            trouble = await self._start(running)
+            await running
+        finally:
+            self._supervisor.stop(hurry=True)  # only a fault of our own comes here with processes left
+            await asyncio.wait({running})
+            self._output.close()
+        if trouble is not None:
+            raise trouble
+
+    async def _start(self, running: asyncio.Task[None]) -> StokerError | None:
+        """Returns when the platform is up or stops; with an error, having told everything to stop, when it cannot
+        start."""
+        while not self._board.is_up:
+            if self._board.stopping_at is not None or running.done():
+                return None
+            trouble = self._board.trouble(self._clock.monotonic())
+            if trouble is not None:
+                self._supervisor.stop()
+                return self._explain(trouble)
+            if self._board.all_ready and await asyncio.to_thread(is_ready, self._credentials.url):
+                self._board.up()
+            await self._clock.sleep(0.05)
+        self._log.info("platform is up", url=self._credentials.url, seconds=round(self._seconds(), 3))
+        text = ready_line if self._options.as_json else ready_block
+        with contextlib.suppress(OSError):  # nobody reads any more; the platform runs on
+            self._out.write(text(self._credentials, self._place.state, self._platform) + "\n")
+            self._out.flush()
+        return None
+
+    def _explain(self, trouble: Trouble) -> StokerError:
+        words = self._output.last_words(trouble.name) if trouble.name else None
+        log = self._place.state.logs / f"{trouble.name or 'supervisor'}.jsonl"
+        message = f"{trouble.why}: {words}" if words else trouble.why
+        return StokerError(message, hint=f"everything was stopped again; the log is {log}")
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            # nohup asks to ignore the end of the terminal, and is obeyed
+            if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, self._on_signal, number)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        hurry = self._board.stopping_at is not None
+        self._log.info("signal", signal=number.name, hurry=hurry)
+        with contextlib.suppress(OSError):
+            print("killing everything" if hurry else "stopping (again: kill at once)", file=self._err, flush=True)
+        self._supervisor.stop(hurry=hurry)
+
+    def _relocate(self, child: Child) -> str | None:
+        """An engine whose port somebody else took meanwhile gets another. The gateway's was promised to people: it
+        keeps trying."""
+        if child.role is not Role.ENGINE or child.url is None:
+            return None
+        port = urlsplit(child.url).port or 0
+        return None if ports.is_free(plan.LOOPBACK, port) else plan.local_url(plan.LOOPBACK, self._free_port())
+
+    def _free_port(self) -> int:
+        port = ports.claim(plan.LOOPBACK, 0)
+        while port in self._used_ports:
+            port = ports.claim(plan.LOOPBACK, 0)
+        self._used_ports.add(port)
+        return port
+
+    def _write_run(self, board: Board) -> None:
+        try:
+            self._place.state.write_run(snapshot(board, self._clock, url=self._credentials.url, pid=os.getpid()))
+        except StokerError as error:  # a full disk must not end a platform that still answers
+            self._log.warning("run.json cannot be written", error=error.message)
+
+    def _seconds(self) -> float:
+        return self._clock.monotonic() - self._board.begun_at
+
+
+class _Lines(io.TextIOBase):
+    """Where the supervisor's own events go: the same way as those of its children."""
+
+    def __init__(self, handle: Callable[[bytes], None]) -> None:
+        self._handle = handle
+        self._rest = ""
+
+    def write(self, text: str) -> int:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            if line:
+                self._handle(line.encode())
+        return len(text)
+
+
+def is_ready(url: str) -> bool:
+    """Whether the gateway says that each model has a live replica. The standard library's client: the supervisor asks
+    this one question, and would carry a web stack around for it."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_PROBE_S)
+    try:
+        connection.request("GET", "/ready")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

@@ -1,0 +1,148 @@
+"""platform.yaml into processes."""
+
+import itertools
+import sys
+from pathlib import Path
+
+import pytest
+
+from stoker import spec
+from stoker.base.errors import InvalidInput
+from stoker.local import plan
+from stoker.local.state import StateDirectory
+from stoker.local.supervisor import Launch
+
+STATE = StateDirectory(Path("/state"))
+
+
+def processes(text: str = "", *, redis_url: str | None = None) -> dict[str, Launch]:
+    place = plan.Place(STATE, "0.0.0.0", 8080, redis_url, "sqlite:////state/ledger.sqlite")
+    ports = itertools.count(7001)
+    launches = plan.processes(spec.loads(text), place, free_port=lambda: next(ports))
+    return {launch.child.name: launch for launch in launches}
+
+
+def arguments(launch: Launch, urls: dict[str, str]) -> str:
+    """The command line after the interpreter, which is checked here."""
+    python, safe, *rest = launch.command(urls).argv
+    assert (python, safe) == (sys.executable, "-P")
+    return " ".join(rest)
+
+
+def test_the_defaults_are_redis_three_replicas_and_the_gateway() -> None:
+    assert list(processes()) == [
+        "redis",
+        "engine-general-1",
+        "worker-general-1",
+        "engine-code-1",
+        "worker-code-1",
+        "engine-vision-1",
+        "worker-vision-1",
+        "gateway",
+    ]
+
+
+def test_command_lines_are_the_contract_of_the_decision() -> None:
+    launches = processes()
+    redis, engine = "unix:///state/redis/redis.sock", "http://127.0.0.1:7001"
+
+    assert arguments(launches["redis"], {}) == "-m stoker.queue.server --dir /state/redis --leash"
+    assert arguments(launches["engine-general-1"], {"engine-general-1": engine}) == (
+        "-m stoker.engine --model general --task general --host 127.0.0.1 --port 7001 --context 2048"
+        " --max-running 8 --leash"
+    )
+    worker = {"redis": redis, "engine-general-1": engine}
+    assert arguments(launches["worker-general-1"], worker) == (
+        "-m stoker.worker --spec /state/platform.yaml --model general --replica general-1"
+        " --leash --engine-url http://127.0.0.1:7001"
+    )
+    assert launches["worker-general-1"].command(worker).env == {"STOKER_REDIS_URL": redis}
+    assert arguments(launches["gateway"], {"redis": redis}) == (
+        "-m stoker.gateway --spec /state/platform.yaml --host 0.0.0.0 --port 8080 --leash"
+    )
+    assert launches["gateway"].command({"redis": redis}).env == {
+        "STOKER_REDIS_URL": redis,
+        "STOKER_LEDGER_URL": "sqlite:////state/ledger.sqlite",
+    }
+
+
+def test_an_engine_that_moved_is_started_at_its_new_port() -> None:
+    moved = {"engine-code-1": "http://127.0.0.1:7999"}
+
+    assert "--port 7999 " in arguments(processes()["engine-code-1"], moved)
+
+
+def test_who_uses_what() -> None:
+    uses = {name: launch.child.uses for name, launch in processes().items()}
+
+    assert uses["redis"] == uses["engine-code-1"] == ()
+    assert uses["worker-code-1"] == ("redis", "engine-code-1")
+    assert uses["gateway"] == ("redis",)
+
+
+def test_as_many_replicas_run_as_the_file_says_each_with_a_port_of_its_own() -> None:
+    launches = processes("llm: {models: {small: {replicas: {min: 3, max: 5}}}}")
+
+    engines = {name: launch.child.url for name, launch in launches.items() if name.startswith("engine")}
+    assert engines == {f"engine-small-{n}": f"http://127.0.0.1:{7000 + n}" for n in (1, 2, 3)}
+    assert [name for name in launches if name.startswith("worker")] == [f"worker-small-{n}" for n in (1, 2, 3)]
+
+
+def test_a_model_with_no_replicas_at_rest_runs_one_because_nobody_here_would_start_it() -> None:
+    assert "engine-small-1" in processes("llm: {models: {small: {replicas: {min: 0, max: 2}}}}")
+
+
+def test_a_model_on_a_server_elsewhere_gets_a_worker_and_no_engine() -> None:
+    launches = processes('llm: {models: {big: {engine: {url: "http://10.0.0.7:8000/v1"}, replicas: {min: 2, max: 2}}}}')
+
+    assert list(launches) == ["redis", "worker-big-1", "gateway"]
+    assert arguments(launches["worker-big-1"], {"redis": "unix:///r"}).endswith(" --engine-url http://10.0.0.7:8000/v1")
+
+
+def test_a_redis_of_somebody_else_is_used_and_not_started() -> None:
+    launches = processes(redis_url="redis://:s3cret@redis.internal:6379/0")
+    worker = launches["worker-general-1"].command({"engine-general-1": "http://127.0.0.1:7001"})
+
+    assert "redis" not in launches
+    assert launches["gateway"].child.uses == ()
+    assert worker.env == {"STOKER_REDIS_URL": "redis://:s3cret@redis.internal:6379/0"}
+    assert "s3cret" not in " ".join(worker.argv)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://db:6379/0", "redis://:a%2Fb%40c@db:6379/0"),
+        ("rediss://me@db:6379", "rediss://me:a%2Fb%40c@db:6379"),
+        ("unix:///run/redis.sock", "unix://:a%2Fb%40c@/run/redis.sock"),
+        ("postgresql://me@db/stoker", "postgresql://me:a%2Fb%40c@db/stoker"),
+    ],
+)
+def test_a_password_comes_from_the_environment(url: str, expected: str) -> None:
+    assert plan.with_password(url, "PW", {"PW": "a/b@c"}, key="redis.passwordEnv") == expected
+    assert plan.with_password(url, None, {"PW": "a/b@c"}, key="redis.passwordEnv") == url
+
+
+def test_a_password_that_is_not_set_is_refused_by_name() -> None:
+    with pytest.raises(InvalidInput, match=r"redis.passwordEnv names the environment variable PW, which is not set"):
+        plan.with_password("redis://db", "PW", {}, key="redis.passwordEnv")
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:80"),
+        ("0.0.0.0", "http://127.0.0.1:80"),
+        ("::", "http://[::1]:80"),
+        ("localhost", "http://localhost:80"),
+        ("10.0.0.7", "http://10.0.0.7:80"),
+    ],
+)
+def test_the_url_is_one_that_this_machine_can_reach(host: str, url: str) -> None:
+    assert plan.local_url(host, 80) == url
+
+
+def test_the_ledger_is_in_the_state_directory_unless_the_file_says_otherwise() -> None:
+    assert plan.ledger_url(spec.loads(""), STATE, {}) == "sqlite:////state/ledger.sqlite"
+    own = spec.loads("ledger: {url: 'postgresql://me@db/stoker', passwordEnv: PW}")
+    assert plan.ledger_url(own, STATE, {"PW": "x"}) == "postgresql://me:x@db/stoker"
