@@ -213,7 +213,7 @@ ASK_CHARACTERS = 500  # from each end: what is wanted stands before or after wha
 
 def looks_like_code(text: str) -> bool:
     """Whether a text holds code or asks for it: a fence, a statement, the look of the lines, or in so many words."""
-    if any(word.lower() not in _PROSE for word in _FENCE.findall(text)[::2]):
+    if ("```" in text or "~~~" in text) and any(word.lower() not in _PROSE for word in _FENCE.findall(text)[::2]):
         return True
     ends = 0
     for raw in text.splitlines()[-MAX_LINES:]:

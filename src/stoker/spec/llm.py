@@ -90,7 +90,7 @@ Engine = Annotated[
     Discriminator(_engine_kind),
     Expected('"embedded", or a section with the url of a server that speaks the OpenAI API'),
 ]
-"""The tags are in angles so that the loader can tell them from keys."""
+ENGINE_TAGS = ("<embedded>", "<server>")
 
 
 class Replicas(Section):

@@ -13,8 +13,9 @@ from pydantic import ValidationError
 
 from stoker.spec import yaml
 from stoker.spec.faults import BrokenRules, Fault, Path, refusal, shown
+from stoker.spec.llm import ENGINE_TAGS
 from stoker.spec.platform import Platform
-from stoker.spec.schema import Schema, at_path, expected, is_secret, json_schema
+from stoker.spec.schema import Schema, at_path, expected, is_secret, schema
 from stoker.spec.section import plain
 
 
@@ -42,11 +43,11 @@ def loads(text: str | bytes, name: str = "platform.yaml") -> Platform:
     try:
         return Platform.model_validate(document.data, by_alias=True, by_name=False)
     except ValidationError as error:
-        schema = json_schema()
+        whole = schema()
         faults = [
             fault
             for found in error.errors(include_url=False)
-            for fault in _faults(cast(Mapping[str, Any], found), document, schema)
+            for fault in _faults(cast(Mapping[str, Any], found), document, whole)
         ]
         raise refusal(name, faults) from error
 
@@ -56,34 +57,41 @@ def dump(platform: Platform) -> str:
     return yaml.dump(plain(platform))
 
 
-def _faults(found: Mapping[str, Any], document: yaml.Document, schema: Schema) -> list[Fault]:
+def _faults(found: Mapping[str, Any], document: yaml.Document, whole: Schema) -> list[Fault]:
     kind, value = found["type"], found["input"]
-    is_key = "[key]" in found["loc"]
-    path: Path = tuple(part for part in found["loc"] if part != "[key]" and not str(part).startswith("<"))
+    is_key = found["loc"][-1:] == ("[key]",) and kind != "extra_forbidden"
+    path = _without_tags(found["loc"][:-1] if is_key else found["loc"])
     cause = found.get("ctx", {}).get("error")
     if isinstance(cause, BrokenRules):
         return [
-            Fault(whole, fault.message, document.where(whole))
+            Fault(full, fault.message, document.where(full))
             for fault in cause.faults
-            for whole in [(*path, *fault.path)]
+            for full in [(*path, *fault.path)]
         ]
     if kind == "extra_forbidden":
-        return [Fault(path, _unknown(path, schema), document.where(path, key=True))]
+        return [Fault(path, _unknown(path, whole), document.where(path, key=True))]
     if is_key:
-        must = expected(at_path(schema, path[:-1]).get("propertyNames", {}), schema)
+        must = expected(at_path(whole, path[:-1]).get("propertyNames", {}), whole)
         return [Fault(path, f"{shown(path[-1])} cannot be a name; it must be {must}", document.where(path, key=True))]
-    place = at_path(schema, path)
-    must = expected(place, schema)
+    place = at_path(whole, path)
+    must = expected(place, whole)
     if kind == "missing":
         return [Fault(path, f"is missing; it must be {must}", document.where(path))]
-    said = "the value (not repeated, in case it is a secret)" if _hides(place, schema, value) else shown(value)
+    said = "the value (not repeated, in case it is a secret)" if _hides(place, whole, value) else shown(value)
     return [Fault(path, f"{said} does not fit; it must be {must}{_advice(value, must)}", document.where(path))]
 
 
-def _hides(place: Schema, schema: Schema, value: object) -> bool:
+def _without_tags(loc: Path) -> Path:
+    """Pydantic names the kind of engine that it tried in the path, right after `engine`; nobody wrote that."""
+    return tuple(
+        part for index, part in enumerate(loc) if not (part in ENGINE_TAGS and index and loc[index - 1] == "engine")
+    )
+
+
+def _hides(place: Schema, whole: Schema, value: object) -> bool:
     """A key may be pasted where the name of its variable belongs, and a password into a URL."""
     harmless = not isinstance(value, str) or ("://" in value and not any(char in value for char in "@?#"))
-    return is_secret(place, schema) and not harmless
+    return is_secret(place, whole) and not harmless
 
 
 def _advice(value: object, must: str) -> str:
@@ -96,8 +104,8 @@ def _advice(value: object, must: str) -> str:
     return ""
 
 
-def _unknown(path: Path, schema: Schema) -> str:
-    key, known = str(path[-1]), sorted(at_path(schema, path[:-1]).get("properties", {}))
+def _unknown(path: Path, whole: Schema) -> str:
+    key, known = str(path[-1]), sorted(at_path(whole, path[:-1]).get("properties", {}))
     by_camel = [name for name in known if name.lower() == key.replace("_", "").replace("-", "").lower()]
     by_case = {name.lower(): name for name in known}
     near = by_camel or [by_case[name] for name in difflib.get_close_matches(key.lower(), by_case, n=1, cutoff=0.6)]

@@ -64,7 +64,9 @@ class Platform(Section):
         models, written = self.llm.models, self.gateway.model_fields_set
         update: dict[str, Any] = {}
         if "routes" not in written:
-            update["routes"] = {task: task for task in TASKS if task in models}
+            update["routes"] = {
+                task: task for task in TASKS if task in models and (task != "vision" or models[task].task == "vision")
+            }
         if "default_model" not in written and self.gateway.default_model not in models:
             update["default_model"] = next(iter(models))
         if update:

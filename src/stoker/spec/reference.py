@@ -1,20 +1,19 @@
 """The texts about `platform.yaml` that are made from its types: the file of `stoker init`, and the table in the docs.
 
-`python -m stoker.spec.reference docs/spec.md` writes the table anew; a test says when that is due.
+`python -m stoker.spec docs/spec.md` writes the table anew; a test says when that is due.
 """
 
-import sys
 import textwrap
 from collections.abc import Iterator, Mapping
-from pathlib import Path as FilePath
 from typing import Any
 
 from stoker.spec import yaml
 from stoker.spec.platform import Platform
-from stoker.spec.schema import Schema, expected, json_schema, resolved
+from stoker.spec.schema import Schema, expected, resolved
+from stoker.spec.schema import schema as json_schema
 from stoker.spec.section import plain
 
-BEGIN = "<!-- made by `python -m stoker.spec.reference docs/spec.md`; do not edit by hand -->"
+BEGIN = "<!-- made by `python -m stoker.spec docs/spec.md`; do not edit by hand -->"
 END = "<!-- end of what is made -->"
 
 _HEAD = """\
@@ -108,8 +107,3 @@ def with_table(page: str) -> str:
     before, rest = page.split(BEGIN, 1)
     _, after = rest.split(END, 1)
     return f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}"
-
-
-if __name__ == "__main__":
-    page = FilePath(sys.argv[1])
-    page.write_text(with_table(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,6 +1,8 @@
 """The JSON Schema of `platform.yaml`, and questions to it: what stands at a path, and what must a value there be."""
 
 import ast
+import copy
+import functools
 import inspect
 import itertools
 from typing import Any, cast
@@ -15,19 +17,25 @@ Schema = dict[str, Any]
 
 
 def json_schema() -> Schema:
+    """A copy of `schema()`, to be written out or changed."""
+    return copy.deepcopy(schema())
+
+
+@functools.cache
+def schema() -> Schema:
     """Draft 2020-12, with the names of YAML, descriptions and defaults. For editors, and for our own messages.
 
     It is stricter than the loader in one thing: the loader takes a section that is null for one that is not written.
     """
-    schema = _tidy(Platform.model_json_schema(by_alias=True, schema_generator=_Generator))
+    made = _tidy(Platform.model_json_schema(by_alias=True, schema_generator=_Generator))
     for section in Section.__subclasses__():
-        place = schema if section is Platform else schema["$defs"][section.__name__]
+        place = made if section is Platform else made["$defs"][section.__name__]
         for field, text in field_docs(section).items():
             place["properties"][yaml_name(field)]["description"] = text
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "platform.yaml",
-        **schema,
+        **made,
     }
 
 

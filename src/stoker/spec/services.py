@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from pydantic import AfterValidator, Field, StringConstraints
 
@@ -82,12 +82,17 @@ class Gateway(Section):
                 yield Fault(("routes", word), f"/v1/{word} is a path of the API itself; choose another word")
 
 
+def _refuse_secrets(parts: SplitResult) -> None:
+    """The file is read by many, and its normalised form lies in the state directory."""
+    if parts.password or any("pass" in key.lower() for key, _ in parse_qsl(parts.query, keep_blank_values=True)):
+        raise ValueError("holds a password")
+
+
 def _redis_url(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("redis", "rediss", "unix"):
         raise ValueError("not redis, rediss or unix")
-    if parts.password:
-        raise ValueError("holds a password")
+    _refuse_secrets(parts)
     if not (parts.path if parts.scheme == "unix" else parts.hostname):
         raise ValueError("names no host or socket")
     _ = parts.port
@@ -170,8 +175,7 @@ def _ledger_url(url: str) -> str:
         return url
     if parts.scheme.partition("+")[0] != "postgresql" or not parts.hostname:
         raise ValueError("not sqlite or postgresql with a host")
-    if parts.password:
-        raise ValueError("holds a password")
+    _refuse_secrets(parts)
     _ = parts.port
     return url
 

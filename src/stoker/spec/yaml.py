@@ -6,7 +6,7 @@ for different values, what could grow without bound, and what would run code is 
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -287,14 +287,3 @@ def _represent_text(dumper: Any, text: str) -> Any:
 
 
 _QuotingDumper.add_representer(str, _represent_text)
-
-
-def walk(data: object, path: Path = ()) -> Iterator[tuple[Path, object]]:
-    """Every part of plain data with its path, parents first."""
-    yield path, data
-    if isinstance(data, dict):
-        for key, value in data.items():
-            yield from walk(value, (*path, key))
-    elif isinstance(data, list):
-        for index, value in enumerate(data):
-            yield from walk(value, (*path, index))

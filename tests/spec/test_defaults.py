@@ -1,0 +1,239 @@
+"""The defaults are promises: changing one is a decision that shows in this file."""
+
+import itertools
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from stoker.spec import Platform, Prices, Replicas, dump, load, loads, template
+
+DEFAULTS = """\
+global:
+  cluster:
+    name: agentic-ai-cluster
+    region: us-west-2
+  observability:
+    enabled: true
+    cloudwatch: false
+    prometheus: true
+    grafana: true
+karpenter:
+  enabled: true
+  nodePools:
+    gpu:
+      enabled: true
+      instanceFamilies:
+      - g5
+      - g6
+      - p4d
+      - p5
+      spotEnabled: true
+      consolidationEnabled: true
+keda:
+  enabled: true
+  scalers:
+    redis: true
+    sqs: false
+    cloudwatch: false
+llm:
+  models:
+    general:
+      task: general
+      engine: embedded
+      aliases: []
+      replicas: null
+      limits:
+        contextTokens: 2048
+        maxOutputTokens: 512
+        concurrency: 8
+        timeoutSeconds: 120
+      prices:
+        inputUsdPerMillionTokens: 0.1
+        cachedInputUsdPerMillionTokens: 0.05
+        outputUsdPerMillionTokens: 0.4
+    code:
+      task: code
+      engine: embedded
+      aliases: []
+      replicas: null
+      limits:
+        contextTokens: 2048
+        maxOutputTokens: 512
+        concurrency: 8
+        timeoutSeconds: 120
+      prices:
+        inputUsdPerMillionTokens: 0.1
+        cachedInputUsdPerMillionTokens: 0.05
+        outputUsdPerMillionTokens: 0.4
+    vision:
+      task: vision
+      engine: embedded
+      aliases: []
+      replicas: null
+      limits:
+        contextTokens: 2048
+        maxOutputTokens: 512
+        concurrency: 8
+        timeoutSeconds: 120
+      prices:
+        inputUsdPerMillionTokens: 0.1
+        cachedInputUsdPerMillionTokens: 0.05
+        outputUsdPerMillionTokens: 0.4
+  inference:
+    enabled: true
+    replicas: 3
+    image: llm-inference:v1.0.0
+    gpu:
+      count: 1
+      memory: 24Gi
+    autoscaling:
+      enabled: true
+      minReplicas: 1
+      maxReplicas: 50
+gateway:
+  host: 127.0.0.1
+  port: 8080
+  routes:
+    general: general
+    code: code
+    vision: vision
+  defaultModel: general
+  maxBodyBytes: 16777216
+  timeouts:
+    connectSeconds: 2
+    firstTokenSeconds: 60
+    totalSeconds: 300
+redis:
+  enabled: true
+  url: null
+  passwordEnv: null
+  architecture: replication
+  master:
+    persistence:
+      size: 8Gi
+  replica:
+    replicaCount: 2
+queue:
+  leaseSeconds: 15
+  maxAttempts: 3
+  retryBaseSeconds: 1
+  retryCapSeconds: 60
+  resultTtlSeconds: 86400
+  maxBodyBytes: 1048576
+ledger:
+  url: null
+  passwordEnv: null
+tenants:
+  default:
+    description: ""
+training:
+  enabled: false
+  kubeflow: true
+  checkpointing:
+    s3Bucket: null
+"""
+
+
+def test_the_defaults() -> None:
+    assert dump(Platform()) == DEFAULTS
+
+
+def test_no_file_an_empty_file_and_empty_sections_mean_the_defaults(tmp_path: Path) -> None:
+    empty = tmp_path / "platform.yaml"
+    empty.write_text("")
+    assert load(None) == load(empty) == Platform()
+    assert loads("llm:\nkarpenter:\ngateway:\n  routes:\n  timeouts:\n") == Platform()
+    assert loads("llm:\n  models:\n    general:\n    code:\n    vision:\n      prices:\n      aliases:\n") == Platform()
+
+
+def test_the_file_of_init_loads_equal_to_the_defaults() -> None:
+    assert loads(template()) == Platform()
+
+
+def test_the_file_of_init_says_of_each_key_what_it_is() -> None:
+    """Each key has a comment right above it, except names that the reader chooses and the short second models."""
+    lines = template().splitlines()
+    bare = [
+        line.strip()
+        for before, line in itertools.pairwise(lines)
+        if line.strip() and not line.strip().startswith("#") and not before.strip().startswith("#")
+    ]
+    chosen = ["general:", "code:", "task: code", "vision:", "task: vision", "general: general", "code: code"]
+    assert bare == [*chosen, "vision: vision", "default:", "gpu:"]
+    assert max(map(len, lines)) <= 120
+
+
+def test_the_guides_values_load_as_they_stand() -> None:
+    platform = load(Path(__file__).parents[2] / "examples" / "guide-values.yaml")
+    assert platform.global_.cluster.name == "agentic-ai-cluster"
+    assert platform.global_.observability.cloudwatch is True
+    assert platform.karpenter.node_pools["gpu"].instance_families == ("g5", "g6", "p4d", "p5")
+    assert platform.keda.scalers.sqs is True
+    assert (platform.llm.inference.replicas, platform.llm.inference.autoscaling.max_replicas) == (3, 50)
+    assert platform.llm.inference.gpu.memory == "24Gi"
+    assert platform.redis.replica.replica_count == 2
+    assert platform.training.checkpointing.s3_bucket == "agentic-ai-checkpoints"
+    assert platform.cluster_replicas("general") == Replicas(min=1, max=50)
+    assert platform.local_replicas("general") == Replicas(min=1, max=1)
+
+
+def test_the_small_example_loads_and_keeps_what_it_says() -> None:
+    platform = load(Path(__file__).parents[2] / "examples" / "platform.yaml")
+    assert loads(dump(platform)) == platform
+    assert list(platform.llm.models) == ["general", "code"]
+
+
+def test_replicas_that_a_model_names_count_here_and_in_the_cluster() -> None:
+    platform = loads("llm: {models: {general: {replicas: {min: 0, max: 4}}}}")
+    assert platform.local_replicas("general") == platform.cluster_replicas("general") == Replicas(min=0, max=4)
+
+
+def test_without_autoscaling_a_cluster_keeps_the_replicas_of_the_guide() -> None:
+    platform = loads("llm: {inference: {replicas: 5, autoscaling: {enabled: false}}}")
+    assert platform.cluster_replicas("code") == Replicas(min=5, max=5)
+
+
+def test_a_models_name_decides_its_task_unless_the_task_is_written() -> None:
+    platform = loads("llm: {models: {code: , vision: {task: general}, mine: , eye: {task: vision}}}")
+    tasks = {name: model.task for name, model in platform.llm.models.items()}
+    assert tasks == {"code": "code", "vision": "general", "mine": "general", "eye": "vision"}
+
+
+def test_routes_and_default_model_follow_the_models_unless_they_are_written() -> None:
+    platform = loads("llm: {models: {tiny: , code: }}")
+    assert dict(platform.gateway.routes) == {"code": "code"}
+    assert platform.gateway.default_model == "tiny"
+    written = loads("llm: {models: {tiny: , code: }}\ngateway: {routes: {fast: tiny}, defaultModel: code, port: 0}")
+    assert (dict(written.gateway.routes), written.gateway.default_model) == ({"fast": "tiny"}, "code")
+
+
+@pytest.mark.parametrize("price", ["0.1", "1e-6", "0.000001", "3", "999999.999999", "0"])
+def test_prices_are_the_decimals_that_were_written(price: str) -> None:
+    text = ", ".join(f"{kind}UsdPerMillionTokens: {price}" for kind in ("input", "cachedInput", "output"))
+    platform = loads(f"llm: {{models: {{general: {{prices: {{{text}}}}}}}}}")
+    assert platform.llm.models["general"].prices == Prices(
+        input_usd_per_million_tokens=Decimal(price),
+        cached_input_usd_per_million_tokens=Decimal(price),
+        output_usd_per_million_tokens=Decimal(price),
+    )
+    assert loads(dump(platform)) == platform
+
+
+def test_a_full_file_is_dumped_and_loads_back_equal() -> None:
+    platform = loads("""
+global: {cluster: {name: x, region: eu-central-1}}
+llm:
+  models:
+    general:
+      engine: {url: "https://api.example.com/v1", apiKeyEnv: EXAMPLE_KEY, model: Org/Model-7B}
+      aliases: [gpt-4o, "1e3", org/m:7b]
+      limits: {contextTokens: 128000, maxOutputTokens: 4096, concurrency: 64, timeoutSeconds: 0.5}
+tenants: {a: {description: "line one\\nline two: yes"}, b: }
+redis: {url: "rediss://user@cache.example.com:6380/1", passwordEnv: CACHE_PASSWORD}
+ledger: {url: "postgresql+psycopg://stoker@db.example.com/stoker", passwordEnv: DB_PASSWORD}
+""")
+    assert loads(dump(platform)) == platform
+    assert platform.llm.models["general"].aliases == ("gpt-4o", "1e3", "org/m:7b")
+    assert platform.llm.models["general"].limits.timeout_seconds == 0.5
+    assert list(platform.tenants) == ["a", "b"]

@@ -1,0 +1,81 @@
+"""Story: the schema, the docs and the types say the same."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stoker.spec import json_schema
+from stoker.spec.reference import BEGIN, with_table
+from stoker.spec.schema import at_path, expected
+from stoker.spec.section import EXPECTED, Section, yaml_name
+
+SECTIONS = Section.__subclasses__()
+
+
+def test_every_section_is_in_the_schema_and_every_key_is_described() -> None:
+    schema = json_schema()
+    for section in SECTIONS:
+        place = schema if section.__name__ == "Platform" else schema["$defs"][section.__name__]
+        assert set(place["properties"]) == {yaml_name(name) for name in section.model_fields}
+        assert place["additionalProperties"] is False
+        for name, entry in place["properties"].items():
+            assert len(entry.get("description", "")) > 10, f"{section.__name__}.{name} wants a docstring under it"
+    assert len(SECTIONS) == len(schema["$defs"]) + 1
+
+
+def test_the_schema_is_json_in_the_names_of_yaml_without_pydantics_titles() -> None:
+    schema = json_schema()
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert "global" in schema["properties"]
+    assert '"title"' not in json.dumps({**schema, "title": None}).replace('"title": null', "")
+    assert at_path(schema, ("llm", "models", "any", "replicas", "min"))["minimum"] == 0
+    assert at_path(schema, ("llm", "models", "any", "prices"))["default"] == {
+        "inputUsdPerMillionTokens": 0.1,
+        "cachedInputUsdPerMillionTokens": 0.05,
+        "outputUsdPerMillionTokens": 0.4,
+    }
+
+
+def test_changing_a_schema_that_was_handed_out_changes_nobody_elses() -> None:
+    json_schema()["properties"].clear()
+    assert json_schema()["properties"]
+
+
+def parts(schema: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(schema, dict):
+        yield schema
+        for value in schema.values():
+            yield from parts(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from parts(value)
+
+
+def test_every_pattern_is_explained_in_words() -> None:
+    """Or a message would have to show a regular expression, or nothing."""
+    explained = [part for part in parts(json_schema()) if part.get("type") == "string" and "pattern" in part]
+    assert len(explained) > 10
+    for part in explained:
+        assert part.get(EXPECTED), part
+
+
+def test_what_a_value_must_be_can_be_said_of_every_key() -> None:
+    schema = json_schema()
+    for section in SECTIONS:
+        place = schema if section.__name__ == "Platform" else schema["$defs"][section.__name__]
+        for name in place["properties"]:
+            assert expected(at_path({**place, "$defs": schema["$defs"]}, (name,)), schema) != "another value", name
+
+
+def test_the_table_in_the_docs_is_current() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "spec.md").read_text(encoding="utf-8")
+    assert BEGIN in page
+    assert page == with_table(page), "run: python -m stoker.spec docs/spec.md"
+
+
+def test_a_page_without_the_marks_is_refused() -> None:
+    with pytest.raises(ValueError, match="not enough values"):
+        with_table("no marks here")
