@@ -219,12 +219,12 @@ def test_who_does_not_leave_is_killed_at_its_deadline_and_everything_within_ten_
     assert said == [
         (10.0, "terminate worker-general-1"),
         (10.0, "terminate gateway"),
-        (14.0, "kill worker-general-1"),
-        (14.0, "kill gateway"),
-        (14.0, "terminate engine-general-1"),
-        (15.5, "kill engine-general-1"),
-        (15.5, "terminate redis"),
-        (18.5, "kill redis"),
+        (15.5, "kill worker-general-1"),
+        (15.5, "kill gateway"),
+        (15.5, "terminate engine-general-1"),
+        (16.5, "kill engine-general-1"),
+        (16.5, "terminate redis"),
+        (19.0, "kill redis"),
     ]
 
 
@@ -273,5 +273,5 @@ def test_stopping_before_anything_runs_is_finished_at_once() -> None:
 
 
 def test_limits_that_break_the_promise_of_ten_seconds_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"graces add up to 15.0 s, more than stop_s \(9.0 s\)"):
+    with pytest.raises(ValueError, match=r"graces add up to 15.0 s, more than stop_s \(9.2 s\)"):
         Limits(grace_s=dict.fromkeys(Role, 5.0))

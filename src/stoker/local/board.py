@@ -55,12 +55,12 @@ class Limits:
     well_s: float = 30.0
     """A process that was ready for as long as this starts its backoff anew when it dies."""
     grace_s: Mapping[Role, float] = field(
-        default_factory=lambda: {Role.GATEWAY: 4.0, Role.WORKER: 4.0, Role.ENGINE: 1.5, Role.REDIS: 3.0}
+        default_factory=lambda: {Role.GATEWAY: 5.5, Role.WORKER: 5.5, Role.ENGINE: 1.0, Role.REDIS: 2.5}
     )
-    """From SIGTERM to SIGKILL."""
-    stop_s: float = 9.0
+    """From SIGTERM to SIGKILL. The gateway lets answers end for 4 s, and then writes down what they used."""
+    stop_s: float = 9.2
     """From the first SIGTERM of a stopping platform to SIGKILL for all that is left."""
-    lost_s: float = 0.8
+    lost_s: float = 0.6
     """How long that SIGKILL is given; a process in uninterruptible sleep (a dead network disk) outlives it."""
 
     def __post_init__(self) -> None:

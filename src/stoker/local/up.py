@@ -129,7 +129,7 @@ class _Run:
         self._board = Board(
             [launch.child for launch in launches],
             now=self._clock.monotonic(),
-            backoff_s=lambda attempt: delay_s(attempt, _BACKOFF_BASE_S, _BACKOFF_CAP_S, chance),
+            backoff_s=lambda attempt: delay_s(attempt, base_s=_BACKOFF_BASE_S, cap_s=_BACKOFF_CAP_S, random=chance),
             limits=Limits(),
         )
         self._supervisor = Supervisor(

@@ -1,0 +1,222 @@
+"""The promised surface: commands, options, exit codes, how errors read, and how quickly help comes."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+from stoker import __version__
+from stoker.cli.app import run, stoker
+
+PLATFORM = ["--url", "--key", "--state"]
+
+# Growing this is a decision, taken in a diff: scripts hold on to these names.
+SURFACE = {
+    "stoker": ["--version"],
+    "stoker init": ["--file", "--force"],
+    "stoker up": ["--file", "--port", "--host", "--state", "--json", "--verbose"],
+    "stoker ps": ["--state", "--json"],
+    "stoker chat": ["TEXT", *PLATFORM, "--model", "--max-tokens", "--image", "--no-stream"],
+    "stoker load": [
+        *PLATFORM,
+        "--rate",
+        "--concurrency",
+        "--seconds",
+        "--model",
+        "--max-tokens",
+        "--prompt-words",
+        "--seed",
+        "--even",
+        "--max-in-flight",
+        "--timeout",
+        "--json",
+    ],
+    "stoker usage": [*PLATFORM, "--since", "--tenant", "--json"],
+    "stoker tasks": [],
+    "stoker tasks list": [*PLATFORM, "--model", "--only", "--limit", "--json"],
+    "stoker tasks dead": [*PLATFORM, "--model", "--json"],
+    "stoker tasks show": ["ID", *PLATFORM, "--wait", "--json"],
+    "stoker tasks retry": ["ID", *PLATFORM, "--json"],
+    "stoker tasks cancel": ["ID", *PLATFORM, "--json"],
+    "stoker tasks submit": ["TEXT", *PLATFORM, "--model", "--max-tokens", "--wait", "--json"],
+    "stoker schema": [],
+}
+
+
+def surface(command: click.Command, name: str) -> dict[str, list[str]]:
+    params = [
+        param.opts[-1] if isinstance(param, click.Option) else param.make_metavar(click.Context(command))
+        for param in command.params
+    ]
+    found = {name: params}
+    if isinstance(command, click.Group):
+        for sub in command.commands.values():
+            found |= surface(sub, f"{name} {sub.name}")
+    return found
+
+
+def test_commands_and_options_are_those_that_were_promised() -> None:
+    assert surface(stoker, "stoker") == SURFACE
+
+
+def test_every_command_and_option_says_what_it_is_for() -> None:
+    def check(command: click.Command, name: str) -> None:
+        assert command.help, name
+        for param in command.params:
+            if isinstance(param, click.Option):
+                assert param.help, f"{name} {param.opts}"
+        if isinstance(command, click.Group):
+            for sub in command.commands.values():
+                check(sub, f"{name} {sub.name}")
+
+    check(stoker, "stoker")
+
+
+def test_help_is_quick_and_loads_nothing_heavy() -> None:
+    """Importing alone, best of five so that a busy machine does not decide; the list is what must not be there."""
+    heavy = ["numpy", "starlette", "sqlalchemy", "pydantic", "httpx2", "redis", "rich", "uvicorn", "torch"]
+    code = (
+        "import sys; from stoker.cli.app import run; code = run(['--help']);"
+        f"print([name for name in {heavy} if name in sys.modules], file=sys.stderr); sys.exit(code)"
+    )
+    seconds = []
+    for _ in range(5):
+        began = time.monotonic()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30)
+        seconds.append(time.monotonic() - began)
+        assert (done.returncode, done.stderr) == (0, "[]\n")
+        if seconds[-1] < 0.3:
+            break
+
+    assert "Commands:" in done.stdout
+    assert min(seconds) < 0.3
+
+
+@pytest.mark.parametrize("command", ["init", "schema"])
+def test_light_commands_load_no_engine_no_server_and_no_database(command: str, tmp_path: Path) -> None:
+    code = (
+        f"import sys; from stoker.cli.app import run; code = run(['{command}']);"
+        "print([n for n in ('numpy', 'starlette', 'sqlalchemy') if n in sys.modules], file=sys.stderr); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30, cwd=tmp_path
+    )
+
+    assert done.returncode == 0
+    assert done.stderr.endswith("[]\n")
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"stoker {__version__}\n"
+
+
+def test_an_error_is_a_line_a_blank_line_and_a_hint(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run(["usage", "--state", str(tmp_path / "none")]) == 2
+
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == (
+        f"error: no platform was started in {tmp_path / 'none'}\n"
+        "\n"
+        "hint: start one with `stoker up`, or name one with --state DIR, or with --url and --key\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["nonsense"], "No such command 'nonsense'."),
+        (["up", "--nonsense"], "No such option '--nonsense'"),
+        (["load"], "Missing option '--seconds'."),
+        (["load", "--seconds", "3601", "--rate", "1"], "3601.0 is not in the range"),
+        (["load", "--seconds", "1"], "give one of --rate R (open loop) and --concurrency C (closed loop)"),
+        (["chat", "hi", "--url", "http://127.0.0.1:1"], "--url is given without a key"),
+    ],
+)
+def test_who_asks_wrongly_gets_exit_code_2(
+    arguments: list[str], error: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("STOKER_URL", "STOKER_KEY", "STOKER_STATE"):
+        monkeypatch.delenv(name, raising=False)
+
+    assert run(arguments) == 2
+    assert error in capsys.readouterr().err
+
+
+def test_a_platform_that_does_not_answer_is_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["chat", "hi", "--url", "http://127.0.0.1:1", "--key", "sk-x"]) == 1
+
+    said = capsys.readouterr().err
+    assert "error: cannot reach http://127.0.0.1:1" in said
+    assert "hint: is it running?" in said
+    assert "sk-x" not in said
+
+
+def test_an_unexpected_error_is_one_line_and_its_traceback_only_with_verbose(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(arguments: object, **_: object) -> None:
+        raise RuntimeError("the sky fell")
+
+    monkeypatch.setattr(stoker, "main", broken)
+
+    assert run(["ps"]) == 1
+    short = capsys.readouterr().err
+    assert short.startswith("error: unexpected RuntimeError: the sky fell\n\nhint: ")
+    assert "Traceback" not in short
+    assert run(["up", "-v"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_ctrl_c_is_quiet_and_exit_code_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(context: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stoker.commands["schema"], "invoke", interrupted)
+
+    assert run(["schema"]) == 130
+    assert capsys.readouterr().err.strip() == ""
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    """`stoker schema | head -1`"""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "stoker.cli.app", "schema"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        check=False,
+        timeout=30,
+    )
+    os.close(writing)
+
+    assert done.stderr == b""
+
+
+def test_schema_is_json_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["schema"]) == 0
+    assert "llm" in json.loads(capsys.readouterr().out)["properties"]
+
+
+def test_init_writes_a_file_that_means_the_defaults_and_never_replaces_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from stoker import spec
+
+    file = tmp_path / "platform.yaml"
+    assert run(["init", "-f", str(file)]) == 0
+    assert spec.load(file) == spec.load(None)
+
+    file.write_text("mine")
+    assert run(["init", "-f", str(file)]) == 2
+    assert f"error: {file} exists already\n\nhint: --force replaces it" in capsys.readouterr().err
+    assert file.read_text() == "mine"
+    assert run(["init", "-f", str(file), "--force"]) == 0
+    assert file.read_text() != "mine"
