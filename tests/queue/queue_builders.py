@@ -1,5 +1,7 @@
 """Tasks and usage with good defaults, for the tests of the queue."""
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from stoker.base.ids import KeyId, ModelName, TenantName
@@ -51,3 +53,10 @@ async def all_usage(queue: Queue) -> list[UsageRecord]:
     records = dict(await queue.read_usage("test", count=10_000, redeliver_after_s=0))
     records |= dict(await queue.read_usage("test", count=10_000))
     return list(records.values())
+
+
+async def until(holds: Callable[[], object], timeout_s: float = 20.0) -> None:
+    """Returns when `holds` does; for what another process does and tells nobody."""
+    async with asyncio.timeout(timeout_s):
+        while not holds():  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.005)

@@ -1,13 +1,19 @@
-"""How long to wait before the next try. Pure: used by the worker for tasks and by the supervisor for processes."""
+"""How long to wait before trying again. Used by the worker for tasks and by the supervisor for processes."""
 
 from random import Random
 
+from stoker.base.errors import InvalidInput
+
 
 def delay_s(attempt: int, *, base_s: float, cap_s: float, random: Random) -> float:
-    """Seconds before the try after failed attempt number `attempt` (from 1): capped exponential with full jitter.
+    """Seconds to wait after `attempt` (from 1) failed: any time between 0 and min(cap_s, base_s * 2^(attempt - 1)),
+    all equally likely ("full jitter"), so that many who failed together do not come back together.
 
-    Uniform in [0, min(cap, base * 2^(attempt - 1))], so that many that failed together do not come back together
-    (aws.amazon.com/builders-library, "Timeouts, retries, and backoff with jitter").
+    Raises InvalidInput for an attempt below 1, a negative base or a cap below the base.
     """
-    # 2**63 base delays are longer than any cap; the bound keeps the power a float.
-    return random.uniform(0.0, min(cap_s, base_s * 2.0 ** min(attempt - 1, 63)))
+    if attempt < 1:
+        raise InvalidInput(f"attempt is {attempt}; attempts are counted from 1", param="attempt")
+    if base_s < 0 or cap_s < base_s:
+        raise InvalidInput(f"base_s is {base_s} and cap_s {cap_s}; it must be 0 <= base_s <= cap_s", param="base_s")
+    doublings = min(attempt - 1, 1000)  # a float overflows at 1024, long after any cap was reached
+    return random.uniform(0.0, min(cap_s, base_s * 2.0**doublings))

@@ -239,16 +239,18 @@ async def keep(directory: Path, *, leash: bool) -> int:
     os.umask(0o077)
     stop = stop_event(leash=leash)
     ready = command(directory)
-    with _locked(directory):
-        await _end_left_over(ready)
-        server = await asyncio.create_subprocess_exec(
-            *ready.argv,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            process_group=0,  # Ctrl-C on a terminal must reach the keeper alone: the server goes last
-            preexec_fn=_die_with_parent(),
-        )
+    with _locked(directory / "keeper.lock"):
+        await _end_left_over(ready, directory)
+        with _locked(directory / "server.lock") as lock:
+            server = await asyncio.create_subprocess_exec(
+                *ready.argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                pass_fds=(lock,),  # so that this lock is held for as long as the server runs, whoever else dies
+                process_group=0,  # Ctrl-C on a terminal must reach the keeper alone: the server goes last
+                preexec_fn=_die_with_parent(),
+            )
         logging = asyncio.create_task(_pass_on_logs(server))
         try:
             return await _watch(server, stop, ready.url)
@@ -294,32 +296,45 @@ async def _end(server: asyncio.subprocess.Process) -> None:
         await server.wait()
 
 
-async def _end_left_over(ready: ServerCommand) -> None:
-    """A server whose keeper was killed may still run where nothing ends it for us (macOS). We hold the lock, so it is
-    nobody's: let it write its data and go."""
-    if not answers(ready.socket):
-        return
-    log.warning("left_over_redis_ended", socket=str(ready.socket))
-    client = Redis.from_url(ready.url, protocol=2)
-    try:
-        await client.shutdown(nosave=True)  # the append-only file is flushed either way
-    except (RedisError, OSError) as exc:
-        raise StateInUse(f"a Redis that nobody keeps runs on {ready.socket} and does not stop: {exc}") from exc
-    finally:
-        await client.aclose()
+async def _end_left_over(ready: ServerCommand, directory: Path) -> None:
+    """A server whose keeper was killed may still run. We hold the keeper's lock, so it is nobody's: let it write its
+    data and go, since two servers must never write to one append-only file. Raises StateInUse if it does not go."""
+    until = asyncio.get_running_loop().time() + STOP_S
+    while answers(ready.socket) or _is_locked(directory / "server.lock"):
+        if asyncio.get_running_loop().time() > until:
+            raise StateInUse(
+                f"a Redis that nobody keeps runs in {directory} and does not stop",
+                hint="end that process, then try again",
+            )
+        if answers(ready.socket):
+            log.warning("left_over_redis_ended", socket=str(ready.socket))
+            client = Redis.from_url(ready.url, protocol=2, retry=ONCE)
+            with contextlib.suppress(RedisError, OSError):  # the loop sees whether it went
+                await client.shutdown(nosave=True)  # the append-only file is flushed either way
+            await client.aclose()
+        await asyncio.sleep(0.02)
 
 
 @contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    with (directory / "keeper.lock").open("w") as lock:
+def _locked(path: Path) -> Iterator[int]:
+    """Hold the lock; gives its descriptor, and whoever inherits that holds it too. Raises StateInUse."""
+    with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
             raise StateInUse(
-                f"another Redis is kept in {directory}",
+                f"another Redis is kept in {path.parent}",
                 hint="stop the other platform, or give this one its own --state",
             ) from exc
-        yield
+        yield lock.fileno()
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with _locked(path):
+            return False
+    except StateInUse:
+        return True
 
 
 def _die_with_parent() -> Callable[[], None] | None:
