@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/up/cold_start.py [--runs 5]
 
-Cold: no process of the platform runs and the state directory is new. The files of the environment are in the page cache
-after the first run, as they are on a machine that is in use; the first run is shown apart. Beside it, as the limit below
-which no Python process can get: the time of one `python -c pass`.
+Cold: no process of the platform runs and the state directory is new. The files of the environment are in the page
+cache after the first run, as they are on a machine that is in use; the first run is shown apart. Beside it, as the
+limit below which no Python process can get: the time of one `python -c pass`.
 """
 
 import argparse
@@ -81,9 +81,7 @@ def main() -> None:
             floor = bare_python()
             ready, first, stop = one_run(str(Path(directory) / "state"))
         measured.append((ready, first, stop, floor))
-        print(
-            f"run {number + 1}: ready {ready:.2f} s, first token {first:.2f} s, stopped in {stop:.2f} s, python {floor:.3f} s"
-        )
+        print(f"run {number + 1}: ready {ready:.2f} s, first token {first:.2f} s, stopped in {stop:.2f} s")
     for index, name in enumerate(("ready", "first token", "stop", "one bare Python")):
         values = [row[index] for row in measured]
         print(f"{name:16} median {statistics.median(values):6.2f} s   {min(values):.2f} to {max(values):.2f}")
