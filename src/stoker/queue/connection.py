@@ -3,6 +3,7 @@
 Used by `redis_queue` and `redis_registry`; nothing else in Stoker opens a connection to Redis.
 """
 
+import asyncio
 import functools
 import math
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -82,6 +83,13 @@ class Connection:
         """Await one command of redis-py, whose types fit neither its decoding nor its being asynchronous."""
         with translated(doing):
             return await answer
+
+    async def ask_blocking(self, doing: str, answer: Any, wait_s: float) -> Any:
+        """As `ask`, for a command that Redis may answer only after `wait_s`; a Redis that says nothing for much longer
+        than that is gone without having closed the connection."""
+        with translated(doing):
+            async with asyncio.timeout(wait_s + ANSWER_TIMEOUT_S):
+                return await answer
 
     @asynccontextmanager
     async def pipeline(self, doing: str, *, transaction: bool = False) -> AsyncIterator[Any]:

@@ -29,7 +29,7 @@ class Doorbells:
         self._listeners: defaultdict[str, int] = defaultdict(int)  # of each channel besides EVENTS
         self._pubsub: PubSub | None = None
         self._reader: asyncio.Task[None] | None = None
-        self._starting = asyncio.Lock()
+        self._talking = asyncio.Lock()
 
     @contextlib.asynccontextmanager
     async def at(self, task_id: str, *, chunks: bool = False) -> AsyncIterator[asyncio.Event]:
@@ -60,28 +60,31 @@ class Doorbells:
                 await self._pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py leaves it without types
 
     async def _start(self) -> None:
-        async with self._starting:
+        async with self._talking:
             if self._reader is not None:
                 return
-            self._pubsub = self._client.pubsub()
+            if self._pubsub is None:
+                self._pubsub = self._client.pubsub()
             with translated("listen for the end of tasks"):
                 await self._pubsub.subscribe(keys.EVENTS)
             self._reader = asyncio.create_task(self._read(self._pubsub), name="doorbells")
 
     async def _listen(self, channel: str) -> None:
         self._listeners[channel] += 1
-        if self._listeners[channel] == 1 and self._pubsub is not None:
-            with translated("listen for the chunks of a task"):
-                await self._pubsub.subscribe(channel)
+        async with self._talking:
+            if self._listeners[channel] == 1 and self._pubsub is not None:
+                with translated("listen for the chunks of a task"):
+                    await self._pubsub.subscribe(channel)
 
     async def _unlisten(self, channel: str) -> None:
         self._listeners[channel] -= 1
-        if self._listeners[channel] > 0:
-            return
-        del self._listeners[channel]
-        if self._pubsub is not None:
-            with contextlib.suppress(RedisError, OSError):  # the reader finds out and connects again
-                await self._pubsub.unsubscribe(channel)
+        async with self._talking:
+            if self._listeners.get(channel, 0) > 0:
+                return  # another one listens, or began to while we waited
+            self._listeners.pop(channel, None)
+            if self._pubsub is not None:
+                with contextlib.suppress(RedisError, OSError):  # the reader finds out and connects again
+                    await self._pubsub.unsubscribe(channel)
 
     async def _read(self, pubsub: PubSub) -> None:
         """For as long as the process lives. redis-py subscribes again to all channels when it connects again."""

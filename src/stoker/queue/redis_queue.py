@@ -16,7 +16,7 @@ from stoker.base.errors import Conflict, NotFound, QueueUnavailable
 from stoker.base.ids import ModelName, TaskId, new_id
 from stoker.meter.usage import UsageRecord
 from stoker.queue import codec, keys, listing
-from stoker.queue.connection import Connection, translated
+from stoker.queue.connection import Connection
 from stoker.queue.cursors import START, parse_cursor
 from stoker.queue.doorbells import Doorbells
 from stoker.queue.tasks import Chunk, Claim, Depth, LeaseState, NewTask, QueueSettings, State, Task
@@ -187,11 +187,13 @@ class RedisQueue:
         )
         if left_over[1]:
             return await self._records(left_over[1])
-        block = None if wait_s <= 0 else max(1, int(wait_s * 1000))
-        reader = client if block is None else self._redis.blocking
-        fresh = await self._redis.ask(
-            "read usage", reader.xreadgroup(group, consumer, {keys.USAGE: ">"}, count=count, block=block)
-        )
+        stream: Any = {keys.USAGE: ">"}
+        if wait_s <= 0:
+            fresh = await self._redis.ask("read usage", client.xreadgroup(group, consumer, stream, count=count))
+        else:
+            block = max(1, int(wait_s * 1000))
+            news = self._redis.blocking.xreadgroup(group, consumer, stream, count=count, block=block)
+            fresh = await self._redis.ask_blocking("read usage", news, wait_s)
         return await self._records(fresh[0][1]) if fresh else []
 
     async def ack_usage(self, entry_ids: Sequence[str]) -> None:
@@ -226,9 +228,9 @@ class RedisQueue:
         return [_claim(int(now), worker, *each) for each in taken]
 
     async def _wait_for_ring(self, model: ModelName, wait_s: float) -> None:
-        with translated("wait for tasks"):
-            # Redis takes a timeout of 0 as "for ever".
-            await self._redis.blocking.blpop([keys.bell(model)], timeout=max(wait_s, 0.001))
+        # Redis takes a timeout of 0 as "for ever".
+        ring = self._redis.blocking.blpop([keys.bell(model)], timeout=max(wait_s, 0.001))
+        await self._redis.ask_blocking("wait for tasks", ring, wait_s)
 
     async def _state(self, task_id: TaskId) -> State:
         found = await self._redis.ask("read a task", self._redis.client.hget(keys.task(task_id), keys.STATE))
