@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stoker.base.clock import SystemClock
+from stoker.cli.app import run
 from stoker.cli.load import arrivals, report
 from stoker.cli.load.driver import Ask, Driver
 from stoker.cli.load.percentiles import percentile, summary
@@ -237,3 +238,19 @@ async def test_nobody_there_is_unavailable() -> None:
         await driver.open_loop(iter([0.0]), most_in_flight=1)
 
     assert [one.error for one in driver.seen] == ["unavailable"]
+
+
+# The command
+
+
+def test_the_command_fails_when_a_request_failed_and_says_how(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["load", "--url", "http://127.0.0.1:1", "--key", "k", "--rate", "20", "--seconds", "0.2", "--even"]
+
+    assert run([*arguments, "--json"]) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert (said["rate"], said["concurrency"], said["model"]) == (20, None, "general")
+    assert (said["requests"], said["answered"], said["errors"]) == (4, 0, {"unavailable": 4})
+    assert run(arguments) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["requests      4, answered 0 (0.00/s)", "errors        unavailable 4"]
+    assert lines[5].split() == ["milliseconds", "p50", "p90", "p95", "p99", "max"]

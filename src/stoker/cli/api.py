@@ -1,6 +1,5 @@
 """One request to a platform, for commands that need one answer."""
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,8 @@ def call(
     target: Target, method: str, path: str, *, body: object = None, params: Mapping[str, str | None] | None = None
 ) -> Any:
     """The answer's JSON. Raises the StokerError that the platform answered with; Unavailable when nobody answers."""
+    import asyncio
+
     from stoker.web.client import HttpClient, Timeouts
 
     async def once() -> Any:

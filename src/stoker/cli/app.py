@@ -4,7 +4,6 @@ Exit codes: 0 it worked, 1 it failed, 2 you asked wrongly, 130 Ctrl-C.
 """
 
 import sys
-import traceback
 from collections.abc import Sequence
 
 import click
@@ -52,6 +51,8 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:  # the last resort: whatever it is, a person reads one line and not a page
         _say(f"unexpected {type(error).__name__}: {error}", _where_to_look(arguments))
         if _wants_details(arguments):
+            import traceback
+
             traceback.print_exc()
         return 1
 

@@ -1,6 +1,5 @@
 """`stoker chat`: one request through the gateway, the answer as it comes."""
 
-import asyncio
 import base64
 import json
 from pathlib import Path
@@ -38,6 +37,8 @@ def chat(
     no_stream: bool,
 ) -> None:
     """Send TEXT to a model and print what it answers."""
+    import asyncio
+
     found = target.find(target.Asked(url, key, state))
     body = request_body(text, model=model, max_tokens=max_tokens, image=image)
     if no_stream:

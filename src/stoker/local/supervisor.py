@@ -61,6 +61,11 @@ class Supervisor:
         for name, process in self._processes.items():
             self._log.error("process does not end, even by SIGKILL", name=name, pid=process.pid)
 
+    def up(self) -> None:
+        """The platform answers: from now on nothing that dies is given up."""
+        self.board.up()
+        self._changed.set()
+
     def stop(self, *, hurry: bool = False) -> None:
         """Let everything leave in order, or with `hurry` at once. `run` returns when it has."""
         self.board.stop(self._clock.monotonic(), hurry=hurry)

@@ -22,6 +22,7 @@ from stoker import spec
 from stoker.base import logs
 from stoker.base.clock import Clock, SystemClock
 from stoker.base.errors import StokerError
+from stoker.base.ids import ModelName
 from stoker.local import plan, ports
 from stoker.local.banner import ready_block, ready_line
 from stoker.local.board import Board, Child, Limits, Role, Trouble
@@ -59,9 +60,12 @@ def up(options: Options, *, out: TextIO = sys.stdout, err: TextIO = sys.stderr) 
     state = StateDirectory(options.state)
     state.create()
     with state.lock() as lock:
+        lock.say(pid=os.getpid(), url="starting")
         place = _place(platform, options, state)
         url = plan.local_url(place.host, place.port)
         lock.say(pid=os.getpid(), url=url)
+        if place.redis_url is not None:
+            asyncio.run(_check_redis(place.redis_url, next(iter(platform.llm.models))))
         gateway = platform.gateway.model_copy(update={"host": place.host, "port": place.port})
         platform = platform.model_copy(update={"gateway": gateway})
         credentials = _ensure_credentials(state, place, url, tenant=next(iter(platform.tenants)))
@@ -84,6 +88,17 @@ def _place(platform: spec.Platform, options: Options, state: StateDirectory) -> 
     host = platform.gateway.host if options.host is None else options.host
     port = ports.claim(host, platform.gateway.port if options.port is None else options.port)
     return plan.Place(state, host, port, redis_url, ledger_url)
+
+
+async def _check_redis(url: str, model: str) -> None:
+    """Raises QueueUnavailable when somebody else's Redis does not answer: nobody here could bring it back."""
+    from stoker.queue import RedisQueue
+
+    queue = RedisQueue(url)
+    try:
+        await queue.depth(ModelName(model))
+    finally:
+        await queue.aclose()
 
 
 def _ensure_credentials(state: StateDirectory, place: plan.Place, url: str, *, tenant: str) -> Credentials:
@@ -145,6 +160,7 @@ class _Run:
 
     async def run(self) -> None:
         self._handle_signals()
+        self._tell(f"starting {len(self._board.children)} processes; their logs are in {self._place.state.logs}")
         running = asyncio.create_task(self._supervisor.run())
         try:
             trouble = await self._start(running)
@@ -167,7 +183,7 @@ class _Run:
                 self._supervisor.stop()
                 return self._explain(trouble)
             if self._board.all_ready and await asyncio.to_thread(is_ready, self._credentials.url):
-                self._board.up()
+                self._supervisor.up()
             await self._clock.sleep(0.05)
         self._log.info("platform is up", url=self._credentials.url, seconds=round(self._seconds(), 3))
         text = ready_line if self._options.as_json else ready_block
@@ -192,8 +208,7 @@ class _Run:
     def _on_signal(self, number: signal.Signals) -> None:
         hurry = self._board.stopping_at is not None
         self._log.info("signal", signal=number.name, hurry=hurry)
-        with contextlib.suppress(OSError):
-            print("killing everything" if hurry else "stopping (again: kill at once)", file=self._err, flush=True)
+        self._tell("killing everything" if hurry else "stopping (again: kill at once)")
         self._supervisor.stop(hurry=hurry)
 
     def _relocate(self, child: Child) -> str | None:
@@ -216,6 +231,11 @@ class _Run:
             self._place.state.write_run(snapshot(board, self._clock, url=self._credentials.url, pid=os.getpid()))
         except StokerError as error:  # a full disk must not end a platform that still answers
             self._log.warning("run.json cannot be written", error=error.message)
+
+    def _tell(self, text: str) -> None:
+        """A word to the person, not an event."""
+        with contextlib.suppress(OSError):  # a terminal that is gone stops nothing
+            print(text, file=self._err, flush=True)
 
     def _seconds(self) -> float:
         return self._clock.monotonic() - self._board.begun_at

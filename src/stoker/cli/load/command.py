@@ -1,6 +1,5 @@
 """`stoker load`: its options, its progress, and how the report is printed."""
 
-import asyncio
 import sys
 from pathlib import Path
 from typing import Any
@@ -71,6 +70,8 @@ def load(
     as_json: bool,
 ) -> None:
     """Send requests for a while and print a table of latencies. Exit code 1 when any request failed."""
+    import asyncio
+
     from stoker.cli.load.driver import Ask
 
     if (rate is None) == (concurrency is None):
@@ -91,6 +92,8 @@ def load(
 async def _drive(
     found: target.Target, ask: Any, times: Any, clients: int, seconds: float, most_in_flight: int
 ) -> dict[str, Any]:
+    import asyncio
+
     from stoker.base.clock import SystemClock
     from stoker.cli.load.driver import Driver
     from stoker.web.client import HttpClient, Timeouts

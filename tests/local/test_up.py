@@ -1,0 +1,70 @@
+"""`up` in this process, with small children in place of the platform's: what it says when it cannot start."""
+
+import io
+import json
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+from local_children import DIES, GOOD, python
+
+from stoker.base.errors import StokerError
+from stoker.local import plan, state, status
+from stoker.local.board import Child, Role
+from stoker.local.supervisor import Launch
+from stoker.local.up import Options, is_ready, up
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """`up` owns its process: it sets the umask and the logging, and looks for platform.yaml where it stands."""
+    monkeypatch.chdir(tmp_path)
+    umask, handlers = os.umask(0o022), logging.getLogger().handlers[:]
+    yield
+    os.umask(umask)
+    logging.getLogger().handlers[:] = handlers
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+def children(*launches: Launch) -> object:
+    return lambda platform, place, *, free_port: list(launches)
+
+
+def test_a_process_that_does_not_start_is_named_with_its_last_words_and_all_is_stopped(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    redis = Launch(Child("redis", Role.REDIS), lambda urls: python(GOOD, "unix:///r"))
+    engine = Launch(Child("engine-general-1", Role.ENGINE, url="http://127.0.0.1:1"), lambda urls: python(DIES))
+    monkeypatch.setattr(plan, "processes", children(redis, engine))
+    out, err = io.StringIO(), io.StringIO()
+
+    with pytest.raises(StokerError) as caught:
+        up(Options(port=0, state=tmp_path / "state", as_json=True), out=out, err=err)
+
+    assert caught.value.message == (
+        "engine-general-1 does not start: exit code 7, 3 times in a row: there is no such model"
+    )
+    assert caught.value.hint == (
+        f"everything was stopped again; the log is {tmp_path}/state/logs/engine-general-1.jsonl"
+    )
+    assert caught.value.exit_code == 1
+    assert out.getvalue() == ""
+    run = status.current(state.StateDirectory(tmp_path / "state"))
+    assert run["state"] == "stopped"
+    assert [(p["name"], p["state"], p["pid"]) for p in run["processes"]] == [  # type: ignore[attr-defined]
+        ("redis", "stopped", None),
+        ("engine-general-1", "stopped", None),
+    ]
+    lines = (tmp_path / "state" / "logs" / "supervisor.jsonl").read_text().splitlines()
+    died = [event for event in map(json.loads, lines) if event["event"] == "process died"]
+    assert [(e["name"], e["how"], e["attempt"]) for e in died] == [
+        ("engine-general-1", "exit code 7", number) for number in (1, 2, 3)
+    ]
+
+
+def test_a_gateway_that_nobody_reaches_is_not_ready() -> None:
+    assert is_ready("http://127.0.0.1:1") is False
