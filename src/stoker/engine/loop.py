@@ -124,7 +124,11 @@ class StepLoop:
 
     def _run(self) -> None:
         while self._take_inbox():
-            told = self.runner.step()
+            try:
+                told = self.runner.step()
+            except Exception as exc:  # a fault of the batch itself: nobody may wait for a thread that has died
+                _log.error("engine failed", exc_info=exc)
+                told = self.runner.fail_all()
             if told:
                 self._tell(told)
 

@@ -51,9 +51,11 @@ def chat(body: Json, served: Served) -> Asked:
     _check_common(body, served)
     _refuse_unless(body, "response_format", lambda value: value.get("type", "text") == "text", dict)
     _refuse_unless(body, "tool_choice", lambda value: value in ("none", "auto"), (str, dict))
+    _refuse_unless(body, "function_call", lambda value: value in ("none", "auto"), (str, dict))
     _refuse_unless(body, "logprobs", lambda value: not value, bool)
     _refuse_unless(body, "modalities", lambda value: value == ["text"], list)
     messages, pixels = _messages(body, served)
+    _refuse_huge(sum(len(part) for item in messages for part in item.parts if isinstance(part, str)), served, "messages")
     prompt = served.bundle.tokenizer.chat_prompt(messages)
     return _asked(body, served, prompt, "messages", None, _soft_tokens(pixels, served))
 
@@ -80,12 +82,7 @@ def _asked(
 ) -> Asked:
     room = served.context - len(prompt)
     if room < 1:
-        raise InvalidInput(
-            f"the context of {served.model} is {served.context} tokens; {param} has {len(prompt)}, "
-            "which leaves none for the answer",
-            param=param,
-            code="context_length_exceeded",
-        )
+        raise _too_long(served, param, str(len(prompt)))
     stream = _get(body, "stream", bool, False)
     generation = Generation(
         prompt=prompt,
@@ -99,6 +96,21 @@ def _asked(
         soft_tokens=soft,
     )
     return Asked(generation, stream, _include_usage(body, stream))
+
+
+def _refuse_huge(characters: int, served: Served, param: str) -> None:
+    """A text that cannot fit is refused before its tokens are counted, which takes a second for a few megabytes."""
+    least = served.bundle.tokenizer.least_tokens(characters)
+    if least >= served.context:
+        raise _too_long(served, param, f"at least {least}")
+
+
+def _too_long(served: Served, param: str, count: str) -> InvalidInput:
+    return InvalidInput(
+        f"the context of {served.model} is {served.context} tokens; {param} has {count}, which leaves none for the answer",
+        param=param,
+        code="context_length_exceeded",
+    )
 
 
 # Values
@@ -179,7 +191,7 @@ def _stops(body: Json) -> list[str]:
 def _logit_bias(body: Json, vocabulary: int) -> dict[int, float]:
     bias = {}
     for key, value in _get(body, "logit_bias", dict, {}).items():
-        name = f"logit_bias.{key}"
+        name = f"logit_bias.{_shown(key)[1:-1]}"
         if not (key.isascii() and key.isdigit()) or int(key) >= vocabulary:
             raise InvalidInput(f"{name} is no token of this model; they go from 0 to {vocabulary - 1}", param=name)
         bias[int(key)] = _number({name: value}, name, -100, 100, 0.0)
@@ -210,6 +222,7 @@ def _completion_prompt(body: Json, served: Served) -> list[int]:
             raise InvalidInput(f"prompt holds {len(prompt)} prompts; one request takes one", param="prompt")
         prompt = prompt[0]
     if isinstance(prompt, str):
+        _refuse_huge(len(prompt), served, "prompt")
         return served.bundle.tokenizer.text_prompt(prompt)
     vocabulary = served.bundle.tokenizer.vocab_size
     if not isinstance(prompt, list) or not prompt:

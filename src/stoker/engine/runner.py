@@ -84,6 +84,15 @@ class Runner:
                 self._account(sequence, progress)
         return told
 
+    def fail_all(self) -> Told:
+        """Begin again without any request, and tell each of them."""
+        told = self._failed([*self.running, *self.waiting])
+        self.running.clear()
+        self.waiting.clear()
+        for sequence, progress in told:
+            self._account(sequence, progress)
+        return told
+
     def _compute(self, generating: list[Running], chunks: list[tuple[Running, int]]) -> Told:
         logits = self.bundle.decoder.step(
             self._cache,

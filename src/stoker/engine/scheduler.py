@@ -8,8 +8,7 @@ a long prompt delays their next token by no more than that piece.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-PIECE = 64
-"""Prompts are cut at multiples of this; the decoder's BLOCK."""
+from stoker.nn.decoder import BLOCK
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ def plan(limits: Limits, generating: int, unfinished: Sequence[int], waiting: Se
     budget = limits.busy_prefill if generating else limits.idle_prefill
     chunks: list[tuple[int, int]] = []
     for index, left in enumerate([*unfinished, *waiting[: max(join, 0)]]):
-        count = left if left <= budget else budget // PIECE * PIECE
+        count = left if left <= budget else budget // BLOCK * BLOCK
         if count == 0:
             break
         chunks.append((index, count))

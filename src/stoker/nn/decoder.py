@@ -5,9 +5,9 @@ chunk of their prompt. Projections and the MLP run over all rows at once; attent
 
 What a sequence gets does not depend on who shares its batch, bit for bit: same prompt and same seed, same text. Sums
 run in another order when shapes change, so every shape that a sequence's sums depend on is a function of that sequence
-alone: matrix products have at least two rows and at most DEPTH columns to sum over (OpenBLAS then adds in one order,
-whatever the number of rows), decoding attends over a length rounded up to one of BUCKETS, and prompts are cut at
-multiples of BLOCK only. tests/nn/test_decoder.py holds this.
+alone: decoding attends over a length rounded up to one of BUCKETS, prompts are cut at multiples of BLOCK only, and
+matrix products sum at most DEPTH terms over a multiple of `row_multiple` rows, for which the BLAS at hand was seen to
+add in one order. tests/nn/test_decoder.py holds this.
 """
 
 from bisect import bisect_left
@@ -64,6 +64,7 @@ class _Matrix:
         """`weight` as in the file: [outputs, inputs]."""
         transposed = np.ascontiguousarray(weight.T)
         cuts = range(0, transposed.shape[0], DEPTH)
+        self.inputs = transposed.shape[0]
         self.parts = [(slice(cut, cut + DEPTH), transposed[cut : cut + DEPTH]) for cut in cuts]
 
     def __call__(self, rows: Floats) -> Floats:
@@ -106,6 +107,11 @@ class Decoder:
         self._head = _Matrix(self.embeddings * norm)
         self._turns = _turns(config)
         self._kv_heads = np.arange(config.num_key_value_heads)
+        first = self._layers[0]
+        self.row_multiple = _row_multiple([first.qkv, first.out, first.gate, first.down, self._head])
+        """None: the BLAS at hand adds in an order that depends on the number of rows, whatever it is; then answers
+        agree up to rounding only.
+        """
 
     def embed(self, tokens: Sequence[int] | Ints) -> Floats:
         return self.embeddings[np.asarray(tokens, dtype=np.intp)]
@@ -130,8 +136,8 @@ class Decoder:
         rows += [chunk.embeddings for chunk in chunks]
         starts = np.cumsum([running, *(len(chunk.embeddings) for chunk in chunks)]).tolist()
         total = starts[-1]
-        if total == 1:
-            rows.append(np.zeros((1, self.config.hidden_size), dtype=np.float32))  # at least two, see the module
+        if missing := -total % (self.row_multiple or 1):
+            rows.append(np.zeros((missing, self.config.hidden_size), dtype=np.float32))
         x: Floats = rows[0].copy() if len(rows) == 1 else np.concatenate(rows)
         turns = self._turns[_row_positions(at, chunks, len(x))]
         groups = _groups(where, at)
@@ -154,7 +160,7 @@ class Decoder:
                 x += layer.out(mixed.reshape(len(x), -1))
                 x += self._mlp(layer, x)
         last = [*range(running), *(start - 1 for start in starts[1:])]
-        return self._logits(x[last] if chunks else x)[: len(last)]
+        return self._logits(x[last] if chunks else x)[: len(last)]  # without chunks, `last` are the first rows
 
     def _qkv(self, layer: _Layer, x: Floats, turns: NDArray[np.complex64]) -> tuple[Floats, Floats, Floats]:
         """Queries [rows, kv heads, queries of each, head], keys and values [rows, kv heads, head], turned."""
@@ -179,8 +185,8 @@ class Decoder:
         return layer.down(gate)
 
     def _logits(self, x: Floats) -> Floats:
-        if len(x) == 1:
-            x = np.concatenate([x, x])
+        if missing := -len(x) % (self.row_multiple or 1):
+            x = np.concatenate([x, np.zeros((missing, x.shape[1]), dtype=np.float32)])
         return self._head(_normalised(x, self.config.rms_norm_eps))
 
 
@@ -197,7 +203,7 @@ def _normalised(x: Floats, eps: float) -> Floats:
 def _row_positions(at: Ints, chunks: Sequence[Chunk], count: int) -> NDArray[np.intp]:
     parts = [at, *(np.arange(chunk.start, chunk.start + len(chunk.embeddings)) for chunk in chunks)]
     positions = np.concatenate(parts)
-    missing = count - len(positions)  # the row that makes it two
+    missing = count - len(positions)  # the rows that make it a multiple
     return np.pad(positions, (0, missing)) if missing else positions
 
 
@@ -258,6 +264,21 @@ def _weighted(scores: Floats, values: Floats) -> Floats:
     result: Floats = scores @ values
     result /= total
     return result
+
+
+def _row_multiple(matrices: Sequence[_Matrix]) -> int | None:
+    """The least number to whose multiples rows must be filled up so that a row's product is the same bits in all.
+
+    OpenBLAS computes the rows that fill no tile with another kernel, and kernels differ between CPUs: 2 does with
+    AVX-512; with AVX2 no number does, because rows of one tile are not treated alike. So it is tried, with equal rows.
+    """
+    chance = np.random.default_rng(0)
+    rows = [(matrix, chance.standard_normal((1, matrix.inputs), dtype=np.float32)) for matrix in matrices]
+    for multiple in (2, 4, 8, 16):
+        counts = [multiple, 2 * multiple, 3 * multiple, 96]
+        if all(len({line.tobytes() for n in counts for line in matrix(row.repeat(n, axis=0))}) == 1 for matrix, row in rows):
+            return multiple
+    return None
 
 
 def _turns(config: ModelConfig) -> NDArray[np.complex64]:

@@ -53,6 +53,7 @@ class Tokenizer:
         self.vocab_size: int = self._inner.get_vocab_size()
         self._special = {name: self._id_of(name) for name in SPECIAL}
         self._bytes = self._token_bytes()
+        self._longest = max(map(len, self._bytes))
 
     @property
     def bos(self) -> int:
@@ -67,6 +68,8 @@ class Tokenizer:
         return self._special[IMAGE]
 
     def encode(self, text: str) -> list[int]:
+        """Half a surrogate pair, which JSON can hold and UTF-8 cannot, is read as a question mark."""
+        text = text.encode("utf-8", "replace").decode()
         ids: list[int] = self._inner.encode(text, add_special_tokens=False).ids
         return ids
 
@@ -77,6 +80,10 @@ class Tokenizer:
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of the tokens; bytes that are no UTF-8 become U+FFFD."""
         return b"".join(self._bytes[token] for token in tokens).decode("utf-8", "replace")
+
+    def least_tokens(self, characters: int) -> int:
+        """A text of so many characters has at least so many tokens; known without reading it."""
+        return characters // self._longest
 
     def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
         """The tokens that ask for the next message of the assistant."""
