@@ -14,12 +14,12 @@ from typing import Any
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
-from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
 from stoker.base.clock import Clock
 from stoker.base.errors import InvalidInput, QueueUnavailable
 from stoker.queue import keys
+from stoker.queue.batching import Batches, sha_of
 
 CONNECTIONS = 32  # of one process, for short calls; more callers than that take turns
 ANSWER_TIMEOUT_S = 10.0  # after which a Redis that is connected and silent counts as gone
@@ -53,7 +53,7 @@ class Connection:
                 f"redis.url is not a URL of Redis ({exc}); it would be redis://HOST:PORT/0, rediss://... or unix:///PATH",
                 param="redis.url",
             ) from exc
-        self._scripts: dict[str, AsyncScript] = {}
+        self._batches = Batches(self.client)
 
     @staticmethod
     def _pool(url: str, size: int, answer_timeout_s: float | None) -> BlockingConnectionPool:
@@ -73,11 +73,14 @@ class Connection:
 
     async def run(self, script: str, redis_keys: Iterable[str], *args: str | bytes | int) -> Any:
         """Run `lua/<script>.lua` with the time as its first argument. Raises QueueUnavailable."""
-        found = self._scripts.get(script)
-        if found is None:
-            found = self._scripts[script] = self.client.register_script(source(script))
+        text, sha = source(script)
         with translated(script.replace("_", " ")):
-            return await found(keys=list(redis_keys), args=[self.now_arg(), *args])
+            return await self._batches.script(text, sha, list(redis_keys), [self.now_arg(), *args])
+
+    async def call(self, doing: str, *command: str | bytes | int) -> Any:
+        """One command by its words; goes with the scripts in one batch. Raises QueueUnavailable."""
+        with translated(doing):
+            return await self._batches.call(*command)
 
     async def ask(self, doing: str, answer: Any) -> Any:
         """Await one command of redis-py, whose types fit neither its decoding nor its being asynchronous."""
@@ -99,6 +102,7 @@ class Connection:
                 yield pipe
 
     async def aclose(self) -> None:
+        await self._batches.aclose()
         await self.client.aclose()
         await self.client.connection_pool.disconnect()
         await self.blocking.aclose()
@@ -106,8 +110,8 @@ class Connection:
 
 
 @functools.cache
-def source(script: str) -> str:
-    """The text of a script: the names of `keys` as Lua locals, the prelude, the script itself."""
+def source(script: str) -> tuple[str, str]:
+    """The text of a script (the names of `keys` as Lua locals, the prelude, the script itself) and its SHA-1."""
     folder = resources.files("stoker.queue") / "lua"
     names = {
         "TASK_PREFIX": keys.TASK_PREFIX,
@@ -117,4 +121,5 @@ def source(script: str) -> str:
         "GROUP": keys.WORKERS_GROUP,
     }
     header = "".join(f"local {name} = '{value}'\n" for name, value in names.items())
-    return header + (folder / "prelude.lua").read_text() + (folder / f"{script}.lua").read_text()
+    text = header + (folder / "prelude.lua").read_text() + (folder / f"{script}.lua").read_text()
+    return text, sha_of(text)

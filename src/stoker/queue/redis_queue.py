@@ -55,7 +55,7 @@ class RedisQueue:
         return codec.task_from(task_id, fields)
 
     async def get(self, task_id: TaskId) -> Task:
-        flat = await self._redis.ask("read a task", self._redis.client.hgetall(keys.task(task_id)))
+        flat = await self._redis.call("read a task", "HGETALL", keys.task(task_id))
         if not flat:
             raise _unknown(task_id)
         return codec.task_from(task_id, {name.decode(): value for name, value in flat.items()})
@@ -132,9 +132,7 @@ class RedisQueue:
         async with self._bells.at(claim.task.id) as rung:
             while True:
                 rung.clear()
-                found = await self._redis.ask(
-                    "look for a cancellation", self._redis.client.hmget(keys.task(claim.task.id), *fields)
-                )
+                found = await self._redis.call("look for a cancellation", "HMGET", keys.task(claim.task.id), *fields)
                 if found[:2] != [b"running", str(claim.token).encode()] or found[2] is not None:
                     return
                 await _rung_within(rung, LOOK_AGAIN_S)
@@ -233,13 +231,13 @@ class RedisQueue:
         await self._redis.ask_blocking("wait for tasks", ring, wait_s)
 
     async def _state(self, task_id: TaskId) -> State:
-        found = await self._redis.ask("read a task", self._redis.client.hget(keys.task(task_id), keys.STATE))
+        found = await self._redis.call("read a task", "HGET", keys.task(task_id), keys.STATE)
         if found is None:
             raise _unknown(task_id)
         return State(found.decode())
 
     async def _model_of(self, task_id: TaskId) -> str:
-        found = await self._redis.ask("read a task", self._redis.client.hget(keys.task(task_id), keys.HEAD))
+        found = await self._redis.call("read a task", "HGET", keys.task(task_id), keys.HEAD)
         if found is None:
             raise _unknown(task_id)
         return str(json.loads(found)["model"])
