@@ -65,6 +65,7 @@ class _Endpoints:
             created=int(self._clock.now()),
             is_chat=is_chat,
             include_usage=asked.include_usage,
+            continuous_usage=asked.continuous_usage,
         )
         ticket = self._loop.submit(asked.generation)
         if asked.stream:
@@ -104,10 +105,10 @@ async def _whole(ticket: Ticket, asked: Asked, shape: Shape) -> Response:
 
 async def _events(ticket: Ticket, asked: Asked, shape: Shape) -> AsyncIterator[bytes]:
     """The answer's events. A failure after the first one is an event too: the status has been sent by then."""
-    begin = shape.first_chunk()
+    begin = shape.first_chunk(shapes.usage(len(asked.generation.prompt), 0))
     try:
         async for progress in ticket.progress():
-            chunks = begin + shape.chunks(progress.text, progress.finish_reason)
+            chunks = begin + shape.chunks(progress.text, progress.finish_reason, _usage(asked, progress))
             begin = []
             if chunks:
                 yield b"".join(sse.json_event(chunk) for chunk in chunks)

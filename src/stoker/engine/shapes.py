@@ -17,6 +17,9 @@ class Shape:
     is_chat: bool
     include_usage: bool
     """A stream that ends with the usage says `"usage": null` in every chunk before."""
+    continuous_usage: bool = False
+    """...or the usage so far in every chunk: vLLM's `continuous_usage_stats`, by which a stream that breaks off is
+    metered to the chunk."""
 
     def whole(self, text: str, finish_reason: str | None, usage: Json) -> Json:
         choice: Json = {"index": 0, "logprobs": None, "finish_reason": finish_reason}
@@ -26,24 +29,24 @@ class Shape:
             choice["text"] = text
         return {**self._head("chat.completion"), "choices": [choice], "usage": usage}
 
-    def first_chunk(self) -> list[Json]:
+    def first_chunk(self, usage: Json) -> list[Json]:
         """Says who speaks; completions have none."""
-        return [self._chunk({"delta": {"role": "assistant", "content": ""}}, None)] if self.is_chat else []
+        return [self._chunk({"delta": {"role": "assistant", "content": ""}}, None, usage)] if self.is_chat else []
 
-    def chunks(self, text: str, finish_reason: str | None) -> list[Json]:
+    def chunks(self, text: str, finish_reason: str | None, usage: Json) -> list[Json]:
         """More text, or the end, which in a chat is a chunk of its own."""
         if not self.is_chat:
-            return [self._chunk({"text": text}, finish_reason)] if text or finish_reason else []
-        chunks = [self._chunk({"delta": {"content": text}}, None)] if text else []
-        return chunks + ([self._chunk({"delta": {}}, finish_reason)] if finish_reason else [])
+            return [self._chunk({"text": text}, finish_reason, usage)] if text or finish_reason else []
+        chunks = [self._chunk({"delta": {"content": text}}, None, usage)] if text else []
+        return chunks + ([self._chunk({"delta": {}}, finish_reason, usage)] if finish_reason else [])
 
     def usage_chunk(self, usage: Json) -> Json:
         return {**self._head("chat.completion.chunk"), "choices": [], "usage": usage}
 
-    def _chunk(self, part: Json, finish_reason: str | None) -> Json:
+    def _chunk(self, part: Json, finish_reason: str | None, usage: Json) -> Json:
         choice = {"index": 0, **part, "logprobs": None, "finish_reason": finish_reason}
         chunk = {**self._head("chat.completion.chunk"), "choices": [choice]}
-        return {**chunk, "usage": None} if self.include_usage else chunk
+        return {**chunk, "usage": usage if self.continuous_usage else None} if self.include_usage else chunk
 
     def _head(self, chat_object: str) -> Json:
         return {

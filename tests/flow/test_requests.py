@@ -1,0 +1,229 @@
+"""The OpenAI SDK, unmodified, against the real processes; and afterwards the ledger, record by record."""
+
+import base64
+import io
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from conftest import Running, Start, wait_until
+from openai import APIError, NotFoundError, OpenAI
+from PIL import Image
+
+from stoker.meter import UsageRecord
+from stoker.meter.ledger import Ledger
+from stoker.meter.store import Store
+
+pytestmark = [pytest.mark.flow, pytest.mark.redis]
+
+HELLO: Any = [{"role": "user", "content": "Say hello."}]
+STORY: Any = [{"role": "user", "content": "Tell me a long story."}]
+
+# Two replicas and short leases, so that another worker takes over within the patience of a test.
+TWO_REPLICAS = (
+    "llm: {models: {general: {replicas: {min: 2, max: 2}}}}\nqueue: {leaseSeconds: 2, retryBaseSeconds: 0.2}\n"
+)
+
+
+def sdk(running: Running, path: str = "/v1") -> OpenAI:
+    return OpenAI(base_url=running.url + path, api_key=running.key, max_retries=0, timeout=60)
+
+
+def records(running: Running) -> dict[str, UsageRecord]:
+    store = Store(f"sqlite:///{running.state}/ledger.sqlite")
+    try:
+        return {record.id: record for record in Ledger(store).records()}
+    finally:
+        store.close()
+
+
+def record_of(running: Running, request_id: str) -> UsageRecord:
+    """The one record of a request, as soon as the gateway has moved it to the ledger."""
+    wait_until(lambda: request_id in records(running), 20, lambda: f"no record of {request_id}")
+    return records(running)[request_id]
+
+
+def counts(record: UsageRecord) -> tuple[str, int, int]:
+    return record.status, record.prompt_tokens, record.completion_tokens
+
+
+@pytest.mark.parametrize("path", ["/v1", "/v1/general", "/v1/code", "/v1/vision"])
+def test_a_whole_answer_on_each_route(platform: Running, path: str) -> None:
+    with sdk(platform, path) as client:
+        raw = client.chat.completions.with_raw_response.create(model="auto", messages=HELLO, max_tokens=8)
+    answer = raw.parse()
+    model = "general" if path == "/v1" else path.removeprefix("/v1/")
+    assert answer.choices[0].message.content
+    assert answer.usage is not None
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+    record = record_of(platform, raw.headers["x-request-id"])
+    assert (record.model, record.tenant, record.route) == (
+        model,
+        "default",
+        "auto:general" if path == "/v1" else "prefix",
+    )
+    assert counts(record) == ("done", answer.usage.prompt_tokens, answer.usage.completion_tokens)
+
+
+def test_a_stream_says_its_usage_only_when_asked(platform: Running) -> None:
+    with sdk(platform) as client:
+        quiet = list(client.chat.completions.create(model="general", messages=HELLO, stream=True, max_tokens=8))
+        raw = client.chat.completions.with_raw_response.create(
+            model="general", messages=HELLO, stream=True, stream_options={"include_usage": True}, max_tokens=8
+        )
+        telling = list(raw.parse())
+    assert all(chunk.usage is None for chunk in quiet)
+    assert [chunk.usage is not None for chunk in telling] == [False] * (len(telling) - 1) + [True]
+    usage = telling[-1].usage
+    assert usage is not None
+    assert telling[-1].choices == []
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in telling[:-1])
+    assert counts(record_of(platform, raw.headers["x-request-id"])) == (
+        "done",
+        usage.prompt_tokens,
+        usage.completion_tokens,
+    )
+
+
+def test_models_are_listed_on_each_route(platform: Running) -> None:
+    with sdk(platform) as client, sdk(platform, "/v1/code") as code:
+        assert [model.id for model in client.models.list()] == ["general", "code", "vision", "auto"]
+        assert [model.id for model in code.models.list()] == ["code", "auto"]
+        assert client.models.retrieve("vision").owned_by == "stoker"
+        with pytest.raises(NotFoundError, match="the models are: general, code, vision"):
+            client.chat.completions.create(model="gpt-9", messages=HELLO)
+
+
+def test_auto_sends_an_image_to_the_vision_model_which_sees_it(platform: Running) -> None:
+    def ask(colour: str) -> tuple[str, str]:
+        picture = io.BytesIO()
+        Image.new("RGB", (64, 64), colour).save(picture, "PNG")
+        url = "data:image/png;base64," + base64.b64encode(picture.getvalue()).decode()
+        content: Any = [
+            {"type": "text", "text": "What colour is this image?"},
+            {"type": "image_url", "image_url": {"url": url}},
+        ]
+        raw = client.chat.completions.with_raw_response.create(
+            model="auto", messages=[{"role": "user", "content": content}], max_tokens=24, temperature=0
+        )
+        return raw.headers["x-stoker-model"], raw.parse().choices[0].message.content or ""
+
+    with sdk(platform) as client:
+        (red_model, red), (blue_model, blue) = ask("red"), ask("blue")
+    assert (red_model, blue_model) == ("vision", "vision")
+    assert "red" in red.lower()
+    assert "blue" in blue.lower()
+
+
+def test_a_stream_that_is_given_up_is_metered_as_far_as_it_came(platform: Running) -> None:
+    with sdk(platform) as client:
+        raw = client.chat.completions.with_raw_response.create(
+            model="general", messages=STORY, stream=True, max_tokens=500, temperature=1.5, seed=7
+        )
+        stream = raw.parse()
+        for _ in range(4):
+            next(stream)
+        stream.close()
+    record = record_of(platform, raw.headers["x-request-id"])
+    assert record.status == "cancelled"
+    assert record.prompt_tokens > 0
+    assert 3 <= record.completion_tokens < 500
+
+
+def test_a_task_is_awaited_and_metered(platform: Running) -> None:
+    with sdk(platform) as client:
+        submitted = client.post("/tasks", cast_to=dict, body={"model": "code", "messages": HELLO, "max_tokens": 8})
+        done = client.get(f"/tasks/{submitted['id']}?wait=60", cast_to=dict)
+    assert (done["state"], done["attempts"], done["failures"]) == ("done", 1, [])
+    usage = done["result"]["usage"]
+    record = record_of(platform, submitted["id"])
+    assert (record.kind, record.model) == ("task", "code")
+    assert counts(record) == ("done", usage["prompt_tokens"], usage["completion_tokens"])
+
+
+def test_a_killed_engine_comes_back_and_nobody_who_asks_meanwhile_is_turned_away(start: Start) -> None:
+    running = start(spec="llm: {models: {general: {}}}\n")
+    with sdk(running) as client:
+        stream = client.chat.completions.create(
+            model="general", messages=STORY, stream=True, max_tokens=500, temperature=1.5, seed=7
+        )
+        next(stream)
+        os.kill(running.pid_of("engine-general-1"), signal.SIGKILL)
+        # Until the end of what was in the sockets, then the error: an answer that broke off never looks whole.
+        with pytest.raises(APIError, match=r"broke off|cannot reach"):
+            list(stream)
+        raw = client.chat.completions.with_raw_response.create(model="general", messages=HELLO, max_tokens=8)
+    answer = raw.parse()
+    assert answer.choices[0].message.content
+    wait_until(lambda: len(records(running)) == 2, 20, lambda: f"records: {records(running)}")
+    broken, whole = records(running).values()
+    assert broken.status == "failed"
+    assert broken.completion_tokens >= 1
+    assert answer.usage is not None
+    assert counts(whole) == ("done", answer.usage.prompt_tokens, answer.usage.completion_tokens)
+    running.stop()
+
+
+def test_a_task_whose_worker_is_killed_is_finished_by_another_once(start: Start) -> None:
+    running = start(spec=TWO_REPLICAS)
+    with sdk(running) as client:
+        task, holder = _task_in_the_middle(client)
+        # The engine stands still, so that the worker is killed in the middle however fast the machine is.
+        engine = running.pid_of(f"engine-{holder}")
+        os.kill(engine, signal.SIGSTOP)
+        assert client.get(f"/tasks/{task}", cast_to=dict)["state"] == "running"
+        os.kill(running.pid_of(f"worker-{holder}"), signal.SIGKILL)
+        os.kill(engine, signal.SIGCONT)
+        done = client.get(f"/tasks/{task}?wait=60", cast_to=dict)
+    assert (done["state"], done["attempts"]) == ("done", 2)
+    assert [failure["worker"] for failure in done["failures"]] == [holder]
+    assert "lease expired" in done["failures"][0]["why"]
+    record = record_of(running, task)
+    assert record.attempts == 2
+    assert counts(record) == (
+        "done",
+        done["result"]["usage"]["prompt_tokens"],
+        done["result"]["usage"]["completion_tokens"],
+    )
+    assert len(records(running)) == 1
+    running.stop()
+
+
+def _task_in_the_middle(client: OpenAI) -> tuple[str, str]:
+    """A task that has said something and is not done, and the replica that runs it."""
+    body = {"model": "general", "messages": STORY, "max_tokens": 500, "temperature": 1.5, "seed": 7, "stream": True}
+    task: str = client.post("/tasks", cast_to=dict, body=body)["id"]
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        seen = client.get(f"/tasks/{task}", cast_to=dict)
+        if seen["state"] == "running":
+            return task, seen["worker"]
+    pytest.fail("the task was never seen to run")
+
+
+def test_unfinished_tasks_are_found_again_by_the_next_stoker_up(start: Start, tmp_path: Any) -> None:
+    first = start(spec="llm: {models: {general: {}}}\n", state=tmp_path / "state")
+    stopped = _stopped(first.pid_of("worker-general-1"))
+    with sdk(first) as client:
+        task = client.post("/tasks", cast_to=dict, body={"model": "general", "messages": HELLO, "max_tokens": 4})["id"]
+        assert client.get(f"/tasks/{task}", cast_to=dict)["state"] in ("queued", "running")
+    os.kill(first.pid, signal.SIGKILL)  # nobody drains: what is not in Redis now is lost
+    first.process.wait(10)
+    stopped()
+    first.wait_until_nothing_is_left()
+
+    second = start(spec="llm: {models: {general: {}}}\nqueue: {leaseSeconds: 2}\n", state=tmp_path / "state")
+    with sdk(second) as client:
+        done = client.get(f"/tasks/{task}?wait=60", cast_to=dict)
+    assert done["state"] == "done"
+    assert record_of(second, task).status == "done"
+    second.stop()
+
+
+def _stopped(pid: int) -> Callable[[], None]:
+    """Let a process stand still; the answer ends it for good."""
+    os.kill(pid, signal.SIGSTOP)
+    return lambda: os.kill(pid, signal.SIGKILL)
