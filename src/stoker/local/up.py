@@ -36,7 +36,7 @@ from stoker.policy.retry import delay_s
 
 DEFAULT_FILE = Path("platform.yaml")
 DEFAULT_STATE = Path(".stoker")
-_BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.25, 15.0
+_BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.5, 15.0
 _PROBE_S = 2.0
 
 
