@@ -5,7 +5,8 @@ and the supervisor (`server`); knows nothing of HTTP and engines.
 """
 
 from stoker.queue.interface import Queue, Registry
-from stoker.queue.memory_queue import MemoryQueue, MemoryRegistry
+from stoker.queue.memory_queue import MemoryQueue
+from stoker.queue.memory_registry import MemoryRegistry
 from stoker.queue.redis_queue import RedisQueue
 from stoker.queue.redis_registry import RedisRegistry
 from stoker.queue.replicas import Replica
