@@ -75,8 +75,8 @@ def test_eight_ragged_sequences_together_are_the_eight_alone():
             computed[n] += cut
             if computed[n] == len(prompts[n]):
                 got[n].append(logits[len(running) + row])
-    # Bit for bit where this CPU's BLAS allows it (see _row_multiple), up to rounding elsewhere.
-    tolerance = 1e-4 if decoder.row_multiple is None else 0
+    # Bit for bit where this CPU's BLAS allows it (see RowRule), up to rounding elsewhere.
+    tolerance = 1e-4 if decoder.row_rule is None else 0
     for lines, expected in zip(got, wanted, strict=True):
         np.testing.assert_allclose(np.array(lines), np.array(expected), atol=tolerance, rtol=0)
 

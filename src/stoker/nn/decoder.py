@@ -6,8 +6,8 @@ chunk of their prompt. Projections and the MLP run over all rows at once; attent
 What a sequence gets does not depend on who shares its batch, bit for bit: same prompt and same seed, same text. Sums
 run in another order when shapes change, so every shape that a sequence's sums depend on is a function of that sequence
 alone: decoding attends over a length rounded up to one of BUCKETS, prompts are cut at multiples of BLOCK only, and
-matrix products sum at most DEPTH terms over a multiple of `row_multiple` rows, for which the BLAS at hand was seen to
-add in one order. tests/nn/test_decoder.py holds this.
+matrix products sum at most DEPTH terms and follow the `RowRule` that was seen to hold for the BLAS at hand.
+tests/nn/test_nn_decoder.py holds this.
 """
 
 from bisect import bisect_left
@@ -31,6 +31,11 @@ BUCKETS = [64, 128, 192, 256, 384, 512, 768, *(1024 << n for n in range(16))]
 
 DEPTH = 256
 """Most terms that one matrix product sums: OpenBLAS blocks at 320 or more, and how it blocks depends on the rows."""
+
+WIDTH = 512
+"""Most columns of one: OpenBLAS does up to a million multiplications without copying the weight first, and the copy
+costs more than they do.
+"""
 
 
 class KVCache:
@@ -57,24 +62,46 @@ class Chunk:
     embeddings: Floats
 
 
+@dataclass(frozen=True)
+class RowRule:
+    """How products must be shaped so that a row's result is the same bits whichever rows are computed with it."""
+
+    multiple: int
+    """Rows are filled up to a multiple of this."""
+    tile: int | None
+    """None: all rows at once. Else so many rows at a time, so that every product has the same shape; slower."""
+
+
 class _Matrix:
-    """A weight, applied to rows; see DEPTH for why it is kept in parts."""
+    """A weight, applied to rows; see DEPTH and WIDTH for why it is kept in parts."""
 
     def __init__(self, weight: Floats) -> None:
         """`weight` as in the file: [outputs, inputs]."""
-        transposed = np.ascontiguousarray(weight.T)
-        cuts = range(0, transposed.shape[0], DEPTH)
-        self.inputs = transposed.shape[0]
-        self.parts = [(slice(cut, cut + DEPTH), transposed[cut : cut + DEPTH]) for cut in cuts]
+        transposed = weight.T
+        self.inputs, self.outputs = transposed.shape
+        self._parts = [
+            (slice(row, row + DEPTH), slice(column, column + WIDTH), _cut(transposed, row, column))
+            for row in range(0, self.inputs, DEPTH)
+            for column in range(0, self.outputs, WIDTH)
+        ]
 
-    def __call__(self, rows: Floats) -> Floats:
-        if len(self.parts) == 1:
-            return rows @ self.parts[0][1]
-        (first, weight), *rest = self.parts
-        total: Floats = rows[:, first] @ weight
-        for part, weight in rest:
-            total += rows[:, part] @ weight
-        return total
+    def __call__(self, rows: Floats, tile: int | None = None) -> Floats:
+        if len(self._parts) == 1 and tile is None:
+            return rows @ self._parts[0][2]
+        result: Floats = np.empty((len(rows), self.outputs), dtype=np.float32)
+        shape = (-1,) if tile is None else (-1, tile)
+        x: Floats = rows.reshape(*shape, self.inputs)
+        out: Floats = result.reshape(*shape, self.outputs)
+        for inputs, outputs, weight in self._parts:
+            if inputs.start == 0:
+                np.matmul(x[..., inputs], weight, out=out[..., outputs])
+            else:
+                out[..., outputs] += x[..., inputs] @ weight
+        return result
+
+
+def _cut(transposed: Floats, row: int, column: int) -> Floats:
+    return np.ascontiguousarray(transposed[row : row + DEPTH, column : column + WIDTH])
 
 
 @dataclass(frozen=True)
@@ -108,10 +135,9 @@ class Decoder:
         self._turns = _turns(config)
         self._kv_heads = np.arange(config.num_key_value_heads)
         first = self._layers[0]
-        self.row_multiple = _row_multiple([first.qkv, first.out, first.gate, first.down, self._head])
-        """None: the BLAS at hand adds in an order that depends on the number of rows, whatever it is; then answers
-        agree up to rounding only.
-        """
+        self.row_rule = _row_rule([first.qkv, first.out, first.gate, first.down, self._head])
+        """None: the BLAS at hand treats rows differently whatever one does; answers then agree up to rounding only."""
+        self._multiple, self._tile = (self.row_rule.multiple, self.row_rule.tile) if self.row_rule else (1, None)
 
     def embed(self, tokens: Sequence[int] | Ints) -> Floats:
         return self.embeddings[np.asarray(tokens, dtype=np.intp)]
@@ -136,7 +162,7 @@ class Decoder:
         rows += [chunk.embeddings for chunk in chunks]
         starts = np.cumsum([running, *(len(chunk.embeddings) for chunk in chunks)]).tolist()
         total = starts[-1]
-        if missing := -total % (self.row_multiple or 1):
+        if missing := -total % self._multiple:
             rows.append(np.zeros((missing, self.config.hidden_size), dtype=np.float32))
         x: Floats = rows[0].copy() if len(rows) == 1 else np.concatenate(rows)
         turns = self._turns[_row_positions(at, chunks, len(x))]
@@ -157,7 +183,7 @@ class Decoder:
                     mixed[part] = _attend_chunk(
                         q[part], k[part], v[part], keys[chunk.slot], values[chunk.slot], chunk.start
                     )
-                x += layer.out(mixed.reshape(len(x), -1))
+                x += layer.out(mixed.reshape(len(x), -1), self._tile)
                 x += self._mlp(layer, x)
         last = [*range(running), *(start - 1 for start in starts[1:])]
         return self._logits(x[last] if chunks else x)[: len(last)]  # without chunks, `last` are the first rows
@@ -165,7 +191,7 @@ class Decoder:
     def _qkv(self, layer: _Layer, x: Floats, turns: NDArray[np.complex64]) -> tuple[Floats, Floats, Floats]:
         """Queries [rows, kv heads, queries of each, head], keys and values [rows, kv heads, head], turned."""
         config, count = self.config, len(x)
-        flat = layer.qkv(_normalised(x, config.rms_norm_eps))
+        flat = layer.qkv(_normalised(x, config.rms_norm_eps), self._tile)
         turned = config.query_size + config.kv_size
         heads = np.ascontiguousarray(flat[:, :turned]).view(np.complex64).reshape(count, -1, config.head_dim // 2)
         heads *= turns
@@ -176,18 +202,18 @@ class Decoder:
 
     def _mlp(self, layer: _Layer, x: Floats) -> Floats:
         x = _normalised(x, self.config.rms_norm_eps)
-        gate = layer.gate(x)
+        gate = layer.gate(x, self._tile)
         scale = np.negative(gate)
         np.exp(scale, out=scale)
         scale += 1.0
         gate /= scale
-        gate *= layer.up(x)
-        return layer.down(gate)
+        gate *= layer.up(x, self._tile)
+        return layer.down(gate, self._tile)
 
     def _logits(self, x: Floats) -> Floats:
-        if missing := -len(x) % (self.row_multiple or 1):
+        if missing := -len(x) % self._multiple:
             x = np.concatenate([x, np.zeros((missing, x.shape[1]), dtype=np.float32)])
-        return self._head(_normalised(x, self.config.rms_norm_eps))
+        return self._head(_normalised(x, self.config.rms_norm_eps), self._tile)
 
 
 def _normalised(x: Floats, eps: float) -> Floats:
@@ -266,18 +292,22 @@ def _weighted(scores: Floats, values: Floats) -> Floats:
     return result
 
 
-def _row_multiple(matrices: Sequence[_Matrix]) -> int | None:
-    """The least number to whose multiples rows must be filled up so that a row's product is the same bits in all.
+def _row_rule(matrices: Sequence[_Matrix]) -> RowRule | None:
+    """The cheapest rule that holds for the BLAS at hand, None when none does.
 
-    OpenBLAS computes the rows that fill no tile with another kernel, and kernels differ between CPUs: 2 does with
-    AVX-512; with AVX2 no number does, because rows of one tile are not treated alike. So it is tried, with equal rows.
+    OpenBLAS computes the rows that fill no tile of its own with another kernel, and kernels differ between CPUs: with
+    AVX-512 all rows of any product are treated alike, with AVX2 those of products of up to eight rows. Trying takes a
+    few milliseconds and knows no names of CPUs: equal rows must give equal bits.
     """
     chance = np.random.default_rng(0)
     rows = [(matrix, chance.standard_normal((1, matrix.inputs), dtype=np.float32)) for matrix in matrices]
-    for multiple in (2, 4, 8, 16):
-        counts = [multiple, 2 * multiple, 3 * multiple, 96]
-        if all(len({line.tobytes() for n in counts for line in matrix(row.repeat(n, axis=0))}) == 1 for matrix, row in rows):
-            return multiple
+    for rule in (RowRule(2, None), RowRule(4, None), RowRule(8, None), RowRule(8, 8), RowRule(4, 4)):
+        counts = [rule.multiple, 2 * rule.multiple, 3 * rule.multiple, 96]
+        if all(
+            len({line.tobytes() for count in counts for line in matrix(row.repeat(count, axis=0), rule.tile)}) == 1
+            for matrix, row in rows
+        ):
+            return rule
     return None
 
 
