@@ -6,6 +6,7 @@ file on stdin means that the supervisor is gone, and does the same.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -30,7 +31,7 @@ def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
             pass
     except OSError:
         pass  # a closed stdin means the same as its end
-    if not loop.is_closed():
+    with contextlib.suppress(RuntimeError):  # the loop is closed: this process is leaving anyway
         loop.call_soon_threadsafe(stop.set)
 
 

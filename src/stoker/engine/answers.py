@@ -27,8 +27,15 @@ def assemble(chunks: Iterable[Json]) -> Json:
     if not answer:
         raise ValueError("the stream ended without a chunk")
     answer["object"] = _WHOLE.get(answer.get("object", ""), answer.get("object"))
-    answer["choices"] = [choices[index] for index in sorted(choices)]
+    answer["choices"] = [_finished(choices[index]) for index in sorted(choices)]
     return answer
+
+
+def _finished(choice: Json) -> Json:
+    """Calls are numbered in a stream only, where the number says which of them a piece belongs to."""
+    for call in choice.get("message", {}).get("tool_calls") or ():
+        call.pop("index", None)
+    return choice
 
 
 def _merge_choice(choice: Json, part: Json) -> None:

@@ -52,7 +52,7 @@ class EngineClient:
         """Whether it serves. vLLM and the embedded engine have /health; a hosted API without one answers /v1/models."""
         try:
             answer = await self._http.request("GET", "/health", timeout_s=2.0)
-            if answer.status == 404:
+            if 400 <= answer.status < 500:
                 answer = await self._http.request("GET", self._path("/v1/models"), timeout_s=5.0)
         except StokerError:
             return False
@@ -63,10 +63,12 @@ class EngineClient:
         answer = await self._http.request("GET", "/metrics", timeout_s=2.0)
         if answer.status >= 500:
             raise Unavailable(f"{self.url}/metrics answered with status {answer.status}")
+        if answer.status >= 400:
+            return None
         try:
             read = metrics.read(answer.body.decode(), _RUNNING, _WAITING)
         except ValueError:
             return None
-        if answer.status >= 400 or _RUNNING not in read:
+        if _RUNNING not in read:
             return None
         return EngineLoad(int(read[_RUNNING]), int(read.get(_WAITING, 0)))

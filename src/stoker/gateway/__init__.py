@@ -3,6 +3,8 @@
 auth       a key in the header -> who calls
 inference  one request: route it, run it on a replica or through the queue, account for it
 fleet      which replicas are up, how busy, and which one next
-tasks, models, admin   the other routes
-settling   usage records from the stream to the ledger
+relay      what happens to each event on its way to the client
+openai, tasks, admin   the routes
+metering   usage records to the stream in Redis; settling: from there to the ledger
+running    all of it together, from start to end
 """

@@ -4,7 +4,6 @@ Reads the registry on a clock of its own, so that no request waits for Redis. Th
 `policy.balance.pick`; here are the numbers that it looks at.
 """
 
-import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -41,28 +40,39 @@ class Member:
 
 @dataclass(slots=True)
 class Fleet:
-    """`connect` makes the client for a replica; it knows the engine's own key and name of the model."""
+    """`connect` makes the client for a replica; it knows the engine's own key and name of the model. Replicas of other
+    models than `models` are passed over: a platform before this one may have left them in Redis."""
 
     registry: Registry
+    models: Collection[str]
     connect: Callable[[Replica], EngineClient]
     clock: Clock
     members: dict[str, Member] = field(default_factory=dict)
-    _leaving: set[asyncio.Task[None]] = field(default_factory=set)
+    _departed: list[Member] = field(default_factory=list)
 
     async def refresh(self) -> None:
-        """Take over who is live now. Raises QueueUnavailable."""
-        live = {replica.id: replica for replica in await self.registry.live()}
+        """Take over who is live now. Raises QueueUnavailable, and InvalidInput for a replica whose URL is none, when
+        all others are in."""
+        live = {replica.id: replica for replica in await self.registry.live() if replica.model in self.models}
         for replica_id, member in list(self.members.items()):
             replica = live.get(replica_id)
             if replica is None or replica.url != member.replica.url:
-                del self.members[replica_id]
-                self._close_when_idle(member)
+                self._departed.append(self.members.pop(replica_id))
+                _log.info("replica left", replica=replica_id)
             else:
                 member.replica = replica
+        await self._close_departed()
+        wrong: StokerError | None = None
         for replica_id, replica in live.items():
             if replica_id not in self.members:
-                self.members[replica_id] = Member(replica, self.connect(replica))
-                _log.info("replica joined", replica=replica_id, model=replica.model, url=replica.url)
+                try:
+                    self.members[replica_id] = Member(replica, self.connect(replica))
+                except StokerError as error:
+                    wrong = error
+                else:
+                    _log.info("replica joined", replica=replica_id, model=replica.model, url=replica.url)
+        if wrong is not None:
+            raise wrong
 
     async def watch(self) -> None:
         """`refresh` for ever. While Redis is away the last known replicas stay."""
@@ -116,19 +126,12 @@ class Fleet:
             for m in sorted(self.members.values(), key=lambda m: m.replica.id)
         ]
 
-    def _close_when_idle(self, member: Member) -> None:
-        _log.info("replica left", replica=member.replica.id)
-        task = asyncio.create_task(self._wait_and_close(member))
-        self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
-
-    async def _wait_and_close(self, member: Member) -> None:
-        while member.in_flight:
-            await self.clock.sleep(REFRESH_S)
-        await member.client.close()
+    async def _close_departed(self) -> None:
+        """The clients of replicas that left, once the answers that they were giving are over."""
+        for member in [member for member in self._departed if not member.in_flight]:
+            self._departed.remove(member)
+            await member.client.close()
 
     async def aclose(self) -> None:
-        for task in self._leaving:
-            task.cancel()
-        for member in self.members.values():
+        for member in (*self.members.values(), *self._departed):
             await member.client.close()

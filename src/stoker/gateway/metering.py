@@ -3,7 +3,9 @@
 A record may be sent twice; the ledger takes it once, by its id.
 """
 
+import asyncio
 from collections import deque
+from collections.abc import Sequence
 
 from stoker.base import logs
 from stoker.base.clock import Clock
@@ -22,6 +24,12 @@ class Meter:
         self._measures = measures
         self._clock = clock
         self._unsent: deque[UsageRecord] = deque()
+        self._sending = asyncio.Lock()
+
+    @property
+    def unsent(self) -> Sequence[UsageRecord]:
+        """What waits for Redis. Only this process knows of it."""
+        return tuple(self._unsent)
 
     async def append(self, record: UsageRecord) -> None:
         """When it returns, the record is in Redis, or waits here for Redis to come back."""
@@ -32,12 +40,13 @@ class Meter:
             self._unsent.append(record)
             _log.warning("usage waits for Redis", error=error.message, waiting=len(self._unsent))
 
-    async def flush(self) -> int:
-        """Send what waits; how many still do. Raises QueueUnavailable."""
-        while self._unsent:
-            await self._queue.append_usage(self._unsent[0])
-            self._unsent.popleft()
-        return len(self._unsent)
+    async def flush(self) -> None:
+        """Send what waits. Raises QueueUnavailable, and then some still do."""
+        # One at a time: two that send the same record would each take one off, and the second one is another.
+        async with self._sending:
+            while self._unsent:
+                await self._queue.append_usage(self._unsent[0])
+                self._unsent.popleft()
 
     async def flush_forever(self) -> None:
         while True:

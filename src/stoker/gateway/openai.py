@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from stoker.base.errors import NotFound
-from stoker.gateway.inference import Ask, Served
+from stoker.gateway.inference import Served
 from stoker.gateway.services import Services
 from stoker.spec import AUTO
 from stoker.web.server import read_json, while_connected
@@ -40,19 +40,15 @@ def _generate(services: Services, endpoint: str, prefix: str | None) -> Handler:
         key = await services.auth.user(request)
         body = await read_json(request, max_bytes=services.platform.gateway.max_body_bytes)
         ask = services.ask(request, key, endpoint, prefix, body)
-        run = services.inference.stream if body.get("stream") is True else services.inference.answer
-        return _response(ask, await while_connected(request, run(ask)))
+        headers = {"X-Request-Id": ask.id, "X-Stoker-Model": ask.model, "X-Stoker-Route": ask.route}
+        request.state.headers = headers  # for an answer that is an error, too
+        served = await while_connected(request, services.inference.run(ask), unwanted=Served.aclose)
+        return _response(served, {**headers, "X-Stoker-Replica": served.replica or "queue"})
 
     return generate
 
 
-def _response(ask: Ask, served: Served) -> Response:
-    headers = {
-        "X-Request-Id": ask.id,
-        "X-Stoker-Model": ask.model,
-        "X-Stoker-Route": ask.route,
-        "X-Stoker-Replica": served.replica or "queue",
-    }
+def _response(served: Served, headers: dict[str, str]) -> Response:
     if served.events is not None:
         return EventStream(served.events, headers=headers)
     assert served.answer is not None  # noqa: S101 - one of the two is there by construction

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from stoker.base.errors import StokerError
+from stoker.base.errors import StokerError, UpstreamError
 from stoker.engine.answers import has_content
 from stoker.meter.account import Account
 from stoker.web import problems, sse
@@ -34,13 +34,18 @@ class Relay:
         self._counted = False
 
     def pass_on(self, event: bytes, now: float) -> bytes | None:
-        """The event for the client, or None to leave it out. `now`: seconds since the epoch."""
+        """The event for the client, or None to leave it out. `now`: seconds since the epoch.
+
+        Raises UpstreamError for an error that the engine says in the middle of its answer.
+        """
         try:
             chunk = json.loads(event)
         except ValueError:
             return event
         if not isinstance(chunk, dict):
             return event
+        if chunk.get("error"):
+            raise failure_in(chunk["error"])
         if self._account is not None:
             self._note(self._account, chunk, now)
         return self._as_asked(event, chunk)
@@ -69,6 +74,11 @@ class Relay:
         else:
             del chunk["usage"]
         return json.dumps(chunk, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def failure_in(error: Any) -> UpstreamError:
+    words = error.get("message") if isinstance(error, dict) else error
+    return UpstreamError(f"the engine failed in the middle of the answer: {str(words)[:300]}", hint="ask again")
 
 
 def error_event(error: StokerError) -> bytes:

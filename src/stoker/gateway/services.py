@@ -1,5 +1,6 @@
 """What the routes work with, made once in `__main__` and handed to each of them."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ class Services:
         """The request as it will be run: its model chosen, its output bounded. Raises InvalidInput, NotFound."""
         route = routing.choose(prefix, _model_in(body), routing.features_of(body), self.table)
         model = self.platform.llm.models[route.model]
+        _check_stream(body)
         return Ask(
             caller=caller(request, key),
             endpoint=endpoint,
@@ -76,17 +78,28 @@ def _id_in(headers: Mapping[str, str], name: str) -> str | None:
 def _model_in(body: Json) -> str | None:
     model = body.get("model")
     if model is not None and not isinstance(model, str):
-        raise InvalidInput(f"model is {model!r}; it has to be the name of a model, or auto", param="model")
+        shown = json.dumps(model)[:80]
+        raise InvalidInput(f"model is {shown}; it has to be the name of a model, or auto", param="model")
     return model
 
 
 def bounded(body: Json, endpoint: str, most: int) -> Json:
     """The body with its output bounded by `most` tokens: what is not said becomes that, what is more is cut to it.
 
-    What is not a number is left for the engine to refuse.
+    Raises InvalidInput for a bound that is no whole number: engines that take "999" or 1e9 for one would escape ours.
     """
     names = ("max_completion_tokens", "max_tokens") if endpoint.endswith("/chat/completions") else ("max_tokens",)
     said = {name: body[name] for name in names if body.get(name) is not None}
+    for name, value in said.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise InvalidInput(f"{name} is {json.dumps(value)[:80]}; it has to be a whole number", param=name)
     if not said:
         return {**body, names[0]: most}
-    return {**body, **{name: min(value, most) for name, value in said.items() if isinstance(value, int)}}
+    return {**body, **{name: min(value, most) for name, value in said.items()}}
+
+
+def _check_stream(body: Json) -> None:
+    """An engine that takes 1 for true would answer with events where we expect a whole answer."""
+    stream = body.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise InvalidInput(f"stream is {json.dumps(stream)[:80]}; it has to be true or false", param="stream")

@@ -14,7 +14,8 @@ from stoker.queue import Queue
 
 _log = logs.get(__name__)
 BATCH = 500
-WAIT_S = 2.0
+# Between two looks at an empty stream; reports look for themselves, so nobody waits for this.
+LOOK_EVERY_S = 0.25
 # After the database or Redis said no.
 PAUSE_S = 1.0
 
@@ -28,15 +29,22 @@ class Settler:
         self._consumer = consumer
         self._clock = clock
         self._moving = asyncio.Lock()
+        # Records may have been read and not acknowledged: by a gateway that crashed, or here, before something failed.
+        self._has_left_over = True
 
-    async def settle(self, *, wait_s: float = 0.0) -> int:
-        """Move what is there, or what comes within `wait_s`; how many records. Nothing is lost when it raises
-        QueueUnavailable or Unavailable (the ledger)."""
-        entries = await self._queue.read_usage(self._consumer, count=BATCH, wait_s=wait_s)
+    async def settle(self) -> int:
+        """Move a batch of what is there; how many records. Nothing is lost when it raises QueueUnavailable or
+        Unavailable (the ledger)."""
+        # Reading is inside the lock: nobody who finds the stream empty may overtake a batch that another one has read.
         async with self._moving:
+            # At once instead of after the usual time, since twice does no harm.
+            after_s = 0.0 if self._has_left_over else None
+            self._has_left_over = True
+            entries = await self._queue.read_usage(self._consumer, count=BATCH, redeliver_after_s=after_s)
             if entries:
                 await asyncio.to_thread(self._ledger.append, [record for _, record in entries])
                 await self._queue.ack_usage([entry_id for entry_id, _ in entries])
+            self._has_left_over = after_s == 0.0 and bool(entries)
         return len(entries)
 
     async def settle_all(self) -> None:
@@ -47,7 +55,8 @@ class Settler:
     async def settle_forever(self) -> None:
         while True:
             try:
-                await self.settle(wait_s=WAIT_S)
+                await self.settle_all()
             except StokerError as error:
                 _log.warning("usage waits for the ledger", error=error.message)
                 await self._clock.sleep(PAUSE_S)
+            await self._clock.sleep(LOOK_EVERY_S)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 from starlette.requests import Request
@@ -15,6 +16,7 @@ from stoker.gateway.relay import Relay, error_event
 from stoker.gateway.services import Services
 from stoker.meter.keys import Key
 from stoker.queue import State, Task
+from stoker.queue.cursors import parse_cursor
 from stoker.web import sse
 from stoker.web.server import read_json, while_connected
 
@@ -65,7 +67,8 @@ def _submit(services: Services) -> Handler:
         sent = await read_json(request, max_bytes=services.platform.gateway.max_body_bytes)
         endpoint, body = wanted(sent)
         ask = services.ask(request, key, endpoint, None, body)
-        task = await services.queue.submit(ask.task(stream=body.get("stream") is True))
+        # However long it has to wait: what may not is asked for directly.
+        task = await services.queue.submit(ask.task(timeout_s=None))
         return JSONResponse(shown(task), 202, headers={"Location": f"/v1/tasks/{task.id}", "X-Request-Id": ask.id})
 
     return submit
@@ -127,24 +130,28 @@ def _events(services: Services) -> Handler:
                 param="id",
                 hint=f"GET /v1/tasks/{task.id}?wait=60",
             )
-        return sse.EventStream(_event_stream(services, task, request.headers.get("last-event-id")))
+        after = request.headers.get("last-event-id")
+        token = None if after is None else parse_cursor(after)[0]
+        return sse.EventStream(_event_stream(services, task, after, token))
 
     return events
 
 
-async def _event_stream(services: Services, task: Task, after: str | None) -> AsyncIterator[bytes]:
-    """Each event carries its cursor as `id`; `event: restart` says that what came before it is void."""
+async def _event_stream(services: Services, task: Task, after: str | None, token: int | None) -> AsyncIterator[bytes]:
+    """Each event carries its cursor as `id`; `event: restart` says that what came before it is void. `token` is that of
+    what the client has seen already, up to `after`.
+    """
     relay = Relay(task.body, None)
     deadline = services.clock.monotonic() + services.platform.gateway.timeouts.total_seconds
-    token: int | None = None
     try:
-        async for chunk in services.inference.task_chunks(task.id, deadline, after):
-            if token not in (None, chunk.token):
-                yield b"event: restart\n" + sse.json_event({"object": "task.restart", "id": task.id})
-            token = chunk.token
-            passed = relay.pass_on(chunk.data, services.clock.now())
-            if passed is not None:
-                yield b"id: " + chunk.cursor.encode() + b"\n" + sse.event(passed)
+        async with aclosing(services.inference.task_chunks(task.id, deadline, after)) as chunks:
+            async for chunk in chunks:
+                if token not in (None, chunk.token):
+                    yield b"event: restart\n" + sse.json_event({"object": "task.restart", "id": task.id})
+                token = chunk.token
+                passed = relay.pass_on(chunk.data, services.clock.now())
+                if passed is not None:
+                    yield b"id: " + chunk.cursor.encode() + b"\n" + sse.event(passed)
     except StokerError as error:
         yield error_event(error)
         return

@@ -76,5 +76,9 @@ class Account:
         )
 
 
+# The ledger's columns hold no more; an engine that says more says nothing of use.
+_MOST_TOKENS = 2**31 - 1
+
+
 def _count(value: Any, otherwise: int) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else otherwise
+    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else otherwise

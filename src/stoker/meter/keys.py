@@ -8,7 +8,7 @@ from typing import Literal
 from sqlalchemy import insert, select, update
 
 from stoker.base.clock import Clock, SystemClock
-from stoker.base.errors import NotFound
+from stoker.base.errors import Conflict, NotFound
 from stoker.base.ids import new_id
 from stoker.meter.store import Store, keys
 
@@ -41,10 +41,13 @@ class KeyStore:
         self._clock = clock or SystemClock()
 
     def ensure(self, key: str, *, tenant: str, name: str, role: Role) -> Key:
-        """Make `key` known if it is not yet; the same key twice is the same record."""
+        """Make `key` known if it is not yet; the same key twice is the same record. Raises Conflict for one that was
+        revoked."""
         found = self.find(key)
         if found is not None:
             return found
+        if self._was_revoked(key):
+            raise Conflict("this key was revoked; a revoked key stays so", hint="make a new one")
         made = Key(new_id("key"), tenant, name, role, self._clock.now())
         with self._store.transaction() as connection:
             connection.execute(
@@ -66,6 +69,11 @@ class KeyStore:
         with self._store.transaction() as connection:
             row = connection.execute(query).first()
         return None if row is None else Key(*row)
+
+    def _was_revoked(self, key: str) -> bool:
+        query = select(keys.c.id).where(keys.c.hash == hash_of(key), keys.c.revoked_at.is_not(None))
+        with self._store.transaction() as connection:
+            return connection.execute(query).first() is not None
 
     def revoke(self, key_id: str) -> None:
         """Raises NotFound when there is no such key in use."""

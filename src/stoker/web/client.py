@@ -6,7 +6,7 @@ passes it on, and `raise_for_error` makes it a StokerError for whoever wants tha
 
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,16 +63,18 @@ class HttpClient:
     """One server, many requests, kept-alive connections. `key` is sent as a bearer token and appears in no message."""
 
     def __init__(self, base_url: str, *, key: str | None = None, timeouts: Timeouts | None = None) -> None:
+        """Raises InvalidInput when `base_url` is no URL."""
         self.base_url = base_url.rstrip("/")
-        limits = timeouts or Timeouts()
-        self._client = httpx2.AsyncClient(
-            base_url=self.base_url,
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx2.Timeout(limits.read_s, connect=limits.connect_s),
-            limits=_LIMITS,
-            trust_env=False,
-            follow_redirects=False,
-        )
+        self._timeouts = timeouts or Timeouts()
+        with _Translated(self.base_url):
+            self._client = httpx2.AsyncClient(
+                base_url=self.base_url,
+                headers={"Authorization": f"Bearer {key}"} if key else {},
+                timeout=_timeout(self._timeouts, None),
+                limits=_LIMITS,
+                trust_env=False,
+                follow_redirects=False,
+            )
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -93,7 +95,8 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
     ) -> Answer:
-        """One whole answer. Raises Unavailable, TimedOut."""
+        """One whole answer. `timeout_s` replaces the longest silence, not the time to connect. Raises Unavailable,
+        TimedOut."""
         with _Translated(self.base_url):
             response = await self._client.request(
                 method,
@@ -101,7 +104,7 @@ class HttpClient:
                 params=params,
                 headers=_headers(body, headers),
                 content=_encoded(body),
-                timeout=httpx2.USE_CLIENT_DEFAULT if timeout_s is None else timeout_s,
+                timeout=_timeout(self._timeouts, timeout_s),
             )
         return Answer(response.status_code, response.headers, response.content)
 
@@ -130,7 +133,10 @@ class HttpClient:
                 method, path, params=params, headers=_headers(body, headers), content=_encoded(body)
             ) as response:
                 if response.headers.get("content-type", "").startswith("text/event-stream"):
-                    yield Stream(response.status_code, response.headers, sse.parse(response.aiter_raw()), None)
+                    # Closed here, since a generator that is merely forgotten is closed by the garbage collector.
+                    chunks = response.aiter_bytes()
+                    async with aclosing(chunks), aclosing(sse.parse(chunks)) as events:
+                        yield Stream(response.status_code, response.headers, events, None)
                 else:
                     whole = Answer(response.status_code, response.headers, await response.aread())
                     yield Stream(whole.status, whole.headers, _nothing(), whole)
@@ -139,6 +145,11 @@ class HttpClient:
 async def _nothing() -> AsyncIterator[bytes]:
     for event in list[bytes]():
         yield event
+
+
+def _timeout(timeouts: Timeouts, read_s: float | None) -> httpx2.Timeout:
+    """However long an answer may take, a server that does not even accept is given up after `connect_s`."""
+    return httpx2.Timeout(timeouts.read_s if read_s is None else read_s, connect=timeouts.connect_s)
 
 
 def _encoded(body: object) -> bytes | None:
@@ -166,18 +177,18 @@ class _Translated:
         if isinstance(exc, httpx2.TransportError):
             cause = str(exc) or type(exc).__name__
             raise errors.Unavailable(f"cannot reach {self._base_url}: {cause}") from exc
+        if isinstance(exc, httpx2.DecodingError):
+            raise errors.UpstreamError(f"{self._base_url} sent bytes that cannot be decompressed") from exc
         if isinstance(exc, httpx2.InvalidURL):
             raise errors.InvalidInput(f"{self._base_url} is not a URL: {exc}") from exc
 
 
 _BY_STATUS: dict[int, type[errors.StokerError]] = {
-    400: errors.InvalidInput,
     401: errors.Unauthenticated,
     403: errors.NotPermitted,
     404: errors.NotFound,
     409: errors.Conflict,
-    413: errors.InvalidInput,
-    422: errors.InvalidInput,
+    413: errors.TooLarge,
     429: errors.Refused,
     503: errors.Unavailable,
     504: errors.TimedOut,
@@ -185,13 +196,25 @@ _BY_STATUS: dict[int, type[errors.StokerError]] = {
 
 
 def error_of(answer: Answer) -> errors.StokerError:
-    """The error that an answer in OpenAI's shape stands for; UpstreamError for any other."""
+    """The error that an answer stands for, in the words of its body, with its own status below 500."""
+    excerpt = answer.body[:200].decode(errors="replace").strip()
+    error = openai_error_in(answer) or {"message": f"the server answered with status {answer.status}: {excerpt}"}
+    message, code = str(error["message"]), error.get("code")
+    kind = _BY_STATUS.get(answer.status, errors.InvalidInput if answer.status < 500 else errors.UpstreamError)
+    made = kind(message, code=str(code) if code else None)
+    if answer.status < 500:
+        made.status = answer.status
+    if isinstance(made, errors.InvalidInput):
+        made.param = error.get("param")
+    if isinstance(made, errors.UpstreamError):
+        made.upstream_status = answer.status
+    return made
+
+
+def openai_error_in(answer: Answer) -> dict[str, Any] | None:
+    """The `error` of a body of OpenAI's error shape, or None when it has another."""
     try:
         error = json.loads(answer.body)["error"]
-        message, code = str(error["message"]), error.get("code")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return errors.UpstreamError(f"the server answered with status {answer.status}", upstream_status=answer.status)
-    kind = _BY_STATUS.get(answer.status)
-    if kind is None:
-        return errors.UpstreamError(message, upstream_status=answer.status)
-    return kind(message, code=str(code) if code else None)
+    except (ValueError, KeyError, TypeError):
+        return None
+    return error if isinstance(error, dict) and "message" in error else None

@@ -1,6 +1,7 @@
 """Errors over HTTP in one shape, OpenAI's: every StokerError, what Starlette refuses, and what nobody expected."""
 
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
 from starlette.exceptions import HTTPException
@@ -24,12 +25,15 @@ def body_of(error: StokerError) -> dict[str, Any]:
     return {"error": {"message": message, "type": error.type, "code": error.code, "param": param}}
 
 
-def response_of(error: StokerError) -> JSONResponse:
-    headers = {}
+def response_of(error: StokerError, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """`headers` are the answer's own, beside those that the error asks for."""
+    given = dict(headers or {})
     retry_after_s = getattr(error, "retry_after_s", None)
     if retry_after_s is not None:
-        headers["Retry-After"] = str(max(1, round(retry_after_s)))
-    return JSONResponse(body_of(error), status_code=error.status, headers=headers)
+        given["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
+    if error.status == 401:
+        given["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(body_of(error), status_code=error.status, headers=given)
 
 
 async def _refused_by_router(request: Request, error: Exception) -> Response:
@@ -54,12 +58,13 @@ async def _unexpected(request: Request, error: Exception) -> Response:
 
 
 def handlers(on_problem: Callable[[StokerError], None]) -> dict[Any, Handler]:
-    """For `Starlette(exception_handlers=...)`. `on_problem` hears of each StokerError, to count it."""
+    """For `Starlette(exception_handlers=...)`. `on_problem` hears of each StokerError, to count it. The answer has the
+    headers that the route has put into `request.state.headers` by then."""
 
     async def expected(request: Request, error: Exception) -> Response:
         known = cast(StokerError, error)
         on_problem(known)
-        return response_of(known)
+        return response_of(known, getattr(request.state, "headers", None))
 
     return {
         StokerError: expected,

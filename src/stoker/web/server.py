@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import json
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -37,13 +38,19 @@ def bind(host: str, port: int) -> socket.socket:
         listening.listen(1024)
     except OSError as exc:
         listening.close()
-        if isinstance(exc, socket.gaierror) or exc.errno == 99:  # EADDRNOTAVAIL on Linux
+        if isinstance(exc, socket.gaierror) or exc.errno == errno.EADDRNOTAVAIL:
             raise InvalidInput(f"cannot listen on host {host!r}: {exc.strerror}", param="gateway.host") from exc
         raise PortTaken(
             f"cannot listen on {host}:{port}: {exc.strerror}", hint="choose another port with --port N, or 0 for any"
         ) from exc
     listening.setblocking(False)
     return listening
+
+
+def url_of(listening: socket.socket) -> str:
+    """Where this socket is reached, as `http://127.0.0.1:8080`."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class _Server(uvicorn.Server):
@@ -70,7 +77,11 @@ async def serve(
     on_ready: Callable[[], None] = lambda: None,
     grace_s: float = 5.0,
 ) -> None:
-    """Answer requests until `stop` is set, then let running ones end for at most `grace_s` seconds."""
+    """Answer requests until `stop` is set, then let running ones end for at most `grace_s` seconds.
+
+    What still runs then is cancelled, and when this returns it is over: nothing uses the parts behind the application
+    any more.
+    """
     config = uvicorn.Config(
         app,
         loop="none",
@@ -81,7 +92,7 @@ async def serve(
         access_log=False,
         server_header=False,
         date_header=False,
-        timeout_graceful_shutdown=int(grace_s),
+        timeout_graceful_shutdown=grace_s,  # type: ignore[arg-type]  # it goes to asyncio.wait_for as it is
         # A client that closes an idle connection later than we do never meets a reset.
         timeout_keep_alive=75,
     )
@@ -94,23 +105,39 @@ async def serve(
         stopping.cancel()
         server.should_exit = True
         await running
+        # uvicorn cancels what outlives the grace, and does not wait for it.
+        await asyncio.gather(*server.server_state.tasks, return_exceptions=True)
 
 
-async def while_connected(request: Request, work: Awaitable[T]) -> T:
-    """The result of `work`, or ClientDisconnect: it is cancelled as soon as the client has gone away."""
+async def while_connected(
+    request: Request, work: Awaitable[T], *, unwanted: Callable[[T], Awaitable[None]] | None = None
+) -> T:
+    """The result of `work`, or ClientDisconnect: it is cancelled as soon as the client has gone away.
+
+    `unwanted` gets a result that was there at the moment when nobody could take it any more, to close it.
+    """
     working = asyncio.ensure_future(work)
     leaving = asyncio.create_task(until_gone(request.receive))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise ClientDisconnect
+    except asyncio.CancelledError:
+        await _drop(working, unwanted)
+        raise
     finally:
         leaving.cancel()
-        if not working.done():
-            working.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await working
+    if working.done():
+        return working.result()
+    await _drop(working, unwanted)
+    raise ClientDisconnect
+
+
+async def _drop(working: "asyncio.Future[T]", unwanted: Callable[[T], Awaitable[None]] | None) -> None:
+    working.cancel()
+    await asyncio.wait({working})
+    if working.cancelled() or working.exception() is not None:
+        return
+    if unwanted is not None:
+        await unwanted(working.result())
 
 
 async def read_json(request: Request, *, max_bytes: int) -> dict[str, Any]:

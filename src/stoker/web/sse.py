@@ -6,7 +6,7 @@ An event here is the bytes of its `data` field; OpenAI's streams use no other fi
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import suppress
 
 from starlette.responses import Response
@@ -19,15 +19,15 @@ KEEPALIVE_S = 15.0
 
 
 def event(data: bytes) -> bytes:
-    """One event, ready for the wire. `data` holds no line break."""
-    return b"data: " + data + b"\n\n"
+    """One event, ready for the wire."""
+    return b"data: " + data.replace(b"\n", b"\ndata: ") + b"\n\n"
 
 
 def json_event(value: object) -> bytes:
     return event(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
 
 
-async def parse(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def parse(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
     """The `data` of each event in a byte stream that is cut anywhere; comments and other fields are passed over."""
     rest = b""
     data: list[bytes] = []
@@ -71,12 +71,14 @@ class EventStream(Response):
             leaving.cancel()
             if not sending.done():
                 sending.cancel()
-            with suppress(asyncio.CancelledError):
-                await sending
-            # Here and not in the task: one that is cancelled before its first step runs no `finally`.
-            close = getattr(self._events, "aclose", None)
-            if close is not None:
-                await close()
+            try:
+                with suppress(asyncio.CancelledError):
+                    await sending
+            finally:
+                # Here and not in the task: one that is cancelled before its first step runs no `finally`.
+                close = getattr(self._events, "aclose", None)
+                if close is not None:
+                    await close()
 
     async def _send_all(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})

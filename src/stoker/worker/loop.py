@@ -57,17 +57,26 @@ class Worker:
     _engine_up: asyncio.Event = field(default_factory=asyncio.Event)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _give_back: asyncio.Event = field(default_factory=asyncio.Event)
+    # So that no announcement that was on its way lands after the withdrawal.
+    _announcing_now: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _is_announced: bool = False
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop` is set; then drain. Returns when nothing of this worker's is left running."""
+        """Until `stop` is set; then drain. Returns when nothing of this worker's is left running.
+
+        Raises what went wrong in one of its clocks, after draining: a worker that only seems to run is worse than none.
+        """
         clocks = [asyncio.create_task(self._announcing()), asyncio.create_task(self._reclaiming())]
         claiming = asyncio.create_task(self._claiming())
-        await stop.wait()
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait({stopped, claiming, *clocks}, return_when=asyncio.FIRST_COMPLETED)
         self._stopping.set()
         await self._drain(claiming)
-        for task in clocks:
+        for task in (stopped, *clocks):
             task.cancel()
-        await asyncio.gather(*clocks, return_exceptions=True)
+        for end in await asyncio.gather(claiming, stopped, *clocks, return_exceptions=True):
+            if isinstance(end, Exception):
+                raise end
 
     async def _announcing(self) -> None:
         while True:
@@ -92,22 +101,27 @@ class Worker:
     # --- the engine -------------------------------------------------------------------------------------------------
 
     async def _announce(self) -> None:
-        was_up = self._engine_up.is_set()
         if await self.engine.is_healthy():
             self._engine_up.set()
-            if not self._stopping.is_set():
-                await self.registry.announce(self._replica(), ttl_s=ANNOUNCE_TTL_S)
-            if not was_up:
-                _log.info("engine is up", url=self.url)
-                self.on_first_announcement()
-                self.on_first_announcement = lambda: None
+            async with self._announcing_now:
+                if not self._stopping.is_set():
+                    await self.registry.announce(self._replica(), ttl_s=ANNOUNCE_TTL_S)
+                    self._announced()
             await self.clock.sleep(ANNOUNCE_EVERY_S)
             return
         self._engine_up.clear()
-        if was_up:
+        if self._is_announced:
             _log.warning("engine is down", url=self.url)
             await self.registry.withdraw(self.name)
+            self._is_announced = False
         await self.clock.sleep(PROBE_EVERY_S)
+
+    def _announced(self) -> None:
+        if not self._is_announced:
+            _log.info("engine is up", url=self.url)
+            self._is_announced = True
+            self.on_first_announcement()
+            self.on_first_announcement = lambda: None
 
     def _replica(self) -> Replica:
         return Replica(
@@ -157,12 +171,13 @@ class Worker:
     async def _drain(self, claiming: "asyncio.Task[None]") -> None:
         """Out of the gateway's sight first, then let running tasks end, then hand back what is left."""
         _log.info("draining", running=len(self._running))
-        try:
-            await self.registry.withdraw(self.name)
-        except StokerError as error:
-            _log.warning("cannot withdraw", error=error.message)
+        async with self._announcing_now:
+            try:
+                await self.registry.withdraw(self.name)
+            except StokerError as error:
+                _log.warning("cannot withdraw", error=error.message)
         # Not cancelled: what a claim has taken in the meantime would lie there until its lease is over.
-        await claiming
+        await asyncio.wait({claiming})
         if self._running:
             await asyncio.wait(set(self._running), timeout=self.grace_s)
         self._give_back.set()

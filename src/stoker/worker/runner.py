@@ -6,8 +6,6 @@ the chunk whatever happens, and a cancelled task stops its engine at the next ev
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -22,7 +20,7 @@ from stoker.meter.cost import Prices
 from stoker.policy.retry import delay_s
 from stoker.queue import Claim, LeaseState, Queue
 from stoker.web import sse
-from stoker.web.client import Answer, error_of
+from stoker.web.client import Answer, error_of, openai_error_in
 
 _log = logs.get(__name__)
 Json = dict[str, Any]
@@ -59,7 +57,8 @@ class Wrong(Exception):
     def __init__(self, answer: Answer) -> None:
         error = error_of(answer)
         super().__init__(error.message)
-        self.error: Json = {"message": error.message, "type": error.type, "code": error.code, "status": answer.status}
+        said = openai_error_in(answer) or {"type": error.type, "code": error.code, "param": None}
+        self.error: Json = {**said, "message": error.message, "status": answer.status}
 
 
 @dataclass(slots=True)
@@ -101,27 +100,29 @@ class Runner:
 
     async def _hold(self, claim: Claim) -> None:
         """Keep the lease until it cannot be kept any more. Raises Lost, Unwanted."""
-        told = asyncio.create_task(self.queue.cancelled(claim))
+        while True:
+            await self._third_of_lease_or_news(claim)
+            try:
+                state = await self.queue.extend(claim, lease_s=self.settings.lease_s)
+            except QueueUnavailable as error:
+                # Go on: the lease may still be good, and the end of the task asks again anyway.
+                _log.warning("cannot extend the lease", task=claim.task.id, error=error.message)
+                continue
+            if state is LeaseState.LOST:
+                raise Lost
+            if state is LeaseState.CANCELLED:
+                raise Unwanted
+
+    async def _third_of_lease_or_news(self, claim: Claim) -> None:
+        third_s = self.settings.lease_s / 3
         try:
-            while True:
-                await asyncio.wait({told}, timeout=self.settings.lease_s / 3)
-                try:
-                    state = await self.queue.extend(claim, lease_s=self.settings.lease_s)
-                except QueueUnavailable as error:
-                    # Go on: the lease may still be good, and the end of the task asks again anyway.
-                    _log.warning("cannot extend the lease", task=claim.task.id, error=error.message)
-                    await self.clock.sleep(min(1.0, self.settings.lease_s / 3))
-                    continue
-                if state is LeaseState.LOST:
-                    raise Lost
-                if state is LeaseState.CANCELLED:
-                    raise Unwanted
-                if told.done():
-                    told = asyncio.create_task(self.queue.cancelled(claim))
-        finally:
-            told.cancel()
-            with suppress(asyncio.CancelledError, StokerError):
-                await told
+            async with asyncio.timeout(third_s):
+                await self.queue.cancelled(claim)
+        except TimeoutError:
+            pass
+        except QueueUnavailable as error:
+            _log.warning("cannot listen for a cancellation", task=claim.task.id, error=error.message)
+            await self.clock.sleep(min(1.0, third_s))
 
     async def _let_go(self, claim: Claim, account: Account, watch: "asyncio.Task[None]") -> None:
         try:
@@ -153,25 +154,22 @@ class Runner:
                 raise _refusal(stream.error)
             publisher = _Publisher(self.queue, claim) if task.stream else None
             chunks: list[Json] = []
-            async for event in self._until_done(stream.events):
+            async for event in stream.events:
+                if event == sse.DONE:
+                    break
                 chunk = _parsed(event)
                 chunks.append(chunk)
                 _note(account, chunk, self.clock.now())
                 if publisher is not None:
                     await publisher.add(event, self.clock.monotonic())
+            else:
+                raise Unavailable("the engine broke off in the middle of the answer")
             if publisher is not None:
                 await publisher.flush()
         try:
             return assemble(chunks)
         except ValueError as exc:
             raise UpstreamError(f"the engine's answer is none: {exc}") from exc
-
-    async def _until_done(self, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        async for event in events:
-            if event == sse.DONE:
-                return
-            yield event
-        raise Unavailable("the engine broke off in the middle of the answer")
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
@@ -248,6 +246,8 @@ def _refusal(answer: Answer) -> Exception:
     """4xx is the task's own fault, but for 408 and 429, which say `later`, and 401 and 403, which are our own key's."""
     if 400 <= answer.status < 500 and answer.status not in (401, 403, 408, 429):
         return Wrong(answer)
+    if answer.status < 400:
+        return UpstreamError("the engine answered at once where a stream of events was asked for")
     return UpstreamError(f"the engine answered with status {answer.status}", upstream_status=answer.status)
 
 
