@@ -102,6 +102,26 @@ async def test_what_a_dead_process_had_started_does_not_outlive_it() -> None:
             await asyncio.sleep(0.01)
 
 
+async def test_a_pipe_that_somebody_else_holds_open_does_not_hide_the_end() -> None:
+    """The grandchild has a session of its own, so the group's end does not reach it; it leaves when the test says."""
+    reading, writing = os.pipe()
+    code = (
+        "import os, subprocess, sys\n"
+        f"read = {reading}\n"
+        "subprocess.Popen([sys.executable, '-S', '-c', f'import os; os.read({read}, 1)'], start_new_session=True,\n"
+        "                 pass_fds=[read])\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    notes = Notes()
+    async with asyncio.timeout(20):
+        await start("child", python(code), notes, inherit=[reading])
+        await notes.over.wait()
+    os.close(writing)
+    os.close(reading)
+
+    assert notes.heard == ["start", -signal.SIGKILL]
+
+
 def is_running(pid: int) -> bool:
     """A zombie that init has not collected yet runs no more."""
     try:

@@ -59,6 +59,20 @@ def test_an_exception_is_shown_as_its_type_and_message() -> None:
     assert render("gateway", text, parse_event(text), colour=False).endswith("task finished  ValueError: bad")
 
 
+def test_what_a_process_says_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    text = shown(False, tmp_path, event("error", why="\x1b]0;owned\x07\r\nfake line"), b"\x1b[2J gone")
+
+    assert "\x1b" not in text
+    assert "\r" not in text
+    assert text.count("\n") == 2
+    assert r"\x1b[2J gone" in text
+
+
+def test_an_event_with_a_level_that_is_no_word_is_kept_and_stops_nothing(tmp_path: Path) -> None:
+    assert shown(False, tmp_path, b'{"event": "odd", "level": ["x"]}') == ""
+    assert (tmp_path / "worker-general-1.jsonl").read_bytes() == b'{"event": "odd", "level": ["x"]}\n'
+
+
 def test_colour_is_for_warnings_and_errors_only() -> None:
     error, info = event("error").decode(), event("info").decode()
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from urllib.parse import urlsplit
 
 from stoker.local.state import Credentials, StateDirectory
 from stoker.spec import EMBEDDED, Model, Platform
@@ -48,4 +49,4 @@ Ctrl-C stops everything."""
 def _engine(model: Model) -> str:
     if model.engine == EMBEDDED:
         return "embedded engine: small, on the CPU; it proves the path, not intelligence"
-    return model.engine.url
+    return f"a server at {urlsplit(model.engine.url).hostname}"

@@ -71,15 +71,15 @@ class Output:
         text = raw.decode("utf-8", errors="replace").rstrip()
         event = parse_event(text)
         self._tails.setdefault(name, deque(maxlen=TAIL_LINES)).append(text)
-        if self._verbose or event is None or event.get("level") in SHOWN_BY_DEFAULT:
+        if self._verbose or event is None or str(event.get("level")) in SHOWN_BY_DEFAULT:
             self._show(render(name, text, event, colour=self._colour))
 
     def last_words(self, name: str) -> str | None:
         """The last error that a process wrote, in short; without one, its last line. None if it was silent."""
         lines = [(text, parse_event(text)) for text in self._tails.get(name, ())]
-        errors = [(text, event) for text, event in lines if event is None or event.get("level") in _COLOURS]
+        errors = [(text, event) for text, event in lines if event is None or str(event.get("level")) in _COLOURS]
         for text, event in reversed(errors or lines):
-            return text if event is None else describe(event)
+            return printable(text) if event is None else describe(event)
         return None
 
     def close(self) -> None:
@@ -118,16 +118,23 @@ def describe(event: Mapping[str, object]) -> str:
     """`what happened  field=value ...`, with an exception as its type and message."""
     fields = [f"{key}={_short(value)}" for key, value in event.items() if key not in _NOT_SHOWN]
     what = str(event.get("event", ""))
-    return "  ".join(part for part in (what, " ".join(fields), _exception(event.get("exception"))) if part)
+    parts = (what, " ".join(fields), _exception(event.get("exception")))
+    return printable("  ".join(part for part in parts if part))
 
 
 def render(name: str, text: str, event: Mapping[str, object] | None, *, colour: bool) -> str:
     """A line for the terminal: `12:30:01  engine-general-1  warning  what happened  field=value`."""
     if event is None:
-        return f"{name}  {text}"
-    level = str(event.get("level", "info"))
+        return f"{name}  {printable(text)}"
+    level = printable(str(event.get("level", "info")))
     shown = f"\x1b[{_COLOURS[level]}m{level}\x1b[0m" if colour and level in _COLOURS else level
     return f"{_local_time(event)}  {name}  {shown}  {describe(event)}"
+
+
+def printable(text: str) -> str:
+    """`text` without line breaks and control characters, which could move the cursor or rename the window of whoever
+    reads along: they are shown as escapes."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def wants_colour(terminal: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
