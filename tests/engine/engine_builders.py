@@ -51,12 +51,19 @@ def png(colour: tuple[int, int, int]) -> str:
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
 
 
-@dataclass
 class Heard:
     """One request in a runner without a thread, and all that was said to it."""
 
-    sequence: Running
-    progress: list[Progress]
+    def __init__(self, runner: Runner, generation: Generation) -> None:
+        bundle = runner.bundle
+        self.progress: list[Progress] = []
+        self.sequence = Running(generation, bundle.tokenizer, bundle.config.vocab_size, self, now=0.0)
+
+    def take(self, progress: Progress) -> bool:
+        self.progress.append(progress)
+        return True
+
+    def wake(self) -> None: ...
 
     @property
     def text(self) -> str:
@@ -68,17 +75,14 @@ class Heard:
 
 
 def ask(runner: Runner, prompt: list[int], *, max_tokens: int = 40, **options: object) -> Heard:
-    generation = Generation(prompt, max_tokens, **{"sampling": GREEDY, **options})  # type: ignore[arg-type]
-    said: list[Progress] = []
-    bundle = runner.bundle
-    sequence = Running(generation, bundle.tokenizer, bundle.config.vocab_size, said.append, now=0.0)
-    runner.add(sequence)
-    return Heard(sequence, said)
+    heard = Heard(runner, Generation(prompt, max_tokens, **{"sampling": GREEDY, **options}))  # type: ignore[arg-type]
+    runner.add(heard.sequence)
+    return heard
 
 
 def step(runner: Runner) -> None:
     for sequence, progress in runner.step():
-        sequence.sink(progress)
+        sequence.listener.take(progress)
 
 
 def run_until_over(runner: Runner, *requests: Heard) -> None:

@@ -67,7 +67,7 @@ class _Endpoints:
             include_usage=asked.include_usage,
             continuous_usage=asked.continuous_usage,
         )
-        ticket = self._loop.submit(asked.generation)
+        ticket = self._loop.submit(asked.generation, is_streamed=asked.stream)
         if asked.stream:
             return _StreamedAnswer(ticket, _events(ticket, asked, shape))
         try:

@@ -7,13 +7,13 @@ step, so a request joins the running batch at the next one, and a cancelled one 
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from stoker.base import logs
 from stoker.base.clock import Clock
 from stoker.base.errors import EngineUnavailable
 from stoker.engine.runner import Runner, Told
-from stoker.engine.sequences import Generation, Progress, Running
+from stoker.engine.sequences import Generation, Listener, Progress, Running
 
 _log = logs.get(__name__)
 
@@ -21,12 +21,14 @@ _log = logs.get(__name__)
 class Ticket:
     """One submitted request, seen from the event loop."""
 
-    def __init__(self, loop: "StepLoop") -> None:
+    def __init__(self, loop: "StepLoop", generation: Generation, *, is_streamed: bool) -> None:
+        """A request that is not streamed is woken once, when it has ended: to wake costs as much as a token does."""
+        bundle = loop.runner.bundle
+        self.sequence = Running(generation, bundle.tokenizer, bundle.config.vocab_size, self, loop.clock.monotonic())
         self._loop = loop
+        self._is_streamed = is_streamed
         self._arrived: deque[Progress] = deque()
         self._news = asyncio.Event()
-        self.sequence: Running | None = None
-        self._is_over = False
 
     async def progress(self) -> AsyncIterator[Progress]:
         """What happens to the request, steps that came faster than they were read joined, up to the last one.
@@ -36,8 +38,11 @@ class Ticket:
         while True:
             await self._news.wait()
             self._news.clear()
-            joined = _joined(self._arrived)
-            self._arrived.clear()
+            # The thread may add at any time: one that comes now is read now, and its wake-up finds nothing.
+            parts = [self._arrived.popleft() for _ in range(len(self._arrived))]
+            if not parts:
+                continue
+            joined = _joined(parts)
             if joined.error is not None:
                 raise joined.error
             yield joined
@@ -46,17 +51,17 @@ class Ticket:
 
     def cancel(self) -> None:
         """The answer is not wanted any more. Harmless when it has ended."""
-        if not self._is_over and self.sequence is not None:
-            self._is_over = True
-            self._loop.cancel(self.sequence)
+        self._loop.cancel(self.sequence)
 
-    def take(self, progress: Progress) -> None:
-        self._is_over = self._is_over or progress.is_last
+    def take(self, progress: Progress) -> bool:
         self._arrived.append(progress)
+        return self._is_streamed or progress.is_last
+
+    def wake(self) -> None:
         self._news.set()
 
 
-def _joined(parts: "deque[Progress]") -> Progress:
+def _joined(parts: Sequence[Progress]) -> Progress:
     last = parts[-1]
     text = last.text if len(parts) == 1 else "".join(part.text for part in parts)
     return Progress(text, last.tokens, last.finish_reason, last.error)
@@ -66,7 +71,7 @@ class StepLoop:
     def __init__(self, runner: Runner, clock: Clock) -> None:
         """Make it inside the running event loop to which it answers."""
         self.runner = runner
-        self._clock = clock
+        self.clock = clock
         self._events = asyncio.get_running_loop()
         self._changed = threading.Condition()
         self._inbox: deque[Running] = deque()
@@ -83,12 +88,10 @@ class StepLoop:
     def is_serving(self) -> bool:
         return self._thread.is_alive() and not self._is_draining
 
-    def submit(self, generation: Generation) -> Ticket:
+    def submit(self, generation: Generation, *, is_streamed: bool) -> Ticket:
         """Raises EngineUnavailable when the engine is leaving, or as many requests wait as may wait."""
-        ticket = Ticket(self)
-        bundle, limits = self.runner.bundle, self.runner.limits
-        sequence = Running(generation, bundle.tokenizer, bundle.config.vocab_size, ticket.take, self._clock.monotonic())
-        ticket.sequence = sequence
+        limits = self.runner.limits
+        ticket = Ticket(self, generation, is_streamed=is_streamed)
         with self._changed:
             if not self.is_serving:
                 raise EngineUnavailable("this engine is stopping and takes no new requests", code="engine_stopping")
@@ -99,7 +102,7 @@ class StepLoop:
                     code="engine_full",
                 )
             self._open += 1
-            self._inbox.append(sequence)
+            self._inbox.append(ticket.sequence)
             self._changed.notify()
         return ticket
 
@@ -148,12 +151,15 @@ class StepLoop:
             for sequence, progress in told:
                 if progress.is_last:
                     sequence.is_cancelled = True
+        woken = [sequence.listener for sequence, progress in told if sequence.listener.take(progress)]
+        if not woken:
+            return
         try:
-            self._events.call_soon_threadsafe(_deliver, told)
+            self._events.call_soon_threadsafe(_wake, woken)
         except RuntimeError:
-            _log.info("the event loop has ended before its requests", requests=len(told))
+            _log.info("the event loop has ended before its requests", requests=len(woken))
 
 
-def _deliver(told: Told) -> None:
-    for sequence, progress in told:
-        sequence.sink(progress)
+def _wake(listeners: list[Listener]) -> None:
+    for listener in listeners:
+        listener.wake()

@@ -44,6 +44,7 @@ class Asked:
     generation: Generation
     stream: bool
     include_usage: bool
+    continuous_usage: bool
 
 
 def chat(body: Json, served: Served) -> Asked:
@@ -55,7 +56,9 @@ def chat(body: Json, served: Served) -> Asked:
     _refuse_unless(body, "logprobs", lambda value: not value, bool)
     _refuse_unless(body, "modalities", lambda value: value == ["text"], list)
     messages, pixels = _messages(body, served)
-    _refuse_huge(sum(len(part) for item in messages for part in item.parts if isinstance(part, str)), served, "messages")
+    _refuse_huge(
+        sum(len(part) for item in messages for part in item.parts if isinstance(part, str)), served, "messages"
+    )
     prompt = served.bundle.tokenizer.chat_prompt(messages)
     return _asked(body, served, prompt, "messages", None, _soft_tokens(pixels, served))
 
@@ -95,7 +98,8 @@ def _asked(
         logit_bias=_logit_bias(body, served.bundle.tokenizer.vocab_size),
         soft_tokens=soft,
     )
-    return Asked(generation, stream, _include_usage(body, stream))
+    include_usage = _stream_option(body, stream, "include_usage")
+    return Asked(generation, stream, include_usage, _stream_option(body, stream, "continuous_usage_stats"))
 
 
 def _refuse_huge(characters: int, served: Served, param: str) -> None:
@@ -107,7 +111,8 @@ def _refuse_huge(characters: int, served: Served, param: str) -> None:
 
 def _too_long(served: Served, param: str, count: str) -> InvalidInput:
     return InvalidInput(
-        f"the context of {served.model} is {served.context} tokens; {param} has {count}, which leaves none for the answer",
+        f"the context of {served.model} is {served.context} tokens; {param} has {count}, "
+        "which leaves none for the answer",
         param=param,
         code="context_length_exceeded",
     )
@@ -198,15 +203,15 @@ def _logit_bias(body: Json, vocabulary: int) -> dict[int, float]:
     return bias
 
 
-def _include_usage(body: Json, stream: bool) -> bool:
+def _stream_option(body: Json, stream: bool, name: str) -> bool:
     options = _get(body, "stream_options", dict, None)
     if options is None:
         return False
     if not stream:
         raise InvalidInput("stream_options is only for stream: true", param="stream_options")
-    value = options.get("include_usage")
+    value = options.get(name)
     if value is not None and not isinstance(value, bool):
-        raise _wrong_type("stream_options.include_usage", value, (bool,))
+        raise _wrong_type(f"stream_options.{name}", value, (bool,))
     return bool(value)
 
 

@@ -1,9 +1,9 @@
 """One request while the engine works on it: its tokens, its chance, and the text that is certain so far."""
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,16 +49,25 @@ class Progress:
         return self.finish_reason is not None or self.error is not None
 
 
-Sink = Callable[[Progress], None]
+class Listener(Protocol):
+    """Whoever waits for a request."""
+
+    def take(self, progress: Progress) -> bool:
+        """Keep this; called by the thread that computes. True asks for `wake`."""
+
+    def wake(self) -> None:
+        """There is something to read; called in the event loop of the reader."""
 
 
 class Running:
     """A request in the engine, from its arrival to its last token."""
 
-    def __init__(self, generation: Generation, tokenizer: Tokenizer, vocabulary: int, sink: Sink, now: float) -> None:
+    def __init__(
+        self, generation: Generation, tokenizer: Tokenizer, vocabulary: int, listener: Listener, now: float
+    ) -> None:
         """`vocabulary` is the width of the logits; `now` the time of arrival by the engine's clock."""
         self.generation = generation
-        self.sink = sink
+        self.listener = listener
         self.slot = -1
         self.computed = 0
         """Positions in the cache."""
