@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Running, Start, wait_until
+from flow_parts import Running, Start, wait_until
 from openai import APIError, NotFoundError, OpenAI
 from PIL import Image
 

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import ONE_MODEL, STOKER, Running, Start, begin, wait_ready, wait_until
+from flow_parts import ONE_MODEL, STOKER, Running, Start, begin, wait_ready, wait_until
 
 pytestmark = [pytest.mark.flow, pytest.mark.redis]
 
