@@ -14,7 +14,9 @@ from openai import AsyncOpenAI
 from stoker.base.clock import Clock, SystemClock
 from stoker.base.ids import ModelName
 from stoker.engine.client import EngineClient
+from stoker.gateway.inference import Ask
 from stoker.gateway.running import Gateway
+from stoker.meter.account import Caller
 from stoker.meter.keys import KeyStore
 from stoker.meter.store import Store
 from stoker.meter.usage import UsageRecord
@@ -30,7 +32,7 @@ KEY, OTHER_KEY, ADMIN_KEY = "sk-stoker-user", "sk-stoker-stranger", "sk-stoker-a
 HELLO = [{"role": "user", "content": "one two three four"}]
 
 SPEC = """
-gateway: {maxBodyBytes: 4096}
+gateway: {maxBodyBytes: 4096, timeouts: {connectSeconds: CONNECT, firstTokenSeconds: TOTAL, totalSeconds: TOTAL}}
 queue: {maxAttempts: 2, retryBaseSeconds: 0.01, retryCapSeconds: 0.02}
 llm:
   models:
@@ -44,8 +46,25 @@ tenants: {acme: {}, other: {}}
 """
 
 
-def a_platform(more: Callable[[Any], Any] = lambda spec: spec) -> Platform:
-    return more(loads(SPEC))
+def a_platform(*, total_s: float = 20.0) -> Platform:
+    return loads(SPEC.replace("TOTAL", str(total_s)).replace("CONNECT", str(min(total_s, 2.0))))
+
+
+def an_ask(stack: "Stack", body: dict[str, Any]) -> Ask:
+    """What the gateway makes of a body, for tests that stand where its routes do."""
+    caller = Caller("acme", "key_1", None, None)
+    model = stack.platform.llm.models["general"]
+    return Ask(
+        caller=caller,
+        endpoint="/v1/chat/completions",
+        body=body,
+        model="general",
+        route="model",
+        prices=model.prices,
+        max_attempts=2,
+        timeout_s=20.0,
+        continuous_usage=True,
+    )
 
 
 class Stack:
@@ -123,7 +142,7 @@ class Stack:
     async def record(self) -> UsageRecord:
         """The only one there is, as soon as there is one."""
         async with asyncio.timeout(20):
-            while not (found := await self.records()):
+            while not (found := await self.records()):  # noqa: ASYNC110 - it ends on the other side of a connection
                 await asyncio.sleep(0.005)
         assert len(found) == 1
         return found[0]

@@ -3,7 +3,6 @@
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from stoker.base.errors import StokerError, Unavailable
 from stoker.telemetry import metrics
@@ -25,12 +24,14 @@ class EngineClient:
     """One engine. `model` is the name that this engine knows the model by; `key` is the engine's own."""
 
     def __init__(self, url: str, *, model: str, key: str | None = None, timeouts: Timeouts | None = None) -> None:
-        """`url` is the base of its API (`https://host/v1`), or the server's origin, which gets `/v1`."""
+        """`url` is the base of its API (`https://host/v1`), or the server's origin, which gets `/v1`. Raises
+        InvalidInput when it is none."""
         self.url = url.rstrip("/")
-        has_path = "/" in self.url.partition("://")[2]
-        self._api = urlsplit(self.url).path if has_path else "/v1"
+        scheme, _, rest = self.url.partition("://")
+        host, slash, path = rest.partition("/")
+        self._api = f"/{path}" if slash else "/v1"
         self._model = model
-        self._http = HttpClient(self.url.removesuffix(self._api), key=key, timeouts=timeouts)
+        self._http = HttpClient(f"{scheme}://{host}", key=key, timeouts=timeouts)
 
     async def close(self) -> None:
         await self._http.close()

@@ -130,7 +130,6 @@ class Inference:
             raise
         if answer.status >= 400:
             return await self._refused(account, answer)
-        account.first_token_at = self.clock.now()
         await self._end(account, "done")
         return Served(account.replica, answer=answer)
 

@@ -63,7 +63,13 @@ class HttpClient:
     """One server, many requests, kept-alive connections. `key` is sent as a bearer token and appears in no message."""
 
     def __init__(self, base_url: str, *, key: str | None = None, timeouts: Timeouts | None = None) -> None:
-        """Raises InvalidInput when `base_url` is no URL."""
+        """Raises InvalidInput when `base_url` is no URL, or the key cannot be sent in a header."""
+        if key is not None and not (key.isascii() and key.isprintable() and key == key.strip()):
+            # Checked here, since the library's own error would show it.
+            raise errors.InvalidInput(
+                f"the key for {base_url} holds a character that no header can hold, such as a line break",
+                hint="set it again, without what follows it",
+            )
         self.base_url = base_url.rstrip("/")
         self._timeouts = timeouts or Timeouts()
         with _Translated(self.base_url):

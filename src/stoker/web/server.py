@@ -57,15 +57,21 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+        self.leave = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self._on_ready()
 
+    async def main_loop(self) -> None:
+        """Ends when told, where uvicorn's own looks ten times a second whether it should."""
+        await self.on_tick(0)
+        await self.leave.wait()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals are the process's own business (base.process); uvicorn is told by `should_exit`."""
+        """Signals are the process's own business (base.process); uvicorn is told by `leave`."""
         yield
 
 
@@ -103,7 +109,7 @@ async def serve(
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopping.cancel()
-        server.should_exit = True
+        server.leave.set()
         await running
         # uvicorn cancels what outlives the grace, and does not wait for it.
         await asyncio.gather(*server.server_state.tasks, return_exceptions=True)
