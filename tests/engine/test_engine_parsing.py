@@ -179,6 +179,16 @@ def test_a_prompt_that_leaves_no_room_for_an_answer_is_refused():
         chat(context=length)
 
 
+@pytest.mark.parametrize("name", ["stop", "temperature", "messages"])
+def test_a_value_nested_without_end_is_refused_like_any_other(name: str):
+    value: list[Any] = []
+    for _ in range(100_000):
+        value = [value]
+    assert refused(**{name: value}).status == 400
+    while value:  # freeing it in one go would be as deep a recursion
+        value = value.pop()
+
+
 def test_another_model_is_not_found():
     with pytest.raises(NotFound, match="this engine serves 'small', not 'large'"):
         chat(model="large")

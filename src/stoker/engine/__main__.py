@@ -64,6 +64,8 @@ async def _serve(arguments: argparse.Namespace) -> None:
     clock = SystemClock()
     limits = Limits(arguments.max_running, arguments.max_running * WAITING_PER_RUNNING)
     runner = Runner(bundle, arguments.model, arguments.context, limits, clock, Metrics())
+    if runner.context < arguments.context:
+        logs.get(__name__).warning("context is the model's", asked=arguments.context, tokens=runner.context)
     loop = StepLoop(runner, clock)
     loop.start()
     draining = asyncio.create_task(_drain_at(stop, loop))

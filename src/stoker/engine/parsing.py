@@ -148,8 +148,15 @@ _KINDS = {
 
 
 def _shown(value: object) -> str:
-    text = json.dumps(value, default=str)
+    text = _dumped(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _dumped(value: object) -> str:
+    try:
+        return json.dumps(value)
+    except RecursionError:  # JSON that was read may be nested too deeply to be written from here
+        return "(nested too deeply)"
 
 
 def _number(body: Json, name: str, low: float, high: float, default: float) -> float:
@@ -268,7 +275,7 @@ def _message(item: Any, path: str, served: Served, pixels: list[np.ndarray]) -> 
     elif not (content is None and role == "assistant"):  # an assistant that called tools has no content
         raise _wrong_type(f"{path}.content", content, (str, list))
     if item.get("tool_calls"):
-        parts.append(json.dumps(item["tool_calls"], ensure_ascii=False))
+        parts.append(_dumped(item["tool_calls"]))
     return Message(role, parts)
 
 
