@@ -17,9 +17,9 @@ Kind = Literal["request", "task"]
 class UsageRecord:
     """Times are seconds since the epoch; money is in nano-dollars (1e-9 USD), so that sums are exact in any database.
 
-    `prompt_tokens` includes `cached_tokens`. `first_token_at` is None when nothing was produced, and when nobody saw it:
-    a whole answer from a replica comes at its end. `route` is the word
-    that says why this model was chosen. `replica` is None when no replica was reached.
+    `prompt_tokens` includes `cached_tokens`. `first_token_at` is None when nothing was produced, and when nobody saw
+    it, as in a whole answer from a replica. `route` is the word that says why this model was chosen. `replica` is None
+    when no replica was reached.
     """
 
     id: str

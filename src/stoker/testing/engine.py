@@ -13,9 +13,9 @@ It answers with the words of the last message, a token each, so that every count
 
 import asyncio
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -94,6 +94,7 @@ class EchoEngine:
         self.has_metrics = True
         self.waiting = 0
         self.requests: list[Seen] = []
+        self.looks: Counter[str] = Counter()  # at "/health" and "/metrics"
         self.url = ""
         self._plans: deque[_Plan] = deque()
         self._arrived = asyncio.Condition()
@@ -183,9 +184,11 @@ class EchoEngine:
         return JSONResponse({"object": "list", "data": [{"id": self.model, "object": "model"}]})
 
     async def _health(self, _: Request) -> Response:
+        self.looks["/health"] += 1
         return Response(status_code=200 if self.healthy else 503)
 
     async def _metrics(self, _: Request) -> Response:
+        self.looks["/metrics"] += 1
         if not self.has_metrics:
             return Response("there is nothing here", 404)
         metrics = Metrics()
@@ -210,7 +213,7 @@ class EchoEngine:
                 return plan.refusal()
             echo = self._echo(request, body)
         if body.get("stream") is True:
-            return sse.EventStream(_Events(self._stream(seen, plan, echo), seen))
+            return _Breakable(_Events(self._stream(seen, plan, echo), seen))
         return await self._whole(request, seen, plan, echo)
 
     def _echo(self, request: Request, body: Json) -> Echo:
@@ -297,7 +300,15 @@ def _end(seen: Seen) -> None:
 
 
 class _Break(Exception):
-    """Makes the server close the connection in the middle of an answer."""
+    """The connection is lost in the middle of an answer."""
+
+
+class _Breakable(sse.EventStream):
+    """Ends without its end, upon which the server closes the connection."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with suppress(_Break):
+            await super().__call__(scope, receive, send)
 
 
 class _BrokenOff(Response):

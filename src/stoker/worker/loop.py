@@ -147,7 +147,10 @@ class Worker:
             return
         claims = await self.queue.claim(self.model, self.name, count=free, wait_s=CLAIM_WAIT_S, lease_s=self.lease_s)
         for claim in claims:
-            self._start(claim)
+            if self._engine_up.is_set():
+                self._start(claim)
+            else:
+                await self.queue.release(claim)  # it went down while we waited; another worker may have one that is up
 
     def _start(self, claim: Claim) -> None:
         task = asyncio.create_task(self._run(claim))

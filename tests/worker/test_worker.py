@@ -1,0 +1,214 @@
+"""The worker's day: announcing, claiming, reclaiming, leaving."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from worker_parts import GENERAL, Bench, state_of, until
+
+from stoker.base.errors import QueueUnavailable
+from stoker.base.ids import ModelName
+from stoker.queue import Claim, MemoryQueue, MemoryRegistry, Replica, State
+from stoker.testing.engine import EchoEngine
+from stoker.worker import loop
+from stoker.worker.loop import room
+
+
+@pytest.mark.parametrize(
+    ("capacity", "own", "engine_busy", "free"),
+    [
+        (4, 0, 0, 4),
+        (4, 1, 1, 3),
+        (4, 1, 3, 1),  # others use the engine, too
+        (4, 3, 1, 1),  # ours have not all arrived there yet
+        (4, 2, None, 2),  # an engine that says nothing of itself
+        (4, 4, 4, 0),
+        (4, 4, 9, 0),
+        (1, 0, 7, 0),
+    ],
+)
+def test_room(capacity: int, own: int, engine_busy: int | None, free: int) -> None:
+    assert room(capacity=capacity, own=own, engine_busy=engine_busy) == free
+
+
+async def test_tasks_are_claimed_up_to_the_capacity_and_all_are_done(bench: Bench) -> None:
+    holds = [bench.engine.hold_at(0) for _ in range(2)]
+    tasks = [await bench.submit(f"task {number}") for number in range(3)]
+    bench.start(capacity=2)
+    for hold in holds:
+        await hold.reached()
+    assert state_of(bench, tasks[2]) is State.QUEUED
+    for hold in holds:
+        hold.open.set()
+    for number, task_id in enumerate(tasks):
+        result = (await bench.end_of(task_id)).result
+        assert result is not None
+        assert result["choices"][0]["message"]["content"] == f"task {number}"
+
+
+async def test_requests_that_wait_inside_the_engine_take_room(bench: Bench) -> None:
+    bench.engine.waiting = 2
+    task_id = await bench.submit()
+    bench.start(capacity=2)
+    await until(lambda: bench.engine.looks["/metrics"] >= 3)
+    assert state_of(bench, task_id) is State.QUEUED
+    bench.engine.waiting = 1
+    assert (await bench.end_of(task_id)).state is State.DONE
+
+
+async def test_an_engine_without_metrics_gets_as_many_as_the_worker_counts(bench: Bench) -> None:
+    bench.engine.has_metrics = False
+    task_id = await bench.submit()
+    bench.start(capacity=1)
+    assert (await bench.end_of(task_id)).state is State.DONE
+
+
+async def test_the_engine_is_announced_when_it_is_up_and_withdrawn_when_it_is_not(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "ANNOUNCE_EVERY_S", 0.01)
+    monkeypatch.setattr(loop, "PROBE_EVERY_S", 0.01)
+    bench.engine.healthy = False
+    task_id = await bench.submit()
+    bench.start(capacity=3)
+    await until(lambda: bench.engine.looks["/health"] >= 5)
+    assert not bench.ready.is_set()
+    assert await bench.registry.live() == []
+    assert state_of(bench, task_id) is State.QUEUED  # nothing is claimed for an engine that is not there
+
+    bench.engine.healthy = True
+    assert (await bench.end_of(task_id)).state is State.DONE
+    async with asyncio.timeout(20):
+        await bench.ready.wait()
+    [replica] = await bench.registry.live(GENERAL)
+    assert (replica.id, replica.url, replica.capacity) == ("w1", bench.engine.url, 3)
+
+    bench.engine.healthy = False
+    await until(lambda: not bench.registry._found)
+    second = await bench.submit()
+    looks = bench.engine.looks["/health"]
+    await until(lambda: bench.engine.looks["/health"] >= looks + 5)
+    assert state_of(bench, second) is State.QUEUED
+    bench.engine.healthy = True
+    assert (await bench.end_of(second)).state is State.DONE
+
+
+async def test_a_worker_is_ready_also_when_redis_was_away_at_first(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "PAUSE_S", 0.01)
+
+    class AwayOnce(MemoryRegistry):
+        calls = 0
+
+        async def announce(self, replica: Replica, *, ttl_s: float) -> None:
+            self.calls += 1
+            if self.calls == 1:
+                raise QueueUnavailable("cannot announce: Redis said nothing")
+            await super().announce(replica, ttl_s=ttl_s)
+
+    bench.start(registry=AwayOnce())
+    async with asyncio.timeout(20):
+        await bench.ready.wait()
+
+
+async def test_tasks_of_a_worker_that_vanished_are_taken_over(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "RECLAIM_EVERY_S", 0.01)
+    task_id = await bench.submit()
+    [_] = await bench.queue.claim(GENERAL, "gone", lease_s=0.01)
+    bench.start()
+    task = await bench.end_of(task_id)
+    assert (task.state, task.worker) == (State.DONE, "w1")
+    assert [attempt.reason for attempt in task.attempts] == [
+        "lease expired: worker gone did not renew it, so it is taken for dead"
+    ]
+
+
+async def test_a_stop_lets_running_tasks_end(bench: Bench) -> None:
+    hold = bench.engine.hold_at(1)
+    task_id = await bench.submit()
+    working = bench.start(grace_s=20.0)
+    await hold.reached()
+    bench.stop.set()
+    await until(lambda: not bench.registry._found)  # out of the gateway's sight first
+    late = await bench.submit()
+    hold.open.set()
+    await working
+    assert state_of(bench, task_id) is State.DONE
+    assert state_of(bench, late) in (State.QUEUED, State.DONE)  # taken before the last claim was over, or not
+    assert await bench.registry.live() == []
+
+
+async def test_a_stop_hands_back_what_does_not_end_in_time(bench: Bench) -> None:
+    hold = bench.engine.hold_at(1)
+    task_id = await bench.submit()
+    working = bench.start(grace_s=0.05)
+    request = await hold.reached()
+    bench.stop.set()
+    await working
+    assert await request.end() == "cancelled"
+    assert state_of(bench, task_id) is State.QUEUED
+    assert await bench.records() == []
+
+
+async def test_a_claim_that_is_under_way_during_a_stop_is_not_lost(engine: EchoEngine) -> None:
+    claiming, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(MemoryQueue):
+        async def claim(self, model: ModelName, worker: str, **options: Any) -> Sequence[Claim]:
+            claims = await super().claim(model, worker, **options)
+            claiming.set()
+            await go_on.wait()  # Redis has given the task away; the answer is on its way
+            return claims
+
+    bench = Bench(engine, Slow())
+    task_id = await bench.submit()
+    working = bench.start(grace_s=20.0)
+    async with asyncio.timeout(20):
+        await claiming.wait()
+    bench.stop.set()
+    await until(lambda: not bench.registry._found)
+    go_on.set()
+    await working
+    assert state_of(bench, task_id) is State.DONE
+    await bench.close()
+
+
+async def test_an_announcement_that_is_under_way_during_a_stop_does_not_outlive_it(bench: Bench) -> None:
+    announcing, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(MemoryRegistry):
+        async def announce(self, replica: Replica, *, ttl_s: float) -> None:
+            announcing.set()
+            await go_on.wait()
+            await super().announce(replica, ttl_s=ttl_s)
+
+    registry = Slow()
+    working = bench.start(registry=registry)
+    async with asyncio.timeout(20):
+        await announcing.wait()
+    bench.stop.set()
+    await until(lambda: bench.is_stopping)
+    go_on.set()
+    await working
+    assert await registry.live() == []
+
+
+async def test_a_clock_that_breaks_ends_the_worker_with_its_error_after_handing_back(engine: EchoEngine) -> None:
+    class Broken(MemoryQueue):
+        async def reclaim(self, model: ModelName) -> int:
+            await held.wait()
+            raise ZeroDivisionError
+
+    held = asyncio.Event()
+    bench = Bench(engine, Broken())
+    hold = engine.hold_at(1)
+    task_id = await bench.submit()
+    working = bench.start(grace_s=0.01)
+    await hold.reached()
+    held.set()
+    with pytest.raises(ZeroDivisionError):
+        await working
+    assert state_of(bench, task_id) is State.QUEUED
+    await bench.close()
