@@ -10,10 +10,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# One thread for matrix products: the matrices are small, and every engine of the machine has a process of its own.
-# numpy reads this when it is imported, so it comes before everything else.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
 from stoker.base import logs, process
 from stoker.base.clock import SystemClock
 from stoker.base.errors import InvalidInput, StokerError
@@ -92,6 +88,10 @@ async def _drain_at(stop: asyncio.Event, loop: "StepLoop") -> None:
 def main(argv: list[str] | None = None) -> int:
     arguments = _arguments(sys.argv[1:] if argv is None else argv)
     logs.configure("engine")
+    # One thread for matrix products: the matrices are small, and every engine of a machine is a process of its own. numpy
+    # reads this when it is imported, which `_serve` does.
+    for variable in ("OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):  # Linux; Apple's own library on macOS
+        os.environ.setdefault(variable, "1")
     try:
         asyncio.run(_serve(arguments))
     except StokerError as error:
