@@ -12,9 +12,9 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from stoker.base.errors import InvalidInput, PortTaken, StokerError, TooLarge
+from stoker.base.errors import InvalidInput, PortTaken, StokerError, TooLarge, Unavailable
 from stoker.web import problems
 from stoker.web.sse import until_gone
 
@@ -75,6 +75,30 @@ class _Server(uvicorn.Server):
         yield
 
 
+class _Cancellable:
+    """A request that is cancelled when the server stops is told so, where uvicorn would say 500 and log a traceback."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except asyncio.CancelledError:
+            if scope["type"] != "http":
+                raise
+            if not has_begun:
+                stopping = Unavailable("this server is stopping", hint="ask again")
+                await problems.response_of(stopping)(scope, receive, send)
+
+
 async def serve(
     app: ASGIApp,
     listening: socket.socket,
@@ -89,7 +113,7 @@ async def serve(
     any more.
     """
     config = uvicorn.Config(
-        app,
+        _Cancellable(app),
         loop="none",
         http="httptools",
         ws="none",
@@ -97,6 +121,7 @@ async def serve(
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         date_header=False,
         timeout_graceful_shutdown=grace_s,  # type: ignore[arg-type]  # it goes to asyncio.wait_for as it is
         # A client that closes an idle connection later than we do never meets a reset.
