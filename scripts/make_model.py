@@ -3,7 +3,7 @@
     python scripts/make_model.py --out DIR [--steps N] [--threads N] [--seed N]
 
 Needs the train extra (torch) and safetensors; no network and no data. On two cores the default takes about
-15 minutes and prints the loss as it goes. DIR then holds config.json, tokenizer.json, model.safetensors and
+20 minutes and prints the loss as it goes. DIR then holds config.json, tokenizer.json, model.safetensors and
 image_projector.safetensors; copied to src/stoker/nn/weights they are what the engine loads.
 The same seed gives the same text, pictures and order; the weights agree up to rounding (threads and CPU matter).
 """
@@ -34,6 +34,7 @@ BATCH = 16
 PEAK_RATE = 3e-3
 QUESTION_WEIGHT = 0.1  # of a question's tokens in the loss: what matters is the answer
 TOKENIZER_TEXTS = 30_000
+IMAGE = configs.ImageConfig(grid=4, features=6, hidden=64)
 CONFIG = configs.ModelConfig(
     vocab_size=1536,
     hidden_size=192,
@@ -47,10 +48,8 @@ CONFIG = configs.ModelConfig(
     rope_theta=10000.0,
     bos_token_id=0,
     eos_token_id=1,
-    image=configs.ImageConfig(grid=4, features=6, hidden=64),
+    image=IMAGE,
 )
-IMAGE = CONFIG.image
-assert IMAGE is not None
 
 
 @dataclass
@@ -77,7 +76,6 @@ def conversation_example(tokenizer: Tokenizer, system: str | None, exchanges: li
 
 
 def picture_example(tokenizer: Tokenizer, rng: random.Random) -> Example:
-    assert IMAGE is not None
     pixels, question, answer = pictures.exchange(rng)
     parts: list[str | ImagePart] = [ImagePart(IMAGE.tokens), question]
     if rng.random() < 0.5:
@@ -116,7 +114,6 @@ class Batch:
 
 def batches(tokenizer: Tokenizer, seed: int) -> Iterator[Batch]:
     """Rows of whole documents, the last one of a row cut. `features` holds the cells of all images, in order."""
-    assert IMAGE is not None
     source = examples(tokenizer, seed)
     while True:
         tokens = np.zeros((BATCH, LENGTH + 1), dtype=np.int64)
@@ -167,9 +164,8 @@ def initialise(model: LanguageModel) -> None:
             torch.nn.init.normal_(parameter, std=scale)
 
 
-def train(tokenizer: Tokenizer, steps: int, seed: int, out: Path) -> None:
+def train(tokenizer: Tokenizer, steps: int, seed: int, out: Path, *, bfloat16: bool) -> None:
     torch.manual_seed(seed)
-    assert IMAGE is not None
     model, projector = LanguageModel(CONFIG), ImageProjector(IMAGE, CONFIG.hidden_size)
     initialise(model)
     parameters = [*model.parameters(), *projector.parameters()]
@@ -182,7 +178,7 @@ def train(tokenizer: Tokenizer, steps: int, seed: int, out: Path) -> None:
     for step, batch in enumerate(itertools.islice(batches(tokenizer, seed), steps)):
         for group in optimizer.param_groups:
             group["lr"] = rate_at(step, steps)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=BFLOAT16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
             loss = loss_of(model, projector, batch, tokenizer.image)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -200,7 +196,9 @@ def train(tokenizer: Tokenizer, steps: int, seed: int, out: Path) -> None:
 def save(model: LanguageModel, projector: ImageProjector, out: Path) -> None:
     for name, module in (("model", model), ("image_projector", projector)):
         tensors = {key: value.detach().to(torch.float16).contiguous() for key, value in module.state_dict().items()}
-        save_file(tensors, out / f"{name}.safetensors", metadata={"format": "pt"})
+        path = out / f"{name}.safetensors"
+        save_file(tensors, path, metadata={"format": "pt"})
+        path.chmod(0o644)  # it writes them for the owner alone
     (out / "config.json").write_text(configs.to_json(CONFIG), encoding="utf-8")
 
 
@@ -222,9 +220,6 @@ def make_tokenizer(seed: int, out: Path) -> Tokenizer:
     return tokenizer
 
 
-BFLOAT16 = True
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
@@ -233,12 +228,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=20)
     parser.add_argument("--float32", action="store_true", help="no bfloat16, for CPUs that are slow at it")
     arguments = parser.parse_args()
-    global BFLOAT16
-    BFLOAT16 = not arguments.float32
     torch.set_num_threads(arguments.threads)
     arguments.out.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizer(arguments.seed, arguments.out)
-    train(tokenizer, arguments.steps, arguments.seed, arguments.out)
+    train(tokenizer, arguments.steps, arguments.seed, arguments.out, bfloat16=not arguments.float32)
 
 
 if __name__ == "__main__":

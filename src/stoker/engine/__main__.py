@@ -88,8 +88,8 @@ async def _drain_at(stop: asyncio.Event, loop: "StepLoop") -> None:
 def main(argv: list[str] | None = None) -> int:
     arguments = _arguments(sys.argv[1:] if argv is None else argv)
     logs.configure("engine")
-    # One thread for matrix products: the matrices are small, and every engine of a machine is a process of its own. numpy
-    # reads this when it is imported, which `_serve` does.
+    # One thread for matrix products: the matrices are small, and every engine of a machine is a process of its own.
+    # numpy reads this when it is imported, which `_serve` does.
     for variable in ("OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):  # Linux; Apple's own library on macOS
         os.environ.setdefault(variable, "1")
     try:
