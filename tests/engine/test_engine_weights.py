@@ -2,6 +2,7 @@
 
 import pytest
 from engine_builders import Heard, ask, default_bundle, make_runner, question, run_until_over
+
 from stoker.nn.bundle import default_folder
 
 
