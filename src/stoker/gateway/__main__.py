@@ -13,7 +13,7 @@ from stoker.gateway.running import Gateway
 from stoker.meter.store import Store
 from stoker.queue import QueueSettings, RedisQueue, RedisRegistry
 from stoker.spec import load
-from stoker.web.server import bind, url_of
+from stoker.web import server
 
 _log = logs.get(__name__)
 
@@ -40,8 +40,8 @@ def main() -> None:
 async def run(options: argparse.Namespace) -> None:
     stop = process.stop_event(leash=options.leash)
     platform = load(options.spec)
-    listening = bind(options.host, options.port)
-    url = url_of(listening)
+    listening = server.bind(options.host, options.port)
+    url = server.url_of(listening)
     store = Store(options.ledger)
     queue = RedisQueue(options.redis, settings=QueueSettings.of(platform.queue))
     registry = RedisRegistry(options.redis)
