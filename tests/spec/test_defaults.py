@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stoker.spec import Platform, Prices, Replicas, dump, load, loads, template
+from stoker.spec import Budgets, Platform, Prices, Replicas, Team, Tenant, dump, load, loads, template
 
 DEFAULTS = """\
 global:
@@ -46,6 +46,8 @@ llm:
       limits:
         contextTokens: 2048
         maxOutputTokens: 512
+        promptOverheadTokens: 64
+        imageTokens: null
         concurrency: 8
         timeoutSeconds: 120
       prices:
@@ -60,6 +62,8 @@ llm:
       limits:
         contextTokens: 2048
         maxOutputTokens: 512
+        promptOverheadTokens: 64
+        imageTokens: null
         concurrency: 8
         timeoutSeconds: 120
       prices:
@@ -74,6 +78,8 @@ llm:
       limits:
         contextTokens: 2048
         maxOutputTokens: 512
+        promptOverheadTokens: 64
+        imageTokens: null
         concurrency: 8
         timeoutSeconds: 120
       prices:
@@ -104,6 +110,8 @@ gateway:
     connectSeconds: 2
     firstTokenSeconds: 60
     totalSeconds: 300
+  sessions:
+    idleSeconds: 300
 redis:
   enabled: true
   url: null
@@ -125,8 +133,7 @@ ledger:
   url: null
   passwordEnv: null
 tenants:
-  default:
-    description: ""
+  default: {}
 training:
   enabled: false
   kubeflow: true
@@ -218,6 +225,51 @@ def test_prices_are_the_decimals_that_were_written(price: str) -> None:
         output_usd_per_million_tokens=Decimal(price),
     )
     assert loads(dump(platform)) == platform
+
+
+def test_a_tenants_limits_are_the_decimals_that_were_written_and_come_back_equal() -> None:
+    platform = loads("""
+tenants:
+  acme:
+    description: the first
+    budgets: {usdPerDay: 0.000000001, usdTotal: 999999.123456789, tokensPerMinute: 1000000000000000}
+    sessionBudgets: {requestsPerMinute: 1}
+    runBudgets: {concurrentRequests: 2, requestUsd: 1e-3}
+    whenRedisIsAway: open
+    teams: {research: {budgets: {tokensPerMonth: 5}}, empty: }
+  plain:
+""")
+    acme, bare = platform.tenants["acme"], platform.tenants["plain"]
+    assert acme.budgets == Budgets(
+        usd_per_day=Decimal("1E-9"), usd_total=Decimal("999999.123456789"), tokens_per_minute=10**15
+    )
+    assert acme.session_budgets == Budgets(requests_per_minute=1)
+    assert acme.run_budgets == Budgets(concurrent_requests=2, request_usd=Decimal("0.001"))
+    assert (acme.when_redis_is_away, bare.when_redis_is_away) == ("open", "closed")
+    assert acme.teams == {"research": Team(budgets=Budgets(tokens_per_month=5)), "empty": Team()}
+    assert bare == Tenant()
+    assert loads(dump(platform)) == platform
+
+
+def test_a_thousand_tenants_are_dumped_as_short_as_they_were_written() -> None:
+    """What `stoker up` writes for its gateway has to be within what a platform.yaml may be."""
+    written = "tenants:\n" + "".join(f"  t{number}: {{}}\n" for number in range(1000))
+    assert len(dump(loads(written))) < len(written) + len(DEFAULTS)
+
+
+def test_an_image_counts_as_what_is_written_or_as_its_engine_makes_of_it() -> None:
+    platform = loads("""
+llm:
+  models:
+    small: {}
+    served: {engine: {url: "http://h/v1"}}
+    said: {engine: {url: "http://h/v1"}, limits: {imageTokens: 2900}}
+""")
+    assert {name: model.image_tokens for name, model in platform.llm.models.items()} == {
+        "small": 16,
+        "served": 1024,
+        "said": 2900,
+    }
 
 
 def test_a_full_file_is_dumped_and_loads_back_equal() -> None:

@@ -112,6 +112,39 @@ MODEL = "llm: {models: {general: "  # closed by "}}"
             "queue: {leaseSeconds: 0}",
             "p.yaml:1:23: queue.leaseSeconds: 0 does not fit; it must be a number above 0 and at most 604800",
         ),
+        # budgets
+        (
+            "tenants: {a: {budgets: {tokensTotal: 0}}}",
+            "p.yaml:1:38: tenants.a.budgets.tokensTotal: 0 does not fit; it must be a whole number from 1 to 1000000000000000 (0 would refuse every request; leave it out for no limit)",
+        ),
+        (
+            "tenants: {a: {budgets: {usdTotal: 0}}}",
+            "p.yaml:1:35: tenants.a.budgets.usdTotal: 0 does not fit; it must be an amount in US dollars above 0 and at most 1000000 with at most 9 decimals, as a number (0 would refuse every request; leave it out for no limit)",
+        ),
+        (
+            "tenants: {a: {sessionBudgets: {usdPerDay: 0.0000000001}}}",
+            "p.yaml:1:43: tenants.a.sessionBudgets.usdPerDay: 1e-10 does not fit; it must be an amount in US dollars above 0 and at most 1000000 with at most 9 decimals, as a number (0 would refuse every request; leave it out for no limit)",
+        ),
+        (
+            "tenants: {a: {runBudgets: {requestsPerMinute: 1.5}}}",
+            "p.yaml:1:47: tenants.a.runBudgets.requestsPerMinute: 1.5 does not fit; it must be a whole number from 1 to 1000000000 (0 would refuse every request; leave it out for no limit)",
+        ),
+        (
+            "tenants: {a: {budgets: {usd_per_day: 1}}}",
+            "p.yaml:1:25: tenants.a.budgets.usd_per_day: no such key; did you mean usdPerDay?",
+        ),
+        (
+            "tenants: {a: {teams: {b: {budgets: {concurrentRequests: -1}}}}}",
+            "p.yaml:1:57: tenants.a.teams.b.budgets.concurrentRequests: -1 does not fit; it must be a whole number from 1 to 1000000 (0 would refuse every request; leave it out for no limit)",
+        ),
+        (
+            "tenants: {a: {whenRedisIsAway: maybe}}",
+            'p.yaml:1:32: tenants.a.whenRedisIsAway: "maybe" does not fit; it must be closed or open',
+        ),
+        (
+            "gateway: {sessions: {idleSeconds: 0}}",
+            "p.yaml:1:35: gateway.sessions.idleSeconds: 0 does not fit; it must be a number above 0 and at most 604800",
+        ),
         (
             "tenants: {}",
             "p.yaml:1:10: tenants: a section does not fit; it must be a section of 1 to 100000 names with their values",

@@ -3,21 +3,24 @@
 Everybody above imports from here. In YAML the keys are camelCase, in Python snake_case (`global` is `global_`).
 """
 
+from stoker.spec.budgets import NO_BUDGETS, Budgets, Team, Tenant, WhenRedisIsAway
 from stoker.spec.guide import Architecture, Autoscaling, Global, Inference, Karpenter, Keda, NodePool, Training
 from stoker.spec.llm import AUTO, EMBEDDED, TASKS, Limits, Llm, Model, Prices, Replicas, ServerEngine, Task
 from stoker.spec.loading import dump, load, loads
 from stoker.spec.platform import Platform
 from stoker.spec.reference import template
 from stoker.spec.schema import json_schema
-from stoker.spec.services import RESERVED_ROUTES, Gateway, Ledger, Queue, Redis, Tenant, Timeouts
+from stoker.spec.services import RESERVED_ROUTES, Gateway, Ledger, Queue, Redis, Sessions, Timeouts
 
 __all__ = [
     "AUTO",
     "EMBEDDED",
+    "NO_BUDGETS",
     "RESERVED_ROUTES",
     "TASKS",
     "Architecture",
     "Autoscaling",
+    "Budgets",
     "Gateway",
     "Global",
     "Inference",
@@ -34,10 +37,13 @@ __all__ = [
     "Redis",
     "Replicas",
     "ServerEngine",
+    "Sessions",
     "Task",
+    "Team",
     "Tenant",
     "Timeouts",
     "Training",
+    "WhenRedisIsAway",
     "dump",
     "json_schema",
     "load",

@@ -115,6 +115,13 @@ class Limits(Section):
     max_output_tokens: Annotated[int, Field(ge=1, le=10_000_000)] = 512
     """Tokens that an answer may have at most, and has when the request does not say: the bound on what one costs."""
 
+    prompt_overhead_tokens: Annotated[int, Field(ge=0, le=100_000)] = 64
+    """Tokens that the engine's chat template may add to what a request says. Part of the bound on what one costs."""
+
+    image_tokens: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Tokens that one image may count as. Part of the bound on what a request costs. null takes 16 for the embedded
+    engine and 1024 for a server."""
+
     concurrency: Annotated[int, Field(ge=1, le=4096)] = 8
     """Requests that one replica runs at once. More raise tokens per second until memory is full, and slow each one."""
 
@@ -169,6 +176,17 @@ class Model(Section):
 
     prices: Prices = EXAMPLE_PRICES
     """What its tokens cost a tenant. The defaults are examples, so that cost can be seen; write your own."""
+
+    @property
+    def image_tokens(self) -> int:
+        """Tokens that one image may count as at most, whether or not that was written."""
+        said = self.limits.image_tokens
+        return said if said is not None else _IMAGE_TOKENS[self.engine == EMBEDDED]
+
+
+# By whether the engine is the embedded one, which cuts every image into the same 4x4 patches. Servers differ with model
+# and size of the image; 1024 covers the usual vision models at their default resolution.
+_IMAGE_TOKENS = {True: 16, False: 1024}
 
 
 class Llm(Section):

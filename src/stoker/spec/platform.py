@@ -5,11 +5,12 @@ from typing import Any
 
 from pydantic import Field
 
+from stoker.spec.budgets import Tenant, Tenants
 from stoker.spec.faults import Fault
 from stoker.spec.guide import Global, Karpenter, Keda, Training
 from stoker.spec.llm import TASKS, Llm, Replicas
 from stoker.spec.section import Section
-from stoker.spec.services import Gateway, Ledger, Queue, Redis, Tenant, Tenants
+from stoker.spec.services import Gateway, Ledger, Queue, Redis
 
 
 class Platform(Section):
@@ -40,7 +41,7 @@ class Platform(Section):
     """Where usage is written down."""
 
     tenants: Tenants = Field(default={"default": Tenant()}, min_length=1, max_length=100_000)
-    """Who is accounted for, by name. The key that `stoker up` prints belongs to the first."""
+    """Who is accounted for, by name, and what they may spend. The key that `stoker up` prints belongs to the first."""
 
     training: Training = Training()
     """Fine-tuning in the cluster."""

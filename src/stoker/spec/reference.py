@@ -27,7 +27,7 @@ _ORDER = ("llm", "gateway", "tenants", "queue", "redis", "ledger", "global", "ka
 def template() -> str:
     """The commented `platform.yaml` that `stoker init` writes. It loads equal to the defaults."""
     schema = json_schema()
-    data = plain(Platform())
+    data = plain(Platform(), whole=True)
     lines = [_HEAD]
     for key in _ORDER:
         lines += [*_commented(key, data[key], schema["properties"][key], schema, 0), ""]
@@ -38,7 +38,7 @@ def _commented(key: str, value: Any, part: Schema, schema: Schema, depth: int) -
     here, indent = resolved(part, schema), "  " * depth
     mark = indent + "# "
     yield from textwrap.wrap(part.get("description", ""), 110, initial_indent=mark, subsequent_indent=mark)
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not value:
         yield f"{indent}{key}: {_inline(value)}"
         return
     yield f"{indent}{key}:"
@@ -91,15 +91,21 @@ def _pairs(mapping: Mapping[str, object]) -> str:
     return "{" + ", ".join(f"{key}: {_inline(value)}" for key, value in mapping.items()) + "}"
 
 
-def _keys(part: Schema, schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
-    """Every key, parents first; NAME stands where a name is chosen."""
+def _keys(part: Schema, schema: Schema, path: str = "", seen: set[str] | None = None) -> Iterator[tuple[str, Schema]]:
+    """Every key, parents first; NAME stands where a name is chosen. A kind of section that stands in several places is
+    spelled out in the first."""
+    seen = set() if seen is None else seen
     for key, entry in part.get("properties", {}).items():
         name = f"{path}.{key}" if path else key
         yield name, entry
+        kind = entry.get("$ref", name)
+        if kind in seen:
+            continue
+        seen.add(kind)
         here = resolved(entry, schema)
-        yield from _keys(here, schema, name)
+        yield from _keys(here, schema, name, seen)
         for inner in here.get("patternProperties", {}).values():
-            yield from _keys(resolved(inner, schema), schema, f"{name}.NAME")
+            yield from _keys(resolved(inner, schema), schema, f"{name}.NAME", seen)
 
 
 def with_table(page: str) -> str:

@@ -8,7 +8,7 @@ meaning of null; the JSON Schema, docs/spec.md and the file of `stoker init` are
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated, Any, Self, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Self, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -36,6 +36,10 @@ def yaml_name(field: str) -> str:
 
 
 class Section(BaseModel):
+    leaves_out_defaults: ClassVar[bool] = False
+    """Whether writing it leaves out the keys that have their default: for what there may be very many of, so that the
+    normalised file stays within what is read."""
+
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
@@ -134,14 +138,14 @@ Count = Annotated[int, Field(ge=0, le=10_000)]
 Bytes = Annotated[int, Field(ge=1024, le=1 << 30)]
 
 
-def _decimal(value: object) -> object:
+def decimal_as_written(value: object) -> object:
     """YAML's numbers are binary; the shortest decimal that stands for one is what was written."""
     return Decimal(repr(value)) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 Usd = Annotated[
     Decimal,
-    BeforeValidator(_decimal),
+    BeforeValidator(decimal_as_written),
     Field(ge=0, le=1_000_000, decimal_places=6, allow_inf_nan=False),
     WithJsonSchema({"type": "number", "minimum": 0, "maximum": 1_000_000}),
     Expected("an amount in US dollars from 0 to 1000000 with at most 6 decimals, as a number"),
@@ -149,14 +153,23 @@ Usd = Annotated[
 """Exact: sums of prices are compared with budgets to the last digit, which binary fractions cannot do."""
 
 
-def plain(value: object) -> Any:
-    """A section as YAML's own types; whole numbers without a fraction."""
+def plain(value: object, *, whole: bool = False) -> Any:
+    """A section as YAML's own types; whole numbers without a fraction. `whole`: with the keys that a section leaves out
+    when they have their default, as far as that is not null."""
     if isinstance(value, Section):
-        return {yaml_name(name): plain(getattr(value, name)) for name in type(value).model_fields}
+        kept = (name for name in type(value).model_fields if _is_written(value, name, whole=whole))
+        return {yaml_name(name): plain(getattr(value, name), whole=whole) for name in kept}
     if isinstance(value, Mapping):
-        return {key: plain(entry) for key, entry in value.items()}
+        return {key: plain(entry, whole=whole) for key, entry in value.items()}
     if isinstance(value, tuple):
-        return [plain(entry) for entry in value]
+        return [plain(entry, whole=whole) for entry in value]
     if isinstance(value, float | Decimal):
         return int(value) if value == int(value) else float(value)
     return value
+
+
+def _is_written(section: Section, name: str, *, whole: bool) -> bool:
+    value = getattr(section, name)
+    if not section.leaves_out_defaults or (whole and value is not None):
+        return True
+    return bool(value != type(section).model_fields[name].default)

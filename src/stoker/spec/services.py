@@ -1,4 +1,4 @@
-"""`gateway`, `redis`, `queue`, `ledger` and `tenants`: what every request passes through."""
+"""`gateway`, `redis`, `queue` and `ledger`: what every request passes through."""
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated
@@ -21,13 +21,6 @@ RESERVED_ROUTES = frozenset(
 """Words that follow `/v1/` in OpenAI's API or in Stoker's own, now or as planned."""
 
 
-class Tenant(Section):
-    """Somebody who uses the platform and is accounted for on their own. Budgets will be written here too."""
-
-    description: Annotated[str, StringConstraints(max_length=500), Expected("text of at most 500 characters")] = ""
-    """For people; shown beside the tenant's usage."""
-
-
 class Timeouts(Section):
     connect_seconds: Seconds = 2.0
     """Seconds to reach a replica. A replica that does not accept by then is passed over."""
@@ -46,6 +39,12 @@ class Timeouts(Section):
         for key, value, later_key, later in order:
             if value > later:
                 yield Fault((key,), f"{value:g} is more than {later_key} ({later:g}); must be at most that")
+
+
+class Sessions(Section):
+    idle_seconds: Seconds = 300.0
+    """Seconds without a request after which a session ends: its replica is free for others, and its budget starts anew
+    for one of the same name."""
 
 
 class Gateway(Section):
@@ -75,6 +74,9 @@ class Gateway(Section):
 
     timeouts: Timeouts = Timeouts()
     """How long a client is kept waiting."""
+
+    sessions: Sessions = Sessions()
+    """Requests that belong together: those with the same X-Session-Id, conversation or WebSocket."""
 
     def broken_rules(self) -> Iterator[Fault]:
         for word in self.routes:
@@ -202,6 +204,3 @@ class Ledger(Section):
     def broken_rules(self) -> Iterator[Fault]:
         if self.password_env and self.url is None:
             yield Fault(("passwordEnv",), "there is no url that it belongs to; write ledger.url too, or leave it out")
-
-
-Tenants = Mapping[Name, Tenant]

@@ -1,0 +1,123 @@
+"""`tenants`: who is accounted for, and the limits on what each may spend."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
+
+from stoker.spec.section import Expected, Name, Section, decimal_as_written
+
+WhenRedisIsAway = Literal["closed", "open"]
+
+# Counters are kept by Redis scripts, whose numbers are exact up to 2^53 (9.007e15): nano-dollars and tokens stay below.
+MOST_TOKENS = 10**15
+MOST_REQUESTS = 10**9
+MOST_CONCURRENT = 10**6
+MOST_USD = 1_000_000
+
+
+def _count(most: int) -> Expected:
+    return Expected(f"a whole number from 1 to {most} (0 would refuse every request; leave it out for no limit)")
+
+
+_Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS), _count(MOST_TOKENS)]
+_Requests = Annotated[int, Field(ge=1, le=MOST_REQUESTS), _count(MOST_REQUESTS)]
+_Concurrent = Annotated[int, Field(ge=1, le=MOST_CONCURRENT), _count(MOST_CONCURRENT)]
+_Usd = Annotated[
+    Decimal,
+    BeforeValidator(decimal_as_written),
+    Field(gt=0, le=MOST_USD, decimal_places=9, allow_inf_nan=False),
+    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": MOST_USD}),
+    Expected(
+        f"an amount in US dollars above 0 and at most {MOST_USD} with at most 9 decimals, as a number "
+        "(0 would refuse every request; leave it out for no limit)"
+    ),
+]
+
+
+class Budgets(Section):
+    """Limits that hold at the same time; what is left out has none. Days and months are UTC's. Tokens are those of
+    prompt and answer together; dollars are at the model's list prices."""
+
+    leaves_out_defaults: ClassVar[bool] = True
+
+    request_tokens: _Tokens | None = None
+    """Tokens that one request may cost at most: its prompt and the longest answer that it asks for. null sets no
+    limit."""
+
+    request_usd: _Usd | None = None
+    """US dollars that one request may cost at most. null sets no limit."""
+
+    requests_per_minute: _Requests | None = None
+    """Requests that may begin in a minute of the clock. null sets no limit."""
+
+    tokens_per_minute: _Tokens | None = None
+    """Tokens in a minute of the clock. null sets no limit."""
+
+    tokens_per_day: _Tokens | None = None
+    """Tokens in a day, from midnight UTC. null sets no limit."""
+
+    usd_per_day: _Usd | None = None
+    """US dollars in a day, from midnight UTC. null sets no limit."""
+
+    tokens_per_month: _Tokens | None = None
+    """Tokens in a calendar month, UTC. null sets no limit."""
+
+    usd_per_month: _Usd | None = None
+    """US dollars in a calendar month, UTC. null sets no limit."""
+
+    tokens_total: _Tokens | None = None
+    """Tokens ever: this one does not renew. null sets no limit."""
+
+    usd_total: _Usd | None = None
+    """US dollars ever: this one does not renew. null sets no limit."""
+
+    concurrent_requests: _Concurrent | None = None
+    """Requests that may run or wait at once. null sets no limit."""
+
+
+NO_BUDGETS = Budgets()
+
+Description = Annotated[str, StringConstraints(max_length=500), Expected("text of at most 500 characters")]
+
+
+class Team(Section):
+    """Some of a tenant's keys, with limits on what they spend together."""
+
+    leaves_out_defaults: ClassVar[bool] = True
+
+    description: Description = ""
+    """For people; shown beside the team's usage."""
+
+    budgets: Budgets = NO_BUDGETS
+    """Limits on what all keys of the team spend together. The same keys as in a tenant's budgets."""
+
+
+class Tenant(Section):
+    """Somebody who uses the platform and is accounted for on their own."""
+
+    leaves_out_defaults: ClassVar[bool] = True
+
+    description: Description = ""
+    """For people; shown beside the tenant's usage."""
+
+    budgets: Budgets = NO_BUDGETS
+    """Limits on what all keys of the tenant spend together, such as {usdPerMonth: 500, tokensPerMinute: 200000}. A
+    request is let in when it fits every budget that it falls under: key, team, tenant, session and run."""
+
+    session_budgets: Budgets = NO_BUDGETS
+    """Limits on what each session spends (X-Session-Id). The same keys as in budgets."""
+
+    run_budgets: Budgets = NO_BUDGETS
+    """Limits on what each agent run spends (X-Run-Id). The same keys as in budgets."""
+
+    when_redis_is_away: WhenRedisIsAway = "closed"
+    """What becomes of requests while Redis does not answer: closed refuses them; open goes on until what a gateway has
+    set aside is used up, which never overspends."""
+
+    teams: Mapping[Name, Team] = Field(default={}, max_length=10_000)
+    """Teams of the tenant, by name. A key belongs to one or to none."""
+
+
+Tenants = Mapping[Name, Tenant]
