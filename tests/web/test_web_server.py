@@ -130,14 +130,16 @@ async def test_a_body_that_is_no_object_is_refused(body: bytes, kind: type[Excep
 
 
 class Work:
-    def __init__(self) -> None:
+    def __init__(self, *, tidies_for_s: float = 0.0) -> None:
         self.begun, self.cancelled = asyncio.Event(), asyncio.Event()
+        self._tidies_for_s = tidies_for_s
 
     async def __call__(self) -> str:
         self.begun.set()
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
+            await asyncio.sleep(self._tidies_for_s)
             self.cancelled.set()
             raise
         return "never"
@@ -159,7 +161,7 @@ async def test_work_is_cancelled_when_the_client_leaves() -> None:
 
 
 async def test_work_that_outlives_the_grace_is_over_when_the_server_is() -> None:
-    work = Work()
+    work = Work(tidies_for_s=0.05)
 
     async def handler(request: Request) -> Response:
         return Response(await while_connected(request, work()))

@@ -125,13 +125,17 @@ async def test_tasks_of_a_worker_that_vanished_are_taken_over(bench: Bench, monk
     ]
 
 
-async def test_a_stop_lets_running_tasks_end(bench: Bench) -> None:
+async def test_a_stop_lets_running_tasks_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "ANNOUNCE_EVERY_S", 0.01)
     hold = bench.engine.hold_at(1)
     task_id = await bench.submit()
     working = bench.start(grace_s=20.0)
     await hold.reached()
     bench.stop.set()
     await until(lambda: not bench.registry._found)  # out of the gateway's sight first
+    looks = bench.engine.looks["/health"]
+    await until(lambda: bench.engine.looks["/health"] >= looks + 5)
+    assert await bench.registry.live() == []  # and not announced again
     late = await bench.submit()
     hold.open.set()
     await working
