@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 
 STOKER = Path(sys.executable).with_name("stoker")
@@ -53,11 +54,14 @@ class Running:
 
     def left(self) -> list[str]:
         """Processes that `stoker up` started and that still run, by pid and command."""
-        listed = subprocess.run(
-            ["ps", "-A", "-o", "pgid=,pid=,stat=,args="], capture_output=True, text=True, check=True
-        )
-        rows = [line.split(None, 3) for line in listed.stdout.splitlines()]
-        return [" ".join(row) for row in rows if int(row[0]) in self.groups and not row[2].startswith("Z")]
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if os.getpgid(process.pid) in self.groups and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(f"{process.pid} {' '.join(process.cmdline())}")
+            except (psutil.NoSuchProcess, ProcessLookupError):
+                continue  # it has left in the meantime
+        return found
 
     def wait_until_nothing_is_left(self, seconds: float = STOP_S) -> None:
         wait_until(lambda: not self.left(), seconds, lambda: f"still there: {self.left()}")

@@ -12,7 +12,7 @@ import structlog
 from local_children import DIES, GOOD, python
 
 from stoker.base.errors import StokerError
-from stoker.local import plan, state, status
+from stoker.local import plan, ports, state, status
 from stoker.local.board import Child, Role
 from stoker.local.supervisor import Launch
 from stoker.local.up import Options, is_ready, up
@@ -38,7 +38,8 @@ def test_a_process_that_does_not_start_is_named_with_its_last_words_and_all_is_s
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     redis = Launch(Child("redis", Role.REDIS), lambda urls: python(GOOD, "unix:///r"))
-    engine = Launch(Child("engine-general-1", Role.ENGINE, url="http://127.0.0.1:1"), lambda urls: python(DIES))
+    url = f"http://127.0.0.1:{ports.claim('127.0.0.1', 0)}"
+    engine = Launch(Child("engine-general-1", Role.ENGINE, url=url), lambda urls: python(DIES))
     monkeypatch.setattr(plan, "processes", children(redis, engine))
     out, err = io.StringIO(), io.StringIO()
 
