@@ -32,7 +32,11 @@ async def refused(stack: Stack, body: object, path: str = CHAT) -> tuple[int, di
         ({}, "there is no API key in this request (send `Authorization: Bearer KEY`)"),
         ({"Authorization": f"Basic {KEY}"}, "there is no API key in this request (send `Authorization: Bearer KEY`)"),
         ({"Authorization": "Bearer"}, "there is no API key in this request (send `Authorization: Bearer KEY`)"),
-        ({"Authorization": "Bearer sk-wrong"}, "this API key is not known here (`stoker up` prints a key that is)"),
+        (
+            {"Authorization": "Bearer sk-wrong"},
+            "this API key is not known here, or it was revoked or has expired "
+            "(`stoker keys create` makes one; `stoker up` prints one)",
+        ),
     ],
 )
 async def test_without_a_known_key_nothing_is_answered(stack: Stack, header: dict[str, str], message: str) -> None:

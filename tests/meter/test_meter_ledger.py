@@ -13,7 +13,8 @@ from stoker.meter.account import Account, Caller
 from stoker.meter.keys import KeyStore, new_key
 from stoker.meter.ledger import Ledger, UsageRow
 from stoker.meter.report import usage_report
-from stoker.meter.store import Store, keys
+from stoker.meter.store import Store
+from stoker.meter.tables import keys, secrets
 from stoker.meter.usage import UsageRecord
 from stoker.spec import Platform
 from stoker.testing import ManualClock
@@ -199,12 +200,14 @@ def test_a_key_is_found_by_itself_and_only_its_hash_is_kept(store: Store) -> Non
     secret = new_key()
     made = known.ensure(secret, tenant="acme", name="the first", role="user")
     assert known.ensure(secret, tenant="acme", name="the first", role="user") == made
-    assert known.find(secret) == made
+    found = known.find(secret)
+    assert found is not None
+    assert (found.id, found.tenant, found.name, found.role) == (made.id, "acme", "the first", "user")
     assert (made.tenant, made.name, made.role, made.created_at) == ("acme", "the first", "user", 5.0)
     assert known.find(secret + "x") is None
     with store.transaction() as connection:
-        stored = connection.execute(keys.select()).all()
-    assert len(stored) == 1
+        stored = [connection.execute(table.select()).all() for table in (keys, secrets)]
+    assert [len(rows) for rows in stored] == [1, 1]
     assert secret not in str(stored)
 
 

@@ -12,7 +12,8 @@ from stoker.spec.reference import BEGIN, with_table
 from stoker.spec.schema import at_path, expected
 from stoker.spec.section import EXPECTED, Section, yaml_name
 
-SECTIONS = Section.__subclasses__()
+# Those of platform.yaml; requests to the admin API are sections too.
+SECTIONS = [kind for kind in Section.__subclasses__() if kind.__module__ != "stoker.spec.requests"]
 
 
 def test_every_section_is_in_the_schema_and_every_key_is_described() -> None:

@@ -1,57 +1,128 @@
-"""Who calls: the key in the `Authorization` header, looked up by its hash and remembered for a moment."""
+"""Who calls: the key in the `Authorization` header, looked up by its hash, and what it may use.
+
+Accounts are kept in memory. Whether they are still so is asked of the database with one number for all of them, at most
+`REMEMBER_S` old, so a usual request waits for no database, and a key that was revoked is refused that soon. While the
+database does not answer, nobody is let in: a revocation could not be seen.
+"""
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Mapping
 
 from starlette.requests import Request
 
 from stoker.base.clock import Clock
 from stoker.base.errors import NotPermitted, Unauthenticated
-from stoker.meter.keys import Key, KeyStore, hash_of
+from stoker.meter.accounts import Account
+from stoker.meter.keys import KeyStore, hash_of
 
-# A revoked key is refused at most this long after its revocation.
+# A change (a revocation, another budget) takes effect at most this long after it was made, in every gateway process.
 REMEMBER_S = 1.0
-# 100,000 keys in use within one second are more than one process can serve.
+# When a request comes this long after the last look, the next look begins, beside the request.
+_LOOK_AFTER_S = 0.4
+# Accounts of the keys that were used last; 100,000 take less than 200 MB (benchmarks/accounts).
 REMEMBER_MOST = 100_000
 _LONGEST_KEY = 512
 
 
 class Authenticator:
-    def __init__(self, store: KeyStore, clock: Clock) -> None:
+    def __init__(self, store: KeyStore, clock: Clock, *, most: int = REMEMBER_MOST) -> None:
         self._store = store
         self._clock = clock
-        self._known: OrderedDict[str, tuple[float, Key]] = OrderedDict()
+        self._most = most
+        # By the hash, so that a secret itself is never kept and comparing takes the same time for any wrong key. With
+        # the revision that was known before the account was read: it is good as long as that is the latest.
+        self._known: OrderedDict[bytes, tuple[int, Account]] = OrderedDict()
+        self._revision = 0
+        self._looked_at = float("-inf")
+        self._looking: asyncio.Task[None] | None = None
 
-    async def user(self, request: Request) -> Key:
-        """The key's record. Raises Unauthenticated; an admin key may do all that a user may."""
-        return await self._find(_bearer(request))
+    async def user(self, request: Request) -> Account:
+        """The key's account. Raises Unauthenticated; an admin key may do all that a user may."""
+        return await self.account(_bearer(request))
 
-    async def admin(self, request: Request) -> Key:
+    async def admin(self, request: Request) -> Account:
         """As `user`. Raises NotPermitted for a key that is not an admin's."""
-        key = await self._find(_bearer(request))
-        if key.role != "admin":
+        account = await self.account(_bearer(request))
+        if account.role != "admin":
             raise NotPermitted(
-                f"key {key.name!r} may not use {request.url.path}",
+                f"key {account.name!r} may not use {request.url.path}",
                 hint="use the admin key; `stoker up` prints it and keeps it in the state directory",
             )
-        return key
+        return account
 
-    async def _find(self, secret: str) -> Key:
-        # By hash, so that the secret itself is never kept and comparing takes the same time for any wrong key.
-        name = hash_of(secret)
-        now = self._clock.monotonic()
-        remembered = self._known.get(name)
-        if remembered is not None and now - remembered[0] < REMEMBER_S:
-            return remembered[1]
-        key = await asyncio.to_thread(self._store.find, secret)
-        if key is None:
+    async def account(self, secret: str) -> Account:
+        """Raises Unauthenticated for a secret that is no key's now; Unavailable while the database does not answer."""
+        await self._look()
+        name = bytes.fromhex(hash_of(secret))
+        known = self._known.get(name)
+        if known is not None and known[0] == self._revision and not known[1].has_expired(self._clock.now()):
+            self._known.move_to_end(name)
+            return known[1]
+        revision = self._revision
+        account = await asyncio.to_thread(self._store.find, secret)
+        if account is None:
             self._known.pop(name, None)
-            raise Unauthenticated("this API key is not known here", hint="`stoker up` prints a key that is")
-        self._known[name] = (now, key)
+            raise Unauthenticated(
+                "this API key is not known here, or it was revoked or has expired",
+                hint="`stoker keys create` makes one; `stoker up` prints one",
+            )
+        self._known[name] = (revision, account)
         self._known.move_to_end(name)
-        while len(self._known) > REMEMBER_MOST:
+        while len(self._known) > self._most:
             self._known.popitem(last=False)
-        return key
+        return account
+
+    async def _look(self) -> None:
+        """Returns when what is known of the revision is new enough. One look at a time, however many wait for it."""
+        age_s = self._clock.monotonic() - self._looked_at
+        if age_s < _LOOK_AFTER_S:
+            return
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._read_revision())
+            self._looking.add_done_callback(_seen)
+        if age_s >= REMEMBER_S:
+            # A request that is given up must not end the look that others wait for.
+            await asyncio.shield(self._looking)
+
+    async def _read_revision(self) -> None:
+        began = self._clock.monotonic()
+        self._revision = await asyncio.to_thread(self._store.revision)
+        self._looked_at = began
+
+
+def _seen(looking: "asyncio.Task[None]") -> None:
+    """A look that failed beside a request is no news: the next request that needs one waits for it, and is told."""
+    if not looking.cancelled():
+        looking.exception()
+
+
+def permitted_models(account: Account, prefix: str | None, routes: Mapping[str, str], models: list[str]) -> list[str]:
+    """Those of `models` that the key may use under a prefix (None: under /v1 itself), in their order. `routes`: prefix
+    to model. Raises NotPermitted for a prefix that the key may not use.
+
+    A key that is bound to routes may use the models that they lead to under /v1, too.
+    """
+    if account.routes is not None and prefix is not None and prefix not in account.routes:
+        raise NotPermitted(
+            f"this key may not use /v1/{prefix}; it may use the routes: {', '.join(sorted(account.routes))}"
+        )
+    reached = None if account.routes is None else {routes[word] for word in account.routes if word in routes}
+    return [
+        name
+        for name in models
+        if (account.models is None or name in account.models) and (reached is None or name in reached)
+    ]
+
+
+def permit(account: Account, prefix: str | None, model: str, routes: Mapping[str, str], models: list[str]) -> None:
+    """Raises NotPermitted, saying what the key may use, for a model that it may not."""
+    if account.models is None and account.routes is None:
+        return
+    allowed = permitted_models(account, prefix, routes, models)
+    if model not in allowed:
+        may = f"it may use the models: {', '.join(allowed)}" if allowed else "it may use none of the models there are"
+        raise NotPermitted(f"this key may not use the model {model}; {may}")
 
 
 def _bearer(request: Request) -> str:

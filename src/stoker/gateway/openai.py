@@ -7,8 +7,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from stoker.base.errors import NotFound
+from stoker.gateway.auth import permitted_models
 from stoker.gateway.inference import Served
 from stoker.gateway.services import Services
+from stoker.meter.accounts import Account
 from stoker.spec import AUTO
 from stoker.web.server import read_json, while_connected
 from stoker.web.sse import EventStream
@@ -61,17 +63,18 @@ def _response(served: Served, headers: dict[str, str]) -> Response:
 
 def _list_models(services: Services, prefix: str | None) -> Handler:
     async def list_models(request: Request) -> Response:
-        await services.auth.user(request)
-        return JSONResponse({"object": "list", "data": [_card(services, name) for name in _names(services, prefix)]})
+        account = await services.auth.user(request)
+        names = _names(services, account, prefix)
+        return JSONResponse({"object": "list", "data": [_card(services, name) for name in names]})
 
     return list_models
 
 
 def _show_model(services: Services, prefix: str | None) -> Handler:
     async def show_model(request: Request) -> Response:
-        await services.auth.user(request)
+        account = await services.auth.user(request)
         name = request.path_params["model"]
-        known = _names(services, prefix)
+        known = _names(services, account, prefix)
         if name not in known:
             raise NotFound(f"there is no model {name!r}; the models are: {', '.join(known)}", code="model_not_found")
         return JSONResponse(_card(services, name))
@@ -79,10 +82,11 @@ def _show_model(services: Services, prefix: str | None) -> Handler:
     return show_model
 
 
-def _names(services: Services, prefix: str | None) -> list[str]:
-    """What a client may write as `model` here: the models and their aliases, and `auto`."""
-    models = services.platform.llm.models
-    chosen = list(models) if prefix is None else [services.platform.gateway.routes[prefix]]
+def _names(services: Services, account: Account, prefix: str | None) -> list[str]:
+    """What this client may write as `model` here: the models and their aliases, and `auto`. Raises NotPermitted."""
+    models, routes = services.platform.llm.models, services.platform.gateway.routes
+    there = list(models) if prefix is None else [routes[prefix]]
+    chosen = permitted_models(account, prefix, routes, there)
     return [*chosen, *(alias for name in chosen for alias in models[name].aliases), AUTO]
 
 

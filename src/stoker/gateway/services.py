@@ -10,13 +10,13 @@ from starlette.requests import Request
 
 from stoker.base.clock import Clock
 from stoker.base.errors import InvalidInput
-from stoker.gateway.auth import Authenticator
+from stoker.gateway.auth import Authenticator, permit
 from stoker.gateway.fleet import Fleet
 from stoker.gateway.inference import Ask, Inference
 from stoker.gateway.measures import Measures
 from stoker.gateway.settling import Settler
 from stoker.meter.account import Caller
-from stoker.meter.keys import Key
+from stoker.meter.accounts import Account
 from stoker.meter.ledger import Ledger
 from stoker.policy import routing
 from stoker.queue import Queue
@@ -43,10 +43,13 @@ class Services:
     clock: Clock
     started_at: float
 
-    def ask(self, request: Request, key: Key, endpoint: str, prefix: str | None, body: Json) -> Ask:
-        """The request as it will be run: its model chosen, its output bounded. Raises InvalidInput, NotFound."""
+    def ask(self, request: Request, key: Account, endpoint: str, prefix: str | None, body: Json) -> Ask:
+        """The request as it will be run: its model chosen, its output bounded.
+
+        Raises InvalidInput; NotFound for a model that is not there, NotPermitted for one that the key may not use."""
         route = routing.choose(prefix, _model_in(body), routing.features_of(body), self.table)
         model = self.platform.llm.models[route.model]
+        permit(key, prefix, route.model, self.platform.gateway.routes, list(self.platform.llm.models))
         _check_stream(body)
         return Ask(
             caller=caller(request, key),
@@ -61,9 +64,10 @@ class Services:
         )
 
 
-def caller(request: Request, key: Key) -> Caller:
+def caller(request: Request, key: Account) -> Caller:
     """Raises InvalidInput for a session or run that is no id."""
-    return Caller(key.tenant, key.id, _id_in(request.headers, SESSION_HEADER), _id_in(request.headers, RUN_HEADER))
+    session, run = _id_in(request.headers, SESSION_HEADER), _id_in(request.headers, RUN_HEADER)
+    return Caller(key.tenant, key.id, session, run, key.team)
 
 
 def _id_in(headers: Mapping[str, str], name: str) -> str | None:

@@ -14,7 +14,7 @@ from stoker.base.ids import TaskId
 from stoker.gateway.openai import ENDPOINTS
 from stoker.gateway.relay import Relay, error_event
 from stoker.gateway.services import Services
-from stoker.meter.keys import Key
+from stoker.meter.accounts import Account
 from stoker.queue import State, Task
 from stoker.queue.cursors import parse_cursor
 from stoker.web import sse
@@ -158,7 +158,7 @@ async def _event_stream(services: Services, task: Task, after: str | None, token
     yield sse.event(sse.DONE)
 
 
-async def _own(services: Services, key: Key, request: Request) -> Task:
+async def _own(services: Services, key: Account, request: Request) -> Task:
     """The task of the path. A stranger's is as unknown as one that never was."""
     task_id = request.path_params["id"]
     try:

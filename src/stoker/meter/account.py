@@ -12,12 +12,13 @@ from stoker.meter.usage import Kind, Status, UsageRecord
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asked, in whose name, under which session and run (None: outside any)."""
+    """Who asked, in whose name, under which session, run and team (None: outside any)."""
 
     tenant: str
     key_id: str
     session: str | None
     run: str | None
+    team: str | None = None
 
 
 @dataclass(slots=True)
@@ -55,6 +56,7 @@ class Account:
             status=status,
             tenant=self.caller.tenant,
             key_id=self.caller.key_id,
+            team=self.caller.team,
             session=self.caller.session,
             run=self.caller.run,
             model=self.model,

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, fields
 from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from stoker.meter.store import Store, usage
+from stoker.meter.store import Store
+from stoker.meter.tables import usage
 from stoker.meter.usage import UsageRecord
 
 _COLUMNS = [usage.c[field.name] for field in fields(UsageRecord)]

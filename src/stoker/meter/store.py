@@ -1,7 +1,7 @@
-"""The SQL store: its tables, its connection, and the one door through which SQLAlchemy's errors become ours.
+"""The SQL store: its connection, and the one door through which SQLAlchemy's errors become ours.
 
-SQLite on one machine (`sqlite:///PATH`), any database that SQLAlchemy speaks by URL in a cluster. Calls block: async
-callers run them in a thread.
+SQLite on one machine (`sqlite:///PATH`), PostgreSQL by URL in a cluster (`postgresql://USER@HOST/DATABASE`, with the
+extra `postgres`). Calls block: async callers run them in a thread.
 """
 
 from collections.abc import Iterator
@@ -9,109 +9,100 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Connection,
-    Engine,
-    Float,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    create_engine,
-    event,
-)
-from sqlalchemy.engine import make_url
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from stoker.base.errors import InvalidInput, Unavailable
+from stoker.meter import migrations
 
-metadata = MetaData()
-
-usage = Table(
-    "usage",
-    metadata,
-    Column("id", String(64), primary_key=True),
-    Column("kind", String(16), nullable=False),
-    Column("status", String(16), nullable=False),
-    Column("tenant", String(128), nullable=False),
-    Column("key_id", String(64), nullable=False),
-    Column("team", String(128)),
-    Column("session", String(256)),
-    Column("run", String(256)),
-    Column("model", String(128), nullable=False),
-    Column("replica", String(128)),
-    Column("route", String(64)),
-    Column("prompt_tokens", Integer, nullable=False),
-    Column("cached_tokens", Integer, nullable=False),
-    Column("completion_tokens", Integer, nullable=False),
-    Column("nano_usd", BigInteger, nullable=False),
-    Column("started_at", Float(53), nullable=False),
-    Column("first_token_at", Float(53)),
-    Column("ended_at", Float(53), nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Index("usage_by_tenant", "tenant", "ended_at"),
-)
-
-keys = Table(
-    "keys",
-    metadata,
-    Column("id", String(64), primary_key=True),
-    Column("hash", String(64), nullable=False, unique=True),
-    Column("tenant", String(128), nullable=False),
-    Column("name", String(128), nullable=False),
-    Column("role", String(16), nullable=False),
-    Column("created_at", Float(53), nullable=False),
-    Column("revoked_at", Float(53)),
-)
+# A database that cannot be reached must not hold a request for the minutes that TCP would.
+_CONNECT_S = 5
+_WRITES = "stoker_writes"
 
 
 class Store:
-    """One database. Raises InvalidInput for a URL that cannot be one and Unavailable when the database says no."""
+    """One database, its tables made and brought up to date. Raises InvalidInput for a URL that cannot be one and
+    Unavailable when the database says no."""
 
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
         with self.transaction() as connection:
-            metadata.create_all(connection)
+            migrations.migrate(connection)
+
+    @property
+    def is_postgresql(self) -> bool:
+        return self.engine.dialect.name == "postgresql"
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """All or nothing, on disk when the block ends."""
-        try:
-            with self.engine.begin() as connection:
-                yield connection
-        except SQLAlchemyError as exc:
-            # The text of the driver's own error, without the statement and its values.
-            cause = getattr(exc, "orig", None) or type(exc).__name__
-            raise Unavailable(f"the ledger's database refused: {cause}", code="ledger_unavailable") from exc
+        """To read and write: all or nothing, on disk when the block ends. SQLite has one such at a time."""
+        with _ours(), self.engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """To read only; waits for nobody who writes."""
+        with _ours(), self.engine.connect() as connection, connection.begin():
+            yield connection
 
     def close(self) -> None:
         self.engine.dispose()
 
 
+@contextmanager
+def _ours() -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as exc:
+        # The text of the driver's own error, without the statement and its values.
+        cause = str(getattr(exc, "orig", None) or type(exc).__name__).strip()
+        raise Unavailable(f"the ledger's database refused: {cause}", code="ledger_unavailable") from exc
+
+
 def _engine(url: str) -> Engine:
     try:
-        parsed = make_url(url)
-        engine = create_engine(parsed)
+        parsed = _with_driver(make_url(url))
+        engine = create_engine(parsed, **_options(parsed))
     except (ArgumentError, NoSuchModuleError, ImportError) as exc:
         raise InvalidInput(
             "ledger.url is not a database URL that this installation can open",
             param="ledger.url",
-            hint="write sqlite:///ledger.sqlite or postgresql+psycopg://USER@HOST/DATABASE",
+            hint="write sqlite:///ledger.sqlite or postgresql://USER@HOST/DATABASE; "
+            "PostgreSQL needs `pip install stoker[postgres]`",
         ) from exc
     if parsed.get_backend_name() == "sqlite":
         if parsed.database and parsed.database != ":memory:":
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         event.listen(engine, "connect", _tune_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
+def _with_driver(url: URL) -> URL:
+    return url.set(drivername="postgresql+psycopg") if url.drivername in ("postgresql", "postgres") else url
+
+
+def _options(url: URL) -> dict[str, Any]:
+    if url.get_backend_name() != "postgresql":
+        return {}
+    # A connection that the server has closed meanwhile (a restart, a failover) is noticed before it is used.
+    return {"pool_pre_ping": True, "connect_args": {"connect_timeout": _CONNECT_S}}
+
+
 def _tune_sqlite(connection: Any, _record: Any) -> None:
+    # Python's driver would begin transactions at the first write and leave DDL outside of them: `_begin_sqlite` does.
+    connection.isolation_level = None
     # WAL lets `stoker usage` read while the gateway writes. FULL makes each commit reach the disk: the usage stream
     # forgets a record as soon as it is committed here.
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000"):
+    for pragma in ("busy_timeout=5000", "journal_mode=WAL", "synchronous=FULL"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # One that will write says so at once: SQLite refuses, without waiting, to turn a reader whose view has grown old
+    # into a writer.
+    writes = connection.get_execution_options().get(_WRITES)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

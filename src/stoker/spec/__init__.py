@@ -6,10 +6,11 @@ Everybody above imports from here. In YAML the keys are camelCase, in Python sna
 from stoker.spec.budgets import NO_BUDGETS, Budgets, Team, Tenant, WhenRedisIsAway
 from stoker.spec.guide import Architecture, Autoscaling, Global, Inference, Karpenter, Keda, NodePool, Training
 from stoker.spec.llm import AUTO, EMBEDDED, TASKS, Limits, Llm, Model, Prices, Replicas, ServerEngine, Task
-from stoker.spec.loading import dump, load, loads
+from stoker.spec.loading import dump, load, loads, read_section
 from stoker.spec.platform import Platform
 from stoker.spec.reference import template
 from stoker.spec.schema import json_schema
+from stoker.spec.section import plain
 from stoker.spec.services import RESERVED_ROUTES, Gateway, Ledger, Queue, Redis, Sessions, Timeouts
 
 __all__ = [
@@ -48,5 +49,7 @@ __all__ = [
     "json_schema",
     "load",
     "loads",
+    "plain",
+    "read_section",
     "template",
 ]

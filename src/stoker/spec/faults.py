@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from stoker.base.errors import SpecInvalid
+from stoker.base.errors import InvalidInput, SpecInvalid
 
 Path = tuple[str | int, ...]
 
@@ -72,11 +72,22 @@ def shown(value: object) -> str:
 def refusal(name: str, faults: Iterable[Fault], *, hint: str = HINT) -> SpecInvalid:
     """One error that lists the faults of the file `name`, those with a place first, in the order of the text."""
     ordered = sorted(faults, key=lambda fault: (fault.at is None, fault.at or (0, 0), written(fault.path)))
-    lines = [_line(name, fault) for fault in ordered[:MAX_LISTED]]
-    if len(ordered) > MAX_LISTED:
-        lines.append(f"and {len(ordered) - MAX_LISTED} more")
-    message = lines[0] if len(ordered) == 1 else "\n".join([f"{len(ordered)} faults in {name}:", *lines])
+    message = _listed([_line(name, fault) for fault in ordered], f"faults in {name}")
     return SpecInvalid(message, param=written(ordered[0].path) or None, hint=hint)
+
+
+def refused_request(faults: Iterable[Fault]) -> InvalidInput:
+    """The same for a request, whose sender knows what was sent: the keys, without a file."""
+    ordered = sorted(faults, key=lambda fault: written(fault.path))
+    lines = [f"{written(fault.path) or 'the request'}: {fault.message}" for fault in ordered]
+    return InvalidInput(_listed(lines, "faults in the request"), param=written(ordered[0].path) or None)
+
+
+def _listed(lines: Sequence[str], what: str) -> str:
+    if len(lines) == 1:
+        return lines[0]
+    more = [f"and {len(lines) - MAX_LISTED} more"] if len(lines) > MAX_LISTED else []
+    return "\n".join([f"{len(lines)} {what}:", *lines[:MAX_LISTED], *more])
 
 
 def _line(name: str, fault: Fault) -> str:

@@ -7,16 +7,22 @@ cannot say different things.
 import difflib
 from collections.abc import Mapping
 from pathlib import Path as FilePath
-from typing import Any, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from pydantic import ValidationError
 
 from stoker.spec import yaml
-from stoker.spec.faults import BrokenRules, Fault, Path, refusal, shown
+from stoker.spec.faults import BrokenRules, Fault, Path, Position, refusal, refused_request, shown
 from stoker.spec.llm import ENGINE_TAGS
 from stoker.spec.platform import Platform
-from stoker.spec.schema import Schema, at_path, expected, is_secret, schema
-from stoker.spec.section import plain
+from stoker.spec.schema import Schema, at_path, expected, is_secret, schema, schema_of
+from stoker.spec.section import Section, plain
+
+_S = TypeVar("_S", bound=Section)
+
+
+class _Where(Protocol):
+    def __call__(self, path: Path, *, key: bool = False) -> Position | None: ...
 
 
 def load(path: FilePath | None) -> Platform:
@@ -43,13 +49,18 @@ def loads(text: str | bytes, name: str = "platform.yaml") -> Platform:
     try:
         return Platform.model_validate(document.data, by_alias=True, by_name=False)
     except ValidationError as error:
-        whole = schema()
-        faults = [
-            fault
-            for found in error.errors(include_url=False)
-            for fault in _faults(cast(Mapping[str, Any], found), document, whole)
-        ]
-        raise refusal(name, faults) from error
+        raise refusal(name, _all_faults(error, document.where, schema())) from error
+
+
+def read_section(kind: type[_S], data: object) -> _S:
+    """A section that came as JSON: from a request, or from the store. Raises InvalidInput with every fault, in the
+    words that `load` has for them."""
+    if not isinstance(data, dict):
+        raise refused_request([Fault((), f"{shown(data)} does not fit; it must be keys with values")])
+    try:
+        return kind.model_validate(data, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise refused_request(_all_faults(error, _nowhere, schema_of(kind))) from error
 
 
 def dump(platform: Platform) -> str:
@@ -57,28 +68,36 @@ def dump(platform: Platform) -> str:
     return yaml.dump(plain(platform))
 
 
-def _faults(found: Mapping[str, Any], document: yaml.Document, whole: Schema) -> list[Fault]:
+def _nowhere(path: Path, *, key: bool = False) -> None:
+    """The place in a text, where there was none."""
+
+
+def _all_faults(error: ValidationError, where: _Where, whole: Schema) -> list[Fault]:
+    return [
+        fault
+        for found in error.errors(include_url=False)
+        for fault in _faults(cast(Mapping[str, Any], found), where, whole)
+    ]
+
+
+def _faults(found: Mapping[str, Any], where: _Where, whole: Schema) -> list[Fault]:
     kind, value = found["type"], found["input"]
     is_key = found["loc"][-1:] == ("[key]",) and kind != "extra_forbidden"
     path = _without_tags(found["loc"][:-1] if is_key else found["loc"])
     cause = found.get("ctx", {}).get("error")
     if isinstance(cause, BrokenRules):
-        return [
-            Fault(full, fault.message, document.where(full))
-            for fault in cause.faults
-            for full in [(*path, *fault.path)]
-        ]
+        return [Fault(full, fault.message, where(full)) for fault in cause.faults for full in [(*path, *fault.path)]]
     if kind == "extra_forbidden":
-        return [Fault(path, _unknown(path, whole), document.where(path, key=True))]
+        return [Fault(path, _unknown(path, whole), where(path, key=True))]
     if is_key:
         must = expected(at_path(whole, path[:-1]).get("propertyNames", {}), whole)
-        return [Fault(path, f"{shown(path[-1])} cannot be a name; it must be {must}", document.where(path, key=True))]
+        return [Fault(path, f"{shown(path[-1])} cannot be a name; it must be {must}", where(path, key=True))]
     place = at_path(whole, path)
     must = expected(place, whole)
     if kind == "missing":
-        return [Fault(path, f"is missing; it must be {must}", document.where(path))]
+        return [Fault(path, f"is missing; it must be {must}", where(path))]
     said = "the value (not repeated, in case it is a secret)" if _hides(place, whole, value) else shown(value)
-    return [Fault(path, f"{said} does not fit; it must be {must}{_advice(value, must)}", document.where(path))]
+    return [Fault(path, f"{said} does not fit; it must be {must}{_advice(value, must)}", where(path))]
 
 
 def _without_tags(loc: Path) -> Path:

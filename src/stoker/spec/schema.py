@@ -11,7 +11,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from stoker.spec.faults import Path
 from stoker.spec.platform import Platform
-from stoker.spec.section import EXPECTED, MAY_HOLD_KEY, Section, plain, yaml_name
+from stoker.spec.section import EXPECTED, MAY_HOLD_KEY, Section, plain
 
 Schema = dict[str, Any]
 
@@ -27,16 +27,23 @@ def schema() -> Schema:
 
     It is stricter than the loader in one thing: the loader takes a section that is null for one that is not written.
     """
-    made = _tidy(Platform.model_json_schema(by_alias=True, schema_generator=_Generator))
-    for section in Section.__subclasses__():
-        place = made if section is Platform else made["$defs"][section.__name__]
-        for field, text in field_docs(section).items():
-            place["properties"][yaml_name(field)]["description"] = text
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "platform.yaml",
-        **made,
+        **schema_of(Platform),
     }
+
+
+@functools.cache
+def schema_of(kind: type[Section]) -> Schema:
+    """As `schema`, of any section by itself."""
+    made = cast(Schema, _tidy(kind.model_json_schema(by_alias=True, schema_generator=_Generator)))
+    kinds = {section.__name__: section for section in Section.__subclasses__()}
+    places = [(kind, made), *((kinds[name], place) for name, place in made.get("$defs", {}).items())]
+    for section, place in places:
+        for field, text in field_docs(section).items():
+            place["properties"][section.model_fields[field].alias]["description"] = text
+    return made
 
 
 def field_docs(section: type[Section]) -> dict[str, str]:

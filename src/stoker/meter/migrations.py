@@ -1,0 +1,101 @@
+"""The store's tables through time. Each step is written once and never changed: databases are out there at every one.
+
+All that is missing is done in one transaction, by one process; others that start at the same time wait for it and find
+nothing left to do. Steps are SQL that SQLite and PostgreSQL both take.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, inspect, text
+
+from stoker.base.errors import Unavailable
+
+# Any number will do, as long as nothing else in this database locks the same one.
+_LOCK = 0x570CE2
+
+_FIRST = (
+    """CREATE TABLE IF NOT EXISTS usage (
+        id VARCHAR(64) NOT NULL PRIMARY KEY, kind VARCHAR(16) NOT NULL, status VARCHAR(16) NOT NULL,
+        tenant VARCHAR(128) NOT NULL, key_id VARCHAR(64) NOT NULL, team VARCHAR(128), session VARCHAR(256),
+        run VARCHAR(256), model VARCHAR(128) NOT NULL, replica VARCHAR(128), route VARCHAR(64),
+        prompt_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,
+        nano_usd BIGINT NOT NULL, started_at FLOAT(53) NOT NULL, first_token_at FLOAT(53), ended_at FLOAT(53) NOT NULL,
+        attempts INTEGER NOT NULL)""",
+    "CREATE INDEX IF NOT EXISTS usage_by_tenant ON usage (tenant, ended_at)",
+    """CREATE TABLE IF NOT EXISTS keys (
+        id VARCHAR(64) NOT NULL PRIMARY KEY, hash VARCHAR(64) NOT NULL UNIQUE, tenant VARCHAR(128) NOT NULL,
+        name VARCHAR(128) NOT NULL, role VARCHAR(16) NOT NULL, created_at FLOAT(53) NOT NULL, revoked_at FLOAT(53))""",
+)
+
+_ACCOUNTS = (
+    """CREATE TABLE tenants (
+        name VARCHAR(128) NOT NULL PRIMARY KEY, source VARCHAR(16) NOT NULL, terms TEXT NOT NULL,
+        created_at FLOAT(53) NOT NULL)""",
+    """CREATE TABLE teams (
+        tenant VARCHAR(128) NOT NULL, name VARCHAR(128) NOT NULL, source VARCHAR(16) NOT NULL, terms TEXT NOT NULL,
+        created_at FLOAT(53) NOT NULL, PRIMARY KEY (tenant, name))""",
+    """CREATE TABLE secrets (
+        hash VARCHAR(64) NOT NULL PRIMARY KEY, key_id VARCHAR(64) NOT NULL, valid_until FLOAT(53))""",
+    "CREATE INDEX secrets_by_key ON secrets (key_id)",
+    "INSERT INTO tenants SELECT tenant, 'api', '{}', min(created_at) FROM keys GROUP BY tenant",
+    "INSERT INTO secrets SELECT hash, id, NULL FROM keys",
+    "ALTER TABLE keys RENAME TO keys_before",  # SQLite cannot drop a unique column: the table is made anew
+    """CREATE TABLE keys (
+        id VARCHAR(64) NOT NULL PRIMARY KEY, tenant VARCHAR(128) NOT NULL, team VARCHAR(128),
+        name VARCHAR(128) NOT NULL, role VARCHAR(16) NOT NULL, prefix VARCHAR(16) NOT NULL, budgets TEXT NOT NULL,
+        models TEXT, routes TEXT, created_at FLOAT(53) NOT NULL, rotated_at FLOAT(53), expires_at FLOAT(53),
+        revoked_at FLOAT(53))""",
+    """INSERT INTO keys (id, tenant, name, role, prefix, budgets, created_at, revoked_at)
+        SELECT id, tenant, name, role, '', '{}', created_at, revoked_at FROM keys_before""",
+    "DROP TABLE keys_before",
+    "CREATE INDEX keys_by_tenant ON keys (tenant, id)",
+    "CREATE TABLE revisions (subject VARCHAR(16) NOT NULL PRIMARY KEY, number BIGINT NOT NULL)",
+    "INSERT INTO revisions VALUES ('accounts', 1)",
+    "CREATE INDEX usage_by_key ON usage (key_id, ended_at)",
+    "CREATE INDEX usage_by_team ON usage (tenant, team, ended_at)",
+    "CREATE INDEX usage_by_session ON usage (tenant, session, ended_at)",
+    "CREATE INDEX usage_by_run ON usage (tenant, run, ended_at)",
+    "CREATE INDEX usage_by_time ON usage (ended_at, id)",
+    """CREATE TABLE usage_days (
+        day INTEGER NOT NULL, tenant VARCHAR(128) NOT NULL, team VARCHAR(128) NOT NULL, key_id VARCHAR(64) NOT NULL,
+        model VARCHAR(128) NOT NULL, requests BIGINT NOT NULL, prompt_tokens BIGINT NOT NULL,
+        cached_tokens BIGINT NOT NULL, completion_tokens BIGINT NOT NULL, nano_usd BIGINT NOT NULL,
+        PRIMARY KEY (day, tenant, team, key_id, model))""",
+)
+
+STEPS: Sequence[Sequence[str]] = (_FIRST, _ACCOUNTS)
+"""Step n leads from version n to n + 1. Before there were versions, databases were at 1 without saying so; the first
+step finds its tables there and leaves them."""
+
+LATEST = len(STEPS)
+
+
+def version_of(connection: Connection) -> int:
+    """0 for a database that is empty, or older than versions."""
+    if not inspect(connection).has_table("schema_version"):
+        return 0
+    return int(connection.execute(text("SELECT version FROM schema_version")).scalar_one())
+
+
+def migrate(connection: Connection) -> None:
+    """Bring the database to `LATEST`. The transaction must be one that writes (`Store.transaction`). Raises Unavailable
+    when the database is of a later version than this program knows."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
+    version = version_of(connection)
+    if version > LATEST:
+        raise Unavailable(
+            f"the ledger's database is of version {version}; this Stoker knows versions up to {LATEST}",
+            code="ledger_unavailable",
+            hint="a newer Stoker has used it: upgrade this one",
+        )
+    if version == LATEST:
+        return
+    for step in STEPS[version:]:
+        for statement in step:
+            connection.execute(text(statement))
+    if version == 0:
+        connection.execute(text("CREATE TABLE schema_version (version INTEGER NOT NULL PRIMARY KEY)"))
+        connection.execute(text("INSERT INTO schema_version VALUES (:version)"), {"version": LATEST})
+    else:
+        connection.execute(text("UPDATE schema_version SET version = :version"), {"version": LATEST})

@@ -1,0 +1,114 @@
+"""The tables of the store, as queries see them. `migrations.py` makes them, step by step; a test holds the two equal.
+
+Terms and budgets are JSON texts of the spec's sections, in the names of platform.yaml, without what has its default.
+Times are seconds since the epoch. Names that may be missing are null, except in `usage_days`, whose key they are in.
+"""
+
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, MetaData, String, Table, Text
+
+metadata = MetaData()
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("tenant", String(128), nullable=False),
+    Column("key_id", String(64), nullable=False),
+    Column("team", String(128)),
+    Column("session", String(256)),
+    Column("run", String(256)),
+    Column("model", String(128), nullable=False),
+    Column("replica", String(128)),
+    Column("route", String(64)),
+    Column("prompt_tokens", Integer, nullable=False),
+    Column("cached_tokens", Integer, nullable=False),
+    Column("completion_tokens", Integer, nullable=False),
+    Column("nano_usd", BigInteger, nullable=False),
+    Column("started_at", Float(53), nullable=False),
+    Column("first_token_at", Float(53)),
+    Column("ended_at", Float(53), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    # One for each scope whose counters are rebuilt from here, and one for what reads by time alone.
+    Index("usage_by_tenant", "tenant", "ended_at"),
+    Index("usage_by_key", "key_id", "ended_at"),
+    Index("usage_by_team", "tenant", "team", "ended_at"),
+    Index("usage_by_session", "tenant", "session", "ended_at"),
+    Index("usage_by_run", "tenant", "run", "ended_at"),
+    Index("usage_by_time", "ended_at", "id"),
+)
+
+usage_days = Table(
+    "usage_days",
+    metadata,
+    Column("day", Integer, primary_key=True),  # days since the epoch, UTC
+    Column("tenant", String(128), primary_key=True),
+    Column("team", String(128), primary_key=True),  # "" for none
+    Column("key_id", String(64), primary_key=True),
+    Column("model", String(128), primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("nano_usd", BigInteger, nullable=False),
+)
+"""What is kept of usage records that were pruned."""
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("source", String(16), nullable=False),
+    Column("terms", Text, nullable=False),
+    Column("created_at", Float(53), nullable=False),
+)
+
+teams = Table(
+    "teams",
+    metadata,
+    Column("tenant", String(128), primary_key=True),
+    Column("name", String(128), primary_key=True),
+    Column("source", String(16), nullable=False),
+    Column("terms", Text, nullable=False),
+    Column("created_at", Float(53), nullable=False),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant", String(128), nullable=False),
+    Column("team", String(128)),
+    Column("name", String(128), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("prefix", String(16), nullable=False),
+    Column("budgets", Text, nullable=False),
+    Column("models", Text),
+    Column("routes", Text),
+    Column("created_at", Float(53), nullable=False),
+    Column("rotated_at", Float(53)),
+    Column("expires_at", Float(53)),
+    Column("revoked_at", Float(53)),
+    Index("keys_by_tenant", "tenant", "id"),
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("key_id", String(64), nullable=False),
+    Column("valid_until", Float(53)),  # null: as long as the key
+    Index("secrets_by_key", "key_id"),
+)
+"""Every secret that a key ever had, so that one that was replaced is never taken for a new one."""
+
+revisions = Table(
+    "revisions",
+    metadata,
+    Column("subject", String(16), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+)
+"""How often what gateways keep in memory was changed: they look at this one number, not at every key."""
+
+schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))

@@ -1,0 +1,225 @@
+"""Tenants and teams in the store: those of platform.yaml, and those that the admin API makes.
+
+What stands in platform.yaml is written by it at each start, so the API leaves it alone. What was taken out of it lives
+on with the limits that it had last, since its keys and its usage do; from then on it is the API's.
+"""
+
+import functools
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from stoker.base.clock import Clock, SystemClock
+from stoker.base.errors import Conflict, NotFound
+from stoker.meter.accounts import Source, TeamTerms, TenantTerms
+from stoker.meter.store import Store
+from stoker.meter.tables import revisions, teams, tenants
+from stoker.spec import Budgets, Team, Tenant, plain, read_section
+from stoker.spec.section import Section
+
+_S = TypeVar("_S", Tenant, Team, Budgets)
+
+
+@dataclass(frozen=True, slots=True)
+class TeamRecord:
+    tenant: str
+    name: str
+    source: Source
+    created_at: float
+    terms: Team
+
+
+@dataclass(frozen=True, slots=True)
+class TenantRecord:
+    """`terms` is without teams: they are records of their own."""
+
+    name: str
+    source: Source
+    created_at: float
+    terms: Tenant
+    teams: Mapping[str, TeamRecord] = field(default_factory=dict)
+
+
+class TenantStore:
+    def __init__(self, store: Store, clock: Clock | None = None) -> None:
+        self._store = store
+        self._clock = clock or SystemClock()
+
+    def ensure(self, written: Mapping[str, Tenant]) -> None:
+        """Make the store say what platform.yaml says of its tenants and teams. Changes nothing where it does already,
+        so that a start does not make every gateway look up its keys anew."""
+        wanted = {name: _alone(tenant) for name, tenant in written.items()}
+        wanted_teams = {(name, team): terms for name, tenant in written.items() for team, terms in tenant.teams.items()}
+        with self._store.transaction() as connection:
+            lock(connection)
+            changed = self._ensure_rows(connection, tenants, {(name,): text(terms) for name, terms in wanted.items()})
+            changed |= self._ensure_rows(connection, teams, {key: text(terms) for key, terms in wanted_teams.items()})
+            if changed:
+                touch(connection)
+
+    def _ensure_rows(self, connection: Connection, table: Any, wanted: Mapping[tuple[str, ...], str]) -> bool:
+        key = list(table.primary_key.columns)
+        rows = connection.execute(select(*key, table.c.source, table.c.terms))
+        known = {tuple(row[:-2]): (row[-2], row[-1]) for row in rows}
+        stale = [name for name, terms in wanted.items() if known.get(name) != ("file", terms)]
+        gone = [name for name, (source, _) in known.items() if source == "file" and name not in wanted]
+        now = self._clock.now()
+        names = [column.name for column in key]
+        if stale:
+            dialect = postgresql if self._store.is_postgresql else sqlite
+            write = dialect.insert(table)
+            write = write.on_conflict_do_update(
+                index_elements=names, set_={"source": write.excluded.source, "terms": write.excluded.terms}
+            )
+            connection.execute(
+                write,
+                [
+                    {**dict(zip(names, name, strict=True)), "source": "file", "terms": wanted[name], "created_at": now}
+                    for name in stale
+                ],
+            )
+        for name in gone:
+            mine = [column == part for column, part in zip(key, name, strict=True)]
+            connection.execute(update(table).where(*mine).values(source="api"))
+        return bool(stale)
+
+    def list(self) -> list[TenantRecord]:
+        """All tenants with their teams, by name."""
+        with self._store.reading() as connection:
+            return _tenants(connection)
+
+    def get(self, name: str) -> TenantRecord:
+        """Raises NotFound."""
+        with self._store.reading() as connection:
+            return _tenant(connection, name)
+
+    def create(self, name: str, terms: Tenant) -> TenantRecord:
+        """With its teams. Raises Conflict when it is there."""
+        with self._store.transaction() as connection:
+            if not add_tenant(connection, name, self._clock.now(), terms):
+                raise Conflict(f"there is a tenant {name!r} already", hint=f"stoker tenants update {name}")
+            for team, its_terms in terms.teams.items():
+                add_team(connection, name, team, self._clock.now(), its_terms)
+            return _tenant(connection, name)
+
+    def change(self, name: str, make: Callable[[Tenant], Tenant]) -> TenantRecord:
+        """Replace its terms by what `make` makes of them. Teams that `make` leaves out stay; those that it adds are
+        made. Raises NotFound; Conflict when platform.yaml has it, or a team that would change."""
+        with self._store.transaction() as connection:
+            lock(connection)
+            found = _tenant(connection, name)
+            before = found.terms.model_copy(update={"teams": {one: team.terms for one, team in found.teams.items()}})
+            after = make(before)
+            if _alone(after) != found.terms:
+                _refuse_file(f"tenant {name!r}", found.source)
+                done = update(tenants).where(tenants.c.name == name).values(terms=text(_alone(after)))
+                connection.execute(done)
+            for team, terms in after.teams.items():
+                known = found.teams.get(team)
+                if known is None:
+                    add_team(connection, name, team, self._clock.now(), terms)
+                elif known.terms != terms:
+                    _refuse_file(f"team {team!r} of tenant {name!r}", known.source)
+                    one = (teams.c.tenant == name, teams.c.name == team)
+                    connection.execute(update(teams).where(*one).values(terms=text(terms)))
+            touch(connection)
+            return _tenant(connection, name)
+
+
+def _refuse_file(what: str, source: Source) -> None:
+    if source == "file":
+        raise Conflict(
+            f"{what} is written in platform.yaml, which wins at each start", hint="change it there, and start again"
+        )
+
+
+def _alone(tenant: Tenant) -> Tenant:
+    return tenant.model_copy(update={"teams": {}}) if tenant.teams else tenant
+
+
+def _tenant(connection: Connection, name: str) -> TenantRecord:
+    found = _tenants(connection, name)
+    if not found:
+        raise NotFound(f"there is no tenant {name!r}", hint="`stoker tenants list` shows those there are")
+    return found[0]
+
+
+def _tenants(connection: Connection, name: str | None = None) -> list[TenantRecord]:
+    query, of_teams = select(tenants).order_by(tenants.c.name), select(teams).order_by(teams.c.tenant, teams.c.name)
+    if name is not None:
+        query, of_teams = query.where(tenants.c.name == name), of_teams.where(teams.c.tenant == name)
+    by_tenant: dict[str, dict[str, TeamRecord]] = {}
+    for row in connection.execute(of_teams):
+        record = TeamRecord(row.tenant, row.name, row.source, row.created_at, of_text(Team, row.terms))
+        by_tenant.setdefault(row.tenant, {})[row.name] = record
+    return [
+        TenantRecord(row.name, row.source, row.created_at, of_text(Tenant, row.terms), by_tenant.get(row.name, {}))
+        for row in connection.execute(query)
+    ]
+
+
+# --- pieces that keys need, too ---------------------------------------------------------------------------------------
+
+
+def lock(connection: Connection) -> None:
+    """One change of accounts at a time, so that what it read is still so when it writes."""
+    connection.execute(select(revisions.c.number).where(revisions.c.subject == "accounts").with_for_update())
+
+
+def touch(connection: Connection) -> None:
+    """Tell every gateway that what it keeps of accounts may be old."""
+    connection.execute(update(revisions).where(revisions.c.subject == "accounts").values(number=revisions.c.number + 1))
+
+
+def add_tenant(connection: Connection, name: str, now: float, terms: Tenant | None = None) -> bool:
+    """Whether there was none of that name, and now is."""
+    lock(connection)
+    if connection.execute(select(tenants.c.name).where(tenants.c.name == name)).first() is not None:
+        return False
+    connection.execute(
+        insert(tenants).values(name=name, source="api", terms=text(_alone(terms or Tenant())), created_at=now)
+    )
+    return True
+
+
+def add_team(connection: Connection, tenant: str, name: str, now: float, terms: Team | None = None) -> bool:
+    lock(connection)
+    if connection.execute(select(teams.c.name).where(teams.c.tenant == tenant, teams.c.name == name)).first():
+        return False
+    connection.execute(
+        insert(teams).values(tenant=tenant, name=name, source="api", terms=text(terms or Team()), created_at=now)
+    )
+    return True
+
+
+def text(section: Tenant | Team | Budgets) -> str:
+    """As it is kept: the same text for the same terms."""
+    return json.dumps(plain(section), separators=(",", ":"), sort_keys=True)
+
+
+# What many keys have in common is one object in memory. More than these many different ones are kept as often as used.
+_SHARED = 4096
+
+
+def of_text(kind: type[_S], said: str) -> _S:
+    return cast(_S, _read(kind, said))
+
+
+@functools.lru_cache(_SHARED)
+def _read(kind: type[Section], said: str) -> Section:
+    return read_section(kind, json.loads(said))
+
+
+@functools.lru_cache(_SHARED)
+def tenant_terms(name: str, said: str) -> TenantTerms:
+    terms = of_text(Tenant, said)
+    return TenantTerms(name, terms.budgets, terms.session_budgets, terms.run_budgets, terms.when_redis_is_away)
+
+
+@functools.lru_cache(_SHARED)
+def team_terms(name: str, said: str) -> TeamTerms:
+    return TeamTerms(name, of_text(Team, said).budgets)
