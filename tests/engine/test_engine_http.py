@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 
 import openai
 import pytest
 from engine_builders import MODEL, Serving, default_bundle, png, question, serving
 
+from stoker.engine.client import EngineClient
 from stoker.web.client import HttpClient
 
 HELLO = [{"role": "user", "content": "Say hello."}]
@@ -250,3 +252,23 @@ async def test_a_vision_engine_without_an_image_answers_as_usual():
         body = {"messages": [{"role": "user", "content": "What is 6 times 7?"}], "temperature": 0}
         answer = await engine.client.post_json("/v1/chat/completions", body)
     assert answer["choices"][0]["message"]["content"] == "6 times 7 is 42."
+
+
+async def test_an_engine_tells_what_it_produced_for_a_request_whose_caller_has_gone(engine: Serving):
+    body = {"model": MODEL, "messages": question("Tell me a story."), "max_tokens": 400, "logit_bias": {"1": -100}}
+    async with EngineClient(engine.url, model=MODEL) as client:
+        async with client.stream("/v1/chat/completions", body, request_id="req_gone") as stream:
+            await anext(stream.events)
+            assert not (await client.produced("req_gone")).has_ended
+        while not (gone := await client.produced("req_gone")).has_ended:
+            await asyncio.sleep(0.01)
+        assert gone.is_known
+        assert gone.prompt_tokens > 0
+        assert 0 < gone.completion_tokens < 400
+
+        whole = (await client.complete("/v1/chat/completions", {**body, "max_tokens": 5}, request_id="req_b")).json()
+        told = await client.produced("req_b")
+        assert (told.prompt_tokens, told.completion_tokens) == (whole["usage"]["prompt_tokens"], 5)
+        never = await client.produced("req_never")
+        assert (never.is_known, never.completion_tokens) == (False, 0)
+        assert never.since <= time.time()

@@ -15,6 +15,7 @@ from stoker.base.ids import new_id
 from stoker.engine import parsing, shapes
 from stoker.engine.loop import StepLoop, Ticket
 from stoker.engine.parsing import Asked, Served
+from stoker.engine.recent import Recent
 from stoker.engine.sequences import Progress
 from stoker.engine.shapes import Json, Shape
 from stoker.telemetry.metrics import CONTENT_TYPE
@@ -36,6 +37,7 @@ class _Endpoints:
     def __init__(self, loop: StepLoop, served: Served, clock: Clock) -> None:
         self._loop, self._served, self._clock = loop, served, clock
         self._created = int(clock.now())
+        self._recent = Recent(clock.now())
 
     def routes(self) -> list[Route]:
         return [
@@ -43,6 +45,7 @@ class _Endpoints:
             Route("/v1/completions", self.completion, methods=["POST"]),
             Route("/v1/models", self.models),
             Route("/v1/models/{name:path}", self.model),
+            Route("/v1/requests/{id}", self.produced),
             Route("/health", self.health),
             Route("/metrics", self.metrics),
         ]
@@ -68,12 +71,34 @@ class _Endpoints:
             continuous_usage=asked.continuous_usage,
         )
         ticket = self._loop.submit(asked.generation, is_streamed=asked.stream)
+        request_id = request.headers.get("x-request-id", shape.id)
+        self._recent.begin(request_id, ticket, self._clock.now())
+
+        def end() -> None:
+            ticket.cancel()
+            self._recent.end(request_id)
+
         if asked.stream:
-            return _StreamedAnswer(ticket, _events(ticket, asked, shape))
+            return _StreamedAnswer(end, _events(ticket, asked, shape))
         try:
             return await server.while_connected(request, _whole(ticket, asked, shape))
         finally:
-            ticket.cancel()
+            end()
+
+    async def produced(self, request: Request) -> Response:
+        """What was computed for a request, for whoever accounts for one whose caller has died."""
+        request_id = request.path_params["id"]
+        found = self._recent.find(request_id)
+        return JSONResponse(
+            {
+                "id": request_id,
+                "object": "request",
+                "known": found is not None,
+                "since": self._recent.since,
+                "has_ended": found.has_ended if found else None,
+                "usage": shapes.usage(found.prompt_tokens, found.completion_tokens) if found else None,
+            }
+        )
 
     async def models(self, request: Request) -> Response:
         return JSONResponse({"object": "list", "data": [self._model()]})
@@ -127,12 +152,12 @@ def _usage(asked: Asked, progress: Progress) -> Json:
 class _StreamedAnswer(sse.EventStream):
     """Ends the request in the engine however the stream ends, also when it never begins."""
 
-    def __init__(self, ticket: Ticket, events: AsyncIterator[bytes]) -> None:
+    def __init__(self, end: Callable[[], None], events: AsyncIterator[bytes]) -> None:
         super().__init__(events)
-        self._ticket = ticket
+        self._end = end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._ticket.cancel()
+            self._end()

@@ -20,6 +20,18 @@ class EngineLoad:
     waiting: int
 
 
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """What an engine says of one request. One that it does not know and that was sent after `since` (seconds since the
+    epoch) never reached it; of an older one it cannot say."""
+
+    is_known: bool
+    since: float
+    has_ended: bool
+    prompt_tokens: int
+    completion_tokens: int
+
+
 class EngineClient:
     """One engine. `model` is the name that this engine knows the model by; `key` is the engine's own."""
 
@@ -36,15 +48,52 @@ class EngineClient:
     async def close(self) -> None:
         await self._http.close()
 
-    async def complete(self, endpoint: str, body: dict[str, Any], *, timeout_s: float | None = None) -> Answer:
-        """One whole answer, whatever its status. Raises Unavailable, TimedOut."""
+    async def __aenter__(self) -> "EngineClient":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def complete(
+        self, endpoint: str, body: dict[str, Any], *, request_id: str | None = None, timeout_s: float | None = None
+    ) -> Answer:
+        """One whole answer, whatever its status. `request_id` is what `produced` knows it by. Raises Unavailable,
+        TimedOut."""
         return await self._http.request(
-            "POST", self._path(endpoint), body={**body, "model": self._model}, timeout_s=timeout_s
+            "POST",
+            self._path(endpoint),
+            body={**body, "model": self._model},
+            headers=_id_header(request_id),
+            timeout_s=timeout_s,
         )
 
-    def stream(self, endpoint: str, body: dict[str, Any]) -> AbstractAsyncContextManager[Stream]:
+    def stream(
+        self, endpoint: str, body: dict[str, Any], *, request_id: str | None = None
+    ) -> AbstractAsyncContextManager[Stream]:
         """The events of one answer; leaving the block cancels the generation. Raises Unavailable, TimedOut."""
-        return self._http.stream("POST", self._path(endpoint), body={**body, "model": self._model, "stream": True})
+        return self._http.stream(
+            "POST",
+            self._path(endpoint),
+            body={**body, "model": self._model, "stream": True},
+            headers=_id_header(request_id),
+        )
+
+    async def produced(self, request_id: str) -> Produced:
+        """What the engine computed for a request whose caller died. Raises Unavailable, TimedOut."""
+        answer = await self._http.request("GET", self._path(f"/v1/requests/{request_id}"), timeout_s=2.0)
+        try:
+            said = answer.raise_for_error().json()
+            usage = said["usage"] or {"prompt_tokens": 0, "completion_tokens": 0}
+            return Produced(
+                bool(said["known"]),
+                float(said["since"]),
+                said["has_ended"] is not False,
+                int(usage["prompt_tokens"]),
+                int(usage["completion_tokens"]),
+            )
+        except (StokerError, KeyError, TypeError, ValueError):
+            # An engine that has no such route, as most have none.
+            return Produced(is_known=False, since=float("inf"), has_ended=True, prompt_tokens=0, completion_tokens=0)
 
     def _path(self, endpoint: str) -> str:
         return self._api + endpoint.removeprefix("/v1")
@@ -73,3 +122,7 @@ class EngineClient:
         if _RUNNING not in read:
             return None
         return EngineLoad(int(read[_RUNNING]), int(read.get(_WAITING, 0)))
+
+
+def _id_header(request_id: str | None) -> dict[str, str] | None:
+    return None if request_id is None else {"X-Request-Id": request_id}

@@ -53,6 +53,19 @@ class Ticket:
         """The answer is not wanted any more. Harmless when it has ended."""
         self._loop.cancel(self.sequence)
 
+    @property
+    def prompt_tokens(self) -> int:
+        return len(self.sequence.generation.prompt)
+
+    @property
+    def completion_tokens(self) -> int:
+        """Generated so far, whether or not anybody has read them."""
+        return len(self.sequence.generated)
+
+    @property
+    def has_ended(self) -> bool:
+        return self.sequence.is_cancelled
+
     def take(self, progress: Progress) -> bool:
         self._arrived.append(progress)
         return self._is_streamed or progress.is_last
