@@ -9,6 +9,7 @@ from starlette.routing import Route
 
 from stoker.base.errors import InvalidInput, NotFound
 from stoker.base.ids import ModelName, TaskId
+from stoker.gateway import accounts_api
 from stoker.gateway.services import Services
 from stoker.gateway.tasks import shown
 from stoker.meter.report import usage_report
@@ -26,6 +27,7 @@ def routes(services: Services) -> list[Route]:
         Route("/admin/v1/tasks/{id}/retry", _retry(services), methods=["POST"]),
         Route("/admin/v1/dead", _dead(services)),
         Route("/admin/v1/replicas", _replicas(services)),
+        *accounts_api.routes(services),
     ]
 
 

@@ -23,6 +23,7 @@ from stoker.gateway.settling import Settler
 from stoker.meter.keys import KeyStore
 from stoker.meter.ledger import Ledger
 from stoker.meter.store import Store
+from stoker.meter.tenants import TenantStore
 from stoker.policy.routing import table_of
 from stoker.queue import Queue, Registry, Replica
 from stoker.spec import Platform, ServerEngine
@@ -51,13 +52,17 @@ class Gateway:
         meter = Meter(queue, measures, clock)
         commitments = Commitments()
         settler = Settler(queue, Ledger(store), f"gateway-{uuid.uuid4().hex}", clock)
+        keys, tenants = KeyStore(store, clock), TenantStore(store, clock)
+        tenants.ensure(platform.tenants)
         services = Services(
             platform=platform,
             table=table_of(platform),
-            auth=Authenticator(KeyStore(store), clock),
+            auth=Authenticator(keys, clock),
             fleet=fleet,
             inference=Inference(fleet, queue, meter, clock, commitments),
             queue=queue,
+            keys=keys,
+            tenants=tenants,
             ledger=Ledger(store),
             settler=settler,
             measures=measures,

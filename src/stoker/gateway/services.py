@@ -17,7 +17,9 @@ from stoker.gateway.measures import Measures
 from stoker.gateway.settling import Settler
 from stoker.meter.account import Caller
 from stoker.meter.accounts import Account
+from stoker.meter.keys import KeyStore
 from stoker.meter.ledger import Ledger
+from stoker.meter.tenants import TenantStore
 from stoker.policy import routing
 from stoker.queue import Queue
 from stoker.spec import EMBEDDED, Platform
@@ -37,6 +39,8 @@ class Services:
     fleet: Fleet
     inference: Inference
     queue: Queue
+    keys: KeyStore
+    tenants: TenantStore
     ledger: Ledger
     settler: Settler
     measures: Measures

@@ -1,0 +1,385 @@
+"""`/admin/v1/tenants`, `keys` and `budgets`: who may spend what. The admin key only.
+
+Tenants and teams are sent and shown as they stand in platform.yaml; a change is a merge patch (RFC 7396): what is sent
+replaces, null takes away, the rest stays. Wrong values are answered in the words that platform.yaml has for them. Each
+change is an event of the log, with the key that made it, what it did and to which id; never with a secret.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from stoker.base import logs
+from stoker.base.errors import InvalidInput, NotFound
+from stoker.gateway.services import Services
+from stoker.meter.accounts import Account
+from stoker.meter.cost import usd
+from stoker.meter.keys import Key, NewSecret
+from stoker.meter.ledger import Ledger
+from stoker.meter.limits import began_at, limits_of
+from stoker.meter.tenants import TeamRecord, TenantRecord
+from stoker.policy.budgets import Scope, ScopeKind, Unit, counters
+from stoker.spec import Budgets, Team, Tenant, plain, read_section
+from stoker.spec.requests import KeyTerms, NewKey, Rotation
+from stoker.spec.section import yaml_name
+from stoker.web.server import read_json
+
+Json = dict[str, Any]
+Handler = Callable[[Request], Awaitable[Response]]
+
+_log = logs.get(__name__)
+MOST_BODY_BYTES = 1 << 20
+MOST_LISTED = 1000
+
+
+def routes(services: Services) -> list[Route]:
+    return _Accounts(services).routes()
+
+
+class _Accounts:
+    """The handlers, around the stores that they work on."""
+
+    def __init__(self, services: Services) -> None:
+        self._auth, self._clock = services.auth, services.clock
+        self._platform, self._ledger, self._settler = services.platform, services.ledger, services.settler
+        self._keys, self._tenants = services.keys, services.tenants
+
+    def routes(self) -> list[Route]:
+        at = "/admin/v1"
+        return [
+            Route(f"{at}/tenants", self._list_tenants, methods=["GET"]),
+            Route(f"{at}/tenants", self._create_tenant, methods=["POST"]),
+            Route(f"{at}/tenants/{{tenant}}", self._show_tenant, methods=["GET"]),
+            Route(f"{at}/tenants/{{tenant}}", self._change_tenant, methods=["PATCH"]),
+            Route(f"{at}/tenants/{{tenant}}/teams", self._list_teams, methods=["GET"]),
+            Route(f"{at}/tenants/{{tenant}}/teams/{{team}}", self._show_team, methods=["GET"]),
+            Route(f"{at}/tenants/{{tenant}}/teams/{{team}}", self._change_team, methods=["PUT", "PATCH"]),
+            Route(f"{at}/keys", self._list_keys, methods=["GET"]),
+            Route(f"{at}/keys", self._create_key, methods=["POST"]),
+            Route(f"{at}/keys/{{id}}", self._show_key, methods=["GET"]),
+            Route(f"{at}/keys/{{id}}", self._change_key, methods=["PATCH"]),
+            Route(f"{at}/keys/{{id}}", self._revoke_key, methods=["DELETE"]),
+            Route(f"{at}/keys/{{id}}/rotate", self._rotate_key, methods=["POST"]),
+            Route(f"{at}/budgets", self._budgets, methods=["GET"]),
+        ]
+
+    # --- tenants and teams --------------------------------------------------------------------------------------------
+
+    async def _list_tenants(self, request: Request) -> Response:
+        await self._auth.admin(request)
+        found = await asyncio.to_thread(self._tenants.list)
+        return JSONResponse({"tenants": [shown_tenant(tenant) for tenant in found]})
+
+    async def _show_tenant(self, request: Request) -> Response:
+        await self._auth.admin(request)
+        return JSONResponse(shown_tenant(await self._tenant(request)))
+
+    async def _create_tenant(self, request: Request) -> Response:
+        by = await self._auth.admin(request)
+        body = await read_json(request, max_bytes=MOST_BODY_BYTES)
+        terms = read_section(Tenant, {key: value for key, value in body.items() if key != "name"})
+        name = _name(body)
+        made = await asyncio.to_thread(self._tenants.create, name, terms)
+        _note(by, "tenants.create", tenant=name)
+        return JSONResponse(shown_tenant(made), 201)
+
+    async def _change_tenant(self, request: Request) -> Response:
+        by = await self._auth.admin(request)
+        patch = await read_json(request, max_bytes=MOST_BODY_BYTES)
+        name = request.path_params["tenant"]
+        changed = await asyncio.to_thread(self._tenants.change, name, lambda terms: _patched(Tenant, terms, patch))
+        _note(by, "tenants.update", tenant=name)
+        return JSONResponse(shown_tenant(changed))
+
+    async def _list_teams(self, request: Request) -> Response:
+        await self._auth.admin(request)
+        tenant = await self._tenant(request)
+        return JSONResponse({"teams": [shown_team(team) for team in tenant.teams.values()]})
+
+    async def _show_team(self, request: Request) -> Response:
+        await self._auth.admin(request)
+        return JSONResponse(shown_team(_team(await self._tenant(request), request.path_params["team"])))
+
+    async def _change_team(self, request: Request) -> Response:
+        """PUT makes it when it is not there."""
+        by = await self._auth.admin(request)
+        patch = await read_json(request, max_bytes=MOST_BODY_BYTES)
+        tenant, team = request.path_params["tenant"], request.path_params["team"]
+
+        def change(terms: Tenant) -> Tenant:
+            if request.method == "PATCH" and team not in terms.teams:
+                raise NotFound(f"tenant {tenant!r} has no team {team!r}")
+            return _patched(Tenant, terms, {"teams": {team: patch}})
+
+        changed = await asyncio.to_thread(self._tenants.change, tenant, change)
+        _note(by, "teams.update", tenant=tenant, team=team)
+        return JSONResponse(shown_team(changed.teams[team]))
+
+    async def _tenant(self, request: Request) -> TenantRecord:
+        return await asyncio.to_thread(self._tenants.get, request.path_params["tenant"])
+
+    # --- keys ---------------------------------------------------------------------------------------------------------
+
+    async def _list_keys(self, request: Request) -> Response:
+        await self._auth.admin(request)
+        query = request.query_params
+        limit = _limit(query.get("limit"))
+        found = await asyncio.to_thread(
+            self._keys.list,
+            tenant=query.get("tenant") or None,
+            team=query.get("team") or None,
+            ended=query.get("ended") == "true",
+            after=query.get("after") or None,
+            limit=limit + 1,
+        )
+        keys = [shown_key(key, self._clock.now()) for key in found[:limit]]
+        return JSONResponse({"keys": keys, "has_more": len(found) > limit})
+
+    async def _show_key(self, request: Request) -> Response:
+        await self._auth.admin(request)
+        found = await asyncio.to_thread(self._keys.get, request.path_params["id"])
+        return JSONResponse(shown_key(found, self._clock.now()))
+
+    async def _create_key(self, request: Request) -> Response:
+        by = await self._auth.admin(request)
+        asked = read_section(NewKey, await read_json(request, max_bytes=MOST_BODY_BYTES))
+        self._check(asked)
+        made = await asyncio.to_thread(
+            self._keys.create,
+            asked.tenant,
+            name=asked.name,
+            role=asked.role,
+            team=asked.team,
+            budgets=asked.budgets,
+            models=asked.models,
+            routes=asked.routes,
+            expires_at=asked.expires_at,
+        )
+        _note(by, "keys.create", key=made.key.id, tenant=made.key.tenant, role=made.key.role)
+        return JSONResponse(self._shown_secret(made), 201)
+
+    async def _change_key(self, request: Request) -> Response:
+        by = await self._auth.admin(request)
+        patch = await read_json(request, max_bytes=MOST_BODY_BYTES)
+        key_id = request.path_params["id"]
+        changed = await asyncio.to_thread(self._keys.change, key_id, lambda key: self._patched_key(key, patch))
+        _note(by, "keys.update", key=key_id)
+        return JSONResponse(shown_key(changed, self._clock.now()))
+
+    async def _revoke_key(self, request: Request) -> Response:
+        by = await self._auth.admin(request)
+        revoked = await asyncio.to_thread(self._keys.revoke, request.path_params["id"])
+        _note(by, "keys.revoke", key=revoked.id)
+        return JSONResponse(shown_key(revoked, self._clock.now()))
+
+    async def _rotate_key(self, request: Request) -> Response:
+        by = await self._auth.admin(request)
+        asked = read_section(Rotation, await _body_or_nothing(request))
+        key_id = request.path_params["id"]
+        rotated = await asyncio.to_thread(self._keys.rotate, key_id, grace_s=asked.grace_seconds)
+        _note(by, "keys.rotate", key=key_id, grace_s=asked.grace_seconds)
+        return JSONResponse(self._shown_secret(rotated))
+
+    def _shown_secret(self, made: NewSecret) -> Json:
+        """The one answer with a secret in it."""
+        shown = shown_key(made.key, self._clock.now())
+        return {
+            "id": shown["id"],
+            "key": made.secret,
+            **shown,
+            "made_tenant": made.made_tenant,
+            "made_team": made.made_team,
+        }
+
+    def _patched_key(self, key: Key, patch: Json) -> Key:
+        now_said = {
+            "name": key.name,
+            "budgets": plain(key.budgets),
+            "models": key.models,
+            "routes": key.routes,
+            "expires_at": key.expires_at,
+        }
+        terms = read_section(KeyTerms, {name: one for name, one in merged(now_said, patch).items() if one is not None})
+        self._check(terms, expires="expires_at" in patch)
+        return replace(
+            key,
+            name=terms.name,
+            budgets=terms.budgets,
+            models=terms.models,
+            routes=terms.routes,
+            expires_at=terms.expires_at,
+        )
+
+    def _check(self, terms: KeyTerms, *, expires: bool = True) -> None:
+        """What only the running platform can know. Raises InvalidInput."""
+        _check_names("models", "model", terms.models, self._platform.llm.models)
+        _check_names("routes", "route", terms.routes, self._platform.gateway.routes)
+        now = self._clock.now()
+        if expires and terms.expires_at is not None and terms.expires_at <= now:
+            raise InvalidInput(
+                f"expires_at: {terms.expires_at:g} is past; it must be later than now ({now:.0f})", param="expires_at"
+            )
+
+    # --- budgets ------------------------------------------------------------------------------------------------------
+
+    async def _budgets(self, request: Request) -> Response:
+        """Every limit that is set, with what was spent in its window."""
+        await self._auth.admin(request)
+        await self._settler.settle_all()
+        tenant = request.query_params.get("tenant") or None
+        rows = await asyncio.to_thread(self._limits, tenant)
+        return JSONResponse({"budgets": rows})
+
+    def _limits(self, tenant: str | None) -> list[Json]:
+        tenants = self._tenants.list() if tenant is None else [self._tenants.get(tenant)]
+        found: list[tuple[ScopeKind, str, str, Budgets]] = []
+        for one in tenants:
+            found.append(("tenant", one.name, one.name, one.terms.budgets))
+            found += [("team", one.name, team.name, team.terms.budgets) for team in one.teams.values()]
+        after = None
+        while keys := self._keys.list(tenant=tenant, ended=False, after=after, limit=MOST_LISTED):
+            found += [("key", key.tenant, key.id, key.budgets) for key in keys]
+            after = keys[-1].id
+        now = self._clock.now()
+        return [row for each in found for row in limit_rows(self._ledger, *each, now=now)]
+
+
+def limit_rows(ledger: Ledger, kind: ScopeKind, tenant: str, name: str, budgets: Budgets, *, now: float) -> list[Json]:
+    """One row for each limit. Money in US dollars. What runs now is not in the ledger: `spent` of concurrent requests
+    is null there."""
+    rows = []
+    for field, limit in limits_of(Scope(kind, name), budgets):
+        (counter,) = counters([limit], now)
+        unit, window = limit.unit, limit.window
+        spent: int | None = None
+        if unit is not Unit.CONCURRENT:
+            used = ledger.spent(kind, tenant, name, since=began_at(window, counter.renews_at))
+            spent = getattr(used, unit.value)
+        rows.append(
+            {
+                "scope": kind,
+                "tenant": tenant,
+                "id": name,
+                "budget": yaml_name(field),
+                "unit": "usd" if unit is Unit.NANO_USD else unit.value,
+                "window": window.value,
+                "limit": _amount(unit, limit.amount),
+                "spent": None if spent is None else _amount(unit, spent),
+                "left": None if spent is None else _amount(unit, max(0, limit.amount - spent)),
+                "renews_at": counter.renews_at,
+            }
+        )
+    return rows
+
+
+def _amount(unit: Unit, amount: int) -> int | float:
+    return float(usd(amount)) if unit is Unit.NANO_USD else amount
+
+
+# --- how things are shown ---------------------------------------------------------------------------------------------
+
+
+def shown_tenant(record: TenantRecord) -> Json:
+    return {
+        "name": record.name,
+        **plain(record.terms, whole=True),
+        "teams": {name: plain(team.terms, whole=True) for name, team in record.teams.items()},
+        "source": record.source,
+        "created_at": record.created_at,
+    }
+
+
+def shown_team(record: TeamRecord) -> Json:
+    return {
+        "name": record.name,
+        "tenant": record.tenant,
+        **plain(record.terms, whole=True),
+        "source": record.source,
+        "created_at": record.created_at,
+    }
+
+
+def shown_key(key: Key, now: float) -> Json:
+    return {
+        "id": key.id,
+        "tenant": key.tenant,
+        "team": key.team,
+        "name": key.name,
+        "role": key.role,
+        "state": key.state(now),
+        "prefix": key.prefix,
+        "budgets": plain(key.budgets),
+        "models": key.models,
+        "routes": key.routes,
+        "created_at": key.created_at,
+        "rotated_at": key.rotated_at,
+        "expires_at": key.expires_at,
+        "revoked_at": key.revoked_at,
+    }
+
+
+# --- what was asked ---------------------------------------------------------------------------------------------------
+
+
+def merged(before: Any, patch: Any) -> Any:
+    """RFC 7396: null takes away, an object goes into the one that is there, all else replaces."""
+    if not isinstance(patch, dict):
+        return patch
+    after = dict(before) if isinstance(before, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            after.pop(key, None)
+        else:
+            after[key] = merged(after.get(key), value)
+    return after
+
+
+_Terms = TypeVar("_Terms", Tenant, Team)
+
+
+def _patched(kind: type[_Terms], terms: _Terms, patch: Json) -> _Terms:
+    return read_section(kind, merged(plain(terms), patch))
+
+
+def _name(body: Json) -> str:
+    """The name of a tenant that is to be made, judged as the spec judges names."""
+    return read_section(NewKey, {"tenant": body["name"]} if "name" in body else {}).tenant
+
+
+def _team(tenant: TenantRecord, name: str) -> TeamRecord:
+    if name not in tenant.teams:
+        raise NotFound(f"tenant {tenant.name!r} has no team {name!r}")
+    return tenant.teams[name]
+
+
+def _check_names(param: str, what: str, names: tuple[str, ...] | None, known: Any) -> None:
+    for index, name in enumerate(names or ()):
+        if name not in known:
+            raise InvalidInput(
+                f'{param}[{index}]: "{name}" is not a {what}; the {what}s are: {", ".join(known)}',
+                param=f"{param}[{index}]",
+            )
+
+
+def _limit(text: str | None) -> int:
+    if not text:
+        return MOST_LISTED
+    if not (text.isascii() and text.isdecimal() and len(text) < 6 and 1 <= int(text) <= MOST_LISTED):
+        raise InvalidInput(f"limit is {text!r}; it has to be a whole number from 1 to {MOST_LISTED}", param="limit")
+    return int(text)
+
+
+async def _body_or_nothing(request: Request) -> Json:
+    """A POST that needs no words may have none."""
+    if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
+        return {}
+    return await read_json(request, max_bytes=MOST_BODY_BYTES)
+
+
+def _note(by: Account, did: str, **what: object) -> None:
+    _log.info("admin change", by=by.id, did=did, **what)
