@@ -14,6 +14,16 @@ from stoker import __version__
 from stoker.cli.app import run, stoker
 
 PLATFORM = ["--url", "--key", "--state"]
+KEY_TERMS = [
+    "--name",
+    "--budget-usd",
+    "--budget-tokens",
+    "--budget",
+    "--models",
+    "--routes",
+    "--expires-in",
+]
+TENANT_TERMS = ["--description", "--budget", "--session-budget", "--run-budget", "--when-redis-is-away"]
 
 # Growing this is a decision, taken in a diff: scripts hold on to these names.
 SURFACE = {
@@ -36,6 +46,19 @@ SURFACE = {
         "--timeout",
         "--json",
     ],
+    "stoker keys": [],
+    "stoker keys create": [*PLATFORM, "--tenant", "--team", "--role", *KEY_TERMS, "--json"],
+    "stoker keys list": [*PLATFORM, "--tenant", "--team", "--all", "--json"],
+    "stoker keys show": ["ID", *PLATFORM, "--json"],
+    "stoker keys update": ["ID", *PLATFORM, *KEY_TERMS, "--json"],
+    "stoker keys rotate": ["ID", *PLATFORM, "--grace", "--json"],
+    "stoker keys revoke": ["ID", *PLATFORM, "--json"],
+    "stoker tenants": [],
+    "stoker tenants list": [*PLATFORM, "--json"],
+    "stoker tenants show": ["TENANT", *PLATFORM, "--json"],
+    "stoker tenants create": ["TENANT", *PLATFORM, *TENANT_TERMS, "--json"],
+    "stoker tenants update": ["TENANT", *PLATFORM, "--team", *TENANT_TERMS, "--json"],
+    "stoker budgets": [*PLATFORM, "--tenant", "--json"],
     "stoker usage": [*PLATFORM, "--since", "--tenant", "--json"],
     "stoker tasks": [],
     "stoker tasks list": [*PLATFORM, "--model", "--only", "--limit", "--json"],

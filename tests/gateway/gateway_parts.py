@@ -16,7 +16,7 @@ from stoker.base.ids import ModelName
 from stoker.engine.client import EngineClient
 from stoker.gateway.inference import Ask
 from stoker.gateway.running import Gateway
-from stoker.meter.account import Caller
+from stoker.meter.charge import Caller
 from stoker.meter.keys import KeyStore
 from stoker.meter.store import Store
 from stoker.meter.usage import UsageRecord

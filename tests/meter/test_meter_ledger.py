@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stoker.base.errors import Conflict, InvalidInput, NotFound, Unavailable
-from stoker.meter.account import Account, Caller
+from stoker.meter.charge import Caller, Charge
 from stoker.meter.keys import KeyStore, new_key
 from stoker.meter.ledger import Ledger, UsageRow
 from stoker.meter.report import usage_report
@@ -162,9 +162,9 @@ def test_a_report_in_full() -> None:
 # --- accounts ---------------------------------------------------------------------------------------------------------
 
 
-def account() -> Account:
+def account() -> Charge:
     prices = Platform().llm.models["general"].prices
-    return Account("req_1", "request", Caller("acme", "key_1", "s", None), "general", "auto:code", prices, 1.0)
+    return Charge("req_1", "request", Caller("acme", "key_1", "s", None), "general", "auto:code", prices, 1.0)
 
 
 @pytest.mark.parametrize(

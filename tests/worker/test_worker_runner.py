@@ -91,7 +91,7 @@ async def test_what_may_work_later_is_tried_again(bench: Bench, status: int) -> 
         (lambda engine: engine.refuse(200, {"object": "x"}, times=2), "the engine answered at once where a stream"),
     ],
 )
-async def test_an_engine_that_breaks_twice_makes_it_dead_with_the_tokens_of_the_last_attempt(
+async def test_an_engine_that_breaks_twice_makes_it_dead_with_the_tokens_of_both_attempts(
     bench: Bench, fail: Any, reason: str
 ) -> None:
     fail(bench.engine)
@@ -105,7 +105,7 @@ async def test_an_engine_that_breaks_twice_makes_it_dead_with_the_tokens_of_the_
     assert [attempt.reason[: len(reason)] for attempt in task.attempts] == [reason, reason]
     [record] = await bench.records()
     assert (record.status, record.attempts) == ("failed", 2)
-    assert record.completion_tokens == (0 if "at once" in reason else 2)
+    assert record.completion_tokens == (0 if "at once" in reason else 2 + 2)
 
 
 async def test_an_engine_that_never_ends_is_given_up(bench: Bench) -> None:

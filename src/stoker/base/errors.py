@@ -11,6 +11,7 @@
       NotFound                  exit 2, HTTP 404
       Conflict                  exit 1, HTTP 409   the thing is not in a state that allows this
       Refused                   exit 1, HTTP 429   a limit or a budget says no, for now
+        BudgetExhausted         exit 1, HTTP 402   a budget says no, and does not renew by itself
       UpstreamError             exit 1, HTTP 502   an engine answered with something that is not an answer
       Unavailable               exit 1, HTTP 503   it may work later
         QueueUnavailable                           Redis does not answer
@@ -113,6 +114,12 @@ class Refused(StokerError):
     ) -> None:
         super().__init__(message, hint=hint, code=code)
         self.retry_after_s = retry_after_s
+
+
+class BudgetExhausted(Refused):
+    status = 402
+    type = "insufficient_quota"
+    code = "budget_exhausted"
 
 
 class UpstreamError(StokerError):

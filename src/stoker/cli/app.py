@@ -10,7 +10,7 @@ import click
 
 from stoker import __version__
 from stoker.base.errors import StokerError
-from stoker.cli import chat, init, load, ps, schema, tasks, up, usage
+from stoker.cli import budgets, chat, init, keys, load, ps, schema, tasks, tenants, up, usage
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
@@ -27,6 +27,9 @@ for _command in (
     ps.ps,
     chat.chat,
     load.load,
+    keys.keys,
+    tenants.tenants,
+    budgets.budgets,
     usage.usage,
     tasks.tasks,
     schema.schema,

@@ -20,7 +20,7 @@ from stoker.gateway.commitments import Commitments
 from stoker.gateway.fleet import Fleet, Member
 from stoker.gateway.metering import Meter
 from stoker.gateway.relay import Relay, ask_for_usage, error_event
-from stoker.meter.account import Account, Caller
+from stoker.meter.charge import Caller, Charge
 from stoker.meter.cost import Prices
 from stoker.meter.usage import Status
 from stoker.queue import Chunk, NewTask, Queue, State, Task
@@ -111,27 +111,27 @@ class Inference:
     # --- a whole answer ---------------------------------------------------------------------------------------------
 
     async def _answer(self, ask: Ask) -> Served:
-        account = self._account(ask)
+        charge = self._charge(ask)
 
         async def attempt(member: Member) -> Answer:
             with self.fleet.busy(member):
                 answer = await member.client.complete(ask.endpoint, ask.body, timeout_s=ask.timeout_s)
             _raise_if_ours(answer)
             if answer.status < 400:
-                account.saw_usage(_usage_in(answer))
+                charge.saw_usage(_usage_in(answer))
             return answer
 
         try:
-            answer = await self._on_a_replica(account, attempt)
+            answer = await self._on_a_replica(charge, attempt)
         except NoRoom:
             return Served(None, answer=await self._answer_through_queue(ask))
         except BaseException as error:
-            await self._end(account, _status_of(error))
+            await self._end(charge, _status_of(error))
             raise
         if answer.status >= 400:
-            return await self._refused(account, answer)
-        await self._end(account, "done")
-        return Served(account.replica, answer=answer)
+            return await self._refused(charge, answer)
+        await self._end(charge, "done")
+        return Served(charge.replica, answer=answer)
 
     async def _answer_through_queue(self, ask: Ask) -> Answer:
         async with self._task(ask) as task:
@@ -142,7 +142,7 @@ class Inference:
 
     async def _stream(self, ask: Ask) -> Served:
         """The answer's events, opened up to the first one, so that what fails before it has a status of its own."""
-        account = self._account(ask)
+        charge = self._charge(ask)
         deadline = self.clock.monotonic() + ask.timeout_s
         upstream = AsyncExitStack()
 
@@ -163,24 +163,24 @@ class Inference:
                 return first, stream.events
 
         try:
-            first, events = await self._on_a_replica(account, attempt)
+            first, events = await self._on_a_replica(charge, attempt)
         except NoRoom:
             queued = self._stream_through_queue(ask, deadline)
             await anext(queued)
             return Served(None, events=queued)
         except Refusal as refusal:
-            return await self._refused(account, refusal.answer)
+            return await self._refused(charge, refusal.answer)
         except BaseException as error:
-            await self._end(account, _status_of(error))
+            await self._end(charge, _status_of(error))
             raise
-        relayed = self._relayed(ask, account, first, events, upstream, deadline)
+        relayed = self._relayed(ask, charge, first, events, upstream, deadline)
         await anext(relayed)
-        return Served(account.replica, events=relayed)
+        return Served(charge.replica, events=relayed)
 
     async def _relayed(
         self,
         ask: Ask,
-        account: Account,
+        charge: Charge,
         first: bytes,
         events: AsyncIterator[bytes],
         upstream: AsyncExitStack,
@@ -190,7 +190,7 @@ class Inference:
 
         Its first step yields nothing of worth: a generator that was never started runs no `finally` when it is closed.
         """
-        relay = Relay(ask.body, account)
+        relay = Relay(ask.body, charge)
         status: Status = "cancelled"
         last = sse.event(sse.DONE)
         try:
@@ -208,7 +208,7 @@ class Inference:
         except StokerError as error:
             status, last = "failed", error_event(error)
         finally:
-            await self._end(account, status)
+            await self._end(charge, status)
         yield last
 
     async def _stream_through_queue(self, ask: Ask, deadline: float) -> AsyncGenerator[bytes, None]:
@@ -250,8 +250,8 @@ class Inference:
 
     # --- shared -----------------------------------------------------------------------------------------------------
 
-    def _account(self, ask: Ask) -> Account:
-        return Account(
+    def _charge(self, ask: Ask) -> Charge:
+        return Charge(
             id=ask.id,
             kind="request",
             caller=ask.caller,
@@ -261,34 +261,34 @@ class Inference:
             started_at=self.clock.now(),
         )
 
-    async def _end(self, account: Account, status: Status) -> None:
+    async def _end(self, charge: Charge, status: Status) -> None:
         # A client that has gone must not take the record with it.
-        await self.commitments.keep(self.meter.append(account.record(status, self.clock.now())))
+        await self.commitments.keep(self.meter.append(charge.record(status, self.clock.now())))
 
-    async def _refused(self, account: Account, answer: Answer) -> Served:
+    async def _refused(self, charge: Charge, answer: Answer) -> Served:
         """An engine's error for the client. One that is the request's own fault (4xx) was never let in: no record."""
         if answer.status >= 500:
-            await self._end(account, "failed")
+            await self._end(charge, "failed")
         if openai_error_in(answer) is None:
             body = json.dumps(problems.body_of(error_of(answer)), ensure_ascii=False).encode()
             answer = Answer(answer.status, answer.headers, body)
-        return Served(account.replica, answer=answer)
+        return Served(charge.replica, answer=answer)
 
-    async def _on_a_replica(self, account: Account, attempt: Callable[[Member], Awaitable[T]]) -> T:
+    async def _on_a_replica(self, charge: Charge, attempt: Callable[[Member], Awaitable[T]]) -> T:
         """`attempt` on the least busy replica, then on others as long as it raises Unavailable. Raises NoRoom."""
         tried: set[str] = set()
         while True:
-            member = self.fleet.choose(account.model, exclude=tried)
+            member = self.fleet.choose(charge.model, exclude=tried)
             if member is None:
                 raise NoRoom
-            account.replica = member.replica.id
+            charge.replica = member.replica.id
             try:
                 return await attempt(member)
             except Unavailable as error:
                 if error.code != ENGINE_FULL:
                     self.fleet.mark_down(member, error.message)
                 tried.add(member.replica.id)
-                account.attempts += 1
+                charge.attempts += 1
 
     @asynccontextmanager
     async def _task(self, ask: Ask) -> AsyncIterator[Task]:

@@ -5,14 +5,14 @@ from typing import Any
 
 from stoker.base.errors import StokerError, UpstreamError
 from stoker.engine.answers import has_content
-from stoker.meter.account import Account
+from stoker.meter.charge import Charge
 from stoker.web import problems, sse
 
 Json = dict[str, Any]
 
 
 def ask_for_usage(body: Json, *, continuous: bool) -> Json:
-    """The body with usage asked for, whether the client wants it or not: the account needs it.
+    """The body with usage asked for, whether the client wants it or not: the charge needs it.
 
     `continuous`: in every chunk, as vLLM and the embedded engine can, so that the count of a stream that breaks off is
     right to the chunk. Others refuse the unknown option.
@@ -24,13 +24,13 @@ def ask_for_usage(body: Json, *, continuous: bool) -> Json:
 
 
 class Relay:
-    """Passes events on as the client asked for them, and tells the account what it sees."""
+    """Passes events on as the client asked for them, and tells the charge what it sees."""
 
-    def __init__(self, body: Json, account: Account | None) -> None:
+    def __init__(self, body: Json, charge: Charge | None) -> None:
         options = _options(body)
         self._wants_usage = options.get("include_usage") is True
         self._wants_usage_always = self._wants_usage and options.get("continuous_usage_stats") is True
-        self._account = account
+        self._charge = charge
         self._counted = False
 
     def pass_on(self, event: bytes, now: float) -> bytes | None:
@@ -46,21 +46,21 @@ class Relay:
             return event
         if chunk.get("error"):
             raise failure_in(chunk["error"])
-        if self._account is not None:
-            self._note(self._account, chunk, now)
+        if self._charge is not None:
+            self._note(self._charge, chunk, now)
         return self._as_asked(event, chunk)
 
-    def _note(self, account: Account, chunk: Json, now: float) -> None:
+    def _note(self, charge: Charge, chunk: Json, now: float) -> None:
         if has_content(chunk):
-            if account.first_token_at is None:
-                account.first_token_at = now
+            if charge.first_token_at is None:
+                charge.first_token_at = now
             if not self._counted:
                 # Until the engine says better: a chunk is a token.
-                account.completion_tokens += 1
+                charge.completion_tokens += 1
         usage = chunk.get("usage")
         if usage:
             self._counted = True
-            account.saw_usage(usage)
+            charge.saw_usage(usage)
 
     def _as_asked(self, event: bytes, chunk: Json) -> bytes | None:
         if "usage" not in chunk or self._wants_usage_always:

@@ -15,8 +15,8 @@ from stoker.gateway.fleet import Fleet
 from stoker.gateway.inference import Ask, Inference
 from stoker.gateway.measures import Measures
 from stoker.gateway.settling import Settler
-from stoker.meter.account import Caller
 from stoker.meter.accounts import Account
+from stoker.meter.charge import Caller
 from stoker.meter.keys import KeyStore
 from stoker.meter.ledger import Ledger
 from stoker.meter.tenants import TenantStore

@@ -229,7 +229,7 @@ class Board:
             if child.attempt >= self.limits.tries:
                 why = f"{child.name} does not start: {child.last_exit}, {child.attempt} times in a row"
                 return Trouble(why, child.name)
-        if now - self.begun_at >= self.limits.startup_s:
+        if now >= self.begun_at + self.limits.startup_s:
             late = [
                 f"{child.name} ({child.status})" for child in self.children.values() if child.status is not Status.READY
             ]
@@ -237,7 +237,8 @@ class Board:
             return Trouble(f"the platform is not up after {self.limits.startup_s:g} s: {who}", None)
         return None
 
-    # Decisions
+    # Decisions. Each moment is one sum of floats, here and in `wake_at`: a difference may round to the other side, and
+    # then who wakes up at that moment finds nothing to do, for ever.
 
     def decide(self, now: float) -> list[Action]:
         """What to do now. Asked again with nothing done, it answers the same."""
@@ -283,7 +284,7 @@ class Board:
             return None
         if child.told_at is not None:
             return self._kill_after_grace(child, now)
-        if child.status is Status.STARTING and now - child.since >= self.limits.ready_s:
+        if child.status is Status.STARTING and now >= child.since + self.limits.ready_s:
             return Kill(child.name)
         urls = self.urls_for(child.name)
         if urls is not None and any(child.started_with.get(other) != url for other, url in urls.items()):
@@ -292,7 +293,7 @@ class Board:
 
     def _decide_stop(self, now: float) -> list[Action]:
         living = self._living()
-        if self.must_hurry or (self.stopping_at is not None and now - self.stopping_at >= self.limits.stop_s):
+        if self.must_hurry or (self.stopping_at is not None and now >= self.stopping_at + self.limits.stop_s):
             return [Kill(child.name) for child in living if not child.was_killed]
         for phase in STOP_ORDER:
             leaving = [child for child in living if child.role in phase]
@@ -305,5 +306,5 @@ class Board:
         return Terminate(child.name) if child.told_at is None else self._kill_after_grace(child, now)
 
     def _kill_after_grace(self, child: Child, now: float) -> Action | None:
-        is_over = child.told_at is not None and now - child.told_at >= self.limits.grace_s[child.role]
+        is_over = child.told_at is not None and now >= child.told_at + self.limits.grace_s[child.role]
         return Kill(child.name) if is_over and not child.was_killed else None

@@ -56,7 +56,7 @@ def limits_of_account(account: Account, session: str | None, run: str | None) ->
 
 
 def began_at(window: Window, renews_at: float | None) -> float | None:
-    """When the window that ends at `renews_at` began (seconds since the epoch, UTC's calendar). None: it has no begin."""
+    """When the window that ends at `renews_at` began (seconds since the epoch; UTC's calendar). None: it has none."""
     if renews_at is None:
         return None
     end = datetime.fromtimestamp(renews_at, UTC)

@@ -4,9 +4,24 @@
 and the supervisor (`server`); knows nothing of HTTP and engines.
 """
 
+from stoker.queue.budgets import (
+    BudgetStore,
+    CounterState,
+    Gone,
+    Hold,
+    InFlightPart,
+    Leased,
+    NotBegun,
+    NotOpen,
+    Renewed,
+    Settlement,
+    Short,
+)
 from stoker.queue.interface import Queue, Registry
+from stoker.queue.memory_budgets import MemoryBudgets
 from stoker.queue.memory_queue import MemoryQueue
 from stoker.queue.memory_registry import MemoryRegistry
+from stoker.queue.redis_budgets import RedisBudgets
 from stoker.queue.redis_queue import RedisQueue
 from stoker.queue.redis_registry import RedisRegistry
 from stoker.queue.replicas import Replica
@@ -24,19 +39,32 @@ from stoker.queue.tasks import (
 
 __all__ = [
     "Attempt",
+    "BudgetStore",
     "Chunk",
     "Claim",
+    "CounterState",
     "Depth",
+    "Gone",
+    "Hold",
+    "InFlightPart",
     "LeaseState",
+    "Leased",
+    "MemoryBudgets",
     "MemoryQueue",
     "MemoryRegistry",
     "NewTask",
+    "NotBegun",
+    "NotOpen",
     "Queue",
     "QueueSettings",
+    "RedisBudgets",
     "RedisQueue",
     "RedisRegistry",
     "Registry",
+    "Renewed",
     "Replica",
+    "Settlement",
+    "Short",
     "State",
     "Task",
 ]

@@ -9,7 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
+from stoker.base.errors import Conflict
 from stoker.policy.budgets import Ask, Part, Spent
+
+# The same for both implementations.
+WANTED_MS = 5_000  # how long others are asked to give back, unless somebody asks again
+LEAST_MS = 60_000  # a counter is kept for that long at least, so that beginning it is never in vain
+REMEMBERED_MS = 86_400_000  # how long what a dead owner has settled is known, for calls that are made twice
+UNTOUCHED_MS = 30 * 86_400_000  # after which a session's or run's total leaves Redis; the ledger still has it
 
 OwnerState = Literal["alive", "gone", "unknown"]
 
@@ -36,6 +43,13 @@ class InFlightPart(NamedTuple):
 
     number: int
     parts: Sequence[Part]
+
+
+def hold_void(why: str) -> Conflict:
+    """A task cannot take this reservation over."""
+    return Conflict(
+        f"the task's reservation is void: {why}", hint="reserve again, then submit it again", code="hold_void"
+    )
 
 
 @dataclass(frozen=True, slots=True)

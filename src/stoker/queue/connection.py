@@ -18,7 +18,8 @@ from redis.exceptions import RedisError
 
 from stoker.base.clock import Clock
 from stoker.base.errors import InvalidInput, QueueUnavailable
-from stoker.queue import keys
+from stoker.policy.budgets import SHARE
+from stoker.queue import budgets, keys
 from stoker.queue.batching import Batches, sha_of
 
 CONNECTIONS = 32  # of one process, for short calls; more callers than that take turns
@@ -111,15 +112,31 @@ class Connection:
 
 @functools.cache
 def source(script: str) -> tuple[str, str]:
-    """The text of a script (the names of `keys` as Lua locals, the prelude, the script itself) and its SHA-1."""
+    """The text of a script (names and numbers as Lua locals, what scripts share, the script itself) and its SHA-1."""
     folder = resources.files("stoker.queue") / "lua"
-    names = {
+    names: dict[str, str | int] = {
         "TASK_PREFIX": keys.TASK_PREFIX,
         "CHUNKS_PREFIX": keys.CHUNKS_PREFIX,
         "SAID_PREFIX": keys.SAID_PREFIX,
         "EVENTS": keys.EVENTS,
         "GROUP": keys.WORKERS_GROUP,
+        "USAGE_STREAM": keys.USAGE,
+        "BUDGET_PREFIX": keys.BUDGET_PREFIX,
+        "OWNER_PREFIX": keys.OWNER_PREFIX,
+        "OWNERS": keys.OWNERS,
+        "BOOKS": keys.BOOKS,
+        "WANTED": keys.WANTED,
+        "WANTED_MS": budgets.WANTED_MS,
+        "LEAST_MS": budgets.LEAST_MS,
+        "REMEMBERED_MS": budgets.REMEMBERED_MS,
+        "UNTOUCHED_MS": budgets.UNTOUCHED_MS,
+        "SHARE": SHARE,
     }
-    header = "".join(f"local {name} = '{value}'\n" for name, value in names.items())
-    text = header + (folder / "prelude.lua").read_text() + (folder / f"{script}.lua").read_text()
+    header = "".join(f"local {name} = {_lua(value)}\n" for name, value in names.items())
+    parts = ("money.lua", "prelude.lua", f"{script}.lua")
+    text = header + "".join((folder / part).read_text() for part in parts)
     return text, sha_of(text)
+
+
+def _lua(value: str | int) -> str:
+    return str(value) if isinstance(value, int) else f"'{value}'"

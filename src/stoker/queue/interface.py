@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from stoker.base.ids import ModelName, TaskId
 from stoker.meter.usage import UsageRecord
+from stoker.queue.budgets import Hold
 from stoker.queue.replicas import Replica
 from stoker.queue.tasks import Chunk, Claim, Depth, LeaseState, NewTask, State, Task
 
@@ -23,10 +24,14 @@ class Queue(Protocol):
 
     # --- for the caller ---------------------------------------------------------------------------------------------
 
-    async def submit(self, new: NewTask, *, task_id: TaskId | None = None) -> Task:
+    async def submit(self, new: NewTask, *, task_id: TaskId | None = None, hold: Hold | None = None) -> Task:
         """Store a task and let it wait. With a `task_id` that exists, nothing changes and that task is returned.
 
-        Raises InvalidInput (`body_too_large`, or a body that is not JSON).
+        `hold`: the reservation becomes the task's in the same step, and counts as settled for its owner; whatever ends
+        the task settles it, by its usage record. `hold.parts` are what one attempt can cost at most.
+
+        Raises InvalidInput (`body_too_large`, or a body that is not JSON); Conflict (`hold_void`) when the reservation
+        is not (any more) its owner's: nothing was stored.
         """
 
     async def get(self, task_id: TaskId) -> Task:
@@ -68,10 +73,11 @@ class Queue(Protocol):
     async def dead(self, model: ModelName, *, limit: int = 100) -> Sequence[Task]:
         """Dead letters, those that died last first, with their cause, without body."""
 
-    async def retry(self, task_id: TaskId) -> Task:
+    async def retry(self, task_id: TaskId, *, hold: Hold | None = None) -> Task:
         """Replay a dead task: it waits again with all its attempts and, if it has one, its whole timeout before it.
+        What it had held was settled when it died; `hold` is its new reservation, as for `submit`.
 
-        Raises NotFound; Conflict when it is not dead.
+        Raises NotFound; Conflict when it is not dead, or (`hold_void`) as `submit` does.
         """
 
     # --- for the worker ---------------------------------------------------------------------------------------------
@@ -118,13 +124,15 @@ class Queue(Protocol):
         or its deadline comes first; None, or no attempt left: to the dead letters.
 
         `reason` is kept with the attempt. `error` is what the caller sees of a dead task (default: the reason with the
-        code `task_failed`). `usage` is written only if the task ends with this: one record for each task. False: not
-        yours any more, nothing was written.
+        code `task_failed`). Each task leaves one record, at its end: `usage` then, with the tokens and the money of its
+        failed attempts added. A task with a hold is only tried again if what was used and another whole attempt fit:
+        what is missing is taken of what is free in its budgets, else it is dead with the code `budget_exhausted`.
+        False: not yours any more, nothing was written.
         """
 
     async def release(self, claim: Claim, *, usage: UsageRecord | None = None) -> bool:
-        """Hand it back at once, for another worker; not a failed attempt. `usage` counts only if it ends as cancelled.
-        False: not yours any more, nothing was written."""
+        """Hand it back at once, for another worker; not a failed attempt. `usage` is added to what the task has used,
+        as with `fail`. False: not yours any more, nothing was written."""
 
     async def reclaim(self, model: ModelName) -> int:
         """The clock's step, to be called about once a second by every worker of the model, never as a by-product of

@@ -64,6 +64,23 @@ def said(task_id: str) -> str:
     return SAID_PREFIX + task_id
 
 
+# --- budgets ---------------------------------------------------------------------------------------------------------
+
+# Hash for each counter: `spent`, `leased` (sum of all slices), `held` (by tasks), `limit` (as last seen in a lease).
+BUDGET_PREFIX = "stoker:budget:"
+# Hash for each owner: `watermark`, `calls_from`, and once it is gone `fate`, `by`, `by_until`. With a suffix: `:slices`
+# (hash: counter -> amount), `:settled` (sorted set of numbers from the watermark), `:open` (set of the numbers that
+# were in flight when it died), `:answers` (hash: number of a call -> what it granted, as JSON, or `void`).
+OWNER_PREFIX = "stoker:owner:"
+OWNERS = "stoker:owners"  # sorted set of owners by the millisecond when they are taken for dead; 0: taken over
+BOOKS = "stoker:budgets"  # hash: `opens_at`, the millisecond from which anything is leased
+WANTED = "stoker:budgets:wanted"  # sorted set of counters that somebody waits for, by when that is forgotten
+
+
+def budget(counter: str) -> str:
+    return BUDGET_PREFIX + counter
+
+
 # --- one of each ----------------------------------------------------------------------------------------------------
 
 MODELS = "stoker:models"  # set of the models that ever had a task
@@ -95,6 +112,7 @@ REPLAYS = "replays"
 LAST = "last"  # "<token>:<step>": how the latest claim finished, so that the same call again is known
 RESULT = "result"  # JSON
 ERROR = "error"  # JSON
+# What it holds of budgets is in `hold` (JSON), `hold:<i>`, and what failed attempts used in `used:<name>`; see money.lua.
 
 SUMMARY = (
     HEAD,

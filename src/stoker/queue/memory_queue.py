@@ -16,7 +16,10 @@ from stoker.base.errors import Conflict, NotFound
 from stoker.base.ids import ModelName, TaskId, new_id
 from stoker.meter.usage import UsageRecord
 from stoker.queue import codec
+from stoker.queue.books import Books
+from stoker.queue.budgets import Hold, hold_void
 from stoker.queue.cursors import START, parse_cursor
+from stoker.queue.holds import TaskMoney
 from stoker.queue.tasks import (
     Attempt,
     Chunk,
@@ -30,6 +33,7 @@ from stoker.queue.tasks import (
     Task,
     deadline_error,
     lease_expired_reason,
+    unpaid_error,
 )
 
 
@@ -38,6 +42,7 @@ class _Kept:
     """What the Redis twin keeps in a task's hash."""
 
     task: Task
+    money: TaskMoney
     token: int = 0
     lease_until: float = 0.0
     last: str = ""  # "<token>:<step>" of the claim that finished last
@@ -68,9 +73,13 @@ class _Entry:
 
 
 class MemoryQueue:
-    """`interface.Queue` without a server. Leases, deadlines and delays go by `clock`, waiting by real time."""
+    """`interface.Queue` without a server. Leases, deadlines and delays go by `clock`, waiting by real time.
+
+    `books` are the budgets that tasks hold parts of, for `MemoryBudgets`.
+    """
 
     def __init__(self, *, settings: QueueSettings | None = None, clock: Clock | None = None) -> None:
+        self.books = Books()
         self.settings = settings or QueueSettings()
         self._clock = clock or SystemClock()
         self._kept: dict[TaskId, _Kept] = {}
@@ -81,12 +90,12 @@ class MemoryQueue:
 
     # --- for the caller ---------------------------------------------------------------------------------------------
 
-    async def submit(self, new: NewTask, *, task_id: TaskId | None = None) -> Task:
+    async def submit(self, new: NewTask, *, task_id: TaskId | None = None, hold: Hold | None = None) -> Task:
         body = codec.encode_json(new.body, what="body", max_bytes=self.settings.max_body_bytes)
         task_id = task_id or TaskId(new_id("task"))
         if task_id in self._kept:
             return await self.get(task_id)
-        now = self._now()
+        money, now = self._take_hold(hold), self._now()
         task = Task(
             id=task_id,
             model=new.model,
@@ -103,7 +112,7 @@ class MemoryQueue:
             max_attempts=new.max_attempts,
             deadline=None if new.timeout_s is None else now + new.timeout_s,
         )
-        self._kept[task_id] = _Kept(task)
+        self._kept[task_id] = _Kept(task, money)
         self._enqueue(self._kept[task_id])
         return task
 
@@ -169,11 +178,12 @@ class MemoryQueue:
     async def dead(self, model: ModelName, *, limit: int = 100) -> Sequence[Task]:
         return [_summary(self._kept[task_id].task) for task_id in reversed(self._models[model].dead)][:limit]
 
-    async def retry(self, task_id: TaskId) -> Task:
+    async def retry(self, task_id: TaskId, *, hold: Hold | None = None) -> Task:
         kept = self._find(task_id)
         task = kept.task
         if task.state != State.DEAD:
             raise Conflict(f"task {task_id} is {task.state}; only a dead task can be replayed", code="not_dead")
+        kept.money = self._take_hold(hold)
         self._models[task.model].dead.remove(task_id)
         kept.last, kept.chunks = "", []
         kept.task = replace(
@@ -272,8 +282,10 @@ class MemoryQueue:
         kept, answer = self._finishing(claim, "release")
         if kept is not None and kept.task.cancel_requested:
             self._finish(kept, State.CANCELLED, usage)
-        elif kept is not None:
+        elif kept is not None and kept.money.may_go_on(self._now(), usage):
             self._enqueue(kept)
+        elif kept is not None:
+            self._bury_unpaid(kept, usage)
         return answer
 
     async def reclaim(self, model: ModelName) -> int:
@@ -285,6 +297,7 @@ class MemoryQueue:
         expired = [kept for kept in self._those(found.running) if kept.lease_until <= now]
         for kept in expired:
             found.running.remove(kept.task.id)
+            kept.money.count_whole_attempt()
             if kept.task.cancel_requested:
                 self._finish(kept, State.CANCELLED, None)
             else:
@@ -299,7 +312,7 @@ class MemoryQueue:
     # --- usage on its way to the ledger -----------------------------------------------------------------------------
 
     async def append_usage(self, record: UsageRecord) -> None:
-        self._append_usage(record)
+        self.add_usage(record)
 
     async def read_usage(
         self, consumer: str, *, count: int = 100, wait_s: float = 0.0, redeliver_after_s: float | None = None
@@ -426,6 +439,8 @@ class MemoryQueue:
             self._bury(kept, error, usage)
         elif task.deadline is not None and now + retry_in_s >= task.deadline:
             self._bury(kept, deadline_error(), usage)
+        elif not kept.money.may_go_on(now, usage):
+            self._bury_unpaid(kept, usage)
         elif retry_in_s <= 0:
             self._enqueue(kept)
         else:
@@ -441,12 +456,27 @@ class MemoryQueue:
         self._models[kept.task.model].dead.append(kept.task.id)
         self._end(kept, State.DEAD, usage)
 
+    def _bury_unpaid(self, kept: _Kept, usage: UsageRecord | None) -> None:
+        self._bury(kept, unpaid_error(), usage and replace(usage, status="failed"))
+
     def _end(self, kept: _Kept, state: State, usage: UsageRecord | None) -> None:
-        self._append_usage(usage or _empty_usage(kept.task, state, self._now()))
+        now = self._now()
+        total = kept.money.total(usage or _empty_usage(kept.task, state, now))
+        kept.money.settle(now, total)
+        self.add_usage(total)
         kept.task = replace(kept.task, state=state, ended_at=self._now(), due_at=None)
         kept.ring()
 
-    def _append_usage(self, record: UsageRecord) -> None:
+    def _take_hold(self, hold: Hold | None) -> TaskMoney:
+        """Raises Conflict (`hold_void`) when the reservation is not its owner's."""
+        if hold is None:
+            return TaskMoney(self.books)
+        if (why := self.books.take_hold(self._now(), hold)) is not None:
+            raise hold_void(why)
+        return TaskMoney(self.books, tuple(hold.parts), tuple(hold.parts))
+
+    def add_usage(self, record: UsageRecord) -> None:
+        """`append_usage` as one step; also for what `MemoryBudgets` settles."""
         self._usage[f"{next(self._usage_numbers)}-0"] = _Entry(record)
         for rung in self._usage_news:
             rung.set()

@@ -16,6 +16,7 @@ from stoker.base.errors import Conflict, NotFound, QueueUnavailable
 from stoker.base.ids import ModelName, TaskId, new_id
 from stoker.meter.usage import UsageRecord
 from stoker.queue import codec, keys, listing
+from stoker.queue.budgets import Hold, hold_void
 from stoker.queue.connection import Connection
 from stoker.queue.cursors import START, parse_cursor
 from stoker.queue.doorbells import Doorbells
@@ -41,13 +42,15 @@ class RedisQueue:
 
     # --- for the caller ---------------------------------------------------------------------------------------------
 
-    async def submit(self, new: NewTask, *, task_id: TaskId | None = None) -> Task:
+    async def submit(self, new: NewTask, *, task_id: TaskId | None = None, hold: Hold | None = None) -> Task:
         body = codec.encode_json(new.body, what="body", max_bytes=self.settings.max_body_bytes)
         task_id = task_id or TaskId(new_id("task"))
         timeout_ms = "" if new.timeout_s is None else str(math.ceil(new.timeout_s * 1000))
-        answer = await self._step("submit", new.model, task_id, codec.head_of(new), body, timeout_ms)
-        if not answer[0]:
+        answer = await self._step("submit", new.model, task_id, codec.head_of(new), body, timeout_ms, *_hold(hold))
+        if answer[0] == 0:
             return await self.get(task_id)
+        if answer[0] == 2:
+            raise hold_void(answer[1].decode())
         fields = {keys.HEAD: codec.head_of(new), keys.BODY: body, keys.STATE: b"queued"}
         fields[keys.SUBMITTED] = str(answer[1]).encode()
         if answer[2]:
@@ -103,10 +106,13 @@ class RedisQueue:
     async def dead(self, model: ModelName, *, limit: int = 100) -> Sequence[Task]:
         return await listing.dead(self._redis, model, limit)
 
-    async def retry(self, task_id: TaskId) -> Task:
-        found = bytes(await self._step("retry", await self._model_of(task_id), task_id)).decode()
+    async def retry(self, task_id: TaskId, *, hold: Hold | None = None) -> Task:
+        answer = await self._step("retry", await self._model_of(task_id), task_id, *_hold(hold))
+        found, *void = [word.decode() for word in answer]
         if found != State.DEAD:
             raise Conflict(f"task {task_id} is {found or 'unknown'}; only a dead task can be replayed", code="not_dead")
+        if void:
+            raise hold_void(void[0])
         return await self.get(task_id)
 
     # --- for the worker ---------------------------------------------------------------------------------------------
@@ -297,6 +303,10 @@ async def _rung_within(rung: asyncio.Event, seconds: float) -> None:
 
 def _ms(seconds: float) -> str:
     return str(max(0, math.ceil(seconds * 1000)))
+
+
+def _hold(hold: Hold | None) -> tuple[str | int, ...]:
+    return ("", "", "") if hold is None else (json.dumps(list(hold.parts)), hold.owner, hold.number)
 
 
 def _usage(record: UsageRecord | None) -> str:

@@ -168,6 +168,12 @@ def deadline_error() -> Json:
     return {"message": message, "type": "timeout_error", "code": "deadline_exceeded"}
 
 
+def unpaid_error() -> Json:
+    """What the caller sees of a task whose budget is used up by failed attempts; as in `lua/prelude.lua`."""
+    message = "what its failed attempts have used and one more attempt do not fit the budget"
+    return {"message": message, "type": "insufficient_quota", "code": "budget_exhausted"}
+
+
 def lease_expired_reason(worker: str) -> str:
     """Why an attempt failed whose worker said nothing more; the same words stand in `lua/reclaim.lua`."""
     return f"lease expired: worker {worker} did not renew it, so it is taken for dead"

@@ -16,6 +16,7 @@ from stoker.spec.faults import Fault, Path, Position, refusal
 
 MAX_BYTES = 1 << 20  # a platform.yaml of a thousand models is a tenth of this
 MAX_DEPTH = 64  # the schema is 7 deep; libyaml would otherwise follow a megabyte of "["
+_TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
 MAX_NODES = 100_000  # counted with every alias written out, so ten short lines cannot mean a billion values
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # C is 10 times faster; not every wheel has it
@@ -165,7 +166,7 @@ class _Builder:
         if self._expects_key():
             raise _CannotGoOn(at, "a key must be a word; this one is a list or a section")
         if len(self._open) >= MAX_DEPTH:
-            raise _CannotGoOn(at, f"nested more than {MAX_DEPTH} deep")
+            raise _CannotGoOn(at, _TOO_DEEP)
         path = self._next_path()
         self.values[path] = at
         container: dict[str, Any] | list[Any] = {} if isinstance(event, yaml.MappingStartEvent) else []
@@ -270,6 +271,9 @@ def _syntax(error: yaml.MarkedYAMLError, text: str) -> Fault:
     line = (text.splitlines() or [""])[min(mark.line, len(text.splitlines()) - 1)] if text else ""
     if line[mark.column : mark.column + 1] == "\t" or line[: mark.column].strip(" ").startswith("\t"):
         return Fault((), "a tab; YAML is indented with spaces", at)
+    if error.problem and error.problem.startswith("exceeded maximum nesting depth"):
+        # libyaml's own bound (1,000 since 0.2.6) comes first where it reads far ahead of us.
+        return Fault((), _TOO_DEEP, at)
     context = f" {error.context}" if error.context else ""
     return Fault((), f"not YAML: {error.problem}{context}", at)
 

@@ -191,6 +191,7 @@ class _Translated:
 
 _BY_STATUS: dict[int, type[errors.StokerError]] = {
     401: errors.Unauthenticated,
+    402: errors.BudgetExhausted,
     403: errors.NotPermitted,
     404: errors.NotFound,
     409: errors.Conflict,

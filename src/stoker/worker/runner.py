@@ -15,7 +15,7 @@ from stoker.base.clock import Clock
 from stoker.base.errors import QueueUnavailable, StokerError, TimedOut, Unavailable, UpstreamError
 from stoker.engine.answers import assemble, has_content
 from stoker.engine.client import EngineClient
-from stoker.meter.account import Account, Caller
+from stoker.meter.charge import Caller, Charge
 from stoker.meter.cost import Prices
 from stoker.policy.retry import delay_s
 from stoker.queue import Claim, LeaseState, Queue
@@ -75,21 +75,21 @@ class Runner:
 
         Raises nothing but QueueUnavailable, upon which the lease runs out and another worker takes over.
         """
-        account = self._account(claim)
+        charge = self._charge(claim)
         log = _log.bind(task=claim.task.id, attempt=claim.attempt)
-        work = asyncio.create_task(self._generate(claim, account))
+        work = asyncio.create_task(self._generate(claim, charge))
         watch = asyncio.create_task(self._hold(claim))
         leave = asyncio.create_task(give_back.wait())
         try:
             await asyncio.wait({work, watch, leave}, return_when=asyncio.FIRST_COMPLETED)
             if work.done():
-                await self._finish(claim, account, work)
+                await self._finish(claim, charge, work)
             elif watch.done():
                 await _stopped(work)
-                await self._let_go(claim, account, watch)
+                await self._let_go(claim, charge, watch)
             else:
                 await _stopped(work)
-                await self.queue.release(claim, usage=account.record("cancelled", self.clock.now()))
+                await self.queue.release(claim, usage=charge.record("cancelled", self.clock.now()))
                 log.info("task handed back")
         finally:
             for task in (work, watch, leave):
@@ -124,27 +124,27 @@ class Runner:
             _log.warning("cannot listen for a cancellation", task=claim.task.id, error=error.message)
             await self.clock.sleep(min(1.0, third_s))
 
-    async def _let_go(self, claim: Claim, account: Account, watch: "asyncio.Task[None]") -> None:
+    async def _let_go(self, claim: Claim, charge: Charge, watch: "asyncio.Task[None]") -> None:
         try:
             watch.result()
         except Lost:
             _log.warning("lease lost", task=claim.task.id, attempt=claim.attempt)
         except Unwanted:
-            await self.queue.release(claim, usage=account.record("cancelled", self.clock.now()))
+            await self.queue.release(claim, usage=charge.record("cancelled", self.clock.now()))
             _log.info("task cancelled", task=claim.task.id)
 
     # --- the work ---------------------------------------------------------------------------------------------------
 
-    async def _generate(self, claim: Claim, account: Account) -> Json:
+    async def _generate(self, claim: Claim, charge: Charge) -> Json:
         """The whole answer. Raises Wrong, and StokerError for what may work another time."""
         left_s = self.settings.timeout_s if claim.time_left_s is None else claim.time_left_s
         try:
             async with asyncio.timeout(min(left_s, self.settings.timeout_s)):
-                return await self._read(claim, account)
+                return await self._read(claim, charge)
         except TimeoutError as exc:
             raise TimedOut(f"the engine did not finish within {min(left_s, self.settings.timeout_s):g} s") from exc
 
-    async def _read(self, claim: Claim, account: Account) -> Json:
+    async def _read(self, claim: Claim, charge: Charge) -> Json:
         task = claim.task
         options = {"include_usage": True}
         if self.settings.continuous_usage:
@@ -159,7 +159,7 @@ class Runner:
                     break
                 chunk = _parsed(event)
                 chunks.append(chunk)
-                _note(account, chunk, self.clock.now())
+                _note(charge, chunk, self.clock.now())
                 if publisher is not None:
                     await publisher.add(event, self.clock.monotonic())
             else:
@@ -173,25 +173,25 @@ class Runner:
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
-    async def _finish(self, claim: Claim, account: Account, work: "asyncio.Task[Json]") -> None:
+    async def _finish(self, claim: Claim, charge: Charge, work: "asyncio.Task[Json]") -> None:
         log = _log.bind(task=claim.task.id, attempt=claim.attempt)
         try:
             result = work.result()
-            kept = await self.queue.complete(claim, result, usage=account.record("done", self.clock.now()))
-            log.info("task done", tokens=account.completion_tokens, kept=kept)
+            kept = await self.queue.complete(claim, result, usage=charge.record("done", self.clock.now()))
+            log.info("task done", tokens=charge.completion_tokens, kept=kept)
         except Wrong as wrong:
-            await self._fail(claim, account, str(wrong), retry=False, error=wrong.error)
+            await self._fail(claim, charge, str(wrong), retry=False, error=wrong.error)
         except QueueUnavailable:
             raise
         except StokerError as error:
             seen = {"message": error.message, "type": error.type, "code": error.code, "status": error.status}
             # A result too large to keep is so the next time, too.
-            await self._fail(claim, account, error.message, retry=error.code != "result_too_large", error=seen)
+            await self._fail(claim, charge, error.message, retry=error.code != "result_too_large", error=seen)
         except Exception as error:
             log.error("task failed unexpectedly", exc_info=error)
-            await self._fail(claim, account, f"the worker failed: {type(error).__name__}", retry=True, error=None)
+            await self._fail(claim, charge, f"the worker failed: {type(error).__name__}", retry=True, error=None)
 
-    async def _fail(self, claim: Claim, account: Account, why: str, *, retry: bool, error: Json | None) -> None:
+    async def _fail(self, claim: Claim, charge: Charge, why: str, *, retry: bool, error: Json | None) -> None:
         retry_in_s = None
         if retry:
             retry_in_s = delay_s(
@@ -201,12 +201,12 @@ class Runner:
                 random=self.random,
             )
         _log.warning("task failed", task=claim.task.id, attempt=claim.attempt, why=why, retry_in_s=retry_in_s)
-        usage = account.record("failed", self.clock.now())
+        usage = charge.record("failed", self.clock.now())
         await self.queue.fail(claim, why, retry_in_s=retry_in_s, error=error, usage=usage)
 
-    def _account(self, claim: Claim) -> Account:
+    def _charge(self, claim: Claim) -> Charge:
         task = claim.task
-        return Account(
+        return Charge(
             id=task.usage_id,
             kind="task",
             caller=Caller(task.tenant, task.key_id, task.session, task.run),
@@ -263,10 +263,10 @@ def _parsed(event: bytes) -> Json:
     return chunk
 
 
-def _note(account: Account, chunk: Json, now: float) -> None:
-    if account.first_token_at is None and has_content(chunk):
-        account.first_token_at = now
-    account.saw_usage(chunk.get("usage"))
+def _note(charge: Charge, chunk: Json, now: float) -> None:
+    if charge.first_token_at is None and has_content(chunk):
+        charge.first_token_at = now
+    charge.saw_usage(chunk.get("usage"))
 
 
 async def _stopped(work: "asyncio.Task[Any]") -> None:

@@ -1,5 +1,5 @@
--- Shared by every script about a model; runs before each of them. KEYS[1..8] are keys.of_model(model); KEYS[9], where
--- there is one, is the task's hash. ARGV[1] is the time in ms ('' means: by Redis' clock), ARGV[2] how long ended
+-- Shared by every script about a model; runs before each of them, after money.lua. KEYS[1..8] are
+-- keys.of_model(model); KEYS[9], where there is one, is the task's hash. ARGV[1] is the time in ms ('' means: by Redis' clock), ARGV[2] how long ended
 -- tasks are kept in ms, ARGV[3] how many of them are listed, ARGV[4] and on are the script's own.
 local TASKS, DEAD, DELAYED, LEASES, ENDED, BELL, USAGE, MODELS =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
@@ -74,7 +74,8 @@ end
 
 -- What every end has in common: `state` is the word for the task, `status` the one for its usage.
 local function end_task(key, id, state, status, usage)
-  if usage == '' then usage = empty_usage(key, id, status) end
+  usage = with_used(key, usage == '' and empty_usage(key, id, status) or usage)
+  settle_hold(key, usage)
   redis.call('HSET', key, 'state', state, 'ended', now)
   redis.call('HDEL', key, 'due')
   redis.call('XADD', USAGE, '*', 'r', usage)
@@ -100,6 +101,12 @@ local function bury_late(key, id, usage)
   bury(key, id, message, cjson.encode({message = message, type = 'timeout_error', code = 'deadline_exceeded'}), usage)
 end
 
+local function bury_unpaid(key, id, usage)
+  local message = 'what its failed attempts have used and one more attempt do not fit the budget'
+  local error = cjson.encode({message = message, type = 'insufficient_quota', code = 'budget_exhausted'})
+  bury(key, id, message, error, (string.gsub(usage, '"status":"%a+"', '"status":"failed"', 1)))
+end
+
 local function is_late(key, at)
   local deadline = field(key, 'deadline')
   return deadline and at >= tonumber(deadline)
@@ -118,6 +125,8 @@ local function attempt_failed(key, id, reason, retry_ms, error, usage)
     bury(key, id, reason, error, usage)
   elseif is_late(key, now + retry_ms) then
     bury_late(key, id, usage)
+  elseif not hold_for_another(key, usage) then
+    bury_unpaid(key, id, usage)
   elseif retry_ms <= 0 then
     enqueue(key, id)
   else

@@ -2,6 +2,7 @@
 local most = ARGV[4]
 
 local function to_the_end(key, id)
+  count_whole_attempt(key)
   if field(key, 'cancel') then
     finish(key, id, 'cancelled', '')
   else

@@ -4,7 +4,9 @@ local answer = finishing(key, id, token, 'release')
 if answer ~= 'mine' then return answer == 'again' and 1 or 0 end
 if field(key, 'cancel') then
   finish(key, id, 'cancelled', usage)
-else
+elseif hold_for_another(key, usage) then
   enqueue(key, id)
+else
+  bury_unpaid(key, id, usage)
 end
 return 1

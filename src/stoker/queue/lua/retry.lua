@@ -1,7 +1,12 @@
--- ARGV: id. Returns the state that it found ('' for no such task); only a dead one is changed.
+-- ARGV: id, and of a reservation that it takes over: its parts (JSON, '' for none), owner, number. Returns {the state
+-- that it found ('' for no such task)}; only a dead one is changed. {'dead', why} when the reservation is not the owner's.
 local key, id = KEYS[9], ARGV[4]
 local state = field(key, 'state')
-if state ~= 'dead' then return state or '' end
+if state ~= 'dead' then return {state or ''} end
+if ARGV[5] ~= '' then
+  local void = take_hold(key, ARGV[6], tonumber(ARGV[7]), ARGV[5])
+  if void then return {'dead', void} end
+end
 redis.call('XDEL', DEAD, field(key, 'entry'))
 redis.call('HDEL', key, 'error', 'history', 'failed', 'ended', 'started', 'worker', 'cancel', 'last')
 redis.call('HINCRBY', key, 'replays', 1)
@@ -11,4 +16,4 @@ if type(timeout_s) == 'number' then
   redis.call('HSET', key, 'deadline', now + math.ceil(timeout_s * 1000))
 end
 enqueue(key, id)
-return 'dead'
+return {'dead'}

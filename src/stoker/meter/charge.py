@@ -22,7 +22,7 @@ class Caller:
 
 
 @dataclass(slots=True)
-class Account:
+class Charge:
     """One request or task that is running; `record` is what it comes to. `started_at`: seconds since the epoch."""
 
     id: str
@@ -35,6 +35,8 @@ class Account:
     replica: str | None = None
     attempts: int = 1
     first_token_at: float | None = None
+    is_counted: bool = False
+    """The engine itself has said what it counted; otherwise the numbers are the platform's own."""
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
@@ -43,6 +45,7 @@ class Account:
         """Take over the engine's own count, as OpenAI's `usage` object gives it; anything else is left alone."""
         if not isinstance(usage, dict):
             return
+        self.is_counted = True
         self.prompt_tokens = _count(usage.get("prompt_tokens"), self.prompt_tokens)
         self.completion_tokens = _count(usage.get("completion_tokens"), self.completion_tokens)
         details = usage.get("prompt_tokens_details")

@@ -1,0 +1,254 @@
+"""Hard budgets in this process: reserve before a request runs, settle after it.
+
+The arithmetic is `policy.budgets.Slices`, the books are `queue.budgets.BudgetStore`; here are the steps between them.
+On the usual path `admit` waits for nobody: what a request needs is in the slices. How this process stays in the books
+is in `owner.py`.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stoker.base import logs
+from stoker.base.errors import BudgetExhausted, QueueUnavailable, Refused, StokerError, Unavailable
+from stoker.gateway.bounds import Bound
+from stoker.gateway.limits import Terms
+from stoker.gateway.measures import Measures
+from stoker.gateway.owner import CLOSED_AFTER_S, OWNER_TTL_S, RENEW_S, Life, Owner
+from stoker.gateway.rebuild import Rebuild
+from stoker.meter import UsageRecord
+from stoker.policy.budgets import Amounts, Need, Reservation, Shortfall, Unit
+from stoker.queue.budgets import BudgetStore, Gone, Hold, Leased, NotBegun, NotOpen, Settlement, Short
+
+_log = logs.get(__name__)
+
+# Each answer but a grant changes something first, so a request does not ask more often than this.
+TRIES = 8
+# Settlements in one call to Redis: a few milliseconds of its time.
+MOST_AT_ONCE = 200
+
+
+@dataclass(slots=True)
+class Permit:
+    """A request that was admitted, until it is settled, released or handed over to a task."""
+
+    owner: Owner
+    reservation: Reservation
+    terms: Terms
+    bound: Bound
+    is_sent: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        return self.reservation.is_open
+
+
+@dataclass(slots=True)
+class _Waiting:
+    owner: Owner
+    item: Settlement
+    done: "asyncio.Future[None]"
+
+
+class Admission:
+    def __init__(self, store: BudgetStore, life: Life, rebuild: Rebuild, measures: Measures) -> None:
+        self._store = store
+        self._life = life
+        self._clock = life.clock
+        self._rebuild = rebuild
+        self._measures = measures
+        self._leasing = asyncio.Lock()
+        self._unsettled: list[_Waiting] = []
+        self._news = asyncio.Event()
+
+    # --- one request ------------------------------------------------------------------------------------------------
+
+    async def admit(self, terms: Terms, bound: Bound) -> Permit:
+        """Reserve the most that it could cost, of every budget that it falls under, or nothing.
+
+        Raises InvalidInput (more than one request may take), Refused and BudgetExhausted (a budget says no),
+        Unavailable (Redis is away, and the tenant is closed then, or nothing is left of what was set aside).
+        """
+        terms.check(bound)
+        needs = terms.plan.needs(self._clock.now(), Amounts(1, bound.tokens, bound.nano_usd, 1))
+        if needs:
+            self._check_alive(terms)
+        owner = self._life.owner
+        reserved = owner.slices.reserve(needs)
+        if isinstance(reserved, Shortfall):
+            owner, reserved = await self._lease_and_reserve(terms, needs)
+        return Permit(owner, reserved, terms, bound)
+
+    def sent(self, permit: Permit, *, request_id: str, model: str, replica_id: str, replica_url: str) -> None:
+        """Call it right before the request goes to an engine: from then on it may have cost something."""
+        permit.is_sent = True
+        permit.owner.journal.sent(
+            permit.reservation.number,
+            permit.terms.shared(self._clock.now()),
+            request_id=request_id,
+            tokens=permit.bound.tokens,
+            nano_usd=permit.bound.nano_usd,
+            prompt_tokens=permit.bound.prompt_tokens,
+            model=model,
+            replica_id=replica_id,
+            replica_url=replica_url,
+            now=self._clock.now(),
+        )
+
+    async def settle(self, permit: Permit, record: UsageRecord) -> None:
+        """What it came to. When it returns Redis has it, or it waits here, and in the journal, for Redis to come back.
+        A second call does nothing.
+        """
+        if not permit.is_open:
+            return
+        self._measures.ended(record)
+        actual = Amounts(1, record.prompt_tokens + record.completion_tokens, record.nano_usd, 0)
+        spent = permit.owner.slices.settle(permit.reservation, actual)
+        item = Settlement(permit.reservation.number, record.to_json(), spent)
+        waiting = _Waiting(permit.owner, item, asyncio.get_running_loop().create_future())
+        self._unsettled.append(waiting)
+        self._news.set()
+        await waiting.done
+
+    def release(self, permit: Permit) -> None:
+        """Nothing was spent: it never reached an engine, or the engine refused it before it ran."""
+        if permit.is_open:
+            permit.owner.slices.release(permit.reservation)
+            self._forget(permit)
+
+    def hold(self, permit: Permit) -> Hold:
+        """For `Queue.submit`: the task takes the reservation over. Call `handed_over` then."""
+        return Hold(permit.owner.name, permit.reservation.number, permit.reservation.parts)
+
+    def handed_over(self, permit: Permit) -> None:
+        permit.owner.slices.hand_over(permit.reservation)
+        self._forget(permit)
+
+    def _forget(self, permit: Permit) -> None:
+        if permit.is_sent:
+            permit.owner.journal.settled([permit.reservation.number])
+
+    def _check_alive(self, terms: Terms) -> None:
+        is_closed = terms.account.tenant_terms.when_redis_is_away == "closed"
+        if self._life.silent_s > (CLOSED_AFTER_S if is_closed else OWNER_TTL_S):
+            raise Unavailable(
+                f"budgets cannot be checked: Redis has not answered for {self._life.silent_s:.0f} s",
+                retry_after_s=2 * RENEW_S,
+                code="budgets_unavailable",
+            )
+
+    # --- asking for more --------------------------------------------------------------------------------------------
+
+    async def _lease_and_reserve(self, terms: Terms, needs: Sequence[Need]) -> tuple[Owner, Reservation]:
+        self._rebuild.know(terms, self._clock.now())
+        has_waited = False
+        for _ in range(TRIES):
+            async with self._leasing:
+                owner = self._life.owner
+                # Another request may have brought enough while this one waited for its turn.
+                reserved = owner.slices.reserve(needs)
+                if isinstance(reserved, Reservation):
+                    return owner, reserved
+                short = await self._lease(owner, reserved)
+                if short is None:
+                    continue
+            if has_waited or not short.fits_later:
+                raise self._refusal(short, needs, owner)
+            # Others hold more than they use. They have been asked for it, and give it back when they next renew.
+            has_waited = True
+            await self._clock.sleep(1.5 * RENEW_S)
+        raise Unavailable("budgets cannot be checked: too much changes at once", code="budgets_unavailable")
+
+    async def _lease(self, owner: Owner, shortfall: Shortfall) -> Short | None:
+        """Ask once. None: something is better now, so try again. Raises Unavailable."""
+        try:
+            answer = await self._store.lease(owner.name, shortfall.asks)
+            match answer:
+                case Leased():
+                    owner.slices.granted(shortfall, answer.granted)
+                case NotBegun():
+                    await self._rebuild.begin(self._store, answer.counters)
+                case Gone():
+                    await self._life.enter_again(answer, self.pending(owner))
+                case NotOpen(opens_in_s=None):
+                    await self._life.open_books()
+                case NotOpen():
+                    raise Unavailable(
+                        "budgets are being set up again after Redis lost them",
+                        retry_after_s=answer.opens_in_s,
+                        code="budgets_unavailable",
+                    )
+                case Short():
+                    return answer
+        except QueueUnavailable as error:
+            raise Unavailable("budgets cannot be checked: Redis does not answer", code="budgets_unavailable") from error
+        return None
+
+    def _refusal(self, short: Short, needs: Sequence[Need], owner: Owner) -> Refused:
+        counter, need = next((need for need in needs if need[0].name == short.counter), needs[0])
+        kind, _, unit, window = counter.name.split(":")[:4]
+        left = max(0, short.free + owner.slices.unused(counter.name))
+        message = (
+            f"the {kind}'s budget of {_amount(counter.unit, counter.limit)}{_PER[window]} has "
+            f"{_amount(counter.unit, left)} left; this request could take {_amount(counter.unit, need)}"
+        )
+        if counter.unit is Unit.CONCURRENT:
+            return Refused(
+                message, retry_after_s=1.0, hint="one of those that run has to end first", code="too_many_requests"
+            )
+        if counter.renews_at is None:
+            return BudgetExhausted(message, hint="it does not renew by itself")
+        renews_in_s = max(0.0, counter.renews_at - self._clock.now())
+        return Refused(
+            message, retry_after_s=renews_in_s, hint=f"it renews in {renews_in_s:.0f} s", code=f"{unit}_budget_exceeded"
+        )
+
+    # --- settlements, many in one call --------------------------------------------------------------------------------
+
+    def pending(self, owner: Owner) -> list[Settlement]:
+        """Settled here, not in Redis yet."""
+        return [waiting.item for waiting in self._unsettled if waiting.owner is owner]
+
+    async def settle_forever(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            try:
+                await self.settle_waiting()
+            except StokerError as error:
+                _log.warning("usage waits for Redis", error=error.message, waiting=len(self._unsettled))
+                self._let_clients_go()
+                self._news.set()
+                await self._clock.sleep(RENEW_S)
+
+    async def settle_waiting(self) -> None:
+        """Send what waits. Raises QueueUnavailable, with nothing lost."""
+        while self._unsettled:
+            owner = self._unsettled[0].owner
+            batch = [waiting for waiting in self._unsettled if waiting.owner is owner][:MOST_AT_ONCE]
+            answer = await self._store.settle(owner.name, [waiting.item for waiting in batch])
+            if isinstance(answer, Gone):
+                await self._life.enter_again(answer, self.pending(owner))
+                continue
+            numbers = {waiting.item.number for waiting in batch}
+            self._unsettled = [w for w in self._unsettled if w.owner is not owner or w.item.number not in numbers]
+            owner.slices.confirmed(numbers)
+            owner.journal.settled(numbers)
+            for waiting in batch:
+                if not waiting.done.done():
+                    waiting.done.set_result(None)
+
+    def _let_clients_go(self) -> None:
+        """Redis is away. Nobody has to wait for it: the journal keeps what is not settled."""
+        for waiting in self._unsettled:
+            if not waiting.done.done():
+                waiting.done.set_result(None)
+
+
+_PER = {"minute": " per minute", "day": " per day", "month": " per month", "total": ""}
+
+
+def _amount(unit: Unit, amount: int) -> str:
+    if unit is Unit.NANO_USD:
+        return f"${amount / 1e9:.6f}"
+    return f"{amount} " + {Unit.REQUESTS: "requests", Unit.TOKENS: "tokens", Unit.CONCURRENT: "requests at once"}[unit]

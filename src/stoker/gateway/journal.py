@@ -1,0 +1,187 @@
+"""What this process has sent to engines and not settled yet, in a file that outlives it.
+
+One line before a request goes to an engine, one after its settlement is in Redis. Written with one `write` each and not
+synced: what a process has written survives its death, though not that of the machine (for which the whole slice
+counts, see docs/budgets.md). A successor reads it to know exactly what was in flight.
+
+    = REF JSON        what several requests share, written once: the counters and the caller
+    + NUMBER REF ID TOKENS NANO_USD PROMPT MODEL REPLICA URL STARTED      in flight, with the most that it can cost
+    - NUMBER          settled
+
+The file is locked as long as its owner lives, so a successor need not wait for a lease to know that it is dead.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Json = Mapping[str, Any]
+
+# Settled lines are dropped by writing the file anew once it has grown to this.
+COMPACT_BYTES = 4 * 1024 * 1024
+_SUFFIX = ".journal"
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """One reservation whose request may have reached an engine. `shared` is what its line referred to."""
+
+    number: int
+    id: str
+    tokens: int
+    nano_usd: int
+    prompt_tokens: int
+    model: str
+    replica_id: str
+    replica_url: str
+    started_at: float
+    shared: Json
+
+
+class Journal:
+    """The journal of one living owner. Lines go out in the order of the calls."""
+
+    def __init__(self, directory: Path, owner: str) -> None:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path = directory / (owner + _SUFFIX)
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o600)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        self._refs: dict[int, tuple[int, bytes, Json]] = {}
+        self._next_ref = 0
+        self._open: dict[int, bytes] = {}
+        self._size = 0
+
+    def sent(
+        self,
+        number: int,
+        shared: Json,
+        *,
+        request_id: str,
+        tokens: int,
+        nano_usd: int,
+        prompt_tokens: int,
+        model: str,
+        replica_id: str,
+        replica_url: str,
+        now: float,
+    ) -> None:
+        """Call it before the request goes out. `shared` is kept by identity: hand in the same object each time."""
+        line = (
+            f"+ {number} {self._ref(shared)} {request_id} {tokens} {nano_usd} {prompt_tokens} "
+            f"{model} {replica_id} {replica_url} {now:.3f}\n"
+        ).encode()
+        self._open[number] = line
+        self._write(line)
+
+    def settled(self, numbers: Iterable[int]) -> None:
+        """Call it when Redis has confirmed the settlement. A number that was never sent is left out."""
+        lines = [f"- {number}\n" for number in numbers if self._open.pop(number, None) is not None]
+        if lines:
+            self._write("".join(lines).encode())
+            if self._size > COMPACT_BYTES:
+                self._compact()
+
+    def close(self, *, remove: bool) -> None:
+        """`remove` when nothing is in flight any more; otherwise a successor takes it over."""
+        if remove and not self._open:
+            self.path.unlink(missing_ok=True)
+        os.close(self._fd)
+
+    def _ref(self, shared: Json) -> int:
+        found = self._refs.get(id(shared))
+        if found is None:
+            number = self._next_ref
+            self._next_ref += 1
+            line = f"= {number} {json.dumps(shared, separators=(',', ':'))}\n".encode()
+            # The object is kept: its `id` is its own only as long as it lives.
+            found = self._refs[id(shared)] = (number, line, shared)
+            self._write(line)
+        return found[0]
+
+    def _write(self, data: bytes) -> None:
+        os.write(self._fd, data)
+        self._size += len(data)
+
+    def _compact(self) -> None:
+        """Only what is open, in a new file that takes the name of the old one when it is whole and locked."""
+        used = {int(line.split(b" ", 3)[2]) for line in self._open.values()}
+        self._refs = {key: found for key, found in self._refs.items() if found[0] in used}
+        lines = [line for _, line, _ in self._refs.values()]
+        data = b"".join([*lines, *self._open.values()])
+        fresh = self.path.with_suffix(".new")
+        fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        os.write(fd, data)
+        fresh.replace(self.path)
+        os.close(self._fd)
+        self._fd, self._size = fd, len(data)
+
+
+@dataclass(slots=True)
+class Abandoned:
+    """The journal of an owner that is dead. Held: no other process takes it over at the same time."""
+
+    owner: str
+    in_flight: list[InFlight]
+    _path: Path
+    _fd: int
+
+    def done(self) -> None:
+        """Everything in it is settled: it is not needed any more."""
+        self._path.unlink(missing_ok=True)
+        os.close(self._fd)
+
+    def put_back(self) -> None:
+        """For another try, by whoever comes next."""
+        os.close(self._fd)
+
+
+def abandoned(directory: Path) -> Iterator[Abandoned]:
+    """The journals whose owners are dead, each locked until `done` or `put_back`."""
+    for path in sorted(directory.glob(f"*{_SUFFIX}")):
+        try:
+            fd = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Between the opening and the lock, its owner may have written it anew or another may have ended it.
+            is_current = path.exists() and os.fstat(fd).st_ino == path.stat().st_ino
+        except (BlockingIOError, FileNotFoundError):
+            is_current = False
+        if is_current:
+            yield Abandoned(path.name.removesuffix(_SUFFIX), _in_flight(path), path, fd)
+        else:
+            os.close(fd)
+
+
+def _in_flight(path: Path) -> list[InFlight]:
+    """What is open in a journal. A last line that was cut off was never followed by a request: it is left out."""
+    shared: dict[str, Json] = {}
+    open_: dict[int, InFlight] = {}
+    *lines, _ = path.read_text().split("\n")
+    for line in lines:
+        kind, number, *rest = line.split(" ") if line.startswith("+") else line.split(" ", 2)
+        if kind == "=":
+            shared[number] = json.loads(rest[0])
+        elif kind == "-":
+            open_.pop(int(number), None)
+        else:
+            ref, request_id, tokens, nano, prompt, model, replica, url, started = rest
+            open_[int(number)] = InFlight(
+                number=int(number),
+                id=request_id,
+                tokens=int(tokens),
+                nano_usd=int(nano),
+                prompt_tokens=int(prompt),
+                model=model,
+                replica_id=replica,
+                replica_url=url,
+                started_at=float(started),
+                shared=shared[ref],
+            )
+    return list(open_.values())

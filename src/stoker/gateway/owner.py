@@ -1,0 +1,152 @@
+"""This process in the books of budgets: its name, its slices, its journal, and staying alive there.
+
+One renewal each `RENEW_S` says that it lives, gives back what others want and what it does not use, and asks for more
+before it is missing.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stoker.base import logs
+from stoker.base.clock import Clock
+from stoker.base.errors import StokerError, Unavailable
+from stoker.base.ids import new_id
+from stoker.gateway.journal import Journal
+from stoker.gateway.rebuild import Rebuild
+from stoker.policy.budgets import Slices
+from stoker.queue.budgets import BudgetStore, Gone, Leased, NotBegun, Settlement
+
+_log = logs.get(__name__)
+
+RENEW_S = 0.5
+# An owner that did not renew for so long may be wound up by others, so by then it admits nothing more by itself.
+OWNER_TTL_S = 60.0
+# A tenant that is `closed` when Redis is away is refused once Redis was silent for so long.
+CLOSED_AFTER_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    name: str
+    slices: Slices
+    journal: Journal
+
+
+class Life:
+    """`journals` is the folder in which each owner of this machine has its journal."""
+
+    def __init__(self, store: BudgetStore, rebuild: Rebuild, journals: Path, clock: Clock) -> None:
+        self._store = store
+        self._rebuild = rebuild
+        self._journals = journals
+        self.clock = clock
+        self.owner = self._new_owner()
+        self._heard_at = float("-inf")
+        # Those that were taken for dead while they had requests in flight; their journals stay until the end.
+        self._former: list[Owner] = []
+        self._entering = asyncio.Lock()
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since Redis last confirmed that this owner lives."""
+        return self.clock.monotonic() - self._heard_at
+
+    def _new_owner(self) -> Owner:
+        name = new_id("gw")
+        return Owner(name, Slices(), Journal(self._journals, name))
+
+    async def begin(self) -> None:
+        """Enter the books. Raises QueueUnavailable."""
+        asked_at = self.clock.monotonic()
+        await self._store.enter(self.owner.name, ttl_s=OWNER_TTL_S)
+        self._heard_at = asked_at
+
+    async def begin_when_possible(self) -> None:
+        while self._heard_at == float("-inf"):
+            try:
+                await self.begin()
+            except StokerError as error:
+                _log.warning("budgets: cannot enter the books", error=error.message)
+                await self.clock.sleep(RENEW_S)
+
+    async def open_books(self) -> None:
+        """For a Redis that has none: the first start of all, or one that has lost its data. In the latter case nothing
+        is given out before those who live have said what they hold."""
+        is_first = await self._rebuild.is_first_start()
+        await self._store.establish(wait_s=0.0 if is_first else OWNER_TTL_S)
+
+    async def renew_forever(self) -> None:
+        await self.begin_when_possible()
+        while True:
+            await self.clock.sleep(RENEW_S)
+            try:
+                await self.renew()
+            except StokerError as error:
+                _log.warning("budgets: cannot renew", error=error.message, silent_s=round(self.silent_s, 1))
+
+    async def renew(self) -> None:
+        """Raises QueueUnavailable."""
+        owner, now = self.owner, self.clock.now()
+        owner.slices.round(now)
+        wanted = await self._renew_once(owner, now, ())
+        if wanted:
+            await self._renew_once(owner, now, wanted)
+        refills = owner.slices.refills(now)
+        if refills is not None and owner is self.owner:
+            answer = await self._store.lease(owner.name, refills.asks)
+            if isinstance(answer, Leased):
+                owner.slices.granted(refills, answer.granted)
+
+    async def _renew_once(self, owner: Owner, now: float, wanted: Sequence[str]) -> Sequence[str]:
+        asked_at = self.clock.monotonic()
+        renewed = await self._store.renew(
+            owner.name,
+            ttl_s=OWNER_TTL_S,
+            watermark=owner.slices.watermark,
+            give_back=owner.slices.give_back(owner.slices.surplus(now, wanted)),
+        )
+        if renewed.state != "alive":
+            await self.enter_again(Gone(renewed.state), ())
+            return ()
+        self._heard_at = asked_at
+        return renewed.wanted
+
+    async def enter_again(self, gone: Gone, pending: Sequence[Settlement]) -> None:
+        """Redis does not have this owner among the living. `pending`: settled here and not in Redis yet.
+
+        Raises QueueUnavailable, Unavailable.
+        """
+        async with self._entering:
+            owner = self.owner
+            if gone.state == "gone":
+                _log.error("budgets: this process was taken for dead and goes on under a new name", owner=owner.name)
+                self._former.append(owner)
+                self.owner = self._new_owner()
+                await self.begin()
+                return
+            _log.warning("budgets: Redis has forgotten this process; it states what it holds", owner=owner.name)
+            holding = owner.slices.holding([spent for item in pending for spent in item.spent])
+            asked_at = self.clock.monotonic()
+            for _ in range(2):
+                answer = await self._store.enter(
+                    owner.name, ttl_s=OWNER_TTL_S, watermark=owner.slices.watermark, holding=holding
+                )
+                if answer is None:
+                    self._heard_at = asked_at
+                    return
+                if isinstance(answer, NotBegun):
+                    await self._rebuild.begin(self._store, answer.counters)
+            raise Unavailable("budgets cannot be stated again", code="budgets_unavailable")
+
+    async def leave(self) -> None:
+        """A clean end, after the last settlement. Raises QueueUnavailable, upon which a successor does the rest."""
+        for owner in (*self._former, self.owner):
+            await self._store.leave(owner.name)
+            owner.journal.close(remove=True)
+
+    def close(self) -> None:
+        """An end that is not clean: the journals stay for a successor."""
+        for owner in (*self._former, self.owner):
+            owner.journal.close(remove=False)

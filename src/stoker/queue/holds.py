@@ -1,0 +1,50 @@
+"""What a task in memory holds of budgets, and what its attempts have used: the twin of the second half of
+`lua/money.lua`. Used by `memory_queue`; the books themselves are in `books`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from stoker.meter.usage import UsageRecord
+from stoker.policy.budgets import Part, Unit
+from stoker.queue.books import Books, unit_of
+
+_COUNTED = ("prompt_tokens", "cached_tokens", "completion_tokens", "nano_usd")
+
+
+@dataclass(slots=True)
+class TaskMoney:
+    """`one` is what one attempt can cost at most, `held` what is held now. `used_*` are the sums of failed attempts."""
+
+    books: Books
+    one: tuple[Part, ...] = ()
+    held: tuple[Part, ...] = ()
+    used: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTED, 0))
+
+    def total(self, record: UsageRecord) -> UsageRecord:
+        """The record of the life: its last attempt's with what failed attempts have used added to it."""
+        return replace(record, **{name: getattr(record, name) + amount for name, amount in self.used.items()})
+
+    def settle(self, now: float, total: UsageRecord) -> None:
+        """The end of a life."""
+        self.books.settle_hold(now, self.held, total.prompt_tokens + total.completion_tokens, total.nano_usd)
+        self.one, self.held, self.used = (), (), dict.fromkeys(_COUNTED, 0)
+
+    def may_go_on(self, now: float, record: UsageRecord | None) -> bool:
+        """An attempt that is not the last ended: hold what another may cost beside what was used, or say no."""
+        used = {name: amount + (getattr(record, name) if record else 0) for name, amount in self.used.items()}
+        tokens = used["prompt_tokens"] + used["completion_tokens"]
+        held = self.books.hold_for_another(now, self.one, self.held, tokens, used["nano_usd"])
+        if held is None:
+            return False
+        self.held, self.used = held, used
+        return True
+
+    def count_whole_attempt(self) -> None:
+        """The worker vanished in the middle, and nobody knows what the engine produced."""
+        self.used["completion_tokens"] += _most(self.one, Unit.TOKENS)
+        self.used["nano_usd"] += _most(self.one, Unit.NANO_USD)
+
+
+def _most(parts: Sequence[Part], unit: Unit) -> int:
+    return max((amount for counter, amount in parts if unit_of(counter) == unit), default=0)

@@ -1,0 +1,35 @@
+-- ARGV: now, owner, items (JSON: {{number, usage or false, {{counter, reserved, actual}, ...}}, ...}).
+-- Returns {'settled', 1 or 0 for each}, or {'unknown'}.
+local owner, items = ARGV[2], cjson.decode(ARGV[3])
+local state, fate = owner_state(owner)
+if state == 'unknown' then return {state} end
+
+-- How much of what was reserved is taken out of the owner's slice, and how much becomes spent.
+local function split(number, reserved, actual)
+  if fate == 'lost' then return 0, math.max(0, actual - reserved) end  -- what was reserved counts as spent already
+  if fate == 'journal' then
+    local is_open = redis.call('SISMEMBER', open_key(owner), number) == 1
+    return is_open and reserved or 0, actual
+  end
+  return math.min(reserved, actual), actual
+end
+
+local answer = {'settled'}
+for i, item in ipairs(items) do
+  local number, usage = item[1], item[2]
+  if is_settled(owner, number) then
+    answer[i + 1] = 0
+  else
+    answer[i + 1] = 1
+    redis.call('ZADD', settled_key(owner), number, number)
+    for _, part in ipairs(item[3]) do
+      local taken, spent = split(number, part[2], part[3])
+      set_aside(owner, part[1], -taken)
+      add(part[1], 'spent', spent)
+    end
+    if usage then redis.call('XADD', USAGE_STREAM, '*', 'r', usage) end
+    redis.call('SREM', open_key(owner), number)
+  end
+end
+if fate == 'journal' and redis.call('EXISTS', open_key(owner)) == 0 then close_owner(owner) end
+return answer

@@ -1,0 +1,178 @@
+-- Budgets, shared by the scripts of owners (budget_*.lua) and of tasks; runs before the prelude. For each counter
+-- spent + leased + held <= limit, where `leased` is the sum of all owners' slices and `held` what tasks hold.
+-- Amounts are below 2^53 and reach Redis as numbers, never by tostring, which would round them.
+
+local function counter_key(counter) return BUDGET_PREFIX .. counter end
+
+local function is_begun(counter) return redis.call('HEXISTS', counter_key(counter), 'spent') == 1 end
+
+-- Names are <kind>:<id>:<unit>:<window>[:<begin>], and ids hold no colon.
+local function unit_of(counter) return string.match(counter, '^[^:]*:[^:]*:([^:]*)') end
+
+-- A counter that Redis does not know is not made by adding to it: its window is long over. What a session or a run may
+-- spend in total has no window; it is forgotten when nothing was done with it for long, and then begins from the ledger.
+local function add(counter, name, amount)
+  if amount == 0 or not is_begun(counter) then return end
+  redis.call('HINCRBY', counter_key(counter), name, amount)
+  if string.match(counter, ':total$') and (string.match(counter, '^session:') or string.match(counter, '^run:')) then
+    redis.call('PEXPIRE', counter_key(counter), UNTOUCHED_MS)
+  end
+end
+
+local function amounts_of(counter)
+  local found = redis.call('HMGET', counter_key(counter), 'spent', 'leased', 'held', 'limit')
+  return tonumber(found[1] or '0'), tonumber(found[2] or '0'), tonumber(found[3] or '0'), tonumber(found[4] or '0')
+end
+
+local function owner_key(owner) return OWNER_PREFIX .. owner end
+local function slices_key(owner) return OWNER_PREFIX .. owner .. ':slices' end
+local function settled_key(owner) return OWNER_PREFIX .. owner .. ':settled' end
+local function open_key(owner) return OWNER_PREFIX .. owner .. ':open' end
+local function answers_key(owner) return OWNER_PREFIX .. owner .. ':answers' end
+
+local function slice_of(owner, counter)
+  return tonumber(redis.call('HGET', slices_key(owner), counter) or '0')
+end
+
+-- Set aside `amount` more (less, when negative) for the owner. Never below nothing. Returns by how much it changed.
+local function set_aside(owner, counter, amount)
+  local have = slice_of(owner, counter)
+  if have + amount < 0 then amount = -have end
+  if amount == 0 then return 0 end
+  if have + amount == 0 then
+    redis.call('HDEL', slices_key(owner), counter)
+  else
+    redis.call('HINCRBY', slices_key(owner), counter, amount)
+  end
+  add(counter, 'leased', amount)
+  return amount
+end
+
+-- 'alive', 'gone' or 'unknown'; what fate it met when it is gone ('taken', 'journal', 'lost', 'left').
+local function owner_state(owner)
+  if redis.call('EXISTS', owner_key(owner)) == 0 then return 'unknown', nil end
+  local fate = redis.call('HGET', owner_key(owner), 'fate')
+  if fate then return 'gone', fate end
+  return 'alive', nil
+end
+
+local function is_settled(owner, number)
+  local watermark = tonumber(redis.call('HGET', owner_key(owner), 'watermark') or '1')
+  return number < watermark or redis.call('ZSCORE', settled_key(owner), number) ~= false
+end
+
+-- Nothing of the owner is left but the memory of what it has settled, for calls that are made twice.
+local function close_owner(owner)
+  for _, counter in ipairs(redis.call('HKEYS', slices_key(owner))) do
+    set_aside(owner, counter, -slice_of(owner, counter))
+  end
+  redis.call('ZREM', OWNERS, owner)
+  redis.call('DEL', slices_key(owner), open_key(owner), answers_key(owner))
+  redis.call('PEXPIRE', owner_key(owner), REMEMBERED_MS)
+  redis.call('PEXPIRE', settled_key(owner), REMEMBERED_MS)
+end
+
+-- --- what a task holds. Its hash has `hold` (JSON: {{counter, amount of one attempt}, ...}), `hold:<i>` (what is held
+-- now), and `used:<name>`, the sums of its attempts that failed.
+
+local USED = {'prompt_tokens', 'cached_tokens', 'completion_tokens', 'nano_usd'}
+
+local function hold_of(key)
+  local hold = redis.call('HGET', key, 'hold')
+  return hold and cjson.decode(hold) or {}
+end
+
+local function used_of(key, name) return tonumber(redis.call('HGET', key, 'used:' .. name) or '0') end
+
+-- A number of a usage record. Inside a string of it every quote has a backslash before it, so this finds the field only.
+local function number_in(usage, name) return tonumber(string.match(usage, '"' .. name .. '":(%d+)') or '0') end
+
+-- The record with what failed attempts have used added to it.
+local function with_used(key, usage)
+  for _, name in ipairs(USED) do
+    local used = used_of(key, name)
+    if used > 0 then
+      usage = string.gsub(usage, '"' .. name .. '":(%d+)', function(own)
+        return '"' .. name .. '":' .. string.format('%.0f', tonumber(own) + used)
+      end, 1)
+    end
+  end
+  return usage
+end
+
+-- What a task that used this much costs of a counter. A request is one, however often it is tried.
+local function cost_in(counter, tokens, nano_usd)
+  local unit = unit_of(counter)
+  return unit == 'tokens' and tokens or unit == 'nano_usd' and nano_usd or unit == 'requests' and 1 or 0
+end
+
+-- Take an owner's reservation over. Returns nil, or why it cannot be.
+local function take_hold(key, owner, number, hold)
+  local parts = cjson.decode(hold)
+  local state, fate = owner_state(owner)
+  if state ~= 'alive' then return 'its owner is ' .. (fate or state) end
+  if is_settled(owner, number) then return 'it was settled before' end
+  for _, part in ipairs(parts) do
+    if slice_of(owner, part[1]) < part[2] then return 'its owner does not hold that much of ' .. part[1] end
+  end
+  for i, part in ipairs(parts) do
+    set_aside(owner, part[1], -part[2])
+    add(part[1], 'held', part[2])
+    redis.call('HSET', key, 'hold:' .. i, part[2])
+  end
+  redis.call('ZADD', settled_key(owner), number, number)
+  redis.call('HSET', key, 'hold', hold)
+  return nil
+end
+
+-- The end of a life: what it held is free but for what `usage`, the whole record, says it came to.
+local function settle_hold(key, usage)
+  local hold = hold_of(key)
+  local tokens = number_in(usage, 'prompt_tokens') + number_in(usage, 'completion_tokens')
+  for i, part in ipairs(hold) do
+    add(part[1], 'held', -tonumber(redis.call('HGET', key, 'hold:' .. i) or '0'))
+    add(part[1], 'spent', cost_in(part[1], tokens, number_in(usage, 'nano_usd')))
+    redis.call('HDEL', key, 'hold:' .. i)
+  end
+  redis.call('HDEL', key, 'hold')
+  for _, name in ipairs(USED) do redis.call('HDEL', key, 'used:' .. name) end
+end
+
+-- An attempt ended that is not the last, with `usage` ('' for none): may there be another? What was used and a whole new
+-- attempt must be held; what is missing is taken of what is free, or nothing is and the answer is false.
+local function hold_for_another(key, usage)
+  local sums = {}
+  for _, name in ipairs(USED) do sums[name] = used_of(key, name) + number_in(usage, name) end
+  local more = {}
+  for i, part in ipairs(hold_of(key)) do
+    local counter = part[1]
+    local held = tonumber(redis.call('HGET', key, 'hold:' .. i) or '0')
+    local used = cost_in(counter, sums.prompt_tokens + sums.completion_tokens, sums.nano_usd)
+    -- A request is counted once, however often it is tried.
+    local missing = (unit_of(counter) == 'requests' and 0 or used) + part[2] - held
+    if missing > 0 and is_begun(counter) then
+      local spent, leased, all_held, limit = amounts_of(counter)
+      if missing > limit - spent - leased - all_held then return false end
+      more[i] = {counter, missing}
+    end
+  end
+  for i, each in pairs(more) do
+    add(each[1], 'held', each[2])
+    redis.call('HINCRBY', key, 'hold:' .. i, each[2])
+  end
+  for _, name in ipairs(USED) do
+    if sums[name] > 0 then redis.call('HSET', key, 'used:' .. name, sums[name]) end
+  end
+  return true
+end
+
+-- The worker vanished in the middle, and nobody knows what the engine produced: the whole attempt counts as used.
+local function count_whole_attempt(key)
+  local most = {tokens = 0, nano_usd = 0}
+  for _, part in ipairs(hold_of(key)) do
+    local unit = unit_of(part[1])
+    if most[unit] then most[unit] = math.max(most[unit], part[2]) end
+  end
+  if most.tokens > 0 then redis.call('HINCRBY', key, 'used:completion_tokens', most.tokens) end
+  if most.nano_usd > 0 then redis.call('HINCRBY', key, 'used:nano_usd', most.nano_usd) end
+end
