@@ -112,7 +112,7 @@ REPLAYS = "replays"
 LAST = "last"  # "<token>:<step>": how the latest claim finished, so that the same call again is known
 RESULT = "result"  # JSON
 ERROR = "error"  # JSON
-# What it holds of budgets is in `hold` (JSON), `hold:<i>`, and what failed attempts used in `used:<name>`; see money.lua.
+# What it holds of budgets: `hold` (JSON), `hold:<i>`; what failed attempts used: `used:<name>`. See lua/money.lua.
 
 SUMMARY = (
     HEAD,
