@@ -229,7 +229,7 @@ class _Slice:
     """What this process holds of one counter. `unused` + `reserved` (+ what is settled here and not yet in Redis) is
     what Redis has set aside for it."""
 
-    __slots__ = ("counter", "idle_rounds", "recent", "reserved", "unused", "used")
+    __slots__ = ("counter", "free", "idle_rounds", "recent", "reserved", "unused", "used")
 
     def __init__(self, counter: Counter) -> None:
         self.counter = counter
@@ -238,6 +238,7 @@ class _Slice:
         self.used = 0  # in this round
         self.recent = 0  # in a round lately
         self.idle_rounds = 0
+        self.free: int | None = None  # what nobody had of it when Redis was last asked
 
 
 class Reservation:
@@ -402,6 +403,22 @@ class Slices:
         for name, reserved, actual in pending:
             held[name] = held.get(name, 0) + min(reserved, actual)
         return [Part(name, amount) for name, amount in held.items() if amount]
+
+    def saw_free(self, name: str, free: int) -> None:
+        """Nobody has so much of this counter now; Redis says so."""
+        held = self._slices.get(name)
+        if held is not None:
+            held.free = max(0, free)
+
+    def left(self, name: str) -> int | None:
+        """What can still be reserved of this counter, as far as this process knows: what it holds itself, and what was
+        free when Redis was last asked. None: it has not asked."""
+        held = self._slices.get(name)
+        return None if held is None or held.free is None else held.unused + held.free
+
+    def in_use(self) -> list[str]:
+        """Counters of which something was reserved in this round."""
+        return [name for name, held in self._slices.items() if held.used]
 
     def unused(self, name: str) -> int:
         """Of this counter, what can be reserved without asking."""

@@ -39,6 +39,13 @@ class LeaseState(StrEnum):
     LOST = "lost"  # not yours any more: stop, and report nothing
 
 
+class TokenBound(NamedTuple):
+    """What one attempt was let in with: at most so many tokens of prompt and of answer. Who runs it stops beyond."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTask:
     """What a caller asks for.
@@ -58,6 +65,9 @@ class NewTask:
     body: Mapping[str, Any]
     session: str | None = None
     run: str | None = None
+    team: str | None = None
+    route: str | None = None
+    bound: TokenBound | None = None
     stream: bool = False
     timeout_s: float | None = None
     max_attempts: int = 3
@@ -104,6 +114,9 @@ class Task:
     body: Json = field(default_factory=dict)
     session: str | None = None
     run: str | None = None
+    team: str | None = None
+    route: str | None = None
+    bound: TokenBound | None = None
     stream: bool = False
     timeout_s: float | None = None
     max_attempts: int = 3
