@@ -8,7 +8,7 @@ is in `owner.py`.
 import asyncio
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stoker.base import logs
@@ -40,6 +40,8 @@ class Permit:
     terms: Terms
     quote: Quote
     bound: Bound
+    shared: Mapping[str, object]
+    """What the journal writes once for all requests of this caller in this minute."""
     is_sent: bool = False
 
     @property
@@ -75,14 +77,15 @@ class Admission:
         Unavailable (Redis is away, and the tenant is closed then, or nothing is left of what was set aside).
         """
         quote, bound = terms.fitting(quote)
-        needs = terms.plan.needs(self._clock.now(), bound.amounts)
+        now = self._clock.now()
+        needs = terms.plan.needs(now, bound.amounts)
         if needs:
             self._check_alive(terms)
         owner = self._life.owner
         reserved = owner.slices.reserve(needs)
         if isinstance(reserved, Shortfall):
             return await self._lease_and_reserve(terms, quote)
-        return Permit(owner, reserved, terms, quote, bound)
+        return Permit(owner, reserved, terms, quote, bound, terms.shared(now))
 
     def sent(
         self, permit: Permit, *, request_id: str, model: str, route: str, replica_id: str, replica_url: str
@@ -93,7 +96,7 @@ class Admission:
         try:
             permit.owner.journal.sent(
                 permit.reservation.number,
-                permit.terms.shared(now),
+                permit.shared,
                 request_id=request_id,
                 bound=permit.bound,
                 model=model,
@@ -197,14 +200,14 @@ class Admission:
         self._rebuild.know(terms, self._clock.now())
         has_waited = False
         for _ in range(TRIES):
-            bound = quote.bound()
-            needs = terms.plan.needs(self._clock.now(), bound.amounts)
+            bound, now = quote.bound(), self._clock.now()
+            needs = terms.plan.needs(now, bound.amounts)
             async with self._leasing:
                 owner = self._life.owner
                 # Another request may have brought enough while this one waited for its turn.
                 reserved = owner.slices.reserve(needs)
                 if isinstance(reserved, Reservation):
-                    return Permit(owner, reserved, terms, quote, bound)
+                    return Permit(owner, reserved, terms, quote, bound, terms.shared(now))
                 short = await self._lease(owner, reserved)
             if short is None:
                 continue

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from stoker.base import logs
+from stoker.base.errors import InvalidInput
 from stoker.gateway.bounds import Bound
 
 _log = logs.get(__name__)
@@ -53,10 +54,15 @@ class Journal:
     """The journal of one living owner. Lines go out in the order of the calls."""
 
     def __init__(self, directory: Path, owner: str) -> None:
+        """Raises InvalidInput when the folder is not ours alone: who can write to it can spend."""
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if directory.stat().st_uid != os.getuid() or directory.stat().st_mode & 0o022:
+            raise InvalidInput(
+                f"others may write to {directory}", param="journals", hint="name another with --journals"
+            )
         self.path = directory / (owner + _SUFFIX)
-        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o600)
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        # Locked before it has its name: a journal that is not locked is that of a dead owner.
+        self._fd = self._written_anew(b"")
         self._refs: dict[int, tuple[int, bytes, Json]] = {}
         self._next_ref = 0
         self._open: dict[int, bytes] = {}
@@ -131,13 +137,17 @@ class Journal:
         self._refs = {key: found for key, found in self._refs.items() if found[0] in used}
         lines = [line for _, line, _ in self._refs.values()]
         data = b"".join([*lines, *self._open.values()])
+        fd = self._written_anew(data)
+        os.close(self._fd)
+        self._fd, self._size = fd, len(data)
+
+    def _written_anew(self, data: bytes) -> int:
         fresh = self.path.with_suffix(".new")
         fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC, 0o600)
         fcntl.flock(fd, fcntl.LOCK_EX)
         os.write(fd, data)
         fresh.replace(self.path)
-        os.close(self._fd)
-        self._fd, self._size = fd, len(data)
+        return fd
 
 
 @dataclass(slots=True)

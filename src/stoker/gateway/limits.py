@@ -77,7 +77,7 @@ class Terms:
         )
 
     def shared(self, now: float) -> Json:
-        """What the journal writes once for all requests of this caller in this minute: the same object each time."""
+        """Whose requests these are and which counters they fall under at `now`: the same object for a whole minute."""
         counters = self.plan.at(now)
         if self._shared_counters is not counters:
             self._shared_counters = counters

@@ -90,6 +90,14 @@ class KeyStore:
         account = None if row is None or row.revoked_at is not None else _account(row)
         return None if account is None or account.has_expired(self._clock.now()) else account
 
+    def account_of(self, key_id: str) -> Account:
+        """The account of a key, whether or not it may still be used: for what it began. Raises NotFound."""
+        with self._store.reading() as connection:
+            row = connection.execute(_FIND_BY_ID, {"id": key_id}).first()
+        if row is None:
+            raise NotFound(f"there is no key {key_id!r}", hint="`stoker keys list` shows those there are")
+        return _account(row)
+
     def revision(self) -> int:
         """Grows with each change after which an account that `find` gave may be old."""
         with self._store.reading() as connection:
@@ -266,11 +274,11 @@ def _find_query() -> Any:
         .join(keys, keys.c.id == secrets.c.key_id)
         .join(tenants, tenants.c.name == keys.c.tenant)
         .join(teams, and_(teams.c.tenant == keys.c.tenant, teams.c.name == keys.c.team), isouter=True)
-        .where(secrets.c.hash == bindparam("hash"))
     )
 
 
-_FIND = _find_query()
+_FIND = _find_query().where(secrets.c.hash == bindparam("hash"))
+_FIND_BY_ID = _find_query().where(keys.c.id == bindparam("id")).limit(1)
 
 
 def _account(row: Any) -> Account:
