@@ -56,6 +56,7 @@ class NewTask:
     key_id: KeyId
     endpoint: str
     body: Mapping[str, Any]
+    team: str | None = None
     session: str | None = None
     run: str | None = None
     stream: bool = False
@@ -102,6 +103,7 @@ class Task:
     state: State
     submitted_at: float
     body: Json = field(default_factory=dict)
+    team: str | None = None
     session: str | None = None
     run: str | None = None
     stream: bool = False
