@@ -288,6 +288,7 @@ class Slices:
             held = slices.get(counter.name)
             if held is None or held.unused < amount:
                 return self._shortfall(needs)
+            held.counter = counter  # with the limit of now, for what is leased ahead
             taken.append((held, amount))
         for held, amount in taken:
             held.unused -= amount
@@ -306,7 +307,7 @@ class Slices:
         reservation.is_open = False
         spent = []
         for held, amount in reservation._taken:
-            cost = actual[held.counter.place]
+            cost = min(actual[held.counter.place], MOST)
             held.reserved -= amount
             if cost < amount:
                 held.unused += amount - cost
@@ -315,17 +316,17 @@ class Slices:
 
     def release(self, reservation: Reservation) -> None:
         """It was never sent to an engine: everything comes back, and Redis need not be told."""
-        if self.settle(reservation, Amounts()):
+        if reservation.is_open:
+            self.settle(reservation, Amounts())
             self.confirmed([reservation.number])
-        self._unconfirmed.pop(reservation.number, None)
 
     def hand_over(self, reservation: Reservation) -> None:
-        """A task holds it from now on (`Queue.submit` with a hold has returned): it is not this process' any more."""
+        """It is not this process' any more: `Queue.submit` with a hold has returned, or nobody knows whether it did."""
         if reservation.is_open:
             reservation.is_open = False
             for held, amount in reservation._taken:
                 held.reserved -= amount
-        self.confirmed([reservation.number])
+            self.confirmed([reservation.number])
 
     def confirmed(self, numbers: Iterable[int]) -> None:
         """Redis has these settlements."""
@@ -345,7 +346,7 @@ class Slices:
             held = self._slices.get(counter.name)
             if held is None:
                 held = self._slices[counter.name] = _Slice(counter)
-            held.counter = counter  # with the limit of now
+            held.counter = counter
             held.unused += amount
             held.idle_rounds = 0
 
@@ -376,7 +377,7 @@ class Slices:
         forgotten = []
         for name, held in self._slices.items():
             held.idle_rounds = 0 if held.used else held.idle_rounds + 1
-            held.recent = (held.recent + held.used + 1) // 2
+            held.recent = (held.recent + held.used + (held.used > 0)) // 2
             held.used = 0
             is_empty = not held.unused and not held.reserved
             if is_empty and (held.idle_rounds >= IDLE_ROUNDS or _is_over(held.counter, now)):

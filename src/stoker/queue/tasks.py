@@ -63,6 +63,7 @@ class NewTask:
     key_id: KeyId
     endpoint: str
     body: Mapping[str, Any]
+    team: str | None = None
     session: str | None = None
     run: str | None = None
     team: str | None = None
@@ -112,6 +113,7 @@ class Task:
     state: State
     submitted_at: float
     body: Json = field(default_factory=dict)
+    team: str | None = None
     session: str | None = None
     run: str | None = None
     team: str | None = None
