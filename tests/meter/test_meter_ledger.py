@@ -1,5 +1,6 @@
 """Records in, sums out, each once; and the keys that they are charged to."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ RECORD = UsageRecord(
     replica="general-0",
     route="model",
     attempts=2,
+    reason="client went away",
 )
 
 
@@ -55,11 +57,24 @@ def ledger(store: Store) -> Ledger:
 
 
 def test_a_record_comes_back_as_it_was(ledger: Ledger) -> None:
-    bare = replace(RECORD, id="req_2", session=None, run=None, team=None, replica=None, route=None, first_token_at=None)
+    nothing = dict.fromkeys(("session", "run", "team", "replica", "route", "first_token_at", "reason"))
+    bare = replace(RECORD, id="req_2", **nothing)
     ledger.append([RECORD, bare])
     assert ledger.records() == [RECORD, bare]
     assert ledger.records(["req_2"]) == [bare]
     assert UsageRecord.from_json(RECORD.to_json()) == RECORD
+
+
+def test_records_of_an_earlier_and_of_a_later_version_are_read() -> None:
+    written = json.loads(RECORD.to_json())
+    del written["reason"]
+    assert UsageRecord.from_json(json.dumps(written)) == replace(RECORD, reason=None)
+    assert UsageRecord.from_json(json.dumps({**written, "reason": "x", "later": [1]})) == replace(RECORD, reason="x")
+    for nonsense in ("[]", "7", "{}", '{"id": "req_1"}'):
+        with pytest.raises(TypeError):
+            UsageRecord.from_json(nonsense)
+    with pytest.raises(ValueError, match="Expecting value"):
+        UsageRecord.from_json("nonsense")
 
 
 def test_a_record_that_is_delivered_twice_is_kept_once(ledger: Ledger) -> None:
@@ -184,6 +199,13 @@ def test_an_engines_nonsense_changes_nothing(nonsense: Any) -> None:
     given_account.saw_usage(nonsense)
     record = given_account.record("done", 2.0)
     assert (record.prompt_tokens, record.cached_tokens, record.completion_tokens) == (9, 3, 2)
+
+
+def test_a_record_says_why_it_is_not_done() -> None:
+    assert account().record("done", 2.0).reason is None
+    cut = account().record("cut", 2.0, "budget used up in the middle")
+    assert (cut.status, cut.reason) == ("cut", "budget used up in the middle")
+    assert account().record("failed", 2.0, "x" * 201).reason == "x" * 200
 
 
 def test_more_cached_than_there_were_is_all_of_them() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stoker.meter.cost import Prices, cost_nano_usd
-from stoker.meter.usage import Kind, Status, UsageRecord
+from stoker.meter.usage import REASON_CHARS, Kind, Status, UsageRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,8 @@ class Charge:
         if isinstance(details, dict):
             self.cached_tokens = min(_count(details.get("cached_tokens"), self.cached_tokens), self.prompt_tokens)
 
-    def record(self, status: Status, now: float) -> UsageRecord:
+    def record(self, status: Status, now: float, reason: str | None = None) -> UsageRecord:
+        """`reason`: why it ended otherwise than done, in a few words."""
         return UsageRecord(
             id=self.id,
             kind=self.kind,
@@ -78,6 +79,7 @@ class Charge:
             first_token_at=self.first_token_at,
             ended_at=now,
             attempts=self.attempts,
+            reason=None if reason is None else reason[:REASON_CHARS],
         )
 
 
