@@ -99,7 +99,7 @@ class KeyStore:
         return _account(row)
 
     def revision(self) -> int:
-        """Grows with each change after which an account that `find` gave may be old."""
+        """Grows with each change after which an account that `find` gave is old, and with no other."""
         with self._store.reading() as connection:
             return int(connection.execute(_REVISION).scalar_one())
 
@@ -188,17 +188,26 @@ class KeyStore:
             lock(connection)
             found = _get(connection, key_id)
             _refuse_revoked(found)
-            after = make(found)
-            values = {
-                "name": after.name,
-                "budgets": text(after.budgets),
-                "models": _names_text(_sorted(after.models)),
-                "routes": _names_text(_sorted(after.routes)),
-                "expires_at": after.expires_at,
-            }
-            connection.execute(update(keys).where(keys.c.id == key_id).values(values))
-            touch(connection)
-            return _get(connection, key_id)
+            made = make(found)
+            after = replace(
+                found,
+                name=made.name,
+                budgets=made.budgets,
+                models=_sorted(made.models),
+                routes=_sorted(made.routes),
+                expires_at=made.expires_at,
+            )
+            if after != found:
+                values = {
+                    "name": after.name,
+                    "budgets": text(after.budgets),
+                    "models": _names_text(after.models),
+                    "routes": _names_text(after.routes),
+                    "expires_at": after.expires_at,
+                }
+                connection.execute(update(keys).where(keys.c.id == key_id).values(values))
+                touch(connection)
+            return after
 
     def rotate(self, key_id: str, *, grace_s: float = 0.0) -> NewSecret:
         """Another secret for the key. The one that it had works for `grace_s` seconds more, older ones end now. Raises

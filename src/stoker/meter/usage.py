@@ -7,7 +7,7 @@ stored once.
 
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 Status = Literal["done", "cancelled", "failed", "cut", "lost"]
 """How it ended: with its answer; because nobody wanted it any more; with an error; stopped in the middle because a
@@ -53,9 +53,13 @@ class UsageRecord:
 
     @classmethod
     def from_json(cls, text: str) -> "UsageRecord":
-        """Raises TypeError or ValueError when `text` is not a record. One of an earlier version lacks what came later,
-        and of a later one this version leaves out what it does not know: while a platform is upgraded, both run."""
-        said = json.loads(text)
+        """Raises TypeError or ValueError when `text` is not a record."""
+        return cls.from_dict(json.loads(text))
+
+    @classmethod
+    def from_dict(cls, said: Any) -> "UsageRecord":
+        """Raises TypeError when it is not a record. One of an earlier version lacks what came later, and of a later one
+        this version leaves out what it does not know: while a platform is upgraded, both run."""
         if not isinstance(said, dict):
             raise TypeError(f"a usage record is an object, not a {type(said).__name__}")
         return cls(**{name: value for name, value in said.items() if name in _NAMES})
