@@ -346,6 +346,8 @@ def _die_with_parent() -> Callable[[], None] | None:
     return lambda: prctl(set_death_signal, signal.SIGTERM)
 
 
+# What the server calls a warning and nobody needs to read: advice about the machine's settings, and its farewell.
+NO_WARNING = re.compile(r"WARNING .*(overcommit|backlog|Transparent Huge|somaxconn)|.*ready to exit, bye bye")
 LOG_LINE = re.compile(r"^\d+:[A-Z] .+? ([.\-*#]) (.*)$")  # "4242:M 23 Nov 2026 21:41:20.123 * Ready to accept ..."
 
 
@@ -354,7 +356,7 @@ async def _pass_on_logs(server: asyncio.subprocess.Process) -> None:
     async for line in server.stdout:
         text = line.decode(errors="replace").strip()
         found = LOG_LINE.match(text)
-        if found and found[1] == "#":
+        if found and found[1] == "#" and not NO_WARNING.match(found[2]):
             log.warning("redis", said=found[2])
         elif text:
             log.info("redis", said=found[2] if found else text)
