@@ -1,8 +1,8 @@
 """LiteLLM for the race: its environment, a PostgreSQL and a Redis for it, and its proxies.
 
-LiteLLM reaches its database through Prisma, whose engine binaries come from a host of Prisma's own. Where that cannot be
-reached, npm has the same version of the engine as WebAssembly; `prisma_engine.mjs` puts it in the binary's place. The
-tables are made by running the migrations that come with LiteLLM, in their order, through psql instead of Prisma's
+LiteLLM reaches its database through Prisma, whose engine binaries come from a host of Prisma's own. Where that cannot
+be reached, npm has the same version of the engine as WebAssembly; `prisma_engine.mjs` puts it in the binary's place.
+The tables are made by running the migrations that come with LiteLLM, in their order, through psql instead of Prisma's
 schema engine. LiteLLM itself, and Prisma's Python client, are as they are published.
 """
 
@@ -64,9 +64,7 @@ def install(root: Path) -> Installed:
 def _write_engine(root: Path) -> None:
     """An executable where the Python client expects Prisma's."""
     engine = root / "query-engine"
-    engine.write_text(
-        f'#!/bin/sh\nPRISMA_MODULES="{root}/node_modules" exec node "{HERE}/prisma_engine.mjs" "$@"\n'
-    )
+    engine.write_text(f'#!/bin/sh\nPRISMA_MODULES="{root}/node_modules" exec node "{HERE}/prisma_engine.mjs" "$@"\n')
     engine.chmod(0o755)
 
 
@@ -97,7 +95,7 @@ class Postgres:
 
     def __init__(self, installed: Installed, directory: Path) -> None:
         self._user = "nobody" if os.getuid() == 0 else None
-        self._bin = _postgres_binaries()
+        self._bin = postgres_binaries()
         self._data = directory / "data"
         self._port = free_port()
         directory.mkdir()
@@ -137,14 +135,12 @@ class Postgres:
             raise SystemExit(f"{program} failed: {done.stderr[-2000:]}")
 
 
-def _postgres_binaries() -> Path:
-    on_path = shutil.which("postgres")
-    if on_path:
-        return Path(on_path).parent
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not found:
+def postgres_binaries() -> Path:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))  # Debian keeps them off the path
+    on_path = shutil.which("pg_ctl")
+    if not found and not on_path:
         raise SystemExit("no PostgreSQL on this machine: install the system's package")
-    return found[-1]
+    return found[-1] if found else Path(str(on_path)).resolve().parent
 
 
 class Proxies:
@@ -161,10 +157,11 @@ class Proxies:
         provider_budget_usd: float | None = None,
         database: str | None = None,
         redis: tuple[str, int] | None = None,
+        is_strict: bool = False,
     ) -> None:
         directory.mkdir(exist_ok=True)
         config = directory / "config.yaml"
-        config.write_text(json.dumps(_config(upstream, usd_per_token, provider_budget_usd, redis)))
+        config.write_text(json.dumps(_config(upstream, usd_per_token, provider_budget_usd, redis, is_strict)))
         env = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "DISABLE_SCHEMA_UPDATE": "true", **installed.prisma}
         env["PATH"] = f"{installed.bin}:{os.environ['PATH']}"
         if database is not None:
@@ -197,9 +194,15 @@ class Proxies:
 
 
 def _config(
-    upstream: str, usd_per_token: float, provider_budget_usd: float | None, redis: tuple[str, int] | None
+    upstream: str,
+    usd_per_token: float,
+    provider_budget_usd: float | None,
+    redis: tuple[str, int] | None,
+    is_strict: bool,
 ) -> dict[str, object]:
     settings: dict[str, object] = {"master_key": MASTER, "proxy_batch_write_at": 1}
+    if is_strict:
+        settings["fail_closed_budget_enforcement"] = True
     router: dict[str, object] = {"num_retries": 0, "disable_cooldowns": True}
     litellm: dict[str, object] = {"telemetry": False, "num_retries": 0}
     if provider_budget_usd is not None:

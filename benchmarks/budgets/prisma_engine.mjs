@@ -21,7 +21,7 @@ if (process.argv.includes("--version")) {
 }
 
 const { parse } = require("graphql");
-const { Pool } = require("pg");
+const pg = require("pg");
 const { PrismaPg } = require("@prisma/adapter-pg");
 const { bindAdapter } = require("@prisma/driver-adapter-utils");
 
@@ -30,15 +30,29 @@ const ACTIONS = [
   "deleteMany", "aggregate", "groupBy",
 ];
 
+// Columns of PostgreSQL's own types of names, which LiteLLM reads from pg_views, and which Prisma's adapter for node does not
+// know although Prisma's binary does: they are texts.
+const NAMES = { 19: 25, 1003: 1009 };
+
+function pool() {
+  const made = new pg.Pool({ connectionString: process.env.DATABASE_URL, max: 20 });
+  const known = pg.Result.prototype.addFields;
+  pg.Result.prototype.addFields = function (fields) {
+    for (const field of fields) field.dataTypeID = NAMES[field.dataTypeID] ?? field.dataTypeID;
+    return known.call(this, fields);
+  };
+  return made;
+}
+
 async function engine() {
   const runtime = path.join(modules, "@prisma/client/runtime/query_engine_bg.postgresql");
   const glue = require(runtime + ".js");
   const module = await WebAssembly.compile(fs.readFileSync(runtime + ".wasm"));
   const instance = await WebAssembly.instantiate(module, { "./query_engine_bg.js": glue });
   glue.__wbg_set_wasm(instance.exports);
-  const adapter = bindAdapter(new PrismaPg(new Pool({ connectionString: process.env.DATABASE_URL, max: 20 })));
+  const adapter = bindAdapter(new PrismaPg(pool()));
   const options = {
-    datamodel: fs.readFileSync(process.env.PRISMA_DML_PATH, "utf8"),
+    datamodel: schema,
     env: process.env, logQueries: false, ignoreEnvVarErrors: true, datasourceOverrides: {}, logLevel: "error",
     configDir: process.cwd(), engineProtocol: "json",
   };
@@ -49,38 +63,47 @@ async function engine() {
 
 const trace = JSON.stringify({});
 
+// The names of each model's fields that hold JSON: GraphQL has them as strings, the other protocol says that they are not.
+function jsonFields(schema) {
+  const found = {};
+  for (const [, model, body] of schema.matchAll(/^model\s+(\w+)\s*{([\s\S]*?)^}/gm)) {
+    found[model] = new Set([...body.matchAll(/^\s*(\w+)\s+Json\b/gm)].map(([, name]) => name));
+  }
+  return found;
+}
+
 // --- GraphQL to the JSON protocol ---------------------------------------------------------------------------------------
 
 function jsonQuery({ query }) {
   const field = parse(query).definitions[0].selectionSet.selections[0];
   const name = field.name.value;
-  const body = { arguments: argumentsOf(field), selection: selectionOf(field) };
-  if (name === "queryRaw" || name === "executeRaw") return { action: name, query: body };
+  if (name === "queryRaw" || name === "executeRaw") return { action: name, query: queryOf(field, new Set()) };
   const isStrict = name.endsWith("OrThrow");
   const action = ACTIONS.find((each) => name.startsWith(each));
   const modelName = name.slice(action.length, isStrict ? -"OrThrow".length : undefined);
-  return { modelName, action: isStrict ? action + "OrThrow" : action, query: body };
+  return { modelName, action: isStrict ? action + "OrThrow" : action, query: queryOf(field, json[modelName]) };
 }
 
-function argumentsOf(field) {
-  return Object.fromEntries((field.arguments ?? []).map((each) => [each.name.value, valueOf(each.value)]));
-}
-
-function selectionOf(field) {
+function queryOf(field, json) {
   const selected = field.selectionSet?.selections ?? [];
-  return Object.fromEntries(selected.map((each) => [
-    each.name.value,
-    each.selectionSet ? { arguments: argumentsOf(each), selection: selectionOf(each) } : true,
+  const selection = selected.map((each) => [each.name.value, each.selectionSet ? queryOf(each, json) : true]);
+  return { arguments: objectOf(field.arguments ?? [], json), selection: Object.fromEntries(selection) };
+}
+
+function objectOf(fields, json) {
+  return Object.fromEntries(fields.map(({ name, value }) => [
+    name.value,
+    json.has(name.value) && value.kind === "StringValue" ? { $type: "Json", value: value.value } : valueOf(value, json),
   ]));
 }
 
-function valueOf(node) {
+function valueOf(node, json) {
   switch (node.kind) {
     case "NullValue": return null;
     case "IntValue": return Number.isSafeInteger(Number(node.value)) ? Number(node.value) : { $type: "BigInt", value: node.value };
     case "FloatValue": return Number(node.value);
-    case "ListValue": return node.values.map(valueOf);
-    case "ObjectValue": return Object.fromEntries(node.fields.map((each) => [each.name.value, valueOf(each.value)]));
+    case "ListValue": return node.values.map((each) => valueOf(each, json));
+    case "ObjectValue": return objectOf(node.fields, json);
     default: return node.value;
   }
 }
@@ -116,6 +139,8 @@ async function answer(engine, method, url, headers, body) {
   return answered.errors ? answered : { batchResult: answered.batchResult.map(graphqlAnswer) };
 }
 
+const schema = fs.readFileSync(process.env.PRISMA_DML_PATH, "utf8");
+const json = jsonFields(schema);
 const running = await engine();
 const server = http.createServer((request, response) => {
   const chunks = [];

@@ -1,5 +1,6 @@
-"""The processes of a benchmark: started with their output in files, waited for, and ended by the id that started them."""
+"""The processes of a benchmark: started with their output in files, waited for, ended by the id they were given."""
 
+import contextlib
 import json
 import os
 import signal
@@ -17,7 +18,13 @@ class Process:
     """A child in a process group of its own, so that what it starts ends with it. `user`: run it as that one."""
 
     def __init__(
-        self, name: str, argv: Sequence[str], logs: Path, *, env: Mapping[str, str] | None = None, user: str | None = None
+        self,
+        name: str,
+        argv: Sequence[str],
+        logs: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        user: str | None = None,
     ) -> None:
         self.name = name
         self.log = logs / f"{name}.log"
@@ -53,10 +60,8 @@ class Process:
             except subprocess.TimeoutExpired:
                 self._popen.kill()
                 self._popen.wait()
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._popen.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
 
 def free_port() -> int:

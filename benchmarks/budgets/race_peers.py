@@ -1,21 +1,23 @@
 """The budget race, peers in one run: a budget that is worth 5 calls, 64 requests at once, then 5 more.
 
-    .venv/bin/python benchmarks/budgets/race_peers.py [--rounds 3] [--worth 5,4.5] [--targets A,B] [--work DIR] [--json FILE]
+    .venv/bin/python benchmarks/budgets/race_peers.py [--rounds 3] [--worth 5,4.5] [--targets A,B] [--work DIR]
 
-Targets: LiteLLM with a provider budget and no database; LiteLLM with a key budget and a PostgreSQL, one proxy, and three
-proxies with a Redis between them; Stoker with a key budget, one gateway process and three. A call costs $0.25 whoever is
-asked: 128 tokens of answer, which is also the request's max_tokens, so what a reservation has to set aside and what the
-call costs in the end are the same, and no target is helped or hurt by how it bounds a request. The prices are sums of
-powers of two, so that no target loses or wins a call by rounding. Before a target's race each of its processes has
-answered one request that costs nothing.
+Targets: LiteLLM with a provider budget and no database; LiteLLM with a key budget and a PostgreSQL, one proxy (and the
+same with its strict setting), and three proxies with a Redis between them; Stoker with a key budget, one gateway
+process and three. A call costs $0.25 whoever is asked: 128 tokens of answer, which is also the request's max_tokens, so
+what a reservation has to set aside and what the call costs in the end are the same, and no target is helped or hurt by
+how it bounds a request. The prices are powers of two, so that no target loses or wins a call by rounding. Before a
+target's race each of its processes has answered one request that costs nothing.
 
 What counts is what the upstream saw: each call that reaches it costs $0.25, whatever the target's books say.
-With --work the environments of LiteLLM are kept there for the next run; without, all is made in a temporary directory.
+With --work the environments of LiteLLM are kept there for the next run, and the logs of the last one; without, all is
+made in a temporary directory.
 """
 
 import argparse
 import asyncio
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -27,7 +29,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from litellm_proxies import Installed, Postgres, Proxies, install
+from litellm_proxies import Installed, Postgres, Proxies, install, postgres_binaries
 from processes import Process, ask, free_port, wait_for
 from stoker_gateways import Gateways
 
@@ -43,7 +45,6 @@ CALL_USD = TOKENS * USD_PER_TOKEN
 DELAY_S = 5.0
 # How long the target's own books get to say what the upstream knows.
 BOOKS_S = 20.0
-REFUSALS = frozenset({400, 402, 403, 429})
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Round:
     failed: int
     admitted_later: int
     statuses: dict[str, int]
+    """Of those at once that were not admitted."""
     slowest_refusal_s: float
     books_usd: float
 
@@ -73,7 +75,10 @@ class Round:
 
 @dataclass(frozen=True)
 class Answered:
+    """`is_refusal`: an error of the caller's that names the budget, whichever status the target has for that."""
+
     status: int
+    is_refusal: bool
     after_s: float
 
 
@@ -100,7 +105,8 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, be
     async with asyncio.timeout(120):
         said = await reader.read()
     writer.close()
-    return Answered(int(said.split(b" ", 2)[1]) if said else 0, time.perf_counter() - began)
+    status = int(said.split(b" ", 2)[1]) if said else 0
+    return Answered(status, 400 <= status < 500 and b"budget" in said.lower(), time.perf_counter() - began)
 
 
 class Race:
@@ -109,15 +115,13 @@ class Race:
     def __init__(self, upstream: str) -> None:
         self._upstream = upstream
 
-    def run(
-        self, target: str, worth: float, urls: Sequence[str], key: str, books_usd: Callable[[], float]
-    ) -> Round:
+    def run(self, target: str, worth: float, urls: Sequence[str], key: str, books_usd: Callable[[], float]) -> Round:
         ask("POST", f"{self._upstream}/reset")
         at_once = asyncio.run(send_all(urls, key, AT_ONCE))
         time.sleep(2.0)
         later = asyncio.run(send_all(urls, key, LATER))
         stats = ask("GET", f"{self._upstream}/stats")
-        refusals = [each.after_s for each in at_once if each.status in REFUSALS]
+        refusals = [each.after_s for each in at_once if each.is_refusal]
         statuses = Counter(str(each.status) for each in at_once)
         done = statuses.pop("200", 0)
         return Round(
@@ -143,7 +147,7 @@ def _settled(books_usd: Callable[[], float], truth_usd: float) -> float:
     return said
 
 
-# --- the targets --------------------------------------------------------------------------------------------------------
+# --- the targets ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -171,7 +175,11 @@ def litellm_provider(place: Place, name: str) -> list[Round]:
 
 
 def litellm_key(place: Place, name: str) -> list[Round]:
-    return _litellm_keys(place, name, count=1, redis=None)
+    return _litellm_keys(place, name, count=1)
+
+
+def litellm_key_strict(place: Place, name: str) -> list[Round]:
+    return _litellm_keys(place, name, count=1, is_strict=True)
 
 
 def litellm_key_3(place: Place, name: str) -> list[Round]:
@@ -184,11 +192,11 @@ def litellm_key_3(place: Place, name: str) -> list[Round]:
         redis.end()
 
 
-def _litellm_keys(place: Place, name: str, *, count: int, redis: tuple[str, int] | None) -> list[Round]:
+def _litellm_keys(place: Place, name: str, *, count: int, **options: object) -> list[Round]:
     assert place.litellm is not None
     postgres = Postgres(place.litellm, place.work / f"postgres-{name}")
     try:
-        proxies = _proxies(place, name, count=count, database=postgres.url, redis=redis)
+        proxies = _proxies(place, name, count=count, database=postgres.url, **options)
         try:
             done = []
             for worth, _ in _each(place):
@@ -232,13 +240,14 @@ def _each(place: Place) -> list[tuple[float, int]]:
 TARGETS: dict[str, tuple[str, Callable[[Place, str], list[Round]]]] = {
     "litellm-provider": ("LiteLLM, provider budget, no database, 1 proxy", litellm_provider),
     "litellm-key": ("LiteLLM, key budget, PostgreSQL, 1 proxy", litellm_key),
+    "litellm-key-strict": ("LiteLLM, as above with fail_closed_budget_enforcement", litellm_key_strict),
     "litellm-key-3": ("LiteLLM, key budget, PostgreSQL + Redis, 3 proxies", litellm_key_3),
     "stoker-1": ("Stoker, key budget, 1 gateway process", stoker),
     "stoker-3": ("Stoker, key budget, 3 gateway processes", stoker),
 }
 
 
-# --- the table ----------------------------------------------------------------------------------------------------------
+# --- the table --------------------------------------------------------------------------------------------------------
 
 
 def table(rounds: Sequence[Round]) -> str:
@@ -286,7 +295,11 @@ def main() -> None:
     worths = [float(each) for each in options.worth.split(",")]
     with tempfile.TemporaryDirectory(prefix="race-") as temporary:
         Path(temporary).chmod(0o755)  # PostgreSQL runs as another user
-        run(Path(temporary), options.work or Path(temporary), targets, worths, options.rounds, options.json)
+        try:
+            run(Path(temporary), options.work or Path(temporary), targets, worths, options.rounds, options.json)
+        finally:
+            if options.work:
+                _keep_logs(Path(temporary), options.work / "logs")
 
 
 def run(
@@ -318,10 +331,16 @@ def run(
     print(table(done))
 
 
-def _postgres() -> str:
-    from litellm_proxies import _postgres_binaries
+def _keep_logs(work: Path, to: Path) -> None:
+    """What each process wrote in this run."""
+    shutil.rmtree(to, ignore_errors=True)
+    for log in work.glob("**/*.log"):
+        (to / log.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(log, to / log.parent.name)
 
-    said = subprocess.run([str(_postgres_binaries() / "postgres"), "--version"], capture_output=True, text=True)
+
+def _postgres() -> str:
+    said = subprocess.run([str(postgres_binaries() / "postgres"), "--version"], capture_output=True, text=True)
     return f"PostgreSQL {said.stdout.split()[2]}"
 
 

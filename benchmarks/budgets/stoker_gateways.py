@@ -1,4 +1,4 @@
-"""Stoker for the race: its Redis, a worker that announces the upstream as a replica, and gateways on one Redis and ledger."""
+"""Stoker for the race: a Redis, a worker that announces the upstream as a replica, gateways on one Redis and ledger."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The model server of the race: counts what reaches it, and answers each request after the same time with the same usage.
+"""The model server of the race: counts what reaches it, and answers each after the same time with the same usage.
 
     python benchmarks/budgets/upstream.py --port PORT --delay SECONDS --tokens N
 
