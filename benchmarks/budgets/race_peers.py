@@ -224,7 +224,7 @@ def stoker(place: Place, name: str) -> list[Round]:
     try:
         done = []
         for worth, number in _each(place):
-            tenant = f"race-{worth}-{number}"
+            tenant = f"race-{worth * 10:.0f}-{number}"
             key = gateways.new_key(worth * CALL_USD, tenant)
             books = lambda tenant=tenant: gateways.spent_by(tenant)  # noqa: E731 - it is handed on
             done.append(place.race.run(name, worth, gateways.urls, key, books))

@@ -1,6 +1,7 @@
 """Stoker for the race: a Redis, a worker that announces the upstream as a replica, gateways on one Redis and ledger."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -50,9 +51,11 @@ class Gateways:
 
     def new_key(self, budget_usd: float, tenant: str) -> str:
         stoker = str(Path(sys.executable).parent / "stoker")
-        command = [stoker, "keys", "create", "--url", self.urls[0], "--key", self._admin, "--tenant", tenant]
-        command += ["--budget-usd", str(budget_usd), "--json"]
-        made = subprocess.run(command, check=True, capture_output=True, text=True)
+        command = [stoker, "keys", "create", "--tenant", tenant, "--budget-usd", str(budget_usd), "--json"]
+        env = {**os.environ, "STOKER_URL": self.urls[0], "STOKER_KEY": self._admin}
+        made = subprocess.run(command, check=False, capture_output=True, text=True, env=env)
+        if made.returncode:
+            raise SystemExit(f"stoker keys create failed: {made.stderr}")
         return str(json.loads(made.stdout)["key"])
 
     def spent_by(self, tenant: str) -> float:
