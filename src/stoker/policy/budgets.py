@@ -117,21 +117,21 @@ class Plan:
     """A caller's limits, with the names of their counters made once for each minute, day or month.
 
     Of two limits on the same scope, unit and window the lower one counts. Raises InvalidInput for an amount that no
-    counter can hold.
+    counter can hold. There is one for each caller in memory, so it keeps no more than the limits and the counters.
     """
 
-    __slots__ = ("_counters", "_forms", "_until")
+    __slots__ = ("_counters", "_limits", "_until")
 
     def __init__(self, limits: Iterable[Limit]) -> None:
-        forms: dict[str, tuple[str, Unit, Window, int]] = {}
-        for scope, unit, window, amount in limits:
+        lowest: dict[tuple[Scope, Unit, Window], Limit] = {}
+        for limit in limits:
+            scope, unit, window, amount = limit
             if not 0 <= amount <= MOST:
                 raise InvalidInput(f"the limit {amount} of {scope.kind} {scope.id} must be from 0 to 2^52")
-            id = scope.id if _PLAIN.fullmatch(scope.id) or _PAIR.fullmatch(scope.id) else _digest(scope.id)
-            name = f"{scope.kind}:{id}:{unit}:{window}"
-            if name not in forms or amount < forms[name][3]:
-                forms[name] = (name, unit, window, amount)
-        self._forms = tuple(forms.values())
+            known = lowest.get((scope, unit, window))
+            if known is None or amount < known.amount:
+                lowest[scope, unit, window] = limit
+        self._limits = tuple(lowest.values())
         self._counters: tuple[Counter, ...] = ()
         self._until = float("-inf")
 
@@ -140,7 +140,11 @@ class Plan:
         if not self._until - 60.0 <= now < self._until:
             calendar = _calendar(int(now // 60))
             self._until = calendar[Window.MINUTE][1] or 0.0
-            self._counters = tuple(_counter(*form, *calendar[form[2]]) for form in self._forms)
+            before = self._counters or (None,) * len(self._limits)
+            self._counters = tuple(
+                _counter(limit, *calendar[limit.window], known)
+                for limit, known in zip(self._limits, before, strict=True)
+            )
         return self._counters
 
     def needs(self, now: float, amounts: Amounts) -> list[Need]:
@@ -148,8 +152,14 @@ class Plan:
         return [(counter, amount) for counter in self.at(now) if (amount := amounts[counter.place])]
 
 
-def _counter(name: str, unit: Unit, window: Window, amount: int, begin: str, renews_at: float | None) -> Counter:
-    return Counter(name + begin, unit, amount, renews_at, _PLACE[unit])
+def _counter(limit: Limit, begin: str, renews_at: float | None, known: Counter | None) -> Counter:
+    """The limit's counter in a window. `known` is one of its counters: where its window is the same it stays the same
+    object, which the slices and others have, too."""
+    if known is not None and known.renews_at == renews_at:
+        return known
+    (kind, id), unit, window, amount = limit
+    plain = id if _PLAIN.fullmatch(id) or _PAIR.fullmatch(id) else _digest(id)
+    return Counter(f"{kind}:{plain}:{unit}:{window}{begin}", unit, amount, renews_at, _PLACE[unit])
 
 
 @functools.lru_cache(maxsize=8)
