@@ -16,7 +16,7 @@ import pytest
 
 STOKER = Path(sys.executable).with_name("stoker")
 READY_S = 60.0  # up to 15 s are promised on an idle machine; tests share theirs
-STOP_S = 10.0  # what `stoker up` promises
+STOP_S = 40.0  # 10 s are promised; tests/local/test_board.py holds that in virtual time, benchmarks/up measures it
 
 # One small model: enough where the number of models does not matter, and quicker to start than three.
 ONE_MODEL = "llm: {models: {general: {}}}\n"
@@ -53,7 +53,7 @@ class Running:
         return self.process.wait(STOP_S)
 
     def left(self) -> list[str]:
-        """Processes that `stoker up` started and that still run, by pid and command."""
+        """Processes that `stoker up` started and that still run, Redis itself among them, by pid and command."""
         found = []
         for process in psutil.process_iter():
             try:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flow_parts import Running, Start, wait_until
+from flow_parts import STOP_S, Running, Start, wait_until
 from openai import APIError, NotFoundError, OpenAI, Stream
 from openai.types.chat import ChatCompletionChunk
 from PIL import Image
@@ -217,7 +217,7 @@ def test_unfinished_tasks_are_found_again_by_the_next_stoker_up(start: Start, tm
         task = client.post("/tasks", cast_to=dict, body={"model": "general", "messages": HELLO, "max_tokens": 4})["id"]
         assert client.get(f"/tasks/{task}", cast_to=dict)["state"] in ("queued", "running")
     os.kill(first.pid, signal.SIGKILL)  # nobody drains: what is not in Redis now is lost
-    first.process.wait(10)
+    first.process.wait(STOP_S)
     stopped()
     first.wait_until_nothing_is_left()
 

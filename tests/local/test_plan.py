@@ -123,6 +123,18 @@ def test_a_password_comes_from_the_environment(url: str, expected: str) -> None:
     assert plan.with_password(url, None, {"PW": "a/b@c"}, key="redis.passwordEnv") == url
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("sqlite:////var/lib/stoker/ledger.sqlite", "sqlite:////var/lib/stoker/ledger.sqlite"),
+        ("postgresql://me:secret@db/stoker", "postgresql://me@db/stoker"),
+        ("redis://:secret@127.0.0.1:6379/0", "redis://@127.0.0.1:6379/0"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert plan.without_password(url) == shown
+
+
 def test_a_password_that_is_not_set_is_refused_by_name() -> None:
     with pytest.raises(InvalidInput, match=r"redis.passwordEnv names the environment variable PW, which is not set"):
         plan.with_password("redis://db", "PW", {}, key="redis.passwordEnv")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from worker_parts import GENERAL, Bench, state_of, until
 
 from stoker.base.errors import QueueUnavailable
@@ -92,6 +93,29 @@ async def test_the_engine_is_announced_when_it_is_up_and_withdrawn_when_it_is_no
     assert state_of(bench, second) is State.QUEUED
     bench.engine.healthy = True
     assert (await bench.end_of(second)).state is State.DONE
+
+
+async def test_an_engine_that_stays_silent_is_told_of_once_each_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "ANNOUNCE_EVERY_S", 0.01)
+    monkeypatch.setattr(loop, "PROBE_EVERY_S", 0.001)
+    monkeypatch.setattr(loop, "SILENCE_S", 0.01)
+
+    def told() -> list[str]:
+        return [event["url"] for event in events if event["event"].startswith("the engine does not answer")]
+
+    bench.engine.healthy = False
+    with capture_logs() as events:
+        bench.start()
+        await until(told)
+        looks = bench.engine.looks["/health"]
+        await until(lambda: bench.engine.looks["/health"] >= looks + 20)
+        assert told() == [bench.engine.url]
+        bench.engine.healthy = True
+        await bench.ready.wait()
+        bench.engine.healthy = False
+        await until(lambda: len(told()) == 2)
 
 
 async def test_a_worker_is_ready_also_when_redis_was_away_at_first(

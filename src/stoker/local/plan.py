@@ -59,6 +59,14 @@ def with_password(url: str, variable: str | None, environ: Mapping[str, str], *,
     return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}"))
 
 
+def without_password(url: str) -> str:
+    """`url` as it may be shown to people."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    # Not by urlunsplit, which makes sqlite:////absolute/path of three slashes
+    return url.replace(f"//{parts.netloc}", f"//{user.partition(':')[0]}{at}{host}", 1) if at else url
+
+
 def ledger_url(platform: Platform, state: StateDirectory, environ: Mapping[str, str]) -> str:
     """Where usage is kept: in the state directory, unless platform.yaml says otherwise."""
     url = platform.ledger.url or f"sqlite:///{state.ledger}"

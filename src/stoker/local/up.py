@@ -12,7 +12,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO, cast
@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from stoker import spec
 from stoker.base import logs
 from stoker.base.clock import Clock, SystemClock
-from stoker.base.errors import StokerError
+from stoker.base.errors import InvalidInput, StokerError, Unavailable
 from stoker.base.ids import ModelName
 from stoker.local import plan, ports
 from stoker.local.banner import ready_block, ready_line
@@ -108,14 +108,32 @@ def _ensure_credentials(state: StateDirectory, place: plan.Place, url: str, *, t
     admin_key = known.admin_key if known else new_key()
     credentials = Credentials(url=url, key=key, admin_key=admin_key, pid=os.getpid())
     state.write_credentials(credentials)
-    store = Store(place.ledger_url)
-    try:
+    with _open_ledger(place) as store:
         keys = KeyStore(store)
         keys.ensure(key, tenant=tenant, name="stoker up", role="user")
         keys.ensure(admin_key, tenant=tenant, name="stoker up, admin", role="admin")
+    return credentials
+
+
+@contextlib.contextmanager
+def _open_ledger(place: plan.Place) -> Iterator[Store]:
+    """Raises InvalidInput when its file cannot be made, Unavailable when the database refuses; both say which it is."""
+    where = plan.without_password(place.ledger_url)
+    try:
+        store = Store(place.ledger_url)
+    except OSError as error:
+        raise InvalidInput(
+            f"the ledger {where} cannot be made: {error.strerror or error}",
+            param="ledger.url",
+            hint="ledger.url of platform.yaml must name a file in a directory that you may write to",
+        ) from error
+    except Unavailable as error:
+        error.hint = error.hint or f"the ledger is {where}; put a copy of it back, or name another with ledger.url"
+        raise
+    try:
+        yield store
     finally:
         store.close()
-    return credentials
 
 
 class _Run:

@@ -248,7 +248,9 @@ async def keep(directory: Path, *, leash: bool) -> int:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
                 pass_fds=(lock,),  # so that this lock is held for as long as the server runs, whoever else dies
-                process_group=0,  # Ctrl-C on a terminal must reach the keeper alone: the server goes last
+                # Ctrl-C on a terminal must reach the keeper alone: the server goes last. On a leash the supervisor has
+                # given us a group already, and kills the whole of it where we cannot end the server any more.
+                process_group=-1 if leash else 0,
                 preexec_fn=_die_with_parent(),
             )
         logging = asyncio.create_task(_pass_on_logs(server))

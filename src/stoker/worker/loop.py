@@ -23,6 +23,8 @@ ANNOUNCE_EVERY_S = 1.0
 ANNOUNCE_TTL_S = 3.5
 # While the engine is not up yet, and nothing is announced.
 PROBE_EVERY_S = 0.1
+# An engine that starts is silent for a moment. One that is silent for longer is worth a word, since all wait for it.
+SILENCE_S = 5.0
 RECLAIM_EVERY_S = 1.0
 # How long one claim waits for a task, and so how long a stop may wait for a claim.
 CLAIM_WAIT_S = 1.0
@@ -60,6 +62,8 @@ class Worker:
     # So that no announcement that was on its way lands after the withdrawal.
     _announcing_now: asyncio.Lock = field(default_factory=asyncio.Lock)
     _is_announced: bool = False
+    _silent_since: float | None = None
+    _is_silence_told: bool = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set; then drain. Returns when nothing of this worker's is left running.
@@ -103,6 +107,7 @@ class Worker:
     async def _announce(self) -> None:
         if await self.engine.is_healthy():
             self._engine_up.set()
+            self._silent_since, self._is_silence_told = None, False
             async with self._announcing_now:
                 if not self._stopping.is_set():
                     await self.registry.announce(self._replica(), ttl_s=ANNOUNCE_TTL_S)
@@ -114,7 +119,16 @@ class Worker:
             _log.warning("engine is down", url=self.url)
             await self.registry.withdraw(self.name)
             self._is_announced = False
+        self._tell_of_silence()
         await self.clock.sleep(PROBE_EVERY_S)
+
+    def _tell_of_silence(self) -> None:
+        """Once for each time that the engine is away, after SILENCE_S."""
+        now = self.clock.monotonic()
+        self._silent_since = now if self._silent_since is None else self._silent_since
+        if not self._is_silence_told and now - self._silent_since >= SILENCE_S:
+            _log.warning("the engine does not answer; trying on", url=self.url)
+            self._is_silence_told = True
 
     def _announced(self) -> None:
         if not self._is_announced:
