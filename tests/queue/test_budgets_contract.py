@@ -210,6 +210,15 @@ async def test_asking_again_keeps_a_counter_wanted(world: World, clock: ManualCl
     assert await renew(world, "gw_a") == Renewed("alive", ())
 
 
+async def test_an_owner_is_told_of_all_that_others_wait_for(world: World) -> None:
+    names = [f"key:key_{n}:tokens:total" for n in range(5)]
+    await world.open("gw_a", "gw_b", limits=names)
+    await world.lease("gw_a", *(ask(name, need=70) for name in names))
+    for name in names:
+        await world.store.lease("gw_b", [ask(name, need=50)])
+    assert await renew(world, "gw_a") == Renewed("alive", tuple(names))
+
+
 async def test_what_could_never_fit_is_not_asked_back(world: World) -> None:
     await world.open("gw_a", "gw_b")
     await world.lease("gw_a", ask(need=70))
