@@ -189,8 +189,8 @@ async def test_what_somebody_waits_for_is_asked_back_and_then_fits(world: World,
     await clock.advance(4.75)
     assert await world.lease("gw_c", ask(need=0, want=90)) == (0,)
     await clock.advance(0.25)
-    assert await renew(world, "gw_a") == Renewed("alive", ())
     assert await world.lease("gw_c", ask(need=0, want=90)) == (11,)
+    assert await renew(world, "gw_a") == Renewed("alive", ())
 
 
 async def test_asking_again_keeps_a_counter_wanted(world: World, clock: ManualClock) -> None:
