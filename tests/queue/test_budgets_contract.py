@@ -189,8 +189,8 @@ async def test_what_somebody_waits_for_is_asked_back_and_then_fits(world: World,
     await clock.advance(4.75)
     assert await world.lease("gw_c", ask(need=0, want=90)) == (0,)
     await clock.advance(0.25)
-    assert await renew(world, "gw_a") == Renewed("alive", ())
     assert await world.lease("gw_c", ask(need=0, want=90)) == (11,)
+    assert await renew(world, "gw_a") == Renewed("alive", ())
 
 
 async def test_asking_again_keeps_a_counter_wanted(world: World, clock: ManualClock) -> None:
@@ -208,6 +208,15 @@ async def test_asking_again_keeps_a_counter_wanted(world: World, clock: ManualCl
     assert await renew(world, "gw_a") == Renewed("alive", (DOLLARS,))
     await clock.advance(1)
     assert await renew(world, "gw_a") == Renewed("alive", ())
+
+
+async def test_an_owner_is_told_of_all_that_others_wait_for(world: World) -> None:
+    names = [f"key:key_{n}:tokens:total" for n in range(5)]
+    await world.open("gw_a", "gw_b", limits=names)
+    await world.lease("gw_a", *(ask(name, need=70) for name in names))
+    for name in names:
+        await world.store.lease("gw_b", [ask(name, need=50)])
+    assert await renew(world, "gw_a") == Renewed("alive", tuple(names))
 
 
 async def test_what_could_never_fit_is_not_asked_back(world: World) -> None:

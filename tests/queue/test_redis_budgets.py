@@ -240,12 +240,14 @@ async def test_a_statement_whose_answer_was_lost_and_is_made_again_counts_once(w
 async def test_a_lost_lease_from_before_the_loss_is_void_and_one_that_waits_is_made_anew(
     world: World, line: Line
 ) -> None:
-    await lose_a_lease(world, line, "call", ask(need=30))
     line.held["budget_lease"] = on_its_way = asyncio.Event()
     waiting = asyncio.create_task(world.store.lease("gw_a", [ask(need=10)]))
     await asyncio.wait({waiting}, timeout=0.01)
+    await lose_a_lease(world, line, "call", ask(need=30))
+    await renew(world)  # it is given up, and Redis knows
     world.lose_everything()
     await state_again(world)
+    await renew(world)  # the other one is still on its way
     assert await line.deliver() == [[b"void"]]
     on_its_way.set()
     assert await asyncio.wait_for(waiting, SOON_S) == Leased((10,))

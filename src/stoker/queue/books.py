@@ -233,8 +233,7 @@ class Books:
         if found.fate != "taken":
             return True  # done before
         if open is None:
-            for counter, amount in list(found.slices.items()):
-                self._set_aside(now, found, counter, -amount)
+            for counter, amount in found.slices.items():
                 if not returns_slots(counter):
                     self._add(now, counter, spent=amount)
         else:

@@ -12,7 +12,7 @@ local function unit_of(counter) return string.match(counter, '^[^:]*:[^:]*:([^:]
 -- What a session or a run may spend in total has no window, and anybody can name a new one: it is forgotten when nothing
 -- was done with it for long, and then begins from the ledger.
 local function keep_while_used(counter)
-  if string.match(counter, ':total$') and (string.match(counter, '^session:') or string.match(counter, '^run:')) then
+  if (string.match(counter, '^session:') or string.match(counter, '^run:')) and string.match(counter, ':total$') then
     redis.call('PEXPIREAT', counter_key(counter), now + UNTOUCHED_MS)
   end
 end
@@ -29,8 +29,9 @@ end
 
 -- A counter that Redis does not know is not made by adding to it: its window is long over.
 local function add(counter, name, amount)
-  if amount == 0 or not is_begun(counter) then return end
-  redis.call('HINCRBY', counter_key(counter), name, amount)
+  local key = counter_key(counter)
+  if amount == 0 or redis.call('HEXISTS', key, 'spent') == 0 then return end
+  redis.call('HINCRBY', key, name, amount)
   keep_while_used(counter)
 end
 
@@ -49,18 +50,12 @@ local function slice_of(owner, counter)
   return tonumber(redis.call('HGET', slices_key(owner), counter) or '0')
 end
 
--- Set aside `amount` more (less, when negative) for the owner. Never below nothing. Returns by how much it changed.
+-- Set aside `amount` more (less, when negative) for the owner, but never less than nothing.
 local function set_aside(owner, counter, amount)
-  local have = slice_of(owner, counter)
-  if have + amount < 0 then amount = -have end
-  if amount == 0 then return 0 end
-  if have + amount == 0 then
-    redis.call('HDEL', slices_key(owner), counter)
-  else
-    redis.call('HINCRBY', slices_key(owner), counter, amount)
-  end
-  add(counter, 'leased', amount)
-  return amount
+  if amount == 0 then return end
+  local have = redis.call('HINCRBY', slices_key(owner), counter, amount)
+  if have <= 0 then redis.call('HDEL', slices_key(owner), counter) end
+  add(counter, 'leased', amount - math.min(have, 0))
 end
 
 -- 'alive', 'gone' or 'unknown'; what fate it met when it is gone ('taken', 'journal', 'lost', 'left').
