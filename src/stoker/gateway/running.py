@@ -11,7 +11,7 @@ from stoker.base import logs
 from stoker.base.clock import Clock
 from stoker.base.errors import QueueUnavailable, StokerError
 from stoker.engine.client import EngineClient
-from stoker.gateway import app
+from stoker.gateway import app, retention
 from stoker.gateway.auth import Authenticator
 from stoker.gateway.commitments import Commitments
 from stoker.gateway.fleet import Fleet
@@ -83,9 +83,15 @@ class Gateway:
 
         Raises what went wrong in one of the parts beside the routes, since without it the gateway is none.
         """
+        services = self.services
         beside = [
             asyncio.create_task(part)
-            for part in (self.fleet.watch(), self.meter.flush_forever(), self.settler.settle_forever())
+            for part in (
+                self.fleet.watch(),
+                self.meter.flush_forever(),
+                self.settler.settle_forever(),
+                retention.prune_forever(services.ledger, services.platform.ledger.retention_days, services.clock),
+            )
         ]
         serving = asyncio.create_task(
             serve(app.create(self.services), listening, stop, on_ready=on_ready, grace_s=grace_s)
