@@ -132,6 +132,7 @@ queue:
 ledger:
   url: null
   passwordEnv: null
+  retentionDays: null
 tenants:
   default: {}
 training:

@@ -41,8 +41,14 @@ MODEL = "llm: {models: {general: "  # closed by "}}"
             MODEL + "{engine: {'<server>': 1, url: 'http://h'}}}}",
             'p.yaml:1:35: llm.models.general.engine."<server>": no such key; the keys here are: apiKeyEnv, model, url',
         ),
-        ("ledger: {wholly: 1}", "p.yaml:1:10: ledger.wholly: no such key; the keys here are: passwordEnv, url"),
-        ('ledger: {"a.b": 1}', 'p.yaml:1:10: ledger."a.b": no such key; the keys here are: passwordEnv, url'),
+        (
+            "ledger: {wholly: 1}",
+            "p.yaml:1:10: ledger.wholly: no such key; the keys here are: passwordEnv, retentionDays, url",
+        ),
+        (
+            'ledger: {"a.b": 1}',
+            'p.yaml:1:10: ledger."a.b": no such key; the keys here are: passwordEnv, retentionDays, url',
+        ),
         # types
         ("[]", "p.yaml:1:1: the file is a list; it must be keys with values"),
         ("hello", 'p.yaml:1:1: the file is "hello"; it must be keys with values'),

@@ -12,7 +12,7 @@ from stoker.base import logs
 from stoker.base.clock import Clock
 from stoker.base.errors import StokerError
 from stoker.engine.client import EngineClient
-from stoker.gateway import app
+from stoker.gateway import app, retention
 from stoker.gateway.admission import Admission
 from stoker.gateway.auth import Authenticator
 from stoker.gateway.commitments import Commitments
@@ -112,6 +112,7 @@ class Gateway:
 
         Raises what went wrong in one of the parts beside the routes, since without it the gateway is none.
         """
+        services = self.services
         beside = [
             asyncio.create_task(part)
             for part in (
@@ -119,6 +120,7 @@ class Gateway:
                 self.life.renew_forever(),
                 self.reconciler.reconcile_forever(),
                 self.settler.settle_forever(),
+                retention.prune_forever(services.ledger, services.platform.ledger.retention_days, services.clock),
             )
         ]
         # Answers that end wait for it, so it goes on until the last one has.

@@ -201,6 +201,11 @@ class Ledger(Section):
     password_env: EnvName | None = None
     """Environment variable that holds the password for `url`. null sends none."""
 
+    retention_days: Annotated[int, Field(ge=31, le=36500)] | None = None
+    """Days after which a usage record becomes part of its day's sum for each tenant, team, key and model; totals stay
+    as they are. At least 31, from whose records budgets are counted anew when Redis has lost them. null keeps every
+    record."""
+
     def broken_rules(self) -> Iterator[Fault]:
         if self.password_env and self.url is None:
             yield Fault(("passwordEnv",), "there is no url that it belongs to; write ledger.url too, or leave it out")
