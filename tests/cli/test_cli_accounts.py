@@ -1,10 +1,45 @@
 """`stoker tenants` and `stoker budgets` against a real gateway."""
 
+import re
+import shlex
+from pathlib import Path
+
 import pytest
 from cli_parts import CommandLine
 from gateway_parts import HELLO
 
 from stoker.cli import show
+from stoker.gateway import accounts_api
+from stoker.spec import Budgets
+from stoker.spec.section import yaml_name
+
+# --- the documentation ------------------------------------------------------------------------------------------------
+
+DOCS = Path(__file__).parents[2] / "docs" / "accounts.md"
+
+
+async def test_the_commands_of_the_documentation_work_in_their_order(cli: CommandLine) -> None:
+    [block] = re.findall(r"```sh\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    key_id = "none yet"
+    commands = [shlex.split(line, comments=True) for line in block.splitlines()]
+    for program, *arguments in commands:
+        assert program == "stoker"
+        said = await cli.does(*(key_id if word == "ID" else word for word in arguments), "--json")
+        if arguments[:2] == ["keys", "create"]:
+            key_id = said.json["id"]
+    assert [command[1:3] for command in commands].count(["keys", "create"]) == 1
+    [key] = said.json["keys"]
+    assert (key["id"], key["state"], key["budgets"]) == (key_id, "revoked", {"usdPerDay": 2})
+
+
+async def test_the_documentation_has_every_limit_and_every_route(cli: CommandLine) -> None:
+    text = DOCS.read_text()
+    for name in Budgets.model_fields:
+        assert f"`{yaml_name(name)}`" in text
+    for route in accounts_api.routes(cli.stack.gateway.services):
+        path = route.path.removeprefix("/admin/v1").replace("{tenant}", "{t}").replace("{team}", "{n}")
+        assert path in text
+
 
 # --- tenants ----------------------------------------------------------------------------------------------------------
 
