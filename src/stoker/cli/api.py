@@ -4,9 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import click
-
 from stoker.base.errors import InvalidInput, NotPermitted, StokerError, Unauthenticated, Unavailable
+from stoker.cli import show
 from stoker.cli.target import Target
 
 # An answer has one text, "what was wrong (what to do)"; what to do is at least three words.
@@ -60,9 +59,7 @@ def explain(error: Exception) -> None:
     elif isinstance(error, Unauthenticated):
         error.hint = "check --key or STOKER_KEY; the keys of a local platform are in its state directory"
     elif isinstance(error, InvalidInput):
-        context = click.get_current_context(silent=True)
-        if error.hint is None and context is not None:
-            error.hint = f"`{context.command_path} --help` shows what can be asked"
+        error.hint = error.hint or show.help_hint()
 
 
 def in_words_of_options(message: str, options: Mapping[str, str]) -> str:

@@ -50,17 +50,19 @@ def add_total(found: dict[str, int | float | None], name: str, option: str, valu
     try:
         found[name] = number_or_none(value)
     except ValueError as error:
-        raise InvalidInput(f"--{option} is {value!r}; it must be a number, or none", param=option) from error
+        raise _wrong(option, f"is {value!r}; it must be a number, or none") from error
 
 
 def _twice(option: str, name: str) -> InvalidInput:
-    return InvalidInput(f"--{option} says {name} twice; one limit has one value", param=option)
+    return _wrong(option, f"says {name} twice; one limit has one value")
 
 
 def _not_a_limit(option: str, given: str) -> InvalidInput:
-    return InvalidInput(
-        f"--{option} is {given!r}; it must be NAME=NUMBER, such as usdPerDay=5, or NAME=none", param=option
-    )
+    return _wrong(option, f"is {given!r}; it must be NAME=NUMBER, such as usdPerDay=5, or NAME=none")
+
+
+def _wrong(option: str, why: str) -> InvalidInput:
+    return InvalidInput(f"--{option} {why}", param=option, hint=show.help_hint())
 
 
 def number_or_none(text: str) -> int | float | None:
@@ -96,7 +98,7 @@ def names(option: str, text: str) -> list[str] | None:
         return None
     found = [name.strip() for name in text.split(",")]
     if not all(found):
-        raise InvalidInput(f"--{option} is {text!r}; it must be names with commas between them, or all", param=option)
+        raise _wrong(option, f"is {text!r}; it must be names with commas between them, or all")
     return found
 
 
@@ -104,7 +106,7 @@ def span_s(option: str, text: str) -> float:
     """Seconds of `90s`, `30m`, `24h` or `30d`. Raises InvalidInput."""
     seconds = _seconds(text)
     if seconds is None:
-        raise InvalidInput(f"--{option} is {text!r}; it must be a time span such as 90s, 30m, 24h or 30d", param=option)
+        raise _wrong(option, f"is {text!r}; it must be a time span such as 90s, 30m, 24h or 30d")
     return seconds
 
 
@@ -114,10 +116,7 @@ def expiry(option: str, text: str, now: float) -> float | None:
         return None
     seconds = _seconds(text)
     if not seconds:
-        raise InvalidInput(
-            f"--{option} is {text!r}; it must be a time span above 0 such as 90s, 30m, 24h or 30d, or none",
-            param=option,
-        )
+        raise _wrong(option, f"is {text!r}; it must be a time span above 0 such as 90s, 30m, 24h or 30d, or none")
     return round(now + seconds, 3)
 
 

@@ -19,6 +19,12 @@ def note(text: str) -> None:
     click.echo(text, err=True)
 
 
+def help_hint() -> str | None:
+    """Where the person who asked the running command wrongly finds what can be asked."""
+    context = click.get_current_context(silent=True)
+    return None if context is None else f"`{context.command_path} --help` shows what can be asked"
+
+
 def table(headers: Sequence[str], rows: Sequence[Sequence[Cell]], *, right: Collection[str] = ()) -> None:
     """A table for people: drawn on a terminal, columns of plain text anywhere else. Columns of numbers, and those that
     `right` names, end at their right edge."""
