@@ -16,6 +16,7 @@ up: $(STAMP)  ## run the platform on this machine
 	@$(BIN)/stoker up $(ARGS)
 
 test: $(STAMP) check  ## style, types, layers, and every test
+	@scripts/system-packages
 	$(BIN)/python -m pytest $(ARGS)
 
 test-torch: $(STAMP)  ## the tests that need torch (the train extra, 1 GB and more)

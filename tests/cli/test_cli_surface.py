@@ -60,6 +60,8 @@ SURFACE = {
     "stoker tenants update": ["TENANT", *PLATFORM, "--team", *TENANT_TERMS, "--json"],
     "stoker budgets": [*PLATFORM, "--tenant", "--json"],
     "stoker usage": [*PLATFORM, "--since", "--tenant", "--json"],
+    "stoker usage export": [*PLATFORM, "--format", "--since", "--until", "--tenant", "--output"],
+    "stoker usage prune": [*PLATFORM, "--before", "--json"],
     "stoker tasks": [],
     "stoker tasks list": [*PLATFORM, "--model", "--only", "--limit", "--json"],
     "stoker tasks dead": [*PLATFORM, "--model", "--json"],
@@ -78,8 +80,8 @@ def surface(command: click.Command, name: str) -> dict[str, list[str]]:
     ]
     found = {name: params}
     if isinstance(command, click.Group):
-        for sub in command.commands.values():
-            found |= surface(sub, f"{name} {sub.name}")
+        for word, sub in command.commands.items():
+            found |= surface(sub, f"{name} {word}")
     return found
 
 
@@ -94,8 +96,8 @@ def test_every_command_and_option_says_what_it_is_for() -> None:
             if isinstance(param, click.Option):
                 assert param.help, f"{name} {param.opts}"
         if isinstance(command, click.Group):
-            for sub in command.commands.values():
-                check(sub, f"{name} {sub.name}")
+            for word, sub in command.commands.items():
+                check(sub, f"{name} {word}")
 
     check(stoker, "stoker")
 
@@ -146,6 +148,18 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"stoker {__version__}\n"
 
 
+@pytest.mark.parametrize("command", [[], ["tasks"]])
+def test_a_group_alone_shows_what_there_is_and_is_no_error(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(command) == 2
+
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(f"Usage: {' '.join(['stoker', *command])} [OPTIONS] COMMAND")
+    assert "hint:" not in said.err
+
+
 def test_an_error_is_a_line_a_blank_line_and_a_hint(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert run(["usage", "--state", str(tmp_path / "none")]) == 2
 
@@ -167,6 +181,7 @@ def test_an_error_is_a_line_a_blank_line_and_a_hint(capsys: pytest.CaptureFixtur
         (["load", "--seconds", "3601", "--rate", "1"], "3601.0 is not in the range"),
         (["load", "--seconds", "1"], "give one of --rate R (open loop) and --concurrency C (closed loop)"),
         (["chat", "hi", "--url", "http://127.0.0.1:1"], "--url is given without a key"),
+        (["chat", "hi", "--url", "127.0.0.1:1", "--key", "k"], "the platform's URL is '127.0.0.1:1'; it must begin"),
     ],
 )
 def test_who_asks_wrongly_gets_exit_code_2(

@@ -60,6 +60,20 @@ def test_a_url_takes_the_key_of_the_environment_and_never_that_of_a_directory(st
         find(asked, environ={})
 
 
+@pytest.mark.parametrize(
+    "said", ["http://said:8080", "http://said:8080/", "http://said:8080/v1", "http://said:8080/v1/"]
+)
+def test_a_url_may_end_as_sdks_want_it(said: str) -> None:
+    assert find(Asked(said, "key"), environ={}) == Target("http://said:8080", "key", None)
+    assert find(Asked(), environ={"STOKER_URL": said, "STOKER_KEY": "key"}) == Target("http://said:8080", "key", None)
+
+
+def test_what_is_no_url_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="the platform's URL is 'said:8080'; it must begin with http://") as caught:
+        find(Asked("said:8080", "key"), environ={})
+    assert caught.value.hint == "did you mean http://said:8080?"
+
+
 def test_nothing_to_be_found_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 

@@ -55,7 +55,7 @@ def find(asked: Asked, *, admin: bool = False, environ: Mapping[str, str] = os.e
         if not key:
             # Never the key of some state directory: it would be sent to whatever stands at that URL.
             raise InvalidInput("--url is given without a key", param="key", hint="add --key KEY, or set STOKER_KEY")
-        return Target(asked.url, key, None)
+        return Target(_root(asked.url), key, None)
     target = _found(asked, admin=admin, environ=environ)
     return Target(target.url, asked.key, target.state) if asked.key else target
 
@@ -69,10 +69,22 @@ def _found(asked: Asked, *, admin: bool, environ: Mapping[str, str]) -> Target:
         return _of_state(asked.state, admin=admin)
     url, key = environ.get("STOKER_URL"), asked.key or environ.get("STOKER_KEY")
     if url and key:
-        return Target(url, key, None)
+        return Target(_root(url), key, None)
     if url:
         raise InvalidInput("STOKER_URL is set without a key", param="key", hint="add --key KEY, or set STOKER_KEY")
     return _of_state(default_state(environ), admin=admin)
+
+
+def _root(url: str) -> str:
+    """Where the platform's paths begin: what `stoker up` prints for SDKs ends in /v1, and is taken too. Raises
+    InvalidInput for what is no URL."""
+    if not url.startswith(("http://", "https://")):
+        raise InvalidInput(
+            f"the platform's URL is {url!r}; it must begin with http:// or https://",
+            param="url",
+            hint=f"did you mean http://{url}?",
+        )
+    return url.rstrip("/").removesuffix("/v1")
 
 
 def _of_state(path: Path, *, admin: bool) -> Target:

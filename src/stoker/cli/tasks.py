@@ -46,7 +46,7 @@ def dead(url: str | None, key: str | None, state: Path | None, model: str | None
     _print_tasks(api.call(found, "GET", "/admin/v1/dead", params={"model": model}), as_json)
 
 
-@tasks.command()
+@tasks.command("show")
 @click.argument("task_id", metavar="ID")
 @target.options
 @click.option("--wait", type=click.FloatRange(0, 300), help="Wait for its end for so many seconds.")
@@ -58,9 +58,6 @@ def show_task(
     found = target.find(target.Asked(url, key, state), admin=True)
     params = {"wait": None if wait is None else f"{wait:g}"}
     _print_task(api.call(found, "GET", f"/v1/tasks/{task_id}", params=params), as_json)
-
-
-show_task.name = "show"
 
 
 @tasks.command()

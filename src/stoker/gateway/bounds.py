@@ -6,12 +6,14 @@ tokens. What the engine's chat template adds is bounded by the model's `promptOv
 message.
 """
 
+import bisect
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from stoker.meter.cost import cost_nano_usd
+from stoker.meter.cost import Prices, cost_nano_usd
+from stoker.policy.budgets import Amounts
 from stoker.spec import Model
 
 Json = dict[str, Any]
@@ -32,17 +34,67 @@ class Bound:
     def tokens(self) -> int:
         return self.prompt_tokens + self.completion_tokens
 
+    @property
+    def amounts(self) -> Amounts:
+        """What has to be reserved for one request of this size."""
+        return Amounts(1, self.tokens, self.nano_usd, 1)
+
+
+# An answer that is shortened to what a budget has left has at least so many tokens: less is no answer.
+LEAST_OUTPUT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What a request costs at most, for every length of its answer. `output_tokens` is what one of its `answers` may
+    have; when the client did not say (`is_elastic`), it may be shortened to what a budget has left."""
+
+    prompt_tokens: int
+    answers: int
+    output_tokens: int
+    is_elastic: bool
+    prices: Prices
+
+    def bound(self, output_tokens: int | None = None) -> Bound:
+        """At most this, with answers of so many tokens (None: as long as they may be)."""
+        prompt = self.prompt_tokens
+        completion = self.answers * (self.output_tokens if output_tokens is None else output_tokens)
+        # A prompt that is not cached is the dearer one wherever caching is a discount; where it is not, the other is.
+        nano_usd = max(
+            cost_nano_usd(self.prices, prompt_tokens=prompt, cached_tokens=cached, completion_tokens=completion)
+            for cached in (0, prompt)
+        )
+        return Bound(prompt, completion, nano_usd)
+
+    def shortened(self, *, tokens: int | None = None, nano_usd: int | None = None) -> "Quote | None":
+        """The same with the longest answers that fit so many tokens and so much money (None: any). None when that is
+        shorter than `LEAST_OUTPUT`, or when the length is the client's own wish."""
+
+        def fits(output_tokens: int) -> bool:
+            bound = self.bound(output_tokens)
+            return (tokens is None or bound.tokens <= tokens) and (nano_usd is None or bound.nano_usd <= nano_usd)
+
+        if not self.is_elastic:
+            return None
+        lengths = range(LEAST_OUTPUT, self.output_tokens + 1)
+        # Longer answers cost more, so those that fit come first: the first one that does not is found by halving.
+        most = bisect.bisect_left(lengths, True, key=lambda length: not fits(length))
+        return None if most == 0 else replace(self, output_tokens=lengths[most - 1])
+
+
+def quote_of(body: Mapping[str, Any], model: Model, *, output_tokens: int, is_elastic: bool) -> Quote:
+    """`output_tokens` is what one answer may have. Malformed bodies get some quote too; the engine refuses them."""
+    return Quote(
+        prompt_tokens=prompt_bound(body, image_tokens=model.image_tokens, overhead=model.prompt_overhead_tokens),
+        answers=_answers(body),
+        output_tokens=output_tokens,
+        is_elastic=is_elastic,
+        prices=model.prices,
+    )
+
 
 def bound_of(body: Mapping[str, Any], model: Model, *, output_tokens: int) -> Bound:
-    """`output_tokens` is what one answer may have. Malformed bodies get some bound too; the engine refuses them."""
-    prompt = prompt_bound(body, image_tokens=model.image_tokens, overhead=model.limits.prompt_overhead_tokens)
-    completion = output_tokens * _answers(body)
-    # A prompt that is not cached is the dearer one wherever caching is a discount; where it is not, the other is.
-    nano_usd = max(
-        cost_nano_usd(model.prices, prompt_tokens=prompt, cached_tokens=cached, completion_tokens=completion)
-        for cached in (0, prompt)
-    )
-    return Bound(prompt, completion, nano_usd)
+    return quote_of(body, model, output_tokens=output_tokens, is_elastic=False).bound()
 
 
 def prompt_bound(body: Mapping[str, Any], *, image_tokens: int, overhead: int) -> int:

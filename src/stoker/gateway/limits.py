@@ -1,13 +1,14 @@
 """What one caller may spend, made once from its account and remembered."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 from stoker.base.errors import InvalidInput
-from stoker.gateway.bounds import Bound
+from stoker.gateway.bounds import Bound, Quote
 from stoker.meter.accounts import Account
 from stoker.meter.limits import limits_of_account
-from stoker.policy.budgets import Amounts, Plan
+from stoker.policy.budgets import Plan
 from stoker.spec import Budgets
 
 # Callers (key, session and run) that are remembered; a forgotten one is made again in some 20 us.
@@ -43,8 +44,23 @@ class Terms:
         self._shared: Json = {}
         self._shared_counters: object = None
 
-    def check(self, bound: Bound) -> None:
-        """Raises InvalidInput for a request that is larger than a single one may be: waiting would not help."""
+    def fitting(self, quote: Quote) -> tuple[Quote, Bound]:
+        """The quote, shortened where it may be to what a single request may cost, and its bound. Raises InvalidInput
+        for a request that is larger than that: waiting would not help."""
+        bound = quote.bound()
+        if self.most_tokens is None and self.most_usd is None:
+            return quote, bound
+        most_nano_usd = None if self.most_usd is None else int(self.most_usd.scaleb(9))
+        if (self.most_tokens is not None and bound.tokens > self.most_tokens) or (
+            most_nano_usd is not None and bound.nano_usd > most_nano_usd
+        ):
+            shorter = quote.shortened(tokens=self.most_tokens, nano_usd=most_nano_usd)
+            if shorter is None:
+                self._refuse(bound)
+            return shorter, shorter.bound()
+        return quote, bound
+
+    def _refuse(self, bound: Bound) -> NoReturn:
         if self.most_tokens is not None and bound.tokens > self.most_tokens:
             raise InvalidInput(
                 f"this request could take {bound.tokens} tokens ({bound.prompt_tokens} of prompt and "
@@ -53,16 +69,15 @@ class Terms:
                 hint="ask for a shorter answer, or send less",
                 code="request_over_budget",
             )
-        if self.most_usd is not None and bound.nano_usd > self.most_usd * 10**9:
-            raise InvalidInput(
-                f"this request could cost ${bound.nano_usd / 1e9:.9f}; one request may cost ${self.most_usd}",
-                param="max_tokens",
-                hint="ask for a shorter answer, or send less",
-                code="request_over_budget",
-            )
+        raise InvalidInput(
+            f"this request could cost ${bound.nano_usd / 1e9:.9f}; one request may cost ${self.most_usd}",
+            param="max_tokens",
+            hint="ask for a shorter answer, or send less",
+            code="request_over_budget",
+        )
 
     def shared(self, now: float) -> Json:
-        """What the journal writes once for all requests of this caller in this minute: the same object each time."""
+        """Whose requests these are and which counters they fall under at `now`: the same object for a whole minute."""
         counters = self.plan.at(now)
         if self._shared_counters is not counters:
             self._shared_counters = counters
@@ -77,11 +92,11 @@ class Terms:
         return self._shared
 
 
-def parts_of(shared: Json, amounts: Amounts) -> Sequence[tuple[str, int, int]]:
-    """Counter, place of its unit, and amount, of a request that was written into a journal."""
+def counters_of(shared: Mapping[str, object]) -> Sequence[tuple[str, int]]:
+    """Name and place of the unit in `Amounts` of each counter, of a request that a journal tells of."""
     counters = shared["counters"]
     assert isinstance(counters, list)  # noqa: S101 - `shared` wrote it
-    return [(name, place, amounts[place]) for name, place in counters if amounts[place]]
+    return [(name, place) for name, place in counters]
 
 
 def _levels(account: Account, session: str | None, run: str | None) -> list[Budgets]:

@@ -89,6 +89,7 @@ class Life:
     async def renew(self) -> None:
         """Raises QueueUnavailable."""
         owner, now = self.owner, self.clock.now()
+        in_use = owner.slices.in_use()
         owner.slices.round(now)
         wanted = await self._renew_once(owner, now, ())
         if wanted:
@@ -98,6 +99,13 @@ class Life:
             answer = await self._store.lease(owner.name, refills.asks)
             if isinstance(answer, Leased):
                 owner.slices.granted(refills, answer.granted)
+        await self.look(owner, in_use)
+
+    async def look(self, owner: Owner, counters: Sequence[str]) -> None:
+        """See what is free of these, for those who ask what is left. Raises QueueUnavailable."""
+        for counter, state in zip(counters, await self._store.state(counters), strict=True):
+            if state is not None and state.limit is not None:
+                owner.slices.saw_free(counter, state.limit - state.spent - state.leased - state.held)
 
     async def _renew_once(self, owner: Owner, now: float, wanted: Sequence[str]) -> Sequence[str]:
         asked_at = self.clock.monotonic()

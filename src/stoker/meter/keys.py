@@ -90,8 +90,16 @@ class KeyStore:
         account = None if row is None or row.revoked_at is not None else _account(row)
         return None if account is None or account.has_expired(self._clock.now()) else account
 
+    def account_of(self, key_id: str) -> Account:
+        """The account of a key, whether or not it may still be used: for what it began. Raises NotFound."""
+        with self._store.reading() as connection:
+            row = connection.execute(_FIND_BY_ID, {"id": key_id}).first()
+        if row is None:
+            raise NotFound(f"there is no key {key_id!r}", hint="`stoker keys list` shows those there are")
+        return _account(row)
+
     def revision(self) -> int:
-        """Grows with each change after which an account that `find` gave may be old."""
+        """Grows with each change after which an account that `find` gave is old, and with no other."""
         with self._store.reading() as connection:
             return int(connection.execute(_REVISION).scalar_one())
 
@@ -180,17 +188,26 @@ class KeyStore:
             lock(connection)
             found = _get(connection, key_id)
             _refuse_revoked(found)
-            after = make(found)
-            values = {
-                "name": after.name,
-                "budgets": text(after.budgets),
-                "models": _names_text(_sorted(after.models)),
-                "routes": _names_text(_sorted(after.routes)),
-                "expires_at": after.expires_at,
-            }
-            connection.execute(update(keys).where(keys.c.id == key_id).values(values))
-            touch(connection)
-            return _get(connection, key_id)
+            made = make(found)
+            after = replace(
+                found,
+                name=made.name,
+                budgets=made.budgets,
+                models=_sorted(made.models),
+                routes=_sorted(made.routes),
+                expires_at=made.expires_at,
+            )
+            if after != found:
+                values = {
+                    "name": after.name,
+                    "budgets": text(after.budgets),
+                    "models": _names_text(after.models),
+                    "routes": _names_text(after.routes),
+                    "expires_at": after.expires_at,
+                }
+                connection.execute(update(keys).where(keys.c.id == key_id).values(values))
+                touch(connection)
+            return after
 
     def rotate(self, key_id: str, *, grace_s: float = 0.0) -> NewSecret:
         """Another secret for the key. The one that it had works for `grace_s` seconds more, older ones end now. Raises
@@ -266,11 +283,11 @@ def _find_query() -> Any:
         .join(keys, keys.c.id == secrets.c.key_id)
         .join(tenants, tenants.c.name == keys.c.tenant)
         .join(teams, and_(teams.c.tenant == keys.c.tenant, teams.c.name == keys.c.team), isouter=True)
-        .where(secrets.c.hash == bindparam("hash"))
     )
 
 
-_FIND = _find_query()
+_FIND = _find_query().where(secrets.c.hash == bindparam("hash"))
+_FIND_BY_ID = _find_query().where(keys.c.id == bindparam("id")).limit(1)
 
 
 def _account(row: Any) -> Account:

@@ -50,8 +50,8 @@ class TenantStore:
         self._clock = clock or SystemClock()
 
     def ensure(self, written: Mapping[str, Tenant]) -> None:
-        """Make the store say what platform.yaml says of its tenants and teams. Changes nothing where it does already,
-        so that a start does not make every gateway look up its keys anew."""
+        """Make the store say what platform.yaml says of its tenants and teams. A start that changes no terms does not
+        make every gateway look up its keys anew."""
         wanted = {name: _alone(tenant) for name, tenant in written.items()}
         wanted_teams = {(name, team): terms for name, tenant in written.items() for team, terms in tenant.teams.items()}
         with self._store.transaction() as connection:
@@ -62,6 +62,7 @@ class TenantStore:
                 touch(connection)
 
     def _ensure_rows(self, connection: Connection, table: Any, wanted: Mapping[tuple[str, ...], str]) -> bool:
+        """Whether terms that an account may have been made of have changed."""
         key = list(table.primary_key.columns)
         rows = connection.execute(select(*key, table.c.source, table.c.terms))
         known = {tuple(row[:-2]): (row[-2], row[-1]) for row in rows}
@@ -85,7 +86,7 @@ class TenantStore:
         for name in gone:
             mine = [column == part for column, part in zip(key, name, strict=True)]
             connection.execute(update(table).where(*mine).values(source="api"))
-        return bool(stale)
+        return any(name in known and known[name][1] != wanted[name] for name in stale)
 
     def list(self) -> list[TenantRecord]:
         """All tenants with their teams, by name."""
@@ -114,7 +115,8 @@ class TenantStore:
             found = _tenant(connection, name)
             before = found.terms.model_copy(update={"teams": {one: team.terms for one, team in found.teams.items()}})
             after = make(before)
-            if _alone(after) != found.terms:
+            changed = _alone(after) != found.terms
+            if changed:
                 _refuse_file(f"tenant {name!r}", found.source)
                 done = update(tenants).where(tenants.c.name == name).values(terms=text(_alone(after)))
                 connection.execute(done)
@@ -126,7 +128,9 @@ class TenantStore:
                     _refuse_file(f"team {team!r} of tenant {name!r}", known.source)
                     one = (teams.c.tenant == name, teams.c.name == team)
                     connection.execute(update(teams).where(*one).values(terms=text(terms)))
-            touch(connection)
+                    changed = True
+            if changed:
+                touch(connection)
             return _tenant(connection, name)
 
 

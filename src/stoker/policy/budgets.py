@@ -239,7 +239,7 @@ class _Slice:
     """What this process holds of one counter. `unused` + `reserved` (+ what is settled here and not yet in Redis) is
     what Redis has set aside for it."""
 
-    __slots__ = ("counter", "idle_rounds", "recent", "reserved", "unused", "used")
+    __slots__ = ("counter", "free", "idle_rounds", "recent", "reserved", "unused", "used")
 
     def __init__(self, counter: Counter) -> None:
         self.counter = counter
@@ -248,6 +248,7 @@ class _Slice:
         self.used = 0  # in this round
         self.recent = 0  # in a round lately
         self.idle_rounds = 0
+        self.free: int | None = None  # what nobody had of it when Redis was last asked
 
 
 class Reservation:
@@ -297,6 +298,7 @@ class Slices:
             held = slices.get(counter.name)
             if held is None or held.unused < amount:
                 return self._shortfall(needs)
+            held.counter = counter  # with the limit of now, for what is leased ahead
             taken.append((held, amount))
         for held, amount in taken:
             held.unused -= amount
@@ -315,7 +317,7 @@ class Slices:
         reservation.is_open = False
         spent = []
         for held, amount in reservation._taken:
-            cost = actual[held.counter.place]
+            cost = min(actual[held.counter.place], MOST)
             held.reserved -= amount
             if cost < amount:
                 held.unused += amount - cost
@@ -324,17 +326,17 @@ class Slices:
 
     def release(self, reservation: Reservation) -> None:
         """It was never sent to an engine: everything comes back, and Redis need not be told."""
-        if self.settle(reservation, Amounts()):
+        if reservation.is_open:
+            self.settle(reservation, Amounts())
             self.confirmed([reservation.number])
-        self._unconfirmed.pop(reservation.number, None)
 
     def hand_over(self, reservation: Reservation) -> None:
-        """A task holds it from now on (`Queue.submit` with a hold has returned): it is not this process' any more."""
+        """It is not this process' any more: `Queue.submit` with a hold has returned, or nobody knows whether it did."""
         if reservation.is_open:
             reservation.is_open = False
             for held, amount in reservation._taken:
                 held.reserved -= amount
-        self.confirmed([reservation.number])
+            self.confirmed([reservation.number])
 
     def confirmed(self, numbers: Iterable[int]) -> None:
         """Redis has these settlements."""
@@ -354,7 +356,7 @@ class Slices:
             held = self._slices.get(counter.name)
             if held is None:
                 held = self._slices[counter.name] = _Slice(counter)
-            held.counter = counter  # with the limit of now
+            held.counter = counter
             held.unused += amount
             held.idle_rounds = 0
 
@@ -385,7 +387,7 @@ class Slices:
         forgotten = []
         for name, held in self._slices.items():
             held.idle_rounds = 0 if held.used else held.idle_rounds + 1
-            held.recent = (held.recent + held.used + 1) // 2
+            held.recent = (held.recent + held.used + (held.used > 0)) // 2
             held.used = 0
             is_empty = not held.unused and not held.reserved
             if is_empty and (held.idle_rounds >= IDLE_ROUNDS or _is_over(held.counter, now)):
@@ -412,6 +414,22 @@ class Slices:
         for name, reserved, actual in pending:
             held[name] = held.get(name, 0) + min(reserved, actual)
         return [Part(name, amount) for name, amount in held.items() if amount]
+
+    def saw_free(self, name: str, free: int) -> None:
+        """Nobody has so much of this counter now; Redis says so."""
+        held = self._slices.get(name)
+        if held is not None:
+            held.free = max(0, free)
+
+    def left(self, name: str) -> int | None:
+        """What can still be reserved of this counter, as far as this process knows: what it holds itself, and what was
+        free when Redis was last asked. None: it has not asked."""
+        held = self._slices.get(name)
+        return None if held is None or held.free is None else held.unused + held.free
+
+    def in_use(self) -> list[str]:
+        """Counters of which something was reserved in this round."""
+        return [name for name, held in self._slices.items() if held.used]
 
     def unused(self, name: str) -> int:
         """Of this counter, what can be reserved without asking."""

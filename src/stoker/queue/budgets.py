@@ -143,8 +143,9 @@ class BudgetStore(Protocol):
 
     async def lease(self, owner: str, asks: Sequence[Ask]) -> Leased | Short | NotBegun | NotOpen | Gone:
         """Set aside at least the need of every ask, or nothing of any. Beyond the need up to `want`, at most a quarter
-        of what is then free, and nothing of what others wait for (`policy.budgets.share`). After QueueUnavailable
-        nothing was granted: if Redis did it all the same, the next renewal takes it back."""
+        of what is then free, and nothing of what others wait for (`policy.budgets.share`). A counter stands in `asks`
+        once. After QueueUnavailable nothing was granted: if Redis did it all the same, the next renewal takes it back.
+        """
 
     async def begin(self, counter: str, spent: int, *, expires_at: float | None) -> int:
         """Set up a counter that Redis does not know with what the ledger says was spent. Returns what now counts as

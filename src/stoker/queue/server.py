@@ -19,7 +19,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +39,7 @@ OLDEST = (7, 0)  # consumer groups report their lag since then, and KEDA scales 
 SOCKET_BYTES = 103  # the shortest limit of a socket's path: macOS has 104 with the closing NUL, Linux 108
 START_S = 60.0  # loading a large append-only file takes time
 ONCE = Retry(NoBackoff(), 0)  # the loop around it tries again, and sooner
+SYNC_EVERY_S = 1.0  # what a machine that loses power may lose, and about as long as a slow disk takes for it
 STOP_S = 8.0  # for the last flush; the platform must be down within 10
 
 CONFIG = """\
@@ -50,7 +51,7 @@ dir {directory}
 daemonize no
 save ""
 appendonly yes
-appendfsync {fsync}
+appendfsync no
 aof-load-truncated yes
 maxmemory-policy noeviction
 loglevel notice
@@ -133,11 +134,10 @@ def _too_old(path: str, version: tuple[int, int]) -> str:
 # --- where and how --------------------------------------------------------------------------------------------------
 
 
-def command(directory: Path, *, fsync: str = "everysec") -> ServerCommand:
+def command(directory: Path) -> ServerCommand:
     """Prepare `directory` (made if absent, for its owner alone), write the configuration there and say how to start.
 
-    `fsync` is Redis' appendfsync: `everysec` may lose the last second when the machine loses power, never when only
-    the server is killed; `always` loses nothing. Raises InvalidInput, Unavailable and what `find_binary` raises.
+    Raises InvalidInput, Unavailable and what `find_binary` raises.
     """
     binary = find_binary()
     directory = directory.resolve()
@@ -145,7 +145,7 @@ def command(directory: Path, *, fsync: str = "everysec") -> ServerCommand:
     directory.chmod(0o700)
     path = _socket_path(directory)
     config = directory / "redis.conf"
-    config.write_text(CONFIG.format(socket=_quoted(path), directory=_quoted(directory), fsync=fsync))
+    config.write_text(CONFIG.format(socket=_quoted(path), directory=_quoted(directory)))
     return ServerCommand((str(binary), str(config)), f"unix://{path}", path)
 
 
@@ -252,11 +252,13 @@ async def keep(directory: Path, *, leash: bool) -> int:
                 preexec_fn=_die_with_parent(),
             )
         logging = asyncio.create_task(_pass_on_logs(server))
+        syncing = asyncio.create_task(_keep_synced(directory / "appendonlydir"))
         try:
             return await _watch(server, stop, ready.url)
         finally:
-            await _end(server)
-            await logging
+            await _end(server)  # it syncs once more by itself
+            syncing.cancel()
+            await asyncio.gather(logging, syncing, return_exceptions=True)
 
 
 async def _watch(server: asyncio.subprocess.Process, stop: asyncio.Event, url: str) -> int:
@@ -279,6 +281,39 @@ async def _watch(server: asyncio.subprocess.Process, stop: asyncio.Event, url: s
     code = server.returncode or 0
     log.error("redis_ended", code=code)
     return code if code >= 0 else 128 - code
+
+
+# The server could sync by itself each second (`appendfsync everysec`); but while it does, it holds back what it has
+# answered already for up to two seconds, and a kill loses that. So it hands everything to the system before it answers
+# (`no`), which a kill of the server does not touch, and the keeper lets the system write it to disk.
+
+
+async def _keep_synced(directory: Path) -> None:
+    seen: dict[Path, int] = {}
+    while True:
+        await asyncio.sleep(SYNC_EVERY_S)
+        try:
+            seen = await asyncio.to_thread(sync, directory, seen)
+        except OSError as exc:  # a disk that refuses; the server says so too when it can write no more
+            log.warning("redis_not_synced", error=str(exc)[:200])
+
+
+def sync(directory: Path, seen: Mapping[Path, int]) -> dict[Path, int]:
+    """Have written to disk what has changed in `directory` since `seen`, the last answer: when each changed."""
+    found: dict[Path, int] = {}
+    for path in directory.glob("*.aof"):
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:  # the server has just replaced it
+            found[path] = os.fstat(file.fileno()).st_mtime_ns
+            if found[path] != seen.get(path):
+                _to_disk(file.fileno())
+    return found
+
+
+def _to_disk(descriptor: int) -> None:
+    if sys.platform == "darwin":
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)  # there, fsync leaves it in the drive's own memory
+    else:
+        os.fsync(descriptor)
 
 
 async def _end(server: asyncio.subprocess.Process) -> None:
@@ -346,6 +381,8 @@ def _die_with_parent() -> Callable[[], None] | None:
     return lambda: prctl(set_death_signal, signal.SIGTERM)
 
 
+# What the server calls a warning and nobody needs to read: advice about the machine's settings, and its farewell.
+NO_WARNING = re.compile(r"WARNING .*(overcommit|backlog|Transparent Huge|somaxconn)|.*ready to exit, bye bye")
 LOG_LINE = re.compile(r"^\d+:[A-Z] .+? ([.\-*#]) (.*)$")  # "4242:M 23 Nov 2026 21:41:20.123 * Ready to accept ..."
 
 
@@ -354,7 +391,7 @@ async def _pass_on_logs(server: asyncio.subprocess.Process) -> None:
     async for line in server.stdout:
         text = line.decode(errors="replace").strip()
         found = LOG_LINE.match(text)
-        if found and found[1] == "#":
+        if found and found[1] == "#" and not NO_WARNING.match(found[2]):
             log.warning("redis", said=found[2])
         elif text:
             log.info("redis", said=found[2] if found else text)

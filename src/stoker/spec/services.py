@@ -43,8 +43,8 @@ class Timeouts(Section):
 
 class Sessions(Section):
     idle_seconds: Seconds = 300.0
-    """Seconds without a request after which a session ends: its replica is free for others, and its budget starts anew
-    for one of the same name."""
+    """Seconds without a request after which a session ends: its replica is free for others. What it has spent stays
+    spent: a session of the same name goes on with what is left of its budget."""
 
 
 class Gateway(Section):

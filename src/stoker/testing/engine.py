@@ -24,6 +24,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from stoker.base.clock import SystemClock
 from stoker.base.errors import NotFound, StokerError
 from stoker.telemetry.metrics import CONTENT_TYPE, Metrics
 from stoker.testing.echo import Echo, Json, echo_of
@@ -44,6 +45,8 @@ class Seen:
     body: Json
     state: State = "running"
     sent: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def end(self) -> State:
@@ -83,7 +86,9 @@ class _Plan:
 
 class EchoEngine:
     """`reply`: what it says instead of repeating. `cached_tokens`: what it says of its cache. `capacity`: to more
-    requests than that it answers 503. `healthy`, `has_metrics`: whether /health and /metrics answer."""
+    requests than that it answers 503. `healthy`, `has_metrics`: whether /health and /metrics answer. `tells`: whether
+    it says afterwards what it produced for a request (`/v1/requests/{id}`), as the embedded engine does and others do
+    not."""
 
     def __init__(self, model: str = "general", *, reply: str | None = None) -> None:
         self.model = model
@@ -92,6 +97,7 @@ class EchoEngine:
         self.capacity: int | None = None
         self.healthy = True
         self.has_metrics = True
+        self.tells = True
         self.waiting = 0
         self.requests: list[Seen] = []
         self.looks: Counter[str] = Counter()  # at "/health" and "/metrics"
@@ -101,6 +107,7 @@ class EchoEngine:
         self._stop = asyncio.Event()
         self._serving: asyncio.Task[None] | None = None
         self._port = 0
+        self._since = 0.0
 
     # --- its life ---------------------------------------------------------------------------------------------------
 
@@ -109,6 +116,7 @@ class EchoEngine:
         listening = server.bind("127.0.0.1", self._port)
         self._port = listening.getsockname()[1]
         self.url = f"http://127.0.0.1:{self._port}"
+        self._since = SystemClock().now()
         self._stop = asyncio.Event()
         ready = asyncio.Event()
         self._serving = asyncio.create_task(
@@ -174,6 +182,7 @@ class EchoEngine:
             [
                 Route("/v1/chat/completions", self._generate, methods=["POST"]),
                 Route("/v1/completions", self._generate, methods=["POST"]),
+                Route("/v1/requests/{id}", self._produced),
                 Route("/v1/models", self._models),
                 Route("/health", self._health),
                 Route("/metrics", self._metrics),
@@ -182,6 +191,21 @@ class EchoEngine:
 
     async def _models(self, _: Request) -> Response:
         return JSONResponse({"object": "list", "data": [{"id": self.model, "object": "model"}]})
+
+    async def _produced(self, request: Request) -> Response:
+        if not self.tells:
+            return Response("there is nothing here", 404)
+        named = [seen for seen in self.requests if seen.headers.get("x-request-id") == request.path_params["id"]]
+        seen = named[-1] if named else None
+        usage = seen and {"prompt_tokens": seen.prompt_tokens, "completion_tokens": seen.completion_tokens}
+        return JSONResponse(
+            {
+                "known": seen is not None,
+                "since": self._since,
+                "has_ended": seen and seen.state != "running",
+                "usage": usage,
+            }
+        )
 
     async def _health(self, _: Request) -> Response:
         self.looks["/health"] += 1
@@ -212,6 +236,7 @@ class EchoEngine:
                 seen.state = "refused"
                 return plan.refusal()
             echo = self._echo(request, body)
+        seen.prompt_tokens = echo.prompt_tokens
         if body.get("stream") is True:
             return _Breakable(_Events(self._stream(seen, plan, echo), seen))
         return await self._whole(request, seen, plan, echo)
@@ -232,6 +257,7 @@ class EchoEngine:
                 seen.state = "broken"
                 return _BrokenOff()
             seen.state = "done"
+            seen.completion_tokens = echo.n * len(echo.texts)
             return JSONResponse(echo.whole())
 
     async def _stream(self, seen: Seen, plan: _Plan, echo: Echo) -> AsyncIterator[bytes]:
@@ -254,6 +280,7 @@ class EchoEngine:
                     continue
                 del chunk["usage"]
             seen.sent += 1
+            seen.completion_tokens = min(seen.sent, echo.n * len(echo.texts))
             yield sse.json_event(chunk)
         seen.state = "done"
         yield sse.event(sse.DONE)

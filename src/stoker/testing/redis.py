@@ -17,19 +17,18 @@ class RedisServer:
         queue = RedisQueue(redis.url)
 
     Its data live in `directory` (a new temporary one that is removed at the end, unless one is given), so that `kill`
-    or `stop` followed by `start` shows what survives. `fsync` is Redis' appendfsync.
+    or `stop` followed by `start` shows what survives.
     """
 
-    def __init__(self, directory: Path | None = None, *, fsync: str = "everysec") -> None:
+    def __init__(self, directory: Path | None = None) -> None:
         self._is_temporary = directory is None
         self.directory = Path(tempfile.mkdtemp(prefix="stoker-redis-")) if directory is None else directory
-        self._fsync = fsync
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
 
     def start(self, *, timeout_s: float = 20.0) -> None:
         """Returns when it answers. Raises RuntimeError with its last words when it does not."""
-        command = server.command(self.directory, fsync=self._fsync)
+        command = server.command(self.directory)
         self.url = command.url
         said = self.directory / "server.log"
         with said.open("ab") as out:

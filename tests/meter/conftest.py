@@ -1,0 +1,63 @@
+"""Both databases for the contract suites: SQLite, and a real PostgreSQL, started once, with a new database a test."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stoker.base.errors import Unavailable
+from stoker.meter.store import Store
+from stoker.testing.postgres import PostgresServer, find_programs
+
+BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    try:
+        find_programs()
+    except Unavailable as missing:
+        pytest.skip(f"{missing.message}; {missing.hint}")
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def up_to_date(postgres: PostgresServer) -> Iterator[str]:
+    """The name of a database with all tables, to copy from: that is quicker than making them each time."""
+    with postgres.database() as url:
+        Store(url).close()
+        yield url.rpartition("/")[2]
+
+
+@pytest.fixture(params=BOTH)
+def database(request: pytest.FixtureRequest) -> str:
+    """Which of the two; every test that uses one of the fixtures below runs on both."""
+    return str(request.param)
+
+
+@pytest.fixture
+def empty_url(database: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database without tables."""
+    if database == "sqlite":
+        yield f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+        return
+    with request.getfixturevalue("postgres").database() as url:
+        yield url
+
+
+@pytest.fixture
+def url(database: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database whose tables are made, or will be by who opens it."""
+    if database == "sqlite":
+        yield f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+        return
+    with request.getfixturevalue("postgres").database(template=request.getfixturevalue("up_to_date")) as made:
+        yield made
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    made = Store(url)
+    yield made
+    made.close()
