@@ -365,21 +365,9 @@ class Inference:
         member = self.fleet.members.get(charge.replica or "")
         if member is None:
             return
-        for _ in range(ASK_TIMES):
-            try:
-                produced = await member.client.produced(charge.id)
-            except StokerError:
-                return
-            if not produced.is_known:
-                if charge.started_at > produced.since:
-                    charge.saw_usage({})  # it never got there
-                return
-            if produced.has_ended:
-                charge.saw_usage(
-                    {"prompt_tokens": produced.prompt_tokens, "completion_tokens": produced.completion_tokens}
-                )
-                return
-            await self.clock.sleep(ASK_EVERY_S)
+        usage = await member.client.usage_of(charge.id, sent_at=charge.started_at, clock=self.clock)
+        if usage is not None:
+            charge.saw_usage(usage)
 
     async def _receipt(self, running: Running, queue_wait_s: float) -> Receipt:
         ask, charge = running.ask, running.charge
@@ -551,9 +539,6 @@ class Inference:
 
 
 CLIENT_WENT = "the client went away"
-# An engine notices within a step or two that nobody listens any more.
-ASK_EVERY_S = 0.02
-ASK_TIMES = 50
 ENGINE_FULL = "engine_full"
 
 

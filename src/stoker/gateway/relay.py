@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from stoker.base.errors import StokerError, UpstreamError
-from stoker.engine.answers import has_content, text_bytes
+from stoker.engine.tally import Tally
 from stoker.meter.charge import Charge
 from stoker.web import problems, sse
 
@@ -35,8 +35,7 @@ class Relay:
         self._wants_usage_always = self._wants_usage and options.get("continuous_usage_stats") is True
         self._charge = charge
         self._passes_usage = passes_usage
-        self._head: Json = {}
-        self._open: set[int] = set()  # choices that have begun and not ended
+        self._tally = None if charge is None else Tally(charge)
         self._last: Json | None = None
 
     def pass_on(self, event: bytes, now: float) -> bytes | None:
@@ -53,8 +52,8 @@ class Relay:
             return event
         if chunk.get("error"):
             raise failure_in(chunk["error"])
-        if self._charge is not None:
-            self._note(self._charge, chunk, now)
+        if self._charge is not None and self._tally is not None:
+            self._tally.saw(chunk, now)
             if self._charge.is_over:
                 raise UsedUp
         if chunk.get("usage") and not chunk.get("choices") and not self._passes_usage:
@@ -63,17 +62,12 @@ class Relay:
         return self._as_asked(event, chunk)
 
     def cut(self) -> list[bytes]:
-        """The end of an answer that is stopped because its budget is used up: each choice ends for its length, and the
-        usage is what was counted."""
-        if self._charge is None or not self._head:
+        """The end of an answer that is stopped because its budget is used up."""
+        chunks = self._tally.cut() if self._tally is not None else []
+        if not chunks:
             return []
-        is_chat = self._head.get("object") != "text_completion"
-        said: Json = {"delta": {}} if is_chat else {"text": ""}
-        self._last = {**self._head, "choices": [], "usage": _usage_of(self._charge)}
-        return [
-            _encoded({**self._head, "choices": [{"index": index, **said, "logprobs": None, "finish_reason": "length"}]})
-            for index in sorted(self._open)
-        ]
+        *ends, self._last = chunks
+        return [_encoded(end) for end in ends]
 
     def end(self, receipt: Json) -> bytes:
         """The last piece before the end, ready for the wire: the usage with the receipt, or the receipt as a comment
@@ -86,23 +80,6 @@ class Relay:
     def usage(self) -> Json:
         """The usage of the whole answer as the engine said it, or nothing."""
         return self._last["usage"] if self._last is not None else {}
-
-    def _note(self, charge: Charge, chunk: Json, now: float) -> None:
-        if not self._head:
-            self._head = {name: chunk[name] for name in ("id", "object", "created", "model") if name in chunk}
-        for choice in chunk.get("choices") or ():
-            if choice.get("finish_reason"):
-                self._open.discard(choice.get("index", 0))
-            else:
-                self._open.add(choice.get("index", 0))
-        if has_content(chunk):
-            if charge.first_token_at is None:
-                charge.first_token_at = now
-            if not charge.is_counted:
-                # Until the engine says better: a chunk is a token.
-                charge.completion_tokens += 1
-                charge.text_bytes += text_bytes(chunk)
-        charge.saw_usage(chunk.get("usage"))
 
     def _as_asked(self, event: bytes, chunk: Json) -> bytes | None:
         if "usage" not in chunk or self._wants_usage_always:
@@ -120,15 +97,6 @@ class Relay:
 
 class UsedUp(Exception):
     """The engine produced more than the request was let in with."""
-
-
-def _usage_of(charge: Charge) -> Json:
-    return {
-        "prompt_tokens": charge.prompt_tokens,
-        "completion_tokens": charge.completion_tokens,
-        "total_tokens": charge.prompt_tokens + charge.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": charge.cached_tokens},
-    }
 
 
 def _encoded(value: Json) -> bytes:

@@ -42,6 +42,8 @@ class Charge:
     completion_tokens: int = 0
     most: tuple[int, int] | None = None
     """Tokens of prompt and of answer that it was let in with; None: nobody said."""
+    has_begun: bool = False
+    """The engine has taken it, so it may have produced something."""
     text_bytes: int = 0
     """Of the answer's text, as far as it was seen."""
 

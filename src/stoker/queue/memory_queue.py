@@ -111,6 +111,8 @@ class MemoryQueue:
             body=codec.decode_json(body),
             session=new.session,
             run=new.run,
+            route=new.route,
+            bound=new.bound,
             stream=new.stream,
             timeout_s=new.timeout_s,
             max_attempts=new.max_attempts,

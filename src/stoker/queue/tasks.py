@@ -66,7 +66,6 @@ class NewTask:
     team: str | None = None
     session: str | None = None
     run: str | None = None
-    team: str | None = None
     route: str | None = None
     bound: TokenBound | None = None
     stream: bool = False
@@ -116,7 +115,6 @@ class Task:
     team: str | None = None
     session: str | None = None
     run: str | None = None
-    team: str | None = None
     route: str | None = None
     bound: TokenBound | None = None
     stream: bool = False
