@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 import time
+from decimal import Decimal
 from pathlib import Path
 
 from processes import Process, ask, free_port, wait_for
 
 from stoker.meter.keys import KeyStore, new_key
 from stoker.meter.store import Store
+from stoker.spec import Budgets
 
 PYTHON = (sys.executable, "-P", "-m")
 
@@ -23,11 +25,11 @@ class Gateways:
         spec = directory / "platform.yaml"
         spec.write_text(json.dumps(_spec(upstream, usd_per_million)))
         ledger = f"sqlite:///{directory / 'ledger.sqlite'}"
-        self._admin, open_key = new_key(), new_key()
+        self._admin = new_key()
         store = Store(ledger)
         keys = KeyStore(store)
         keys.ensure(self._admin, tenant="default", name="admin", role="admin")
-        keys.ensure(open_key, tenant="default", name="without limits", role="user")
+        warm_up = keys.create("default", budgets=Budgets(usd_total=Decimal(1000))).secret
         store.close()
         self._processes = [
             Process("redis", [*PYTHON, "stoker.queue.server", "--dir", str(directory / "redis")], directory)
@@ -47,7 +49,7 @@ class Gateways:
             _said_ready(process)
             wait_for(process, f"{url}/ready")
             body = {"model": "general", "max_tokens": 1, "messages": [{"role": "user", "content": "warm up"}]}
-            ask("POST", f"{url}/v1/chat/completions", key=open_key, body=body)
+            ask("POST", f"{url}/v1/chat/completions", key=warm_up, body=body)
 
     def new_key(self, budget_usd: float, tenant: str) -> str:
         stoker = str(Path(sys.executable).parent / "stoker")
