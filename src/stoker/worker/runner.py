@@ -209,7 +209,7 @@ class Runner:
         return Charge(
             id=task.usage_id,
             kind="task",
-            caller=Caller(task.tenant, task.key_id, task.session, task.run),
+            caller=Caller(task.tenant, task.key_id, task.session, task.run, task.team),
             model=task.model,
             route="queue",
             prices=self.settings.prices,

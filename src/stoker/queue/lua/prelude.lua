@@ -67,7 +67,7 @@ local function empty_usage(key, id, status)
   return cjson.encode({
     id = replays and (id .. '.' .. replays) or id,
     kind = 'task', status = status, tenant = head.tenant, key_id = head.key_id, model = head.model,
-    session = head.session, run = head.run, prompt_tokens = 0, completion_tokens = 0, nano_usd = 0,
+    session = head.session, run = head.run, team = head.team, prompt_tokens = 0, completion_tokens = 0, nano_usd = 0,
     started_at = submitted / 1000, ended_at = now / 1000, attempts = attempts,
   })
 end
