@@ -85,7 +85,7 @@ def test_the_server_is_private_and_on_no_port(tmp_path: Path) -> None:
     with RedisServer(tmp_path / "redis") as server, Redis.from_url(server.url, protocol=2) as raw:
         assert server.url == f"unix://{tmp_path}/redis/redis.sock"
         assert raw.config_get("port") == {"port": "0"}
-        assert raw.config_get("appendfsync") == {"appendfsync": "everysec"}
+        assert raw.config_get("appendfsync") == {"appendfsync": "always"}
         assert (mode(tmp_path / "redis"), mode(tmp_path / "redis" / "redis.sock")) == (0o700, 0o700)
 
 
@@ -124,8 +124,7 @@ async def test_waiting_for_a_server_that_never_comes_says_so(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("end", [RedisServer.stop, RedisServer.kill])
 async def test_what_was_answered_survives_a_stop_and_a_kill(tmp_path: Path, end: Callable[[RedisServer], None]) -> None:
-    """The server hands each write to the system before it answers, so killing the server alone loses nothing. What
-    `everysec` may lose is the last second before the machine itself loses power."""
+    """The server syncs each write before it answers."""
     with RedisServer(tmp_path / "redis") as server:
         queue = RedisQueue(server.url)
         ids = [(await queue.submit(a_task())).id for _ in range(50)]

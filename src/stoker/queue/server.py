@@ -133,11 +133,12 @@ def _too_old(path: str, version: tuple[int, int]) -> str:
 # --- where and how --------------------------------------------------------------------------------------------------
 
 
-def command(directory: Path, *, fsync: str = "everysec") -> ServerCommand:
+def command(directory: Path, *, fsync: str = "always") -> ServerCommand:
     """Prepare `directory` (made if absent, for its owner alone), write the configuration there and say how to start.
 
-    `fsync` is Redis' appendfsync: `everysec` may lose the last second when the machine loses power, never when only
-    the server is killed; `always` loses nothing. Raises InvalidInput, Unavailable and what `find_binary` raises.
+    `fsync` is Redis' appendfsync. `always` loses nothing that was answered. With `everysec` Redis answers before it has
+    written whenever the sync of the second before still runs (for up to 2 s), so even killing it alone loses answered
+    steps, and a budget could be spent twice. Raises InvalidInput, Unavailable and what `find_binary` raises.
     """
     binary = find_binary()
     directory = directory.resolve()

@@ -20,7 +20,7 @@ class RedisServer:
     or `stop` followed by `start` shows what survives. `fsync` is Redis' appendfsync.
     """
 
-    def __init__(self, directory: Path | None = None, *, fsync: str = "everysec") -> None:
+    def __init__(self, directory: Path | None = None, *, fsync: str = "always") -> None:
         self._is_temporary = directory is None
         self.directory = Path(tempfile.mkdtemp(prefix="stoker-redis-")) if directory is None else directory
         self._fsync = fsync
