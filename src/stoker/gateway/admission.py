@@ -243,6 +243,8 @@ class Admission:
                         code="budgets_unavailable",
                     )
                 case Short():
+                    # Nothing of each, so that the refusal can say what is left also where nothing was ever held.
+                    owner.slices.granted(shortfall, [0] * len(shortfall.counters))
                     owner.slices.saw_free(answer.counter, answer.free)
                     return answer
         except QueueUnavailable as error:

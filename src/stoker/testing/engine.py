@@ -88,7 +88,8 @@ class EchoEngine:
     """`reply`: what it says instead of repeating. `cached_tokens`: what it says of its cache. `capacity`: to more
     requests than that it answers 503. `healthy`, `has_metrics`: whether /health and /metrics answer. `tells`: whether
     it says afterwards what it produced for a request (`/v1/requests/{id}`), as the embedded engine does and others do
-    not."""
+    not; what it did before it was stopped it has forgotten. `ignores_length`: it says all it has to say, whatever
+    `max_tokens` allows."""
 
     def __init__(self, model: str = "general", *, reply: str | None = None) -> None:
         self.model = model
@@ -98,6 +99,7 @@ class EchoEngine:
         self.healthy = True
         self.has_metrics = True
         self.tells = True
+        self.ignores_length = False
         self.waiting = 0
         self.requests: list[Seen] = []
         self.looks: Counter[str] = Counter()  # at "/health" and "/metrics"
@@ -108,6 +110,7 @@ class EchoEngine:
         self._serving: asyncio.Task[None] | None = None
         self._port = 0
         self._since = 0.0
+        self._forgotten = 0  # so many of the requests
 
     # --- its life ---------------------------------------------------------------------------------------------------
 
@@ -117,6 +120,7 @@ class EchoEngine:
         self._port = listening.getsockname()[1]
         self.url = f"http://127.0.0.1:{self._port}"
         self._since = SystemClock().now()
+        self._forgotten = len(self.requests)
         self._stop = asyncio.Event()
         ready = asyncio.Event()
         self._serving = asyncio.create_task(
@@ -195,7 +199,8 @@ class EchoEngine:
     async def _produced(self, request: Request) -> Response:
         if not self.tells:
             return Response("there is nothing here", 404)
-        named = [seen for seen in self.requests if seen.headers.get("x-request-id") == request.path_params["id"]]
+        known = self.requests[self._forgotten :]
+        named = [seen for seen in known if seen.headers.get("x-request-id") == request.path_params["id"]]
         seen = named[-1] if named else None
         usage = seen and {"prompt_tokens": seen.prompt_tokens, "completion_tokens": seen.completion_tokens}
         return JSONResponse(
@@ -246,8 +251,15 @@ class EchoEngine:
             raise NotFound(f"The model `{body.get('model')}` does not exist.", code="model_not_found")
         is_chat = request.url.path.endswith("/chat/completions")
         number = len(self.requests)
-        options = {"number": number, "model": self.model, "cached_tokens": self.cached_tokens, "reply": self.reply}
-        return echo_of(body, is_chat=is_chat, **options)  # type: ignore[arg-type]  # mypy takes the values for one type
+        return echo_of(
+            body,
+            is_chat=is_chat,
+            number=number,
+            model=self.model,
+            cached_tokens=self.cached_tokens,
+            reply=self.reply,
+            ignores_length=self.ignores_length,
+        )
 
     async def _whole(self, request: Request, seen: Seen, plan: _Plan, echo: Echo) -> Response:
         with _ending(seen):
