@@ -372,7 +372,7 @@ class Inference:
                 return
             if not produced.is_known:
                 if charge.started_at > produced.since:
-                    charge.saw_usage({})  # it never got there
+                    charge.saw_refusal()  # it never got there
                 return
             if produced.has_ended:
                 charge.saw_usage(
@@ -402,7 +402,7 @@ class Inference:
     async def _refused(self, running: Running, answer: Answer) -> Served:
         """An engine's error for the client. One that is the request's own fault (4xx) spent nothing: no record."""
         if answer.status >= 500:
-            running.charge.saw_usage({})  # it says itself that there is no answer
+            running.charge.saw_refusal()  # it says itself that there is no answer
             await self._end(running, "failed", f"the engine answered with status {answer.status}")
         else:
             self._turned_away(running)
