@@ -289,11 +289,12 @@ class Inference:
                 status, reason = "done", None
         except UsedUp:
             status, reason = "cut", "it had produced all that it was let in with"
-            last = [sse.event(event) for event in relay.cut()]
         except StokerError as error:
             status, reason, last = "failed", error.message, [error_event(error)]
         finally:
             receipt = await self._end(running, status, reason)
+        if status == "cut":  # now that it is known what the engine had produced
+            last = [sse.event(event) for event in relay.cut()]
         for event in last:
             yield event
         if status != "failed":
