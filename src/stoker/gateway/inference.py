@@ -289,11 +289,12 @@ class Inference:
                 status, reason = "done", None
         except UsedUp:
             status, reason = "cut", "it had produced all that it was let in with"
-            last = [sse.event(event) for event in relay.cut()]
         except StokerError as error:
             status, reason, last = "failed", error.message, [error_event(error)]
         finally:
             receipt = await self._end(running, status, reason)
+        if status == "cut":  # now that it is known what the engine had produced
+            last = [sse.event(event) for event in relay.cut()]
         for event in last:
             yield event
         if status != "failed":
@@ -390,7 +391,7 @@ class Inference:
     async def _refused(self, running: Running, answer: Answer) -> Served:
         """An engine's error for the client. One that is the request's own fault (4xx) spent nothing: no record."""
         if answer.status >= 500:
-            running.charge.saw_usage({})  # it says itself that there is no answer
+            running.charge.saw_refusal()  # it says itself that there is no answer
             await self._end(running, "failed", f"the engine answered with status {answer.status}")
         else:
             self._turned_away(running)

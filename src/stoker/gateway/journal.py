@@ -67,6 +67,7 @@ class Journal:
         self._next_ref = 0
         self._open: dict[int, bytes] = {}
         self._size = 0
+        self._is_torn = False  # the last line is half a one
 
     def sent(
         self,
@@ -100,12 +101,16 @@ class Journal:
             self._open[number] = line + added
 
     def settled(self, numbers: Iterable[int]) -> None:
-        """Call it when Redis has confirmed the settlement. A number that was never sent is left out."""
+        """Call it when Redis has confirmed the settlement. A number that was never sent is left out. On a full disk
+        nothing is written, which does no harm: a successor settles it again, and Redis knows that it was done."""
         lines = [f"- {number}\n" for number in numbers if self._open.pop(number, None) is not None]
         if lines:
-            self._write("".join(lines).encode())
-            if self._size > COMPACT_BYTES:
-                self._compact()
+            try:
+                self._write("".join(lines).encode())
+                if self._size > COMPACT_BYTES:
+                    self._compact()
+            except OSError as error:
+                _log.warning("the journal cannot be written", journal=self.path.name, error=error.strerror)
 
     def close(self, *, remove: bool) -> None:
         """`remove` when nothing is in flight any more; otherwise a successor takes it over."""
@@ -125,10 +130,12 @@ class Journal:
         return found[0]
 
     def _write(self, data: bytes) -> None:
+        if self._is_torn:  # half a line must neither swallow the next one nor be read as a shorter whole one
+            data = b"?\n" + data
         written = os.write(self._fd, data)
         self._size += written
-        if written < len(data):  # the disk is full; half a line must not swallow the next one
-            os.write(self._fd, b"\n")
+        self._is_torn = written < len(data)
+        if self._is_torn:
             raise OSError(errno.ENOSPC, "the journal could not be written whole")
 
     def _compact(self) -> None:
@@ -139,14 +146,20 @@ class Journal:
         data = b"".join([*lines, *self._open.values()])
         fd = self._written_anew(data)
         os.close(self._fd)
-        self._fd, self._size = fd, len(data)
+        self._fd, self._size, self._is_torn = fd, len(data), False
 
     def _written_anew(self, data: bytes) -> int:
+        """Raises OSError, with the old file as it was."""
         fresh = self.path.with_suffix(".new")
         fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC, 0o600)
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        os.write(fd, data)
-        fresh.replace(self.path)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.write(fd, data) < len(data):
+                raise OSError(errno.ENOSPC, "the journal could not be written whole")
+            fresh.replace(self.path)
+        except OSError:
+            os.close(fd)
+            raise
         return fd
 
 
@@ -192,7 +205,7 @@ def _in_flight(path: Path) -> list[InFlight]:
     """What is open in a journal. A line that was cut off was never followed by what it announces: it is left out."""
     shared: dict[str, Json] = {}
     open_: dict[int, InFlight] = {}
-    *lines, _ = path.read_text().split("\n")
+    *lines, _ = path.read_text(errors="replace").split("\n")
     for line in lines:
         try:
             _read(line, shared, open_)

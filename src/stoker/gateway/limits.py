@@ -14,6 +14,9 @@ from stoker.spec import Budgets
 # Callers (key, session and run) that are remembered; a forgotten one is made again in some 20 us.
 REMEMBERED = 20_000
 
+# The ledger's columns hold no more; no model has a context of that size.
+MOST_TOKENS = 2**31 - 1
+
 Json = dict[str, object]
 
 
@@ -48,23 +51,20 @@ class Terms:
         """The quote, shortened where it may be to what a single request may cost, and its bound. Raises InvalidInput
         for a request that is larger than that: waiting would not help."""
         bound = quote.bound()
-        if self.most_tokens is None and self.most_usd is None:
-            return quote, bound
+        most_tokens = MOST_TOKENS if self.most_tokens is None else min(self.most_tokens, MOST_TOKENS)
         most_nano_usd = None if self.most_usd is None else int(self.most_usd.scaleb(9))
-        if (self.most_tokens is not None and bound.tokens > self.most_tokens) or (
-            most_nano_usd is not None and bound.nano_usd > most_nano_usd
-        ):
-            shorter = quote.shortened(tokens=self.most_tokens, nano_usd=most_nano_usd)
-            if shorter is None:
-                self._refuse(bound)
-            return shorter, shorter.bound()
-        return quote, bound
+        if bound.tokens <= most_tokens and (most_nano_usd is None or bound.nano_usd <= most_nano_usd):
+            return quote, bound
+        shorter = quote.shortened(tokens=most_tokens, nano_usd=most_nano_usd)
+        if shorter is None:
+            self._refuse(bound, most_tokens)
+        return shorter, shorter.bound()
 
-    def _refuse(self, bound: Bound) -> NoReturn:
-        if self.most_tokens is not None and bound.tokens > self.most_tokens:
+    def _refuse(self, bound: Bound, most_tokens: int) -> NoReturn:
+        if bound.tokens > most_tokens:
             raise InvalidInput(
                 f"this request could take {bound.tokens} tokens ({bound.prompt_tokens} of prompt and "
-                f"{bound.completion_tokens} of answer at most); one request may take {self.most_tokens}",
+                f"{bound.completion_tokens} of answer at most); one request may take {most_tokens}",
                 param="max_tokens",
                 hint="ask for a shorter answer, or send less",
                 code="request_over_budget",

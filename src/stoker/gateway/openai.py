@@ -41,7 +41,7 @@ def _generate(services: Services, endpoint: str, prefix: str | None) -> Handler:
     async def generate(request: Request) -> Response:
         key = await services.auth.user(request)
         body = await read_json(request, max_bytes=services.platform.gateway.max_body_bytes)
-        ask = services.ask(request, key, endpoint, prefix, body)
+        ask = await services.ask(request, key, endpoint, prefix, body)
         headers = {"X-Request-Id": ask.id, "X-Stoker-Model": ask.model, "X-Stoker-Route": ask.route}
         request.state.headers = headers  # for an answer that is an error, too
         try:

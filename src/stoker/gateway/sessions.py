@@ -47,7 +47,9 @@ class Sessions:
         """A request of the session begins. What it has cost is looked up beside it. End it with `end`."""
         now = self._clock.monotonic()
         self._forget(now)
-        session = self._known.setdefault(name, _Session())
+        session = self._known.get(name)
+        if session is None or self._is_over(session, now):
+            session = self._known[name] = _Session()
         self._known.move_to_end(name)
         if session.cost is None or (not session.in_flight and now - session.used_at > LOOK_AGAIN_S):
             session.cost = asyncio.create_task(self._spent(name))
@@ -58,18 +60,26 @@ class Sessions:
     async def end(self, name: Name, nano_usd: int) -> int | None:
         """A request of the session ended and cost that. What the session has cost so far; None: the ledger is away."""
         session = self._known.get(name)
-        if session is None:
+        if session is None or not session.in_flight:  # forgotten meanwhile, for there were too many
             return None
         session.used_at = self._clock.monotonic()
         session.in_flight -= 1
-        try:
-            before = await session.cost if isinstance(session.cost, asyncio.Task) else session.cost
-        except Unavailable:
-            session.cost = None
+        self._known.move_to_end(name)
+        if isinstance(session.cost, asyncio.Task):
+            looking = session.cost
+            try:
+                # A client that leaves must not end the look-up that others wait for.
+                before = await asyncio.shield(looking)
+            except Unavailable:
+                if session.cost is looking:
+                    session.cost = None
+                return None
+            # Others that waited for the same look-up may have added theirs by now.
+            if session.cost is looking:
+                session.cost = before
+        if not isinstance(session.cost, int):
             return None
-        # Others that waited for the same look-up have added theirs by now.
-        known = session.cost if isinstance(session.cost, int) else before or 0
-        session.cost = known + nano_usd
+        session.cost += nano_usd
         return session.cost
 
     def replica_of(self, name: Name, model: str) -> str | None:
@@ -85,10 +95,12 @@ class Sessions:
     def _forget(self, now: float) -> None:
         while self._known:
             name, oldest = next(iter(self._known.items()))
-            is_over = not oldest.in_flight and now - oldest.used_at >= self._idle_s
-            if not is_over and len(self._known) <= REMEMBERED:
+            if not self._is_over(oldest, now) and len(self._known) <= REMEMBERED:
                 return
             del self._known[name]
+
+    def _is_over(self, session: _Session, now: float) -> bool:
+        return not session.in_flight and now - session.used_at >= self._idle_s
 
     async def _spent(self, name: Name) -> int:
         tenant, session = name

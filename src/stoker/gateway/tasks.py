@@ -66,7 +66,7 @@ def _submit(services: Services) -> Handler:
         key = await services.auth.user(request)
         sent = await read_json(request, max_bytes=services.platform.gateway.max_body_bytes)
         endpoint, body = wanted(sent)
-        ask = services.ask(request, key, endpoint, None, body)
+        ask = await services.ask(request, key, endpoint, None, body)
         headers = {"X-Request-Id": ask.id, "X-Stoker-Model": ask.model, "X-Stoker-Route": ask.route}
         request.state.headers = headers  # for an answer that is an error, too
         try:

@@ -66,15 +66,24 @@ class Charge:
         self.completion_tokens = seen if was_streamed else completion
 
     def saw_usage(self, usage: Any) -> None:
-        """Take over the engine's own count, as OpenAI's `usage` object gives it; anything else is left alone."""
+        """Take over the engine's own count, as OpenAI's `usage` object gives it; anything else is left alone. One that
+        lacks a number is not the count of an answer, though what it says is better than nothing."""
         if not isinstance(usage, dict):
             return
-        self.is_counted = True
-        self.prompt_tokens = _count(usage.get("prompt_tokens"), self.prompt_tokens)
-        self.completion_tokens = _count(usage.get("completion_tokens"), self.completion_tokens)
+        prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+        if prompt is not None:
+            self.prompt_tokens = prompt
+        if completion is not None:
+            self.completion_tokens = completion
+        if prompt is not None and completion is not None:
+            self.is_counted = True
         details = usage.get("prompt_tokens_details")
-        if isinstance(details, dict):
-            self.cached_tokens = min(_count(details.get("cached_tokens"), self.cached_tokens), self.prompt_tokens)
+        cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else None
+        self.cached_tokens = min(self.cached_tokens if cached is None else cached, self.prompt_tokens)
+
+    def saw_refusal(self) -> None:
+        """The engine says itself that it computed nothing, or nothing more than what was seen."""
+        self.is_counted = True
 
     def nano_usd(self) -> int:
         """What it has cost so far."""
@@ -115,5 +124,5 @@ class Charge:
 _MOST_TOKENS = 2**31 - 1
 
 
-def _count(value: Any, otherwise: int) -> int:
-    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else otherwise
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None
