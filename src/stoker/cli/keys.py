@@ -139,10 +139,9 @@ def rotate(key_id: str, url: str | None, key: str | None, state: Path | None, gr
     found = target.find(target.Asked(url, key, state), admin=True)
     ours = _in_state(found, key_id)
     rotated = api.call(found, "POST", _path(key_id) + "/rotate", body=body, options={"grace_seconds": "--grace"})
+    _print_secret(rotated, as_json)  # before anything else can fail: it is shown this once
     if ours is not None:
         ours.write(rotated["key"])
-    _print_secret(rotated, as_json)
-    if ours is not None:
         show.note(f"note: this is {ours.what} of the state directory; {ours.state.credentials} has the new one")
 
 
