@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from stoker.base import logs
-from stoker.base.errors import Conflict, InvalidInput, NotFound
+from stoker.base.errors import Conflict, InvalidInput, NotFound, QueueUnavailable
 from stoker.gateway.services import Services
 from stoker.meter.accounts import Account
 from stoker.meter.cost import usd
@@ -24,7 +24,8 @@ from stoker.meter.keys import Key, NewSecret
 from stoker.meter.ledger import Ledger
 from stoker.meter.limits import began_at, limits_of
 from stoker.meter.tenants import TeamRecord, TenantRecord
-from stoker.policy.budgets import Scope, ScopeKind, Unit, counters
+from stoker.policy.budgets import Scope, ScopeKind, Unit, counters, inside
+from stoker.queue import CounterState
 from stoker.spec import Budgets, Team, Tenant, plain, read_section
 from stoker.spec.requests import KeyTerms, NewKey, NewTenant, Rotation
 from stoker.spec.section import yaml_name
@@ -48,7 +49,7 @@ class _Accounts:
     def __init__(self, services: Services) -> None:
         self._auth, self._clock = services.auth, services.clock
         self._platform, self._ledger, self._settler = services.platform, services.ledger, services.settler
-        self._keys, self._tenants = services.keys, services.tenants
+        self._keys, self._tenants, self._budgets_store = services.keys, services.tenants, services.budgets
 
     def routes(self) -> list[Route]:
         at = "/admin/v1"
@@ -248,15 +249,23 @@ class _Accounts:
     # --- budgets ------------------------------------------------------------------------------------------------------
 
     async def _budgets(self, request: Request) -> Response:
-        """Every limit that is set, with what was spent in its window. Whoever has limits for each session and each
-        agent run is shown them once, without what each has spent."""
+        """Every limit that is set, with what was spent in its window and what is set aside of it. Whoever has limits
+        for each session and each agent run is shown them once, without what each has spent."""
         await self._auth.admin(request)
         await self._settler.settle_all()
         tenant = request.query_params.get("tenant") or None
-        rows = await asyncio.to_thread(self._limits, tenant)
-        return JSONResponse({"budgets": rows})
+        found = await asyncio.to_thread(self._limits, tenant)
+        named = [(name, row) for name, row in found if name is not None]
+        try:
+            states = await self._budgets_store.state([name for name, _ in named])
+        except QueueUnavailable as error:
+            _log.warning("what is set aside of budgets is not known", error=error.message)
+        else:
+            for (_, row), state in zip(named, states, strict=True):
+                set_aside(row, state)
+        return JSONResponse({"budgets": [row for _, row in found]})
 
-    def _limits(self, tenant: str | None) -> list[Json]:
+    def _limits(self, tenant: str | None) -> list[tuple[str | None, Json]]:
         tenants = self._tenants.list() if tenant is None else [self._tenants.get(tenant)]
         found: list[tuple[ScopeKind, str, str | None, Budgets]] = []
         for one in tenants:
@@ -274,16 +283,17 @@ class _Accounts:
 
 def limit_rows(
     ledger: Ledger, kind: ScopeKind, tenant: str, name: str | None, budgets: Budgets, *, now: float
-) -> list[Json]:
-    """One row for each limit, those on a single request first. Money in US dollars. `name` is None for what holds for
-    each session or run alike. `spent` is null where nothing is summed up: for those, for a single request, and for
-    what runs now, which is not in the ledger."""
-    rows = [
-        {**_row(kind, tenant, name, field, unit, "request", getattr(budgets, field)), "renews_at": None}
+) -> list[tuple[str | None, Json]]:
+    """One row for each limit with the name of its counter, those on a single request first. Money in US dollars. `name`
+    is None for what holds for each session or run alike. `spent` is null where nothing is summed up: for those, for a
+    single request, and for what runs now, which is not in the ledger."""
+    rows: list[tuple[str | None, Json]] = [
+        (None, {**_row(kind, tenant, name, field, unit, "request", getattr(budgets, field)), "renews_at": None})
         for field, unit in (("request_tokens", Unit.TOKENS), ("request_usd", Unit.NANO_USD))
         if getattr(budgets, field) is not None
     ]
-    for field, limit in limits_of(Scope(kind, name or ""), budgets):
+    id = inside(tenant, name or "") if kind in ("team", "session", "run") else name or ""
+    for field, limit in limits_of(Scope(kind, id), budgets):
         (counter,) = counters([limit], now)
         unit, window = limit.unit, limit.window
         row = _row(kind, tenant, name, field, unit, window.value, getattr(budgets, field))
@@ -291,8 +301,15 @@ def limit_rows(
             used = ledger.spent(kind, tenant, name, since=began_at(window, counter.renews_at))
             spent = getattr(used, unit.value)
             row["spent"], row["left"] = _amount(unit, spent), _amount(unit, max(0, limit.amount - spent))
-        rows.append({**row, "renews_at": counter.renews_at})
+        rows.append((None if name is None else counter.name, {**row, "renews_at": counter.renews_at}))
     return rows
+
+
+def set_aside(row: Json, state: CounterState | None) -> None:
+    """Add what gateways and tasks have set aside of what is left (None: Redis does not know the counter): for what runs
+    now, and ahead of what will; what of it is not spent comes back."""
+    amount = 0 if state is None else state.leased + state.held
+    row["reserved"] = float(usd(amount)) if row["unit"] == "usd" else amount
 
 
 def _row(
@@ -307,7 +324,7 @@ def _row(
         "window": window,
         "limit": float(limit) if unit is Unit.NANO_USD else limit,
         "spent": None,
-        "reserved": None,  # what runs now may still cost so much; not known here yet
+        "reserved": None,
         "left": None,
     }
 

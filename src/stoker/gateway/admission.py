@@ -18,6 +18,7 @@ from stoker.gateway.limits import Terms
 from stoker.gateway.measures import Measures
 from stoker.gateway.owner import CLOSED_AFTER_S, OWNER_TTL_S, RENEW_S, Life, Owner
 from stoker.gateway.rebuild import Rebuild
+from stoker.gateway.receipts import dollars
 from stoker.meter import UsageRecord
 from stoker.policy.budgets import Amounts, Counter, Need, Reservation, Shortfall, Spent, Unit
 from stoker.queue.budgets import BudgetStore, Gone, Hold, Leased, NotBegun, NotOpen, Settlement, Short
@@ -261,7 +262,7 @@ class Admission:
 
     def _refusal(self, short: Short, needs: Sequence[Need], owner: Owner) -> Refused:
         counter, need = _counter_in(needs, short)
-        kind, _, unit, window = counter.name.split(":")[:4]
+        kind, _, _, window = counter.name.split(":")[:4]
         left = max(0, short.free + owner.slices.unused(counter.name))
         message = (
             f"the {kind}'s budget of {_amount(counter.unit, counter.limit)}{_PER[window]} has "
@@ -275,7 +276,10 @@ class Admission:
             return BudgetExhausted(message, hint="it does not renew by itself")
         renews_in_s = max(0.0, counter.renews_at - self._clock.now())
         return Refused(
-            message, retry_after_s=renews_in_s, hint=f"it renews in {renews_in_s:.0f} s", code=f"{unit}_budget_exceeded"
+            message,
+            retry_after_s=renews_in_s,
+            hint=f"it renews in {renews_in_s:.0f} s",
+            code=f"{_CODES[counter.unit]}_budget_exceeded",
         )
 
     # --- settlements, many in one call --------------------------------------------------------------------------------
@@ -332,10 +336,12 @@ def _counter_in(needs: Sequence[Need], short: Short) -> Need:
     return next((need for need in needs if need[0].name == short.counter), needs[0])
 
 
+_CODES = {Unit.REQUESTS: "requests", Unit.TOKENS: "tokens", Unit.NANO_USD: "usd"}
 _PER = {"minute": " per minute", "day": " per day", "month": " per month", "total": ""}
 
 
 def _amount(unit: Unit, amount: int) -> str:
     if unit is Unit.NANO_USD:
-        return f"${amount / 1e9:.6f}"
+        whole, _, parts = dollars(amount).partition(".")
+        return f"${whole}.{parts.rstrip('0'):0<2}"  # cents, and what is smaller where there is any
     return f"{amount} " + {Unit.REQUESTS: "requests", Unit.TOKENS: "tokens", Unit.CONCURRENT: "requests at once"}[unit]

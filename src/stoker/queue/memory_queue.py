@@ -522,7 +522,6 @@ def _empty_usage(task: Task, state: State, now: float) -> UsageRecord:
         nano_usd=0,
         started_at=task.submitted_at,
         ended_at=now,
-        team=task.team,
         session=task.session,
         run=task.run,
         attempts=len(task.attempts) + running,
