@@ -18,6 +18,7 @@ from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
     consumes,
+    initialize,
     invariant,
     multiple,
     rule,
@@ -120,6 +121,16 @@ class QueueMachine(RuleBasedStateMachine):
         assert answers[0] == answers[1]
         return bool(answers[0])
 
+    @initialize(target=tasks)
+    def some_wait(self) -> Any:
+        return multiple(*(self.submit(None, 3, True) for _ in range(2)))
+
+    @initialize(target=claims)
+    def and_some_run(self) -> Any:
+        for _ in range(3):
+            self.submit(None, 2, True)
+        return self.claim(3, 2.0)
+
     @rule(target=tasks, timeout_s=st.sampled_from([None, 4.0]), max_attempts=st.integers(1, 3), is_paid=st.booleans())
     def submit(self, timeout_s: float | None, max_attempts: int, is_paid: bool) -> TaskId:
         task_id = TaskId(f"task_{len(self.ids):04d}")
@@ -165,6 +176,8 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(task_id=tasks, is_paid=st.booleans())
     def replay(self, task_id: TaskId, is_paid: bool) -> None:
+        """A dead one, as long as there is any."""
+        task_id = next((letter.id for letter in self.both("dead", MODEL)), task_id)
         if self.run(self.queues[0].get(task_id)).state == State.DEAD:
             held = self.reserve() if is_paid else None
             replayed = self.both("retry", task_id, hold=held)
@@ -249,7 +262,7 @@ def test_whatever_happens_each_task_is_in_one_state_and_ends_once(redis_server: 
     run_state_machine_as_test(
         QueueMachine,
         settings=settings(
-            max_examples=25,
+            max_examples=60,
             stateful_step_count=40,
             deadline=None,
             derandomize=True,
