@@ -7,12 +7,14 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 import pytest
 from flow_parts import STOP_S, Running, Start, wait_until
 from openai import APIError, NotFoundError, OpenAI, Stream
 from openai.types.chat import ChatCompletionChunk
 from PIL import Image
 
+from stoker.local.up import is_ready
 from stoker.meter import UsageRecord
 from stoker.meter.ledger import Ledger
 from stoker.meter.store import Store
@@ -197,6 +199,36 @@ def test_a_task_whose_worker_is_killed_is_finished_by_another_once(start: Start)
     assert counts(record) == ("done", done["result"]["usage"]["prompt_tokens"], ENDLESS["max_tokens"])
     assert len(records(running)) == 1
     running.stop()
+
+
+def test_whatever_is_killed_each_task_is_done_and_metered_once(start: Start) -> None:
+    running = start(spec=TWO_REPLICAS)
+    body = {"model": "general", "messages": STORY, "max_tokens": 32}
+    tasks: list[str] = []
+    with sdk(running) as client:
+        for name in ("worker-general-1", "engine-general-2", "gateway", "redis"):
+            tasks += [client.post("/tasks", cast_to=dict, body=body)["id"] for _ in range(5)]
+            pid = running.pid_of(name)
+            if name == "redis":
+                pid = psutil.Process(pid).children()[0].pid  # the server itself, not its keeper
+            os.kill(pid, signal.SIGKILL)
+            _wait_until_back(running, name)
+        states = [client.get(f"/tasks/{task}?wait=60", cast_to=dict)["state"] for task in tasks]
+    assert states == ["done"] * 20
+    wait_until(lambda: len(records(running)) >= 20, 20, lambda: f"records: {records(running)}")
+    assert {id: record.status for id, record in records(running).items()} == dict.fromkeys(tasks, "done")
+    running.stop()
+
+
+def _wait_until_back(running: Running, name: str) -> None:
+    """Until a process was started again, and the platform is what it was."""
+
+    def is_back() -> bool:
+        processes = {process["name"]: process for process in running.run_json()["processes"]}  # type: ignore[attr-defined]
+        has_all = all(process["state"] == "ready" for process in processes.values())
+        return has_all and processes[name]["restarts"] == 1 and is_ready(running.url)
+
+    wait_until(is_back, 60, lambda: f"not back: {running.run_json()}")
 
 
 def _wait_for_first_chunk(client: OpenAI, task: str) -> None:
