@@ -211,8 +211,10 @@ class Admission:
                 short = await self._lease(owner, reserved)
             if short is None:
                 continue
-            if short.fits_later and not has_waited:
-                # Others hold more than they use. They have been asked for it, and give it back when they next renew.
+            may_fit = short.fits_later or owner.slices.is_lowered(short.counter)
+            if may_fit and not has_waited:
+                # Others hold more than they use. They have been asked for it, and give it back when they next renew; so
+                # does this process with what it holds under a higher limit.
                 has_waited = True
                 await self._clock.sleep(1.5 * RENEW_S)
                 continue
@@ -243,8 +245,8 @@ class Admission:
                         code="budgets_unavailable",
                     )
                 case Short():
-                    # Nothing of each, so that the refusal can say what is left also where nothing was ever held.
-                    owner.slices.granted(shortfall, [0] * len(shortfall.counters))
+                    # So that the refusal can say what is left also where nothing was ever held.
+                    owner.slices.know(shortfall.counters)
                     owner.slices.saw_free(answer.counter, answer.free)
                     return answer
         except QueueUnavailable as error:
