@@ -63,7 +63,6 @@ class Admission:
         self._clock = life.clock
         self._rebuild = rebuild
         self._measures = measures
-        self._leasing = asyncio.Lock()
         self._unsettled: list[_Waiting] = []
         self._news = asyncio.Event()
 
@@ -202,7 +201,7 @@ class Admission:
         for _ in range(TRIES):
             bound, now = quote.bound(), self._clock.now()
             needs = terms.plan.needs(now, bound.amounts)
-            async with self._leasing:
+            async with self._life.leasing:
                 owner = self._life.owner
                 # Another request may have brought enough while this one waited for its turn.
                 reserved = owner.slices.reserve(needs)
@@ -217,6 +216,10 @@ class Admission:
                 # does this process with what it holds under a higher limit.
                 has_waited = True
                 await self._clock.sleep(1.5 * RENEW_S)
+                continue
+            counter, need = _counter_in(needs, short)
+            if short.free + owner.slices.unused(counter.name) >= need:
+                # Something has come back here since it was asked for.
                 continue
             shorter = self._shortened(quote, short, needs, owner)
             if shorter is None:

@@ -47,6 +47,8 @@ class Life:
         # Those that were taken for dead while they had requests in flight; their journals stay until the end.
         self._former: list[Owner] = []
         self._entering = asyncio.Lock()
+        # Who asks for more must not find it on its way back, or here already and not in the slices: one call at a time.
+        self.leasing = asyncio.Lock()
 
     @property
     def silent_s(self) -> float:
@@ -91,14 +93,15 @@ class Life:
         owner, now = self.owner, self.clock.now()
         in_use = owner.slices.in_use()
         owner.slices.round(now)
-        wanted = await self._renew_once(owner, now, ())
-        if wanted:
-            await self._renew_once(owner, now, wanted)
-        refills = owner.slices.refills(now)
-        if refills is not None and owner is self.owner:
-            answer = await self._store.lease(owner.name, refills.asks)
-            if isinstance(answer, Leased):
-                owner.slices.granted(refills, answer.granted)
+        async with self.leasing:
+            wanted = await self._renew_once(owner, now, ())
+            if wanted:
+                await self._renew_once(owner, now, wanted)
+            refills = owner.slices.refills(now)
+            if refills is not None and owner is self.owner:
+                answer = await self._store.lease(owner.name, refills.asks)
+                if isinstance(answer, Leased):
+                    owner.slices.granted(refills, answer.granted)
         await self.look(owner, in_use)
 
     async def look(self, owner: Owner, counters: Sequence[str]) -> None:
