@@ -65,6 +65,7 @@ class Admission:
         self._measures = measures
         self._unsettled: list[_Waiting] = []
         self._news = asyncio.Event()
+        life.pending = self.pending
 
     # --- one request ------------------------------------------------------------------------------------------------
 

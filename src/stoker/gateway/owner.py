@@ -5,7 +5,7 @@ before it is missing.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,8 @@ class Life:
         self._journals = journals
         self.clock = clock
         self.owner = self._new_owner()
+        # What has ended under an owner and is not in Redis yet; `Admission` knows.
+        self.pending: Callable[[Owner], Sequence[Settlement]] = lambda _: ()
         self._heard_at = float("-inf")
         # Those that were taken for dead while they had requests in flight; their journals stay until the end.
         self._former: list[Owner] = []
@@ -119,7 +121,7 @@ class Life:
             give_back=owner.slices.give_back(owner.slices.surplus(now, wanted)),
         )
         if renewed.state != "alive":
-            await self.enter_again(Gone(renewed.state), ())
+            await self.enter_again(Gone(renewed.state), self.pending(owner))
             return ()
         self._heard_at = asked_at
         return renewed.wanted
