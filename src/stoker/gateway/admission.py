@@ -64,9 +64,9 @@ class Admission:
         self._clock = life.clock
         self._rebuild = rebuild
         self._measures = measures
-        self._leasing = asyncio.Lock()
         self._unsettled: list[_Waiting] = []
         self._news = asyncio.Event()
+        life.pending = self.pending
 
     # --- one request ------------------------------------------------------------------------------------------------
 
@@ -203,7 +203,7 @@ class Admission:
         for _ in range(TRIES):
             bound, now = quote.bound(), self._clock.now()
             needs = terms.plan.needs(now, bound.amounts)
-            async with self._leasing:
+            async with self._life.leasing:
                 owner = self._life.owner
                 # Another request may have brought enough while this one waited for its turn.
                 reserved = owner.slices.reserve(needs)
@@ -212,10 +212,16 @@ class Admission:
                 short = await self._lease(owner, reserved)
             if short is None:
                 continue
-            if short.fits_later and not has_waited:
-                # Others hold more than they use. They have been asked for it, and give it back when they next renew.
+            may_fit = short.fits_later or owner.slices.is_lowered(short.counter)
+            if may_fit and not has_waited:
+                # Others hold more than they use. They have been asked for it, and give it back when they next renew; so
+                # does this process with what it holds under a higher limit.
                 has_waited = True
                 await self._clock.sleep(1.5 * RENEW_S)
+                continue
+            counter, need = _counter_in(needs, short)
+            if short.free + owner.slices.unused(counter.name) >= need:
+                # Something has come back here since it was asked for.
                 continue
             shorter = self._shortened(quote, short, needs, owner)
             if shorter is None:
@@ -244,8 +250,8 @@ class Admission:
                         code="budgets_unavailable",
                     )
                 case Short():
-                    # Nothing of each, so that the refusal can say what is left also where nothing was ever held.
-                    owner.slices.granted(shortfall, [0] * len(shortfall.counters))
+                    # So that the refusal can say what is left also where nothing was ever held.
+                    owner.slices.know(shortfall.counters)
                     owner.slices.saw_free(answer.counter, answer.free)
                     return answer
         except QueueUnavailable as error:

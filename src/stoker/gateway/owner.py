@@ -5,7 +5,7 @@ before it is missing.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,10 +43,14 @@ class Life:
         self._journals = journals
         self.clock = clock
         self.owner = self._new_owner()
+        # What has ended under an owner and is not in Redis yet; `Admission` knows.
+        self.pending: Callable[[Owner], Sequence[Settlement]] = lambda _: ()
         self._heard_at = float("-inf")
         # Those that were taken for dead while they had requests in flight; their journals stay until the end.
         self._former: list[Owner] = []
         self._entering = asyncio.Lock()
+        # Who asks for more must not find it on its way back, or here already and not in the slices: one call at a time.
+        self.leasing = asyncio.Lock()
 
     @property
     def silent_s(self) -> float:
@@ -91,14 +95,15 @@ class Life:
         owner, now = self.owner, self.clock.now()
         in_use = owner.slices.in_use()
         owner.slices.round(now)
-        wanted = await self._renew_once(owner, now, ())
-        if wanted:
-            await self._renew_once(owner, now, wanted)
-        refills = owner.slices.refills(now)
-        if refills is not None and owner is self.owner:
-            answer = await self._store.lease(owner.name, refills.asks)
-            if isinstance(answer, Leased):
-                owner.slices.granted(refills, answer.granted)
+        async with self.leasing:
+            wanted = await self._renew_once(owner, now, ())
+            if wanted:
+                await self._renew_once(owner, now, wanted)
+            refills = owner.slices.refills(now)
+            if refills is not None and owner is self.owner:
+                answer = await self._store.lease(owner.name, refills.asks)
+                if isinstance(answer, Leased):
+                    owner.slices.granted(refills, answer.granted)
         await self.look(owner, in_use)
 
     async def look(self, owner: Owner, counters: Sequence[str]) -> None:
@@ -116,7 +121,7 @@ class Life:
             give_back=owner.slices.give_back(owner.slices.surplus(now, wanted)),
         )
         if renewed.state != "alive":
-            await self.enter_again(Gone(renewed.state), ())
+            await self.enter_again(Gone(renewed.state), self.pending(owner))
             return ()
         self._heard_at = asked_at
         return renewed.wanted

@@ -239,7 +239,7 @@ class _Slice:
     """What this process holds of one counter. `unused` + `reserved` (+ what is settled here and not yet in Redis) is
     what Redis has set aside for it."""
 
-    __slots__ = ("counter", "free", "idle_rounds", "recent", "reserved", "unused", "used")
+    __slots__ = ("counter", "free", "idle_rounds", "is_lowered", "recent", "reserved", "unused", "used")
 
     def __init__(self, counter: Counter) -> None:
         self.counter = counter
@@ -248,6 +248,8 @@ class _Slice:
         self.used = 0  # in this round
         self.recent = 0  # in a round lately
         self.idle_rounds = 0
+        # The limit is lower than when this was set aside: nothing of it may be used before Redis has granted more.
+        self.is_lowered = False
         self.free: int | None = None  # what nobody had of it when Redis was last asked
 
 
@@ -296,7 +298,7 @@ class Slices:
         taken: list[tuple[_Slice, int]] = []
         for counter, amount in needs:
             held = slices.get(counter.name)
-            if held is None or held.unused < amount:
+            if held is None or held.unused < amount or counter.limit < held.counter.limit:
                 return self._shortfall(needs)
             held.counter = counter  # with the limit of now, for what is leased ahead
             taken.append((held, amount))
@@ -356,18 +358,26 @@ class Slices:
             held = self._slices.get(counter.name)
             if held is None:
                 held = self._slices[counter.name] = _Slice(counter)
-            held.counter = counter
+            held.counter = counter  # with the limit of now
+            held.is_lowered = False
             held.unused += amount
             held.idle_rounds = 0
 
+    def know(self, counters: Iterable[Counter]) -> None:
+        """Nothing was granted of these; what is free of them can be remembered all the same."""
+        for counter in counters:
+            if counter.name not in self._slices:
+                self._slices[counter.name] = _Slice(counter)
+
     def surplus(self, now: float, wanted: Iterable[str] = ()) -> list[Part]:
-        """What could be given back: all that is unused of counters that others wait for, whose window is over, or that
-        nobody used for `IDLE_ROUNDS`."""
+        """What could be given back: all that is unused of counters that others wait for, whose window is over, whose
+        limit was lowered, or that nobody used for `IDLE_ROUNDS`."""
         asked_for = set(wanted)
         return [
             Part(name, held.unused)
             for name, held in self._slices.items()
-            if held.unused and (name in asked_for or held.idle_rounds >= IDLE_ROUNDS or _is_over(held.counter, now))
+            if held.unused
+            and (name in asked_for or held.idle_rounds >= IDLE_ROUNDS or held.is_lowered or _is_over(held.counter, now))
         ]
 
     def give_back(self, parts: Iterable[Part]) -> list[Part]:
@@ -401,7 +411,10 @@ class Slices:
         low = [
             held
             for held in self._slices.values()
-            if held.unused < 2 * held.recent and not held.idle_rounds and not _is_over(held.counter, now)
+            if held.unused < 2 * held.recent
+            and not held.idle_rounds
+            and not held.is_lowered
+            and not _is_over(held.counter, now)
         ]
         if not low:
             return None
@@ -436,6 +449,11 @@ class Slices:
         held = self._slices.get(name)
         return 0 if held is None else held.unused
 
+    def is_lowered(self, name: str) -> bool:
+        """Whether the next renewal gives back what is unused of this counter, since its limit was lowered."""
+        held = self._slices.get(name)
+        return held is not None and held.is_lowered
+
     def __len__(self) -> int:
         return len(self._slices)
 
@@ -443,7 +461,9 @@ class Slices:
         asks, short = [], []
         for counter, amount in needs:
             held = self._slices.get(counter.name)
-            missing = amount if held is None else amount - held.unused
+            if held is not None and counter.limit < held.counter.limit:
+                held.is_lowered = True
+            missing = amount if held is None or held.is_lowered else amount - held.unused
             if missing > 0:
                 asks.append(_ask(counter, missing, wanted(missing, 0 if held is None else held.recent)))
                 short.append(counter)
