@@ -90,6 +90,8 @@ class Rules:
     """Who enters again states also what it has settled and Redis has not confirmed."""
     ask_ledger: bool = True
     """Who enters again settles nothing that the ledger has: Redis had done it before it lost everything."""
+    one_at_a_time: bool = True
+    """Nothing is settled while a process enters again, and it enters when no settlement is on its way."""
     state_the_dead: bool = True
     """After Redis has lost everything, what dead processes had in flight is stated by who has their journals."""
     wait_to_open: bool = True
@@ -112,7 +114,9 @@ class Rules:
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """`most_faults` of all kinds together. `is_far`: a reconciler may be on another machine, without the journal of a
-    process that was killed there. `counts_admission`: check also that nothing that fits is refused for long."""
+    process that was killed there. `forgets_wanted`: what is wanted is so for some time only. `clients_go_away`: before
+    their requests are sent. `outcomes`: requests end with any number of tokens, or with none or all. `leased`: what the
+    processes hold of the first counter at the start. `checks_admission`: nothing that fits is refused for long."""
 
     name: str
     limits: tuple[Limit, ...]
@@ -123,6 +127,9 @@ class Scenario:
     reconcilers: int = 1
     is_far: bool = False
     forgets_wanted: bool = False
+    clients_go_away: bool = False
+    outcomes: Literal["all", "ends"] = "all"
+    leased: tuple[int, ...] = ()
     checks_admission: bool = False
     rules: Rules = Rules()
     books: type[Books] = Books
@@ -370,7 +377,7 @@ class World:
         processes = [Process([Mine("abcd"[place] + "0")]) for place in range(scenario.processes)]
         for process in processes:
             books.enter(NOW, process.mine.name, TTL_S, 1, ())
-        return cls(
+        world = cls(
             scenario=scenario,
             counters=Plan(scenario.limits).at(NOW),
             redis=(scenario.redis or Redis)(books),
@@ -386,6 +393,15 @@ class World:
             faults_left=scenario.most_faults,
             names=scenario.reconcilers,
         )
+        for process, amount in zip(processes, scenario.leased, strict=False):
+            world._lease_at_start(process.mine, amount)
+        return world
+
+    def _lease_at_start(self, mine: Mine, amount: int) -> None:
+        counter = self.counters[0]
+        asks = (Ask(counter.name, counter.limit, amount, amount),)
+        self.redis.books.begin(NOW, counter.name, 0, None)
+        self._lease_answered(mine, asks, self.redis.books.lease(NOW, mine.name, asks))
 
     def copy(self) -> "World":
         return World(
@@ -407,20 +423,25 @@ class World:
         )
 
     def key(self) -> Hashable:
-        ranks = self._ranks()
+        ranks, numbers = self._numbers()
         books = self.redis.books
         return (
             tuple(
                 (name, sums.spent, sums.leased, sums.held, sums.limit) for name, sums in sorted(books.counters.items())
             ),
-            tuple((name, _key_of_owner(owner)) for name, owner in sorted(books.owners.items())),
+            tuple((name, _key_of_owner(owner, numbers[name])) for name, owner in sorted(books.owners.items())),
             tuple(sorted(books.wanted)),
             None if books.opens_at is None else books.opens_at <= NOW,
             tuple(
-                (owner, tuple(sorted((ranks[owner, number], parts) for number, parts in answers.items())))
+                (ranks[owner, number], owner, parts)
                 for owner, answers in sorted(self.redis.answers.items())
+                for number, parts in sorted(answers.items())
+                if (owner, number) in ranks
             ),
-            tuple(sorted((owner, ranks[owner, number]) for owner, number in self.redis.calls_from.items())),
+            tuple(
+                (owner, sum(name == owner and number < calls_from for name, number in ranks))
+                for owner, calls_from in sorted(self.redis.calls_from.items())
+            ),
             tuple((job, _key_of_task(task)) for job, task in sorted(self.redis.tasks.items())),
             tuple(sorted(self.redis.stream)),
             tuple(_key_of_process(process, ranks) for process in self.processes),
@@ -436,25 +457,31 @@ class World:
             self.was_wiped,
         )
 
-    def _ranks(self) -> dict[tuple[str, int], int]:
-        """Of the numbers of calls only the order matters, so each stands for its place among those of its owner."""
-        numbers: defaultdict[str, set[int]] = defaultdict(set)
-        for owner, answers in self.redis.answers.items():
-            numbers[owner].update(answers)
-        for owner, number in self.redis.calls_from.items():
-            numbers[owner].add(number)
-        calls = list(self.ghosts)
+    def _numbers(self) -> tuple[dict[tuple[str, int], int], defaultdict[str, set[int]]]:
+        """Of the numbers of calls that may still be made, each one's place among those of its owner: only their order
+        matters. And the numbers of reservations that may still be settled or handed over. What Redis knows of other
+        numbers makes no difference any more."""
+        calls: defaultdict[str, set[int]] = defaultdict(set)
+        reservations: defaultdict[str, set[int]] = defaultdict(set)
+        made = list(self.ghosts)
         for process in self.processes:
-            calls += [out.call for out in process.outs.values()]
+            made += [out.call for out in process.outs.values()]
             for mine in process.mines:
-                numbers[mine.name].update(mine.calls.given_up, mine.calls.given_back)
-        for call in calls:
-            numbers[call.owner].update(_numbers_in(call))
-        return {
+                calls[mine.name].update(mine.calls.given_up, mine.calls.given_back)
+                reservations[mine.name].update(each.number for each in mine.reserved.values())
+                reservations[mine.name].update(each.number for each in mine.pending.values())
+        made += [each.out.call for each in self.reconcilers if each.out is not None]
+        for call in made:
+            calls[call.owner].update(_numbers_of_calls(call))
+            reservations[call.owner].update(_numbers_of_reservations(call))
+        for owner, journal in self.journals.items():
+            reservations[owner].update(journal)
+        ranks = {
             (owner, number): place
-            for owner, found in numbers.items()
+            for owner, found in calls.items()
             for place, number in enumerate(sorted(found), start=1)
         }
+        return ranks, reservations
 
     # --- what may happen ------------------------------------------------------------------------------------------------
 
@@ -480,10 +507,12 @@ class World:
         for job, of in enumerate(self.scenario.jobs):
             if of.process == place:
                 yield from self._moves_of_job(process, who, job)
-        if not mine.is_known and "enter" not in process.outs:
+        may_settle = mine.is_known or not self.scenario.rules.one_at_a_time
+        may_enter = "settle" not in process.outs or not self.scenario.rules.one_at_a_time
+        if not mine.is_known and "enter" not in process.outs and may_enter:
             yield Move(f"{who} states what it holds", "enter", (place,))
         for each in process.mines:
-            if each.pending and "settle" not in process.outs:
+            if each.pending and "settle" not in process.outs and may_settle:
                 yield Move(f"{who} sends the settlements of {each.name}", "settle", (place, each.name))
         if mine.is_known and "renew" not in process.outs and self._is_worth_renewing(process):
             yield Move(f"{who} renews", "renew", (place,))
@@ -514,15 +543,16 @@ class World:
                 yield Move(f"{who} submits {what}", "submit", (of.process, job))
         elif stage == Stage.RESERVED:
             yield Move(f"{who} sends {what}", "send", (of.process, job))
-            yield Move(f"the client of {what} goes away before it is sent", "release", (of.process, job))
+            if self.scenario.clients_go_away:
+                yield Move(f"the client of {what} goes away before it is sent", "release", (of.process, job))
         elif stage == Stage.SENT:
             if not rules.journal_first and job not in self._journaled():
                 yield Move(f"{who} writes {what} into its journal", "write", (of.process, job))
             if self.engines[job] == "ended":
                 yield Move(f"{who} hears that {what} has ended", "end", (of.process, job))
-            elif self.engines[job] == "never came":
+            elif self.engines[job] == "never came" and self.scenario.clients_go_away:
                 yield Move(f"{who} cannot reach an engine with {what}", "give_up_sending", (of.process, job))
-        elif stage == Stage.UNCLEAR and "settle" not in process.outs:
+        elif stage == Stage.UNCLEAR and "settle" not in process.outs and process.mine.is_known:
             yield Move(f"{who} settles {what} with nothing, to learn whose it is", "clear_up", (of.process, job))
 
     def _journaled(self) -> set[int]:
@@ -545,7 +575,7 @@ class World:
                 if task is not None and task.state == "queued":
                     yield Move(f"a worker begins task {job}", "claim", (job,))
                 elif task is not None and task.state == "running":
-                    for tokens in range(of.bound + 1):
+                    for tokens in self._outcomes(of):
                         yield Move(f"task {job} is done with {tokens} tokens", "complete", (job, tokens))
                         if self._may("workers"):
                             words = f"the worker of task {job} vanishes after {tokens} tokens"
@@ -553,8 +583,11 @@ class World:
             elif self.engines[job] == "never came" and self.stages[job] in (Stage.SENT, Stage.ORPHAN):
                 yield Move(f"an engine begins request {job}", "begin", (job,))
             elif self.engines[job] == "runs":
-                for tokens in range(of.bound + 1):
+                for tokens in self._outcomes(of):
                     yield Move(f"the engine ends request {job} with {tokens} tokens", "produce", (job, tokens))
+
+    def _outcomes(self, of: Job) -> Iterable[int]:
+        return range(of.bound + 1) if self.scenario.outcomes == "all" else (0, of.bound)
 
     def _moves_of_time(self) -> Iterator[Move]:
         books = self.redis.books
@@ -752,7 +785,7 @@ class World:
             mine.calls.on_their_way.discard(call.number)
             mine.calls.given_up.add(call.number)
         elif call.kind == "leave":
-            process.state = "dead"
+            self._end_process(self.processes.index(process), "dead")
         elif call.kind == "submit":
             job = call.args[0]
             self.stages[job] = Stage.UNCLEAR
@@ -782,7 +815,7 @@ class World:
         elif call.kind == "settle":
             self._settle_answered(mine, call.args, answer)
         elif call.kind == "leave":
-            process.state = "left"
+            self._end_process(place, "left")
             for each in process.mines:
                 self.journals.pop(each.name, None)
         elif call.kind == "submit":
@@ -919,16 +952,21 @@ class World:
     def crash(self, place: int, journal_stays: bool) -> None:
         self._count("crashes" if journal_stays else "nodes")
         process = self.processes[place]
-        process.state = "dead"
         self.ghosts += [out.call for out in process.outs.values() if not out.is_done]
+        self._end_process(place, "dead")
+        if not journal_stays:
+            for mine in process.mines:
+                self.journals.pop(mine.name, None)
+
+    def _end_process(self, place: int, state: Literal["dead", "left"]) -> None:
+        """With it ends all that it knew."""
+        process = self.processes[place]
+        process.state = state
         process.outs.clear()
         for job, of in enumerate(self.scenario.jobs):
             if of.process == place and self.stages[job] not in (Stage.DONE, Stage.HELD):
                 was_sent = self.stages[job] in (Stage.SENT, Stage.PENDING)
                 self.stages[job] = Stage.ORPHAN if was_sent else Stage.DONE
-        for mine in process.mines:
-            if not journal_stays:
-                self.journals.pop(mine.name, None)
         process.mines = [Mine(mine.name) for mine in process.mines]
         process.wanted = ()
 
@@ -1083,7 +1121,10 @@ class World:
             is_slot = returns_slots(counter.name)
             if worst > counter.limit and not is_slot:
                 return f"{counter.name}: up to {worst} will have been spent of {counter.limit}"
+            is_open = books.opens_at is not None and books.opens_at <= NOW
             if found is None:
+                if is_open and worst > self._in_ledger(counter.name) and not is_slot:
+                    return f"{counter.name}: up to {worst} will have been spent, and Redis does not know it"
                 continue
             have = found.spent + found.leased + found.held
             if have > counter.limit:
@@ -1091,7 +1132,6 @@ class World:
             leased = sum(owner.slices.get(counter.name, 0) for owner in books.owners.values())
             if leased != found.leased or min(found.leased, found.held, found.spent) < 0:
                 return f"{counter.name}: {_sums(found)}, and the slices sum up to {leased}"
-            is_open = books.opens_at is not None and books.opens_at <= NOW
             if is_open and worst > have and not is_slot:
                 return f"{counter.name}: up to {worst} will have been spent, and it knows of {_sums(found)}"
         recorded = [record.job for record in (*self.ledger, *self.redis.stream) if record.job >= 0]
@@ -1153,7 +1193,7 @@ class World:
     def _in_ledger(self, counter_name: str) -> int:
         place, counter = next((p, c) for p, c in enumerate(self.counters) if c.name == counter_name)
         total = 0
-        for record in self.ledger:
+        for record in (*self.ledger, *self.redis.stream):
             if record.job < 0:
                 total += record.tokens if record.counter == counter_name else 0
             elif place in self.scenario.jobs[record.job].counters:
@@ -1309,16 +1349,15 @@ def _copy_of_mine(mine: Mine) -> Mine:
     return Mine(mine.name, slices, copied_calls, reserved, dict(mine.pending), mine.is_known)
 
 
-def _key_of_owner(owner: Owner) -> Hashable:
+def _key_of_owner(owner: Owner, numbers: Iterable[int]) -> Hashable:
     return (
         owner.ends_at > NOW,
-        owner.watermark,
         owner.fate,
         owner.by,
         owner.by_until > NOW,
         owner.is_closed,
         tuple(sorted(owner.slices.items())),
-        tuple(sorted(owner.settled)),
+        tuple(number for number in sorted(numbers) if owner.has_settled(number)),
         tuple(sorted(owner.open)),
     )
 
@@ -1380,7 +1419,15 @@ def _ranked(call: Call, ranks: dict[tuple[str, int], int]) -> Hashable:
     return call
 
 
-def _numbers_in(call: Call) -> set[int]:
+def _numbers_of_reservations(call: Call) -> set[int]:
+    if call.kind == "settle":
+        return {item.number for item in call.args}
+    if call.kind == "submit":
+        return {call.args[1].number}
+    return {each.number for each in call.args[1] or ()} if call.kind == "forfeit" else set()
+
+
+def _numbers_of_calls(call: Call) -> set[int]:
     if call.kind == "lease":
         return {call.number}
     if call.kind == "renew":
