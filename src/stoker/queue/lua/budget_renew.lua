@@ -21,13 +21,16 @@ for _, call in ipairs(given_up) do
   end
   redis.call('HSET', answers, string.format('%.0f', call), 'void')
 end
+-- This very renewal may arrive late, after one that has told to forget its calls: it gives nothing back again.
+local from = tonumber(redis.call('HGET', owner_key(owner), 'calls_from') or '0')
 for _, back in ipairs(given_back) do
   local call = string.format('%.0f', back[1])
-  if redis.call('HSETNX', answers, call, 'void') == 1 then
+  if back[1] >= from and redis.call('HSETNX', answers, call, 'void') == 1 then
     for _, part in ipairs(back[2]) do set_aside(owner, part[1], -part[2]) end
   end
 end
-redis.call('HSET', owner_key(owner), 'calls_from', ARGV[6])
+calls_from = math.max(calls_from, from)
+redis.call('HSET', owner_key(owner), 'calls_from', string.format('%.0f', calls_from))
 for _, call in ipairs(redis.call('HKEYS', answers)) do
   if tonumber(call) < calls_from then redis.call('HDEL', answers, call) end
 end
