@@ -58,7 +58,10 @@ class RedisBudgets:
     async def enter(
         self, owner: str, *, ttl_s: float, watermark: int = 1, holding: Sequence[Part] = ()
     ) -> NotBegun | Gone | None:
-        word, *rest = _words(await self._redis.run("budget_enter", [], owner, _ms(ttl_s), watermark, _json(holding)))
+        given_back = _json(sorted(self._of(owner).given_back))
+        word, *rest = _words(
+            await self._redis.run("budget_enter", [], owner, _ms(ttl_s), watermark, _json(holding), given_back)
+        )
         if word == "not begun":
             return NotBegun(tuple(rest))
         return None if word == "alive" else Gone("gone")
@@ -85,8 +88,10 @@ class RedisBudgets:
             for call in given_back:
                 del calls.given_back[call]
             return Renewed("alive", tuple(wanted))
+        if state == "unknown":  # it will enter again, and a number that was used may still arrive
+            return Renewed("unknown", ())
         self._calls.pop(owner, None)
-        return Renewed("unknown" if state == "unknown" else "gone", ())
+        return Renewed("gone", ())
 
     async def leave(self, owner: str) -> bool:
         left = await self._redis.run("budget_leave", [], owner)

@@ -1,4 +1,5 @@
--- ARGV: now, owner, ttl in ms, watermark, holding (JSON: {{counter, amount}, ...}).
+-- ARGV: now, owner, ttl in ms, watermark, holding (JSON: {{counter, amount}, ...}), numbers of calls that give back what
+-- is not in `holding` any more (JSON): a Redis that did not know the owner must not do them.
 -- Returns {'alive'}, {'gone'}, or {'not begun', counter, ...}.
 local owner, ttl, watermark, holding = ARGV[2], tonumber(ARGV[3]), ARGV[4], cjson.decode(ARGV[5])
 local state = owner_state(owner)
@@ -11,6 +12,9 @@ if state == 'unknown' then
   if #missing > 1 then return missing end
   redis.call('HSET', owner_key(owner), 'watermark', watermark)
   for _, part in ipairs(holding) do set_aside(owner, part[1], part[2]) end
+  for _, call in ipairs(cjson.decode(ARGV[6])) do
+    redis.call('HSET', answers_key(owner), string.format('%.0f', call), 'void')
+  end
 end
 redis.call('ZADD', OWNERS, now + ttl, owner)
 return {'alive'}
