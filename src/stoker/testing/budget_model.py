@@ -84,6 +84,9 @@ class Rules:
 
     journal_first: bool = True
     """The journal's line is written before the request goes out."""
+    journal_the_end: bool = True
+    """What a request came to is written into the journal before the rest of its reservation is used again or given
+    back: from then on the slice does not hold the whole of it any more."""
     forget_when_confirmed: bool = True
     """The journal's line is crossed out when Redis has confirmed the settlement, not when the answer has ended."""
     state_pending: bool = True
@@ -116,7 +119,7 @@ class Scenario:
     """`most_faults` of all kinds together. `is_far`: a reconciler may be on another machine, without the journal of a
     process that was killed there. `forgets_wanted`: what is wanted is so for some time only. `clients_go_away`: before
     their requests are sent. `outcomes`: requests end with any number of tokens, or with none or all. `leased`: what the
-    processes hold of the first counter at the start. `checks_admission`: nothing that fits is refused for long."""
+    processes hold of the first counter at the start. `is_wanted`: they have heard that others wait for it. `checks_admission`: nothing that fits is refused for long."""
 
     name: str
     limits: tuple[Limit, ...]
@@ -130,6 +133,7 @@ class Scenario:
     clients_go_away: bool = False
     outcomes: Literal["all", "ends"] = "all"
     leased: tuple[int, ...] = ()
+    is_wanted: bool = False
     checks_admission: bool = False
     rules: Rules = Rules()
     books: type[Books] = Books
@@ -314,16 +318,23 @@ class Process:
 
 @dataclass(slots=True)
 class Reconciler:
-    """`owner`: whom it winds up, with what its journal says is open (None: without it)."""
+    """`owner`: whom it winds up; `has_journal`: with its journal, whose lock it has."""
 
     name: str
     owner: str = ""
-    open: tuple[int, ...] | None = None
-    next: Literal["", "forfeit", "settle"] = ""
+    has_journal: bool = False
+    next: Literal["", "settle ended", "forfeit", "settle open"] = ""
     out: Out | None = None
 
     def rest(self) -> None:
-        self.owner, self.open, self.next, self.out = "", None, "", None
+        self.owner, self.has_journal, self.next, self.out = "", False, "", None
+
+
+class Written(NamedTuple):
+    """What a journal says of a reservation. `tokens`: what it came to, once it has ended."""
+
+    job: int
+    tokens: int | None = None
 
 
 class Stage:
@@ -349,8 +360,8 @@ Engine = Literal["never came", "runs", "ended"]
 
 @dataclass(slots=True)
 class World:
-    """A state. `ghosts`: calls nobody waits for any more, which Redis may still do. `journals`: by owner, the job of each
-    number that was written and not crossed out."""
+    """A state. `ghosts`: calls nobody waits for any more, which Redis may still do. `journals`: by owner and number, what
+    was written and not crossed out."""
 
     scenario: Scenario
     counters: tuple[Counter, ...]
@@ -358,7 +369,7 @@ class World:
     processes: list[Process]
     reconcilers: list[Reconciler]
     ghosts: list[Call]
-    journals: dict[str, dict[int, int]]
+    journals: dict[str, dict[int, Written]]
     stages: list[str]
     engines: list[Engine]
     produced: list[int]
@@ -402,6 +413,9 @@ class World:
         asks = (Ask(counter.name, counter.limit, amount, amount),)
         self.redis.books.begin(NOW, counter.name, 0, None)
         self._lease_answered(mine, asks, self.redis.books.lease(NOW, mine.name, asks))
+        if self.scenario.is_wanted:
+            for process in self.processes:
+                process.wanted = (counter.name,)
 
     def copy(self) -> "World":
         return World(
@@ -445,7 +459,7 @@ class World:
             tuple((job, _key_of_task(task)) for job, task in sorted(self.redis.tasks.items())),
             tuple(sorted(self.redis.stream)),
             tuple(_key_of_process(process, ranks) for process in self.processes),
-            tuple((r.name, r.owner, r.open, r.next, _key_of_out(r.out, ranks)) for r in self.reconcilers),
+            tuple((r.name, r.owner, r.has_journal, r.next, _key_of_out(r.out, ranks)) for r in self.reconcilers),
             tuple(sorted((repr(_ranked(call, ranks)) for call in self.ghosts))),
             tuple((owner, tuple(sorted(journal.items()))) for owner, journal in sorted(self.journals.items())),
             tuple(self.stages),
@@ -556,7 +570,7 @@ class World:
             yield Move(f"{who} settles {what} with nothing, to learn whose it is", "clear_up", (of.process, job))
 
     def _journaled(self) -> set[int]:
-        return {job for journal in self.journals.values() for job in journal.values()}
+        return {written.job for journal in self.journals.values() for written in journal.values()}
 
     def _moves_of_out(self, place: int, kind: str, out: Out) -> Iterator[Move]:
         if out.is_done:
@@ -675,7 +689,7 @@ class World:
 
     def write(self, place: int, job: int) -> None:
         mine = self._mine_with(place, job)
-        self.journals[mine.name][mine.reserved[job].number] = job
+        self.journals[mine.name][mine.reserved[job].number] = Written(job)
 
     def _mine_with(self, place: int, job: int) -> Mine:
         """The name under which the process has reserved it."""
@@ -703,6 +717,8 @@ class World:
         mine.pending[job] = Settlement(reservation.number, str(Record(job, "", tokens)), spent)
         if not self.scenario.rules.forget_when_confirmed:
             self._cross_out(mine, [reservation.number])
+        elif self.scenario.rules.journal_the_end:
+            self.journals[mine.name][reservation.number] = Written(job, tokens)
         self.stages[job] = Stage.PENDING
 
     def settle(self, place: int, owner: str) -> None:
@@ -994,12 +1010,15 @@ class World:
             return
         if reconciler.next == "forfeit":
             yield Move(f"{who} winds up {reconciler.owner}", "forfeit", (place,))
-        elif reconciler.next == "settle":
-            if any(self.engines[job] == "ended" for job in reconciler.open or ()):
+        elif reconciler.next == "settle ended":
+            words = f"{who} settles what {reconciler.owner} had written down as ended"
+            yield Move(words, "settle_journal", (place, True, False))
+        elif reconciler.next == "settle open":
+            if any(self.engines[each.job] == "ended" for each in self._written(reconciler.owner, has_ended=False)):
                 words = f"{who} settles what {reconciler.owner} had in flight: the engine tells what it produced"
-                yield Move(words, "settle_open", (place, True))
+                yield Move(words, "settle_journal", (place, False, True))
             words = f"{who} settles what {reconciler.owner} had in flight: nobody can tell what was produced"
-            yield Move(words, "settle_open", (place, False))
+            yield Move(words, "settle_journal", (place, False, False))
         else:
             yield from self._moves_of_idle(place, who)
 
@@ -1021,26 +1040,34 @@ class World:
 
     def _free_journals(self) -> list[str]:
         """Those whose lock is free: their process is dead, and no other reconciler has them."""
-        taken = {each.owner for each in self.reconcilers if each.owner and each.open is not None}
+        taken = {each.owner for each in self.reconcilers if each.owner and each.has_journal}
         names = [mine.name for each in self.processes if each.state != "lives" for mine in each.mines]
         return [name for name in names if name in self.journals and name not in taken]
 
-    def _unknown_to_ledger(self, owner: str) -> dict[int, int]:
+    def _unknown_to_ledger(self, owner: str) -> list[Written]:
         known = {record.job for record in (*self.ledger, *self.redis.stream)}
-        return {number: job for number, job in self.journals[owner].items() if job not in known}
+        return [written for written in self.journals[owner].values() if written.job not in known]
+
+    def _parts(self, written: Written) -> tuple[Part, ...]:
+        """What is set aside for it: the whole reservation, or what it came to."""
+        needs = self._needs(written.job)
+        if written.tokens is not None:
+            actual = Amounts(1, written.tokens, 0, 0)
+            needs = [(counter, min(amount, actual[counter.place])) for counter, amount in needs]
+        return tuple(Part(counter.name, amount) for counter, amount in needs)
 
     def take_over(self, place: int, owner: str, has_journal: bool) -> None:
         reconciler = self.reconcilers[place]
         reconciler.owner = owner
-        reconciler.open = tuple(self.journals[owner].values()) if has_journal else None
+        reconciler.has_journal = has_journal
         reconciler.out = Out(Call("take over", owner, 0, (reconciler.name, has_journal)))
 
     def state_dead(self, place: int, owner: str) -> None:
         reconciler, holding = self.reconcilers[place], defaultdict[str, int](int)
-        for job in self._unknown_to_ledger(owner).values():
-            for counter, amount in self._needs(job):
-                holding[counter.name] += amount
-        reconciler.owner, reconciler.open = owner, ()
+        for written in self._unknown_to_ledger(owner):
+            for counter, amount in self._parts(written):
+                holding[counter] += amount
+        reconciler.owner, reconciler.has_journal = owner, True
         parts = tuple(Part(*each) for each in holding.items())
         reconciler.out = Out(Call("enter", owner, 0, (1, parts, ())))
 
@@ -1049,13 +1076,14 @@ class World:
 
     def forfeit(self, place: int) -> None:
         reconciler = self.reconcilers[place]
-        owner, open_ = reconciler.owner, reconciler.open
+        owner = reconciler.owner
         usage: tuple[str, ...] = ()
         told: tuple[InFlightPart, ...] | None = None
-        if open_ is not None:
+        if reconciler.has_journal:
             told = tuple(
-                InFlightPart(number, tuple(Part(counter.name, amount) for counter, amount in self._needs(job)))
-                for number, job in self.journals[owner].items()
+                InFlightPart(number, self._parts(written))
+                for number, written in self.journals[owner].items()
+                if written.tokens is None
             )
         elif self.scenario.rules.count_without_journal:
             found = self.redis.books.owners.get(owner)
@@ -1063,23 +1091,31 @@ class World:
             usage = tuple(str(Record(-1, name, amount)) for name, amount in slices.items() if not returns_slots(name))
         else:
             told = ()
-        reconciler.next = ""
         reconciler.out = Out(Call("forfeit", owner, 0, (reconciler.name, told, usage)))
 
-    def settle_open(self, place: int, engine_tells: bool) -> None:
+    def _written(self, owner: str, *, has_ended: bool) -> list[Written]:
+        return [written for written in self.journals[owner].values() if (written.tokens is not None) == has_ended]
+
+    def settle_journal(self, place: int, has_ended: bool, engine_tells: bool) -> None:
         reconciler = self.reconcilers[place]
         items = []
-        for number, job in self.journals[reconciler.owner].items():
-            tokens = self.scenario.jobs[job].bound
-            if engine_tells and self.engines[job] == "ended":
-                tokens = self.produced[job]
-            elif self.engines[job] != "ended" and not self.scenario.rules.count_what_runs:
-                tokens = 0
-            actual = Amounts(1, tokens, 0, 0)
-            spent = tuple(Spent(c.name, amount, actual[c.place]) for c, amount in self._needs(job))
-            items.append(Settlement(number, str(Record(job, "", tokens)), spent))
-        reconciler.next = ""
+        for number, written in self.journals[reconciler.owner].items():
+            if written in self._written(reconciler.owner, has_ended=has_ended):
+                tokens = self._produced_by(written, engine_tells)
+                actual = Amounts(1, tokens, 0, 0)
+                spent = tuple(Spent(c.name, amount, actual[c.place]) for c, amount in self._needs(written.job))
+                items.append(Settlement(number, str(Record(written.job, "", tokens)), spent))
         reconciler.out = Out(Call("settle", reconciler.owner, 0, tuple(items)))
+
+    def _produced_by(self, written: Written, engine_tells: bool) -> int:
+        """By the journal, by the engine, or at most."""
+        if written.tokens is not None:
+            return written.tokens
+        if engine_tells and self.engines[written.job] == "ended":
+            return self.produced[written.job]
+        if self.engines[written.job] != "ended" and not self.scenario.rules.count_what_runs:
+            return 0
+        return self.scenario.jobs[written.job].bound
 
     def reconciler_do(self, place: int) -> None:
         out = self.reconcilers[place].out
@@ -1090,18 +1126,23 @@ class World:
         reconciler = self.reconcilers[place]
         out, reconciler.out = reconciler.out, None
         assert out is not None  # noqa: S101
-        kind, answer = out.call.kind, out.answer
+        kind, answer, was, reconciler.next = out.call.kind, out.answer, reconciler.next, ""
         if kind == "take over" and answer is not None:
+            has_ended = reconciler.has_journal and self._written(reconciler.owner, has_ended=True)
+            reconciler.next = "settle ended" if has_ended else "forfeit"
+        elif kind == "settle" and was == "settle ended" and isinstance(answer, list):
             reconciler.next = "forfeit"
-        elif kind == "forfeit" and answer and reconciler.open and self.scenario.rules.settle_the_open:
-            reconciler.next = "settle"
+        elif kind == "forfeit" and answer and reconciler.has_journal and self._has_open(reconciler.owner):
+            reconciler.next = "settle open"
         else:
             if kind == "enter" and isinstance(answer, NotBegun):
                 self._begin(answer.counters)
-            is_over = (kind == "forfeit" and answer and reconciler.open is not None) or isinstance(answer, list)
-            if is_over:
+            if reconciler.has_journal and kind in ("forfeit", "settle") and answer and not isinstance(answer, Gone):
                 self.remove_journal(reconciler.owner)
             reconciler.rest()
+
+    def _has_open(self, owner: str) -> bool:
+        return self.scenario.rules.settle_the_open and bool(self._written(owner, has_ended=False))
 
     def kill_reconciler(self, place: int) -> None:
         self._count("reconcilers")
