@@ -56,12 +56,16 @@ class RedisBudgets:
         await self._redis.run("budget_establish", [], _ms(wait_s))
 
     async def enter(
-        self, owner: str, *, ttl_s: float, watermark: int = 1, holding: Sequence[Part] = ()
+        self,
+        owner: str,
+        *,
+        ttl_s: float,
+        watermark: int = 1,
+        holding: Sequence[Part] = (),
+        settled: Sequence[int] = (),
     ) -> NotBegun | Gone | None:
-        given_back = _json(sorted(self._of(owner).given_back))
-        word, *rest = _words(
-            await self._redis.run("budget_enter", [], owner, _ms(ttl_s), watermark, _json(holding), given_back)
-        )
+        told = (_json(holding), _json(sorted(self._of(owner).given_back)), _json(settled))
+        word, *rest = _words(await self._redis.run("budget_enter", [], owner, _ms(ttl_s), watermark, *told))
         if word == "not begun":
             return NotBegun(tuple(rest))
         return None if word == "alive" else Gone("gone")

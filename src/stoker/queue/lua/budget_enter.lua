@@ -1,5 +1,6 @@
 -- ARGV: now, owner, ttl in ms, watermark, holding (JSON: {{counter, amount}, ...}), numbers of calls that give back what
--- is not in `holding` any more (JSON): a Redis that did not know the owner must not do them.
+-- is not in `holding` any more (JSON): a Redis that did not know the owner must not do them; numbers of reservations
+-- that are settled (JSON).
 -- Returns {'alive'}, {'gone'}, or {'not begun', counter, ...}.
 local owner, ttl, watermark, holding = ARGV[2], tonumber(ARGV[3]), ARGV[4], cjson.decode(ARGV[5])
 local state = owner_state(owner)
@@ -15,6 +16,7 @@ if state == 'unknown' then
   for _, call in ipairs(cjson.decode(ARGV[6])) do
     redis.call('HSET', answers_key(owner), string.format('%.0f', call), 'void')
   end
+  for _, number in ipairs(cjson.decode(ARGV[7])) do redis.call('ZADD', settled_key(owner), number, number) end
 end
 redis.call('ZADD', OWNERS, now + ttl, owner)
 return {'alive'}
