@@ -92,9 +92,7 @@ class Rules:
     state_pending: bool = True
     """Who enters again states also what it has settled and Redis has not confirmed."""
     ask_ledger: bool = True
-    """Who enters again settles nothing that the ledger has: Redis had done it before it lost everything."""
-    one_at_a_time: bool = True
-    """Nothing is settled while a process enters again, and it enters when no settlement is on its way."""
+    """Who enters again says which of its settlements the ledger has: Redis had done them before it lost everything."""
     state_the_dead: bool = True
     """After Redis has lost everything, what dead processes had in flight is stated by who has their journals."""
     wait_to_open: bool = True
@@ -181,9 +179,9 @@ class Redis:
         return step(call)
 
     def _enter(self, call: Call) -> NotBegun | Gone | None:
-        watermark, holding, void = call.args
+        watermark, holding, void, settled = call.args
         is_new = call.owner not in self.books.owners
-        answer = self.books.enter(NOW, call.owner, TTL_S, watermark, holding)
+        answer = self.books.enter(NOW, call.owner, TTL_S, watermark, holding, settled)
         if is_new and answer is None:
             self._answers(call.owner).update(dict.fromkeys(void))
         return answer
@@ -521,12 +519,10 @@ class World:
         for job, of in enumerate(self.scenario.jobs):
             if of.process == place:
                 yield from self._moves_of_job(process, who, job)
-        may_settle = mine.is_known or not self.scenario.rules.one_at_a_time
-        may_enter = "settle" not in process.outs or not self.scenario.rules.one_at_a_time
-        if not mine.is_known and "enter" not in process.outs and may_enter:
+        if not mine.is_known and "enter" not in process.outs:
             yield Move(f"{who} states what it holds", "enter", (place,))
         for each in process.mines:
-            if each.pending and "settle" not in process.outs and may_settle:
+            if each.pending and "settle" not in process.outs:
                 yield Move(f"{who} sends the settlements of {each.name}", "settle", (place, each.name))
         if mine.is_known and "renew" not in process.outs and self._is_worth_renewing(process):
             yield Move(f"{who} renews", "renew", (place,))
@@ -744,15 +740,16 @@ class World:
     def enter(self, place: int) -> None:
         process = self.processes[place]
         mine, rules = process.mine, self.scenario.rules
-        if rules.ask_ledger:
-            self.take_usage()
-            known = {record.job for record in self.ledger}
-            for job in [job for job in mine.pending if job in known]:
-                self._confirmed(mine, [mine.pending[job].number])
-        pending = list(mine.pending.values()) if rules.state_pending else []
+        known = self._known_to_ledger() if rules.ask_ledger else set()
+        pending = [item for job, item in mine.pending.items() if job not in known] if rules.state_pending else []
+        settled = tuple(item.number for job, item in mine.pending.items() if job in known)
         holding = tuple(mine.slices.holding([spent for item in pending for spent in item.spent]))
-        args = (mine.slices.watermark, holding, tuple(mine.calls.given_back))
+        args = (mine.slices.watermark, holding, tuple(mine.calls.given_back), settled)
         process.outs["enter"] = Out(Call("enter", mine.name, 0, args))
+
+    def _known_to_ledger(self) -> set[int]:
+        self.take_usage()
+        return {record.job for record in self.ledger}
 
     def leave(self, place: int) -> None:
         self.processes[place].outs["leave"] = Out(Call("leave", self.processes[place].mine.name, 0, ()))
@@ -1064,12 +1061,14 @@ class World:
 
     def state_dead(self, place: int, owner: str) -> None:
         reconciler, holding = self.reconcilers[place], defaultdict[str, int](int)
-        for written in self._unknown_to_ledger(owner):
+        unknown = self._unknown_to_ledger(owner)
+        for written in unknown:
             for counter, amount in self._parts(written):
                 holding[counter] += amount
+        settled = tuple(number for number, written in self.journals[owner].items() if written not in unknown)
         reconciler.owner, reconciler.has_journal = owner, True
         parts = tuple(Part(*each) for each in holding.items())
-        reconciler.out = Out(Call("enter", owner, 0, (1, parts, ())))
+        reconciler.out = Out(Call("enter", owner, 0, (1, parts, (), settled)))
 
     def remove_journal(self, owner: str) -> None:
         del self.journals[owner]
@@ -1455,8 +1454,8 @@ def _ranked(call: Call, ranks: dict[tuple[str, int], int]) -> Hashable:
             tuple((ranks[owner, number], parts) for number, parts in given_back),
         )
     if call.kind == "enter":
-        watermark, holding, void = call.args
-        return (call.kind, owner, watermark, holding, tuple(ranks[owner, number] for number in void))
+        watermark, holding, void, settled = call.args
+        return (call.kind, owner, watermark, holding, tuple(ranks[owner, number] for number in void), settled)
     return call
 
 
@@ -1465,6 +1464,8 @@ def _numbers_of_reservations(call: Call) -> set[int]:
         return {item.number for item in call.args}
     if call.kind == "submit":
         return {call.args[1].number}
+    if call.kind == "enter":
+        return set(call.args[3])
     return {each.number for each in call.args[1] or ()} if call.kind == "forfeit" else set()
 
 
