@@ -244,8 +244,11 @@ class World:
         if found is None or found.state == "gone" or found.ends_at <= NOW:
             return True
         wanted = process.wanted + tuple(self.redis.books.wanted)
+        calls_from = self.redis.calls_from.get(mine.name, 0)
+        late = [number for call in self.ghosts if call.owner == mine.name for number in numbers_of_calls(call)]
         return (
             bool(mine.calls.given_up or mine.calls.given_back)
+            or any(number >= calls_from for number in late)
             or mine.slices.watermark > found.watermark
             or any(mine.slices.unused(counter) for counter in wanted)
         )
