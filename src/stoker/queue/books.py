@@ -77,7 +77,13 @@ class Books:
             self.opens_at = now + wait_s
 
     def enter(
-        self, now: float, owner: str, ttl_s: float, watermark: int, holding: Sequence[Part]
+        self,
+        now: float,
+        owner: str,
+        ttl_s: float,
+        watermark: int,
+        holding: Sequence[Part],
+        settled: Sequence[int] = (),
     ) -> NotBegun | Gone | None:
         found = self.owners.get(owner)
         if found is not None and found.state == "gone":
@@ -86,7 +92,7 @@ class Books:
             missing = tuple(part.counter for part in holding if self._sums(now, part.counter) is None)
             if missing:
                 return NotBegun(missing)
-            found = self.owners[owner] = Owner(watermark=watermark)
+            found = self.owners[owner] = Owner(watermark=watermark, settled=set(settled))
             for counter, amount in holding:
                 self._set_aside(now, found, counter, amount)
         found.ends_at = now + ttl_s

@@ -121,13 +121,20 @@ class BudgetStore(Protocol):
         which an owner without Redis stops. 0 only when it is certain that no owner lives: at the very first start."""
 
     async def enter(
-        self, owner: str, *, ttl_s: float, watermark: int = 1, holding: Sequence[Part] = ()
+        self,
+        owner: str,
+        *,
+        ttl_s: float,
+        watermark: int = 1,
+        holding: Sequence[Part] = (),
+        settled: Sequence[int] = (),
     ) -> NotBegun | Gone | None:
         """The owner lives from now on, for `ttl_s`. None: it does. One that lives already is only renewed.
 
         `holding` and `watermark` (as in `renew`) are for an owner that Redis has forgotten with everything else: what
-        it holds is set aside again, before anything is leased to others (see `establish`). A name that was taken for
-        dead or has left is never used again (Gone).
+        it holds is set aside again, before anything is leased to others (see `establish`). `settled`: numbers not below
+        the watermark whose usage the ledger has, so that a settlement that is made again counts once; `holding` is
+        without them. A name that was taken for dead or has left is never used again (Gone).
         """
 
     async def renew(self, owner: str, *, ttl_s: float, watermark: int, give_back: Sequence[Part] = ()) -> Renewed:

@@ -56,12 +56,20 @@ class RedisBudgets:
         await self._redis.run("budget_establish", [], _ms(wait_s))
 
     async def enter(
-        self, owner: str, *, ttl_s: float, watermark: int = 1, holding: Sequence[Part] = ()
+        self,
+        owner: str,
+        *,
+        ttl_s: float,
+        watermark: int = 1,
+        holding: Sequence[Part] = (),
+        settled: Sequence[int] = (),
     ) -> NotBegun | Gone | None:
         # Numbered as the calls that change slices: if Redis has forgotten this owner, what it called before is void.
         call = next(self._of(owner).numbers)
         word, *rest = _words(
-            await self._redis.run("budget_enter", [], owner, _ms(ttl_s), watermark, _json(holding), call)
+            await self._redis.run(
+                "budget_enter", [], owner, _ms(ttl_s), watermark, _json(holding), call, _json(sorted(settled))
+            )
         )
         if word == "not begun":
             return NotBegun(tuple(rest))

@@ -24,7 +24,8 @@ for _, call in ipairs(given_up) do
 end
 for _, back in ipairs(given_back) do
   local call = string.format('%.0f', back[1])
-  -- One from before the owner entered anew: what it then stated to hold was without this.
+  -- One from before the owner entered anew: what it then stated to hold was without this. Or this very renewal arrives
+  -- late, after one that has told to forget its calls.
   if back[1] >= entered_at and redis.call('HSETNX', answers, call, 'void') == 1 then
     for _, part in ipairs(back[2]) do set_aside(owner, part[1], -part[2]) end
   end
