@@ -47,11 +47,6 @@ class Process:
     def tail(self) -> str:
         return self.log.read_text(errors="replace")[-3000:]
 
-    def cpu_s(self) -> float:
-        """Processor seconds of the child itself so far."""
-        fields = Path(f"/proc/{self._popen.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
     def end(self, how: signal.Signals = signal.SIGTERM) -> None:
         if self._popen.poll() is None:
             self._popen.send_signal(how)
