@@ -4,12 +4,16 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from stoker.base.clock import Clock
 from stoker.base.errors import StokerError, Unavailable
 from stoker.telemetry import metrics
 from stoker.web.client import Answer, HttpClient, Stream, Timeouts
 
 _RUNNING = "vllm:num_requests_running"
 _WAITING = "vllm:num_requests_waiting"
+# An engine notices within a step or two that nobody listens any more.
+_ASK_EVERY_S = 0.02
+_ASK_TIMES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,18 @@ class EngineClient:
         except (StokerError, KeyError, TypeError, ValueError):
             # An engine that has no such route, as most have none.
             return Produced(is_known=False, since=float("inf"), has_ended=True, prompt_tokens=0, completion_tokens=0)
+
+    async def counted(self, request_id: str, *, sent_at: float, clock: Clock) -> dict[str, int] | None:
+        """The usage of a request that was stopped or broke off, as soon as the engine has noticed; None when it cannot
+        say. `sent_at`: seconds since the epoch. Raises Unavailable, TimedOut."""
+        for _ in range(_ASK_TIMES):
+            produced = await self.produced(request_id)
+            if not produced.is_known and sent_at <= produced.since:
+                return None
+            if not produced.is_known or produced.has_ended:
+                return {"prompt_tokens": produced.prompt_tokens, "completion_tokens": produced.completion_tokens}
+            await clock.sleep(_ASK_EVERY_S)
+        return None
 
     def _path(self, endpoint: str) -> str:
         return self._api + endpoint.removeprefix("/v1")

@@ -5,6 +5,7 @@ the chunk whatever happens, and a cancelled task stops its engine at the next ev
 """
 
 import asyncio
+import contextlib
 import json
 from dataclasses import dataclass
 from random import Random
@@ -89,6 +90,7 @@ class Runner:
                 await self._let_go(claim, charge, watch)
             else:
                 await _stopped(work)
+                await self._ask_the_engine(claim, charge)
                 await self.queue.release(claim, usage=charge.record("cancelled", self.clock.now()))
                 log.info("task handed back")
         finally:
@@ -130,6 +132,7 @@ class Runner:
         except Lost:
             _log.warning("lease lost", task=claim.task.id, attempt=claim.attempt)
         except Unwanted:
+            await self._ask_the_engine(claim, charge)
             await self.queue.release(claim, usage=charge.record("cancelled", self.clock.now()))
             _log.info("task cancelled", task=claim.task.id)
 
@@ -149,7 +152,8 @@ class Runner:
         options = {"include_usage": True}
         if self.settings.continuous_usage:
             options["continuous_usage_stats"] = True
-        async with self.engine.stream(task.endpoint, {**task.body, "stream_options": options}) as stream:
+        body = {**task.body, "stream_options": options}
+        async with self.engine.stream(task.endpoint, body, request_id=_request_id(claim)) as stream:
             if stream.error is not None:
                 raise _refusal(stream.error)
             publisher = _Publisher(self.queue, claim) if task.stream else None
@@ -201,8 +205,17 @@ class Runner:
                 random=self.random,
             )
         _log.warning("task failed", task=claim.task.id, attempt=claim.attempt, why=why, retry_in_s=retry_in_s)
+        await self._ask_the_engine(claim, charge)
         usage = charge.record("failed", self.clock.now())
         await self.queue.fail(claim, why, retry_in_s=retry_in_s, error=error, usage=usage)
+
+    async def _ask_the_engine(self, claim: Claim, charge: Charge) -> None:
+        """What it produced for an attempt that did not come to its end: it may be ahead of what was seen. Engines that
+        cannot say, or are gone, leave the charge as it is."""
+        if self.settings.continuous_usage:
+            with contextlib.suppress(StokerError):
+                sent_at = charge.started_at
+                charge.saw_usage(await self.engine.counted(_request_id(claim), sent_at=sent_at, clock=self.clock))
 
     def _charge(self, claim: Claim) -> Charge:
         task = claim.task
@@ -217,6 +230,11 @@ class Runner:
             replica=self.settings.replica,
             attempts=claim.attempt,
         )
+
+
+def _request_id(claim: Claim) -> str:
+    """What the engine knows this attempt by, and no other."""
+    return f"{claim.task.id}.{claim.token}"
 
 
 class _Publisher:
