@@ -10,7 +10,7 @@ import itertools
 import os
 from collections import Counter as Tally
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -20,15 +20,14 @@ import pytest
 from budget_parts import CHAT, Cluster, GatewayProcess, a_cluster, bearer, chat, until
 
 from stoker.base.clock import SystemClock
-from stoker.base.errors import NotFound, StokerError
-from stoker.base.ids import ModelName, TaskId
+from stoker.base.errors import StokerError
+from stoker.base.ids import ModelName
 from stoker.engine.client import EngineClient
 from stoker.meter.cost import cost_nano_usd
 from stoker.meter.keys import NewSecret
 from stoker.meter.limits import Named, limits_of_account
 from stoker.meter.usage import UsageRecord
-from stoker.policy.budgets import Counter, Unit, counters
-from stoker.queue import Task
+from stoker.policy.budgets import Unit, counters
 from stoker.spec import Budgets
 from stoker.testing.engine import EchoEngine, Seen
 from stoker.worker.loop import Worker
@@ -243,9 +242,7 @@ async def load(chaos: Chaos, seconds: float) -> None:
             client.cancel()
 
 
-def limits_of(
-    cluster: Cluster, callers: Sequence[tuple[NewSecret, str | None]]
-) -> dict[str, tuple[Named, str, str]]:
+def limits_of(cluster: Cluster, callers: Sequence[tuple[NewSecret, str | None]]) -> dict[str, tuple[Named, str, str]]:
     found = {}
     for key, session in callers:
         account = cluster.account(key)
@@ -257,7 +254,7 @@ def limits_of(
 
 
 @contextlib.asynccontextmanager
-async def a_worker(cluster: Cluster, engine: EchoEngine, random: Random) -> Any:
+async def a_worker(cluster: Cluster, engine: EchoEngine, random: Random) -> AsyncIterator[None]:
     """The worker beside the engine, in this process: tasks, and requests that found no room, go through it."""
     model, queue = cluster.platform.llm.models["general"], cluster.platform.queue
     clock, client, stop = SystemClock(), EngineClient(engine.url, model="general"), asyncio.Event()
@@ -311,9 +308,7 @@ async def settled(chaos: Chaos) -> None:
             return False
         for each in range(GATEWAYS):
             await cluster.admin(each, "GET", "usage")  # moves what is in Redis to the ledger
-        return all(
-            state is None or state.held == 0 for state in await cluster.budgets.state(list(chaos.limits))
-        )
+        return all(state is None or state.held == 0 for state in await cluster.budgets.state(list(chaos.limits)))
 
     await until(is_settled)
 
@@ -321,12 +316,10 @@ async def settled(chaos: Chaos) -> None:
 async def assert_books_are_right(chaos: Chaos) -> None:
     cluster = chaos.cluster
     records = {record.id: record for record in cluster.ledger.records()}
-    tag_of = dict(await ids_and_tags(chaos, records))
+    tag_of = {id_in(each): tag_in(each.body) for each in chaos.engine.requests}
 
     # Each request that was let in has its record: what the engine saw, and what a client was told.
-    seen = {request_id for each in chaos.engine.requests if (request_id := each.headers.get("x-request-id"))}
-    refused_by_engine = {each.headers.get("x-request-id") for each in chaos.engine.requests if each.state == "refused"}
-    assert seen - refused_by_engine <= set(records)
+    assert {id_in(each) for each in chaos.engine.requests if each.state != "refused"} <= set(records)
     for sent in chaos.sent:
         if sent.status in (200, 202) and sent.id is not None:
             assert sent.id in records, sent
@@ -355,11 +348,7 @@ async def assert_books_are_right(chaos: Chaos) -> None:
         is_right = written[tag] >= said[tag] if tag in unsaid else written[tag] == said[tag]
         assert is_right, told(chaos, tag, [record for record in records.values() if tag_of.get(record.id) == tag])
 
-    # What is spent is the ledger's sum, and what is leased is what those who live hold.
-    holding: dict[str, int] = defaultdict(int)
-    for slices in cluster.slices().values():
-        for name, amount in slices.items():
-            holding[name] += amount
+    # What is spent is the ledger's sum.
     states = await cluster.budgets.state(list(chaos.limits))
     for (name, (named, tenant, id)), state in zip(chaos.limits.items(), states, strict=True):
         if state is None:
@@ -381,19 +370,6 @@ async def assert_nothing_is_held(chaos: Chaos) -> None:
     assert list(chaos.cluster.journals.glob("*.journal")) == []
 
 
-async def ids_and_tags(chaos: Chaos, records: dict[str, UsageRecord]) -> list[tuple[str, str]]:
-    """Of each record, the tag of its request: from the engine for what it got straight, else from the queue."""
-    found = [(id, tag_in(each.body)) for each in chaos.engine.requests if (id := each.headers.get("x-request-id"))]
-    straight = {id for id, _ in found}
-    for id in records.keys() - straight:
-        try:
-            task: Task = await chaos.cluster.queue.get(TaskId(id))
-        except NotFound:
-            continue  # it never got to an engine
-        found.append((id, tag_in(task.body)))
-    return found
-
-
 def told(chaos: Chaos, tag: str, records: list[UsageRecord]) -> str:
     """All that is known of one request, for whoever has to find out what went wrong."""
     lines = [f"{tag}: clients {[sent for sent in chaos.sent if sent.tag == tag]}"]
@@ -401,8 +377,15 @@ def told(chaos: Chaos, tag: str, records: list[UsageRecord]) -> str:
     for each in chaos.engine.requests:
         if tag_in(each.body) == tag:
             counts = f"{each.prompt_tokens}+{each.completion_tokens}"
-            lines.append(f"engine {each.headers.get('x-request-id')} {each.state} {counts} broken={each in chaos.broken}")
+            lines.append(
+                f"engine {each.headers.get('x-request-id')} {each.state} {counts} broken={each in chaos.broken}"
+            )
     return "\n".join(lines)
+
+
+def id_in(seen: Seen) -> str:
+    """The id of the request, or of the task whose attempt this is (`<task>.<token>`)."""
+    return str(seen.headers["x-request-id"]).partition(".")[0]
 
 
 def tag_in(body: dict[str, Any]) -> str:
