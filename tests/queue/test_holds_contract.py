@@ -343,6 +343,16 @@ async def test_what_owners_hold_is_not_there_for_another_attempt(world: World) -
     assert (await sums(world))[0] == (10, 51, 0)
 
 
+async def test_what_is_spent_is_not_there_for_another_attempt(world: World) -> None:
+    await reserved(world)
+    claim = await claimed(world)
+    await world.lease("gw_a", ask(need=51))
+    await world.store.settle("gw_a", [settlement(2, (TOKENS, 51, 51))])
+    await world.queue.fail(claim, "boom", retry_in_s=0, usage=used(claim, status="failed"))
+    assert (await world.queue.get(claim.task.id)).state == State.DEAD
+    assert (await sums(world))[0] == (61, 0, 0)
+
+
 async def test_a_worker_that_vanished_has_used_a_whole_attempt(world: World) -> None:
     await reserved(world)
     await submitted(world)
@@ -495,6 +505,20 @@ async def test_a_replayed_task_holds_its_new_reservation(world: World) -> None:
     assert await sums(world) == [(20, 0, 0), (4, 0, 0), (2, 0, 0), (0, 0, 0)]
     # What the life before had used is in its own record, and only there.
     assert await all_usage(world.queue) == [replace(used(claim), id=dead.id), used(claim)]
+
+
+async def test_a_new_life_begins_with_nothing_used(world: World) -> None:
+    await reserved(world)
+    first = await claimed(world)
+    await world.queue.fail(first, "boom", retry_in_s=0, usage=used(first, cached_tokens=1))
+    second = await claim_one(world.queue)
+    await world.queue.fail(second, "boom", retry_in_s=None, usage=used(second))
+    await world.lease("gw_a", *(ask(c, n) for c, n in ONE))
+    await world.queue.retry(first.task.id, hold=hold(2, *ONE))
+    third = await claim_one(world.queue)
+    await world.queue.complete(third, {}, usage=used(third))
+    assert await sums(world) == [(30, 0, 0), (6, 0, 0), (2, 0, 0), (0, 0, 0)]
+    assert (await all_usage(world.queue))[1] == used(third)
 
 
 @pytest.mark.parametrize(
