@@ -44,6 +44,7 @@ class Race:
 
     def __init__(self, cluster: Cluster, engine: EchoEngine, key: NewSecret) -> None:
         self._engine = engine
+        self._before = len(engine.requests)
         self._holds: list[Hold] = [engine.hold_at(0) for _ in range(AT_ONCE)]
         spread = range(len(cluster.gateways))
         self._asking = [
@@ -59,7 +60,7 @@ class Race:
 
     async def decided(self) -> list[Answer]:
         """Those that were refused, when each is either refused or at the engine."""
-        await until(lambda: len(self._engine.requests) + len(self._refused()) >= AT_ONCE)
+        await until(lambda: len(self._engine.requests) - self._before + len(self._refused()) >= AT_ONCE)
         return self._refused()
 
     def let_go(self) -> None:
@@ -101,8 +102,8 @@ async def five_of_64(cluster: Cluster) -> None:
             error = error_in(answer)
             assert (error["type"], error["code"]) == ("insufficient_quota", "budget_exhausted")
             said = re.fullmatch(
-                rf"the key's budget of {5 * bound} tokens has (\d+) tokens left; this request could take {bound} tokens "
-                r"\(it does not renew by itself\)",
+                rf"the key's budget of {5 * bound} tokens has (\d+) tokens left; "
+                rf"this request could take {bound} tokens \(it does not renew by itself\)",
                 error["message"],
             )
             assert said, error["message"]
@@ -194,10 +195,14 @@ def whole_calls(limit: int, bound: int, cost: int) -> int:
 
 async def asked_until_decided(cluster: Cluster, gateway: int, key: NewSecret) -> Answer:
     """The first answer that is not `later`."""
-    async with asyncio.timeout(60):
-        while (answer := await cluster.ask(gateway, key, CALL)).status == 503:
-            await asyncio.sleep(0.05)
-    return answer
+    answers: list[Answer] = []
+
+    async def is_decided() -> bool:
+        answers.append(await cluster.ask(gateway, key, CALL))
+        return answers[-1].status != 503
+
+    await until(is_decided)
+    return answers[-1]
 
 
 # Near the end

@@ -437,15 +437,25 @@ def test_a_counter_that_rests_long_enough_is_asked_for_as_at_first() -> None:
     assert short.asks[0].want == 80
 
 
-def test_refills_ask_under_the_limit_of_now() -> None:
-    """A limit that was lowered counts from the next request on, not only when the slice has run out."""
+def test_a_lowered_limit_is_asked_for_anew_and_what_was_set_aside_under_the_higher_one_goes_back() -> None:
     slices = holding(tokens=100)
     lower = TOKENS._replace(limit=150)
-    reserve(slices, (lower, 60))
+    short = slices.reserve([(lower, 60)])
+    assert isinstance(short, Shortfall)
+    assert short.asks[0][:3] == (TOKENS.name, 150, 60)
+    assert slices.is_lowered(TOKENS.name)
+    assert slices.refills(NOW) is None
+    assert slices.surplus(NOW) == [Part(TOKENS.name, 100)]
+
+
+def test_refills_ask_under_the_limit_of_now() -> None:
+    """A limit that was raised counts from the next request on, not only when the slice has run out."""
+    slices = holding(tokens=100)
+    reserve(slices, (TOKENS._replace(limit=5000), 60))
     slices.round(NOW)
     refills = slices.refills(NOW)
     assert refills is not None
-    assert refills.asks[0].limit == 150
+    assert refills.asks[0].limit == 5000
 
 
 def test_to_a_redis_that_has_forgotten_it_a_process_states_all_that_it_holds() -> None:

@@ -222,10 +222,10 @@ class Runner:
         """What this attempt has used. An engine that was stopped may be a step ahead of what was seen, and says so if
         it can."""
         ended_at = self.clock.now()
+        if status not in ("done", "cut") and self.settings.continuous_usage:
+            said = await self.engine.usage_of(_request_id(claim), sent_at=charge.started_at, clock=self.clock)
+            charge.saw_usage(said)
         if charge.has_begun:
-            if status not in ("done", "cut") and self.settings.continuous_usage:
-                said = await self.engine.usage_of(_request_id(claim), sent_at=charge.started_at, clock=self.clock)
-                charge.saw_usage(said)
             charge.count_the_most(was_streamed=True)
         if status == "cut":
             reason = "it had produced all that it was let in with"
@@ -245,6 +245,11 @@ class Runner:
             replica=self.settings.replica,
             attempts=claim.attempt,
         )
+
+
+def _request_id(claim: Claim) -> str:
+    """What the engine knows this attempt by, and no other."""
+    return f"{claim.task.id}.{claim.token}"
 
 
 class _Publisher:
@@ -289,11 +294,6 @@ def _parsed(event: bytes) -> Json:
     if chunk.get("error"):
         raise UpstreamError(f"the engine failed in the middle of the answer: {chunk['error']}"[:300])
     return chunk
-
-
-def _request_id(claim: Claim) -> str:
-    """What the engine knows this attempt by: the fencing token makes it one of its own."""
-    return f"{claim.task.usage_id}.{claim.token}"
 
 
 async def _stopped(work: "asyncio.Task[Any]") -> None:
