@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup up test test-torch check clean
+.PHONY: setup up test test-torch chaos check clean
 
 setup: $(STAMP)  ## make the environment in .venv
 
@@ -22,6 +22,11 @@ test: $(STAMP) check  ## style, types, layers, and every test
 test-torch: $(STAMP)  ## the tests that need torch (the train extra, 1 GB and more)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train]"
 	$(BIN)/python -m pytest -m torch $(ARGS)
+
+SEEDS ?= 1 2 3
+SECONDS ?= 60
+chaos: $(STAMP)  ## budgets while gateways, Redis, the engine and clients die: make chaos SEEDS="1 2 3" SECONDS=60
+	CHAOS_SEEDS="$(SEEDS)" CHAOS_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests/flow/test_budget_chaos.py $(ARGS)
 
 check: $(STAMP)  ## style, types and layers only
 	@scripts/check

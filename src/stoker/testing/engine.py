@@ -89,7 +89,7 @@ class EchoEngine:
     requests than that it answers 503. `healthy`, `has_metrics`: whether /health and /metrics answer. `tells`: whether
     it says afterwards what it produced for a request (`/v1/requests/{id}`), as the embedded engine does and others do
     not; what it did before it was stopped it has forgotten. `ignores_length`: it says all it has to say, whatever
-    `max_tokens` allows."""
+    `max_tokens` allows. `pace_s`: how long it takes for each token, for load; 0: no time."""
 
     def __init__(self, model: str = "general", *, reply: str | None = None) -> None:
         self.model = model
@@ -100,6 +100,7 @@ class EchoEngine:
         self.has_metrics = True
         self.tells = True
         self.ignores_length = False
+        self.pace_s = 0.0
         self.waiting = 0
         self.requests: list[Seen] = []
         self.looks: Counter[str] = Counter()  # at "/health" and "/metrics"
@@ -268,9 +269,15 @@ class EchoEngine:
             if plan.break_after is not None:
                 seen.state = "broken"
                 return _BrokenOff()
+            await server.while_connected(request, self._compute(seen, echo))
             seen.state = "done"
-            seen.completion_tokens = echo.n * len(echo.texts)
             return JSONResponse(echo.whole())
+
+    async def _compute(self, seen: Seen, echo: Echo) -> None:
+        for _ in echo.texts:
+            if self.pace_s:
+                await asyncio.sleep(self.pace_s)
+            seen.completion_tokens += echo.n
 
     async def _stream(self, seen: Seen, plan: _Plan, echo: Echo) -> AsyncIterator[bytes]:
         options = seen.body.get("stream_options") or {}
@@ -279,6 +286,8 @@ class EchoEngine:
         for number, chunk in enumerate(chunks):
             if plan.hold is not None and plan.hold[0] == number:
                 await plan.hold[1].stop_here(seen)
+            if self.pace_s:
+                await asyncio.sleep(self.pace_s)
             if plan.break_after == number:
                 seen.state = "broken"
                 raise _Break
