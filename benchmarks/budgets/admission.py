@@ -40,6 +40,7 @@ from stoker.meter import UsageRecord
 from stoker.meter.accounts import Account, TeamTerms, TenantTerms
 from stoker.meter.ledger import Ledger
 from stoker.meter.store import Store
+from stoker.meter.texts import text_of
 from stoker.queue import RedisQueue
 from stoker.queue.redis_budgets import RedisBudgets
 from stoker.spec import Budgets, Model
@@ -113,7 +114,7 @@ def callers(count: int) -> list[Caller]:
     teams = [TeamTerms(f"team-{number}", BUDGETS) for number in range((count + 9) // 10)]
     return [
         Caller(
-            Account(f"key_{number:08}", "", "user", tenant, teams[number // 10], BUDGETS),
+            Account(f"key_{number:08}", "", "user", tenant, teams[number // 10], text_of(BUDGETS)),
             f"session-{number:08}",
             f"run-{number:08}",
         )

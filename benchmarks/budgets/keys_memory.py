@@ -47,7 +47,8 @@ from stoker.meter.keys import KeyStore, hash_of
 from stoker.meter.ledger import Ledger
 from stoker.meter.store import Store
 from stoker.meter.tables import keys, secrets
-from stoker.meter.tenants import add_team, add_tenant, text
+from stoker.meter.tenants import add_team, add_tenant
+from stoker.meter.texts import text_of
 from stoker.policy.budgets import Ask
 from stoker.queue.budgets import CounterState, Leased, Renewed
 from stoker.queue.memory_queue import MemoryQueue
@@ -121,7 +122,7 @@ def _key_row(number: int, places: Sequence[tuple[str, str]], kind: Kind) -> dict
         "name": f"service {number}",
         "role": "user",
         "prefix": "sk-stoker-0000",
-        "budgets": text(kind.budgets(number)),
+        "budgets": text_of(kind.budgets(number)),
         "models": None,
         "routes": None,
         "created_at": 0.0,

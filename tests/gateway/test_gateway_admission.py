@@ -22,6 +22,7 @@ from stoker.gateway.settling import Settler
 from stoker.meter.accounts import Account, TeamTerms, TenantTerms
 from stoker.meter.ledger import Ledger
 from stoker.meter.store import Store
+from stoker.meter.texts import text_of
 from stoker.meter.usage import UsageRecord
 from stoker.policy.budgets import Ask
 from stoker.queue import MemoryBudgets, MemoryQueue, NewTask, Settlement, TokenBound
@@ -128,7 +129,12 @@ def terms(when_redis_is_away: Any = "closed", session: str | None = None, **leve
     )
     team = TeamTerms("red", levels["team"]) if "team" in levels else None
     account = Account(
-        id="k", name="", role="user", tenant_terms=tenant, team_terms=team, budgets=levels.get("key", Budgets())
+        id="k",
+        name="",
+        role="user",
+        tenant_terms=tenant,
+        team_terms=team,
+        budgets_text=text_of(levels.get("key", Budgets())),
     )
     return Terms(account, session, None)
 
@@ -326,15 +332,15 @@ async def test_who_waited_for_one_renewal_in_vain_is_refused(world: World) -> No
         (
             Budgets(usd_per_month=Decimal("0.00015")),
             Refused,
-            "nano_usd_budget_exceeded",
-            "the key's budget of $0.000150 per month has $0.000050 left; this request could take $0.000100",
+            "usd_budget_exceeded",
+            "the key's budget of $0.00015 per month has $0.00005 left; this request could take $0.0001",
             15.5 * 86400 - 10,
         ),
         (
             Budgets(usd_total=Decimal("0.00015")),
             BudgetExhausted,
             "budget_exhausted",
-            "the key's budget of $0.000150 has $0.000050 left; this request could take $0.000100",
+            "the key's budget of $0.00015 has $0.00005 left; this request could take $0.0001",
             None,
         ),
         (
@@ -376,7 +382,7 @@ async def test_what_is_larger_than_one_request_may_be_is_the_callers_mistake(wor
     )
     with pytest.raises(InvalidInput) as caught:
         await world.admission.admit(terms(key=Budgets(request_usd=Decimal("0.00005"))), quote())
-    assert caught.value.message == "this request could cost $0.000100000; one request may cost $0.00005"
+    assert caught.value.message == "this request could cost $0.0001; one request may cost $0.00005"
     permit = await world.admission.admit(terms(key=Budgets(request_tokens=99)), quote(is_elastic=True))
     assert permit.bound.tokens == 99
 

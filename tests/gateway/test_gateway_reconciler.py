@@ -20,6 +20,7 @@ from stoker.gateway.settling import Settler
 from stoker.meter.accounts import Account, TeamTerms, TenantTerms
 from stoker.meter.ledger import Ledger
 from stoker.meter.store import Store
+from stoker.meter.texts import text_of
 from stoker.meter.usage import UsageRecord
 from stoker.queue import MemoryBudgets, MemoryQueue, Replica
 from stoker.queue.books import Books
@@ -43,7 +44,7 @@ ACCOUNT = Account(
     role="user",
     tenant_terms=TenantTerms("acme"),
     team_terms=TeamTerms("red"),
-    budgets=BUDGETS,
+    budgets_text=text_of(BUDGETS),
 )
 TERMS = Terms(ACCOUNT, "s", "run-1")
 

@@ -14,6 +14,7 @@ from stoker.meter.accounts import Account, TeamTerms, TenantTerms
 from stoker.meter.keys import Key, KeyStore, NewSecret, hash_of, new_key
 from stoker.meter.store import Store
 from stoker.meter.tenants import TenantStore
+from stoker.meter.texts import text_of
 from stoker.spec import Budgets, Team, Tenant
 from stoker.testing import ManualClock
 
@@ -79,7 +80,7 @@ def test_a_key_is_found_by_its_secret_with_all_that_holds_for_it(store: Store, k
         role="user",
         tenant_terms=TenantTerms("acme", tenant.budgets, tenant.session_budgets, TEN_DOLLARS, "open"),
         team_terms=TeamTerms("search", Budgets(concurrent_requests=2)),
-        budgets=TEN_DOLLARS,
+        budgets_text=text_of(TEN_DOLLARS),
         models=frozenset({"general", "code"}),
         routes=frozenset({"vision"}),
         expires_at=200.5,

@@ -18,7 +18,7 @@ from stoker.gateway.limits import Terms
 from stoker.gateway.measures import Measures
 from stoker.gateway.owner import CLOSED_AFTER_S, OWNER_TTL_S, RENEW_S, Life, Owner
 from stoker.gateway.rebuild import Rebuild
-from stoker.gateway.receipts import dollars
+from stoker.gateway.receipts import money
 from stoker.meter import UsageRecord
 from stoker.policy.budgets import Amounts, Counter, Need, Reservation, Shortfall, Spent, Unit
 from stoker.queue.budgets import BudgetStore, Gone, Hold, Leased, NotBegun, NotOpen, Settlement, Short
@@ -348,6 +348,5 @@ _PER = {"minute": " per minute", "day": " per day", "month": " per month", "tota
 
 def _amount(unit: Unit, amount: int) -> str:
     if unit is Unit.NANO_USD:
-        whole, _, parts = dollars(amount).partition(".")
-        return f"${whole}.{parts.rstrip('0'):0<2}"  # cents, and what is smaller where there is any
+        return money(amount)
     return f"{amount} " + {Unit.REQUESTS: "requests", Unit.TOKENS: "tokens", Unit.CONCURRENT: "requests at once"}[unit]

@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from stoker.base.errors import InvalidInput
 from stoker.gateway.bounds import Bound, Quote
+from stoker.gateway.receipts import money
 from stoker.meter.accounts import Account
 from stoker.meter.limits import limits_of_account
 from stoker.policy.budgets import Plan
@@ -27,7 +28,6 @@ class Terms:
         "_shared",
         "_shared_counters",
         "account",
-        "limits",
         "most_tokens",
         "most_usd",
         "plan",
@@ -39,8 +39,7 @@ class Terms:
         self.account = account
         self.session = session
         self.run = run
-        self.limits = [named.limit for named in limits_of_account(account, session, run)]
-        self.plan = Plan(self.limits)
+        self.plan = Plan(named.limit for named in limits_of_account(account, session, run))
         budgets = _levels(account, session, run)
         self.most_tokens = min((b.request_tokens for b in budgets if b.request_tokens is not None), default=None)
         self.most_usd = min((b.request_usd for b in budgets if b.request_usd is not None), default=None)
@@ -70,7 +69,7 @@ class Terms:
                 code="request_over_budget",
             )
         raise InvalidInput(
-            f"this request could cost ${bound.nano_usd / 1e9:.9f}; one request may cost ${self.most_usd}",
+            f"this request could cost {money(bound.nano_usd)}; one request may cost ${self.most_usd}",
             param="max_tokens",
             hint="ask for a shorter answer, or send less",
             code="request_over_budget",

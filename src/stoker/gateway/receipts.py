@@ -88,6 +88,12 @@ def dollars(nano_usd: int) -> str:
     return f"{nano_usd // 10**9}.{nano_usd % 10**9:09d}"
 
 
+def money(nano_usd: int) -> str:
+    """For people: cents, and what is smaller where there is any."""
+    whole, _, parts = dollars(nano_usd).partition(".")
+    return f"${whole}.{parts.rstrip('0'):0<2}"
+
+
 def duration(seconds: float) -> str:
     """As OpenAI writes it: `6m0s`, `1h2m3s`, `250ms`."""
     if seconds < 1:

@@ -20,7 +20,8 @@ from stoker.base.ids import new_id
 from stoker.meter.accounts import Account, Role
 from stoker.meter.store import Store
 from stoker.meter.tables import keys, revisions, secrets, teams, tenants
-from stoker.meter.tenants import add_team, add_tenant, lock, of_text, team_terms, tenant_terms, text, touch
+from stoker.meter.tenants import add_team, add_tenant, lock, team_terms, tenant_terms, touch
+from stoker.meter.texts import of_text, text_of
 from stoker.spec import NO_BUDGETS, Budgets
 
 PREFIX_LENGTH = 14
@@ -200,7 +201,7 @@ class KeyStore:
             if after != found:
                 values = {
                     "name": after.name,
-                    "budgets": text(after.budgets),
+                    "budgets": text_of(after.budgets),
                     "models": _names_text(after.models),
                     "routes": _names_text(after.routes),
                     "expires_at": after.expires_at,
@@ -298,11 +299,17 @@ def _account(row: Any) -> Account:
         role=row.role,
         tenant_terms=tenant_terms(row.tenant, row.tenant_terms),
         team_terms=None if row.team is None else team_terms(row.team, row.team_terms),
-        budgets=of_text(Budgets, row.budgets),
+        budgets_text=_common(row.budgets),
         models=_names(row.models),
         routes=_names(row.routes),
         expires_at=min(ends) if ends else None,
     )
+
+
+@functools.lru_cache(4096)
+def _common(said: str) -> str:
+    """One text for all keys that have the same."""
+    return said
 
 
 def _add(connection: Connection, key: Key, secret: str) -> tuple[bool, bool]:
@@ -310,7 +317,7 @@ def _add(connection: Connection, key: Key, secret: str) -> tuple[bool, bool]:
     made_tenant = add_tenant(connection, key.tenant, key.created_at)
     made_team = key.team is not None and add_team(connection, key.tenant, key.team, key.created_at)
     values = {column.name: getattr(key, column.name) for column in _COLUMNS}
-    values |= {"budgets": text(key.budgets), "models": _names_text(key.models), "routes": _names_text(key.routes)}
+    values |= {"budgets": text_of(key.budgets), "models": _names_text(key.models), "routes": _names_text(key.routes)}
     connection.execute(insert(keys).values(values))
     connection.execute(insert(secrets).values(hash=hash_of(secret), key_id=key.id, valid_until=None))
     return made_tenant, made_team
