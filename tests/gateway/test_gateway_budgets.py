@@ -299,6 +299,27 @@ async def test_a_task_holds_its_budget_until_it_ends(tmp_path: Path) -> None:
         assert statuses == {first: "cancelled", second: "done"}
 
 
+async def test_a_gateway_that_was_taken_for_dead_meanwhile_lets_the_task_in_with_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stoker.gateway.admission.RENEW_S", 0.001)  # nobody is there to give anything back
+    async with limited(tmp_path, budgets=Budgets(tokens_total=200)) as stack:
+        http = await a_client(stack)
+        real, former = stack.queue.submit, stack.gateway.life.owner.name
+
+        async def late(*args: Any, **options: Any) -> Any:
+            await stack.budgets.take_over(former, "another", ttl_s=30, is_proved_dead=True)
+            return await real(*args, **options)
+
+        monkeypatch.setattr(stack.queue, "submit", late)
+        shown = await http.post_json("/v1/tasks", {"model": "general", "messages": HELLO})
+        task = await stack.queue.get(TaskId(shown["id"]))
+        # The dead one keeps 132 and a quarter of what was free beside it.
+        assert task.body["max_completion_tokens"] == 200 - 149 - 32
+        assert (await state(stack, "tokens")).held == 51
+        assert stack.gateway.life.owner.name != former
+
+
 @pytest.mark.parametrize("others", [1, 2])
 async def test_a_dead_task_is_let_in_anew_if_its_budget_has_room(tmp_path: Path, others: int) -> None:
     async with limited(tmp_path, budgets=Budgets(tokens_total=50)) as stack:

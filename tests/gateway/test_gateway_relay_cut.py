@@ -10,6 +10,7 @@ import pytest
 from gateway_parts import Stack, a_stack, events_of
 from starlette.requests import Request
 
+from stoker.base.errors import UpstreamError
 from stoker.gateway.relay import Relay, UsedUp, ask_for_usage
 from stoker.meter.charge import Caller, Charge
 from stoker.spec import Prices, loads
@@ -145,6 +146,17 @@ def test_the_receipt_is_in_the_usage_chunk_or_a_comment(options: Any, is_chunk: 
     else:
         assert told == b': receipt {"cost_usd":0.5}\n\n'
     assert relay.usage == usage
+
+
+@pytest.mark.parametrize("choices", [1, "text", {"0": {}}, [1], [None], [[]]])
+def test_nonsense_of_an_engine_ends_the_stream_as_its_own_failure(choices: Any) -> None:
+    with pytest.raises(UpstreamError, match="no chunk of an answer"):
+        Relay({}, a_charge(9)).pass_on(json.dumps({**HEAD, "choices": choices}).encode(), 1.0)
+
+
+@pytest.mark.parametrize("event", [b"not json", b"7", b"[]", b'"text"'])
+def test_what_is_no_object_is_passed_on(event: bytes) -> None:
+    assert Relay({}, a_charge(9)).pass_on(event, 1.0) == event
 
 
 def test_usage_is_asked_for_without_losing_what_the_client_asked_for() -> None:

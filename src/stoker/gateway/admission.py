@@ -171,6 +171,11 @@ class Admission:
             self.release(permit)
         return False
 
+    async def hear_of_death(self) -> None:
+        """A hold was void: this process may have been taken for dead without knowing it, and its slices are none then.
+        It goes on under a new name when this returns. Raises QueueUnavailable."""
+        await self._life.renew()
+
     def _forget(self, permit: Permit) -> None:
         if permit.is_sent:
             permit.owner.journal.settled([permit.reservation.number])

@@ -496,8 +496,11 @@ class Inference:
                 self.admission.release(permit)
                 if conflict.code != "hold_void":
                     raise
-                # This process was taken for dead since it let the request in: once more, under its new name.
+                # This process was taken for dead since it let the request in: once more, under its new name, and with
+                # what is left now.
+                await self.admission.hear_of_death()
                 running.permit = await self.admission.admit(ask.terms, ask.quote)
+                running.ask = ask = ask.within(running.permit.quote)
                 continue
             except BaseException:
                 self.admission.release(permit)

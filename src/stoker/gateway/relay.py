@@ -41,8 +41,8 @@ class Relay:
     def pass_on(self, event: bytes, now: float) -> bytes | None:
         """The event for the client, or None to leave it out. `now`: seconds since the epoch.
 
-        Raises UpstreamError for an error that the engine says in the middle of its answer, and UsedUp for a chunk
-        beyond what the request was let in with: `cut` is then the end.
+        Raises UpstreamError for an error that the engine says in the middle of its answer, and for nonsense; UsedUp for
+        a chunk beyond what the request was let in with: `cut` is then the end.
         """
         try:
             chunk = json.loads(event)
@@ -52,6 +52,9 @@ class Relay:
             return event
         if chunk.get("error"):
             raise failure_in(chunk["error"])
+        choices = chunk.get("choices") or []
+        if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+            raise UpstreamError("the engine sent an event that is no chunk of an answer")
         if self._charge is not None and self._tally is not None:
             self._tally.saw(chunk, now)
             if self._charge.is_over:
