@@ -26,7 +26,7 @@ test-torch: $(STAMP)  ## the tests that need torch (the train extra, 1 GB and mo
 SEEDS ?= 1 2 3
 SECONDS ?= 60
 chaos: $(STAMP)  ## budgets while gateways, Redis, the engine and clients die: make chaos SEEDS="1 2 3" SECONDS=60
-	CHAOS_SEEDS="$(SEEDS)" CHAOS_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests/flow/test_budget_chaos.py $(ARGS)
+	CHAOS_SEEDS="$(SEEDS)" CHAOS_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests/flow/test_budget_chaos.py -s $(ARGS)
 
 check: $(STAMP)  ## style, types and layers only
 	@scripts/check
