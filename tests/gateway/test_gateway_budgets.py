@@ -104,7 +104,7 @@ def refusal(level: str, field: str) -> tuple[int, str, str, str | None]:
     limit, left, need = {
         "requests": ("1 requests", "0 requests", "1 requests"),
         "tokens": ("45 tokens", "37 tokens", "42 tokens"),
-        "usd": ("$0.000060", "$0.000048", "$0.000052"),
+        "usd": ("$0.00006", "$0.000048", "$0.000052"),
     }[what]
     words = f"the {level}'s budget of {limit}{per} has {left} left; this request could take {need}"
     if window == "total":
