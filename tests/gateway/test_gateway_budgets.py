@@ -110,8 +110,7 @@ def refusal(level: str, field: str) -> tuple[int, str, str, str | None]:
     if window == "total":
         return 402, "budget_exhausted", f"{words} (it does not renew by itself)", None
     renews = {"minute": "30", "day": "43170", "month": "1339170"}[window]
-    unit = {"usd": "nano_usd"}.get(what, what)
-    return 429, f"{unit}_budget_exceeded", f"{words} (it renews in {renews} s)", renews
+    return 429, f"{what}_budget_exceeded", f"{words} (it renews in {renews} s)", renews
 
 
 @pytest.mark.parametrize("field", FIELDS)
