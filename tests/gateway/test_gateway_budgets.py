@@ -175,7 +175,7 @@ async def test_answers_and_refusals_say_what_is_left_in_openais_headers(
         ),
         (
             Budgets(request_usd=Decimal("0.00005")),
-            "this request could cost $0.000052000; one request may cost $0.00005",
+            "this request could cost $0.000052; one request may cost $0.00005",
         ),
     ],
 )
