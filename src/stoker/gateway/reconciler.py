@@ -90,8 +90,10 @@ class Reconciler:
         """Whether nothing of it is left."""
         first_seen = self._seen.setdefault(left.owner, self._clock.monotonic())
         open_ = [InFlightPart(each.number, _parts(each)) for each in left.in_flight]
-        if await self._store.take_over(left.owner, self._name, ttl_s=TAKEN_S, is_proved_dead=True) is not None:
-            await self._store.forfeit(left.owner, self._name, open_)
+        # Whoever has the lock of the journal is the only one here: if another died at it, this one goes on at once.
+        by = f"{left.owner}.journal"
+        if await self._store.take_over(left.owner, by, ttl_s=TAKEN_S, is_proved_dead=True) is not None:
+            await self._store.forfeit(left.owner, by, open_)
         # Not taken over: Redis does not know it (any more), or another is at it. Settling is right all the same.
         may_wait = self._clock.monotonic() - first_seen < ENGINE_PATIENCE_S
         records = [(each, await self._record(each, may_wait=may_wait)) for each in left.in_flight]
@@ -107,7 +109,8 @@ class Reconciler:
             if is_new:
                 self._measures.ended(record)
                 _log.info("settled for a dead gateway", request=each.id, status=record.status, owner=left.owner)
-        return len(known) == len(left.in_flight)
+        # The journal stays until its owner's slices are wound up: without it they would count as spent.
+        return len(known) == len(left.in_flight) and left.owner not in await self._store.dead_owners()
 
     async def _record(self, each: InFlight, *, may_wait: bool) -> UsageRecord | None:
         """What became of a request whose gateway died. None: its engine has yet to say."""
