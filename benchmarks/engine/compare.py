@@ -170,18 +170,21 @@ class Server:
 
 
 def report(batches: list[int], speeds: dict[tuple[str, int], list[float]]) -> None:
-    print(f"\n{'tokens/s, median':<18}" + "".join(f"{'batch ' + str(batch):>14}" for batch in batches))
+    head = "tokens/s: median (min to max)"
+    print(f"\n{head:<30}" + "".join(f"{'batch ' + str(batch):>26}" for batch in batches))
     for way in WAYS:
-        cells = [f"{statistics.median(speeds[way, batch]):>14,.0f}" for batch in batches]
-        print(f"{way:<18}" + "".join(cells))
+        print(f"{way:<30}" + "".join(f"{_spread(speeds[way, batch], '{:,.0f}'):>26}" for batch in batches))
     for way in WAYS[:-1]:
-        ratios = [
-            statistics.median(
-                mine / other for mine, other in zip(speeds[way, b], speeds["transformers", b], strict=True)
-            )
-            for b in batches
-        ]
-        print(f"{way + ' / transformers':<26}"[:26] + "".join(f"{ratio:>13.2f}x"[-14:] for ratio in ratios))
+        cells = []
+        for batch in batches:
+            pairs = zip(speeds[way, batch], speeds["transformers", batch], strict=True)
+            cells.append(f"{_spread([mine / other for mine, other in pairs], '{:.2f}'):>26}")
+        print(f"{way + ' / transformers':<30}" + "".join(cells))
+
+
+def _spread(values: list[float], form: str) -> str:
+    low, middle, high = (form.format(value) for value in (min(values), statistics.median(values), max(values)))
+    return f"{middle} ({low} to {high})"
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ import base64
 import io
 import os
 import signal
+import urllib.request
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from stoker.local.up import is_ready
 from stoker.meter import UsageRecord
 from stoker.meter.ledger import Ledger
 from stoker.meter.store import Store
+from stoker.telemetry import metrics
 
 pytestmark = [pytest.mark.flow, pytest.mark.redis]
 
@@ -53,6 +55,12 @@ def record_of(running: Running, request_id: str) -> UsageRecord:
     """The one record of a request, as soon as the gateway has moved it to the ledger."""
     wait_until(lambda: request_id in records(running), 20, lambda: f"no record of {request_id}")
     return records(running)[request_id]
+
+
+def engine_metric(running: Running, name: str) -> float:
+    engine = next(p for p in running.run_json()["processes"] if p["name"] == "engine-general-1")  # type: ignore[attr-defined]
+    with urllib.request.urlopen(engine["url"] + "/metrics", timeout=20) as answer:
+        return metrics.read(answer.read().decode(), name)[name]
 
 
 def counts(record: UsageRecord) -> tuple[str, int, int]:
@@ -139,6 +147,9 @@ def test_a_stream_that_is_given_up_is_metered_as_far_as_it_came(start: Start) ->
     assert record.status == "cancelled"
     assert record.prompt_tokens > 0
     assert 3 <= record.completion_tokens < ENDLESS["max_tokens"]
+    # The engine has not gone on for nobody, but for the steps that it took meanwhile.
+    wait_until(lambda: engine_metric(running, "vllm:num_requests_running") == 0, 20, lambda: "the engine goes on")
+    assert record.completion_tokens <= engine_metric(running, "vllm:generation_tokens_total") < ENDLESS["max_tokens"]
     running.stop()
 
 
