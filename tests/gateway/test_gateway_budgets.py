@@ -519,3 +519,17 @@ async def test_several_answers_are_reserved_together(tmp_path: Path) -> None:
         assert (await http.request("POST", CHAT, body={**ASKED, "n": 2})).status == 200
         assert (await state(stack, "tokens")).spent == 4 + 8
         assert len(engine.requests) == 1
+
+
+async def test_the_first_key_with_a_budget_works_at_once_though_others_spent_before_it(tmp_path: Path) -> None:
+    """The books are opened at the start, when nobody has spent: later it would look as if Redis had lost them."""
+    async with a_stack(tmp_path) as stack:
+        await stack.engine()
+        await (await stack.http()).post_json("/v1/chat/completions", {"model": "general", "messages": HELLO})
+        assert len(await stack.records()) == 1
+
+        made = KeyStore(stack.store).create("acme", budgets=Budgets(tokens_total=1000))
+        answer = await (await stack.http(made.secret)).request(
+            "POST", "/v1/chat/completions", body={"model": "general", "messages": HELLO}
+        )
+        assert answer.status == 200

@@ -159,7 +159,7 @@ class Admission:
             try:
                 answer = await self._store.settle(owner.name, [Settlement(number, None, nothing)])
                 if isinstance(answer, Gone):
-                    await self._life.enter_again(answer, self.pending(owner))
+                    await self._life.enter_again(owner, answer)
                     continue
             except StokerError as error:
                 _log.warning("budgets: a task's reservation is uncertain", error=error.message)
@@ -245,7 +245,7 @@ class Admission:
                 case NotBegun():
                     await self._rebuild.begin(self._store, answer.counters)
                 case Gone():
-                    await self._life.enter_again(answer, self.pending(owner))
+                    await self._life.enter_again(owner, answer)
                 case NotOpen(opens_in_s=None):
                     await self._life.open_books()
                 case NotOpen():
@@ -318,7 +318,7 @@ class Admission:
             batch = [waiting for waiting in self._unsettled if waiting.owner is owner][:MOST_AT_ONCE]
             answer = await self._store.settle(owner.name, [waiting.item for waiting in batch])
             if isinstance(answer, Gone):
-                await self._life.enter_again(answer, self.pending(owner))
+                await self._life.enter_again(owner, answer)
                 continue
             numbers = {waiting.item.number for waiting in batch}
             self._unsettled = [w for w in self._unsettled if w.owner is not owner or w.item.number not in numbers]

@@ -6,7 +6,7 @@ budget from starting anew. Rare, so it may take its time: everything on its way 
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 from stoker.base.errors import Unavailable
@@ -14,11 +14,12 @@ from stoker.gateway.limits import Terms
 from stoker.gateway.settling import Settler
 from stoker.meter.ledger import Ledger
 from stoker.meter.limits import began_at
+from stoker.meter.usage import UsageRecord
 from stoker.policy.budgets import KEPT_AFTER_S, Counter, ScopeKind, Unit, Window
-from stoker.queue.budgets import BudgetStore
+from stoker.queue.budgets import BudgetStore, Settlement
 
 # Counters whose scopes are remembered: all that this process holds slices of, and more.
-REMEMBERED = 100_000
+REMEMBERED = 500_000
 
 
 class Rebuild:
@@ -45,6 +46,15 @@ class Rebuild:
             counter, terms = known
             expires_at = None if counter.renews_at is None else counter.renews_at + KEPT_AFTER_S
             await store.begin(name, await self._spent(counter, terms), expires_at=expires_at)
+
+    async def in_ledger(self, pending: Sequence[Settlement]) -> set[int]:
+        """The numbers of those whose usage record is in the ledger. Raises Unavailable."""
+        await self._settler.settle_all()
+        numbers = {UsageRecord.from_json(item.usage).id: item.number for item in pending if item.usage is not None}
+        if not numbers:
+            return set()
+        found = await asyncio.to_thread(self._ledger.records, numbers)
+        return {numbers[record.id] for record in found}
 
     async def _spent(self, counter: Counter, terms: Terms) -> int:
         account = terms.account
@@ -73,4 +83,4 @@ class Rebuild:
     async def is_first_start(self) -> bool:
         """Nothing was ever spent: no other owner can hold anything that a new Redis would not know."""
         await self._settler.settle_all()
-        return not await asyncio.to_thread(self._ledger.rows)
+        return not await asyncio.to_thread(self._ledger.page, limit=1)

@@ -6,7 +6,7 @@ stored once.
 """
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 Status = Literal["done", "cancelled", "failed", "cut", "lost"]
@@ -49,7 +49,8 @@ class UsageRecord:
     reason: str | None = None
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), separators=(",", ":"))
+        # Not `asdict`, which copies each value: a record is made for every request.
+        return json.dumps({name: getattr(self, name) for name in _NAMES}, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> "UsageRecord":
@@ -65,4 +66,4 @@ class UsageRecord:
         return cls(**{name: value for name, value in said.items() if name in _NAMES})
 
 
-_NAMES = frozenset(field.name for field in fields(UsageRecord))
+_NAMES = tuple(field.name for field in fields(UsageRecord))
