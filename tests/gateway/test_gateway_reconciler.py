@@ -311,8 +311,8 @@ async def test_redis_that_has_lost_its_books_learns_of_it_by_the_ledger(world: W
     assert (await world.record()).completion_tokens == 5
     assert await world.books.state([TOKENS]) == [None]
     # The next gateway sets the counter up with it.
-    life, admission = await world.a_gateway()
     await world.books.establish(wait_s=0)
+    life, admission = await world.a_gateway()
     await admission.admit(TERMS, Quote(60, 1, 40, is_elastic=False, prices=PLATFORM.llm.models["general"].prices))
     assert (await world.state()).spent == 12
     life.close()
