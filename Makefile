@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup up test test-torch check clean
+.PHONY: setup up test test-torch prove-budgets check clean
 
 setup: $(STAMP)  ## make the environment in .venv
 
@@ -21,6 +21,9 @@ test: $(STAMP) check  ## style, types, layers, and every test
 test-torch: $(STAMP)  ## the tests that need torch (the train extra, 1 GB and more)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train]"
 	$(BIN)/python -m pytest -m torch $(ARGS)
+
+prove-budgets: $(STAMP)  ## every state of the model of budgets, at its larger sizes (docs/proofs.md); some 20 minutes
+	$(BIN)/python -m stoker.testing.budget_model --large $(ARGS)
 
 check: $(STAMP)  ## style, types and layers only
 	@scripts/check
