@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup up test test-torch chaos check clean
+.PHONY: setup up test test-torch prove-budgets chaos check clean
 
 setup: $(STAMP)  ## make the environment in .venv
 
@@ -27,6 +27,9 @@ SEEDS ?= 1 2 3
 SECONDS ?= 60
 chaos: $(STAMP)  ## budgets while gateways, Redis, the engine and clients die: make chaos SEEDS="1 2 3" SECONDS=60
 	CHAOS_SEEDS="$(SEEDS)" CHAOS_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests/flow/test_budget_chaos.py -s $(ARGS)
+
+prove-budgets: $(STAMP)  ## every state of the model of budgets, at its larger sizes (docs/proofs.md); some 20 minutes
+	$(BIN)/python -m stoker.testing.budget_model --large $(ARGS)
 
 check: $(STAMP)  ## style, types and layers only
 	@scripts/check

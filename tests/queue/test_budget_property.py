@@ -8,6 +8,7 @@ Each process keeps the rules of `docs/proofs.md`. Small worlds are explored to t
 
 import asyncio
 import contextlib
+import math
 from collections import defaultdict
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -67,12 +68,12 @@ def plan_of(key: str, session: str) -> Plan:
     tenant, of_session = Scope("tenant", "acme"), Scope("session", inside("acme", session))
     return Plan(
         [
-            Limit(Scope("key", key), Unit.TOKENS, Window.TOTAL, 60),
-            Limit(Scope("key", key), Unit.REQUESTS, Window.MINUTE, 4),
-            Limit(tenant, Unit.TOKENS, Window.DAY, 90),
-            Limit(tenant, Unit.NANO_USD, Window.TOTAL, 80 * PRICE),
-            Limit(tenant, Unit.CONCURRENT, Window.TOTAL, 4),
-            Limit(of_session, Unit.TOKENS, Window.TOTAL, 50),
+            Limit(Scope("key", key), Unit.TOKENS, Window.TOTAL, 120),
+            Limit(Scope("key", key), Unit.REQUESTS, Window.MINUTE, 12),
+            Limit(tenant, Unit.TOKENS, Window.DAY, 200),
+            Limit(tenant, Unit.NANO_USD, Window.TOTAL, 180 * PRICE),
+            Limit(tenant, Unit.CONCURRENT, Window.TOTAL, 8),
+            Limit(of_session, Unit.TOKENS, Window.TOTAL, 130),
         ]
     )
 
@@ -216,27 +217,36 @@ class BudgetMachine(RuleBasedStateMachine):
             self.formers.append(process)
             self.processes[self.processes.index(process)] = self.new_process()
 
+    # Several at once, since nothing much can go wrong before there are some.
     @rule(
-        place=st.integers(0, 2),
-        key=st.sampled_from(KEYS),
-        session=st.sampled_from(SESSIONS),
-        tokens=st.integers(1, 30),
-        fate=st.sampled_from(FATES),
+        coming=st.lists(
+            st.tuples(
+                st.integers(0, 2),
+                st.sampled_from(KEYS),
+                st.sampled_from(SESSIONS),
+                st.integers(1, 20),
+                st.sampled_from(FATES),
+            ),
+            min_size=1,
+            max_size=5,
+        )
     )
-    def a_request_comes(self, place: int, key: str, session: str, tokens: int, fate: Fate) -> None:
-        self.becomes(fate)
-        process = self.processes[place]
-        plan = plan_of(key, session)
-        needs = plan.needs(self.clock.now(), amounts(tokens, running=1))
+    def requests_come(self, coming: list[tuple[int, str, str, int, Fate]]) -> None:
+        for place, key, session, tokens, fate in coming:
+            self.becomes(fate)
+            self.admit(self.processes[place], key, session, tokens)
+            self.becomes("arrives")
+
+    def admit(self, process: Process, key: str, session: str, tokens: int) -> None:
+        needs = plan_of(key, session).needs(self.clock.now(), amounts(tokens, running=1))
         self.counters.update({counter.name: counter for counter, _ in needs})
         for _ in range(4):
             reserved = process.slices.reserve(needs)
             if isinstance(reserved, Reservation):
                 self.send(process, reserved, key, session, tokens, needs)
-                break
+                return
             if not self.lease(process, reserved):
-                break
-        self.becomes("arrives")
+                return
 
     def lease(self, process: Process, shortfall: Shortfall) -> bool:
         """Whether it is worth another try."""
@@ -266,12 +276,12 @@ class BudgetMachine(RuleBasedStateMachine):
         self.journals[process.name][reserved.number] = request
         process.running[reserved.number] = (request, reserved)
 
-    @rule(data=st.data(), share=st.sampled_from([0.0, 0.3, 1.0]))
-    def an_engine_ends_a_request(self, data: st.DataObject, share: float) -> None:
-        """By itself, or since its client has gone."""
+    @rule(shares=st.lists(st.sampled_from([0.0, 0.3, 1.0]), min_size=1, max_size=4), first=st.integers(0, 5))
+    def engines_end_requests(self, shares: list[float], first: int) -> None:
+        """By themselves, or since their clients have gone."""
         running = [request for request in self.requests.values() if request.produced is None]
-        if running:
-            self.end(data.draw(st.sampled_from(running)), share)
+        for request, share in zip(running[first % len(running) :] if running else (), shares, strict=False):
+            self.end(request, share)
 
     def end(self, request: Request, share: float) -> None:
         request.produced = int(request.tokens * share)
@@ -304,12 +314,16 @@ class BudgetMachine(RuleBasedStateMachine):
             self.journals.get(process.name, {}).pop(number, None)
         process.pending.clear()
 
-    @rule(place=st.integers(0, 2), fate=st.sampled_from(FATES))
-    def a_process_renews(self, place: int, fate: Fate) -> None:
+    @rule(place=st.integers(0, 2), fate=st.sampled_from(FATES), is_generous=st.booleans())
+    def a_process_renews(self, place: int, fate: Fate, is_generous: bool) -> None:
+        """It gives back all that it does not use, or what others wait for, is over or idle."""
         self.becomes(fate)
-        process = self.processes[place]
+        self.renew(self.processes[place], tuple(self.counters) if is_generous else ())
+        self.becomes("arrives")
+
+    def renew(self, process: Process, not_needed: Sequence[str] = ()) -> None:
         process.slices.round(self.clock.now())
-        back = process.slices.give_back(process.slices.surplus(self.clock.now(), process.wanted))
+        back = process.slices.give_back(process.slices.surplus(self.clock.now(), (*process.wanted, *not_needed)))
         try:
             renewed = self.run(
                 self.store.renew(process.name, ttl_s=TTL_S, watermark=process.slices.watermark, give_back=back)
@@ -320,7 +334,6 @@ class BudgetMachine(RuleBasedStateMachine):
         process.wanted = renewed.wanted
         if renewed.state == "gone":
             self.taken_for_dead(process)
-        self.becomes("arrives")
 
     @rule(place=st.integers(0, 2))
     def a_process_asks_ahead(self, place: int) -> None:
@@ -331,17 +344,20 @@ class BudgetMachine(RuleBasedStateMachine):
 
     # --- what fails -------------------------------------------------------------------------------------------------
 
-    @rule(place=st.integers(0, 2), journal_stays=st.booleans())
+    @rule(place=st.integers(0, 2), journal_stays=st.sampled_from([True, True, True, False]))
     def a_process_is_killed(self, place: int, journal_stays: bool) -> None:
         dead = self.processes[place]
         if not journal_stays:
             del self.journals[dead.name]
         self.processes[place] = self.new_process()
 
-    @rule(seconds=st.sampled_from([1.0, 12.0, 40.0]))
-    def time_passes(self, seconds: float) -> None:
-        """Who does not renew within it is taken for dead."""
-        self.run(self.clock.advance(seconds))
+    @rule(seconds=st.sampled_from([1.0, 12.0, 40.0]), stalled=st.sets(st.integers(0, 2), max_size=2))
+    def time_passes(self, seconds: float, stalled: set[int]) -> None:
+        """Those who stall do not renew, and are taken for dead if it is for long."""
+        for _ in range(math.ceil(seconds / TTL_S * 2)):
+            self.run(self.clock.advance(min(seconds, TTL_S / 2)))
+            for place in {0, 1, 2} - stalled:
+                self.renew(self.processes[place])
 
     @precondition(lambda self: self.wire is not None and self.wire.late)
     @rule(data=st.data())
@@ -408,6 +424,25 @@ class BudgetMachine(RuleBasedStateMachine):
             self.becomes(fates.pop() if fates else "arrives")
             assert not isinstance(self.run(self.store.settle(owner, items)), Gone)
 
+    @rule()
+    def everything_comes_to_rest(self) -> None:
+        """Then Redis has set aside exactly what the living hold: nothing is lost, and nothing held for nobody."""
+        while self.wire is not None and self.wire.late:
+            self.run(self.wire.arrive(0))
+        self.time_passes(2 * TTL_S, set())
+        self.reconcile("the last", True, [])
+        for process in (*self.processes, *self.formers):
+            self.settle(process)
+        for process in list(self.processes):
+            self.renew(process)
+        assert self.run(self.store.dead_owners()) == []
+        held: defaultdict[str, int] = defaultdict(int)
+        for process in self.processes:
+            for name, amount in process.slices.holding():
+                held[name] += amount
+        for name, leased in self.leased_by_all().items():
+            assert leased == held[name], (name, leased, held[name])
+
     # --- what must hold ---------------------------------------------------------------------------------------------
 
     @invariant()
@@ -441,17 +476,9 @@ class BudgetMachine(RuleBasedStateMachine):
         for request in list(self.requests.values()):
             if request.produced is None:
                 self.end(request, 1.0)
-        while self.wire is not None and self.wire.late:
-            self.run(self.wire.arrive(0))
-        for process in (*self.processes, *self.formers):
-            self.settle(process)
+        self.everything_comes_to_rest()
         for process in self.processes:
-            self.run(self.store.leave(process.name))
-        self.processes, self.formers = [], []
-        self.run(self.clock.advance(2 * TTL_S))
-        for _ in range(2):
-            self.reconcile("the last", True, [])
-        assert self.run(self.store.dead_owners()) == []
+            assert self.run(self.store.leave(process.name))
 
     def the_ledger_says_what_the_engines_say(self) -> None:
         records = self.run(all_usage(self.queue))
@@ -475,8 +502,8 @@ class BudgetMachine(RuleBasedStateMachine):
 
 
 SETTINGS = settings(
-    max_examples=40,
-    stateful_step_count=40,
+    max_examples=100,
+    stateful_step_count=50,
     deadline=None,
     derandomize=True,
     database=None,
