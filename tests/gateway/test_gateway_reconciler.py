@@ -15,9 +15,10 @@ from stoker.gateway.limits import Terms
 from stoker.gateway.measures import Measures
 from stoker.gateway.owner import OWNER_TTL_S, Life
 from stoker.gateway.rebuild import Rebuild
-from stoker.gateway.reconciler import ENGINE_PATIENCE_S, PATIENCE_S, Reconciler
+from stoker.gateway.reconciler import ENGINE_PATIENCE_S, NEVER_CAME_S, PATIENCE_S, Reconciler
 from stoker.gateway.settling import Settler
 from stoker.meter.accounts import Account, TeamTerms, TenantTerms
+from stoker.meter.charge import Caller, Charge
 from stoker.meter.ledger import Ledger
 from stoker.meter.store import Store
 from stoker.meter.texts import text_of
@@ -152,9 +153,15 @@ async def test_what_the_engine_counted_is_settled_and_the_rest_is_free(world: Wo
     await settled(world)
 
 
-async def test_what_never_reached_the_engine_costs_nothing(world: World) -> None:
+async def test_what_never_reached_the_engine_costs_nothing_once_it_cannot_be_on_its_way_any_more(world: World) -> None:
     await dead(world)
-    await world.reconciler().reconcile()
+    reconciler = world.reconciler()
+    await reconciler.reconcile()
+    await world.clock.advance(NEVER_CAME_S - 0.1)
+    await reconciler.reconcile()
+    assert await world.records() == []
+    await world.clock.advance(0.1)
+    await reconciler.reconcile()
     record = await world.record()
     assert (record.status, record.prompt_tokens, record.completion_tokens, record.nano_usd) == ("cancelled", 0, 0, 0)
     assert (await world.state()).spent == 0
@@ -402,3 +409,36 @@ async def test_who_is_heard_of_again_is_not_forgotten_but_begins_anew(world: Wor
     await reconciler.reconcile()
     assert (await world.state()).spent == 0
     life.close()
+
+
+async def test_what_a_request_that_had_ended_left_over_is_not_claimed_twice(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest of its reservation went to the next request before Redis knew of its end: together they hold what their
+    owner had set aside, and no more, also while it is wound up."""
+    life, admission = await world.a_gateway()
+    quote = Quote(60, 1, 40, is_elastic=False, prices=PLATFORM.llm.models["general"].prices)
+    for number in range(20):
+        permit = await admission.admit(TERMS, quote)
+        where = {"replica_id": "r1", "replica_url": world.engine.url}
+        admission.sent(permit, request_id=f"req_{number}", model="general", route="auto", **where)
+        caller = Caller("acme", "k", "s", "run-1", "red")
+        charge = Charge(f"req_{number}", "request", caller, "general", None, quote.prices, 1.0)
+        charge.saw_usage({"prompt_tokens": 1, "completion_tokens": 1})
+        ending = asyncio.create_task(admission.settle(permit, charge.record("done", 2.0)))
+        await asyncio.sleep(0)  # it has ended here, and nobody tells Redis
+        ending.cancel()
+    life.close()
+
+    seen = []
+    forfeit = world.books.forfeit
+
+    async def and_look(*args: Any, **options: Any) -> bool:
+        done = await forfeit(*args, **options)
+        seen.append(await world.state())
+        return done
+
+    monkeypatch.setattr(world.books, "forfeit", and_look)
+    await world.reconciler().reconcile()
+    assert [(state.spent, state.leased) for state in seen] == [(40, 0)]
+    assert len(await world.records()) == 20

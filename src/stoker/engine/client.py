@@ -108,13 +108,13 @@ class EngineClient:
                 said = await self.produced(request_id)
             except StokerError:
                 return None
-            if not said.is_known:
-                never_came = sent_at > said.since
-                return {"prompt_tokens": 0, "completion_tokens": 0} if never_came else None
-            if said.has_ended:
+            if not said.is_known and sent_at <= said.since:
+                return None
+            if said.is_known and said.has_ended:
                 return {"prompt_tokens": said.prompt_tokens, "completion_tokens": said.completion_tokens}
             await clock.sleep(ASK_EVERY_S)
-        return None
+        # It may have been on its way: one that is not there by now never came.
+        return None if said.is_known else {"prompt_tokens": 0, "completion_tokens": 0}
 
     def _path(self, endpoint: str) -> str:
         return self._api + endpoint.removeprefix("/v1")

@@ -6,7 +6,6 @@ is in `owner.py`.
 """
 
 import asyncio
-import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -121,8 +120,11 @@ class Admission:
             return
         self._measures.ended(record)
         actual = Amounts(1, record.prompt_tokens + record.completion_tokens, record.nano_usd, 0)
-        spent = permit.owner.slices.settle(permit.reservation, actual)
-        item = Settlement(permit.reservation.number, record.to_json(), spent)
+        number, usage = permit.reservation.number, record.to_json()
+        # In this order: once the rest can be reserved again, the journal must not claim it for this request any more.
+        is_written = permit.owner.journal.ended(number, usage)
+        spent = permit.owner.slices.settle(permit.reservation, actual, frees_rest=is_written)
+        item = Settlement(number, usage, spent)
         waiting = _Waiting(permit.owner, item, asyncio.get_running_loop().create_future())
         self._unsettled.append(waiting)
         self._news.set()
@@ -332,9 +334,6 @@ class Admission:
         """Redis is away. Nobody has to wait for it: the journal keeps what is not settled, and what it came to."""
         for waiting in self._unsettled:
             if not waiting.done.done():
-                if waiting.item.usage is not None:
-                    with contextlib.suppress(OSError):  # without that line a successor asks the engine
-                        waiting.owner.journal.ended(waiting.item.number, waiting.item.usage)
                 waiting.done.set_result(None)
 
     @property

@@ -6,7 +6,7 @@ counts, see docs/budgets.md). A successor reads it to know exactly what was in f
 
     = REF JSON        what several requests share, written once: the counters and the caller
     + NUMBER REF ID PROMPT COMPLETION NANO_USD MODEL ROUTE REPLICA URL STARTED      in flight, and the most it can cost
-    ! NUMBER JSON     its usage record: it has ended, and Redis was away
+    ! NUMBER JSON     its usage record: it has ended, and Redis has yet to confirm
     - NUMBER          settled
 
 The file is locked as long as its owner lives, so a successor need not wait for a lease to know that it is dead.
@@ -92,13 +92,20 @@ class Journal:
         self._write(line)
         self._open[number] = line
 
-    def ended(self, number: int, record: str) -> None:
-        """It has ended, with this usage record (JSON), and Redis cannot be told now."""
+    def ended(self, number: int, record: str) -> bool:
+        """It has ended, with this usage record (JSON). False: that cannot be written now (the disk is full), so the
+        journal claims all that was reserved for it. A number that was never sent needs no line."""
         line = self._open.get(number)
-        if line is not None and b"\n!" not in line:
-            added = f"! {number} {record}\n".encode()
+        if line is None or b"\n!" in line:
+            return True
+        added = f"! {number} {record}\n".encode()
+        try:
             self._write(added)
-            self._open[number] = line + added
+        except OSError as error:
+            _log.warning("the journal cannot be written", journal=self.path.name, error=error.strerror)
+            return False
+        self._open[number] = line + added
+        return True
 
     def settled(self, numbers: Iterable[int]) -> None:
         """Call it when Redis has confirmed the settlement. A number that was never sent is left out. On a full disk

@@ -35,6 +35,8 @@ TAKEN_S = 30.0
 PATIENCE_S = 120.0
 # An engine that does not answer by then cannot say what it produced.
 ENGINE_PATIENCE_S = 60.0
+# A request that its gateway had sent when it died reaches its engine by then, or never.
+NEVER_CAME_S = 5.0
 
 
 class Reconciler:
@@ -87,19 +89,31 @@ class Reconciler:
     # --- with a journal -----------------------------------------------------------------------------------------------
 
     async def _wind_up(self, left: Abandoned) -> bool:
-        """Whether nothing of it is left."""
+        """Whether nothing of it is left.
+
+        In this order (docs/proofs.md): what had ended first, since its owner may have given the rest of its reservation
+        to another request; only then is everything free that no request in flight holds.
+        """
         first_seen = self._seen.setdefault(left.owner, self._clock.monotonic())
-        open_ = [InFlightPart(each.number, _parts(each)) for each in left.in_flight]
         # Whoever has the lock of the journal is the only one here: if another died at it, this one goes on at once.
         by = f"{left.owner}.journal"
-        if await self._store.take_over(left.owner, by, ttl_s=TAKEN_S, is_proved_dead=True) is not None:
-            await self._store.forfeit(left.owner, by, open_)
+        taken = await self._store.take_over(left.owner, by, ttl_s=TAKEN_S, is_proved_dead=True)
         # Not taken over: Redis does not know it (any more), or another is at it. Settling is right all the same.
-        may_wait = self._clock.monotonic() - first_seen < ENGINE_PATIENCE_S
-        records = [(each, await self._record(each, may_wait=may_wait)) for each in left.in_flight]
+        ended = [(each, UsageRecord.from_json(each.record)) for each in left.in_flight if each.record is not None]
+        await self._settle(left.owner, ended)
+        running = [each for each in left.in_flight if each.record is None]
+        if taken is not None:
+            open_ = [InFlightPart(each.number, _parts(each)) for each in running]
+            await self._store.forfeit(left.owner, by, open_)
+        records = [(each, await self._record(each, first_seen)) for each in running]
         known = [(each, record) for each, record in records if record is not None]
+        await self._settle(left.owner, known)
+        # The journal stays until its owner's slices are wound up: without it they would count as spent.
+        return len(known) == len(running) and left.owner not in await self._store.dead_owners()
+
+    async def _settle(self, owner: str, known: Sequence[tuple[InFlight, UsageRecord]]) -> None:
         items = [Settlement(each.number, record.to_json(), _spent(each, record)) for each, record in known]
-        answer = await self._store.settle(left.owner, items)
+        answer = await self._store.settle(owner, items)
         if isinstance(answer, Gone):
             # Redis has lost its books; counters are set up again from the ledger, which so learns of these.
             for _, record in known:
@@ -108,18 +122,20 @@ class Reconciler:
         for (each, record), is_new in zip(known, answer, strict=True):
             if is_new:
                 self._measures.ended(record)
-                _log.info("settled for a dead gateway", request=each.id, status=record.status, owner=left.owner)
-        # The journal stays until its owner's slices are wound up: without it they would count as spent.
-        return len(known) == len(left.in_flight) and left.owner not in await self._store.dead_owners()
+                _log.info("settled for a dead gateway", request=each.id, status=record.status, owner=owner)
 
-    async def _record(self, each: InFlight, *, may_wait: bool) -> UsageRecord | None:
-        """What became of a request whose gateway died. None: its engine has yet to say."""
-        if each.record is not None:
-            return UsageRecord.from_json(each.record)
+    async def _record(self, each: InFlight, first_seen: float) -> UsageRecord | None:
+        """What became of a request whose gateway died before its end. None: its engine has yet to say."""
         charge = self._charge(each)
         said = await self._said_by_engine(each)
-        if said == "later" and may_wait:
+        waited_s = self._clock.monotonic() - first_seen
+        if said == "later" and waited_s < ENGINE_PATIENCE_S:
             return None
+        if said == "never came":
+            # It may still be on its way, so an engine is believed only after a while.
+            if waited_s < NEVER_CAME_S:
+                return None
+            said = {"prompt_tokens": 0, "completion_tokens": 0}
         if isinstance(said, dict):
             charge.saw_usage(said)
             return charge.record("cancelled", self._clock.now(), "its gateway died; counted by the engine")
@@ -128,7 +144,8 @@ class Reconciler:
         return replace(charge.record("lost", self._clock.now(), reason), nano_usd=each.bound.nano_usd)
 
     async def _said_by_engine(self, each: InFlight) -> dict[str, int] | str:
-        """Its usage; `later` when it runs still, or the engine does not answer; `unknown` when it cannot say."""
+        """Its usage; `later` when it runs still, or the engine does not answer; `never came` when the engine would know
+        it; `unknown` when it cannot say."""
         if each.model not in self._platform.llm.models:
             return "unknown"
         replica = Replica(
@@ -143,7 +160,7 @@ class Reconciler:
             if not produced.has_ended:
                 return "later"
             return {"prompt_tokens": produced.prompt_tokens, "completion_tokens": produced.completion_tokens}
-        return {"prompt_tokens": 0, "completion_tokens": 0} if each.started_at > produced.since else "unknown"
+        return "never came" if each.started_at > produced.since else "unknown"
 
     def _charge(self, each: InFlight) -> Charge:
         shared = each.shared

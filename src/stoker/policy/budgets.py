@@ -311,9 +311,12 @@ class Slices:
         self._unconfirmed[number] = None
         return Reservation(number, taken)
 
-    def settle(self, reservation: Reservation, actual: Amounts) -> tuple[Spent, ...]:
+    def settle(self, reservation: Reservation, actual: Amounts, *, frees_rest: bool = True) -> tuple[Spent, ...]:
         """What the request came to; the rest can be reserved again at once. Hand the answer to `BudgetStore.settle`,
-        then call `confirmed`. The second time it is empty, and nothing happens."""
+        then call `confirmed`. The second time it is empty, and nothing happens.
+
+        What can be reserved again must not be claimed by the journal any more: without `frees_rest` nobody uses it, and
+        it comes back when this owner's slices are wound up."""
         if not reservation.is_open:
             return ()
         reservation.is_open = False
@@ -321,7 +324,7 @@ class Slices:
         for held, amount in reservation._taken:
             cost = min(actual[held.counter.place], MOST)
             held.reserved -= amount
-            if cost < amount:
+            if cost < amount and frees_rest:
                 held.unused += amount - cost
             spent.append(Spent(held.counter.name, amount, cost))
         return tuple(spent)
