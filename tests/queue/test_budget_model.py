@@ -159,7 +159,7 @@ BROKEN_RULES = [
     ("state_the_dead", alone(faults=Faults(wipes=1, crashes=1)), "from here nothing leads to an end"),
     (
         "wait_to_open",
-        replace(SMALL[0], jobs=(Job(0, 1), Job(1, 1)), leased=(2,), checks_admission=False, faults=Faults(wipes=1)),
+        Scenario("two", (tokens(2),), (Job(0, 1), Job(1, 1)), Faults(wipes=1), outcomes="ends", leased=(2,)),
         "up to 1 will have been spent, and Redis does not know it",
     ),
     ("ledger_first", alone(faults=Faults(wipes=1)), "1 were produced; the ledger knows of 0"),
