@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from budget_parts import CHAT, Cluster, a_cluster, bearer, chat, until
 
+from stoker.gateway.receipts import money
 from stoker.meter.cost import usd
 from stoker.meter.keys import NewSecret
 from stoker.policy.budgets import Counter
@@ -132,8 +133,8 @@ async def test_a_budget_in_dollars_lets_five_of_64_in(three: Cluster) -> None:
         assert Tally(answer.status for answer in refused) == {402: 59}
         for answer in refused:
             said = re.match(
-                rf"the key's budget of \${5 * bound / 1e9:.6f} has \$([\d.]+) left; "
-                rf"this request could take \${bound / 1e9:.6f} ",
+                rf"the key's budget of {re.escape(money(5 * bound))} has \$([\d.]+) left; "
+                rf"this request could take {re.escape(money(bound))} ",
                 error_in(answer)["message"],
             )
             assert said, error_in(answer)["message"]

@@ -439,6 +439,7 @@ SPENDS = {
 }
 DOES_NOT_SPEND = {
     "/admin/v1/tasks/{id}/retry",  # admits anew, see test_a_dead_task_is_let_in_anew_if_its_budget_has_room
+    "/admin/v1/usage/prune",
     "/admin/v1/tenants",
     "/admin/v1/tenants/{tenant}",
     "/admin/v1/tenants/{tenant}/teams/{team}",

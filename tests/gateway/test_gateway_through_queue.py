@@ -30,7 +30,7 @@ async def test_a_request_without_a_replica_is_answered_by_a_worker(stack: Stack)
         record = await stack.record()
         assert (record.id, record.kind, record.status) == (answer.headers["x-request-id"], "task", "done")
         assert (record.prompt_tokens, record.completion_tokens, record.replica) == (4, 4, "w1")
-        assert (record.tenant, record.session, record.route) == ("acme", "s", "queue")
+        assert (record.tenant, record.session, record.route) == ("acme", "s", "model")
 
 
 async def test_a_stream_without_a_replica_is_answered_by_a_worker(stack: Stack) -> None:

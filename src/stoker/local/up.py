@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from stoker import spec
 from stoker.base import logs
 from stoker.base.clock import Clock, SystemClock
-from stoker.base.errors import Conflict, InvalidInput, StokerError, Unavailable
+from stoker.base.errors import Conflict, StokerError, Unavailable
 from stoker.base.ids import ModelName
 from stoker.local import plan, ports
 from stoker.local.banner import ready_block, ready_line
@@ -126,12 +126,6 @@ def _open_ledger(place: plan.Place) -> Iterator[Store]:
     where = plan.without_password(place.ledger_url)
     try:
         store = Store(place.ledger_url)
-    except OSError as error:
-        raise InvalidInput(
-            f"the ledger {where} cannot be made: {error.strerror or error}",
-            param="ledger.url",
-            hint="ledger.url of platform.yaml must name a file in a directory that you may write to",
-        ) from error
     except Unavailable as error:
         error.hint = error.hint or f"the ledger is {where}; put a copy of it back, or name another with ledger.url"
         raise

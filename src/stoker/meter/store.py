@@ -91,17 +91,21 @@ def _engine(url: str) -> Engine:
         ) from None
     if parsed.get_backend_name() == "sqlite":
         if parsed.database and parsed.database != ":memory:":
-            _make_directory(Path(parsed.database).parent)
+            _make_directory_of(Path(parsed.database))
         event.listen(engine, "connect", _tune_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
-def _make_directory(path: Path) -> None:
+def _make_directory_of(file: Path) -> None:
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
-        raise Unavailable(f"the ledger's database refused: {exc}", code="ledger_unavailable") from exc
+        raise InvalidInput(
+            f"the ledger sqlite:///{file} cannot be made: {exc.strerror or exc}",
+            param="ledger.url",
+            hint="ledger.url of platform.yaml must name a file in a directory that you may write to",
+        ) from exc
 
 
 def _with_driver(url: URL) -> URL:
