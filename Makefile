@@ -29,7 +29,7 @@ chaos: $(STAMP)  ## budgets while gateways, Redis, the engine and clients die: m
 	CHAOS_SEEDS="$(SEEDS)" CHAOS_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests/flow/test_budget_chaos.py -s $(ARGS)
 
 prove-budgets: $(STAMP)  ## every state of the model of budgets, at its larger sizes (docs/proofs.md); some 20 minutes
-	$(BIN)/python -m stoker.testing.budget_model --large $(ARGS)
+	$(BIN)/python tests/queue/budget_model.py --large $(ARGS)
 
 check: $(STAMP)  ## style, types and layers only
 	@scripts/check

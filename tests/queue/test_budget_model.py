@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from budget_model import SMALL, check, tokens
+from exploration import Problem
+from world_parts import Call, Faults, Job, Redis, Rules, Scenario
 
 from stoker.policy.budgets import Ask
 from stoker.queue.books import Books, Owner
 from stoker.queue.budgets import Settlement
-from stoker.testing.budget_model import SMALL, check, tokens
-from stoker.testing.budget_parts import Call, Faults, Job, Redis, Rules, Scenario
-from stoker.testing.exploration import Problem
 
 KEY = "key:x:tokens:total"
 
@@ -85,7 +85,7 @@ class GivenBackTwice(Redis):
 
     def _enter(self, call: Call) -> Any:
         watermark, holding, _, settled = call.args
-        return super()._enter(call._replace(args=(watermark, holding, (), settled)))
+        return super()._enter(call._replace(args=(watermark, holding, 0, settled)))
 
 
 class LeasedTwice(Redis):

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from budget_model import SMALL
+from budget_world import World
 from redis import Redis as Client
+from world_parts import NOW, TTL_S, WAIT_S, Call, Mine, Scenario
 
 from stoker.policy.budgets import Ask
 from stoker.queue import keys
@@ -16,9 +19,6 @@ from stoker.queue.budgets import Gone, NotBegun, Renewed
 from stoker.queue.connection import Connection
 from stoker.queue.redis_budgets import _ask, _leased
 from stoker.testing import ManualClock
-from stoker.testing.budget_model import SMALL
-from stoker.testing.budget_parts import NOW, TTL_S, WAIT_S, Call, Mine, Scenario
-from stoker.testing.budget_world import World
 
 TTL_MS = int(TTL_S * 1000)
 WALKS = 40
@@ -52,8 +52,8 @@ class Scripts:
             state, *wanted = self.run("budget_renew", owner, TTL_MS, *told)
             return Renewed(state, tuple(wanted))
         if call.kind == "enter":
-            watermark, holding, void, settled = args
-            told = (watermark, json.dumps(holding), json.dumps(void), json.dumps(settled))
+            watermark, holding, number, settled = args
+            told = (watermark, json.dumps(holding), number, json.dumps(settled))
             word, *rest = self.run("budget_enter", owner, TTL_MS, *told)
             return {"alive": None, "gone": Gone("gone"), "not begun": NotBegun(tuple(rest))}[word]
         if call.kind == "settle":
@@ -149,7 +149,7 @@ def at_the_start(scenario: Scenario) -> Doubled:
         for counter in owner.slices:
             scripts().run("budget_begin", counter, 0, -1)
         holding = json.dumps(list(owner.slices.items()))
-        scripts().run("budget_enter", name, TTL_MS, 1, holding, "[]", "[]")
+        scripts().run("budget_enter", name, TTL_MS, 1, holding, 0, "[]")
     for counter, sums in world.redis.books.counters.items():
         scripts().raw.hset(keys.BUDGET_PREFIX + counter, "limit", sums.limit or 0)
     return world

@@ -13,21 +13,8 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
-from stoker.policy.budgets import (
-    Amounts,
-    Ask,
-    Counter,
-    Need,
-    Part,
-    Plan,
-    Reservation,
-    Shortfall,
-    Spent,
-    Unit,
-    returns_slots,
-)
-from stoker.queue.budgets import Gone, Hold, InFlightPart, Leased, NotBegun, NotOpen, Renewed, Settlement
-from stoker.testing.budget_parts import (
+from exploration import Move
+from world_parts import (
     IN_PROCESS,
     MOST_ATTEMPTS,
     NOT_YET,
@@ -60,7 +47,21 @@ from stoker.testing.budget_parts import (
     ranked,
     usage_of,
 )
-from stoker.testing.exploration import Move
+
+from stoker.policy.budgets import (
+    Amounts,
+    Ask,
+    Counter,
+    Need,
+    Part,
+    Plan,
+    Reservation,
+    Shortfall,
+    Spent,
+    Unit,
+    returns_slots,
+)
+from stoker.queue.budgets import Gone, Hold, InFlightPart, Leased, NotBegun, NotOpen, Renewed, Settlement
 
 
 @dataclass(slots=True)
@@ -456,7 +457,7 @@ class World:
         pending = [item for job, item in mine.pending.items() if job not in known] if rules.state_pending else []
         settled = tuple(item.number for job, item in mine.pending.items() if job in known)
         holding = tuple(mine.slices.holding([spent for item in pending for spent in item.spent]))
-        args = (mine.slices.watermark, holding, tuple(mine.calls.given_back), settled)
+        args = (mine.slices.watermark, holding, next(mine.calls.numbers), settled)
         process.outs["enter"] = Out(Call("enter", mine.name, 0, args))
 
     def _known_to_ledger(self) -> set[int]:
@@ -790,7 +791,7 @@ class World:
         settled = tuple(number for number, written in self.journals[owner].items() if written not in unknown)
         reconciler.owner, reconciler.has_journal = owner, True
         parts = tuple(Part(*each) for each in holding.items())
-        reconciler.out = Out(Call("enter", owner, 0, (1, parts, (), settled)))
+        reconciler.out = Out(Call("enter", owner, 0, (1, parts, 1, settled)))
 
     def remove_journal(self, owner: str) -> None:
         del self.journals[owner]
@@ -840,13 +841,13 @@ class World:
 
     def reconciler_do(self, place: int) -> None:
         out = self.reconcilers[place].out
-        assert out is not None  # noqa: S101 - the move exists only then
+        assert out is not None
         out.answer = self._do(out.call)
 
     def reconciler_hears(self, place: int) -> None:
         reconciler = self.reconcilers[place]
         out, reconciler.out = reconciler.out, None
-        assert out is not None  # noqa: S101
+        assert out is not None
         kind, answer, was, reconciler.next = out.call.kind, out.answer, reconciler.next, ""
         if kind == "take over" and answer is not None:
             has_ended = reconciler.has_journal and self._written(reconciler.owner, has_ended=True)

@@ -160,11 +160,11 @@ class Redis:
         return step(call)
 
     def _enter(self, call: Call) -> NotBegun | Gone | None:
-        watermark, holding, void, settled = call.args
+        watermark, holding, number, settled = call.args
         is_new = call.owner not in self.books.owners
         answer = self.books.enter(NOW, call.owner, TTL_S, watermark, holding, settled)
         if is_new and answer is None:
-            self._answers(call.owner).update(dict.fromkeys(void))
+            self._raise_calls_from(call.owner, number)  # what it called before is void: it states what it holds
         return answer
 
     def _renew(self, call: Call) -> Renewed:
@@ -477,8 +477,8 @@ def ranked(call: Call, ranks: dict[tuple[str, int], int]) -> Hashable:
             tuple((ranks[owner, number], parts) for number, parts in given_back),
         )
     if call.kind == "enter":
-        watermark, holding, void, settled = call.args
-        return (call.kind, owner, watermark, holding, tuple(ranks[owner, number] for number in void), settled)
+        watermark, holding, number, settled = call.args
+        return (call.kind, owner, watermark, holding, ranks[owner, number], settled)
     return call
 
 
@@ -497,7 +497,7 @@ def numbers_of_calls(call: Call) -> set[int]:
         return {call.number}
     if call.kind == "renew":
         return {*call.args[1], call.args[2], *(number for number, _ in call.args[3])}
-    return set(call.args[2]) if call.kind == "enter" else set()
+    return {call.args[2]} if call.kind == "enter" else set()
 
 
 def usage_of(tokens: int) -> UsageRecord:

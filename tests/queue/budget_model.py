@@ -1,8 +1,8 @@
 """What hard budgets promise, checked in every state of `budget_world` that can be reached, and the scenarios that are
 explored. `docs/proofs.md` says what follows.
 
-    python -m stoker.testing.budget_model            the small ones, which `make test` explores too
-    python -m stoker.testing.budget_model --large    with more of everything (`make prove-budgets`)
+    python tests/queue/budget_model.py            the small ones, which `make test` explores too
+    python tests/queue/budget_model.py --large    with more of everything (`make prove-budgets`)
 """
 
 import sys
@@ -10,11 +10,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from budget_world import World
+from exploration import Report, explore
+from world_parts import MOST_ATTEMPTS, NOW, Faults, Job, Record, Scenario, Stage
+
 from stoker.policy.budgets import Counter, Limit, Scope, ScopeKind, Unit, Window, returns_slots
 from stoker.queue.books import Sums
-from stoker.testing.budget_parts import MOST_ATTEMPTS, NOW, Faults, Job, Record, Scenario, Stage
-from stoker.testing.budget_world import World
-from stoker.testing.exploration import Report, explore
 
 
 @dataclass(slots=True)
