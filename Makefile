@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup up test test-torch check clean
+.PHONY: setup up test test-torch prove-budgets chaos check clean
 
 setup: $(STAMP)  ## make the environment in .venv
 
@@ -16,11 +16,20 @@ up: $(STAMP)  ## run the platform on this machine
 	@$(BIN)/stoker up $(ARGS)
 
 test: $(STAMP) check  ## style, types, layers, and every test
+	@scripts/system-packages
 	$(BIN)/python -m pytest $(ARGS)
 
 test-torch: $(STAMP)  ## the tests that need torch (the train extra, 1 GB and more)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train]"
 	$(BIN)/python -m pytest -m torch $(ARGS)
+
+SEEDS ?= 1 2 3
+SECONDS ?= 60
+chaos: $(STAMP)  ## budgets while gateways, Redis, the engine and clients die: make chaos SEEDS="1 2 3" SECONDS=60
+	CHAOS_SEEDS="$(SEEDS)" CHAOS_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests/flow/test_budget_chaos.py -s $(ARGS)
+
+prove-budgets: $(STAMP)  ## every state of the model of budgets, at its larger sizes (docs/proofs.md); some 20 minutes
+	$(BIN)/python -m stoker.testing.budget_model --large $(ARGS)
 
 check: $(STAMP)  ## style, types and layers only
 	@scripts/check

@@ -60,6 +60,8 @@ SURFACE = {
     "stoker tenants update": ["TENANT", *PLATFORM, "--team", *TENANT_TERMS, "--json"],
     "stoker budgets": [*PLATFORM, "--tenant", "--json"],
     "stoker usage": [*PLATFORM, "--since", "--tenant", "--json"],
+    "stoker usage export": [*PLATFORM, "--format", "--since", "--until", "--tenant", "--output"],
+    "stoker usage prune": [*PLATFORM, "--before", "--json"],
     "stoker tasks": [],
     "stoker tasks list": [*PLATFORM, "--model", "--only", "--limit", "--json"],
     "stoker tasks dead": [*PLATFORM, "--model", "--json"],

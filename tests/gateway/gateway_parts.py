@@ -14,13 +14,16 @@ from openai import AsyncOpenAI
 from stoker.base.clock import Clock, SystemClock
 from stoker.base.ids import ModelName
 from stoker.engine.client import EngineClient
+from stoker.gateway.bounds import quote_of
 from stoker.gateway.inference import Ask
+from stoker.gateway.limits import Terms
 from stoker.gateway.running import Gateway
+from stoker.meter.accounts import Account, TenantTerms
 from stoker.meter.charge import Caller
 from stoker.meter.keys import KeyStore
 from stoker.meter.store import Store
 from stoker.meter.usage import UsageRecord
-from stoker.queue import MemoryQueue, MemoryRegistry, Queue, Registry, Replica
+from stoker.queue import BudgetStore, MemoryBudgets, MemoryQueue, MemoryRegistry, Queue, Registry, Replica
 from stoker.spec import Platform, loads
 from stoker.testing.engine import EchoEngine
 from stoker.web.client import HttpClient
@@ -54,6 +57,7 @@ def an_ask(stack: "Stack", body: dict[str, Any]) -> Ask:
     """What the gateway makes of a body, for tests that stand where its routes do."""
     caller = Caller("acme", "key_1", None, None)
     model = stack.platform.llm.models["general"]
+    account = Account(id="key_1", name="", role="user", tenant_terms=TenantTerms("acme"))
     return Ask(
         caller=caller,
         endpoint="/v1/chat/completions",
@@ -64,19 +68,34 @@ def an_ask(stack: "Stack", body: dict[str, Any]) -> Ask:
         max_attempts=2,
         timeout_s=20.0,
         continuous_usage=True,
+        terms=Terms(account, None, None),
+        quote=quote_of(body, model, output_tokens=100, is_elastic=False),
     )
 
 
 class Stack:
     """One platform in one process. Parts that a test adds are taken down with it, the last one first."""
 
-    def __init__(self, platform: Platform, store: Store, queue: Queue, registry: Registry, clock: Clock) -> None:
+    def __init__(
+        self,
+        platform: Platform,
+        store: Store,
+        queue: Queue,
+        registry: Registry,
+        clock: Clock,
+        *,
+        budgets: BudgetStore,
+        journals: Path,
+    ) -> None:
         self.platform = platform
         self.store = store
         self.queue = queue
         self.registry = registry
         self.clock = clock
-        self.gateway = Gateway.of(platform, queue=queue, registry=registry, store=store, clock=clock)
+        self.budgets = budgets
+        self.gateway = Gateway.of(
+            platform, queue=queue, registry=registry, budgets=budgets, journals=journals, store=store, clock=clock
+        )
         self.stop = asyncio.Event()
         self.url = ""
         self._parts = AsyncExitStack()
@@ -197,10 +216,23 @@ async def a_stack(
     queue: Queue | None = None,
     registry: Registry | None = None,
     clock: Clock | None = None,
+    budgets: BudgetStore | None = None,
 ) -> AsyncIterator[Stack]:
+    """A queue that is not in memory needs `budgets` on the same Redis."""
     store = Store(f"sqlite:///{directory / 'ledger.sqlite'}")
-    clock = clock or SystemClock()
-    stack = Stack(platform or a_platform(), store, queue or MemoryQueue(), registry or MemoryRegistry(), clock)
+    clock, queue = clock or SystemClock(), queue or MemoryQueue()
+    if budgets is None:
+        assert isinstance(queue, MemoryQueue)
+        budgets = MemoryBudgets(queue)
+    stack = Stack(
+        platform or a_platform(),
+        store,
+        queue,
+        registry or MemoryRegistry(),
+        clock,
+        budgets=budgets,
+        journals=directory / "journals",
+    )
     try:
         await stack.start()
         yield stack

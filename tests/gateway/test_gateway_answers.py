@@ -149,7 +149,7 @@ async def test_a_client_that_leaves_while_the_answer_is_computed_stops_it(stack:
 
     assert await request.end() == "cancelled"
     record = await stack.record()
-    assert (record.status, record.prompt_tokens, record.completion_tokens) == ("cancelled", 0, 0)
+    assert (record.status, record.prompt_tokens, record.completion_tokens) == ("cancelled", 4, 0)
     await until(lambda: stack.gateway.fleet.members["general-0"].in_flight == 0)
 
 

@@ -8,7 +8,7 @@ from gateway_parts import HELLO, Stack, a_stack, events_of, running_worker, unti
 
 from stoker.base.errors import QueueUnavailable
 from stoker.base.ids import ModelName, TaskId
-from stoker.queue import MemoryQueue, NewTask, State, Task
+from stoker.queue import Hold, MemoryQueue, NewTask, State, Task
 from stoker.testing.engine import EchoEngine
 
 CHAT = "/v1/chat/completions"
@@ -30,7 +30,7 @@ async def test_a_request_without_a_replica_is_answered_by_a_worker(stack: Stack)
         record = await stack.record()
         assert (record.id, record.kind, record.status) == (answer.headers["x-request-id"], "task", "done")
         assert (record.prompt_tokens, record.completion_tokens, record.replica) == (4, 4, "w1")
-        assert (record.tenant, record.session, record.route) == ("acme", "s", "queue")
+        assert (record.tenant, record.session, record.route) == ("acme", "s", "model")
 
 
 async def test_a_stream_without_a_replica_is_answered_by_a_worker(stack: Stack) -> None:
@@ -127,7 +127,7 @@ async def test_a_queue_that_does_not_answer_is_told_with_a_status_also_to_a_stre
 
 
 class DeafQueue(MemoryQueue):
-    async def submit(self, new: NewTask, *, task_id: TaskId | None = None) -> Task:
+    async def submit(self, new: NewTask, *, task_id: TaskId | None = None, hold: Hold | None = None) -> Task:
         raise QueueUnavailable("cannot submit: Redis said nothing")
 
 
@@ -150,10 +150,10 @@ class SlowQueue(MemoryQueue):
         super().__init__()
         self.submitting, self.go_on = asyncio.Event(), asyncio.Event()
 
-    async def submit(self, new: NewTask, *, task_id: TaskId | None = None) -> Task:
+    async def submit(self, new: NewTask, *, task_id: TaskId | None = None, hold: Hold | None = None) -> Task:
         self.submitting.set()
         await self.go_on.wait()
-        return await super().submit(new, task_id=task_id)
+        return await super().submit(new, task_id=task_id, hold=hold)
 
 
 async def test_a_worker_that_is_lost_in_the_middle_ends_the_stream_with_an_error(stack: Stack) -> None:

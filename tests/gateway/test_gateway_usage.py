@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_parts import HELLO, Stack, a_stack
+from gateway_parts import HELLO, Stack, a_stack, until
 from redis import Redis
 
 from stoker.base.errors import QueueUnavailable, Unavailable
 from stoker.gateway.settling import Settler
 from stoker.meter.ledger import Ledger
 from stoker.meter.usage import UsageRecord
-from stoker.queue import MemoryQueue, RedisQueue, RedisRegistry
+from stoker.queue import Gone, MemoryBudgets, MemoryQueue, RedisBudgets, RedisQueue, RedisRegistry, Settlement
 from stoker.telemetry import metrics
 from stoker.testing.redis import RedisServer
 
@@ -22,25 +22,32 @@ ASKED: dict[str, Any] = {"model": "general", "messages": HELLO}
 
 
 class MoodyQueue(MemoryQueue):
-    """A queue whose Redis is away for usage while `is_away`, and that then says so before or after it did the step."""
+    """A queue that forgets to say that it has taken an acknowledgement."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.is_away = False
-        self.does_it_anyway = False
         self.forgets_acks = 0
-
-    async def append_usage(self, record: UsageRecord) -> None:
-        if not self.is_away or self.does_it_anyway:
-            await super().append_usage(record)
-        if self.is_away:
-            raise QueueUnavailable("cannot append usage: Redis said nothing")
 
     async def ack_usage(self, entry_ids: Sequence[str]) -> None:
         if self.forgets_acks:
             self.forgets_acks -= 1
             raise QueueUnavailable("cannot acknowledge usage: Redis said nothing")
         await super().ack_usage(entry_ids)
+
+
+class MoodyBudgets(MemoryBudgets):
+    """Books whose Redis is away for settlements while `is_away`; it says so before it did the step, or after."""
+
+    def __init__(self, queue: MemoryQueue, *, does_it_anyway: bool = False) -> None:
+        super().__init__(queue)
+        self.is_away = False
+        self.does_it_anyway = does_it_anyway
+
+    async def settle(self, owner: str, items: Sequence[Settlement]) -> list[bool] | Gone:
+        done = await super().settle(owner, items) if not self.is_away or self.does_it_anyway else []
+        if self.is_away:
+            raise QueueUnavailable("cannot settle: Redis said nothing")
+        return done
 
 
 @pytest.fixture
@@ -52,23 +59,24 @@ def queue() -> MoodyQueue:
 async def test_records_wait_while_redis_is_away_and_arrive_once(
     tmp_path: Path, queue: MoodyQueue, does_it_anyway: bool
 ) -> None:
-    async with a_stack(tmp_path, queue=queue) as stack:
+    budgets = MoodyBudgets(queue, does_it_anyway=does_it_anyway)
+    async with a_stack(tmp_path, queue=queue, budgets=budgets) as stack:
         await stack.engine()
         http = await stack.http()
-        queue.is_away, queue.does_it_anyway = True, does_it_anyway
+        budgets.is_away = True
         ids = [(await http.request("POST", CHAT, body=ASKED)).headers["x-request-id"] for _ in range(2)]
-        assert [record.id for record in stack.gateway.meter.unsent] == ids
+        assert [record.id for record in stack.gateway.admission.unsent] == ids
 
-        queue.is_away = False
-        await asyncio.gather(stack.gateway.meter.flush(), stack.gateway.meter.flush())
+        budgets.is_away = False
+        await until(lambda: not stack.gateway.admission.unsent)
         assert [record.id for record in await stack.records()] == ids
-        assert stack.gateway.meter.unsent == ()
 
 
 async def test_what_redis_never_got_is_in_the_ledger_when_the_gateway_ends(tmp_path: Path, queue: MoodyQueue) -> None:
-    async with a_stack(tmp_path, queue=queue) as stack:
+    budgets = MoodyBudgets(queue)
+    async with a_stack(tmp_path, queue=queue, budgets=budgets) as stack:
         await stack.engine()
-        queue.is_away = True
+        budgets.is_away = True
         answer = await (await stack.http()).request("POST", CHAT, body=ASKED)
         await stack.shut()
         assert [record.id for record in stack.gateway.services.ledger.records()] == [answer.headers["x-request-id"]]
@@ -156,8 +164,8 @@ async def test_metrics_count_what_happened(stack: Stack) -> None:
 @pytest.mark.redis
 async def test_the_whole_way_over_a_real_redis_that_goes_away_and_comes_back(tmp_path: Path) -> None:
     with RedisServer() as server:
-        queue, registry = RedisQueue(server.url), RedisRegistry(server.url)
-        async with a_stack(tmp_path, queue=queue, registry=registry) as stack:
+        queue, registry, budgets = RedisQueue(server.url), RedisRegistry(server.url), RedisBudgets(server.url)
+        async with a_stack(tmp_path, queue=queue, registry=registry, budgets=budgets) as stack:
             await stack.engine()
             http = await stack.http()
             first = await http.request("POST", CHAT, body=ASKED)
@@ -166,11 +174,11 @@ async def test_the_whole_way_over_a_real_redis_that_goes_away_and_comes_back(tmp
             server.kill()
             second = await http.request("POST", CHAT, body=ASKED)
             assert second.status == 200  # who is served does not notice
-            [waiting] = stack.gateway.meter.unsent
+            [waiting] = stack.gateway.admission.unsent
             assert waiting.id == second.headers["x-request-id"]
 
             server.start()
-            await stack.gateway.meter.flush()
+            await until(lambda: not stack.gateway.admission.unsent)
             assert {record.id for record in await stack.records()} == {
                 first.headers["x-request-id"],
                 second.headers["x-request-id"],
@@ -179,6 +187,7 @@ async def test_the_whole_way_over_a_real_redis_that_goes_away_and_comes_back(tmp
                 assert raw.xlen("stoker:usage") == 0
         await queue.aclose()
         await registry.aclose()
+        await budgets.aclose()
 
 
 def a_record(record_id: str) -> UsageRecord:

@@ -58,7 +58,7 @@ def test_command_lines_are_the_contract_of_the_decision() -> None:
     )
     assert launches["worker-general-1"].command(worker).env == {"STOKER_REDIS_URL": redis}
     assert arguments(launches["gateway"], {"redis": redis}) == (
-        "-m stoker.gateway --spec /state/platform.yaml --host 0.0.0.0 --port 8080 --leash"
+        "-m stoker.gateway --spec /state/platform.yaml --host 0.0.0.0 --port 8080 --journals /state/journals --leash"
     )
     assert launches["gateway"].command({"redis": redis}).env == {
         "STOKER_REDIS_URL": redis,

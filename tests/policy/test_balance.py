@@ -62,3 +62,35 @@ def test_none_is_better_than_the_one_picked(replicas: list[ReplicaLoad], now: fl
     else:
         assert picked in able
         assert all(picked.running * one.capacity <= one.running * picked.capacity for one in able)
+
+
+# --- the replica of a session -----------------------------------------------------------------------------------------
+
+
+def test_the_replica_with_the_sessions_cache_is_preferred_however_busy_it_is() -> None:
+    idle, busy = ReplicaLoad("idle", 0, 8), ReplicaLoad("busy", 7, 8)
+    assert pick([idle, busy], now=0, prefer="busy") == busy
+    assert pick([idle, busy], now=0, prefer=None) == idle
+
+
+def test_a_preferred_replica_that_cannot_take_it_gives_way_to_the_least_busy() -> None:
+    idle, other = ReplicaLoad("idle", 0, 8), ReplicaLoad("other", 1, 8)
+    for unable in (ReplicaLoad("full", 8, 8), ReplicaLoad("full", 0, 8, down_until=1.0)):
+        assert pick([other, unable, idle], now=0, prefer="full") == idle
+    assert pick([other, ReplicaLoad("full", 0, 8), idle], now=0, prefer="full", exclude={"full"}) == idle
+
+
+def test_a_preferred_replica_that_is_gone_changes_nothing() -> None:
+    assert pick([ReplicaLoad("idle", 0, 8)], now=0, prefer="gone") == ReplicaLoad("idle", 0, 8)
+    assert pick([], now=0, prefer="gone") is None
+
+
+@given(st.lists(loads, unique_by=lambda one: one.id), st.floats(0, 10), st.sampled_from("abcdef"))
+def test_a_preference_decides_among_those_that_are_able_and_nothing_else(
+    replicas: list[ReplicaLoad], now: float, prefer: str
+) -> None:
+    without = pick(replicas, now=now)
+    picked = pick(replicas, now=now, prefer=prefer)
+    able = [one for one in replicas if one.has_room and one.is_up(now)]
+    preferred = [one for one in able if one.id == prefer]
+    assert picked == (preferred[0] if preferred else without)

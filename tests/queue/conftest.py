@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from budget_builders import World, make_memory, make_redis
 from redis import Redis
 
 from stoker.queue import MemoryQueue, MemoryRegistry, Queue, RedisQueue, RedisRegistry, Registry
@@ -65,3 +66,15 @@ async def registry(request: pytest.FixtureRequest, clock: ManualClock) -> AsyncI
     )
     yield made
     await made.aclose()
+
+
+@pytest.fixture(params=BOTH)
+async def world(request: pytest.FixtureRequest, clock: ManualClock) -> AsyncIterator[World]:
+    """Budgets and the queue on the same books. Its tests need a `clock` at `START` or later."""
+    if request.param == "redis":
+        made = make_redis(request.getfixturevalue("redis_url"), request.getfixturevalue("raw"), clock)
+    else:
+        made = make_memory(clock)
+    yield made
+    await made.store.aclose()
+    await made.queue.aclose()

@@ -184,6 +184,7 @@ async def test_an_expired_lease_goes_back_as_a_failed_attempt(queue: Queue, cloc
     assert await queue.reclaim(MODEL) == 0
     await clock.advance(0.5)
     assert await queue.reclaim(MODEL) == 1
+    assert await queue.reclaim(MODEL) == 0
     assert await queue.depth(MODEL) == Depth(lag=1, pending=0, delayed=0, dead=0)
     second = await claim_one(queue, "w2")
     assert (second.task.id, second.attempt, second.token) == (submitted.id, 2, 2)
@@ -256,6 +257,8 @@ async def test_a_failed_attempt_waits_for_its_delay_then_runs_again(queue: Queue
     assert await queue.reclaim(MODEL) == 0
     await clock.advance(0.1)
     assert await queue.reclaim(MODEL) == 1
+    assert await queue.reclaim(MODEL) == 0
+    assert await queue.depth(MODEL) == Depth(lag=1, pending=0, delayed=0, dead=0)
     assert (await queue.get(submitted.id)).due_at is None
     again = await claim_one(queue)
     assert again.attempt == 2

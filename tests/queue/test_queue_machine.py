@@ -1,31 +1,49 @@
 """The queue as a state machine: whatever is done in whatever order, each task is in one state, ends once, leaves one
-usage record, and what Redis counts adds up. Both implementations go through the same steps and must agree.
+usage record, and what Redis counts adds up. Tasks that hold a part of a budget never take it over its limit, and spend
+what their records say. Both implementations go through the same steps and must agree.
 """
 
 import asyncio
+import itertools
 import json
 from collections import Counter
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import pytest
+from budget_builders import REQUESTS, SLOTS, START, TOKENS, TTL_S, ask, hold
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
     consumes,
+    initialize,
     invariant,
     multiple,
     rule,
     run_state_machine_as_test,
 )
-from queue_builders import MODEL, a_task, usage_of
+from queue_builders import MODEL, a_task, all_usage, usage_of
 from redis import Redis
 
 from stoker.base.errors import Conflict
 from stoker.base.ids import TaskId
-from stoker.queue import Claim, Depth, LeaseState, MemoryQueue, Queue, RedisQueue, State
+from stoker.policy.budgets import Part
+from stoker.queue import (
+    BudgetStore,
+    Claim,
+    Depth,
+    Leased,
+    LeaseState,
+    MemoryBudgets,
+    MemoryQueue,
+    Queue,
+    RedisBudgets,
+    RedisQueue,
+    State,
+)
+from stoker.queue.budgets import Hold
 from stoker.testing import ManualClock
 from stoker.testing.redis import RedisServer
 
@@ -33,6 +51,10 @@ T = TypeVar("T")
 Pair = tuple[Claim, Claim]
 
 ENDS = (State.DONE, State.DEAD, State.CANCELLED)
+
+# One attempt of a task takes at most this; it uses 10 tokens (`usage_of`).
+ONE = ((TOKENS, 12), (REQUESTS, 1), (SLOTS, 1))
+LIMITS = {TOKENS: 70, REQUESTS: 6, SLOTS: 3}
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -47,14 +69,26 @@ class QueueMachine(RuleBasedStateMachine):
         self.raw = Redis.from_url(self.url, protocol=2, decode_responses=True)
         self.raw.flushall()
         self.loop = asyncio.new_event_loop()
-        self.clock = ManualClock()
-        self.queues: list[Queue] = [RedisQueue(self.url, clock=self.clock), MemoryQueue(clock=self.clock)]
+        self.clock = ManualClock(START)
+        memory = MemoryQueue(clock=self.clock)
+        self.queues: list[Queue] = [RedisQueue(self.url, clock=self.clock), memory]
+        self.stores: list[BudgetStore] = [
+            RedisBudgets(self.url, clock=self.clock),
+            MemoryBudgets(memory, clock=self.clock),
+        ]
+        self.books("establish", wait_s=0)
+        self.books("enter", "gw_a", ttl_s=TTL_S)
+        for counter in LIMITS:
+            self.books("begin", counter, 0, expires_at=None)
+        self.reservations = itertools.count(1)
+        self.paid: set[str] = set()  # the ids of the records of lives that hold something
         self.ids: list[TaskId] = []
         self.lives: Counter[TaskId] = Counter()  # how often each was submitted or replayed
 
     def teardown(self) -> None:
-        for queue in self.queues:
-            self.run(queue.aclose())
+        self.what_is_spent_is_what_the_records_say()
+        for each in (*self.queues, *self.stores):
+            self.run(each.aclose())
         self.loop.close()
         self.raw.close()
 
@@ -67,6 +101,17 @@ class QueueMachine(RuleBasedStateMachine):
         assert redis == memory
         return redis
 
+    def books(self, name: str, *args: Any, **options: Any) -> Any:
+        """The same step on both stores of budgets; what they answer must be the same."""
+        redis, memory = [self.run(getattr(store, name)(*args, **options)) for store in self.stores]
+        assert redis == memory
+        return redis
+
+    def reserve(self) -> Hold | None:
+        """What one attempt needs, leased and reserved; None: the budget is used up."""
+        granted = self.books("lease", "gw_a", [ask(c, n, limit=LIMITS[c]) for c, n in ONE])
+        return hold(next(self.reservations), *ONE) if isinstance(granted, Leased) else None
+
     def finish(self, name: str, pair: Pair, *args: Any, **options: Any) -> bool:
         """The same finishing step on both, each with its own claim."""
         answers = [
@@ -76,12 +121,25 @@ class QueueMachine(RuleBasedStateMachine):
         assert answers[0] == answers[1]
         return bool(answers[0])
 
-    @rule(target=tasks, timeout_s=st.sampled_from([None, 4.0]), max_attempts=st.integers(1, 3))
-    def submit(self, timeout_s: float | None, max_attempts: int) -> TaskId:
+    @initialize(target=tasks)
+    def some_wait(self) -> Any:
+        return multiple(*(self.submit(None, 3, True) for _ in range(2)))
+
+    @initialize(target=claims)
+    def and_some_run(self) -> Any:
+        for _ in range(3):
+            self.submit(None, 2, True)
+        return self.claim(3, 2.0)
+
+    @rule(target=tasks, timeout_s=st.sampled_from([None, 4.0]), max_attempts=st.integers(1, 3), is_paid=st.booleans())
+    def submit(self, timeout_s: float | None, max_attempts: int, is_paid: bool) -> TaskId:
         task_id = TaskId(f"task_{len(self.ids):04d}")
-        self.both("submit", a_task(timeout_s=timeout_s, max_attempts=max_attempts), task_id=task_id)
+        held = self.reserve() if is_paid else None
+        self.both("submit", a_task(timeout_s=timeout_s, max_attempts=max_attempts), task_id=task_id, hold=held)
         self.ids.append(task_id)
         self.lives[task_id] = 1
+        if held is not None:
+            self.paid.add(task_id)
         return task_id
 
     @rule(target=claims, count=st.integers(1, 3), lease_s=st.sampled_from([0.0, 2.0, 100.0]))
@@ -116,11 +174,16 @@ class QueueMachine(RuleBasedStateMachine):
     def cancel(self, task_id: TaskId) -> None:
         self.both("cancel", task_id)
 
-    @rule(task_id=tasks)
-    def replay(self, task_id: TaskId) -> None:
+    @rule(task_id=tasks, is_paid=st.booleans())
+    def replay(self, task_id: TaskId, is_paid: bool) -> None:
+        """A dead one, as long as there is any."""
+        task_id = next((letter.id for letter in self.both("dead", MODEL)), task_id)
         if self.run(self.queues[0].get(task_id)).state == State.DEAD:
-            self.both("retry", task_id)
+            held = self.reserve() if is_paid else None
+            replayed = self.both("retry", task_id, hold=held)
             self.lives[task_id] += 1
+            if held is not None:
+                self.paid.add(replayed.usage_id)
         else:
             for queue in self.queues:
                 with pytest.raises(Conflict):
@@ -129,6 +192,14 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.5, 1.0, 3.0]))
     def time_passes(self, seconds: float) -> None:
         self.run(self.clock.advance(seconds))
+
+    @rule(tokens=st.integers(1, 30))
+    def others_lease_and_spend(self, tokens: int) -> None:
+        """What a gateway does beside: it leases, and gives back what it did not use."""
+        granted = self.books("lease", "gw_a", [ask(need=tokens, want=2 * tokens, limit=LIMITS[TOKENS])])
+        if isinstance(granted, Leased):
+            back = [Part(TOKENS, granted.granted[0])]
+            self.books("renew", "gw_a", ttl_s=TTL_S, watermark=1, give_back=back)
 
     @rule()
     def reclaim(self) -> None:
@@ -166,6 +237,24 @@ class QueueMachine(RuleBasedStateMachine):
                 expected[task_id if life == 0 else f"{task_id}.{life}"] = int(has_ended)
         assert written == +expected
 
+    @invariant()
+    def no_budget_is_overspent(self) -> None:
+        for counter, state in zip(LIMITS, self.books("state", list(LIMITS)), strict=True):
+            spent, leased, held, _ = state
+            assert min(spent, leased, held) >= 0
+            assert spent + leased + held <= LIMITS[counter]
+
+    def what_is_spent_is_what_the_records_say(self) -> None:
+        records, in_memory = [self.run(all_usage(queue)) for queue in self.queues]
+        assert records == in_memory
+        paid = [record for record in records if record.id in self.paid]
+        states = self.books("state", list(LIMITS))
+        assert [state.spent for state in states] == [
+            sum(record.prompt_tokens + record.completion_tokens for record in paid),
+            len(paid),
+            0,
+        ]
+
 
 @pytest.mark.redis
 def test_whatever_happens_each_task_is_in_one_state_and_ends_once(redis_server: RedisServer) -> None:
@@ -173,7 +262,7 @@ def test_whatever_happens_each_task_is_in_one_state_and_ends_once(redis_server: 
     run_state_machine_as_test(
         QueueMachine,
         settings=settings(
-            max_examples=25,
+            max_examples=60,
             stateful_step_count=40,
             deadline=None,
             derandomize=True,

@@ -46,7 +46,7 @@ llm:
       limits:
         contextTokens: 2048
         maxOutputTokens: 512
-        promptOverheadTokens: 64
+        promptOverheadTokens: null
         imageTokens: null
         concurrency: 8
         timeoutSeconds: 120
@@ -62,7 +62,7 @@ llm:
       limits:
         contextTokens: 2048
         maxOutputTokens: 512
-        promptOverheadTokens: 64
+        promptOverheadTokens: null
         imageTokens: null
         concurrency: 8
         timeoutSeconds: 120
@@ -78,7 +78,7 @@ llm:
       limits:
         contextTokens: 2048
         maxOutputTokens: 512
-        promptOverheadTokens: 64
+        promptOverheadTokens: null
         imageTokens: null
         concurrency: 8
         timeoutSeconds: 120
@@ -132,6 +132,7 @@ queue:
 ledger:
   url: null
   passwordEnv: null
+  retentionDays: null
 tenants:
   default: {}
 training:

@@ -5,7 +5,7 @@ import traceback
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stoker.base.errors import SpecInvalid
@@ -41,8 +41,14 @@ MODEL = "llm: {models: {general: "  # closed by "}}"
             MODEL + "{engine: {'<server>': 1, url: 'http://h'}}}}",
             'p.yaml:1:35: llm.models.general.engine."<server>": no such key; the keys here are: apiKeyEnv, model, url',
         ),
-        ("ledger: {wholly: 1}", "p.yaml:1:10: ledger.wholly: no such key; the keys here are: passwordEnv, url"),
-        ('ledger: {"a.b": 1}', 'p.yaml:1:10: ledger."a.b": no such key; the keys here are: passwordEnv, url'),
+        (
+            "ledger: {wholly: 1}",
+            "p.yaml:1:10: ledger.wholly: no such key; the keys here are: passwordEnv, retentionDays, url",
+        ),
+        (
+            'ledger: {"a.b": 1}',
+            'p.yaml:1:10: ledger."a.b": no such key; the keys here are: passwordEnv, retentionDays, url',
+        ),
         # types
         ("[]", "p.yaml:1:1: the file is a list; it must be keys with values"),
         ("hello", 'p.yaml:1:1: the file is "hello"; it must be keys with values'),
@@ -423,6 +429,7 @@ VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_s
 TREES = st.recursive(VALUES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4))
 
 
+@example({"tenants": {"[key]": "general"}})  # pydantic's own mark of a wrong key
 @given(st.dictionaries(KEYS, TREES, max_size=5))
 def test_whatever_is_written_loads_or_is_refused_with_words_of_our_own(data: dict[str, object]) -> None:
     try:

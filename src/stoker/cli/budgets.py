@@ -7,36 +7,40 @@ import click
 
 from stoker.cli import api, show, target
 
+_AMOUNTS = ("limit", "spent", "reserved", "left")
+
 
 @click.command()
 @target.options
 @click.option("--tenant", help="Only this tenant's: its own limits, its teams', its keys'.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def budgets(url: str | None, key: str | None, state: Path | None, tenant: str | None, as_json: bool) -> None:
-    """Limits, what is spent and what is left."""
+    """Limits, what is spent, what running requests may still cost, and what is left."""
     found = target.find(target.Asked(url, key, state), admin=True)
     answer = api.call(found, "GET", "/admin/v1/budgets", params={"tenant": tenant})
     if as_json:
         show.as_json(answer)
         return
-    show.table(
-        ["tenant", "scope", "id", "budget", "limit", "spent", "left", "renews"],
-        [
-            [
-                row["tenant"],
-                row["scope"],
-                row["id"],
-                row["budget"],
-                *(_amount(row, name) for name in ("limit", "spent", "left")),
-                "never" if row["renews_at"] is None else show.local_time(row["renews_at"]),
-            ]
-            for row in answer["budgets"]
-        ],
-    )
+    headers = ["tenant", "scope", "id", "budget", *_AMOUNTS, "renews"]
+    show.table(headers, [_cells(row) for row in answer["budgets"]], right=_AMOUNTS)
+    if not answer["budgets"]:
+        show.note("no limits are set; `stoker keys update ID --budget usdPerDay=5` sets one")
 
 
-def _amount(row: dict[str, Any], name: str) -> str | None:
-    value = row[name]
+def _cells(row: dict[str, Any]) -> list[show.Cell]:
+    amounts = [_amount(row["unit"], row.get(name)) for name in _AMOUNTS]
+    return [row["tenant"], row["scope"], row["id"] or "each", row["budget"], *amounts, _renews(row)]
+
+
+def _amount(unit: str, value: float | None) -> str | None:
     if value is None:
         return None
-    return f"${value:.6f}" if row["unit"] == "usd" else str(value)
+    return show.money(value) if unit == "usd" else str(value)
+
+
+def _renews(row: dict[str, Any]) -> str:
+    if row["window"] == "request":
+        return "each request"
+    if row["unit"] == "concurrent":
+        return "as requests end"
+    return "never" if row["renews_at"] is None else show.local_time(row["renews_at"])

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 import click
@@ -19,11 +19,19 @@ def note(text: str) -> None:
     click.echo(text, err=True)
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
-    """A table for people: drawn on a terminal, columns of plain text anywhere else."""
+def help_hint() -> str | None:
+    """Where the person who asked the running command wrongly finds what can be asked."""
+    context = click.get_current_context(silent=True)
+    return None if context is None else f"`{context.command_path} --help` shows what can be asked"
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[Cell]], *, right: Collection[str] = ()) -> None:
+    """A table for people: drawn on a terminal, columns of plain text anywhere else. Columns of numbers, and those that
+    `right` names, end at their right edge."""
     cells = [[text(cell) for cell in row] for row in rows]
     is_number = [
-        bool(rows) and all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(headers))
+        header in right or (bool(rows) and all(isinstance(row[i], int | float | None) for row in rows))
+        for i, header in enumerate(headers)
     ]
     if sys.stdout.isatty():
         _draw(headers, cells, is_number)
@@ -47,6 +55,18 @@ def text(cell: Cell) -> str:
     if cell is None:
         return "-"
     return f"{cell:.3f}" if isinstance(cell, float) else str(cell)
+
+
+def money(usd: float) -> str:
+    """US dollars with all the digits that count: they have nine decimals, and most amounts need two."""
+    whole, _, decimals = f"{usd:.9f}".partition(".")
+    return f"${whole}.{decimals.rstrip('0').ljust(2, '0')}"
+
+
+def fields(lines: Sequence[tuple[str, Cell]], width: int) -> None:
+    """One thing, a line for each of its fields; `-` for what it does not have."""
+    for name, value in lines:
+        click.echo(f"{name:<{width}} {text(value or None)}")
 
 
 def local_time(seconds: object) -> str:

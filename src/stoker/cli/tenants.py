@@ -51,7 +51,7 @@ def list_tenants(url: str | None, key: str | None, state: Path | None, as_json: 
                 one["name"],
                 one["description"] or None,
                 ", ".join(one["teams"]) or None,
-                _limits_text(one["budgets"]),
+                limits.written(one["budgets"]),
                 "platform.yaml" if one["source"] == "file" else "the store",
             ]
             for one in answer["tenants"]
@@ -78,7 +78,7 @@ def create(name: str, url: str | None, key: str | None, state: Path | None, as_j
     """Make a tenant."""
     body = _without_null({"name": name, **_patch(**changes)})
     found = target.find(target.Asked(url, key, state), admin=True)
-    _print(api.call(found, "POST", "/admin/v1/tenants", body=body), as_json)
+    _print(api.call(found, "POST", "/admin/v1/tenants", body=body, options=_OPTIONS), as_json)
 
 
 @tenants.command()
@@ -105,7 +105,22 @@ def update(
     else:
         raise InvalidInput("there is nothing to change", hint="`stoker tenants update --help` shows what can be")
     found = target.find(target.Asked(url, key, state), admin=True)
-    _print(api.call(found, "PATCH" if team is None else "PUT", path, body=patch), as_json)
+    changed = api.call(found, "PATCH" if team is None else "PUT", path, body=patch, options=_OPTIONS)
+    _print(changed, as_json)
+    if changed.get("made_team"):
+        teams = api.call(found, "GET", f"{_path(name)}/teams")["teams"]
+        limits.note_made("team", str(team), [one["name"] for one in teams])
+
+
+# By which option each key of the body is given.
+_OPTIONS = {
+    "name": "TENANT",
+    "teams": "--team",
+    "description": "--description",
+    "budgets": "--budget",
+    "sessionBudgets": "--session-budget",
+    "runBudgets": "--run-budget",
+}
 
 
 def _path(name: str) -> str:
@@ -138,22 +153,18 @@ def _without_null(body: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _limits_text(given: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in given.items()) or "-"
-
-
 def _print(one: dict[str, Any], as_json: bool) -> None:
     if as_json:
         show.as_json(one)
         return
-    lines = [("tenant", one.get("tenant", one["name"]))]
+    lines: list[tuple[str, show.Cell]] = [("tenant", one.get("tenant", one["name"]))]
     if "tenant" in one:
         lines.append(("team", one["name"]))
-    lines += [("description", one["description"] or "-"), ("budgets", _limits_text(one["budgets"]))]
+    lines += [("description", one["description"]), ("budgets", limits.written(one["budgets"]))]
     if "tenant" not in one:
-        lines += [("each session", _limits_text(one["sessionBudgets"])), ("each run", _limits_text(one["runBudgets"]))]
+        lines.append(("each session", limits.written(one["sessionBudgets"])))
+        lines.append(("each run", limits.written(one["runBudgets"])))
         lines.append(("without redis", one["whenRedisIsAway"]))
-        lines += [(f"team {team}", _limits_text(terms["budgets"])) for team, terms in one["teams"].items()]
+        lines += [(f"team {team}", limits.written(terms["budgets"])) for team, terms in one["teams"].items()]
     lines.append(("written in", "platform.yaml" if one["source"] == "file" else "the store"))
-    for name, value in lines:
-        click.echo(f"{name:<13} {value}")
+    show.fields(lines, 13)

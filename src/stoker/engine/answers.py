@@ -79,6 +79,24 @@ def _merge_list(known: list[Any], parts: list[Any]) -> list[Any]:
     return known
 
 
+def text_bytes(chunk: Json) -> int:
+    """Bytes of the text that this chunk adds to the answer: at least as many as its tokens."""
+    total = 0
+    stack: list[Any] = [chunk.get("choices")]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, str):
+            total += len(item.encode("utf-8", "surrogatepass"))
+        elif isinstance(item, list):
+            stack.extend(item)
+        elif isinstance(item, dict):
+            stack.extend(value for name, value in item.items() if name in _SAID)
+    return total
+
+
+_SAID = ("delta", "text", "content", "reasoning", "reasoning_content", "refusal", "tool_calls", "function", "arguments")
+
+
 def has_content(chunk: Json) -> bool:
     """Whether this chunk carries something that was generated, and not only the role, an end or a count."""
     for choice in chunk.get("choices") or ():

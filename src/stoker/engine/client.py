@@ -4,9 +4,14 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from stoker.base.clock import Clock
 from stoker.base.errors import StokerError, Unavailable
 from stoker.telemetry import metrics
 from stoker.web.client import Answer, HttpClient, Stream, Timeouts
+
+# An engine notices within a step or two that nobody listens any more.
+ASK_EVERY_S = 0.02
+ASK_TIMES = 50
 
 _RUNNING = "vllm:num_requests_running"
 _WAITING = "vllm:num_requests_waiting"
@@ -94,6 +99,22 @@ class EngineClient:
         except (StokerError, KeyError, TypeError, ValueError):
             # An engine that has no such route, as most have none.
             return Produced(is_known=False, since=float("inf"), has_ended=True, prompt_tokens=0, completion_tokens=0)
+
+    async def usage_of(self, request_id: str, *, sent_at: float, clock: Clock) -> dict[str, int] | None:
+        """What it computed for a request that was stopped, as soon as it has noticed. None: it cannot say. `sent_at`:
+        seconds since the epoch."""
+        for _ in range(ASK_TIMES):
+            try:
+                said = await self.produced(request_id)
+            except StokerError:
+                return None
+            if not said.is_known and sent_at <= said.since:
+                return None
+            if said.is_known and said.has_ended:
+                return {"prompt_tokens": said.prompt_tokens, "completion_tokens": said.completion_tokens}
+            await clock.sleep(ASK_EVERY_S)
+        # It may have been on its way: one that is not there by now never came.
+        return None if said.is_known else {"prompt_tokens": 0, "completion_tokens": 0}
 
     def _path(self, endpoint: str) -> str:
         return self._api + endpoint.removeprefix("/v1")

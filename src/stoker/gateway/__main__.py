@@ -2,8 +2,10 @@
 
 import argparse
 import asyncio
+import hashlib
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 from stoker.base import logs, process
@@ -11,7 +13,7 @@ from stoker.base.clock import SystemClock
 from stoker.base.errors import StokerError
 from stoker.gateway.running import Gateway
 from stoker.meter.store import Store
-from stoker.queue import QueueSettings, RedisQueue, RedisRegistry
+from stoker.queue import QueueSettings, RedisBudgets, RedisQueue, RedisRegistry
 from stoker.spec import load
 from stoker.web import server
 
@@ -25,6 +27,13 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--redis", default=os.environ.get("STOKER_REDIS_URL"), help="default: $STOKER_REDIS_URL")
     parser.add_argument("--ledger", default=os.environ.get("STOKER_LEDGER_URL"), help="default: $STOKER_LEDGER_URL")
+    parser.add_argument(
+        "--journals",
+        type=Path,
+        default=os.environ.get("STOKER_JOURNALS"),
+        help="folder in which the gateways of this machine say what they have in flight; it has to outlive the process "
+        "(default: $STOKER_JOURNALS, or one for each user and Redis in the system's place for temporary files)",
+    )
     parser.add_argument("--leash", action="store_true", help="stop when stdin ends")
     options = parser.parse_args()
     if not options.redis or not options.ledger:
@@ -44,14 +53,29 @@ async def run(options: argparse.Namespace) -> None:
     url = server.url_of(listening)
     store = Store(options.ledger)
     queue = RedisQueue(options.redis, settings=QueueSettings.of(platform.queue))
-    registry = RedisRegistry(options.redis)
-    gateway = Gateway.of(platform, queue=queue, registry=registry, store=store, clock=SystemClock())
+    registry, budgets = RedisRegistry(options.redis), RedisBudgets(options.redis)
+    gateway = Gateway.of(
+        platform,
+        queue=queue,
+        registry=registry,
+        budgets=budgets,
+        journals=options.journals or _journals(options.redis),
+        store=store,
+        clock=SystemClock(),
+    )
     try:
         await gateway.run(listening, stop, on_ready=lambda: process.say_ready(url=url))
     finally:
         await queue.aclose()
         await registry.aclose()
+        await budgets.aclose()
         store.close()
+
+
+def _journals(redis: str) -> Path:
+    """A folder for the gateways of this user on this Redis: those of another platform are not theirs to wind up."""
+    platform = hashlib.sha256(redis.encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"stoker-journals-{os.getuid()}-{platform}"
 
 
 if __name__ == "__main__":

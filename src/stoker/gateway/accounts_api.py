@@ -8,6 +8,7 @@ change is an event of the log, with the key that made it, what it did and to whi
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -15,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from stoker.base import logs
-from stoker.base.errors import InvalidInput, NotFound
+from stoker.base.errors import Conflict, InvalidInput, NotFound, QueueUnavailable
 from stoker.gateway.services import Services
 from stoker.meter.accounts import Account
 from stoker.meter.cost import usd
@@ -23,9 +24,10 @@ from stoker.meter.keys import Key, NewSecret
 from stoker.meter.ledger import Ledger
 from stoker.meter.limits import began_at, limits_of
 from stoker.meter.tenants import TeamRecord, TenantRecord
-from stoker.policy.budgets import Scope, ScopeKind, Unit, counters
+from stoker.policy.budgets import Scope, ScopeKind, Unit, counters, inside
+from stoker.queue import CounterState
 from stoker.spec import Budgets, Team, Tenant, plain, read_section
-from stoker.spec.requests import KeyTerms, NewKey, Rotation
+from stoker.spec.requests import KeyTerms, NewKey, NewTenant, Rotation
 from stoker.spec.section import yaml_name
 from stoker.web.server import read_json
 
@@ -47,7 +49,7 @@ class _Accounts:
     def __init__(self, services: Services) -> None:
         self._auth, self._clock = services.auth, services.clock
         self._platform, self._ledger, self._settler = services.platform, services.ledger, services.settler
-        self._keys, self._tenants = services.keys, services.tenants
+        self._keys, self._tenants, self._budgets_store = services.keys, services.tenants, services.budgets
 
     def routes(self) -> list[Route]:
         at = "/admin/v1"
@@ -82,8 +84,8 @@ class _Accounts:
     async def _create_tenant(self, request: Request) -> Response:
         by = await self._auth.admin(request)
         body = await read_json(request, max_bytes=MOST_BODY_BYTES)
+        name = read_section(NewTenant, body).name
         terms = read_section(Tenant, {key: value for key, value in body.items() if key != "name"})
-        name = _name(body)
         made = await asyncio.to_thread(self._tenants.create, name, terms)
         _note(by, "tenants.create", tenant=name)
         return JSONResponse(shown_tenant(made), 201)
@@ -92,6 +94,7 @@ class _Accounts:
         by = await self._auth.admin(request)
         patch = await read_json(request, max_bytes=MOST_BODY_BYTES)
         name = request.path_params["tenant"]
+        _refuse_to_take_teams_away(patch)
         changed = await asyncio.to_thread(self._tenants.change, name, lambda terms: _patched(Tenant, terms, patch))
         _note(by, "tenants.update", tenant=name)
         return JSONResponse(shown_tenant(changed))
@@ -106,19 +109,25 @@ class _Accounts:
         return JSONResponse(shown_team(_team(await self._tenant(request), request.path_params["team"])))
 
     async def _change_team(self, request: Request) -> Response:
-        """PUT makes it when it is not there."""
+        """PUT makes it when it is not there, and says so."""
         by = await self._auth.admin(request)
         patch = await read_json(request, max_bytes=MOST_BODY_BYTES)
         tenant, team = request.path_params["tenant"], request.path_params["team"]
+        made = False
 
         def change(terms: Tenant) -> Tenant:
-            if request.method == "PATCH" and team not in terms.teams:
-                raise NotFound(f"tenant {tenant!r} has no team {team!r}")
-            return _patched(Tenant, terms, {"teams": {team: patch}})
+            nonlocal made
+            made = team not in terms.teams
+            if made and request.method == "PATCH":
+                raise NotFound(f"tenant {tenant!r} has no team {team!r}", hint="PUT makes it")
+            if made:
+                read_section(Tenant, {"teams": {team: {}}})  # refuses what cannot be a name
+            patched = _patched(Team, terms.teams.get(team, Team()), patch)
+            return terms.model_copy(update={"teams": {**terms.teams, team: patched}})
 
         changed = await asyncio.to_thread(self._tenants.change, tenant, change)
-        _note(by, "teams.update", tenant=tenant, team=team)
-        return JSONResponse(shown_team(changed.teams[team]))
+        _note(by, "teams.create" if made else "teams.update", tenant=tenant, team=team)
+        return JSONResponse({**shown_team(changed.teams[team]), "made_team": made}, 201 if made else 200)
 
     async def _tenant(self, request: Request) -> TenantRecord:
         return await asyncio.to_thread(self._tenants.get, request.path_params["tenant"])
@@ -130,19 +139,28 @@ class _Accounts:
         query = request.query_params
         limit = _limit(query.get("limit"))
         found = await asyncio.to_thread(
-            self._keys.list,
-            tenant=query.get("tenant") or None,
-            team=query.get("team") or None,
-            ended=query.get("ended") == "true",
+            self._keys_of,
+            query.get("tenant") or None,
+            query.get("team") or None,
+            ended=_flag("ended", query.get("ended")),
             after=query.get("after") or None,
             limit=limit + 1,
         )
         keys = [shown_key(key, self._clock.now()) for key in found[:limit]]
         return JSONResponse({"keys": keys, "has_more": len(found) > limit})
 
+    def _keys_of(self, tenant: str | None, team: str | None, **which: Any) -> list[Key]:
+        """Raises NotFound for a tenant that is not there, whose keys would be none, and for such a team of it."""
+        found = self._keys.list(tenant=tenant, team=team, **which)
+        if not found and tenant is not None:
+            record = self._tenants.get(tenant)
+            if team is not None:
+                _team(record, team)
+        return found
+
     async def _show_key(self, request: Request) -> Response:
         await self._auth.admin(request)
-        found = await asyncio.to_thread(self._keys.get, request.path_params["id"])
+        found = await asyncio.to_thread(self._keys.get, _key_id(request))
         return JSONResponse(shown_key(found, self._clock.now()))
 
     async def _create_key(self, request: Request) -> Response:
@@ -166,21 +184,21 @@ class _Accounts:
     async def _change_key(self, request: Request) -> Response:
         by = await self._auth.admin(request)
         patch = await read_json(request, max_bytes=MOST_BODY_BYTES)
-        key_id = request.path_params["id"]
+        key_id = _key_id(request)
         changed = await asyncio.to_thread(self._keys.change, key_id, lambda key: self._patched_key(key, patch))
         _note(by, "keys.update", key=key_id)
         return JSONResponse(shown_key(changed, self._clock.now()))
 
     async def _revoke_key(self, request: Request) -> Response:
         by = await self._auth.admin(request)
-        revoked = await asyncio.to_thread(self._keys.revoke, request.path_params["id"])
+        revoked = await asyncio.to_thread(self._keys.revoke, _key_id(request))
         _note(by, "keys.revoke", key=revoked.id)
         return JSONResponse(shown_key(revoked, self._clock.now()))
 
     async def _rotate_key(self, request: Request) -> Response:
         by = await self._auth.admin(request)
         asked = read_section(Rotation, await _body_or_nothing(request))
-        key_id = request.path_params["id"]
+        key_id = _key_id(request)
         rotated = await asyncio.to_thread(self._keys.rotate, key_id, grace_s=asked.grace_seconds)
         _note(by, "keys.rotate", key=key_id, grace_s=asked.grace_seconds)
         return JSONResponse(self._shown_secret(rotated))
@@ -206,6 +224,7 @@ class _Accounts:
         }
         terms = read_section(KeyTerms, {name: one for name, one in merged(now_said, patch).items() if one is not None})
         self._check(terms, expires="expires_at" in patch)
+        _refuse_to_end_sooner(key, terms.expires_at)
         return replace(
             key,
             name=terms.name,
@@ -222,24 +241,37 @@ class _Accounts:
         now = self._clock.now()
         if expires and terms.expires_at is not None and terms.expires_at <= now:
             raise InvalidInput(
-                f"expires_at: {terms.expires_at:g} is past; it must be later than now ({now:.0f})", param="expires_at"
+                f"expires_at: {terms.expires_at:.0f} is past; it must be later than now, which is {now:.0f} seconds "
+                "since the epoch",
+                param="expires_at",
             )
 
     # --- budgets ------------------------------------------------------------------------------------------------------
 
     async def _budgets(self, request: Request) -> Response:
-        """Every limit that is set, with what was spent in its window."""
+        """Every limit that is set, with what was spent in its window and what is set aside of it. Whoever has limits
+        for each session and each agent run is shown them once, without what each has spent."""
         await self._auth.admin(request)
         await self._settler.settle_all()
         tenant = request.query_params.get("tenant") or None
-        rows = await asyncio.to_thread(self._limits, tenant)
-        return JSONResponse({"budgets": rows})
+        found = await asyncio.to_thread(self._limits, tenant)
+        named = [(name, row) for name, row in found if name is not None]
+        try:
+            states = await self._budgets_store.state([name for name, _ in named])
+        except QueueUnavailable as error:
+            _log.warning("what is set aside of budgets is not known", error=error.message)
+        else:
+            for (_, row), state in zip(named, states, strict=True):
+                set_aside(row, state)
+        return JSONResponse({"budgets": [row for _, row in found]})
 
-    def _limits(self, tenant: str | None) -> list[Json]:
+    def _limits(self, tenant: str | None) -> list[tuple[str | None, Json]]:
         tenants = self._tenants.list() if tenant is None else [self._tenants.get(tenant)]
-        found: list[tuple[ScopeKind, str, str, Budgets]] = []
+        found: list[tuple[ScopeKind, str, str | None, Budgets]] = []
         for one in tenants:
             found.append(("tenant", one.name, one.name, one.terms.budgets))
+            found.append(("session", one.name, None, one.terms.session_budgets))
+            found.append(("run", one.name, None, one.terms.run_budgets))
             found += [("team", one.name, team.name, team.terms.budgets) for team in one.teams.values()]
         after = None
         while keys := self._keys.list(tenant=tenant, ended=False, after=after, limit=MOST_LISTED):
@@ -249,32 +281,52 @@ class _Accounts:
         return [row for each in found for row in limit_rows(self._ledger, *each, now=now)]
 
 
-def limit_rows(ledger: Ledger, kind: ScopeKind, tenant: str, name: str, budgets: Budgets, *, now: float) -> list[Json]:
-    """One row for each limit. Money in US dollars. What runs now is not in the ledger: `spent` of concurrent requests
-    is null there."""
-    rows = []
-    for field, limit in limits_of(Scope(kind, name), budgets):
+def limit_rows(
+    ledger: Ledger, kind: ScopeKind, tenant: str, name: str | None, budgets: Budgets, *, now: float
+) -> list[tuple[str | None, Json]]:
+    """One row for each limit with the name of its counter, those on a single request first. Money in US dollars. `name`
+    is None for what holds for each session or run alike. `spent` is null where nothing is summed up: for those, for a
+    single request, and for what runs now, which is not in the ledger."""
+    rows: list[tuple[str | None, Json]] = [
+        (None, {**_row(kind, tenant, name, field, unit, "request", getattr(budgets, field)), "renews_at": None})
+        for field, unit in (("request_tokens", Unit.TOKENS), ("request_usd", Unit.NANO_USD))
+        if getattr(budgets, field) is not None
+    ]
+    id = inside(tenant, name or "") if kind in ("team", "session", "run") else name or ""
+    for field, limit in limits_of(Scope(kind, id), budgets):
         (counter,) = counters([limit], now)
         unit, window = limit.unit, limit.window
-        spent: int | None = None
-        if unit is not Unit.CONCURRENT:
+        row = _row(kind, tenant, name, field, unit, window.value, getattr(budgets, field))
+        if name is not None and unit is not Unit.CONCURRENT:
             used = ledger.spent(kind, tenant, name, since=began_at(window, counter.renews_at))
             spent = getattr(used, unit.value)
-        rows.append(
-            {
-                "scope": kind,
-                "tenant": tenant,
-                "id": name,
-                "budget": yaml_name(field),
-                "unit": "usd" if unit is Unit.NANO_USD else unit.value,
-                "window": window.value,
-                "limit": _amount(unit, limit.amount),
-                "spent": None if spent is None else _amount(unit, spent),
-                "left": None if spent is None else _amount(unit, max(0, limit.amount - spent)),
-                "renews_at": counter.renews_at,
-            }
-        )
+            row["spent"], row["left"] = _amount(unit, spent), _amount(unit, max(0, limit.amount - spent))
+        rows.append((None if name is None else counter.name, {**row, "renews_at": counter.renews_at}))
     return rows
+
+
+def set_aside(row: Json, state: CounterState | None) -> None:
+    """Add what gateways and tasks have set aside of what is left (None: Redis does not know the counter): for what runs
+    now, and ahead of what will; what of it is not spent comes back."""
+    amount = 0 if state is None else state.leased + state.held
+    row["reserved"] = float(usd(amount)) if row["unit"] == "usd" else amount
+
+
+def _row(
+    kind: ScopeKind, tenant: str, name: str | None, field: str, unit: Unit, window: str, limit: int | Decimal
+) -> Json:
+    return {
+        "scope": kind,
+        "tenant": tenant,
+        "id": name,
+        "budget": yaml_name(field),
+        "unit": "usd" if unit is Unit.NANO_USD else unit.value,
+        "window": window,
+        "limit": float(limit) if unit is Unit.NANO_USD else limit,
+        "spent": None,
+        "reserved": None,
+        "left": None,
+    }
 
 
 def _amount(unit: Unit, amount: int) -> int | float:
@@ -346,9 +398,33 @@ def _patched(kind: type[_Terms], terms: _Terms, patch: Json) -> _Terms:
     return read_section(kind, merged(plain(terms), patch))
 
 
-def _name(body: Json) -> str:
-    """The name of a tenant that is to be made, judged as the spec judges names."""
-    return read_section(NewKey, {"tenant": body["name"]} if "name" in body else {}).tenant
+def _refuse_to_take_teams_away(patch: Json) -> None:
+    teams = patch.get("teams", {})
+    named = teams.items() if isinstance(teams, dict) else ()
+    gone = ["teams"] if teams is None else [f"teams.{name}" for name, team in named if team is None]
+    if gone:
+        raise InvalidInput(
+            f"{gone[0]}: a team cannot be taken away, since keys and usage go by its name",
+            param=gone[0],
+            hint='revoke its keys; its limits are taken away with {"budgets": null}',
+        )
+
+
+def _refuse_to_end_sooner(key: Key, expires_at: float | None) -> None:
+    """Revoking looks that an admin key remains; time does not."""
+    if key.role == "admin" and expires_at is not None and (key.expires_at is None or expires_at < key.expires_at):
+        raise Conflict(
+            f"key {key.id} is an admin's, which cannot be made to expire sooner: it could be the last one",
+            hint="make another with the expiry that you want, and revoke this one",
+        )
+
+
+def _key_id(request: Request) -> str:
+    """The id in the path. Raises NotFound, without repeating it, for what looks like a secret."""
+    said: str = request.path_params["id"]
+    if said.startswith("sk-"):
+        raise NotFound("this is a key and not the id of one; ids begin with key_", hint="`stoker keys list` shows them")
+    return said
 
 
 def _team(tenant: TenantRecord, name: str) -> TeamRecord:
@@ -372,6 +448,12 @@ def _limit(text: str | None) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 6 and 1 <= int(text) <= MOST_LISTED):
         raise InvalidInput(f"limit is {text!r}; it has to be a whole number from 1 to {MOST_LISTED}", param="limit")
     return int(text)
+
+
+def _flag(name: str, text: str | None) -> bool:
+    if text not in (None, "", "true", "false"):
+        raise InvalidInput(f"{name} is {text!r}; it has to be true or false", param=name)
+    return text == "true"
 
 
 async def _body_or_nothing(request: Request) -> Json:

@@ -1,12 +1,16 @@
 """`/admin/v1`: what the owner of the platform sees and does. The admin key only."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from datetime import UTC, date, datetime
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from stoker.base import logs
 from stoker.base.errors import InvalidInput, NotFound
 from stoker.base.ids import ModelName, TaskId
 from stoker.gateway import accounts_api
@@ -14,14 +18,23 @@ from stoker.gateway.services import Services
 from stoker.gateway.tasks import shown
 from stoker.meter.report import usage_report
 from stoker.queue import State
+from stoker.spec import read_section
+from stoker.spec.requests import Pruning
+from stoker.web.server import read_json
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+_log = logs.get(__name__)
 MOST_TASKS = 1000
+MOST_RECORDS = 5000
+MOST_BODY_BYTES = 1 << 16
 
 
 def routes(services: Services) -> list[Route]:
     return [
         Route("/admin/v1/usage", _usage(services)),
+        Route("/admin/v1/usage/records", _usage_records(services)),
+        Route("/admin/v1/usage/prune", _prune_usage(services), methods=["POST"]),
         Route("/admin/v1/tasks", _tasks(services)),
         Route("/admin/v1/tasks/{id}", _task(services)),
         Route("/admin/v1/tasks/{id}/retry", _retry(services), methods=["POST"]),
@@ -42,6 +55,39 @@ def _usage(services: Services) -> Handler:
         return JSONResponse(usage_report(rows))
 
     return usage
+
+
+def _usage_records(services: Services) -> Handler:
+    """A page of records, in the order of their ends. `next` goes on after the last of them; null: there are no more."""
+
+    async def records(request: Request) -> Response:
+        await services.auth.admin(request)
+        limit = int(_number(request, "limit", 1000.0, least=1, most=MOST_RECORDS) or 1000)
+        since, until, after = _number(request, "since", None), _number(request, "until", None), _after(request)
+        if after is None:  # what comes in while somebody turns the pages would not change those that they have
+            await services.settler.settle_all()
+        tenant = request.query_params.get("tenant") or None
+        found = await asyncio.to_thread(
+            services.ledger.page, since=since, until=until, tenant=tenant, after=after, limit=limit + 1
+        )
+        page = found[:limit]
+        more = f"{page[-1].ended_at!r},{page[-1].id}" if len(found) > limit else None
+        return JSONResponse({"records": [asdict(record) for record in page], "next": more})
+
+    return records
+
+
+def _prune_usage(services: Services) -> Handler:
+    async def prune(request: Request) -> Response:
+        by = await services.auth.admin(request)
+        asked = read_section(Pruning, await read_json(request, max_bytes=MOST_BODY_BYTES))
+        today = datetime.fromtimestamp(services.clock.now(), UTC).date()
+        await services.settler.settle_all()
+        pruned = await asyncio.to_thread(services.ledger.prune, _day(asked.before), today)
+        _log.info("admin change", by=by.id, did="usage.prune", before=asked.before, pruned=pruned)
+        return JSONResponse({"before": asked.before, "pruned": pruned})
+
+    return prune
 
 
 def _tasks(services: Services) -> Handler:
@@ -66,7 +112,12 @@ def _task(services: Services) -> Handler:
 def _retry(services: Services) -> Handler:
     async def retry(request: Request) -> Response:
         await services.auth.admin(request)
-        return JSONResponse(shown(await services.queue.retry(TaskId(request.path_params["id"]))))
+        task = await services.queue.get(TaskId(request.path_params["id"]))
+        # It spends anew, so it is let in anew, in the name of whoever submitted it.
+        account = await asyncio.to_thread(services.keys.account_of, task.key_id)
+        terms = services.terms.of(account, task.session, task.run)
+        quote = services.quote(task.model, task.body, is_elastic=False)
+        return JSONResponse(shown(await services.inference.replay(task, terms, quote)))
 
     return retry
 
@@ -106,6 +157,27 @@ def _state(request: Request) -> State | None:
         return State(word) if word else None
     except ValueError as exc:
         raise InvalidInput(f"state is {word!r}; it is one of {', '.join(State)}", param="state") from exc
+
+
+def _after(request: Request) -> tuple[float, str] | None:
+    text = request.query_params.get("after")
+    if not text:
+        return None
+    ended_at, _, record_id = text.partition(",")
+    try:
+        found = float(ended_at), record_id
+    except ValueError:
+        found = math.nan, ""
+    if not math.isfinite(found[0]) or not record_id:
+        raise InvalidInput(f"after is {text[:80]!r}; it has to be what `next` of the page before said", param="after")
+    return found
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as exc:
+        raise InvalidInput(f"before is {text!r}; there is no such day", param="before") from exc
 
 
 def _limit(request: Request) -> int:

@@ -6,36 +6,42 @@ is in `owner.py`.
 """
 
 import asyncio
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stoker.base import logs
 from stoker.base.errors import BudgetExhausted, QueueUnavailable, Refused, StokerError, Unavailable
-from stoker.gateway.bounds import Bound
+from stoker.gateway.bounds import Bound, Quote
 from stoker.gateway.limits import Terms
 from stoker.gateway.measures import Measures
 from stoker.gateway.owner import CLOSED_AFTER_S, OWNER_TTL_S, RENEW_S, Life, Owner
 from stoker.gateway.rebuild import Rebuild
+from stoker.gateway.receipts import money
 from stoker.meter import UsageRecord
-from stoker.policy.budgets import Amounts, Need, Reservation, Shortfall, Unit
+from stoker.policy.budgets import Amounts, Counter, Need, Reservation, Shortfall, Spent, Unit
 from stoker.queue.budgets import BudgetStore, Gone, Hold, Leased, NotBegun, NotOpen, Settlement, Short
 
 _log = logs.get(__name__)
 
 # Each answer but a grant changes something first, so a request does not ask more often than this.
-TRIES = 8
+TRIES = 12
 # Settlements in one call to Redis: a few milliseconds of its time.
 MOST_AT_ONCE = 200
 
 
 @dataclass(slots=True)
 class Permit:
-    """A request that was admitted, until it is settled, released or handed over to a task."""
+    """A request that was let in, until it is settled, released or handed over to a task. `quote` is what it was let in
+    with: shorter answers than it asked for, perhaps."""
 
     owner: Owner
     reservation: Reservation
     terms: Terms
+    quote: Quote
     bound: Bound
+    shared: Mapping[str, object]
+    """What the journal writes once for all requests of this caller in this minute."""
     is_sent: bool = False
 
     @property
@@ -57,43 +63,54 @@ class Admission:
         self._clock = life.clock
         self._rebuild = rebuild
         self._measures = measures
-        self._leasing = asyncio.Lock()
         self._unsettled: list[_Waiting] = []
         self._news = asyncio.Event()
+        life.pending = self.pending
 
     # --- one request ------------------------------------------------------------------------------------------------
 
-    async def admit(self, terms: Terms, bound: Bound) -> Permit:
-        """Reserve the most that it could cost, of every budget that it falls under, or nothing.
+    async def admit(self, terms: Terms, quote: Quote) -> Permit:
+        """Reserve the most that it could cost, of every budget that it falls under, or nothing. Answers whose length is
+        not the client's own wish are shortened to what is left.
 
         Raises InvalidInput (more than one request may take), Refused and BudgetExhausted (a budget says no),
         Unavailable (Redis is away, and the tenant is closed then, or nothing is left of what was set aside).
         """
-        terms.check(bound)
-        needs = terms.plan.needs(self._clock.now(), Amounts(1, bound.tokens, bound.nano_usd, 1))
+        quote, bound = terms.fitting(quote)
+        now = self._clock.now()
+        needs = terms.plan.needs(now, bound.amounts)
         if needs:
             self._check_alive(terms)
         owner = self._life.owner
         reserved = owner.slices.reserve(needs)
         if isinstance(reserved, Shortfall):
-            owner, reserved = await self._lease_and_reserve(terms, needs)
-        return Permit(owner, reserved, terms, bound)
+            return await self._lease_and_reserve(terms, quote)
+        return Permit(owner, reserved, terms, quote, bound, terms.shared(now))
 
-    def sent(self, permit: Permit, *, request_id: str, model: str, replica_id: str, replica_url: str) -> None:
-        """Call it right before the request goes to an engine: from then on it may have cost something."""
+    def sent(
+        self, permit: Permit, *, request_id: str, model: str, route: str, replica_id: str, replica_url: str
+    ) -> None:
+        """Call it right before the request goes to an engine: from then on it may have cost something. Raises
+        Unavailable, upon which it must not go out."""
+        now = self._clock.now()
+        try:
+            permit.owner.journal.sent(
+                permit.reservation.number,
+                permit.shared,
+                request_id=request_id,
+                bound=permit.bound,
+                model=model,
+                route=route,
+                replica_id=replica_id,
+                replica_url=replica_url,
+                now=now,
+            )
+        except OSError as exc:
+            raise Unavailable(
+                f"the gateway cannot write its journal ({exc.strerror}), so nothing may be spent",
+                code="budgets_unavailable",
+            ) from exc
         permit.is_sent = True
-        permit.owner.journal.sent(
-            permit.reservation.number,
-            permit.terms.shared(self._clock.now()),
-            request_id=request_id,
-            tokens=permit.bound.tokens,
-            nano_usd=permit.bound.nano_usd,
-            prompt_tokens=permit.bound.prompt_tokens,
-            model=model,
-            replica_id=replica_id,
-            replica_url=replica_url,
-            now=self._clock.now(),
-        )
 
     async def settle(self, permit: Permit, record: UsageRecord) -> None:
         """What it came to. When it returns Redis has it, or it waits here, and in the journal, for Redis to come back.
@@ -103,8 +120,11 @@ class Admission:
             return
         self._measures.ended(record)
         actual = Amounts(1, record.prompt_tokens + record.completion_tokens, record.nano_usd, 0)
-        spent = permit.owner.slices.settle(permit.reservation, actual)
-        item = Settlement(permit.reservation.number, record.to_json(), spent)
+        number, usage = permit.reservation.number, record.to_json()
+        # In this order: once the rest can be reserved again, the journal must not claim it for this request any more.
+        is_written = permit.owner.journal.ended(number, usage)
+        spent = permit.owner.slices.settle(permit.reservation, actual, frees_rest=is_written)
+        item = Settlement(number, usage, spent)
         waiting = _Waiting(permit.owner, item, asyncio.get_running_loop().create_future())
         self._unsettled.append(waiting)
         self._news.set()
@@ -116,13 +136,47 @@ class Admission:
             permit.owner.slices.release(permit.reservation)
             self._forget(permit)
 
-    def hold(self, permit: Permit) -> Hold:
-        """For `Queue.submit`: the task takes the reservation over. Call `handed_over` then."""
-        return Hold(permit.owner.name, permit.reservation.number, permit.reservation.parts)
+    # --- a task takes it over -----------------------------------------------------------------------------------------
+
+    def hold(self, permit: Permit) -> Hold | None:
+        """For `Queue.submit` and `retry`: the task takes the reservation over. None: it falls under no budget. Call
+        `handed_over` then, or `resolve` when nobody knows whether it did."""
+        parts = permit.reservation.parts
+        return Hold(permit.owner.name, permit.reservation.number, parts) if parts else None
 
     def handed_over(self, permit: Permit) -> None:
-        permit.owner.slices.hand_over(permit.reservation)
-        self._forget(permit)
+        if permit.is_open:
+            permit.owner.slices.hand_over(permit.reservation)
+            self._forget(permit)
+
+    async def resolve(self, permit: Permit) -> bool:
+        """The answer to a `submit` with this permit's hold was lost. Whether the task has it; if not it never will, and
+        the reservation is released. Waits until Redis answers.
+
+        Settling the number fences a submission that is still on its way: of the two, only one happens.
+        """
+        owner, number = permit.owner, permit.reservation.number
+        nothing = [Spent(part.counter, part.amount, 0) for part in permit.reservation.parts]
+        while permit.is_open:
+            try:
+                answer = await self._store.settle(owner.name, [Settlement(number, None, nothing)])
+                if isinstance(answer, Gone):
+                    await self._life.enter_again(owner, answer)
+                    continue
+            except StokerError as error:
+                _log.warning("budgets: a task's reservation is uncertain", error=error.message)
+                await self._clock.sleep(RENEW_S)
+                continue
+            if answer == [False]:
+                self.handed_over(permit)
+                return True
+            self.release(permit)
+        return False
+
+    async def hear_of_death(self) -> None:
+        """A hold was void: this process may have been taken for dead without knowing it, and its slices are none then.
+        It goes on under a new name when this returns. Raises QueueUnavailable."""
+        await self._life.renew()
 
     def _forget(self, permit: Permit) -> None:
         if permit.is_sent:
@@ -131,32 +185,55 @@ class Admission:
     def _check_alive(self, terms: Terms) -> None:
         is_closed = terms.account.tenant_terms.when_redis_is_away == "closed"
         if self._life.silent_s > (CLOSED_AFTER_S if is_closed else OWNER_TTL_S):
+            silent_s = self._life.silent_s
+            since = "yet" if math.isinf(silent_s) else f"for {silent_s:.0f} s"
             raise Unavailable(
-                f"budgets cannot be checked: Redis has not answered for {self._life.silent_s:.0f} s",
+                f"budgets cannot be checked: Redis has not answered {since}",
                 retry_after_s=2 * RENEW_S,
                 code="budgets_unavailable",
             )
 
-    # --- asking for more --------------------------------------------------------------------------------------------
+    # --- what is left -------------------------------------------------------------------------------------------------
 
-    async def _lease_and_reserve(self, terms: Terms, needs: Sequence[Need]) -> tuple[Owner, Reservation]:
+    def left(self, terms: Terms) -> list[tuple[Counter, int]]:
+        """Of each counter that the caller falls under, what can still be reserved, as far as this process knows: what
+        other processes have set aside and do not use is not in it. Counters that it never asked about are left out."""
+        slices = self._life.owner.slices
+        found = ((counter, slices.left(counter.name)) for counter in terms.plan.at(self._clock.now()))
+        return [(counter, left) for counter, left in found if left is not None]
+
+    # --- asking for more ----------------------------------------------------------------------------------------------
+
+    async def _lease_and_reserve(self, terms: Terms, quote: Quote) -> Permit:
         self._rebuild.know(terms, self._clock.now())
         has_waited = False
         for _ in range(TRIES):
-            async with self._leasing:
+            bound, now = quote.bound(), self._clock.now()
+            needs = terms.plan.needs(now, bound.amounts)
+            async with self._life.leasing:
                 owner = self._life.owner
                 # Another request may have brought enough while this one waited for its turn.
                 reserved = owner.slices.reserve(needs)
                 if isinstance(reserved, Reservation):
-                    return owner, reserved
+                    return Permit(owner, reserved, terms, quote, bound, terms.shared(now))
                 short = await self._lease(owner, reserved)
-                if short is None:
-                    continue
-            if has_waited or not short.fits_later:
+            if short is None:
+                continue
+            may_fit = short.fits_later or owner.slices.is_lowered(short.counter)
+            if may_fit and not has_waited:
+                # Others hold more than they use. They have been asked for it, and give it back when they next renew; so
+                # does this process with what it holds under a higher limit.
+                has_waited = True
+                await self._clock.sleep(1.5 * RENEW_S)
+                continue
+            counter, need = _counter_in(needs, short)
+            if short.free + owner.slices.unused(counter.name) >= need:
+                # Something has come back here since it was asked for.
+                continue
+            shorter = self._shortened(quote, short, needs, owner)
+            if shorter is None:
                 raise self._refusal(short, needs, owner)
-            # Others hold more than they use. They have been asked for it, and give it back when they next renew.
-            has_waited = True
-            await self._clock.sleep(1.5 * RENEW_S)
+            quote = shorter
         raise Unavailable("budgets cannot be checked: too much changes at once", code="budgets_unavailable")
 
     async def _lease(self, owner: Owner, shortfall: Shortfall) -> Short | None:
@@ -166,10 +243,11 @@ class Admission:
             match answer:
                 case Leased():
                     owner.slices.granted(shortfall, answer.granted)
+                    await self._life.look(owner, [counter.name for counter in shortfall.counters])
                 case NotBegun():
                     await self._rebuild.begin(self._store, answer.counters)
                 case Gone():
-                    await self._life.enter_again(answer, self.pending(owner))
+                    await self._life.enter_again(owner, answer)
                 case NotOpen(opens_in_s=None):
                     await self._life.open_books()
                 case NotOpen():
@@ -179,14 +257,25 @@ class Admission:
                         code="budgets_unavailable",
                     )
                 case Short():
+                    # So that the refusal can say what is left also where nothing was ever held.
+                    owner.slices.know(shortfall.counters)
+                    owner.slices.saw_free(answer.counter, answer.free)
                     return answer
         except QueueUnavailable as error:
             raise Unavailable("budgets cannot be checked: Redis does not answer", code="budgets_unavailable") from error
         return None
 
+    def _shortened(self, quote: Quote, short: Short, needs: Sequence[Need], owner: Owner) -> Quote | None:
+        """The quote with answers that fit what is left of the counter that was short; None: none do."""
+        counter = _counter_in(needs, short)[0]
+        left = max(0, short.free + owner.slices.unused(counter.name))
+        if counter.unit is Unit.TOKENS:
+            return quote.shortened(tokens=left)
+        return quote.shortened(nano_usd=left) if counter.unit is Unit.NANO_USD else None
+
     def _refusal(self, short: Short, needs: Sequence[Need], owner: Owner) -> Refused:
-        counter, need = next((need for need in needs if need[0].name == short.counter), needs[0])
-        kind, _, unit, window = counter.name.split(":")[:4]
+        counter, need = _counter_in(needs, short)
+        kind, _, _, window = counter.name.split(":")[:4]
         left = max(0, short.free + owner.slices.unused(counter.name))
         message = (
             f"the {kind}'s budget of {_amount(counter.unit, counter.limit)}{_PER[window]} has "
@@ -200,7 +289,10 @@ class Admission:
             return BudgetExhausted(message, hint="it does not renew by itself")
         renews_in_s = max(0.0, counter.renews_at - self._clock.now())
         return Refused(
-            message, retry_after_s=renews_in_s, hint=f"it renews in {renews_in_s:.0f} s", code=f"{unit}_budget_exceeded"
+            message,
+            retry_after_s=renews_in_s,
+            hint=f"it renews in {renews_in_s:.0f} s",
+            code=f"{_CODES[counter.unit]}_budget_exceeded",
         )
 
     # --- settlements, many in one call --------------------------------------------------------------------------------
@@ -228,7 +320,7 @@ class Admission:
             batch = [waiting for waiting in self._unsettled if waiting.owner is owner][:MOST_AT_ONCE]
             answer = await self._store.settle(owner.name, [waiting.item for waiting in batch])
             if isinstance(answer, Gone):
-                await self._life.enter_again(answer, self.pending(owner))
+                await self._life.enter_again(owner, answer)
                 continue
             numbers = {waiting.item.number for waiting in batch}
             self._unsettled = [w for w in self._unsettled if w.owner is not owner or w.item.number not in numbers]
@@ -239,16 +331,26 @@ class Admission:
                     waiting.done.set_result(None)
 
     def _let_clients_go(self) -> None:
-        """Redis is away. Nobody has to wait for it: the journal keeps what is not settled."""
+        """Redis is away. Nobody has to wait for it: the journal keeps what is not settled, and what it came to."""
         for waiting in self._unsettled:
             if not waiting.done.done():
                 waiting.done.set_result(None)
 
+    @property
+    def unsent(self) -> Sequence[UsageRecord]:
+        """Records of what has ended and waits for Redis."""
+        return [UsageRecord.from_json(waiting.item.usage) for waiting in self._unsettled if waiting.item.usage]
 
+
+def _counter_in(needs: Sequence[Need], short: Short) -> Need:
+    return next((need for need in needs if need[0].name == short.counter), needs[0])
+
+
+_CODES = {Unit.REQUESTS: "requests", Unit.TOKENS: "tokens", Unit.NANO_USD: "usd"}
 _PER = {"minute": " per minute", "day": " per day", "month": " per month", "total": ""}
 
 
 def _amount(unit: Unit, amount: int) -> str:
     if unit is Unit.NANO_USD:
-        return f"${amount / 1e9:.6f}"
+        return money(amount)
     return f"{amount} " + {Unit.REQUESTS: "requests", Unit.TOKENS: "tokens", Unit.CONCURRENT: "requests at once"}[unit]

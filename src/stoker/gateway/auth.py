@@ -75,15 +75,21 @@ class Authenticator:
 
     async def _look(self) -> None:
         """Returns when what is known of the revision is new enough. One look at a time, however many wait for it."""
-        age_s = self._clock.monotonic() - self._looked_at
-        if age_s < _LOOK_AFTER_S:
+        now = self._clock.monotonic()
+        if now - self._looked_at < _LOOK_AFTER_S:
             return
+        self._begin_look()
+        # Counted from when this request came: a look that began too long before that may have missed a change, and
+        # then there is another. It does not count how long the database took to answer, or a slow one would never do.
+        while self._looked_at <= now - REMEMBER_S:
+            # A request that is given up must not end the look that others wait for.
+            await asyncio.shield(self._begin_look())
+
+    def _begin_look(self) -> "asyncio.Task[None]":
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._read_revision())
             self._looking.add_done_callback(_seen)
-        if age_s >= REMEMBER_S:
-            # A request that is given up must not end the look that others wait for.
-            await asyncio.shield(self._looking)
+        return self._looking
 
     async def _read_revision(self) -> None:
         began = self._clock.monotonic()

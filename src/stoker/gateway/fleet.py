@@ -87,12 +87,12 @@ class Fleet:
         now = self.clock.monotonic()
         return {m.replica.model for m in self.members.values() if m.load().is_up(now) and not m.replica.draining}
 
-    def choose(self, model: str, *, exclude: Collection[str]) -> Member | None:
-        """The least busy replica that has room; None when there is none."""
+    def choose(self, model: str, *, exclude: Collection[str], prefer: str | None = None) -> Member | None:
+        """The preferred replica or else the least busy one that has room; None when there is none."""
         able = {m.replica.id: m for m in self.members.values() if m.replica.model == model and not m.replica.draining}
         # Of equally busy ones `pick` takes the first: the one that has served least.
         in_turn = sorted(able.values(), key=lambda m: m.served)
-        chosen = pick([m.load() for m in in_turn], now=self.clock.monotonic(), exclude=exclude)
+        chosen = pick([m.load() for m in in_turn], now=self.clock.monotonic(), exclude=exclude, prefer=prefer)
         return None if chosen is None else able[chosen.id]
 
     @contextmanager

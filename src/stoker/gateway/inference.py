@@ -1,29 +1,44 @@
 """One request to a model, from the parsed body to the answer and its usage record.
 
+0. admitted: the most that it could cost is reserved of every budget that it falls under, or it is refused
 1. straight to the least busy replica of the model; another one when it cannot be reached, before the first byte
 2. when no replica has room or none is up: through the queue, where a worker takes it as soon as there is room
-3. the usage record is appended before the end of the answer is sent, so who saw the end is in the ledger
+3. settled with what it came to, and its usage record appended, before the end of the answer is sent: who saw the end is
+   in the ledger
 """
 
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from stoker.base import logs
 from stoker.base.clock import Clock
-from stoker.base.errors import Conflict, EngineUnavailable, StokerError, TimedOut, Unavailable, UpstreamError
+from stoker.base.errors import (
+    Conflict,
+    EngineUnavailable,
+    NotFound,
+    QueueUnavailable,
+    StokerError,
+    TimedOut,
+    Unavailable,
+    UpstreamError,
+)
 from stoker.base.ids import KeyId, ModelName, TaskId, TenantName, new_id
+from stoker.gateway.admission import Admission, Permit
+from stoker.gateway.bounds import Bound, Quote
 from stoker.gateway.commitments import Commitments
 from stoker.gateway.fleet import Fleet, Member
-from stoker.gateway.metering import Meter
-from stoker.gateway.relay import Relay, ask_for_usage, error_event
+from stoker.gateway.limits import Terms
+from stoker.gateway.receipts import Receipt, rate_limits
+from stoker.gateway.relay import Relay, UsedUp, ask_for_usage, error_event
+from stoker.gateway.sessions import Name, Sessions
 from stoker.meter.charge import Caller, Charge
 from stoker.meter.cost import Prices
 from stoker.meter.usage import Status
-from stoker.queue import Chunk, NewTask, Queue, State, Task
+from stoker.queue import Chunk, NewTask, Queue, State, Task, TokenBound
 from stoker.web import problems, sse
 from stoker.web.client import Answer, error_of, openai_error_in
 
@@ -34,9 +49,10 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request that was let in. `body` is the client's own; `model` is ours, whatever the client called it.
+    """One request whose caller is known. `body` is the client's own; `model` is ours, whatever the client called it.
 
-    `id` is that of its usage record, and of the task that it becomes if it has to wait.
+    `terms` is what its caller may spend, `quote` what it could cost. `id` is that of its usage record, and of the task
+    that it becomes if it has to wait.
     """
 
     caller: Caller
@@ -48,13 +64,30 @@ class Ask:
     max_attempts: int
     timeout_s: float
     continuous_usage: bool
+    terms: Terms
+    quote: Quote
     id: str = field(default_factory=lambda: new_id("req"))
 
     @property
     def wants_stream(self) -> bool:
         return self.body.get("stream") is True
 
-    def task(self, *, timeout_s: float | None) -> NewTask:
+    @property
+    def session(self) -> Name | None:
+        return None if self.caller.session is None else (self.caller.tenant, self.caller.session)
+
+    def within(self, quote: Quote) -> "Ask":
+        """The same, with answers as long as it was let in with."""
+        if quote.output_tokens == self.quote.output_tokens:
+            return self
+        names = [name for name in LENGTHS if self.body.get(name) is not None] or [LENGTHS[0]]
+        shorter = {
+            **self.body,
+            **{name: min(self.body.get(name, quote.output_tokens), quote.output_tokens) for name in names},
+        }
+        return replace(self, body=shorter, quote=quote)
+
+    def task(self, bound: Bound, *, timeout_s: float | None) -> NewTask:
         return NewTask(
             model=ModelName(self.model),
             tenant=TenantName(self.caller.tenant),
@@ -63,19 +96,28 @@ class Ask:
             body=self.body,
             session=self.caller.session,
             run=self.caller.run,
+            team=self.caller.team,
+            route=self.route,
+            bound=TokenBound(bound.prompt_tokens, bound.completion_tokens),
             stream=self.wants_stream,
             timeout_s=timeout_s,
             max_attempts=self.max_attempts,
         )
 
 
+LENGTHS = ("max_completion_tokens", "max_tokens")
+"""How a body says how long its answer may be."""
+
+
 @dataclass(slots=True)
 class Served:
-    """An answer, or one that is coming as events (wire bytes). `replica` is None for what came through the queue."""
+    """An answer, or one that is coming as events (wire bytes). `replica` is None for what came through the queue.
+    `headers` are what it cost and what is left, as far as that is known when the answer begins."""
 
     replica: str | None
     answer: Answer | None = None
     events: AsyncGenerator[bytes, None] | None = None
+    headers: dict[str, str] = field(default_factory=dict)
 
     async def aclose(self) -> None:
         """Nobody wants it any more: stop what is still coming."""
@@ -96,53 +138,93 @@ class Refusal(Exception):
 
 
 @dataclass(slots=True)
+class Running:
+    """One request that was let in, until it has ended. `permit` is another one if the first was void for the queue."""
+
+    ask: Ask
+    permit: Permit
+    charge: Charge
+    admitted_at: float
+    """By the monotonic clock."""
+
+
+@dataclass(slots=True)
 class Inference:
     fleet: Fleet
     queue: Queue
-    meter: Meter
+    admission: Admission
+    sessions: Sessions
     clock: Clock
     commitments: Commitments
 
     async def run(self, ask: Ask) -> Served:
-        """Cancel it to stop the generation, or close what it returns. Raises StokerError; an engine's refusal (4xx) is
-        an answer like any."""
-        return await (self._stream(ask) if ask.wants_stream else self._answer(ask))
+        """Cancel it to stop the generation, or close what it returns. Raises StokerError, and Refused among them when
+        a budget says no; an engine's refusal (4xx) is an answer like any."""
+        running = await self.admit(ask)
+        return await (self._stream(running) if ask.wants_stream else self._answer(running))
+
+    async def admit(self, ask: Ask) -> Running:
+        """Raises what `Admission.admit` raises. From here on `_end`, `_turned_away` or a task's hold ends it."""
+        permit = await self.admission.admit(ask.terms, ask.quote)
+        ask = ask.within(permit.quote)
+        if ask.session is not None:
+            self.sessions.begin(ask.session)
+        bound = permit.bound
+        charge = Charge(
+            id=ask.id,
+            kind="request",
+            caller=ask.caller,
+            model=ask.model,
+            route=ask.route,
+            prices=ask.prices,
+            started_at=self.clock.now(),
+            most=(bound.prompt_tokens, bound.completion_tokens),
+        )
+        return Running(ask, permit, charge, self.clock.monotonic())
 
     # --- a whole answer ---------------------------------------------------------------------------------------------
 
-    async def _answer(self, ask: Ask) -> Served:
-        charge = self._charge(ask)
+    async def _answer(self, running: Running) -> Served:
+        ask, charge = running.ask, running.charge
 
         async def attempt(member: Member) -> Answer:
             with self.fleet.busy(member):
-                answer = await member.client.complete(ask.endpoint, ask.body, timeout_s=ask.timeout_s)
+                answer = await member.client.complete(
+                    ask.endpoint, ask.body, request_id=ask.id, timeout_s=ask.timeout_s
+                )
             _raise_if_ours(answer)
             if answer.status < 400:
                 charge.saw_usage(_usage_in(answer))
             return answer
 
         try:
-            answer = await self._on_a_replica(charge, attempt)
+            answer = await self._on_a_replica(running, attempt)
         except NoRoom:
-            return Served(None, answer=await self._answer_through_queue(ask))
+            return await self._answer_through_queue(running)
         except BaseException as error:
-            await self._end(charge, _status_of(error))
+            await self._end(running, _status_of(error), _reason_of(error))
             raise
         if answer.status >= 400:
-            return await self._refused(charge, answer)
-        await self._end(charge, "done")
-        return Served(charge.replica, answer=answer)
+            return await self._refused(running, answer)
+        receipt = await self._end(running, "done")
+        return Served(charge.replica, answer=answer, headers=receipt.headers(self.clock.now()))
 
-    async def _answer_through_queue(self, ask: Ask) -> Answer:
-        async with self._task(ask) as task:
-            result = result_of(await self.queue.wait(task.id, timeout_s=ask.timeout_s))
-        return Answer(200, {}, json.dumps(result, ensure_ascii=False).encode())
+    async def _answer_through_queue(self, running: Running) -> Served:
+        ask = running.ask
+        async with self._task(running) as task:
+            ended = await self.queue.wait(task.id, timeout_s=ask.timeout_s)
+            result = result_of(ended)
+        running.charge.saw_usage(result.get("usage"))
+        waited_s = (ended.started_at or ended.submitted_at) - ended.submitted_at
+        receipt = await self._receipt(running, waited_s)
+        body = json.dumps(result, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        return Served(None, answer=Answer(200, {}, body), headers=receipt.headers(self.clock.now()))
 
     # --- a stream ---------------------------------------------------------------------------------------------------
 
-    async def _stream(self, ask: Ask) -> Served:
+    async def _stream(self, running: Running) -> Served:
         """The answer's events, opened up to the first one, so that what fails before it has a status of its own."""
-        charge = self._charge(ask)
+        ask, charge = running.ask, running.charge
         deadline = self.clock.monotonic() + ask.timeout_s
         upstream = AsyncExitStack()
 
@@ -150,7 +232,7 @@ class Inference:
             async with AsyncExitStack() as opening:
                 opening.enter_context(self.fleet.busy(member))
                 body = ask_for_usage(ask.body, continuous=ask.continuous_usage)
-                stream = await opening.enter_async_context(member.client.stream(ask.endpoint, body))
+                stream = await opening.enter_async_context(member.client.stream(ask.endpoint, body, request_id=ask.id))
                 if stream.error is not None:
                     _raise_if_ours(stream.error)
                     if stream.error.status < 400:
@@ -163,24 +245,23 @@ class Inference:
                 return first, stream.events
 
         try:
-            first, events = await self._on_a_replica(charge, attempt)
+            first, events = await self._on_a_replica(running, attempt)
         except NoRoom:
-            queued = self._stream_through_queue(ask, deadline)
+            queued = self._stream_through_queue(running, deadline)
             await anext(queued)
-            return Served(None, events=queued)
+            return Served(None, events=queued, headers=self.limits(ask))
         except Refusal as refusal:
-            return await self._refused(charge, refusal.answer)
+            return await self._refused(running, refusal.answer)
         except BaseException as error:
-            await self._end(charge, _status_of(error))
+            await self._end(running, _status_of(error), _reason_of(error))
             raise
-        relayed = self._relayed(ask, charge, first, events, upstream, deadline)
+        relayed = self._relayed(running, first, events, upstream, deadline)
         await anext(relayed)
-        return Served(charge.replica, events=relayed)
+        return Served(charge.replica, events=relayed, headers=self.limits(ask))
 
     async def _relayed(
         self,
-        ask: Ask,
-        charge: Charge,
+        running: Running,
         first: bytes,
         events: AsyncIterator[bytes],
         upstream: AsyncExitStack,
@@ -190,9 +271,10 @@ class Inference:
 
         Its first step yields nothing of worth: a generator that was never started runs no `finally` when it is closed.
         """
-        relay = Relay(ask.body, charge)
+        relay = Relay(running.ask.body, running.charge)
         status: Status = "cancelled"
-        last = sse.event(sse.DONE)
+        reason: str | None = CLIENT_WENT
+        last: list[bytes] = []
         try:
             async with upstream:
                 yield b""
@@ -204,28 +286,38 @@ class Inference:
                     event = await self._next(events, deadline)
                 if event is None:
                     raise EngineUnavailable("the engine broke off in the middle of the answer", hint="ask again")
-                status = "done"
+                status, reason = "done", None
+        except UsedUp:
+            status, reason = "cut", "it had produced all that it was let in with"
         except StokerError as error:
-            status, last = "failed", error_event(error)
+            status, reason, last = "failed", error.message, [error_event(error)]
         finally:
-            await self._end(charge, status)
-        yield last
+            receipt = await self._end(running, status, reason)
+        if status == "cut":  # now that it is known what the engine had produced
+            last = [sse.event(event) for event in relay.cut()]
+        for event in last:
+            yield event
+        if status != "failed":
+            yield relay.end(receipt.as_json())
+            yield sse.event(sse.DONE)
 
-    async def _stream_through_queue(self, ask: Ask, deadline: float) -> AsyncGenerator[bytes, None]:
+    async def _stream_through_queue(self, running: Running, deadline: float) -> AsyncGenerator[bytes, None]:
         """Its first step yields nothing and puts the request into the queue, so what fails there has a status of its
         own. Then the answer begins, however long the queue is: the client gets comments meanwhile, and errors as
         events.
         """
-        relay = Relay(ask.body, None)
+        relay = Relay(running.ask.body, None)
         is_queued = False
-        last = sse.event(sse.DONE)
         token: int | None = None
+        waited_s = 0.0
         try:
-            async with self._task(ask) as task, aclosing(self.task_chunks(task.id, deadline)) as chunks:
+            async with self._task(running) as task, aclosing(self.task_chunks(task.id, deadline)) as chunks:
                 is_queued = True
                 yield b""
                 async for chunk in chunks:
-                    if token not in (None, chunk.token):
+                    if token is None:
+                        waited_s = self.clock.monotonic() - running.admitted_at
+                    elif chunk.token != token:
                         raise UpstreamError("the worker was lost in the middle of the answer; another began it anew")
                     token = chunk.token
                     passed = relay.pass_on(chunk.data, self.clock.now())
@@ -234,8 +326,11 @@ class Inference:
         except StokerError as error:
             if not is_queued:
                 raise
-            last = error_event(error)
-        yield last
+            yield error_event(error)
+            return
+        running.charge.saw_usage(relay.usage)
+        yield relay.end((await self._receipt(running, waited_s)).as_json())
+        yield sse.event(sse.DONE)
 
     async def task_chunks(
         self, task_id: TaskId, deadline: float, after: str | None = None
@@ -248,68 +343,193 @@ class Inference:
                 yield chunk
         result_of(await self.queue.get(task_id))
 
-    # --- shared -----------------------------------------------------------------------------------------------------
+    # --- the end ----------------------------------------------------------------------------------------------------
 
-    def _charge(self, ask: Ask) -> Charge:
-        return Charge(
-            id=ask.id,
-            kind="request",
-            caller=ask.caller,
-            model=ask.model,
-            route=ask.route,
-            prices=ask.prices,
-            started_at=self.clock.now(),
+    async def _end(self, running: Running, status: Status, reason: str | None = None) -> Receipt:
+        # A client that has gone must not take the record with it.
+        return await self.commitments.keep(self._settle(running, status, reason))
+
+    async def _settle(self, running: Running, status: Status, reason: str | None) -> Receipt:
+        ask, permit, charge = running.ask, running.permit, running.charge
+        ended_at = self.clock.now()
+        if permit.is_sent:
+            if status != "done" and ask.continuous_usage and charge.replica is not None:
+                await self._ask_the_engine(charge)
+            charge.count_the_most(was_streamed=ask.wants_stream)
+        record = charge.record(status, ended_at, reason)
+        await self.admission.settle(permit, record)
+        return await self._receipt(running, 0.0)
+
+    async def _ask_the_engine(self, charge: Charge) -> None:
+        """What it produced for a request that was stopped: it may be a step ahead of what was seen. Engines that cannot
+        say, or are gone, leave the charge as it is."""
+        member = self.fleet.members.get(charge.replica or "")
+        if member is None:
+            return
+        usage = await member.client.usage_of(charge.id, sent_at=charge.started_at, clock=self.clock)
+        if usage is not None:
+            charge.saw_usage(usage)
+
+    async def _receipt(self, running: Running, queue_wait_s: float) -> Receipt:
+        ask, charge = running.ask, running.charge
+        nano_usd = charge.nano_usd()
+        session = None if ask.session is None else await self.sessions.end(ask.session, nano_usd)
+        return Receipt(
+            prompt_tokens=charge.prompt_tokens,
+            cached_tokens=charge.cached_tokens,
+            completion_tokens=charge.completion_tokens,
+            nano_usd=nano_usd,
+            queue_wait_s=queue_wait_s,
+            left=self.admission.left(ask.terms),
+            session_nano_usd=session,
         )
 
-    async def _end(self, charge: Charge, status: Status) -> None:
-        # A client that has gone must not take the record with it.
-        await self.commitments.keep(self.meter.append(charge.record(status, self.clock.now())))
+    def limits(self, ask: Ask) -> dict[str, str]:
+        """Headers that say what is left of the budgets that the request falls under."""
+        return rate_limits(self.admission.left(ask.terms), self.clock.now())
 
-    async def _refused(self, charge: Charge, answer: Answer) -> Served:
-        """An engine's error for the client. One that is the request's own fault (4xx) was never let in: no record."""
+    async def _refused(self, running: Running, answer: Answer) -> Served:
+        """An engine's error for the client. One that is the request's own fault (4xx) spent nothing: no record."""
         if answer.status >= 500:
-            await self._end(charge, "failed")
+            running.charge.saw_refusal()  # it says itself that there is no answer
+            await self._end(running, "failed", f"the engine answered with status {answer.status}")
+        else:
+            self._turned_away(running)
         if openai_error_in(answer) is None:
             body = json.dumps(problems.body_of(error_of(answer)), ensure_ascii=False).encode()
             answer = Answer(answer.status, answer.headers, body)
-        return Served(charge.replica, answer=answer)
+        return Served(running.charge.replica, answer=answer, headers=self.limits(running.ask))
 
-    async def _on_a_replica(self, charge: Charge, attempt: Callable[[Member], Awaitable[T]]) -> T:
-        """`attempt` on the least busy replica, then on others as long as it raises Unavailable. Raises NoRoom."""
+    def _turned_away(self, running: Running) -> None:
+        self.admission.release(running.permit)
+        self.commitments.begin(self._forget_session(running.ask))
+
+    async def _forget_session(self, ask: Ask) -> None:
+        """The request adds nothing to what its session has cost, as far as this process can say."""
+        if ask.session is not None:
+            await self.sessions.end(ask.session, 0)
+
+    # --- on replicas and through the queue ----------------------------------------------------------------------------
+
+    async def _on_a_replica(self, running: Running, attempt: Callable[[Member], Awaitable[T]]) -> T:
+        """`attempt` on the session's replica or the least busy one, then on others as long as it raises Unavailable.
+        Raises NoRoom."""
+        ask, charge = running.ask, running.charge
+        prefer = None if ask.session is None else self.sessions.replica_of(ask.session, ask.model)
         tried: set[str] = set()
         while True:
-            member = self.fleet.choose(charge.model, exclude=tried)
+            member = self.fleet.choose(charge.model, exclude=tried, prefer=prefer)
             if member is None:
                 raise NoRoom
-            charge.replica = member.replica.id
+            replica = member.replica
+            charge.replica = replica.id
+            self.admission.sent(
+                running.permit,
+                request_id=ask.id,
+                model=ask.model,
+                route=ask.route,
+                replica_id=replica.id,
+                replica_url=replica.url,
+            )
             try:
-                return await attempt(member)
+                answered = await attempt(member)
             except Unavailable as error:
                 if error.code != ENGINE_FULL:
                     self.fleet.mark_down(member, error.message)
-                tried.add(member.replica.id)
+                tried.add(replica.id)
                 charge.attempts += 1
+            else:
+                if ask.session is not None:
+                    self.sessions.served(ask.session, ask.model, replica.id)
+                return answered
 
     @asynccontextmanager
-    async def _task(self, ask: Ask) -> AsyncIterator[Task]:
+    async def _task(self, running: Running) -> AsyncIterator[Task]:
         """The request in the queue. Left with an error or a cancellation, the task is cancelled, for nobody waits."""
-        submitting = self.commitments.begin(
-            self.queue.submit(ask.task(timeout_s=ask.timeout_s), task_id=TaskId(ask.id))
-        )
+        submitting = self.commitments.begin(self.submit(running, timeout_s=running.ask.timeout_s))
         try:
             yield await asyncio.shield(submitting)
         except BaseException:
-            await self.commitments.keep(self._call_off(submitting))
+            await self.commitments.keep(self._call_off(running, submitting))
             raise
 
-    async def _call_off(self, submitting: "asyncio.Task[Task]") -> None:
+    async def submit_alone(self, ask: Ask) -> Task:
+        """As a task that nobody waits for, however long it has to wait: `/v1/tasks`. Raises StokerError."""
+        running = await self.admit(ask)
+        try:
+            return await self.commitments.keep(self.submit(running, timeout_s=None))
+        finally:
+            await self._forget_session(running.ask)
+
+    async def replay(self, task: Task, terms: Terms, quote: Quote) -> Task:
+        """A dead task anew, with a reservation of its own. Raises what `Admission.admit` and `Queue.retry` raise."""
+        permit = await self.admission.admit(terms, quote)
+        return await self.commitments.keep(self._replay(task.id, permit))
+
+    async def _replay(self, task_id: TaskId, permit: Permit) -> Task:
+        try:
+            task = await self.queue.retry(task_id, hold=self.admission.hold(permit))
+        except QueueUnavailable:
+            self.commitments.begin(self.admission.resolve(permit))
+            raise
+        except BaseException:
+            self.admission.release(permit)
+            raise
+        self.admission.handed_over(permit)
+        return task
+
+    async def submit(self, running: Running, *, timeout_s: float | None) -> Task:
+        """Put it into the queue, with its reservation. Raises StokerError, and then it is not there, nor will be."""
+        ask = running.ask
+        for _ in range(2):
+            permit = running.permit
+            try:
+                task = await self.queue.submit(
+                    ask.task(permit.bound, timeout_s=timeout_s),
+                    task_id=TaskId(ask.id),
+                    hold=self.admission.hold(permit),
+                )
+            except QueueUnavailable:
+                self.commitments.begin(self._undo(permit, TaskId(ask.id)))
+                raise
+            except Conflict as conflict:
+                self.admission.release(permit)
+                if conflict.code != "hold_void":
+                    raise
+                # This process was taken for dead since it let the request in: once more, under its new name, and with
+                # what is left now.
+                await self.admission.hear_of_death()
+                running.permit = await self.admission.admit(ask.terms, ask.quote)
+                running.ask = ask = ask.within(running.permit.quote)
+                continue
+            except BaseException:
+                self.admission.release(permit)
+                raise
+            self.admission.handed_over(permit)
+            return task
+        self.admission.release(running.permit)
+        raise Unavailable("budgets cannot be checked: this gateway is taken for dead", code="budgets_unavailable")
+
+    async def _undo(self, permit: Permit, task_id: TaskId) -> None:
+        """Nobody knows whether the task was stored; its client was told that it was not."""
+        if self.admission.hold(permit) is None:
+            self.admission.release(permit)
+            await self._cancel(task_id)
+        elif await self.admission.resolve(permit):
+            await self._cancel(task_id)
+
+    async def _call_off(self, running: Running, submitting: "asyncio.Task[Task]") -> None:
+        await self._forget_session(running.ask)
         # Waited for first: a task cannot be cancelled before it is there.
         await asyncio.wait({submitting})
-        if submitting.exception() is not None:
-            return
-        task_id = submitting.result().id
+        if submitting.exception() is None:
+            await self._cancel(submitting.result().id)
+
+    async def _cancel(self, task_id: TaskId) -> None:
         try:
             await self.queue.cancel(task_id)
+        except NotFound:
+            pass  # it was never stored
         except StokerError as error:
             _log.warning("cannot cancel a task that nobody waits for", task=task_id, error=error.message)
 
@@ -322,6 +542,7 @@ class Inference:
             raise TimedOut("the answer did not end in time", hint="gateway.timeouts.totalSeconds bounds it") from exc
 
 
+CLIENT_WENT = "the client went away"
 ENGINE_FULL = "engine_full"
 
 
@@ -340,6 +561,12 @@ def _raise_if_ours(answer: Answer) -> None:
 
 def _status_of(error: BaseException) -> Status:
     return "failed" if isinstance(error, Exception) else "cancelled"
+
+
+def _reason_of(error: BaseException) -> str:
+    if isinstance(error, StokerError):
+        return error.message
+    return type(error).__name__ if isinstance(error, Exception) else CLIENT_WENT
 
 
 def _usage_in(answer: Answer) -> Any:

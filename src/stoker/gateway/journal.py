@@ -5,20 +5,27 @@ synced: what a process has written survives its death, though not that of the ma
 counts, see docs/budgets.md). A successor reads it to know exactly what was in flight.
 
     = REF JSON        what several requests share, written once: the counters and the caller
-    + NUMBER REF ID TOKENS NANO_USD PROMPT MODEL REPLICA URL STARTED      in flight, with the most that it can cost
+    + NUMBER REF ID PROMPT COMPLETION NANO_USD MODEL ROUTE REPLICA URL STARTED      in flight, and the most it can cost
+    ! NUMBER JSON     its usage record: it has ended, and Redis has yet to confirm
     - NUMBER          settled
 
 The file is locked as long as its owner lives, so a successor need not wait for a lease to know that it is dead.
 """
 
+import errno
 import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from stoker.base import logs
+from stoker.base.errors import InvalidInput
+from stoker.gateway.bounds import Bound
+
+_log = logs.get(__name__)
 Json = Mapping[str, Any]
 
 # Settled lines are dropped by writing the file anew once it has grown to this.
@@ -32,28 +39,35 @@ class InFlight:
 
     number: int
     id: str
-    tokens: int
-    nano_usd: int
-    prompt_tokens: int
+    bound: Bound
     model: str
+    route: str
     replica_id: str
     replica_url: str
     started_at: float
     shared: Json
+    record: str | None = None
+    """Its usage record as JSON, when it had ended and only Redis did not know."""
 
 
 class Journal:
     """The journal of one living owner. Lines go out in the order of the calls."""
 
     def __init__(self, directory: Path, owner: str) -> None:
+        """Raises InvalidInput when the folder is not ours alone: who can write to it can spend."""
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if directory.stat().st_uid != os.getuid() or directory.stat().st_mode & 0o022:
+            raise InvalidInput(
+                f"others may write to {directory}", param="journals", hint="name another with --journals"
+            )
         self.path = directory / (owner + _SUFFIX)
-        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o600)
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        # Locked before it has its name: a journal that is not locked is that of a dead owner.
+        self._fd = self._written_anew(b"")
         self._refs: dict[int, tuple[int, bytes, Json]] = {}
         self._next_ref = 0
         self._open: dict[int, bytes] = {}
         self._size = 0
+        self._is_torn = False  # the last line is half a one
 
     def sent(
         self,
@@ -61,29 +75,49 @@ class Journal:
         shared: Json,
         *,
         request_id: str,
-        tokens: int,
-        nano_usd: int,
-        prompt_tokens: int,
+        bound: Bound,
         model: str,
+        route: str,
         replica_id: str,
         replica_url: str,
         now: float,
     ) -> None:
-        """Call it before the request goes out. `shared` is kept by identity: hand in the same object each time."""
+        """Call it before the request goes out; again, when it goes to another replica. `shared` is kept by identity:
+        hand in the same object each time. Raises OSError, upon which the request must not go out."""
         line = (
-            f"+ {number} {self._ref(shared)} {request_id} {tokens} {nano_usd} {prompt_tokens} "
-            f"{model} {replica_id} {replica_url} {now:.3f}\n"
+            f"+ {number} {self._ref(shared)} {request_id} "
+            f"{bound.prompt_tokens} {bound.completion_tokens} {bound.nano_usd} "
+            f"{model} {route} {replica_id} {replica_url} {now:.3f}\n"
         ).encode()
-        self._open[number] = line
         self._write(line)
+        self._open[number] = line
+
+    def ended(self, number: int, record: str) -> bool:
+        """It has ended, with this usage record (JSON). False: that cannot be written now (the disk is full), so the
+        journal claims all that was reserved for it. A number that was never sent needs no line."""
+        line = self._open.get(number)
+        if line is None or b"\n!" in line:
+            return True
+        added = f"! {number} {record}\n".encode()
+        try:
+            self._write(added)
+        except OSError as error:
+            _log.warning("the journal cannot be written", journal=self.path.name, error=error.strerror)
+            return False
+        self._open[number] = line + added
+        return True
 
     def settled(self, numbers: Iterable[int]) -> None:
-        """Call it when Redis has confirmed the settlement. A number that was never sent is left out."""
+        """Call it when Redis has confirmed the settlement. A number that was never sent is left out. On a full disk
+        nothing is written, which does no harm: a successor settles it again, and Redis knows that it was done."""
         lines = [f"- {number}\n" for number in numbers if self._open.pop(number, None) is not None]
         if lines:
-            self._write("".join(lines).encode())
-            if self._size > COMPACT_BYTES:
-                self._compact()
+            try:
+                self._write("".join(lines).encode())
+                if self._size > COMPACT_BYTES:
+                    self._compact()
+            except OSError as error:
+                _log.warning("the journal cannot be written", journal=self.path.name, error=error.strerror)
 
     def close(self, *, remove: bool) -> None:
         """`remove` when nothing is in flight any more; otherwise a successor takes it over."""
@@ -97,14 +131,19 @@ class Journal:
             number = self._next_ref
             self._next_ref += 1
             line = f"= {number} {json.dumps(shared, separators=(',', ':'))}\n".encode()
+            self._write(line)
             # The object is kept: its `id` is its own only as long as it lives.
             found = self._refs[id(shared)] = (number, line, shared)
-            self._write(line)
         return found[0]
 
     def _write(self, data: bytes) -> None:
-        os.write(self._fd, data)
-        self._size += len(data)
+        if self._is_torn:  # half a line must neither swallow the next one nor be read as a shorter whole one
+            data = b"?\n" + data
+        written = os.write(self._fd, data)
+        self._size += written
+        self._is_torn = written < len(data)
+        if self._is_torn:
+            raise OSError(errno.ENOSPC, "the journal could not be written whole")
 
     def _compact(self) -> None:
         """Only what is open, in a new file that takes the name of the old one when it is whole and locked."""
@@ -112,13 +151,23 @@ class Journal:
         self._refs = {key: found for key, found in self._refs.items() if found[0] in used}
         lines = [line for _, line, _ in self._refs.values()]
         data = b"".join([*lines, *self._open.values()])
+        fd = self._written_anew(data)
+        os.close(self._fd)
+        self._fd, self._size, self._is_torn = fd, len(data), False
+
+    def _written_anew(self, data: bytes) -> int:
+        """Raises OSError, with the old file as it was."""
         fresh = self.path.with_suffix(".new")
         fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC, 0o600)
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        os.write(fd, data)
-        fresh.replace(self.path)
-        os.close(self._fd)
-        self._fd, self._size = fd, len(data)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.write(fd, data) < len(data):
+                raise OSError(errno.ENOSPC, "the journal could not be written whole")
+            fresh.replace(self.path)
+        except OSError:
+            os.close(fd)
+            raise
+        return fd
 
 
 @dataclass(slots=True)
@@ -160,28 +209,38 @@ def abandoned(directory: Path) -> Iterator[Abandoned]:
 
 
 def _in_flight(path: Path) -> list[InFlight]:
-    """What is open in a journal. A last line that was cut off was never followed by a request: it is left out."""
+    """What is open in a journal. A line that was cut off was never followed by what it announces: it is left out."""
     shared: dict[str, Json] = {}
     open_: dict[int, InFlight] = {}
-    *lines, _ = path.read_text().split("\n")
+    *lines, _ = path.read_text(errors="replace").split("\n")
     for line in lines:
-        kind, number, *rest = line.split(" ") if line.startswith("+") else line.split(" ", 2)
-        if kind == "=":
-            shared[number] = json.loads(rest[0])
-        elif kind == "-":
-            open_.pop(int(number), None)
-        else:
-            ref, request_id, tokens, nano, prompt, model, replica, url, started = rest
-            open_[int(number)] = InFlight(
-                number=int(number),
-                id=request_id,
-                tokens=int(tokens),
-                nano_usd=int(nano),
-                prompt_tokens=int(prompt),
-                model=model,
-                replica_id=replica,
-                replica_url=url,
-                started_at=float(started),
-                shared=shared[ref],
-            )
+        try:
+            _read(line, shared, open_)
+        except (ValueError, KeyError):
+            _log.warning("a line of a journal is not whole", journal=path.name)
     return list(open_.values())
+
+
+def _read(line: str, shared: dict[str, Json], open_: dict[int, InFlight]) -> None:
+    """Raises ValueError, KeyError for half a line."""
+    kind, number, rest = (*line.split(" ", 2), "")[:3]
+    if kind == "=":
+        shared[number] = json.loads(rest)
+    elif kind == "-":
+        open_.pop(int(number), None)
+    elif kind == "!":
+        json.loads(rest)  # whole?
+        open_[int(number)] = replace(open_[int(number)], record=rest)
+    else:
+        ref, request_id, prompt, completion, nano_usd, model, route, replica, url, started_at = rest.split(" ")
+        open_[int(number)] = InFlight(
+            number=int(number),
+            id=request_id,
+            bound=Bound(int(prompt), int(completion), int(nano_usd)),
+            model=model,
+            route=route,
+            replica_id=replica,
+            replica_url=url,
+            started_at=float(started_at),
+            shared=shared[ref],
+        )

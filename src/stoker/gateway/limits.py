@@ -1,17 +1,22 @@
 """What one caller may spend, made once from its account and remembered."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 from stoker.base.errors import InvalidInput
-from stoker.gateway.bounds import Bound
+from stoker.gateway.bounds import Bound, Quote
+from stoker.gateway.receipts import money
 from stoker.meter.accounts import Account
 from stoker.meter.limits import limits_of_account
-from stoker.policy.budgets import Amounts, Plan
+from stoker.policy.budgets import Plan
 from stoker.spec import Budgets
 
 # Callers (key, session and run) that are remembered; a forgotten one is made again in some 20 us.
 REMEMBERED = 20_000
+
+# The ledger's columns hold no more; no model has a context of that size.
+MOST_TOKENS = 2**31 - 1
 
 Json = dict[str, object]
 
@@ -23,7 +28,6 @@ class Terms:
         "_shared",
         "_shared_counters",
         "account",
-        "limits",
         "most_tokens",
         "most_usd",
         "plan",
@@ -35,34 +39,44 @@ class Terms:
         self.account = account
         self.session = session
         self.run = run
-        self.limits = [named.limit for named in limits_of_account(account, session, run)]
-        self.plan = Plan(self.limits)
+        self.plan = Plan(named.limit for named in limits_of_account(account, session, run))
         budgets = _levels(account, session, run)
         self.most_tokens = min((b.request_tokens for b in budgets if b.request_tokens is not None), default=None)
         self.most_usd = min((b.request_usd for b in budgets if b.request_usd is not None), default=None)
         self._shared: Json = {}
         self._shared_counters: object = None
 
-    def check(self, bound: Bound) -> None:
-        """Raises InvalidInput for a request that is larger than a single one may be: waiting would not help."""
-        if self.most_tokens is not None and bound.tokens > self.most_tokens:
+    def fitting(self, quote: Quote) -> tuple[Quote, Bound]:
+        """The quote, shortened where it may be to what a single request may cost, and its bound. Raises InvalidInput
+        for a request that is larger than that: waiting would not help."""
+        bound = quote.bound()
+        most_tokens = MOST_TOKENS if self.most_tokens is None else min(self.most_tokens, MOST_TOKENS)
+        most_nano_usd = None if self.most_usd is None else int(self.most_usd.scaleb(9))
+        if bound.tokens <= most_tokens and (most_nano_usd is None or bound.nano_usd <= most_nano_usd):
+            return quote, bound
+        shorter = quote.shortened(tokens=most_tokens, nano_usd=most_nano_usd)
+        if shorter is None:
+            self._refuse(bound, most_tokens)
+        return shorter, shorter.bound()
+
+    def _refuse(self, bound: Bound, most_tokens: int) -> NoReturn:
+        if bound.tokens > most_tokens:
             raise InvalidInput(
                 f"this request could take {bound.tokens} tokens ({bound.prompt_tokens} of prompt and "
-                f"{bound.completion_tokens} of answer at most); one request may take {self.most_tokens}",
+                f"{bound.completion_tokens} of answer at most); one request may take {most_tokens}",
                 param="max_tokens",
                 hint="ask for a shorter answer, or send less",
                 code="request_over_budget",
             )
-        if self.most_usd is not None and bound.nano_usd > self.most_usd * 10**9:
-            raise InvalidInput(
-                f"this request could cost ${bound.nano_usd / 1e9:.9f}; one request may cost ${self.most_usd}",
-                param="max_tokens",
-                hint="ask for a shorter answer, or send less",
-                code="request_over_budget",
-            )
+        raise InvalidInput(
+            f"this request could cost {money(bound.nano_usd)}; one request may cost ${self.most_usd}",
+            param="max_tokens",
+            hint="ask for a shorter answer, or send less",
+            code="request_over_budget",
+        )
 
     def shared(self, now: float) -> Json:
-        """What the journal writes once for all requests of this caller in this minute: the same object each time."""
+        """Whose requests these are and which counters they fall under at `now`: the same object for a whole minute."""
         counters = self.plan.at(now)
         if self._shared_counters is not counters:
             self._shared_counters = counters
@@ -77,11 +91,11 @@ class Terms:
         return self._shared
 
 
-def parts_of(shared: Json, amounts: Amounts) -> Sequence[tuple[str, int, int]]:
-    """Counter, place of its unit, and amount, of a request that was written into a journal."""
+def counters_of(shared: Mapping[str, object]) -> Sequence[tuple[str, int]]:
+    """Name and place of the unit in `Amounts` of each counter, of a request that a journal tells of."""
     counters = shared["counters"]
     assert isinstance(counters, list)  # noqa: S101 - `shared` wrote it
-    return [(name, place, amounts[place]) for name, place in counters if amounts[place]]
+    return [(name, place) for name, place in counters]
 
 
 def _levels(account: Account, session: str | None, run: str | None) -> list[Budgets]:

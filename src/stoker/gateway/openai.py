@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from stoker.base.errors import NotFound
+from stoker.base.errors import NotFound, StokerError
 from stoker.gateway.auth import permitted_models
 from stoker.gateway.inference import Served
 from stoker.gateway.services import Services
@@ -41,11 +41,15 @@ def _generate(services: Services, endpoint: str, prefix: str | None) -> Handler:
     async def generate(request: Request) -> Response:
         key = await services.auth.user(request)
         body = await read_json(request, max_bytes=services.platform.gateway.max_body_bytes)
-        ask = services.ask(request, key, endpoint, prefix, body)
+        ask = await services.ask(request, key, endpoint, prefix, body)
         headers = {"X-Request-Id": ask.id, "X-Stoker-Model": ask.model, "X-Stoker-Route": ask.route}
         request.state.headers = headers  # for an answer that is an error, too
-        served = await while_connected(request, services.inference.run(ask), unwanted=Served.aclose)
-        return _response(served, {**headers, "X-Stoker-Replica": served.replica or "queue"})
+        try:
+            served = await while_connected(request, services.inference.run(ask), unwanted=Served.aclose)
+        except StokerError:
+            headers.update(services.inference.limits(ask))
+            raise
+        return _response(served, {**headers, **served.headers, "X-Stoker-Replica": served.replica or "queue"})
 
     return generate
 

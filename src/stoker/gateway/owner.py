@@ -5,7 +5,7 @@ before it is missing.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,10 +43,14 @@ class Life:
         self._journals = journals
         self.clock = clock
         self.owner = self._new_owner()
+        # What has ended under an owner and is not in Redis yet; `Admission` knows.
+        self.pending: Callable[[Owner], Sequence[Settlement]] = lambda _: ()
         self._heard_at = float("-inf")
         # Those that were taken for dead while they had requests in flight; their journals stay until the end.
         self._former: list[Owner] = []
         self._entering = asyncio.Lock()
+        # Who asks for more must not find it on its way back, or here already and not in the slices: one call at a time.
+        self.leasing = asyncio.Lock()
 
     @property
     def silent_s(self) -> float:
@@ -58,7 +62,9 @@ class Life:
         return Owner(name, Slices(), Journal(self._journals, name))
 
     async def begin(self) -> None:
-        """Enter the books. Raises QueueUnavailable."""
+        """Enter the books, and open them in a Redis that has none: before anything is spent, while it can still be seen
+        whether this is the very first start. Raises QueueUnavailable, Unavailable."""
+        await self.open_books()
         asked_at = self.clock.monotonic()
         await self._store.enter(self.owner.name, ttl_s=OWNER_TTL_S)
         self._heard_at = asked_at
@@ -89,15 +95,24 @@ class Life:
     async def renew(self) -> None:
         """Raises QueueUnavailable."""
         owner, now = self.owner, self.clock.now()
+        in_use = owner.slices.in_use()
         owner.slices.round(now)
-        wanted = await self._renew_once(owner, now, ())
-        if wanted:
-            await self._renew_once(owner, now, wanted)
-        refills = owner.slices.refills(now)
-        if refills is not None and owner is self.owner:
-            answer = await self._store.lease(owner.name, refills.asks)
-            if isinstance(answer, Leased):
-                owner.slices.granted(refills, answer.granted)
+        async with self.leasing:
+            wanted = await self._renew_once(owner, now, ())
+            if wanted:
+                await self._renew_once(owner, now, wanted)
+            refills = owner.slices.refills(now)
+            if refills is not None and owner is self.owner:
+                answer = await self._store.lease(owner.name, refills.asks)
+                if isinstance(answer, Leased):
+                    owner.slices.granted(refills, answer.granted)
+        await self.look(owner, in_use)
+
+    async def look(self, owner: Owner, counters: Sequence[str]) -> None:
+        """See what is free of these, for those who ask what is left. Raises QueueUnavailable."""
+        for counter, state in zip(counters, await self._store.state(counters), strict=True):
+            if state is not None and state.limit is not None:
+                owner.slices.saw_free(counter, state.limit - state.spent - state.leased - state.held)
 
     async def _renew_once(self, owner: Owner, now: float, wanted: Sequence[str]) -> Sequence[str]:
         asked_at = self.clock.monotonic()
@@ -108,37 +123,44 @@ class Life:
             give_back=owner.slices.give_back(owner.slices.surplus(now, wanted)),
         )
         if renewed.state != "alive":
-            await self.enter_again(Gone(renewed.state), ())
+            await self.enter_again(owner, Gone(renewed.state))
             return ()
         self._heard_at = asked_at
         return renewed.wanted
 
-    async def enter_again(self, gone: Gone, pending: Sequence[Settlement]) -> None:
-        """Redis does not have this owner among the living. `pending`: settled here and not in Redis yet.
-
-        Raises QueueUnavailable, Unavailable.
-        """
+    async def enter_again(self, owner: Owner, gone: Gone) -> None:
+        """Redis does not have this owner among the living. Raises QueueUnavailable, Unavailable."""
         async with self._entering:
-            owner = self.owner
-            if gone.state == "gone":
+            if gone.state == "unknown":
+                await self._state(owner)
+            elif owner is self.owner:  # else another step has noticed it before
                 _log.error("budgets: this process was taken for dead and goes on under a new name", owner=owner.name)
                 self._former.append(owner)
                 self.owner = self._new_owner()
                 await self.begin()
-                return
-            _log.warning("budgets: Redis has forgotten this process; it states what it holds", owner=owner.name)
-            holding = owner.slices.holding([spent for item in pending for spent in item.spent])
+
+    async def _state(self, owner: Owner) -> None:
+        """Redis has lost its data: say what this owner holds, before anything is given out. What has ended and is in
+        the ledger is in the sums that counters begin with, so it counts as settled; what is not is held still."""
+        _log.warning("budgets: Redis has forgotten this process; it states what it holds", owner=owner.name)
+        for _ in range(2):
             asked_at = self.clock.monotonic()
-            for _ in range(2):
-                answer = await self._store.enter(
-                    owner.name, ttl_s=OWNER_TTL_S, watermark=owner.slices.watermark, holding=holding
-                )
-                if answer is None:
+            known = await self._rebuild.in_ledger(self.pending(owner))
+            pending = [item for item in self.pending(owner) if item.number not in known]
+            answer = await self._store.enter(
+                owner.name,
+                ttl_s=OWNER_TTL_S,
+                watermark=owner.slices.watermark,
+                holding=owner.slices.holding([spent for item in pending for spent in item.spent]),
+                settled=sorted(known),
+            )
+            if answer is None:
+                if owner is self.owner:
                     self._heard_at = asked_at
-                    return
-                if isinstance(answer, NotBegun):
-                    await self._rebuild.begin(self._store, answer.counters)
-            raise Unavailable("budgets cannot be stated again", code="budgets_unavailable")
+                return
+            if isinstance(answer, NotBegun):
+                await self._rebuild.begin(self._store, answer.counters)
+        raise Unavailable("budgets cannot be stated again", code="budgets_unavailable")
 
     async def leave(self) -> None:
         """A clean end, after the last settlement. Raises QueueUnavailable, upon which a successor does the rest."""

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from stoker.base.errors import StokerError, UpstreamError
-from stoker.engine.answers import has_content
+from stoker.engine.tally import Tally
 from stoker.meter.charge import Charge
 from stoker.web import problems, sse
 
@@ -24,19 +24,25 @@ def ask_for_usage(body: Json, *, continuous: bool) -> Json:
 
 
 class Relay:
-    """Passes events on as the client asked for them, and tells the charge what it sees."""
+    """Passes events on as the client asked for them, and tells the charge what it sees.
 
-    def __init__(self, body: Json, charge: Charge | None) -> None:
+    The chunk with the whole usage is kept back, unless `passes_usage`: it is the last one, and gets the receipt.
+    """
+
+    def __init__(self, body: Json, charge: Charge | None, *, passes_usage: bool = False) -> None:
         options = _options(body)
         self._wants_usage = options.get("include_usage") is True
         self._wants_usage_always = self._wants_usage and options.get("continuous_usage_stats") is True
         self._charge = charge
-        self._counted = False
+        self._passes_usage = passes_usage
+        self._tally = None if charge is None else Tally(charge)
+        self._last: Json | None = None
 
     def pass_on(self, event: bytes, now: float) -> bytes | None:
         """The event for the client, or None to leave it out. `now`: seconds since the epoch.
 
-        Raises UpstreamError for an error that the engine says in the middle of its answer.
+        Raises UpstreamError for an error that the engine says in the middle of its answer, and for nonsense; UsedUp for
+        a chunk beyond what the request was let in with: `cut` is then the end.
         """
         try:
             chunk = json.loads(event)
@@ -46,21 +52,37 @@ class Relay:
             return event
         if chunk.get("error"):
             raise failure_in(chunk["error"])
-        if self._charge is not None:
-            self._note(self._charge, chunk, now)
+        choices = chunk.get("choices") or []
+        if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+            raise UpstreamError("the engine sent an event that is no chunk of an answer")
+        if self._charge is not None and self._tally is not None:
+            self._tally.saw(chunk, now)
+            if self._charge.is_over:
+                raise UsedUp
+        if chunk.get("usage") and not chunk.get("choices") and not self._passes_usage:
+            self._last = chunk
+            return None
         return self._as_asked(event, chunk)
 
-    def _note(self, charge: Charge, chunk: Json, now: float) -> None:
-        if has_content(chunk):
-            if charge.first_token_at is None:
-                charge.first_token_at = now
-            if not self._counted:
-                # Until the engine says better: a chunk is a token.
-                charge.completion_tokens += 1
-        usage = chunk.get("usage")
-        if usage:
-            self._counted = True
-            charge.saw_usage(usage)
+    def cut(self) -> list[bytes]:
+        """The end of an answer that is stopped because its budget is used up."""
+        chunks = self._tally.cut() if self._tally is not None else []
+        if not chunks:
+            return []
+        *ends, self._last = chunks
+        return [_encoded(end) for end in ends]
+
+    def end(self, receipt: Json) -> bytes:
+        """The last piece before the end, ready for the wire: the usage with the receipt, or the receipt as a comment
+        when the client did not ask for usage, which no client stumbles over."""
+        if self._wants_usage and self._last is not None:
+            return sse.event(_encoded({**self._last, "stoker": receipt}))
+        return b": receipt " + _encoded(receipt) + b"\n\n"
+
+    @property
+    def usage(self) -> Json:
+        """The usage of the whole answer as the engine said it, or nothing."""
+        return self._last["usage"] if self._last is not None else {}
 
     def _as_asked(self, event: bytes, chunk: Json) -> bytes | None:
         if "usage" not in chunk or self._wants_usage_always:
@@ -73,7 +95,15 @@ class Relay:
             chunk["usage"] = None
         else:
             del chunk["usage"]
-        return json.dumps(chunk, separators=(",", ":"), ensure_ascii=False).encode()
+        return _encoded(chunk)
+
+
+class UsedUp(Exception):
+    """The engine produced more than the request was let in with."""
+
+
+def _encoded(value: Json) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 def failure_in(error: Any) -> UpstreamError:

@@ -6,26 +6,32 @@ import socket
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from stoker.base import logs
 from stoker.base.clock import Clock
-from stoker.base.errors import QueueUnavailable, StokerError
+from stoker.base.errors import StokerError
 from stoker.engine.client import EngineClient
-from stoker.gateway import app
+from stoker.gateway import app, retention
+from stoker.gateway.admission import Admission
 from stoker.gateway.auth import Authenticator
 from stoker.gateway.commitments import Commitments
 from stoker.gateway.fleet import Fleet
 from stoker.gateway.inference import Inference
+from stoker.gateway.limits import TermsOfCallers
 from stoker.gateway.measures import Measures
-from stoker.gateway.metering import Meter
+from stoker.gateway.owner import Life
+from stoker.gateway.rebuild import Rebuild
+from stoker.gateway.reconciler import Reconciler
 from stoker.gateway.services import Services
+from stoker.gateway.sessions import Sessions
 from stoker.gateway.settling import Settler
 from stoker.meter.keys import KeyStore
 from stoker.meter.ledger import Ledger
 from stoker.meter.store import Store
 from stoker.meter.tenants import TenantStore
 from stoker.policy.routing import table_of
-from stoker.queue import Queue, Registry, Replica
+from stoker.queue import BudgetStore, Queue, Registry, Replica
 from stoker.spec import Platform, ServerEngine
 from stoker.telemetry.metrics import Metrics
 from stoker.web.client import Timeouts
@@ -35,41 +41,64 @@ _log = logs.get(__name__)
 
 # Running answers may take this long to end once the gateway is told to stop; the supervisor gives 10 s for everything.
 GRACE_S = 4.0
+# And this long, to be written down.
+WRITE_DOWN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
     services: Services
     fleet: Fleet
-    meter: Meter
+    life: Life
+    admission: Admission
+    reconciler: Reconciler
     settler: Settler
     commitments: Commitments
 
     @classmethod
-    def of(cls, platform: Platform, *, queue: Queue, registry: Registry, store: Store, clock: Clock) -> "Gateway":
-        fleet = Fleet(registry, frozenset(platform.llm.models), connector(platform), clock)
+    def of(
+        cls,
+        platform: Platform,
+        *,
+        queue: Queue,
+        registry: Registry,
+        budgets: BudgetStore,
+        journals: Path,
+        store: Store,
+        clock: Clock,
+    ) -> "Gateway":
+        """`journals` is the folder in which the gateways of this machine say what they have in flight."""
+        connect = connector(platform)
+        fleet = Fleet(registry, frozenset(platform.llm.models), connect, clock)
         measures = Measures(Metrics())
-        meter = Meter(queue, measures, clock)
         commitments = Commitments()
-        settler = Settler(queue, Ledger(store), f"gateway-{uuid.uuid4().hex}", clock)
+        ledger = Ledger(store)
+        settler = Settler(queue, ledger, f"gateway-{uuid.uuid4().hex}", clock)
         keys, tenants = KeyStore(store, clock), TenantStore(store, clock)
         tenants.ensure(platform.tenants)
+        rebuild = Rebuild(ledger, settler)
+        life = Life(budgets, rebuild, journals, clock)
+        admission = Admission(budgets, life, rebuild, measures)
+        sessions = Sessions(ledger, clock, idle_s=platform.gateway.sessions.idle_seconds)
         services = Services(
             platform=platform,
             table=table_of(platform),
             auth=Authenticator(keys, clock),
             fleet=fleet,
-            inference=Inference(fleet, queue, meter, clock, commitments),
+            inference=Inference(fleet, queue, admission, sessions, clock, commitments),
+            terms=TermsOfCallers(),
             queue=queue,
+            budgets=budgets,
             keys=keys,
             tenants=tenants,
-            ledger=Ledger(store),
+            ledger=ledger,
             settler=settler,
             measures=measures,
             clock=clock,
             started_at=clock.now(),
         )
-        return cls(services, fleet, meter, settler, commitments)
+        reconciler = Reconciler(life.owner.name, budgets, queue, platform, journals, connect, measures, clock)
+        return cls(services, fleet, life, admission, reconciler, settler, commitments)
 
     async def run(
         self,
@@ -83,40 +112,61 @@ class Gateway:
 
         Raises what went wrong in one of the parts beside the routes, since without it the gateway is none.
         """
+        services = self.services
         beside = [
             asyncio.create_task(part)
-            for part in (self.fleet.watch(), self.meter.flush_forever(), self.settler.settle_forever())
+            for part in (
+                self.fleet.watch(),
+                self.life.renew_forever(),
+                self.reconciler.reconcile_forever(),
+                self.settler.settle_forever(),
+                retention.prune_forever(services.ledger, services.platform.ledger.retention_days, services.clock),
+            )
         ]
+        # Answers that end wait for it, so it goes on until the last one has.
+        settling = asyncio.create_task(self.admission.settle_forever())
         serving = asyncio.create_task(
             serve(app.create(self.services), listening, stop, on_ready=on_ready, grace_s=grace_s)
         )
         try:
-            await asyncio.wait({serving, *beside}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({serving, settling, *beside}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stop.set()
             await asyncio.wait({serving})
             for task in beside:
                 task.cancel()
             ends = await asyncio.gather(serving, *beside, return_exceptions=True)
-            await self.commitments.settled()
-            await self._write_down()
+            await self._written_down(settling)
+            settling.cancel()
+            ends += await asyncio.gather(settling, return_exceptions=True)
+            await self._leave()
             await self.fleet.aclose()
         for end in ends:
             if isinstance(end, Exception):
                 raise end
 
-    async def _write_down(self) -> None:
-        """What the last answers left behind. What is in Redis and not in the ledger then waits for the next start."""
+    async def _written_down(self, settling: "asyncio.Task[None]") -> None:
+        """Returns when every answer has left its record in Redis, or in the journal when Redis is away."""
+        last = asyncio.create_task(self.commitments.settled())
+        await asyncio.wait({last, settling}, return_when=asyncio.FIRST_COMPLETED, timeout=WRITE_DOWN_S)
+        last.cancel()
+
+    async def _leave(self) -> None:
+        """What the last answers left behind. What is in Redis and not in the ledger waits for the next start, and what
+        only the journal has, for whoever reads it next."""
         try:
-            await self.meter.flush()
+            await self.admission.settle_waiting()
+            await self.life.leave()
+        except StokerError as error:
+            _log.warning("Redis is away at the end", error=error.message, waiting=len(self.admission.unsent))
+            self.life.close()
+        try:
             await self.settler.settle_all()
-        except QueueUnavailable as error:
-            _log.warning("Redis is away at the end", error=error.message, waiting=len(self.meter.unsent))
         except StokerError as error:
             _log.warning("usage stays in Redis", error=error.message)
-        if self.meter.unsent:
-            # Nobody but this process knows of them. Should Redis have some of them after all, the ledger takes one.
-            await asyncio.to_thread(self.services.ledger.append, self.meter.unsent)
+        if self.admission.unsent:
+            # The journal has them, too, as long as this machine lives. Whoever comes second, the ledger takes one.
+            await asyncio.to_thread(self.services.ledger.append, self.admission.unsent)
 
 
 def connector(platform: Platform) -> Callable[[Replica], EngineClient]:

@@ -66,10 +66,14 @@ def _submit(services: Services) -> Handler:
         key = await services.auth.user(request)
         sent = await read_json(request, max_bytes=services.platform.gateway.max_body_bytes)
         endpoint, body = wanted(sent)
-        ask = services.ask(request, key, endpoint, None, body)
-        # However long it has to wait: what may not is asked for directly.
-        task = await services.queue.submit(ask.task(timeout_s=None))
-        return JSONResponse(shown(task), 202, headers={"Location": f"/v1/tasks/{task.id}", "X-Request-Id": ask.id})
+        ask = await services.ask(request, key, endpoint, None, body)
+        headers = {"X-Request-Id": ask.id, "X-Stoker-Model": ask.model, "X-Stoker-Route": ask.route}
+        request.state.headers = headers  # for an answer that is an error, too
+        try:
+            task = await services.inference.submit_alone(ask)
+        finally:
+            headers.update(services.inference.limits(ask))
+        return JSONResponse(shown(task), 202, headers={"Location": f"/v1/tasks/{task.id}", **headers})
 
     return submit
 
@@ -141,7 +145,7 @@ async def _event_stream(services: Services, task: Task, after: str | None, token
     """Each event carries its cursor as `id`; `event: restart` says that what came before it is void. `token` is that of
     what the client has seen already, up to `after`.
     """
-    relay = Relay(task.body, None)
+    relay = Relay(task.body, None, passes_usage=True)
     deadline = services.clock.monotonic() + services.platform.gateway.timeouts.total_seconds
     try:
         async with aclosing(services.inference.task_chunks(task.id, deadline, after)) as chunks:

@@ -91,7 +91,11 @@ def _redis(place: Place) -> Launch:
 
 
 def _gateway(place: Place) -> Launch:
-    argv = _python("stoker.gateway", "--spec", str(place.state.spec), "--host", place.host, "--port", str(place.port))
+    argv = _python(
+        "stoker.gateway",
+        *("--spec", str(place.state.spec), "--host", place.host, "--port", str(place.port)),
+        *("--journals", str(place.state.journals)),
+    )
     child = Child("gateway", Role.GATEWAY, uses=_uses_redis(place), url=local_url(place.host, place.port))
     return Launch(child, lambda urls: Command(argv, {REDIS_URL: _redis_url(place, urls), LEDGER_URL: place.ledger_url}))
 

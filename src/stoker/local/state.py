@@ -60,6 +60,10 @@ class StateDirectory:
         return self.path / "ledger.sqlite"
 
     @property
+    def journals(self) -> Path:
+        return self.path / "journals"
+
+    @property
     def logs(self) -> Path:
         return self.path / "logs"
 

@@ -13,7 +13,7 @@ import random
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO, cast
 from urllib.parse import urlsplit
@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from stoker import spec
 from stoker.base import logs
 from stoker.base.clock import Clock, SystemClock
-from stoker.base.errors import InvalidInput, StokerError, Unavailable
+from stoker.base.errors import Conflict, StokerError, Unavailable
 from stoker.base.ids import ModelName
 from stoker.local import plan, ports
 from stoker.local.banner import ready_block, ready_line
@@ -30,6 +30,7 @@ from stoker.local.output import Output, wants_colour
 from stoker.local.state import Credentials, Lock, StateDirectory
 from stoker.local.status import snapshot
 from stoker.local.supervisor import Supervisor
+from stoker.meter import accounts
 from stoker.meter.keys import KeyStore, new_key
 from stoker.meter.store import Store
 from stoker.policy.retry import delay_s
@@ -102,7 +103,8 @@ async def _check_redis(url: str, model: str) -> None:
 
 
 def _ensure_credentials(state: StateDirectory, place: plan.Place, url: str, *, tenant: str) -> Credentials:
-    """The keys of this state directory, made once, and known to the ledger before anybody asks it."""
+    """The keys of this state directory, made once, and known to the ledger before anybody asks it. One that was
+    revoked or replaced, or has expired, is made anew: who owns the directory owns the platform."""
     known = state.read_credentials()
     key = known.key if known else new_key()
     admin_key = known.admin_key if known else new_key()
@@ -110,8 +112,11 @@ def _ensure_credentials(state: StateDirectory, place: plan.Place, url: str, *, t
     state.write_credentials(credentials)
     with _open_ledger(place) as store:
         keys = KeyStore(store)
-        keys.ensure(key, tenant=tenant, name="stoker up", role="user")
-        keys.ensure(admin_key, tenant=tenant, name="stoker up, admin", role="admin")
+        key = _usable(keys, key, tenant=tenant, name="stoker up", role="user")
+        admin_key = _usable(keys, admin_key, tenant=tenant, name="stoker up, admin", role="admin")
+    if (key, admin_key) != (credentials.key, credentials.admin_key):
+        credentials = replace(credentials, key=key, admin_key=admin_key)
+        state.write_credentials(credentials)
     return credentials
 
 
@@ -121,12 +126,6 @@ def _open_ledger(place: plan.Place) -> Iterator[Store]:
     where = plan.without_password(place.ledger_url)
     try:
         store = Store(place.ledger_url)
-    except OSError as error:
-        raise InvalidInput(
-            f"the ledger {where} cannot be made: {error.strerror or error}",
-            param="ledger.url",
-            hint="ledger.url of platform.yaml must name a file in a directory that you may write to",
-        ) from error
     except Unavailable as error:
         error.hint = error.hint or f"the ledger is {where}; put a copy of it back, or name another with ledger.url"
         raise
@@ -134,6 +133,16 @@ def _open_ledger(place: plan.Place) -> Iterator[Store]:
         yield store
     finally:
         store.close()
+
+
+def _usable(keys: KeyStore, key: str, *, tenant: str, name: str, role: accounts.Role) -> str:
+    """The key, known to the ledger; or another, when this one cannot be used any more."""
+    try:
+        keys.ensure(key, tenant=tenant, name=name, role=role)
+    except Conflict:
+        key = new_key()
+        keys.ensure(key, tenant=tenant, name=name, role=role)
+    return key
 
 
 class _Run:

@@ -8,6 +8,7 @@ database makes a new one.
 from dataclasses import dataclass
 from typing import Literal
 
+from stoker.meter.texts import of_text
 from stoker.spec import NO_BUDGETS, Budgets, WhenRedisIsAway
 
 Role = Literal["user", "admin"]
@@ -47,7 +48,9 @@ class Account:
     role: Role
     tenant_terms: TenantTerms
     team_terms: TeamTerms | None = None
-    budgets: Budgets = NO_BUDGETS
+    budgets_text: str = "{}"
+    """Its own budgets as the store has them: of many keys that are known few are in use, and a text is a tenth of the
+    object."""
     models: frozenset[str] | None = None
     routes: frozenset[str] | None = None
     expires_at: float | None = None
@@ -59,6 +62,10 @@ class Account:
     @property
     def team(self) -> str | None:
         return None if self.team_terms is None else self.team_terms.name
+
+    @property
+    def budgets(self) -> Budgets:
+        return of_text(Budgets, self.budgets_text)
 
     def has_expired(self, now: float) -> bool:
         return self.expires_at is not None and now >= self.expires_at

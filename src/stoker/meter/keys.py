@@ -20,7 +20,8 @@ from stoker.base.ids import new_id
 from stoker.meter.accounts import Account, Role
 from stoker.meter.store import Store
 from stoker.meter.tables import keys, revisions, secrets, teams, tenants
-from stoker.meter.tenants import add_team, add_tenant, lock, of_text, team_terms, tenant_terms, text, touch
+from stoker.meter.tenants import add_team, add_tenant, lock, team_terms, tenant_terms, touch
+from stoker.meter.texts import of_text, text_of
 from stoker.spec import NO_BUDGETS, Budgets
 
 PREFIX_LENGTH = 14
@@ -90,8 +91,16 @@ class KeyStore:
         account = None if row is None or row.revoked_at is not None else _account(row)
         return None if account is None or account.has_expired(self._clock.now()) else account
 
+    def account_of(self, key_id: str) -> Account:
+        """The account of a key, whether or not it may still be used: for what it began. Raises NotFound."""
+        with self._store.reading() as connection:
+            row = connection.execute(_FIND_BY_ID, {"id": key_id}).first()
+        if row is None:
+            raise NotFound(f"there is no key {key_id!r}", hint="`stoker keys list` shows those there are")
+        return _account(row)
+
     def revision(self) -> int:
-        """Grows with each change after which an account that `find` gave may be old."""
+        """Grows with each change after which an account that `find` gave is old, and with no other."""
         with self._store.reading() as connection:
             return int(connection.execute(_REVISION).scalar_one())
 
@@ -180,17 +189,26 @@ class KeyStore:
             lock(connection)
             found = _get(connection, key_id)
             _refuse_revoked(found)
-            after = make(found)
-            values = {
-                "name": after.name,
-                "budgets": text(after.budgets),
-                "models": _names_text(_sorted(after.models)),
-                "routes": _names_text(_sorted(after.routes)),
-                "expires_at": after.expires_at,
-            }
-            connection.execute(update(keys).where(keys.c.id == key_id).values(values))
-            touch(connection)
-            return _get(connection, key_id)
+            made = make(found)
+            after = replace(
+                found,
+                name=made.name,
+                budgets=made.budgets,
+                models=_sorted(made.models),
+                routes=_sorted(made.routes),
+                expires_at=made.expires_at,
+            )
+            if after != found:
+                values = {
+                    "name": after.name,
+                    "budgets": text_of(after.budgets),
+                    "models": _names_text(after.models),
+                    "routes": _names_text(after.routes),
+                    "expires_at": after.expires_at,
+                }
+                connection.execute(update(keys).where(keys.c.id == key_id).values(values))
+                touch(connection)
+            return after
 
     def rotate(self, key_id: str, *, grace_s: float = 0.0) -> NewSecret:
         """Another secret for the key. The one that it had works for `grace_s` seconds more, older ones end now. Raises
@@ -266,11 +284,11 @@ def _find_query() -> Any:
         .join(keys, keys.c.id == secrets.c.key_id)
         .join(tenants, tenants.c.name == keys.c.tenant)
         .join(teams, and_(teams.c.tenant == keys.c.tenant, teams.c.name == keys.c.team), isouter=True)
-        .where(secrets.c.hash == bindparam("hash"))
     )
 
 
-_FIND = _find_query()
+_FIND = _find_query().where(secrets.c.hash == bindparam("hash"))
+_FIND_BY_ID = _find_query().where(keys.c.id == bindparam("id")).limit(1)
 
 
 def _account(row: Any) -> Account:
@@ -281,11 +299,17 @@ def _account(row: Any) -> Account:
         role=row.role,
         tenant_terms=tenant_terms(row.tenant, row.tenant_terms),
         team_terms=None if row.team is None else team_terms(row.team, row.team_terms),
-        budgets=of_text(Budgets, row.budgets),
+        budgets_text=_common(row.budgets),
         models=_names(row.models),
         routes=_names(row.routes),
         expires_at=min(ends) if ends else None,
     )
+
+
+@functools.lru_cache(4096)
+def _common(said: str) -> str:
+    """One text for all keys that have the same."""
+    return said
 
 
 def _add(connection: Connection, key: Key, secret: str) -> tuple[bool, bool]:
@@ -293,7 +317,7 @@ def _add(connection: Connection, key: Key, secret: str) -> tuple[bool, bool]:
     made_tenant = add_tenant(connection, key.tenant, key.created_at)
     made_team = key.team is not None and add_team(connection, key.tenant, key.team, key.created_at)
     values = {column.name: getattr(key, column.name) for column in _COLUMNS}
-    values |= {"budgets": text(key.budgets), "models": _names_text(key.models), "routes": _names_text(key.routes)}
+    values |= {"budgets": text_of(key.budgets), "models": _names_text(key.models), "routes": _names_text(key.routes)}
     connection.execute(insert(keys).values(values))
     connection.execute(insert(secrets).values(hash=hash_of(secret), key_id=key.id, valid_until=None))
     return made_tenant, made_team

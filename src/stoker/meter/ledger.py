@@ -6,7 +6,21 @@ from dataclasses import asdict, dataclass, fields
 from datetime import date, timedelta
 from typing import Any
 
-from sqlalchemy import Table, and_, delete, func, literal, null, select, text, tuple_, union_all
+from sqlalchemy import (
+    BigInteger,
+    Integer,
+    String,
+    Table,
+    and_,
+    delete,
+    func,
+    literal,
+    null,
+    select,
+    text,
+    tuple_,
+    union_all,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from stoker.base.errors import InvalidInput
@@ -61,10 +75,12 @@ class Ledger:
         self._insert = self._dialect.insert(usage).on_conflict_do_nothing(index_elements=["id"])
 
     def append(self, records: Sequence[UsageRecord]) -> None:
-        """Store what is new of these; on disk when it returns."""
+        """Store what is new of these; on disk when it returns. All of them or, when it raises, none."""
         if records:
+            # In one order, whoever stores them: two who store the same ones wait for each other, and never both.
+            rows = [_row(record) for record in sorted(records, key=lambda record: record.id)]
             with self._store.transaction() as connection:
-                connection.execute(self._insert, [asdict(record) for record in records])
+                connection.execute(self._insert, rows)
 
     def rows(self, *, since: float | None = None, tenant: str | None = None) -> list[UsageRow]:
         """Sums by tenant, model and session of what ended at `since` (seconds since the epoch) or later. What was
@@ -110,14 +126,18 @@ class Ledger:
         self,
         *,
         since: float | None = None,
+        until: float | None = None,
         tenant: str | None = None,
         after: tuple[float, str] | None = None,
         limit: int = 1000,
     ) -> list[UsageRecord]:
-        """Records, oldest first, from the one after `after` (its `ended_at` and `id`)."""
+        """Records that ended at `since` or later and before `until`, oldest first, from the one after `after` (its
+        `ended_at` and `id`)."""
         query = select(*_COLUMNS).order_by(usage.c.ended_at, usage.c.id).limit(limit)
         if since is not None:
             query = query.where(usage.c.ended_at >= since)
+        if until is not None:
+            query = query.where(usage.c.ended_at < until)
         if tenant is not None:
             query = query.where(usage.c.tenant == tenant)
         if after is not None:
@@ -170,6 +190,26 @@ class Ledger:
             query = query.where(usage.c.id.in_(list(ids)))
         with self._store.reading() as connection:
             return [UsageRecord(**row._mapping) for row in connection.execute(query)]
+
+
+_TEXTS = {column.name: column.type.length for column in _COLUMNS if isinstance(column.type, String)}
+_MOST = {
+    column.name: 2**63 - 1 if isinstance(column.type, BigInteger) else 2**31 - 1
+    for column in _COLUMNS
+    if isinstance(column.type, Integer)
+}
+
+
+def _row(record: UsageRecord) -> dict[str, Any]:
+    """As the columns can hold it. What is too long or too large is cut: a record that the database refused would hold
+    up all that come after it, for ever."""
+    row = asdict(record)
+    for name, length in _TEXTS.items():
+        if row[name] is not None:
+            row[name] = row[name].encode(errors="replace").decode().replace("\0", "")[:length]
+    for name, most in _MOST.items():
+        row[name] = min(row[name], most)
+    return row
 
 
 def _sums(table: Table, requests: Any) -> list[Any]:

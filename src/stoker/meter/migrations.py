@@ -63,7 +63,9 @@ _ACCOUNTS = (
         PRIMARY KEY (day, tenant, team, key_id, model))""",
 )
 
-STEPS: Sequence[Sequence[str]] = (_FIRST, _ACCOUNTS)
+_REASONS = ("ALTER TABLE usage ADD COLUMN reason VARCHAR(200)",)
+
+STEPS: Sequence[Sequence[str]] = (_FIRST, _ACCOUNTS, _REASONS)
 """Step n leads from version n to n + 1. Before there were versions, databases were at 1 without saying so; the first
 step finds its tables there and leaves them."""
 

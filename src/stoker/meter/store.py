@@ -4,6 +4,8 @@ SQLite on one machine (`sqlite:///PATH`), PostgreSQL by URL in a cluster (`postg
 extra `postgres`). Calls block: async callers run them in a thread.
 """
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,24 +13,31 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, NoSuchModuleError, SQLAlchemyError
 
 from stoker.base.errors import InvalidInput, Unavailable
 from stoker.meter import migrations
 
 # A database that cannot be reached must not hold a request for the minutes that TCP would.
 _CONNECT_S = 5
+# Others write to a SQLite file for moments only.
+_BUSY_S = 5
 _WRITES = "stoker_writes"
 
 
 class Store:
     """One database, its tables made and brought up to date. Raises InvalidInput for a URL that cannot be one and
-    Unavailable when the database says no."""
+    Unavailable when the database says no; later, InvalidInput for a value that no row can hold. What they say never
+    holds the URL, which may have a password in it."""
 
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
-        with self.transaction() as connection:
-            migrations.migrate(connection)
+        try:
+            with self.transaction() as connection:
+                migrations.migrate(connection)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def is_postgresql(self) -> bool:
@@ -54,29 +63,49 @@ class Store:
 def _ours() -> Iterator[None]:
     try:
         yield
+    except DataError as exc:
+        raise InvalidInput(f"the ledger's database cannot keep such a value: {_cause(exc)}") from exc
+    except UnicodeEncodeError as exc:  # half of a surrogate pair, which JSON may hold
+        raise InvalidInput("the ledger's database cannot keep such a value: it is no text") from exc
     except SQLAlchemyError as exc:
-        # The text of the driver's own error, without the statement and its values.
-        cause = str(getattr(exc, "orig", None) or type(exc).__name__).strip()
-        raise Unavailable(f"the ledger's database refused: {cause}", code="ledger_unavailable") from exc
+        raise Unavailable(f"the ledger's database refused: {_cause(exc)}", code="ledger_unavailable") from exc
+
+
+def _cause(exc: SQLAlchemyError) -> str:
+    """The text of the driver's own error, without the statement, its values and the row that was at fault."""
+    return str(getattr(exc, "orig", None) or type(exc).__name__).partition("\nDETAIL:")[0].strip()
 
 
 def _engine(url: str) -> Engine:
     try:
         parsed = _with_driver(make_url(url))
-        engine = create_engine(parsed, **_options(parsed))
-    except (ArgumentError, NoSuchModuleError, ImportError) as exc:
+        # Values stay out of SQLAlchemy's own errors, which are the cause of ours and may reach a log.
+        engine = create_engine(parsed, hide_parameters=True, **_options(parsed))
+    except (ArgumentError, NoSuchModuleError, ImportError, ValueError):
+        # Without its cause, which may quote a piece of the URL.
         raise InvalidInput(
             "ledger.url is not a database URL that this installation can open",
             param="ledger.url",
             hint="write sqlite:///ledger.sqlite or postgresql://USER@HOST/DATABASE; "
             "PostgreSQL needs `pip install stoker[postgres]`",
-        ) from exc
+        ) from None
     if parsed.get_backend_name() == "sqlite":
         if parsed.database and parsed.database != ":memory:":
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            _make_directory_of(Path(parsed.database))
         event.listen(engine, "connect", _tune_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _make_directory_of(file: Path) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise InvalidInput(
+            f"the ledger sqlite:///{file} cannot be made: {exc.strerror or exc}",
+            param="ledger.url",
+            hint="ledger.url of platform.yaml must name a file in a directory that you may write to",
+        ) from exc
 
 
 def _with_driver(url: URL) -> URL:
@@ -96,9 +125,24 @@ def _tune_sqlite(connection: Any, _record: Any) -> None:
     # WAL lets `stoker usage` read while the gateway writes. FULL makes each commit reach the disk: the usage stream
     # forgets a record as soon as it is committed here.
     cursor = connection.cursor()
-    for pragma in ("busy_timeout=5000", "journal_mode=WAL", "synchronous=FULL"):
-        cursor.execute(f"PRAGMA {pragma}")
+    cursor.execute(f"PRAGMA busy_timeout={_BUSY_S * 1000}")
+    _to_wal(cursor)
+    cursor.execute("PRAGMA synchronous=FULL")
     cursor.close()
+
+
+def _to_wal(cursor: sqlite3.Cursor) -> None:
+    """The one step for which SQLite does not wait by itself while others open the same new file."""
+    until = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -30,6 +30,7 @@ usage = Table(
     Column("first_token_at", Float(53)),
     Column("ended_at", Float(53), nullable=False),
     Column("attempts", Integer, nullable=False),
+    Column("reason", String(200)),
     # One for each scope whose counters are rebuilt from here, and one for what reads by time alone.
     Index("usage_by_tenant", "tenant", "ended_at"),
     Index("usage_by_key", "key_id", "ended_at"),

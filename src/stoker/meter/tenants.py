@@ -5,10 +5,9 @@ on with the limits that it had last, since its keys and its usage do; from then 
 """
 
 import functools
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -18,8 +17,8 @@ from stoker.base.errors import Conflict, NotFound
 from stoker.meter.accounts import Source, TeamTerms, TenantTerms
 from stoker.meter.store import Store
 from stoker.meter.tables import revisions, teams, tenants
-from stoker.spec import Budgets, Team, Tenant, plain, read_section
-from stoker.spec.section import Section
+from stoker.meter.texts import SHARED, of_text, text_of
+from stoker.spec import Budgets, Team, Tenant
 
 _S = TypeVar("_S", Tenant, Team, Budgets)
 
@@ -50,18 +49,23 @@ class TenantStore:
         self._clock = clock or SystemClock()
 
     def ensure(self, written: Mapping[str, Tenant]) -> None:
-        """Make the store say what platform.yaml says of its tenants and teams. Changes nothing where it does already,
-        so that a start does not make every gateway look up its keys anew."""
+        """Make the store say what platform.yaml says of its tenants and teams. A start that changes no terms does not
+        make every gateway look up its keys anew."""
         wanted = {name: _alone(tenant) for name, tenant in written.items()}
         wanted_teams = {(name, team): terms for name, tenant in written.items() for team, terms in tenant.teams.items()}
         with self._store.transaction() as connection:
             lock(connection)
-            changed = self._ensure_rows(connection, tenants, {(name,): text(terms) for name, terms in wanted.items()})
-            changed |= self._ensure_rows(connection, teams, {key: text(terms) for key, terms in wanted_teams.items()})
+            changed = self._ensure_rows(
+                connection, tenants, {(name,): text_of(terms) for name, terms in wanted.items()}
+            )
+            changed |= self._ensure_rows(
+                connection, teams, {key: text_of(terms) for key, terms in wanted_teams.items()}
+            )
             if changed:
                 touch(connection)
 
     def _ensure_rows(self, connection: Connection, table: Any, wanted: Mapping[tuple[str, ...], str]) -> bool:
+        """Whether terms that an account may have been made of have changed."""
         key = list(table.primary_key.columns)
         rows = connection.execute(select(*key, table.c.source, table.c.terms))
         known = {tuple(row[:-2]): (row[-2], row[-1]) for row in rows}
@@ -85,7 +89,7 @@ class TenantStore:
         for name in gone:
             mine = [column == part for column, part in zip(key, name, strict=True)]
             connection.execute(update(table).where(*mine).values(source="api"))
-        return bool(stale)
+        return any(name in known and known[name][1] != wanted[name] for name in stale)
 
     def list(self) -> list[TenantRecord]:
         """All tenants with their teams, by name."""
@@ -114,9 +118,10 @@ class TenantStore:
             found = _tenant(connection, name)
             before = found.terms.model_copy(update={"teams": {one: team.terms for one, team in found.teams.items()}})
             after = make(before)
-            if _alone(after) != found.terms:
+            changed = _alone(after) != found.terms
+            if changed:
                 _refuse_file(f"tenant {name!r}", found.source)
-                done = update(tenants).where(tenants.c.name == name).values(terms=text(_alone(after)))
+                done = update(tenants).where(tenants.c.name == name).values(terms=text_of(_alone(after)))
                 connection.execute(done)
             for team, terms in after.teams.items():
                 known = found.teams.get(team)
@@ -125,8 +130,10 @@ class TenantStore:
                 elif known.terms != terms:
                     _refuse_file(f"team {team!r} of tenant {name!r}", known.source)
                     one = (teams.c.tenant == name, teams.c.name == team)
-                    connection.execute(update(teams).where(*one).values(terms=text(terms)))
-            touch(connection)
+                    connection.execute(update(teams).where(*one).values(terms=text_of(terms)))
+                    changed = True
+            if changed:
+                touch(connection)
             return _tenant(connection, name)
 
 
@@ -181,7 +188,7 @@ def add_tenant(connection: Connection, name: str, now: float, terms: Tenant | No
     if connection.execute(select(tenants.c.name).where(tenants.c.name == name)).first() is not None:
         return False
     connection.execute(
-        insert(tenants).values(name=name, source="api", terms=text(_alone(terms or Tenant())), created_at=now)
+        insert(tenants).values(name=name, source="api", terms=text_of(_alone(terms or Tenant())), created_at=now)
     )
     return True
 
@@ -191,35 +198,17 @@ def add_team(connection: Connection, tenant: str, name: str, now: float, terms: 
     if connection.execute(select(teams.c.name).where(teams.c.tenant == tenant, teams.c.name == name)).first():
         return False
     connection.execute(
-        insert(teams).values(tenant=tenant, name=name, source="api", terms=text(terms or Team()), created_at=now)
+        insert(teams).values(tenant=tenant, name=name, source="api", terms=text_of(terms or Team()), created_at=now)
     )
     return True
 
 
-def text(section: Tenant | Team | Budgets) -> str:
-    """As it is kept: the same text for the same terms."""
-    return json.dumps(plain(section), separators=(",", ":"), sort_keys=True)
-
-
-# What many keys have in common is one object in memory. More than these many different ones are kept as often as used.
-_SHARED = 4096
-
-
-def of_text(kind: type[_S], said: str) -> _S:
-    return cast(_S, _read(kind, said))
-
-
-@functools.lru_cache(_SHARED)
-def _read(kind: type[Section], said: str) -> Section:
-    return read_section(kind, json.loads(said))
-
-
-@functools.lru_cache(_SHARED)
+@functools.lru_cache(SHARED)
 def tenant_terms(name: str, said: str) -> TenantTerms:
     terms = of_text(Tenant, said)
     return TenantTerms(name, terms.budgets, terms.session_budgets, terms.run_budgets, terms.when_redis_is_away)
 
 
-@functools.lru_cache(_SHARED)
+@functools.lru_cache(SHARED)
 def team_terms(name: str, said: str) -> TeamTerms:
     return TeamTerms(name, of_text(Team, said).budgets)

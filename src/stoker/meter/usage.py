@@ -6,11 +6,15 @@ stored once.
 """
 
 import json
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
-Status = Literal["done", "cancelled", "failed"]
+Status = Literal["done", "cancelled", "failed", "cut", "lost"]
+"""How it ended: with its answer; because nobody wanted it any more; with an error; stopped in the middle because a
+budget was used up; or with the death of its process, after which nobody could say what it had produced, so that all
+that was reserved for it counts."""
 Kind = Literal["request", "task"]
+REASON_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +23,8 @@ class UsageRecord:
 
     `prompt_tokens` includes `cached_tokens`. `first_token_at` is None when nothing was produced, and when nobody saw
     it, as in a whole answer from a replica. `route` is the word that says why this model was chosen. `replica` is None
-    when no replica was reached.
+    when no replica was reached. `reason` says in a few words why it ended otherwise than done; the ledger keeps
+    `REASON_CHARS` of them.
     """
 
     id: str
@@ -41,11 +46,24 @@ class UsageRecord:
     replica: str | None = None
     route: str | None = None
     attempts: int = 1
+    reason: str | None = None
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), separators=(",", ":"))
+        # Not `asdict`, which copies each value: a record is made for every request.
+        return json.dumps({name: getattr(self, name) for name in _NAMES}, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> "UsageRecord":
         """Raises TypeError or ValueError when `text` is not a record."""
-        return cls(**json.loads(text))
+        return cls.from_dict(json.loads(text))
+
+    @classmethod
+    def from_dict(cls, said: Any) -> "UsageRecord":
+        """Raises TypeError when it is not a record. One of an earlier version lacks what came later, and of a later one
+        this version leaves out what it does not know: while a platform is upgraded, both run."""
+        if not isinstance(said, dict):
+            raise TypeError(f"a usage record is an object, not a {type(said).__name__}")
+        return cls(**{name: value for name, value in said.items() if name in _NAMES})
+
+
+_NAMES = tuple(field.name for field in fields(UsageRecord))

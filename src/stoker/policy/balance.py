@@ -25,13 +25,19 @@ class ReplicaLoad:
         return self.down_until is None or now >= self.down_until
 
 
-def pick(replicas: Sequence[ReplicaLoad], *, now: float, exclude: Collection[str] = ()) -> ReplicaLoad | None:
+def pick(
+    replicas: Sequence[ReplicaLoad], *, now: float, exclude: Collection[str] = (), prefer: str | None = None
+) -> ReplicaLoad | None:
     """The replica that is least busy for its size, or None when each one is full, down or excluded.
 
     Busy is running / capacity, so a replica of twice the size gets twice the requests. Of equals, the first of the
     sequence is taken: the caller rotates the sequence where it wants them to take turns. `exclude` holds ids that this
-    request has tried already.
+    request has tried already. `prefer` is the one that holds the cache of the request's session: as long as it has
+    room, it is taken however busy it is.
     """
     able = [one for one in replicas if one.has_room and one.is_up(now) and one.id not in exclude]
+    for one in able:
+        if one.id == prefer:
+            return one
     # Division of equal ratios rounds equally, so 1/2 and 4/8 tie as they should; min() keeps the first of a tie.
     return min(able, key=lambda one: one.running / one.capacity, default=None)

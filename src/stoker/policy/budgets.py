@@ -117,21 +117,21 @@ class Plan:
     """A caller's limits, with the names of their counters made once for each minute, day or month.
 
     Of two limits on the same scope, unit and window the lower one counts. Raises InvalidInput for an amount that no
-    counter can hold.
+    counter can hold. There is one for each caller in memory, so it keeps no more than the limits and the counters.
     """
 
-    __slots__ = ("_counters", "_forms", "_until")
+    __slots__ = ("_counters", "_limits", "_until")
 
     def __init__(self, limits: Iterable[Limit]) -> None:
-        forms: dict[str, tuple[str, Unit, Window, int]] = {}
-        for scope, unit, window, amount in limits:
+        lowest: dict[tuple[Scope, Unit, Window], Limit] = {}
+        for limit in limits:
+            scope, unit, window, amount = limit
             if not 0 <= amount <= MOST:
                 raise InvalidInput(f"the limit {amount} of {scope.kind} {scope.id} must be from 0 to 2^52")
-            id = scope.id if _PLAIN.fullmatch(scope.id) or _PAIR.fullmatch(scope.id) else _digest(scope.id)
-            name = f"{scope.kind}:{id}:{unit}:{window}"
-            if name not in forms or amount < forms[name][3]:
-                forms[name] = (name, unit, window, amount)
-        self._forms = tuple(forms.values())
+            known = lowest.get((scope, unit, window))
+            if known is None or amount < known.amount:
+                lowest[scope, unit, window] = limit
+        self._limits = tuple(lowest.values())
         self._counters: tuple[Counter, ...] = ()
         self._until = float("-inf")
 
@@ -140,7 +140,11 @@ class Plan:
         if not self._until - 60.0 <= now < self._until:
             calendar = _calendar(int(now // 60))
             self._until = calendar[Window.MINUTE][1] or 0.0
-            self._counters = tuple(_counter(*form, *calendar[form[2]]) for form in self._forms)
+            before = self._counters or (None,) * len(self._limits)
+            self._counters = tuple(
+                _counter(limit, *calendar[limit.window], known)
+                for limit, known in zip(self._limits, before, strict=True)
+            )
         return self._counters
 
     def needs(self, now: float, amounts: Amounts) -> list[Need]:
@@ -148,8 +152,14 @@ class Plan:
         return [(counter, amount) for counter in self.at(now) if (amount := amounts[counter.place])]
 
 
-def _counter(name: str, unit: Unit, window: Window, amount: int, begin: str, renews_at: float | None) -> Counter:
-    return Counter(name + begin, unit, amount, renews_at, _PLACE[unit])
+def _counter(limit: Limit, begin: str, renews_at: float | None, known: Counter | None) -> Counter:
+    """The limit's counter in a window. `known` is one of its counters: where its window is the same it stays the same
+    object, which the slices and others have, too."""
+    if known is not None and known.renews_at == renews_at:
+        return known
+    (kind, id), unit, window, amount = limit
+    plain = id if _PLAIN.fullmatch(id) or _PAIR.fullmatch(id) else _digest(id)
+    return Counter(f"{kind}:{plain}:{unit}:{window}{begin}", unit, amount, renews_at, _PLACE[unit])
 
 
 @functools.lru_cache(maxsize=8)
@@ -229,7 +239,7 @@ class _Slice:
     """What this process holds of one counter. `unused` + `reserved` (+ what is settled here and not yet in Redis) is
     what Redis has set aside for it."""
 
-    __slots__ = ("counter", "idle_rounds", "recent", "reserved", "unused", "used")
+    __slots__ = ("counter", "free", "idle_rounds", "is_lowered", "recent", "reserved", "unused", "used")
 
     def __init__(self, counter: Counter) -> None:
         self.counter = counter
@@ -238,6 +248,9 @@ class _Slice:
         self.used = 0  # in this round
         self.recent = 0  # in a round lately
         self.idle_rounds = 0
+        # The limit is lower than when this was set aside: nothing of it may be used before Redis has granted more.
+        self.is_lowered = False
+        self.free: int | None = None  # what nobody had of it when Redis was last asked
 
 
 class Reservation:
@@ -285,8 +298,9 @@ class Slices:
         taken: list[tuple[_Slice, int]] = []
         for counter, amount in needs:
             held = slices.get(counter.name)
-            if held is None or held.unused < amount:
+            if held is None or held.unused < amount or counter.limit < held.counter.limit:
                 return self._shortfall(needs)
+            held.counter = counter  # with the limit of now, for what is leased ahead
             taken.append((held, amount))
         for held, amount in taken:
             held.unused -= amount
@@ -297,34 +311,37 @@ class Slices:
         self._unconfirmed[number] = None
         return Reservation(number, taken)
 
-    def settle(self, reservation: Reservation, actual: Amounts) -> tuple[Spent, ...]:
+    def settle(self, reservation: Reservation, actual: Amounts, *, frees_rest: bool = True) -> tuple[Spent, ...]:
         """What the request came to; the rest can be reserved again at once. Hand the answer to `BudgetStore.settle`,
-        then call `confirmed`. The second time it is empty, and nothing happens."""
+        then call `confirmed`. The second time it is empty, and nothing happens.
+
+        What can be reserved again must not be claimed by the journal any more: without `frees_rest` nobody uses it, and
+        it comes back when this owner's slices are wound up."""
         if not reservation.is_open:
             return ()
         reservation.is_open = False
         spent = []
         for held, amount in reservation._taken:
-            cost = actual[held.counter.place]
+            cost = min(actual[held.counter.place], MOST)
             held.reserved -= amount
-            if cost < amount:
+            if cost < amount and frees_rest:
                 held.unused += amount - cost
             spent.append(Spent(held.counter.name, amount, cost))
         return tuple(spent)
 
     def release(self, reservation: Reservation) -> None:
         """It was never sent to an engine: everything comes back, and Redis need not be told."""
-        if self.settle(reservation, Amounts()):
+        if reservation.is_open:
+            self.settle(reservation, Amounts())
             self.confirmed([reservation.number])
-        self._unconfirmed.pop(reservation.number, None)
 
     def hand_over(self, reservation: Reservation) -> None:
-        """A task holds it from now on (`Queue.submit` with a hold has returned): it is not this process' any more."""
+        """It is not this process' any more: `Queue.submit` with a hold has returned, or nobody knows whether it did."""
         if reservation.is_open:
             reservation.is_open = False
             for held, amount in reservation._taken:
                 held.reserved -= amount
-        self.confirmed([reservation.number])
+            self.confirmed([reservation.number])
 
     def confirmed(self, numbers: Iterable[int]) -> None:
         """Redis has these settlements."""
@@ -345,17 +362,25 @@ class Slices:
             if held is None:
                 held = self._slices[counter.name] = _Slice(counter)
             held.counter = counter  # with the limit of now
+            held.is_lowered = False
             held.unused += amount
             held.idle_rounds = 0
 
+    def know(self, counters: Iterable[Counter]) -> None:
+        """Nothing was granted of these; what is free of them can be remembered all the same."""
+        for counter in counters:
+            if counter.name not in self._slices:
+                self._slices[counter.name] = _Slice(counter)
+
     def surplus(self, now: float, wanted: Iterable[str] = ()) -> list[Part]:
-        """What could be given back: all that is unused of counters that others wait for, whose window is over, or that
-        nobody used for `IDLE_ROUNDS`."""
+        """What could be given back: all that is unused of counters that others wait for, whose window is over, whose
+        limit was lowered, or that nobody used for `IDLE_ROUNDS`."""
         asked_for = set(wanted)
         return [
             Part(name, held.unused)
             for name, held in self._slices.items()
-            if held.unused and (name in asked_for or held.idle_rounds >= IDLE_ROUNDS or _is_over(held.counter, now))
+            if held.unused
+            and (name in asked_for or held.idle_rounds >= IDLE_ROUNDS or held.is_lowered or _is_over(held.counter, now))
         ]
 
     def give_back(self, parts: Iterable[Part]) -> list[Part]:
@@ -375,7 +400,7 @@ class Slices:
         forgotten = []
         for name, held in self._slices.items():
             held.idle_rounds = 0 if held.used else held.idle_rounds + 1
-            held.recent = (held.recent + held.used + 1) // 2
+            held.recent = (held.recent + held.used + (held.used > 0)) // 2
             held.used = 0
             is_empty = not held.unused and not held.reserved
             if is_empty and (held.idle_rounds >= IDLE_ROUNDS or _is_over(held.counter, now)):
@@ -389,7 +414,10 @@ class Slices:
         low = [
             held
             for held in self._slices.values()
-            if held.unused < 2 * held.recent and not held.idle_rounds and not _is_over(held.counter, now)
+            if held.unused < 2 * held.recent
+            and not held.idle_rounds
+            and not held.is_lowered
+            and not _is_over(held.counter, now)
         ]
         if not low:
             return None
@@ -403,10 +431,31 @@ class Slices:
             held[name] = held.get(name, 0) + min(reserved, actual)
         return [Part(name, amount) for name, amount in held.items() if amount]
 
+    def saw_free(self, name: str, free: int) -> None:
+        """Nobody has so much of this counter now; Redis says so."""
+        held = self._slices.get(name)
+        if held is not None:
+            held.free = max(0, free)
+
+    def left(self, name: str) -> int | None:
+        """What can still be reserved of this counter, as far as this process knows: what it holds itself, and what was
+        free when Redis was last asked. None: it has not asked."""
+        held = self._slices.get(name)
+        return None if held is None or held.free is None else held.unused + held.free
+
+    def in_use(self) -> list[str]:
+        """Counters of which something was reserved in this round."""
+        return [name for name, held in self._slices.items() if held.used]
+
     def unused(self, name: str) -> int:
         """Of this counter, what can be reserved without asking."""
         held = self._slices.get(name)
         return 0 if held is None else held.unused
+
+    def is_lowered(self, name: str) -> bool:
+        """Whether the next renewal gives back what is unused of this counter, since its limit was lowered."""
+        held = self._slices.get(name)
+        return held is not None and held.is_lowered
 
     def __len__(self) -> int:
         return len(self._slices)
@@ -415,7 +464,9 @@ class Slices:
         asks, short = [], []
         for counter, amount in needs:
             held = self._slices.get(counter.name)
-            missing = amount if held is None else amount - held.unused
+            if held is not None and counter.limit < held.counter.limit:
+                held.is_lowered = True
+            missing = amount if held is None or held.is_lowered else amount - held.unused
             if missing > 0:
                 asks.append(_ask(counter, missing, wanted(missing, 0 if held is None else held.recent)))
                 short.append(counter)

@@ -35,6 +35,7 @@ from stoker.queue.tasks import (
     QueueSettings,
     State,
     Task,
+    TokenBound,
 )
 
 __all__ = [
@@ -67,4 +68,5 @@ __all__ = [
     "Short",
     "State",
     "Task",
+    "TokenBound",
 ]

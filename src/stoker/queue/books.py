@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from stoker.policy.budgets import Ask, Part, Unit, returns_slots, share
+from stoker.policy.budgets import MOST, Ask, Part, Unit, returns_slots, share
 from stoker.queue.budgets import (
     LEAST_MS,
+    UNTOUCHED_MS,
     WANTED_MS,
     CounterState,
     Gone,
@@ -76,7 +77,13 @@ class Books:
             self.opens_at = now + wait_s
 
     def enter(
-        self, now: float, owner: str, ttl_s: float, watermark: int, holding: Sequence[Part]
+        self,
+        now: float,
+        owner: str,
+        ttl_s: float,
+        watermark: int,
+        holding: Sequence[Part],
+        settled: Sequence[int] = (),
     ) -> NotBegun | Gone | None:
         found = self.owners.get(owner)
         if found is not None and found.state == "gone":
@@ -85,7 +92,7 @@ class Books:
             missing = tuple(part.counter for part in holding if self._sums(now, part.counter) is None)
             if missing:
                 return NotBegun(missing)
-            found = self.owners[owner] = Owner(watermark=watermark)
+            found = self.owners[owner] = Owner(watermark=watermark, settled=set(settled))
             for counter, amount in holding:
                 self._set_aside(now, found, counter, amount)
         found.ends_at = now + ttl_s
@@ -154,8 +161,11 @@ class Books:
     def begin(self, now: float, counter: str, spent: int, expires_at: float | None) -> int:
         sums = self._sums(now, counter)
         if sums is None:
-            until = None if expires_at is None else max(expires_at, now + LEAST_MS / 1000)
-            sums = self.counters[counter] = Sums(spent=spent, expires_at=until)
+            sums = self.counters[counter] = Sums(spent=spent)
+            if expires_at is None:
+                _keep_while_used(now, counter, sums)
+            else:
+                sums.expires_at = max(expires_at, now + LEAST_MS / 1000)
         return sums.spent
 
     def settle(
@@ -229,8 +239,7 @@ class Books:
         if found.fate != "taken":
             return True  # done before
         if open is None:
-            for counter, amount in list(found.slices.items()):
-                self._set_aside(now, found, counter, -amount)
+            for counter, amount in found.slices.items():
                 if not returns_slots(counter):
                     self._add(now, counter, spent=amount)
         else:
@@ -269,6 +278,15 @@ class Books:
             self._add(now, counter, held=amount)
         found.settled.add(hold.number)
         return None
+
+    def free_hold(self, now: float, hold: Hold) -> None:
+        """The task was there before, so this reservation is not needed. Its owner hands it over either way."""
+        found = self.owners.get(hold.owner)
+        if found is None or found.state == "gone" or found.has_settled(hold.number):
+            return
+        for counter, amount in hold.parts:
+            self._set_aside(now, found, counter, -amount)
+        found.settled.add(hold.number)
 
     def settle_hold(self, now: float, held: Sequence[Part], tokens: int, nano_usd: int) -> None:
         """The end of a task that held this and used that."""
@@ -309,10 +327,11 @@ class Books:
 
     def _add(self, now: float, counter: str, *, spent: int = 0, leased: int = 0, held: int = 0) -> None:
         sums = self._sums(now, counter)
-        if sums is not None:
+        if sums is not None and (spent or leased or held):
             sums.spent += spent
             sums.leased += leased
             sums.held += held
+            _keep_while_used(now, counter, sums)
 
     def _set_aside(self, now: float, owner: Owner, counter: str, amount: int) -> None:
         amount = max(amount, -owner.slices.get(counter, 0))
@@ -337,4 +356,9 @@ def unit_of(counter: str) -> str:
 def cost_in(counter: str, tokens: int, nano_usd: int) -> int:
     """What a task that used this much costs of a counter. A request is one, however often it is tried."""
     costs = {Unit.TOKENS: tokens, Unit.NANO_USD: nano_usd, Unit.REQUESTS: 1}
-    return costs.get(Unit(unit_of(counter)), 0)
+    return min(MOST, costs.get(Unit(unit_of(counter)), 0))
+
+
+def _keep_while_used(now: float, counter: str, sums: Sums) -> None:
+    if counter.endswith(":total") and counter.startswith(("session:", "run:")):
+        sums.expires_at = now + UNTOUCHED_MS / 1000

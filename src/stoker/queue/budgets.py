@@ -121,13 +121,20 @@ class BudgetStore(Protocol):
         which an owner without Redis stops. 0 only when it is certain that no owner lives: at the very first start."""
 
     async def enter(
-        self, owner: str, *, ttl_s: float, watermark: int = 1, holding: Sequence[Part] = ()
+        self,
+        owner: str,
+        *,
+        ttl_s: float,
+        watermark: int = 1,
+        holding: Sequence[Part] = (),
+        settled: Sequence[int] = (),
     ) -> NotBegun | Gone | None:
         """The owner lives from now on, for `ttl_s`. None: it does. One that lives already is only renewed.
 
         `holding` and `watermark` (as in `renew`) are for an owner that Redis has forgotten with everything else: what
-        it holds is set aside again, before anything is leased to others (see `establish`). A name that was taken for
-        dead or has left is never used again (Gone).
+        it holds is set aside again, before anything is leased to others (see `establish`). `settled`: numbers not below
+        the watermark whose usage the ledger has, so that a settlement that is made again counts once; `holding` is
+        without them. A name that was taken for dead or has left is never used again (Gone).
         """
 
     async def renew(self, owner: str, *, ttl_s: float, watermark: int, give_back: Sequence[Part] = ()) -> Renewed:
@@ -143,8 +150,9 @@ class BudgetStore(Protocol):
 
     async def lease(self, owner: str, asks: Sequence[Ask]) -> Leased | Short | NotBegun | NotOpen | Gone:
         """Set aside at least the need of every ask, or nothing of any. Beyond the need up to `want`, at most a quarter
-        of what is then free, and nothing of what others wait for (`policy.budgets.share`). After QueueUnavailable
-        nothing was granted: if Redis did it all the same, the next renewal takes it back."""
+        of what is then free, and nothing of what others wait for (`policy.budgets.share`). A counter stands in `asks`
+        once. After QueueUnavailable nothing was granted: if Redis did it all the same, the next renewal takes it back.
+        """
 
     async def begin(self, counter: str, spent: int, *, expires_at: float | None) -> int:
         """Set up a counter that Redis does not know with what the ledger says was spent. Returns what now counts as

@@ -7,7 +7,7 @@ from typing import Any, cast
 from stoker.base.errors import InvalidInput
 from stoker.base.ids import KeyId, ModelName, TaskId, TenantName
 from stoker.queue import keys
-from stoker.queue.tasks import Attempt, Json, NewTask, State, Task
+from stoker.queue.tasks import Attempt, Json, NewTask, State, Task, TokenBound
 
 REASON_CHARS = 2_000  # of a failed attempt's reason that are kept, so that a traceback cannot fill Redis
 
@@ -37,9 +37,12 @@ def head_of(new: NewTask) -> bytes:
         "model": new.model,
         "tenant": new.tenant,
         "key_id": new.key_id,
+        "team": new.team,
         "endpoint": new.endpoint,
         "session": new.session,
         "run": new.run,
+        "route": new.route,
+        "bound": new.bound,
         "stream": new.stream,
         "timeout_s": new.timeout_s,
         "max_attempts": new.max_attempts,
@@ -71,9 +74,12 @@ def task_from(task_id: TaskId, fields: Mapping[str, bytes]) -> Task:
         model=ModelName(head["model"]),
         tenant=TenantName(head["tenant"]),
         key_id=KeyId(head["key_id"]),
+        team=head.get("team"),
         endpoint=head["endpoint"],
         session=head.get("session"),
         run=head.get("run"),
+        route=head.get("route"),
+        bound=TokenBound(*head["bound"]) if head.get("bound") else None,
         stream=head["stream"],
         timeout_s=head.get("timeout_s"),
         max_attempts=head["max_attempts"],

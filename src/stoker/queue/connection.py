@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from stoker.base.clock import Clock
 from stoker.base.errors import InvalidInput, QueueUnavailable
-from stoker.policy.budgets import SHARE
+from stoker.policy.budgets import MOST, SHARE
 from stoker.queue import budgets, keys
 from stoker.queue.batching import Batches, sha_of
 
@@ -131,9 +131,10 @@ def source(script: str) -> tuple[str, str]:
         "REMEMBERED_MS": budgets.REMEMBERED_MS,
         "UNTOUCHED_MS": budgets.UNTOUCHED_MS,
         "SHARE": SHARE,
+        "MOST": MOST,
     }
     header = "".join(f"local {name} = {_lua(value)}\n" for name, value in names.items())
-    parts = ("money.lua", "prelude.lua", f"{script}.lua")
+    parts = ("clock.lua", "money.lua", "prelude.lua", f"{script}.lua")
     text = header + "".join((folder / part).read_text() for part in parts)
     return text, sha_of(text)
 

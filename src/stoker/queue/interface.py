@@ -25,10 +25,13 @@ class Queue(Protocol):
     # --- for the caller ---------------------------------------------------------------------------------------------
 
     async def submit(self, new: NewTask, *, task_id: TaskId | None = None, hold: Hold | None = None) -> Task:
-        """Store a task and let it wait. With a `task_id` that exists, nothing changes and that task is returned.
+        """Store a task and let it wait. With a `task_id` that exists, that task does not change and is returned.
 
         `hold`: the reservation becomes the task's in the same step, and counts as settled for its owner; whatever ends
-        the task settles it, by its usage record. `hold.parts` are what one attempt can cost at most.
+        the task settles it, by its usage record. `hold.parts` are what one attempt can cost at most. When the task
+        exists, the reservation is free. So it is not the owner's any more once this returns (`Slices.hand_over`). After
+        QueueUnavailable nobody knows: make the call again with the same `task_id`, or hand it over all the same, upon
+        which it may lie idle until the owner leaves.
 
         Raises InvalidInput (`body_too_large`, or a body that is not JSON); Conflict (`hold_void`) when the reservation
         is not (any more) its owner's: nothing was stored.
@@ -75,7 +78,8 @@ class Queue(Protocol):
 
     async def retry(self, task_id: TaskId, *, hold: Hold | None = None) -> Task:
         """Replay a dead task: it waits again with all its attempts and, if it has one, its whole timeout before it.
-        What it had held was settled when it died; `hold` is its new reservation, as for `submit`.
+        What it had held was settled when it died; `hold` is its new reservation, as for `submit`. The same call with
+        the same reservation again changes nothing.
 
         Raises NotFound; Conflict when it is not dead, or (`hold_void`) as `submit` does.
         """

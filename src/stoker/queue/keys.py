@@ -68,9 +68,10 @@ def said(task_id: str) -> str:
 
 # Hash for each counter: `spent`, `leased` (sum of all slices), `held` (by tasks), `limit` (as last seen in a lease).
 BUDGET_PREFIX = "stoker:budget:"
-# Hash for each owner: `watermark`, `calls_from`, and once it is gone `fate`, `by`, `by_until`. With a suffix: `:slices`
-# (hash: counter -> amount), `:settled` (sorted set of numbers from the watermark), `:open` (set of the numbers that
-# were in flight when it died), `:answers` (hash: number of a call -> what it granted, as JSON, or `void`).
+# Hash for each owner: `watermark`, `calls_from` (calls with a lower number are void), and once it is gone `fate`, `by`,
+# `by_until`. With a suffix: `:slices` (hash: counter -> amount), `:settled` (sorted set of numbers from the watermark),
+# `:open` (set of the numbers that were in flight when it died), `:answers` (hash: number of a call -> what it granted,
+# as JSON, or `void`).
 OWNER_PREFIX = "stoker:owner:"
 OWNERS = "stoker:owners"  # sorted set of owners by the millisecond when they are taken for dead; 0: taken over
 BOOKS = "stoker:budgets"  # hash: `opens_at`, the millisecond from which anything is leased
@@ -113,6 +114,7 @@ LAST = "last"  # "<token>:<step>": how the latest claim finished, so that the sa
 RESULT = "result"  # JSON
 ERROR = "error"  # JSON
 # What it holds of budgets: `hold` (JSON), `hold:<i>`; what failed attempts used: `used:<name>`. See lua/money.lua.
+# `replay`: "<owner>:<number>", the reservation that its latest replay took over, so that the same call again is known.
 
 SUMMARY = (
     HEAD,

@@ -31,9 +31,15 @@ class MemoryBudgets:
         self._books.establish(self._clock.now(), wait_s)
 
     async def enter(
-        self, owner: str, *, ttl_s: float, watermark: int = 1, holding: Sequence[Part] = ()
+        self,
+        owner: str,
+        *,
+        ttl_s: float,
+        watermark: int = 1,
+        holding: Sequence[Part] = (),
+        settled: Sequence[int] = (),
     ) -> NotBegun | Gone | None:
-        return self._books.enter(self._clock.now(), owner, ttl_s, watermark, holding)
+        return self._books.enter(self._clock.now(), owner, ttl_s, watermark, holding, settled)
 
     async def renew(self, owner: str, *, ttl_s: float, watermark: int, give_back: Sequence[Part] = ()) -> Renewed:
         return self._books.renew(self._clock.now(), owner, ttl_s, watermark, give_back)

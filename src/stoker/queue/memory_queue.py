@@ -46,6 +46,7 @@ class _Kept:
     token: int = 0
     lease_until: float = 0.0
     last: str = ""  # "<token>:<step>" of the claim that finished last
+    replay: tuple[str, int] | None = None  # owner and number of the reservation that its latest replay took over
     forget_at: float | None = None
     chunks: list[Chunk] = field(default_factory=list)
     news: set[asyncio.Event] = field(default_factory=set)
@@ -94,6 +95,8 @@ class MemoryQueue:
         body = codec.encode_json(new.body, what="body", max_bytes=self.settings.max_body_bytes)
         task_id = task_id or TaskId(new_id("task"))
         if task_id in self._kept:
+            if hold is not None:
+                self.books.free_hold(self._now(), hold)
             return await self.get(task_id)
         money, now = self._take_hold(hold), self._now()
         task = Task(
@@ -101,12 +104,15 @@ class MemoryQueue:
             model=new.model,
             tenant=new.tenant,
             key_id=new.key_id,
+            team=new.team,
             endpoint=new.endpoint,
             state=State.QUEUED,
             submitted_at=now,
             body=codec.decode_json(body),
             session=new.session,
             run=new.run,
+            route=new.route,
+            bound=new.bound,
             stream=new.stream,
             timeout_s=new.timeout_s,
             max_attempts=new.max_attempts,
@@ -180,10 +186,13 @@ class MemoryQueue:
 
     async def retry(self, task_id: TaskId, *, hold: Hold | None = None) -> Task:
         kept = self._find(task_id)
-        task = kept.task
+        task, replay = kept.task, hold and (hold.owner, hold.number)
+        if replay is not None and replay == kept.replay:
+            return task  # the same call again
         if task.state != State.DEAD:
             raise Conflict(f"task {task_id} is {task.state}; only a dead task can be replayed", code="not_dead")
         kept.money = self._take_hold(hold)
+        kept.replay = replay or kept.replay
         self._models[task.model].dead.remove(task_id)
         kept.last, kept.chunks = "", []
         kept.task = replace(
@@ -506,6 +515,7 @@ def _empty_usage(task: Task, state: State, now: float) -> UsageRecord:
         status="failed" if state == State.DEAD else "done" if state == State.DONE else "cancelled",
         tenant=task.tenant,
         key_id=task.key_id,
+        team=task.team,
         model=task.model,
         prompt_tokens=0,
         completion_tokens=0,

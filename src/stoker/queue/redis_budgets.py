@@ -56,12 +56,27 @@ class RedisBudgets:
         await self._redis.run("budget_establish", [], _ms(wait_s))
 
     async def enter(
-        self, owner: str, *, ttl_s: float, watermark: int = 1, holding: Sequence[Part] = ()
+        self,
+        owner: str,
+        *,
+        ttl_s: float,
+        watermark: int = 1,
+        holding: Sequence[Part] = (),
+        settled: Sequence[int] = (),
     ) -> NotBegun | Gone | None:
-        word, *rest = _words(await self._redis.run("budget_enter", [], owner, _ms(ttl_s), watermark, _json(holding)))
+        # Numbered as the calls that change slices: if Redis has forgotten this owner, what it called before is void.
+        call = next(self._of(owner).numbers)
+        word, *rest = _words(
+            await self._redis.run(
+                "budget_enter", [], owner, _ms(ttl_s), watermark, _json(holding), call, _json(sorted(settled))
+            )
+        )
         if word == "not begun":
             return NotBegun(tuple(rest))
-        return None if word == "alive" else Gone("gone")
+        if word == "alive":
+            return None
+        self._calls.pop(owner, None)
+        return Gone("gone")
 
     async def renew(self, owner: str, *, ttl_s: float, watermark: int, give_back: Sequence[Part] = ()) -> Renewed:
         calls = self._of(owner)
@@ -85,8 +100,10 @@ class RedisBudgets:
             for call in given_back:
                 del calls.given_back[call]
             return Renewed("alive", tuple(wanted))
+        if state == "unknown":  # it will enter again; what is to be given back or taken back is settled by that
+            return Renewed("unknown", ())
         self._calls.pop(owner, None)
-        return Renewed("unknown" if state == "unknown" else "gone", ())
+        return Renewed("gone", ())
 
     async def leave(self, owner: str) -> bool:
         left = await self._redis.run("budget_leave", [], owner)
@@ -96,17 +113,25 @@ class RedisBudgets:
     # --- money ------------------------------------------------------------------------------------------------------
 
     async def lease(self, owner: str, asks: Sequence[Ask]) -> Leased | Short | NotBegun | NotOpen | Gone:
+        while True:
+            answer = await self._lease(owner, asks)
+            if _word(answer[0]) != "void":  # else the owner entered anew while this was on its way
+                return _leased(answer)
+
+    async def _lease(self, owner: str, asks: Sequence[Ask]) -> Sequence[Any]:
         calls = self._of(owner)
         call = next(calls.numbers)
         calls.on_their_way.add(call)
         try:
-            answer = await self._redis.run("budget_lease", [], owner, call, _json([_ask(each) for each in asks]))
+            answer: Sequence[Any] = await self._redis.run(
+                "budget_lease", [], owner, call, _json([_ask(each) for each in asks])
+            )
         except BaseException:  # also when the caller was cancelled: whatever is granted, nobody knows of it
             calls.given_up.add(call)
             raise
         finally:
             calls.on_their_way.discard(call)
-        return _leased(answer)
+        return answer
 
     async def begin(self, counter: str, spent: int, *, expires_at: float | None) -> int:
         return int(await self._redis.run("budget_begin", [], counter, spent, _expiry(expires_at)))

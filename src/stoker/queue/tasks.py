@@ -39,6 +39,13 @@ class LeaseState(StrEnum):
     LOST = "lost"  # not yours any more: stop, and report nothing
 
 
+class TokenBound(NamedTuple):
+    """What one attempt was let in with: at most so many tokens of prompt and of answer. Who runs it stops beyond."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTask:
     """What a caller asks for.
@@ -56,8 +63,11 @@ class NewTask:
     key_id: KeyId
     endpoint: str
     body: Mapping[str, Any]
+    team: str | None = None
     session: str | None = None
     run: str | None = None
+    route: str | None = None
+    bound: TokenBound | None = None
     stream: bool = False
     timeout_s: float | None = None
     max_attempts: int = 3
@@ -102,8 +112,11 @@ class Task:
     state: State
     submitted_at: float
     body: Json = field(default_factory=dict)
+    team: str | None = None
     session: str | None = None
     run: str | None = None
+    route: str | None = None
+    bound: TokenBound | None = None
     stream: bool = False
     timeout_s: float | None = None
     max_attempts: int = 3

@@ -115,8 +115,9 @@ class Limits(Section):
     max_output_tokens: Annotated[int, Field(ge=1, le=10_000_000)] = 512
     """Tokens that an answer may have at most, and has when the request does not say: the bound on what one costs."""
 
-    prompt_overhead_tokens: Annotated[int, Field(ge=0, le=100_000)] = 64
-    """Tokens that the engine's chat template may add to what a request says. Part of the bound on what one costs."""
+    prompt_overhead_tokens: Annotated[int, Field(ge=0, le=100_000)] | None = None
+    """Tokens that the engine's chat template may add to what a request says, beside 8 for each message. Part of the
+    bound on what one costs. null takes 2 for the embedded engine and 64 for a server."""
 
     image_tokens: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Tokens that one image may count as. Part of the bound on what a request costs. null takes 16 for the embedded
@@ -183,6 +184,16 @@ class Model(Section):
         said = self.limits.image_tokens
         return said if said is not None else _IMAGE_TOKENS[self.engine == EMBEDDED]
 
+    @property
+    def prompt_overhead_tokens(self) -> int:
+        """Tokens that the chat template adds at most, whether or not that was written."""
+        said = self.limits.prompt_overhead_tokens
+        return said if said is not None else _OVERHEAD_TOKENS[self.engine == EMBEDDED]
+
+
+# By whether the engine is the embedded one, whose template begins with one mark and ends with one. A server's may begin
+# with a system prompt of its own (Llama's names the date).
+_OVERHEAD_TOKENS = {True: 2, False: 64}
 
 # By whether the engine is the embedded one, which cuts every image into the same 4x4 patches. Servers differ with model
 # and size of the image; 1024 covers the usual vision models at their default resolution.

@@ -82,7 +82,8 @@ def _all_faults(error: ValidationError, where: _Where, whole: Schema) -> list[Fa
 
 def _faults(found: Mapping[str, Any], where: _Where, whole: Schema) -> list[Fault]:
     kind, value = found["type"], found["input"]
-    is_key = found["loc"][-1:] == ("[key]",) and kind != "extra_forbidden"
+    # Pydantic marks a fault of a key, whose input is the key; a person may have written the same as a key.
+    is_key = found["loc"][-1:] == ("[key]",) and found["loc"][-2:-1] == (value,) and kind != "extra_forbidden"
     path = _without_tags(found["loc"][:-1] if is_key else found["loc"])
     cause = found.get("ctx", {}).get("error")
     if isinstance(cause, BrokenRules):

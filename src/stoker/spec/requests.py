@@ -1,14 +1,14 @@
 """What the admin API is asked about keys and usage.
 
-Sections like those of platform.yaml, so that a wrong value is answered in the same words. Tenants and teams need none
-of their own: they are sent as they stand in platform.yaml.
+Sections like those of platform.yaml, so that a wrong value is answered in the same words. Tenants and teams are sent as
+they stand in platform.yaml.
 """
 
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from stoker.spec.budgets import NO_BUDGETS, Budgets
+from stoker.spec.budgets import NO_BUDGETS, Budgets, Tenant
 from stoker.spec.section import Expected, Name, Section
 
 _Label = Annotated[
@@ -23,6 +23,12 @@ _Time = Annotated[
     Field(ge=0, le=4_102_444_800, allow_inf_nan=False),
     Expected("a time as seconds since the epoch, before the year 2100"),
 ]
+
+
+class NewTenant(Tenant):
+    """A tenant that is to be made: its section of platform.yaml, with its name in it."""
+
+    name: Name
 
 
 class KeyTerms(Section):

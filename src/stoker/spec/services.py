@@ -43,8 +43,8 @@ class Timeouts(Section):
 
 class Sessions(Section):
     idle_seconds: Seconds = 300.0
-    """Seconds without a request after which a session ends: its replica is free for others, and its budget starts anew
-    for one of the same name."""
+    """Seconds without a request after which a session ends: its replica is free for others. What it has spent stays
+    spent: a session of the same name goes on with what is left of its budget."""
 
 
 class Gateway(Section):
@@ -200,6 +200,11 @@ class Ledger(Section):
 
     password_env: EnvName | None = None
     """Environment variable that holds the password for `url`. null sends none."""
+
+    retention_days: Annotated[int, Field(ge=31, le=36500)] | None = None
+    """Days after which a usage record becomes part of its day's sum for each tenant, team, key and model; totals stay
+    as they are. At least 31, from whose records budgets are counted anew when Redis has lost them. null keeps every
+    record."""
 
     def broken_rules(self) -> Iterator[Fault]:
         if self.password_env and self.url is None:

@@ -101,12 +101,24 @@ class Echo:
         return {"tokens": texts, "token_logprobs": values}
 
 
-def echo_of(body: Json, *, is_chat: bool, number: int, model: str, cached_tokens: int, reply: str | None) -> Echo:
-    """What a body is answered with: `reply`, or the last message again, cut to `max_tokens`. Raises InvalidInput."""
+def echo_of(
+    body: Json,
+    *,
+    is_chat: bool,
+    number: int,
+    model: str,
+    cached_tokens: int,
+    reply: str | None,
+    ignores_length: bool = False,
+) -> Echo:
+    """What a body is answered with: `reply`, or the last message again, cut to `max_tokens` unless it
+    `ignores_length`. Raises InvalidInput."""
     said = _texts_of(body, is_chat=is_chat)
     most = body.get("max_completion_tokens") or body.get("max_tokens")
     if most is not None and (not isinstance(most, int) or most < 1):
         raise InvalidInput(f"max_tokens is {most!r}; it has to be a whole number, at least 1", param="max_tokens")
+    if ignores_length:
+        most = None
     tool = _tool_of(body)
     text = said[-1] if reply is None else reply
     texts = _tokens(json.dumps({"echo": text}) if tool else text)

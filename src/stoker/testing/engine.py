@@ -24,6 +24,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from stoker.base.clock import SystemClock
 from stoker.base.errors import NotFound, StokerError
 from stoker.telemetry.metrics import CONTENT_TYPE, Metrics
 from stoker.testing.echo import Echo, Json, echo_of
@@ -44,6 +45,8 @@ class Seen:
     body: Json
     state: State = "running"
     sent: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def end(self) -> State:
@@ -83,7 +86,10 @@ class _Plan:
 
 class EchoEngine:
     """`reply`: what it says instead of repeating. `cached_tokens`: what it says of its cache. `capacity`: to more
-    requests than that it answers 503. `healthy`, `has_metrics`: whether /health and /metrics answer."""
+    requests than that it answers 503. `healthy`, `has_metrics`: whether /health and /metrics answer. `tells`: whether
+    it says afterwards what it produced for a request (`/v1/requests/{id}`), as the embedded engine does and others do
+    not; what it did before it was stopped it has forgotten. `ignores_length`: it says all it has to say, whatever
+    `max_tokens` allows. `pace_s`: how long it takes for each token, for load; 0: no time."""
 
     def __init__(self, model: str = "general", *, reply: str | None = None) -> None:
         self.model = model
@@ -92,6 +98,9 @@ class EchoEngine:
         self.capacity: int | None = None
         self.healthy = True
         self.has_metrics = True
+        self.tells = True
+        self.ignores_length = False
+        self.pace_s = 0.0
         self.waiting = 0
         self.requests: list[Seen] = []
         self.looks: Counter[str] = Counter()  # at "/health" and "/metrics"
@@ -101,6 +110,8 @@ class EchoEngine:
         self._stop = asyncio.Event()
         self._serving: asyncio.Task[None] | None = None
         self._port = 0
+        self._since = 0.0
+        self._forgotten = 0  # so many of the requests
 
     # --- its life ---------------------------------------------------------------------------------------------------
 
@@ -109,6 +120,8 @@ class EchoEngine:
         listening = server.bind("127.0.0.1", self._port)
         self._port = listening.getsockname()[1]
         self.url = f"http://127.0.0.1:{self._port}"
+        self._since = SystemClock().now()
+        self._forgotten = len(self.requests)
         self._stop = asyncio.Event()
         ready = asyncio.Event()
         self._serving = asyncio.create_task(
@@ -174,6 +187,7 @@ class EchoEngine:
             [
                 Route("/v1/chat/completions", self._generate, methods=["POST"]),
                 Route("/v1/completions", self._generate, methods=["POST"]),
+                Route("/v1/requests/{id}", self._produced),
                 Route("/v1/models", self._models),
                 Route("/health", self._health),
                 Route("/metrics", self._metrics),
@@ -182,6 +196,22 @@ class EchoEngine:
 
     async def _models(self, _: Request) -> Response:
         return JSONResponse({"object": "list", "data": [{"id": self.model, "object": "model"}]})
+
+    async def _produced(self, request: Request) -> Response:
+        if not self.tells:
+            return Response("there is nothing here", 404)
+        known = self.requests[self._forgotten :]
+        named = [seen for seen in known if seen.headers.get("x-request-id") == request.path_params["id"]]
+        seen = named[-1] if named else None
+        usage = seen and {"prompt_tokens": seen.prompt_tokens, "completion_tokens": seen.completion_tokens}
+        return JSONResponse(
+            {
+                "known": seen is not None,
+                "since": self._since,
+                "has_ended": seen and seen.state != "running",
+                "usage": usage,
+            }
+        )
 
     async def _health(self, _: Request) -> Response:
         self.looks["/health"] += 1
@@ -212,6 +242,7 @@ class EchoEngine:
                 seen.state = "refused"
                 return plan.refusal()
             echo = self._echo(request, body)
+        seen.prompt_tokens = echo.prompt_tokens
         if body.get("stream") is True:
             return _Breakable(_Events(self._stream(seen, plan, echo), seen))
         return await self._whole(request, seen, plan, echo)
@@ -221,8 +252,15 @@ class EchoEngine:
             raise NotFound(f"The model `{body.get('model')}` does not exist.", code="model_not_found")
         is_chat = request.url.path.endswith("/chat/completions")
         number = len(self.requests)
-        options = {"number": number, "model": self.model, "cached_tokens": self.cached_tokens, "reply": self.reply}
-        return echo_of(body, is_chat=is_chat, **options)  # type: ignore[arg-type]  # mypy takes the values for one type
+        return echo_of(
+            body,
+            is_chat=is_chat,
+            number=number,
+            model=self.model,
+            cached_tokens=self.cached_tokens,
+            reply=self.reply,
+            ignores_length=self.ignores_length,
+        )
 
     async def _whole(self, request: Request, seen: Seen, plan: _Plan, echo: Echo) -> Response:
         with _ending(seen):
@@ -231,8 +269,15 @@ class EchoEngine:
             if plan.break_after is not None:
                 seen.state = "broken"
                 return _BrokenOff()
+            await server.while_connected(request, self._compute(seen, echo))
             seen.state = "done"
             return JSONResponse(echo.whole())
+
+    async def _compute(self, seen: Seen, echo: Echo) -> None:
+        for _ in echo.texts:
+            if self.pace_s:
+                await asyncio.sleep(self.pace_s)
+            seen.completion_tokens += echo.n
 
     async def _stream(self, seen: Seen, plan: _Plan, echo: Echo) -> AsyncIterator[bytes]:
         options = seen.body.get("stream_options") or {}
@@ -241,6 +286,8 @@ class EchoEngine:
         for number, chunk in enumerate(chunks):
             if plan.hold is not None and plan.hold[0] == number:
                 await plan.hold[1].stop_here(seen)
+            if self.pace_s:
+                await asyncio.sleep(self.pace_s)
             if plan.break_after == number:
                 seen.state = "broken"
                 raise _Break
@@ -254,6 +301,7 @@ class EchoEngine:
                     continue
                 del chunk["usage"]
             seen.sent += 1
+            seen.completion_tokens = min(seen.sent, echo.n * len(echo.texts))
             yield sse.json_event(chunk)
         seen.state = "done"
         yield sse.event(sse.DONE)

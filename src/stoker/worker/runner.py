@@ -13,10 +13,12 @@ from typing import Any
 from stoker.base import logs
 from stoker.base.clock import Clock
 from stoker.base.errors import QueueUnavailable, StokerError, TimedOut, Unavailable, UpstreamError
-from stoker.engine.answers import assemble, has_content
+from stoker.engine.answers import assemble
 from stoker.engine.client import EngineClient
+from stoker.engine.tally import Tally
 from stoker.meter.charge import Caller, Charge
 from stoker.meter.cost import Prices
+from stoker.meter.usage import Status, UsageRecord
 from stoker.policy.retry import delay_s
 from stoker.queue import Claim, LeaseState, Queue
 from stoker.web import sse
@@ -89,7 +91,7 @@ class Runner:
                 await self._let_go(claim, charge, watch)
             else:
                 await _stopped(work)
-                await self.queue.release(claim, usage=charge.record("cancelled", self.clock.now()))
+                await self.queue.release(claim, usage=await self._usage(claim, charge, "cancelled", "handed back"))
                 log.info("task handed back")
         finally:
             for task in (work, watch, leave):
@@ -130,7 +132,8 @@ class Runner:
         except Lost:
             _log.warning("lease lost", task=claim.task.id, attempt=claim.attempt)
         except Unwanted:
-            await self.queue.release(claim, usage=charge.record("cancelled", self.clock.now()))
+            usage = await self._usage(claim, charge, "cancelled", "nobody wants it any more")
+            await self.queue.release(claim, usage=usage)
             _log.info("task cancelled", task=claim.task.id)
 
     # --- the work ---------------------------------------------------------------------------------------------------
@@ -149,17 +152,27 @@ class Runner:
         options = {"include_usage": True}
         if self.settings.continuous_usage:
             options["continuous_usage_stats"] = True
-        async with self.engine.stream(task.endpoint, {**task.body, "stream_options": options}) as stream:
+        tally = Tally(charge)
+        async with self.engine.stream(
+            task.endpoint, {**task.body, "stream_options": options}, request_id=_request_id(claim)
+        ) as stream:
             if stream.error is not None:
                 raise _refusal(stream.error)
+            charge.has_begun = True
             publisher = _Publisher(self.queue, claim) if task.stream else None
             chunks: list[Json] = []
             async for event in stream.events:
                 if event == sse.DONE:
                     break
                 chunk = _parsed(event)
+                tally.saw(chunk, self.clock.now())
+                if charge.is_over:
+                    for last in tally.cut():
+                        chunks.append(last)
+                        if publisher is not None:
+                            await publisher.add(json.dumps(last).encode(), self.clock.monotonic())
+                    break
                 chunks.append(chunk)
-                _note(charge, chunk, self.clock.now())
                 if publisher is not None:
                     await publisher.add(event, self.clock.monotonic())
             else:
@@ -177,7 +190,8 @@ class Runner:
         log = _log.bind(task=claim.task.id, attempt=claim.attempt)
         try:
             result = work.result()
-            kept = await self.queue.complete(claim, result, usage=charge.record("done", self.clock.now()))
+            usage = await self._usage(claim, charge, "cut" if charge.is_over else "done", None)
+            kept = await self.queue.complete(claim, result, usage=usage)
             log.info("task done", tokens=charge.completion_tokens, kept=kept)
         except Wrong as wrong:
             await self._fail(claim, charge, str(wrong), retry=False, error=wrong.error)
@@ -201,22 +215,41 @@ class Runner:
                 random=self.random,
             )
         _log.warning("task failed", task=claim.task.id, attempt=claim.attempt, why=why, retry_in_s=retry_in_s)
-        usage = charge.record("failed", self.clock.now())
+        usage = await self._usage(claim, charge, "failed", why)
         await self.queue.fail(claim, why, retry_in_s=retry_in_s, error=error, usage=usage)
+
+    async def _usage(self, claim: Claim, charge: Charge, status: Status, reason: str | None) -> UsageRecord:
+        """What this attempt has used. An engine that was stopped may be a step ahead of what was seen, and says so if
+        it can."""
+        ended_at = self.clock.now()
+        if status not in ("done", "cut") and self.settings.continuous_usage:
+            said = await self.engine.usage_of(_request_id(claim), sent_at=charge.started_at, clock=self.clock)
+            charge.saw_usage(said)
+        if charge.has_begun:
+            charge.count_the_most(was_streamed=True)
+        if status == "cut":
+            reason = "it had produced all that it was let in with"
+        return charge.record(status, ended_at, reason)
 
     def _charge(self, claim: Claim) -> Charge:
         task = claim.task
         return Charge(
             id=task.usage_id,
             kind="task",
-            caller=Caller(task.tenant, task.key_id, task.session, task.run),
+            caller=Caller(task.tenant, task.key_id, task.session, task.run, task.team),
             model=task.model,
-            route="queue",
+            route=task.route or "queue",
+            most=task.bound,
             prices=self.settings.prices,
             started_at=self.clock.now(),
             replica=self.settings.replica,
             attempts=claim.attempt,
         )
+
+
+def _request_id(claim: Claim) -> str:
+    """What the engine knows this attempt by, and no other."""
+    return f"{claim.task.id}.{claim.token}"
 
 
 class _Publisher:
@@ -261,12 +294,6 @@ def _parsed(event: bytes) -> Json:
     if chunk.get("error"):
         raise UpstreamError(f"the engine failed in the middle of the answer: {chunk['error']}"[:300])
     return chunk
-
-
-def _note(charge: Charge, chunk: Json, now: float) -> None:
-    if charge.first_token_at is None and has_content(chunk):
-        charge.first_token_at = now
-    charge.saw_usage(chunk.get("usage"))
 
 
 async def _stopped(work: "asyncio.Task[Any]") -> None:

@@ -9,9 +9,7 @@ if found[1] ~= 'taken' then return 1 end  -- done before
 local function nothing_known()
   local slices = redis.call('HGETALL', slices_key(owner))
   for i = 1, #slices, 2 do
-    local counter, amount = slices[i], tonumber(slices[i + 1])
-    set_aside(owner, counter, -amount)
-    if unit_of(counter) ~= 'concurrent' then add(counter, 'spent', amount) end
+    if unit_of(slices[i]) ~= 'concurrent' then add(slices[i], 'spent', tonumber(slices[i + 1])) end
   end
 end
 
@@ -30,5 +28,5 @@ end
 if ARGV[4] == '' then nothing_known() else all_but(cjson.decode(ARGV[4])) end
 redis.call('HSET', key, 'fate', ARGV[4] == '' and 'lost' or 'journal')
 for _, record in ipairs(cjson.decode(ARGV[5])) do redis.call('XADD', USAGE_STREAM, '*', 'r', record) end
-if redis.call('EXISTS', open_key(owner)) == 0 then close_owner(owner) end
+if redis.call('EXISTS', open_key(owner)) == 0 then close_owner(owner) end  -- all slices are free
 return 1

@@ -1,15 +1,15 @@
 -- ARGV: now, owner, number of this call, asks (JSON: {{counter, limit, need, want, expires at in ms or -1, is new}, ...}).
 -- Returns {'leased', granted, ...}, {'short', counter, free, fits later}, {'not begun', counter, ...},
--- {'not open', in ms or -1}, {'gone'} or {'unknown'}.
+-- {'not open', in ms or -1}, {'gone'}, {'unknown'}, or {'void'}: the call is older than the owner's last entry.
 local owner, call, asks = ARGV[2], ARGV[3], cjson.decode(ARGV[4])
 
 local state = owner_state(owner)
 if state ~= 'alive' then return {state} end
 
 -- The same call again, since its answer was lost on the way; or one that its caller has given up.
-if tonumber(call) < tonumber(redis.call('HGET', owner_key(owner), 'calls_from') or '0') then return {'gone'} end
+if tonumber(call) < tonumber(redis.call('HGET', owner_key(owner), 'calls_from')) then return {'void'} end
 local before = redis.call('HGET', answers_key(owner), call)
-if before == 'void' then return {'gone'} end
+if before == 'void' then return {before} end
 if before then
   local answer = {'leased'}
   for _, part in ipairs(cjson.decode(before)) do answer[#answer + 1] = part[2] end
@@ -22,10 +22,8 @@ if now < tonumber(opens_at) then return {'not open', tonumber(opens_at) - now} e
 
 local missing = {'not begun'}
 for _, ask in ipairs(asks) do
-  local key = counter_key(ask[1])
   if not is_begun(ask[1]) then
-    if ask[6] then redis.call('HSET', key, 'spent', '0') else missing[#missing + 1] = ask[1] end
-    if ask[6] and ask[5] >= 0 then redis.call('PEXPIREAT', key, math.max(ask[5], now + LEAST_MS)) end
+    if ask[6] then begin(ask[1], '0', ask[5]) else missing[#missing + 1] = ask[1] end
   end
 end
 if #missing > 1 then return missing end
@@ -55,7 +53,7 @@ for i, ask in ipairs(asks) do
   end
   set_aside(owner, ask[1], granted)
   answer[i + 1] = granted
-  record[i] = '["' .. ask[1] .. '",' .. string.format('%.0f', granted) .. ']'
+  record[i] = '[' .. cjson.encode(ask[1]) .. ',' .. string.format('%.0f', granted) .. ']'
 end
 redis.call('HSET', answers_key(owner), call, '[' .. table.concat(record, ',') .. ']')
 return answer

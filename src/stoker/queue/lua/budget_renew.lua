@@ -6,6 +6,7 @@ local owner, ttl, watermark, given_up, calls_from, given_back =
 local state = owner_state(owner)
 if state ~= 'alive' then return {state} end
 local answers = answers_key(owner)
+local entered_at = tonumber(redis.call('HGET', owner_key(owner), 'calls_from'))
 redis.call('ZADD', OWNERS, now + ttl, owner)
 
 if watermark > tonumber(redis.call('HGET', owner_key(owner), 'watermark') or '1') then
@@ -23,11 +24,14 @@ for _, call in ipairs(given_up) do
 end
 for _, back in ipairs(given_back) do
   local call = string.format('%.0f', back[1])
-  if redis.call('HSETNX', answers, call, 'void') == 1 then
+  -- One from before the owner entered anew: what it then stated to hold was without this. Or this very renewal arrives
+  -- late, after one that has told to forget its calls.
+  if back[1] >= entered_at and redis.call('HSETNX', answers, call, 'void') == 1 then
     for _, part in ipairs(back[2]) do set_aside(owner, part[1], -part[2]) end
   end
 end
-redis.call('HSET', owner_key(owner), 'calls_from', ARGV[6])
+calls_from = math.max(calls_from, entered_at)
+redis.call('HSET', owner_key(owner), 'calls_from', calls_from)
 for _, call in ipairs(redis.call('HKEYS', answers)) do
   if tonumber(call) < calls_from then redis.call('HDEL', answers, call) end
 end

@@ -31,5 +31,6 @@ for i, item in ipairs(items) do
     redis.call('SREM', open_key(owner), number)
   end
 end
+if fate then redis.call('PEXPIRE', settled_key(owner), REMEMBERED_MS) end
 if fate == 'journal' and redis.call('EXISTS', open_key(owner)) == 0 then close_owner(owner) end
 return answer

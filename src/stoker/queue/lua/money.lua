@@ -1,6 +1,6 @@
 -- Budgets, shared by the scripts of owners (budget_*.lua) and of tasks; runs before the prelude. For each counter
 -- spent + leased + held <= limit, where `leased` is the sum of all owners' slices and `held` what tasks hold.
--- Amounts are below 2^53 and reach Redis as numbers, never by tostring, which would round them.
+-- Amounts are at most MOST and reach Redis as numbers, never by tostring, which would round them.
 
 local function counter_key(counter) return BUDGET_PREFIX .. counter end
 
@@ -9,14 +9,30 @@ local function is_begun(counter) return redis.call('HEXISTS', counter_key(counte
 -- Names are <kind>:<id>:<unit>:<window>[:<begin>], and ids hold no colon.
 local function unit_of(counter) return string.match(counter, '^[^:]*:[^:]*:([^:]*)') end
 
--- A counter that Redis does not know is not made by adding to it: its window is long over. What a session or a run may
--- spend in total has no window; it is forgotten when nothing was done with it for long, and then begins from the ledger.
-local function add(counter, name, amount)
-  if amount == 0 or not is_begun(counter) then return end
-  redis.call('HINCRBY', counter_key(counter), name, amount)
-  if string.match(counter, ':total$') and (string.match(counter, '^session:') or string.match(counter, '^run:')) then
-    redis.call('PEXPIRE', counter_key(counter), UNTOUCHED_MS)
+-- What a session or a run may spend in total has no window, and anybody can name a new one: it is forgotten when nothing
+-- was done with it for long, and then begins from the ledger.
+local function keep_while_used(counter)
+  if (string.match(counter, '^session:') or string.match(counter, '^run:')) and string.match(counter, ':total$') then
+    redis.call('PEXPIREAT', counter_key(counter), now + UNTOUCHED_MS)
   end
+end
+
+-- Set a counter up, unless it is. `expires_at` in ms, -1: its window has no end.
+local function begin(counter, spent, expires_at)
+  if redis.call('HSETNX', counter_key(counter), 'spent', spent) == 0 then return end
+  if expires_at >= 0 then
+    redis.call('PEXPIREAT', counter_key(counter), math.max(expires_at, now + LEAST_MS))
+  else
+    keep_while_used(counter)
+  end
+end
+
+-- A counter that Redis does not know is not made by adding to it: its window is long over.
+local function add(counter, name, amount)
+  local key = counter_key(counter)
+  if amount == 0 or redis.call('HEXISTS', key, 'spent') == 0 then return end
+  redis.call('HINCRBY', key, name, amount)
+  keep_while_used(counter)
 end
 
 local function amounts_of(counter)
@@ -34,18 +50,12 @@ local function slice_of(owner, counter)
   return tonumber(redis.call('HGET', slices_key(owner), counter) or '0')
 end
 
--- Set aside `amount` more (less, when negative) for the owner. Never below nothing. Returns by how much it changed.
+-- Set aside `amount` more (less, when negative) for the owner, but never less than nothing.
 local function set_aside(owner, counter, amount)
-  local have = slice_of(owner, counter)
-  if have + amount < 0 then amount = -have end
-  if amount == 0 then return 0 end
-  if have + amount == 0 then
-    redis.call('HDEL', slices_key(owner), counter)
-  else
-    redis.call('HINCRBY', slices_key(owner), counter, amount)
-  end
-  add(counter, 'leased', amount)
-  return amount
+  if amount == 0 then return end
+  local have = redis.call('HINCRBY', slices_key(owner), counter, amount)
+  if have <= 0 then redis.call('HDEL', slices_key(owner), counter) end
+  add(counter, 'leased', amount - math.min(have, 0))
 end
 
 -- 'alive', 'gone' or 'unknown'; what fate it met when it is gone ('taken', 'journal', 'lost', 'left').
@@ -85,7 +95,9 @@ end
 local function used_of(key, name) return tonumber(redis.call('HGET', key, 'used:' .. name) or '0') end
 
 -- A number of a usage record. Inside a string of it every quote has a backslash before it, so this finds the field only.
-local function number_in(usage, name) return tonumber(string.match(usage, '"' .. name .. '":(%d+)') or '0') end
+local function number_in(usage, name)
+  return math.min(MOST, tonumber(string.match(usage, '"' .. name .. '":(%d+)') or '0'))
+end
 
 -- The record with what failed attempts have used added to it.
 local function with_used(key, usage)
@@ -103,7 +115,7 @@ end
 -- What a task that used this much costs of a counter. A request is one, however often it is tried.
 local function cost_in(counter, tokens, nano_usd)
   local unit = unit_of(counter)
-  return unit == 'tokens' and tokens or unit == 'nano_usd' and nano_usd or unit == 'requests' and 1 or 0
+  return math.min(MOST, unit == 'tokens' and tokens or unit == 'nano_usd' and nano_usd or unit == 'requests' and 1 or 0)
 end
 
 -- Take an owner's reservation over. Returns nil, or why it cannot be.
@@ -123,6 +135,13 @@ local function take_hold(key, owner, number, hold)
   redis.call('ZADD', settled_key(owner), number, number)
   redis.call('HSET', key, 'hold', hold)
   return nil
+end
+
+-- The task was there before, so this reservation is not needed: it is free. Its owner hands it over either way.
+local function free_hold(owner, number, hold)
+  if owner_state(owner) ~= 'alive' or is_settled(owner, number) then return end
+  for _, part in ipairs(cjson.decode(hold)) do set_aside(owner, part[1], -part[2]) end
+  redis.call('ZADD', settled_key(owner), number, number)
 end
 
 -- The end of a life: what it held is free but for what `usage`, the whole record, says it came to.
@@ -161,7 +180,7 @@ local function hold_for_another(key, usage)
     redis.call('HINCRBY', key, 'hold:' .. i, each[2])
   end
   for _, name in ipairs(USED) do
-    if sums[name] > 0 then redis.call('HSET', key, 'used:' .. name, sums[name]) end
+    if sums[name] > 0 then redis.call('HSET', key, 'used:' .. name, string.format('%.0f', sums[name])) end
   end
   return true
 end

@@ -1,15 +1,9 @@
--- Shared by every script about a model; runs before each of them, after money.lua. KEYS[1..8] are
--- keys.of_model(model); KEYS[9], where there is one, is the task's hash. ARGV[1] is the time in ms ('' means: by Redis' clock), ARGV[2] how long ended
--- tasks are kept in ms, ARGV[3] how many of them are listed, ARGV[4] and on are the script's own.
+-- Shared by every script about a model; runs before each of them, after clock.lua and money.lua. KEYS[1..8] are
+-- keys.of_model(model); KEYS[9], where there is one, is the task's hash. ARGV[1] is the time, ARGV[2] how long ended tasks
+-- are kept in ms, ARGV[3] how many of them are listed, ARGV[4] and on are the script's own.
 local TASKS, DEAD, DELAYED, LEASES, ENDED, BELL, USAGE, MODELS =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local TTL_MS, KEPT = ARGV[2], ARGV[3]
-
-local now = tonumber(ARGV[1])
-if not now then
-  local t = redis.call('TIME')
-  now = t[1] * 1000 + math.floor(t[2] / 1000)
-end
 
 local function field(key, name)
   return redis.call('HGET', key, name) or nil
@@ -67,7 +61,8 @@ local function empty_usage(key, id, status)
   return cjson.encode({
     id = replays and (id .. '.' .. replays) or id,
     kind = 'task', status = status, tenant = head.tenant, key_id = head.key_id, model = head.model,
-    session = head.session, run = head.run, prompt_tokens = 0, completion_tokens = 0, nano_usd = 0,
+    team = head.team, session = head.session, run = head.run,
+    prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0, nano_usd = 0,
     started_at = submitted / 1000, ended_at = now / 1000, attempts = attempts,
   })
 end

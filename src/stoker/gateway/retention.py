@@ -1,0 +1,28 @@
+"""Old usage records become sums of their days, where `ledger.retentionDays` says after how many."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+from stoker.base import logs
+from stoker.base.clock import Clock
+from stoker.base.errors import StokerError
+from stoker.meter.ledger import Ledger
+
+_log = logs.get(__name__)
+# A day ends once a day; a look that finds nothing to do is one step in an index.
+LOOK_EVERY_S = 3600.0
+
+
+async def prune_forever(ledger: Ledger, days: int | None, clock: Clock) -> None:
+    """`days`: whole days of which records are kept besides today; None keeps all. Other gateways may do the same."""
+    while True:
+        if days is not None:
+            today = datetime.fromtimestamp(clock.now(), UTC).date()
+            try:
+                pruned = await asyncio.to_thread(ledger.prune, today - timedelta(days=days), today)
+            except StokerError as error:
+                _log.warning("old usage stays", error=error.message)
+            else:
+                if pruned:
+                    _log.info("old usage pruned", records=pruned, kept_days=days)
+        await clock.sleep(LOOK_EVERY_S)

@@ -1,0 +1,163 @@
+"""Whatever is called in whatever order, sense or nonsense, both stores of budgets answer the same and know the same."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from budget_builders import DAY, DOLLARS, SESSION, SLOTS, START, TOKENS, World, make_memory, make_redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from queue_builders import a_record, a_task, all_usage
+from redis import Redis
+
+from stoker.base.errors import Conflict
+from stoker.base.ids import TaskId
+from stoker.policy.budgets import Ask, Part, Spent
+from stoker.queue import InFlightPart, MemoryQueue
+from stoker.queue.budgets import Hold, Settlement
+from stoker.testing import ManualClock
+from stoker.testing.redis import RedisServer
+
+OWNERS = ["gw_a", "gw_b", "gw_c"]
+COUNTERS = [TOKENS, DOLLARS, SLOTS, DAY, SESSION]
+LATER = START + 86_400.0
+Step = Callable[[World], Awaitable[Any]]
+
+owner = st.sampled_from(OWNERS)
+counter = st.sampled_from(COUNTERS)
+amount = st.integers(0, 30)
+number = st.integers(1, 6)
+seconds = st.sampled_from([0.0, 1.0, 5.0, 60.0])
+expiry = st.sampled_from([None, LATER, LATER + 600])
+
+
+def each_once(entries: Any) -> Any:
+    """Lists in which no two entries are of one counter."""
+    return st.lists(entries, max_size=3, unique_by=lambda entry: entry[0])
+
+
+parts = each_once(st.builds(Part, counter, amount))
+in_flight = st.lists(st.builds(InFlightPart, number, parts), max_size=3, unique_by=lambda each: each.number)
+
+
+@st.composite
+def an_ask(draw: st.DrawFn) -> Ask:
+    need = draw(amount)
+    return Ask(draw(counter), draw(st.integers(0, 60)), need, need + draw(amount), draw(expiry), draw(st.booleans()))
+
+
+@st.composite
+def a_settlement(draw: st.DrawFn) -> Settlement:
+    usage = a_record(f"req_{draw(number)}").to_json() if draw(st.booleans()) else None
+    return Settlement(draw(number), usage, draw(each_once(st.builds(Spent, counter, amount, amount))))
+
+
+async def submit(world: World, hold: Hold, task_id: str) -> str:
+    try:
+        return (await world.queue.submit(a_task(), task_id=TaskId(task_id), hold=hold)).id
+    except Conflict as void:
+        return str(void)
+
+
+def steps() -> st.SearchStrategy[tuple[str, Step]]:
+    """One call of each kind, with its name."""
+
+    def call(name: str, *args: Any, **options: Any) -> st.SearchStrategy[tuple[str, Step]]:
+        def made(args: tuple[Any, ...], options: dict[str, Any]) -> tuple[str, Step]:
+            return f"{name}{args}{options}", lambda world: getattr(world.store, name)(*args, **options)
+
+        return st.builds(made, st.tuples(*args), st.fixed_dictionaries(options))
+
+    asks = each_once(an_ask())
+    holds = st.builds(Hold, owner, number, parts)
+    return st.one_of(
+        call("enter", owner, ttl_s=seconds, watermark=number, holding=parts),
+        call("renew", owner, ttl_s=seconds, watermark=number, give_back=parts),
+        call("lease", owner, asks),
+        call("lease", owner, asks),
+        call("lease", owner, asks),
+        call("begin", counter, amount, expires_at=expiry),
+        call("settle", owner, st.lists(a_settlement(), max_size=3)),
+        call("settle", owner, st.lists(a_settlement(), max_size=3)),
+        call("take_over", owner, owner, ttl_s=seconds, is_proved_dead=st.booleans()),
+        call("take_over", owner, owner, ttl_s=st.just(60.0), is_proved_dead=st.just(True)),
+        call("forfeit", owner, owner, st.none() | in_flight, usage=st.just([a_record("lost").to_json()])),
+        call("leave", owner),
+        call("establish", wait_s=seconds),
+        st.builds(lambda h, t: (f"submit {t} {h}", lambda world: submit(world, h, t)), holds, st.sampled_from("xyz")),
+    )
+
+
+def in_any_order(answer: Any) -> Any:
+    """What an owner holds comes in any order."""
+    return sorted(answer) if isinstance(answer, list) and all(isinstance(each, Part) for each in answer) else answer
+
+
+def slices_in(raw: Redis) -> dict[str, dict[str, int]]:
+    found = {name: raw.hgetall(f"stoker:owner:{name}:slices") for name in OWNERS}
+    return {name: {c: int(n) for c, n in slices.items()} for name, slices in found.items() if slices}  # type: ignore[union-attr]
+
+
+@pytest.mark.redis
+@settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(st.lists(steps() | st.sampled_from([1.0, 4.0, 5.0, 30.0, "loss"]), min_size=10, max_size=60), st.booleans())
+def test_both_stores_answer_the_same_and_know_the_same(
+    redis_server: RedisServer, todo: list[Any], is_open: bool
+) -> None:
+    with Redis.from_url(redis_server.url, protocol=2, decode_responses=True) as raw:
+        raw.flushall()
+        asyncio.run(go_through(redis_server.url, raw, todo, is_open))
+
+
+async def go_through(url: str, raw: Redis, todo: list[Any], is_open: bool) -> None:
+    clock = ManualClock(START)
+    redis, memory = make_redis(url, raw, clock), make_memory(clock)
+    for world in (redis, memory):
+        if is_open:
+            await world.open(*OWNERS, limits=COUNTERS)
+    try:
+        for each in todo:
+            if isinstance(each, float):
+                await clock.advance(each)
+            elif each == "loss":
+                assert await all_usage(redis.queue) == await all_usage(memory.queue)
+                lose(redis, memory)
+            else:
+                name, step = each
+                answers = [in_any_order(await step(world)) for world in (redis, memory)]
+                assert answers[0] == answers[1], name
+            assert await redis.store.state(COUNTERS) == await memory.store.state(COUNTERS)
+            assert await redis.store.dead_owners() == await memory.store.dead_owners()
+            await check_slices(raw, memory)
+        assert await all_usage(redis.queue) == await all_usage(memory.queue)
+    finally:
+        for world in (redis, memory):
+            await world.store.aclose()
+            await world.queue.aclose()
+
+
+def lose(*worlds: World) -> None:
+    """Budgets are lost and nothing else, so that both still know the same tasks and usage."""
+    for world in worlds:
+        if world.raw is None:
+            world.lose_everything()
+        elif keys := [key for key in world.raw.keys("stoker:*") if key.startswith(("stoker:budget", "stoker:owner"))]:  # type: ignore[union-attr]
+            world.raw.delete(*keys)
+
+
+async def check_slices(raw: Redis, memory: World) -> None:
+    """Both know the same slices, and what is leased of a counter that is known is their sum."""
+    slices = slices_in(raw)
+    assert isinstance(memory.queue, MemoryQueue)
+    books = memory.queue.books
+    assert slices == {name: dict(found.slices) for name, found in books.owners.items() if found.slices}
+    for name, state in zip(COUNTERS, await memory.store.state(COUNTERS), strict=True):
+        leased = sum(held.get(name, 0) for held in slices.values())
+        assert state is None or state.leased == leased

@@ -1,0 +1,651 @@
+"""What tasks hold of budgets, from their submission to their end: held against both queues and their books."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from budget_builders import DAY, DOLLARS, REQUESTS, SLOTS, START, TOKENS, TTL_S, World, ask, hold, settlement
+from queue_builders import MODEL, a_record, a_task, all_usage, claim_one
+
+from stoker.base.errors import Conflict
+from stoker.base.ids import TaskId
+from stoker.meter.usage import UsageRecord
+from stoker.policy.budgets import MOST
+from stoker.queue import Claim, Depth, State, Task
+from stoker.queue.budgets import Hold
+from stoker.testing import ManualClock
+
+ALL = (TOKENS, DOLLARS, REQUESTS, SLOTS)
+# What one attempt can cost at most.
+ONE = ((TOKENS, 40), (DOLLARS, 9), (REQUESTS, 1), (SLOTS, 1))
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(START)
+
+
+async def reserved(world: World, **limits: int) -> None:
+    """gw_a holds of each counter what one attempt needs; the limits are 100 unless given."""
+    await world.open("gw_a", limits=ALL)
+    names = {"tokens": TOKENS, "dollars": DOLLARS, "requests": REQUESTS, "slots": SLOTS}
+    limit = {counter: limits.get(name, 100) for name, counter in names.items()}
+    assert await world.lease("gw_a", *(ask(c, n, limit=limit[c]) for c, n in ONE)) == (40, 9, 1, 1)
+
+
+async def submitted(world: World, **task: Any) -> Task:
+    return await world.queue.submit(a_task(**task), hold=hold(1, *ONE))
+
+
+async def claimed(world: World, **task: Any) -> Claim:
+    await submitted(world, **task)
+    return await claim_one(world.queue)
+
+
+def used(claim: Claim, prompt: int = 3, completion: int = 7, nano_usd: int = 2, **changes: Any) -> UsageRecord:
+    record = replace(a_record(claim.task.usage_id), prompt_tokens=prompt, completion_tokens=completion)
+    return replace(record, nano_usd=nano_usd, **changes)
+
+
+async def sums(world: World) -> list[tuple[int, int, int]]:
+    """Spent, leased and held of tokens, dollars, requests and slots."""
+    return [await world.sums(counter) for counter in ALL]
+
+
+HELD = [(0, 0, 40), (0, 0, 9), (0, 0, 1), (0, 0, 1)]
+NOTHING_USED = [(0, 0, 0), (0, 0, 0), (1, 0, 0), (0, 0, 0)]
+
+
+# --- submit ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_submitted_task_takes_the_reservation_over_in_the_same_step(world: World) -> None:
+    await reserved(world)
+    await world.lease("gw_a", ask(need=5))
+    await submitted(world)
+    assert await sums(world) == [(0, 5, 40), *HELD[1:]]
+    # It counts as settled: what the gateway would settle by mistake changes nothing.
+    assert await world.store.settle("gw_a", [settlement(1, (TOKENS, 40, 40), usage="req_1")]) == [False]
+    assert await sums(world) == [(0, 5, 40), *HELD[1:]]
+    assert await all_usage(world.queue) == []
+
+
+async def test_what_tasks_hold_is_not_there_for_others(world: World) -> None:
+    await reserved(world)
+    await submitted(world)
+    await world.store.enter("gw_b", ttl_s=TTL_S)
+    short = await world.store.lease("gw_b", [ask(need=61)])
+    assert (short.free, short.fits_later) == (60, False)  # type: ignore[union-attr]
+    assert await world.lease("gw_b", ask(need=60)) == (60,)
+
+
+async def refused(world: World, given: Hold, why: str) -> None:
+    before = await sums(world)
+    with pytest.raises(Conflict, match=rf"^the task's reservation is void: {why}$") as error:
+        await world.queue.submit(a_task(), task_id=TaskId("task_1"), hold=given)
+    assert error.value.code == "hold_void"
+    assert await world.queue.depth(MODEL) == Depth(0, 0, 0, 0)
+    assert await world.queue.list() == []
+    assert await sums(world) == before
+
+
+async def test_a_reservation_of_an_owner_that_is_not_known_is_void(world: World) -> None:
+    await reserved(world)
+    await refused(world, hold(1, *ONE, owner="gw_x"), "its owner is unknown")
+    world.lose_everything()
+    await world.open(limits=ALL)
+    with pytest.raises(Conflict, match="its owner is unknown"):
+        await world.queue.submit(a_task(), hold=hold(1, *ONE))
+
+
+async def test_a_reservation_of_an_owner_that_left_is_void(world: World) -> None:
+    await reserved(world)
+    await world.store.leave("gw_a")
+    await refused(world, hold(1, *ONE), "its owner is left")
+
+
+@pytest.mark.parametrize(("end", "why"), [("none", "taken"), ("journal", "journal"), ("lost", "lost")])
+async def test_a_reservation_of_an_owner_that_was_taken_over_is_void(world: World, end: str, why: str) -> None:
+    await reserved(world)
+    await world.store.take_over("gw_a", "gw_b", ttl_s=10, is_proved_dead=True)
+    if end != "none":
+        await world.store.forfeit("gw_a", "gw_b", [] if end == "journal" else None)
+    await refused(world, hold(1, *ONE), f"its owner is {why}")
+
+
+async def test_a_reservation_that_was_settled_is_void(world: World) -> None:
+    await reserved(world)
+    await world.store.settle("gw_a", [settlement(1, (TOKENS, 10, 0))])
+    await refused(world, hold(1, *ONE), "it was settled before")
+    await world.store.renew("gw_a", ttl_s=TTL_S, watermark=5)
+    await refused(world, hold(4, *ONE), "it was settled before")
+    await world.queue.submit(a_task(), hold=hold(5, *ONE))
+    assert await sums(world) == HELD
+
+
+async def test_a_reservation_of_more_than_its_owner_holds_is_void(world: World) -> None:
+    await reserved(world)
+    await refused(world, hold(1, (DOLLARS, 9), (TOKENS, 41)), f"its owner does not hold that much of {TOKENS}")
+    await refused(world, hold(1, (TOKENS, 40), (DAY, 1)), f"its owner does not hold that much of {DAY}")
+    await submitted(world)  # the reservation itself is as good as before
+    assert await sums(world) == HELD
+
+
+async def test_one_reservation_is_good_for_one_task(world: World) -> None:
+    await reserved(world)
+    await world.lease("gw_a", *(ask(c, n) for c, n in ONE))
+    await submitted(world)
+    with pytest.raises(Conflict, match="it was settled before"):
+        await submitted(world)
+    assert await world.queue.depth(MODEL) == Depth(1, 0, 0, 0)
+
+
+async def test_submitting_again_with_the_same_reservation_holds_it_once(world: World) -> None:
+    await reserved(world)
+    await world.lease("gw_a", *(ask(c, n) for c, n in ONE))
+    for _ in range(3):
+        await world.queue.submit(a_task(), task_id=TaskId("task_1"), hold=hold(1, *ONE))
+    assert await sums(world) == [(0, held, held) for _, _, held in HELD]
+
+
+async def test_a_reservation_for_a_task_that_is_there_already_is_free(world: World) -> None:
+    """The gateway hands it over when `submit` returns, so nobody would ever use it or give it back."""
+    await reserved(world)
+    await world.queue.submit(a_task(), task_id=TaskId("task_1"))
+    for _ in range(2):
+        await world.queue.submit(a_task(), task_id=TaskId("task_1"), hold=hold(1, *ONE))
+    assert await sums(world) == [(0, 0, 0)] * 4
+    assert await world.store.settle("gw_a", [settlement(1, (TOKENS, 40, 40))]) == [False]
+
+
+async def test_a_task_without_a_reservation_touches_no_budget(world: World) -> None:
+    await reserved(world)
+    before = await sums(world)
+    await world.queue.submit(a_task())
+    claim = await claim_one(world.queue)
+    await world.queue.fail(claim, "boom", retry_in_s=0, usage=used(claim))
+    await world.queue.complete(await claim_one(world.queue), {}, usage=used(claim))
+    assert await sums(world) == before
+
+
+# --- every end settles it -------------------------------------------------------------------------------------------
+
+
+async def test_a_task_that_is_done_spends_what_it_used_and_frees_the_rest(world: World) -> None:
+    await reserved(world)
+    claim = await claimed(world)
+    assert await sums(world) == HELD
+    for _ in range(2):  # the second time as if the answer had been lost
+        assert await world.queue.complete(claim, {}, usage=used(claim))
+        assert await sums(world) == [(10, 0, 0), (2, 0, 0), (1, 0, 0), (0, 0, 0)]
+    assert await all_usage(world.queue) == [used(claim)]
+
+
+async def test_what_cost_more_than_was_held_counts_in_full(world: World) -> None:
+    await reserved(world)
+    claim = await claimed(world)
+    await world.queue.complete(claim, {}, usage=used(claim, 100, 20, 300))
+    assert await sums(world) == [(120, 0, 0), (300, 0, 0), (1, 0, 0), (0, 0, 0)]
+
+
+async def test_a_task_that_fails_for_good_spends_what_it_used(world: World) -> None:
+    await reserved(world)
+    claim = await claimed(world)
+    await world.queue.fail(claim, "boom", retry_in_s=None, usage=used(claim))
+    assert await sums(world) == [(10, 0, 0), (2, 0, 0), (1, 0, 0), (0, 0, 0)]
+    assert (await world.queue.get(claim.task.id)).state == State.DEAD
+
+
+async def test_a_task_that_is_cancelled_before_it_ran_spends_one_request(world: World) -> None:
+    await reserved(world)
+    task = await submitted(world)
+    for _ in range(2):
+        await world.queue.cancel(task.id)
+        assert await sums(world) == NOTHING_USED
+
+
+async def test_a_task_that_is_cancelled_between_attempts_spends_what_they_used(world: World) -> None:
+    await reserved(world)
+    claim = await claimed(world)
+    await world.queue.fail(claim, "boom", retry_in_s=5, usage=used(claim, cached_tokens=2))
+    await world.queue.cancel(claim.task.id)
+    assert await sums(world) == [(10, 0, 0), (2, 0, 0), (1, 0, 0), (0, 0, 0)]
+    [record] = await all_usage(world.queue)
+    assert (record.prompt_tokens, record.cached_tokens, record.completion_tokens, record.nano_usd) == (3, 2, 7, 2)
+    assert (record.status, record.attempts) == ("cancelled", 1)
+
+
+@pytest.mark.parametrize("ending", ["complete", "fail", "fail for good", "release", "lease"])
+async def test_a_task_that_is_cancelled_while_it_runs_spends_what_its_worker_says(world: World, ending: str) -> None:
+    await reserved(world)
+    claim = await claimed(world)
+    await world.queue.cancel(claim.task.id)
+    assert await sums(world) == HELD
+    usage = used(claim, status="cancelled")
+    if ending == "complete":
+        await world.queue.complete(claim, {}, usage=usage)
+    elif ending == "fail":
+        await world.queue.fail(claim, "stopped", retry_in_s=1, usage=usage)
+    elif ending == "fail for good":
+        await world.queue.fail(claim, "stopped", retry_in_s=None, usage=usage)
+    elif ending == "release":
+        await world.queue.release(claim, usage=usage)
+    else:  # and nobody says anything: a whole attempt
+        await world.queue.extend(claim, lease_s=0)
+        await world.queue.reclaim(MODEL)
+    tokens, dollars = (40, 9) if ending == "lease" else (10, 2)
+    assert await sums(world) == [(tokens, 0, 0), (dollars, 0, 0), (1, 0, 0), (0, 0, 0)]
+    [record] = await all_usage(world.queue)
+    assert (record.prompt_tokens + record.completion_tokens, record.nano_usd) == (tokens, dollars)
+
+
+async def test_a_task_past_its_deadline_spends_one_request(world: World, clock: ManualClock) -> None:
+    await reserved(world)
+    task = await submitted(world, timeout_s=5)
+    await clock.advance(5)
+    assert await world.queue.claim(MODEL, "w1") == []
+    assert (await world.queue.get(task.id)).state == State.DEAD
+    assert await sums(world) == NOTHING_USED
+
+
+async def test_an_attempt_that_ends_past_the_deadline_spends_what_it_used(world: World, clock: ManualClock) -> None:
+    await reserved(world)
+    claim = await claimed(world, timeout_s=5)
+    await clock.advance(5)
+    await world.queue.fail(claim, "boom", retry_in_s=1, usage=used(claim))
+    assert await sums(world) == [(10, 0, 0), (2, 0, 0), (1, 0, 0), (0, 0, 0)]
+
+
+# --- several attempts -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("retry_in_s", [0.0, 4.0])
+async def test_what_attempts_used_adds_up_and_a_whole_one_is_held_beside_it(
+    world: World, clock: ManualClock, retry_in_s: float
+) -> None:
+    await reserved(world)
+    first = await claimed(world)
+    await world.queue.fail(first, "boom", retry_in_s=retry_in_s, usage=used(first, 3, 7, 2, cached_tokens=1))
+    assert await sums(world) == [(0, 0, 50), (0, 0, 11), (0, 0, 1), (0, 0, 1)]
+    await clock.advance(retry_in_s)
+    await world.queue.reclaim(MODEL)
+    second = await claim_one(world.queue)
+    await world.queue.fail(second, "boom", retry_in_s=0, usage=used(second, 3, 0, 1, cached_tokens=3))
+    assert await sums(world) == [(0, 0, 53), (0, 0, 12), (0, 0, 1), (0, 0, 1)]
+    third = await claim_one(world.queue)
+    assert await world.queue.complete(third, {}, usage=used(third, 3, 20, 5, cached_tokens=0, attempts=3))
+    assert await sums(world) == [(36, 0, 0), (8, 0, 0), (1, 0, 0), (0, 0, 0)]
+    [record] = await all_usage(world.queue)
+    assert record == used(third, 9, 27, 8, cached_tokens=4, attempts=3)
+
+
+async def test_the_same_failure_again_adds_nothing(world: World) -> None:
+    await reserved(world)
+    claim = await claimed(world)
+    for _ in range(2):
+        assert await world.queue.fail(claim, "boom", retry_in_s=0, usage=used(claim))
+    assert await sums(world) == [(0, 0, 50), (0, 0, 11), (0, 0, 1), (0, 0, 1)]
+    last = await claim_one(world.queue)
+    await world.queue.complete(last, {}, usage=used(last))
+    assert (await sums(world))[0] == (20, 0, 0)
+
+
+async def test_an_attempt_that_used_nothing_costs_nothing(world: World) -> None:
+    await reserved(world, tokens=40, dollars=9, requests=1, slots=1)
+    claim = await claimed(world)
+    await world.queue.fail(claim, "connection refused", retry_in_s=0)
+    assert await sums(world) == HELD
+    assert (await world.queue.get(claim.task.id)).state == State.QUEUED
+
+
+async def test_a_task_for_which_another_attempt_does_not_fit_dies_with_what_it_used(world: World) -> None:
+    await reserved(world, dollars=10)
+    claim = await claimed(world)
+    await world.queue.fail(claim, "boom", retry_in_s=0, usage=used(claim, nano_usd=2, status="failed"))
+    found = await world.queue.get(claim.task.id)
+    assert found.state == State.DEAD
+    assert found.error == {
+        "message": "what its failed attempts have used and one more attempt do not fit the budget",
+        "type": "insufficient_quota",
+        "code": "budget_exhausted",
+    }
+    assert [attempt.reason for attempt in found.attempts] == ["boom"]
+    assert await sums(world) == [(10, 0, 0), (2, 0, 0), (1, 0, 0), (0, 0, 0)]
+    assert await world.queue.depth(MODEL) == Depth(0, 0, 0, 1)
+    assert await all_usage(world.queue) == [used(claim, nano_usd=2, status="failed")]
+
+
+async def test_another_attempt_fits_to_the_last_unit(world: World) -> None:
+    await reserved(world, tokens=50, dollars=11)
+    claim = await claimed(world)
+    await world.queue.fail(claim, "boom", retry_in_s=0, usage=used(claim))
+    assert (await sums(world))[:2] == [(0, 0, 50), (0, 0, 11)]
+    again = await claim_one(world.queue)
+    await world.queue.fail(again, "boom", retry_in_s=0, usage=used(again, 0, 1, 0, status="failed"))
+    assert (await world.queue.get(claim.task.id)).state == State.DEAD
+    assert (await sums(world))[:2] == [(11, 0, 0), (2, 0, 0)]
+
+
+async def test_another_attempt_goes_by_the_limit_of_now(world: World) -> None:
+    await reserved(world)
+    claim = await claimed(world)
+    await world.lease("gw_a", ask(need=0, limit=49))
+    await world.queue.fail(claim, "boom", retry_in_s=0, usage=used(claim, status="failed"))
+    assert (await world.queue.get(claim.task.id)).state == State.DEAD
+
+
+async def test_what_owners_hold_is_not_there_for_another_attempt(world: World) -> None:
+    await reserved(world)
+    claim = await claimed(world)
+    await world.lease("gw_a", ask(need=51))
+    await world.queue.fail(claim, "boom", retry_in_s=0, usage=used(claim, status="failed"))
+    assert (await world.queue.get(claim.task.id)).state == State.DEAD
+    assert (await sums(world))[0] == (10, 51, 0)
+
+
+async def test_what_is_spent_is_not_there_for_another_attempt(world: World) -> None:
+    await reserved(world)
+    claim = await claimed(world)
+    await world.lease("gw_a", ask(need=51))
+    await world.store.settle("gw_a", [settlement(2, (TOKENS, 51, 51))])
+    await world.queue.fail(claim, "boom", retry_in_s=0, usage=used(claim, status="failed"))
+    assert (await world.queue.get(claim.task.id)).state == State.DEAD
+    assert (await sums(world))[0] == (61, 0, 0)
+
+
+async def test_a_worker_that_vanished_has_used_a_whole_attempt(world: World) -> None:
+    await reserved(world)
+    await submitted(world)
+    await claim_one(world.queue, lease_s=0)
+    await world.queue.reclaim(MODEL)
+    assert await sums(world) == [(0, 0, 80), (0, 0, 18), (0, 0, 1), (0, 0, 1)]
+    second = await claim_one(world.queue)
+    await world.queue.complete(second, {}, usage=used(second, 3, 7, 2, attempts=2))
+    assert await sums(world) == [(50, 0, 0), (11, 0, 0), (1, 0, 0), (0, 0, 0)]
+    assert await all_usage(world.queue) == [used(second, 3, 47, 11, attempts=2)]
+
+
+async def test_a_task_that_kills_its_workers_has_used_every_attempt(world: World) -> None:
+    await reserved(world, tokens=120)
+    await submitted(world, max_attempts=3)
+    for _ in range(3):
+        await claim_one(world.queue, lease_s=0)
+        await world.queue.reclaim(MODEL)
+    assert await sums(world) == [(120, 0, 0), (27, 0, 0), (1, 0, 0), (0, 0, 0)]
+    [record] = await all_usage(world.queue)
+    assert (record.status, record.attempts) == ("failed", 3)
+    assert (record.prompt_tokens, record.completion_tokens, record.nano_usd) == (0, 120, 27)
+
+
+async def test_after_a_vanished_worker_another_attempt_may_not_fit(world: World) -> None:
+    await reserved(world, tokens=79)
+    task = await submitted(world)
+    await claim_one(world.queue, lease_s=0)
+    await world.queue.reclaim(MODEL)
+    found = await world.queue.get(task.id)
+    assert found.error is not None
+    assert (found.state, found.error["code"]) == (State.DEAD, "budget_exhausted")
+    assert await sums(world) == [(40, 0, 0), (9, 0, 0), (1, 0, 0), (0, 0, 0)]
+    [record] = await all_usage(world.queue)
+    assert (record.status, record.attempts, record.completion_tokens, record.nano_usd) == ("failed", 1, 40, 9)
+
+
+async def test_a_whole_attempt_is_the_most_that_any_budget_reserved_for_it(world: World) -> None:
+    tenant = "tenant:acme:tokens:total"
+    await world.open("gw_a", limits=[TOKENS, tenant])
+    await world.lease("gw_a", ask(need=30), ask(tenant, need=40))
+    await world.queue.submit(a_task(max_attempts=1), hold=hold(1, (TOKENS, 30), (tenant, 40)))
+    await claim_one(world.queue, lease_s=0)
+    await world.queue.reclaim(MODEL)
+    assert [await world.sums(TOKENS), await world.sums(tenant)] == [(40, 0, 0), (40, 0, 0)]
+
+
+async def test_a_task_handed_back_adds_what_it_used(world: World) -> None:
+    await reserved(world, tokens=50)
+    first = await claimed(world, max_attempts=1)
+    for _ in range(2):
+        assert await world.queue.release(first, usage=used(first))
+    assert await sums(world) == [(0, 0, 50), (0, 0, 11), (0, 0, 1), (0, 0, 1)]
+    second = await claim_one(world.queue)
+    assert second.attempt == 1
+    await world.queue.release(second)
+    assert (await sums(world))[0] == (0, 0, 50)
+    third = await claim_one(world.queue)
+    await world.queue.complete(third, {}, usage=used(third))
+    assert await sums(world) == [(20, 0, 0), (4, 0, 0), (1, 0, 0), (0, 0, 0)]
+    assert await all_usage(world.queue) == [used(third, 6, 14, 4)]
+
+
+async def test_a_task_handed_back_for_which_another_attempt_does_not_fit_dies(world: World) -> None:
+    await reserved(world, tokens=49)
+    claim = await claimed(world)
+    assert await world.queue.release(claim, usage=used(claim, status="cancelled"))
+    found = await world.queue.get(claim.task.id)
+    assert found.error is not None
+    assert (found.state, found.error["code"], found.attempts) == (State.DEAD, "budget_exhausted", ())
+    assert (await sums(world))[0] == (10, 0, 0)
+    assert await all_usage(world.queue) == [used(claim, status="failed")]  # whatever its worker called it
+
+
+async def test_failed_attempts_of_a_task_without_a_reservation_are_in_its_record_too(world: World) -> None:
+    await world.queue.submit(a_task())
+    for _ in range(2):
+        claim = await claim_one(world.queue)
+        await world.queue.fail(claim, "boom", retry_in_s=0, usage=used(claim))
+    last = await claim_one(world.queue)
+    await world.queue.complete(last, {}, usage=used(last, attempts=3))
+    assert await all_usage(world.queue) == [used(last, 9, 21, 6, attempts=3)]
+
+
+# --- who has no say -------------------------------------------------------------------------------------------------
+
+
+async def test_a_worker_that_lost_its_lease_changes_no_budget(world: World) -> None:
+    await reserved(world)
+    await submitted(world)
+    old = await claim_one(world.queue, lease_s=0)
+    await world.queue.reclaim(MODEL)
+    newer = await claim_one(world.queue, "w2")
+    before = await sums(world)
+    assert await world.queue.complete(old, {}, usage=used(old, 500)) is False
+    assert await world.queue.fail(old, "late", retry_in_s=0, usage=used(old, 500)) is False
+    assert await world.queue.fail(old, "late", retry_in_s=None, usage=used(old, 500)) is False
+    assert await world.queue.release(old, usage=used(old, 500)) is False
+    assert await sums(world) == before
+    await world.queue.complete(newer, {}, usage=used(newer))
+    after = await sums(world)
+    assert await world.queue.complete(old, {}, usage=used(old, 500)) is False
+    assert await sums(world) == after == [(50, 0, 0), (11, 0, 0), (1, 0, 0), (0, 0, 0)]
+
+
+async def test_the_end_of_the_owner_is_not_the_end_of_its_tasks(world: World) -> None:
+    await reserved(world)
+    claim = await claimed(world)
+    await world.store.take_over("gw_a", "gw_b", ttl_s=10, is_proved_dead=True)
+    await world.store.forfeit("gw_a", "gw_b", None)
+    assert await sums(world) == HELD
+    await world.queue.complete(claim, {}, usage=used(claim))
+    assert await sums(world) == [(10, 0, 0), (2, 0, 0), (1, 0, 0), (0, 0, 0)]
+
+
+async def test_a_counter_that_was_forgotten_meanwhile_is_not_brought_back(world: World, clock: ManualClock) -> None:
+    await reserved(world)
+    await world.lease("gw_a", ask(DAY, 40, expires_at=START + 60, is_new=True))
+    await world.queue.submit(a_task(), hold=hold(1, *ONE, (DAY, 40)))
+    claim = await claim_one(world.queue)
+    await clock.advance(61)
+    if world.raw is not None:  # Redis forgets by its own clock
+        world.raw.delete(f"stoker:budget:{DAY}")
+    await world.queue.fail(claim, "boom", retry_in_s=0, usage=used(claim))
+    again = await claim_one(world.queue)
+    await world.queue.complete(again, {}, usage=used(again))
+    assert await world.store.state([DAY]) == [None]
+    assert (await sums(world))[0] == (20, 0, 0)
+
+
+# --- replay ---------------------------------------------------------------------------------------------------------
+
+
+async def a_dead_task(world: World) -> Task:
+    """Its 10 tokens are spent; gw_a holds what another attempt needs, as number 2."""
+    await reserved(world)
+    claim = await claimed(world)
+    await world.queue.fail(claim, "boom", retry_in_s=None, usage=used(claim))
+    await world.lease("gw_a", *(ask(c, n) for c, n in ONE))
+    return await world.queue.get(claim.task.id)
+
+
+async def test_a_replayed_task_holds_its_new_reservation(world: World) -> None:
+    dead = await a_dead_task(world)
+    replayed = await world.queue.retry(dead.id, hold=hold(2, *ONE))
+    assert (replayed.state, replayed.replays) == (State.QUEUED, 1)
+    assert await sums(world) == [(10, 0, 40), (2, 0, 9), (1, 0, 1), (0, 0, 1)]
+    claim = await claim_one(world.queue)
+    await world.queue.complete(claim, {}, usage=used(claim))
+    assert await sums(world) == [(20, 0, 0), (4, 0, 0), (2, 0, 0), (0, 0, 0)]
+    # What the life before had used is in its own record, and only there.
+    assert await all_usage(world.queue) == [replace(used(claim), id=dead.id), used(claim)]
+
+
+async def test_a_new_life_begins_with_nothing_used(world: World) -> None:
+    await reserved(world)
+    first = await claimed(world)
+    await world.queue.fail(first, "boom", retry_in_s=0, usage=used(first, cached_tokens=1))
+    second = await claim_one(world.queue)
+    await world.queue.fail(second, "boom", retry_in_s=None, usage=used(second))
+    await world.lease("gw_a", *(ask(c, n) for c, n in ONE))
+    await world.queue.retry(first.task.id, hold=hold(2, *ONE))
+    third = await claim_one(world.queue)
+    await world.queue.complete(third, {}, usage=used(third))
+    assert await sums(world) == [(30, 0, 0), (6, 0, 0), (2, 0, 0), (0, 0, 0)]
+    assert (await all_usage(world.queue))[1] == used(third)
+
+
+@pytest.mark.parametrize(
+    ("void", "why"),
+    [
+        (hold(1, *ONE), "it was settled before"),
+        (hold(2, (TOKENS, 41)), f"its owner does not hold that much of {TOKENS}"),
+        (hold(2, *ONE, owner="gw_x"), "its owner is unknown"),
+    ],
+)
+async def test_a_replay_with_a_void_reservation_leaves_the_task_dead(world: World, void: Hold, why: str) -> None:
+    dead = await a_dead_task(world)
+    before = await sums(world)
+    with pytest.raises(Conflict, match=why) as error:
+        await world.queue.retry(dead.id, hold=void)
+    assert error.value.code == "hold_void"
+    assert await world.queue.get(dead.id) == dead
+    assert [task.id for task in await world.queue.dead(MODEL)] == [dead.id]
+    assert await sums(world) == before
+
+
+async def test_the_same_replay_again_changes_nothing_whatever_became_of_the_first(world: World) -> None:
+    """Its answer may have been lost on the way. Refused, the gateway would take the reservation for its own again."""
+    dead = await a_dead_task(world)
+    again = {"hold": hold(2, *ONE)}
+    first = await world.queue.retry(dead.id, **again)
+    assert await world.queue.retry(dead.id, **again) == first
+    claim = await claim_one(world.queue)
+    assert (await world.queue.retry(dead.id, **again)).state == State.RUNNING
+    await world.queue.fail(claim, "boom", retry_in_s=None, usage=used(claim))
+    after = await sums(world)
+    assert after == [(20, 0, 0), (4, 0, 0), (2, 0, 0), (0, 0, 0)]
+    found = await world.queue.retry(dead.id, **again)
+    assert (found.state, found.replays) == (State.DEAD, 1)
+    assert await sums(world) == after
+    await world.lease("gw_a", *(ask(c, n) for c, n in ONE))
+    assert (await world.queue.retry(dead.id, hold=hold(3, *ONE))).replays == 2
+    assert await sums(world) == [(20, 0, 40), (4, 0, 9), (2, 0, 1), (0, 0, 1)]
+
+
+async def test_a_replay_of_what_is_not_dead_takes_no_reservation(world: World) -> None:
+    await reserved(world)
+    task = await world.queue.submit(a_task())
+    before = await sums(world)
+    with pytest.raises(Conflict, match="only a dead task can be replayed"):
+        await world.queue.retry(task.id, hold=hold(1, *ONE))
+    assert await sums(world) == before
+
+
+async def test_a_replay_without_a_reservation_holds_nothing(world: World) -> None:
+    dead = await a_dead_task(world)
+    await world.queue.retry(dead.id)
+    claim = await claim_one(world.queue)
+    before = await sums(world)
+    await world.queue.fail(claim, "boom", retry_in_s=0, usage=used(claim))
+    await world.queue.complete(await claim_one(world.queue), {}, usage=used(claim))
+    assert await sums(world) == before
+
+
+# --- numbers and texts ----------------------------------------------------------------------------------------------
+
+
+async def test_amounts_of_a_task_are_exact_up_to_the_most_that_a_counter_holds(world: World) -> None:
+    await world.open("gw_a", limits=[DOLLARS])
+    await world.lease("gw_a", ask(DOLLARS, MOST - 10, limit=MOST))
+    await world.queue.submit(a_task(), hold=hold(1, (DOLLARS, MOST - 10)))
+    claim = await claim_one(world.queue)
+    await world.queue.fail(claim, "boom", retry_in_s=0, usage=used(claim, nano_usd=9))
+    assert await world.sums(DOLLARS) == (0, 0, MOST - 1)
+    last = await claim_one(world.queue)
+    await world.queue.complete(last, {}, usage=used(last, nano_usd=MOST - 11))
+    assert await world.sums(DOLLARS) == (MOST - 2, 0, 0)
+    [record] = await all_usage(world.queue)
+    assert record.nano_usd == MOST - 2
+
+
+async def test_what_no_counter_can_hold_does_not_stop_a_task_from_ending(world: World) -> None:
+    await reserved(world)
+    claim = await claimed(world)
+    assert await world.queue.complete(claim, {"ok": 1}, usage=used(claim, 10**30, 0, 10**25))
+    assert (await world.queue.get(claim.task.id)).state == State.DONE
+    assert await sums(world) == [(MOST, 0, 0), (MOST, 0, 0), (1, 0, 0), (0, 0, 0)]
+
+
+WORDS = ['"nano_usd":999', '","completion_tokens":999,"x":"', "\\", '"status":"done"', "ü", "%1"]
+
+
+@pytest.mark.parametrize("word", WORDS)
+async def test_what_callers_write_is_not_taken_for_numbers(world: World, word: str) -> None:
+    """The scripts read and change records as text."""
+    await reserved(world, tokens=59)
+    claim = await claimed(world)
+    texts: dict[str, Any] = {"tenant": word, "session": word, "route": word, "id": word}
+    await world.queue.fail(claim, "boom", retry_in_s=0, usage=used(claim, **texts))
+    assert (await sums(world))[0] == (0, 0, 50)
+    last = await claim_one(world.queue)
+    await world.queue.fail(last, "boom", retry_in_s=0, usage=used(last, status="done", **texts))
+    assert (await world.queue.get(claim.task.id)).state == State.DEAD
+    assert await all_usage(world.queue) == [used(last, 6, 14, 4, status="failed", **texts)]
+    assert (await sums(world))[0] == (20, 0, 0)
+
+
+async def test_a_record_that_nobody_handed_in_says_whose_it_is(world: World, clock: ManualClock) -> None:
+    """The ledger's sums of a team are what its budget begins from when Redis has lost it."""
+    await reserved(world)
+    task = await submitted(world, team="red", session="s1", run="r1", max_attempts=1)
+    assert (await world.queue.get(task.id)).team == task.team == "red"
+    claim = await claim_one(world.queue, lease_s=0)
+    assert claim.task.team == "red"
+    await clock.advance(1)
+    await world.queue.reclaim(MODEL)
+    assert await all_usage(world.queue) == [
+        UsageRecord(
+            id=task.id,
+            kind="task",
+            status="failed",
+            tenant="acme",
+            key_id="key_1",
+            team="red",
+            session="s1",
+            run="r1",
+            model=MODEL,
+            prompt_tokens=0,
+            completion_tokens=40,
+            nano_usd=9,
+            started_at=START,
+            ended_at=START + 1,
+            attempts=1,
+        )
+    ]
