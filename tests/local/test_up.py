@@ -11,7 +11,7 @@ import pytest
 import structlog
 from local_children import DIES, GOOD, python
 
-from stoker.base.errors import StokerError
+from stoker.base.errors import InvalidInput, StokerError
 from stoker.local import plan, ports, state, status
 from stoker.local.board import Child, Role
 from stoker.local.supervisor import Launch
@@ -69,3 +69,23 @@ def test_a_process_that_does_not_start_is_named_with_its_last_words_and_all_is_s
 
 def test_a_gateway_that_nobody_reaches_is_not_ready() -> None:
     assert is_ready("http://127.0.0.1:1") is False
+
+
+def test_a_key_of_an_engine_that_is_not_set_is_refused_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("NOT_SET_KEY", raising=False)
+    file = tmp_path / "platform.yaml"
+    file.write_text(
+        "llm: {models: {general: {engine: {url: 'http://127.0.0.1:1/v1', apiKeyEnv: NOT_SET_KEY}}}}\n"
+        "gateway: {port: 0}\n"
+    )
+    monkeypatch.setattr(plan, "processes", lambda *given, **more: pytest.fail("something starts"))
+
+    with pytest.raises(InvalidInput) as caught:
+        up(Options(file=file, state=tmp_path / "state"), out=io.StringIO(), err=io.StringIO())
+
+    assert caught.value.message == (
+        "llm.models.general.engine.apiKeyEnv names the environment variable NOT_SET_KEY, which is not set"
+    )
+    assert caught.value.exit_code == 2

@@ -83,6 +83,8 @@ def _load(file: Path | None, err: TextIO) -> spec.Platform:
 
 
 def _place(platform: spec.Platform, options: Options, state: StateDirectory) -> plan.Place:
+    for model in platform.llm.models:
+        spec.engine_key(platform, model, os.environ)
     redis = platform.redis
     redis_url = redis.url and plan.with_password(redis.url, redis.password_env, os.environ, key="redis.passwordEnv")
     ledger_url = plan.ledger_url(platform, state, os.environ)
