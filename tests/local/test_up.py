@@ -4,18 +4,19 @@ import io
 import json
 import logging
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import structlog
 from local_children import DIES, GOOD, python
 
-from stoker.base.errors import StokerError
+from stoker.base.errors import InvalidInput, StokerError
 from stoker.local import plan, ports, state, status
 from stoker.local.board import Child, Role
 from stoker.local.supervisor import Launch
-from stoker.local.up import Options, is_ready, up
+from stoker.local.up import Options, is_ready, is_same_wish, up
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +33,27 @@ def _as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
 def children(*launches: Launch) -> object:
     return lambda platform, place, *, free_port: list(launches)
+
+
+class WhenUp(io.StringIO):
+    """A stdout that does something as soon as the platform is up."""
+
+    def __init__(self, do: Callable[[], None]) -> None:
+        super().__init__()
+        self._do = do
+
+    def write(self, text: str) -> int:
+        self._do()
+        return super().write(text)
+
+
+def run_until_up(monkeypatch: pytest.MonkeyPatch, folder: Path, launch: Launch, do: Callable[[], None]) -> str:
+    """What `up` says to people, from the start with one child to the end, which `do` asks for."""
+    monkeypatch.setattr(plan, "processes", children(launch))
+    monkeypatch.setattr("stoker.local.up.is_ready", lambda url: True)
+    err = io.StringIO()
+    up(Options(port=0, state=folder, as_json=True), out=WhenUp(do), err=err)
+    return err.getvalue()
 
 
 def test_a_process_that_does_not_start_is_named_with_its_last_words_and_all_is_stopped(
@@ -69,3 +91,75 @@ def test_a_process_that_does_not_start_is_named_with_its_last_words_and_all_is_s
 
 def test_a_gateway_that_nobody_reaches_is_not_ready() -> None:
     assert is_ready("http://127.0.0.1:1") is False
+
+
+def test_a_key_of_an_engine_that_is_not_set_is_refused_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("NOT_SET_KEY", raising=False)
+    file = tmp_path / "platform.yaml"
+    file.write_text(
+        "llm: {models: {general: {engine: {url: 'http://127.0.0.1:1/v1', apiKeyEnv: NOT_SET_KEY}}}}\n"
+        "gateway: {port: 0}\n"
+    )
+    monkeypatch.setattr(plan, "processes", lambda *given, **more: pytest.fail("something starts"))
+
+    with pytest.raises(InvalidInput) as caught:
+        up(Options(file=file, state=tmp_path / "state"), out=io.StringIO(), err=io.StringIO())
+
+    assert caught.value.message == (
+        "llm.models.general.engine.apiKeyEnv names the environment variable NOT_SET_KEY, which is not set"
+    )
+    assert caught.value.exit_code == 2
+
+
+def test_two_signals_at_once_are_one_wish(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`timeout` signals its child, then the group."""
+
+    def both() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    redis = Launch(Child("redis", Role.REDIS), lambda urls: python(GOOD, "unix:///r"))
+    said = run_until_up(monkeypatch, tmp_path / "state", redis, both)
+
+    assert "stopping (again: kill at once)" in said
+    assert "killing everything" not in said
+
+
+@pytest.mark.parametrize(
+    ("stopping_at", "now", "is_same"), [(None, 7.0, False), (7.0, 7.0, True), (7.0, 7.49, True), (7.0, 7.5, False)]
+)
+def test_a_signal_half_a_second_later_is_another(stopping_at: float | None, now: float, is_same: bool) -> None:
+    assert is_same_wish(stopping_at, now) is is_same
+
+
+# Says in a file whether it holds the lock, and which mode a file has that nobody took care of.
+TELLS = (
+    """
+import os, sys
+lock, told = os.stat(sys.argv[2]), sys.argv[3]
+def inode(fd):
+    try: return os.fstat(fd).st_ino
+    except OSError: return None
+with open(told, "w") as file:
+    file.write(str(lock.st_ino in [inode(fd) for fd in range(3, 64)]))
+"""
+    + GOOD
+)
+
+
+def test_children_hold_the_lock_and_no_file_in_a_directory_that_others_may_enter_is_theirs_to_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "state"
+    folder.mkdir(mode=0o755)
+    told = folder / "told"
+    redis = Launch(Child("redis", Role.REDIS), lambda urls: python(TELLS, "unix:///r", str(folder / "lock"), str(told)))
+    run_until_up(monkeypatch, folder, redis, lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+    assert told.read_text() == "True"
+    assert folder.stat().st_mode & 0o777 == 0o755  # somebody made it so
+    modes = {path.relative_to(folder): path.stat().st_mode & 0o777 for path in folder.rglob("*")}
+    assert {"told", "lock", "ledger.sqlite", "run.json", "logs/redis.jsonl"} <= {str(path) for path in modes}
+    assert [path for path, mode in modes.items() if mode != (0o700 if (folder / path).is_dir() else 0o600)] == []

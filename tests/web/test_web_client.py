@@ -47,9 +47,9 @@ async def test_a_server_that_is_not_there() -> None:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     async with HttpClient(url) as client:
-        with pytest.raises(errors.Unavailable, match=f"cannot reach {url}"):
+        with pytest.raises(errors.Unreachable, match=f"cannot reach {url}"):
             await client.request("GET", "/")
-        with pytest.raises(errors.Unavailable, match=f"cannot reach {url}"):
+        with pytest.raises(errors.Unreachable, match=f"cannot reach {url}"):
             async with client.stream("GET", "/"):
                 pass
 

@@ -2,16 +2,20 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 from worker_parts import GENERAL, Bench, state_of, until
 
-from stoker.base.errors import QueueUnavailable
+from stoker.base.errors import QueueUnavailable, Unreachable
 from stoker.base.ids import ModelName
+from stoker.engine.client import EngineClient
 from stoker.queue import Claim, MemoryQueue, MemoryRegistry, Replica, State
 from stoker.testing.engine import EchoEngine
+from stoker.web.client import Stream
 from stoker.worker import loop
 from stoker.worker.loop import room
 
@@ -93,6 +97,37 @@ async def test_the_engine_is_announced_when_it_is_up_and_withdrawn_when_it_is_no
     assert state_of(bench, second) is State.QUEUED
     bench.engine.healthy = True
     assert (await bench.end_of(second)).state is State.DONE
+
+
+async def test_after_an_attempt_that_could_not_connect_nothing_is_claimed_until_a_probe_says_that_it_is_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "ANNOUNCE_EVERY_S", 0.02)
+    monkeypatch.setattr(loop, "PROBE_EVERY_S", 0.001)
+    seen: list[str] = []
+
+    class Restarting(EngineClient):
+        def stream(
+            self, endpoint: str, body: dict[str, Any], *, request_id: str | None = None
+        ) -> AbstractAsyncContextManager[Stream]:
+            seen.append("asked")
+            if seen.count("asked") <= 3:
+                raise Unreachable("cannot reach it: All connection attempts failed")
+            return super().stream(endpoint, body, request_id=request_id)
+
+        async def is_healthy(self) -> bool:
+            is_up = await super().is_healthy()
+            seen.append("probed")
+            return is_up
+
+    await bench.client.close()
+    bench.client = Restarting(bench.engine.url, model="general")
+    task_id = await bench.submit(max_attempts=1)
+    bench.start()
+    task = await bench.end_of(task_id)
+    assert (task.state, task.attempts) == (State.DONE, ())
+    assert seen.count("asked") == 4
+    assert ("asked", "asked") not in pairwise(seen)
 
 
 async def test_an_engine_that_stays_silent_is_told_of_once_each_time(

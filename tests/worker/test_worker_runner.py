@@ -7,6 +7,7 @@ import pytest
 from worker_parts import Bench, state_of
 
 from stoker.base.errors import QueueUnavailable
+from stoker.engine.client import EngineClient
 from stoker.queue import Claim, LeaseState, MemoryQueue, QueueSettings, State
 from stoker.testing.engine import EchoEngine
 
@@ -106,6 +107,28 @@ async def test_an_engine_that_breaks_twice_makes_it_dead_with_the_tokens_of_both
     [record] = await bench.records()
     assert (record.status, record.attempts) == ("failed", 2)
     assert record.completion_tokens == (0 if "at once" in reason else 2 + 2)
+
+
+async def test_an_engine_that_takes_no_connection_costs_no_attempt(bench: Bench) -> None:
+    """The one that broke off did try; one that was never reached did not."""
+    bench.engine.break_off_after(2)
+    task_id = await bench.submit(max_attempts=2)
+    told: list[State] = []
+    runner = bench.runner(retry_base_s=0.0, retry_cap_s=0.0)
+    await runner.run(await bench.claim(), give_back=bench.give_back)
+    runner.engine = EngineClient("http://127.0.0.1:1", model="general")
+    for _ in range(3):
+        await runner.run(
+            await bench.claim(),
+            give_back=bench.give_back,
+            on_unreachable=lambda: told.append(state_of(bench, task_id)),
+        )
+    await runner.engine.close()
+
+    task = await bench.queue.get(task_id)
+    assert (task.state, len(task.attempts)) == (State.QUEUED, 1)
+    assert told == [State.RUNNING] * 3  # the worker hears of it before anybody can claim the task again
+    assert await bench.records() == []
 
 
 async def test_an_engine_that_never_ends_is_given_up(bench: Bench) -> None:

@@ -16,6 +16,7 @@
       Unavailable               exit 1, HTTP 503   it may work later
         QueueUnavailable                           Redis does not answer
         EngineUnavailable                          no engine answers
+        Unreachable                                no connection could be made: nothing was sent
       TimedOut                  exit 1, HTTP 504
 
 A message says what was wrong, which value, and what would be right; the hint says what to do next. Neither ever
@@ -154,6 +155,10 @@ class QueueUnavailable(Unavailable):
 
 class EngineUnavailable(Unavailable):
     code = "engine_unavailable"
+
+
+class Unreachable(Unavailable):
+    """No connection could be made, so that nothing was sent, and nothing can have been done."""
 
 
 class TimedOut(StokerError):

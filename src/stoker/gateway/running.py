@@ -32,7 +32,7 @@ from stoker.meter.store import Store
 from stoker.meter.tenants import TenantStore
 from stoker.policy.routing import table_of
 from stoker.queue import BudgetStore, Queue, Registry, Replica
-from stoker.spec import Platform, ServerEngine
+from stoker.spec import Platform, ServerEngine, engine_key
 from stoker.telemetry.metrics import Metrics
 from stoker.web.client import Timeouts
 from stoker.web.server import serve
@@ -170,15 +170,17 @@ class Gateway:
 
 
 def connector(platform: Platform) -> Callable[[Replica], EngineClient]:
-    """How to reach a replica: the engine's own key and name of the model are in the spec, its address in Redis."""
+    """How to reach a replica: the engine's own key and name of the model are in the spec, its address in Redis. Raises
+    InvalidInput at once for a key that is not in the environment."""
+    keys = {name: engine_key(platform, name, os.environ) for name in platform.llm.models}
     limits = platform.gateway.timeouts
     timeouts = Timeouts(connect_s=limits.connect_seconds, read_s=limits.first_token_seconds)
 
     def connect(replica: Replica) -> EngineClient:
         engine = platform.llm.models[replica.model].engine
         if isinstance(engine, ServerEngine):
-            key = os.environ.get(engine.api_key_env) if engine.api_key_env else None
-            return EngineClient(replica.url, model=engine.model or replica.model, key=key, timeouts=timeouts)
+            name = engine.model or replica.model
+            return EngineClient(replica.url, model=name, key=keys[replica.model], timeouts=timeouts)
         return EngineClient(replica.url, model=replica.model, timeouts=timeouts)
 
     return connect

@@ -39,6 +39,8 @@ DEFAULT_FILE = Path("platform.yaml")
 DEFAULT_STATE = Path(".stoker")
 _BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.5, 15.0
 _PROBE_S = 2.0
+# `timeout` and a closed terminal signal this process and then its group: two signals, one wish.
+_SAME_WISH_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ def _load(file: Path | None, err: TextIO) -> spec.Platform:
 
 
 def _place(platform: spec.Platform, options: Options, state: StateDirectory) -> plan.Place:
+    for model in platform.llm.models:
+        spec.engine_key(platform, model, os.environ)
     redis = platform.redis
     redis_url = redis.url and plan.with_password(redis.url, redis.password_env, os.environ, key="redis.passwordEnv")
     ledger_url = plan.ledger_url(platform, state, os.environ)
@@ -234,6 +238,9 @@ class _Run:
 
     def _on_signal(self, number: signal.Signals) -> None:
         hurry = self._board.stopping_at is not None
+        if is_same_wish(self._board.stopping_at, self._clock.monotonic()):
+            self._log.info("signal again", signal=number.name)
+            return
         self._log.info("signal", signal=number.name, hurry=hurry)
         self._tell("killing everything" if hurry else "stopping (again: kill at once)")
         self._supervisor.stop(hurry=hurry)
@@ -281,6 +288,11 @@ class _Lines(io.TextIOBase):
             if line:
                 self._handle(line.encode())
         return len(text)
+
+
+def is_same_wish(stopping_at: float | None, now: float) -> bool:
+    """Whether a signal says what is being done already, since it comes too soon to be a person's second thought."""
+    return stopping_at is not None and now - stopping_at < _SAME_WISH_S
 
 
 def is_ready(url: str) -> bool:

@@ -10,6 +10,7 @@ from stoker.spec.loading import dump, load, loads, read_section
 from stoker.spec.platform import Platform
 from stoker.spec.reference import template
 from stoker.spec.schema import json_schema
+from stoker.spec.secrets import engine_key
 from stoker.spec.section import plain
 from stoker.spec.services import RESERVED_ROUTES, Gateway, Ledger, Queue, Redis, Sessions, Timeouts
 
@@ -46,6 +47,7 @@ __all__ = [
     "Training",
     "WhenRedisIsAway",
     "dump",
+    "engine_key",
     "json_schema",
     "load",
     "loads",

@@ -182,7 +182,9 @@ class _Translated:
             raise errors.TimedOut(f"{self._base_url} did not answer in time ({type(exc).__name__})") from exc
         if isinstance(exc, httpx2.TransportError):
             cause = str(exc) or type(exc).__name__
-            raise errors.Unavailable(f"cannot reach {self._base_url}: {cause}") from exc
+            was_sent = not isinstance(exc, httpx2.ConnectError | httpx2.ConnectTimeout)
+            kind = errors.Unavailable if was_sent else errors.Unreachable
+            raise kind(f"cannot reach {self._base_url}: {cause}") from exc
         if isinstance(exc, httpx2.DecodingError):
             raise errors.UpstreamError(f"{self._base_url} sent bytes that cannot be decompressed") from exc
         if isinstance(exc, httpx2.InvalidURL):

@@ -13,7 +13,7 @@ from stoker.base.errors import InvalidInput, StokerError
 from stoker.base.ids import ModelName
 from stoker.engine.client import EngineClient
 from stoker.queue import QueueSettings, RedisQueue, RedisRegistry
-from stoker.spec import EMBEDDED, ServerEngine, load
+from stoker.spec import EMBEDDED, ServerEngine, engine_key, load
 from stoker.web.client import Timeouts
 from stoker.worker.loop import Worker
 from stoker.worker.runner import Runner, Settings
@@ -57,7 +57,7 @@ async def run(options: argparse.Namespace) -> None:
     engine = EngineClient(
         options.engine_url,
         model=(server.model if server else None) or options.model,
-        key=os.environ.get(server.api_key_env) if server and server.api_key_env else None,
+        key=engine_key(platform, options.model, os.environ),
         timeouts=Timeouts(platform.gateway.timeouts.connect_seconds, read_s=model.limits.timeout_seconds),
     )
     settings = Settings(

@@ -173,7 +173,8 @@ class Worker:
 
     async def _run(self, claim: Claim) -> None:
         try:
-            await self.runner.run(claim, give_back=self._give_back)
+            # Until the next probe says otherwise, an engine that takes no connection is down.
+            await self.runner.run(claim, give_back=self._give_back, on_unreachable=self._engine_up.clear)
         except StokerError as error:
             # Redis is away: the lease runs out, and whoever reclaims the task gives it to another worker.
             _log.warning("task left to its lease", task=claim.task.id, error=error.message)

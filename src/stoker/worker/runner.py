@@ -6,13 +6,14 @@ the chunk whatever happens, and a cancelled task stops its engine at the next ev
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 from stoker.base import logs
 from stoker.base.clock import Clock
-from stoker.base.errors import QueueUnavailable, StokerError, TimedOut, Unavailable, UpstreamError
+from stoker.base.errors import QueueUnavailable, StokerError, TimedOut, Unavailable, Unreachable, UpstreamError
 from stoker.engine.answers import assemble
 from stoker.engine.client import EngineClient
 from stoker.engine.tally import Tally
@@ -72,8 +73,11 @@ class Runner:
     random: Random
     started_at: float
 
-    async def run(self, claim: Claim, *, give_back: asyncio.Event) -> None:
+    async def run(
+        self, claim: Claim, *, give_back: asyncio.Event, on_unreachable: Callable[[], None] = lambda: None
+    ) -> None:
         """Bring one claim to its end. `give_back` set: the worker is leaving, hand the task to another one.
+        `on_unreachable` is called when the engine takes no connection, before the task is handed back for that.
 
         Raises nothing but QueueUnavailable, upon which the lease runs out and another worker takes over.
         """
@@ -85,7 +89,7 @@ class Runner:
         try:
             await asyncio.wait({work, watch, leave}, return_when=asyncio.FIRST_COMPLETED)
             if work.done():
-                await self._finish(claim, charge, work)
+                await self._finish(claim, charge, work, on_unreachable)
             elif watch.done():
                 await _stopped(work)
                 await self._let_go(claim, charge, watch)
@@ -186,7 +190,9 @@ class Runner:
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
-    async def _finish(self, claim: Claim, charge: Charge, work: "asyncio.Task[Json]") -> None:
+    async def _finish(
+        self, claim: Claim, charge: Charge, work: "asyncio.Task[Json]", on_unreachable: Callable[[], None]
+    ) -> None:
         log = _log.bind(task=claim.task.id, attempt=claim.attempt)
         try:
             result = work.result()
@@ -197,6 +203,11 @@ class Runner:
             await self._fail(claim, charge, str(wrong), retry=False, error=wrong.error)
         except QueueUnavailable:
             raise
+        except Unreachable as error:
+            # Nothing was tried, so no attempt has failed. First the word to the worker: it must not claim this again.
+            on_unreachable()
+            log.warning("task handed back: the engine cannot be reached", why=error.message)
+            await self.queue.release(claim)
         except StokerError as error:
             seen = {"message": error.message, "type": error.type, "code": error.code, "status": error.status}
             # A result too large to keep is so the next time, too.
