@@ -220,4 +220,14 @@ def _is_alive(pid: object) -> bool:
         return False
     except PermissionError:
         return True
-    return True
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether it has ended and only waits for its parent to ask how. Known where there is /proc."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False
+    # PID (NAME) STATE ...; a name may hold anything, a parenthesis too
+    return stat.rpartition(b")")[2].split()[:1] in ([b"Z"], [b"X"])
