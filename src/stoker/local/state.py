@@ -5,9 +5,10 @@
     credentials.json   mode 0600: url, key, admin_key, pid
     run.json           what runs now, for `stoker ps`
     redis/             the queue's files          ledger.sqlite      keys and usage
-    logs/              one <process>.jsonl each
+    logs/              one <process>.jsonl each   journals/          what each gateway has in flight
 
-Everything in it is readable by its owner only. Nothing is ever removed from it.
+It is made for its owner only. One that is there keeps its mode; what is written in it is private all the same. Nothing
+is ever removed from it.
 """
 
 import fcntl
