@@ -114,9 +114,10 @@ async def test_a_body_that_is_too_large_is_refused(stack: Stack, size: int) -> N
 async def test_values_that_an_engine_might_take_for_others_are_refused(stack: Stack) -> None:
     for changes, param, words in (
         ({"stream": 1}, "stream", "stream is 1; it has to be true or false"),
-        ({"max_tokens": "999"}, "max_tokens", 'max_tokens is "999"; it has to be a whole number'),
-        ({"max_tokens": 1e9}, "max_tokens", "max_tokens is 1000000000.0; it has to be a whole number"),
-        ({"max_tokens": True}, "max_tokens", "max_tokens is true; it has to be a whole number"),
+        ({"max_tokens": "999"}, "max_tokens", 'max_tokens is "999"; it has to be a whole number, at least 1'),
+        ({"max_tokens": 1e9}, "max_tokens", "max_tokens is 1000000000.0; it has to be a whole number, at least 1"),
+        ({"max_tokens": True}, "max_tokens", "max_tokens is true; it has to be a whole number, at least 1"),
+        ({"max_tokens": 0}, "max_tokens", "max_tokens is 0; it has to be a whole number, at least 1"),
         ({"max_completion_tokens": -1}, "max_completion_tokens", "max_completion_tokens is -1; it has to be a whole"),
         ({"model": 7}, "model", "model is 7; it has to be the name of a model, or auto"),
     ):

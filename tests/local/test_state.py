@@ -82,6 +82,25 @@ def test_what_a_killed_supervisor_left_behind_is_waited_for(state: StateDirector
         assert 3 < sum(waited) < 4
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="zombies are told apart by /proc")
+def test_a_killed_supervisor_that_nobody_has_reaped_yet_is_dead(state: StateDirectory) -> None:
+    killed = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
+    killed.kill()
+    os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays a zombie
+    lock = state.lock()
+    lock.say(pid=killed.pid, url="http://x")
+    waited: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 60:
+            os.close(lock.fd)  # the last of its processes leaves after 3 s
+
+    with state.lock(sleep=sleep):
+        assert len(waited) == 60
+    killed.communicate()
+
+
 def test_what_never_leaves_is_named_as_what_it_is(state: StateDirectory) -> None:
     with state.lock() as lock:
         lock.say(pid=2**22 + 1, url="http://x")  # above Linux's and macOS's largest pid

@@ -12,7 +12,7 @@ import pytest
 import structlog
 from local_children import DIES, GOOD, python
 
-from stoker.base.errors import InvalidInput, StokerError
+from stoker.base.errors import InvalidInput, QueueUnavailable, StokerError
 from stoker.local import plan, ports, state, status
 from stoker.local.board import Child, Role
 from stoker.local.supervisor import Launch
@@ -163,3 +163,21 @@ def test_children_hold_the_lock_and_no_file_in_a_directory_that_others_may_enter
     modes = {path.relative_to(folder): path.stat().st_mode & 0o777 for path in folder.rglob("*")}
     assert {"told", "lock", "ledger.sqlite", "run.json", "logs/redis.jsonl"} <= {str(path) for path in modes}
     assert [path for path, mode in modes.items() if mode != (0o700 if (folder / path).is_dir() else 0o600)] == []
+
+
+def test_a_redis_that_does_not_answer_is_named_by_its_key_and_address(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("REDIS_PW", "hunter2")
+    file = tmp_path / "platform.yaml"
+    file.write_text("redis: {url: 'redis://me@127.0.0.1:1/0', passwordEnv: REDIS_PW}\ngateway: {port: 0}\n")
+
+    with pytest.raises(QueueUnavailable) as caught:
+        up(Options(file=file, state=tmp_path / "state"), out=io.StringIO(), err=io.StringIO())
+
+    assert caught.value.message.startswith(
+        "redis.url names a server that cannot be used, redis://me@127.0.0.1:1/0: Redis said ConnectionError: "
+    )
+    assert caught.value.hint == "start it, or name another with redis.url; without redis.url Stoker starts its own"
+    assert "hunter2" not in caught.value.message
+    assert caught.value.exit_code == 1

@@ -1,7 +1,9 @@
 # ruff: noqa: E501  (a message is one line: broken up, it could not be compared by eye or searched for)
 """Story: somebody wrote platform.yaml wrongly, and is told where, what, and what would be right."""
 
+import json
 import traceback
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -215,6 +217,10 @@ MODEL = "llm: {models: {general: "  # closed by "}}"
         (
             MODEL + "{replicas: {min: 0, max: 0}}}}",
             "p.yaml:1:50: llm.models.general.replicas.max: 0 never serves a request; must be at least 1, or take the model out of llm.models",
+        ),
+        (
+            MODEL + "{limits: {contextTokens: 8193}}}}",
+            "p.yaml:1:50: llm.models.general.limits.contextTokens: 8193 is more than the embedded engine can hold; must be at most 8192 (a server named by engine.url may hold more)",
         ),
         (
             MODEL + "{limits: {contextTokens: 512, maxOutputTokens: 512}}}}",
@@ -440,3 +446,15 @@ def test_whatever_is_written_loads_or_is_refused_with_words_of_our_own(data: dic
         return
     for foreign in ("Input should", "validation error", "type=", "Value error", "another value"):
         assert foreign not in message
+
+
+def test_the_embedded_engine_holds_as_much_context_as_its_model_knows_positions() -> None:
+    config = json.loads((resources.files("stoker") / "nn" / "weights" / "config.json").read_text())
+    most = config["max_position_embeddings"]
+    assert (
+        loads(MODEL + f"{{limits: {{contextTokens: {most}}}}}}}}}").llm.models["general"].limits.context_tokens == most
+    )
+    with pytest.raises(SpecInvalid):
+        loads(MODEL + f"{{limits: {{contextTokens: {most + 1}}}}}}}}}")
+    own = "{engine: {url: 'https://h/v1'}, limits: {contextTokens: 128000}}}}"
+    assert loads(MODEL + own).llm.models["general"].limits.context_tokens == 128000

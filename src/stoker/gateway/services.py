@@ -131,7 +131,8 @@ def bounded(body: Json, endpoint: str, most: int) -> Json:
     said = {name: body[name] for name in LENGTHS if body.get(name) is not None}
     for name, value in said.items():
         if type(value) is not int or value < is_chat:
-            raise InvalidInput(f"{name} is {_shown(value)}; it has to be a whole number", param=name)
+            least = int(is_chat)
+            raise InvalidInput(f"{name} is {_shown(value)}; it has to be a whole number, at least {least}", param=name)
     cut = {name: min(value, most) for name, value in said.items()}
     if not is_chat:
         # Which of the two an engine goes by there is its own affair.

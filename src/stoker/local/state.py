@@ -5,9 +5,10 @@
     credentials.json   mode 0600: url, key, admin_key, pid
     run.json           what runs now, for `stoker ps`
     redis/             the queue's files          ledger.sqlite      keys and usage
-    logs/              one <process>.jsonl each
+    logs/              one <process>.jsonl each   journals/          what each gateway has in flight
 
-Everything in it is readable by its owner only. Nothing is ever removed from it.
+It is made for its owner only. One that is there keeps its mode; what is written in it is private all the same. Nothing
+is ever removed from it.
 """
 
 import fcntl
@@ -220,4 +221,14 @@ def _is_alive(pid: object) -> bool:
         return False
     except PermissionError:
         return True
-    return True
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether it has ended and only waits for its parent to ask how. Known where there is /proc."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False
+    # PID (NAME) STATE ...; a name may hold anything, a parenthesis too
+    return stat.rpartition(b")")[2].split()[:1] in ([b"Z"], [b"X"])

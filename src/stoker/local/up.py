@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from stoker import spec
 from stoker.base import logs
 from stoker.base.clock import Clock, SystemClock
-from stoker.base.errors import Conflict, StokerError, Unavailable
+from stoker.base.errors import Conflict, QueueUnavailable, StokerError, Unavailable
 from stoker.base.ids import ModelName
 from stoker.local import plan, ports
 from stoker.local.banner import ready_block, ready_line
@@ -96,12 +96,19 @@ def _place(platform: spec.Platform, options: Options, state: StateDirectory) -> 
 
 
 async def _check_redis(url: str, model: str) -> None:
-    """Raises QueueUnavailable when somebody else's Redis does not answer: nobody here could bring it back."""
+    """Raises QueueUnavailable, by its address, when somebody else's Redis does not answer: nobody here could bring it
+    back."""
     from stoker.queue import RedisQueue
 
     queue = RedisQueue(url)
     try:
         await queue.depth(ModelName(model))
+    except QueueUnavailable as error:
+        raise QueueUnavailable(
+            f"redis.url names a server that cannot be used, {plan.without_password(url)}: "
+            + error.message.partition(": ")[2],
+            hint="start it, or name another with redis.url; without redis.url Stoker starts its own",
+        ) from error
     finally:
         await queue.aclose()
 

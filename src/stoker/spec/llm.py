@@ -77,6 +77,7 @@ def _is_inside(host: str) -> bool:
 
 
 EMBEDDED: Literal["embedded"] = "embedded"
+EMBEDDED_CONTEXT = 8192  # tokens: the positions that its model knows
 
 
 def _engine_kind(value: Any) -> str | None:
@@ -110,7 +111,7 @@ class Replicas(Section):
 class Limits(Section):
     context_tokens: Annotated[int, Field(ge=64, le=10_000_000)] = 2048
     """Tokens of prompt and answer together that a request may hold. 2048 suits the embedded engine, whose cache takes
-    memory in proportion."""
+    memory in proportion; 8192 is the most that it holds."""
 
     max_output_tokens: Annotated[int, Field(ge=1, le=10_000_000)] = 512
     """Tokens that an answer may have at most, and has when the request does not say: the bound on what one costs."""
@@ -177,6 +178,14 @@ class Model(Section):
 
     prices: Prices = EXAMPLE_PRICES
     """What its tokens cost a tenant. The defaults are examples, so that cost can be seen; write your own."""
+
+    def broken_rules(self) -> Iterator[Fault]:
+        if self.engine == EMBEDDED and self.limits.context_tokens > EMBEDDED_CONTEXT:
+            yield Fault(
+                ("limits", "contextTokens"),
+                f"{self.limits.context_tokens} is more than the embedded engine can hold; must be at most "
+                f"{EMBEDDED_CONTEXT} (a server named by engine.url may hold more)",
+            )
 
     @property
     def image_tokens(self) -> int:
