@@ -442,3 +442,21 @@ async def test_what_a_request_that_had_ended_left_over_is_not_claimed_twice(
     await world.reconciler().reconcile()
     assert [(state.spent, state.leased) for state in seen] == [(40, 0)]
     assert len(await world.records()) == 20
+
+
+async def test_a_gateway_that_leaves_before_the_last_request_is_settled_frees_nothing_of_it(world: World) -> None:
+    life, admission = await world.a_gateway()
+    quote = Quote(60, 1, 40, is_elastic=False, prices=PLATFORM.llm.models["general"].prices)
+    permit = await admission.admit(TERMS, quote)
+    where = {"replica_id": "r1", "replica_url": world.engine.url}
+    admission.sent(permit, request_id="req_1", model="general", route="auto", **where)
+    before = (await world.state()).leased
+    await life.leave()
+    assert (await world.state()).leased == before >= 100
+
+    reconciler = world.reconciler()
+    await reconciler.reconcile()
+    await world.clock.advance(NEVER_CAME_S)
+    await reconciler.reconcile()
+    assert ((await world.state()).spent, (await world.state()).leased) == (0, 0)
+    assert len(await world.records()) == 1

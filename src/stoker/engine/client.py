@@ -11,7 +11,7 @@ from stoker.web.client import Answer, HttpClient, Stream, Timeouts
 
 # An engine notices within a step or two that nobody listens any more.
 ASK_EVERY_S = 0.02
-ASK_TIMES = 50
+ASK_TIMES = 25
 
 _RUNNING = "vllm:num_requests_running"
 _WAITING = "vllm:num_requests_waiting"

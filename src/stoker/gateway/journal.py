@@ -119,6 +119,11 @@ class Journal:
             except OSError as error:
                 _log.warning("the journal cannot be written", journal=self.path.name, error=error.strerror)
 
+    @property
+    def has_open(self) -> bool:
+        """Something that was sent is not settled."""
+        return bool(self._open)
+
     def close(self, *, remove: bool) -> None:
         """`remove` when nothing is in flight any more; otherwise a successor takes it over."""
         if remove and not self._open:

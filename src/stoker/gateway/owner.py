@@ -163,10 +163,12 @@ class Life:
         raise Unavailable("budgets cannot be stated again", code="budgets_unavailable")
 
     async def leave(self) -> None:
-        """A clean end, after the last settlement. Raises QueueUnavailable, upon which a successor does the rest."""
+        """A clean end, after the last settlement. What is in flight still stays set aside, for a successor to settle by
+        the journal. Raises QueueUnavailable, upon which a successor does the rest."""
         for owner in (*self._former, self.owner):
-            await self._store.leave(owner.name)
-            owner.journal.close(remove=True)
+            if not owner.journal.has_open:
+                await self._store.leave(owner.name)
+            owner.journal.close(remove=not owner.journal.has_open)
 
     def close(self) -> None:
         """An end that is not clean: the journals stay for a successor."""

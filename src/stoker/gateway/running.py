@@ -41,8 +41,8 @@ _log = logs.get(__name__)
 
 # Running answers may take this long to end once the gateway is told to stop; the supervisor gives 10 s for everything.
 GRACE_S = 4.0
-# And this long, to be written down.
-WRITE_DOWN_S = 1.0
+# And this long, to be written down: what was stopped is asked for at its engine, for half a second at most.
+WRITE_DOWN_S = 1.2
 
 
 @dataclass(frozen=True, slots=True)
