@@ -102,7 +102,7 @@ async def test_the_engine_is_announced_when_it_is_up_and_withdrawn_when_it_is_no
 async def test_after_an_attempt_that_could_not_connect_nothing_is_claimed_until_a_probe_says_that_it_is_up(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "ANNOUNCE_EVERY_S", 0.02)
+    monkeypatch.setattr(loop, "ANNOUNCE_EVERY_S", 0.25)
     monkeypatch.setattr(loop, "PROBE_EVERY_S", 0.001)
     seen: list[str] = []
 
