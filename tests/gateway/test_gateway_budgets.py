@@ -534,3 +534,32 @@ async def test_the_first_key_with_a_budget_works_at_once_though_others_spent_bef
             "POST", "/v1/chat/completions", body={"model": "general", "messages": HELLO}
         )
         assert answer.status == 200
+
+
+@pytest.mark.parametrize("room", [208, 207])
+async def test_an_attempt_that_an_engine_elsewhere_took_and_lost_is_paid_for_and_the_next_one_let_in_anew(
+    tmp_path: Path, room: int
+) -> None:
+    """Nobody can say what it produced, so all that was reserved counts: 104 tokens, twice if there is room for it."""
+    said = SPEC.replace("TOTAL", "20").replace("CONNECT", "2")
+    platform = loads(said.replace("aliases: [gpt-4o]", "engine: {url: 'http://127.0.0.1:1/v1', model: general}"))
+    async with a_stack(tmp_path, platform=platform) as stack:
+        engine = await stack.engine()
+        await stack.announce(engine)
+        engine.tells = False
+        engine.break_off_after(0)
+        made = KeyStore(stack.store).create("acme", budgets=Budgets(tokens_total=room))
+        answer = await (await stack.http(made.secret)).request("POST", CHAT, body=ASKED)
+
+        lost, *rest = sorted(await stack.records(), key=lambda record: record.started_at + record.ended_at)
+        assert (lost.status, lost.prompt_tokens, lost.completion_tokens) == ("failed", 94, 10)
+        assert lost.reason is not None
+        assert lost.reason.endswith("nobody can say what it produced")
+        if room == 208:
+            assert answer.status == 200
+            assert [(record.status, record.prompt_tokens + record.completion_tokens) for record in rest] == [
+                ("done", 8)
+            ]
+            assert len(engine.requests) == 2
+        else:
+            assert (answer.status, rest, len(engine.requests)) == (402, [], 1)

@@ -214,3 +214,14 @@ def test_a_url_that_is_none_says_what_would_be_right() -> None:
     with pytest.raises(InvalidInput, match=r"redis\.url is not a URL of Redis") as refused:
         RedisQueue("http://localhost:6379")
     assert refused.value.param == "redis.url"
+
+
+async def test_usage_is_read_again_after_redis_has_lost_everything(redis_url: str) -> None:
+    queue = RedisQueue(redis_url)
+    assert await queue.read_usage("gateway") == []
+    with Redis.from_url(redis_url, protocol=2) as raw:
+        raw.flushall()
+    assert await queue.read_usage("gateway") == []
+    await queue.append_usage(a_record("req_1"))
+    assert [record.id for _, record in await queue.read_usage("gateway")] == ["req_1"]
+    await queue.aclose()

@@ -24,6 +24,7 @@ from stoker.base.errors import (
     StokerError,
     TimedOut,
     Unavailable,
+    Unreachable,
     UpstreamError,
 )
 from stoker.base.ids import KeyId, ModelName, TaskId, TenantName, new_id
@@ -413,7 +414,8 @@ class Inference:
 
     async def _on_a_replica(self, running: Running, attempt: Callable[[Member], Awaitable[T]]) -> T:
         """`attempt` on the session's replica or the least busy one, then on others as long as it raises Unavailable.
-        Raises NoRoom."""
+        Raises NoRoom, and what `Admission.admit` raises: an attempt that may have run is paid for, so another one is
+        let in anew."""
         ask, charge = running.ask, running.charge
         prefer = None if ask.session is None else self.sessions.replica_of(ask.session, ask.model)
         tried: set[str] = set()
@@ -436,12 +438,27 @@ class Inference:
             except Unavailable as error:
                 if error.code != ENGINE_FULL:
                     self.fleet.mark_down(member, error.message)
+                if error.code != ENGINE_FULL and not isinstance(error, Unreachable):
+                    await self._pay_for_lost(running, error)
                 tried.add(replica.id)
                 charge.attempts += 1
             else:
                 if ask.session is not None:
                     self.sessions.served(ask.session, ask.model, replica.id)
                 return answered
+
+    async def _pay_for_lost(self, running: Running, error: StokerError) -> None:
+        """An attempt that its engine took, and of which nothing came back. What an embedded engine had computed died
+        with it and costs nobody anything; of another one nobody can say, so all that was reserved counts, with a record
+        of its own, and the next attempt needs a reservation of its own. Raises what `Admission.admit` raises."""
+        ask, charge = running.ask, running.charge
+        if ask.continuous_usage:
+            return
+        lost = replace(charge, id=f"{ask.id}.{charge.attempts}")
+        lost.count_the_most(was_streamed=False)
+        record = lost.record("failed", self.clock.now(), f"{error.message}: nobody can say what it produced")
+        await self.commitments.keep(self.admission.settle(running.permit, record))
+        running.permit = await self.admission.admit(ask.terms, replace(ask.quote, is_elastic=False))
 
     @asynccontextmanager
     async def _task(self, running: Running) -> AsyncIterator[Task]:

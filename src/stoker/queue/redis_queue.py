@@ -184,6 +184,17 @@ class RedisQueue:
         self, consumer: str, *, count: int = 100, wait_s: float = 0.0, redeliver_after_s: float | None = None
     ) -> Sequence[tuple[str, UsageRecord]]:
         after_s = self.settings.usage_redelivery_s if redeliver_after_s is None else redeliver_after_s
+        try:
+            return await self._read_usage(consumer, count, wait_s, after_s)
+        except QueueUnavailable as error:
+            if "NOGROUP" not in error.message:
+                raise
+        self._has_usage_group = False  # Redis has lost it with everything else: it is made again
+        return await self._read_usage(consumer, count, wait_s, after_s)
+
+    async def _read_usage(
+        self, consumer: str, count: int, wait_s: float, after_s: float
+    ) -> Sequence[tuple[str, UsageRecord]]:
         group, client = keys.LEDGER_GROUP, self._redis.client
         await self._ensure_usage_group()
         left_over = await self._redis.ask(

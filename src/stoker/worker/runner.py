@@ -157,10 +157,13 @@ class Runner:
         if self.settings.continuous_usage:
             options["continuous_usage_stats"] = True
         tally = Tally(charge)
+        # Until it is known that it never got there. What an embedded engine had computed dies with it, and costs nobody.
+        charge.has_begun = not self.settings.continuous_usage
         async with self.engine.stream(
             task.endpoint, {**task.body, "stream_options": options}, request_id=_request_id(claim)
         ) as stream:
             if stream.error is not None:
+                charge.has_begun = stream.error.status < 400
                 raise _refusal(stream.error)
             charge.has_begun = True
             publisher = _Publisher(self.queue, claim) if task.stream else None
@@ -237,7 +240,7 @@ class Runner:
             said = await self.engine.usage_of(_request_id(claim), sent_at=charge.started_at, clock=self.clock)
             charge.saw_usage(said)
         if charge.has_begun:
-            charge.count_the_most(was_streamed=True)
+            charge.count_the_most(was_streamed=charge.text_bytes > 0)
         if status == "cut":
             reason = "it had produced all that it was let in with"
         return charge.record(status, ended_at, reason)
