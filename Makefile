@@ -22,7 +22,7 @@ test-torch: $(STAMP)  ## the tests that need torch (the train extra, 1 GB and mo
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train]"
 	$(BIN)/python -m pytest -m torch $(ARGS)
 
-prove-budgets: $(STAMP)  ## every state of the model of budgets, at its larger sizes (docs/proofs.md); some 20 minutes
+prove-budgets: $(STAMP)  ## every state of the model of budgets, at its larger sizes (docs/proofs.md); a quarter of an hour
 	$(BIN)/python -m stoker.testing.budget_model --large $(ARGS)
 
 check: $(STAMP)  ## style, types and layers only
