@@ -250,8 +250,9 @@ SMALL = (
 LARGE = (
     Scenario(
         "two processes, three requests",
-        (tokens(4),),
-        (Job(0, 2), Job(1, 2), Job(1, 1)),
+        (tokens(2),),
+        (Job(0, 1), Job(1, 1), Job(1, 1)),
+        leased=(1, 1),
         checks_admission=True,
         outcomes="ends",
     ),
