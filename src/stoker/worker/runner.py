@@ -157,7 +157,7 @@ class Runner:
         if self.settings.continuous_usage:
             options["continuous_usage_stats"] = True
         tally = Tally(charge)
-        # Until it is known that it never got there. What an embedded engine had computed dies with it, and costs nobody.
+        # Until it is known that it never got there. What an embedded engine had computed dies with it and costs nobody.
         charge.has_begun = not self.settings.continuous_usage
         async with self.engine.stream(
             task.endpoint, {**task.body, "stream_options": options}, request_id=_request_id(claim)
