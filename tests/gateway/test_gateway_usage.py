@@ -11,9 +11,11 @@ from redis import Redis
 
 from stoker.base.errors import QueueUnavailable, Unavailable
 from stoker.gateway.settling import Settler
+from stoker.meter.keys import KeyStore
 from stoker.meter.ledger import Ledger
 from stoker.meter.usage import UsageRecord
 from stoker.queue import Gone, MemoryBudgets, MemoryQueue, RedisBudgets, RedisQueue, RedisRegistry, Settlement
+from stoker.spec import Budgets
 from stoker.telemetry import metrics
 from stoker.testing.redis import RedisServer
 
@@ -204,3 +206,35 @@ def a_record(record_id: str) -> UsageRecord:
         started_at=1.0,
         ended_at=2.0,
     )
+
+
+@pytest.mark.redis
+async def test_a_redis_that_loses_everything_is_set_up_again_from_the_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was spent stays spent, and budgets are refused only until those who live have said what they hold."""
+    monkeypatch.setattr("stoker.gateway.owner.OWNER_TTL_S", 1.0)
+    with RedisServer() as server:
+        queue, registry, budgets = RedisQueue(server.url), RedisRegistry(server.url), RedisBudgets(server.url)
+        async with a_stack(tmp_path, queue=queue, registry=registry, budgets=budgets) as stack:
+            await stack.engine()
+            made = KeyStore(stack.store).create("acme", budgets=Budgets(tokens_total=1000))
+            http = await stack.http(made.secret)
+            assert (await http.request("POST", CHAT, body=ASKED)).status == 200
+            await stack.records()
+            with Redis.from_url(server.url, protocol=2) as raw:
+                raw.flushall()
+
+            answers = []
+            async with asyncio.timeout(20):
+                while not answers or answers[-1].status == 503:
+                    await asyncio.sleep(0.05)
+                    answers.append(await http.request("POST", CHAT, body=ASKED))
+            assert answers[-1].status == 200
+            assert len(await stack.records()) == 1 + [answer.status for answer in answers].count(200)
+            [state] = await budgets.state([f"key:{made.key.id}:tokens:total"])
+            assert state is not None
+            assert state.spent == 8 * len(await stack.records())
+        await queue.aclose()
+        await registry.aclose()
+        await budgets.aclose()

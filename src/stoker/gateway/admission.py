@@ -80,6 +80,8 @@ class Admission:
         now = self._clock.now()
         needs = terms.plan.needs(now, bound.amounts)
         if needs:
+            if math.isinf(self._life.silent_s):
+                await self._life.has_begun()
             self._check_alive(terms)
         owner = self._life.owner
         reserved = owner.slices.reserve(needs)

@@ -5,6 +5,7 @@ before it is missing.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ RENEW_S = 0.5
 OWNER_TTL_S = 60.0
 # A tenant that is `closed` when Redis is away is refused once Redis was silent for so long.
 CLOSED_AFTER_S = 5.0
+# The first requests of a process wait so long for it to be in the books.
+FIRST_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ class Life:
         # Those that were taken for dead while they had requests in flight; their journals stay until the end.
         self._former: list[Owner] = []
         self._entering = asyncio.Lock()
+        self._begun = asyncio.Event()
         # Who asks for more must not find it on its way back, or here already and not in the slices: one call at a time.
         self.leasing = asyncio.Lock()
 
@@ -68,6 +72,13 @@ class Life:
         asked_at = self.clock.monotonic()
         await self._store.enter(self.owner.name, ttl_s=OWNER_TTL_S)
         self._heard_at = asked_at
+        self._begun.set()
+
+    async def has_begun(self) -> None:
+        """Returns when this process is in the books for the first time, or after `FIRST_S` without that."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_S):
+                await self._begun.wait()
 
     async def begin_when_possible(self) -> None:
         while self._heard_at == float("-inf"):
