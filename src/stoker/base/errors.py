@@ -160,6 +160,8 @@ class EngineUnavailable(Unavailable):
 class Unreachable(Unavailable):
     """No connection could be made, so that nothing was sent, and nothing can have been done."""
 
+    code = "unreachable"
+
 
 class TimedOut(StokerError):
     status = 504
