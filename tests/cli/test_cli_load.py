@@ -237,7 +237,7 @@ async def test_nobody_there_is_unavailable() -> None:
         driver = Driver(client, ASK, SystemClock())
         await driver.open_loop(iter([0.0]), most_in_flight=1)
 
-    assert [one.error for one in driver.seen] == ["unavailable"]
+    assert [one.error for one in driver.seen] == ["unreachable"]
 
 
 # The command
@@ -249,7 +249,7 @@ def test_the_command_fails_when_a_request_failed_and_says_how(capsys: pytest.Cap
     assert run([*arguments, "--json"]) == 1
     said = json.loads(capsys.readouterr().out)
     assert (said["rate"], said["concurrency"], said["model"]) == (20, None, "general")
-    assert (said["requests"], said["answered"], said["errors"]) == (4, 0, {"unavailable": 4})
+    assert (said["requests"], said["answered"], said["errors"]) == (4, 0, {"unreachable": 4})
     assert run(arguments) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["requests      4, answered 0 (0.00/s)", "errors        unavailable 4"]
