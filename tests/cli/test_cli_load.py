@@ -252,5 +252,5 @@ def test_the_command_fails_when_a_request_failed_and_says_how(capsys: pytest.Cap
     assert (said["requests"], said["answered"], said["errors"]) == (4, 0, {"unreachable": 4})
     assert run(arguments) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:2] == ["requests      4, answered 0 (0.00/s)", "errors        unavailable 4"]
+    assert lines[:2] == ["requests      4, answered 0 (0.00/s)", "errors        unreachable 4"]
     assert lines[5].split() == ["milliseconds", "p50", "p90", "p95", "p99", "max"]
