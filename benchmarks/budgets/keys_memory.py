@@ -132,6 +132,9 @@ def _key_row(number: int, places: Sequence[tuple[str, str]], kind: Kind) -> dict
 class Granting:
     """The part of a store of budgets that this needs: every lease is granted in full."""
 
+    async def establish(self, *, wait_s: float) -> None:
+        return None
+
     async def enter(self, owner: str, **_: Any) -> None:
         return None
 

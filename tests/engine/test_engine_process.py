@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -16,7 +17,7 @@ ENDLESS = {"messages": [{"role": "user", "content": "Tell me a story."}], "logit
 
 
 @asynccontextmanager
-async def engine(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def engine(*arguments: str, **variables: str) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -24,6 +25,7 @@ async def engine(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
         "--model",
         "small",
         *arguments,
+        env={**os.environ, **variables},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -67,6 +69,22 @@ async def test_an_engine_on_a_leash_ends_when_stdin_does():
         assert process.stdin is not None
         process.stdin.close()
         assert await ended(process) == 0
+
+
+async def test_with_a_key_it_answers_only_those_who_send_it():
+    async with engine(STOKER_ENGINE_KEY="of-this-run") as process:
+        url = await ready_url(process)
+        async with (
+            HttpClient(url) as stranger,
+            HttpClient(url, key="of-this-run") as ours,
+            HttpClient(url, key="x") as wrong,
+        ):
+            body = {**ENDLESS, "max_tokens": 2, "stream": False}
+            for client in (stranger, wrong):
+                refused = await client.request("POST", "/v1/chat/completions", body=body)
+                assert (refused.status, refused.json()["error"]["code"]) == (401, "invalid_api_key")
+            assert (await ours.request("POST", "/v1/chat/completions", body=body)).status == 200
+            assert (await stranger.request("GET", "/health")).status == 200
 
 
 async def test_a_port_that_is_taken_is_said_in_one_event():

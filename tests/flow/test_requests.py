@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 from flow_parts import STOP_S, Running, Start, wait_until
-from openai import APIError, NotFoundError, OpenAI, Stream
+from openai import APIError, AuthenticationError, NotFoundError, OpenAI, Stream
 from openai.types.chat import ChatCompletionChunk
 from PIL import Image
 
@@ -65,6 +65,15 @@ def engine_metric(running: Running, name: str) -> float:
 
 def counts(record: UsageRecord) -> tuple[str, int, int]:
     return record.status, record.prompt_tokens, record.completion_tokens
+
+
+def test_nobody_gets_round_the_gateway_to_an_engine(platform: Running) -> None:
+    engine = next(p for p in platform.run_json()["processes"] if p["name"] == "engine-general-1")  # type: ignore[attr-defined]
+    with (
+        OpenAI(base_url=engine["url"] + "/v1", api_key=platform.key, max_retries=0) as direct,
+        pytest.raises(AuthenticationError, match="send the request to the gateway"),
+    ):
+        direct.chat.completions.create(model="general", messages=HELLO, max_tokens=1)
 
 
 @pytest.mark.parametrize("path", ["/v1", "/v1/general", "/v1/code", "/v1/vision"])

@@ -24,7 +24,7 @@ from stoker.meter.ledger import Ledger
 from stoker.meter.store import Store
 from stoker.meter.texts import text_of
 from stoker.meter.usage import UsageRecord
-from stoker.policy.budgets import Ask
+from stoker.policy.budgets import IDLE_ROUNDS, Ask
 from stoker.queue import MemoryBudgets, MemoryQueue, NewTask, Settlement, TokenBound
 from stoker.queue.books import Books
 from stoker.queue.budgets import CounterState, Gone, Leased, NotBegun, NotOpen, Renewed, Short
@@ -498,6 +498,33 @@ async def test_after_redis_lost_its_books_nothing_is_lent_before_all_have_said_w
     assert (await world.admission.admit(BUDGET, quote(output=140))).bound.tokens == 150
     other.release(theirs)
     life.close()
+
+
+async def test_a_process_remembers_the_counters_it_would_have_to_state_and_no_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stoker.gateway.rebuild.SPARE", 0)
+    remembered = world.admission._rebuild._known
+    for number in range(5):
+        one = terms(session=f"s{number}", session_budgets=Budgets(tokens_total=1000))
+        world.admission.release(await world.admission.admit(one, quote()))
+    assert len(remembered) == 5
+    runs = await world.admission.admit(BUDGET, quote())
+    ended = await world.admission.admit(terms(team=Budgets(tokens_total=100)), quote())
+    settling = asyncio.create_task(world.admission.settle(ended, a_record("ended", 100, NOON)))
+    for _ in range(IDLE_ROUNDS + 2):
+        await world.pass_(0.5)
+    assert set(world.admission._rebuild._known) == {KEY_TOKENS, "team:acme/red:tokens:total"}
+
+    world.books.loses_everything()
+    await world.books.establish(wait_s=0)
+    await world.life.renew()
+    assert (await world.state(KEY_TOKENS)).leased == 100
+    assert (await world.state("team:acme/red:tokens:total")).leased == 100
+    await world.admission.settle_waiting()
+    await settling
+    assert (await world.state("team:acme/red:tokens:total")).spent == 100
+    world.admission.release(runs)
 
 
 async def test_the_very_first_start_waits_for_nobody(world: World) -> None:

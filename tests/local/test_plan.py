@@ -16,7 +16,7 @@ STATE = StateDirectory(Path("/state"))
 
 
 def processes(text: str = "", *, redis_url: str | None = None) -> dict[str, Launch]:
-    place = plan.Place(STATE, "0.0.0.0", 8080, redis_url, "sqlite:////state/ledger.sqlite")
+    place = plan.Place(STATE, "0.0.0.0", 8080, redis_url, "sqlite:////state/ledger.sqlite", "key-of-engines")
     ports = itertools.count(7001)
     launches = plan.processes(spec.loads(text), place, free_port=lambda: next(ports))
     return {launch.child.name: launch for launch in launches}
@@ -56,12 +56,16 @@ def test_command_lines_are_the_contract_of_the_decision() -> None:
         "-m stoker.worker --spec /state/platform.yaml --model general --replica general-1"
         " --leash --engine-url http://127.0.0.1:7001"
     )
-    assert launches["worker-general-1"].command(worker).env == {"STOKER_REDIS_URL": redis}
+    assert launches["worker-general-1"].command(worker).env == {
+        "STOKER_REDIS_URL": redis,
+        "STOKER_ENGINE_KEY": "key-of-engines",
+    }
     assert arguments(launches["gateway"], {"redis": redis}) == (
         "-m stoker.gateway --spec /state/platform.yaml --host 0.0.0.0 --port 8080 --journals /state/journals --leash"
     )
     assert launches["gateway"].command({"redis": redis}).env == {
         "STOKER_REDIS_URL": redis,
+        "STOKER_ENGINE_KEY": "key-of-engines",
         "STOKER_LEDGER_URL": "sqlite:////state/ledger.sqlite",
     }
 
@@ -105,7 +109,7 @@ def test_a_redis_of_somebody_else_is_used_and_not_started() -> None:
 
     assert "redis" not in launches
     assert launches["gateway"].child.uses == ()
-    assert worker.env == {"STOKER_REDIS_URL": "redis://:s3cret@redis.internal:6379/0"}
+    assert worker.env["STOKER_REDIS_URL"] == "redis://:s3cret@redis.internal:6379/0"
     assert "s3cret" not in " ".join(worker.argv)
 
 

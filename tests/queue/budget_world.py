@@ -639,7 +639,7 @@ class World:
         task = self.redis.tasks[job]
         task.attempts += 1
         task.money.count_whole_attempt()
-        if task.attempts < MOST_ATTEMPTS and task.money.may_go_on(NOW, None):
+        if task.attempts < MOST_ATTEMPTS and task.money.hold_for_another(NOW, None) is None:
             task.state = "queued"
         else:
             self._end_task(job, 0)

@@ -305,7 +305,7 @@ async def test_a_task_for_which_another_attempt_does_not_fit_dies_with_what_it_u
     found = await world.queue.get(claim.task.id)
     assert found.state == State.DEAD
     assert found.error == {
-        "message": "what its failed attempts have used and one more attempt do not fit the budget",
+        "message": "what its failed attempts have used and one more attempt do not fit the tenant's budget of dollars",
         "type": "insufficient_quota",
         "code": "budget_exhausted",
     }

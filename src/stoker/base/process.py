@@ -13,6 +13,9 @@ import signal
 import sys
 import threading
 
+# The variable with what an embedded engine asks of whoever calls it, so that nobody on its machine gets round budgets.
+ENGINE_KEY = "STOKER_ENGINE_KEY"
+
 
 def stop_event(*, leash: bool) -> asyncio.Event:
     """An event that is set when this process should drain and leave. Call it inside the running loop."""

@@ -1,4 +1,5 @@
-"""`python -m stoker.engine`: one process, one model, the OpenAI API on one port.
+"""`python -m stoker.engine`: one process, one model, the OpenAI API on one port; with $STOKER_ENGINE_KEY, for those who
+send it.
 
 Its manners towards its supervisor are those of base/process.py.
 """
@@ -69,7 +70,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
     port = listening.getsockname()[1]
     try:
         await server.serve(
-            app.build(loop, served, clock),
+            app.build(loop, served, clock, key=os.environ.get(process.ENGINE_KEY)),
             listening,
             stop,
             on_ready=lambda: process.say_ready(url=f"http://{arguments.host}:{port}", model=arguments.model),

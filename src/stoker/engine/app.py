@@ -1,16 +1,17 @@
 """The HTTP application of one embedded engine: OpenAI's endpoints on top of a `StepLoop`."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stoker.base.clock import Clock
-from stoker.base.errors import EngineUnavailable, NotFound, StokerError
+from stoker.base.errors import EngineUnavailable, NotFound, StokerError, Unauthenticated
 from stoker.base.ids import new_id
 from stoker.engine import parsing, shapes
 from stoker.engine.loop import StepLoop, Ticket
@@ -29,8 +30,29 @@ INLINE_BODY_BYTES = 64 * 1024
 Parse = Callable[[parsing.Json, Served], Asked]
 
 
-def build(loop: StepLoop, served: Served, clock: Clock) -> Starlette:
-    return server.application(_Endpoints(loop, served, clock).routes())
+def build(loop: StepLoop, served: Served, clock: Clock, *, key: str | None = None) -> Starlette:
+    """With `key`, everything under `/v1` wants it as a bearer token."""
+    application = server.application(_Endpoints(loop, served, clock).routes())
+    if key is not None:
+        application.add_middleware(_WithKey, key=key)
+    return application
+
+
+class _WithKey:
+    def __init__(self, app: ASGIApp, key: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {key}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith("/v1/"):
+            said = dict(scope["headers"]).get(b"authorization", b"")
+            if not secrets.compare_digest(said, self._expected):
+                refused = Unauthenticated(
+                    "this engine answers its own gateway and workers only", hint="send the request to the gateway"
+                )
+                await problems.response_of(refused)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 class _Endpoints:

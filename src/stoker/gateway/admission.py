@@ -207,7 +207,6 @@ class Admission:
     # --- asking for more ----------------------------------------------------------------------------------------------
 
     async def _lease_and_reserve(self, terms: Terms, quote: Quote) -> Permit:
-        self._rebuild.know(terms, self._clock.now())
         has_waited = False
         for _ in range(TRIES):
             bound, now = quote.bound(), self._clock.now()
@@ -218,6 +217,7 @@ class Admission:
                 reserved = owner.slices.reserve(needs)
                 if isinstance(reserved, Reservation):
                     return Permit(owner, reserved, terms, quote, bound, terms.shared(now))
+                self._rebuild.know(terms, now)
                 short = await self._lease(owner, reserved)
             if short is None:
                 continue

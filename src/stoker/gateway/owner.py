@@ -6,7 +6,7 @@ before it is missing.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,6 +109,7 @@ class Life:
         in_use = owner.slices.in_use()
         owner.slices.round(now)
         async with self.leasing:
+            self._rebuild.forget(len(owner.slices), self._held)
             wanted = await self._renew_once(owner, now, ())
             if wanted:
                 await self._renew_once(owner, now, wanted)
@@ -118,6 +119,13 @@ class Life:
                 if isinstance(answer, Leased):
                     owner.slices.granted(refills, answer.granted)
         await self.look(owner, in_use)
+
+    def _held(self) -> Iterator[str]:
+        """The names of all counters that this process would have to state to a Redis that has lost its data."""
+        for owner in (*self._former, self.owner):
+            yield from owner.slices.names()
+            for item in self.pending(owner):
+                yield from (spent.counter for spent in item.spent)
 
     async def look(self, owner: Owner, counters: Sequence[str]) -> None:
         """See what is free of these, for those who ask what is left. Raises QueueUnavailable."""

@@ -5,8 +5,7 @@ budget from starting anew. Rare, so it may take its time: everything on its way 
 """
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 from stoker.base.errors import Unavailable
@@ -18,23 +17,25 @@ from stoker.meter.usage import UsageRecord
 from stoker.policy.budgets import KEPT_AFTER_S, Counter, ScopeKind, Unit, Window
 from stoker.queue.budgets import BudgetStore, Settlement
 
-# Counters whose scopes are remembered: all that this process holds slices of, and more.
-REMEMBERED = 500_000
+# Counters that are remembered beyond twice those that are held, before they are looked through.
+SPARE = 1_000
 
 
 class Rebuild:
     def __init__(self, ledger: Ledger, settler: Settler) -> None:
         self._ledger = ledger
         self._settler = settler
-        self._known: OrderedDict[str, tuple[Counter, Terms]] = OrderedDict()
+        self._known: dict[str, tuple[Counter, Terms]] = {}
 
     def know(self, terms: Terms, now: float) -> None:
         """Remember whose counters these are: their names alone do not say it."""
         for counter in terms.plan.at(now):
             self._known[counter.name] = counter, terms
-            self._known.move_to_end(counter.name)
-        while len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)
+
+    def forget(self, count: int, held: Callable[[], Iterable[str]]) -> None:
+        """Remember only counters that are `held` (some `count`), when there are many more than these."""
+        if len(self._known) > 2 * count + SPARE:
+            self._known = {name: self._known[name] for name in held() if name in self._known}
 
     async def begin(self, store: BudgetStore, names: Iterable[str]) -> None:
         """Raises Unavailable when the ledger does not answer: without it nobody knows what is left."""

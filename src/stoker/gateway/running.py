@@ -181,6 +181,6 @@ def connector(platform: Platform) -> Callable[[Replica], EngineClient]:
         if isinstance(engine, ServerEngine):
             name = engine.model or replica.model
             return EngineClient(replica.url, model=name, key=keys[replica.model], timeouts=timeouts)
-        return EngineClient(replica.url, model=replica.model, timeouts=timeouts)
+        return EngineClient(replica.url, model=replica.model, key=keys[replica.model], timeouts=timeouts)
 
     return connect

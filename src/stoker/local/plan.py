@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from stoker.base.errors import InvalidInput
+from stoker.base.process import ENGINE_KEY
 from stoker.local.board import Child, Role
 from stoker.local.children import Command
 from stoker.local.state import StateDirectory
@@ -32,6 +33,8 @@ class Place:
     redis_url: str | None
     """A Redis server of somebody else; None starts one."""
     ledger_url: str
+    engine_key: str
+    """What the embedded engines ask of the gateway and the workers."""
 
 
 def processes(platform: Platform, place: Place, *, free_port: Callable[[], int]) -> list[Launch]:
@@ -97,7 +100,7 @@ def _gateway(place: Place) -> Launch:
         *("--journals", str(place.state.journals)),
     )
     child = Child("gateway", Role.GATEWAY, uses=_uses_redis(place), url=local_url(place.host, place.port))
-    return Launch(child, lambda urls: Command(argv, {REDIS_URL: _redis_url(place, urls), LEDGER_URL: place.ledger_url}))
+    return Launch(child, lambda urls: Command(argv, {**_shared(place, urls), LEDGER_URL: place.ledger_url}))
 
 
 def _replica(platform: Platform, place: Place, name: str, number: int, free_port: Callable[[], int]) -> list[Launch]:
@@ -109,7 +112,7 @@ def _replica(platform: Platform, place: Place, name: str, number: int, free_port
     engine = f"engine-{replica}"
     child = Child(engine, Role.ENGINE, url=local_url(LOOPBACK, free_port()), model=name)
     return [
-        Launch(child, lambda urls: Command(_engine(name, model, urls[engine]))),
+        Launch(child, lambda urls: Command(_engine(name, model, urls[engine]), {ENGINE_KEY: place.engine_key})),
         _worker(place, name, replica, (engine,), lambda urls: urls[engine]),
     ]
 
@@ -121,7 +124,7 @@ def _worker(
     child = Child(f"worker-{replica}", Role.WORKER, uses=(*_uses_redis(place), *uses), model=name)
     return Launch(
         child,
-        lambda urls: Command([*argv, "--engine-url", engine_url(urls)], {REDIS_URL: _redis_url(place, urls)}),
+        lambda urls: Command([*argv, "--engine-url", engine_url(urls)], _shared(place, urls)),
     )
 
 
@@ -132,6 +135,10 @@ def _engine(name: str, model: Model, url: str) -> Sequence[str]:
         *("--model", name, "--task", model.task, "--host", LOOPBACK, "--port", str(port)),
         *("--context", str(limits.context_tokens), "--max-running", str(limits.concurrency)),
     )
+
+
+def _shared(place: Place, urls: Mapping[str, str]) -> dict[str, str]:
+    return {REDIS_URL: _redis_url(place, urls), ENGINE_KEY: place.engine_key}
 
 
 def _uses_redis(place: Place) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import http.client
 import io
 import os
 import random
+import secrets
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -92,7 +93,7 @@ def _place(platform: spec.Platform, options: Options, state: StateDirectory) -> 
     ledger_url = plan.ledger_url(platform, state, os.environ)
     host = platform.gateway.host if options.host is None else options.host
     port = ports.claim(host, platform.gateway.port if options.port is None else options.port)
-    return plan.Place(state, host, port, redis_url, ledger_url)
+    return plan.Place(state, host, port, redis_url, ledger_url, engine_key=secrets.token_urlsafe(32))
 
 
 async def _check_redis(url: str, model: str) -> None:

@@ -457,6 +457,10 @@ class Slices:
         held = self._slices.get(name)
         return held is not None and held.is_lowered
 
+    def names(self) -> Iterable[str]:
+        """Of all counters that this process has to do with."""
+        return self._slices.keys()
+
     def __len__(self) -> int:
         return len(self._slices)
 

@@ -295,15 +295,16 @@ class Books:
 
     def hold_for_another(
         self, now: float, one: Sequence[Part], held: Sequence[Part], tokens: int, nano_usd: int
-    ) -> tuple[Part, ...] | None:
-        """What a task holds so that another whole attempt (`one`) fits beside what was used; None: it cannot be."""
+    ) -> tuple[Part, ...] | str:
+        """What a task holds so that another whole attempt (`one`) fits beside what was used; or the counter that has
+        too little left for that."""
         more = []
         for (counter, attempt), (_, has) in zip(one, held, strict=True):
             used = 0 if unit_of(counter) == Unit.REQUESTS else cost_in(counter, tokens, nano_usd)
             missing, sums = used + attempt - has, self._sums(now, counter)
             if missing > 0 and sums is not None:
                 if missing > (sums.limit or 0) - sums.spent - sums.leased - sums.held:
-                    return None
+                    return counter
                 more.append(missing)
             else:
                 more.append(0)

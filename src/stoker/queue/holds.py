@@ -30,15 +30,16 @@ class TaskMoney:
         self.books.settle_hold(now, self.held, total.prompt_tokens + total.completion_tokens, total.nano_usd)
         self.one, self.held, self.used = (), (), dict.fromkeys(_COUNTED, 0)
 
-    def may_go_on(self, now: float, record: UsageRecord | None) -> bool:
-        """An attempt that is not the last ended: hold what another may cost beside what was used, or say no."""
+    def hold_for_another(self, now: float, record: UsageRecord | None) -> str | None:
+        """An attempt that is not the last ended: hold what another may cost beside what was used. None: done. Else the
+        counter that has too little left, and nothing has changed."""
         used = {name: amount + (getattr(record, name) if record else 0) for name, amount in self.used.items()}
         tokens = used["prompt_tokens"] + used["completion_tokens"]
         held = self.books.hold_for_another(now, self.one, self.held, tokens, used["nano_usd"])
-        if held is None:
-            return False
+        if isinstance(held, str):
+            return held
         self.held, self.used = held, used
-        return True
+        return None
 
     def count_whole_attempt(self) -> None:
         """The worker vanished in the middle, and nobody knows what the engine produced."""

@@ -291,10 +291,10 @@ class MemoryQueue:
         kept, answer = self._finishing(claim, "release")
         if kept is not None and kept.task.cancel_requested:
             self._finish(kept, State.CANCELLED, usage)
-        elif kept is not None and kept.money.may_go_on(self._now(), usage):
-            self._enqueue(kept)
+        elif kept is not None and (short := kept.money.hold_for_another(self._now(), usage)):
+            self._bury_unpaid(kept, usage, short)
         elif kept is not None:
-            self._bury_unpaid(kept, usage)
+            self._enqueue(kept)
         return answer
 
     async def reclaim(self, model: ModelName) -> int:
@@ -448,8 +448,8 @@ class MemoryQueue:
             self._bury(kept, error, usage)
         elif task.deadline is not None and now + retry_in_s >= task.deadline:
             self._bury(kept, deadline_error(), usage)
-        elif not kept.money.may_go_on(now, usage):
-            self._bury_unpaid(kept, usage)
+        elif short := kept.money.hold_for_another(now, usage):
+            self._bury_unpaid(kept, usage, short)
         elif retry_in_s <= 0:
             self._enqueue(kept)
         else:
@@ -465,8 +465,8 @@ class MemoryQueue:
         self._models[kept.task.model].dead.append(kept.task.id)
         self._end(kept, State.DEAD, usage)
 
-    def _bury_unpaid(self, kept: _Kept, usage: UsageRecord | None) -> None:
-        self._bury(kept, unpaid_error(), usage and replace(usage, status="failed"))
+    def _bury_unpaid(self, kept: _Kept, usage: UsageRecord | None, short: str) -> None:
+        self._bury(kept, unpaid_error(short), usage and replace(usage, status="failed"))
 
     def _end(self, kept: _Kept, state: State, usage: UsageRecord | None) -> None:
         now = self._now()

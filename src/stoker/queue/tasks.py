@@ -181,9 +181,13 @@ def deadline_error() -> Json:
     return {"message": message, "type": "timeout_error", "code": "deadline_exceeded"}
 
 
-def unpaid_error() -> Json:
-    """What the caller sees of a task whose budget is used up by failed attempts; as in `lua/prelude.lua`."""
-    message = "what its failed attempts have used and one more attempt do not fit the budget"
+def unpaid_error(counter: str) -> Json:
+    """What the caller sees of a task whose budget is used up by failed attempts; as in `lua/prelude.lua`. `counter`:
+    the name of the one that has too little left."""
+    kind, _, unit, window = counter.split(":")[:4]
+    words = {"nano_usd": "dollars", "concurrent": "requests at once"}.get(unit, unit)
+    per = "" if window == "total" else f" per {window}"
+    message = f"what its failed attempts have used and one more attempt do not fit the {kind}'s budget of {words}{per}"
     return {"message": message, "type": "insufficient_quota", "code": "budget_exhausted"}
 
 

@@ -3,15 +3,18 @@
 from collections.abc import Mapping
 
 from stoker.base.errors import InvalidInput
+from stoker.base.process import ENGINE_KEY
 from stoker.spec.llm import ServerEngine
 from stoker.spec.platform import Platform
 
 
 def engine_key(platform: Platform, model: str, environ: Mapping[str, str]) -> str | None:
-    """The key of the server that runs `model`; None when it has none. Raises InvalidInput when its variable is not
+    """The key of the engine that runs `model`; None when it has none. Raises InvalidInput when its variable is not
     set: each request would be refused by that server, with an error that names nothing here."""
     engine = platform.llm.models[model].engine
-    if not isinstance(engine, ServerEngine) or engine.api_key_env is None:
+    if not isinstance(engine, ServerEngine):
+        return environ.get(ENGINE_KEY)
+    if engine.api_key_env is None:
         return None
     key = environ.get(engine.api_key_env)
     if not key:

@@ -158,7 +158,8 @@ local function settle_hold(key, usage)
 end
 
 -- An attempt ended that is not the last, with `usage` ('' for none): may there be another? What was used and a whole new
--- attempt must be held; what is missing is taken of what is free, or nothing is and the answer is false.
+-- attempt must be held; what is missing is taken of what is free. Returns nil, or the counter that has too little, and
+-- then nothing is taken.
 local function hold_for_another(key, usage)
   local sums = {}
   for _, name in ipairs(USED) do sums[name] = used_of(key, name) + number_in(usage, name) end
@@ -171,7 +172,7 @@ local function hold_for_another(key, usage)
     local missing = (unit_of(counter) == 'requests' and 0 or used) + part[2] - held
     if missing > 0 and is_begun(counter) then
       local spent, leased, all_held, limit = amounts_of(counter)
-      if missing > limit - spent - leased - all_held then return false end
+      if missing > limit - spent - leased - all_held then return counter end
       more[i] = {counter, missing}
     end
   end
@@ -182,7 +183,7 @@ local function hold_for_another(key, usage)
   for _, name in ipairs(USED) do
     if sums[name] > 0 then redis.call('HSET', key, 'used:' .. name, string.format('%.0f', sums[name])) end
   end
-  return true
+  return nil
 end
 
 -- The worker vanished in the middle, and nobody knows what the engine produced: the whole attempt counts as used.

@@ -96,8 +96,13 @@ local function bury_late(key, id, usage)
   bury(key, id, message, cjson.encode({message = message, type = 'timeout_error', code = 'deadline_exceeded'}), usage)
 end
 
-local function bury_unpaid(key, id, usage)
-  local message = 'what its failed attempts have used and one more attempt do not fit the budget'
+local UNIT_WORDS = {nano_usd = 'dollars', concurrent = 'requests at once'}
+
+-- `short`: the counter that has too little left. The same words stand in `tasks.unpaid_error`.
+local function bury_unpaid(key, id, usage, short)
+  local kind, unit, window = string.match(short, '^([^:]*):[^:]*:([^:]*):([^:]*)')
+  local message = 'what its failed attempts have used and one more attempt do not fit the ' .. kind .. "'s budget of "
+    .. (UNIT_WORDS[unit] or unit) .. (window == 'total' and '' or ' per ' .. window)
   local error = cjson.encode({message = message, type = 'insufficient_quota', code = 'budget_exhausted'})
   bury(key, id, message, error, (string.gsub(usage, '"status":"%a+"', '"status":"failed"', 1)))
 end
@@ -117,11 +122,12 @@ local function attempt_failed(key, id, reason, retry_ms, error, usage)
   local history = field(key, 'history')
   redis.call('HSET', key, 'history', history and (history .. '\n' .. line) or line)
   if not retry_ms or failed >= cjson.decode(field(key, 'head')).max_attempts then
-    bury(key, id, reason, error, usage)
-  elseif is_late(key, now + retry_ms) then
-    bury_late(key, id, usage)
-  elseif not hold_for_another(key, usage) then
-    bury_unpaid(key, id, usage)
+    return bury(key, id, reason, error, usage)
+  end
+  if is_late(key, now + retry_ms) then return bury_late(key, id, usage) end
+  local short = hold_for_another(key, usage)
+  if short then
+    bury_unpaid(key, id, usage, short)
   elseif retry_ms <= 0 then
     enqueue(key, id)
   else

@@ -4,9 +4,8 @@ local answer = finishing(key, id, token, 'release')
 if answer ~= 'mine' then return answer == 'again' and 1 or 0 end
 if field(key, 'cancel') then
   finish(key, id, 'cancelled', usage)
-elseif hold_for_another(key, usage) then
-  enqueue(key, id)
 else
-  bury_unpaid(key, id, usage)
+  local short = hold_for_another(key, usage)
+  if short then bury_unpaid(key, id, usage, short) else enqueue(key, id) end
 end
 return 1
