@@ -383,13 +383,15 @@ async def assert_books_are_right(chaos: Chaos) -> None:
     for record in records.values():
         is_whole_attempt = await has_lost_its_lease(chaos, record)
         assert is_whole_attempt or record.nano_usd >= cost_of(chaos, record)
-        tag = tag_of.get(record.id, f"unknown to the engine: {record.id}")
+        tag = tag_of.get(record.id, unknown(record))
         written[tag] += tokens_of(record)
         if is_whole_attempt or chaos.engine_could_not_say(record):
             unsaid.add(tag)
     for tag in {*said, *written}:
         is_right = written[tag] >= said[tag] if tag in unsaid else written[tag] == said[tag]
-        assert is_right, told(chaos, tag, [record for record in records.values() if tag_of.get(record.id) == tag])
+        assert is_right, told(
+            chaos, tag, [record for record in records.values() if tag == tag_of.get(record.id, unknown(record))]
+        )
 
     # What is spent is the ledger's sum.
     states = await cluster.budgets.state(list(chaos.limits))
@@ -413,10 +415,16 @@ async def assert_nothing_is_held(chaos: Chaos) -> None:
     assert list(chaos.cluster.journals.glob("*.journal")) == []
 
 
+def unknown(record: UsageRecord) -> str:
+    return f"unknown to the engine: {record.id}"
+
+
 async def has_lost_its_lease(chaos: Chaos, record: UsageRecord) -> bool:
     """Its worker could not tell Redis how an attempt ended, so all of that attempt counts."""
-    if record.kind != "task" or record.attempts == 1:
+    if record.kind != "task":
         return False
+    if (record.reason or "").startswith("lease expired"):
+        return True
     task = await chaos.cluster.queue.get(TaskId(record.id))
     return any("lease expired" in attempt.reason for attempt in task.attempts)
 

@@ -50,6 +50,7 @@ def test_it_asks_for_its_password_and_does_not_run_as_root(postgres: PostgresSer
         assert 0 not in psutil.Process(own).uids()
 
 
+@pytest.mark.usefixtures("postgres")  # skipped where there is none to run
 def test_nothing_of_it_is_left() -> None:
     with PostgresServer() as server:
         with server.connect("postgres") as connection:

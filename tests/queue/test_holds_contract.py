@@ -647,5 +647,6 @@ async def test_a_record_that_nobody_handed_in_says_whose_it_is(world: World, clo
             started_at=START,
             ended_at=START + 1,
             attempts=1,
+            reason="lease expired: worker w1 did not renew it, so it is taken for dead",
         )
     ]

@@ -307,10 +307,10 @@ class MemoryQueue:
         for kept in expired:
             found.running.remove(kept.task.id)
             kept.money.count_whole_attempt()
+            reason = lease_expired_reason(kept.task.worker or "")
             if kept.task.cancel_requested:
-                self._finish(kept, State.CANCELLED, None)
+                self._finish(kept, State.CANCELLED, None, reason)
             else:
-                reason = lease_expired_reason(kept.task.worker or "")
                 error = {"message": reason, "type": "server_error", "code": "lease_expired"}
                 self._attempt_failed(kept, reason, 0.0, error, None)
             kept.ring()
@@ -445,7 +445,7 @@ class MemoryQueue:
         )
         kept.task = task = replace(task, attempts=(*task.attempts, attempt))
         if retry_in_s is None or attempt.number >= task.max_attempts:
-            self._bury(kept, error, usage)
+            self._bury(kept, error, usage, reason)
         elif task.deadline is not None and now + retry_in_s >= task.deadline:
             self._bury(kept, deadline_error(), usage)
         elif short := kept.money.hold_for_another(now, usage):
@@ -456,21 +456,21 @@ class MemoryQueue:
             kept.task = replace(task, state=State.RETRYING, due_at=now + retry_in_s)
             self._models[task.model].delayed.add(task.id)
 
-    def _finish(self, kept: _Kept, state: State, usage: UsageRecord | None) -> None:
+    def _finish(self, kept: _Kept, state: State, usage: UsageRecord | None, why: str | None = None) -> None:
         kept.forget_at = self._now() + self.settings.result_ttl_s
-        self._end(kept, state, usage)
+        self._end(kept, state, usage, why)
 
-    def _bury(self, kept: _Kept, error: Json, usage: UsageRecord | None) -> None:
+    def _bury(self, kept: _Kept, error: Json, usage: UsageRecord | None, why: str | None = None) -> None:
         kept.task = replace(kept.task, error=error)
         self._models[kept.task.model].dead.append(kept.task.id)
-        self._end(kept, State.DEAD, usage)
+        self._end(kept, State.DEAD, usage, str(error["message"]) if why is None else why)
 
     def _bury_unpaid(self, kept: _Kept, usage: UsageRecord | None, short: str) -> None:
         self._bury(kept, unpaid_error(short), usage and replace(usage, status="failed"))
 
-    def _end(self, kept: _Kept, state: State, usage: UsageRecord | None) -> None:
+    def _end(self, kept: _Kept, state: State, usage: UsageRecord | None, why: str | None) -> None:
         now = self._now()
-        total = kept.money.total(usage or _empty_usage(kept.task, state, now))
+        total = kept.money.total(usage or _empty_usage(kept.task, state, now, why))
         kept.money.settle(now, total)
         self.add_usage(total)
         kept.task = replace(kept.task, state=state, ended_at=self._now(), due_at=None)
@@ -506,7 +506,7 @@ def _summary(task: Task) -> Task:
     return replace(task, body={}, result=None)
 
 
-def _empty_usage(task: Task, state: State, now: float) -> UsageRecord:
+def _empty_usage(task: Task, state: State, now: float, why: str | None) -> UsageRecord:
     """For a task that ends without a record from its worker: each leaves exactly one."""
     running = state != State.DEAD and task.state == State.RUNNING
     return UsageRecord(
@@ -525,6 +525,7 @@ def _empty_usage(task: Task, state: State, now: float) -> UsageRecord:
         session=task.session,
         run=task.run,
         attempts=len(task.attempts) + running,
+        reason=why,
     )
 
 

@@ -4,19 +4,19 @@ Transport errors become Unavailable or TimedOut; an answer with an error status 
 passes it on, and `raise_for_error` makes it a StokerError for whoever wants that.
 """
 
+import base64
 import json
-from collections.abc import AsyncIterator, Mapping
+import ssl
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
-
-import httpx2
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from stoker.base import errors
 from stoker.web import sse
-
-# A hundred idle connections to one engine are plenty; the number of running ones is the caller's business.
-_LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30.0)
+from stoker.web.connections import Connection, Connections, Lost, Silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,25 +65,28 @@ class HttpClient:
     def __init__(self, base_url: str, *, key: str | None = None, timeouts: Timeouts | None = None) -> None:
         """Raises InvalidInput when `base_url` is no URL, or the key cannot be sent in a header."""
         if key is not None and not (key.isascii() and key.isprintable() and key == key.strip()):
-            # Checked here, since the library's own error would show it.
+            # Checked here, so that nothing below can show it.
             raise errors.InvalidInput(
                 f"the key for {base_url} holds a character that no header can hold, such as a line break",
                 hint="set it again, without what follows it",
             )
         self.base_url = base_url.rstrip("/")
         self._timeouts = timeouts or Timeouts()
-        with _Translated(self.base_url):
-            self._client = httpx2.AsyncClient(
-                base_url=self.base_url,
-                headers={"Authorization": f"Bearer {key}"} if key else {},
-                timeout=_timeout(self._timeouts, None),
-                limits=_LIMITS,
-                trust_env=False,
-                follow_redirects=False,
-            )
+        try:
+            url = urlsplit(self.base_url)
+            port = url.port
+            host = (url.hostname or "").encode("idna" if "%" not in (url.hostname or "") else "ascii").decode()
+        except ValueError as exc:
+            raise errors.InvalidInput(f"{self.base_url} is not a URL: {exc}") from exc
+        if url.scheme not in ("http", "https") or not host:
+            raise errors.InvalidInput(f"{self.base_url} is not a URL: it has to begin with http://HOST or https://HOST")
+        self._prefix = quote(url.path, safe=_SAFE)
+        tls = ssl.create_default_context() if url.scheme == "https" else None
+        self._connections = Connections(host, port or (443 if tls else 80), tls)
+        self._head = _fixed_head(url.netloc.rpartition("@")[2], key, url.username, url.password)
 
     async def close(self) -> None:
-        await self._client.aclose()
+        self._connections.close()
 
     async def __aenter__(self) -> "HttpClient":
         return self
@@ -103,16 +106,21 @@ class HttpClient:
     ) -> Answer:
         """One whole answer. `timeout_s` replaces the longest silence, not the time to connect. Raises Unavailable,
         TimedOut."""
-        with _Translated(self.base_url):
-            response = await self._client.request(
-                method,
-                path,
-                params=params,
-                headers=_headers(body, headers),
-                content=_encoded(body),
-                timeout=_timeout(self._timeouts, timeout_s),
-            )
-        return Answer(response.status_code, response.headers, response.content)
+        silence_s = self._timeouts.read_s if timeout_s is None else timeout_s
+        request = self._encoded(method, path, params, headers, body)
+        try:
+            connection = await self._connections.take(self._timeouts.connect_s)
+            try:
+                connection.exchange(request, silence_s)
+                await connection.head()
+                whole = await connection.whole()
+            finally:
+                self._connections.give_back(connection)
+        except (Lost, Silent) as error:
+            raise self._ours(error) from error
+        if "content-encoding" in connection.headers:
+            whole = self._inflated(connection, whole)
+        return Answer(connection.status, connection.headers, whole)
 
     async def get_json(self, path: str, params: Mapping[str, str] | None = None) -> Any:
         return (await self.request("GET", path, params=params)).raise_for_error().json()
@@ -134,18 +142,104 @@ class HttpClient:
         connection, which is how the server learns that nobody listens any more. Raises Unavailable, TimedOut, also
         in the middle of the events.
         """
-        with _Translated(self.base_url):
-            async with self._client.stream(
-                method, path, params=params, headers=_headers(body, headers), content=_encoded(body)
-            ) as response:
-                if response.headers.get("content-type", "").startswith("text/event-stream"):
-                    # Closed here, since a generator that is merely forgotten is closed by the garbage collector.
-                    chunks = response.aiter_bytes()
-                    async with aclosing(chunks), aclosing(sse.parse(chunks)) as events:
-                        yield Stream(response.status_code, response.headers, events, None)
-                else:
-                    whole = Answer(response.status_code, response.headers, await response.aread())
+        request = self._encoded(method, path, params, headers, body)
+        try:
+            connection = await self._connections.take(self._timeouts.connect_s)
+        except Lost as error:
+            raise self._ours(error) from error
+        try:
+            connection.exchange(request, self._timeouts.read_s)
+            try:
+                await connection.head()
+                if not connection.headers.get("content-type", "").startswith("text/event-stream"):
+                    body_ = self._inflated(connection, await connection.whole())
+                    whole = Answer(connection.status, connection.headers, body_)
                     yield Stream(whole.status, whole.headers, _nothing(), whole)
+                    return
+            except (Lost, Silent) as error:
+                raise self._ours(error) from error
+            # Closed here, since a generator that is merely forgotten is closed by the garbage collector.
+            chunks = self._body(connection)
+            async with aclosing(chunks), aclosing(sse.parse(chunks)) as events:
+                yield Stream(connection.status, connection.headers, events, None)
+        finally:
+            self._connections.give_back(connection)
+
+    async def _body(self, connection: Connection) -> AsyncGenerator[bytes, None]:
+        inflate = _inflater(connection.headers)
+        try:
+            while data := await connection.read():
+                yield data if inflate is None else inflate.decompress(data)
+        except (Lost, Silent) as error:
+            raise self._ours(error) from error
+        except zlib.error as error:
+            raise self._damaged() from error
+
+    def _inflated(self, connection: Connection, data: bytes) -> bytes:
+        """We ask for no compression; some send it all the same."""
+        inflate = _inflater(connection.headers)
+        if inflate is None:
+            return data
+        try:
+            return inflate.decompress(data) + inflate.flush()
+        except zlib.error as error:
+            raise self._damaged() from error
+
+    def _damaged(self) -> errors.UpstreamError:
+        return errors.UpstreamError(f"{self.base_url} sent bytes that cannot be decompressed")
+
+    def _ours(self, error: Lost | Silent) -> errors.StokerError:
+        if isinstance(error, Silent):
+            return errors.TimedOut(f"{self.base_url} did not answer in time")
+        kind = errors.Unavailable if error.was_sent else errors.Unreachable
+        return kind(f"cannot reach {self.base_url}: {error}")
+
+    def _encoded(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None,
+        headers: Mapping[str, str] | None,
+        body: object,
+    ) -> bytes:
+        """The whole request as it goes out. Raises InvalidInput for what cannot stand in a header."""
+        target = self._prefix + quote(path, safe=_SAFE) + (f"?{urlencode(params)}" if params else "")
+        lines = [f"{method} {target} HTTP/1.1\r\n{self._head}"]
+        for name, value in (headers or {}).items():
+            if "\n" in value or "\r" in value or not value.isascii():
+                raise errors.InvalidInput(f"the header {name} holds what no header can hold", param=name)
+            lines.append(f"{name}: {value}\r\n")
+        content = _content(body)
+        if content is not None:
+            if not headers or "Content-Type" not in headers:
+                lines.append("Content-Type: application/json\r\n")
+            lines.append(f"Content-Length: {len(content)}\r\n")
+        lines.append("\r\n")
+        head = "".join(lines).encode("ascii")
+        return head if content is None else head + content
+
+
+# What stands in a path as it is; a percent sign too, since paths may come quoted, and a query with its mark.
+_SAFE = "/%?:@!$&'()*+,;=~-._"
+
+
+def _fixed_head(host: str, key: str | None, user: str | None, password: str | None) -> str:
+    """The header lines of every request to one server."""
+    lines = [f"Host: {host.encode('idna').decode() if not host.isascii() else host}", "Accept: */*"]
+    if key is not None:
+        lines.append(f"Authorization: Bearer {key}")
+    elif user is not None:
+        pair = f"{unquote(user)}:{unquote(password or '')}".encode()
+        lines.append(f"Authorization: Basic {base64.b64encode(pair).decode()}")
+    return "".join(f"{line}\r\n" for line in lines)
+
+
+def _inflater(headers: Mapping[str, str]) -> Any:
+    """zlib's object for gzip or deflate; None where nothing is compressed."""
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding in ("gzip", "x-gzip", "deflate"):
+        return zlib.decompressobj(47)  # whichever of the two headers there is
+    return None
 
 
 async def _nothing() -> AsyncIterator[bytes]:
@@ -153,42 +247,10 @@ async def _nothing() -> AsyncIterator[bytes]:
         yield event
 
 
-def _timeout(timeouts: Timeouts, read_s: float | None) -> httpx2.Timeout:
-    """However long an answer may take, a server that does not even accept is given up after `connect_s`."""
-    return httpx2.Timeout(timeouts.read_s if read_s is None else read_s, connect=timeouts.connect_s)
-
-
-def _encoded(body: object) -> bytes | None:
+def _content(body: object) -> bytes | None:
     if body is None or isinstance(body, bytes):
         return body
     return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
-
-
-def _headers(body: object, headers: Mapping[str, str] | None) -> dict[str, str]:
-    return {**({"Content-Type": "application/json"} if body is not None else {}), **(headers or {})}
-
-
-class _Translated:
-    """The one door through which httpx2's errors become ours. A class, so that it costs no generator per request."""
-
-    def __init__(self, base_url: str) -> None:
-        self._base_url = base_url
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _type: object, exc: BaseException | None, _traceback: object) -> None:
-        if isinstance(exc, httpx2.TimeoutException) and not isinstance(exc, httpx2.ConnectTimeout):
-            raise errors.TimedOut(f"{self._base_url} did not answer in time ({type(exc).__name__})") from exc
-        if isinstance(exc, httpx2.TransportError):
-            cause = str(exc) or type(exc).__name__
-            was_sent = not isinstance(exc, httpx2.ConnectError | httpx2.ConnectTimeout)
-            kind = errors.Unavailable if was_sent else errors.Unreachable
-            raise kind(f"cannot reach {self._base_url}: {cause}") from exc
-        if isinstance(exc, httpx2.DecodingError):
-            raise errors.UpstreamError(f"{self._base_url} sent bytes that cannot be decompressed") from exc
-        if isinstance(exc, httpx2.InvalidURL):
-            raise errors.InvalidInput(f"{self._base_url} is not a URL: {exc}") from exc
 
 
 _BY_STATUS: dict[int, type[errors.StokerError]] = {

@@ -51,8 +51,8 @@ local function enqueue(key, id)
   ring()
 end
 
--- The usage record of a task that ends without one from its worker: each task leaves exactly one.
-local function empty_usage(key, id, status)
+-- The usage record of a task that ends without one from its worker: each task leaves exactly one. `why`: nil, or the reason.
+local function empty_usage(key, id, status, why)
   local head = cjson.decode(field(key, 'head'))
   local replays = field(key, 'replays')
   local submitted = tonumber(field(key, 'submitted'))
@@ -63,13 +63,13 @@ local function empty_usage(key, id, status)
     kind = 'task', status = status, tenant = head.tenant, key_id = head.key_id, model = head.model,
     team = head.team, session = head.session, run = head.run,
     prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0, nano_usd = 0,
-    started_at = submitted / 1000, ended_at = now / 1000, attempts = attempts,
+    started_at = submitted / 1000, ended_at = now / 1000, attempts = attempts, reason = why,
   })
 end
 
 -- What every end has in common: `state` is the word for the task, `status` the one for its usage.
-local function end_task(key, id, state, status, usage)
-  usage = with_used(key, usage == '' and empty_usage(key, id, status) or usage)
+local function end_task(key, id, state, status, usage, why)
+  usage = with_used(key, usage == '' and empty_usage(key, id, status, why) or usage)
   settle_hold(key, usage)
   redis.call('HSET', key, 'state', state, 'ended', now)
   redis.call('HDEL', key, 'due')
@@ -78,9 +78,9 @@ local function end_task(key, id, state, status, usage)
   redis.call('PUBLISH', EVENTS, id)
 end
 
-local function finish(key, id, state, usage)
+local function finish(key, id, state, usage, why)
   redis.call('HDEL', key, 'entry')
-  end_task(key, id, state, state, usage)
+  end_task(key, id, state, state, usage, why)
   redis.call('XADD', ENDED, 'MAXLEN', '~', KEPT, '*', 'id', id, 'state', state)
   redis.call('PEXPIRE', key, TTL_MS)
 end
@@ -88,7 +88,7 @@ end
 local function bury(key, id, reason, error, usage)
   local entry = redis.call('XADD', DEAD, '*', 'id', id, 'reason', reason)
   redis.call('HSET', key, 'error', error, 'entry', entry)
-  end_task(key, id, 'dead', 'failed', usage)
+  end_task(key, id, 'dead', 'failed', usage, reason)
 end
 
 local function bury_late(key, id, usage)

@@ -3,10 +3,10 @@ local most = ARGV[4]
 
 local function to_the_end(key, id)
   count_whole_attempt(key)
+  local reason = 'lease expired: worker ' .. field(key, 'worker') .. ' did not renew it, so it is taken for dead'
   if field(key, 'cancel') then
-    finish(key, id, 'cancelled', '')
+    finish(key, id, 'cancelled', '', reason)
   else
-    local reason = 'lease expired: worker ' .. field(key, 'worker') .. ' did not renew it, so it is taken for dead'
     attempt_failed(key, id, reason, 0, cjson.encode({message = reason, type = 'server_error', code = 'lease_expired'}), '')
   end
 end
