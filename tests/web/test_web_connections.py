@@ -131,9 +131,9 @@ async def test_what_is_no_answer_of_http(nonsense: bytes) -> None:
 async def test_more_than_anybody_reads_waits_at_the_server() -> None:
     size = 3 * connections.MOST_UNREAD
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %d\r\n\r\n" % (size + 8)
-    async with serving(head + b"data: " + b"x" * size + b"\n\n") as (_, client):
-        async with client.stream("GET", "/") as answer:
-            assert [len(event) async for event in answer.events] == [size]
+    long = serving(head + b"data: " + b"x" * size + b"\n\n")
+    async with long as (_, client), client.stream("GET", "/") as answer:
+        assert [len(event) async for event in answer.events] == [size]
     async with serving(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size + b"y" * size, OK) as (server, client):
         assert (await client.request("GET", "/")).body == b"y" * size
         assert (await client.request("GET", "/")).body == b"ok"

@@ -181,7 +181,7 @@ class HttpClient:
         if inflate is None:
             return data
         try:
-            return inflate.decompress(data) + inflate.flush()
+            return bytes(inflate.decompress(data) + inflate.flush())
         except zlib.error as error:
             raise self._damaged() from error
 
