@@ -30,13 +30,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from litellm_proxies import Installed, Postgres, Proxies, install, postgres_binaries
-from processes import Process, ask, free_port, wait_for
 from stoker_gateways import Gateways
 
 from stoker.queue.server import find_binary
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "up"))
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE.parent / "up"), str(HERE.parent / "shared")]
 from machine import describe
+from processes import Process, ask, free_port, wait_for
 
 AT_ONCE, LATER = 64, 5
 TOKENS = 128
@@ -312,7 +313,7 @@ def run(
     if litellm is not None:
         print(", ".join(f"{name} {version}" for name, version in litellm.versions.items()) + f", {_postgres()}")
     port = free_port()
-    here = str(Path(__file__).parent / "upstream.py")
+    here = str(HERE / "upstream.py")
     argv = [sys.executable, here, "--port", str(port), "--delay", str(DELAY_S), "--tokens", str(TOKENS)]
     upstream = Process("upstream", argv, work)
     done: list[Round] = []

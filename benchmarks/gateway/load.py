@@ -1,0 +1,217 @@
+"""The load: so many clients, each with one connection, each asking again as soon as it has its answer.
+
+Every answer is looked at whole: status, text, usage, and for a stream the number of chunks and its end.
+"""
+
+import asyncio
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import cast
+
+import httptools
+from mock_upstream import CHUNKS, PACED, TEXT
+
+LINGER_S = 60.0
+"""How long the last answers may take after the end of the window."""
+
+_TEXT = f'"{TEXT}"'.encode()
+_CONTENT = re.compile(rb'"content":\s*"((?:[^"\\]|\\.)+)"')
+_USAGE = re.compile(rb'"completion_tokens":\s*%d\b' % CHUNKS)
+
+
+def request(*, key: str | None, is_stream: bool = False, is_paced: bool = False, prompt_bytes: int = 0) -> bytes:
+    """As a client of OpenAI's API would write it; `prompt_bytes` is how long its context is."""
+    question = "Which words do you know?" + (f" {PACED}" if is_paced else "")
+    context = "The context of a request is a long text. " * (prompt_bytes // 41 + 1)
+    body: dict[str, object] = {
+        "model": "general",
+        "messages": [
+            {"role": "system", "content": context[:prompt_bytes] or "You are an assistant. Answer in few words."},
+            {"role": "user", "content": question},
+        ],
+        "max_tokens": 64,
+        "temperature": 0.7,
+    }
+    if is_stream:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+    return encoded(body, key)
+
+
+def encoded(body: object, key: str | None, *, path: str = "/v1/chat/completions") -> bytes:
+    data = json.dumps(body).encode()
+    authorization = "" if key is None else f"Authorization: Bearer {key}\r\n"
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nAccept: */*\r\n"
+        f"{authorization}Content-Length: {len(data)}\r\n\r\n"
+    )
+    return head.encode() + data
+
+
+def wrong_with_answer(status: int, body: bytes) -> str | None:
+    """What is wrong with a whole answer, in a few words."""
+    if status != 200:
+        return f"status {status}: {body[:160].decode(errors='replace')}"
+    if _TEXT not in body:
+        return "another text"
+    return None if _USAGE.search(body) else "no usage"
+
+
+def wrong_with_stream(status: int, body: bytes) -> str | None:
+    if status != 200:
+        return f"status {status}: {body[:160].decode(errors='replace')}"
+    words = _CONTENT.findall(body)
+    if len(words) != CHUNKS:
+        return f"{len(words)} chunks with content"
+    if b"".join(words) != TEXT.encode():
+        return "another text"
+    if not _USAGE.search(body):
+        return "no usage"
+    return None if b"data: [DONE]" in body[-256:] else "no [DONE]"
+
+
+@dataclass
+class Sample:
+    """What one window came to. `wrong`: what was wrong with answers, and how often, those after the window included."""
+
+    window_s: float = 0.0
+    took_s: list[float] = field(default_factory=list)
+    first_s: list[float] = field(default_factory=list)
+    """Until the first chunk with content, of streams."""
+    wrong: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def done(self) -> int:
+        return len(self.took_s)
+
+
+Check = Callable[[int, bytes], str | None]
+
+
+class _Run:
+    """What the clients of one load share. `is_open`: the window is; `is_over`: no client asks again."""
+
+    def __init__(self, port: int, ask: bytes, check: Check, *, wants_first: bool) -> None:
+        self.port = port
+        self.ask = ask
+        self.check = check
+        self.wants_first = wants_first
+        self.sample = Sample()
+        self.is_open = False
+        self.is_over = False
+        self.running = 0
+        self.ended = asyncio.Event()
+        self._connecting: set[asyncio.Task[None]] = set()
+
+    async def connect(self) -> None:
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: _Client(self), "127.0.0.1", self.port)
+        except OSError as error:
+            self.sample.wrong[f"no connection: {error.strerror}"] += 1
+
+    def lost(self) -> None:
+        self.running -= 1
+        if not self.is_over:
+            task = asyncio.create_task(self.connect())
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+        elif not self.running:
+            self.ended.set()
+
+
+class _Client(asyncio.Protocol):
+    def __init__(self, run: _Run) -> None:
+        self._run = run
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._parts: list[bytes] = []
+        self._began = 0.0
+        self._first = 0.0
+        self._is_waiting = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        self._run.running += 1
+        self._ask()
+
+    def _ask(self) -> None:
+        assert self._transport is not None
+        self._parts.clear()
+        self._first = 0.0
+        self._is_waiting = True
+        self._began = time.perf_counter()
+        self._transport.write(self._run.ask)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._run.sample.wrong[f"no HTTP: {error}"] += 1
+            self._is_waiting = False
+            if self._transport is not None:
+                self._transport.abort()
+
+    def on_body(self, body: bytes) -> None:
+        if self._run.wants_first and not self._first and b'"content"' in body:
+            self._first = time.perf_counter()
+        self._parts.append(body)
+
+    def on_message_complete(self) -> None:
+        now = time.perf_counter()
+        self._is_waiting = False
+        run, status = self._run, self._parser.get_status_code()
+        wrong = run.check(status, b"".join(self._parts))
+        if wrong is not None:
+            run.sample.wrong[wrong] += 1
+        elif run.is_open:
+            run.sample.took_s.append(now - self._began)
+            if run.wants_first:
+                run.sample.first_s.append(self._first - self._began)
+        if run.is_over or not self._parser.should_keep_alive():
+            assert self._transport is not None
+            self._transport.close()
+        else:
+            self._ask()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        run = self._run
+        if self._is_waiting:
+            run.sample.wrong["the connection was closed before the answer"] += 1
+        run.lost()
+
+
+async def load(
+    port: int,
+    ask: bytes,
+    check: Check,
+    *,
+    clients: int,
+    seconds: float,
+    warm_up_s: float = 0.5,
+    wants_first: bool = False,
+    on_begin: Callable[[], None] = lambda: None,
+    on_end: Callable[[], None] = lambda: None,
+) -> Sample:
+    """A window of so many seconds after a warm-up. `on_begin` and `on_end` are called at its ends, to read what the
+    gateway has used. What is not answered when the window closes is waited for and looked at, and not counted."""
+    run = _Run(port, ask, check, wants_first=wants_first)
+    await asyncio.gather(*(run.connect() for _ in range(clients)))
+    await asyncio.sleep(warm_up_s)
+    on_begin()
+    began = time.perf_counter()
+    run.is_open = True
+    await asyncio.sleep(seconds)
+    run.is_open = False
+    run.sample.window_s = time.perf_counter() - began
+    on_end()
+    run.is_over = True
+    if run.running:
+        try:
+            async with asyncio.timeout(LINGER_S):
+                await run.ended.wait()
+        except TimeoutError:
+            run.sample.wrong[f"no answer {LINGER_S:g} s after the window"] += run.running
+    return run.sample
