@@ -34,8 +34,8 @@ from stoker_gateways import Gateways
 
 from stoker.queue.server import find_binary
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parent / "up"), str(HERE.parent / "shared")]
+sys.path.insert(0, str(Path(__file__).parents[1] / "up"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "shared"))
 from machine import describe
 from processes import Process, ask, free_port, wait_for
 
@@ -313,7 +313,7 @@ def run(
     if litellm is not None:
         print(", ".join(f"{name} {version}" for name, version in litellm.versions.items()) + f", {_postgres()}")
     port = free_port()
-    here = str(HERE / "upstream.py")
+    here = str(Path(__file__).parent / "upstream.py")
     argv = [sys.executable, here, "--port", str(port), "--delay", str(DELAY_S), "--tokens", str(TOKENS)]
     upstream = Process("upstream", argv, work)
     done: list[Round] = []

@@ -18,10 +18,10 @@ from stoker.meter.keys import KeyStore
 from stoker.meter.store import Store
 from stoker.spec import Budgets
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "shared"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "shared"))
 from processes import Process, free_port, said_ready, wait_for
 
+HERE = Path(__file__).parent
 PYTHON = (sys.executable, "-P", "-m")
 LITELLM_VERSION = "1.108.7"
 MASTER = "sk-compare-master"
