@@ -23,7 +23,7 @@ _CONTENT = re.compile(rb'"content":\s*"((?:[^"\\]|\\.)+)"')
 _USAGE = re.compile(rb'"completion_tokens":\s*%d\b' % CHUNKS)
 
 
-def request(*, key: str | None, is_stream: bool = False, is_paced: bool = False, prompt_bytes: int = 0) -> bytes:
+def body_of(*, is_stream: bool = False, is_paced: bool = False, prompt_bytes: int = 0) -> dict[str, object]:
     """As a client of OpenAI's API would write it; `prompt_bytes` is how long its context is."""
     question = "Which words do you know?" + (f" {PACED}" if is_paced else "")
     context = "The context of a request is a long text. " * (prompt_bytes // 41 + 1)
@@ -36,9 +36,7 @@ def request(*, key: str | None, is_stream: bool = False, is_paced: bool = False,
         "max_tokens": 64,
         "temperature": 0.7,
     }
-    if is_stream:
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
-    return encoded(body, key)
+    return {**body, "stream": True, "stream_options": {"include_usage": True}} if is_stream else body
 
 
 def encoded(body: object, key: str | None, *, path: str = "/v1/chat/completions") -> bytes:

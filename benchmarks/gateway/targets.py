@@ -115,18 +115,22 @@ http {{
 """
 
 
-def nginx(work: Path, upstream: int) -> Target:
-    """One worker process, connections to the upstream kept, nothing buffered, nothing written down."""
+def nginx_binary() -> str:
     binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if binary is None:
         raise SystemExit("no nginx on this machine: install the system's package (nginx-light)")
+    return binary
+
+
+def nginx(work: Path, upstream: int) -> Target:
+    """One worker process, connections to the upstream kept, nothing buffered, nothing written down."""
     directory = work / "nginx"
     directory.mkdir()
     port = free_port()
     is_root = Path("/proc/self").stat().st_uid == 0
     config = directory / "nginx.conf"
     config.write_text(_NGINX.format(work=directory, upstream=upstream, port=port, user="user root;" if is_root else ""))
-    argv = [binary, "-c", str(config), "-p", str(directory), "-e", str(directory / "nginx-errors.log")]
+    argv = [nginx_binary(), "-c", str(config), "-p", str(directory), "-e", str(directory / "nginx-errors.log")]
     return Target("nginx", port, begin=lambda: Process("nginx", argv, directory))
 
 
