@@ -65,10 +65,11 @@ def _name(code: CodeType) -> str:
 
 
 def _short(file: str) -> str:
-    for root in ("/site-packages/", "/src/", "/lib/python"):
+    for root in ("/site-packages/", "/src/"):
         if root in file:
             return file.rpartition(root)[2]
-    return file
+    _, is_there, rest = file.rpartition("/lib/python")
+    return f"python/{rest.partition('/')[2]}" if is_there else file
 
 
 def _write(to: Path, text: str) -> None:

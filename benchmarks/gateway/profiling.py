@@ -23,12 +23,12 @@ SHOWN = 45
 
 def profile(work: Path, scenario: Scenario, seconds: float) -> str:
     """The tables of both profilers for one load."""
-    said = [f"## {scenario.title}: one window without a profiler's questions, one with"]
+    said = [f"## {scenario.title}"]
     for kind in ("sample", "calls"):
         with tempfile.TemporaryDirectory(dir=work) as directory:
             answer, requests, cpu_us = _profiled(Path(directory), kind, scenario, seconds)
         table = samples_tables(answer, cpu_us) if kind == "sample" else calls_table(answer, requests)
-        said.append(f"\n### {kind}: {requests} requests, {cpu_us:.0f} us of CPU each while profiled\n\n{table}")
+        said.append(f"\n### {kind}: {requests} requests, {cpu_us:.0f} us of CPU each\n\n{table}")
     return "\n".join(said)
 
 
@@ -107,7 +107,7 @@ def samples_tables(stacks: list[tuple[list[str], int]], cpu_us: float) -> str:
 
 def _package(name: str) -> str:
     parts = name.partition(":")[0].split("/")
-    return "/".join(parts[:2]) if parts[0] in ("stoker", "python3.11", "python3.12", "python3.13") else parts[0]
+    return "/".join(parts[:2]) if parts[0] in ("stoker", "python") else parts[0]
 
 
 def _table(columns: Mapping[str, Counter[str]], us: float) -> str:

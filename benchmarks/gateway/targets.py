@@ -164,7 +164,7 @@ def litellm(work: Path, upstream: int, python: Path) -> Target:
     written.write_text(json.dumps(config))
     port = free_port()
     argv = [str(python.parent / "litellm"), "--config", str(written), "--host", "127.0.0.1", "--port", str(port)]
-    env = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "DATABASE_URL": ""}
+    env = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"}
     return Target("litellm", port, MASTER, lambda: Process("litellm", argv, directory, env=env))
 
 
