@@ -1,7 +1,7 @@
 """nginx, LiteLLM and Stoker in front of one mock: what each takes of its core, and what it adds to a request.
 
     .venv/bin/python benchmarks/gateway/compare.py [--targets direct,nginx,litellm,stoker] [--rounds 5] [--seconds 3]
-        [--only c16,c1,c64,stream,paced,prompt,start] [--peer-python PATH] [--json FILE]
+        [--only c16,c1,c64,stream,paced,paced16,prompt,start] [--peer-python PATH] [--json FILE]
     .venv/bin/python benchmarks/gateway/compare.py --profile [--only c16] [--seconds 10]
 
 Each gateway is one process on core 0. The mock upstream and the load are on core 1, with what a gateway needs beside
@@ -117,10 +117,15 @@ def compare(targets: Sequence[Target], loads: Sequence[str], rounds: int, second
         for target in gateways:
             assert target.process is not None
             measured.loaded_mb[target.name] = resident_mb(target.process.pid)
+            for name, process in target.beside.items():
+                measured.beside_mb[name] = resident_mb(process.pid)
 
 
 def report(measured: Measured, about: Sequence[str]) -> str:
     parts = [*about, "", rows_table(measured), "", goals_table(measured)]
+    if measured.beside_mb:
+        beside = ", ".join(f"{name} {mb:.0f} MB" for name, mb in measured.beside_mb.items())
+        parts += ["", f"Beside Stoker's gateway, and not in its memory above: {beside}."]
     for target in measured.targets:
         for what, count in measured.wrong(target).items():
             parts.append(f"(!) {target}: {count} x {what}")

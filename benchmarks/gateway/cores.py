@@ -43,7 +43,7 @@ def cpu_s(pid: int) -> float:
 
 
 def resident_mb(pid: int) -> float:
-    return sum(each.memory_info().rss for each in family(pid)) / 1e6
+    return float(sum(each.memory_info().rss for each in family(pid))) / 1e6
 
 
 def family(pid: int) -> list[psutil.Process]:

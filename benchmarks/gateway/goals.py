@@ -18,12 +18,13 @@ NO_FALL = 0.97
 @dataclass
 class Measured:
     """All that one run came to. `starts_s`: each start of a target until its first answer. Memory in MB: after the
-    first answer, and at the end of all loads."""
+    first answer, and at the end of all loads; of what Stoker needs beside its gateway at the end."""
 
     rows: list[Row] = field(default_factory=list)
     starts_s: dict[str, list[float]] = field(default_factory=dict)
     idle_mb: dict[str, float] = field(default_factory=dict)
     loaded_mb: dict[str, float] = field(default_factory=dict)
+    beside_mb: dict[str, float] = field(default_factory=dict)
 
     def of(self, scenario: str, target: str) -> dict[int, Row]:
         """By round."""

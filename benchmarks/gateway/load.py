@@ -4,11 +4,12 @@ Every answer is looked at whole: status, text, usage, and for a stream the numbe
 """
 
 import asyncio
+import itertools
 import json
 import re
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -89,15 +90,26 @@ class Sample:
 Check = Callable[[int, bytes], str | None]
 
 
-class _Run:
-    """What the clients of one load share. `is_open`: the window is; `is_over`: no client asks again."""
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What a client sends, and what looks at the answer. `leaves`: it breaks off as soon as it has seen any content."""
 
-    def __init__(self, port: int, ask: bytes, check: Check, *, wants_first: bool) -> None:
+    ask: bytes
+    check: Check
+    leaves: bool = False
+
+
+class Run:
+    """What the clients of one load share: the errands that they take in turn. `is_open`: the window is; `is_over`: no
+    client asks again."""
+
+    def __init__(self, port: int, errands: Iterator[Errand], *, wants_first: bool = False) -> None:
         self.port = port
-        self.ask = ask
-        self.check = check
+        self.errands = errands
         self.wants_first = wants_first
         self.sample = Sample()
+        self.answered = 0
+        """Answers and streams that were left, right or wrong."""
         self.is_open = False
         self.is_over = False
         self.running = 0
@@ -105,63 +117,87 @@ class _Run:
         self._connecting: set[asyncio.Task[None]] = set()
 
     async def connect(self) -> None:
+        self.running += 1
         try:
             await asyncio.get_running_loop().create_connection(lambda: _Client(self), "127.0.0.1", self.port)
         except OSError as error:
             self.sample.wrong[f"no connection: {error.strerror}"] += 1
+            self._one_less()
 
     def lost(self) -> None:
-        self.running -= 1
+        """A connection; another one takes its place."""
         if not self.is_over:
             task = asyncio.create_task(self.connect())
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
-        elif not self.running:
+        self._one_less()
+
+    def _one_less(self) -> None:
+        self.running -= 1
+        if self.is_over and not self.running and not self._connecting:
             self.ended.set()
 
 
 class _Client(asyncio.Protocol):
-    def __init__(self, run: _Run) -> None:
+    def __init__(self, run: Run) -> None:
         self._run = run
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
+        self._errand: Errand | None = None
+        """What it waits for."""
+        self._looks_for_first = run.wants_first
         self._parts: list[bytes] = []
         self._began = 0.0
         self._first = 0.0
-        self._is_waiting = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
-        self._run.running += 1
         self._ask()
 
     def _ask(self) -> None:
         assert self._transport is not None
+        errand = self._errand = None if self._run.is_over else next(self._run.errands, None)
+        if errand is None:
+            self._run.is_over = True
+            self._transport.close()
+            return
         self._parts.clear()
         self._first = 0.0
-        self._is_waiting = True
+        self._looks_for_first = self._run.wants_first or errand.leaves
         self._began = time.perf_counter()
-        self._transport.write(self._run.ask)
+        self._transport.write(errand.ask)
 
     def data_received(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._run.sample.wrong[f"no HTTP: {error}"] += 1
-            self._is_waiting = False
+            if self._errand is not None:
+                self._run.sample.wrong[f"no HTTP: {error}"] += 1
+            self._errand = None
             if self._transport is not None:
                 self._transport.abort()
 
     def on_body(self, body: bytes) -> None:
-        if self._run.wants_first and not self._first and b'"content"' in body:
+        if self._looks_for_first and not self._first and b'"content"' in body:
             self._first = time.perf_counter()
+            if self._errand is not None and self._errand.leaves:
+                self._leave()
         self._parts.append(body)
+
+    def _leave(self) -> None:
+        assert self._transport is not None
+        self._errand = None
+        self._run.answered += 1
+        self._transport.abort()
 
     def on_message_complete(self) -> None:
         now = time.perf_counter()
-        self._is_waiting = False
-        run, status = self._run, self._parser.get_status_code()
-        wrong = run.check(status, b"".join(self._parts))
+        run, errand, self._errand = self._run, self._errand, None
+        assert self._transport is not None
+        if errand is None:  # it has left
+            return
+        run.answered += 1
+        wrong = errand.check(self._parser.get_status_code(), b"".join(self._parts))
         if wrong is not None:
             run.sample.wrong[wrong] += 1
         elif run.is_open:
@@ -169,16 +205,14 @@ class _Client(asyncio.Protocol):
             if run.wants_first:
                 run.sample.first_s.append(self._first - self._began)
         if run.is_over or not self._parser.should_keep_alive():
-            assert self._transport is not None
             self._transport.close()
         else:
             self._ask()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        run = self._run
-        if self._is_waiting:
-            run.sample.wrong["the connection was closed before the answer"] += 1
-        run.lost()
+        if self._errand is not None:
+            self._run.sample.wrong["the connection was closed before the answer"] += 1
+        self._run.lost()
 
 
 async def load(
@@ -195,7 +229,7 @@ async def load(
 ) -> Sample:
     """A window of so many seconds after a warm-up. `on_begin` and `on_end` are called at its ends, to read what the
     gateway has used. What is not answered when the window closes is waited for and looked at, and not counted."""
-    run = _Run(port, ask, check, wants_first=wants_first)
+    run = Run(port, itertools.repeat(Errand(ask, check)), wants_first=wants_first)
     await asyncio.gather(*(run.connect() for _ in range(clients)))
     await asyncio.sleep(warm_up_s)
     on_begin()
@@ -206,10 +240,15 @@ async def load(
     run.sample.window_s = time.perf_counter() - began
     on_end()
     run.is_over = True
+    await linger(run)
+    return run.sample
+
+
+async def linger(run: Run) -> None:
+    """Until the last client has its answer, or gives up."""
     if run.running:
         try:
             async with asyncio.timeout(LINGER_S):
                 await run.ended.wait()
         except TimeoutError:
-            run.sample.wrong[f"no answer {LINGER_S:g} s after the window"] += run.running
-    return run.sample
+            run.sample.wrong[f"no answer within {LINGER_S:g} s of the end"] += run.running

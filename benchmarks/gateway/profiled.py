@@ -55,7 +55,7 @@ class Calls:
         self._profile.create_stats()
         rows = [
             {"name": f"{_short(file)}:{line} {name}", "calls": calls, "self_s": own, "under_s": under}
-            for (file, line, name), (_, calls, own, under, _) in self._profile.stats.items()  # type: ignore[attr-defined]
+            for (file, line, name), (_, calls, own, under, _) in self._profile.stats.items()
         ]
         _write(self._to, json.dumps(rows))
 

@@ -179,15 +179,24 @@ BUDGETS = {"tokensPerDay": 10**12, "usdPerMonth": 500_000}
 TENANT, TEAM = "bench", "load"
 
 
-def stoker(work: Path, upstream: int, *, runner: Sequence[str] = (*PYTHON, "stoker.gateway")) -> Target:
+def stoker(
+    work: Path,
+    upstream: int,
+    *,
+    runner: Sequence[str] = (*PYTHON, "stoker.gateway"),
+    fill: Callable[[Path], None] = lambda ledger: None,
+    settings: Mapping[str, object] | None = None,
+) -> Target:
     """One gateway process with all that it does: a key from the store, tokens a day and dollars a month reserved and
     settled on three levels (key, team, tenant), routing, usage records in SQLite, metrics; beside it the embedded Redis
-    and a worker that announces the mock as a replica. `runner`: what the gateway's own arguments are given to."""
+    and a worker that announces the mock as a replica. `runner`: what the gateway's own arguments are given to; `fill`
+    puts more into the store, in a file of SQLite; `settings`: more sections of platform.yaml."""
     directory = work / "stoker"
     directory.mkdir()
+    fill(directory / "ledger.sqlite")
     ledger = f"sqlite:///{directory / 'ledger.sqlite'}"
     spec = directory / "platform.yaml"
-    spec.write_text(json.dumps(platform(upstream)))
+    spec.write_text(json.dumps({**platform(upstream), **(settings or {})}))
     store = Store(ledger)
     made = Budgets(tokens_per_day=BUDGETS["tokensPerDay"], usd_per_month=Decimal(BUDGETS["usdPerMonth"]))
     secret = KeyStore(store).create(TENANT, team=TEAM, name="load", budgets=made).secret

@@ -40,6 +40,7 @@ SCENARIOS = {
         Scenario("c64", "64 clients", 64),
         Scenario("stream", "streams of 20 chunks, 16 clients", 16, is_stream=True),
         Scenario("paced", "paced streams, 2 clients", 2, is_stream=True, is_paced=True),
+        Scenario("paced16", "paced streams, 16 clients", 16, is_stream=True, is_paced=True),
         Scenario("prompt", "220 KB prompt, streams, 4 clients", 4, is_stream=True, prompt_bytes=PROMPT_BYTES),
     )
 }
