@@ -30,13 +30,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from litellm_proxies import Installed, Postgres, Proxies, install, postgres_binaries
-from processes import Process, ask, free_port, wait_for
 from stoker_gateways import Gateways
 
 from stoker.queue.server import find_binary
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "up"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "shared"))
 from machine import describe
+from processes import Process, ask, free_port, wait_for
 
 AT_ONCE, LATER = 64, 5
 TOKENS = 128

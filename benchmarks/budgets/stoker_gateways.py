@@ -4,15 +4,15 @@ import json
 import os
 import subprocess
 import sys
-import time
 from decimal import Decimal
 from pathlib import Path
-
-from processes import Process, ask, free_port, wait_for
 
 from stoker.meter.keys import KeyStore, new_key
 from stoker.meter.store import Store
 from stoker.spec import Budgets
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "shared"))
+from processes import Process, ask, free_port, said_ready, wait_for
 
 PYTHON = (sys.executable, "-P", "-m")
 
@@ -34,11 +34,11 @@ class Gateways:
         self._processes = [
             Process("redis", [*PYTHON, "stoker.queue.server", "--dir", str(directory / "redis")], directory)
         ]
-        redis = _said_ready(self._processes[0])
+        redis = said_ready(self._processes[0])
         named = ["--spec", str(spec), "--redis", redis]
         worker = [*PYTHON, "stoker.worker", *named, "--model", "general", "--replica", "general-1"]
         self._processes.append(Process("worker", [*worker, "--engine-url", upstream], directory))
-        _said_ready(self._processes[-1])
+        said_ready(self._processes[-1])
         self.urls = []
         for number in range(count):
             port = free_port()
@@ -46,7 +46,7 @@ class Gateways:
             self._processes.append(Process(f"gateway-{number}", argv, directory))
             self.urls.append(f"http://127.0.0.1:{port}")
         for process, url in zip(self._processes[2:], self.urls, strict=True):
-            _said_ready(process)
+            said_ready(process)
             wait_for(process, f"{url}/ready")
             body = {"model": "general", "max_tokens": 1, "messages": [{"role": "user", "content": "warm up"}]}
             ask("POST", f"{url}/v1/chat/completions", key=warm_up, body=body)
@@ -78,15 +78,3 @@ def _spec(upstream: str, usd_per_million: float) -> dict[str, object]:
     }
     model = {"engine": {"url": f"{upstream}/v1"}, "prices": prices, "limits": {"concurrency": 256}}
     return {"llm": {"models": {"general": model}}}
-
-
-def _said_ready(process: Process) -> str:
-    """Waits for the line that says so; the URL in it, where there is one."""
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        process.check()
-        for line in process.log.read_text().splitlines():
-            if line.startswith('{"ready": true'):
-                return str(json.loads(line).get("url", ""))
-        time.sleep(0.05)
-    raise SystemExit(f"{process.name} is not ready after a minute:\n{process.tail()}")

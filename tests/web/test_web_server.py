@@ -64,6 +64,22 @@ def test_urls_of_both_families() -> None:
             assert url_of(six) == f"http://[::1]:{six.getsockname()[1]}"
 
 
+async def test_the_second_part_of_an_answer_does_not_wait_for_the_first_to_be_acknowledged() -> None:
+    """Head and body are two writes; Nagle's algorithm would hold the body back for 40 ms."""
+    delays_are_off: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def accepted(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepting = writer.get_extra_info("socket")
+        delays_are_off.set_result(bool(accepting.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)))
+        writer.close()
+
+    async with await asyncio.start_server(accepted, sock=bind("127.0.0.1", 0)) as server:
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        assert await delays_are_off is True
+        writer.close()
+        await writer.wait_closed()
+
+
 # --- problems ---------------------------------------------------------------------------------------------------------
 
 

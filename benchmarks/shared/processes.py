@@ -40,6 +40,10 @@ class Process:
                 **as_user,
             )
 
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
     def check(self) -> None:
         if self._popen.poll() is not None:
             raise SystemExit(f"{self.name} ended with {self._popen.returncode}:\n{self.tail()}")
@@ -89,3 +93,15 @@ def wait_for(process: Process, url: str, *, timeout_s: float = 180.0) -> None:
             time.sleep(0.1)
         else:
             return
+
+
+def said_ready(process: Process, *, timeout_s: float = 60.0) -> str:
+    """Waits for the line in which a process of Stoker's says that it is ready; the URL in it, where there is one."""
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        process.check()
+        for line in process.log.read_text().splitlines():
+            if line.startswith('{"ready": true'):
+                return str(json.loads(line).get("url", ""))
+        time.sleep(0.05)
+    raise SystemExit(f"{process.name} is not ready after {timeout_s:g} s:\n{process.tail()}")
