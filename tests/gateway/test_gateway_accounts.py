@@ -371,7 +371,7 @@ WRONG: list[tuple[str, str, object, str | None, str]] = [
     ("GET", "/keys?limit=0", None, "limit", "limit is '0'; it has to be a whole number from 1 to 1000"),
     ("GET", "/keys?limit=1e3", None, "limit", "limit is '1e3'; it has to be a whole number from 1 to 1000"),
     ("GET", "/keys?ended=yes", None, "ended", "ended is 'yes'; it has to be true or false"),
-    ("POST", "/keys", [1], None, "the body is a JSON list; it has to be an object"),
+    ("POST", "/keys", [1], None, "the body is a JSON array; it has to be an object"),
 ]
 
 

@@ -101,7 +101,7 @@ async def test_a_body_that_is_no_json_object_is_refused(stack: Stack) -> None:
     assert (status, error["code"]) == (400, "invalid_json")
     assert error["message"].startswith("the body is not JSON: ")
     status, error = await refused(stack, [1])
-    assert (status, error["message"]) == (400, "the body is a JSON list; it has to be an object")
+    assert (status, error["message"]) == (400, "the body is a JSON array; it has to be an object")
 
 
 @pytest.mark.parametrize("size", [4097, 4_000_000])

@@ -127,7 +127,7 @@ async def test_headers_that_the_route_has_set_are_on_its_error() -> None:
         (b"", errors.InvalidInput, "the body is not JSON: "),
         (b"\xff", errors.InvalidInput, "the body is not JSON: "),
         (b"[" * 100_000, errors.InvalidInput, "the body is not JSON: "),
-        (b'"text"', errors.InvalidInput, "the body is a JSON str; it has to be an object"),
+        (b'"text"', errors.InvalidInput, "the body is a JSON string; it has to be an object"),
         (b" " * 200_001, errors.TooLarge, "the body has more than 200000 bytes"),
     ],
 )

@@ -1,7 +1,6 @@
 """`python -m stoker.gateway`: one gateway on one port, until it is told to stop."""
 
 import argparse
-import asyncio
 import hashlib
 import os
 import sys
@@ -40,7 +39,7 @@ def main() -> None:
         parser.error("--redis and --ledger are needed, or $STOKER_REDIS_URL and $STOKER_LEDGER_URL")
     logs.configure("gateway")
     try:
-        asyncio.run(run(options))
+        server.run(run(options))
     except StokerError as error:
         _log.error("gateway cannot run", error=error.message, hint=error.hint)
         sys.exit(error.exit_code)

@@ -8,6 +8,7 @@ database does not answer, nobody is let in: a revocation could not be seen.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
+from typing import Protocol
 
 from starlette.requests import Request
 
@@ -25,6 +26,13 @@ REMEMBER_MOST = 100_000
 _LONGEST_KEY = 512
 
 
+class Asked(Protocol):
+    """A request as far as its caller is concerned. Header names are in lower case."""
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+
 class Authenticator:
     def __init__(self, store: KeyStore, clock: Clock, *, most: int = REMEMBER_MOST) -> None:
         self._store = store
@@ -37,7 +45,7 @@ class Authenticator:
         self._looked_at = float("-inf")
         self._looking: asyncio.Task[None] | None = None
 
-    async def user(self, request: Request) -> Account:
+    async def user(self, request: Asked) -> Account:
         """The key's account. Raises Unauthenticated; an admin key may do all that a user may."""
         return await self.account(_bearer(request))
 
@@ -131,7 +139,7 @@ def permit(account: Account, prefix: str | None, model: str, routes: Mapping[str
         raise NotPermitted(f"this key may not use the model {model}; {may}")
 
 
-def _bearer(request: Request) -> str:
+def _bearer(request: Asked) -> str:
     header = request.headers.get("authorization", "")
     scheme, _, secret = header.partition(" ")
     secret = secret.strip()

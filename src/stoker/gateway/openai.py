@@ -8,14 +8,13 @@ from starlette.routing import Route
 
 from stoker.base.errors import NotFound, StokerError
 from stoker.gateway.auth import permitted_models
-from stoker.gateway.inference import Served
 from stoker.gateway.services import Services
 from stoker.meter.accounts import Account
 from stoker.spec import AUTO
-from stoker.web.server import read_json, while_connected
-from stoker.web.sse import EventStream
+from stoker.web.direct import Direct, DirectAnswer, DirectRequest, Failed, Handler
+from stoker.web.server import json_object
 
-Handler = Callable[[Request], Awaitable[Response]]
+Page = Callable[[Request], Awaitable[Response]]
 
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions")
 
@@ -28,44 +27,59 @@ def routes(services: Services) -> list[Route]:
 def _under(services: Services, prefix: str | None) -> list[Route]:
     base = "/v1" if prefix is None else f"/v1/{prefix}"
     return [
-        *(
-            Route(base + endpoint.removeprefix("/v1"), _generate(services, endpoint, prefix), methods=["POST"])
-            for endpoint in ENDPOINTS
-        ),
+        # Answered by `direct`; what comes here has another method, and is told so.
+        *(Route(base + endpoint.removeprefix("/v1"), _not_here, methods=["POST"]) for endpoint in ENDPOINTS),
         Route(base + "/models", _list_models(services, prefix)),
         Route(base + "/models/{model:path}", _show_model(services, prefix)),
     ]
 
 
+async def _not_here(_: Request) -> Response:
+    raise NotFound("this path wants a POST")
+
+
+def direct(services: Services) -> Direct:
+    """The endpoints that generate, without a framework."""
+    prefixes: list[str | None] = [None, *services.platform.gateway.routes]
+    return Direct(
+        {
+            _path(prefix, endpoint): _generate(services, endpoint, prefix)
+            for prefix in prefixes
+            for endpoint in ENDPOINTS
+        },
+        max_body_bytes=services.platform.gateway.max_body_bytes,
+        on_problem=lambda error: services.measures.refused(error.code),
+    )
+
+
+def _path(prefix: str | None, endpoint: str) -> str:
+    return endpoint if prefix is None else f"/v1/{prefix}{endpoint.removeprefix('/v1')}"
+
+
 def _generate(services: Services, endpoint: str, prefix: str | None) -> Handler:
-    async def generate(request: Request) -> Response:
+    async def generate(request: DirectRequest) -> DirectAnswer:
         key = await services.auth.user(request)
-        body = await read_json(request, max_bytes=services.platform.gateway.max_body_bytes)
-        ask = await services.ask(request, key, endpoint, prefix, body)
+        ask = await services.ask(request, key, endpoint, prefix, json_object(request.body))
         headers = {"X-Request-Id": ask.id, "X-Stoker-Model": ask.model, "X-Stoker-Route": ask.route}
-        request.state.headers = headers  # for an answer that is an error, too
         try:
-            served = await while_connected(request, services.inference.run(ask), unwanted=Served.aclose)
-        except StokerError:
-            headers.update(services.inference.limits(ask))
-            raise
-        return _response(served, {**headers, **served.headers, "X-Stoker-Replica": served.replica or "queue"})
+            served = await services.inference.run(ask)
+        except StokerError as error:
+            raise Failed(error, {**headers, **services.inference.limits(ask)}) from error
+        headers.update(served.headers)
+        headers["X-Stoker-Replica"] = served.replica or "queue"
+        if served.events is not None:
+            return DirectAnswer(200, headers, events=served.events)
+        assert served.answer is not None  # noqa: S101 - one of the two is there by construction
+        answer = served.answer
+        retry_after = answer.headers.get("retry-after")
+        if retry_after:
+            headers["Retry-After"] = retry_after
+        return DirectAnswer(answer.status, headers, answer.body)
 
     return generate
 
 
-def _response(served: Served, headers: dict[str, str]) -> Response:
-    if served.events is not None:
-        return EventStream(served.events, headers=headers)
-    assert served.answer is not None  # noqa: S101 - one of the two is there by construction
-    answer = served.answer
-    retry_after = answer.headers.get("retry-after")
-    if retry_after:
-        headers["Retry-After"] = retry_after
-    return Response(answer.body, answer.status, headers, media_type="application/json")
-
-
-def _list_models(services: Services, prefix: str | None) -> Handler:
+def _list_models(services: Services, prefix: str | None) -> Page:
     async def list_models(request: Request) -> Response:
         account = await services.auth.user(request)
         names = _names(services, account, prefix)
@@ -74,7 +88,7 @@ def _list_models(services: Services, prefix: str | None) -> Handler:
     return list_models
 
 
-def _show_model(services: Services, prefix: str | None) -> Handler:
+def _show_model(services: Services, prefix: str | None) -> Page:
     async def show_model(request: Request) -> Response:
         account = await services.auth.user(request)
         name = request.path_params["model"]

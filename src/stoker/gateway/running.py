@@ -12,7 +12,7 @@ from stoker.base import logs
 from stoker.base.clock import Clock
 from stoker.base.errors import StokerError
 from stoker.engine.client import EngineClient
-from stoker.gateway import app, retention
+from stoker.gateway import app, openai, retention
 from stoker.gateway.admission import Admission
 from stoker.gateway.auth import Authenticator
 from stoker.gateway.commitments import Commitments
@@ -126,7 +126,14 @@ class Gateway:
         # Answers that end wait for it, so it goes on until the last one has.
         settling = asyncio.create_task(self.admission.settle_forever())
         serving = asyncio.create_task(
-            serve(app.create(self.services), listening, stop, on_ready=on_ready, grace_s=grace_s)
+            serve(
+                app.create(self.services),
+                listening,
+                stop,
+                on_ready=on_ready,
+                grace_s=grace_s,
+                direct=openai.direct(self.services),
+            )
         )
         try:
             await asyncio.wait({serving, settling, *beside}, return_when=asyncio.FIRST_COMPLETED)

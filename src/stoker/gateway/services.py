@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from starlette.requests import Request
-
 from stoker.base.clock import Clock
 from stoker.base.errors import InvalidInput
-from stoker.gateway.auth import Authenticator, permit
+from stoker.gateway.auth import Asked, Authenticator, permit
 from stoker.gateway.bounds import Quote, quote_of
 from stoker.gateway.fleet import Fleet
 from stoker.gateway.inference import LENGTHS, Ask, Inference
@@ -60,7 +58,7 @@ class Services:
     clock: Clock
     started_at: float
 
-    async def ask(self, request: Request, key: Account, endpoint: str, prefix: str | None, body: Json) -> Ask:
+    async def ask(self, request: Asked, key: Account, endpoint: str, prefix: str | None, body: Json) -> Ask:
         """The request as it will be run: its model chosen, its output bounded, its caller's terms at hand.
 
         Raises InvalidInput; NotFound for a model that is not there, NotPermitted for one that the key may not use."""
@@ -94,7 +92,7 @@ class Services:
         return quote_of(body, self.platform.llm.models[model], output_tokens=max(said), is_elastic=is_elastic)
 
 
-def caller(request: Request, key: Account, body: Json) -> Caller:
+def caller(request: Asked, key: Account, body: Json) -> Caller:
     """Raises InvalidInput for a session or run that is no id."""
     session, run = _id_in(request.headers, SESSION_HEADER), _id_in(request.headers, RUN_HEADER)
     if session is None:

@@ -1,5 +1,6 @@
 """Errors over HTTP in one shape, OpenAI's: every StokerError, what Starlette refuses, and what nobody expected."""
 
+import json
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
@@ -27,13 +28,29 @@ def body_of(error: StokerError) -> dict[str, Any]:
 
 def response_of(error: StokerError, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """`headers` are the answer's own, beside those that the error asks for."""
-    given = dict(headers or {})
+    return JSONResponse(body_of(error), status_code=error.status, headers={**dict(headers or {}), **headers_of(error)})
+
+
+def headers_of(error: StokerError) -> dict[str, str]:
+    """What an error asks for."""
+    asked: dict[str, str] = {}
     retry_after_s = getattr(error, "retry_after_s", None)
     if retry_after_s is not None:
-        given["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
+        asked["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
     if error.status == 401:
-        given["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(body_of(error), status_code=error.status, headers=given)
+        asked["WWW-Authenticate"] = "Bearer"
+    return asked
+
+
+def encoded(error: StokerError) -> bytes:
+    """The body of an answer that is an error."""
+    return json.dumps(body_of(error), ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+
+
+def unexpected(path: str, error: Exception) -> StokerError:
+    """What a client is told of an error that nobody expected; the log has it."""
+    _log.error("request failed", path=path, exc_info=error)
+    return StokerError("something went wrong here; the log has the details")
 
 
 async def _refused_by_router(request: Request, error: Exception) -> Response:
@@ -53,8 +70,7 @@ async def _client_gone(request: Request, error: Exception) -> Response:
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    _log.error("request failed", path=request.url.path, exc_info=error)
-    return response_of(StokerError("something went wrong here; the log has the details"))
+    return response_of(unexpected(request.url.path, error))
 
 
 def handlers(on_problem: Callable[[StokerError], None]) -> dict[Any, Handler]:

@@ -5,10 +5,11 @@ import contextlib
 import errno
 import json
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
 import uvicorn
+import uvloop
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.routing import BaseRoute
@@ -16,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stoker.base.errors import InvalidInput, PortTaken, StokerError, TooLarge, Unavailable
 from stoker.web import problems
+from stoker.web.direct import Direct, protocol
 from stoker.web.sse import until_gone
 
 T = TypeVar("T")
@@ -53,6 +55,12 @@ def url_of(listening: socket.socket) -> str:
     """Where this socket is reached, as `http://127.0.0.1:8080`."""
     host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """As `asyncio.run`, on the faster loop."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
 
 
 class _Server(uvicorn.Server):
@@ -108,8 +116,10 @@ async def serve(
     *,
     on_ready: Callable[[], None] = lambda: None,
     grace_s: float = 5.0,
+    direct: Direct | None = None,
 ) -> None:
-    """Answer requests until `stop` is set, then let running ones end for at most `grace_s` seconds.
+    """Answer requests until `stop` is set, then let running ones end for at most `grace_s` seconds. What `direct` knows
+    does not reach `app`.
 
     What still runs then is cancelled, and when this returns it is over: nothing uses the parts behind the application
     any more.
@@ -117,7 +127,7 @@ async def serve(
     config = uvicorn.Config(
         _Cancellable(app),
         loop="none",
-        http="httptools",
+        http="httptools" if direct is None else protocol(direct),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -182,10 +192,20 @@ async def read_json(request: Request, *, max_bytes: int) -> dict[str, Any]:
         if size > max_bytes:
             raise TooLarge(f"the body has more than {max_bytes} bytes", hint="send less, or raise maxBodyBytes")
         parts.append(part)
+    return json_object(b"".join(parts))
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """Raises InvalidInput for what is none."""
     try:
-        value = json.loads(b"".join(parts))
+        value = json.loads(body)
     except (ValueError, RecursionError) as exc:
         raise InvalidInput(f"the body is not JSON: {exc}", code="invalid_json") from exc
     if not isinstance(value, dict):
-        raise InvalidInput(f"the body is a JSON {type(value).__name__}; it has to be an object", code="invalid_json")
+        raise InvalidInput(
+            f"the body is a JSON {_JSON_TYPES[type(value)]}; it has to be an object", code="invalid_json"
+        )
     return value
+
+
+_JSON_TYPES = {list: "array", str: "string", int: "number", float: "number", bool: "boolean", type(None): "null"}

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 DONE = b"[DONE]"
-_KEEPALIVE = b": keepalive\n\n"
+KEEPALIVE = b": keepalive\n\n"
 # Proxies close a connection that is silent for 60 s (ALB and nginx by default).
 KEEPALIVE_S = 15.0
 
@@ -97,7 +97,7 @@ class EventStream(Response):
         while True:
             quiet_s = loop.time() - self._sent_at
             if quiet_s >= self._keepalive_s:
-                await send({"type": "http.response.body", "body": _KEEPALIVE, "more_body": True})
+                await send({"type": "http.response.body", "body": KEEPALIVE, "more_body": True})
                 self._sent_at = loop.time()
                 quiet_s = 0.0
             await asyncio.sleep(self._keepalive_s - quiet_s)

@@ -1,0 +1,267 @@
+"""Requests that are answered without a framework in between: those that a gateway exists for.
+
+uvicorn's protocol class still accepts, parses (httptools), keeps connections alive and drains them at the end. What is
+asked of a path in `Direct.handlers` goes from its parser to the handler, and the answer to the transport; all other
+paths go the usual way, to the ASGI application. A client that goes away cancels the handler where it waits.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from stoker.base.errors import StokerError, TooLarge, Unavailable
+from stoker.web import problems
+from stoker.web.sse import KEEPALIVE, KEEPALIVE_S
+
+
+class DirectHeaders(Mapping[str, str]):
+    """The headers of a request, by names in lower case; of several lines of one name the first."""
+
+    __slots__ = ("_raw", "_said")
+
+    def __init__(self, raw: list[tuple[bytes, bytes]]) -> None:
+        self._raw = raw
+        self._said: dict[str, str] | None = None
+
+    def _all(self) -> dict[str, str]:
+        if self._said is None:
+            self._said = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(self._raw)}
+        return self._said
+
+    def __getitem__(self, name: str) -> str:
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+
+@dataclass(slots=True)
+class DirectRequest:
+    """A POST whose body is there. `path` is as the client wrote it, without the query."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(slots=True)
+class DirectAnswer:
+    """`body`, or `events` (wire bytes of server-sent events), which are closed however the answer ends."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes = b""
+    events: AsyncGenerator[bytes, None] | None = None
+
+
+class Failed(Exception):
+    """An error with headers of its own: what the handler knew when it happened."""
+
+    def __init__(self, error: StokerError, headers: dict[str, str]) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.headers = headers
+
+
+Handler = Callable[[DirectRequest], Awaitable[DirectAnswer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Direct:
+    """`handlers` by path, for POST. `on_problem` hears of each error that a client is told."""
+
+    handlers: Mapping[str, Handler]
+    max_body_bytes: int
+    on_problem: Callable[[StokerError], None] = lambda _: None
+    keepalive_s: float = KEEPALIVE_S
+    by_raw_path: dict[bytes, Handler] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self.by_raw_path.update({path.encode(): handler for path, handler in self.handlers.items()})
+
+
+def protocol(direct: Direct) -> type[HttpToolsProtocol]:
+    """uvicorn's protocol with the way round the application."""
+
+    class DirectProtocol(HttpToolsProtocol):
+        # The one that runs now; uvicorn knows the last one that came.
+        running: Cycle | None = None
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            if self.running is not None:
+                self.running.disconnected = True
+                self.running.set()
+            super().connection_lost(exc)
+
+        def on_headers_complete(self) -> None:
+            handler = direct.by_raw_path.get(self.url.partition(b"?")[0])
+            if handler is None or self.parser.get_method() != b"POST" or self._is_websocket():
+                super().on_headers_complete()
+                return
+            self.scope["method"] = "POST"
+            before = self.cycle
+            keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+            cycle: Any = Cycle(self, direct, handler, keep_alive=keep_alive)
+            self.cycle = cycle
+            if before is None or before.response_complete:
+                self._start_asgi_task(cycle, self.app)
+            else:  # one that came before the answer to the last: it waits for its turn
+                self.flow.pause_reading()
+                self.pipeline.appendleft((cycle, self.app))
+
+        def _is_websocket(self) -> bool:
+            return bool(self.parser.should_upgrade()) and self._should_upgrade()
+
+    return DirectProtocol
+
+
+class Cycle:
+    """One request and its answer, in the place of uvicorn's RequestResponseCycle: the protocol fills `body`, clears
+    `more_body`, sets `disconnected`, and rings `message_event` for each."""
+
+    def __init__(self, connection: Any, direct: Direct, handler: Handler, *, keep_alive: bool) -> None:
+        self._connection = connection
+        self._transport = connection.transport
+        self._flow = connection.flow
+        self._direct = direct
+        self._handler = handler
+        self._headers = connection.headers
+        self._url = connection.url
+        self._expects_100 = connection.expect_100_continue
+        self._task: asyncio.Task[Any] | None = None
+        self._has_body: asyncio.Future[None] | None = None
+        self._sent_at = 0.0
+        # What uvicorn's protocol looks at:
+        self.body = bytearray()
+        self.more_body = True
+        self.disconnected = False
+        self.response_complete = False
+        self.keep_alive = keep_alive
+        self.message_event = self
+
+    def set(self) -> None:
+        """Something has come, or the client has gone."""
+        if self.disconnected and not self.response_complete:
+            if self._task is not None:
+                self._task.cancel()
+        elif self.more_body and len(self.body) <= self._direct.max_body_bytes:
+            self._flow.resume_reading()
+        if self._has_body is not None and not self._has_body.done() and (not self.more_body or self._is_too_large):
+            self._has_body.set_result(None)
+
+    @property
+    def _is_too_large(self) -> bool:
+        return len(self.body) > self._direct.max_body_bytes
+
+    async def run_asgi(self, _: object) -> None:
+        """The name is uvicorn's."""
+        if self.disconnected:
+            return
+        self._task = asyncio.current_task()
+        self._connection.running = self
+        answer: DirectAnswer | None = None
+        try:
+            try:
+                await self._read()
+                path = self._url.partition(b"?")[0].decode("latin-1")
+                answer = await self._handler(DirectRequest(path, DirectHeaders(self._headers), bytes(self.body)))
+            except Failed as failed:
+                answer = self._told(failed.error, failed.headers)
+            except StokerError as error:
+                answer = self._told(error, {})
+            except asyncio.CancelledError:
+                if self.disconnected:
+                    return
+                answer = self._told(Unavailable("this server is stopping", hint="ask again"), {})
+            except Exception as error:
+                answer = self._told(problems.unexpected(self._url.decode("latin-1"), error), {})
+            await self._send(answer)
+        except asyncio.CancelledError:
+            if not self.disconnected:  # the server stops; the head is sent, so nothing else can be said
+                self._transport.close()
+        finally:
+            self._connection.running = None
+            if answer is not None and answer.events is not None:
+                await answer.events.aclose()
+            if not self.response_complete and not self.disconnected:
+                self._transport.close()
+
+    async def _read(self) -> None:
+        """Returns when the whole body is there. Raises TooLarge."""
+        if self.more_body and self._expects_100:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while self.more_body and not self._is_too_large:
+            self._has_body = asyncio.get_running_loop().create_future()
+            self._flow.resume_reading()
+            await self._has_body
+        if self._is_too_large:
+            self.keep_alive = False  # the rest of the body is never read
+            raise TooLarge(
+                f"the body has more than {self._direct.max_body_bytes} bytes", hint="send less, or raise maxBodyBytes"
+            )
+
+    def _told(self, error: StokerError, headers: dict[str, str]) -> DirectAnswer:
+        self._direct.on_problem(error)
+        if self.more_body:
+            self.keep_alive = False
+        return DirectAnswer(error.status, {**headers, **problems.headers_of(error)}, problems.encoded(error))
+
+    async def _send(self, answer: DirectAnswer) -> None:
+        lines = [f"{name}: {value}\r\n" for name, value in answer.headers.items()]
+        if answer.events is None:
+            lines.append(f"content-type: application/json\r\ncontent-length: {len(answer.body)}\r\n")
+        else:
+            lines.append(_STREAM_HEADERS)
+        lines.append("\r\n" if self.keep_alive else "connection: close\r\n\r\n")
+        head = STATUS_LINE[answer.status] + "".join(lines).encode("latin-1")
+        if answer.events is None:
+            self._transport.write(head + answer.body)
+        else:
+            self._transport.write(head)
+            await self._send_events(answer.events)
+        self._complete()
+
+    async def _send_events(self, events: AsyncGenerator[bytes, None]) -> None:
+        loop = asyncio.get_running_loop()
+        self._sent_at = loop.time()
+        beat = loop.call_later(self._direct.keepalive_s, self._keep_alive)
+        self._beat = beat
+        try:
+            async for piece in events:
+                if piece:
+                    self._sent_at = loop.time()
+                    self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+                    if self._flow.write_paused:  # a slow client: nothing more is made before it has read
+                        await self._flow.drain()
+        finally:
+            self._beat.cancel()
+        self._transport.write(b"0\r\n\r\n")
+
+    def _keep_alive(self) -> None:
+        """A comment where nothing was said for long, so that no proxy closes the connection."""
+        loop = asyncio.get_running_loop()
+        rest_s = self._sent_at + self._direct.keepalive_s - loop.time()
+        if rest_s <= 0:
+            if not self._flow.write_paused:
+                self._transport.write(b"%x\r\n%b\r\n" % (len(KEEPALIVE), KEEPALIVE))
+            self._sent_at = loop.time()
+            rest_s = self._direct.keepalive_s
+        self._beat = loop.call_later(rest_s, self._keep_alive)
+
+    def _complete(self) -> None:
+        self.response_complete = True
+        if not self.keep_alive:
+            self._transport.close()
+        self._connection.on_response_complete()
+
+
+_STREAM_HEADERS = (
+    "content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
+    "transfer-encoding: chunked\r\n"
+)
