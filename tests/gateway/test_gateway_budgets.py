@@ -518,6 +518,7 @@ async def test_several_answers_are_reserved_together(tmp_path: Path) -> None:
         answer = await http.request("POST", CHAT, body={**ASKED, "n": 3})
         assert "this request could take 62 tokens" in answer.json()["error"]["message"]
         assert (await http.request("POST", CHAT, body={**ASKED, "n": 2})).status == 200
+        await stack.gateway.services.settle_all()
         assert (await state(stack, "tokens")).spent == 4 + 8
         assert len(engine.requests) == 1
 

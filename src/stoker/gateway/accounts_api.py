@@ -48,7 +48,7 @@ class _Accounts:
 
     def __init__(self, services: Services) -> None:
         self._auth, self._clock = services.auth, services.clock
-        self._platform, self._ledger, self._settler = services.platform, services.ledger, services.settler
+        self._platform, self._ledger, self._settle_all = services.platform, services.ledger, services.settle_all
         self._keys, self._tenants, self._budgets_store = services.keys, services.tenants, services.budgets
 
     def routes(self) -> list[Route]:
@@ -252,7 +252,7 @@ class _Accounts:
         """Every limit that is set, with what was spent in its window and what is set aside of it. Whoever has limits
         for each session and each agent run is shown them once, without what each has spent."""
         await self._auth.admin(request)
-        await self._settler.settle_all()
+        await self._settle_all()
         tenant = request.query_params.get("tenant") or None
         found = await asyncio.to_thread(self._limits, tenant)
         named = [(name, row) for name, row in found if name is not None]

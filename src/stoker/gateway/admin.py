@@ -48,7 +48,7 @@ def _usage(services: Services) -> Handler:
     async def usage(request: Request) -> Response:
         await services.auth.admin(request)
         since = _number(request, "since", None)
-        await services.settler.settle_all()
+        await services.settle_all()
         rows = await asyncio.to_thread(
             services.ledger.rows, since=since, tenant=request.query_params.get("tenant") or None
         )
@@ -65,7 +65,7 @@ def _usage_records(services: Services) -> Handler:
         limit = int(_number(request, "limit", 1000.0, least=1, most=MOST_RECORDS) or 1000)
         since, until, after = _number(request, "since", None), _number(request, "until", None), _after(request)
         if after is None:  # what comes in while somebody turns the pages would not change those that they have
-            await services.settler.settle_all()
+            await services.settle_all()
         tenant = request.query_params.get("tenant") or None
         found = await asyncio.to_thread(
             services.ledger.page, since=since, until=until, tenant=tenant, after=after, limit=limit + 1
@@ -82,7 +82,7 @@ def _prune_usage(services: Services) -> Handler:
         by = await services.auth.admin(request)
         asked = read_section(Pruning, await read_json(request, max_bytes=MOST_BODY_BYTES))
         today = datetime.fromtimestamp(services.clock.now(), UTC).date()
-        await services.settler.settle_all()
+        await services.settle_all()
         pruned = await asyncio.to_thread(services.ledger.prune, _day(asked.before), today)
         _log.info("admin change", by=by.id, did="usage.prune", before=asked.before, pruned=pruned)
         return JSONResponse({"before": asked.before, "pruned": pruned})

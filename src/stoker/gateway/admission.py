@@ -28,6 +28,8 @@ _log = logs.get(__name__)
 TRIES = 12
 # Settlements in one call to Redis: a few milliseconds of its time.
 MOST_AT_ONCE = 200
+# Settlements that nobody waits for are gathered for so long: a call to Redis for each would cost more than its request.
+GATHER_S = 0.005
 
 
 @dataclass(slots=True)
@@ -53,7 +55,8 @@ class Permit:
 class _Waiting:
     owner: Owner
     item: Settlement
-    done: "asyncio.Future[None]"
+    done: "asyncio.Future[None] | None"
+    """Of one that somebody waits for."""
 
 
 class Admission:
@@ -115,8 +118,8 @@ class Admission:
         permit.is_sent = True
 
     async def settle(self, permit: Permit, record: UsageRecord) -> None:
-        """What it came to. When it returns Redis has it, or it waits here, and in the journal, for Redis to come back.
-        A second call does nothing.
+        """What it came to. When it returns it is in the journal, which outlives this process, and on its way to Redis;
+        or in Redis, where the journal does not have it. A second call does nothing.
         """
         if not permit.is_open:
             return
@@ -127,10 +130,12 @@ class Admission:
         is_written = permit.owner.journal.ended(number, usage)
         spent = permit.owner.slices.settle(permit.reservation, actual, frees_rest=is_written)
         item = Settlement(number, usage, spent)
-        waiting = _Waiting(permit.owner, item, asyncio.get_running_loop().create_future())
+        is_durable = permit.is_sent and is_written
+        waiting = _Waiting(permit.owner, item, None if is_durable else asyncio.get_running_loop().create_future())
         self._unsettled.append(waiting)
         self._news.set()
-        await waiting.done
+        if waiting.done is not None:
+            await waiting.done
 
     def release(self, permit: Permit) -> None:
         """Nothing was spent: it never reached an engine, or the engine refused it before it ran."""
@@ -307,6 +312,8 @@ class Admission:
         while True:
             await self._news.wait()
             self._news.clear()
+            if all(waiting.done is None for waiting in self._unsettled):
+                await asyncio.sleep(GATHER_S)  # of the loop's time: it bounds work, not what anybody sees
             try:
                 await self.settle_waiting()
             except StokerError as error:
@@ -328,20 +335,22 @@ class Admission:
             self._unsettled = [w for w in self._unsettled if w.owner is not owner or w.item.number not in numbers]
             owner.slices.confirmed(numbers)
             owner.journal.settled(numbers)
-            for waiting in batch:
-                if not waiting.done.done():
-                    waiting.done.set_result(None)
+            _let_go(batch)
 
     def _let_clients_go(self) -> None:
         """Redis is away. Nobody has to wait for it: the journal keeps what is not settled, and what it came to."""
-        for waiting in self._unsettled:
-            if not waiting.done.done():
-                waiting.done.set_result(None)
+        _let_go(self._unsettled)
 
     @property
     def unsent(self) -> Sequence[UsageRecord]:
         """Records of what has ended and waits for Redis."""
         return [UsageRecord.from_json(waiting.item.usage) for waiting in self._unsettled if waiting.item.usage]
+
+
+def _let_go(those: Sequence[_Waiting]) -> None:
+    for waiting in those:
+        if waiting.done is not None and not waiting.done.done():
+            waiting.done.set_result(None)
 
 
 def _counter_in(needs: Sequence[Need], short: Short) -> Need:

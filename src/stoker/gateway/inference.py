@@ -3,8 +3,8 @@
 0. admitted: the most that it could cost is reserved of every budget that it falls under, or it is refused
 1. straight to the least busy replica of the model; another one when it cannot be reached, before the first byte
 2. when no replica has room or none is up: through the queue, where a worker takes it as soon as there is room
-3. settled with what it came to, and its usage record appended, before the end of the answer is sent: who saw the end is
-   in the ledger
+3. settled with what it came to before the end of the answer is sent: its usage record is in the journal by then, which
+   outlives this process, and on its way to Redis and the ledger
 """
 
 import asyncio

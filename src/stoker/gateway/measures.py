@@ -1,5 +1,7 @@
 """What the gateway counts, for Prometheus. Labels: a model of the platform, and words from short lists."""
 
+from typing import Any
+
 from stoker.meter import UsageRecord
 from stoker.telemetry.metrics import Metrics
 
@@ -7,6 +9,7 @@ from stoker.telemetry.metrics import Metrics
 class Measures:
     def __init__(self, metrics: Metrics) -> None:
         self.metrics = metrics
+        self._known: dict[tuple[str, str], tuple[Any, ...]] = {}
         self._requests = metrics.counter("stoker_requests_total", "Requests that ended.", ["model", "status"])
         self._refused = metrics.counter("stoker_refused_total", "Requests that were answered with an error.", ["code"])
         self._tokens = metrics.counter("stoker_tokens_total", "Tokens, by what they were.", ["model", "type"])
@@ -17,12 +20,25 @@ class Measures:
 
     def ended(self, record: UsageRecord) -> None:
         model = record.model
-        self._requests.labels(model, record.status).inc()
-        self._tokens.labels(model, "input").inc(record.prompt_tokens)
-        self._tokens.labels(model, "output").inc(record.completion_tokens)
-        self._duration.labels(model).observe(record.ended_at - record.started_at)
+        requests, prompt, completion, duration = self._of(model, record.status)
+        requests.inc()
+        prompt.inc(record.prompt_tokens)
+        completion.inc(record.completion_tokens)
+        duration.observe(record.ended_at - record.started_at)
         if record.first_token_at is not None:
             self._first.labels(model).observe(record.first_token_at - record.started_at)
+
+    def _of(self, model: str, status: str) -> tuple[Any, ...]:
+        """What each request of this kind changes, looked up once."""
+        known = self._known.get((model, status))
+        if known is None:
+            known = self._known[model, status] = (
+                self._requests.labels(model, status),
+                self._tokens.labels(model, "input"),
+                self._tokens.labels(model, "output"),
+                self._duration.labels(model),
+            )
+        return known
 
     def refused(self, code: str) -> None:
         self._refused.labels(code).inc()

@@ -58,6 +58,12 @@ class Services:
     clock: Clock
     started_at: float
 
+    async def settle_all(self) -> None:
+        """All that has ended here, into the ledger, so that a report made now is complete. Raises QueueUnavailable,
+        Unavailable (the ledger)."""
+        await self.inference.admission.settle_waiting()
+        await self.settler.settle_all()
+
     async def ask(self, request: Asked, key: Account, endpoint: str, prefix: str | None, body: Json) -> Ask:
         """The request as it will be run: its model chosen, its output bounded, its caller's terms at hand.
 

@@ -50,7 +50,7 @@ class UsageRecord:
 
     def to_json(self) -> str:
         # Not `asdict`, which copies each value: a record is made for every request.
-        return json.dumps({name: getattr(self, name) for name in _NAMES}, separators=(",", ":"))
+        return _encode({name: getattr(self, name) for name in _NAMES})
 
     @classmethod
     def from_json(cls, text: str) -> "UsageRecord":
@@ -66,4 +66,6 @@ class UsageRecord:
         return cls(**{name: value for name, value in said.items() if name in _NAMES})
 
 
+# Made once: `json.dumps` with options makes an encoder for each call.
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 _NAMES = tuple(field.name for field in fields(UsageRecord))

@@ -250,7 +250,11 @@ async def _nothing() -> AsyncIterator[bytes]:
 def _content(body: object) -> bytes | None:
     if body is None or isinstance(body, bytes):
         return body
-    return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return _encode(body).encode("utf-8", "surrogatepass")
+
+
+# Made once: `json.dumps` with options makes an encoder for each call.
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 _BY_STATUS: dict[int, type[errors.StokerError]] = {
