@@ -1,8 +1,8 @@
 """What happens to each event of a stream on its way from an engine to a client. No I/O."""
 
-import json
 from typing import Any
 
+from stoker.base import json_text
 from stoker.base.errors import StokerError, UpstreamError
 from stoker.engine.tally import Tally
 from stoker.meter.charge import Charge
@@ -45,7 +45,7 @@ class Relay:
         a chunk beyond what the request was let in with: `cut` is then the end.
         """
         try:
-            chunk = json.loads(event)
+            chunk = json_text.loads(event)
         except ValueError:
             return event
         if not isinstance(chunk, dict):
@@ -103,7 +103,7 @@ class UsedUp(Exception):
 
 
 def _encoded(value: Json) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return json_text.dumps(value)
 
 
 def failure_in(error: Any) -> UpstreamError:

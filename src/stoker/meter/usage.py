@@ -9,6 +9,8 @@ import json
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from stoker.base import json_text
+
 Status = Literal["done", "cancelled", "failed", "cut", "lost"]
 """How it ended: with its answer; because nobody wanted it any more; with an error; stopped in the middle because a
 budget was used up; or with the death of its process, after which nobody could say what it had produced, so that all
@@ -50,7 +52,7 @@ class UsageRecord:
 
     def to_json(self) -> str:
         # Not `asdict`, which copies each value: a record is made for every request.
-        return _encode({name: getattr(self, name) for name in _NAMES})
+        return json_text.dumps({name: getattr(self, name) for name in _NAMES}).decode("utf-8", "surrogatepass")
 
     @classmethod
     def from_json(cls, text: str) -> "UsageRecord":
@@ -66,6 +68,4 @@ class UsageRecord:
         return cls(**{name: value for name, value in said.items() if name in _NAMES})
 
 
-# Made once: `json.dumps` with options makes an encoder for each call.
-_encode = json.JSONEncoder(separators=(",", ":")).encode
 _NAMES = tuple(field.name for field in fields(UsageRecord))

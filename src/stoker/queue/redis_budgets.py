@@ -3,12 +3,12 @@ arguments, and keeps track of calls whose answer was lost. `docs/budgets.md` has
 """
 
 import itertools
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from stoker.base import json_text
 from stoker.base.clock import Clock
 from stoker.policy.budgets import Ask, Part
 from stoker.queue.budgets import (
@@ -195,7 +195,7 @@ def _ask(ask: Ask) -> tuple[Any, ...]:
 
 
 def _json(value: Sequence[Any]) -> str:
-    return json.dumps(value, separators=(",", ":"))
+    return json_text.dumps(value).decode()
 
 
 def _ms(seconds: float) -> int:

@@ -5,7 +5,6 @@ passes it on, and `raise_for_error` makes it a StokerError for whoever wants tha
 """
 
 import base64
-import json
 import ssl
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
-from stoker.base import errors
+from stoker.base import errors, json_text
 from stoker.web import sse
 from stoker.web.connections import Connection, Connections, Lost, Silent
 
@@ -28,7 +27,7 @@ class Answer:
     def json(self) -> Any:
         """Raises UpstreamError when the body is not JSON."""
         try:
-            return json.loads(self.body)
+            return json_text.loads(self.body)
         except ValueError as exc:
             raise errors.UpstreamError(
                 f"the answer (status {self.status}) is not JSON", upstream_status=self.status
@@ -250,11 +249,7 @@ async def _nothing() -> AsyncIterator[bytes]:
 def _content(body: object) -> bytes | None:
     if body is None or isinstance(body, bytes):
         return body
-    return _encode(body).encode("utf-8", "surrogatepass")
-
-
-# Made once: `json.dumps` with options makes an encoder for each call.
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+    return json_text.dumps(body)
 
 
 _BY_STATUS: dict[int, type[errors.StokerError]] = {
@@ -289,7 +284,7 @@ def error_of(answer: Answer) -> errors.StokerError:
 def openai_error_in(answer: Answer) -> dict[str, Any] | None:
     """The `error` of a body of OpenAI's error shape, or None when it has another."""
     try:
-        error = json.loads(answer.body)["error"]
+        error = json_text.loads(answer.body)["error"]
     except (ValueError, KeyError, TypeError):
         return None
     return error if isinstance(error, dict) and "message" in error else None

@@ -1,6 +1,5 @@
 """Errors over HTTP in one shape, OpenAI's: every StokerError, what Starlette refuses, and what nobody expected."""
 
-import json
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
@@ -9,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from stoker.base import logs
+from stoker.base import json_text, logs
 from stoker.base.errors import InvalidInput, StokerError
 
 _log = logs.get(__name__)
@@ -44,7 +43,7 @@ def headers_of(error: StokerError) -> dict[str, str]:
 
 def encoded(error: StokerError) -> bytes:
     """The body of an answer that is an error."""
-    return json.dumps(body_of(error), ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    return json_text.dumps(body_of(error))
 
 
 def unexpected(path: str, error: Exception) -> StokerError:

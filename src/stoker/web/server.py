@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import errno
-import json
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from stoker.base import json_text
 from stoker.base.errors import InvalidInput, PortTaken, StokerError, TooLarge, Unavailable
 from stoker.web import problems
 from stoker.web.direct import Direct, protocol
@@ -198,7 +198,7 @@ async def read_json(request: Request, *, max_bytes: int) -> dict[str, Any]:
 def json_object(body: bytes) -> dict[str, Any]:
     """Raises InvalidInput for what is none."""
     try:
-        value = json.loads(body)
+        value = json_text.loads(body)
     except (ValueError, RecursionError) as exc:
         raise InvalidInput(f"the body is not JSON: {exc}", code="invalid_json") from exc
     if not isinstance(value, dict):

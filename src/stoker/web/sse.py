@@ -5,12 +5,13 @@ An event here is the bytes of its `data` field; OpenAI's streams use no other fi
 """
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import suppress
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
+
+from stoker.base import json_text
 
 DONE = b"[DONE]"
 KEEPALIVE = b": keepalive\n\n"
@@ -24,7 +25,7 @@ def event(data: bytes) -> bytes:
 
 
 def json_event(value: object) -> bytes:
-    return event(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
+    return event(json_text.dumps(value))
 
 
 async def parse(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
