@@ -50,7 +50,7 @@ def test_the_counter_with_the_least_left_speaks_for_its_unit() -> None:
         counter(Unit.TOKENS, 500, 3600.0),
     )
     left: Left = [(total, 80), (minute, 40), (day, 50), (counter(Unit.REQUESTS, 5, 0.5), 3)]
-    assert tightest(left, Unit.TOKENS) == (minute, 40)
+    assert tightest(left)[Unit.TOKENS] == (minute, 40)
     assert rate_limits(left, NOW) == {
         "x-ratelimit-limit-requests": "5",
         "x-ratelimit-remaining-requests": "3",
@@ -64,8 +64,8 @@ def test_the_counter_with_the_least_left_speaks_for_its_unit() -> None:
 
 def test_of_equals_the_first_speaks_and_of_none_nobody() -> None:
     first, second = counter(Unit.NANO_USD, 10), counter(Unit.NANO_USD, 20)
-    assert tightest([(first, 5), (second, 5)], Unit.NANO_USD) == (first, 5)
-    assert tightest([], Unit.NANO_USD) is None
+    assert tightest([(first, 5), (second, 5)]) == {Unit.NANO_USD: (first, 5)}
+    assert tightest([]) == {}
     assert rate_limits([], NOW) == {}
 
 

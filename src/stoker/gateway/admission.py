@@ -121,8 +121,14 @@ class Admission:
         """What it came to. When it returns it is in the journal, which outlives this process, and on its way to Redis;
         or in Redis, where the journal does not have it. A second call does nothing.
         """
+        waiting = self.settle_now(permit, record)
+        if waiting is not None:
+            await waiting
+
+    def settle_now(self, permit: Permit, record: UsageRecord) -> "asyncio.Future[None] | None":
+        """The same; what to wait for, if anything."""
         if not permit.is_open:
-            return
+            return None
         self._measures.ended(record)
         actual = Amounts(1, record.prompt_tokens + record.completion_tokens, record.nano_usd, 0)
         number, usage = permit.reservation.number, record.to_json()
@@ -134,8 +140,7 @@ class Admission:
         waiting = _Waiting(permit.owner, item, None if is_durable else asyncio.get_running_loop().create_future())
         self._unsettled.append(waiting)
         self._news.set()
-        if waiting.done is not None:
-            await waiting.done
+        return waiting.done
 
     def release(self, permit: Permit) -> None:
         """Nothing was spent: it never reached an engine, or the engine refused it before it ran."""

@@ -347,6 +347,12 @@ class Inference:
     # --- the end ----------------------------------------------------------------------------------------------------
 
     async def _end(self, running: Running, status: Status, reason: str | None = None) -> Receipt:
+        if status == "done" and running.ask.session is None:  # nothing to ask or to look up: one step
+            running.charge.count_the_most(was_streamed=running.ask.wants_stream)
+            waiting = self.admission.settle_now(running.permit, running.charge.record(status, self.clock.now(), reason))
+            if waiting is not None:
+                await waiting
+            return self._receipt_of(running, 0.0, None)
         # A client that has gone must not take the record with it.
         return await self.commitments.keep(self._settle(running, status, reason))
 
@@ -372,14 +378,17 @@ class Inference:
             charge.saw_usage(usage)
 
     async def _receipt(self, running: Running, queue_wait_s: float) -> Receipt:
+        ask = running.ask
+        session = None if ask.session is None else await self.sessions.end(ask.session, running.charge.nano_usd())
+        return self._receipt_of(running, queue_wait_s, session)
+
+    def _receipt_of(self, running: Running, queue_wait_s: float, session: int | None) -> Receipt:
         ask, charge = running.ask, running.charge
-        nano_usd = charge.nano_usd()
-        session = None if ask.session is None else await self.sessions.end(ask.session, nano_usd)
         return Receipt(
             prompt_tokens=charge.prompt_tokens,
             cached_tokens=charge.cached_tokens,
             completion_tokens=charge.completion_tokens,
-            nano_usd=nano_usd,
+            nano_usd=charge.nano_usd(),
             queue_wait_s=queue_wait_s,
             left=self.admission.left(ask.terms),
             session_nano_usd=session,

@@ -48,8 +48,9 @@ class Receipt:
             "cost_usd": self.nano_usd / 1e9,
             "queue_wait_s": round(self.queue_wait_s, 3),
         }
+        least = tightest(self.left)
         for unit, name in ((Unit.TOKENS, "budget_left_tokens"), (Unit.NANO_USD, "budget_left_usd")):
-            found = tightest(self.left, unit)
+            found = least.get(unit)
             if found is not None:
                 said[name] = found[1] / 1e9 if unit is Unit.NANO_USD else found[1]
         if self.session_nano_usd is not None:
@@ -60,8 +61,9 @@ class Receipt:
 def rate_limits(left: Left, now: float) -> dict[str, str]:
     """For requests and tokens, OpenAI's headers of the counter with the least left; for budgets, ours."""
     said: dict[str, str] = {}
+    least = tightest(left)
     for unit, name in ((Unit.REQUESTS, "requests"), (Unit.TOKENS, "tokens")):
-        found = tightest(left, unit)
+        found = least.get(unit)
         if found is None:
             continue
         counter, remaining = found
@@ -69,19 +71,24 @@ def rate_limits(left: Left, now: float) -> dict[str, str]:
         said[f"x-ratelimit-remaining-{name}"] = str(remaining)
         if counter.renews_at is not None:
             said[f"x-ratelimit-reset-{name}"] = duration(counter.renews_at - now)
-    money = tightest(left, Unit.NANO_USD)
+    money = least.get(Unit.NANO_USD)
     if money is not None:
         said["X-Stoker-Budget-Left-Usd"] = dollars(money[1])
-    tokens = tightest(left, Unit.TOKENS)
+    tokens = least.get(Unit.TOKENS)
     if tokens is not None:
         said["X-Stoker-Budget-Left-Tokens"] = str(tokens[1])
     return said
 
 
-def tightest(left: Iterable[tuple[Counter, int]], unit: Unit) -> tuple[Counter, int] | None:
-    """The counter of this unit with the least left."""
-    of_unit = [each for each in left if each[0].unit is unit]
-    return min(of_unit, key=lambda each: each[1], default=None)
+def tightest(left: Iterable[tuple[Counter, int]]) -> dict[Unit, tuple[Counter, int]]:
+    """For each unit the counter with the least left."""
+    least: dict[Unit, tuple[Counter, int]] = {}
+    for each in left:
+        unit = each[0].unit
+        known = least.get(unit)
+        if known is None or each[1] < known[1]:
+            least[unit] = each
+    return least
 
 
 def dollars(nano_usd: int) -> str:
