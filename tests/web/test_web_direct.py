@@ -1,0 +1,298 @@
+"""Requests that go past the framework, on the wire: whole, streamed, pipelined, broken off, wrong."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from stoker.base.errors import InvalidInput, Refused, StokerError
+from stoker.web import server
+from stoker.web.direct import Direct, DirectAnswer, DirectRequest, Failed
+
+
+@dataclass
+class World:
+    port: int = 0
+    seen: list[DirectRequest] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    ends: list[str] = field(default_factory=list)
+    may_go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def echo(self, request: DirectRequest) -> DirectAnswer:
+        self.seen.append(request)
+        return DirectAnswer(200, {"X-Word": request.headers.get("x-word", "-")}, request.body)
+
+    async def wait(self, request: DirectRequest) -> DirectAnswer:
+        self.seen.append(request)
+        self.begun.set()
+        try:
+            await self.may_go_on.wait()
+        except asyncio.CancelledError:
+            self.ends.append("cancelled")
+            self.ended.set()
+            raise
+        return DirectAnswer(200, {}, b"{}")
+
+    async def events(self, _: DirectRequest) -> DirectAnswer:
+        async def made() -> AsyncGenerator[bytes, None]:
+            try:
+                yield b""
+                yield b"data: one\n\n"
+                self.begun.set()
+                await self.may_go_on.wait()
+                yield b"data: two\n\n"
+                self.ends.append("whole")
+            except asyncio.CancelledError:
+                self.ends.append("cancelled")
+                raise
+            finally:
+                self.ended.set()
+
+        return DirectAnswer(200, {"X-Word": "stream"}, events=made())
+
+    async def wrong(self, request: DirectRequest) -> DirectAnswer:
+        match request.body:
+            case b"input":
+                raise InvalidInput("no", param="p", hint="ask better")
+            case b"failed":
+                raise Failed(Refused("later", retry_after_s=1.2), {"X-Word": "known"})
+        raise RuntimeError("a secret of ours")
+
+    async def connect(self) -> "Client":
+        return Client(*await asyncio.open_connection("127.0.0.1", self.port))
+
+
+@dataclass
+class Client:
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    def send(self, path: str, body: bytes = b"", *lines: str, method: str = "POST") -> None:
+        head = [f"{method} {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *lines, "", ""]
+        self.writer.write("\r\n".join(head).encode() + body)
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = dict(line.lower().split(": ", 1) for line in head[1:-2])
+        body = b""
+        if "content-length" in headers:
+            body = await self.reader.readexactly(int(headers["content-length"]))
+        return int(head[0].split(" ")[1]), headers, body
+
+    async def chunk(self) -> bytes:
+        size = int(await self.reader.readline(), 16)
+        return (await self.reader.readexactly(size + 2))[:-2]
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+@asynccontextmanager
+async def a_world(*, grace_s: float = 2.0, keepalive_s: float = 15.0) -> AsyncIterator[World]:
+    world = World()
+
+    async def page(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("a page")
+
+    def problem(error: StokerError) -> None:
+        world.problems.append(error.code)
+
+    handlers = {"/echo": world.echo, "/wait": world.wait, "/events": world.events, "/wrong": world.wrong}
+    direct = Direct(handlers, max_body_bytes=100_000, on_problem=problem, keepalive_s=keepalive_s)
+    application = server.application([Route("/page", page), Route("/echo", page, methods=["PUT"])])
+    listening = server.bind("127.0.0.1", 0)
+    world.port = listening.getsockname()[1]
+    ready = asyncio.Event()
+    serving = asyncio.create_task(
+        server.serve(application, listening, world.stop, on_ready=ready.set, grace_s=grace_s, direct=direct)
+    )
+    await ready.wait()
+    try:
+        yield world
+    finally:
+        world.may_go_on.set()
+        world.stop.set()
+        await serving
+
+
+async def test_an_answer_and_the_next_on_the_same_connection() -> None:
+    async with a_world() as world:
+        client = await world.connect()
+        client.send("/echo?x=1", b'{"a":1}', "X-Word: hello", "x-word: again")
+        assert await client.answer() == (
+            200,
+            {"x-word": "hello", "content-type": "application/json", "content-length": "7"},
+            b'{"a":1}',
+        )
+        assert (world.seen[0].path, world.seen[0].body) == ("/echo", b'{"a":1}')
+        client.send("/page", method="GET")
+        assert (await client.answer())[2] == b"a page"
+        client.send("/echo", method="PUT")  # another method is the framework's
+        assert (await client.answer())[2] == b"a page"
+        client.send("/echo", b"2", "Connection: close")
+        status, headers, body = await client.answer()
+        assert (status, headers["connection"], body) == (200, "close", b"2")
+        assert await client.reader.read() == b""
+        client.close()
+
+
+async def test_a_body_in_chunks_and_pieces_and_one_that_is_waited_for() -> None:
+    async with a_world() as world:
+        client = await world.connect()
+        client.writer.write(b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        await client.writer.drain()
+        client.writer.write(b"2\r\nde\r\n0\r\n\r\n")
+        assert (await client.answer())[2] == b"abcde"
+        client.writer.write(b"POST /echo HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 90000\r\n\r\n")
+        assert await client.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.writer.write(b"x" * 90_000)
+        assert (await client.answer())[2] == b"x" * 90_000
+        client.close()
+
+
+async def test_a_body_that_is_too_large_ends_the_connection() -> None:
+    async with a_world() as world:
+        client = await world.connect()
+        client.send("/echo", b"x" * 200_000)
+        status, headers, body = await client.answer()
+        assert (status, headers["connection"]) == (413, "close")
+        assert json.loads(body)["error"]["message"] == (
+            "the body has more than 100000 bytes (send less, or raise maxBodyBytes)"
+        )
+        assert (world.seen, world.problems) == ([], ["too_large"])
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "headers", "message"),
+    [
+        (b"input", 400, {}, "no (ask better)"),
+        (b"failed", 429, {"retry-after": "2", "x-word": "known"}, "later"),
+        (b"else", 500, {}, "something went wrong here; the log has the details"),
+    ],
+)
+async def test_what_goes_wrong_is_told_and_counted(
+    said: bytes, status: int, headers: dict[str, str], message: str
+) -> None:
+    async with a_world() as world:
+        client = await world.connect()
+        client.send("/wrong", said)
+        found, given, body = await client.answer()
+        assert (found, json.loads(body)["error"]["message"]) == (status, message)
+        assert headers.items() <= given.items()
+        assert len(world.problems) == 1
+        client.send("/echo", b"the connection lives")
+        assert (await client.answer())[2] == b"the connection lives"
+        client.close()
+
+
+async def test_requests_one_after_the_other_are_answered_in_their_order() -> None:
+    async with a_world() as world:
+        client = await world.connect()
+        client.send("/wait", b"1")
+        client.send("/echo", b"2")
+        client.send("/page", method="GET")
+        client.send("/echo", b"3")
+        await world.begun.wait()
+        assert [request.body for request in world.seen] == [b"1"]
+        world.may_go_on.set()
+        assert [(await client.answer())[2] for _ in range(4)] == [b"{}", b"2", b"a page", b"3"]
+        client.close()
+
+
+@pytest.mark.parametrize("is_pipelined", [False, True])
+async def test_a_client_that_goes_away_cancels_its_request(is_pipelined: bool) -> None:
+    async with a_world() as world:
+        client = await world.connect()
+        client.send("/wait", b"1")
+        if is_pipelined:
+            client.send("/echo", b"2")
+        await world.begun.wait()
+        client.close()
+        await asyncio.wait_for(world.ended.wait(), 5)
+        assert (world.ends, world.problems) == (["cancelled"], [])
+        assert [request.body for request in world.seen] == [b"1"]
+
+
+async def test_a_stream_piece_by_piece() -> None:
+    async with a_world() as world:
+        client = await world.connect()
+        client.send("/events")
+        status, headers, _ = await client.answer()
+        assert (status, headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+        assert (headers["transfer-encoding"], headers["x-word"]) == ("chunked", "stream")
+        assert await client.chunk() == b"data: one\n\n"
+        world.may_go_on.set()
+        assert [await client.chunk(), await client.chunk()] == [b"data: two\n\n", b""]
+        assert world.ends == ["whole"]
+        client.send("/echo", b"next")
+        assert (await client.answer())[2] == b"next"
+        client.close()
+
+
+async def test_a_reader_that_goes_away_ends_its_stream_at_once() -> None:
+    async with a_world() as world:
+        client = await world.connect()
+        client.send("/events")
+        await world.begun.wait()
+        client.close()
+        await asyncio.wait_for(world.ended.wait(), 5)
+        assert world.ends == ["cancelled"]
+
+
+async def test_a_silent_stream_has_comments() -> None:
+    async with a_world(keepalive_s=0.01) as world:
+        client = await world.connect()
+        client.send("/events")
+        await client.answer()
+        assert [await client.chunk() for _ in range(3)] == [b"data: one\n\n", b": keepalive\n\n", b": keepalive\n\n"]
+        client.close()
+
+
+async def test_a_server_that_stops_says_so_to_those_whose_answer_has_not_begun() -> None:
+    async with a_world(grace_s=0.05) as world:
+        waits, streams = await world.connect(), await world.connect()
+        waits.send("/wait")
+        await world.begun.wait()
+        world.begun.clear()
+        streams.send("/events")
+        await world.begun.wait()
+        world.stop.set()
+        status, _, body = await waits.answer()
+        assert (status, json.loads(body)["error"]["message"]) == (503, "this server is stopping (ask again)")
+        await streams.answer()
+        assert await streams.chunk() == b"data: one\n\n"
+        assert await streams.reader.read() == b""  # it breaks off: it never looks whole
+        assert sorted(world.ends) == ["cancelled", "cancelled"]
+        waits.close()
+        streams.close()
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 5\r\n\r\nabc",
+        b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"POST /echo HTTP/1.1\r\nHost : x\r\nContent-Length: 0\r\n\r\n",
+        b"\x16\x03\x01\x02\x00",
+    ],
+)
+async def test_what_two_parsers_could_read_in_two_ways_is_refused(nonsense: bytes) -> None:
+    async with a_world() as world:
+        client = await world.connect()
+        client.writer.write(nonsense)
+        said = await client.reader.read()
+        assert said.startswith(b"HTTP/1.1 400 ")
+        assert said.count(b"HTTP/1.1") == 1
+        assert world.seen == []
+        client.close()
