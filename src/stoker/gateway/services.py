@@ -12,7 +12,8 @@ from starlette.requests import Request
 
 from stoker.base.clock import Clock
 from stoker.base.errors import InvalidInput
-from stoker.gateway.auth import Authenticator, permit
+from stoker.base.ids import new_id
+from stoker.gateway.auth import Authenticator, may_use, permit
 from stoker.gateway.bounds import Quote, quote_of
 from stoker.gateway.fleet import Fleet
 from stoker.gateway.inference import LENGTHS, Ask, Inference
@@ -25,7 +26,7 @@ from stoker.meter.charge import Caller
 from stoker.meter.keys import KeyStore
 from stoker.meter.ledger import Ledger
 from stoker.meter.tenants import TenantStore
-from stoker.policy import routing
+from stoker.policy import features, routing
 from stoker.queue import BudgetStore, Queue
 from stoker.spec import EMBEDDED, Platform
 
@@ -64,17 +65,26 @@ class Services:
         """The request as it will be run: its model chosen, its output bounded, its caller's terms at hand.
 
         Raises InvalidInput; NotFound for a model that is not there, NotPermitted for one that the key may not use."""
-        route = routing.choose(prefix, _model_in(body), routing.features_of(body), self.table)
-        model = self.platform.llm.models[route.model]
-        permit(key, prefix, route.model, self.platform.gateway.routes, list(self.platform.llm.models))
+        models, routes = self.platform.llm.models, self.platform.gateway.routes
+        by, request_id = caller(request, key, body), new_id("req")
+        route = routing.choose(
+            prefix,
+            _model_in(body),
+            features.features_of(body),
+            self.table,
+            key=_sticky(by, body) or request_id,
+            allowed=may_use(key, routes, models),
+        )
+        model = models[route.model]
+        permit(key, prefix, route.model, routes, list(models))
         _check_stream(body)
         _check_answers(body)
-        by = caller(request, key, body)
         sent = bounded({**body, "model": route.model}, endpoint, model.limits.max_output_tokens)
         sent.pop("conversation", None)  # ours; engines do not know it
         quoting = partial(self.quote, route.model, sent, is_elastic=not _says_length(body))
         is_large = int(request.headers.get("content-length", INLINE_BODY_BYTES)) >= INLINE_BODY_BYTES
         return Ask(
+            id=request_id,
             caller=by,
             endpoint=endpoint,
             body=sent,
@@ -100,6 +110,18 @@ def caller(request: Request, key: Account, body: Json) -> Caller:
     if session is None:
         session = _checked_id("conversation", conversation_in(body))
     return Caller(key.tenant, key.id, session, run, key.team)
+
+
+# How OpenAI's clients name the person or the cache that a request belongs to.
+_END_USERS = ("prompt_cache_key", "safety_identifier", "user")
+
+
+def _sticky(by: Caller, body: Json) -> str | None:
+    """What is to keep its model where several share a name: the session, or else the run, or else the end user."""
+    if by.session is not None or by.run is not None:
+        return f"{by.tenant} {by.session or by.run}"
+    said = next((body[name] for name in _END_USERS if isinstance(body.get(name), str) and body[name]), None)
+    return None if said is None else f"{by.tenant} {said[:256]}"
 
 
 def _id_in(headers: Mapping[str, str], name: str) -> str | None:
