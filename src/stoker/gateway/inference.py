@@ -31,7 +31,7 @@ from stoker.base.ids import KeyId, ModelName, TaskId, TenantName, new_id
 from stoker.gateway.admission import Admission, Permit
 from stoker.gateway.bounds import Bound, Quote
 from stoker.gateway.commitments import Commitments
-from stoker.gateway.fleet import Fleet, Member
+from stoker.gateway.fleet import ENGINE_FULL, Fleet, Member
 from stoker.gateway.limits import Terms
 from stoker.gateway.receipts import Receipt, rate_limits
 from stoker.gateway.relay import Relay, UsedUp, ask_for_usage, error_event
@@ -68,6 +68,8 @@ class Ask:
     terms: Terms
     quote: Quote
     id: str = field(default_factory=lambda: new_id("req"))
+    affinity: int | None = None
+    """What decides which replica holds its cache, for `policy.balance`; None: nothing does."""
 
     @property
     def wants_stream(self) -> bool:
@@ -193,6 +195,7 @@ class Inference:
                 answer = await member.client.complete(
                     ask.endpoint, ask.body, request_id=ask.id, timeout_s=ask.timeout_s
                 )
+                self.fleet.answered(member, answer.status)
             _raise_if_ours(answer)
             if answer.status < 400:
                 charge.saw_usage(_usage_in(answer))
@@ -235,6 +238,7 @@ class Inference:
                 body = ask_for_usage(ask.body, continuous=ask.continuous_usage)
                 stream = await opening.enter_async_context(member.client.stream(ask.endpoint, body, request_id=ask.id))
                 if stream.error is not None:
+                    self.fleet.answered(member, stream.error.status)
                     _raise_if_ours(stream.error)
                     if stream.error.status < 400:
                         raise UpstreamError("the engine answered at once where a stream of events was asked for")
@@ -242,6 +246,7 @@ class Inference:
                 first = await anext(stream.events, None)
                 if first is None:
                     raise EngineUnavailable("the engine ended the stream before its first event")
+                self.fleet.answered(member, 200)
                 upstream.push_async_exit(opening.pop_all())
                 return first, stream.events
 
@@ -413,14 +418,13 @@ class Inference:
     # --- on replicas and through the queue ----------------------------------------------------------------------------
 
     async def _on_a_replica(self, running: Running, attempt: Callable[[Member], Awaitable[T]]) -> T:
-        """`attempt` on the session's replica or the least busy one, then on others as long as it raises Unavailable.
-        Raises NoRoom, and what `Admission.admit` raises: an attempt that may have run is paid for, so another one is
-        let in anew."""
+        """`attempt` on the replica that holds its cache or the least busy one, then on others as long as it raises
+        Unavailable. Raises NoRoom, and what `Admission.admit` raises: an attempt that may have run is paid for, so
+        another one is let in anew."""
         ask, charge = running.ask, running.charge
-        prefer = None if ask.session is None else self.sessions.replica_of(ask.session, ask.model)
         tried: set[str] = set()
         while True:
-            member = self.fleet.choose(charge.model, exclude=tried, prefer=prefer)
+            member = self.fleet.choose(charge.model, exclude=tried, key=ask.affinity)
             if member is None:
                 raise NoRoom
             replica = member.replica
@@ -436,15 +440,11 @@ class Inference:
             try:
                 answered = await attempt(member)
             except Unavailable as error:
-                if error.code != ENGINE_FULL:
-                    self.fleet.mark_down(member, error.message)
                 if error.code != ENGINE_FULL and not isinstance(error, Unreachable):
                     await self._pay_for_lost(running, error)
                 tried.add(replica.id)
                 charge.attempts += 1
             else:
-                if ask.session is not None:
-                    self.sessions.served(ask.session, ask.model, replica.id)
                 return answered
 
     async def _pay_for_lost(self, running: Running, error: StokerError) -> None:
@@ -560,7 +560,6 @@ class Inference:
 
 
 CLIENT_WENT = "the client went away"
-ENGINE_FULL = "engine_full"
 
 
 def _raise_if_ours(answer: Answer) -> None:

@@ -27,6 +27,7 @@ from stoker.meter.keys import KeyStore
 from stoker.meter.ledger import Ledger
 from stoker.meter.tenants import TenantStore
 from stoker.policy import features, routing
+from stoker.policy.balance import place_of
 from stoker.queue import BudgetStore, Queue
 from stoker.spec import EMBEDDED, Platform
 
@@ -85,6 +86,7 @@ class Services:
         is_large = int(request.headers.get("content-length", INLINE_BODY_BYTES)) >= INLINE_BODY_BYTES
         return Ask(
             id=request_id,
+            affinity=_affinity(by, body),
             caller=by,
             endpoint=endpoint,
             body=sent,
@@ -122,6 +124,14 @@ def _sticky(by: Caller, body: Json) -> str | None:
         return f"{by.tenant} {by.session or by.run}"
     said = next((body[name] for name in _END_USERS if isinstance(body.get(name), str) and body[name]), None)
     return None if said is None else f"{by.tenant} {said[:256]}"
+
+
+def _affinity(by: Caller, body: Json) -> int | None:
+    """What is to keep its replica, for its cache: the session, or else prompts that begin alike."""
+    if by.session is not None:
+        return place_of(f"{by.tenant} {by.session}")
+    beginning = features.beginning_of(body)
+    return None if beginning is None else place_of(beginning)
 
 
 def _id_in(headers: Mapping[str, str], name: str) -> str | None:
