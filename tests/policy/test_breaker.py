@@ -109,7 +109,6 @@ class AnyOrder(RuleBasedStateMachine):
         self.now = 0.0
         self.breaker = CLEAN
         self.began: list[float] = []
-        self.trials = 0
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 5.0, 40.0]))
     def time_passes(self, seconds: float) -> None:

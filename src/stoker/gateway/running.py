@@ -117,6 +117,7 @@ class Gateway:
             asyncio.create_task(part)
             for part in (
                 self.fleet.watch(),
+                self.fleet.probe_forever(),
                 self.life.renew_forever(),
                 self.reconciler.reconcile_forever(),
                 self.settler.settle_forever(),

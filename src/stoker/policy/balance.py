@@ -12,8 +12,6 @@ from hashlib import blake2b
 from typing import Protocol, TypeVar
 
 BOUND = 1.25
-PREFIX_CHARACTERS = 1024  # of a prompt, the first ones: prompts that begin alike share a cache
-LEAST_CHARACTERS = 256  # a shorter beginning is recomputed sooner than it is worth a busier replica
 
 
 class Candidate(Protocol):

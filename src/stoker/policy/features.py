@@ -2,12 +2,17 @@
 MAX_PARTS parts and MAX_CHARACTERS characters are looked at, the newest first: what is asked for stands at the end.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from stoker.policy.code_signs import looks_like_code
 from stoker.policy.hard_signs import looks_hard
+
+PREFIX_CHARACTERS = 1024
+LEAST_CHARACTERS = 256  # a shorter beginning is computed anew sooner than it is worth a busier replica
+FIRST_PARTS = 64
 
 MAX_CHARACTERS = 4096
 MAX_PARTS = 384  # so that a body of a million empty ones costs no more
@@ -50,6 +55,33 @@ def features_of(body: Mapping[str, Any]) -> RequestFeatures:
         is_hard=looks_hard("\n".join(reversed(seen.asked))),
         characters=seen.characters,
     )
+
+
+def beginning_of(body: Mapping[str, Any]) -> str | None:
+    """The first PREFIX_CHARACTERS of a prompt with the roles in it: what prompts with a cache in common begin with.
+    None when it has fewer than LEAST_CHARACTERS. Looks at FIRST_PARTS parts at most."""
+    found: list[str] = []
+    room = PREFIX_CHARACTERS
+    for text in islice(_from_the_front(body), FIRST_PARTS):
+        found.append(text[:room])
+        room -= len(found[-1])
+        if room <= 0:
+            break
+    return "\0".join(found) if PREFIX_CHARACTERS - room >= LEAST_CHARACTERS else None
+
+
+def _from_the_front(body: Mapping[str, Any]) -> Iterator[str]:
+    for key in ("instructions", "messages", "input", "prompt"):
+        value = body.get(key)
+        for message in value if isinstance(value, list) else (value,):
+            content = message
+            if isinstance(message, dict):
+                role = message.get("role")
+                yield role if isinstance(role, str) else ""
+                content = message.get("content", message.get("text"))
+            for part in content if isinstance(content, list) else (content,):
+                text = part.get("text") if isinstance(part, dict) else part
+                yield text if isinstance(text, str) else ""
 
 
 def _offers_tools(body: Mapping[str, Any]) -> bool:

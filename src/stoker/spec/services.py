@@ -48,8 +48,8 @@ class Timeouts(Section):
 
 class Sessions(Section):
     idle_seconds: Seconds = 300.0
-    """Seconds without a request after which a session ends: its replica is free for others. What it has spent stays
-    spent: a session of the same name goes on with what is left of its budget."""
+    """Seconds without a request after which a gateway forgets a session. What it has spent stays spent: a session of
+    the same name goes on with what is left of its budget, on the same replica."""
 
 
 class Auto(Section):
