@@ -49,6 +49,14 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class StandIn:
+    """Another model that may answer, and the request as it would be run there."""
+
+    model: str
+    ask: Callable[[], Awaitable["Ask"]]
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """One request whose caller is known. `body` is the client's own; `model` is ours, whatever the client called it.
 
@@ -70,6 +78,10 @@ class Ask:
     id: str = field(default_factory=lambda: new_id("req"))
     affinity: int | None = None
     """What decides which replica holds its cache, for `policy.balance`; None: nothing does."""
+    stand_in: StandIn | None = None
+    """Who answers while no replica of its model is up; None: it waits."""
+    attempts: int = 1
+    """The number of its first attempt: more than 1 when another model was tried before."""
 
     @property
     def wants_stream(self) -> bool:
@@ -132,6 +144,14 @@ class NoRoom(Exception):
     """No replica of the model can take a request now."""
 
 
+class NoneUp(Exception):
+    """No replica of the model is up, and another model stands in."""
+
+    def __init__(self, stand_in: StandIn) -> None:
+        super().__init__(stand_in.model)
+        self.stand_in = stand_in
+
+
 class Refusal(Exception):
     """The engine answered with an error before the stream began."""
 
@@ -159,12 +179,34 @@ class Inference:
     sessions: Sessions
     clock: Clock
     commitments: Commitments
+    connect_s: float
+    """How long a replica may take to accept, and a model of which none is up to get one before another stands in."""
 
     async def run(self, ask: Ask) -> Served:
         """Cancel it to stop the generation, or close what it returns. Raises StokerError, and Refused among them when
         a budget says no; an engine's refusal (4xx) is an answer like any."""
+        if ask.stand_in is not None and await self._is_down(ask.model, ask.stand_in):
+            return await self._stand_in(ask, ask.stand_in)
         running = await self.admit(ask)
-        return await (self._stream(running) if ask.wants_stream else self._answer(running))
+        try:
+            return await (self._stream(running) if ask.wants_stream else self._answer(running))
+        except NoneUp as none:
+            return await self._stand_in(running.ask, none.stand_in, running.charge.attempts)
+
+    async def _is_down(self, model: str, stand_in: StandIn) -> bool:
+        """Whether the other model is to answer: no replica of this one is up, nor comes within the time to connect, and
+        one of the other is."""
+        if await self.fleet.comes_up(model, within_s=self.connect_s):
+            return False
+        return self.fleet.is_up(stand_in.model)
+
+    async def _stand_in(self, ask: Ask, stand_in: StandIn, attempts: int = 1) -> Served:
+        """Answered by the other model, at its prices, let in anew; its headers say so."""
+        other = replace(await stand_in.ask(), attempts=attempts)
+        _log.info("another model stands in", request=ask.id, model=ask.model, by=other.model)
+        served = await self.run(other)
+        served.headers |= {"X-Stoker-Model": other.model, "X-Stoker-Route": other.route}
+        return served
 
     async def admit(self, ask: Ask) -> Running:
         """Raises what `Admission.admit` raises. From here on `_end`, `_turned_away` or a task's hold ends it."""
@@ -182,6 +224,7 @@ class Inference:
             prices=ask.prices,
             started_at=self.clock.now(),
             most=(bound.prompt_tokens, bound.completion_tokens),
+            attempts=ask.attempts,
         )
         return Running(ask, permit, charge, self.clock.monotonic())
 
@@ -204,6 +247,7 @@ class Inference:
         try:
             answer = await self._on_a_replica(running, attempt)
         except NoRoom:
+            await self._leave_to_stand_in(running)
             return await self._answer_through_queue(running)
         except BaseException as error:
             await self._end(running, _status_of(error), _reason_of(error))
@@ -253,6 +297,7 @@ class Inference:
         try:
             first, events = await self._on_a_replica(running, attempt)
         except NoRoom:
+            await self._leave_to_stand_in(running)
             queued = self._stream_through_queue(running, deadline)
             await anext(queued)
             return Served(None, events=queued, headers=self.limits(ask))
@@ -414,6 +459,20 @@ class Inference:
         """The request adds nothing to what its session has cost, as far as this process can say."""
         if ask.session is not None:
             await self.sessions.end(ask.session, 0)
+
+    async def _leave_to_stand_in(self, running: Running) -> None:
+        """Raises NoneUp, with the reservation given back, when another model is to answer; else it is for the queue."""
+        stand_in = running.ask.stand_in
+        if stand_in is None:
+            return
+        try:
+            is_down = await self._is_down(running.ask.model, stand_in)
+        except asyncio.CancelledError:
+            self._turned_away(running)
+            raise
+        if is_down:
+            self._turned_away(running)
+            raise NoneUp(stand_in)
 
     # --- on replicas and through the queue ----------------------------------------------------------------------------
 

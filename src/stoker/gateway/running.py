@@ -85,7 +85,9 @@ class Gateway:
             table=table_of(platform),
             auth=Authenticator(keys, clock),
             fleet=fleet,
-            inference=Inference(fleet, queue, admission, sessions, clock, commitments),
+            inference=Inference(
+                fleet, queue, admission, sessions, clock, commitments, platform.gateway.timeouts.connect_seconds
+            ),
             terms=TermsOfCallers(),
             queue=queue,
             budgets=budgets,

@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,10 +13,10 @@ from starlette.requests import Request
 from stoker.base.clock import Clock
 from stoker.base.errors import InvalidInput
 from stoker.base.ids import new_id
-from stoker.gateway.auth import Authenticator, may_use, permit
+from stoker.gateway.auth import Authenticator, may_use, permit, permitted_models
 from stoker.gateway.bounds import Quote, quote_of
 from stoker.gateway.fleet import Fleet
-from stoker.gateway.inference import LENGTHS, Ask, Inference
+from stoker.gateway.inference import LENGTHS, Ask, Inference, StandIn
 from stoker.gateway.limits import TermsOfCallers
 from stoker.gateway.measures import Measures
 from stoker.gateway.sessions import conversation_in
@@ -76,13 +76,35 @@ class Services:
             key=_sticky(by, body) or request_id,
             allowed=may_use(key, routes, models),
         )
-        model = models[route.model]
         permit(key, prefix, route.model, routes, list(models))
         _check_stream(body)
         _check_answers(body)
-        sent = bounded({**body, "model": route.model}, endpoint, model.limits.max_output_tokens)
+
+        async def ask_of(model: str, reason: str) -> Ask:
+            return await self._ask_of(model, reason, request, key, by, endpoint, body, request_id)
+
+        asked = await ask_of(route.model, route.reason)
+        other = models[route.model].fallback
+        if other is None or other not in permitted_models(key, None, routes, list(models)):
+            return asked
+        return replace(asked, stand_in=StandIn(other, partial(ask_of, other, routing.FALLBACK)))
+
+    async def _ask_of(
+        self,
+        name: str,
+        reason: str,
+        request: Request,
+        key: Account,
+        by: Caller,
+        endpoint: str,
+        body: Json,
+        request_id: str,
+    ) -> Ask:
+        """The request for one model: with its bounds, its prices and what it could cost there."""
+        model = self.platform.llm.models[name]
+        sent = bounded({**body, "model": name}, endpoint, model.limits.max_output_tokens)
         sent.pop("conversation", None)  # ours; engines do not know it
-        quoting = partial(self.quote, route.model, sent, is_elastic=not _says_length(body))
+        quoting = partial(self.quote, name, sent, is_elastic=not _says_length(body))
         is_large = int(request.headers.get("content-length", INLINE_BODY_BYTES)) >= INLINE_BODY_BYTES
         return Ask(
             id=request_id,
@@ -90,8 +112,8 @@ class Services:
             caller=by,
             endpoint=endpoint,
             body=sent,
-            model=route.model,
-            route=route.reason,
+            model=name,
+            route=reason,
             prices=model.prices,
             max_attempts=self.platform.queue.max_attempts,
             timeout_s=self.platform.gateway.timeouts.total_seconds,
