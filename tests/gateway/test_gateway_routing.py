@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ CHAT = "/v1/chat/completions"
 
 PLATFORM = loads("""
 gateway:
-  timeouts: {connectSeconds: 0.05, firstTokenSeconds: 20, totalSeconds: 20}
+  timeouts: {connectSeconds: 20, firstTokenSeconds: 20, totalSeconds: 20}
   auto: {tools: spare, hard: spare}
   weights: {chat: {general: 50, code: 50}}
 queue: {maxAttempts: 2, retryBaseSeconds: 0.01, retryCapSeconds: 0.02}
@@ -39,6 +40,7 @@ tenants: {acme: {}, other: {}}
 @pytest.fixture
 async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
     async with a_stack(tmp_path, platform=PLATFORM) as made:
+        made.gateway.services.inference.patience = replace(made.gateway.services.inference.patience, connect_s=0.01)
         yield made
 
 
@@ -163,11 +165,7 @@ async def test_a_model_that_is_full_is_not_down(stack: Stack) -> None:
 
 
 async def test_a_replica_that_comes_in_time_answers_itself(tmp_path: Path) -> None:
-    timeouts = PLATFORM.gateway.timeouts.model_copy(update={"connect_seconds": 20.0})
-    platform = PLATFORM.model_copy(
-        update={"gateway": PLATFORM.gateway.model_copy(update={"timeouts": timeouts})},
-    )
-    async with a_stack(tmp_path, platform=platform) as stack:
+    async with a_stack(tmp_path, platform=PLATFORM) as stack:
         await stack.engine("spare")
         asking = asyncio.create_task(routed(stack, asked()))
         await until(lambda: stack.gateway.fleet._down_since)
@@ -190,7 +188,7 @@ async def test_when_the_other_model_is_down_too_the_request_waits_in_the_queue(s
 
 
 async def test_what_the_other_model_costs_has_to_fit_the_budget(stack: Stack) -> None:
-    """The longest answer of general fits; that of spare, three tokens, does not, for its prompt costs ten times as much."""
+    """The longest answer of general fits; that of spare does not, for its prompt costs ten times as much."""
     general, spare = await stack.engine("general"), await stack.engine("spare")
     budgets = Budgets(usd_total=Decimal("0.0003"))
     secret = KeyStore(stack.store).create(tenant="acme", budgets=budgets).secret

@@ -9,6 +9,7 @@
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -40,6 +41,7 @@ from stoker.meter.charge import Caller, Charge
 from stoker.meter.cost import Prices
 from stoker.meter.usage import Status
 from stoker.queue import Chunk, NewTask, Queue, State, Task, TokenBound
+from stoker.spec import Timeouts
 from stoker.web import problems, sse
 from stoker.web.client import Answer, error_of, openai_error_in
 
@@ -171,6 +173,25 @@ class Running:
     """By the monotonic clock."""
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds. `connect_s` is how long a replica may take to accept, and how long a model of which none is up may take
+    to get one before another model stands in; `first_token_s` and `between_tokens_s` are those of streams."""
+
+    connect_s: float
+    first_token_s: float
+    between_tokens_s: float
+
+    @classmethod
+    def of(cls, said: Timeouts) -> "Patience":
+        between_s = said.between_tokens_seconds
+        return cls(
+            said.connect_seconds,
+            said.first_token_seconds,
+            said.first_token_seconds if between_s is None else between_s,
+        )
+
+
 @dataclass(slots=True)
 class Inference:
     fleet: Fleet
@@ -179,8 +200,7 @@ class Inference:
     sessions: Sessions
     clock: Clock
     commitments: Commitments
-    connect_s: float
-    """How long a replica may take to accept, and a model of which none is up to get one before another stands in."""
+    patience: Patience
 
     async def run(self, ask: Ask) -> Served:
         """Cancel it to stop the generation, or close what it returns. Raises StokerError, and Refused among them when
@@ -196,7 +216,7 @@ class Inference:
     async def _is_down(self, model: str, stand_in: StandIn) -> bool:
         """Whether the other model is to answer: no replica of this one is up, nor comes within the time to connect, and
         one of the other is."""
-        if await self.fleet.comes_up(model, within_s=self.connect_s):
+        if await self.fleet.comes_up(model, within_s=self.patience.connect_s):
             return False
         return self.fleet.is_up(stand_in.model)
 
@@ -245,7 +265,8 @@ class Inference:
             return answer
 
         try:
-            answer = await self._on_a_replica(running, attempt)
+            async with self._until(running.admitted_at + ask.timeout_s):
+                answer = await self._on_a_replica(running, attempt)
         except NoRoom:
             await self._leave_to_stand_in(running)
             return await self._answer_through_queue(running)
@@ -260,7 +281,8 @@ class Inference:
     async def _answer_through_queue(self, running: Running) -> Served:
         ask = running.ask
         async with self._task(running) as task:
-            ended = await self.queue.wait(task.id, timeout_s=ask.timeout_s)
+            left_s = running.admitted_at + ask.timeout_s - self.clock.monotonic()
+            ended = await self.queue.wait(task.id, timeout_s=max(0.0, left_s))
             result = result_of(ended)
         running.charge.saw_usage(result.get("usage"))
         waited_s = (ended.started_at or ended.submitted_at) - ended.submitted_at
@@ -273,21 +295,24 @@ class Inference:
     async def _stream(self, running: Running) -> Served:
         """The answer's events, opened up to the first one, so that what fails before it has a status of its own."""
         ask, charge = running.ask, running.charge
-        deadline = self.clock.monotonic() + ask.timeout_s
+        deadline = running.admitted_at + ask.timeout_s
         upstream = AsyncExitStack()
 
         async def attempt(member: Member) -> tuple[bytes, AsyncIterator[bytes]]:
             async with AsyncExitStack() as opening:
                 opening.enter_context(self.fleet.busy(member))
                 body = ask_for_usage(ask.body, continuous=ask.continuous_usage)
-                stream = await opening.enter_async_context(member.client.stream(ask.endpoint, body, request_id=ask.id))
+                opened = member.client.stream(ask.endpoint, body, request_id=ask.id)
+                # Comments are no tokens: an engine that says nothing else is silent.
+                async with self._until(deadline, self.patience.first_token_s):
+                    stream = await opening.enter_async_context(opened)
+                    first = None if stream.error is not None else await anext(stream.events, None)
                 if stream.error is not None:
                     self.fleet.answered(member, stream.error.status)
                     _raise_if_ours(stream.error)
                     if stream.error.status < 400:
                         raise UpstreamError("the engine answered at once where a stream of events was asked for")
                     raise Refusal(stream.error)
-                first = await anext(stream.events, None)
                 if first is None:
                     raise EngineUnavailable("the engine ended the stream before its first event")
                 self.fleet.answered(member, 200)
@@ -334,7 +359,7 @@ class Inference:
                     passed = relay.pass_on(event, self.clock.now())
                     if passed is not None:
                         yield sse.event(passed)
-                    event = await self._next(events, deadline)
+                    event = await self._next(events, deadline, silence_s=self.patience.between_tokens_s)
                 if event is None:
                     raise EngineUnavailable("the engine broke off in the middle of the answer", hint="ask again")
                 status, reason = "done", None
@@ -609,13 +634,33 @@ class Inference:
         except StokerError as error:
             _log.warning("cannot cancel a task that nobody waits for", task=task_id, error=error.message)
 
-    async def _next(self, items: AsyncIterator[T], deadline: float) -> T | None:
-        """The next of them, None after the last. Raises TimedOut at `deadline` (monotonic)."""
+    async def _next(self, items: AsyncIterator[T], deadline: float, *, silence_s: float = math.inf) -> T | None:
+        """The next of them, None after the last. Raises TimedOut at `deadline` (monotonic) and after `silence_s`."""
+        left_s = deadline - self.clock.monotonic()
         try:
-            async with asyncio.timeout(max(0.0, deadline - self.clock.monotonic())):
+            async with asyncio.timeout(max(0.0, min(left_s, silence_s))):
                 return await anext(items, None)
         except TimeoutError as exc:
-            raise TimedOut("the answer did not end in time", hint="gateway.timeouts.totalSeconds bounds it") from exc
+            raise (_too_long() if left_s <= silence_s else _silent("betweenTokensSeconds")) from exc
+
+    @asynccontextmanager
+    async def _until(self, deadline: float, first_token_s: float = math.inf) -> AsyncIterator[None]:
+        """Raises TimedOut when the block is not left by `deadline` (monotonic), nor within `first_token_s`."""
+        left_s = deadline - self.clock.monotonic()
+        try:
+            async with asyncio.timeout(max(0.0, min(left_s, first_token_s))):
+                yield
+        except TimeoutError as exc:
+            raise (_too_long() if left_s <= first_token_s else _silent("firstTokenSeconds")) from exc
+
+
+def _too_long() -> TimedOut:
+    return TimedOut("the answer did not end in time", hint="gateway.timeouts.totalSeconds bounds it")
+
+
+def _silent(bound: str) -> TimedOut:
+    when = "before its first token" if bound == "firstTokenSeconds" else "in the middle of the answer"
+    return TimedOut(f"the engine was silent for too long {when}", hint=f"gateway.timeouts.{bound} bounds it")
 
 
 CLIENT_WENT = "the client went away"
