@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_parts import HELLO, KEY, Stack, a_stack, events_of, running_worker, until
+from gateway_parts import ADMIN_KEY, HELLO, KEY, Stack, a_stack, events_of, running_worker, until
 
 from stoker.meter.keys import KeyStore
 from stoker.spec import Budgets, loads
@@ -201,3 +201,21 @@ async def test_what_the_other_model_costs_has_to_fit_the_budget(stack: Stack) ->
     await stack.announce(general)
     answer = await http.request("POST", CHAT, body=asked(max_tokens=100))  # all of it is there again
     assert (answer.status, answer.headers["x-stoker-model"]) == (200, "general")
+
+
+async def test_the_states_of_the_breakers_are_shown(stack: Stack) -> None:
+    general, _ = await stack.engine("general"), await stack.engine("spare")
+    await general.stop()
+    assert await routed(stack, asked()) == ("spare", "fallback")
+    shown = (await (await stack.http(ADMIN_KEY)).get_json("/admin/v1/replicas"))["replicas"]
+    assert [(one["id"], one["state"], one["breaker"]) for one in shown] == [
+        ("general-0", "down", "open"),
+        ("spare-1", "up", "closed"),
+    ]
+    text = (await (await stack.http()).request("GET", "/metrics")).body.decode()
+    assert [
+        line for line in text.splitlines() if line.startswith("stoker_replicas{") and not line.endswith(" 0.0")
+    ] == [
+        'stoker_replicas{breaker="open",model="general"} 1.0',
+        'stoker_replicas{breaker="closed",model="spare"} 1.0',
+    ]

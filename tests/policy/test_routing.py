@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stoker.base.errors import InvalidInput, NotFound
-from stoker.policy.features import MAX_CHARACTERS, MAX_PARTS, RequestFeatures, features_of
+from stoker.policy.features import MAX_CHARACTERS, MAX_PARTS, RequestFeatures, beginning_of, features_of
 from stoker.policy.routing import (
     Route,
     RoutingTable,
@@ -341,6 +341,32 @@ def test_what_was_answered_does_not_make_a_question_hard() -> None:
     proof = {"role": "assistant", "content": "We prove the lemma by induction."}
     assert features_of({"messages": [proof, {"role": "user", "content": "thanks"}]}).is_hard is False
     assert features_of({"messages": [{**proof, "role": "user"}, proof]}).is_hard is True
+
+
+# --- what its cache goes by -------------------------------------------------------------------------------------------
+
+
+def test_prompts_that_begin_alike_have_one_beginning() -> None:
+    system = {"role": "system", "content": "s" * 1000}
+    one = {"messages": [system, {"role": "user", "content": "u" * 10_000 + "one"}]}
+    other = {"messages": [system, {"role": "user", "content": "u" * 10_000 + "other"}]}
+    assert beginning_of(one) == beginning_of(other) == "system\0" + "s" * 1000 + "\0user\0" + "u" * 14
+    assert beginning_of({"messages": [{**system, "role": "user"}]}) == "user\0" + "s" * 1000
+    assert beginning_of({"prompt": "p" * 2000}) == "p" * 1024
+    assert beginning_of({"instructions": "i" * 200, "input": "q" * 100}) == "i" * 200 + "\0" + "q" * 100
+
+
+def test_a_short_prompt_has_no_beginning_worth_a_cache() -> None:
+    assert beginning_of(user("u" * 251)) is None
+    assert beginning_of(user("u" * 252)) == "user\0" + "u" * 252
+    assert beginning_of(user([{"type": "text", "text": "a"}] * 1000)) is None  # of so many parts none is looked at
+    assert beginning_of({}) is None
+
+
+@given(json_values)
+def test_a_malformed_body_has_a_beginning_or_none(value: Any) -> None:
+    for body in ({"messages": value}, {"prompt": value}, {"messages": [value]}, user(value), user([value])):
+        assert isinstance(beginning_of(body), str | None)
 
 
 # --- shares -----------------------------------------------------------------------------------------------------------

@@ -63,8 +63,9 @@ def beginning_of(body: Mapping[str, Any]) -> str | None:
     found: list[str] = []
     room = PREFIX_CHARACTERS
     for text in islice(_from_the_front(body), FIRST_PARTS):
-        found.append(text[:room])
-        room -= len(found[-1])
+        if text:
+            found.append(text[:room])
+            room -= len(found[-1])
         if room <= 0:
             break
     return "\0".join(found) if PREFIX_CHARACTERS - room >= LEAST_CHARACTERS else None
