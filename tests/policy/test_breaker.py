@@ -110,7 +110,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.breaker = CLEAN
         self.began: list[float] = []
 
-    @rule(seconds=st.sampled_from([0.1, 1.0, 5.0, 40.0]))
+    @rule(seconds=st.sampled_from([0.125, 1.0, 5.0, 40.0]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
 

@@ -29,7 +29,7 @@ from stoker.meter.tenants import TenantStore
 from stoker.policy import features, routing
 from stoker.policy.balance import place_of
 from stoker.queue import BudgetStore, Queue
-from stoker.spec import EMBEDDED, Platform
+from stoker.spec import AUTO, EMBEDDED, Platform
 
 Json = dict[str, Any]
 
@@ -68,10 +68,13 @@ class Services:
         Raises InvalidInput; NotFound for a model that is not there, NotPermitted for one that the key may not use."""
         models, routes = self.platform.llm.models, self.platform.gateway.routes
         by, request_id = caller(request, key, body), new_id("req")
+        requested = _model_in(body)
+        # Nobody looks at what a request holds when its model was named.
+        is_open = prefix is None and requested in (None, AUTO)
         route = routing.choose(
             prefix,
-            _model_in(body),
-            features.features_of(body),
+            requested,
+            features.features_of(body) if is_open else features.RequestFeatures(),
             self.table,
             key=_sticky(by, body) or request_id,
             allowed=may_use(key, routes, models),

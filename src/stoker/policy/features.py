@@ -15,7 +15,7 @@ LEAST_CHARACTERS = 256  # a shorter beginning is computed anew sooner than it is
 FIRST_PARTS = 64
 
 MAX_CHARACTERS = 4096
-MAX_PARTS = 384  # so that a body of a million empty ones costs no more
+MAX_PARTS = 256  # so that a body of a million empty ones costs no more
 
 _IMAGES = frozenset(("image_url", "input_image", "image"))
 _INSTRUCTIONS = frozenset(("system", "developer"))
