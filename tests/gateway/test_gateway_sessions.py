@@ -120,9 +120,6 @@ async def test_other_processes_are_heard_of_after_a_pause(sessions: Sessions, bo
 async def test_two_tenants_sessions_of_one_name_are_two(sessions: Sessions) -> None:
     for name in (S, ("other", "s")):
         sessions.begin(name)
-        sessions.served(name, "general", f"{name[0]}'s")
-    assert sessions.replica_of(S, "general") == "acme's"
-    assert sessions.replica_of(("other", "s"), "general") == "other's"
     assert await sessions.end(S, 5) == 105
     assert await sessions.end(("other", "s"), 1) == 101
 
@@ -130,38 +127,35 @@ async def test_two_tenants_sessions_of_one_name_are_two(sessions: Sessions) -> N
 # --- how long it is remembered ----------------------------------------------------------------------------------------
 
 
-async def test_a_session_is_over_when_it_was_idle(sessions: Sessions, clock: ManualClock) -> None:
+async def test_a_session_is_over_when_it_was_idle(sessions: Sessions, clock: ManualClock, books: Books) -> None:
     sessions.begin(S)
-    sessions.served(S, "general", "r1")
-    await sessions.end(S, 0)
+    assert await sessions.end(S, 7) == 107
     await clock.advance(299.9)
-    sessions.begin(S)
-    assert (sessions.replica_of(S, "general"), sessions.replica_of(S, "code")) == ("r1", None)
-    await sessions.end(S, 0)
-    await clock.advance(300.0)
+    sessions.begin(("acme", "another"))
+    assert len(sessions) == 2
+    await clock.advance(0.1)
     sessions.begin(("acme", "another"))
     assert len(sessions) == 1
-    sessions.begin(S)
-    assert sessions.replica_of(S, "general") is None
 
 
 async def test_a_request_that_runs_keeps_its_session(sessions: Sessions, clock: ManualClock) -> None:
     sessions.begin(S)
-    sessions.served(S, "general", "r1")
     await clock.advance(1000.0)
     sessions.begin(("acme", "another"))
-    assert sessions.replica_of(S, "general") == "r1"
+    assert len(sessions) == 2
     assert await sessions.end(S, 7) == 107
 
 
-async def test_an_idle_session_is_over_also_behind_one_that_runs(sessions: Sessions, clock: ManualClock) -> None:
+async def test_an_idle_session_is_over_also_behind_one_that_runs(
+    sessions: Sessions, clock: ManualClock, books: Books
+) -> None:
     sessions.begin(("acme", "long"))
     sessions.begin(S)
-    sessions.served(S, "general", "r1")
-    await sessions.end(S, 0)
+    assert await sessions.end(S, 7) == 107
     await clock.advance(300.0)
     sessions.begin(S)
-    assert sessions.replica_of(S, "general") is None
+    assert await sessions.end(S, 7) == 107  # begun anew: the ledger was asked again
+    assert books.looks.count(S) == 2
 
 
 async def test_no_more_than_so_many_are_remembered(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,46 +253,60 @@ async def test_the_cost_of_a_session_grows_and_outlives_the_gateway(tmp_path: Pa
             assert answer.headers[COST] == (ONE_USD if len(told) == 2 else "0.000024000")
 
 
-async def test_a_session_stays_with_its_replica_while_it_has_room(stack: Stack) -> None:
-    first, second = await stack.engine(capacity=2), await stack.engine(capacity=2)
+async def test_a_session_stays_with_its_replica_within_the_bound(stack: Stack) -> None:
+    engines = {"general-0": await stack.engine(), "general-1": await stack.engine()}
     http = await stack.http()
 
     async def served_by(session: str) -> str:
         answer = await http.request("POST", CHAT, body=asked(), headers={"X-Session-Id": session})
         return str(answer.headers["x-stoker-replica"])
 
-    home = await served_by("s")
-    engine, other = (first, second) if home == "general-0" else (second, first)
-    assert [await served_by("s") for _ in range(3)] == [home] * 3
-    assert await served_by("another") != home  # who has no home takes the one that has served least
+    homes = [await served_by(f"s{number}") for number in range(8)]
+    assert [await served_by(f"s{number}") for number in range(8)] == homes
+    assert set(homes) == set(engines)
+    home = homes[0]
 
-    # Busier than the other, it keeps its session; full, it does not.
-    holds = []
-    for expected in (home, home, None):
-        if expected is None:
-            away = await served_by("s")
-            assert away != home
-            break
-        holds.append(engine.hold_at(0))
-        holds.append(asyncio.create_task(served_by("s")))
-        await holds[-2].reached()
-    assert len(other.requests) >= 2
-    for hold, running in zip(holds[::2], holds[1::2], strict=True):
+    # Two of its requests may run there while the other replica has none; the third would be more than its part.
+    running = []
+    for _ in range(2):
+        hold = engines[home].hold_at(0)
+        running.append((hold, asyncio.create_task(served_by("s0"))))
+        await hold.reached()
+    assert await served_by("s0") != home
+    for hold, asking in running:
         hold.open.set()
-        assert await running == home
+        assert await asking == home
+    assert await served_by("s0") == home
+
+
+async def test_prompts_that_begin_alike_go_to_one_replica(stack: Stack) -> None:
+    for _ in range(2):
+        await stack.engine()
+    http = await stack.http()
+
+    async def served_by(beginning: str, *, length: int = 300) -> list[str]:
+        system = {"role": "system", "content": beginning * (length // len(beginning))}
+        answers = [await http.request("POST", CHAT, body=asked(messages=[system, *HELLO])) for _ in range(4)]
+        return [str(answer.headers["x-stoker-replica"]) for answer in answers]
+
+    homes = [await served_by(letter) for letter in "abcdef"]
+    assert all(len(set(each)) == 1 for each in homes)
+    assert len({each[0] for each in homes}) == 2
+    assert len(set(await served_by("a", length=100))) == 2  # too short to be worth it: they take turns
 
 
 async def test_a_session_whose_replica_is_gone_finds_another_home(stack: Stack) -> None:
-    first, second = await stack.engine(), await stack.engine()
+    engines = {"general-0": await stack.engine(), "general-1": await stack.engine()}
     http = await stack.http()
     headers = {"X-Session-Id": "s"}
     home = (await http.request("POST", CHAT, body=asked(), headers=headers)).headers["x-stoker-replica"]
-    engine, survivor = (first, second) if home == "general-0" else (second, first)
-    await engine.stop()
-    replicas = {(await http.request("POST", CHAT, body=asked(), headers=headers)).headers["x-stoker-replica"]}
-    assert replicas == {"general-1" if home == "general-0" else "general-0"}
-    assert len(survivor.requests) == 1
-    assert stack.gateway.services.inference.sessions.replica_of(S, "general") in replicas
+    other = next(name for name in engines if name != home)
+    await engines[home].stop()
+    replicas = {
+        (await http.request("POST", CHAT, body=asked(), headers=headers)).headers["x-stoker-replica"] for _ in range(3)
+    }
+    assert replicas == {other}
+    assert len(engines[other].requests) == 3
 
 
 async def test_no_request_leaves_its_session_running(stack: Stack) -> None:

@@ -54,6 +54,7 @@ llm:
         inputUsdPerMillionTokens: 0.1
         cachedInputUsdPerMillionTokens: 0.05
         outputUsdPerMillionTokens: 0.4
+      fallback: null
     code:
       task: code
       engine: embedded
@@ -70,6 +71,7 @@ llm:
         inputUsdPerMillionTokens: 0.1
         cachedInputUsdPerMillionTokens: 0.05
         outputUsdPerMillionTokens: 0.4
+      fallback: null
     vision:
       task: vision
       engine: embedded
@@ -86,6 +88,7 @@ llm:
         inputUsdPerMillionTokens: 0.1
         cachedInputUsdPerMillionTokens: 0.05
         outputUsdPerMillionTokens: 0.4
+      fallback: null
   inference:
     enabled: true
     replicas: 3
@@ -105,10 +108,17 @@ gateway:
     code: code
     vision: vision
   defaultModel: general
+  auto:
+    tools: null
+    long: null
+    longCharacters: 24000
+    hard: null
+  weights: {}
   maxBodyBytes: 16777216
   timeouts:
     connectSeconds: 2
     firstTokenSeconds: 60
+    betweenTokensSeconds: null
     totalSeconds: 300
   sessions:
     idleSeconds: 300

@@ -252,6 +252,24 @@ MODEL = "llm: {models: {general: "  # closed by "}}"
         ),
         # gateway
         (
+            "llm: {models: {a: {fallback: a}}}",
+            "p.yaml:1:30: llm.models.a.fallback: a model cannot stand in for itself; name another one",
+        ),
+        (
+            "llm: {models: {a: {fallback: b}}}",
+            'p.yaml:1:30: llm.models.a.fallback: "b" is not a model; the models are: a',
+        ),
+        (
+            "llm: {models: {vision: {fallback: a}, a: {}}}",
+            'p.yaml:1:35: llm.models.vision.fallback: "a" has the task general; what stands in for a model with '
+            "`task: vision` must look at images, too",
+        ),
+        (
+            "llm: {models: {a: {fallback: b, replicas: {min: 0}}, b: {}}}",
+            "p.yaml:1:30: llm.models.a.fallback: with replicas.min 0 the other model would answer everything, so that "
+            "this one never starts; write replicas.min 1, or leave fallback out",
+        ),
+        (
             "gateway: {routes: {chat: code}}",
             "p.yaml:1:26: gateway.routes.chat: /v1/chat is a path of the API itself; choose another word",
         ),
@@ -270,6 +288,30 @@ MODEL = "llm: {models: {general: "  # closed by "}}"
         (
             "gateway: {timeouts: {connectSeconds: 90}}",
             "p.yaml:1:38: gateway.timeouts.connectSeconds: 90 is more than firstTokenSeconds (60); must be at most that",
+        ),
+        (
+            "gateway: {auto: {hard: big}}",
+            'p.yaml:1:24: gateway.auto.hard: "big" is not a model; the models are: general, code, vision',
+        ),
+        (
+            "gateway: {weights: {code: {general: 1}}}",
+            'p.yaml:1:27: gateway.weights.code: "code" is the name of a model already; choose another name',
+        ),
+        (
+            "gateway: {weights: {auto: {general: 1}}}",
+            "p.yaml:1:27: gateway.weights.auto: auto asks Stoker to choose a model; choose another name",
+        ),
+        (
+            "gateway: {weights: {chat: {general: 1}}}\nllm: {models: {general: {aliases: [chat]}}}",
+            'p.yaml:1:27: gateway.weights.chat: "chat" is an alias of general already; take it out there',
+        ),
+        (
+            "gateway: {weights: {chat: {general: 1, next: 2}}}",
+            'p.yaml:1:46: gateway.weights.chat.next: "next" is not a model; the models are: general, code, vision',
+        ),
+        (
+            "gateway: {weights: {chat: {general: 0}}}",
+            "p.yaml:1:27: gateway.weights.chat: no model has a share; at least one must be more than 0",
         ),
         # redis, queue, ledger
         (

@@ -1,11 +1,12 @@
 """The client of any engine: the embedded one, vLLM, or a hosted API. Called by the gateway and the worker."""
 
+import asyncio
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from stoker.base.clock import Clock
-from stoker.base.errors import StokerError, Unavailable
+from stoker.base.errors import StokerError, TimedOut, Unavailable
 from stoker.telemetry import metrics
 from stoker.web.client import Answer, HttpClient, Stream, Timeouts
 
@@ -85,7 +86,7 @@ class EngineClient:
 
     async def produced(self, request_id: str) -> Produced:
         """What the engine computed for a request whose caller died. Raises Unavailable, TimedOut."""
-        answer = await self._http.request("GET", self._path(f"/v1/requests/{request_id}"), timeout_s=2.0)
+        answer = await self._ask(self._path(f"/v1/requests/{request_id}"), within_s=2.0)
         try:
             said = answer.raise_for_error().json()
             usage = said["usage"] or {"prompt_tokens": 0, "completion_tokens": 0}
@@ -116,22 +117,31 @@ class EngineClient:
         # It may have been on its way: one that is not there by now never came.
         return None if said.is_known else {"prompt_tokens": 0, "completion_tokens": 0}
 
+    async def _ask(self, path: str, *, within_s: float) -> Answer:
+        """A question about the engine itself, answered within that time or not at all: a server that never falls silent
+        and never ends would hold whoever asks. Raises Unavailable, TimedOut."""
+        try:
+            async with asyncio.timeout(within_s):
+                return await self._http.request("GET", path, timeout_s=within_s)
+        except TimeoutError as exc:
+            raise TimedOut(f"{self.url} did not answer {path} in {within_s:g} s") from exc
+
     def _path(self, endpoint: str) -> str:
         return self._api + endpoint.removeprefix("/v1")
 
     async def is_healthy(self) -> bool:
         """Whether it serves. vLLM and the embedded engine have /health; a hosted API without one answers /v1/models."""
         try:
-            answer = await self._http.request("GET", "/health", timeout_s=2.0)
+            answer = await self._ask("/health", within_s=2.0)
             if 400 <= answer.status < 500:
-                answer = await self._http.request("GET", self._path("/v1/models"), timeout_s=5.0)
+                answer = await self._ask(self._path("/v1/models"), within_s=5.0)
         except StokerError:
             return False
         return answer.status < 400
 
     async def load(self) -> EngineLoad | None:
         """What the engine says of itself in vLLM's metrics; None when it has none. Raises Unavailable, TimedOut."""
-        answer = await self._http.request("GET", "/metrics", timeout_s=2.0)
+        answer = await self._ask("/metrics", within_s=2.0)
         if answer.status >= 500:
             raise Unavailable(f"{self.url}/metrics answered with status {answer.status}")
         if answer.status >= 400:

@@ -23,6 +23,7 @@ def create(services: Services) -> Starlette:
         return JSONResponse({"ready": not missing, "up": sorted(up), "missing": missing}, 503 if missing else 200)
 
     async def exposition(_: Request) -> Response:
+        services.measures.replicas(services.platform.llm.models, services.fleet.breakers())
         return Response(services.measures.metrics.text(), media_type=metrics.CONTENT_TYPE)
 
     return application(

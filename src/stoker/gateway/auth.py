@@ -7,7 +7,7 @@ database does not answer, nobody is let in: a revocation could not be seen.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from starlette.requests import Request
@@ -127,6 +127,13 @@ def permitted_models(account: Account, prefix: str | None, routes: Mapping[str, 
         for name in models
         if (account.models is None or name in account.models) and (reached is None or name in reached)
     ]
+
+
+def may_use(account: Account, routes: Mapping[str, str], models: Iterable[str]) -> list[str] | None:
+    """Those of `models` that the key may use under /v1; None: all of them."""
+    if account.models is None and account.routes is None:
+        return None
+    return permitted_models(account, None, routes, list(models))
 
 
 def permit(account: Account, prefix: str | None, model: str, routes: Mapping[str, str], models: list[str]) -> None:

@@ -9,6 +9,7 @@
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -31,7 +32,7 @@ from stoker.base.ids import KeyId, ModelName, TaskId, TenantName, new_id
 from stoker.gateway.admission import Admission, Permit
 from stoker.gateway.bounds import Bound, Quote
 from stoker.gateway.commitments import Commitments
-from stoker.gateway.fleet import Fleet, Member
+from stoker.gateway.fleet import ENGINE_FULL, Fleet, Member
 from stoker.gateway.limits import Terms
 from stoker.gateway.receipts import Receipt, rate_limits
 from stoker.gateway.relay import Relay, UsedUp, ask_for_usage, error_event
@@ -40,12 +41,21 @@ from stoker.meter.charge import Caller, Charge
 from stoker.meter.cost import Prices
 from stoker.meter.usage import Status
 from stoker.queue import Chunk, NewTask, Queue, State, Task, TokenBound
+from stoker.spec import Timeouts
 from stoker.web import problems, sse
 from stoker.web.client import Answer, error_of, openai_error_in
 
 _log = logs.get(__name__)
 T = TypeVar("T")
 Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StandIn:
+    """Another model that may answer, and the request as it would be run there."""
+
+    model: str
+    ask: Callable[[], Awaitable["Ask"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,12 @@ class Ask:
     terms: Terms
     quote: Quote
     id: str = field(default_factory=lambda: new_id("req"))
+    affinity: int | None = None
+    """What decides which replica holds its cache, for `policy.balance`; None: nothing does."""
+    stand_in: StandIn | None = None
+    """Who answers while no replica of its model is up; None: it waits."""
+    attempts: int = 1
+    """The number of its first attempt: more than 1 when another model was tried before."""
 
     @property
     def wants_stream(self) -> bool:
@@ -130,6 +146,14 @@ class NoRoom(Exception):
     """No replica of the model can take a request now."""
 
 
+class NoneUp(Exception):
+    """No replica of the model is up, and another model stands in."""
+
+    def __init__(self, stand_in: StandIn) -> None:
+        super().__init__(stand_in.model)
+        self.stand_in = stand_in
+
+
 class Refusal(Exception):
     """The engine answered with an error before the stream began."""
 
@@ -149,6 +173,25 @@ class Running:
     """By the monotonic clock."""
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds. `connect_s` is how long a replica may take to accept, and how long a model of which none is up may take
+    to get one before another model stands in; `first_token_s` and `between_tokens_s` are those of streams."""
+
+    connect_s: float
+    first_token_s: float
+    between_tokens_s: float
+
+    @classmethod
+    def of(cls, said: Timeouts) -> "Patience":
+        between_s = said.between_tokens_seconds
+        return cls(
+            said.connect_seconds,
+            said.first_token_seconds,
+            said.first_token_seconds if between_s is None else between_s,
+        )
+
+
 @dataclass(slots=True)
 class Inference:
     fleet: Fleet
@@ -157,12 +200,33 @@ class Inference:
     sessions: Sessions
     clock: Clock
     commitments: Commitments
+    patience: Patience
 
     async def run(self, ask: Ask) -> Served:
         """Cancel it to stop the generation, or close what it returns. Raises StokerError, and Refused among them when
         a budget says no; an engine's refusal (4xx) is an answer like any."""
+        if ask.stand_in is not None and await self._is_down(ask.model, ask.stand_in):
+            return await self._stand_in(ask, ask.stand_in)
         running = await self.admit(ask)
-        return await (self._stream(running) if ask.wants_stream else self._answer(running))
+        try:
+            return await (self._stream(running) if ask.wants_stream else self._answer(running))
+        except NoneUp as none:
+            return await self._stand_in(running.ask, none.stand_in, running.charge.attempts)
+
+    async def _is_down(self, model: str, stand_in: StandIn) -> bool:
+        """Whether the other model is to answer: no replica of this one is up, nor comes within the time to connect, and
+        one of the other is."""
+        if await self.fleet.comes_up(model, within_s=self.patience.connect_s):
+            return False
+        return self.fleet.is_up(stand_in.model)
+
+    async def _stand_in(self, ask: Ask, stand_in: StandIn, attempts: int = 1) -> Served:
+        """Answered by the other model, at its prices, let in anew; its headers say so."""
+        other = replace(await stand_in.ask(), attempts=attempts)
+        _log.info("another model stands in", request=ask.id, model=ask.model, by=other.model)
+        served = await self.run(other)
+        served.headers |= {"X-Stoker-Model": other.model, "X-Stoker-Route": other.route}
+        return served
 
     async def admit(self, ask: Ask) -> Running:
         """Raises what `Admission.admit` raises. From here on `_end`, `_turned_away` or a task's hold ends it."""
@@ -180,6 +244,7 @@ class Inference:
             prices=ask.prices,
             started_at=self.clock.now(),
             most=(bound.prompt_tokens, bound.completion_tokens),
+            attempts=ask.attempts,
         )
         return Running(ask, permit, charge, self.clock.monotonic())
 
@@ -193,14 +258,17 @@ class Inference:
                 answer = await member.client.complete(
                     ask.endpoint, ask.body, request_id=ask.id, timeout_s=ask.timeout_s
                 )
+                self.fleet.answered(member, answer.status)
             _raise_if_ours(answer)
             if answer.status < 400:
                 charge.saw_usage(_usage_in(answer))
             return answer
 
         try:
-            answer = await self._on_a_replica(running, attempt)
+            async with self._until(running.admitted_at + ask.timeout_s):
+                answer = await self._on_a_replica(running, attempt)
         except NoRoom:
+            await self._leave_to_stand_in(running)
             return await self._answer_through_queue(running)
         except BaseException as error:
             await self._end(running, _status_of(error), _reason_of(error))
@@ -213,7 +281,8 @@ class Inference:
     async def _answer_through_queue(self, running: Running) -> Served:
         ask = running.ask
         async with self._task(running) as task:
-            ended = await self.queue.wait(task.id, timeout_s=ask.timeout_s)
+            left_s = running.admitted_at + ask.timeout_s - self.clock.monotonic()
+            ended = await self.queue.wait(task.id, timeout_s=max(0.0, left_s))
             result = result_of(ended)
         running.charge.saw_usage(result.get("usage"))
         waited_s = (ended.started_at or ended.submitted_at) - ended.submitted_at
@@ -226,28 +295,34 @@ class Inference:
     async def _stream(self, running: Running) -> Served:
         """The answer's events, opened up to the first one, so that what fails before it has a status of its own."""
         ask, charge = running.ask, running.charge
-        deadline = self.clock.monotonic() + ask.timeout_s
+        deadline = running.admitted_at + ask.timeout_s
         upstream = AsyncExitStack()
 
         async def attempt(member: Member) -> tuple[bytes, AsyncIterator[bytes]]:
             async with AsyncExitStack() as opening:
                 opening.enter_context(self.fleet.busy(member))
                 body = ask_for_usage(ask.body, continuous=ask.continuous_usage)
-                stream = await opening.enter_async_context(member.client.stream(ask.endpoint, body, request_id=ask.id))
+                opened = member.client.stream(ask.endpoint, body, request_id=ask.id)
+                # Comments are no tokens: an engine that says nothing else is silent.
+                async with self._until(deadline, self.patience.first_token_s):
+                    stream = await opening.enter_async_context(opened)
+                    first = None if stream.error is not None else await anext(stream.events, None)
                 if stream.error is not None:
+                    self.fleet.answered(member, stream.error.status)
                     _raise_if_ours(stream.error)
                     if stream.error.status < 400:
                         raise UpstreamError("the engine answered at once where a stream of events was asked for")
                     raise Refusal(stream.error)
-                first = await anext(stream.events, None)
                 if first is None:
                     raise EngineUnavailable("the engine ended the stream before its first event")
+                self.fleet.answered(member, 200)
                 upstream.push_async_exit(opening.pop_all())
                 return first, stream.events
 
         try:
             first, events = await self._on_a_replica(running, attempt)
         except NoRoom:
+            await self._leave_to_stand_in(running)
             queued = self._stream_through_queue(running, deadline)
             await anext(queued)
             return Served(None, events=queued, headers=self.limits(ask))
@@ -284,7 +359,7 @@ class Inference:
                     passed = relay.pass_on(event, self.clock.now())
                     if passed is not None:
                         yield sse.event(passed)
-                    event = await self._next(events, deadline)
+                    event = await self._next(events, deadline, silence_s=self.patience.between_tokens_s)
                 if event is None:
                     raise EngineUnavailable("the engine broke off in the middle of the answer", hint="ask again")
                 status, reason = "done", None
@@ -419,17 +494,30 @@ class Inference:
         if ask.session is not None:
             await self.sessions.end(ask.session, 0)
 
+    async def _leave_to_stand_in(self, running: Running) -> None:
+        """Raises NoneUp, with the reservation given back, when another model is to answer; else it is for the queue."""
+        stand_in = running.ask.stand_in
+        if stand_in is None:
+            return
+        try:
+            is_down = await self._is_down(running.ask.model, stand_in)
+        except asyncio.CancelledError:
+            self._turned_away(running)
+            raise
+        if is_down:
+            self._turned_away(running)
+            raise NoneUp(stand_in)
+
     # --- on replicas and through the queue ----------------------------------------------------------------------------
 
     async def _on_a_replica(self, running: Running, attempt: Callable[[Member], Awaitable[T]]) -> T:
-        """`attempt` on the session's replica or the least busy one, then on others as long as it raises Unavailable.
-        Raises NoRoom, and what `Admission.admit` raises: an attempt that may have run is paid for, so another one is
-        let in anew."""
+        """`attempt` on the replica that holds its cache or the least busy one, then on others as long as it raises
+        Unavailable. Raises NoRoom, and what `Admission.admit` raises: an attempt that may have run is paid for, so
+        another one is let in anew."""
         ask, charge = running.ask, running.charge
-        prefer = None if ask.session is None else self.sessions.replica_of(ask.session, ask.model)
         tried: set[str] = set()
         while True:
-            member = self.fleet.choose(charge.model, exclude=tried, prefer=prefer)
+            member = self.fleet.choose(charge.model, exclude=tried, key=ask.affinity)
             if member is None:
                 raise NoRoom
             replica = member.replica
@@ -445,15 +533,11 @@ class Inference:
             try:
                 answered = await attempt(member)
             except Unavailable as error:
-                if error.code != ENGINE_FULL:
-                    self.fleet.mark_down(member, error.message)
                 if error.code != ENGINE_FULL and not isinstance(error, Unreachable):
                     await self._pay_for_lost(running, error)
                 tried.add(replica.id)
                 charge.attempts += 1
             else:
-                if ask.session is not None:
-                    self.sessions.served(ask.session, ask.model, replica.id)
                 return answered
 
     async def _pay_for_lost(self, running: Running, error: StokerError) -> None:
@@ -559,17 +643,36 @@ class Inference:
         except StokerError as error:
             _log.warning("cannot cancel a task that nobody waits for", task=task_id, error=error.message)
 
-    async def _next(self, items: AsyncIterator[T], deadline: float) -> T | None:
-        """The next of them, None after the last. Raises TimedOut at `deadline` (monotonic)."""
+    async def _next(self, items: AsyncIterator[T], deadline: float, *, silence_s: float = math.inf) -> T | None:
+        """The next of them, None after the last. Raises TimedOut at `deadline` (monotonic) and after `silence_s`."""
+        left_s = deadline - self.clock.monotonic()
         try:
-            async with asyncio.timeout(max(0.0, deadline - self.clock.monotonic())):
+            async with asyncio.timeout(max(0.0, min(left_s, silence_s))):
                 return await anext(items, None)
         except TimeoutError as exc:
-            raise TimedOut("the answer did not end in time", hint="gateway.timeouts.totalSeconds bounds it") from exc
+            raise (_too_long() if left_s <= silence_s else _silent("betweenTokensSeconds")) from exc
+
+    @asynccontextmanager
+    async def _until(self, deadline: float, first_token_s: float = math.inf) -> AsyncIterator[None]:
+        """Raises TimedOut when the block is not left by `deadline` (monotonic), nor within `first_token_s`."""
+        left_s = deadline - self.clock.monotonic()
+        try:
+            async with asyncio.timeout(max(0.0, min(left_s, first_token_s))):
+                yield
+        except TimeoutError as exc:
+            raise (_too_long() if left_s <= first_token_s else _silent("firstTokenSeconds")) from exc
+
+
+def _too_long() -> TimedOut:
+    return TimedOut("the answer did not end in time", hint="gateway.timeouts.totalSeconds bounds it")
+
+
+def _silent(bound: str) -> TimedOut:
+    when = "before its first token" if bound == "firstTokenSeconds" else "in the middle of the answer"
+    return TimedOut(f"the engine was silent for too long {when}", hint=f"gateway.timeouts.{bound} bounds it")
 
 
 CLIENT_WENT = "the client went away"
-ENGINE_FULL = "engine_full"
 
 
 def _raise_if_ours(answer: Answer) -> None:

@@ -1,8 +1,10 @@
 """What the gateway counts, for Prometheus. Labels: a model of the platform, and words from short lists."""
 
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, get_args
 
 from stoker.meter import UsageRecord
+from stoker.policy.breaker import State
 from stoker.telemetry.metrics import Metrics
 
 
@@ -14,6 +16,7 @@ class Measures:
         self._refused = metrics.counter("stoker_refused_total", "Requests that were answered with an error.", ["code"])
         self._tokens = metrics.counter("stoker_tokens_total", "Tokens, by what they were.", ["model", "type"])
         self._duration = metrics.histogram("stoker_request_duration_seconds", "From request to end.", ["model"])
+        self._replicas = metrics.gauge("stoker_replicas", "Replicas, by their circuit breaker.", ["model", "breaker"])
         self._first = metrics.histogram(
             "stoker_time_to_first_token_seconds", "From request to the first token of a stream.", ["model"]
         )
@@ -39,6 +42,12 @@ class Measures:
                 self._duration.labels(model),
             )
         return known
+
+    def replicas(self, models: Iterable[str], breakers: Mapping[tuple[str, str], int]) -> None:
+        """How many replicas of a model have a breaker in a state, as it is when somebody asks."""
+        for model in models:
+            for state in get_args(State):
+                self._replicas.labels(model, state).set(breakers.get((model, state), 0))
 
     def refused(self, code: str) -> None:
         self._refused.labels(code).inc()

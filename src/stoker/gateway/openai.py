@@ -105,7 +105,9 @@ def _names(services: Services, account: Account, prefix: str | None) -> list[str
     models, routes = services.platform.llm.models, services.platform.gateway.routes
     there = list(models) if prefix is None else [routes[prefix]]
     chosen = permitted_models(account, prefix, routes, there)
-    return [*chosen, *(alias for name in chosen for alias in models[name].aliases), AUTO]
+    shared = services.platform.gateway.weights if prefix is None else {}
+    weighted = [name for name, shares in shared.items() if any(shares.get(model) for model in chosen)]
+    return [*chosen, *(alias for name in chosen for alias in models[name].aliases), *weighted, AUTO]
 
 
 def _card(services: Services, name: str) -> dict[str, object]:

@@ -17,7 +17,7 @@ from stoker.gateway.admission import Admission
 from stoker.gateway.auth import Authenticator
 from stoker.gateway.commitments import Commitments
 from stoker.gateway.fleet import Fleet
-from stoker.gateway.inference import Inference
+from stoker.gateway.inference import Inference, Patience
 from stoker.gateway.limits import TermsOfCallers
 from stoker.gateway.measures import Measures
 from stoker.gateway.owner import Life
@@ -85,7 +85,9 @@ class Gateway:
             table=table_of(platform),
             auth=Authenticator(keys, clock),
             fleet=fleet,
-            inference=Inference(fleet, queue, admission, sessions, clock, commitments),
+            inference=Inference(
+                fleet, queue, admission, sessions, clock, commitments, Patience.of(platform.gateway.timeouts)
+            ),
             terms=TermsOfCallers(),
             queue=queue,
             budgets=budgets,
@@ -117,6 +119,7 @@ class Gateway:
             asyncio.create_task(part)
             for part in (
                 self.fleet.watch(),
+                self.fleet.probe_forever(),
                 self.life.renew_forever(),
                 self.reconciler.reconcile_forever(),
                 self.settler.settle_forever(),
@@ -180,8 +183,9 @@ def connector(platform: Platform) -> Callable[[Replica], EngineClient]:
     """How to reach a replica: the engine's own key and name of the model are in the spec, its address in Redis. Raises
     InvalidInput at once for a key that is not in the environment."""
     keys = {name: engine_key(platform, name, os.environ) for name in platform.llm.models}
-    limits = platform.gateway.timeouts
-    timeouts = Timeouts(connect_s=limits.connect_seconds, read_s=limits.first_token_seconds)
+    patience = Patience.of(platform.gateway.timeouts)
+    longest_s = max(patience.first_token_s, patience.between_tokens_s)
+    timeouts = Timeouts(connect_s=patience.connect_s, read_s=longest_s)
 
     def connect(replica: Replica) -> EngineClient:
         engine = platform.llm.models[replica.model].engine

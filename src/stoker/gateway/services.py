@@ -4,16 +4,17 @@ import asyncio
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from stoker.base.clock import Clock
 from stoker.base.errors import InvalidInput
-from stoker.gateway.auth import Asked, Authenticator, permit
+from stoker.base.ids import new_id
+from stoker.gateway.auth import Asked, Authenticator, may_use, permit, permitted_models
 from stoker.gateway.bounds import Quote, quote_of
 from stoker.gateway.fleet import Fleet
-from stoker.gateway.inference import LENGTHS, Ask, Inference
+from stoker.gateway.inference import LENGTHS, Ask, Inference, StandIn
 from stoker.gateway.limits import TermsOfCallers
 from stoker.gateway.measures import Measures
 from stoker.gateway.sessions import conversation_in
@@ -23,9 +24,10 @@ from stoker.meter.charge import Caller
 from stoker.meter.keys import KeyStore
 from stoker.meter.ledger import Ledger
 from stoker.meter.tenants import TenantStore
-from stoker.policy import routing
+from stoker.policy import features, routing
+from stoker.policy.balance import place_of
 from stoker.queue import BudgetStore, Queue
-from stoker.spec import EMBEDDED, Platform
+from stoker.spec import AUTO, EMBEDDED, Platform
 
 Json = dict[str, Any]
 
@@ -68,22 +70,57 @@ class Services:
         """The request as it will be run: its model chosen, its output bounded, its caller's terms at hand.
 
         Raises InvalidInput; NotFound for a model that is not there, NotPermitted for one that the key may not use."""
-        route = routing.choose(prefix, _model_in(body), routing.features_of(body), self.table)
-        model = self.platform.llm.models[route.model]
-        permit(key, prefix, route.model, self.platform.gateway.routes, list(self.platform.llm.models))
+        models, routes = self.platform.llm.models, self.platform.gateway.routes
+        by, request_id = caller(request, key, body), new_id("req")
+        requested = _model_in(body)
+        # Nobody looks at what a request holds when its model was named.
+        is_open = prefix is None and requested in (None, AUTO)
+        route = routing.choose(
+            prefix,
+            requested,
+            features.features_of(body) if is_open else features.RequestFeatures(),
+            self.table,
+            key=_sticky(by, body) or request_id,
+            allowed=may_use(key, routes, models),
+        )
+        permit(key, prefix, route.model, routes, list(models))
         _check_stream(body)
         _check_answers(body)
-        by = caller(request, key, body)
-        sent = bounded({**body, "model": route.model}, endpoint, model.limits.max_output_tokens)
+
+        async def ask_of(model: str, reason: str) -> Ask:
+            return await self._ask_of(model, reason, request, key, by, endpoint, body, request_id)
+
+        asked = await ask_of(route.model, route.reason)
+        other = models[route.model].fallback
+        if other is None or other not in permitted_models(key, None, routes, list(models)):
+            return asked
+        return replace(asked, stand_in=StandIn(other, partial(ask_of, other, routing.FALLBACK)))
+
+    async def _ask_of(
+        self,
+        name: str,
+        reason: str,
+        request: Asked,
+        key: Account,
+        by: Caller,
+        endpoint: str,
+        body: Json,
+        request_id: str,
+    ) -> Ask:
+        """The request for one model: with its bounds, its prices and what it could cost there."""
+        model = self.platform.llm.models[name]
+        sent = bounded({**body, "model": name}, endpoint, model.limits.max_output_tokens)
         sent.pop("conversation", None)  # ours; engines do not know it
-        quoting = partial(self.quote, route.model, sent, is_elastic=not _says_length(body))
+        quoting = partial(self.quote, name, sent, is_elastic=not _says_length(body))
         is_large = int(request.headers.get("content-length", INLINE_BODY_BYTES)) >= INLINE_BODY_BYTES
         return Ask(
+            id=request_id,
+            affinity=_affinity(by, body),
             caller=by,
             endpoint=endpoint,
             body=sent,
-            model=route.model,
-            route=route.reason,
+            model=name,
+            route=reason,
             prices=model.prices,
             max_attempts=self.platform.queue.max_attempts,
             timeout_s=self.platform.gateway.timeouts.total_seconds,
@@ -104,6 +141,26 @@ def caller(request: Asked, key: Account, body: Json) -> Caller:
     if session is None:
         session = _checked_id("conversation", conversation_in(body))
     return Caller(key.tenant, key.id, session, run, key.team)
+
+
+# How OpenAI's clients name the person or the cache that a request belongs to.
+_END_USERS = ("prompt_cache_key", "safety_identifier", "user")
+
+
+def _sticky(by: Caller, body: Json) -> str | None:
+    """What is to keep its model where several share a name: the session, or else the run, or else the end user."""
+    if by.session is not None or by.run is not None:
+        return f"{by.tenant} {by.session or by.run}"
+    said = next((body[name] for name in _END_USERS if isinstance(body.get(name), str) and body[name]), None)
+    return None if said is None else f"{by.tenant} {said[:256]}"
+
+
+def _affinity(by: Caller, body: Json) -> int | None:
+    """What is to keep its replica, for its cache: the session, or else prompts that begin alike."""
+    if by.session is not None:
+        return place_of(f"{by.tenant} {by.session}")
+    beginning = features.beginning_of(body)
+    return None if beginning is None else place_of(beginning)
 
 
 def _id_in(headers: Mapping[str, str], name: str) -> str | None:

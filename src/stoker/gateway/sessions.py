@@ -1,8 +1,8 @@
-"""Sessions: the replica that holds one's cache, and what it has cost so far.
+"""Sessions: what one has cost so far.
 
 A session is what a client names: `X-Session-Id`, or `conversation` in the body. After `gateway.sessions.idleSeconds`
-without a request it is over: its replica is free for others, and this process forgets it. What it has spent stays in
-the ledger, so its budget does not begin anew.
+without a request it is over, and this process forgets it. What it has spent stays in the ledger, so its budget does not
+begin anew. Which replica holds its cache nobody has to remember: `policy.balance` says it of the name alone.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from stoker.base.clock import Clock
 from stoker.base.errors import InvalidInput, Unavailable
 from stoker.meter.ledger import Ledger
 
-# Sessions that one process remembers; a forgotten one asks the ledger again, and may get another replica.
+# Sessions that one process remembers; a forgotten one asks the ledger again.
 REMEMBERED = 50_000
 # Other processes may have served the session meanwhile; the ledger has their records by then.
 LOOK_AGAIN_S = 2.0
@@ -24,12 +24,11 @@ Name = tuple[str, str]
 
 
 class _Session:
-    __slots__ = ("cost", "in_flight", "replicas", "used_at")
+    __slots__ = ("cost", "in_flight", "used_at")
 
     def __init__(self) -> None:
         self.used_at = float("-inf")
         self.in_flight = 0
-        self.replicas: dict[str, str] = {}
         self.cost: asyncio.Task[int] | int | None = None  # nano-dollars; None: not known yet
 
 
@@ -81,16 +80,6 @@ class Sessions:
             return None
         session.cost += nano_usd
         return session.cost
-
-    def replica_of(self, name: Name, model: str) -> str | None:
-        """The replica that served the session's last request to this model, as long as it is not idle."""
-        session = self._known.get(name)
-        return None if session is None else session.replicas.get(model)
-
-    def served(self, name: Name, model: str, replica: str) -> None:
-        session = self._known.get(name)
-        if session is not None:
-            session.replicas[model] = replica
 
     def _forget(self, now: float) -> None:
         while self._known:

@@ -179,12 +179,22 @@ class Model(Section):
     prices: Prices = EXAMPLE_PRICES
     """What its tokens cost a tenant. The defaults are examples, so that cost can be seen; write your own."""
 
+    fallback: Name | None = None
+    """Model that answers, at its own prices, while no replica of this one is up; full is not down. null: requests wait
+    for a replica, in the queue."""
+
     def broken_rules(self) -> Iterator[Fault]:
         if self.engine == EMBEDDED and self.limits.context_tokens > EMBEDDED_CONTEXT:
             yield Fault(
                 ("limits", "contextTokens"),
                 f"{self.limits.context_tokens} is more than the embedded engine can hold; must be at most "
                 f"{EMBEDDED_CONTEXT} (a server named by engine.url may hold more)",
+            )
+        if self.fallback is not None and self.replicas is not None and self.replicas.min == 0:
+            yield Fault(
+                ("fallback",),
+                "with replicas.min 0 the other model would answer everything, so that this one never starts; write "
+                "replicas.min 1, or leave fallback out",
             )
 
     @property
@@ -241,3 +251,19 @@ class Llm(Section):
                 elif alias in taken:
                     yield Fault(path, f'"{alias}" is an alias of {taken[alias]} already; an alias leads to one model')
                 taken.setdefault(alias, name)
+            yield from self._wrong_fallback(name, model)
+
+    def _wrong_fallback(self, name: str, model: Model) -> Iterator[Fault]:
+        path = ("models", name, "fallback")
+        if model.fallback is None:
+            return
+        if model.fallback == name:
+            yield Fault(path, "a model cannot stand in for itself; name another one")
+        elif model.fallback not in self.models:
+            yield Fault(path, f'"{model.fallback}" is not a model; the models are: {", ".join(self.models)}')
+        elif model.task == "vision" != self.models[model.fallback].task:
+            yield Fault(
+                path,
+                f'"{model.fallback}" has the task {self.models[model.fallback].task}; what stands in for a model with '
+                "`task: vision` must look at images, too",
+            )

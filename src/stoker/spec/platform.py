@@ -6,9 +6,9 @@ from typing import Any
 from pydantic import Field
 
 from stoker.spec.budgets import Tenant, Tenants
-from stoker.spec.faults import Fault
+from stoker.spec.faults import Fault, Path
 from stoker.spec.guide import Global, Karpenter, Keda, Training
-from stoker.spec.llm import TASKS, Llm, Replicas
+from stoker.spec.llm import AUTO, TASKS, Llm, Replicas
 from stoker.spec.section import Section
 from stoker.spec.services import Gateway, Ledger, Queue, Redis
 
@@ -87,3 +87,23 @@ class Platform(Section):
         if self.gateway.default_model not in models:
             default = self.gateway.default_model
             yield Fault(("gateway", "defaultModel"), f'"{default}" is not a model; the models are: {known}')
+        auto = self.gateway.auto
+        for key, chosen in (("tools", auto.tools), ("long", auto.long), ("hard", auto.hard)):
+            if chosen is not None and chosen not in models:
+                yield Fault(("gateway", "auto", key), f'"{chosen}" is not a model; the models are: {known}')
+        yield from self._wrong_weights()
+
+    def _wrong_weights(self) -> Iterator[Fault]:
+        models = self.llm.models
+        aliases = {alias: name for name, model in models.items() for alias in model.aliases}
+        for name, shares in self.gateway.weights.items():
+            path: Path = ("gateway", "weights", name)
+            if name == AUTO:
+                yield Fault(path, f"{AUTO} asks Stoker to choose a model; choose another name")
+            elif name in models:
+                yield Fault(path, f'"{name}" is the name of a model already; choose another name')
+            elif name in aliases:
+                yield Fault(path, f'"{name}" is an alias of {aliases[name]} already; take it out there')
+            for model in shares:
+                if model not in models:
+                    yield Fault((*path, model), f'"{model}" is not a model; the models are: {", ".join(models)}')

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from stoker.spec.faults import Fault
 from stoker.spec.guide import Architecture, RedisMaster, RedisReplica
+from stoker.spec.llm import Alias
 from stoker.spec.section import Bytes, EnvName, Expected, Name, Seconds, Section
 
 RESERVED_ROUTES = frozenset(
@@ -26,7 +27,11 @@ class Timeouts(Section):
     """Seconds to reach a replica. A replica that does not accept by then is passed over."""
 
     first_token_seconds: Seconds = 60.0
-    """Seconds from the request to the first token of the answer, waiting for room included."""
+    """Seconds from when a replica is asked for a stream to its first token. A stream that waits in the queue may wait
+    up to totalSeconds: its client hears comments meanwhile."""
+
+    between_tokens_seconds: Seconds | None = None
+    """Seconds of silence between two tokens of a stream, after which it is given up. null takes firstTokenSeconds."""
 
     total_seconds: Seconds = 300.0
     """Seconds from the request to the end of the answer, so that no connection is held for ever."""
@@ -43,8 +48,31 @@ class Timeouts(Section):
 
 class Sessions(Section):
     idle_seconds: Seconds = 300.0
-    """Seconds without a request after which a session ends: its replica is free for others. What it has spent stays
-    spent: a session of the same name goes on with what is left of its budget."""
+    """Seconds without a request after which a gateway forgets a session. What it has spent stays spent: a session of
+    the same name goes on with what is left of its budget, on the same replica."""
+
+
+class Auto(Section):
+    """What `model: auto` looks for beside images and code. Without these keys, such requests go on to defaultModel."""
+
+    tools: Name | None = None
+    """Model of requests that offer the model tools. null: they go by what else they hold."""
+
+    long: Name | None = None
+    """Model of requests of more than longCharacters. null: they go by what else they hold."""
+
+    long_characters: Annotated[int, Field(ge=1, le=100_000_000)] = 24_000
+    """Characters of text, system prompt included, beyond which a request is long; English has about 4 to a token."""
+
+    hard: Name | None = None
+    """Model of requests that look hard: proofs, several conditions, several steps. null: they go to defaultModel."""
+
+
+Shares = Annotated[
+    Mapping[Name, Annotated[int, Field(ge=0, le=1_000_000)]],
+    Field(min_length=1, max_length=20),
+]
+"""Model to its part of the requests, in proportion to the sum."""
 
 
 class Gateway(Section):
@@ -69,6 +97,13 @@ class Gateway(Section):
     """Model of a request that leaves the choice to Stoker and holds neither an image nor code. Unwritten, the model
     called general, or else the first."""
 
+    auto: Auto = Auto()
+    """Which further models `model: auto` may choose, and for what."""
+
+    weights: Mapping[Alias, Shares] = Field(default={}, max_length=1000)
+    """Names under which clients get one of several models, for a canary: `chat: {general: 95, next: 5}` sends 5 of 100
+    sessions to next. A session, or else an agent run or an end user, stays with its model."""
+
     max_body_bytes: Bytes = 16 * 1024 * 1024
     """Bytes of a request's body at most; 16 MiB takes a few photographs in base64."""
 
@@ -82,6 +117,9 @@ class Gateway(Section):
         for word in self.routes:
             if word in RESERVED_ROUTES:
                 yield Fault(("routes", word), f"/v1/{word} is a path of the API itself; choose another word")
+        for name, shares in self.weights.items():
+            if not any(shares.values()):
+                yield Fault(("weights", name), "no model has a share; at least one must be more than 0")
 
 
 def _refuse_secrets(parts: SplitResult) -> None:
