@@ -1,13 +1,17 @@
 """Does a gateway grow? So many requests of so many keys, good, bad and broken off, and its resident memory all along.
 
-    .venv/bin/python benchmarks/gateway/leak.py [--requests 1000000] [--keys 100000] [--clients 32] [--json FILE]
+    .venv/bin/python benchmarks/gateway/leak.py [--requests 1000000] [--keys 100000] [--clients 32] [--lines]
+        [--json FILE]
 
 One gateway of Stoker's on core 0, the mock and the load on core 1. The keys take turns, so that each pass uses all.
 What a request is goes by its number; MIX says of how many in a hundred. Models and keys that do not exist have a name
 of their own each time, as have sessions, which end after 5 s.
 
-What a gateway remembers of a key it may keep, so the first two passes over the keys are warm-up; from there on the
-slope, by least squares over the samples, should be none. Every answer is looked at.
+What a gateway remembers of a key it may keep, and of its callers (a key, or a key with a session) as many as
+`REMEMBERED`. So the first two passes over the keys are warm-up, and as many requests as it takes to fill that; from
+there on the slope, by least squares over the samples, should be none. Every answer is looked at. `--lines`: which
+lines of the source hold what was allocated after the warm-up and is still there, by tracemalloc, which slows the
+gateway.
 """
 
 import argparse
@@ -15,6 +19,7 @@ import asyncio
 import json
 import math
 import os
+import signal
 import statistics
 import sys
 import tempfile
@@ -23,13 +28,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import targets as made
 import uvloop
 from cores import LOAD, resident_mb
 from load import Check, Errand, Run, body_of, encoded, linger, wrong_with_answer, wrong_with_stream
+from profiling import runner, written
 from targets import Target
 
+from stoker.gateway.limits import REMEMBERED
 from stoker.spec import Budgets
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "up"))
@@ -136,6 +144,13 @@ class Plan:
         return errand
 
 
+def warm_up_of(keys: int) -> int:
+    """Requests until the gateway remembers all that it may."""
+    sessions = next(share for _, share, make in MIX if make is _in_a_session) / 100
+    until_full = keys + max(0, REMEMBERED - keys) / sessions
+    return max(PASSES_OF_WARM_UP * keys, math.ceil(until_full))
+
+
 # --- the run ----------------------------------------------------------------------------------------------------------
 
 
@@ -147,14 +162,20 @@ class Reading:
     redis_mb: float
 
 
-async def play(target: Target, plan: Plan, clients: int, every: int) -> tuple[Run, list[Reading]]:
-    """All errands; a reading each so many answers, and one at the end."""
+async def play(
+    target: Target, plan: Plan, clients: int, every: int, warm_up: int, on_warm: Callable[[], None]
+) -> tuple[Run, list[Reading]]:
+    """All errands; a reading each so many answers, and one at the end. `on_warm` is called after the warm-up."""
     run = Run(target.port, plan.errands())
     began = time.perf_counter()
     readings = [_read(target, run, began)]
     await asyncio.gather(*(run.connect() for _ in range(clients)))
+    is_warm = False
     while not run.is_over:
         await asyncio.sleep(0.2)
+        if run.answered >= warm_up and not is_warm:
+            is_warm = True
+            on_warm()
         if run.answered >= readings[-1].answered + every:
             readings.append(_read(target, run, began))
             print(readings[-1], dict(run.sample.wrong) or "", file=sys.stderr, flush=True)
@@ -198,16 +219,23 @@ def report(run: Run, plan: Plan, readings: Sequence[Reading], warm_up: int) -> s
     return "\n".join(lines)
 
 
+def lines_table(rows: Sequence[dict[str, Any]], requests: int) -> str:
+    lines = ["", "| bytes a request | line |", "|---:|---|"]
+    lines += [f"| {row['bytes'] / requests:.1f} | {row['name']} |" for row in rows[:SHOWN]]
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=1_000_000)
     parser.add_argument("--keys", type=int, default=100_000)
     parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--lines", action="store_true")
     parser.add_argument("--json", type=Path, help="write every sample there")
     options = parser.parse_args()
     os.sched_setaffinity(0, {LOAD})
     kind = Mixed("3 limits, its own", are_own=True, are_three=True)
-    warm_up = min(PASSES_OF_WARM_UP * options.keys, options.requests // 2)
+    warm_up = warm_up_of(options.keys)
     with tempfile.TemporaryDirectory(prefix="leak-") as directory:
         work = Path(directory)
         upstream, port = made.mock(work)
@@ -218,13 +246,22 @@ def main() -> None:
                 port,
                 fill=lambda ledger: fill(ledger, options.keys, kind),
                 settings={"gateway": {"sessions": {"idleSeconds": SESSION_IDLE_S}}},
+                **({"runner": runner("memory", work / "lines.json")} if options.lines else {}),
             )
             target.start()
             assert target.process is not None
             made.wait_until_listening(target.process, target.port)
             plan = Plan(options.requests, options.keys)
             about = describe("stoker", "uvicorn", "uvloop")
-            run, readings = uvloop.run(play(target, plan, options.clients, max(1, options.requests // (2 * SAMPLES))))
+            pid = target.process.pid
+            on_warm = (lambda: os.kill(pid, signal.SIGUSR1)) if options.lines else (lambda: None)
+            every = max(1, options.requests // (2 * SAMPLES))
+            run, readings = uvloop.run(play(target, plan, options.clients, every, warm_up, on_warm))
+            lines = ""
+            if options.lines and run.answered > warm_up:
+                time.sleep(2 * SESSION_IDLE_S)  # what ends by itself has ended
+                os.kill(pid, signal.SIGUSR2)
+                lines = lines_table(written(work / "lines.json", target), run.answered - warm_up)
         finally:
             if target is not None:
                 target.end_all()
@@ -235,6 +272,7 @@ def main() -> None:
     print(about)
     print(f"{options.requests:,} requests of {options.keys:,} keys, {options.clients} clients\n")
     print(report(run, plan, readings, warm_up))
+    print(lines)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,18 @@
 """Stoker's gateway under a profiler that is switched on and off from outside: SIGUSR1 begins, SIGUSR2 ends and writes.
 
-    python -P benchmarks/gateway/profiled.py sample|calls FILE ARGUMENTS OF THE GATEWAY...
+    python -P benchmarks/gateway/profiled.py sample|calls|memory FILE ARGUMENTS OF THE GATEWAY...
 
 `sample` looks at the stack each millisecond of CPU time (or as often as the system's clock lets it), which costs next
 to nothing, so the shares are right. `calls` is cProfile: every call is counted, and small functions look dearer than
-they are.
+they are. `memory`: what was allocated in between and is still there, by line.
 """
 
 import cProfile
+import gc
 import json
 import signal
 import sys
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 from types import CodeType, FrameType
@@ -60,6 +62,24 @@ class Calls:
         _write(self._to, json.dumps(rows))
 
 
+class Memory:
+    def __init__(self, to: Path) -> None:
+        self._to = to
+
+    def begin(self, *_: object) -> None:
+        tracemalloc.start(1)
+
+    def end(self, *_: object) -> None:
+        gc.collect()
+        lines = tracemalloc.take_snapshot().statistics("lineno")
+        tracemalloc.stop()
+        rows = [
+            {"name": f"{_short(each.traceback[0].filename)}:{each.traceback[0].lineno}", "bytes": each.size}
+            for each in lines
+        ]
+        _write(self._to, json.dumps(rows))
+
+
 def _name(code: CodeType) -> str:
     return f"{_short(code.co_filename)}:{code.co_firstlineno} {code.co_qualname}"
 
@@ -81,7 +101,7 @@ def _write(to: Path, text: str) -> None:
 
 if __name__ == "__main__":
     kind, file, *arguments = sys.argv[1:]
-    profiler = Samples(Path(file)) if kind == "sample" else Calls(Path(file))
+    profiler = {"sample": Samples, "calls": Calls, "memory": Memory}[kind](Path(file))
     signal.signal(signal.SIGUSR1, profiler.begin)
     signal.signal(signal.SIGUSR2, profiler.end)
     sys.argv = ["stoker.gateway", *arguments]

@@ -35,10 +35,9 @@ def profile(work: Path, scenario: Scenario, seconds: float) -> str:
 def _profiled(work: Path, kind: str, scenario: Scenario, seconds: float) -> tuple[Any, int, float]:
     to = work / "profile.json"
     upstream, port = made.mock(work)
-    runner = (sys.executable, "-P", str(Path(__file__).parent / "profiled.py"), kind, str(to))
     target: Target | None = None
     try:
-        target = made.stoker(work, port, runner=runner)
+        target = made.stoker(work, port, runner=runner(kind, to))
         target.start()
         assert target.process is not None
         made.wait_until_listening(target.process, target.port)
@@ -67,17 +66,28 @@ def _profiled(work: Path, kind: str, scenario: Scenario, seconds: float) -> tupl
         )
         if sample.wrong or not sample.done:
             raise SystemExit(f"{sample.done} answers, wrong: {dict(sample.wrong)}")
-        until = time.monotonic() + 30.0
-        while not to.exists():
-            target.process.check()
-            if time.monotonic() > until:
-                raise SystemExit("the profile was not written")
-            time.sleep(0.05)
-        return json.loads(to.read_text()), sample.done, (at[1] - at[0]).mine / sample.done * 1e6
+        return written(to, target), sample.done, (at[1] - at[0]).mine / sample.done * 1e6
     finally:
         if target is not None:
             target.end_all()
         upstream.end()
+
+
+def runner(kind: str, to: Path) -> tuple[str, ...]:
+    """What runs a gateway under that profiler; the gateway's arguments follow."""
+    return (sys.executable, "-P", str(Path(__file__).parent / "profiled.py"), kind, str(to))
+
+
+def written(to: Path, target: Target) -> Any:
+    """What the profiler wrote, as soon as it has."""
+    until = time.monotonic() + 60.0
+    while not to.exists():
+        assert target.process is not None
+        target.process.check()
+        if time.monotonic() > until:
+            raise SystemExit("the profile was not written")
+        time.sleep(0.05)
+    return json.loads(to.read_text())
 
 
 def samples_tables(stacks: list[tuple[list[str], int]], cpu_us: float) -> str:
