@@ -22,7 +22,7 @@ def loads(text: bytes | str) -> Any:
 
 
 def dumps(value: Any) -> bytes:
-    """Compact, in UTF-8. Raises TypeError for what has no JSON."""
+    """Compact, in UTF-8; a float that is no number becomes null. Raises TypeError for what has no JSON."""
     try:
         return orjson.dumps(value)
     except orjson.JSONEncodeError:
