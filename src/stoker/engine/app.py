@@ -1,8 +1,10 @@
 """The HTTP application of one embedded engine: OpenAI's endpoints on top of a `StepLoop`."""
 
 import asyncio
+import json
 import secrets
 from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -13,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from stoker.base.clock import Clock
 from stoker.base.errors import EngineUnavailable, NotFound, StokerError, Unauthenticated
 from stoker.base.ids import new_id
-from stoker.engine import parsing, shapes
+from stoker.engine import embeddings, parsing, shapes
 from stoker.engine.loop import StepLoop, Ticket
 from stoker.engine.parsing import Asked, Served
 from stoker.engine.recent import Recent
@@ -23,11 +25,14 @@ from stoker.telemetry.metrics import CONTENT_TYPE
 from stoker.web import problems, server, sse
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
+INLINE_VECTORS = 32
+"""More of them are written in a thread, for the same reason."""
 INLINE_BODY_BYTES = 64 * 1024
 """A larger body is parsed in a thread: tokens of a long prompt and images take longer than other requests may wait."""
 
 
-Parse = Callable[[parsing.Json, Served], Asked]
+T = TypeVar("T")
+Parse = Callable[[Json, Served], T]
 
 
 def build(loop: StepLoop, served: Served, clock: Clock, *, key: str | None = None) -> Starlette:
@@ -65,6 +70,7 @@ class _Endpoints:
         return [
             Route("/v1/chat/completions", self.chat, methods=["POST"]),
             Route("/v1/completions", self.completion, methods=["POST"]),
+            Route("/v1/embeddings", self.embeddings, methods=["POST"]),
             Route("/v1/models", self.models),
             Route("/v1/models/{name:path}", self.model),
             Route("/v1/requests/{id}", self.produced),
@@ -78,12 +84,36 @@ class _Endpoints:
     async def completion(self, request: Request) -> Response:
         return await self._answer(request, parsing.completion, is_chat=False)
 
-    async def _answer(self, request: Request, parse: Parse, *, is_chat: bool) -> Response:
+    async def embeddings(self, request: Request) -> Response:
+        wanted = await self._read(request, embeddings.parse)
+        ticket, embedding = self._loop.submit_texts(wanted.texts)
+        request_id = request.headers.get("x-request-id", new_id("emb"))
+        self._recent.begin(request_id, ticket, self._clock.now())
+
+        def written() -> bytes:
+            return json.dumps(embeddings.answer(wanted, embedding.vectors, self._served.model)).encode()
+
+        async def whole() -> Response:
+            async for _ in ticket.progress():
+                pass
+            # Many vectors take longer to write than other requests may wait.
+            body = written() if len(wanted.texts) <= INLINE_VECTORS else await asyncio.to_thread(written)
+            return Response(body, media_type="application/json")
+
+        try:
+            return await server.while_connected(request, whole())
+        finally:
+            ticket.cancel()
+            self._recent.end(request_id)
+
+    async def _read(self, request: Request, parse: Parse[T]) -> T:
         body = await server.read_json(request, max_bytes=MAX_BODY_BYTES)
         if int(request.headers.get("content-length", INLINE_BODY_BYTES)) < INLINE_BODY_BYTES:
-            asked = parse(body, self._served)
-        else:
-            asked = await asyncio.to_thread(parse, body, self._served)
+            return parse(body, self._served)
+        return await asyncio.to_thread(parse, body, self._served)
+
+    async def _answer(self, request: Request, parse: Parse[Asked], *, is_chat: bool) -> Response:
+        asked = await self._read(request, parse)
         shape = Shape(
             id=new_id("chatcmpl" if is_chat else "cmpl"),
             model=self._served.model,
