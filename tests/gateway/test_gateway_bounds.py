@@ -153,7 +153,7 @@ def test_tools_are_bounded_however_a_template_writes_them(indent: int | None) ->
         ({"n": 2, "best_of": 5}, 5),
         ({"n": True}, 1),
         ({"n": -4}, 1),
-        ({"n": "3"}, 1),  # refused by the route, see services.bounded
+        ({"n": "3"}, 1),  # refused by the route, see Endpoint.check
         ({"prompt": ["a", "b", "c"], "n": 2}, 6),
         ({"prompt": [[1, 2], [3]]}, 2),
         ({"prompt": [1, 2, 3]}, 1),

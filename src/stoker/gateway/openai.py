@@ -8,6 +8,7 @@ from starlette.routing import Route
 
 from stoker.base.errors import NotFound, StokerError
 from stoker.gateway.auth import permitted_models
+from stoker.gateway.endpoints import ENDPOINTS
 from stoker.gateway.inference import Served
 from stoker.gateway.services import Services
 from stoker.meter.accounts import Account
@@ -16,8 +17,6 @@ from stoker.web.server import read_json, while_connected
 from stoker.web.sse import EventStream
 
 Handler = Callable[[Request], Awaitable[Response]]
-
-ENDPOINTS = ("/v1/chat/completions", "/v1/completions")
 
 
 def routes(services: Services) -> list[Route]:

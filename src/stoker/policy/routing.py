@@ -120,8 +120,8 @@ def _shown(text: str) -> str:
 
 
 def features_of(body: Mapping[str, Any]) -> RequestFeatures:
-    """What a chat or completions body holds. Looks at MAX_PARTS parts and MAX_CHARACTERS characters at most, the newest
-    first, and never raises: a malformed body is for the engine to refuse, with better words.
+    """What a body holds: its messages, prompt, or input. Looks at MAX_PARTS parts and MAX_CHARACTERS characters
+    at most, the newest first, and never raises: a malformed body is for the engine to refuse, with better words.
 
     System prompts are not looked at for code: agents' prompts are full of fences and JSON whatever is asked.
     """
@@ -143,15 +143,26 @@ def _parts(body: object) -> Iterator[tuple[str, str]]:
     """("image", "") and ("text", its text) of a body, the newest first. Other parts count as empty text."""
     if not isinstance(body, Mapping):
         return
-    messages = body.get("messages")
-    if isinstance(messages, list):
-        for message in reversed(messages):
-            role = message.get("role") if isinstance(message, Mapping) else None
-            content = message.get("content") if isinstance(message, Mapping) else None
-            is_prompt = role in ("system", "developer")
-            for kind, text in _content(content):
-                yield kind, "" if is_prompt else text
+    for name in ("messages", "input"):
+        messages = body.get(name)
+        if isinstance(messages, list):
+            for message in reversed(messages):
+                yield from _message(message)
     yield from _content(body.get("prompt"))
+    if isinstance(body.get("input"), str):
+        yield "text", body["input"]
+
+
+def _message(message: object) -> Iterator[tuple[str, str]]:
+    """Of a chat, or an item of a response's input, which may be the output of a tool."""
+    if not isinstance(message, Mapping):
+        yield "text", ""
+        return
+    is_prompt = message.get("role") in ("system", "developer")
+    for kind, text in _content(message.get("content")):
+        yield kind, "" if is_prompt else text
+    if "output" in message:
+        yield from _content(message["output"])
 
 
 def _content(content: object) -> Iterator[tuple[str, str]]:
