@@ -85,8 +85,16 @@ async def test_waiting_ends_with_the_time_and_the_task_goes_on(stack: Stack) -> 
     ("body", "param", "words"),
     [
         ({"endpoint": "/v1/images", "body": {}}, "endpoint", "endpoint is '/v1/images'; it has to be one of"),
-        ({"endpoint": ["/v1/images"], "body": {}}, "endpoint", "it has to be one of /v1/chat/completions"),
-        ({"model": "general", "input": "one"}, "endpoint", "may be one for /v1/responses or for /v1/embeddings"),
+        (
+            {"endpoint": ["/v1/images"], "body": {}},
+            "endpoint",
+            "endpoint is ['/v1/images']; it has to be one of",
+        ),
+        (
+            {"model": "general", "input": "one"},
+            "endpoint",
+            "a body with `input` may be one for /v1/responses or",
+        ),
         ({"endpoint": "/v1/completions"}, "body", "body has to be the JSON object that you would send"),
     ],
 )

@@ -3,8 +3,8 @@
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from stoker.base.clock import Clock
 from stoker.base.errors import EngineUnavailable, NotFound, StokerError, Unauthenticated
 from stoker.base.ids import new_id
-from stoker.engine import embeddings, parsing, shapes
+from stoker.engine import embeddings, parsing, responses, shapes
 from stoker.engine.loop import StepLoop, Ticket
 from stoker.engine.parsing import Asked, Served
 from stoker.engine.recent import Recent
@@ -33,6 +33,8 @@ INLINE_BODY_BYTES = 64 * 1024
 
 T = TypeVar("T")
 Parse = Callable[[Json, Served], T]
+Whole = Callable[[Ticket, Asked, T], Coroutine[Any, Any, Response]]
+Events = Callable[[Ticket, Asked, T], AsyncIterator[bytes]]
 
 
 def build(loop: StepLoop, served: Served, clock: Clock, *, key: str | None = None) -> Starlette:
@@ -70,6 +72,7 @@ class _Endpoints:
         return [
             Route("/v1/chat/completions", self.chat, methods=["POST"]),
             Route("/v1/completions", self.completion, methods=["POST"]),
+            Route("/v1/responses", self.responses, methods=["POST"]),
             Route("/v1/embeddings", self.embeddings, methods=["POST"]),
             Route("/v1/models", self.models),
             Route("/v1/models/{name:path}", self.model),
@@ -83,6 +86,18 @@ class _Endpoints:
 
     async def completion(self, request: Request) -> Response:
         return await self._answer(request, parsing.completion, is_chat=False)
+
+    async def responses(self, request: Request) -> Response:
+        asked, body = await self._read(request, lambda body, served: (responses.parse(body, served), body))
+        answer = responses.Answer(
+            body=body,
+            model=self._served.model,
+            created=int(self._clock.now()),
+            prompt_tokens=len(asked.generation.prompt),
+            max_output_tokens=body.get("max_output_tokens"),
+            continuous_usage=asked.continuous_usage,
+        )
+        return await self._generated(request, asked, answer.id, _whole_response, _response_events, answer)
 
     async def embeddings(self, request: Request) -> Response:
         wanted = await self._read(request, embeddings.parse)
@@ -122,8 +137,20 @@ class _Endpoints:
             include_usage=asked.include_usage,
             continuous_usage=asked.continuous_usage,
         )
+        return await self._generated(request, asked, shape.id, _whole, _events, shape)
+
+    async def _generated(
+        self,
+        request: Request,
+        asked: Asked,
+        answer_id: str,
+        whole: Whole[T],
+        events: Events[T],
+        shape: T,
+    ) -> Response:
+        """The answer in its shape: as a whole, or by events."""
         ticket = self._loop.submit(asked.generation, is_streamed=asked.stream)
-        request_id = request.headers.get("x-request-id", shape.id)
+        request_id = request.headers.get("x-request-id", answer_id)
         self._recent.begin(request_id, ticket, self._clock.now())
 
         def end() -> None:
@@ -131,9 +158,9 @@ class _Endpoints:
             self._recent.end(request_id)
 
         if asked.stream:
-            return _StreamedAnswer(end, _events(ticket, asked, shape))
+            return _StreamedAnswer(end, events(ticket, asked, shape))
         try:
-            return await server.while_connected(request, _whole(ticket, asked, shape))
+            return await server.while_connected(request, whole(ticket, asked, shape))
         finally:
             end()
 
@@ -195,6 +222,27 @@ async def _events(ticket: Ticket, asked: Asked, shape: Shape) -> AsyncIterator[b
     if asked.include_usage:
         yield sse.json_event(shape.usage_chunk(_usage(asked, progress)))
     yield sse.event(sse.DONE)
+
+
+async def _whole_response(ticket: Ticket, asked: Asked, answer: responses.Answer) -> Response:
+    parts: list[str] = []
+    async for progress in ticket.progress():
+        parts.append(progress.text)
+    return JSONResponse(answer.whole("".join(parts), progress.finish_reason, progress.tokens))
+
+
+async def _response_events(ticket: Ticket, asked: Asked, answer: responses.Answer) -> AsyncIterator[bytes]:
+    events = answer.begin()
+    try:
+        async for progress in ticket.progress():
+            events += answer.more(progress.text, progress.tokens)
+            if progress.is_last:
+                events += answer.end(progress.finish_reason, progress.tokens)
+            if events:
+                yield b"".join(sse.json_event(event, name=event["type"]) for event in events)
+            events = []
+    except StokerError as error:
+        yield sse.json_event(answer.failed(problems.body_of(error)["error"]), name="error")
 
 
 def _usage(asked: Asked, progress: Progress) -> Json:
