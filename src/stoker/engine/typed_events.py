@@ -96,7 +96,7 @@ class TypedTally:
         if isinstance(number, int):
             self._number = number
         if kind == "response.created":
-            self._response = _dict(event.get("response"))
+            self._response = _dict(event.get("response")) or self._response
         elif kind == "response.output_item.added":
             self._items[index] = copy.deepcopy(_dict(event.get("item")))
             self._open.add(index)
@@ -128,8 +128,10 @@ class TypedTally:
         where = {"item_id": item.get("id"), "output_index": index}
         events: list[Json] = []
         for (at, place), texts in sorted(self._texts.items()):
+            if at != index:
+                continue
             content = _content(item)
-            if at != index or place >= len(content):
+            if place >= len(content):
                 continue
             part, text = content[place], "".join(texts)
             name = "refusal" if part.get("type") == "refusal" else "text"

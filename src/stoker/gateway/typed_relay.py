@@ -49,14 +49,14 @@ class TypedRelay:
         number = said.get("sequence_number")
         if isinstance(number, int):
             self._number = number
+        if "usage" in said:  # asked for by us; the last event has the client's own inside
+            del said["usage"]
+            event = encoded(said)
         if typed_events.is_last(said):
             self.has_ended = True
             if not self._passes_last:
                 self._last = said
                 return None
-        if "usage" in said:  # asked for by us
-            del said["usage"]
-            event = encoded(said)
         return sse.event(event, name=said["type"])
 
     def cut(self) -> list[bytes]:
