@@ -275,12 +275,11 @@ def test_nesting_of_any_depth_is_bounded_without_recursion(body: dict[str, Any])
     assert bound(body) >= 0
 
 
+FIELDS = ("messages", "prompt", "input", "instructions", "n", "best_of", "tools", "suffix", "x")
+
+
 @settings(deadline=None)
-@given(
-    st.dictionaries(
-        st.sampled_from(["messages", "prompt", "input", "instructions", "n", "best_of", "tools", "suffix", "x"]), values
-    )
-)
+@given(st.dictionaries(st.sampled_from(FIELDS), values))
 def test_no_body_makes_it_raise(body: dict[str, Any]) -> None:
     assert bound(body) >= vision().prompt_overhead_tokens
 

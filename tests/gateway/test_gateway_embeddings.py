@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from gateway_parts import Stack, running_worker, until
+from gateway_parts import Stack, running_worker
 
 from stoker.testing.engine import EchoEngine
 
@@ -122,6 +122,5 @@ async def test_a_refusal_of_the_engine_kills_its_task_and_costs_nothing(stack: S
         answer = await http.request("POST", PATH, body=asked())
         assert answer.status == 404
     assert (done["state"], done["error"]["status"]) == ("dead", 404)
-    await until(lambda: True)
     [record] = await stack.records()
     assert (record.id, record.status, record.prompt_tokens) == (task, "failed", 0)

@@ -118,9 +118,9 @@ async def test_an_engine_that_breaks_off_never_looks_whole(stack: Stack) -> None
     assert (record.status, record.prompt_tokens, record.completion_tokens) == ("failed", 6, 2)
 
 
-async def test_a_stream_that_ends_without_its_last_event_is_broken(stack: Stack) -> None:
+async def test_an_event_that_is_none_fails_the_stream(stack: Stack) -> None:
     engine = await stack.engine()
-    engine.fail_after(5, {})  # an error that says nothing, and then [DONE]
+    engine.fail_after(5, {})  # it says nothing
     http = await stack.http()
     async with http.stream("POST", PATH, body=asked(stream=True)) as answer:
         events = await events_of(answer)
@@ -259,7 +259,7 @@ async def test_what_nobody_could_bound_is_refused(stack: Stack, changes: dict[st
 
 
 async def test_an_engine_elsewhere_counts_once_at_the_end(tmp_path: Path) -> None:
-    """A server without the embedded engine's options: they are not sent, and what broke off counts as the most it was."""
+    """A server without the embedded engine's options: they are not sent, and what broke off counts as the most."""
     platform = loads(
         SPEC.replace("TOTAL", "20")
         .replace("CONNECT", "2")
@@ -283,7 +283,7 @@ async def test_an_engine_elsewhere_counts_once_at_the_end(tmp_path: Path) -> Non
 # --- the relay alone --------------------------------------------------------------------------------------------------
 
 
-def a_charge(stack_prices: Any = None) -> Charge:
+def a_charge() -> Charge:
     prices = loads(SPEC.replace("TOTAL", "20").replace("CONNECT", "2")).llm.models["general"].prices
     charge = Charge("r", "request", Caller("t", "k", None, None), "general", "model", prices, started_at=0.0)
     charge.most = (10, 3)
