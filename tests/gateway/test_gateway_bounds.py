@@ -53,12 +53,14 @@ parts = (
 )
 messages = st.lists(
     st.fixed_dictionaries(
-        {
-            "role": st.sampled_from(["system", "developer", "user", "assistant", "tool", "function"]),
-            "content": texts | st.lists(parts, max_size=4),
+        {"role": st.sampled_from(["system", "developer", "user", "assistant", "tool", "function"])},
+        optional={
+            "content": texts | st.lists(parts, max_size=4),  # an assistant that calls tools may have none
+            "name": texts,
+            "tool_calls": values,
+            # A message is no part: what it says of its type changes nothing.
+            "type": st.sampled_from(["image_url", "text"]),
         },
-        # A message is no part: what it says of its type changes nothing.
-        optional={"name": texts, "tool_calls": values, "type": st.sampled_from(["image_url", "text"])},
     ),
     min_size=1,
     max_size=5,
@@ -203,6 +205,11 @@ def test_the_keys_of_a_call_count_as_its_values_do() -> None:
     calls = [{"k" * 500: 1}]
     body = {"messages": [{"role": "assistant", "content": None, "tool_calls": calls}]}
     assert bound(body) > 500
+
+
+def test_calls_count_in_a_message_without_content() -> None:
+    assert bound({"messages": [{"role": "assistant", "tool_calls": ["x" * 500]}]}) > 500
+    assert bound({"input": [{"type": "function_call_output", "output": "x" * 500}]}) > 500
 
 
 def test_an_option_of_the_request_is_no_part_of_its_prompt_and_what_nobody_knows_is() -> None:

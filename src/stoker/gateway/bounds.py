@@ -171,9 +171,8 @@ def _message(message: Any, image_tokens: int) -> int:
             total += _part(part, image_tokens, size)
     else:
         total += _texts(content, size)
-    if len(message) > 2:
-        total += _as_json({name: value for name, value in message.items() if name not in ("role", "content")})
-    return total
+    rest = {name: value for name, value in message.items() if name not in ("role", "content")}
+    return total + _as_json(rest) if rest else total
 
 
 def _part(part: Any, image_tokens: int, size: Callable[[str], int]) -> int:
