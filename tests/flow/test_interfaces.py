@@ -1,4 +1,4 @@
-"""Responses and embeddings: the OpenAI SDK, unmodified, against the real processes; then the ledger, record by record."""
+"""Responses and embeddings: OpenAI's SDK, unmodified, against the real processes; then the ledger, record by record."""
 
 import os
 import signal
