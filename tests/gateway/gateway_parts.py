@@ -17,6 +17,7 @@ from stoker.base.errors import QueueUnavailable
 from stoker.base.ids import ModelName
 from stoker.engine.client import EngineClient
 from stoker.gateway.bounds import quote_of
+from stoker.gateway.endpoints import CHAT
 from stoker.gateway.inference import Ask
 from stoker.gateway.limits import Terms
 from stoker.gateway.running import Gateway
@@ -62,7 +63,7 @@ def an_ask(stack: "Stack", body: dict[str, Any]) -> Ask:
     account = Account(id="key_1", name="", role="user", tenant_terms=TenantTerms("acme"))
     return Ask(
         caller=caller,
-        endpoint="/v1/chat/completions",
+        endpoint=CHAT,
         body=body,
         model="general",
         route="model",

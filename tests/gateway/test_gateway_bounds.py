@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stoker.base.errors import StokerError
-from stoker.engine import images, parsing
+from stoker.engine import embeddings, images, parsing, responses
 from stoker.engine.parsing import Served
 from stoker.gateway.bounds import LEAST_OUTPUT, Bound, Quote, bound_of, prompt_bound, quote_of
+from stoker.gateway.endpoints import EMBEDDINGS, RESPONSES
 from stoker.nn import bundle
 from stoker.spec import Model, Prices, loads
 
@@ -52,12 +53,14 @@ parts = (
 )
 messages = st.lists(
     st.fixed_dictionaries(
-        {
-            "role": st.sampled_from(["system", "developer", "user", "assistant", "tool", "function"]),
-            "content": texts | st.lists(parts, max_size=4),
+        {"role": st.sampled_from(["system", "developer", "user", "assistant", "tool", "function"])},
+        optional={
+            "content": texts | st.lists(parts, max_size=4),  # an assistant that calls tools may have none
+            "name": texts,
+            "tool_calls": values,
+            # A message is no part: what it says of its type changes nothing.
+            "type": st.sampled_from(["image_url", "text"]),
         },
-        # A message is no part: what it says of its type changes nothing.
-        optional={"name": texts, "tool_calls": values, "type": st.sampled_from(["image_url", "text"])},
     ),
     min_size=1,
     max_size=5,
@@ -92,6 +95,86 @@ def test_several_prompts_are_bounded_together(several: list[Any]) -> None:
     assert sum(each) <= bound({"prompt": several})
 
 
+response_parts = (
+    st.fixed_dictionaries({"type": st.sampled_from(["input_text", "output_text", "text"]), "text": texts})
+    | st.fixed_dictionaries({"type": st.just("refusal"), "refusal": texts}, optional={"more": values})
+    | st.just({"type": "input_image", "image_url": PNG})
+)
+response_items = (
+    st.fixed_dictionaries(
+        {
+            "role": st.sampled_from(["system", "developer", "user", "assistant", "tool", "function"]),
+            "content": texts | st.lists(response_parts, max_size=4),
+        },
+        optional={"type": st.just("message"), "id": texts, "status": texts},
+    )
+    | st.fixed_dictionaries({"type": st.just("function_call"), "name": texts, "arguments": texts, "call_id": texts})
+    | st.fixed_dictionaries({"type": st.just("custom_tool_call"), "name": values, "input": values})
+    | st.fixed_dictionaries(
+        {
+            "type": st.sampled_from(["function_call_output", "custom_tool_call_output"]),
+            "output": texts | st.lists(response_parts, max_size=3),
+        }
+    )
+)
+
+
+@settings(deadline=None)
+@given(
+    texts | st.lists(response_items, min_size=1, max_size=5),
+    st.fixed_dictionaries({}, optional={"instructions": texts, "user": texts}),
+)
+def test_no_response_has_more_tokens_than_its_bound(said: Any, more: dict[str, Any]) -> None:
+    body = {"input": said, **more}
+    try:
+        asked = responses.parse(body, served())
+    except StokerError:  # the engine refuses it, and nothing is spent
+        return
+    RESPONSES.check_prompt(body)  # what the engine takes, the gateway lets through
+    assert len(asked.generation.prompt) <= bound(body)
+
+
+to_embed = texts | st.lists(st.integers(0, 200), min_size=1, max_size=9)
+
+
+@settings(deadline=None)
+@given(to_embed | st.lists(to_embed, min_size=1, max_size=9))
+def test_no_embedding_has_more_tokens_than_its_bound(said: Any) -> None:
+    body = {"input": said}
+    try:
+        wanted = embeddings.parse(body, served())
+    except StokerError:
+        return
+    assert sum(len(text) for text in wanted.texts) <= bound(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "tokens"),
+    [
+        ({"input": "hé"}, 2 + 8 + 4 + 3),
+        ({"input": [7] * 100}, 2 + 100),  # a token is a token
+        ({"input": [[7] * 100, [8] * 50]}, 2 + 2 + 100 + 2 + 50),
+        ({"input": ["hello", "hé"]}, 2 + 2 + 5 + 2 + 3),
+        ({"input": [{"role": "user", "content": "hello"}]}, 2 + 8 + 4 + 5),
+        ({"input": "x", "instructions": "hello"}, 2 + 8 + 4 + 1 + 8 + 9 + 5),
+        (
+            {"input": [{"role": "user", "content": [{"type": "input_text", "text": "hello"}]}]},
+            2 + 8 + 4 + len("input_text") + 5,
+        ),
+        ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": PNG}]}]}, 2 + 8 + 4 + 16),
+        ({"input": [7], "dimensions": 8, "encoding_format": "base64", "max_output_tokens": 9}, 2 + 1),
+    ],
+)
+def test_the_bound_of_an_input(body: dict[str, Any], tokens: int) -> None:
+    assert bound(body) == tokens
+
+
+@pytest.mark.parametrize("body", [{"input": ["a", "b"]}, {"input": [[1], [2]]}, {"input": "a", "n": 9}])
+def test_nothing_is_generated_for_embeddings(body: dict[str, Any]) -> None:
+    most = EMBEDDINGS.output_tokens(EMBEDDINGS.bounded(body, 100))
+    assert bound_of(body, vision(), output_tokens=most).completion_tokens == 0
+
+
 @pytest.mark.parametrize(
     ("message", "tokens"),
     [
@@ -124,6 +207,11 @@ def test_the_keys_of_a_call_count_as_its_values_do() -> None:
     assert bound(body) > 500
 
 
+def test_calls_count_in_a_message_without_content() -> None:
+    assert bound({"messages": [{"role": "assistant", "tool_calls": ["x" * 500]}]}) > 500
+    assert bound({"input": [{"type": "function_call_output", "output": "x" * 500}]}) > 500
+
+
 def test_an_option_of_the_request_is_no_part_of_its_prompt_and_what_nobody_knows_is() -> None:
     body = {"messages": [{"role": "user", "content": "hello"}]}
     options = {"temperature": 0.5, "stop": ["a", "b"], "logit_bias": {"1": 2}, "metadata": {"a": "b"}, "tools": None}
@@ -153,7 +241,7 @@ def test_tools_are_bounded_however_a_template_writes_them(indent: int | None) ->
         ({"n": 2, "best_of": 5}, 5),
         ({"n": True}, 1),
         ({"n": -4}, 1),
-        ({"n": "3"}, 1),  # refused by the route, see services.bounded
+        ({"n": "3"}, 1),  # refused by the route, see Endpoint.check
         ({"prompt": ["a", "b", "c"], "n": 2}, 6),
         ({"prompt": [[1, 2], [3]]}, 2),
         ({"prompt": [1, 2, 3]}, 1),
@@ -182,6 +270,10 @@ for _ in range(100_000):
         {"messages": deep},
         {"messages": {"a": deep}},
         {"prompt": deep},
+        {"input": deep},
+        {"input": {"a": deep}},
+        {"input": [{"role": "user", "content": deep, "output": deep}]},
+        {"instructions": deep},
         {"tools": deep},
         {"unknown": deep},
     ],
@@ -190,8 +282,11 @@ def test_nesting_of_any_depth_is_bounded_without_recursion(body: dict[str, Any])
     assert bound(body) >= 0
 
 
+FIELDS = ("messages", "prompt", "input", "instructions", "n", "best_of", "tools", "suffix", "x")
+
+
 @settings(deadline=None)
-@given(st.dictionaries(st.sampled_from(["messages", "prompt", "n", "best_of", "tools", "suffix", "x"]), values))
+@given(st.dictionaries(st.sampled_from(FIELDS), values))
 def test_no_body_makes_it_raise(body: dict[str, Any]) -> None:
     assert bound(body) >= vision().prompt_overhead_tokens
 

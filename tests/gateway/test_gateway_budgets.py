@@ -426,6 +426,7 @@ async def test_the_sdk_knows_a_refusal_for_what_it_is(tmp_path: Path) -> None:
 
 # --- no way round -----------------------------------------------------------------------------------------------------
 
+PREFIXES = ("", "/general", "/code", "/vision")
 SPENDS = {
     "/v1/chat/completions": ASKED,
     "/v1/completions": {"model": "general", "prompt": "a b", "max_tokens": 10},
@@ -436,6 +437,8 @@ SPENDS = {
     "/v1/vision/chat/completions": {**ASKED, "model": "auto"},
     "/v1/vision/completions": {"prompt": "a b", "max_tokens": 10},
     "/v1/tasks": ASKED,
+    **{f"/v1{prefix}/responses": {"input": "a b", "max_output_tokens": 10} for prefix in PREFIXES},
+    **{f"/v1{prefix}/embeddings": {"input": "a b c d"} for prefix in PREFIXES},
 }
 DOES_NOT_SPEND = {
     "/admin/v1/tasks/{id}/retry",  # admits anew, see test_a_dead_task_is_let_in_anew_if_its_budget_has_room
@@ -463,6 +466,8 @@ async def test_no_way_in_leads_round_a_budget_that_is_used_up(tmp_path: Path) ->
         http = await a_client(stack)
         for path, body in SPENDS.items():
             for stream in (False, True):
+                if stream and path.endswith("/embeddings"):
+                    continue  # they have none
                 answer = await http.request("POST", path, body={**body, "stream": stream})
                 assert (answer.status, answer.json()["error"]["code"]) == (402, "budget_exhausted"), path
         assert [engine.requests for engine in engines] == [[], [], []]

@@ -7,7 +7,7 @@ import openai
 import pytest
 from gateway_parts import ADMIN_KEY, HELLO, KEY, Stack, a_stack
 
-from stoker.gateway.services import bounded
+from stoker.gateway import endpoints
 from stoker.meter.keys import KeyStore
 from stoker.testing import ManualClock
 
@@ -133,16 +133,15 @@ async def test_a_session_id_has_no_spaces(stack: Stack) -> None:
 
 
 def test_the_output_is_bounded_and_has_a_default() -> None:
-    chat, completions = "/v1/chat/completions", "/v1/completions"
-    assert bounded({}, chat, 100) == {"max_completion_tokens": 100}
-    assert bounded({"max_tokens": None}, chat, 100) == {"max_tokens": None, "max_completion_tokens": 100}
-    assert bounded({"max_tokens": 7}, chat, 100) == {"max_tokens": 7}
-    assert bounded({"max_tokens": 700, "max_completion_tokens": 800}, chat, 100) == {
+    assert endpoints.CHAT.bounded({}, 100) == {"max_completion_tokens": 100}
+    assert endpoints.CHAT.bounded({"max_tokens": None}, 100) == {"max_tokens": None, "max_completion_tokens": 100}
+    assert endpoints.CHAT.bounded({"max_tokens": 7}, 100) == {"max_tokens": 7}
+    assert endpoints.CHAT.bounded({"max_tokens": 700, "max_completion_tokens": 800}, 100) == {
         "max_tokens": 100,
         "max_completion_tokens": 100,
     }
-    assert bounded({}, completions, 100) == {"max_tokens": 100}
-    assert bounded({"max_tokens": 101, "prompt": "x"}, completions, 100) == {"max_tokens": 100, "prompt": "x"}
+    assert endpoints.COMPLETIONS.bounded({}, 100) == {"max_tokens": 100}
+    assert endpoints.COMPLETIONS.bounded({"max_tokens": 101, "prompt": "x"}, 100) == {"max_tokens": 100, "prompt": "x"}
 
 
 async def test_the_bound_reaches_the_engine(stack: Stack) -> None:

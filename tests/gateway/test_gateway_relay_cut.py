@@ -11,11 +11,13 @@ from gateway_parts import Stack, a_stack, events_of
 from starlette.requests import Request
 
 from stoker.base.errors import UpstreamError
-from stoker.gateway.relay import Relay, UsedUp, ask_for_usage
+from stoker.engine.wires import CHAT as CHAT_WIRE
+from stoker.gateway.relay import Relay, UsedUp
 from stoker.meter.charge import Caller, Charge
 from stoker.spec import Prices, loads
 from stoker.testing.echo import Echo
 from stoker.testing.engine import EchoEngine
+from stoker.web import sse
 
 CHAT = "/v1/chat/completions"
 SIX = [{"role": "user", "content": "one two three four five six"}]
@@ -114,10 +116,10 @@ def test_only_choices_that_have_begun_and_not_ended_are_ended() -> None:
     charge = a_charge(4)
     relay = Relay({}, charge)
     for event in (chunk(0, "a"), chunk(1, "b"), chunk(2, "c"), chunk(1, finish="stop"), chunk(0, "d")):
-        assert relay.pass_on(event, 1.0) == event
+        assert relay.pass_on(event, 1.0) == sse.event(event)
     with pytest.raises(UsedUp):
         relay.pass_on(chunk(2, "e"), 2.0)
-    ends = [json.loads(event) for event in relay.cut()]
+    ends = [json.loads(event.removeprefix(b"data: ")) for event in relay.cut()]
     assert [(end["choices"][0]["index"], end["choices"][0]["finish_reason"]) for end in ends] == [
         (0, "length"),
         (2, "length"),
@@ -156,17 +158,17 @@ def test_nonsense_of_an_engine_ends_the_stream_as_its_own_failure(choices: Any) 
 
 @pytest.mark.parametrize("event", [b"not json", b"7", b"[]", b'"text"'])
 def test_what_is_no_object_is_passed_on(event: bytes) -> None:
-    assert Relay({}, a_charge(9)).pass_on(event, 1.0) == event
+    assert Relay({}, a_charge(9)).pass_on(event, 1.0) == sse.event(event)
 
 
 def test_usage_is_asked_for_without_losing_what_the_client_asked_for() -> None:
     body = {"model": "m", "stream_options": {"include_obfuscation": False}}
-    assert ask_for_usage(body, continuous=False) == {
+    assert CHAT_WIRE.asking(body, continuous=False) == {
         "model": "m",
         "stream": True,
         "stream_options": {"include_obfuscation": False, "include_usage": True},
     }
-    assert ask_for_usage({"stream_options": "x"}, continuous=True)["stream_options"] == {
+    assert CHAT_WIRE.asking({"stream_options": "x"}, continuous=True)["stream_options"] == {
         "include_usage": True,
         "continuous_usage_stats": True,
     }

@@ -84,7 +84,17 @@ async def test_waiting_ends_with_the_time_and_the_task_goes_on(stack: Stack) -> 
 @pytest.mark.parametrize(
     ("body", "param", "words"),
     [
-        ({"endpoint": "/v1/embeddings", "body": {}}, "endpoint", "endpoint is '/v1/embeddings'; it has to be one of"),
+        ({"endpoint": "/v1/images", "body": {}}, "endpoint", "endpoint is '/v1/images'; it has to be one of"),
+        (
+            {"endpoint": ["/v1/images"], "body": {}},
+            "endpoint",
+            "endpoint is ['/v1/images']; it has to be one of",
+        ),
+        (
+            {"model": "general", "input": "one"},
+            "endpoint",
+            "a body with `input` may be one for /v1/responses or",
+        ),
         ({"endpoint": "/v1/completions"}, "body", "body has to be the JSON object that you would send"),
     ],
 )

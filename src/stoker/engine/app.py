@@ -1,8 +1,10 @@
 """The HTTP application of one embedded engine: OpenAI's endpoints on top of a `StepLoop`."""
 
 import asyncio
+import json
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -13,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from stoker.base.clock import Clock
 from stoker.base.errors import EngineUnavailable, NotFound, StokerError, Unauthenticated
 from stoker.base.ids import new_id
-from stoker.engine import parsing, shapes
+from stoker.engine import embeddings, parsing, responses, shapes
 from stoker.engine.loop import StepLoop, Ticket
 from stoker.engine.parsing import Asked, Served
 from stoker.engine.recent import Recent
@@ -23,11 +25,16 @@ from stoker.telemetry.metrics import CONTENT_TYPE
 from stoker.web import problems, server, sse
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
+INLINE_VECTORS = 32
+"""More of them are written in a thread, for the same reason."""
 INLINE_BODY_BYTES = 64 * 1024
 """A larger body is parsed in a thread: tokens of a long prompt and images take longer than other requests may wait."""
 
 
-Parse = Callable[[parsing.Json, Served], Asked]
+T = TypeVar("T")
+Parse = Callable[[Json, Served], T]
+Whole = Callable[[Ticket, Asked, T], Coroutine[Any, Any, Response]]
+Events = Callable[[Ticket, Asked, T], AsyncIterator[bytes]]
 
 
 def build(loop: StepLoop, served: Served, clock: Clock, *, key: str | None = None) -> Starlette:
@@ -65,6 +72,8 @@ class _Endpoints:
         return [
             Route("/v1/chat/completions", self.chat, methods=["POST"]),
             Route("/v1/completions", self.completion, methods=["POST"]),
+            Route("/v1/responses", self.responses, methods=["POST"]),
+            Route("/v1/embeddings", self.embeddings, methods=["POST"]),
             Route("/v1/models", self.models),
             Route("/v1/models/{name:path}", self.model),
             Route("/v1/requests/{id}", self.produced),
@@ -78,12 +87,48 @@ class _Endpoints:
     async def completion(self, request: Request) -> Response:
         return await self._answer(request, parsing.completion, is_chat=False)
 
-    async def _answer(self, request: Request, parse: Parse, *, is_chat: bool) -> Response:
+    async def responses(self, request: Request) -> Response:
+        asked, body = await self._read(request, lambda body, served: (responses.parse(body, served), body))
+        answer = responses.Answer(
+            body=body,
+            model=self._served.model,
+            created=int(self._clock.now()),
+            prompt_tokens=len(asked.generation.prompt),
+            max_output_tokens=body.get("max_output_tokens"),
+            continuous_usage=asked.continuous_usage,
+        )
+        return await self._generated(request, asked, answer.id, _whole_response, _response_events, answer)
+
+    async def embeddings(self, request: Request) -> Response:
+        wanted = await self._read(request, embeddings.parse)
+        ticket, embedding = self._loop.submit_texts(wanted.texts)
+        request_id = request.headers.get("x-request-id", new_id("emb"))
+        self._recent.begin(request_id, ticket, self._clock.now())
+
+        def written() -> bytes:
+            return json.dumps(embeddings.answer(wanted, embedding.vectors, self._served.model)).encode()
+
+        async def whole() -> Response:
+            async for _ in ticket.progress():
+                pass
+            # Many vectors take longer to write than other requests may wait.
+            body = written() if len(wanted.texts) <= INLINE_VECTORS else await asyncio.to_thread(written)
+            return Response(body, media_type="application/json")
+
+        try:
+            return await server.while_connected(request, whole())
+        finally:
+            ticket.cancel()
+            self._recent.end(request_id)
+
+    async def _read(self, request: Request, parse: Parse[T]) -> T:
         body = await server.read_json(request, max_bytes=MAX_BODY_BYTES)
         if int(request.headers.get("content-length", INLINE_BODY_BYTES)) < INLINE_BODY_BYTES:
-            asked = parse(body, self._served)
-        else:
-            asked = await asyncio.to_thread(parse, body, self._served)
+            return parse(body, self._served)
+        return await asyncio.to_thread(parse, body, self._served)
+
+    async def _answer(self, request: Request, parse: Parse[Asked], *, is_chat: bool) -> Response:
+        asked = await self._read(request, parse)
         shape = Shape(
             id=new_id("chatcmpl" if is_chat else "cmpl"),
             model=self._served.model,
@@ -92,8 +137,20 @@ class _Endpoints:
             include_usage=asked.include_usage,
             continuous_usage=asked.continuous_usage,
         )
+        return await self._generated(request, asked, shape.id, _whole, _events, shape)
+
+    async def _generated(
+        self,
+        request: Request,
+        asked: Asked,
+        answer_id: str,
+        whole: Whole[T],
+        events: Events[T],
+        shape: T,
+    ) -> Response:
+        """The answer in its shape: as a whole, or by events."""
         ticket = self._loop.submit(asked.generation, is_streamed=asked.stream)
-        request_id = request.headers.get("x-request-id", shape.id)
+        request_id = request.headers.get("x-request-id", answer_id)
         self._recent.begin(request_id, ticket, self._clock.now())
 
         def end() -> None:
@@ -101,9 +158,9 @@ class _Endpoints:
             self._recent.end(request_id)
 
         if asked.stream:
-            return _StreamedAnswer(end, _events(ticket, asked, shape))
+            return _StreamedAnswer(end, events(ticket, asked, shape))
         try:
-            return await server.while_connected(request, _whole(ticket, asked, shape))
+            return await server.while_connected(request, whole(ticket, asked, shape))
         finally:
             end()
 
@@ -165,6 +222,27 @@ async def _events(ticket: Ticket, asked: Asked, shape: Shape) -> AsyncIterator[b
     if asked.include_usage:
         yield sse.json_event(shape.usage_chunk(_usage(asked, progress)))
     yield sse.event(sse.DONE)
+
+
+async def _whole_response(ticket: Ticket, asked: Asked, answer: responses.Answer) -> Response:
+    parts: list[str] = []
+    async for progress in ticket.progress():
+        parts.append(progress.text)
+    return JSONResponse(answer.whole("".join(parts), progress.finish_reason, progress.tokens))
+
+
+async def _response_events(ticket: Ticket, asked: Asked, answer: responses.Answer) -> AsyncIterator[bytes]:
+    events = answer.begin()
+    try:
+        async for progress in ticket.progress():
+            events += answer.more(progress.text, progress.tokens)
+            if progress.is_last:
+                events += answer.end(progress.finish_reason, progress.tokens)
+            if events:
+                yield b"".join(sse.json_event(event, name=event["type"]) for event in events)
+            events = []
+    except StokerError as error:
+        yield sse.json_event(answer.failed(problems.body_of(error)["error"]), name="error")
 
 
 def _usage(asked: Asked, progress: Progress) -> Json:

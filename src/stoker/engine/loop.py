@@ -12,8 +12,9 @@ from collections.abc import AsyncIterator, Sequence
 from stoker.base import logs
 from stoker.base.clock import Clock
 from stoker.base.errors import EngineUnavailable
+from stoker.engine.embedder import Embedding
 from stoker.engine.runner import Runner, Told
-from stoker.engine.sequences import Generation, Listener, Progress, Running
+from stoker.engine.sequences import Generation, Listener, Progress, Running, Work
 
 _log = logs.get(__name__)
 
@@ -21,10 +22,10 @@ _log = logs.get(__name__)
 class Ticket:
     """One submitted request, seen from the event loop."""
 
-    def __init__(self, loop: "StepLoop", generation: Generation, *, is_streamed: bool) -> None:
+    work: Work
+
+    def __init__(self, loop: "StepLoop", *, is_streamed: bool) -> None:
         """A request that is not streamed is woken once, when it has ended: to wake costs as much as a token does."""
-        bundle = loop.runner.bundle
-        self.sequence = Running(generation, bundle.tokenizer, bundle.config.vocab_size, self, loop.clock.monotonic())
         self._loop = loop
         self._is_streamed = is_streamed
         self._arrived: deque[Progress] = deque()
@@ -51,20 +52,19 @@ class Ticket:
 
     def cancel(self) -> None:
         """The answer is not wanted any more. Harmless when it has ended."""
-        self._loop.cancel(self.sequence)
+        self._loop.cancel(self.work)
 
     @property
     def prompt_tokens(self) -> int:
-        return len(self.sequence.generation.prompt)
+        return self.work.prompt_tokens
 
     @property
     def completion_tokens(self) -> int:
-        """Generated so far, whether or not anybody has read them."""
-        return len(self.sequence.generated)
+        return self.work.completion_tokens
 
     @property
     def has_ended(self) -> bool:
-        return self.sequence.is_cancelled
+        return self.work.is_cancelled
 
     def take(self, progress: Progress) -> bool:
         self._arrived.append(progress)
@@ -87,7 +87,7 @@ class StepLoop:
         self.clock = clock
         self._events = asyncio.get_running_loop()
         self._changed = threading.Condition()
-        self._inbox: deque[Running] = deque()
+        self._inbox: deque[Work] = deque()
         self._open = 0
         """Requests submitted and not ended; read and written under `_changed`."""
         self._is_stopping = False
@@ -103,8 +103,22 @@ class StepLoop:
 
     def submit(self, generation: Generation, *, is_streamed: bool) -> Ticket:
         """Raises EngineUnavailable when the engine is leaving, or as many requests wait as may wait."""
+        bundle, ticket = self.runner.bundle, Ticket(self, is_streamed=is_streamed)
+        now = self.clock.monotonic()
+        ticket.work = Running(generation, bundle.tokenizer, bundle.config.vocab_size, ticket, now)
+        self._take(ticket)
+        return ticket
+
+    def submit_texts(self, texts: Sequence[Sequence[int]]) -> tuple[Ticket, Embedding]:
+        """Texts to embed, none of them empty or longer than the context. The vectors are in the second one when the
+        first has ended. Raises what `submit` raises."""
+        ticket = Ticket(self, is_streamed=False)
+        ticket.work = embedding = Embedding(texts, ticket, self.clock.monotonic())
+        self._take(ticket)
+        return ticket, embedding
+
+    def _take(self, ticket: Ticket) -> None:
         limits = self.runner.limits
-        ticket = Ticket(self, generation, is_streamed=is_streamed)
         with self._changed:
             if not self.is_serving:
                 raise EngineUnavailable("this engine is stopping and takes no new requests", code="engine_stopping")
@@ -115,14 +129,13 @@ class StepLoop:
                     code="engine_full",
                 )
             self._open += 1
-            self._inbox.append(ticket.sequence)
+            self._inbox.append(ticket.work)
             self._changed.notify()
-        return ticket
 
-    def cancel(self, sequence: Running) -> None:
+    def cancel(self, work: Work) -> None:
         with self._changed:
-            if not sequence.is_cancelled:
-                sequence.is_cancelled = True
+            if not work.is_cancelled:
+                work.is_cancelled = True
                 self._open -= 1
                 self._changed.notify()
 

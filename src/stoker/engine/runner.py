@@ -12,9 +12,10 @@ import numpy as np
 from stoker.base import logs
 from stoker.base.clock import Clock
 from stoker.base.errors import StokerError
+from stoker.engine.embedder import Embedder, Embedding
 from stoker.engine.metrics import EngineMetrics
 from stoker.engine.scheduler import Limits, plan
-from stoker.engine.sequences import Progress, Running
+from stoker.engine.sequences import Progress, Running, Work
 from stoker.nn.bundle import Bundle
 from stoker.nn.decoder import Chunk, KVCache
 from stoker.nn.sampling import choose
@@ -23,7 +24,8 @@ from stoker.telemetry.metrics import Metrics
 
 _log = logs.get(__name__)
 
-Told = list[tuple[Running, Progress]]
+Told = list[tuple[Work, Progress]]
+_Answers = list[tuple[Running, Progress]]
 
 
 class Runner:
@@ -37,6 +39,7 @@ class Runner:
         self.waiting: deque[Running] = deque()
         self.running: list[Running] = []
         """By slot: `running[3]` has slot 3."""
+        self.embedder = Embedder(bundle, self.context)
         self._clock = clock
         self._cache = KVCache(bundle.config, limits.max_running, self.context)
         # An answer ends or goes on; it never begins a message of another role.
@@ -45,19 +48,39 @@ class Runner:
 
     @property
     def is_idle(self) -> bool:
-        return not self.waiting and not self.running
+        return not self.waiting and not self.running and self.embedder.is_idle
 
     def usage(self) -> tuple[int, int, float]:
         """Requests running, requests waiting, share of the cache in use. Any thread may ask."""
         used = sum(sequence.computed for sequence in list(self.running))
-        return len(self.running), len(self.waiting), used / (self._cache.slots * self._cache.context)
+        running = len(self.running) + self.embedder.running
+        waiting = len(self.waiting) + self.embedder.waiting
+        return running, waiting, used / (self._cache.slots * self._cache.context)
 
-    def add(self, sequence: Running) -> None:
-        self.waiting.append(sequence)
+    def add(self, work: Work) -> None:
+        if isinstance(work, Embedding):
+            self.embedder.add(work)
+        elif isinstance(work, Running):
+            self.waiting.append(work)
 
     def step(self) -> Told:
         """Compute one step; returns what it did for whom. Whatever goes wrong in it is told to those it concerns."""
         self._drop_cancelled()
+        is_busy = bool(self.running or self.waiting)
+        return [*self._generate(), *self._embed(is_busy=is_busy)]
+
+    def _embed(self, *, is_busy: bool) -> Told:
+        """A piece that delays those who generate by no more than a few of their steps."""
+        told, count = self.embedder.step(self.limits.busy_embedding if is_busy else self.limits.idle_embedding)
+        if count:
+            self.metrics.prompt_tokens.inc(count)
+        for embedding, progress in told:
+            self.metrics.finished[progress.finish_reason or "error"].inc()
+            if progress.error is None:
+                self.metrics.latency.observe(self._clock.monotonic() - embedding.arrived_at)
+        return [*told]
+
+    def _generate(self) -> _Answers:
         generating = [sequence for sequence in self.running if not sequence.left]
         unfinished = sorted(
             (sequence for sequence in self.running if sequence.left), key=lambda sequence: sequence.arrived_at
@@ -91,9 +114,11 @@ class Runner:
         self.waiting.clear()
         for sequence, progress in told:
             self._account(sequence, progress)
-        return told
+        embeddings = self.embedder.fail_all()
+        self.metrics.finished["error"].inc(len(embeddings))
+        return [*told, *embeddings]
 
-    def _compute(self, generating: list[Running], chunks: list[tuple[Running, int]]) -> Told:
+    def _compute(self, generating: list[Running], chunks: list[tuple[Running, int]]) -> _Answers:
         logits = self.bundle.decoder.step(
             self._cache,
             [sequence.slot for sequence in generating],
@@ -114,7 +139,7 @@ class Runner:
             logits = logits[rows]
         return self._choose(ready, logits) if ready else []
 
-    def _choose(self, ready: list[Running], logits: np.ndarray) -> Told:
+    def _choose(self, ready: list[Running], logits: np.ndarray) -> _Answers:
         logits[:, self._never] = -np.inf
         for row, sequence in enumerate(ready):
             if sequence.bias is not None:
@@ -122,7 +147,7 @@ class Runner:
         samplings = [sequence.generation.sampling for sequence in ready]
         tokens = choose(logits, samplings, [sequence.chance() for sequence in ready])
         now = self._clock.monotonic()
-        told = []
+        told: _Answers = []
         for sequence, token in zip(ready, tokens, strict=True):
             told.append((sequence, sequence.accept(token)))
             self._time(sequence, now)
@@ -164,10 +189,11 @@ class Runner:
         for sequence in gone:
             self.waiting.remove(sequence)
             self.metrics.finished["abort"].inc()
+        self.metrics.finished["abort"].inc(self.embedder.drop_cancelled())
 
-    def _failed(self, sequences: Iterable[Running]) -> Told:
+    def _failed(self, sequences: Iterable[Running]) -> _Answers:
         error = StokerError("the engine failed while computing this answer", hint="its log has the details; try again")
-        told = []
+        told: _Answers = []
         for sequence in sequences:
             told.append((sequence, Progress("", len(sequence.generated), error=error)))
         return told

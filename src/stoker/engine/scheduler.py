@@ -21,6 +21,10 @@ class Limits:
     """Prompt tokens in a step that also generates."""
     idle_prefill: int = 1024
     """Prompt tokens in a step that does not."""
+    busy_embedding: int = 64
+    """Tokens of texts to embed in a step that also generates, prompts aside."""
+    idle_embedding: int = 512
+    """Tokens of texts to embed in a step that does nothing else."""
 
 
 @dataclass(frozen=True)

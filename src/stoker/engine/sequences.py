@@ -59,6 +59,19 @@ class Listener(Protocol):
         """There is something to read; called in the event loop of the reader."""
 
 
+class Work(Protocol):
+    """A request in the engine, of whatever kind."""
+
+    listener: Listener
+    is_cancelled: bool
+    """Nobody wants it any more, or it has ended."""
+
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def completion_tokens(self) -> int: ...
+
+
 class Running:
     """A request in the engine, from its arrival to its last token."""
 
@@ -67,7 +80,7 @@ class Running:
     ) -> None:
         """`vocabulary` is the width of the logits; `now` the time of arrival by the engine's clock."""
         self.generation = generation
-        self.listener = listener
+        self.listener: Listener = listener
         self.slot = -1
         self.computed = 0
         """Positions in the cache."""
@@ -82,6 +95,15 @@ class Running:
         self._tokenizer = tokenizer
         self._detokenizer = Detokenizer(tokenizer)
         self._stops = StopMatcher(generation.stops)
+
+    @property
+    def prompt_tokens(self) -> int:
+        return len(self.generation.prompt)
+
+    @property
+    def completion_tokens(self) -> int:
+        """Generated so far, whether or not anybody has read them."""
+        return len(self.generated)
 
     @property
     def left(self) -> int:

@@ -14,6 +14,7 @@ from stoker.base import logs
 from stoker.base.errors import InvalidInput, NotFound
 from stoker.base.ids import ModelName, TaskId
 from stoker.gateway import accounts_api
+from stoker.gateway.endpoints import endpoint_of
 from stoker.gateway.services import Services
 from stoker.gateway.tasks import shown
 from stoker.meter.report import usage_report
@@ -116,7 +117,7 @@ def _retry(services: Services) -> Handler:
         # It spends anew, so it is let in anew, in the name of whoever submitted it.
         account = await asyncio.to_thread(services.keys.account_of, task.key_id)
         terms = services.terms.of(account, task.session, task.run)
-        quote = services.quote(task.model, task.body, is_elastic=False)
+        quote = services.quote(endpoint_of(task.endpoint), task.model, task.body, is_elastic=False)
         return JSONResponse(shown(await services.inference.replay(task, terms, quote)))
 
     return retry

@@ -110,6 +110,10 @@ def prompt_bound(body: Mapping[str, Any], *, image_tokens: int, overhead: int) -
                 total += TOKENS_PER_MESSAGE + _message(message, image_tokens)
         elif name == "prompt":
             total += _texts(value, _bytes) + TOKENS_PER_PROMPT * (_prompts(body) - 1)
+        elif name == "input":
+            total += _input(value, image_tokens)
+        elif name == "instructions" and isinstance(value, str):
+            total += TOKENS_PER_MESSAGE + len("developer") + _bytes(value)
         else:
             total += _as_json(value)
     return total
@@ -120,12 +124,40 @@ _OPTIONS = """
     temperature top_p top_k min_p seed stop stop_token_ids ignore_eos logit_bias logprobs top_logprobs prompt_logprobs
     presence_penalty frequency_penalty repetition_penalty reasoning_effort verbosity parallel_tool_calls
     user metadata store service_tier safety_identifier prompt_cache_key modalities
+    max_output_tokens max_tool_calls truncation include encoding_format dimensions prompt_cache_retention background
 """
 _NOT_PROMPT = frozenset(_OPTIONS.split())
 # Whose content templates write as it stands; that of others (tools) some write as JSON.
 _PLAIN_ROLES = ("system", "developer", "user", "assistant")
 _TEXTS = ("text", "refusal", "input_text", "output_text")
 _IMAGES = ("image_url", "input_image", "image")
+
+
+def _input(value: Any, image_tokens: int) -> int:
+    """Of a response: a text, which is a message, or items. To embed: a text, a list of texts, token ids, or lists of
+    them."""
+    if isinstance(value, str):
+        return TOKENS_PER_MESSAGE + len("user") + _bytes(value)
+    if not isinstance(value, list):
+        return _as_json(value)
+    total = 0
+    for item in value:
+        if isinstance(item, dict):
+            total += TOKENS_PER_MESSAGE + _item(item, image_tokens)
+        elif isinstance(item, str | list):
+            total += TOKENS_PER_PROMPT + _texts(item, _bytes)
+        else:
+            total += 1
+    return total
+
+
+def _item(item: Json, image_tokens: int) -> int:
+    """A message, or a call of a tool or its output, which may hold pictures."""
+    output = item.get("output")
+    if not isinstance(output, list):
+        return _message(item, image_tokens)
+    rest = {name: value for name, value in item.items() if name != "output"}
+    return _message(rest, image_tokens) + sum(_part(part, image_tokens, _escaped) for part in output)
 
 
 def _message(message: Any, image_tokens: int) -> int:
@@ -139,9 +171,8 @@ def _message(message: Any, image_tokens: int) -> int:
             total += _part(part, image_tokens, size)
     else:
         total += _texts(content, size)
-    if len(message) > 2:
-        total += _as_json({name: value for name, value in message.items() if name not in ("role", "content")})
-    return total
+    rest = {name: value for name, value in message.items() if name not in ("role", "content")}
+    return total + _as_json(rest) if rest else total
 
 
 def _part(part: Any, image_tokens: int, size: Callable[[str], int]) -> int:
@@ -150,8 +181,10 @@ def _part(part: Any, image_tokens: int, size: Callable[[str], int]) -> int:
     kind = part.get("type")
     if kind in _IMAGES:
         return image_tokens
-    if kind in _TEXTS and len(part) == 2 and isinstance(part.get(kind), str):
-        return len(kind) + size(part[kind])
+    if kind in _TEXTS and len(part) == 2:
+        text = part.get("refusal" if kind == "refusal" else "text")
+        if isinstance(text, str):
+            return len(kind) + size(text)
     return _as_json(part) + (0 if kind in _TEXTS else image_tokens)
 
 

@@ -32,10 +32,11 @@ from stoker.base.ids import KeyId, ModelName, TaskId, TenantName, new_id
 from stoker.gateway.admission import Admission, Permit
 from stoker.gateway.bounds import Bound, Quote
 from stoker.gateway.commitments import Commitments
+from stoker.gateway.endpoints import Endpoint
 from stoker.gateway.fleet import ENGINE_FULL, Fleet, Member
 from stoker.gateway.limits import Terms
 from stoker.gateway.receipts import Receipt, rate_limits
-from stoker.gateway.relay import Relay, UsedUp, ask_for_usage, error_event
+from stoker.gateway.relay import UsedUp
 from stoker.gateway.sessions import Name, Sessions
 from stoker.meter.charge import Caller, Charge
 from stoker.meter.cost import Prices
@@ -67,7 +68,7 @@ class Ask:
     """
 
     caller: Caller
-    endpoint: str
+    endpoint: Endpoint
     body: Json
     model: str
     route: str
@@ -97,19 +98,14 @@ class Ask:
         """The same, with answers as long as it was let in with."""
         if quote.output_tokens == self.quote.output_tokens:
             return self
-        names = [name for name in LENGTHS if self.body.get(name) is not None] or [LENGTHS[0]]
-        shorter = {
-            **self.body,
-            **{name: min(self.body.get(name, quote.output_tokens), quote.output_tokens) for name in names},
-        }
-        return replace(self, body=shorter, quote=quote)
+        return replace(self, body=self.endpoint.bounded(self.body, quote.output_tokens), quote=quote)
 
     def task(self, bound: Bound, *, timeout_s: float | None) -> NewTask:
         return NewTask(
             model=ModelName(self.model),
             tenant=TenantName(self.caller.tenant),
             key_id=KeyId(self.caller.key_id),
-            endpoint=self.endpoint,
+            endpoint=self.endpoint.path,
             body=self.body,
             session=self.caller.session,
             run=self.caller.run,
@@ -120,10 +116,6 @@ class Ask:
             timeout_s=timeout_s,
             max_attempts=self.max_attempts,
         )
-
-
-LENGTHS = ("max_completion_tokens", "max_tokens")
-"""How a body says how long its answer may be."""
 
 
 @dataclass(slots=True)
@@ -256,12 +248,12 @@ class Inference:
         async def attempt(member: Member) -> Answer:
             with self.fleet.busy(member):
                 answer = await member.client.complete(
-                    ask.endpoint, ask.body, request_id=ask.id, timeout_s=ask.timeout_s
+                    ask.endpoint.path, ask.body, request_id=ask.id, timeout_s=ask.timeout_s
                 )
                 self.fleet.answered(member, answer.status)
             _raise_if_ours(answer)
             if answer.status < 400:
-                charge.saw_usage(_usage_in(answer))
+                charge.saw_usage(ask.endpoint.usage_in(answer.json()))
             return answer
 
         try:
@@ -284,7 +276,7 @@ class Inference:
             left_s = running.admitted_at + ask.timeout_s - self.clock.monotonic()
             ended = await self.queue.wait(task.id, timeout_s=max(0.0, left_s))
             result = result_of(ended)
-        running.charge.saw_usage(result.get("usage"))
+        running.charge.saw_usage(ask.endpoint.usage_in(result))
         waited_s = (ended.started_at or ended.submitted_at) - ended.submitted_at
         receipt = await self._receipt(running, waited_s)
         body = json.dumps(result, ensure_ascii=False).encode("utf-8", "surrogatepass")
@@ -301,8 +293,8 @@ class Inference:
         async def attempt(member: Member) -> tuple[bytes, AsyncIterator[bytes]]:
             async with AsyncExitStack() as opening:
                 opening.enter_context(self.fleet.busy(member))
-                body = ask_for_usage(ask.body, continuous=ask.continuous_usage)
-                opened = member.client.stream(ask.endpoint, body, request_id=ask.id)
+                body = ask.endpoint.asking(ask.body, continuous=ask.continuous_usage)
+                opened = member.client.stream(ask.endpoint.path, body, request_id=ask.id)
                 # Comments are no tokens: an engine that says nothing else is silent.
                 async with self._until(deadline, self.patience.first_token_s):
                     stream = await opening.enter_async_context(opened)
@@ -347,7 +339,7 @@ class Inference:
 
         Its first step yields nothing of worth: a generator that was never started runs no `finally` when it is closed.
         """
-        relay = Relay(running.ask.body, running.charge)
+        relay = running.ask.endpoint.relay(running.ask.body, running.charge)
         status: Status = "cancelled"
         reason: str | None = CLIENT_WENT
         last: list[bytes] = []
@@ -358,31 +350,34 @@ class Inference:
                 while event is not None and event != sse.DONE:
                     passed = relay.pass_on(event, self.clock.now())
                     if passed is not None:
-                        yield sse.event(passed)
+                        yield passed
+                    if relay.has_ended:
+                        break
                     event = await self._next(events, deadline, silence_s=self.patience.between_tokens_s)
-                if event is None:
+                if not relay.has_ended and (event is None or not relay.ends_with_done):
                     raise EngineUnavailable("the engine broke off in the middle of the answer", hint="ask again")
                 status, reason = "done", None
         except UsedUp:
             status, reason = "cut", "it had produced all that it was let in with"
         except StokerError as error:
-            status, reason, last = "failed", error.message, [error_event(error)]
+            status, reason, last = "failed", error.message, [relay.failed(error)]
         finally:
             receipt = await self._end(running, status, reason)
         if status == "cut":  # now that it is known what the engine had produced
-            last = [sse.event(event) for event in relay.cut()]
+            last = relay.cut()
         for event in last:
             yield event
         if status != "failed":
             yield relay.end(receipt.as_json())
-            yield sse.event(sse.DONE)
+            if relay.ends_with_done:
+                yield sse.event(sse.DONE)
 
     async def _stream_through_queue(self, running: Running, deadline: float) -> AsyncGenerator[bytes, None]:
         """Its first step yields nothing and puts the request into the queue, so what fails there has a status of its
         own. Then the answer begins, however long the queue is: the client gets comments meanwhile, and errors as
         events.
         """
-        relay = Relay(running.ask.body, None)
+        relay = running.ask.endpoint.relay(running.ask.body, None)
         is_queued = False
         token: int | None = None
         waited_s = 0.0
@@ -398,15 +393,16 @@ class Inference:
                     token = chunk.token
                     passed = relay.pass_on(chunk.data, self.clock.now())
                     if passed is not None:
-                        yield sse.event(passed)
+                        yield passed
         except StokerError as error:
             if not is_queued:
                 raise
-            yield error_event(error)
+            yield relay.failed(error)
             return
         running.charge.saw_usage(relay.usage)
         yield relay.end((await self._receipt(running, waited_s)).as_json())
-        yield sse.event(sse.DONE)
+        if relay.ends_with_done:
+            yield sse.event(sse.DONE)
 
     async def task_chunks(
         self, task_id: TaskId, deadline: float, after: str | None = None
@@ -696,11 +692,6 @@ def _reason_of(error: BaseException) -> str:
     if isinstance(error, StokerError):
         return error.message
     return type(error).__name__ if isinstance(error, Exception) else CLIENT_WENT
-
-
-def _usage_in(answer: Answer) -> Any:
-    body = answer.json()
-    return body.get("usage") if isinstance(body, dict) else None
 
 
 def result_of(task: Task) -> Json:

@@ -8,6 +8,7 @@ from starlette.routing import Route
 
 from stoker.base.errors import NotFound, StokerError
 from stoker.gateway.auth import permitted_models
+from stoker.gateway.endpoints import ENDPOINTS
 from stoker.gateway.services import Services
 from stoker.meter.accounts import Account
 from stoker.spec import AUTO
@@ -15,8 +16,6 @@ from stoker.web.direct import Direct, DirectAnswer, DirectRequest, Failed, Handl
 from stoker.web.server import json_object
 
 Page = Callable[[Request], Awaitable[Response]]
-
-ENDPOINTS = ("/v1/chat/completions", "/v1/completions")
 
 
 def routes(services: Services) -> list[Route]:

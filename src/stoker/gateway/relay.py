@@ -1,6 +1,6 @@
 """What happens to each event of a stream on its way from an engine to a client. No I/O."""
 
-from typing import Any
+from typing import Any, Protocol
 
 from stoker.base import json_text
 from stoker.base.errors import StokerError, UpstreamError
@@ -11,20 +11,26 @@ from stoker.web import problems, sse
 Json = dict[str, Any]
 
 
-def ask_for_usage(body: Json, *, continuous: bool) -> Json:
-    """The body with usage asked for, whether the client wants it or not: the charge needs it.
+class Relaying(Protocol):
+    """One streamed answer on its way. Whatever comes out of it is ready for the wire."""
 
-    `continuous`: in every chunk, as vLLM and the embedded engine can, so that the count of a stream that breaks off is
-    right to the chunk. Others refuse the unknown option.
-    """
-    options = {**_options(body), "include_usage": True}
-    if continuous:
-        options["continuous_usage_stats"] = True
-    return {**body, "stream": True, "stream_options": options}
+    has_ended: bool
+    """The last event has come; streams of most endpoints end with `[DONE]` instead."""
+    ends_with_done: bool
+
+    @property
+    def usage(self) -> Json:
+        """What the whole answer used as the engine said it, under the names that `Charge` knows, or nothing."""
+
+    def pass_on(self, event: bytes, now: float) -> bytes | None: ...
+    def cut(self) -> list[bytes]: ...
+    def end(self, receipt: Json) -> bytes: ...
+    def failed(self, error: StokerError) -> bytes:
+        """An error after the stream has begun: its status is sent already, so it comes as an event and ends it."""
 
 
 class Relay:
-    """Passes events on as the client asked for them, and tells the charge what it sees.
+    """For chat and completions. Passes events on as the client asked for them, and tells the charge what it sees.
 
     The chunk with the whole usage is kept back, unless `passes_usage`: it is the last one, and gets the receipt.
     """
@@ -37,6 +43,8 @@ class Relay:
         self._passes_usage = passes_usage
         self._tally = None if charge is None else Tally(charge)
         self._last: Json | None = None
+        self.has_ended = False
+        self.ends_with_done = True
 
     def pass_on(self, event: bytes, now: float) -> bytes | None:
         """The event for the client, or None to leave it out. `now`: seconds since the epoch.
@@ -47,9 +55,9 @@ class Relay:
         try:
             chunk = json_text.loads(event)
         except ValueError:
-            return event
+            return sse.event(event)
         if not isinstance(chunk, dict):
-            return event
+            return sse.event(event)
         if chunk.get("error"):
             raise failure_in(chunk["error"])
         choices = chunk.get("choices") or []
@@ -62,7 +70,8 @@ class Relay:
         if chunk.get("usage") and not chunk.get("choices") and not self._passes_usage:
             self._last = chunk
             return None
-        return self._as_asked(event, chunk)
+        asked = self._as_asked(event, chunk)
+        return None if asked is None else sse.event(asked)
 
     def cut(self) -> list[bytes]:
         """The end of an answer that is stopped because its budget is used up."""
@@ -70,18 +79,20 @@ class Relay:
         if not chunks:
             return []
         *ends, self._last = chunks
-        return [_encoded(end) for end in ends]
+        return [sse.event(encoded(end)) for end in ends]
 
     def end(self, receipt: Json) -> bytes:
-        """The last piece before the end, ready for the wire: the usage with the receipt, or the receipt as a comment
-        when the client did not ask for usage, which no client stumbles over."""
+        """The last piece before the end: the usage with the receipt, or the receipt as a comment when the client did
+        not ask for usage, which no client stumbles over."""
         if self._wants_usage and self._last is not None:
-            return sse.event(_encoded({**self._last, "stoker": receipt}))
-        return b": receipt " + _encoded(receipt) + b"\n\n"
+            return sse.event(encoded({**self._last, "stoker": receipt}))
+        return receipt_comment(receipt)
+
+    def failed(self, error: StokerError) -> bytes:
+        return sse.json_event(problems.body_of(error))
 
     @property
     def usage(self) -> Json:
-        """The usage of the whole answer as the engine said it, or nothing."""
         return self._last["usage"] if self._last is not None else {}
 
     def _as_asked(self, event: bytes, chunk: Json) -> bytes | None:
@@ -95,25 +106,24 @@ class Relay:
             chunk["usage"] = None
         else:
             del chunk["usage"]
-        return _encoded(chunk)
+        return encoded(chunk)
 
 
 class UsedUp(Exception):
     """The engine produced more than the request was let in with."""
 
 
-def _encoded(value: Json) -> bytes:
+def receipt_comment(receipt: Json) -> bytes:
+    return b": receipt " + encoded(receipt) + b"\n\n"
+
+
+def encoded(value: Json) -> bytes:
     return json_text.dumps(value)
 
 
 def failure_in(error: Any) -> UpstreamError:
     words = error.get("message") if isinstance(error, dict) else error
     return UpstreamError(f"the engine failed in the middle of the answer: {str(words)[:300]}", hint="ask again")
-
-
-def error_event(error: StokerError) -> bytes:
-    """An error after the stream has begun: its status is sent already, so it comes as an event and ends the stream."""
-    return sse.json_event(problems.body_of(error))
 
 
 def _options(body: Json) -> Json:

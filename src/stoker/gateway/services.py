@@ -1,7 +1,6 @@
 """What the routes work with, made once in `__main__` and handed to each of them."""
 
 import asyncio
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,8 +12,9 @@ from stoker.base.errors import InvalidInput
 from stoker.base.ids import new_id
 from stoker.gateway.auth import Asked, Authenticator, may_use, permit, permitted_models
 from stoker.gateway.bounds import Quote, quote_of
+from stoker.gateway.endpoints import ENDPOINTS, Endpoint, shown
 from stoker.gateway.fleet import Fleet
-from stoker.gateway.inference import LENGTHS, Ask, Inference, StandIn
+from stoker.gateway.inference import Ask, Inference, StandIn
 from stoker.gateway.limits import TermsOfCallers
 from stoker.gateway.measures import Measures
 from stoker.gateway.sessions import conversation_in
@@ -24,8 +24,9 @@ from stoker.meter.charge import Caller
 from stoker.meter.keys import KeyStore
 from stoker.meter.ledger import Ledger
 from stoker.meter.tenants import TenantStore
-from stoker.policy import features, routing
+from stoker.policy import routing
 from stoker.policy.balance import place_of
+from stoker.policy.features import RequestFeatures, beginning_of
 from stoker.queue import BudgetStore, Queue
 from stoker.spec import AUTO, EMBEDDED, Platform
 
@@ -34,12 +35,8 @@ Json = dict[str, Any]
 SESSION_HEADER = "x-session-id"
 RUN_HEADER = "x-run-id"
 _ID = re.compile(r"[!-~]{1,256}")
-# As OpenAI has it; more answers to one request are several requests.
-MOST_ANSWERS = 128
 # A larger body is measured in a thread: millions of small values take longer than other requests may wait.
 INLINE_BODY_BYTES = 64 * 1024
-# What would put more into a prompt than it says itself, so that nobody could bound it.
-_UNBOUNDED = ("chat_template", "prompt_embeds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,24 +68,23 @@ class Services:
 
         Raises InvalidInput; NotFound for a model that is not there, NotPermitted for one that the key may not use."""
         models, routes = self.platform.llm.models, self.platform.gateway.routes
-        by, request_id = caller(request, key, body), new_id("req")
+        kind, by, request_id = ENDPOINTS[endpoint], caller(request, key, body), new_id("req")
         requested = _model_in(body)
         # Nobody looks at what a request holds when its model was named.
         is_open = prefix is None and requested in (None, AUTO)
         route = routing.choose(
             prefix,
             requested,
-            features.features_of(body) if is_open else features.RequestFeatures(),
+            kind.features(body) if is_open else RequestFeatures(),
             self.table,
             key=_sticky(by, body) or request_id,
             allowed=may_use(key, routes, models),
         )
         permit(key, prefix, route.model, routes, list(models))
-        _check_stream(body)
-        _check_answers(body)
+        kind.check(body)
 
         async def ask_of(model: str, reason: str) -> Ask:
-            return await self._ask_of(model, reason, request, key, by, endpoint, body, request_id)
+            return await self._ask_of(model, reason, request, key, by, kind, body, request_id)
 
         asked = await ask_of(route.model, route.reason)
         other = models[route.model].fallback
@@ -103,21 +99,21 @@ class Services:
         request: Asked,
         key: Account,
         by: Caller,
-        endpoint: str,
+        kind: Endpoint,
         body: Json,
         request_id: str,
     ) -> Ask:
         """The request for one model: with its bounds, its prices and what it could cost there."""
         model = self.platform.llm.models[name]
-        sent = bounded({**body, "model": name}, endpoint, model.limits.max_output_tokens)
+        sent = kind.bounded({**body, "model": name}, model.limits.max_output_tokens)
         sent.pop("conversation", None)  # ours; engines do not know it
-        quoting = partial(self.quote, name, sent, is_elastic=not _says_length(body))
+        quoting = partial(self.quote, kind, name, sent, is_elastic=not kind.says_length(body))
         is_large = int(request.headers.get("content-length", INLINE_BODY_BYTES)) >= INLINE_BODY_BYTES
         return Ask(
             id=request_id,
             affinity=_affinity(by, body),
             caller=by,
-            endpoint=endpoint,
+            endpoint=kind,
             body=sent,
             model=name,
             route=reason,
@@ -129,10 +125,11 @@ class Services:
             quote=await asyncio.to_thread(quoting) if is_large else quoting(),
         )
 
-    def quote(self, model: str, body: Json, *, is_elastic: bool) -> Quote:
-        """What a body that is bounded can cost with this model."""
-        said = [body[name] for name in LENGTHS if body.get(name) is not None]
-        return quote_of(body, self.platform.llm.models[model], output_tokens=max(said), is_elastic=is_elastic)
+    def quote(self, kind: Endpoint, model: str, body: Json, *, is_elastic: bool) -> Quote:
+        """What a body that is bounded can cost with this model. Raises InvalidInput for one that nobody can bound."""
+        kind.check_prompt(body)
+        most = kind.output_tokens(body)
+        return quote_of(body, self.platform.llm.models[model], output_tokens=most, is_elastic=is_elastic)
 
 
 def caller(request: Asked, key: Account, body: Json) -> Caller:
@@ -159,7 +156,7 @@ def _affinity(by: Caller, body: Json) -> int | None:
     """What is to keep its replica, for its cache: the session, or else prompts that begin alike."""
     if by.session is not None:
         return place_of(f"{by.tenant} {by.session}")
-    beginning = features.beginning_of(body)
+    beginning = beginning_of(body)
     return None if beginning is None else place_of(beginning)
 
 
@@ -178,56 +175,5 @@ def _checked_id(name: str, value: str | None) -> str | None:
 def _model_in(body: Json) -> str | None:
     model = body.get("model")
     if model is not None and not isinstance(model, str):
-        raise InvalidInput(f"model is {_shown(model)}; it has to be the name of a model, or auto", param="model")
+        raise InvalidInput(f"model is {shown(model)}; it has to be the name of a model, or auto", param="model")
     return model
-
-
-def bounded(body: Json, endpoint: str, most: int) -> Json:
-    """The body with its output bounded by `most` tokens: what is not said becomes that, what is more is cut to it.
-
-    Raises InvalidInput for a bound that is no whole number: engines that take "999" or 1e9 for one would escape ours,
-    as would a chat of 0 tokens, which vLLM takes for as many as there is room for.
-    """
-    is_chat = endpoint.endswith("/chat/completions")
-    said = {name: body[name] for name in LENGTHS if body.get(name) is not None}
-    for name, value in said.items():
-        if type(value) is not int or value < is_chat:
-            least = int(is_chat)
-            raise InvalidInput(f"{name} is {_shown(value)}; it has to be a whole number, at least {least}", param=name)
-    cut = {name: min(value, most) for name, value in said.items()}
-    if not is_chat:
-        # Which of the two an engine goes by there is its own affair.
-        cut.setdefault("max_tokens", max(cut.values(), default=most))
-    return {**body, **(cut or {LENGTHS[0]: most})}
-
-
-def _says_length(body: Json) -> bool:
-    """Whether the client itself says how long the answer may be."""
-    return any(body.get(name) is not None for name in LENGTHS)
-
-
-def _check_stream(body: Json) -> None:
-    """An engine that takes 1 for true would answer with events where we expect a whole answer."""
-    stream = body.get("stream")
-    if stream is not None and not isinstance(stream, bool):
-        raise InvalidInput(f"stream is {_shown(stream)}; it has to be true or false", param="stream")
-
-
-def _check_answers(body: Json) -> None:
-    """An engine that takes "9" or 9.0 for a number of answers would give more than were reserved."""
-    for name in ("n", "best_of"):
-        value = body.get(name)
-        if value is not None and (type(value) is not int or not 1 <= value <= MOST_ANSWERS):
-            raise InvalidInput(
-                f"{name} is {_shown(value)}; it has to be a whole number from 1 to {MOST_ANSWERS}", param=name
-            )
-    for name in _UNBOUNDED:
-        if body.get(name) is not None:
-            raise InvalidInput(f"{name} is not possible here: what it costs cannot be known beforehand", param=name)
-
-
-def _shown(value: object) -> str:
-    try:
-        return json.dumps(value)[:80]
-    except RecursionError:  # JSON that was read may be nested too deeply to be written from here
-        return "(nested too deeply)"

@@ -11,8 +11,7 @@ from starlette.routing import Route
 
 from stoker.base.errors import InvalidInput, NotFound, StokerError
 from stoker.base.ids import TaskId
-from stoker.gateway.openai import ENDPOINTS
-from stoker.gateway.relay import Relay, error_event
+from stoker.gateway.endpoints import CHAT, COMPLETIONS, ENDPOINTS, endpoint_of
 from stoker.gateway.services import Services
 from stoker.meter.accounts import Account
 from stoker.queue import State, Task
@@ -81,9 +80,15 @@ def _submit(services: Services) -> Handler:
 def wanted(sent: Json) -> tuple[str, Json]:
     """The endpoint and the body that a submission asks for: spelled out, or an OpenAI body as it stands."""
     if "endpoint" not in sent and "body" not in sent:
-        return ("/v1/completions" if "prompt" in sent else "/v1/chat/completions"), sent
-    endpoint, body = sent.get("endpoint", ENDPOINTS[0]), sent.get("body")
-    if endpoint not in ENDPOINTS:
+        if "input" in sent and "messages" not in sent:
+            raise InvalidInput(
+                "a body with `input` may be one for /v1/responses or for /v1/embeddings: "
+                'send {"endpoint": ..., "body": ...}',
+                param="endpoint",
+            )
+        return (COMPLETIONS if "prompt" in sent else CHAT).path, sent
+    endpoint, body = sent.get("endpoint", CHAT.path), sent.get("body")
+    if not isinstance(endpoint, str) or endpoint not in ENDPOINTS:
         raise InvalidInput(f"endpoint is {endpoint!r}; it has to be one of {', '.join(ENDPOINTS)}", param="endpoint")
     if not isinstance(body, dict):
         raise InvalidInput("body has to be the JSON object that you would send to that endpoint", param="body")
@@ -145,7 +150,7 @@ async def _event_stream(services: Services, task: Task, after: str | None, token
     """Each event carries its cursor as `id`; `event: restart` says that what came before it is void. `token` is that of
     what the client has seen already, up to `after`.
     """
-    relay = Relay(task.body, None, passes_usage=True)
+    relay = endpoint_of(task.endpoint).relay(task.body, None, passes_usage=True)
     deadline = services.clock.monotonic() + services.platform.gateway.timeouts.total_seconds
     try:
         async with aclosing(services.inference.task_chunks(task.id, deadline, after)) as chunks:
@@ -155,9 +160,9 @@ async def _event_stream(services: Services, task: Task, after: str | None, token
                 token = chunk.token
                 passed = relay.pass_on(chunk.data, services.clock.now())
                 if passed is not None:
-                    yield b"id: " + chunk.cursor.encode() + b"\n" + sse.event(passed)
+                    yield b"id: " + chunk.cursor.encode() + b"\n" + passed
     except StokerError as error:
-        yield error_event(error)
+        yield relay.failed(error)
         return
     yield sse.event(sse.DONE)
 

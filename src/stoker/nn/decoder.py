@@ -130,8 +130,8 @@ class Decoder:
         weights = _Weights(config, tensors)
         self.embeddings = weights.take("model.embed_tokens.weight", config.vocab_size, config.hidden_size)
         self._layers = [weights.layer(number) for number in range(config.num_hidden_layers)]
-        norm = weights.take("model.norm.weight", config.hidden_size)
-        self._head = _Matrix(self.embeddings * norm)
+        self._norm = weights.take("model.norm.weight", config.hidden_size)
+        self._head = _Matrix(self.embeddings * self._norm)
         self._turns = _turns(config)
         self._kv_heads = np.arange(config.num_key_value_heads)
         first = self._layers[0]
@@ -155,6 +155,28 @@ class Decoder:
         Returns logits [running + chunks, vocabulary]: what comes after each running sequence's token, then what comes
         after each chunk's last row. Keys and values are left in the cache.
         """
+        x, starts = self._forward(cache, slots, positions, tokens, chunks)
+        last = [*range(len(slots)), *(start - 1 for start in starts[1:])]
+        return self._logits(x[last] if chunks else x)[: len(last)]  # without chunks, `last` are the first rows
+
+    def hidden(self, cache: KVCache, chunks: Sequence[Chunk]) -> list[Floats]:
+        """The last hidden states of each chunk's rows, normalised: what the output layer sees.
+
+        The chunks are computed in their order, so several that are whole prompts may share a slot.
+        """
+        x, starts = self._forward(cache, (), (), (), chunks)
+        rows = _normalised(x, self.config.rms_norm_eps) * self._norm
+        return [rows[start : start + len(chunk.embeddings)] for chunk, start in zip(chunks, starts, strict=False)]
+
+    def _forward(
+        self,
+        cache: KVCache,
+        slots: Sequence[int],
+        positions: Sequence[int],
+        tokens: Sequence[int],
+        chunks: Sequence[Chunk],
+    ) -> tuple[Floats, list[int]]:
+        """The rows after the last layer, and where each chunk's begin, and the last one's end."""
         running = len(slots)
         at = np.array(positions, dtype=np.intp)
         where = np.array(slots, dtype=np.intp)
@@ -185,8 +207,7 @@ class Decoder:
                     )
                 x += layer.out(mixed.reshape(len(x), -1), self._tile)
                 x += self._mlp(layer, x)
-        last = [*range(running), *(start - 1 for start in starts[1:])]
-        return self._logits(x[last] if chunks else x)[: len(last)]  # without chunks, `last` are the first rows
+        return x, starts
 
     def _qkv(self, layer: _Layer, x: Floats, turns: NDArray[np.complex64]) -> tuple[Floats, Floats, Floats]:
         """Queries [rows, kv heads, queries of each, head], keys and values [rows, kv heads, head], turned."""

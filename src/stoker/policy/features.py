@@ -120,7 +120,7 @@ class _Seen:
             if not isinstance(message, dict):
                 self._text(message, None)
                 continue
-            content, role = message.get("content"), message.get("role")
+            content, role = message.get("content", message.get("output")), message.get("role")
             if isinstance(content, list):
                 self._content(content, role)
             elif content is None:

@@ -63,6 +63,20 @@ class Echo:
             yield {**head, "choices": [choice], "usage": self.usage(done) if continuous else None}
         yield {**head, "choices": [], "usage": self.usage(done)}
 
+    def events(self, options: Json) -> Iterator[Json]:
+        """What goes over the wire, as the stream's options have it."""
+        wants_usage = options.get("include_usage") is True
+        for chunk in self.chunks(continuous=wants_usage and options.get("continuous_usage_stats") is True):
+            if not wants_usage:
+                if not chunk["choices"]:
+                    continue
+                del chunk["usage"]
+            yield chunk
+
+    def produced(self, sent: int) -> int:
+        """Tokens of so many events."""
+        return min(sent, self.n * len(self.texts))
+
     def _head(self, kind: str) -> Json:
         return {"id": self.id, "object": kind, "created": CREATED, "model": self.model}
 
@@ -99,6 +113,142 @@ class Echo:
             pairs = zip(texts, values, strict=True)
             return {"content": [{"token": text, "logprob": value, "top_logprobs": []} for text, value in pairs]}
         return {"tokens": texts, "token_logprobs": values}
+
+
+@dataclass(frozen=True, slots=True)
+class EchoResponse:
+    """One answer to `/v1/responses`."""
+
+    id: str
+    model: str
+    texts: tuple[str, ...]
+    is_cut: bool
+    prompt_tokens: int
+    cached_tokens: int
+    n: int = 1
+
+    def usage(self, tokens: int) -> Json:
+        return {
+            "input_tokens": self.prompt_tokens,
+            "input_tokens_details": {"cached_tokens": self.cached_tokens, "cache_write_tokens": 0},
+            "output_tokens": tokens,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": self.prompt_tokens + tokens,
+        }
+
+    def whole(self) -> Json:
+        status = "incomplete" if self.is_cut else "completed"
+        details = {"reason": "max_output_tokens"} if self.is_cut else None
+        item = self._item(status, [_part("".join(self.texts))])
+        return self._response(status, [item], self.usage(len(self.texts)), details)
+
+    def events(self, options: Json) -> Iterator[Json]:
+        """Four that begin, one for each token, four that end."""
+        so_far = options.get("continuous_usage_stats") is True
+        for number, (event, tokens) in enumerate(self._events()):
+            yield {**event, "sequence_number": number, **({"usage": self.usage(tokens)} if so_far else {})}
+
+    def produced(self, sent: int) -> int:
+        return max(0, min(sent - 4, len(self.texts)))
+
+    def _events(self) -> Iterator[tuple[Json, int]]:
+        begun = self._response("in_progress", [], None, None)
+        yield {"type": "response.created", "response": begun}, 0
+        yield {"type": "response.in_progress", "response": begun}, 0
+        yield {"type": "response.output_item.added", "output_index": 0, "item": self._item("in_progress", [])}, 0
+        here = {"item_id": f"msg_{self.id}", "output_index": 0, "content_index": 0}
+        yield {"type": "response.content_part.added", **here, "part": _part("")}, 0
+        for place, text in enumerate(self.texts):
+            yield {"type": "response.output_text.delta", **here, "delta": text, "logprobs": []}, place + 1
+        whole, done = self.whole(), len(self.texts)
+        text = "".join(self.texts)
+        yield {"type": "response.output_text.done", **here, "text": text, "logprobs": []}, done
+        yield {"type": "response.content_part.done", **here, "part": _part(text)}, done
+        yield {"type": "response.output_item.done", "output_index": 0, "item": whole["output"][0]}, done
+        yield {"type": f"response.{whole['status']}", "response": whole}, done
+
+    def _item(self, status: str, content: list[Json]) -> Json:
+        return {"id": f"msg_{self.id}", "type": "message", "status": status, "role": "assistant", "content": content}
+
+    def _response(self, status: str, output: list[Json], usage: Json | None, details: Json | None) -> Json:
+        return {
+            "id": self.id,
+            "object": "response",
+            "created_at": CREATED,
+            "model": self.model,
+            "status": status,
+            "error": None,
+            "incomplete_details": details,
+            "output": output,
+            "usage": usage,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class EchoVectors:
+    """One answer to `/v1/embeddings`: of each text, how many tokens it has."""
+
+    model: str
+    counts: tuple[int, ...]
+    texts: tuple[str, ...] = ()
+    """Of what is generated: nothing."""
+    n: int = 1
+
+    @property
+    def prompt_tokens(self) -> int:
+        return sum(self.counts)
+
+    def whole(self) -> Json:
+        return {
+            "object": "list",
+            "data": [
+                {"object": "embedding", "index": index, "embedding": [float(count)]}
+                for index, count in enumerate(self.counts)
+            ],
+            "model": self.model,
+            "usage": {"prompt_tokens": self.prompt_tokens, "total_tokens": self.prompt_tokens},
+        }
+
+    def events(self, options: Json) -> Iterator[Json]:
+        raise InvalidInput("embeddings have no stream", param="stream")
+
+    def produced(self, sent: int) -> int:
+        return 0
+
+
+def _part(text: str) -> Json:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def response_of(
+    body: Json, *, number: int, model: str, cached_tokens: int, reply: str | None, ignores_length: bool = False
+) -> EchoResponse:
+    """As `echo_of`: the last item again, cut to `max_output_tokens`."""
+    said = body.get("input")
+    texts = [said] if isinstance(said, str) else [_text_in(item.get("content")) for item in said or ()]
+    if not texts:
+        raise InvalidInput(f"input is {said!r}; it has to be a string or a list", param="input")
+    most = None if ignores_length else body.get("max_output_tokens")
+    tokens = _tokens(texts[-1] if reply is None else reply)
+    prompt = [*texts, body.get("instructions") or ""]
+    return EchoResponse(
+        id=f"resp-{number}",
+        model=model,
+        texts=tokens[:most],
+        is_cut=most is not None and most < len(tokens),
+        prompt_tokens=sum(len(_tokens(each)) for each in prompt),
+        cached_tokens=cached_tokens,
+    )
+
+
+def vectors_of(body: Json, *, model: str) -> EchoVectors:
+    """A word is a token, and so is a number. Raises InvalidInput."""
+    said = body.get("input")
+    is_one = isinstance(said, str) or (isinstance(said, list) and said and isinstance(said[0], int))
+    texts = [said] if is_one else said
+    if not isinstance(texts, list) or not texts:
+        raise InvalidInput(f"input is {said!r}; it has to be a string or a list", param="input")
+    return EchoVectors(model, tuple(len(text if isinstance(text, list) else _tokens(text)) for text in texts))
 
 
 def echo_of(

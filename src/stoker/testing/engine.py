@@ -27,9 +27,10 @@ from starlette.types import Receive, Scope, Send
 from stoker.base.clock import SystemClock
 from stoker.base.errors import NotFound, StokerError
 from stoker.telemetry.metrics import CONTENT_TYPE, Metrics
-from stoker.testing.echo import Echo, Json, echo_of
+from stoker.testing.echo import Echo, EchoResponse, EchoVectors, Json, echo_of, response_of, vectors_of
 from stoker.web import server, sse
 
+AnyEcho = Echo | EchoResponse | EchoVectors
 State = Literal["running", "done", "refused", "broken", "cancelled"]
 
 # Long for a machine that is busy with other things; a test that works never waits for it.
@@ -89,7 +90,9 @@ class EchoEngine:
     requests than that it answers 503. `healthy`, `has_metrics`: whether /health and /metrics answer. `tells`: whether
     it says afterwards what it produced for a request (`/v1/requests/{id}`), as the embedded engine does and others do
     not; what it did before it was stopped it has forgotten. `ignores_length`: it says all it has to say, whatever
-    `max_tokens` allows. `pace_s`: how long it takes for each token, for load; 0: no time."""
+    `max_tokens` allows.
+    `lacks`: endpoints that it has not ("responses", "embeddings"). `pace_s`: how long it takes for each token, for
+    load; 0: no time."""
 
     def __init__(self, model: str = "general", *, reply: str | None = None) -> None:
         self.model = model
@@ -100,6 +103,7 @@ class EchoEngine:
         self.has_metrics = True
         self.tells = True
         self.ignores_length = False
+        self.lacks: frozenset[str] = frozenset()
         self.pace_s = 0.0
         self.waiting = 0
         self.requests: list[Seen] = []
@@ -187,6 +191,11 @@ class EchoEngine:
             [
                 Route("/v1/chat/completions", self._generate, methods=["POST"]),
                 Route("/v1/completions", self._generate, methods=["POST"]),
+                *(
+                    Route(f"/v1/{name}", self._generate, methods=["POST"])
+                    for name in ("responses", "embeddings")
+                    if name not in self.lacks
+                ),
                 Route("/v1/requests/{id}", self._produced),
                 Route("/v1/models", self._models),
                 Route("/health", self._health),
@@ -247,22 +256,23 @@ class EchoEngine:
             return _Breakable(_Events(self._stream(seen, plan, echo), seen))
         return await self._whole(request, seen, plan, echo)
 
-    def _echo(self, request: Request, body: Json) -> Echo:
+    def _echo(self, request: Request, body: Json) -> AnyEcho:
         if body.get("model") != self.model:
             raise NotFound(f"The model `{body.get('model')}` does not exist.", code="model_not_found")
-        is_chat = request.url.path.endswith("/chat/completions")
-        number = len(self.requests)
-        return echo_of(
-            body,
-            is_chat=is_chat,
-            number=number,
-            model=self.model,
-            cached_tokens=self.cached_tokens,
-            reply=self.reply,
-            ignores_length=self.ignores_length,
-        )
+        if request.url.path.endswith("/embeddings"):
+            return vectors_of(body, model=self.model)
+        given: Json = {
+            "number": len(self.requests),
+            "model": self.model,
+            "cached_tokens": self.cached_tokens,
+            "reply": self.reply,
+            "ignores_length": self.ignores_length,
+        }
+        if request.url.path.endswith("/responses"):
+            return response_of(body, **given)
+        return echo_of(body, is_chat=request.url.path.endswith("/chat/completions"), **given)
 
-    async def _whole(self, request: Request, seen: Seen, plan: _Plan, echo: Echo) -> Response:
+    async def _whole(self, request: Request, seen: Seen, plan: _Plan, echo: AnyEcho) -> Response:
         with _ending(seen):
             if plan.hold is not None:
                 await server.while_connected(request, plan.hold[1].stop_here(seen))
@@ -273,17 +283,14 @@ class EchoEngine:
             seen.state = "done"
             return JSONResponse(echo.whole())
 
-    async def _compute(self, seen: Seen, echo: Echo) -> None:
+    async def _compute(self, seen: Seen, echo: AnyEcho) -> None:
         for _ in echo.texts:
             if self.pace_s:
                 await asyncio.sleep(self.pace_s)
             seen.completion_tokens += echo.n
 
-    async def _stream(self, seen: Seen, plan: _Plan, echo: Echo) -> AsyncIterator[bytes]:
-        options = seen.body.get("stream_options") or {}
-        wants_usage = options.get("include_usage") is True
-        chunks = echo.chunks(continuous=wants_usage and options.get("continuous_usage_stats") is True)
-        for number, chunk in enumerate(chunks):
+    async def _stream(self, seen: Seen, plan: _Plan, echo: AnyEcho) -> AsyncIterator[bytes]:
+        for number, chunk in enumerate(echo.events(seen.body.get("stream_options") or {})):
             if plan.hold is not None and plan.hold[0] == number:
                 await plan.hold[1].stop_here(seen)
             if self.pace_s:
@@ -296,15 +303,12 @@ class EchoEngine:
                 yield sse.json_event({"error": plan.error_after[1]})
                 yield sse.event(sse.DONE)
                 return
-            if not wants_usage:
-                if not chunk["choices"]:
-                    continue
-                del chunk["usage"]
             seen.sent += 1
-            seen.completion_tokens = min(seen.sent, echo.n * len(echo.texts))
-            yield sse.json_event(chunk)
+            seen.completion_tokens = echo.produced(seen.sent)
+            yield sse.json_event(chunk, name=chunk.get("type"))
         seen.state = "done"
-        yield sse.event(sse.DONE)
+        if not isinstance(echo, EchoResponse):
+            yield sse.event(sse.DONE)
 
 
 class _Events:

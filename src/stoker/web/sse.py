@@ -1,7 +1,7 @@
 """Server-sent events: writing them, reading them, and an answer that notices when its reader is gone.
 
-An event here is the bytes of its `data` field; OpenAI's streams use no other field. The stream's end is the event
-`[DONE]`. (https://html.spec.whatwg.org/multipage/server-sent-events.html)
+An event here is the bytes of its `data` field. Events of responses have a name, too (`event:`), which is the `type` in
+their data: reading passes over it. The end of other streams is the event `[DONE]`. (https://html.spec.whatwg.org/multipage/server-sent-events.html)
 """
 
 import asyncio
@@ -19,13 +19,14 @@ KEEPALIVE = b": keepalive\n\n"
 KEEPALIVE_S = 15.0
 
 
-def event(data: bytes) -> bytes:
-    """One event, ready for the wire."""
-    return b"data: " + data.replace(b"\n", b"\ndata: ") + b"\n\n"
+def event(data: bytes, *, name: str | None = None) -> bytes:
+    """One event, ready for the wire. A name is one line: what would end it is left out."""
+    head = b"" if name is None else b"event: " + "".join(name.splitlines()).encode("utf-8", "replace") + b"\n"
+    return head + b"data: " + data.replace(b"\n", b"\ndata: ") + b"\n\n"
 
 
-def json_event(value: object) -> bytes:
-    return event(json_text.dumps(value))
+def json_event(value: object, *, name: str | None = None) -> bytes:
+    return event(json_text.dumps(value), name=name)
 
 
 async def parse(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:

@@ -1,7 +1,7 @@
 """One claim, from the engine's first event to the task's end.
 
-The engine is always asked for a stream, also when the caller wants a whole answer: so what was produced is known to
-the chunk whatever happens, and a cancelled task stops its engine at the next event.
+The engine is asked for a stream wherever there is one, also when the caller wants a whole answer: so what was produced
+is known to the chunk whatever happens, and a cancelled task stops its engine at the next event.
 """
 
 import asyncio
@@ -14,9 +14,8 @@ from typing import Any
 from stoker.base import logs
 from stoker.base.clock import Clock
 from stoker.base.errors import QueueUnavailable, StokerError, TimedOut, Unavailable, Unreachable, UpstreamError
-from stoker.engine.answers import assemble
 from stoker.engine.client import EngineClient
-from stoker.engine.tally import Tally
+from stoker.engine.wires import CHAT, WIRES, Wire
 from stoker.meter.charge import Caller, Charge
 from stoker.meter.cost import Prices
 from stoker.meter.usage import Status, UsageRecord
@@ -153,15 +152,14 @@ class Runner:
 
     async def _read(self, claim: Claim, charge: Charge) -> Json:
         task = claim.task
-        options = {"include_usage": True}
-        if self.settings.continuous_usage:
-            options["continuous_usage_stats"] = True
-        tally = Tally(charge)
+        wire = WIRES.get(task.endpoint, CHAT)
         # Until it is known that it never got there. What an embedded engine had computed dies with it and costs nobody.
         charge.has_begun = not self.settings.continuous_usage
-        async with self.engine.stream(
-            task.endpoint, {**task.body, "stream_options": options}, request_id=_request_id(claim)
-        ) as stream:
+        if not wire.can_stream:
+            return await self._whole(claim, charge, wire)
+        tally = wire.reading(charge)
+        asked = wire.asking(task.body, continuous=self.settings.continuous_usage)
+        async with self.engine.stream(task.endpoint, asked, request_id=_request_id(claim)) as stream:
             if stream.error is not None:
                 charge.has_begun = stream.error.status < 400
                 raise _refusal(stream.error)
@@ -173,6 +171,9 @@ class Runner:
                     break
                 chunk = _parsed(event)
                 tally.saw(chunk, self.clock.now())
+                error = wire.error_in(chunk)
+                if error is not None:
+                    raise UpstreamError(f"the engine failed in the middle of the answer: {error}"[:300])
                 if charge.is_over:
                     for last in tally.cut():
                         chunks.append(last)
@@ -182,14 +183,30 @@ class Runner:
                 chunks.append(chunk)
                 if publisher is not None:
                     await publisher.add(event, self.clock.monotonic())
+                if wire.is_last(chunk):
+                    break
             else:
                 raise Unavailable("the engine broke off in the middle of the answer")
             if publisher is not None:
                 await publisher.flush()
         try:
-            return assemble(chunks)
+            return wire.assemble(chunks)
         except ValueError as exc:
             raise UpstreamError(f"the engine's answer is none: {exc}") from exc
+
+    async def _whole(self, claim: Claim, charge: Charge, wire: Wire) -> Json:
+        """An answer that has no stream."""
+        answer = await self.engine.complete(
+            wire.path, claim.task.body, request_id=_request_id(claim), timeout_s=self.settings.timeout_s
+        )
+        charge.has_begun = answer.status < 400
+        if answer.status >= 400:
+            raise _refusal(answer)
+        whole = answer.json()
+        if not isinstance(whole, dict):
+            raise UpstreamError("the engine's answer is no object")
+        charge.saw_usage(wire.usage_in(whole))
+        return whole
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
@@ -305,8 +322,6 @@ def _parsed(event: bytes) -> Json:
         raise UpstreamError("the engine sent an event that is not JSON") from exc
     if not isinstance(chunk, dict):
         raise UpstreamError("the engine sent an event that is not an object")
-    if chunk.get("error"):
-        raise UpstreamError(f"the engine failed in the middle of the answer: {chunk['error']}"[:300])
     return chunk
 
 
