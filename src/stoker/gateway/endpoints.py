@@ -26,6 +26,9 @@ class Endpoint:
     """Chat, as it stands. `lengths` are the names by which a body says how long its answer may be, at least `least`; of
     a body that has none, the first becomes the bound. `always`: that name is said in any case."""
 
+    may_vary = True
+    """Whether another model than the one that was meant may answer: by a share of a name, or as a stand-in."""
+
     def __init__(self, wire: Wire, lengths: tuple[str, ...], *, least: int = 1, always: str | None = None) -> None:
         self.path = wire.path
         self.asking = wire.asking
@@ -138,6 +141,8 @@ _PARTS = ("input_text", "output_text", "text", "refusal", "input_image", "summar
 
 
 class _Embeddings(Endpoint):
+    may_vary = False  # vectors of two models cannot be compared
+
     def check(self, body: Json) -> None:
         super().check(body)
         if body.get("stream"):

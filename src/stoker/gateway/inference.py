@@ -38,13 +38,14 @@ from stoker.gateway.limits import Terms
 from stoker.gateway.receipts import Receipt, rate_limits
 from stoker.gateway.relay import UsedUp
 from stoker.gateway.sessions import Name, Sessions
+from stoker.gateway.watch import Watch, silent, too_long
 from stoker.meter.charge import Caller, Charge
 from stoker.meter.cost import Prices
 from stoker.meter.usage import Status
 from stoker.queue import Chunk, NewTask, Queue, State, Task, TokenBound
 from stoker.spec import Timeouts
 from stoker.web import problems, sse
-from stoker.web.client import Answer, error_of, openai_error_in
+from stoker.web.client import Answer, Stream, error_of, openai_error_in
 
 _log = logs.get(__name__)
 T = TypeVar("T")
@@ -290,7 +291,7 @@ class Inference:
         deadline = running.admitted_at + ask.timeout_s
         upstream = AsyncExitStack()
 
-        async def attempt(member: Member) -> tuple[bytes, AsyncIterator[bytes]]:
+        async def attempt(member: Member) -> tuple[bytes, Stream]:
             async with AsyncExitStack() as opening:
                 opening.enter_context(self.fleet.busy(member))
                 body = ask.endpoint.asking(ask.body, continuous=ask.continuous_usage)
@@ -309,10 +310,10 @@ class Inference:
                     raise EngineUnavailable("the engine ended the stream before its first event")
                 self.fleet.answered(member, 200)
                 upstream.push_async_exit(opening.pop_all())
-                return first, stream.events
+                return first, stream
 
         try:
-            first, events = await self._on_a_replica(running, attempt)
+            first, stream = await self._on_a_replica(running, attempt)
         except NoRoom:
             await self._leave_to_stand_in(running)
             queued = self._stream_through_queue(running, deadline)
@@ -323,7 +324,7 @@ class Inference:
         except BaseException as error:
             await self._end(running, _status_of(error), _reason_of(error))
             raise
-        relayed = self._relayed(running, first, events, upstream, deadline)
+        relayed = self._relayed(running, first, stream, upstream, deadline)
         await anext(relayed)
         return Served(charge.replica, events=relayed, headers=self.limits(ask))
 
@@ -331,7 +332,7 @@ class Inference:
         self,
         running: Running,
         first: bytes,
-        events: AsyncIterator[bytes],
+        stream: Stream,
         upstream: AsyncExitStack,
         deadline: float,
     ) -> AsyncGenerator[bytes, None]:
@@ -343,6 +344,7 @@ class Inference:
         status: Status = "cancelled"
         reason: str | None = CLIENT_WENT
         last: list[bytes] = []
+        watch = Watch(stream.abort, silence_s=self.patience.between_tokens_s, rest_s=deadline - self.clock.monotonic())
         try:
             async with upstream:
                 yield b""
@@ -353,7 +355,8 @@ class Inference:
                         yield passed
                     if relay.has_ended:
                         break
-                    event = await self._next(events, deadline, silence_s=self.patience.between_tokens_s)
+                    event = await anext(stream.events, None)
+                    watch.heard()
                 if not relay.has_ended and (event is None or not relay.ends_with_done):
                     raise EngineUnavailable("the engine broke off in the middle of the answer", hint="ask again")
                 status, reason = "done", None
@@ -362,6 +365,9 @@ class Inference:
         except StokerError as error:
             status, reason, last = "failed", error.message, [relay.failed(error)]
         finally:
+            watch.stop()
+            if not running.charge.is_counted:
+                relay.count(self.clock.now())
             receipt = await self._end(running, status, reason)
         if status == "cut":  # now that it is known what the engine had produced
             last = relay.cut()
@@ -639,14 +645,13 @@ class Inference:
         except StokerError as error:
             _log.warning("cannot cancel a task that nobody waits for", task=task_id, error=error.message)
 
-    async def _next(self, items: AsyncIterator[T], deadline: float, *, silence_s: float = math.inf) -> T | None:
-        """The next of them, None after the last. Raises TimedOut at `deadline` (monotonic) and after `silence_s`."""
-        left_s = deadline - self.clock.monotonic()
+    async def _next(self, items: AsyncIterator[T], deadline: float) -> T | None:
+        """The next of them, None after the last. Raises TimedOut at `deadline` (monotonic)."""
         try:
-            async with asyncio.timeout(max(0.0, min(left_s, silence_s))):
+            async with asyncio.timeout(max(0.0, deadline - self.clock.monotonic())):
                 return await anext(items, None)
         except TimeoutError as exc:
-            raise (_too_long() if left_s <= silence_s else _silent("betweenTokensSeconds")) from exc
+            raise too_long() from exc
 
     @asynccontextmanager
     async def _until(self, deadline: float, first_token_s: float = math.inf) -> AsyncIterator[None]:
@@ -656,16 +661,7 @@ class Inference:
             async with asyncio.timeout(max(0.0, min(left_s, first_token_s))):
                 yield
         except TimeoutError as exc:
-            raise (_too_long() if left_s <= first_token_s else _silent("firstTokenSeconds")) from exc
-
-
-def _too_long() -> TimedOut:
-    return TimedOut("the answer did not end in time", hint="gateway.timeouts.totalSeconds bounds it")
-
-
-def _silent(bound: str) -> TimedOut:
-    when = "before its first token" if bound == "firstTokenSeconds" else "in the middle of the answer"
-    return TimedOut(f"the engine was silent for too long {when}", hint=f"gateway.timeouts.{bound} bounds it")
+            raise (too_long() if left_s <= first_token_s else silent("firstTokenSeconds")) from exc
 
 
 CLIENT_WENT = "the client went away"

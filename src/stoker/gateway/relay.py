@@ -23,6 +23,10 @@ class Relaying(Protocol):
         """What the whole answer used as the engine said it, under the names that `Charge` knows, or nothing."""
 
     def pass_on(self, event: bytes, now: float) -> bytes | None: ...
+    def count(self, now: float) -> None:
+        """Tell the charge of what was passed on and not looked at. Call it before an answer is settled that its engine
+        has not counted."""
+
     def cut(self) -> list[bytes]: ...
     def end(self, receipt: Json) -> bytes: ...
     def failed(self, error: StokerError) -> bytes:
@@ -32,7 +36,8 @@ class Relaying(Protocol):
 class Relay:
     """For chat and completions. Passes events on as the client asked for them, and tells the charge what it sees.
 
-    The chunk with the whole usage is kept back, unless `passes_usage`: it is the last one, and gets the receipt.
+    The chunk with the whole usage is kept back, unless `passes_usage`: it is the last one, and gets the receipt. Most
+    chunks are passed on as they are, and parsed only if the answer ends before its engine has counted it.
     """
 
     def __init__(self, body: Json, charge: Charge | None, *, passes_usage: bool = False) -> None:
@@ -43,6 +48,7 @@ class Relay:
         self._passes_usage = passes_usage
         self._tally = None if charge is None else Tally(charge)
         self._last: Json | None = None
+        self._unread: list[bytes] = []
         self.has_ended = False
         self.ends_with_done = True
 
@@ -52,6 +58,13 @@ class Relay:
         Raises UpstreamError for an error that the engine says in the middle of its answer, and for nonsense; UsedUp for
         a chunk beyond what the request was let in with: `cut` is then the end.
         """
+        if self._says_nothing_new(event):
+            self._unread.append(event)
+            if self._charge is not None and self._may_be_over(self._charge):
+                self.count(now)
+                if self._charge.is_over:
+                    raise UsedUp
+            return sse.event(event)
         try:
             chunk = json_text.loads(event)
         except ValueError:
@@ -61,7 +74,7 @@ class Relay:
         if chunk.get("error"):
             raise failure_in(chunk["error"])
         choices = chunk.get("choices") or []
-        if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+        if not _are_choices(choices):
             raise UpstreamError("the engine sent an event that is no chunk of an answer")
         if self._charge is not None and self._tally is not None:
             self._tally.saw(chunk, now)
@@ -73,8 +86,36 @@ class Relay:
         asked = self._as_asked(event, chunk)
         return None if asked is None else sse.event(asked)
 
+    def _says_nothing_new(self, event: bytes) -> bool:
+        """Whether it is a chunk after the first token without a count or an error in it. Inside a text these words have
+        a backslash before their quotes, so what is found is a name."""
+        charge = self._charge
+        return (
+            b'"usage"' not in event
+            and b'"error"' not in event
+            and b'"choices"' in event
+            and (charge is None or charge.first_token_at is not None)
+        )
+
+    def _may_be_over(self, charge: Charge) -> bool:
+        """A chunk is a token, as far as anybody knows."""
+        return charge.most is not None and charge.completion_tokens + len(self._unread) > charge.most[1]
+
+    def count(self, now: float) -> None:
+        unread, self._unread = self._unread, []
+        if self._charge is None or self._tally is None:
+            return
+        for event in unread:
+            try:
+                chunk = json_text.loads(event)
+            except ValueError:
+                continue
+            if isinstance(chunk, dict) and _are_choices(chunk.get("choices")):
+                self._tally.saw(chunk, now)
+
     def cut(self) -> list[bytes]:
         """The end of an answer that is stopped because its budget is used up."""
+        self.count(0.0)  # which choices have begun; their first tokens were seen before
         chunks = self._tally.cut() if self._tally is not None else []
         if not chunks:
             return []
@@ -107,6 +148,10 @@ class Relay:
         else:
             del chunk["usage"]
         return encoded(chunk)
+
+
+def _are_choices(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(choice, dict) for choice in value)
 
 
 class UsedUp(Exception):

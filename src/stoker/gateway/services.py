@@ -77,7 +77,7 @@ class Services:
             requested,
             kind.features(body) if is_open else RequestFeatures(),
             self.table,
-            key=_sticky(by, body) or request_id,
+            key=(_sticky(by, body) or request_id) if kind.may_vary else kind.path,
             allowed=may_use(key, routes, models),
         )
         permit(key, prefix, route.model, routes, list(models))
@@ -88,7 +88,7 @@ class Services:
 
         asked = await ask_of(route.model, route.reason)
         other = models[route.model].fallback
-        if other is None or other not in permitted_models(key, None, routes, list(models)):
+        if other is None or not kind.may_vary or other not in permitted_models(key, None, routes, list(models)):
             return asked
         return replace(asked, stand_in=StandIn(other, partial(ask_of, other, routing.FALLBACK)))
 

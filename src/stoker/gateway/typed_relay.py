@@ -4,9 +4,9 @@ Events keep their names and numbers. The last one is kept back until what it cos
 receipt, as `stoker`.
 """
 
-import json
 from typing import Any
 
+from stoker.base import json_text
 from stoker.base.errors import StokerError, UpstreamError
 from stoker.engine import typed_events
 from stoker.engine.typed_events import TypedTally
@@ -27,12 +27,15 @@ class TypedRelay:
         self.has_ended = False
         self.ends_with_done = False
 
+    def count(self, now: float) -> None:
+        """Nothing to do: each event was looked at."""
+
     def pass_on(self, event: bytes, now: float) -> bytes | None:
         """As `Relay.pass_on`."""
         if event == sse.DONE:
             return None  # some engines end with it; what counts is their last event
         try:
-            said = json.loads(event)
+            said = json_text.loads(event)
         except ValueError:
             said = None
         if not isinstance(said, dict) or not isinstance(said.get("type"), str):

@@ -7,7 +7,7 @@ passes it on, and `raise_for_error` makes it a StokerError for whoever wants tha
 import base64
 import ssl
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +48,8 @@ class Stream:
     headers: Mapping[str, str]
     events: AsyncIterator[bytes]
     error: Answer | None
+    abort: Callable[[Exception], None] = lambda _: None
+    """Ends the events with that error, whoever waits for the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,7 @@ class HttpClient:
             # Closed here, since a generator that is merely forgotten is closed by the garbage collector.
             chunks = self._body(connection)
             async with aclosing(chunks), aclosing(sse.parse(chunks)) as events:
-                yield Stream(connection.status, connection.headers, events, None)
+                yield Stream(connection.status, connection.headers, events, None, connection.abort)
         finally:
             self._connections.give_back(connection)
 

@@ -153,6 +153,10 @@ class Connection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def abort(self, error: Exception) -> None:
+        """End the exchange; whoever reads gets this error, after what has come."""
+        self._fail(error)
+
     def _fail(self, error: Exception) -> None:
         self.is_open = False
         if self._error is None and not self._is_complete:
