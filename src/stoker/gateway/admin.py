@@ -5,6 +5,7 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, date, datetime
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -79,8 +80,8 @@ def _usage_records(services: Services) -> Handler:
 
 def _prune_usage(services: Services) -> Handler:
     async def prune(request: Request) -> Response:
-        by = await services.auth.admin(request)
-        asked = read_section(Pruning, await read_json(request, max_bytes=MOST_BODY_BYTES))
+        by, body = await services.auth.admin_and_body(request, partial(read_json, max_bytes=MOST_BODY_BYTES))
+        asked = read_section(Pruning, body)
         today = datetime.fromtimestamp(services.clock.now(), UTC).date()
         await services.settle_all()
         pruned = await asyncio.to_thread(services.ledger.prune, _day(asked.before), today)
