@@ -4,6 +4,7 @@
       InvalidInput              exit 2, HTTP 400   the caller asked wrongly
         SpecInvalid             exit 2             platform.yaml, with the path of the key
         TooLarge                exit 2, HTTP 413
+        TooSlow                 exit 2, HTTP 408   the rest of the request did not come
       PortTaken                 exit 2             another process listens there
       StateInUse                exit 2             another platform runs on this state directory
       Unauthenticated           exit 2, HTTP 401   no key, or one that nobody issued
@@ -64,6 +65,11 @@ class SpecInvalid(InvalidInput):
 class TooLarge(InvalidInput):
     status = 413
     code = "too_large"
+
+
+class TooSlow(InvalidInput):
+    status = 408
+    code = "request_timeout"
 
 
 class PortTaken(StokerError):
