@@ -411,6 +411,14 @@ async def test_what_is_larger_than_a_whole_budget_is_the_callers_mistake_and_not
     assert world.books.leases == 0
 
 
+async def test_what_is_on_its_way_to_the_ledger_counts_when_a_counter_begins(world: World) -> None:
+    """Redis is asked for the counter for the first time, and the record is still in the stream."""
+    await world.queue.append_usage(a_record("req_0", 950, NOON))
+    with pytest.raises(BudgetExhausted, match="has 50 tokens left; this request could take 100 tokens"):
+        await world.admission.admit(BUDGET, quote())
+    assert (await world.state(KEY_TOKENS)).spent == 950
+
+
 async def test_the_whole_of_a_budget_may_be_taken_by_one_request(world: World) -> None:
     whole = terms(key=Budgets(tokens_per_minute=100, usd_total=Decimal("0.0001")))
     assert (await world.admission.admit(whole, quote())).bound.tokens == 100
