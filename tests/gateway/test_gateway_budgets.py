@@ -605,8 +605,8 @@ async def test_an_attempt_that_an_engine_elsewhere_took_and_lost_is_paid_for_and
 
         lost, *rest = sorted(await stack.records(), key=lambda record: record.started_at + record.ended_at)
         assert (lost.status, lost.prompt_tokens, lost.completion_tokens) == ("failed", 94, 10)
-        assert lost.reason is not None
-        assert lost.reason.endswith("nobody can say what it produced")
+        broke_off = r"replica general-[01] closed the connection in the middle of the answer"
+        assert re.fullmatch(f"{broke_off}: nobody can say what it produced", lost.reason or "")
         if room == 208:
             assert answer.status == 200
             assert [(record.status, record.prompt_tokens + record.completion_tokens) for record in rest] == [

@@ -203,6 +203,7 @@ class Inference:
         except NoRoom:
             return await self._answer_through_queue(running)
         except BaseException as error:
+            _note(running, error)
             await self._end(running, _status_of(error), _reason_of(error))
             raise
         if answer.status >= 400:
@@ -254,6 +255,7 @@ class Inference:
         except Refusal as refusal:
             return await self._refused(running, refusal.answer)
         except BaseException as error:
+            _note(running, error)
             await self._end(running, _status_of(error), _reason_of(error))
             raise
         relayed = self._relayed(running, first, events, upstream, deadline)
@@ -291,6 +293,7 @@ class Inference:
         except UsedUp:
             status, reason = "cut", "it had produced all that it was let in with"
         except StokerError as error:
+            _note(running, error)
             status, reason, last = "failed", error.message, [error_event(error)]
         finally:
             receipt = await self._end(running, status, reason)
@@ -437,7 +440,7 @@ class Inference:
                 answered = await attempt(member)
             except Unavailable as error:
                 if error.code != ENGINE_FULL:
-                    self.fleet.mark_down(member, error.message)
+                    self.fleet.mark_down(member, error.in_log)
                 if error.code != ENGINE_FULL and not isinstance(error, Unreachable):
                     await self._pay_for_lost(running, error)
                 tried.add(replica.id)
@@ -574,6 +577,12 @@ def _raise_if_ours(answer: Answer) -> None:
             hint="for who runs the platform: llm.models.*.engine.apiKeyEnv names the variable that holds it",
             upstream_status=answer.status,
         )
+
+
+def _note(running: Running, error: BaseException) -> None:
+    """Into the log, with what a client is not told."""
+    if isinstance(error, StokerError) and error.detail is not None:
+        _log.warning("request failed", request=running.ask.id, model=running.ask.model, why=error.in_log)
 
 
 def _status_of(error: BaseException) -> Status:
