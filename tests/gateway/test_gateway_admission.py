@@ -200,7 +200,9 @@ async def test_a_request_under_no_budget_asks_nobody_and_has_a_record(world: Wor
 
 
 async def test_all_levels_are_reserved_or_none(world: World) -> None:
-    both = terms(key=Budgets(tokens_total=1000), tenant=Budgets(usd_total=Decimal("0.00005")))
+    of_tenant = Budgets(usd_total=Decimal("0.00015"))
+    await world.admission.admit(terms(tenant=of_tenant), quote())
+    both = terms(key=Budgets(tokens_total=1000), tenant=of_tenant)
     with pytest.raises(BudgetExhausted):
         await world.admission.admit(both, quote())
     assert await world.books.state([KEY_TOKENS]) == [CounterState(0, 0, 0, 1000)]
@@ -265,20 +267,23 @@ async def test_money_shortens_as_tokens_do_and_the_tighter_one_decides(world: Wo
 
 
 async def test_an_answer_is_not_shortened_to_nothing(world: World) -> None:
-    small = terms(key=Budgets(tokens_total=25))
+    small = terms(key=Budgets(tokens_total=125))
+    await world.admission.admit(small, quote())
     with pytest.raises(BudgetExhausted) as caught:
         await world.admission.admit(small, quote(output=90, is_elastic=True))
     assert caught.value.message == (
-        "the key's budget of 25 tokens has 25 tokens left; this request could take 100 tokens"
+        "the key's budget of 125 tokens has 25 tokens left; this request could take 100 tokens"
     )
-    fits = terms(key=Budgets(tokens_total=26))
+    fits = terms(key=Budgets(tokens_total=126))
     assert (await world.admission.admit(fits, quote(output=90, is_elastic=True))).quote.output_tokens == 16
 
 
 async def test_a_length_that_was_asked_for_is_refused_and_not_shortened(world: World) -> None:
+    await world.admission.admit(BUDGET, quote())
+    leased = (await world.state(KEY_TOKENS)).leased
     with pytest.raises(BudgetExhausted):
-        await world.admission.admit(BUDGET, quote(output=5000))
-    assert (await world.state(KEY_TOKENS)).leased == 0
+        await world.admission.admit(BUDGET, quote(output=950))
+    assert (await world.state(KEY_TOKENS)).leased == leased
 
 
 async def test_what_another_gateway_does_not_use_is_given_back_within_a_renewal(world: World) -> None:
@@ -370,8 +375,85 @@ async def test_a_refusal_says_which_budget_what_is_left_and_when_it_renews(
     ("level", "word"), [("key", "key"), ("team", "team"), ("tenant", "tenant"), ("session_budgets", "session")]
 )
 async def test_a_refusal_names_the_level(world: World, level: str, word: str) -> None:
-    with pytest.raises(BudgetExhausted, match=f"^the {word}'s budget of 99 tokens"):
-        await world.admission.admit(terms(session="s", **{level: Budgets(tokens_total=99)}), quote())
+    limited = terms(session="s", **{level: Budgets(tokens_total=150)})
+    await world.admission.admit(limited, quote())
+    with pytest.raises(BudgetExhausted, match=f"^the {word}'s budget of 150 tokens has 50 tokens left"):
+        await world.admission.admit(limited, quote())
+
+
+TOKENS_MOST = "this request could take 100 tokens (10 of prompt and 90 of answer at most); "
+USD_MOST = "this request could cost $0.0001; "
+
+
+@pytest.mark.parametrize(
+    ("level", "budgets", "message"),
+    [
+        ("key", Budgets(tokens_per_minute=99), TOKENS_MOST + "the key's budget is 99 tokens per minute"),
+        ("team", Budgets(tokens_per_day=99), TOKENS_MOST + "the team's budget is 99 tokens per day"),
+        ("tenant", Budgets(tokens_per_month=99), TOKENS_MOST + "the tenant's budget is 99 tokens per month"),
+        ("session_budgets", Budgets(tokens_total=99), TOKENS_MOST + "the session's budget is 99 tokens"),
+        (
+            "key",
+            Budgets(usd_per_month=Decimal("0.000099999")),
+            USD_MOST + "the key's budget is $0.000099999 per month",
+        ),
+        ("tenant", Budgets(usd_total=Decimal("0.00005")), USD_MOST + "the tenant's budget is $0.00005"),
+    ],
+)
+async def test_what_is_larger_than_a_whole_budget_is_the_callers_mistake_and_not_told_to_wait(
+    world: World, level: str, budgets: Budgets, message: str
+) -> None:
+    limited = terms(session="s", **{level: budgets})
+    with pytest.raises(InvalidInput) as caught:
+        await world.admission.admit(limited, quote())
+    assert (caught.value.code, caught.value.message) == ("request_over_budget", message)
+    assert caught.value.hint == "ask for a shorter answer, or send less"
+    assert world.books.leases == 0
+
+
+async def test_what_is_on_its_way_to_the_ledger_counts_when_a_counter_begins(world: World) -> None:
+    """Redis is asked for the counter for the first time, and the record is still in the stream."""
+    await world.queue.append_usage(a_record("req_0", 950, NOON))
+    with pytest.raises(BudgetExhausted, match="has 50 tokens left; this request could take 100 tokens"):
+        await world.admission.admit(BUDGET, quote())
+    assert (await world.state(KEY_TOKENS)).spent == 950
+
+
+async def test_the_whole_of_a_budget_may_be_taken_by_one_request(world: World) -> None:
+    whole = terms(key=Budgets(tokens_per_minute=100, usd_total=Decimal("0.0001")))
+    assert (await world.admission.admit(whole, quote())).bound.tokens == 100
+
+
+async def test_a_budget_that_another_one_hides_is_told_of_all_the_same(world: World) -> None:
+    """The key's minute is used up; but waiting for it would be in vain."""
+    both = terms(key=Budgets(tokens_per_minute=150), tenant=Budgets(tokens_per_month=120))
+    await world.admission.admit(both, quote())
+    with pytest.raises(InvalidInput, match="the tenant's budget is 120 tokens per month"):
+        await world.admission.admit(both, quote(output=111))
+
+
+async def test_an_answer_of_no_stated_length_is_shortened_before_a_request_is_larger_than_a_budget(
+    world: World,
+) -> None:
+    fits = terms(key=Budgets(tokens_per_minute=26))
+    assert (await world.admission.admit(fits, quote(output=5000, is_elastic=True))).quote.output_tokens == 16
+    with pytest.raises(Refused, match="has 0 tokens left") as refused:
+        await world.admission.admit(fits, quote(output=5000, is_elastic=True))
+    assert refused.value.retry_after_s == 60.0  # in the next minute it fits, shortened
+    with pytest.raises(InvalidInput) as caught:
+        await world.admission.admit(terms(key=Budgets(tokens_per_minute=25)), quote(output=5000, is_elastic=True))
+    assert caught.value.message == (
+        "this request could take 26 tokens (10 of prompt and 16 of answer at most); "
+        "the key's budget is 25 tokens per minute"
+    )
+    tiny = quote(output=5, is_elastic=True)  # of a model whose answers are never longer
+    assert (await world.admission.admit(terms(tenant=Budgets(tokens_total=15)), tiny)).bound.tokens == 15
+
+
+async def test_a_limit_that_was_lowered_below_what_a_request_needs_is_not_waited_for(world: World) -> None:
+    world.admission.release(await world.admission.admit(BUDGET, quote()))
+    with pytest.raises(InvalidInput, match="the key's budget is 99 tokens"):
+        await world.admission.admit(terms(key=Budgets(tokens_total=99)), quote())
 
 
 async def test_what_is_larger_than_one_request_may_be_is_the_callers_mistake(world: World) -> None:

@@ -1,6 +1,7 @@
 """What a gateway writes down before it sends a request, and what its successor reads after its death."""
 
 import errno
+import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,20 @@ from stoker.gateway.journal import Abandoned, InFlight, Journal, abandoned
 
 SHARED = {"counters": [["key:k:tokens:total", 1]], "tenant": "acme"}
 OTHER = {"counters": [], "tenant": "other"}
+SAID: dict[str, Any] = {
+    "id": "req_1",
+    "kind": "request",
+    "status": "done",
+    "tenant": "acme",
+    "key_id": "k",
+    "model": "general",
+    "prompt_tokens": 3,
+    "completion_tokens": 4,
+    "nano_usd": 5,
+    "started_at": 1.5,
+    "ended_at": 2,
+}
+RECORD = json.dumps(SAID)
 
 
 def sent(to: Journal, number: int, shared: Any = SHARED, *, replica: str = "general-0") -> None:
@@ -93,11 +108,46 @@ def test_a_request_that_went_to_another_replica_is_asked_about_there(mine: Journ
 
 def test_the_record_of_what_ended_while_redis_was_away_is_kept_once(mine: Journal, tmp_path: Path) -> None:
     sent(mine, 1)
-    mine.ended(1, '{"id": "req_1"}')
+    mine.ended(1, RECORD)
     mine.ended(1, '{"id": "again"}')
     mine.ended(2, '{"id": "never sent"}')
     died(mine)
-    assert read(tmp_path) == {"gw_1": [replace(in_flight(1), record='{"id": "req_1"}')]}
+    assert read(tmp_path) == {"gw_1": [replace(in_flight(1), record=RECORD)]}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '{"id": "req_1"}',
+        "[]",
+        "7",
+        "[" * 100_000,
+        RECORD[:-1],
+        json.dumps({name: value for name, value in SAID.items() if name != "nano_usd"}),
+        json.dumps({**SAID, "prompt_tokens": "3"}),
+        json.dumps({**SAID, "completion_tokens": None}),
+        json.dumps({**SAID, "cached_tokens": True}),
+        json.dumps({**SAID, "nano_usd": -1}),
+        json.dumps({**SAID, "nano_usd": 1.5}),
+        json.dumps({**SAID, "ended_at": "now"}),
+    ],
+)
+def test_a_record_that_is_none_is_left_out_and_the_request_counts_as_in_flight(
+    mine: Journal, tmp_path: Path, said: str
+) -> None:
+    sent(mine, 1)
+    mine.ended(1, said)
+    sent(mine, 2)
+    died(mine)
+    assert read(tmp_path) == {"gw_1": [in_flight(1), in_flight(2)]}
+
+
+def test_a_record_of_a_later_version_is_one(mine: Journal, tmp_path: Path) -> None:
+    later = json.dumps({**SAID, "colour": "red"})
+    sent(mine, 1)
+    mine.ended(1, later)
+    died(mine)
+    assert read(tmp_path) == {"gw_1": [replace(in_flight(1), record=later)]}
 
 
 def test_a_number_that_was_never_sent_leaves_no_line(mine: Journal) -> None:
@@ -110,7 +160,7 @@ def test_settled_lines_are_dropped_and_what_is_open_stays(
 ) -> None:
     monkeypatch.setattr(journal, "COMPACT_BYTES", 1000)
     sent(mine, 1)
-    mine.ended(1, '{"id": "req_1"}')
+    mine.ended(1, RECORD)
     for number in range(2, 200):
         sent(mine, number, {**OTHER})  # each of another minute
         mine.settled([number])
@@ -118,7 +168,7 @@ def test_settled_lines_are_dropped_and_what_is_open_stays(
     assert read(tmp_path) == {}  # the new file is locked, too
     sent(mine, 200, OTHER)
     died(mine)
-    assert read(tmp_path) == {"gw_1": [replace(in_flight(1), record='{"id": "req_1"}'), in_flight(200, OTHER)]}
+    assert read(tmp_path) == {"gw_1": [replace(in_flight(1), record=RECORD), in_flight(200, OTHER)]}
 
 
 # --- who is dead ------------------------------------------------------------------------------------------------------

@@ -1,11 +1,12 @@
 """What a gateway that died has left, and how it is settled: each request once, with the truth where it can be known."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from stoker.base.errors import QueueUnavailable
 from stoker.engine.client import EngineClient
@@ -15,7 +16,7 @@ from stoker.gateway.limits import Terms
 from stoker.gateway.measures import Measures
 from stoker.gateway.owner import OWNER_TTL_S, Life
 from stoker.gateway.rebuild import Rebuild
-from stoker.gateway.reconciler import ENGINE_PATIENCE_S, NEVER_CAME_S, PATIENCE_S, Reconciler
+from stoker.gateway.reconciler import ENGINE_PATIENCE_S, LOOK_EVERY_S, NEVER_CAME_S, PATIENCE_S, Reconciler
 from stoker.gateway.settling import Settler
 from stoker.meter.accounts import Account, TeamTerms, TenantTerms
 from stoker.meter.charge import Caller, Charge
@@ -25,7 +26,7 @@ from stoker.meter.texts import text_of
 from stoker.meter.usage import UsageRecord
 from stoker.queue import MemoryBudgets, MemoryQueue, Replica
 from stoker.queue.books import Books
-from stoker.queue.budgets import CounterState
+from stoker.queue.budgets import CounterState, Settlement
 from stoker.spec import Budgets, loads
 from stoker.telemetry.metrics import Metrics
 from stoker.testing import ManualClock
@@ -341,6 +342,68 @@ async def test_a_redis_that_is_away_is_asked_again(world: World, monkeypatch: py
     await reconciler.reconcile()
     assert (await world.record()).completion_tokens == 5
     await settled(world)
+
+
+async def test_a_record_that_cannot_be_read_counts_as_in_flight(world: World) -> None:
+    life, admission = await world.a_gateway()
+    permit = await sent(world, admission)
+    permit.owner.journal.ended(permit.reservation.number, '{"id":"req_1"}')  # of another version, say
+    life.close()
+    heard(world)
+    await world.reconciler().reconcile()
+    record = await world.record()
+    assert (record.id, record.status, record.completion_tokens) == ("req_1", "cancelled", 5)
+    assert (await world.state()).spent == 12
+    await settled(world)
+
+
+async def test_a_journal_that_cannot_be_wound_up_is_told_of_once_and_the_others_are(world: World) -> None:
+    world.journals.mkdir(mode=0o700)
+    (world.journals / "a_second.journal").mkdir()  # cannot be read
+    of_another_version = world.journals / "a_first.journal"
+    of_another_version.write_text('= 0 {"who": "acme"}\n+ 1 0 req_0 60 40 9 general auto:code r1 http://x 1.0\n')
+    await dead(world)
+    heard(world)
+    reconciler = world.reconciler()
+    with capture_logs() as said:
+        reconciling = asyncio.create_task(reconciler.reconcile_forever())
+        async with asyncio.timeout(20):
+            while await world.books.dead_owners() or not await world.records():  # noqa: ASYNC110 - it goes on beside us
+                await asyncio.sleep(0)
+        for _ in range(3):
+            await world.clock.advance(LOOK_EVERY_S)
+        assert not reconciling.done()
+        reconciling.cancel()
+    assert (await world.record()).completion_tokens == 5
+    assert (await world.state()).spent == 12
+    told = [line for line in said if line["log_level"] == "error"]
+    assert [(line["event"], line["owner"]) for line in told] == [
+        ("budgets: a dead gateway's journal cannot be wound up", "a_first"),
+        ("budgets: a dead gateway's journal cannot be wound up", "a_second"),
+    ]
+    left = {path.stem for path in world.journals.glob("*")}
+    assert left == {"a_first", "a_second"}  # for somebody to look at
+
+
+async def test_redis_that_answers_for_one_alone_keeps_the_others_not_waiting(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await dead(world)
+    await dead(world)
+    heard(world)
+    settle = world.books.settle
+
+    async def refusing(owner: str, items: Sequence[Settlement]) -> Any:
+        if owner == first.owner.name:
+            raise QueueUnavailable("Redis refused: out of memory")
+        return await settle(owner, items)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.books, "settle", refusing)
+        with pytest.raises(QueueUnavailable):
+            await world.reconciler().reconcile()
+        assert (await world.record()).completion_tokens == 5
+        assert [path.stem for path in world.journals.glob("*")] == [first.owner.name]
 
 
 async def test_a_gateway_that_lives_is_left_alone(world: World) -> None:

@@ -195,7 +195,7 @@ async def test_what_the_other_model_costs_has_to_fit_the_budget(stack: Stack) ->
     http = await stack.http(secret)
     await general.stop()
     answer = await http.request("POST", CHAT, body=asked(max_tokens=100))
-    assert (answer.status, answer.json()["error"]["code"]) == (402, "budget_exhausted")
+    assert (answer.status, answer.json()["error"]["code"]) == (400, "request_over_budget")
     assert spare.requests == []
     await general.start()
     await stack.announce(general)

@@ -1,13 +1,15 @@
 """`/v1/tasks` and what the admin sees of them."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from gateway_parts import ADMIN_KEY, HELLO, OTHER_KEY, Stack, events_of, running_worker, until
 
-from stoker.base.ids import ModelName, TaskId
-from stoker.queue import Claim, State
+from stoker.base.ids import KeyId, ModelName, TaskId, TenantName
+from stoker.meter.keys import KeyStore
+from stoker.queue import Claim, NewTask, State
 from stoker.testing.engine import EchoEngine
 
 GENERAL = ModelName("general")
@@ -264,6 +266,64 @@ async def test_the_admin_lists_tasks_sees_dead_ones_and_replays_them(stack: Stac
     assert (answer.status, answer.json()["error"]["code"]) == (409, "not_dead")
     records = await stack.records()
     assert [(record.id, record.status) for record in records] == [(task_id, "failed"), (f"{task_id}.1", "done")]
+
+
+async def a_dead_task(stack: Stack, key: str, **changes: Any) -> str:
+    answer = await (await stack.http(key)).post_json("/v1/tasks", chat(**changes))
+    await stack.queue.fail(await claimed(stack), "poison", retry_in_s=None)
+    return str(answer["id"])
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code", "words"),
+    [
+        ("revoke", 409, "key_not_in_use", "key ID was revoked: nothing is begun in its name any more"),
+        ("expire", 409, "key_not_in_use", "key ID has expired: nothing is begun in its name any more"),
+        ("scope", 403, "not_permitted", "key ID, which submitted the task, may not use the model general any more"),
+        ("route", 403, "not_permitted", "key ID, which submitted the task, may not use the model general any more"),
+    ],
+)
+async def test_a_task_is_not_replayed_for_a_key_that_might_not_submit_it_any_more(
+    stack: Stack, change: str, status: int, code: str, words: str
+) -> None:
+    keys = KeyStore(stack.store)
+    made = keys.create("acme")
+    task_id = await a_dead_task(stack, made.secret)
+    if change == "revoke":
+        keys.revoke(made.key.id)
+    else:
+        changes: dict[str, Any] = {
+            "expire": {"expires_at": 1.0},
+            "scope": {"models": ("code",)},
+            "route": {"routes": ("code",)},
+        }
+        keys.change(made.key.id, lambda key: replace(key, **changes[change]))
+    answer = await (await stack.http(ADMIN_KEY)).request("POST", f"/admin/v1/tasks/{task_id}/retry")
+    error = answer.json()["error"]
+    assert (answer.status, error["code"], error["message"]) == (status, code, words.replace("ID", made.key.id))
+    assert (await stack.queue.get(TaskId(task_id))).state is State.DEAD
+
+
+async def test_a_task_of_a_key_that_has_another_secret_now_is_replayed(stack: Stack) -> None:
+    keys = KeyStore(stack.store)
+    made = keys.create("acme", models=["general"], routes=["general"])
+    task_id = await a_dead_task(stack, made.secret)
+    for _ in range(12):  # each of which leaves a secret that is over
+        keys.rotate(made.key.id)
+    answer = await (await stack.http(ADMIN_KEY)).request("POST", f"/admin/v1/tasks/{task_id}/retry")
+    assert (answer.status, answer.json()["state"]) == (200, "queued")
+
+
+async def test_a_task_of_a_model_that_is_gone_is_not_replayed(stack: Stack) -> None:
+    key = KeyStore(stack.store).list(tenant="acme")[0]
+    gone = NewTask(
+        model=ModelName("gone"), tenant=TenantName("acme"), key_id=KeyId(key.id), endpoint="/v1/completions", body={}
+    )
+    task = await stack.queue.submit(gone)
+    [claim] = await stack.queue.claim(gone.model, "w1", wait_s=20)
+    await stack.queue.fail(claim, "poison", retry_in_s=None)
+    answer = await (await stack.http(ADMIN_KEY)).request("POST", f"/admin/v1/tasks/{task.id}/retry")
+    assert (answer.status, answer.json()["error"]["code"]) == (404, "model_not_found")
 
 
 async def test_the_admins_questions_are_checked(stack: Stack) -> None:

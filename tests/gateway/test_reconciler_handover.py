@@ -35,7 +35,7 @@ async def test_an_owner_that_another_is_winding_up_keeps_its_journal_until_its_s
 
 
 async def test_a_reconciler_that_died_in_the_middle_is_followed_at_once(tmp_path: Path) -> None:
-    class DiesInTheMiddle(Exception):
+    class DiesInTheMiddle(BaseException):
         pass
 
     class Dying(MemoryBudgets):

@@ -54,6 +54,43 @@ async def test_a_server_that_is_not_there() -> None:
                 pass
 
 
+async def test_the_address_of_a_server_with_a_name_is_for_the_log_alone() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    async with HttpClient(url, name="replica r1") as client:
+        with pytest.raises(errors.Unreachable) as unreachable:
+            await client.request("GET", "/")
+    assert unreachable.value.message == "cannot reach replica r1"
+    assert unreachable.value.in_log.startswith(f"cannot reach replica r1 ({url}: ")
+
+    async with saying(hangs=True) as url, HttpClient(url, name="r1", timeouts=Timeouts(read_s=0.05)) as client:
+        with pytest.raises(errors.TimedOut) as silent:
+            await client.request("GET", "/")
+    assert (silent.value.message, silent.value.in_log) == (
+        "r1 did not answer in time",
+        f"r1 did not answer in time ({url})",
+    )
+    async with saying() as url, HttpClient(url, name="r1") as client:
+        with pytest.raises(errors.Unavailable) as broken_off:
+            await client.request("GET", "/")
+    assert broken_off.value.message == "r1 closed the connection without an answer"
+    assert broken_off.value.in_log.startswith(f"r1 closed the connection without an answer ({url}")
+    async with saying(http(b"nonsense", b"content-encoding: gzip")) as url, HttpClient(url, name="r1") as client:
+        with pytest.raises(errors.UpstreamError) as damaged:
+            await client.request("GET", "/")
+    assert damaged.value.message == "r1 sent bytes that cannot be decompressed"
+    assert damaged.value.detail == url
+
+
+async def test_a_host_that_no_name_leads_to_is_named_in_the_log_alone() -> None:
+    async with HttpClient("http://private.invalid", name="r1") as client:
+        with pytest.raises(errors.Unreachable) as caught:
+            await client.request("GET", "/")
+    assert caught.value.message == "cannot reach r1"
+    assert "http://private.invalid" in caught.value.in_log
+
+
 async def test_a_server_that_says_nothing() -> None:
     async with saying(hangs=True) as url, HttpClient(url, timeouts=Timeouts(read_s=0.05)) as client:
         with pytest.raises(errors.TimedOut, match="did not answer in time"):
@@ -88,7 +125,7 @@ async def test_a_stream_that_breaks_off() -> None:
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
     async with saying(head, b"b\r\ndata: one\n\n\r\n") as url, HttpClient(url) as client:
         seen = []
-        with pytest.raises(errors.Unavailable, match="cannot reach"):  # noqa: PT012 - it is raised by the loop
+        with pytest.raises(errors.Unavailable, match=f"^{url} closed the connection in the middle"):  # noqa: PT012
             async with client.stream("GET", "/") as answer:
                 async for event in answer.events:
                     seen.append(event)

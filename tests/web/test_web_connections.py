@@ -115,16 +115,19 @@ async def test_an_interim_answer_is_passed_over() -> None:
 
 
 @pytest.mark.parametrize(
-    "nonsense",
+    ("nonsense", "what"),
     [
-        b"SSH-2.0-OpenSSH_9.2\r\n",
-        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nok",
-        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "does not speak HTTP: "),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nok", "does not speak HTTP: "),
+        (
+            b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+            "wants to speak another protocol",
+        ),
     ],
 )
-async def test_what_is_no_answer_of_http(nonsense: bytes) -> None:
+async def test_what_is_no_answer_of_http(nonsense: bytes, what: str) -> None:
     async with serving(nonsense) as (_, client):
-        with pytest.raises(errors.Unavailable, match="cannot reach"):
+        with pytest.raises(errors.Unavailable, match=f"^{client.base_url} {what}"):
             await client.request("GET", "/")
 
 

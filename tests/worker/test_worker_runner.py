@@ -87,7 +87,7 @@ async def test_what_may_work_later_is_tried_again(bench: Bench, status: int) -> 
 @pytest.mark.parametrize(
     ("fail", "reason"),
     [
-        (lambda engine: engine.break_off_after(2, times=2), "cannot reach http"),
+        (lambda engine: engine.break_off_after(2, times=2), "the engine closed the"),
         (lambda engine: [engine.fail_after(2, {"message": "no memory"}) for _ in range(2)], "the engine failed in the"),
         (lambda engine: engine.refuse(200, {"object": "x"}, times=2), "the engine answered at once where a stream"),
     ],

@@ -4,6 +4,7 @@
       InvalidInput              exit 2, HTTP 400   the caller asked wrongly
         SpecInvalid             exit 2             platform.yaml, with the path of the key
         TooLarge                exit 2, HTTP 413
+        TooSlow                 exit 2, HTTP 408   the rest of the request did not come
       PortTaken                 exit 2             another process listens there
       StateInUse                exit 2             another platform runs on this state directory
       Unauthenticated           exit 2, HTTP 401   no key, or one that nobody issued
@@ -20,17 +21,20 @@
       TimedOut                  exit 1, HTTP 504
 
 A message says what was wrong, which value, and what would be right; the hint says what to do next. Neither ever
-holds a secret. Errors of outside libraries are translated, with `raise ... from`, in the module that owns the library.
+holds a secret, nor the address of an engine, since clients are told both. What only the log may say (`detail`) stands
+apart. Errors of outside libraries are translated, with `raise ... from`, in the module that owns the library.
 """
 
 
 class StokerError(Exception):
-    """Base of the tree. `code` is the machine-readable word of OpenAI's error shape."""
+    """Base of the tree. `code` is the machine-readable word of OpenAI's error shape. `detail` is for the log alone: an
+    address, what the system said."""
 
     exit_code = 1
     status = 500
     type = "server_error"
     code = "internal_error"
+    detail: str | None = None
 
     def __init__(self, message: str, *, hint: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
@@ -38,6 +42,11 @@ class StokerError(Exception):
         self.hint = hint
         if code is not None:
             self.code = code
+
+    @property
+    def in_log(self) -> str:
+        """The message with what only the log may say."""
+        return self.message if self.detail is None else f"{self.message} ({self.detail})"
 
 
 class InvalidInput(StokerError):
@@ -64,6 +73,11 @@ class SpecInvalid(InvalidInput):
 class TooLarge(InvalidInput):
     status = 413
     code = "too_large"
+
+
+class TooSlow(InvalidInput):
+    status = 408
+    code = "request_timeout"
 
 
 class PortTaken(StokerError):

@@ -39,9 +39,18 @@ class Produced:
 
 
 class EngineClient:
-    """One engine. `model` is the name that this engine knows the model by; `key` is the engine's own."""
+    """One engine. `model` is the name that this engine knows the model by; `key` is the engine's own. `name` is what
+    errors call it: clients are told of them, and its address is none of their business."""
 
-    def __init__(self, url: str, *, model: str, key: str | None = None, timeouts: Timeouts | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        model: str,
+        key: str | None = None,
+        timeouts: Timeouts | None = None,
+        name: str = "the engine",
+    ) -> None:
         """`url` is the base of its API (`https://host/v1`), or the server's origin, which gets `/v1`. Raises
         InvalidInput when it is none."""
         self.url = url.rstrip("/")
@@ -49,7 +58,7 @@ class EngineClient:
         host, slash, path = rest.partition("/")
         self._api = f"/{path}" if slash else "/v1"
         self._model = model
-        self._http = HttpClient(f"{scheme}://{host}", key=key, timeouts=timeouts)
+        self._http = HttpClient(f"{scheme}://{host}", key=key, timeouts=timeouts, name=name)
 
     async def close(self) -> None:
         await self._http.close()
@@ -143,7 +152,7 @@ class EngineClient:
         """What the engine says of itself in vLLM's metrics; None when it has none. Raises Unavailable, TimedOut."""
         answer = await self._ask("/metrics", within_s=2.0)
         if answer.status >= 500:
-            raise Unavailable(f"{self.url}/metrics answered with status {answer.status}")
+            raise Unavailable(f"the engine's metrics answered with status {answer.status}")
         if answer.status >= 400:
             return None
         try:

@@ -82,8 +82,7 @@ class _Accounts:
         return JSONResponse(shown_tenant(await self._tenant(request)))
 
     async def _create_tenant(self, request: Request) -> Response:
-        by = await self._auth.admin(request)
-        body = await read_json(request, max_bytes=MOST_BODY_BYTES)
+        by, body = await self._auth.admin_and_body(request, _body)
         name = read_section(NewTenant, body).name
         terms = read_section(Tenant, {key: value for key, value in body.items() if key != "name"})
         made = await asyncio.to_thread(self._tenants.create, name, terms)
@@ -91,8 +90,7 @@ class _Accounts:
         return JSONResponse(shown_tenant(made), 201)
 
     async def _change_tenant(self, request: Request) -> Response:
-        by = await self._auth.admin(request)
-        patch = await read_json(request, max_bytes=MOST_BODY_BYTES)
+        by, patch = await self._auth.admin_and_body(request, _body)
         name = request.path_params["tenant"]
         _refuse_to_take_teams_away(patch)
         changed = await asyncio.to_thread(self._tenants.change, name, lambda terms: _patched(Tenant, terms, patch))
@@ -110,8 +108,7 @@ class _Accounts:
 
     async def _change_team(self, request: Request) -> Response:
         """PUT makes it when it is not there, and says so."""
-        by = await self._auth.admin(request)
-        patch = await read_json(request, max_bytes=MOST_BODY_BYTES)
+        by, patch = await self._auth.admin_and_body(request, _body)
         tenant, team = request.path_params["tenant"], request.path_params["team"]
         made = False
 
@@ -164,8 +161,8 @@ class _Accounts:
         return JSONResponse(shown_key(found, self._clock.now()))
 
     async def _create_key(self, request: Request) -> Response:
-        by = await self._auth.admin(request)
-        asked = read_section(NewKey, await read_json(request, max_bytes=MOST_BODY_BYTES))
+        by, body = await self._auth.admin_and_body(request, _body)
+        asked = read_section(NewKey, body)
         self._check(asked)
         made = await asyncio.to_thread(
             self._keys.create,
@@ -182,8 +179,7 @@ class _Accounts:
         return JSONResponse(self._shown_secret(made), 201)
 
     async def _change_key(self, request: Request) -> Response:
-        by = await self._auth.admin(request)
-        patch = await read_json(request, max_bytes=MOST_BODY_BYTES)
+        by, patch = await self._auth.admin_and_body(request, _body)
         key_id = _key_id(request)
         changed = await asyncio.to_thread(self._keys.change, key_id, lambda key: self._patched_key(key, patch))
         _note(by, "keys.update", key=key_id)
@@ -196,8 +192,8 @@ class _Accounts:
         return JSONResponse(shown_key(revoked, self._clock.now()))
 
     async def _rotate_key(self, request: Request) -> Response:
-        by = await self._auth.admin(request)
-        asked = read_section(Rotation, await _body_or_nothing(request))
+        by, body = await self._auth.admin_and_body(request, _body_or_nothing)
+        asked = read_section(Rotation, body)
         key_id = _key_id(request)
         rotated = await asyncio.to_thread(self._keys.rotate, key_id, grace_s=asked.grace_seconds)
         _note(by, "keys.rotate", key=key_id, grace_s=asked.grace_seconds)
@@ -456,11 +452,15 @@ def _flag(name: str, text: str | None) -> bool:
     return text == "true"
 
 
+async def _body(request: Request) -> Json:
+    return await read_json(request, max_bytes=MOST_BODY_BYTES)
+
+
 async def _body_or_nothing(request: Request) -> Json:
     """A POST that needs no words may have none."""
     if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
         return {}
-    return await read_json(request, max_bytes=MOST_BODY_BYTES)
+    return await _body(request)
 
 
 def _note(by: Account, did: str, **what: object) -> None:

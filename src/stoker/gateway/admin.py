@@ -5,18 +5,21 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, date, datetime
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from stoker.base import logs
-from stoker.base.errors import InvalidInput, NotFound
+from stoker.base.errors import InvalidInput, NotFound, NotPermitted
 from stoker.base.ids import ModelName, TaskId
 from stoker.gateway import accounts_api
+from stoker.gateway.auth import permitted_models
 from stoker.gateway.endpoints import endpoint_of
 from stoker.gateway.services import Services
 from stoker.gateway.tasks import shown
+from stoker.meter.accounts import Account
 from stoker.meter.report import usage_report
 from stoker.queue import State
 from stoker.spec import read_section
@@ -80,8 +83,8 @@ def _usage_records(services: Services) -> Handler:
 
 def _prune_usage(services: Services) -> Handler:
     async def prune(request: Request) -> Response:
-        by = await services.auth.admin(request)
-        asked = read_section(Pruning, await read_json(request, max_bytes=MOST_BODY_BYTES))
+        by, body = await services.auth.admin_and_body(request, partial(read_json, max_bytes=MOST_BODY_BYTES))
+        asked = read_section(Pruning, body)
         today = datetime.fromtimestamp(services.clock.now(), UTC).date()
         await services.settle_all()
         pruned = await asyncio.to_thread(services.ledger.prune, _day(asked.before), today)
@@ -114,8 +117,9 @@ def _retry(services: Services) -> Handler:
     async def retry(request: Request) -> Response:
         await services.auth.admin(request)
         task = await services.queue.get(TaskId(request.path_params["id"]))
-        # It spends anew, so it is let in anew, in the name of whoever submitted it.
+        # It spends anew, so it is let in anew, in the name of whoever submitted it and with what that one may do now.
         account = await asyncio.to_thread(services.keys.account_of, task.key_id)
+        _check_may_use(services, account, _known(services, task.model))
         terms = services.terms.of(account, task.session, task.run)
         quote = services.quote(endpoint_of(task.endpoint), task.model, task.body, is_elastic=False)
         return JSONResponse(shown(await services.inference.replay(task, terms, quote)))
@@ -144,12 +148,21 @@ def _replicas(services: Services) -> Handler:
 
 def _model(services: Services, request: Request) -> ModelName | None:
     name = request.query_params.get("model")
-    if not name:
-        return None
+    return _known(services, name) if name else None
+
+
+def _known(services: Services, name: str) -> ModelName:
     models = services.platform.llm.models
     if name not in models:
         raise NotFound(f"there is no model {name!r}; the models are: {', '.join(models)}", code="model_not_found")
     return ModelName(name)
+
+
+def _check_may_use(services: Services, account: Account, model: str) -> None:
+    """Raises NotPermitted, in words for somebody else than the key's holder."""
+    platform = services.platform
+    if model not in permitted_models(account, None, platform.gateway.routes, list(platform.llm.models)):
+        raise NotPermitted(f"key {account.id}, which submitted the task, may not use the model {model} any more")
 
 
 def _state(request: Request) -> State | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from stoker.base import logs
 from stoker.base.errors import BudgetExhausted, QueueUnavailable, Refused, StokerError, Unavailable
 from stoker.gateway.bounds import Bound, Quote
-from stoker.gateway.limits import Terms
+from stoker.gateway.limits import Terms, over_budget
 from stoker.gateway.measures import Measures
 from stoker.gateway.owner import CLOSED_AFTER_S, OWNER_TTL_S, RENEW_S, Life, Owner
 from stoker.gateway.rebuild import Rebuild
@@ -76,8 +76,9 @@ class Admission:
         """Reserve the most that it could cost, of every budget that it falls under, or nothing. Answers whose length is
         not the client's own wish are shortened to what is left.
 
-        Raises InvalidInput (more than one request may take), Refused and BudgetExhausted (a budget says no),
-        Unavailable (Redis is away, and the tenant is closed then, or nothing is left of what was set aside).
+        Raises InvalidInput (more than one request may take, or than the whole of a budget), Refused and BudgetExhausted
+        (a budget says no), Unavailable (Redis is away, and the tenant is closed then, or nothing is left of what was
+        set aside).
         """
         quote, bound = terms.fitting(quote)
         now = self._clock.now()
@@ -217,6 +218,7 @@ class Admission:
     # --- asking for more ----------------------------------------------------------------------------------------------
 
     async def _lease_and_reserve(self, terms: Terms, quote: Quote) -> Permit:
+        _refuse_what_never_fits(terms, quote, self._clock.now())
         has_waited = False
         for _ in range(TRIES):
             bound, now = quote.bound(), self._clock.now()
@@ -350,6 +352,18 @@ class Admission:
     def unsent(self) -> Sequence[UsageRecord]:
         """Records of what has ended and waits for Redis."""
         return [UsageRecord.from_json(waiting.item.usage) for waiting in self._unsettled if waiting.item.usage]
+
+
+def _refuse_what_never_fits(terms: Terms, quote: Quote, now: float) -> None:
+    """Raises InvalidInput for a request that takes more than the whole of a budget, however short its answers may be
+    made: waiting would not help, and nor would it if all of the budget were left."""
+    bound = quote.least
+    for counter, need in terms.plan.needs(now, bound.amounts):
+        if need > counter.limit:
+            kind, _, _, window = counter.name.split(":")[:4]
+            raise over_budget(
+                bound, counter.unit, f"the {kind}'s budget is {_amount(counter.unit, counter.limit)}{_PER[window]}"
+            )
 
 
 def _let_go(those: Sequence[_Waiting]) -> None:

@@ -7,8 +7,8 @@ database does not answer, nobody is let in: a revocation could not be seen.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Protocol, TypeVar
 
 from starlette.requests import Request
 
@@ -24,6 +24,7 @@ _LOOK_AFTER_S = 0.4
 # Accounts of the keys that were used last; 100,000 take less than 200 MB (benchmarks/accounts).
 REMEMBER_MOST = 100_000
 _LONGEST_KEY = 512
+T = TypeVar("T")
 
 
 class Asked(Protocol):
@@ -58,6 +59,19 @@ class Authenticator:
                 hint="use the admin key; `stoker up` prints it and keeps it in the state directory",
             )
         return account
+
+    async def user_and_body(self, request: Request, read: Callable[[Request], Awaitable[T]]) -> tuple[Account, T]:
+        """As `user`, with what `read` makes of the body. Checked before it, since a stranger's body is not worth
+        reading, and again after it: the client says how long it takes, and what was revoked meanwhile is refused."""
+        await self.user(request)
+        body = await read(request)
+        return await self.user(request), body
+
+    async def admin_and_body(self, request: Request, read: Callable[[Request], Awaitable[T]]) -> tuple[Account, T]:
+        """As `user_and_body`, for an admin."""
+        await self.admin(request)
+        body = await read(request)
+        return await self.admin(request), body
 
     async def account(self, secret: str) -> Account:
         """Raises Unauthenticated for a secret that is no key's now; Unavailable while the database does not answer."""

@@ -69,6 +69,11 @@ class Quote:
         )
         return Bound(prompt, completion, nano_usd)
 
+    @property
+    def least(self) -> Bound:
+        """What it costs at most with answers as short as they may be made."""
+        return self.bound(min(LEAST_OUTPUT, self.output_tokens) if self.is_elastic else None)
+
     def shortened(self, *, tokens: int | None = None, nano_usd: int | None = None) -> "Quote | None":
         """The same with the longest answers that fit so many tokens and so much money (None: any). None when that is
         shorter than `LEAST_OUTPUT`, or when the length is the client's own wish."""

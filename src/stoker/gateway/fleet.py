@@ -166,7 +166,7 @@ class Fleet:
             yield
         except (Unavailable, TimedOut) as error:
             if error.code != ENGINE_FULL:
-                self._failed(member, error.message, nobody_listens=isinstance(error, Unreachable))
+                self._failed(member, error.in_log, nobody_listens=isinstance(error, Unreachable))
             raise
         finally:
             member.in_flight -= 1

@@ -264,6 +264,7 @@ class Inference:
             await self._leave_to_stand_in(running)
             return await self._answer_through_queue(running)
         except BaseException as error:
+            _note(running, error)
             await self._end(running, _status_of(error), _reason_of(error))
             raise
         if answer.status >= 400:
@@ -322,6 +323,7 @@ class Inference:
         except Refusal as refusal:
             return await self._refused(running, refusal.answer)
         except BaseException as error:
+            _note(running, error)
             await self._end(running, _status_of(error), _reason_of(error))
             raise
         relayed = self._relayed(running, first, stream, upstream, deadline)
@@ -363,6 +365,7 @@ class Inference:
         except UsedUp:
             status, reason = "cut", "it had produced all that it was let in with"
         except StokerError as error:
+            _note(running, error)
             status, reason, last = "failed", error.message, [relay.failed(error)]
         finally:
             watch.stop()
@@ -678,6 +681,12 @@ def _raise_if_ours(answer: Answer) -> None:
             hint="for who runs the platform: llm.models.*.engine.apiKeyEnv names the variable that holds it",
             upstream_status=answer.status,
         )
+
+
+def _note(running: Running, error: BaseException) -> None:
+    """Into the log, with what a client is not told."""
+    if isinstance(error, StokerError) and error.detail is not None:
+        _log.warning("request failed", request=running.ask.id, model=running.ask.model, why=error.in_log)
 
 
 def _status_of(error: BaseException) -> Status:

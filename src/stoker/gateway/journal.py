@@ -18,12 +18,14 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from stoker.base import logs
 from stoker.base.errors import InvalidInput
 from stoker.gateway.bounds import Bound
+from stoker.meter.usage import UsageRecord
 
 _log = logs.get(__name__)
 Json = Mapping[str, Any]
@@ -175,14 +177,18 @@ class Journal:
         return fd
 
 
-@dataclass(slots=True)
+@dataclass
 class Abandoned:
     """The journal of an owner that is dead. Held: no other process takes it over at the same time."""
 
     owner: str
-    in_flight: list[InFlight]
     _path: Path
     _fd: int
+
+    @cached_property
+    def in_flight(self) -> list[InFlight]:
+        """Raises OSError."""
+        return _in_flight(self._path)
 
     def done(self) -> None:
         """Everything in it is settled: it is not needed any more."""
@@ -208,7 +214,7 @@ def abandoned(directory: Path) -> Iterator[Abandoned]:
         except (BlockingIOError, FileNotFoundError):
             is_current = False
         if is_current:
-            yield Abandoned(path.name.removesuffix(_SUFFIX), _in_flight(path), path, fd)
+            yield Abandoned(path.name.removesuffix(_SUFFIX), path, fd)
         else:
             os.close(fd)
 
@@ -221,20 +227,20 @@ def _in_flight(path: Path) -> list[InFlight]:
     for line in lines:
         try:
             _read(line, shared, open_)
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             _log.warning("a line of a journal is not whole", journal=path.name)
     return list(open_.values())
 
 
 def _read(line: str, shared: dict[str, Json], open_: dict[int, InFlight]) -> None:
-    """Raises ValueError, KeyError for half a line."""
+    """Raises ValueError, KeyError, TypeError, RecursionError for half a line, and for one that says something else."""
     kind, number, rest = (*line.split(" ", 2), "")[:3]
     if kind == "=":
         shared[number] = json.loads(rest)
     elif kind == "-":
         open_.pop(int(number), None)
     elif kind == "!":
-        json.loads(rest)  # whole?
+        _check_record(rest)
         open_[int(number)] = replace(open_[int(number)], record=rest)
     else:
         ref, request_id, prompt, completion, nano_usd, model, route, replica, url, started_at = rest.split(" ")
@@ -249,3 +255,14 @@ def _read(line: str, shared: dict[str, Json], open_: dict[int, InFlight]) -> Non
             started_at=float(started_at),
             shared=shared[ref],
         )
+
+
+def _check_record(text: str) -> None:
+    """Raises ValueError or TypeError for what is no whole usage record: budgets and the ledger are to take it as it is,
+    and without one the request counts as in flight."""
+    record = UsageRecord.from_json(text)
+    amounts = (record.prompt_tokens, record.completion_tokens, record.cached_tokens, record.nano_usd)
+    if not all(type(amount) is int and amount >= 0 for amount in amounts):
+        raise TypeError("the amounts of a usage record are whole numbers")
+    if not all(isinstance(time, int | float) for time in (record.started_at, record.ended_at)):
+        raise TypeError("the times of a usage record are numbers")

@@ -9,7 +9,7 @@ from stoker.gateway.bounds import Bound, Quote
 from stoker.gateway.receipts import money
 from stoker.meter.accounts import Account
 from stoker.meter.limits import limits_of_account
-from stoker.policy.budgets import Plan
+from stoker.policy.budgets import Plan, Unit
 from stoker.spec import Budgets
 
 # Callers (key, session and run) that are remembered; a forgotten one is made again in some 20 us.
@@ -61,19 +61,8 @@ class Terms:
 
     def _refuse(self, bound: Bound, most_tokens: int) -> NoReturn:
         if bound.tokens > most_tokens:
-            raise InvalidInput(
-                f"this request could take {bound.tokens} tokens ({bound.prompt_tokens} of prompt and "
-                f"{bound.completion_tokens} of answer at most); one request may take {most_tokens}",
-                param="max_tokens",
-                hint="ask for a shorter answer, or send less",
-                code="request_over_budget",
-            )
-        raise InvalidInput(
-            f"this request could cost {money(bound.nano_usd)}; one request may cost ${self.most_usd}",
-            param="max_tokens",
-            hint="ask for a shorter answer, or send less",
-            code="request_over_budget",
-        )
+            raise over_budget(bound, Unit.TOKENS, f"one request may take {most_tokens}")
+        raise over_budget(bound, Unit.NANO_USD, f"one request may cost ${self.most_usd}")
 
     def shared(self, now: float) -> Json:
         """Whose requests these are and which counters they fall under at `now`: the same object for a whole minute."""
@@ -89,6 +78,23 @@ class Terms:
                 "run": self.run,
             }
         return self._shared
+
+
+def over_budget(bound: Bound, unit: Unit, most: str) -> InvalidInput:
+    """The refusal of a request that asks for more than it can ever get. `most` says what that is."""
+    if unit is Unit.NANO_USD:
+        could = f"this request could cost {money(bound.nano_usd)}"
+    else:
+        could = (
+            f"this request could take {bound.tokens} tokens ({bound.prompt_tokens} of prompt and "
+            f"{bound.completion_tokens} of answer at most)"
+        )
+    return InvalidInput(
+        f"{could}; {most}",
+        param="max_tokens",
+        hint="ask for a shorter answer, or send less",
+        code="request_over_budget",
+    )
 
 
 def counters_of(shared: Mapping[str, object]) -> Sequence[tuple[str, int]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stoker.base import logs
 from stoker.base.clock import Clock
-from stoker.base.errors import StokerError
+from stoker.base.errors import QueueUnavailable, StokerError
 from stoker.base.ids import ModelName
 from stoker.engine.client import EngineClient
 from stoker.gateway import journal
@@ -63,6 +63,7 @@ class Reconciler:
         self._clock = clock
         # When each dead owner was first seen (monotonic).
         self._seen: dict[str, float] = {}
+        self._told_of: set[str] = set()
 
     async def reconcile_forever(self) -> None:
         while True:
@@ -73,11 +74,17 @@ class Reconciler:
             await self._clock.sleep(LOOK_EVERY_S)
 
     async def reconcile(self) -> None:
-        """One look. Raises QueueUnavailable, with nothing lost: the next look goes on."""
+        """One look at all of them, whatever becomes of one. Raises QueueUnavailable, with nothing lost: the next look
+        goes on."""
+        away: QueueUnavailable | None = None
         for left in journal.abandoned(self._journals):
             is_done = False
             try:
                 is_done = await self._wind_up(left)
+            except QueueUnavailable as error:
+                away = error
+            except Exception as error:
+                self._tell_of(left, error)
             finally:
                 if is_done:
                     left.done()
@@ -85,6 +92,15 @@ class Reconciler:
                 else:
                     left.put_back()
         await self._forfeit_the_lost()
+        if away is not None:
+            raise away
+
+    def _tell_of(self, left: Abandoned, error: Exception) -> None:
+        """Once, though each look meets it again. What its owner had set aside stays so, and counts as spent after
+        `PATIENCE_S`."""
+        if left.owner not in self._told_of:
+            self._told_of.add(left.owner)
+            _log.error("budgets: a dead gateway's journal cannot be wound up", owner=left.owner, exc_info=error)
 
     # --- with a journal -----------------------------------------------------------------------------------------------
 

@@ -189,9 +189,13 @@ def connector(platform: Platform) -> Callable[[Replica], EngineClient]:
 
     def connect(replica: Replica) -> EngineClient:
         engine = platform.llm.models[replica.model].engine
-        if isinstance(engine, ServerEngine):
-            name = engine.model or replica.model
-            return EngineClient(replica.url, model=name, key=keys[replica.model], timeouts=timeouts)
-        return EngineClient(replica.url, model=replica.model, key=keys[replica.model], timeouts=timeouts)
+        model = (engine.model if isinstance(engine, ServerEngine) else None) or replica.model
+        return EngineClient(
+            replica.url,
+            model=model,
+            key=keys[replica.model],
+            timeouts=timeouts,
+            name=f"replica {replica.id}",
+        )
 
     return connect

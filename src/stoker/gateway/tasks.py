@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -61,9 +62,10 @@ def shown(task: Task) -> Json:
 
 
 def _submit(services: Services) -> Handler:
+    read = partial(read_json, max_bytes=services.platform.gateway.max_body_bytes)
+
     async def submit(request: Request) -> Response:
-        key = await services.auth.user(request)
-        sent = await read_json(request, max_bytes=services.platform.gateway.max_body_bytes)
+        key, sent = await services.auth.user_and_body(request, read)
         endpoint, body = wanted(sent)
         ask = await services.ask(request, key, endpoint, None, body)
         headers = {"X-Request-Id": ask.id, "X-Stoker-Model": ask.model, "X-Stoker-Route": ask.route}

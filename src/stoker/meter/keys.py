@@ -92,12 +92,18 @@ class KeyStore:
         return None if account is None or account.has_expired(self._clock.now()) else account
 
     def account_of(self, key_id: str) -> Account:
-        """The account of a key, whether or not it may still be used: for what it began. Raises NotFound."""
+        """The account of a key, for what it began and is to go on in its name. Raises NotFound; Conflict for one that
+        was revoked or has expired."""
         with self._store.reading() as connection:
             row = connection.execute(_FIND_BY_ID, {"id": key_id}).first()
         if row is None:
             raise NotFound(f"there is no key {key_id!r}", hint="`stoker keys list` shows those there are")
-        return _account(row)
+        # Whichever of its secrets the row is of, the key's own expiry counts.
+        account = replace(_account(row), expires_at=row.expires_at)
+        if row.revoked_at is not None or account.has_expired(self._clock.now()):
+            ended = "has expired" if row.revoked_at is None else "was revoked"
+            raise Conflict(f"key {key_id} {ended}: nothing is begun in its name any more", code="key_not_in_use")
+        return account
 
     def revision(self) -> int:
         """Grows with each change after which an account that `find` gave is old, and with no other."""

@@ -10,12 +10,14 @@ import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from stoker.base import errors, json_text
 from stoker.web import sse
 from stoker.web.connections import Connection, Connections, Lost, Silent
+
+E = TypeVar("E", bound=errors.StokerError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,15 @@ class Timeouts:
 
 
 class HttpClient:
-    """One server, many requests, kept-alive connections. `key` is sent as a bearer token and appears in no message."""
+    """One server, many requests, kept-alive connections. `key` is sent as a bearer token and appears in no message.
 
-    def __init__(self, base_url: str, *, key: str | None = None, timeouts: Timeouts | None = None) -> None:
+    `name` is what errors call the server; None: its URL. One that has a name has an address that is not for everybody
+    who is told of the error: it stands in the `detail` of the error, with what the system says, for the log.
+    """
+
+    def __init__(
+        self, base_url: str, *, key: str | None = None, timeouts: Timeouts | None = None, name: str | None = None
+    ) -> None:
         """Raises InvalidInput when `base_url` is no URL, or the key cannot be sent in a header."""
         if key is not None and not (key.isascii() and key.isprintable() and key == key.strip()):
             # Checked here, so that nothing below can show it.
@@ -72,6 +80,7 @@ class HttpClient:
                 hint="set it again, without what follows it",
             )
         self.base_url = base_url.rstrip("/")
+        self._name = name
         self._timeouts = timeouts or Timeouts()
         try:
             url = urlsplit(self.base_url)
@@ -187,13 +196,27 @@ class HttpClient:
             raise self._damaged() from error
 
     def _damaged(self) -> errors.UpstreamError:
-        return errors.UpstreamError(f"{self.base_url} sent bytes that cannot be decompressed")
+        return self._told(errors.UpstreamError, f"{self._who} sent bytes that cannot be decompressed")
 
     def _ours(self, error: Lost | Silent) -> errors.StokerError:
         if isinstance(error, Silent):
-            return errors.TimedOut(f"{self.base_url} did not answer in time")
-        kind = errors.Unavailable if error.was_sent else errors.Unreachable
-        return kind(f"cannot reach {self.base_url}: {error}")
+            return self._told(errors.TimedOut, f"{self._who} did not answer in time")
+        if error.was_sent:
+            return self._told(errors.Unavailable, f"{self._who} {error.what}", error.detail)
+        why = f": it {error.what}" if error.what else ""
+        return self._told(errors.Unreachable, f"cannot reach {self._who}{why}", error.detail)
+
+    @property
+    def _who(self) -> str:
+        return self._name or self.base_url
+
+    def _told(self, kind: type[E], message: str, detail: str = "") -> E:
+        """`detail` is what the system says."""
+        if self._name is None:
+            return kind(f"{message}: {detail}" if detail else message)
+        made = kind(message)
+        made.detail = f"{self.base_url}: {detail}" if detail else self.base_url
+        return made
 
     def _encoded(
         self,

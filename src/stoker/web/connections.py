@@ -34,10 +34,14 @@ class Headers(dict[str, str]):
 
 
 class Lost(Exception):
-    """The connection ended, or said what is no HTTP. `was_sent`: the request may have reached the server."""
+    """The connection ended, or said what is no HTTP. `was_sent`: the request may have reached the server. `what` the
+    server did, in our words, if they say more than that; `detail` is what the system or a library says of it, addresses
+    and all."""
 
-    def __init__(self, cause: str, *, was_sent: bool) -> None:
-        super().__init__(cause)
+    def __init__(self, what: str, detail: str = "", *, was_sent: bool) -> None:
+        super().__init__(f"{what} {detail}".strip())
+        self.what = what
+        self.detail = detail
         self.was_sent = was_sent
 
 
@@ -190,18 +194,18 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._fail(Lost("it wants to speak another protocol", was_sent=True))
+            self._fail(Lost("wants to speak another protocol", was_sent=True))
         except httptools.HttpParserError as error:
-            self._fail(Lost(f"it does not speak HTTP: {error}", was_sent=True))
+            self._fail(Lost("does not speak HTTP", str(error), was_sent=True))
 
     def eof_received(self) -> None:
-        self._ended("the server closed the connection")
+        self._ended("")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._ended("the server closed the connection" if exc is None else str(exc) or type(exc).__name__)
+        self._ended("" if exc is None else str(exc) or type(exc).__name__)
         self._transport = None
 
-    def _ended(self, cause: str) -> None:
+    def _ended(self, detail: str) -> None:
         self.is_open = False
         if self._is_complete or not self._is_busy:
             return
@@ -210,7 +214,7 @@ class Connection(asyncio.Protocol):
             self._wake()
         else:
             where = "in the middle of the answer" if self._has_head else "without an answer"
-            self._fail(Lost(f"{cause} {where}", was_sent=True))
+            self._fail(Lost(f"closed the connection {where}", detail, was_sent=True))
 
     # --- from the parser ----------------------------------------------------------------------------------------------
 
@@ -281,9 +285,9 @@ class Connections:
                     server_hostname=self._host if self._tls else None,
                 )
         except TimeoutError as exc:
-            raise Lost("it did not accept the connection in time", was_sent=False) from exc
+            raise Lost("did not accept the connection in time", was_sent=False) from exc
         except OSError as exc:
-            raise Lost(exc.strerror or str(exc) or type(exc).__name__, was_sent=False) from exc
+            raise Lost("", exc.strerror or str(exc) or type(exc).__name__, was_sent=False) from exc
         self._busy.add(made)
         return made
 

@@ -13,7 +13,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from stoker.base.errors import StokerError, TooLarge, Unavailable
-from stoker.web import problems
+from stoker.web import problems, uploads
 from stoker.web.sse import KEEPALIVE, KEEPALIVE_S
 
 
@@ -92,6 +92,8 @@ def protocol(direct: Direct) -> type[HttpToolsProtocol]:
     class DirectProtocol(HttpToolsProtocol):
         # The one that runs now; uvicorn knows the last one that came.
         running: Cycle | None = None
+        # Of the last request that came there is more to come.
+        is_receiving = False
 
         def connection_lost(self, exc: Exception | None) -> None:
             if self.running is not None:
@@ -99,7 +101,22 @@ def protocol(direct: Direct) -> type[HttpToolsProtocol]:
                 self.running.set()
             super().connection_lost(exc)
 
+        def on_message_complete(self) -> None:
+            self.is_receiving = False
+            super().on_message_complete()
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            if self.is_receiving and self.cycle.response_complete:
+                # It was refused before its body was there. What comes of it is dropped, but not for ever.
+                self.loop.call_later(uploads.WAIT_S, self._give_up, self.cycle)
+
+        def _give_up(self, cycle: object) -> None:
+            if self.is_receiving and self.cycle is cycle:
+                self.transport.close()
+
         def on_headers_complete(self) -> None:
+            self.is_receiving = True
             handler = direct.by_raw_path.get(self.url.partition(b"?")[0])
             if handler is None or self.parser.get_method() != b"POST" or self._is_websocket():
                 super().on_headers_complete()
@@ -193,13 +210,20 @@ class Cycle:
                 self._transport.close()
 
     async def _read(self) -> None:
-        """Returns when the whole body is there. Raises TooLarge."""
+        """Returns when the whole body is there. Raises TooLarge, TooSlow."""
         if self.more_body and self._expects_100:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         while self.more_body and not self._is_too_large:
-            self._has_body = asyncio.get_running_loop().create_future()
+            self._has_body = loop.create_future()
             self._flow.resume_reading()
-            await self._has_body
+            try:
+                async with asyncio.timeout_at(began + uploads.time_for(len(self.body))):
+                    await self._has_body
+            except TimeoutError:
+                if loop.time() >= began + uploads.time_for(len(self.body)):  # with what has come meanwhile
+                    raise uploads.too_slow(len(self.body)) from None
         if self._is_too_large:
             self.keep_alive = False  # the rest of the body is never read
             raise TooLarge(

@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from stoker.base import json_text, logs
-from stoker.base.errors import InvalidInput, StokerError
+from stoker.base.errors import InvalidInput, StokerError, TooSlow
 
 _log = logs.get(__name__)
 Handler = Callable[[Request, Exception], Awaitable[Response]]
@@ -27,7 +27,10 @@ def body_of(error: StokerError) -> dict[str, Any]:
 
 def response_of(error: StokerError, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """`headers` are the answer's own, beside those that the error asks for."""
-    return JSONResponse(body_of(error), status_code=error.status, headers={**dict(headers or {}), **headers_of(error)})
+    asked = {**dict(headers or {}), **headers_of(error)}
+    if isinstance(error, TooSlow):
+        asked["Connection"] = "close"  # nobody waits for the rest of the request
+    return JSONResponse(body_of(error), status_code=error.status, headers=asked)
 
 
 def headers_of(error: StokerError) -> dict[str, str]:

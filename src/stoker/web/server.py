@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stoker.base import json_text
 from stoker.base.errors import InvalidInput, PortTaken, StokerError, TooLarge, Unavailable
-from stoker.web import problems
+from stoker.web import problems, uploads
 from stoker.web.direct import Direct, protocol
 from stoker.web.sse import until_gone
 
@@ -184,14 +184,20 @@ async def _drop(working: "asyncio.Future[T]", unwanted: Callable[[T], Awaitable[
 
 
 async def read_json(request: Request, *, max_bytes: int) -> dict[str, Any]:
-    """The body as a JSON object. Raises InvalidInput, TooLarge for more than `max_bytes`."""
+    """The body as a JSON object. Raises InvalidInput, TooLarge for more than `max_bytes`, TooSlow."""
     parts: list[bytes] = []
     size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > max_bytes:
-            raise TooLarge(f"the body has more than {max_bytes} bytes", hint="send less, or raise maxBodyBytes")
-        parts.append(part)
+    began = asyncio.get_running_loop().time()
+    try:
+        async with asyncio.timeout_at(began + uploads.time_for(0)) as limit:
+            async for part in request.stream():
+                size += len(part)
+                if size > max_bytes:
+                    raise TooLarge(f"the body has more than {max_bytes} bytes", hint="send less, or raise maxBodyBytes")
+                parts.append(part)
+                limit.reschedule(began + uploads.time_for(size))
+    except TimeoutError:
+        raise uploads.too_slow(size) from None
     return json_object(b"".join(parts))
 
 

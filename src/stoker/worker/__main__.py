@@ -58,6 +58,7 @@ async def run(options: argparse.Namespace) -> None:
         options.engine_url,
         model=(server.model if server else None) or options.model,
         key=engine_key(platform, options.model, os.environ),
+        name=f"replica {options.replica}",
         timeouts=Timeouts(platform.gateway.timeouts.connect_seconds, read_s=model.limits.timeout_seconds),
     )
     settings = Settings(

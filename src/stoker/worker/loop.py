@@ -99,7 +99,7 @@ class Worker:
         try:
             await step()
         except StokerError as error:
-            _log.warning("worker waits", step=step.__name__.strip("_"), error=error.message)
+            _log.warning("worker waits", step=step.__name__.strip("_"), error=error.in_log)
             await self.clock.sleep(or_wait_s)
 
     # --- the engine -------------------------------------------------------------------------------------------------

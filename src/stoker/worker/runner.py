@@ -226,17 +226,21 @@ class Runner:
         except Unreachable as error:
             # Nothing was tried, so no attempt has failed. First the word to the worker: it must not claim this again.
             on_unreachable()
-            log.warning("task handed back: the engine cannot be reached", why=error.message)
+            log.warning("task handed back: the engine cannot be reached", why=error.in_log)
             await self.queue.release(claim)
         except StokerError as error:
             seen = {"message": error.message, "type": error.type, "code": error.code, "status": error.status}
             # A result too large to keep is so the next time, too.
-            await self._fail(claim, charge, error.message, retry=error.code != "result_too_large", error=seen)
+            retry = error.code != "result_too_large"
+            await self._fail(claim, charge, error.message, retry=retry, error=seen, in_log=error.in_log)
         except Exception as error:
             log.error("task failed unexpectedly", exc_info=error)
             await self._fail(claim, charge, f"the worker failed: {type(error).__name__}", retry=True, error=None)
 
-    async def _fail(self, claim: Claim, charge: Charge, why: str, *, retry: bool, error: Json | None) -> None:
+    async def _fail(
+        self, claim: Claim, charge: Charge, why: str, *, retry: bool, error: Json | None, in_log: str | None = None
+    ) -> None:
+        """`why` is for whoever asks for the task; `in_log` says more, perhaps."""
         retry_in_s = None
         if retry:
             retry_in_s = delay_s(
@@ -245,7 +249,8 @@ class Runner:
                 cap_s=self.settings.retry_cap_s,
                 random=self.random,
             )
-        _log.warning("task failed", task=claim.task.id, attempt=claim.attempt, why=why, retry_in_s=retry_in_s)
+        said = {"attempt": claim.attempt, "why": in_log or why, "retry_in_s": retry_in_s}
+        _log.warning("task failed", task=claim.task.id, **said)
         usage = await self._usage(claim, charge, "failed", why)
         await self.queue.fail(claim, why, retry_in_s=retry_in_s, error=error, usage=usage)
 
