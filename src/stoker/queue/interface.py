@@ -130,10 +130,9 @@ class Queue(Protocol):
         `reason` is kept with the attempt. `error` is what the caller sees of a dead task (default: the reason with the
         code `task_failed`). Each task leaves one record, at its end: `usage` then, with the tokens and the money of its
         failed attempts added. A task with a hold is only tried again if what was used and another whole attempt fit:
-        what is missing is taken of what is free in its budgets. Where it would fit with what owners have leased, they are
-        asked to give that back, and `reclaim` looks again after a second, once for each attempt; meanwhile it is
-        `retrying`, or dead with the code `deadline_exceeded` where that second is not left. Else it is dead with the
-        code `budget_exhausted`.
+        what is missing is taken of what is free in its budgets. Where it would fit with what owners have leased, they
+        are asked to give that back, and `reclaim` looks again after a second, once for each attempt; meanwhile it is
+        `retrying`, or dead (`deadline_exceeded`) where that second is not left. Else it is dead (`budget_exhausted`).
         False: not yours any more, nothing was written.
         """
 
