@@ -11,7 +11,7 @@ from stoker.base.errors import Conflict
 from stoker.base.ids import TaskId
 from stoker.meter.usage import UsageRecord
 from stoker.policy.budgets import MOST, Part
-from stoker.queue import Claim, Depth, State, Task, TokenBound
+from stoker.queue import Claim, Depth, MemoryQueue, State, Task, TokenBound
 from stoker.queue.budgets import Hold
 from stoker.testing import ManualClock
 
@@ -626,6 +626,27 @@ async def test_a_retry_with_a_longer_delay_is_paid_for_first_and_tried_in_its_ti
     await clock.advance(3)
     assert await world.queue.reclaim(MODEL) == 1
     assert (await claim_one(world.queue)).attempt == 2
+
+
+def is_unpaid(world: World, claim: Claim) -> bool:
+    """Whether the task is marked as one that waits for its budget."""
+    if world.raw is not None:
+        return bool(world.raw.hexists(f"stoker:task:{claim.task.id}", "unpaid"))
+    assert isinstance(world.queue, MemoryQueue)
+    return world.queue._kept[claim.task.id].unpaid is not None
+
+
+@pytest.mark.parametrize("end", ["goes on", "dies", "is cancelled"])
+async def test_no_mark_of_the_wait_outlives_it(world: World, clock: ManualClock, end: str) -> None:
+    claim = await waiting(world)
+    assert is_unpaid(world, claim)
+    if end == "is cancelled":
+        await world.queue.cancel(claim.task.id)
+    if end == "goes on":
+        await give_back(world, 10)
+    await clock.advance(1)
+    await world.queue.reclaim(MODEL)
+    assert not is_unpaid(world, claim)
 
 
 async def test_the_same_failure_again_while_it_waits_adds_nothing(world: World, clock: ManualClock) -> None:
