@@ -28,6 +28,7 @@ from stoker.meter.keys import NewSecret
 from stoker.meter.limits import Named, limits_of_account
 from stoker.meter.usage import UsageRecord
 from stoker.policy.budgets import Unit, counters
+from stoker.queue import TokenBound
 from stoker.spec import Budgets
 from stoker.testing.engine import EchoEngine, Seen
 from stoker.worker.loop import Worker
@@ -179,6 +180,15 @@ class Chaos:
         await self.engine.start()
         self.away.append((went_at, SystemClock().now()))
 
+    async def losing_workers(self, seconds: float) -> None:
+        """Now and then a worker takes a task, and nobody hears of it again."""
+        random = Random(self.random.random())
+        until_s = SystemClock().monotonic() + seconds
+        while SystemClock().monotonic() < until_s:
+            await asyncio.sleep(random.uniform(0.1, 1.0))
+            with contextlib.suppress(StokerError):  # Redis is away
+                await self.cluster.queue.claim(ModelName("general"), "lost", wait_s=0.5, lease_s=random.random())
+
     def engine_could_not_say(self, record: UsageRecord) -> bool:
         """It ran while the engine was away, or before, and was asked about afterwards."""
         return any(record.ended_at >= went_at and record.started_at <= back_at for went_at, back_at in self.away)
@@ -249,6 +259,7 @@ async def load(chaos: Chaos, seconds: float) -> None:
             *(chaos.restarting(gateway, seconds) for gateway in chaos.cluster.gateways),
             chaos.restarting_redis(seconds),
             chaos.restarting_engine(seconds),
+            chaos.losing_workers(seconds),
         )
         chaos.over = True
         await asyncio.wait_for(asyncio.gather(*clients), 120)
@@ -370,7 +381,8 @@ async def assert_books_are_right(chaos: Chaos) -> None:
         if sent.is_whole and sent.id is not None:
             assert records[sent.id].status == "done", (sent, records[sent.id])
         if sent.tokens is not None and sent.id is not None:
-            assert tokens_of(records[sent.id]) == sent.tokens
+            lost = sum(sum(bound.tokens) for bound in await lost_attempts(chaos, records[sent.id]))
+            assert tokens_of(records[sent.id]) == sent.tokens + lost
     assert {record.status for record in records.values()} <= {"done", "cancelled", "failed", "lost"}
 
     # The ledger is what the engine says; more only where it could not say.
@@ -381,11 +393,13 @@ async def assert_books_are_right(chaos: Chaos) -> None:
     written: dict[str, int] = defaultdict(int)
     unsaid = {tag_in(each.body) for each in chaos.broken}
     for record in records.values():
-        is_whole_attempt = await has_lost_its_lease(chaos, record)
-        assert is_whole_attempt or record.nano_usd >= cost_of(chaos, record)
+        lost = await lost_attempts(chaos, record)
+        assert record.nano_usd >= max(cost_of(chaos, record), sum(bound.nano_usd or 0 for bound in lost)), record
+        assert record.prompt_tokens >= sum(bound.prompt_tokens for bound in lost), record
+        assert record.completion_tokens >= sum(bound.completion_tokens for bound in lost), record
         tag = tag_of.get(record.id, unknown(record))
         written[tag] += tokens_of(record)
-        if is_whole_attempt or chaos.engine_could_not_say(record):
+        if lost or chaos.engine_could_not_say(record):
             unsaid.add(tag)
     for tag in {*said, *written}:
         is_right = written[tag] >= said[tag] if tag in unsaid else written[tag] == said[tag]
@@ -419,14 +433,16 @@ def unknown(record: UsageRecord) -> str:
     return f"unknown to the engine: {record.id}"
 
 
-async def has_lost_its_lease(chaos: Chaos, record: UsageRecord) -> bool:
-    """Its worker could not tell Redis how an attempt ended, so all of that attempt counts."""
+async def lost_attempts(chaos: Chaos, record: UsageRecord) -> list[TokenBound]:
+    """What its attempts were let in with of which no worker could tell Redis how they ended: all of that counts."""
     if record.kind != "task":
-        return False
-    if (record.reason or "").startswith("lease expired"):
-        return True
+        return []
     task = await chaos.cluster.queue.get(TaskId(record.id))
-    return any("lease expired" in attempt.reason for attempt in task.attempts)
+    count = sum("lease expired" in attempt.reason for attempt in task.attempts)
+    # The last attempt of one that was cancelled is not among those that failed.
+    count += record.status == "cancelled" and (record.reason or "").startswith("lease expired")
+    assert task.bound is not None
+    return [task.bound] * count
 
 
 def told(chaos: Chaos, tag: str, records: list[UsageRecord]) -> str:

@@ -19,7 +19,7 @@ from stoker.base.ids import ModelName, TaskId
 from stoker.gateway import app
 from stoker.meter.keys import KeyStore
 from stoker.meter.usage import UsageRecord
-from stoker.queue import MemoryBudgets, MemoryQueue, State
+from stoker.queue import MemoryBudgets, MemoryQueue, State, TokenBound
 from stoker.queue.budgets import CounterState
 from stoker.spec import Budgets, loads
 from stoker.testing.engine import EchoEngine
@@ -50,10 +50,12 @@ FIELDS = {
 
 
 class Noon(SystemClock):
-    """It is noon all day long."""
+    """It is noon all day long, unless a test says otherwise."""
+
+    later_s = 0.0
 
     def now(self) -> float:
-        return NOON
+        return NOON + self.later_s
 
 
 @asynccontextmanager
@@ -300,6 +302,36 @@ async def test_a_task_holds_its_budget_until_it_ends(tmp_path: Path) -> None:
         assert statuses == {first: "cancelled", second: "done"}
 
 
+async def test_a_task_whose_next_attempt_fits_only_with_what_a_gateway_does_not_use_gets_that(tmp_path: Path) -> None:
+    async with limited(tmp_path, budgets=Budgets(tokens_total=90)) as stack:
+        http = await a_client(stack)
+        task_id = (await http.post_json("/v1/tasks", ASKED))["id"]
+        [lost] = await stack.queue.claim(ModelName("general"), "w0", lease_s=0)
+        # Two attempts are 84; the gateway has leased ahead of what is left of the 90.
+        before = await state(stack, "tokens")
+        assert (before.held, before.spent) == (42, 0)
+        assert 90 - 42 - before.leased < 42
+        await stack.queue.reclaim(ModelName("general"))
+        shown = await http.get_json(f"/v1/tasks/{task_id}")
+        assert (shown["state"], len(shown["failures"])) == ("retrying", 1)
+        assert shown["failures"][0]["why"].startswith("lease expired: worker w0")
+        assert (await state(stack, "tokens")).held == 42
+
+        await stack.gateway.life.renew()  # as it does every half second
+        assert (await state(stack, "tokens")).leased == 0
+        stack.clock.later_s = 1.0  # type: ignore[attr-defined]
+        await stack.queue.reclaim(ModelName("general"))
+        assert (await state(stack, "tokens")).held == 84
+        async with EchoEngine() as engine, running_worker(stack, engine, "w1"):
+            assert (await http.get_json(f"/v1/tasks/{task_id}", {"wait": "20"}))["state"] == "done"
+        found = await state(stack, "tokens")
+        assert (found.held, found.spent) == (0, 42 + 8)
+        # The lost attempt as it was let in, and the other as it was.
+        record = await stack.record()
+        assert (record.prompt_tokens, record.completion_tokens, record.nano_usd) == (32 + 4, 10 + 4, 52_000 + 12_000)
+        assert lost.task.bound == (32, 10, 52_000)
+
+
 async def test_a_gateway_that_was_taken_for_dead_meanwhile_lets_the_task_in_with_what_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -334,11 +366,13 @@ async def test_a_dead_task_is_let_in_anew_if_its_budget_has_room(tmp_path: Path,
                 assert (await http.request("POST", CHAT, body=ASKED)).status == 200
             found = await state(stack, "tokens")
             assert (found.held, found.spent) == (0, 8 * others)
+            kept.task = replace(kept.task, bound=TokenBound(1, 1, 1))  # as if it had cost less in those days
 
             answer = await admin.request("POST", f"/admin/v1/tasks/{task_id}/retry")
             if others == 1:
                 assert answer.status == 200
                 await until(lambda: kept.task.state is State.DONE)
+                assert kept.task.bound == (32, 10, 52_000)
             else:
                 assert (answer.status, kept.task.state) == (402, State.DEAD)
                 assert answer.json()["error"]["message"].startswith(

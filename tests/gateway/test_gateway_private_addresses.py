@@ -35,7 +35,7 @@ async def test_an_engine_that_says_nothing(tmp_path: Path, stream: bool) -> None
         told = f"{said} (gateway.timeouts.totalSeconds bounds it)"
         assert (answer.status, answer.json()["error"]["message"]) == (504, told)
         assert await reasons(stack) == [said]
-        assert logged(lines, "request failed") == said
+        assert engine.url not in str(lines)
 
 
 async def test_an_engine_that_breaks_off_a_stream(stack: Stack) -> None:

@@ -14,7 +14,7 @@ from budget_world import World
 from exploration import Report, explore
 from world_parts import MOST_ATTEMPTS, NOW, Faults, Job, Record, Scenario, Stage
 
-from stoker.policy.budgets import Counter, Limit, Scope, ScopeKind, Unit, Window, returns_slots
+from stoker.policy.budgets import Counter, Limit, Need, Scope, ScopeKind, Unit, Window, returns_slots
 from stoker.queue.books import Sums
 
 
@@ -49,7 +49,9 @@ class Model(World):
             return f"the ledger has job {twice[0]} twice"
         if self.is_settled and (why := self._unequal()) is not None:
             return why
-        return self._refuses_what_fits() if self.scenario.checks_admission else None
+        if self.scenario.checks_admission:
+            return self._refuses_what_fits() or self._ends_what_fits()
+        return None
 
     def _worst(self, place: int, counter: Counter) -> int:
         """What engines have produced, and may yet produce by themselves, under a counter."""
@@ -117,6 +119,30 @@ class Model(World):
                 return f"request {job} fits and is not admitted: {', '.join(sums)}"
         return None
 
+    def _ends_what_fits(self) -> str | None:
+        """The same for another attempt of a task that waits for what others give back."""
+        for job, task in self.redis.tasks.items():
+            world = self.copy()
+            if task.state != "waits" or not world._come_to_rest():
+                continue
+            if not all(missing <= world._free(counter) for counter, missing in self._missing(job)):
+                continue
+            world._all_renew()
+            world.come_due(job)
+            if world.redis.tasks[job].state != "queued":
+                sums = [sums_of(found) for found in world.redis.books.counters.values()]
+                return f"another attempt of task {job} fits and is not made: {', '.join(sums)}"
+        return None
+
+    def _missing(self, job: int) -> list[Need]:
+        """What another attempt needs beyond what the task holds."""
+        money = self.redis.tasks[job].money
+        tokens, held = money.used["completion_tokens"], dict(money.held)
+        return [
+            (counter, amount + (tokens if counter.unit is Unit.TOKENS else 0) - held[counter.name])
+            for counter, amount in self._needs(job)
+        ]
+
     def _come_to_rest(self) -> bool:
         """Answer everything that is under way; False: Redis does not have all the living in its open books."""
         self.ghosts.clear()
@@ -151,10 +177,7 @@ class Model(World):
     def _admits(self, place: int, job: int) -> bool:
         if self._asks(place, job):
             return True
-        for each, process in enumerate(self.processes):
-            if process.state == "lives":
-                self._renews(each)
-                self._renews(each)
+        self._all_renew()
         return self._asks(place, job)
 
     def _asks(self, place: int, job: int) -> bool:
@@ -166,6 +189,12 @@ class Model(World):
             self.answer(place, "lease")
         self.admit(place, job)
         return self.stages[job] == Stage.RESERVED
+
+    def _all_renew(self) -> None:
+        for each, process in enumerate(self.processes):
+            if process.state == "lives":
+                self._renews(each)
+                self._renews(each)
 
     def _renews(self, place: int) -> None:
         self.renew(place)
@@ -244,6 +273,16 @@ SMALL = (
         1,
         processes=1,
         outcomes="ends",
+    ),
+    Scenario(
+        "another attempt waits for what processes do not use",
+        (tokens(2),),
+        (Job(0, 1, is_task=True), Job(1, 1)),
+        Faults(workers=1),
+        1,
+        outcomes="ends",
+        leased=(1, 1),
+        checks_admission=True,
     ),
 )
 
@@ -340,6 +379,15 @@ LARGE = (
         1,
         outcomes="ends",
         leased=(1,),
+    ),
+    Scenario(
+        "another attempt waits, and a process is killed",
+        (tokens(2),),
+        (Job(0, 1, is_task=True), Job(1, 1)),
+        Faults(crashes=1, workers=1),
+        outcomes="ends",
+        leased=(1, 1),
+        checks_admission=True,
     ),
 )
 

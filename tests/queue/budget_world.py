@@ -61,6 +61,7 @@ from stoker.policy.budgets import (
     Unit,
     returns_slots,
 )
+from stoker.queue import TokenBound
 from stoker.queue.budgets import Gone, Hold, InFlightPart, Leased, NotBegun, NotOpen, Renewed, Settlement
 
 
@@ -324,6 +325,9 @@ class World:
             yield Move("Redis forgets what is wanted", "forget_wanted")
         if books.opens_at is not None and books.opens_at > NOW and self._may_open():
             yield Move("the wait is over and the books open", "open_books")
+        for job, task in self.redis.tasks.items():
+            if task.state == "waits":
+                yield Move(f"task {job} has waited long enough for what others give back", "come_due", (job,))
         if self.redis.stream:
             yield Move("the ledger takes the usage records", "take_usage")
 
@@ -638,9 +642,23 @@ class World:
         self.engines[job] = "ended"
         task = self.redis.tasks[job]
         task.attempts += 1
-        task.money.count_whole_attempt()
-        if task.attempts < MOST_ATTEMPTS and task.money.hold_for_another(NOW, None) is None:
+        task.money.count_whole_attempt(TokenBound(0, self.scenario.jobs[job].bound, 0))
+        if task.attempts < MOST_ATTEMPTS:
+            self._try_again(job, may_wait=True)
+        else:
+            self._end_task(job, 0)
+
+    def come_due(self, job: int) -> None:
+        self._try_again(job, may_wait=False)
+
+    def _try_again(self, job: int, *, may_wait: bool) -> None:
+        task = self.redis.tasks[job]
+        unpaid = task.money.hold_for_another(NOW, None)
+        if unpaid is None:
             task.state = "queued"
+        elif unpaid.wanted and may_wait:
+            task.money.wait_for_another(NOW, None, unpaid.wanted)
+            task.state = "waits"
         else:
             self._end_task(job, 0)
 

@@ -54,6 +54,13 @@ class HeldIsForgotten(Books):
         return answer
 
 
+class NobodyIsAsked(Books):
+    """Lets a task wait for what others hold and does not ask them."""
+
+    def want(self, now: float, counters: Sequence[str]) -> None:
+        pass
+
+
 class SettledTwice(Books):
     """Forgets which reservations it has settled."""
 
@@ -100,6 +107,14 @@ def test_a_lease_that_ignores_what_tasks_hold() -> None:
     problem = found(alone(Job(0, 1, is_task=True), Job(0, 1), limit=1, books=HeldIsForgotten))
 
     assert problem.why == f"{KEY}: spent 0 + leased 1 + held 1 is more than 1"
+
+
+def test_a_task_that_waits_for_what_nobody_gives_back() -> None:
+    """Nothing is overspent; but it dies of a budget that has room."""
+    problem = found(replace(SMALL[-1], books=NobodyIsAsked))
+
+    assert problem.why == "another attempt of task 0 fits and is not made: spent 1 + leased 1 + held 0"
+    assert problem.trace[-1] == "the worker of task 0 vanishes after 0 tokens"
 
 
 def test_a_settlement_that_counts_twice() -> None:

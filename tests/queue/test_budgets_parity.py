@@ -5,16 +5,16 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from budget_builders import DAY, DOLLARS, SESSION, SLOTS, START, TOKENS, World, make_memory, make_redis
+from budget_builders import DAY, DOLLARS, SESSION, SLOTS, START, TOKENS, TTL_S, World, make_memory, make_redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from queue_builders import a_record, a_task, all_usage
+from queue_builders import MODEL, a_record, a_task, all_usage
 from redis import Redis
 
 from stoker.base.errors import Conflict
 from stoker.base.ids import TaskId
 from stoker.policy.budgets import Ask, Part, Spent
-from stoker.queue import InFlightPart, MemoryQueue
+from stoker.queue import InFlightPart, MemoryQueue, Task
 from stoker.queue.budgets import Hold, Settlement
 from stoker.testing import ManualClock
 from stoker.testing.redis import RedisServer
@@ -60,6 +60,40 @@ async def submit(world: World, hold: Hold, task_id: str) -> str:
         return str(void)
 
 
+async def lease_and_submit(world: World, hold: Hold, ahead: int) -> tuple[Any, str]:
+    """As a gateway does that leases more than it needs."""
+    asks = [Ask(counter, 60, amount, amount + ahead) for counter, amount in hold.parts]
+    return await world.store.lease(hold.owner, asks), await submit(world, hold, f"task_{hold.number}")
+
+
+async def renew_all(world: World) -> list[tuple[str, ...]]:
+    """Each owner gives back all that it has of what others want."""
+    wanted = [(await world.store.renew(name, ttl_s=TTL_S, watermark=1)).wanted for name in OWNERS]
+    for name, counters in zip(OWNERS, wanted, strict=True):
+        back = [Part(counter, 1000) for counter in counters]
+        await world.store.renew(name, ttl_s=TTL_S, watermark=1, give_back=back)
+    return wanted
+
+
+async def fail(world: World, retry_in_s: float, used: int, is_released: bool) -> list[Task]:
+    """A worker takes the oldest task, which fails or is handed back."""
+    claims = await world.queue.claim(MODEL, "w1")
+    for claim in claims:
+        usage = a_record(claim.task.usage_id, used)
+        if is_released:
+            await world.queue.release(claim, usage=usage)
+        else:
+            await world.queue.fail(claim, "boom", retry_in_s=retry_in_s, usage=usage)
+    return [await world.queue.get(claim.task.id) for claim in claims]
+
+
+async def vanish(world: World) -> list[Task]:
+    """A worker takes the oldest task and is not heard of again."""
+    claims = await world.queue.claim(MODEL, "w1", lease_s=0)
+    await world.queue.reclaim(MODEL)
+    return [await world.queue.get(claim.task.id) for claim in claims]
+
+
 def steps() -> st.SearchStrategy[tuple[str, Step]]:
     """One call of each kind, with its name."""
 
@@ -89,6 +123,22 @@ def steps() -> st.SearchStrategy[tuple[str, Step]]:
     )
 
 
+def steps_of_tasks() -> st.SearchStrategy[tuple[str, Step]]:
+    """What tasks go through while gateways lease ahead and give back."""
+
+    def made(name: str, step: Callable[..., Awaitable[Any]], *args: Any) -> st.SearchStrategy[tuple[str, Step]]:
+        return st.tuples(*args).map(lambda drawn: (f"{name} {drawn}", lambda world: step(world, *drawn)))
+
+    holds = st.builds(Hold, owner, st.integers(10, 99), parts)
+    return st.one_of(
+        made("lease and submit", lease_and_submit, holds, st.integers(0, 200)),
+        made("fail", fail, st.sampled_from([0.0, 2.0]), amount, st.booleans()),
+        made("vanish", vanish),
+        made("reclaim", lambda world: world.queue.reclaim(MODEL)),
+        made("renew", renew_all),
+    )
+
+
 def in_any_order(answer: Any) -> Any:
     """What an owner holds comes in any order."""
     return sorted(answer) if isinstance(answer, list) and all(isinstance(each, Part) for each in answer) else answer
@@ -99,14 +149,17 @@ def slices_in(raw: Redis) -> dict[str, dict[str, int]]:
     return {name: {c: int(n) for c, n in slices.items()} for name, slices in found.items() if slices}  # type: ignore[union-attr]
 
 
-@pytest.mark.redis
-@settings(
+EXAMPLES = settings(
     max_examples=150,
     deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
+
+
+@pytest.mark.redis
+@EXAMPLES
 @given(st.lists(steps() | st.sampled_from([1.0, 4.0, 5.0, 30.0, "loss"]), min_size=10, max_size=60), st.booleans())
 def test_both_stores_answer_the_same_and_know_the_same(
     redis_server: RedisServer, todo: list[Any], is_open: bool
@@ -114,6 +167,15 @@ def test_both_stores_answer_the_same_and_know_the_same(
     with Redis.from_url(redis_server.url, protocol=2, decode_responses=True) as raw:
         raw.flushall()
         asyncio.run(go_through(redis_server.url, raw, todo, is_open))
+
+
+@pytest.mark.redis
+@EXAMPLES
+@given(st.lists(steps_of_tasks() | st.just(1.0), min_size=20, max_size=60))
+def test_both_queues_do_the_same_with_what_tasks_hold(redis_server: RedisServer, todo: list[Any]) -> None:
+    with Redis.from_url(redis_server.url, protocol=2, decode_responses=True) as raw:
+        raw.flushall()
+        asyncio.run(go_through(redis_server.url, raw, todo, True))
 
 
 async def go_through(url: str, raw: Redis, todo: list[Any], is_open: bool) -> None:

@@ -10,8 +10,8 @@ from queue_builders import MODEL, a_record, a_task, all_usage, claim_one
 from stoker.base.errors import Conflict
 from stoker.base.ids import TaskId
 from stoker.meter.usage import UsageRecord
-from stoker.policy.budgets import MOST
-from stoker.queue import Claim, Depth, State, Task
+from stoker.policy.budgets import MOST, Part
+from stoker.queue import Claim, Depth, MemoryQueue, State, Task, TokenBound
 from stoker.queue.budgets import Hold
 from stoker.testing import ManualClock
 
@@ -334,15 +334,6 @@ async def test_another_attempt_goes_by_the_limit_of_now(world: World) -> None:
     assert (await world.queue.get(claim.task.id)).state == State.DEAD
 
 
-async def test_what_owners_hold_is_not_there_for_another_attempt(world: World) -> None:
-    await reserved(world)
-    claim = await claimed(world)
-    await world.lease("gw_a", ask(need=51))
-    await world.queue.fail(claim, "boom", retry_in_s=0, usage=used(claim, status="failed"))
-    assert (await world.queue.get(claim.task.id)).state == State.DEAD
-    assert (await sums(world))[0] == (10, 51, 0)
-
-
 async def test_what_is_spent_is_not_there_for_another_attempt(world: World) -> None:
     await reserved(world)
     claim = await claimed(world)
@@ -390,6 +381,57 @@ async def test_after_a_vanished_worker_another_attempt_may_not_fit(world: World)
     assert (record.status, record.attempts, record.completion_tokens, record.nano_usd) == ("failed", 1, 40, 9)
 
 
+# What `ONE` was reserved for: tokens of prompt and of answer, nano-dollars.
+BOUND = TokenBound(28, 12, 9)
+
+
+@pytest.mark.parametrize("held", [(), (TOKENS,), (DOLLARS,), (REQUESTS,), ALL], ids=lambda held: f"{len(held)} {held}")
+async def test_a_lost_attempt_counts_as_it_was_let_in_whatever_budgets_there_are(
+    world: World, held: tuple[str, ...]
+) -> None:
+    await reserved(world, tokens=120)
+    parts = [part for part in ONE if part[0] in held]
+    await world.queue.submit(a_task(bound=BOUND), hold=hold(1, *parts) if parts else None)
+    for _ in range(2):
+        await claim_one(world.queue, lease_s=0)
+        await world.queue.reclaim(MODEL)
+    last = await claim_one(world.queue)
+    await world.queue.complete(last, {}, usage=used(last, 3, 7, 2, cached_tokens=1, attempts=3))
+    assert await all_usage(world.queue) == [used(last, 59, 31, 20, cached_tokens=1, attempts=3)]
+    spent = {TOKENS: 90, DOLLARS: 20, REQUESTS: 1}
+    assert [each[0] for each in await sums(world)] == [spent.get(c, 0) if c in held else 0 for c in ALL]
+
+
+async def test_a_lost_attempt_of_a_task_that_is_not_tried_again_counts_as_it_was_let_in(world: World) -> None:
+    await reserved(world)
+    await submitted(world, bound=BOUND, max_attempts=1)
+    await claim_one(world.queue, lease_s=0)
+    await world.queue.reclaim(MODEL)
+    assert await sums(world) == [(40, 0, 0), (9, 0, 0), (1, 0, 0), (0, 0, 0)]
+    [record] = await all_usage(world.queue)
+    assert (record.prompt_tokens, record.cached_tokens, record.completion_tokens, record.nano_usd) == (28, 0, 12, 9)
+
+
+async def test_a_bound_without_money_counts_as_what_was_reserved(world: World) -> None:
+    """Tasks of before have one of tokens only."""
+    await reserved(world)
+    await submitted(world, bound=TokenBound(28, 12), max_attempts=1)
+    await claim_one(world.queue, lease_s=0)
+    await world.queue.reclaim(MODEL)
+    [record] = await all_usage(world.queue)
+    assert (record.prompt_tokens, record.completion_tokens, record.nano_usd) == (0, 40, 9)
+
+
+async def test_a_lost_attempt_counts_at_most_what_a_counter_can_hold(world: World) -> None:
+    await reserved(world)
+    await submitted(world, bound=TokenBound(0, 0, MOST + 1), max_attempts=1)
+    await claim_one(world.queue, lease_s=0)
+    await world.queue.reclaim(MODEL)
+    assert (await sums(world))[1] == (MOST, 0, 0)
+    [record] = await all_usage(world.queue)
+    assert record.nano_usd == MOST
+
+
 async def test_a_whole_attempt_is_the_most_that_any_budget_reserved_for_it(world: World) -> None:
     tenant = "tenant:acme:tokens:total"
     await world.open("gw_a", limits=[TOKENS, tenant])
@@ -435,6 +477,298 @@ async def test_failed_attempts_of_a_task_without_a_reservation_are_in_its_record
     last = await claim_one(world.queue)
     await world.queue.complete(last, {}, usage=used(last, attempts=3))
     assert await all_usage(world.queue) == [used(last, 9, 21, 6, attempts=3)]
+
+
+# --- another attempt that would fit with what gateways hold -----------------------------------------------------------
+
+
+async def wanted(world: World) -> tuple[str, ...]:
+    return (await world.store.renew("gw_a", ttl_s=TTL_S, watermark=1)).wanted
+
+
+async def give_back(world: World, amount: int, counter: str = TOKENS) -> None:
+    await world.store.renew("gw_a", ttl_s=TTL_S, watermark=1, give_back=[Part(counter, amount)])
+
+
+async def short_of_ten(world: World, **task: Any) -> Claim:
+    """A task that runs; gw_a holds all other tokens. When it has used 10, as many are missing for another attempt."""
+    await reserved(world)
+    claim = await claimed(world, **task)
+    await world.lease("gw_a", ask(need=60))
+    return claim
+
+
+async def waiting(world: World, *, retry_in_s: float = 0, **task: Any) -> Claim:
+    claim = await short_of_ten(world, **task)
+    await world.queue.fail(claim, "boom", retry_in_s=retry_in_s, usage=used(claim, cached_tokens=1, status="failed"))
+    return claim
+
+
+async def test_a_task_waits_for_what_gateways_give_back_at_their_next_renewal(world: World, clock: ManualClock) -> None:
+    first = await waiting(world)
+    found = await world.queue.get(first.task.id)
+    assert (found.state, found.due_at, found.error) == (State.RETRYING, START + 1, None)
+    assert [attempt.reason for attempt in found.attempts] == ["boom"]
+    assert await world.queue.depth(MODEL) == Depth(0, 0, 1, 0)
+    assert await sums(world) == [(0, 60, 40), (0, 0, 9), (0, 0, 1), (0, 0, 1)]
+    assert await wanted(world) == (TOKENS,)
+    await give_back(world, 10)
+
+    assert await world.queue.reclaim(MODEL) == 0  # not yet
+    await clock.advance(1)
+    assert await world.queue.reclaim(MODEL) == 1
+    assert (await world.queue.get(first.task.id)).state == State.QUEUED
+    assert await sums(world) == [(0, 50, 50), (0, 0, 11), (0, 0, 1), (0, 0, 1)]
+    second = await claim_one(world.queue)
+    assert second.attempt == 2
+    await world.queue.complete(second, {}, usage=used(second, attempts=2))
+    assert await sums(world) == [(20, 50, 0), (4, 0, 0), (1, 0, 0), (0, 0, 0)]
+    assert await all_usage(world.queue) == [used(second, 6, 14, 4, cached_tokens=1, attempts=2)]
+
+
+async def test_nothing_beyond_their_needs_is_leased_to_others_meanwhile(world: World) -> None:
+    await waiting(world)
+    await give_back(world, 30)
+    assert await world.lease("gw_a", ask(need=5, want=25)) == (5,)
+
+
+async def test_a_task_that_waited_in_vain_dies_of_its_budget(world: World, clock: ManualClock) -> None:
+    claim = await waiting(world)
+    await give_back(world, 9)
+    await clock.advance(1)
+    assert await world.queue.reclaim(MODEL) == 1
+    found = await world.queue.get(claim.task.id)
+    assert found.error == {
+        "message": "what its failed attempts have used and one more attempt do not fit the key's budget of tokens",
+        "type": "insufficient_quota",
+        "code": "budget_exhausted",
+    }
+    assert (found.state, found.due_at) == (State.DEAD, None)
+    assert [attempt.reason for attempt in found.attempts] == ["boom"]
+    assert await world.queue.depth(MODEL) == Depth(0, 0, 0, 1)
+    assert await sums(world) == [(10, 51, 0), (2, 0, 0), (1, 0, 0), (0, 0, 0)]
+    [record] = await all_usage(world.queue)
+    assert (record.prompt_tokens, record.cached_tokens, record.completion_tokens, record.nano_usd) == (3, 1, 7, 2)
+    assert (record.status, record.attempts, record.reason) == ("failed", 1, found.error["message"])
+
+
+async def test_who_waits_does_not_wait_again_for_the_same_attempt(world: World, clock: ManualClock) -> None:
+    claim = await waiting(world)
+    await clock.advance(1)
+    await world.queue.reclaim(MODEL)
+    assert (await world.queue.get(claim.task.id)).state == State.DEAD
+    await clock.advance(5)
+    assert await wanted(world) == ()  # nobody was asked a second time
+
+
+async def test_each_attempt_may_wait_once(world: World, clock: ManualClock) -> None:
+    await waiting(world)
+    for _ in range(2):
+        await give_back(world, 10)
+        await clock.advance(1)
+        await world.queue.reclaim(MODEL)
+        claim = await claim_one(world.queue)
+        if claim.attempt == 2:
+            await world.queue.fail(claim, "boom", retry_in_s=0, usage=used(claim))
+            assert (await world.queue.get(claim.task.id)).state == State.RETRYING
+    assert claim.attempt == 3
+    assert (await sums(world))[:2] == [(0, 40, 60), (0, 0, 13)]
+
+
+async def test_a_vanished_workers_task_waits_too(world: World, clock: ManualClock) -> None:
+    await reserved(world)
+    await submitted(world, bound=BOUND)
+    claim = await claim_one(world.queue, lease_s=0)
+    await world.lease("gw_a", ask(need=60))
+    await world.queue.reclaim(MODEL)
+    found = await world.queue.get(claim.task.id)
+    assert found.state == State.RETRYING
+    assert [attempt.reason for attempt in found.attempts] == [
+        "lease expired: worker w1 did not renew it, so it is taken for dead"
+    ]
+    await give_back(world, 40)
+    await clock.advance(1)
+    await world.queue.reclaim(MODEL)
+    assert await sums(world) == [(0, 20, 80), (0, 0, 18), (0, 0, 1), (0, 0, 1)]
+    second = await claim_one(world.queue)
+    await world.queue.complete(second, {}, usage=used(second, attempts=2))
+    assert await all_usage(world.queue) == [used(second, 31, 19, 11, attempts=2)]
+
+
+async def test_a_task_that_was_handed_back_waits_too(world: World, clock: ManualClock) -> None:
+    claim = await short_of_ten(world, max_attempts=1)
+    for _ in range(2):  # the second time as if the answer had been lost
+        assert await world.queue.release(claim, usage=used(claim, status="cancelled"))
+    found = await world.queue.get(claim.task.id)
+    assert (found.state, found.attempts) == (State.RETRYING, ())
+    await give_back(world, 10)
+    await clock.advance(1)
+    await world.queue.reclaim(MODEL)
+    again = await claim_one(world.queue)
+    assert again.attempt == 1
+    await world.queue.complete(again, {}, usage=used(again))
+    assert await all_usage(world.queue) == [used(again, 6, 14, 4)]
+    assert (await sums(world))[0] == (20, 50, 0)
+
+
+async def test_a_retry_with_a_longer_delay_is_paid_for_first_and_tried_in_its_time(
+    world: World, clock: ManualClock
+) -> None:
+    claim = await waiting(world, retry_in_s=4)
+    await give_back(world, 10)
+    await clock.advance(1)
+    assert await world.queue.reclaim(MODEL) == 1
+    found = await world.queue.get(claim.task.id)
+    assert (found.state, found.due_at) == (State.RETRYING, START + 4)
+    assert (await sums(world))[0] == (0, 50, 50)
+    await give_back(world, 50)
+    await world.lease("gw_a", ask(need=50))
+    await clock.advance(3)
+    assert await world.queue.reclaim(MODEL) == 1
+    assert (await claim_one(world.queue)).attempt == 2
+
+
+def is_unpaid(world: World, claim: Claim) -> bool:
+    """Whether the task is marked as one that waits for its budget."""
+    if world.raw is not None:
+        return bool(world.raw.hexists(f"stoker:task:{claim.task.id}", "unpaid"))
+    assert isinstance(world.queue, MemoryQueue)
+    return world.queue._kept[claim.task.id].unpaid is not None
+
+
+@pytest.mark.parametrize("end", ["goes on", "dies", "is cancelled"])
+async def test_no_mark_of_the_wait_outlives_it(world: World, clock: ManualClock, end: str) -> None:
+    claim = await waiting(world)
+    assert is_unpaid(world, claim)
+    if end == "is cancelled":
+        await world.queue.cancel(claim.task.id)
+    if end == "goes on":
+        await give_back(world, 10)
+    await clock.advance(1)
+    await world.queue.reclaim(MODEL)
+    assert not is_unpaid(world, claim)
+
+
+async def test_the_same_failure_again_while_it_waits_adds_nothing(world: World, clock: ManualClock) -> None:
+    claim = await waiting(world)
+    assert await world.queue.fail(claim, "boom", retry_in_s=0, usage=used(claim))
+    assert await world.queue.complete(claim, {}, usage=used(claim)) is False
+    await clock.advance(1)
+    await world.queue.reclaim(MODEL)
+    assert (await sums(world))[:2] == [(10, 60, 0), (2, 0, 0)]
+    assert len(await all_usage(world.queue)) == 1
+
+
+async def test_a_task_that_is_cancelled_while_it_waits_spends_what_it_used(world: World, clock: ManualClock) -> None:
+    claim = await waiting(world)
+    assert (await world.queue.cancel(claim.task.id)).state == State.CANCELLED
+    await give_back(world, 60)
+    await clock.advance(1)
+    assert await world.queue.reclaim(MODEL) == 0
+    assert await sums(world) == [(10, 0, 0), (2, 0, 0), (1, 0, 0), (0, 0, 0)]
+    [record] = await all_usage(world.queue)
+    assert (record.prompt_tokens, record.completion_tokens, record.nano_usd, record.status) == (3, 7, 2, "cancelled")
+
+
+async def dead_of_its_deadline(world: World, claim: Claim) -> None:
+    found = await world.queue.get(claim.task.id)
+    assert found.error is not None
+    assert (found.state, found.error["code"]) == (State.DEAD, "deadline_exceeded")
+    assert await sums(world) == [(10, 60, 0), (2, 0, 0), (1, 0, 0), (0, 0, 0)]
+    [record] = await all_usage(world.queue)
+    assert (record.prompt_tokens, record.completion_tokens, record.nano_usd, record.status) == (3, 7, 2, "failed")
+
+
+async def test_nothing_is_waited_for_past_the_deadline(world: World) -> None:
+    await dead_of_its_deadline(world, await waiting(world, timeout_s=1))
+    assert await wanted(world) == ()
+
+
+async def test_a_task_whose_deadline_passed_while_it_waited_is_dead(world: World, clock: ManualClock) -> None:
+    claim = await waiting(world, timeout_s=2)
+    assert (await world.queue.get(claim.task.id)).state == State.RETRYING
+    await clock.advance(2)
+    await world.queue.reclaim(MODEL)
+    await dead_of_its_deadline(world, claim)
+
+
+async def test_a_handed_back_task_past_its_deadline_does_not_wait(world: World) -> None:
+    claim = await short_of_ten(world, timeout_s=1)
+    await world.queue.release(claim, usage=used(claim, status="cancelled"))
+    await dead_of_its_deadline(world, claim)
+
+
+async def test_what_would_not_fit_with_all_that_gateways_hold_is_not_waited_for(world: World) -> None:
+    claim = await short_of_ten(world)
+    await world.store.settle("gw_a", [settlement(2, (TOKENS, 51, 51))])
+    await world.queue.fail(claim, "boom", retry_in_s=0, usage=used(claim, status="failed"))
+    assert (await world.queue.get(claim.task.id)).state == State.DEAD
+    assert await wanted(world) == ()
+
+
+async def test_a_budget_that_is_used_up_decides_over_one_that_others_hold(world: World) -> None:
+    await reserved(world, dollars=10)
+    claim = await claimed(world)
+    await world.lease("gw_a", ask(need=60))
+    await world.queue.fail(claim, "boom", retry_in_s=0, usage=used(claim))
+    found = await world.queue.get(claim.task.id)
+    assert found.error is not None
+    assert "the tenant's budget of dollars" in found.error["message"]
+    assert found.state == State.DEAD
+    assert await wanted(world) == ()
+
+
+async def test_every_budget_that_others_hold_is_asked_for_and_all_or_nothing_is_taken(
+    world: World, clock: ManualClock
+) -> None:
+    claim = await short_of_ten(world)
+    await world.lease("gw_a", ask(DOLLARS, 91))
+    await world.queue.fail(claim, "boom", retry_in_s=0, usage=used(claim))
+    assert sorted(await wanted(world)) == [TOKENS, DOLLARS]
+    await give_back(world, 10)
+    await clock.advance(1)
+    await world.queue.reclaim(MODEL)
+    found = await world.queue.get(claim.task.id)
+    assert found.error is not None
+    assert "the tenant's budget of dollars" in found.error["message"]
+    assert await sums(world) == [(10, 50, 0), (2, 91, 0), (1, 0, 0), (0, 0, 0)]
+
+
+async def test_of_two_that_wait_for_the_same_the_one_that_is_due_first_gets_it(
+    world: World, clock: ManualClock
+) -> None:
+    await reserved(world)
+    await world.lease("gw_a", ask(need=40), ask(DOLLARS, 9), ask(REQUESTS, 1), ask(SLOTS, 1))
+    tasks = [await world.queue.submit(a_task(), hold=hold(number, *ONE)) for number in (1, 2)]
+    claims = {claim.task.id: claim for claim in await world.queue.claim(MODEL, "w1", count=2)}
+    await world.lease("gw_a", ask(need=20))
+    for task in reversed(tasks):
+        claim = claims[task.id]
+        await world.queue.fail(claim, "boom", retry_in_s=0, usage=used(claim))
+        await clock.advance(0.5)
+    await give_back(world, 15)
+    await clock.advance(1)
+    assert await world.queue.reclaim(MODEL) == 2
+    states = [(await world.queue.get(task.id)).state for task in tasks]
+    assert states == [State.DEAD, State.QUEUED]
+    assert (await sums(world))[0] == (10, 5, 50)
+
+
+async def test_a_task_that_died_waiting_begins_its_next_life_anew(world: World, clock: ManualClock) -> None:
+    claim = await waiting(world)
+    await clock.advance(1)
+    await world.queue.reclaim(MODEL)
+    await give_back(world, 20)
+    await world.lease("gw_a", *(ask(c, n) for c, n in ONE[1:]))
+    await world.queue.retry(claim.task.id, hold=hold(2, *ONE))
+    again = await claim_one(world.queue)
+    await world.queue.fail(again, "boom", retry_in_s=4, usage=used(again))
+    assert (await world.queue.get(claim.task.id)).due_at == clock.now() + 4
+    await clock.advance(4)
+    await world.queue.reclaim(MODEL)
+    last = await claim_one(world.queue)
+    await world.queue.complete(last, {}, usage=used(last))
+    assert (await all_usage(world.queue))[1] == used(last, 6, 14, 4)
 
 
 # --- who has no say -------------------------------------------------------------------------------------------------
@@ -557,6 +891,25 @@ async def test_the_same_replay_again_changes_nothing_whatever_became_of_the_firs
     await world.lease("gw_a", *(ask(c, n) for c, n in ONE))
     assert (await world.queue.retry(dead.id, hold=hold(3, *ONE))).replays == 2
     assert await sums(world) == [(20, 0, 40), (4, 0, 9), (2, 0, 1), (0, 0, 1)]
+
+
+async def test_a_replay_is_let_in_with_a_bound_of_its_own(world: World) -> None:
+    """Prices may have changed since it was submitted: what a lost attempt costs is what is reserved for it now."""
+    await reserved(world)
+    claim = await claimed(world, bound=TokenBound(28, 12, 99), max_attempts=1)
+    await world.queue.fail(claim, "boom", retry_in_s=None, usage=used(claim))
+    await world.lease("gw_a", *(ask(c, n) for c, n in ONE))
+    replayed = await world.queue.retry(claim.task.id, hold=hold(2, *ONE), bound=BOUND)
+    assert replayed.bound == BOUND
+    assert [task.bound for task in await world.queue.list()] == [BOUND]
+    assert (await claim_one(world.queue, lease_s=0)).task.bound == BOUND
+    await world.queue.reclaim(MODEL)
+    assert await sums(world) == [(50, 0, 0), (11, 0, 0), (2, 0, 0), (0, 0, 0)]
+    record = (await all_usage(world.queue))[1]
+    assert (record.prompt_tokens, record.completion_tokens, record.nano_usd) == (28, 12, 9)
+
+    await world.queue.retry(claim.task.id)
+    assert (await claim_one(world.queue)).task.bound == BOUND  # as before
 
 
 async def test_a_replay_of_what_is_not_dead_takes_no_reservation(world: World) -> None:

@@ -42,6 +42,7 @@ from stoker.queue import (
     RedisBudgets,
     RedisQueue,
     State,
+    TokenBound,
 )
 from stoker.queue.budgets import Hold
 from stoker.testing import ManualClock
@@ -55,6 +56,8 @@ ENDS = (State.DONE, State.DEAD, State.CANCELLED)
 # One attempt of a task takes at most this; it uses 10 tokens (`usage_of`).
 ONE = ((TOKENS, 12), (REQUESTS, 1), (SLOTS, 1))
 LIMITS = {TOKENS: 70, REQUESTS: 6, SLOTS: 3}
+# What a lost attempt counts as: nobody said, or in tokens only, or as the gateway says it.
+BOUNDS = (None, TokenBound(8, 4), TokenBound(8, 4, 5))
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -81,6 +84,7 @@ class QueueMachine(RuleBasedStateMachine):
         for counter in LIMITS:
             self.books("begin", counter, 0, expires_at=None)
         self.reservations = itertools.count(1)
+        self.ahead = 0  # what gw_a has leased of the tokens and does not use
         self.paid: set[str] = set()  # the ids of the records of lives that hold something
         self.ids: list[TaskId] = []
         self.lives: Counter[TaskId] = Counter()  # how often each was submitted or replayed
@@ -123,19 +127,27 @@ class QueueMachine(RuleBasedStateMachine):
 
     @initialize(target=tasks)
     def some_wait(self) -> Any:
-        return multiple(*(self.submit(None, 3, True) for _ in range(2)))
+        return multiple(*(self.submit(None, 3, BOUNDS[-1], True) for _ in range(2)))
 
     @initialize(target=claims)
     def and_some_run(self) -> Any:
         for _ in range(3):
-            self.submit(None, 2, True)
+            self.submit(None, 2, BOUNDS[-1], True)
+        self.others_lease_ahead(25)
         return self.claim(3, 2.0)
 
-    @rule(target=tasks, timeout_s=st.sampled_from([None, 4.0]), max_attempts=st.integers(1, 3), is_paid=st.booleans())
-    def submit(self, timeout_s: float | None, max_attempts: int, is_paid: bool) -> TaskId:
+    @rule(
+        target=tasks,
+        timeout_s=st.sampled_from([None, 4.0]),
+        max_attempts=st.integers(1, 3),
+        bound=st.sampled_from(BOUNDS),
+        is_paid=st.booleans(),
+    )
+    def submit(self, timeout_s: float | None, max_attempts: int, bound: TokenBound | None, is_paid: bool) -> TaskId:
         task_id = TaskId(f"task_{len(self.ids):04d}")
         held = self.reserve() if is_paid else None
-        self.both("submit", a_task(timeout_s=timeout_s, max_attempts=max_attempts), task_id=task_id, hold=held)
+        new = a_task(timeout_s=timeout_s, max_attempts=max_attempts, bound=bound)
+        self.both("submit", new, task_id=task_id, hold=held)
         self.ids.append(task_id)
         self.lives[task_id] = 1
         if held is not None:
@@ -194,15 +206,23 @@ class QueueMachine(RuleBasedStateMachine):
         self.run(self.clock.advance(seconds))
 
     @rule(tokens=st.integers(1, 30))
-    def others_lease_and_spend(self, tokens: int) -> None:
-        """What a gateway does beside: it leases, and gives back what it did not use."""
+    def others_lease_ahead(self, tokens: int) -> None:
+        """What a gateway does beside."""
         granted = self.books("lease", "gw_a", [ask(need=tokens, want=2 * tokens, limit=LIMITS[TOKENS])])
         if isinstance(granted, Leased):
-            back = [Part(TOKENS, granted.granted[0])]
-            self.books("renew", "gw_a", ttl_s=TTL_S, watermark=1, give_back=back)
+            self.ahead += granted.granted[0]
 
-    @rule()
-    def reclaim(self) -> None:
+    @rule(is_all=st.booleans())
+    def others_renew(self, is_all: bool) -> None:
+        """They give back what is wanted, or all that they do not use."""
+        wanted = self.books("renew", "gw_a", ttl_s=TTL_S, watermark=1).wanted
+        if self.ahead and (is_all or wanted):
+            self.books("renew", "gw_a", ttl_s=TTL_S, watermark=1, give_back=[Part(TOKENS, self.ahead)])
+            self.ahead = 0
+
+    @rule(after_s=st.sampled_from([0.0, 1.0]))
+    def reclaim(self, after_s: float) -> None:
+        self.time_passes(after_s)
         self.both("reclaim", MODEL)
 
     @invariant()

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from queue_builders import MODEL, a_record, a_task, claim_one, until, usage_of
+from queue_builders import MODEL, a_record, a_task, all_usage, claim_one, until, usage_of
 from redis import Redis
 
 from stoker.base.errors import InvalidInput, QueueUnavailable
 from stoker.base.ids import TaskId
-from stoker.queue import Depth, QueueSettings, RedisQueue, State
+from stoker.policy.budgets import Ask, Part
+from stoker.queue import Depth, QueueSettings, RedisBudgets, RedisQueue, State, TokenBound
+from stoker.queue.budgets import Hold
 from stoker.testing import ManualClock
 from stoker.testing.redis import RedisServer
 
@@ -115,6 +117,27 @@ async def test_a_usage_record_that_cannot_be_read_does_not_stop_the_others(redis
     await redis_queue.append_usage(a_record("req_1"))
     assert [record.id for _, record in await redis_queue.read_usage("ledger")] == ["req_1"]
     assert raw.xlen("stoker:usage") == 1
+
+
+async def test_a_task_from_before_bounds_had_money_counts_as_what_was_reserved(
+    redis_queue: RedisQueue, redis_url: str, raw: Redis, clock: ManualClock
+) -> None:
+    budgets = RedisBudgets(redis_url, clock=clock)
+    counter = "key:key_1:tokens:total"
+    await budgets.establish(wait_s=0)
+    await budgets.begin(counter, 0, expires_at=None)
+    await budgets.enter("gw_a", ttl_s=60)
+    await budgets.lease("gw_a", [Ask(counter, 100, 40, 40)])
+    hold = Hold("gw_a", 1, [Part(counter, 40)])
+    task = await redis_queue.submit(a_task(bound=TokenBound(28, 12, 9), max_attempts=1), hold=hold)
+    head = str(raw.hget(f"stoker:task:{task.id}", "head"))
+    raw.hset(f"stoker:task:{task.id}", "head", head.replace('"bound":[28,12,9]', '"bound":[28,12]'))
+    claim = await claim_one(redis_queue, lease_s=0)
+    assert claim.task.bound == TokenBound(28, 12)
+    await redis_queue.reclaim(MODEL)
+    [record] = await all_usage(redis_queue)
+    assert (record.prompt_tokens, record.completion_tokens, record.nano_usd) == (0, 40, 0)
+    await budgets.aclose()
 
 
 # --- waking and telling ---------------------------------------------------------------------------------------------

@@ -138,7 +138,7 @@ class Task:
     """A task in Redis, and what engines have produced for it."""
 
     money: TaskMoney
-    state: Literal["queued", "running", "ended"] = "queued"
+    state: Literal["queued", "running", "waits", "ended"] = "queued"
     attempts: int = 0
 
 

@@ -112,7 +112,7 @@ class Ask:
             run=self.caller.run,
             team=self.caller.team,
             route=self.route,
-            bound=TokenBound(bound.prompt_tokens, bound.completion_tokens),
+            bound=_bound_of_task(bound),
             stream=self.wants_stream,
             timeout_s=timeout_s,
             max_attempts=self.max_attempts,
@@ -583,7 +583,8 @@ class Inference:
 
     async def _replay(self, task_id: TaskId, permit: Permit) -> Task:
         try:
-            task = await self.queue.retry(task_id, hold=self.admission.hold(permit))
+            bound = _bound_of_task(permit.bound)
+            task = await self.queue.retry(task_id, hold=self.admission.hold(permit), bound=bound)
         except QueueUnavailable:
             self.commitments.begin(self.admission.resolve(permit))
             raise
@@ -697,6 +698,10 @@ def _reason_of(error: BaseException) -> str:
     if isinstance(error, StokerError):
         return error.message
     return type(error).__name__ if isinstance(error, Exception) else CLIENT_WENT
+
+
+def _bound_of_task(bound: Bound) -> TokenBound:
+    return TokenBound(bound.prompt_tokens, bound.completion_tokens, bound.nano_usd)
 
 
 def result_of(task: Task) -> Json:

@@ -7,7 +7,7 @@ checker copies it. Times are seconds, and handed in.
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from stoker.policy.budgets import MOST, Ask, Part, Unit, returns_slots, share
 from stoker.queue.budgets import (
@@ -28,6 +28,14 @@ from stoker.queue.budgets import (
 )
 
 Fate = Literal["taken", "journal", "lost", "left"]
+
+
+class Unpaid(NamedTuple):
+    """Another attempt of a task does not fit: `counter` has too little left. `wanted`: the counters of which others
+    would have to give back so that it does; empty: it does not, whatever they give back."""
+
+    counter: str
+    wanted: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -295,22 +303,32 @@ class Books:
 
     def hold_for_another(
         self, now: float, one: Sequence[Part], held: Sequence[Part], tokens: int, nano_usd: int
-    ) -> tuple[Part, ...] | str:
-        """What a task holds so that another whole attempt (`one`) fits beside what was used; or the counter that has
-        too little left for that."""
-        more = []
+    ) -> tuple[Part, ...] | Unpaid:
+        """What a task holds so that another whole attempt (`one`) fits beside what was used; or why it cannot, and then
+        nothing has changed."""
+        more, wanted = [], []
         for (counter, attempt), (_, has) in zip(one, held, strict=True):
             used = 0 if unit_of(counter) == Unit.REQUESTS else cost_in(counter, tokens, nano_usd)
             missing, sums = used + attempt - has, self._sums(now, counter)
             if missing > 0 and sums is not None:
-                if missing > (sums.limit or 0) - sums.spent - sums.leased - sums.held:
-                    return counter
+                room = (sums.limit or 0) - sums.spent - sums.held
+                if missing > room:
+                    return Unpaid(counter)
+                if missing > room - sums.leased:
+                    wanted.append(counter)
                 more.append(missing)
             else:
                 more.append(0)
+        if wanted:
+            return Unpaid(wanted[0], tuple(wanted))
         for (counter, _), amount in zip(held, more, strict=True):
             self._add(now, counter, held=amount)
         return tuple(Part(counter, has + amount) for (counter, has), amount in zip(held, more, strict=True))
+
+    def want(self, now: float, counters: Sequence[str]) -> None:
+        """Ask the owners of these to give back what is unused."""
+        for counter in counters:
+            self.wanted[counter] = now + WANTED_MS / 1000
 
     # --- steps ------------------------------------------------------------------------------------------------------
 

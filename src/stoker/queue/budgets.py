@@ -14,6 +14,7 @@ from stoker.policy.budgets import Ask, Part, Spent
 
 # The same for both implementations.
 WANTED_MS = 5_000  # how long others are asked to give back, unless somebody asks again
+GIVE_BACK_MS = 1_000  # how long a task waits for what others give back: a little more than one of their renewals
 LEAST_MS = 60_000  # a counter is kept for that long at least, so that beginning it is never in vain
 REMEMBERED_MS = 86_400_000  # how long what a dead owner has settled is known, for calls that are made twice
 UNTOUCHED_MS = 30 * 86_400_000  # after which a session's or run's total leaves Redis; the ledger still has it

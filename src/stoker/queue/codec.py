@@ -69,6 +69,7 @@ def pairs(flat: Sequence[bytes]) -> dict[str, bytes]:
 def task_from(task_id: TaskId, fields: Mapping[str, bytes]) -> Task:
     """The task in a hash; without body and result when the hash was read without them."""
     head = json.loads(fields[keys.HEAD])
+    bound = json.loads(fields[keys.BOUND]) if keys.BOUND in fields else head.get("bound")
     return Task(
         id=task_id,
         model=ModelName(head["model"]),
@@ -79,7 +80,7 @@ def task_from(task_id: TaskId, fields: Mapping[str, bytes]) -> Task:
         session=head.get("session"),
         run=head.get("run"),
         route=head.get("route"),
-        bound=TokenBound(*head["bound"]) if head.get("bound") else None,
+        bound=TokenBound(*bound) if bound else None,
         stream=head["stream"],
         timeout_s=head.get("timeout_s"),
         max_attempts=head["max_attempts"],

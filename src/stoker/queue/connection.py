@@ -127,6 +127,7 @@ def source(script: str) -> tuple[str, str]:
         "BOOKS": keys.BOOKS,
         "WANTED": keys.WANTED,
         "WANTED_MS": budgets.WANTED_MS,
+        "GIVE_BACK_MS": budgets.GIVE_BACK_MS,
         "LEAST_MS": budgets.LEAST_MS,
         "REMEMBERED_MS": budgets.REMEMBERED_MS,
         "UNTOUCHED_MS": budgets.UNTOUCHED_MS,

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from stoker.meter.usage import UsageRecord
-from stoker.policy.budgets import Part, Unit
-from stoker.queue.books import Books, unit_of
+from stoker.policy.budgets import MOST, Part, Unit
+from stoker.queue.books import Books, Unpaid, unit_of
+from stoker.queue.tasks import TokenBound
 
 _COUNTED = ("prompt_tokens", "cached_tokens", "completion_tokens", "nano_usd")
 
@@ -30,21 +31,32 @@ class TaskMoney:
         self.books.settle_hold(now, self.held, total.prompt_tokens + total.completion_tokens, total.nano_usd)
         self.one, self.held, self.used = (), (), dict.fromkeys(_COUNTED, 0)
 
-    def hold_for_another(self, now: float, record: UsageRecord | None) -> str | None:
-        """An attempt that is not the last ended: hold what another may cost beside what was used. None: done. Else the
-        counter that has too little left, and nothing has changed."""
-        used = {name: amount + (getattr(record, name) if record else 0) for name, amount in self.used.items()}
+    def hold_for_another(self, now: float, record: UsageRecord | None) -> Unpaid | None:
+        """An attempt that is not the last ended: hold what another may cost beside what was used. None: done. Else
+        nothing has changed."""
+        used = self._used_with(record)
         tokens = used["prompt_tokens"] + used["completion_tokens"]
         held = self.books.hold_for_another(now, self.one, self.held, tokens, used["nano_usd"])
-        if isinstance(held, str):
+        if isinstance(held, Unpaid):
             return held
         self.held, self.used = held, used
         return None
 
-    def count_whole_attempt(self) -> None:
-        """The worker vanished in the middle, and nobody knows what the engine produced."""
-        self.used["completion_tokens"] += _most(self.one, Unit.TOKENS)
-        self.used["nano_usd"] += _most(self.one, Unit.NANO_USD)
+    def wait_for_another(self, now: float, record: UsageRecord | None, wanted: Sequence[str]) -> None:
+        """Another attempt would fit with what others could give back of these: ask them, and remember what was used
+        meanwhile."""
+        self.books.want(now, wanted)
+        self.used = self._used_with(record)
+
+    def count_whole_attempt(self, bound: TokenBound | None) -> None:
+        """The worker vanished in the middle, and nobody knows what the engine produced. `bound`: of the task."""
+        if bound is None or bound.nano_usd is None:
+            bound = TokenBound(0, _most(self.one, Unit.TOKENS), _most(self.one, Unit.NANO_USD))
+        for name, amount in bound._asdict().items():
+            self.used[name] += min(MOST, amount)
+
+    def _used_with(self, record: UsageRecord | None) -> dict[str, int]:
+        return {name: amount + (getattr(record, name) if record else 0) for name, amount in self.used.items()}
 
 
 def _most(parts: Sequence[Part], unit: Unit) -> int:

@@ -12,7 +12,7 @@ from stoker.base.ids import ModelName, TaskId
 from stoker.meter.usage import UsageRecord
 from stoker.queue.budgets import Hold
 from stoker.queue.replicas import Replica
-from stoker.queue.tasks import Chunk, Claim, Depth, LeaseState, NewTask, State, Task
+from stoker.queue.tasks import Chunk, Claim, Depth, LeaseState, NewTask, State, Task, TokenBound
 
 
 class Queue(Protocol):
@@ -76,10 +76,10 @@ class Queue(Protocol):
     async def dead(self, model: ModelName, *, limit: int = 100) -> Sequence[Task]:
         """Dead letters, those that died last first, with their cause, without body."""
 
-    async def retry(self, task_id: TaskId, *, hold: Hold | None = None) -> Task:
+    async def retry(self, task_id: TaskId, *, hold: Hold | None = None, bound: TokenBound | None = None) -> Task:
         """Replay a dead task: it waits again with all its attempts and, if it has one, its whole timeout before it.
-        What it had held was settled when it died; `hold` is its new reservation, as for `submit`. The same call with
-        the same reservation again changes nothing.
+        What it had held was settled when it died; `hold` is its new reservation, as for `submit`, and `bound` what an
+        attempt is let in with now (None: as before). The same call with the same reservation again changes nothing.
 
         Raises NotFound; Conflict when it is not dead, or (`hold_void`) as `submit` does.
         """
@@ -130,18 +130,21 @@ class Queue(Protocol):
         `reason` is kept with the attempt. `error` is what the caller sees of a dead task (default: the reason with the
         code `task_failed`). Each task leaves one record, at its end: `usage` then, with the tokens and the money of its
         failed attempts added. A task with a hold is only tried again if what was used and another whole attempt fit:
-        what is missing is taken of what is free in its budgets, else it is dead with the code `budget_exhausted`.
+        what is missing is taken of what is free in its budgets. Where it would fit with what owners have leased, they
+        are asked to give that back, and `reclaim` looks again after a second, once for each attempt; meanwhile it is
+        `retrying`, or dead (`deadline_exceeded`) where that second is not left. Else it is dead (`budget_exhausted`).
         False: not yours any more, nothing was written.
         """
 
     async def release(self, claim: Claim, *, usage: UsageRecord | None = None) -> bool:
         """Hand it back at once, for another worker; not a failed attempt. `usage` is added to what the task has used,
-        as with `fail`. False: not yours any more, nothing was written."""
+        as with `fail`, and has to leave room for another attempt as there. False: not yours any more, nothing was
+        written."""
 
     async def reclaim(self, model: ModelName) -> int:
         """The clock's step, to be called about once a second by every worker of the model, never as a by-product of
-        reading: retries that are due wait again; tasks whose lease is over go back (a failed attempt: "lease expired")
-        or to the dead letters. Returns how many tasks moved."""
+        reading: retries that are due wait again; tasks whose lease is over go back (a failed attempt: "lease expired",
+        which has used all of the task's `bound`) or to the dead letters. Returns how many tasks moved."""
 
     # --- usage on its way to the ledger -----------------------------------------------------------------------------
 

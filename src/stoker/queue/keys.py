@@ -110,10 +110,12 @@ FAILED = "failed"  # how many attempts failed
 HISTORY = "history"  # one JSON object a line for each of them
 CANCEL = "cancel"  # "1": somebody asked for it while it ran
 REPLAYS = "replays"
+BOUND = "bound"  # JSON: of the latest replay, where it is another than in the head
 LAST = "last"  # "<token>:<step>": how the latest claim finished, so that the same call again is known
 RESULT = "result"  # JSON
 ERROR = "error"  # JSON
-# What it holds of budgets: `hold` (JSON), `hold:<i>`; what failed attempts used: `used:<name>`. See lua/money.lua.
+# What it holds of budgets: `hold` (JSON), `hold:<i>`; what failed attempts used: `used:<name>`; `unpaid` while it waits
+# for what gateways give back. See lua/money.lua.
 # `replay`: "<owner>:<number>", the reservation that its latest replay took over, so that the same call again is known.
 
 SUMMARY = (
@@ -128,5 +130,6 @@ SUMMARY = (
     HISTORY,
     CANCEL,
     REPLAYS,
+    BOUND,
     ERROR,
 )  # what a listing reads: all but body and result

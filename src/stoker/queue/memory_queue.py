@@ -17,7 +17,7 @@ from stoker.base.ids import ModelName, TaskId, new_id
 from stoker.meter.usage import UsageRecord
 from stoker.queue import codec
 from stoker.queue.books import Books
-from stoker.queue.budgets import Hold, hold_void
+from stoker.queue.budgets import GIVE_BACK_MS, Hold, hold_void
 from stoker.queue.cursors import START, parse_cursor
 from stoker.queue.holds import TaskMoney
 from stoker.queue.tasks import (
@@ -31,6 +31,7 @@ from stoker.queue.tasks import (
     QueueSettings,
     State,
     Task,
+    TokenBound,
     deadline_error,
     lease_expired_reason,
     unpaid_error,
@@ -47,6 +48,7 @@ class _Kept:
     lease_until: float = 0.0
     last: str = ""  # "<token>:<step>" of the claim that finished last
     replay: tuple[str, int] | None = None  # owner and number of the reservation that its latest replay took over
+    unpaid: float | None = None  # it waits for what gateways give back: when it is to be tried again
     forget_at: float | None = None
     chunks: list[Chunk] = field(default_factory=list)
     news: set[asyncio.Event] = field(default_factory=set)
@@ -184,7 +186,7 @@ class MemoryQueue:
     async def dead(self, model: ModelName, *, limit: int = 100) -> Sequence[Task]:
         return [_summary(self._kept[task_id].task) for task_id in reversed(self._models[model].dead)][:limit]
 
-    async def retry(self, task_id: TaskId, *, hold: Hold | None = None) -> Task:
+    async def retry(self, task_id: TaskId, *, hold: Hold | None = None, bound: TokenBound | None = None) -> Task:
         kept = self._find(task_id)
         task, replay = kept.task, hold and (hold.owner, hold.number)
         if replay is not None and replay == kept.replay:
@@ -199,6 +201,7 @@ class MemoryQueue:
             task,
             attempts=(),
             replays=task.replays + 1,
+            bound=bound or task.bound,
             worker=None,
             started_at=None,
             ended_at=None,
@@ -291,22 +294,20 @@ class MemoryQueue:
         kept, answer = self._finishing(claim, "release")
         if kept is not None and kept.task.cancel_requested:
             self._finish(kept, State.CANCELLED, usage)
-        elif kept is not None and (short := kept.money.hold_for_another(self._now(), usage)):
-            self._bury_unpaid(kept, usage, short)
         elif kept is not None:
-            self._enqueue(kept)
+            self._try_again(kept, usage, self._now())
         return answer
 
     async def reclaim(self, model: ModelName) -> int:
         found, now = self._models[model], self._now()
         due = [kept for kept in self._those(found.delayed) if (kept.task.due_at or 0.0) <= now]
-        for kept in due:
+        for kept in sorted(due, key=lambda kept: kept.task.due_at or 0.0):
             found.delayed.remove(kept.task.id)
-            self._enqueue(kept)
+            self._come_due(kept, now)
         expired = [kept for kept in self._those(found.running) if kept.lease_until <= now]
-        for kept in expired:
+        for kept in sorted(expired, key=lambda kept: kept.lease_until):
             found.running.remove(kept.task.id)
-            kept.money.count_whole_attempt()
+            kept.money.count_whole_attempt(kept.task.bound)
             reason = lease_expired_reason(kept.task.worker or "")
             if kept.task.cancel_requested:
                 self._finish(kept, State.CANCELLED, None, reason)
@@ -389,7 +390,7 @@ class MemoryQueue:
         claims: list[Claim] = []
         while found.waiting and len(claims) < count:
             kept = self._kept[found.waiting.popleft()]
-            if kept.task.deadline is not None and now >= kept.task.deadline:
+            if _is_late(kept.task, now):
                 self._bury(kept, deadline_error(), None)
             else:
                 claims.append(self._take(kept, worker, now, lease_s))
@@ -446,15 +447,47 @@ class MemoryQueue:
         kept.task = task = replace(task, attempts=(*task.attempts, attempt))
         if retry_in_s is None or attempt.number >= task.max_attempts:
             self._bury(kept, error, usage, reason)
-        elif task.deadline is not None and now + retry_in_s >= task.deadline:
+        elif _is_late(task, now + retry_in_s):
             self._bury(kept, deadline_error(), usage)
-        elif short := kept.money.hold_for_another(now, usage):
-            self._bury_unpaid(kept, usage, short)
-        elif retry_in_s <= 0:
+        else:
+            self._try_again(kept, usage, now + retry_in_s)
+
+    def _try_again(self, kept: _Kept, usage: UsageRecord | None, at: float) -> None:
+        """Another attempt, at `at` or later, if it can be paid for."""
+        now = self._now()
+        look_at = now + GIVE_BACK_MS / 1000
+        unpaid = kept.money.hold_for_another(now, usage)
+        if unpaid is None:
+            self._go_back(kept, now, at)
+        elif not unpaid.wanted:
+            self._bury_unpaid(kept, usage, unpaid.counter)
+        elif _is_late(kept.task, look_at):
+            self._bury(kept, deadline_error(), usage and replace(usage, status="failed"))
+        else:
+            kept.money.wait_for_another(now, usage, unpaid.wanted)
+            kept.unpaid = at
+            self._delay(kept, look_at)
+
+    def _come_due(self, kept: _Kept, now: float) -> None:
+        if kept.unpaid is None:
+            self._enqueue(kept)
+        elif _is_late(kept.task, now):
+            self._bury(kept, deadline_error(), None)
+        elif unpaid := kept.money.hold_for_another(now, None):
+            self._bury_unpaid(kept, None, unpaid.counter)
+        else:
+            at, kept.unpaid = kept.unpaid, None
+            self._go_back(kept, now, at)
+
+    def _go_back(self, kept: _Kept, now: float, at: float) -> None:
+        if at <= now:
             self._enqueue(kept)
         else:
-            kept.task = replace(task, state=State.RETRYING, due_at=now + retry_in_s)
-            self._models[task.model].delayed.add(task.id)
+            self._delay(kept, at)
+
+    def _delay(self, kept: _Kept, at: float) -> None:
+        kept.task = replace(kept.task, state=State.RETRYING, due_at=at)
+        self._models[kept.task.model].delayed.add(kept.task.id)
 
     def _finish(self, kept: _Kept, state: State, usage: UsageRecord | None, why: str | None = None) -> None:
         kept.forget_at = self._now() + self.settings.result_ttl_s
@@ -473,6 +506,7 @@ class MemoryQueue:
         total = kept.money.total(usage or _empty_usage(kept.task, state, now, why))
         kept.money.settle(now, total)
         self.add_usage(total)
+        kept.unpaid = None
         kept.task = replace(kept.task, state=state, ended_at=self._now(), due_at=None)
         kept.ring()
 
@@ -500,6 +534,10 @@ class MemoryQueue:
         for entry_id in taken:
             self._usage[entry_id].read_at = now
         return [(entry_id, self._usage[entry_id].record) for entry_id in taken]
+
+
+def _is_late(task: Task, at: float) -> bool:
+    return task.deadline is not None and at >= task.deadline
 
 
 def _summary(task: Task) -> Task:

@@ -20,7 +20,7 @@ from stoker.queue.budgets import Hold, hold_void
 from stoker.queue.connection import Connection
 from stoker.queue.cursors import START, parse_cursor
 from stoker.queue.doorbells import Doorbells
-from stoker.queue.tasks import Chunk, Claim, Depth, LeaseState, NewTask, QueueSettings, State, Task
+from stoker.queue.tasks import Chunk, Claim, Depth, LeaseState, NewTask, QueueSettings, State, Task, TokenBound
 
 log = logs.get("stoker.queue")
 
@@ -106,8 +106,9 @@ class RedisQueue:
     async def dead(self, model: ModelName, *, limit: int = 100) -> Sequence[Task]:
         return await listing.dead(self._redis, model, limit)
 
-    async def retry(self, task_id: TaskId, *, hold: Hold | None = None) -> Task:
-        answer = await self._step("retry", await self._model_of(task_id), task_id, *_hold(hold))
+    async def retry(self, task_id: TaskId, *, hold: Hold | None = None, bound: TokenBound | None = None) -> Task:
+        told = "" if bound is None else json.dumps(bound)
+        answer = await self._step("retry", await self._model_of(task_id), task_id, *_hold(hold), told)
         found, *void = [word.decode() for word in answer]
         if found != State.DEAD:
             raise Conflict(f"task {task_id} is {found or 'unknown'}; only a dead task can be replayed", code="not_dead")

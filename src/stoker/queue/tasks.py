@@ -21,7 +21,7 @@ class State(StrEnum):
 
     QUEUED = "queued"  # waits in the model's stream
     RUNNING = "running"  # a worker holds a lease on it
-    RETRYING = "retrying"  # an attempt failed; it goes back to the stream when its delay is over
+    RETRYING = "retrying"  # an attempt ended; it goes back to the stream when its delay is over and its budget has room
     DONE = "done"  # has a result
     DEAD = "dead"  # failed for good; lies in the dead letters with its cause until it is replayed
     CANCELLED = "cancelled"  # somebody did not want it any more
@@ -40,10 +40,16 @@ class LeaseState(StrEnum):
 
 
 class TokenBound(NamedTuple):
-    """What one attempt was let in with: at most so many tokens of prompt and of answer. Who runs it stops beyond."""
+    """What one attempt was let in with: at most so many tokens of prompt and of answer, and so many nano-dollars (None:
+    nobody said). Who runs it stops beyond the tokens. An attempt of which nobody knows what it used counts as this."""
 
     prompt_tokens: int
     completion_tokens: int
+    nano_usd: int | None = None
+
+    @property
+    def tokens(self) -> tuple[int, int]:
+        return self.prompt_tokens, self.completion_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +106,8 @@ class Task:
 
     `attempts` are the failed ones. `started_at` is the begin of the latest attempt. `result` is there when it is done,
     `error` (`message`, `type`, `code` as in OpenAI's shape) when it is dead. `deadline` is when `timeout_s` is over.
-    `due_at` is when a `retrying` task goes back to the stream. `replays` counts how often it was brought back from the
+    `due_at` is when a `retrying` task goes back to the stream, or when it is seen whether its budget has room for that
+    by now. `replays` counts how often it was brought back from the
     dead letters. `list` and `dead` leave `body` and `result` out, since they may be large.
     """
 

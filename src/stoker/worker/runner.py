@@ -275,7 +275,7 @@ class Runner:
             caller=Caller(task.tenant, task.key_id, task.session, task.run, task.team),
             model=task.model,
             route=task.route or "queue",
-            most=task.bound,
+            most=None if task.bound is None else task.bound.tokens,
             prices=self.settings.prices,
             started_at=self.clock.now(),
             replica=self.settings.replica,

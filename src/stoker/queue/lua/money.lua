@@ -83,7 +83,8 @@ local function close_owner(owner)
 end
 
 -- --- what a task holds. Its hash has `hold` (JSON: {{counter, amount of one attempt}, ...}), `hold:<i>` (what is held
--- now), and `used:<name>`, the sums of its attempts that failed.
+-- now), and `used:<name>`, the sums of its attempts that failed. `unpaid` is there while it waits for what owners give
+-- back: when (in ms) it is to be tried again if it can be paid for by then.
 
 local USED = {'prompt_tokens', 'cached_tokens', 'completion_tokens', 'nano_usd'}
 
@@ -157,13 +158,25 @@ local function settle_hold(key, usage)
   for _, name in ipairs(USED) do redis.call('HDEL', key, 'used:' .. name) end
 end
 
--- An attempt ended that is not the last, with `usage` ('' for none): may there be another? What was used and a whole new
--- attempt must be held; what is missing is taken of what is free. Returns nil, or the counter that has too little, and
--- then nothing is taken.
-local function hold_for_another(key, usage)
+-- What its attempts have used, with `usage` ('' for none) added.
+local function used_with(key, usage)
   local sums = {}
   for _, name in ipairs(USED) do sums[name] = used_of(key, name) + number_in(usage, name) end
-  local more = {}
+  return sums
+end
+
+local function remember_used(key, sums)
+  for _, name in ipairs(USED) do
+    if sums[name] > 0 then redis.call('HSET', key, 'used:' .. name, string.format('%.0f', sums[name])) end
+  end
+end
+
+-- An attempt ended that is not the last, with `usage` ('' for none): may there be another? What was used and a whole new
+-- attempt must be held; what is missing is taken of what is free. Returns nil, or the counter that has too little and,
+-- where it would fit with what owners could give back, the counters of which they would have to; then nothing changed.
+local function hold_for_another(key, usage)
+  local sums = used_with(key, usage)
+  local more, wanted = {}, {}
   for i, part in ipairs(hold_of(key)) do
     local counter = part[1]
     local held = tonumber(redis.call('HGET', key, 'hold:' .. i) or '0')
@@ -172,27 +185,44 @@ local function hold_for_another(key, usage)
     local missing = (unit_of(counter) == 'requests' and 0 or used) + part[2] - held
     if missing > 0 and is_begun(counter) then
       local spent, leased, all_held, limit = amounts_of(counter)
-      if missing > limit - spent - leased - all_held then return counter end
+      -- One that does not fit whatever others give back decides.
+      if missing > limit - spent - all_held then return counter, nil end
+      if missing > limit - spent - leased - all_held then wanted[#wanted + 1] = counter end
       more[i] = {counter, missing}
     end
   end
+  if #wanted > 0 then return wanted[1], wanted end
   for i, each in pairs(more) do
     add(each[1], 'held', each[2])
     redis.call('HINCRBY', key, 'hold:' .. i, each[2])
   end
-  for _, name in ipairs(USED) do
-    if sums[name] > 0 then redis.call('HSET', key, 'used:' .. name, string.format('%.0f', sums[name])) end
-  end
+  remember_used(key, sums)
   return nil
 end
 
--- The worker vanished in the middle, and nobody knows what the engine produced: the whole attempt counts as used.
+-- Ask the owners of `wanted` to give back what is unused, as a lease does, and remember what was used meanwhile.
+local function wait_for_another(key, usage, wanted)
+  for _, counter in ipairs(wanted) do redis.call('ZADD', WANTED, now + WANTED_MS, counter) end
+  remember_used(key, used_with(key, usage))
+end
+
+-- The worker vanished in the middle, and nobody knows what the engine produced: the whole attempt counts as used, as it
+-- was let in (`bound` of the latest replay or of the head: tokens of prompt and of answer, nano-dollars). Heads of before
+-- say no nano-dollars; then the most that any budget reserved for it counts, with all tokens as the answer's.
 local function count_whole_attempt(key)
-  local most = {tokens = 0, nano_usd = 0}
-  for _, part in ipairs(hold_of(key)) do
-    local unit = unit_of(part[1])
-    if most[unit] then most[unit] = math.max(most[unit], part[2]) end
+  local found = redis.call('HMGET', key, 'head', 'bound')
+  local bound = found[2] and cjson.decode(found[2]) or cjson.decode(found[1]).bound
+  local most = {completion_tokens = 0, nano_usd = 0}
+  if type(bound) == 'table' and type(bound[3]) == 'number' then
+    most = {prompt_tokens = bound[1], completion_tokens = bound[2], nano_usd = bound[3]}
+  else
+    for _, part in ipairs(hold_of(key)) do
+      local unit = unit_of(part[1])
+      local name = unit == 'tokens' and 'completion_tokens' or unit
+      if most[name] then most[name] = math.max(most[name], part[2]) end
+    end
   end
-  if most.tokens > 0 then redis.call('HINCRBY', key, 'used:completion_tokens', most.tokens) end
-  if most.nano_usd > 0 then redis.call('HINCRBY', key, 'used:nano_usd', most.nano_usd) end
+  for name, amount in pairs(most) do
+    if amount > 0 then redis.call('HINCRBY', key, 'used:' .. name, math.min(MOST, amount)) end
+  end
 end

@@ -72,7 +72,7 @@ local function end_task(key, id, state, status, usage, why)
   usage = with_used(key, usage == '' and empty_usage(key, id, status, why) or usage)
   settle_hold(key, usage)
   redis.call('HSET', key, 'state', state, 'ended', now)
-  redis.call('HDEL', key, 'due')
+  redis.call('HDEL', key, 'due', 'unpaid')
   redis.call('XADD', USAGE, '*', 'r', usage)
   redis.call('PEXPIRE', CHUNKS_PREFIX .. id, TTL_MS)
   redis.call('PUBLISH', EVENTS, id)
@@ -96,6 +96,11 @@ local function bury_late(key, id, usage)
   bury(key, id, message, cjson.encode({message = message, type = 'timeout_error', code = 'deadline_exceeded'}), usage)
 end
 
+-- The record of a task that died, whatever its worker called the attempt.
+local function as_failed(usage)
+  return (string.gsub(usage, '"status":"%a+"', '"status":"failed"', 1))
+end
+
 local UNIT_WORDS = {nano_usd = 'dollars', concurrent = 'requests at once'}
 
 -- `short`: the counter that has too little left. The same words stand in `tasks.unpaid_error`.
@@ -104,12 +109,40 @@ local function bury_unpaid(key, id, usage, short)
   local message = 'what its failed attempts have used and one more attempt do not fit the ' .. kind .. "'s budget of "
     .. (UNIT_WORDS[unit] or unit) .. (window == 'total' and '' or ' per ' .. window)
   local error = cjson.encode({message = message, type = 'insufficient_quota', code = 'budget_exhausted'})
-  bury(key, id, message, error, (string.gsub(usage, '"status":"%a+"', '"status":"failed"', 1)))
+  bury(key, id, message, error, as_failed(usage))
 end
 
 local function is_late(key, at)
   local deadline = field(key, 'deadline')
   return deadline and at >= tonumber(deadline)
+end
+
+local function delay(key, id, at)
+  redis.call('ZADD', DELAYED, at, id)
+  redis.call('HSET', key, 'state', 'retrying', 'due', at)
+  redis.call('HDEL', key, 'entry')
+end
+
+-- Back to the stream, now or at `at` (ms).
+local function go_back(key, id, at)
+  if at <= now then enqueue(key, id) else delay(key, id, at) end
+end
+
+-- Another attempt, at `at` or later, if it can be paid for. Where it could with what gateways would give back at their
+-- next renewal, they are asked to, and reclaim.lua looks again after that.
+local function try_again(key, id, usage, at)
+  local short, wanted = hold_for_another(key, usage)
+  if not short then
+    go_back(key, id, at)
+  elseif not wanted then
+    bury_unpaid(key, id, usage, short)
+  elseif is_late(key, now + GIVE_BACK_MS) then
+    bury_late(key, id, as_failed(usage))
+  else
+    wait_for_another(key, usage, wanted)
+    redis.call('HSET', key, 'unpaid', at)
+    delay(key, id, now + GIVE_BACK_MS)
+  end
 end
 
 -- A failed attempt: remember why, then back to the stream (retry_ms 0), to the delayed ones, or to the dead letters.
@@ -125,16 +158,7 @@ local function attempt_failed(key, id, reason, retry_ms, error, usage)
     return bury(key, id, reason, error, usage)
   end
   if is_late(key, now + retry_ms) then return bury_late(key, id, usage) end
-  local short = hold_for_another(key, usage)
-  if short then
-    bury_unpaid(key, id, usage, short)
-  elseif retry_ms <= 0 then
-    enqueue(key, id)
-  else
-    redis.call('ZADD', DELAYED, now + retry_ms, id)
-    redis.call('HSET', key, 'state', 'retrying', 'due', now + retry_ms)
-    redis.call('HDEL', key, 'entry')
-  end
+  try_again(key, id, usage, now + retry_ms)
 end
 
 local function is_held(key, token)

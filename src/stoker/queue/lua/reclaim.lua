@@ -11,11 +11,23 @@ local function to_the_end(key, id)
   end
 end
 
+-- What its attempts used was remembered when it began to wait, so there is no usage to add.
+local function once_more_or_dead(key, id, at)
+  if is_late(key, now) then return bury_late(key, id, '') end
+  local short = hold_for_another(key, '')
+  if short then return bury_unpaid(key, id, '', short) end
+  redis.call('HDEL', key, 'unpaid')
+  go_back(key, id, at)
+end
+
 local due = redis.call('ZRANGEBYSCORE', DELAYED, '-inf', now, 'LIMIT', '0', most)
 for _, id in ipairs(due) do
   redis.call('ZREM', DELAYED, id)
   local key = TASK_PREFIX .. id
-  if redis.call('EXISTS', key) == 1 then enqueue(key, id) end
+  if redis.call('EXISTS', key) == 1 then
+    local unpaid = field(key, 'unpaid')
+    if unpaid then once_more_or_dead(key, id, tonumber(unpaid)) else enqueue(key, id) end
+  end
 end
 
 local expired = redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', '0', most)

@@ -5,7 +5,6 @@ if answer ~= 'mine' then return answer == 'again' and 1 or 0 end
 if field(key, 'cancel') then
   finish(key, id, 'cancelled', usage)
 else
-  local short = hold_for_another(key, usage)
-  if short then bury_unpaid(key, id, usage, short) else enqueue(key, id) end
+  try_again(key, id, usage, now)
 end
 return 1

@@ -1,5 +1,6 @@
--- ARGV: id, and of a reservation that it takes over: its parts (JSON, '' for none), owner, number. Returns {the state
--- that it found ('' for no such task)}; only a dead one is changed. {'dead', why} when the reservation is not the owner's.
+-- ARGV: id, and of a reservation that it takes over: its parts (JSON, '' for none), owner, number; its bound now (JSON,
+-- '' for the one it had). Returns {the state that it found ('' for no such task)}; only a dead one is changed. {'dead', why}
+-- when the reservation is not the owner's.
 local key, id = KEYS[9], ARGV[4]
 local state, replay = field(key, 'state'), ARGV[6] .. ':' .. ARGV[7]
 if state and ARGV[5] ~= '' and field(key, 'replay') == replay then return {'dead'} end  -- the same call again
@@ -12,6 +13,7 @@ end
 redis.call('XDEL', DEAD, field(key, 'entry'))
 redis.call('HDEL', key, 'error', 'history', 'failed', 'ended', 'started', 'worker', 'cancel', 'last')
 redis.call('HINCRBY', key, 'replays', 1)
+if ARGV[8] ~= '' then redis.call('HSET', key, 'bound', ARGV[8]) end
 redis.call('DEL', CHUNKS_PREFIX .. id)
 local timeout_s = cjson.decode(field(key, 'head')).timeout_s
 if type(timeout_s) == 'number' then
