@@ -45,6 +45,23 @@ async def ready(process: "subprocess.Popen[str]") -> dict[str, Any]:
     return dict(said)
 
 
+async def test_a_gateway_that_starts_while_redis_is_away_lives_and_leaves_when_told(tmp_path: Path) -> None:
+    spec = tmp_path / "platform.yaml"
+    spec.write_text(SPEC.replace("TOTAL", "20").replace("CONNECT", "2"))
+    log = tmp_path / "gateway.log"
+    options = ("--spec", str(spec), "--port", "0", "--ledger", f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    redis = f"unix://{tmp_path}/nobody.sock"
+    with a_process(log, "stoker.gateway", *options, "--redis", redis, "--journals", str(tmp_path / "j")) as gateway:
+        url = (await ready(gateway))["url"]
+        async with asyncio.timeout(30):
+            while "usage waits for the ledger" not in log.read_text():  # noqa: ASYNC110 - said by another process
+                await asyncio.sleep(0.05)
+        async with HttpClient(url) as client:
+            assert (await client.request("GET", "/health")).status == 200
+        gateway.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(gateway.wait, 20) == 0
+
+
 async def test_they_start_serve_and_leave_when_told(tmp_path: Path) -> None:
     spec = tmp_path / "platform.yaml"
     spec.write_text(SPEC.replace("TOTAL", "20").replace("CONNECT", "2"))

@@ -41,7 +41,7 @@ def main() -> None:
     try:
         server.run(run(options))
     except StokerError as error:
-        _log.error("gateway cannot run", error=error.message, hint=error.hint)
+        _log.error("gateway cannot run", error=error.in_log, hint=error.hint)
         sys.exit(error.exit_code)
 
 

@@ -255,7 +255,7 @@ class _Accounts:
         try:
             states = await self._budgets_store.state([name for name, _ in named])
         except QueueUnavailable as error:
-            _log.warning("what is set aside of budgets is not known", error=error.message)
+            _log.warning("what is set aside of budgets is not known", error=error.in_log)
         else:
             for (_, row), state in zip(named, states, strict=True):
                 set_aside(row, state)

@@ -177,7 +177,7 @@ class Admission:
                     await self._life.enter_again(owner, answer)
                     continue
             except StokerError as error:
-                _log.warning("budgets: a task's reservation is uncertain", error=error.message)
+                _log.warning("budgets: a task's reservation is uncertain", error=error.in_log)
                 await self._clock.sleep(RENEW_S)
                 continue
             if answer == [False]:
@@ -324,7 +324,7 @@ class Admission:
             try:
                 await self.settle_waiting()
             except StokerError as error:
-                _log.warning("usage waits for Redis", error=error.message, waiting=len(self._unsettled))
+                _log.warning("usage waits for Redis", error=error.in_log, waiting=len(self._unsettled))
                 self._let_clients_go()
                 self._news.set()
                 await self._clock.sleep(RENEW_S)

@@ -122,7 +122,7 @@ class Fleet:
             try:
                 await self.refresh()
             except StokerError as error:
-                _log.warning("cannot read the replicas", error=error.message)
+                _log.warning("cannot read the replicas", error=error.in_log)
             await self.clock.sleep(REFRESH_S)
 
     def models_up(self) -> set[str]:

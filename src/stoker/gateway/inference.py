@@ -647,7 +647,7 @@ class Inference:
         except NotFound:
             pass  # it was never stored
         except StokerError as error:
-            _log.warning("cannot cancel a task that nobody waits for", task=task_id, error=error.message)
+            _log.warning("cannot cancel a task that nobody waits for", task=task_id, error=error.in_log)
 
     async def _next(self, items: AsyncIterator[T], deadline: float) -> T | None:
         """The next of them, None after the last. Raises TimedOut at `deadline` (monotonic)."""

@@ -85,7 +85,7 @@ class Life:
             try:
                 await self.begin()
             except StokerError as error:
-                _log.warning("budgets: cannot enter the books", error=error.message)
+                _log.warning("budgets: cannot enter the books", error=error.in_log)
                 await self.clock.sleep(RENEW_S)
 
     async def open_books(self) -> None:
@@ -101,7 +101,7 @@ class Life:
             try:
                 await self.renew()
             except StokerError as error:
-                _log.warning("budgets: cannot renew", error=error.message, silent_s=round(self.silent_s, 1))
+                _log.warning("budgets: cannot renew", error=error.in_log, silent_s=round(self.silent_s, 1))
 
     async def renew(self) -> None:
         """Raises QueueUnavailable."""

@@ -70,7 +70,7 @@ class Reconciler:
             try:
                 await self.reconcile()
             except StokerError as error:
-                _log.warning("budgets: what dead processes left waits", error=error.message)
+                _log.warning("budgets: what dead processes left waits", error=error.in_log)
             await self._clock.sleep(LOOK_EVERY_S)
 
     async def reconcile(self) -> None:

@@ -21,7 +21,7 @@ async def prune_forever(ledger: Ledger, days: int | None, clock: Clock) -> None:
             try:
                 pruned = await asyncio.to_thread(ledger.prune, today - timedelta(days=days), today)
             except StokerError as error:
-                _log.warning("old usage stays", error=error.message)
+                _log.warning("old usage stays", error=error.in_log)
             else:
                 if pruned:
                     _log.info("old usage pruned", records=pruned, kept_days=days)

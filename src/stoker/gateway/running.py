@@ -168,12 +168,12 @@ class Gateway:
             await self.admission.settle_waiting()
             await self.life.leave()
         except StokerError as error:
-            _log.warning("Redis is away at the end", error=error.message, waiting=len(self.admission.unsent))
+            _log.warning("Redis is away at the end", error=error.in_log, waiting=len(self.admission.unsent))
             self.life.close()
         try:
             await self.settler.settle_all()
         except StokerError as error:
-            _log.warning("usage stays in Redis", error=error.message)
+            _log.warning("usage stays in Redis", error=error.in_log)
         if self.admission.unsent:
             # The journal has them, too, as long as this machine lives. Whoever comes second, the ledger takes one.
             await asyncio.to_thread(self.services.ledger.append, self.admission.unsent)

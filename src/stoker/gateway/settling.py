@@ -57,6 +57,6 @@ class Settler:
             try:
                 await self.settle_all()
             except StokerError as error:
-                _log.warning("usage waits for the ledger", error=error.message)
+                _log.warning("usage waits for the ledger", error=error.in_log)
                 await self._clock.sleep(PAUSE_S)
             await self._clock.sleep(LOOK_EVERY_S)

@@ -107,7 +107,7 @@ async def _check_redis(url: str, model: str) -> None:
     except QueueUnavailable as error:
         raise QueueUnavailable(
             f"redis.url names a server that cannot be used, {plan.without_password(url)}: "
-            + error.message.partition(": ")[2],
+            + f"{error.message.split(': ')[1]}: {error.detail}",
             hint="start it, or name another with redis.url; without redis.url Stoker starts its own",
         ) from error
     finally:
@@ -272,7 +272,7 @@ class _Run:
         try:
             self._place.state.write_run(snapshot(board, self._clock, url=self._credentials.url, pid=os.getpid()))
         except StokerError as error:  # a full disk must not end a platform that still answers
-            self._log.warning("run.json cannot be written", error=error.message)
+            self._log.warning("run.json cannot be written", error=error.in_log)
 
     def _tell(self, text: str) -> None:
         """A word to the person, not an event."""

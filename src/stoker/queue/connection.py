@@ -14,7 +14,7 @@ from typing import Any
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from stoker.base.clock import Clock
 from stoker.base.errors import InvalidInput, QueueUnavailable
@@ -34,10 +34,15 @@ def translated(doing: str) -> Iterator[None]:
         yield
     except (RedisError, OSError) as exc:
         first_line = (str(exc).splitlines() or [""])[0][:300]
-        raise QueueUnavailable(
-            f"cannot {doing}: Redis said {type(exc).__name__}: {first_line}",
+        said = type(exc).__name__
+        if isinstance(exc, ResponseError):  # Redis' own words; others name its address
+            said += f": {first_line}"
+        error = QueueUnavailable(
+            f"cannot {doing}: Redis said {said}",
             hint="it may be starting again, full (maxmemory) or read-only; the step may be repeated safely",
-        ) from exc
+        )
+        error.detail = first_line
+        raise error from exc
 
 
 class Connection:

@@ -8,8 +8,6 @@ import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from redis.exceptions import ResponseError
-
 from stoker.base import logs
 from stoker.base.clock import Clock
 from stoker.base.errors import Conflict, NotFound, QueueUnavailable
@@ -273,11 +271,12 @@ class RedisQueue:
     async def _ensure_usage_group(self) -> None:
         if self._has_usage_group:
             return
+        making = self._redis.client.xgroup_create(keys.USAGE, keys.LEDGER_GROUP, id="0", mkstream=True)
         try:
-            await self._redis.client.xgroup_create(keys.USAGE, keys.LEDGER_GROUP, id="0", mkstream=True)
-        except ResponseError as exc:
-            if not str(exc).startswith("BUSYGROUP"):
-                raise QueueUnavailable(f"cannot read usage: Redis said {exc}") from exc
+            await self._redis.ask("read usage", making)
+        except QueueUnavailable as error:
+            if "BUSYGROUP" not in error.message:
+                raise
         self._has_usage_group = True
 
     async def _records(self, entries: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> Sequence[tuple[str, UsageRecord]]:

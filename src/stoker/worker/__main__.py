@@ -40,7 +40,7 @@ def main() -> None:
     try:
         asyncio.run(run(options))
     except StokerError as error:
-        _log.error("worker cannot run", error=error.message, hint=error.hint)
+        _log.error("worker cannot run", error=error.in_log, hint=error.hint)
         sys.exit(error.exit_code)
 
 

@@ -177,7 +177,7 @@ class Worker:
             await self.runner.run(claim, give_back=self._give_back, on_unreachable=self._engine_up.clear)
         except StokerError as error:
             # Redis is away: the lease runs out, and whoever reclaims the task gives it to another worker.
-            _log.warning("task left to its lease", task=claim.task.id, error=error.message)
+            _log.warning("task left to its lease", task=claim.task.id, error=error.in_log)
 
     async def _reclaim(self) -> None:
         moved = await self.queue.reclaim(self.model)
@@ -193,7 +193,7 @@ class Worker:
             try:
                 await self.registry.withdraw(self.name)
             except StokerError as error:
-                _log.warning("cannot withdraw", error=error.message)
+                _log.warning("cannot withdraw", error=error.in_log)
         # Not cancelled: what a claim has taken in the meantime would lie there until its lease is over.
         await asyncio.wait({claiming})
         if self._running:

@@ -111,7 +111,7 @@ class Runner:
                 state = await self.queue.extend(claim, lease_s=self.settings.lease_s)
             except QueueUnavailable as error:
                 # Go on: the lease may still be good, and the end of the task asks again anyway.
-                _log.warning("cannot extend the lease", task=claim.task.id, error=error.message)
+                _log.warning("cannot extend the lease", task=claim.task.id, error=error.in_log)
                 continue
             if state is LeaseState.LOST:
                 raise Lost
@@ -126,7 +126,7 @@ class Runner:
         except TimeoutError:
             pass
         except QueueUnavailable as error:
-            _log.warning("cannot listen for a cancellation", task=claim.task.id, error=error.message)
+            _log.warning("cannot listen for a cancellation", task=claim.task.id, error=error.in_log)
             await self.clock.sleep(min(1.0, third_s))
 
     async def _let_go(self, claim: Claim, charge: Charge, watch: "asyncio.Task[None]") -> None:
