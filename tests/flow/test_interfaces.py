@@ -65,7 +65,7 @@ def test_a_budget_refuses_vectors_that_could_go_beyond_it(platform: Running) -> 
     with limited(platform, tokensTotal=100) as client:
         made = client.embeddings.create(model="general", input="one two three")
         with pytest.raises(APIStatusError) as caught:
-            client.embeddings.create(model="general", input=[[9] * 50, [9] * 50])
+            client.embeddings.create(model="general", input=[[9] * 47, [9] * 47])
         # What one took is settled exactly, so the next one has the rest.
         client.embeddings.create(model="general", input=[9] * (100 - made.usage.prompt_tokens - 2))
     assert (caught.value.status_code, caught.value.code) == (402, "budget_exhausted")
@@ -107,7 +107,7 @@ def test_a_response_is_as_long_as_its_budget_lasts_and_then_refused(platform: Ru
         # Nobody said how long, so it is shortened to what is left.
         made = client.responses.create(model="general", input=STORY, extra_body=NO_END)
         with pytest.raises(APIStatusError) as caught:
-            client.responses.create(model="general", input=STORY, max_output_tokens=160)
+            client.responses.create(model="general", input=STORY, max_output_tokens=60)
     assert made.status == "incomplete"
     assert made.usage is not None
     assert 16 <= made.usage.output_tokens < made.usage.total_tokens <= 160
