@@ -447,6 +447,7 @@ DOES_NOT_SPEND = {
     "/admin/v1/keys/{id}",
     "/admin/v1/keys/{id}/rotate",
     "/v1/tasks/{id}",
+    "/v1/streams/{id}",
 }
 
 

@@ -538,6 +538,21 @@ async def test_a_new_attempt_shows_in_the_token_and_voids_what_came_before(queue
     await reader.aclose()  # type: ignore[attr-defined]  # it is a generator
 
 
+async def test_the_newest_chunk_is_that_of_the_current_attempt(queue: Queue, clock: ManualClock) -> None:
+    submitted = await queue.submit(a_task(stream=True))
+    assert await queue.newest_chunk(submitted.id) is None
+    first = await claim_one(queue, "w1", lease_s=0)
+    await queue.publish(first, [b"0", b"1"], first=0)
+    assert await queue.newest_chunk(submitted.id) == "1-1"
+    await queue.reclaim(MODEL)
+    second = await claim_one(queue, "w2")
+    assert await queue.newest_chunk(submitted.id) is None
+    await queue.publish(second, [b"0"], first=0)
+    await queue.complete(second, {})
+    assert await queue.newest_chunk(submitted.id) == "2-0"
+    assert await queue.newest_chunk(TaskId("task_unknown")) is None
+
+
 @pytest.mark.parametrize("cursor", ["", "abc", "1", "1-", "-1-2", "1-2-3", "+", "1" * 20 + "-1"])
 async def test_a_cursor_that_is_none_is_refused(queue: Queue, cursor: str) -> None:
     submitted = await queue.submit(a_task())

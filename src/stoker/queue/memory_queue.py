@@ -152,6 +152,10 @@ class MemoryQueue:
                     return
                 await rung.wait()
 
+    async def newest_chunk(self, task_id: TaskId) -> str | None:
+        kept = self._kept.get(task_id)
+        return kept.chunks[-1].cursor if kept is not None and kept.chunks else None
+
     async def cancel(self, task_id: TaskId) -> Task:
         kept = self._find(task_id)
         model = self._models[kept.task.model]
