@@ -1,13 +1,15 @@
-"""A stream that its client may come back to, with real processes: its gateway is killed in the middle."""
+"""Streams that outlive their connection, and many over one WebSocket, with real processes."""
 
 import http.client
 import json
 import os
 import signal
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from flow_parts import Running, Start, wait_until
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
 
 from stoker.local.up import is_ready
 from stoker.meter.ledger import Ledger
@@ -85,3 +87,52 @@ def test_a_stream_goes_on_after_its_gateway_was_killed(start: Start) -> None:
         (broken.id, "done", BODY["max_tokens"])
     ]
     running.stop()
+
+
+def test_one_connection_has_several_answers_at_once_and_is_told_when_the_platform_stops(start: Start) -> None:
+    running = start(spec=ROOMY)
+    url = running.url.replace("http://", "ws://") + "/v1/ws"
+    texts: dict[str, str] = {"a": "", "b": ""}
+    requests: dict[str, str] = {}
+    with connect(url, additional_headers={"Authorization": f"Bearer {running.key}"}, proxy=None) as socket:
+        for name in texts:
+            body = {**BODY, "max_tokens": 40}
+            socket.send(json.dumps({"action": "chat", "id": name, "body": body, "resumable": name == "b"}))
+        ended: set[str] = set()
+        while ended != texts.keys():
+            frame = json.loads(socket.recv(timeout=60))
+            if frame["type"] == "begin":
+                requests[frame["id"]] = frame["request_id"]
+            elif frame["type"] == "chunk":
+                texts[frame["id"]] += frame["data"]["choices"][0]["delta"].get("content") or ""
+            else:
+                assert (frame["type"], frame["receipt"]["completion_tokens"]) == ("done", 40), frame
+                ended.add(frame["id"])
+        assert all(texts.values())
+        socket.send(json.dumps({"action": "resume", "id": "c", "request_id": requests["b"]}))
+        again = ""
+        while (frame := json.loads(socket.recv(timeout=60)))["type"] != "done":
+            if frame["type"] == "chunk":
+                again += frame["data"]["choices"][0]["delta"].get("content") or ""
+        assert again == texts["b"]
+
+        socket.send(json.dumps({"action": "chat", "id": "d", "body": {**BODY, "max_tokens": 3000}}))
+        assert json.loads(socket.recv(timeout=60))["type"] == "begin"
+        os.kill(running.pid_of("gateway"), signal.SIGTERM)
+        with pytest.raises(ConnectionClosed) as closed:
+            _read_to_the_end(socket)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1012
+    running.stop()
+    store = Store(f"sqlite:///{running.state}/ledger.sqlite")
+    records = Ledger(store).records()
+    store.close()
+    assert len(records) == 3
+    kinds = sorted((record.kind, record.session or "") for record in records)
+    assert [kind for kind, _ in kinds] == ["request", "request", "task"]
+    assert len({session for _, session in kinds}) == 1
+
+
+def _read_to_the_end(socket: ClientConnection) -> NoReturn:
+    while True:
+        socket.recv(timeout=60)

@@ -471,3 +471,27 @@ async def test_what_is_no_handshake_is_told_so_and_hangs_nobody(stack: Stack) ->
     async with connected(stack) as client:
         await client.say("ping")
         assert (await client.next())["type"] == "pong"
+
+
+async def test_a_handshake_in_the_middle_of_an_answer_is_none(stack: Stack) -> None:
+    """It would hand the connection over while events are still written to it, and nobody would notice its end."""
+    engine = await stack.engine()
+    hold = engine.hold_at(1)
+    host, port = stack.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    body = json.dumps(STREAM)
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write((head + body).encode())
+    request = await hold.reached()
+    key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+    writer.write("\r\n".join(("GET /v1/ws HTTP/1.1", *UPGRADE, key, f"Authorization: Bearer {KEY}", "", "")).encode())
+    async with asyncio.timeout(20):
+        assert (await reader.readline()) == b"HTTP/1.1 200 OK\r\n"
+        hold.open.set()
+        said = await reader.readuntil(b"\r\n0\r\n\r\n")
+        assert said.count(b"HTTP/1.1") == 0
+        assert said.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 404")
+    writer.close()
+    await writer.wait_closed()
+    assert await request.end() == "done"
