@@ -380,6 +380,21 @@ async def test_a_stream_that_is_over_for_long_is_gone(tmp_path: Path) -> None:
         assert len(engine.requests) == 1
 
 
+async def test_a_stream_whose_events_are_gone_before_its_result_is_gone(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with a_stack(tmp_path, queue=MemoryQueue(clock=clock)) as stack:
+        async with EchoEngine() as engine, running_worker(stack, engine, "w1"), asking(stack) as reader:
+            first, *_ = await reader.rest()
+        await clock.advance(3599)
+        assert words((await (await gone_on(stack, reader.id, first.id)).rest())[:-1]) == WORDS[1:]
+        await clock.advance(1)
+        http = await stack.http()
+        for path in (f"/v1/streams/{reader.id}", f"/v1/tasks/{reader.id}/events"):
+            answer = await http.request("GET", path)
+            assert (answer.status, answer.json()["error"]["code"]) == (410, "stream_gone")
+        assert (await http.get_json(f"/v1/tasks/{reader.id}"))["result"]["usage"]["completion_tokens"] == 4
+
+
 async def test_a_stream_whose_client_did_not_ask_to_come_back_cannot_be_gone_on_with(stack: Stack) -> None:
     await stack.engine()
     answer = await (await stack.http()).request("POST", CHAT, body=ASKED)

@@ -118,7 +118,7 @@ async def _own(services: Services, key: Account, stream_id: str) -> Task:
     except NotFound:
         records = await asyncio.to_thread(services.ledger.records, [stream_id])
         if any(record.tenant == key.tenant and record.kind == "task" for record in records):
-            raise _gone(stream_id) from None
+            raise gone(stream_id) from None
         task = None
     if task is None or (task.tenant != key.tenant and key.role != "admin"):
         raise NotFound(f"there is no stream {stream_id[:80]!r} to go on with", code="stream_not_found")
@@ -136,7 +136,7 @@ async def _check(services: Services, task: Task, after: str | None) -> None:
     newest = await services.queue.newest_chunk(task.id)
     if newest is None:
         if task.state is State.DONE:
-            raise _gone(task.id)
+            raise gone(task.id)
         if task.state.has_ended:
             result_of(task)
         return
@@ -217,14 +217,15 @@ async def _spent(services: Services, tenant: str, session: str) -> int | None:
         return None
 
 
-def _gone(stream_id: str) -> NotFound:
-    gone = NotFound(
+def gone(stream_id: str) -> NotFound:
+    """What was said is not kept any more."""
+    error = NotFound(
         f"the events of stream {stream_id} are not kept any more",
-        hint="queue.resultTtlSeconds says how long they are; its usage is in the ledger",
+        hint="they are kept for an hour after the end of the answer; its usage is in the ledger",
         code="stream_gone",
     )
-    gone.status = 410
-    return gone
+    error.status = 410
+    return error
 
 
 def _restarted(stream_id: str) -> Conflict:

@@ -14,6 +14,7 @@ from stoker.base.ids import TaskId
 from stoker.gateway.openai import ENDPOINTS
 from stoker.gateway.relay import Relay, error_event
 from stoker.gateway.services import Services
+from stoker.gateway.streams import gone
 from stoker.meter.accounts import Account
 from stoker.queue import State, Task
 from stoker.queue.cursors import parse_cursor
@@ -134,6 +135,8 @@ def _events(services: Services) -> Handler:
                 param="id",
                 hint=f"GET /v1/tasks/{task.id}?wait=60",
             )
+        if task.state is State.DONE and await services.queue.newest_chunk(task.id) is None:
+            raise gone(task.id)
         after = request.headers.get("last-event-id")
         token = None if after is None else parse_cursor(after)[0]
         return sse.EventStream(_event_stream(services, task, after, token))
