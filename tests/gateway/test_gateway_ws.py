@@ -25,12 +25,6 @@ WORDS = ["one", " two", " three", " four", None]
 ENDS = ("done", "error", "cancelled")
 
 
-@pytest.fixture(autouse=True)
-def each_chunk_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a reader sees all that an engine has said before it stops."""
-    monkeypatch.setattr("stoker.worker.runner.PUBLISH_EVERY_S", 0.0)
-
-
 class Client:
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket

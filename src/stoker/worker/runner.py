@@ -6,7 +6,8 @@ the chunk whatever happens, and a cancelled task stops its engine at the next ev
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -156,7 +157,6 @@ class Runner:
         options = {"include_usage": True}
         if self.settings.continuous_usage:
             options["continuous_usage_stats"] = True
-        tally = Tally(charge)
         # Until it is known that it never got there. What an embedded engine had computed dies with it and costs nobody.
         charge.has_begun = not self.settings.continuous_usage
         async with self.engine.stream(
@@ -166,9 +166,19 @@ class Runner:
                 charge.has_begun = stream.error.status < 400
                 raise _refusal(stream.error)
             charge.has_begun = True
-            publisher = _Publisher(self.queue, claim) if task.stream else None
-            chunks: list[Json] = []
-            async for event in stream.events:
+            chunks = await self._collect(claim, charge, stream.events)
+        try:
+            return assemble(chunks)
+        except ValueError as exc:
+            raise UpstreamError(f"the engine's answer is none: {exc}") from exc
+
+    async def _collect(self, claim: Claim, charge: Charge, events: AsyncIterator[bytes]) -> list[Json]:
+        """All chunks of the answer, published as they come if the task is a stream."""
+        tally = Tally(charge)
+        publisher = _Publisher(self.queue, claim, self.clock) if claim.task.stream else None
+        chunks: list[Json] = []
+        try:
+            async for event in events:
                 if event == sse.DONE:
                     break
                 chunk = _parsed(event)
@@ -177,19 +187,19 @@ class Runner:
                     for last in tally.cut():
                         chunks.append(last)
                         if publisher is not None:
-                            await publisher.add(json.dumps(last).encode(), self.clock.monotonic())
+                            await publisher.add(json.dumps(last).encode())
                     break
                 chunks.append(chunk)
                 if publisher is not None:
-                    await publisher.add(event, self.clock.monotonic())
+                    await publisher.add(event)
             else:
                 raise Unavailable("the engine broke off in the middle of the answer")
             if publisher is not None:
                 await publisher.flush()
-        try:
-            return assemble(chunks)
-        except ValueError as exc:
-            raise UpstreamError(f"the engine's answer is none: {exc}") from exc
+        finally:
+            if publisher is not None:
+                publisher.close()
+        return chunks
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
@@ -267,26 +277,45 @@ def _request_id(claim: Claim) -> str:
 
 
 class _Publisher:
-    """Chunks to Redis, several in one step when they come fast."""
+    """Chunks to Redis, several in one step when they come fast; none waits for one that comes late. Close it."""
 
-    def __init__(self, queue: Queue, claim: Claim) -> None:
+    def __init__(self, queue: Queue, claim: Claim, clock: Clock) -> None:
         self._queue = queue
         self._claim = claim
+        self._clock = clock
         self._waiting: list[bytes] = []
         self._sent = 0
         self._sent_at = float("-inf")
+        self._sending = asyncio.Lock()
+        self._later: asyncio.Task[None] | None = None
 
-    async def add(self, event: bytes, now: float) -> None:
+    async def add(self, event: bytes) -> None:
         self._waiting.append(event)
-        if now - self._sent_at >= PUBLISH_EVERY_S:
+        now = self._clock.monotonic()
+        rest_s = self._sent_at + PUBLISH_EVERY_S - now
+        if rest_s <= 0:
             self._sent_at = now
             await self.flush()
+        elif self._later is None or self._later.done():
+            self._later = asyncio.create_task(self._flush_in(rest_s))
 
     async def flush(self) -> None:
-        if self._waiting:
-            await self._queue.publish(self._claim, self._waiting, first=self._sent)
-            self._sent += len(self._waiting)
-            self._waiting.clear()
+        async with self._sending:
+            if self._waiting:
+                sending = list(self._waiting)
+                await self._queue.publish(self._claim, sending, first=self._sent)
+                self._sent += len(sending)
+                del self._waiting[: len(sending)]
+
+    def close(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
+
+    async def _flush_in(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        self._sent_at = self._clock.monotonic()
+        with suppress(QueueUnavailable):  # they still wait: the next one that sends them says so
+            await self.flush()
 
 
 def _refusal(answer: Answer) -> Exception:
