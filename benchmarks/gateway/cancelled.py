@@ -326,7 +326,7 @@ async def run(options: argparse.Namespace, work: Path) -> Result:
             gateway = start("gateway", "stoker.gateway", *named, *here)
             await asyncio.to_thread(said_ready, gateway)
             async with HttpClient(f"http://127.0.0.1:{port}") as front:
-                while not (await front.get_json("/ready"))["up"]:  # noqa: ASYNC110 - it is another process
+                while (await front.request("GET", "/ready")).status != 200:  # noqa: ASYNC110 - it is another process
                     await asyncio.sleep(0.05)
             return await play(options, port, key, engine, Ledger(store))
     finally:
