@@ -105,14 +105,14 @@ class Stack:
         self._names = itertools.count()
         self._serving: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
+    async def start(self, grace_s: float = 0.2) -> None:
         keys = KeyStore(self.store)
         for secret, tenant, role in ((KEY, "acme", "user"), (OTHER_KEY, "other", "user"), (ADMIN_KEY, "acme", "admin")):
             keys.ensure(secret, tenant=tenant, name=f"the {role}'s", role=role)  # type: ignore[arg-type]
         listening = bind("127.0.0.1", 0)
         self.url = url_of(listening)
         ready = asyncio.Event()
-        self._serving = asyncio.create_task(self.gateway.run(listening, self.stop, on_ready=ready.set, grace_s=0.2))
+        self._serving = asyncio.create_task(self.gateway.run(listening, self.stop, on_ready=ready.set, grace_s=grace_s))
         await ready.wait()
 
     async def close(self) -> None:
@@ -221,6 +221,7 @@ async def a_stack(
     registry: Registry | None = None,
     clock: Clock | None = None,
     budgets: BudgetStore | None = None,
+    grace_s: float = 0.2,
 ) -> AsyncIterator[Stack]:
     """A queue that is not in memory needs `budgets` on the same Redis."""
     store = Store(f"sqlite:///{directory / 'ledger.sqlite'}")
@@ -238,7 +239,7 @@ async def a_stack(
         journals=directory / "journals",
     )
     try:
-        await stack.start()
+        await stack.start(grace_s)
         yield stack
     finally:
         await stack.close()

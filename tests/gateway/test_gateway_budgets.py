@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 from gateway_parts import ADMIN_KEY, HELLO, SPEC, Stack, a_stack, events_of, running_worker, until
 from openai import APIStatusError, RateLimitError
+from starlette.routing import WebSocketRoute
+from websockets.asyncio.client import connect
 
 from stoker.base.clock import SystemClock
 from stoker.base.ids import ModelName, TaskId
-from stoker.gateway import app
+from stoker.gateway import app, ws
 from stoker.meter.keys import KeyStore
 from stoker.meter.usage import UsageRecord
 from stoker.queue import MemoryBudgets, MemoryQueue, State, TokenBound
@@ -34,6 +36,7 @@ ASKED: dict[str, Any] = {"model": "general", "messages": HELLO, "max_tokens": 10
 HEADERS = {"X-Session-Id": "s", "X-Run-Id": "r"}
 LEVELS = ("key", "team", "tenant", "session", "run")
 SECRET = "sk-stoker-limited"
+RESUMABLE = {"X-Stoker-Resumable": "true"}
 
 # Each has room for one request and not for another one after it.
 FIELDS = {
@@ -476,6 +479,7 @@ SPENDS = {
     **{f"/v1{prefix}/responses": {"input": "a b", "max_output_tokens": 10} for prefix in PREFIXES},
     **{f"/v1{prefix}/embeddings": {"input": "a b c d"} for prefix in PREFIXES},
 }
+BY_WEBSOCKET = {"/v1/ws": {action: SPENDS[path] for action, path in ws.GENERATES.items()}}
 DOES_NOT_SPEND = {
     "/admin/v1/tasks/{id}/retry",  # admits anew, see test_a_dead_task_is_let_in_anew_if_its_budget_has_room
     "/admin/v1/usage/prune",
@@ -486,14 +490,18 @@ DOES_NOT_SPEND = {
     "/admin/v1/keys/{id}",
     "/admin/v1/keys/{id}/rotate",
     "/v1/tasks/{id}",
+    "/v1/streams/{id}",
 }
 
 
 async def test_every_way_in_is_known(tmp_path: Path) -> None:
     async with limited(tmp_path) as stack:
         routes = app.create(stack.gateway.services).routes
-        changing = {route.path for route in routes if set(route.methods or ()) - {"GET", "HEAD"}}  # type: ignore[attr-defined]
+    sockets = {route.path for route in routes if isinstance(route, WebSocketRoute)}
+    changing = {route.path for route in routes if set(getattr(route, "methods", None) or ()) - {"GET", "HEAD"}}
     assert changing == SPENDS.keys() | DOES_NOT_SPEND
+    assert sockets == BY_WEBSOCKET.keys()
+    assert set(ws.ACTIONS) == BY_WEBSOCKET["/v1/ws"].keys() | {"resume", "cancel", "ping"}
 
 
 async def test_no_way_in_leads_round_a_budget_that_is_used_up(tmp_path: Path) -> None:
@@ -507,6 +515,19 @@ async def test_no_way_in_leads_round_a_budget_that_is_used_up(tmp_path: Path) ->
                     continue  # they have none
                 answer = await http.request("POST", path, body={**body, "stream": stream})
                 assert (answer.status, answer.json()["error"]["code"]) == (402, "budget_exhausted"), path
+            if path.endswith("/embeddings"):
+                continue
+            answer = await http.request("POST", path, body={**body, "stream": True}, headers=RESUMABLE)
+            assert (answer.status, answer.json()["error"]["code"]) == (402, "budget_exhausted"), path
+        for path, bodies in BY_WEBSOCKET.items():
+            key = {"Authorization": f"Bearer {stack.limited_key}"}  # type: ignore[attr-defined]
+            async with connect(stack.url.replace("http", "ws") + path, additional_headers=key, proxy=None) as socket:
+                for action, body in bodies.items():
+                    for stream, resumable in ((False, False), (True, False), (True, True)):
+                        said = {"id": "a", "action": action, "resumable": resumable, "body": {**body, "stream": stream}}
+                        await socket.send(json.dumps(said))
+                        error = json.loads(await socket.recv())
+                        assert (error["status"], error["error"]["code"]) == (402, "budget_exhausted"), action
         assert [engine.requests for engine in engines] == [[], [], []]
         assert stack.queue._kept == {}  # type: ignore[attr-defined]
         assert await stack.records() == [before]

@@ -9,6 +9,7 @@ from queue_builders import MODEL, a_record, a_task, all_usage, claim_one, usage_
 from stoker.base.errors import Conflict, InvalidInput, NotFound
 from stoker.base.ids import ModelName, TaskId
 from stoker.queue import Chunk, Claim, Depth, LeaseState, Queue, State
+from stoker.queue.tasks import CHUNKS_KEPT_S
 from stoker.testing import ManualClock
 
 SOON_S = 5.0  # a deadline for what happens at once, never a time that is waited for
@@ -536,6 +537,30 @@ async def test_a_new_attempt_shows_in_the_token_and_voids_what_came_before(queue
     await queue.complete(second, {})
     assert [(each.data, each.token) for each in await read_all(queue, first.task.id)] == [(b"anew", 2)]
     await reader.aclose()  # type: ignore[attr-defined]  # it is a generator
+
+
+async def test_the_newest_chunk_is_that_of_the_current_attempt(queue: Queue, clock: ManualClock) -> None:
+    submitted = await queue.submit(a_task(stream=True))
+    assert await queue.newest_chunk(submitted.id) is None
+    first = await claim_one(queue, "w1", lease_s=0)
+    await queue.publish(first, [b"0", b"1"], first=0)
+    assert await queue.newest_chunk(submitted.id) == "1-1"
+    await queue.reclaim(MODEL)
+    second = await claim_one(queue, "w2")
+    assert await queue.newest_chunk(submitted.id) is None
+    await queue.publish(second, [b"0"], first=0)
+    await queue.complete(second, {})
+    assert await queue.newest_chunk(submitted.id) == "2-0"
+    assert await queue.newest_chunk(TaskId("task_unknown")) is None
+
+
+async def test_what_is_kept_for_an_hour_is_there_until_then(queue: Queue, clock: ManualClock) -> None:
+    submitted = await queue.submit(a_task(stream=True))
+    claim = await claim_one(queue)
+    await queue.publish(claim, [b"0"], first=0)
+    await clock.advance(CHUNKS_KEPT_S)  # the hour begins with the end
+    await queue.complete(claim, {"r": 1})
+    assert [chunk.data for chunk in await read_all(queue, submitted.id)] == [b"0"]
 
 
 @pytest.mark.parametrize("cursor", ["", "abc", "1", "1-", "-1-2", "1-2-3", "+", "1" * 20 + "-1"])

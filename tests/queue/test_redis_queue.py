@@ -82,6 +82,18 @@ async def test_nothing_of_a_done_task_stays_but_its_hash_and_that_for_its_time(r
     assert raw.exists("stoker:leases:general", "stoker:delayed:general", "stoker:dead:general") == 0
 
 
+async def test_what_a_task_has_said_stays_for_an_hour_after_its_end(redis_url: str, raw: Redis) -> None:
+    queue = RedisQueue(redis_url)
+    await queue.submit(a_task(stream=True), task_id=TaskId("task_1"))
+    claim = await claim_one(queue)
+    await queue.publish(claim, [b"x"], first=0)
+    assert raw.pttl("stoker:chunks:task_1") > 3_600_000  # as long as it runs
+    await queue.complete(claim, {})
+    await queue.aclose()
+    assert 3_590_000 < raw.pttl("stoker:chunks:task_1") <= 3_600_000
+    assert raw.pttl("stoker:task:task_1") > 3_600_000
+
+
 async def test_dead_letters_stay_and_say_why(redis_queue: RedisQueue, raw: Redis) -> None:
     await redis_queue.submit(a_task(), task_id=TaskId("task_1"))
     await redis_queue.fail(await claim_one(redis_queue), "engine said 404", retry_in_s=None)

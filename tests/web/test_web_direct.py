@@ -254,7 +254,7 @@ async def test_a_silent_stream_has_comments() -> None:
         client = await world.connect()
         client.send("/events")
         await client.answer()
-        assert [await client.chunk() for _ in range(3)] == [b"data: one\n\n", b": keepalive\n\n", b": keepalive\n\n"]
+        assert [await client.chunk() for _ in range(3)] == [b"data: one\n\n", b": keepalive\n", b": keepalive\n"]
         client.close()
 
 

@@ -166,6 +166,6 @@ async def test_a_connection_that_fails_closes_the_source() -> None:
 async def test_a_silent_source_is_kept_alive_by_comments() -> None:
     client, source = Client(), Source(b"a")
     answer = answering(source.events(), client, keepalive_s=0.01)
-    assert await client.got(3) == [b"a", b": keepalive\n\n", b": keepalive\n\n"]
+    assert await client.got(3) == [b"a", b": keepalive\n", b": keepalive\n"]
     client.gone.set()
     await answer

@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from stoker.gateway import admin, openai, tasks
+from stoker.gateway import admin, openai, streams, tasks, ws
 from stoker.gateway.services import Services
 from stoker.telemetry import metrics
 from stoker.web.server import application
@@ -32,6 +32,8 @@ def create(services: Services) -> Starlette:
             Route("/ready", ready),
             Route("/metrics", exposition),
             *tasks.routes(services),
+            *streams.routes(services),
+            *ws.routes(services),
             *openai.routes(services),
             *admin.routes(services),
         ],

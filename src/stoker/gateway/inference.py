@@ -576,6 +576,15 @@ class Inference:
         finally:
             await self._forget_session(running.ask)
 
+    async def submit_to_stay(self, ask: Ask) -> Task:
+        """As a task whose client may go and come back, for as long as a request may take. One that goes before this
+        returns was not told the id, so it takes the task along. Raises StokerError."""
+        running = await self.admit(ask)
+        async with self._task(running) as task:
+            pass
+        await self._forget_session(running.ask)
+        return task
+
     async def replay(self, task: Task, terms: Terms, quote: Quote) -> Task:
         """A dead task anew, with a reservation of its own. Raises what `Admission.admit` and `Queue.retry` raise."""
         permit = await self.admission.admit(terms, quote)

@@ -7,6 +7,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from stoker.base.errors import NotFound, StokerError
+from stoker.gateway import streams
 from stoker.gateway.auth import permitted_models
 from stoker.gateway.endpoints import ENDPOINTS
 from stoker.gateway.services import Services
@@ -58,10 +59,16 @@ def _path(prefix: str | None, endpoint: str) -> str:
 def _generate(services: Services, endpoint: str, prefix: str | None) -> Handler:
     async def generate(request: DirectRequest) -> DirectAnswer:
         key = await services.auth.user(request)
+        if (seen := request.headers.get(streams.LAST_EVENT)) is not None:
+            headers, events = await streams.resumed(services, key, *streams.event_of(seen))
+            return DirectAnswer(200, headers, events=events)
         ask = await services.ask(request, key, endpoint, prefix, json_object(request.body))
         headers = {"X-Request-Id": ask.id, "X-Stoker-Model": ask.model, "X-Stoker-Route": ask.route}
         try:
-            served = await services.inference.run(ask)
+            if streams.is_resumable(ask, request.headers):
+                served = await streams.begun(services, key, ask)
+            else:
+                served = await services.inference.run(ask)
         except StokerError as error:
             raise Failed(error, {**headers, **services.inference.limits(ask)}) from error
         headers.update(served.headers)

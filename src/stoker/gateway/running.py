@@ -136,6 +136,7 @@ class Gateway:
                 on_ready=on_ready,
                 grace_s=grace_s,
                 direct=openai.direct(self.services),
+                max_message_bytes=self.services.platform.gateway.max_body_bytes,
             )
         )
         try:

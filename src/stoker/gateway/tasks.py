@@ -14,6 +14,7 @@ from stoker.base.errors import InvalidInput, NotFound, StokerError
 from stoker.base.ids import TaskId
 from stoker.gateway.endpoints import CHAT, COMPLETIONS, ENDPOINTS, endpoint_of
 from stoker.gateway.services import Services
+from stoker.gateway.streams import gone
 from stoker.meter.accounts import Account
 from stoker.queue import State, Task
 from stoker.queue.cursors import parse_cursor
@@ -141,6 +142,8 @@ def _events(services: Services) -> Handler:
                 param="id",
                 hint=f"GET /v1/tasks/{task.id}?wait=60",
             )
+        if task.state is State.DONE and await services.queue.newest_chunk(task.id) is None:
+            raise gone(task.id)
         after = request.headers.get("last-event-id")
         token = None if after is None else parse_cursor(after)[0]
         return sse.EventStream(_event_stream(services, task, after, token))

@@ -21,6 +21,7 @@ from stoker.base.errors import InvalidInput, QueueUnavailable
 from stoker.policy.budgets import MOST, SHARE
 from stoker.queue import budgets, keys
 from stoker.queue.batching import Batches, sha_of
+from stoker.queue.tasks import CHUNKS_KEPT_S
 
 CONNECTIONS = 32  # of one process, for short calls; more callers than that take turns
 ANSWER_TIMEOUT_S = 10.0  # after which a Redis that is connected and silent counts as gone
@@ -122,6 +123,7 @@ def source(script: str) -> tuple[str, str]:
     names: dict[str, str | int] = {
         "TASK_PREFIX": keys.TASK_PREFIX,
         "CHUNKS_PREFIX": keys.CHUNKS_PREFIX,
+        "CHUNKS_MS": round(CHUNKS_KEPT_S * 1000),
         "SAID_PREFIX": keys.SAID_PREFIX,
         "EVENTS": keys.EVENTS,
         "GROUP": keys.WORKERS_GROUP,

@@ -52,6 +52,10 @@ class Queue(Protocol):
         ended is for `get` to say. Raises NotFound (at the first step) and InvalidInput for a cursor that is none.
         """
 
+    async def newest_chunk(self, task_id: TaskId) -> str | None:
+        """The cursor of the last chunk that a streamed task has said in its current attempt. None when there is none:
+        it has said nothing yet, or what it said was kept for its time and is gone."""
+
     async def cancel(self, task_id: TaskId) -> Task:
         """Nobody wants the task any more.
 

@@ -21,6 +21,7 @@ from stoker.queue.budgets import GIVE_BACK_MS, Hold, hold_void
 from stoker.queue.cursors import START, parse_cursor
 from stoker.queue.holds import TaskMoney
 from stoker.queue.tasks import (
+    CHUNKS_KEPT_S,
     Attempt,
     Chunk,
     Claim,
@@ -144,7 +145,7 @@ class MemoryQueue:
             while True:
                 rung.clear()
                 kept = self._find(task_id)
-                fresh = [each for each in kept.chunks if parse_cursor(each.cursor) > seen]
+                fresh = [each for each in self._said(kept) if parse_cursor(each.cursor) > seen]
                 for chunk in fresh:
                     seen = parse_cursor(chunk.cursor)
                     yield chunk
@@ -153,6 +154,11 @@ class MemoryQueue:
                 if kept.task.state.has_ended:
                     return
                 await rung.wait()
+
+    async def newest_chunk(self, task_id: TaskId) -> str | None:
+        kept = self._kept.get(task_id)
+        said = () if kept is None else self._said(kept)
+        return said[-1].cursor if said else None
 
     async def cancel(self, task_id: TaskId) -> Task:
         kept = self._find(task_id)
@@ -360,6 +366,11 @@ class MemoryQueue:
         if kept is None or (kept.forget_at is not None and kept.forget_at <= self._now()):
             raise NotFound(f"there is no task {task_id!r}", code="task_not_found")
         return kept
+
+    def _said(self, kept: _Kept) -> Sequence[Chunk]:
+        """The chunks that are still kept."""
+        ended_at = kept.task.ended_at if kept.task.state.has_ended else None
+        return () if ended_at is not None and ended_at + CHUNKS_KEPT_S <= self._now() else kept.chunks
 
     def _forget_old(self) -> None:
         now = self._now()

@@ -88,6 +88,10 @@ class RedisQueue:
                     return
                 await _rung_within(rung, LOOK_AGAIN_S)
 
+    async def newest_chunk(self, task_id: TaskId) -> str | None:
+        newest = await self._redis.call("read chunks", "XREVRANGE", keys.chunks(task_id), "+", "-", "COUNT", 1)
+        return newest[0][0].decode() if newest else None
+
     async def cancel(self, task_id: TaskId) -> Task:
         await self._step("cancel", await self._model_of(task_id), task_id)
         return await self.get(task_id)

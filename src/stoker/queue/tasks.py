@@ -203,12 +203,17 @@ def lease_expired_reason(worker: str) -> str:
     return f"lease expired: worker {worker} did not renew it, so it is taken for dead"
 
 
+CHUNKS_KEPT_S = 3600.0
+"""How long what a streamed task has said is kept after its end, if its result is kept as long. Said piece by piece an
+answer takes many times the memory of the result."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueSettings:
     """The queue's numbers, the same for every process of a platform."""
 
     result_ttl_s: float = 86_400.0
-    """How long a done or cancelled task, its result and its chunks are kept. Dead letters stay until replayed."""
+    """How long a done or cancelled task and its result are kept. Dead letters stay until replayed."""
 
     max_body_bytes: int = 8 * 1024 * 1024
     """The largest body of a task as JSON; a larger one is refused with `body_too_large`. Room for a few images."""

@@ -135,6 +135,11 @@ def protocol(direct: Direct) -> type[HttpToolsProtocol]:
         def _is_websocket(self) -> bool:
             return bool(self.parser.should_upgrade()) and self._should_upgrade()
 
+        def _should_upgrade(self) -> bool:
+            """Never in the middle of an answer, which would go on between the frames."""
+            is_idle = self.cycle is None or self.cycle.response_complete
+            return bool(is_idle and self.parser.get_method() == b"GET" and super()._should_upgrade())
+
     return DirectProtocol
 
 

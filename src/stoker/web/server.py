@@ -18,6 +18,7 @@ from stoker.base import json_text
 from stoker.base.errors import InvalidInput, PortTaken, StokerError, TooLarge, Unavailable
 from stoker.web import problems, uploads
 from stoker.web.direct import Direct, protocol
+from stoker.web.sockets import PING_S, SocketProtocol
 from stoker.web.sse import until_gone
 
 T = TypeVar("T")
@@ -117,9 +118,10 @@ async def serve(
     on_ready: Callable[[], None] = lambda: None,
     grace_s: float = 5.0,
     direct: Direct | None = None,
+    max_message_bytes: int | None = None,
 ) -> None:
     """Answer requests until `stop` is set, then let running ones end for at most `grace_s` seconds. What `direct` knows
-    does not reach `app`.
+    does not reach `app`. `max_message_bytes`: of a WebSocket's; None: there are no WebSockets.
 
     What still runs then is cancelled, and when this returns it is over: nothing uses the parts behind the application
     any more.
@@ -128,7 +130,12 @@ async def serve(
         _Cancellable(app),
         loop="none",
         http="httptools" if direct is None else protocol(direct),
-        ws="none",
+        ws="none" if max_message_bytes is None else SocketProtocol,
+        ws_max_size=max_message_bytes or 0,
+        ws_ping_interval=PING_S,
+        ws_ping_timeout=PING_S,
+        # Chunks are small, and inflating what strangers send costs more than the bytes.
+        ws_per_message_deflate=False,
         lifespan="on",
         log_config=None,
         access_log=False,

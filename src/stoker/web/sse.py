@@ -14,7 +14,9 @@ from starlette.types import Message, Receive, Scope, Send
 from stoker.base import json_text
 
 DONE = b"[DONE]"
-KEEPALIVE = b": keepalive\n\n"
+# Without an empty line after it: once an event has had an `id`, OpenAI's SDK takes an empty line after a comment for an
+# event without data, and stumbles over it.
+KEEPALIVE = b": keepalive\n"
 # Proxies close a connection that is silent for 60 s (ALB and nginx by default).
 KEEPALIVE_S = 15.0
 

@@ -6,7 +6,8 @@ is known to the chunk whatever happens, and a cancelled task stops its engine at
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -157,16 +158,25 @@ class Runner:
         charge.has_begun = not self.settings.continuous_usage
         if not wire.can_stream:
             return await self._whole(claim, charge, wire)
-        tally = wire.reading(charge)
         asked = wire.asking(task.body, continuous=self.settings.continuous_usage)
         async with self.engine.stream(task.endpoint, asked, request_id=_request_id(claim)) as stream:
             if stream.error is not None:
                 charge.has_begun = stream.error.status < 400
                 raise _refusal(stream.error)
             charge.has_begun = True
-            publisher = _Publisher(self.queue, claim) if task.stream else None
-            chunks: list[Json] = []
-            async for event in stream.events:
+            chunks = await self._collect(claim, charge, wire, stream.events)
+        try:
+            return wire.assemble(chunks)
+        except ValueError as exc:
+            raise UpstreamError(f"the engine's answer is none: {exc}") from exc
+
+    async def _collect(self, claim: Claim, charge: Charge, wire: Wire, events: AsyncIterator[bytes]) -> list[Json]:
+        """All chunks of the answer, published as they come if the task is a stream."""
+        tally = wire.reading(charge)
+        publisher = _Publisher(self.queue, claim, self.clock) if claim.task.stream else None
+        chunks: list[Json] = []
+        try:
+            async for event in events:
                 if event == sse.DONE:
                     break
                 chunk = _parsed(event)
@@ -178,21 +188,21 @@ class Runner:
                     for last in tally.cut():
                         chunks.append(last)
                         if publisher is not None:
-                            await publisher.add(json.dumps(last).encode(), self.clock.monotonic())
+                            await publisher.add(json.dumps(last).encode())
                     break
                 chunks.append(chunk)
                 if publisher is not None:
-                    await publisher.add(event, self.clock.monotonic())
+                    await publisher.add(event)
                 if wire.is_last(chunk):
                     break
             else:
                 raise Unavailable("the engine broke off in the middle of the answer")
             if publisher is not None:
                 await publisher.flush()
-        try:
-            return wire.assemble(chunks)
-        except ValueError as exc:
-            raise UpstreamError(f"the engine's answer is none: {exc}") from exc
+        finally:
+            if publisher is not None:
+                publisher.close()
+        return chunks
 
     async def _whole(self, claim: Claim, charge: Charge, wire: Wire) -> Json:
         """An answer that has no stream."""
@@ -289,26 +299,45 @@ def _request_id(claim: Claim) -> str:
 
 
 class _Publisher:
-    """Chunks to Redis, several in one step when they come fast."""
+    """Chunks to Redis, several in one step when they come fast; none waits for one that comes late. Close it."""
 
-    def __init__(self, queue: Queue, claim: Claim) -> None:
+    def __init__(self, queue: Queue, claim: Claim, clock: Clock) -> None:
         self._queue = queue
         self._claim = claim
+        self._clock = clock
         self._waiting: list[bytes] = []
         self._sent = 0
         self._sent_at = float("-inf")
+        self._sending = asyncio.Lock()
+        self._later: asyncio.Task[None] | None = None
 
-    async def add(self, event: bytes, now: float) -> None:
+    async def add(self, event: bytes) -> None:
         self._waiting.append(event)
-        if now - self._sent_at >= PUBLISH_EVERY_S:
+        now = self._clock.monotonic()
+        rest_s = self._sent_at + PUBLISH_EVERY_S - now
+        if rest_s <= 0:
             self._sent_at = now
             await self.flush()
+        elif self._later is None or self._later.done():
+            self._later = asyncio.create_task(self._flush_in(rest_s))
 
     async def flush(self) -> None:
-        if self._waiting:
-            await self._queue.publish(self._claim, self._waiting, first=self._sent)
-            self._sent += len(self._waiting)
-            self._waiting.clear()
+        async with self._sending:
+            if self._waiting:
+                sending = list(self._waiting)
+                await self._queue.publish(self._claim, sending, first=self._sent)
+                self._sent += len(sending)
+                del self._waiting[: len(sending)]
+
+    def close(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
+
+    async def _flush_in(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        self._sent_at = self._clock.monotonic()
+        with suppress(QueueUnavailable):  # they still wait: the next one that sends them says so
+            await self.flush()
 
 
 def _refusal(answer: Answer) -> Exception:

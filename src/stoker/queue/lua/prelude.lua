@@ -74,7 +74,7 @@ local function end_task(key, id, state, status, usage, why)
   redis.call('HSET', key, 'state', state, 'ended', now)
   redis.call('HDEL', key, 'due', 'unpaid')
   redis.call('XADD', USAGE, '*', 'r', usage)
-  redis.call('PEXPIRE', CHUNKS_PREFIX .. id, TTL_MS)
+  redis.call('PEXPIRE', CHUNKS_PREFIX .. id, math.min(tonumber(TTL_MS), CHUNKS_MS))
   redis.call('PUBLISH', EVENTS, id)
 end
 
