@@ -61,7 +61,7 @@ class World:
             return
         assert isinstance(self.queue, MemoryQueue)
         books = self.queue.books
-        for each in (books.counters, books.owners, books.wanted):
+        for each in (books.counters, books.opened, books.newest, books.appended, books.owners, books.wanted):
             each.clear()
         books.opens_at = None
 

@@ -126,10 +126,13 @@ def source(script: str) -> tuple[str, str]:
         "OWNERS": keys.OWNERS,
         "BOOKS": keys.BOOKS,
         "WANTED": keys.WANTED,
+        "SCOPE_PREFIX": keys.SCOPE_PREFIX,
+        "APPENDED_PREFIX": keys.APPENDED_PREFIX,
         "WANTED_MS": budgets.WANTED_MS,
         "LEAST_MS": budgets.LEAST_MS,
         "REMEMBERED_MS": budgets.REMEMBERED_MS,
         "UNTOUCHED_MS": budgets.UNTOUCHED_MS,
+        "OPENING_MS": budgets.OPENING_MS,
         "SHARE": SHARE,
         "MOST": MOST,
     }
