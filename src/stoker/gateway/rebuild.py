@@ -38,8 +38,8 @@ class Rebuild:
             self._known = {name: self._known[name] for name in held() if name in self._known}
 
     async def begin(self, store: BudgetStore, names: Iterable[str]) -> None:
-        """Whoever needs them asks again then. In this order: what is settled while the ledger is asked is in its sum, or
-        Redis adds it to what was opened. Raises Unavailable when the ledger does not answer: without it nobody knows
+        """Whoever needs them asks again then. In this order: what is settled while the ledger is asked is in its sum,
+        or Redis adds it to what was opened. Raises Unavailable when the ledger does not answer: without it nobody knows
         what is left."""
         openings = [(name, await store.open(name)) for name in names]
         await self._settler.settle_all()

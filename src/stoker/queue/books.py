@@ -76,8 +76,8 @@ class Owner:
 
 @dataclass(slots=True)
 class Books:
-    """All that Redis knows of budgets. `newest`: for each scope, how its counters' names end, by what comes before (in the
-    words of `keys`)."""
+    """All that Redis knows of budgets. `newest`: for each scope, how its counters' names end, by what comes before (as
+    `keys.SCOPE_PREFIX` says)."""
 
     counters: dict[str, Sums] = field(default_factory=dict)
     opened: dict[str, Opened] = field(default_factory=dict)

@@ -66,8 +66,8 @@ def said(task_id: str) -> str:
 
 # --- budgets ---------------------------------------------------------------------------------------------------------
 
-# Hash for each counter: `spent`, `leased` (sum of all slices), `held` (by tasks), `limit` (as last seen in a lease). While
-# it is being begun it has no `spent`, but `opened_at`, and `late`: what was settled since.
+# Hash for each counter: `spent`, `leased` (sum of all slices), `held` (by tasks), `limit` (as last seen in a lease).
+# While it is being begun it has no `spent`, but `opened_at`, and `late`: what was settled since.
 BUDGET_PREFIX = "stoker:budget:"
 # Hash for each owner: `watermark`, `calls_from` (calls with a lower number are void), and once it is gone `fate`, `by`,
 # `by_until`. With a suffix: `:slices` (hash: counter -> amount), `:settled` (sorted set of numbers from the watermark),
