@@ -319,6 +319,7 @@ async def test_a_living_owner_keeps_nothing_of_what_is_over(world: World, raw: R
 
 
 SCOPE = "stoker:budgets:of:key:key_1"
+DAY_S = 86_400.0
 
 
 async def test_of_a_scope_one_field_is_kept_for_each_unit_and_window(world: World, raw: Redis) -> None:
@@ -345,17 +346,24 @@ async def test_the_counters_of_a_session_are_forgotten_with_the_last_of_them(
     world: World, raw: Redis, clock: ManualClock
 ) -> None:
     session, month_s = "session:acme/s1", UNTOUCHED_MS / 1000
-    kept = f"stoker:budgets:of:{session}"
+
+    def kept_s() -> float:
+        at = raw.pexpiretime(f"stoker:budgets:of:{session}")
+        assert isinstance(at, int)
+        return at / 1000 - clock.now()
+
     await world.store.begin(f"{session}:tokens:total", 0, expires_at=None)
-    assert raw.pexpiretime(kept) == (START + month_s) * 1000
-    await world.store.begin(f"{session}:tokens:month:2100-03", 0, expires_at=START + month_s + 600)
-    assert raw.pexpiretime(kept) == (START + month_s + 600) * 1000
-    await clock.advance(100)
+    assert kept_s() == month_s + DAY_S
+    await clock.advance(DAY_S)
     await world.store.settle("gw_a", [settlement(1, usage="req_1", scopes=[session])])
-    assert raw.pexpiretime(kept) == (START + month_s + 600) * 1000  # never sooner
-    await clock.advance(1000)
+    assert kept_s() == month_s  # not sooner than its counters
+    await clock.advance(1)
     await world.store.settle("gw_a", [settlement(2, usage="req_2", scopes=[session])])
-    assert raw.pexpiretime(kept) == (START + month_s + 1100) * 1000
+    assert kept_s() == month_s + DAY_S
+    await world.store.begin(f"{session}:tokens:month:2100-03", 0, expires_at=clock.now() + month_s + 2 * DAY_S)
+    assert kept_s() == month_s + 3 * DAY_S
+    await world.store.begin(f"{session}:tokens:day:2100-03-01", 0, expires_at=clock.now() + 600)
+    assert kept_s() == month_s + 3 * DAY_S
 
 
 async def test_a_counter_that_was_opened_and_never_begun_is_forgotten(world: World, raw: Redis) -> None:

@@ -19,11 +19,12 @@ end
 
 local function scope_key(scope) return SCOPE_PREFIX .. scope end
 
--- The hash of a session's or run's counters leaves Redis after the last of them; `at` in ms.
+-- Anybody can name a new session or run, so the hash of its counters leaves Redis, after the last of them. It is kept up
+-- to a day longer than they are, so that it need not be written each time. `at` in ms.
 local function keep_scope(scope, at)
   if not (string.match(scope, '^session:') or string.match(scope, '^run:')) then return end
   local key = scope_key(scope)
-  if redis.call('PTTL', key) < 0 then redis.call('PEXPIREAT', key, at) else redis.call('PEXPIREAT', key, at, 'GT') end
+  if redis.call('PEXPIRETIME', key) < at then redis.call('PEXPIREAT', key, at + 86400000) end
 end
 
 -- Let settlements find the counter by its scope. Of several windows the newest counts: nothing is admitted in the others.
