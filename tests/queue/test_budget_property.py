@@ -2,8 +2,8 @@
 reconcilers and engines do, whatever calls are lost, late or made twice, `spent + reserved <= limit` holds after every
 step, and once all is settled the ledger says what the engines say.
 
-Limits are taken away and set again. Each process keeps the rules of `docs/proofs.md`. Small worlds are explored to their
-last state in `test_budget_model.py`; here are more counters, real amounts, windows that end, and the real Redis.
+Limits are taken away and set again. Each process keeps the rules of `docs/proofs.md`. Small worlds are explored to
+their last state in `test_budget_model.py`; here are more counters, real amounts, windows that end, and the real Redis.
 """
 
 import asyncio
