@@ -299,11 +299,14 @@ class MemoryQueue:
 
     async def reclaim(self, model: ModelName) -> int:
         found, now = self._models[model], self._now()
+        # As Redis does: in the order in which they became due or expired.
         due = [kept for kept in self._those(found.delayed) if (kept.task.due_at or 0.0) <= now]
+        due.sort(key=lambda kept: kept.task.due_at or 0.0)
         for kept in due:
             found.delayed.remove(kept.task.id)
             self._enqueue(kept)
         expired = [kept for kept in self._those(found.running) if kept.lease_until <= now]
+        expired.sort(key=lambda kept: kept.lease_until)
         for kept in expired:
             found.running.remove(kept.task.id)
             kept.money.count_whole_attempt()
