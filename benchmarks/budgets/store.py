@@ -24,7 +24,7 @@ from redis import Redis
 from stoker.meter import UsageRecord
 from stoker.policy.budgets import MOST, Ask, Limit, Plan, Scope, Spent, Unit, Window, inside
 from stoker.queue import Leased, RedisBudgets
-from stoker.queue.budgets import Settlement
+from stoker.queue.budgets import Settlement, scopes_of
 from stoker.queue.connection import Connection
 from stoker.testing.redis import RedisServer
 
@@ -43,7 +43,7 @@ PLAN = Plan(
 COUNTERS = PLAN.at(time.time())
 ASKS = [Ask(c.name, c.limit, 1, 2, None if c.renews_at is None else c.renews_at + 600) for c in COUNTERS]
 SPENT = [Spent(c.name, 1, 1) for c in COUNTERS]
-RECORD = UsageRecord(
+OF_RECORD = UsageRecord(
     id="req_0123456789abcdef",
     kind="request",
     status="done",
@@ -58,7 +58,8 @@ RECORD = UsageRecord(
     nano_usd=123_456,
     started_at=1.0,
     ended_at=2.0,
-).to_json()
+)
+RECORD, SCOPES = OF_RECORD.to_json(), scopes_of(OF_RECORD)
 
 
 @dataclass
@@ -104,7 +105,7 @@ async def run(url: str, rounds: int, calls: int, at_once: int) -> list[Way]:
         assert isinstance(await store.lease(OWNER, ASKS), Leased)
 
     async def settle(many: int) -> None:
-        done = await store.settle(OWNER, [Settlement(next(numbers), RECORD, SPENT) for _ in range(many)])
+        done = await store.settle(OWNER, [Settlement(next(numbers), RECORD, SPENT, SCOPES) for _ in range(many)])
         assert done == [True] * many
 
     ways = [

@@ -388,6 +388,89 @@ async def test_a_dead_task_is_let_in_anew_if_its_budget_has_room(tmp_path: Path,
         assert records.get(f"{task_id}.1") == ("done" if others == 1 else None)
 
 
+# --- limits that come and go ------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def unlimited(tmp_path: Path) -> AsyncIterator[Stack]:
+    """A platform with a tenant and a key of it that are not written in its file."""
+    async with limited(tmp_path) as stack:
+        admin = await stack.http(ADMIN_KEY)
+        await admin.post_json("/admin/v1/tenants", {"name": "beta"})
+        made = await admin.post_json("/admin/v1/keys", {"tenant": "beta", "name": "of beta"})
+        stack.limited_key, stack.limited_id = made["key"], made["id"]  # type: ignore[attr-defined]
+        yield stack
+
+
+async def set_limit(stack: Stack, tokens: int | None, level: str = "key") -> None:
+    """As `stoker keys update` and `stoker tenants update` do; it holds when this returns."""
+    path = f"keys/{stack.limited_id}" if level == "key" else "tenants/beta"  # type: ignore[attr-defined]
+    field = "sessionBudgets" if level == "session" else "budgets"
+    admin = await stack.http(ADMIN_KEY)
+    changed = await admin.request("PATCH", f"/admin/v1/{path}", body={field: {"tokensTotal": tokens}})
+    assert changed.status == 200, changed.json()
+    await stack.gateway.services.auth._read_revision()
+
+
+async def status_of(stack: Stack) -> int:
+    return (await (await a_client(stack)).request("POST", CHAT, body=ASKED, headers=HEADERS)).status
+
+
+@pytest.mark.parametrize("level", ["key", "tenant", "session"])
+async def test_what_is_spent_while_a_limit_is_taken_away_counts_when_it_is_set_again(
+    tmp_path: Path, level: str
+) -> None:
+    async with unlimited(tmp_path) as stack:
+        await stack.engine()
+        await set_limit(stack, 100, level)
+        assert await status_of(stack) == 200  # 8 are spent
+        await set_limit(stack, None, level)
+        assert [await status_of(stack) for _ in range(8)] == [200] * 8  # 72
+        await stack.gateway.services.settle_all()
+        await stack.gateway.life.renew()  # what was set aside of it is spent now, and is given back
+        await set_limit(stack, 100, level)
+        answer = await (await a_client(stack)).request("POST", CHAT, body=ASKED, headers=HEADERS)
+        assert (answer.status, answer.json()["error"]["code"]) == (402, "budget_exhausted")
+        assert "has 28 tokens left" in answer.json()["error"]["message"]
+        assert sum(record.prompt_tokens + record.completion_tokens for record in await stack.records()) == 72
+
+
+@pytest.mark.parametrize("level", ["key", "tenant", "session"])
+async def test_a_limit_that_is_set_while_requests_run_sees_what_they_come_to(tmp_path: Path, level: str) -> None:
+    async with unlimited(tmp_path) as stack:
+        engine = await stack.engine(capacity=8)
+        http = await a_client(stack)
+        holds = [engine.hold_at(0) for _ in range(5)]
+        body = {**ASKED, "stream": True}
+        running = [asyncio.create_task(http.request("POST", CHAT, body=body, headers=HEADERS)) for _ in range(5)]
+        for hold in holds:
+            await hold.reached()
+        await set_limit(stack, 82, level)
+        assert await status_of(stack) == 200  # it begins the counter, from a ledger that knows of nothing
+        for hold in holds:
+            hold.open.set()
+        assert [answer.status for answer in await asyncio.gather(*running)] == [200] * 5
+        await stack.gateway.services.settle_all()
+        await stack.gateway.life.renew()
+        answer = await http.request("POST", CHAT, body=ASKED, headers=HEADERS)
+        assert answer.status == 402
+        assert "has 34 tokens left" in answer.json()["error"]["message"]  # 82 - 6 * 8
+
+
+async def test_a_limit_that_is_set_while_tasks_wait_sees_what_they_come_to(tmp_path: Path) -> None:
+    async with unlimited(tmp_path) as stack:
+        http = await a_client(stack)
+        waiting = [(await http.post_json("/v1/tasks", ASKED))["id"] for _ in range(5)]
+        await set_limit(stack, 82)
+        last = (await http.post_json("/v1/tasks", ASKED))["id"]  # it begins the counter
+        async with EchoEngine() as engine, running_worker(stack, engine, "w1"):
+            for id in (*waiting, last):
+                assert (await http.get_json(f"/v1/tasks/{id}", {"wait": "20"}))["state"] == "done"
+        found = await state(stack, "tokens")
+        assert (found.held, found.spent) == (0, 48)
+        assert (await http.request("POST", "/v1/tasks", body=ASKED)).status == 402
+
+
 # --- the receipt ------------------------------------------------------------------------------------------------------
 
 

@@ -154,6 +154,37 @@ async def test_what_the_engine_counted_is_settled_and_the_rest_is_free(world: Wo
     await settled(world)
 
 
+async def test_a_limit_that_was_set_while_a_dead_gateways_request_ran_counts_it(world: World) -> None:
+    await dead(world)
+    heard(world)
+    of_team = "team:acme/red:tokens:total"
+    opening = await world.books.open(of_team)
+    await world.reconciler().reconcile()
+    assert await world.books.begin(of_team, 0, expires_at=None, since=opening) == 12
+
+
+async def test_a_counter_that_was_begun_after_redis_lost_its_books_counts_what_a_dead_gateway_had_in_flight_once(
+    world: World,
+) -> None:
+    life, admission = await world.a_gateway()
+    for request_id in ("req_1", "req_2"):
+        await sent(world, admission, request_id)
+    life.close()
+    heard(world)
+    waiting = heard(world, request_id="req_2", state="running", tokens=3)
+    world.queue.books = Books()
+    world.books = MemoryBudgets(world.queue, clock=world.clock)
+    await world.books.begin(TOKENS, 0, expires_at=None)
+    reconciler = world.reconciler()
+    for _ in range(3):  # each look hands in again what it knows of a journal that is not done
+        await reconciler.reconcile()
+    assert (await world.state()).spent == 12
+    waiting.state = "done"
+    await reconciler.reconcile()
+    assert (await world.state()).spent == 12 + 10
+    assert sorted(record.id for record in await world.records()) == ["req_1", "req_2"]
+
+
 async def test_what_never_reached_the_engine_costs_nothing_once_it_cannot_be_on_its_way_any_more(world: World) -> None:
     await dead(world)
     reconciler = world.reconciler()

@@ -1,7 +1,7 @@
 """Both stores of budgets with what a test needs around them, and asks and settlements with good defaults."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from queue_builders import a_record, all_usage
@@ -9,7 +9,7 @@ from redis import Redis
 
 from stoker.policy.budgets import Ask, Part, Spent
 from stoker.queue import BudgetStore, CounterState, MemoryBudgets, MemoryQueue, Queue, RedisBudgets, RedisQueue
-from stoker.queue.budgets import Hold, Leased, Settlement
+from stoker.queue.budgets import Hold, Leased, Opening, Settlement
 from stoker.testing import ManualClock
 
 # Redis forgets by its own clock, so tests of budgets live in a time that it has not reached.
@@ -21,6 +21,7 @@ REQUESTS = "key:key_1:requests:total"
 SLOTS = "key:key_1:concurrent:total"
 SESSION = "session:acme/s1:tokens:total"
 DAY = "key:key_1:tokens:day:2100-03-01"
+SCOPES = ("key:key_1", "tenant:acme", "session:acme/s1")  # of all these
 TTL_S = 60.0
 
 
@@ -31,6 +32,8 @@ class World:
     store: BudgetStore
     queue: Queue
     raw: Redis | None
+    openings: dict[str, Opening | None] = field(default_factory=dict)
+    """What was last answered to who opened a counter."""
 
     async def open(self, *owners: str, spent: int = 0, limits: Sequence[str] = (TOKENS, DOLLARS)) -> None:
         """Books that are open, counters that are begun, owners that live."""
@@ -61,7 +64,7 @@ class World:
             return
         assert isinstance(self.queue, MemoryQueue)
         books = self.queue.books
-        for each in (books.counters, books.owners, books.wanted):
+        for each in (books.counters, books.opened, books.newest, books.appended, books.owners, books.wanted):
             each.clear()
         books.opens_at = None
 
@@ -97,8 +100,12 @@ def ask(
     return Ask(counter, limit, need, need if want is None else want, expires_at, is_new)
 
 
-def settlement(number: int, *spent: tuple[str, int, int], usage: str | None = None) -> Settlement:
-    return Settlement(number, None if usage is None else a_record(usage).to_json(), [Spent(*each) for each in spent])
+def settlement(
+    number: int, *spent: tuple[str, int, int], usage: str | None = None, scopes: Sequence[str] = ()
+) -> Settlement:
+    """The record of `usage` says 10 tokens and 10 nano-dollars."""
+    record = None if usage is None else a_record(usage).to_json()
+    return Settlement(number, record, [Spent(*each) for each in spent], scopes)
 
 
 def hold(number: int, *parts: tuple[str, int], owner: str = "gw_a") -> Hold:

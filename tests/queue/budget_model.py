@@ -26,7 +26,7 @@ class Model(World):
         books = self.redis.books
         for place, counter in enumerate(self.counters):
             found = books.counters.get(counter.name)
-            worst = self._worst(place, counter)
+            worst, late = self._worst(place, counter), self._late(place, counter)
             is_slot = returns_slots(counter.name)
             if worst > counter.limit and not is_slot:
                 return f"{counter.name}: up to {worst} will have been spent of {counter.limit}"
@@ -36,13 +36,13 @@ class Model(World):
                     return f"{counter.name}: up to {worst} will have been spent, and Redis does not know it"
                 continue
             have = found.spent + found.leased + found.held
-            if have > counter.limit:
+            if have > counter.limit + late:
                 return f"{counter.name}: {sums_of(found)} is more than {counter.limit}"
             leased = sum(owner.slices.get(counter.name, 0) for owner in books.owners.values())
             if leased != found.leased or min(found.leased, found.held, found.spent) < 0:
                 return f"{counter.name}: {sums_of(found)}, and the slices sum up to {leased}"
-            if is_open and worst > have and not is_slot:
-                return f"{counter.name}: up to {worst} will have been spent, and it knows of {sums_of(found)}"
+            if is_open and worst + late > have and not is_slot:
+                return f"{counter.name}: up to {worst + late} will have been spent, and it knows of {sums_of(found)}"
         recorded = [record.job for record in (*self.ledger, *self.redis.stream) if record.job >= 0]
         twice = [job for job in set(recorded) if recorded.count(job) > 1]
         if twice and not self.was_wiped:
@@ -54,13 +54,22 @@ class Model(World):
         return None
 
     def _worst(self, place: int, counter: Counter) -> int:
-        """What engines have produced, and may yet produce by themselves, under a counter."""
+        """What engines have produced, and may yet produce by themselves, of what was reserved under a counter."""
         total = 0
         for job, of in enumerate(self.scenario.jobs):
-            if place in of.counters and self.engines[job] != "never came":
+            if place in self.under[job] and self.engines[job] != "never came":
                 running = of.bound if self.engines[job] == "runs" else 0
                 total += self.produced[job] + running if counter.unit is Unit.TOKENS else 1
         return total
+
+    def _late(self, place: int, counter: Counter) -> int:
+        """What was settled, and has to be in a counter, of what came while its limit was not set."""
+        jobs = {
+            job for job, of in enumerate(self.scenario.jobs) if place in of.counters and place not in self.under[job]
+        }
+        recorded = {record.job: record.tokens for record in (*self.ledger, *self.redis.stream)} if jobs else {}
+        late = [tokens for job, tokens in recorded.items() if job in jobs]
+        return {Unit.TOKENS: sum(late), Unit.REQUESTS: len(late)}.get(counter.unit, 0)
 
     @property
     def is_settled(self) -> bool:
@@ -85,7 +94,8 @@ class Model(World):
             in_ledger = self._in_ledger(counter.name)
             if counter.unit is not Unit.CONCURRENT and self._worst(place, counter) > in_ledger:
                 return f"{counter.name}: {self._worst(place, counter)} were produced; the ledger knows of {in_ledger}"
-            if found is not None and (found.spent > in_ledger or (is_exact and found.spent != in_ledger)):
+            at_most = in_ledger + self.twice[place]
+            if found is not None and (found.spent > at_most or (is_exact and found.spent < in_ledger)):
                 return f"{counter.name}: {found.spent} are spent; the ledger says {in_ledger}"
         return next(filter(None, map(self._misrecorded, self.ledger)), None)
 
@@ -266,6 +276,33 @@ SMALL = (
         outcomes="ends",
     ),
     Scenario(
+        "a limit is taken away and set again",
+        (tokens(2),),
+        (Job(0, 1), Job(0, 1)),
+        processes=1,
+        limit_changes=2,
+        begins_slowly=True,
+        outcomes="ends",
+    ),
+    Scenario(
+        "a limit is taken away and set again while a task runs",
+        (tokens(2),),
+        (Job(0, 1), Job(0, 1, is_task=True)),
+        processes=1,
+        limit_changes=2,
+        begins_slowly=True,
+        outcomes="ends",
+    ),
+    Scenario(
+        "a limit is set while requests run",
+        (tokens(2),),
+        (Job(0, 1), Job(1, 1)),
+        unset=(0,),
+        limit_changes=1,
+        begins_slowly=True,
+        outcomes="ends",
+    ),
+    Scenario(
         "a task takes its reservation over",
         (tokens(2),),
         (Job(0, 1, is_task=True), Job(0, 1)),
@@ -388,6 +425,50 @@ LARGE = (
         outcomes="ends",
         leased=(1, 1),
         checks_admission=True,
+    ),
+    Scenario(
+        "a limit is taken away and set again, two processes",
+        (tokens(2),),
+        (Job(0, 1), Job(1, 1)),
+        limit_changes=2,
+        begins_slowly=True,
+        outcomes="ends",
+    ),
+    Scenario(
+        "a limit is set, and a process is killed",
+        (tokens(2),),
+        (Job(0, 1), Job(0, 1)),
+        Faults(crashes=1),
+        1,
+        processes=1,
+        unset=(0,),
+        limit_changes=1,
+        begins_slowly=True,
+        outcomes="ends",
+    ),
+    Scenario(
+        "a limit is set, and a call is lost, late or made twice",
+        (tokens(2),),
+        (Job(0, 1), Job(0, 1)),
+        Faults(lost=1, repeats=1),
+        1,
+        processes=1,
+        unset=(0,),
+        limit_changes=1,
+        begins_slowly=True,
+        outcomes="ends",
+    ),
+    Scenario(
+        "a limit is set, and Redis loses everything",
+        (tokens(2),),
+        (Job(0, 1), Job(0, 1)),
+        Faults(wipes=1),
+        1,
+        processes=1,
+        unset=(0,),
+        limit_changes=1,
+        begins_slowly=True,
+        outcomes="ends",
     ),
 )
 

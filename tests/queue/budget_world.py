@@ -62,7 +62,7 @@ from stoker.policy.budgets import (
     returns_slots,
 )
 from stoker.queue import TokenBound
-from stoker.queue.budgets import Gone, Hold, InFlightPart, Leased, NotBegun, NotOpen, Renewed, Settlement
+from stoker.queue.budgets import Gone, Hold, InFlightPart, Leased, NotBegun, NotOpen, Opening, Renewed, Settlement
 
 
 @dataclass(slots=True)
@@ -83,6 +83,13 @@ class World:
     ledger: list[Record]
     faults: Faults
     faults_left: int
+    # By place of the counter: whether its limit is set, and how much of it may be counted twice, since it was settled
+    # while the ledger was asked.
+    is_set: list[bool]
+    twice: list[int]
+    changes_left: int
+    # By job: the places of the counters of which it has reserved.
+    under: list[tuple[int, ...]]
     names: int = 0  # of reconcilers so far
     was_wiped: bool = False
 
@@ -109,6 +116,10 @@ class World:
             ledger=[],
             faults=scenario.faults,
             faults_left=scenario.most_faults,
+            is_set=[place not in scenario.unset for place in range(len(scenario.limits))],
+            twice=[0] * len(scenario.limits),
+            changes_left=scenario.limit_changes,
+            under=[()] * len(scenario.jobs),
             names=scenario.reconcilers,
         )
         for process, amount in zip(processes, scenario.leased, strict=False):
@@ -139,6 +150,10 @@ class World:
             ledger=list(self.ledger),
             faults=self.faults,
             faults_left=self.faults_left,
+            is_set=list(self.is_set),
+            twice=list(self.twice),
+            changes_left=self.changes_left,
+            under=list(self.under),
             names=self.names,
             was_wiped=self.was_wiped,
         )
@@ -176,6 +191,11 @@ class World:
             self.faults,
             self.faults_left,
             self.was_wiped,
+            tuple((name, opened.at_ms, opened.late) for name, opened in sorted(books.opened.items())),
+            tuple(self.is_set),
+            tuple(self.twice),
+            self.changes_left,
+            tuple(self.under),
         )
 
     def _numbers(self) -> tuple[dict[tuple[str, int], int], defaultdict[str, set[int]]]:
@@ -219,6 +239,10 @@ class World:
             yield Move(f"never to arrive: {in_words(call)}", "ghost_vanishes", (place,))
         yield from self._moves_of_engines()
         yield from self._moves_of_time()
+        for place, counter in enumerate(self.counters):
+            if self.changes_left:
+                words = f"the limit of {counter.name} is {'taken away' if self.is_set[place] else 'set'}"
+                yield Move(words, "change_limit", (place,), True)
         yield from self._faults()
 
     def _moves_of_process(self, place: int, process: Process) -> Iterator[Move]:
@@ -230,13 +254,22 @@ class World:
                 yield from self._moves_of_job(process, who, job)
         if not mine.is_known and "enter" not in process.outs:
             yield Move(f"{who} states what it holds", "enter", (place,))
+        for name, (_, total) in process.beginning.items():
+            if total is None:
+                yield Move(f"{who} asks the ledger what was spent of {name}", "sum_up", (place, name))
+            else:
+                yield Move(f"{who} begins {name} with {total}", "begin_counter", (place, name))
         for each in process.mines:
             if each.pending and "settle" not in process.outs:
                 yield Move(f"{who} sends the settlements of {each.name}", "settle", (place, each.name))
         if mine.is_known and "renew" not in process.outs and self._is_worth_renewing(process):
             yield Move(f"{who} renews", "renew", (place,))
-        if not process.outs and not any(
-            self.stages[job] in IN_PROCESS for job, of in enumerate(self.scenario.jobs) if of.process == place
+        if (
+            not process.outs
+            and not process.beginning
+            and not any(
+                self.stages[job] in IN_PROCESS for job, of in enumerate(self.scenario.jobs) if of.process == place
+            )
         ):
             yield Move(f"{who} leaves", "leave", (place,))
 
@@ -383,8 +416,9 @@ class World:
         reserved = process.mine.slices.reserve(self._needs(job))
         if isinstance(reserved, Reservation):
             process.mine.reserved[job] = reserved
+            self.under[job] = self._places(job)
             self.stages[job] = Stage.RESERVED
-        elif "lease" not in process.outs:
+        elif "lease" not in process.outs and not process.beginning:
             calls = process.mine.calls
             number = next(calls.numbers)
             calls.on_their_way.add(number)
@@ -393,7 +427,25 @@ class World:
     def _needs(self, job: int) -> list[Need]:
         of = self.scenario.jobs[job]
         amounts = Amounts(1, of.bound, 0, 1)
-        return [(self.counters[place], amounts[self.counters[place].place]) for place in of.counters]
+        return [(self.counters[place], amounts[self.counters[place].place]) for place in self._places(job)]
+
+    def _places(self, job: int) -> tuple[int, ...]:
+        """Of the counters of which it reserves, or has reserved."""
+        if self.stages[job] != Stage.IDLE:
+            return self.under[job]
+        return tuple(place for place in self.scenario.jobs[job].counters if self.is_set[place])
+
+    def _scopes(self, job: int) -> tuple[str, ...]:
+        """Those of its record."""
+        names = (self.counters[place].name for place in self.scenario.jobs[job].counters)
+        return (
+            tuple({":".join(name.split(":")[:2]): None for name in names})
+            if self.scenario.rules.name_the_scopes
+            else ()
+        )
+
+    def _settlement(self, job: int, number: int, tokens: int, spent: Sequence[Spent]) -> Settlement:
+        return Settlement(number, str(Record(job, "", tokens)), spent, self._scopes(job))
 
     def send(self, place: int, job: int) -> None:
         self.stages[job] = Stage.SENT
@@ -427,7 +479,7 @@ class World:
         reservation = mine.reserved.pop(job)
         tokens = self.produced[job]
         spent = mine.slices.settle(reservation, Amounts(1, tokens, 0, 0))
-        mine.pending[job] = Settlement(reservation.number, str(Record(job, "", tokens)), spent)
+        mine.pending[job] = self._settlement(job, reservation.number, tokens, spent)
         if not self.scenario.rules.forget_when_confirmed:
             self._cross_out(mine, [reservation.number])
         elif self.scenario.rules.journal_the_end:
@@ -475,7 +527,7 @@ class World:
         mine = self._mine_with(place, job)
         reservation = mine.reserved[job]
         hold = Hold(mine.name, reservation.number, reservation.parts)
-        self.processes[place].outs[f"submit {job}"] = Out(Call("submit", mine.name, 0, (job, hold)))
+        self.processes[place].outs[f"submit {job}"] = Out(Call("submit", mine.name, 0, (job, hold, self._scopes(job))))
 
     def clear_up(self, place: int, job: int) -> None:
         mine = self._mine_with(place, job)
@@ -531,7 +583,7 @@ class World:
         if isinstance(answer, Gone | Renewed) and answer.state != "alive":
             self._not_alive(process, mine, answer.state)
         elif call.kind == "lease":
-            self._lease_answered(mine, call.args, answer)
+            self._lease_answered(mine, call.args, answer, process)
         elif call.kind == "renew":
             process.wanted = answer.wanted
             mine.calls.given_up.difference_update(call.args[1])
@@ -539,7 +591,7 @@ class World:
                 mine.calls.given_back.pop(number, None)
         elif call.kind == "enter":
             if isinstance(answer, NotBegun):
-                self._begin(answer.counters)
+                self._begin(answer.counters, process)
             else:
                 mine.is_known = True
         elif call.kind == "settle":
@@ -560,21 +612,46 @@ class World:
             process.wanted = ()
             self.journals[name] = {}
 
-    def _lease_answered(self, mine: Mine, asks: Sequence[Ask], answer: Any) -> None:
+    def _lease_answered(self, mine: Mine, asks: Sequence[Ask], answer: Any, process: Process | None = None) -> None:
         if isinstance(answer, Leased):
             by_name = {counter.name: counter for counter in self.counters}
             shortfall = Shortfall(tuple(asks), tuple(by_name[ask.counter] for ask in asks))
             mine.slices.granted(shortfall, answer.granted)
         elif isinstance(answer, NotBegun):
-            self._begin(answer.counters)
+            self._begin(answer.counters, process)
         elif isinstance(answer, NotOpen) and answer.opens_in_s is None:
             self.redis.books.establish(NOW, WAIT_S)
 
-    def _begin(self, names: Iterable[str]) -> None:
+    def _begin(self, names: Iterable[str], process: Process | None = None) -> None:
         """From the ledger, with everything that is on its way there."""
-        self.take_usage()
         for name in names:
-            self.redis.books.begin(NOW, name, self._in_ledger(name), None)
+            opening = self._open(name) if self.scenario.rules.open_first else None
+            if process is None or not self.scenario.begins_slowly:
+                self.take_usage()
+                self._begin_with(name, self._in_ledger(name), opening)
+            else:
+                process.beginning[name] = opening, None
+
+    def _open(self, name: str) -> Opening | None:
+        """After a loss it is later than before."""
+        return self.redis.books.open(NOW + self.was_wiped, name)
+
+    def sum_up(self, place: int, name: str) -> None:
+        self.take_usage()
+        opening, _ = self.processes[place].beginning[name]
+        self.processes[place].beginning[name] = opening, self._in_ledger(name)
+
+    def begin_counter(self, place: int, name: str) -> None:
+        opening, total = self.processes[place].beginning.pop(name)
+        assert total is not None
+        self._begin_with(name, total, opening)
+
+    def _begin_with(self, name: str, total: int, opening: Opening | None) -> int | None:
+        answer = self.redis.books.begin(NOW, name, total, None, opening)
+        if answer is not None and opening is not None:
+            place = next(p for p, c in enumerate(self.counters) if c.name == name)
+            self.twice[place] = max(self.twice[place], answer - total)
+        return answer
 
     def _in_ledger(self, counter_name: str) -> int:
         place, counter = next((p, c) for p, c in enumerate(self.counters) if c.name == counter_name)
@@ -688,6 +765,10 @@ class World:
         self._count("reconcilers")
         self.expire_take_over(owner)
 
+    def change_limit(self, place: int) -> None:
+        self.is_set[place] = not self.is_set[place]
+        self.changes_left -= 1
+
     def forget_wanted(self) -> None:
         self.redis.books.wanted.clear()
 
@@ -723,6 +804,7 @@ class World:
                 self.stages[job] = Stage.ORPHAN if was_sent else Stage.DONE
         process.mines = [Mine(mine.name) for mine in process.mines]
         process.wanted = ()
+        process.beginning.clear()
 
     def wipe(self) -> None:
         """With it go all connections, so no call from before arrives afterwards."""
@@ -844,7 +926,7 @@ class World:
                 tokens = self._produced_by(written, engine_tells)
                 actual = Amounts(1, tokens, 0, 0)
                 spent = tuple(Spent(c.name, amount, actual[c.place]) for c, amount in self._needs(written.job))
-                items.append(Settlement(number, str(Record(written.job, "", tokens)), spent))
+                items.append(self._settlement(written.job, number, tokens, spent))
         reconciler.out = Out(Call("settle", reconciler.owner, 0, tuple(items)))
 
     def _produced_by(self, written: Written, engine_tells: bool) -> int:

@@ -70,6 +70,13 @@ class SettledTwice(Books):
         return super().settle(now, owner, items, append_usage)
 
 
+class CountedHereAndThere(Books):
+    """Adds what a record came to also to the counters that its settlement has an entry for."""
+
+    def _without_entry(self, scopes: Sequence[str], entries: Sequence[str]) -> list[str]:
+        return super()._without_entry(scopes, ())
+
+
 class GenerousToTheDead(Books):
     """Frees what a dead owner had in flight too."""
 
@@ -127,6 +134,12 @@ def test_a_settlement_that_counts_twice() -> None:
     )
 
 
+def test_a_settlement_that_counts_by_its_entry_and_by_its_scope() -> None:
+    problem = found(alone(books=CountedHereAndThere))
+
+    assert problem.why == f"{KEY}: 2 are spent; the ledger says 1"
+
+
 def test_a_dead_owner_whose_reservations_are_freed() -> None:
     problem = found(alone(books=GenerousToTheDead, faults=Faults(crashes=1)))
 
@@ -157,6 +170,8 @@ def test_a_lease_that_is_granted_twice_is_held_for_nobody() -> None:
 
 LOST = "and it knows of spent 0 + leased 0 + held 0"
 
+RESET = next(each for each in SMALL if each.name == "a limit is taken away and set again")
+
 BROKEN_RULES = [
     ("journal_first", alone(faults=Faults(crashes=1)), f"up to 1 will have been spent, {LOST}"),
     (
@@ -186,6 +201,8 @@ BROKEN_RULES = [
     ("count_without_journal", alone(faults=Faults(nodes=1)), f"up to 1 will have been spent, {LOST}"),
     ("count_what_runs", alone(faults=Faults(crashes=1)), f"up to 1 will have been spent, {LOST}"),
     ("settle_the_open", alone(faults=Faults(crashes=1)), "from here nothing leads to an end"),
+    ("name_the_scopes", RESET, f"up to 1 will have been spent, {LOST}"),
+    ("open_first", RESET, f"up to 1 will have been spent, {LOST}"),
     (
         "give_back_wanted",
         replace(SMALL[0], jobs=(Job(0, 1), Job(1, 1)), leased=(2,)),

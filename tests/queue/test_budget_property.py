@@ -2,8 +2,8 @@
 reconcilers and engines do, whatever calls are lost, late or made twice, `spent + reserved <= limit` holds after every
 step, and once all is settled the ledger says what the engines say.
 
-Each process keeps the rules of `docs/proofs.md`. Small worlds are explored to their last state in
-`test_budget_model.py`; here are more counters, real amounts, windows that end, and the real Redis.
+Limits are taken away and set again. Each process keeps the rules of `docs/proofs.md`. Small worlds are explored to
+their last state in `test_budget_model.py`; here are more counters, real amounts, windows that end, and the real Redis.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ from stoker.policy.budgets import (
     returns_slots,
 )
 from stoker.queue import MemoryBudgets, MemoryQueue, Queue, RedisBudgets, RedisQueue
-from stoker.queue.budgets import BudgetStore, Gone, InFlightPart, Leased, NotBegun, Settlement
+from stoker.queue.budgets import BudgetStore, Gone, InFlightPart, Leased, NotBegun, Settlement, scopes_of
 from stoker.queue.connection import Connection
 from stoker.testing import ManualClock
 from stoker.testing.redis import RedisServer
@@ -64,18 +64,19 @@ KEYS = ("k1", "k2")
 SESSIONS = ("s1", "s2")
 
 
-def plan_of(key: str, session: str) -> Plan:
+def limits_of(key: str, session: str) -> list[Limit]:
     tenant, of_session = Scope("tenant", "acme"), Scope("session", inside("acme", session))
-    return Plan(
-        [
-            Limit(Scope("key", key), Unit.TOKENS, Window.TOTAL, 120),
-            Limit(Scope("key", key), Unit.REQUESTS, Window.MINUTE, 12),
-            Limit(tenant, Unit.TOKENS, Window.DAY, 200),
-            Limit(tenant, Unit.NANO_USD, Window.TOTAL, 180 * PRICE),
-            Limit(tenant, Unit.CONCURRENT, Window.TOTAL, 8),
-            Limit(of_session, Unit.TOKENS, Window.TOTAL, 130),
-        ]
-    )
+    return [
+        Limit(Scope("key", key), Unit.TOKENS, Window.TOTAL, 120),
+        Limit(Scope("key", key), Unit.REQUESTS, Window.MINUTE, 12),
+        Limit(tenant, Unit.TOKENS, Window.DAY, 200),
+        Limit(tenant, Unit.NANO_USD, Window.TOTAL, 180 * PRICE),
+        Limit(tenant, Unit.CONCURRENT, Window.TOTAL, 8),
+        Limit(of_session, Unit.TOKENS, Window.TOTAL, 130),
+    ]
+
+
+LIMITS = 6
 
 
 class Wire:
@@ -127,8 +128,8 @@ class Request:
         actual = amounts(tokens)
         return tuple(Spent(counter.name, amount, actual[counter.place]) for counter, amount in self.needs)
 
-    def settlement(self, tokens: int) -> Settlement:
-        record = UsageRecord(
+    def record(self, tokens: int) -> UsageRecord:
+        return UsageRecord(
             id=self.id,
             kind="request",
             status="done",
@@ -142,7 +143,13 @@ class Request:
             started_at=1.0,
             ended_at=2.0,
         )
-        return Settlement(self.number, record.to_json(), self.spent(tokens))
+
+    def settlement(self, tokens: int) -> Settlement:
+        record = self.record(tokens)
+        return Settlement(self.number, record.to_json(), self.spent(tokens), scopes_of(record))
+
+    def is_in_scope_of(self, counter_name: str) -> bool:
+        return counter_name.startswith(tuple(f"{scope}:" for scope in scopes_of(self.record(0))))
 
 
 def amounts(tokens: int, *, running: int = 0) -> Amounts:
@@ -186,6 +193,8 @@ class BudgetMachine(RuleBasedStateMachine):
         self.formers: list[Process] = []  # taken for dead while they had requests in flight
         self.requests: dict[str, Request] = {}
         self.counters: dict[str, Counter] = {}
+        self.unset: set[int] = set()  # limits that are taken away, by their place
+        self.confirmed: set[str] = set()  # requests of which somebody has heard that they are settled
         # By owner: what a successor finds. Of an owner that lives the journal is locked, of a lost machine it is gone.
         self.journals: dict[str, dict[int, Request]] = {}
         self.guessed: set[str] = set()  # settled with the whole reservation, since nobody could tell
@@ -237,8 +246,13 @@ class BudgetMachine(RuleBasedStateMachine):
             self.admit(self.processes[place], key, session, tokens)
             self.becomes("arrives")
 
+    @rule(unset=st.sets(st.integers(0, LIMITS - 1)))
+    def limits_are_taken_away_and_set(self, unset: set[int]) -> None:
+        self.unset = unset
+
     def admit(self, process: Process, key: str, session: str, tokens: int) -> None:
-        needs = plan_of(key, session).needs(self.clock.now(), amounts(tokens, running=1))
+        limits = [limit for place, limit in enumerate(limits_of(key, session)) if place not in self.unset]
+        needs = Plan(limits).needs(self.clock.now(), amounts(tokens, running=1))
         self.counters.update({counter.name: counter for counter, _ in needs})
         for _ in range(4):
             reserved = process.slices.reserve(needs)
@@ -257,7 +271,8 @@ class BudgetMachine(RuleBasedStateMachine):
                     process.slices.granted(shortfall, answer.granted)
                 case NotBegun():
                     for name in answer.counters:
-                        self.run(self.store.begin(name, 0, expires_at=None))
+                        opening = self.run(self.store.open(name))
+                        self.run(self.store.begin(name, self.in_ledger(name), expires_at=None, since=opening))
                 case Gone():
                     assert answer.state == "gone"
                     self.taken_for_dead(process)
@@ -267,6 +282,13 @@ class BudgetMachine(RuleBasedStateMachine):
         except QueueUnavailable:
             return False
         return True
+
+    def in_ledger(self, counter_name: str) -> int:
+        told = {record.id: record.completion_tokens for record in self.run(all_usage(self.queue))}
+        place = self.counters[counter_name].place
+        return sum(
+            amounts(tokens)[place] for id, tokens in told.items() if self.requests[id].is_in_scope_of(counter_name)
+        )
 
     def send(
         self, process: Process, reserved: Reservation, key: str, session: str, tokens: int, needs: list[Need]
@@ -310,7 +332,8 @@ class BudgetMachine(RuleBasedStateMachine):
             return
         assert not isinstance(answer, Gone)
         process.slices.confirmed(process.pending)
-        for number in process.pending:
+        for number, item in process.pending.items():
+            self.confirmed.add(UsageRecord.from_json(item.usage or "").id)
             self.journals.get(process.name, {}).pop(number, None)
         process.pending.clear()
 
@@ -455,12 +478,23 @@ class BudgetMachine(RuleBasedStateMachine):
                 at_most = 0  # slots of the dead are free again at once
             assert at_most <= counter.limit, name
             if state is not None:
-                assert state.spent + state.leased + state.held <= counter.limit, (name, state)
-                assert at_most <= state.spent + state.leased + state.held, (name, state)
+                have = state.spent + state.leased + state.held
+                late = self.late(name)
+                assert have <= counter.limit + sum(amounts(r.tokens)[counter.place] for r in late), (name, state)
+                if ":minute:" not in name:  # late ones count in the newest only
+                    at_most += sum(r.at_most(counter) for r in late if r.id in self.confirmed)
+                assert at_most <= have, (name, state)
                 assert min(state.spent, state.leased, state.held) >= 0, (name, state)
 
     def under(self, counter_name: str) -> list[Request]:
         return [r for r in self.requests.values() if any(counter.name == counter_name for counter, _ in r.needs)]
+
+    def late(self, counter_name: str) -> list[Request]:
+        """Those of its scope that came while its limit was taken away."""
+        if returns_slots(counter_name):
+            return []
+        under = {request.id for request in self.under(counter_name)}
+        return [r for r in self.requests.values() if r.id not in under and r.is_in_scope_of(counter_name)]
 
     def teardown(self) -> None:
         try:
@@ -494,10 +528,13 @@ class BudgetMachine(RuleBasedStateMachine):
                 continue  # its window is over
             assert (state.leased, state.held) == (0, 0), name
             place = self.counters[name].place
-            of_ledger = sum(amounts(told[r.id])[place] for r in self.under(name) if r.id in told)
+            late = [r for r in self.late(name) if r.id in told]
+            of_ledger = sum(amounts(told[r.id])[place] for r in (*self.under(name), *late) if r.id in told)
             of_engines = sum(amounts(r.produced or 0)[place] for r in self.under(name))
+            if ":minute:" not in name:
+                of_engines += sum(amounts(r.produced or 0)[place] for r in late)
             assert of_engines <= state.spent <= of_ledger + self.lost[name], name
-            if not self.lost[name]:
+            if not self.lost[name] and (":minute:" not in name or not late):
                 assert state.spent == of_ledger, name
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,11 @@ import pytest
 from budget_model import SMALL
 from budget_world import World
 from redis import Redis as Client
-from world_parts import NOW, TTL_S, WAIT_S, Call, Mine, Scenario
+from world_parts import NOW, TTL_S, WAIT_S, Call, Mine, Process, Scenario
 
 from stoker.policy.budgets import Ask
 from stoker.queue import keys
-from stoker.queue.budgets import Gone, NotBegun, Renewed
+from stoker.queue.budgets import Gone, NotBegun, Opening, Renewed
 from stoker.queue.connection import Connection
 from stoker.queue.redis_budgets import _ask, _leased
 from stoker.testing import ManualClock
@@ -57,7 +57,7 @@ class Scripts:
             word, *rest = self.run("budget_enter", owner, TTL_MS, *told)
             return {"alive": None, "gone": Gone("gone"), "not begun": NotBegun(tuple(rest))}[word]
         if call.kind == "settle":
-            items = [(item.number, item.usage or False, item.spent) for item in args]
+            items = [(item.number, item.usage or False, item.spent, " ".join(item.scopes)) for item in args]
             word, *done = self.run("budget_settle", owner, json.dumps(items))
             return Gone("unknown") if word == "unknown" else [bool(each) for each in done]
         if call.kind == "leave":
@@ -86,14 +86,25 @@ class Doubled(World):
         assert scripts().do(call) == expected, call
         return answer
 
-    def _begin(self, names: Iterable[str]) -> None:
-        names = list(names)
-        World._begin(self, names)
-        for name in names:
-            scripts().run("budget_begin", name, self._in_ledger(name), -1)
+    def _open(self, name: str) -> Opening | None:
+        opening = World._open(self, name)
+        # Time stands still, but for what tells a loss: the model's Redis says when it was opened.
+        found = scripts().run("budget_open", name)
+        assert (opening is None) == (not found), name
+        if opening is not None:
+            assert opening.late == found[1], name
+            scripts().raw.hset(keys.BUDGET_PREFIX + name, "opened_at", opening.opened_at_ms)
+        return opening
 
-    def _lease_answered(self, mine: Mine, asks: Sequence[Ask], answer: Any) -> None:
-        World._lease_answered(self, mine, asks, answer)
+    def _begin_with(self, name: str, total: int, opening: Opening | None) -> int | None:
+        answer = World._begin_with(self, name, total, opening)
+        assert scripts().run("budget_begin", name, total, -1, *(opening or ("", 0))) == (
+            -1 if answer is None else answer
+        )
+        return answer
+
+    def _lease_answered(self, mine: Mine, asks: Sequence[Ask], answer: Any, process: Process | None = None) -> None:
+        World._lease_answered(self, mine, asks, answer, process)
         scripts().run("budget_establish", int(WAIT_S * 1000))
 
     def expire(self, owner: str) -> None:
@@ -121,6 +132,8 @@ class Doubled(World):
         for name, sums in self.redis.books.counters.items():
             found = raw.hmget(keys.BUDGET_PREFIX + name, "spent", "leased")
             assert [int(each or 0) for each in found] == [sums.spent, sums.leased], name
+        for name, opened in self.redis.books.opened.items():
+            assert int(raw.hget(keys.BUDGET_PREFIX + name, "late") or 0) == opened.late, name
         for name, owner in self.redis.books.owners.items():
             slices = raw.hgetall(f"{keys.OWNER_PREFIX}{name}:slices")
             assert {counter: int(amount) for counter, amount in slices.items()} == dict(owner.slices), name
@@ -147,7 +160,7 @@ def at_the_start(scenario: Scenario) -> Doubled:
     world = Doubled.of(scenario)
     for name, owner in world.redis.books.owners.items():
         for counter in owner.slices:
-            scripts().run("budget_begin", counter, 0, -1)
+            scripts().run("budget_begin", counter, 0, -1, "", 0)
         holding = json.dumps(list(owner.slices.items()))
         scripts().run("budget_enter", name, TTL_MS, 1, holding, 0, "[]")
     for counter, sums in world.redis.books.counters.items():

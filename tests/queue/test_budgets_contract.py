@@ -5,6 +5,7 @@ from budget_builders import (
     DAY,
     DOLLARS,
     REQUESTS,
+    SCOPES,
     SESSION,
     SLOTS,
     START,
@@ -18,7 +19,8 @@ from budget_builders import (
 from queue_builders import a_record
 
 from stoker.policy.budgets import MOST, Limit, Part, Scope, Unit, Window, counters, inside
-from stoker.queue import CounterState, Gone, InFlightPart, Leased, NotBegun, NotOpen, Renewed, Short
+from stoker.queue import BudgetStore, CounterState, Gone, InFlightPart, Leased, NotBegun, NotOpen, Renewed, Short
+from stoker.queue.budgets import Opening
 from stoker.testing import ManualClock
 
 MONTH_S = 30 * 86_400.0
@@ -313,6 +315,78 @@ async def test_what_is_settled_after_a_counter_was_forgotten_brings_nothing_back
     assert await world.usage_ids() == ["req_1"]
 
 
+# --- beginning from the ledger, while others settle -----------------------------------------------------------------
+
+
+async def opened(store: BudgetStore, counter: str = TOKENS) -> Opening:
+    opening = await store.open(counter)
+    assert opening is not None
+    return opening
+
+
+async def settle_late(world: World, number: int) -> None:
+    """10 tokens that were reserved nowhere."""
+    item = settlement(number, usage=f"req_{number}", scopes=SCOPES)
+    assert await world.store.settle("gw_a", [item]) == [True]
+
+
+async def test_what_is_settled_while_the_ledger_is_asked_is_added_to_what_it_says(world: World) -> None:
+    await world.open("gw_a", limits=[])
+    await settle_late(world, 1)  # the ledger has it
+    opening = await opened(world.store)
+    assert await world.store.state([TOKENS]) == [None]
+    assert await world.store.lease("gw_a", [ask(need=1)]) == NotBegun((TOKENS,))
+    await settle_late(world, 2)
+    assert await world.store.begin(TOKENS, 10, expires_at=None, since=opening) == 20
+    await settle_late(world, 3)
+    assert await world.sums() == (30, 0, 0)
+    assert await world.store.open(TOKENS) is None
+    assert await world.store.begin(TOKENS, 10, expires_at=None, since=opening) == 30
+
+
+async def test_two_that_begin_a_counter_each_add_what_was_settled_since_they_opened_it(world: World) -> None:
+    """Whoever is first, nothing is lost; and who opened it later has a sum with more in it."""
+    for first, sum_, spent in (("a", 0, 20), ("b", 10, 20)):
+        world.lose_everything()
+        await world.open("gw_a", limits=[])
+        openings = {"a": await opened(world.store)}
+        await settle_late(world, 1)
+        openings["b"] = await opened(world.store)
+        await settle_late(world, 2)
+        assert await world.store.begin(TOKENS, sum_, expires_at=None, since=openings[first]) == spent
+
+
+async def test_what_is_settled_of_a_counter_that_is_being_begun_by_an_entry_is_not_lost_either(world: World) -> None:
+    await world.open("gw_a", limits=[])
+    opening = await opened(world.store)
+    await world.store.settle("gw_a", [settlement(1, (TOKENS, 10, 4), usage="req_1", scopes=SCOPES)])
+    assert await world.store.begin(TOKENS, 0, expires_at=None, since=opening) == 4
+
+
+async def test_an_opening_that_redis_lost_begins_nothing(world: World, clock: ManualClock) -> None:
+    await world.open("gw_a", limits=[])
+    lost = await opened(world.store)
+    world.lose_everything()
+    assert await world.store.begin(TOKENS, 10, expires_at=None, since=lost) is None
+    await clock.advance(0.25)
+    opening = await opened(world.store)
+    assert await world.store.begin(TOKENS, 10, expires_at=None, since=lost) is None
+    assert await world.store.state([TOKENS]) == [None]
+    assert await world.store.begin(TOKENS, 10, expires_at=None, since=opening) == 10
+
+
+async def test_a_counter_that_was_opened_is_kept_as_any_other_once_it_is_begun(world: World) -> None:
+    midnight = START + 43_200
+    for counter, expires_at, kept_until in (
+        (TOKENS, None, None),
+        (DAY, midnight, midnight),
+        (SESSION, None, START + MONTH_S),
+    ):
+        opening = await opened(world.store, counter)
+        await world.store.begin(counter, 1, expires_at=expires_at, since=opening)
+        assert world.forgotten_at(counter, START) == kept_until
+
+
 # --- books that are not open ----------------------------------------------------------------------------------------
 
 
@@ -383,6 +457,97 @@ async def test_what_a_reservation_was_worth_is_told_without_a_record_when_it_nev
     assert await world.store.settle("gw_a", [settlement(2, usage="req_2")]) == [True]
     assert await world.sums() == (0, 40, 0)
     assert await world.usage_ids() == ["req_2"]
+
+
+# --- what was not reserved ------------------------------------------------------------------------------------------
+
+MINUTE = "key:key_1:tokens:minute:2100-03-01T1200"
+OTHER = "key:key_2:tokens:total"
+ALL = (TOKENS, DOLLARS, REQUESTS, SLOTS, DAY, MINUTE, SESSION, OTHER)
+
+
+async def spent(world: World, *counters: str) -> list[int]:
+    return [(await world.sums(counter))[0] for counter in counters]
+
+
+async def test_what_a_request_came_to_is_spent_of_every_counter_of_its_scopes_that_redis_has(world: World) -> None:
+    await world.open("gw_a", limits=ALL)
+    await world.lease("gw_a", ask(need=20))
+    late = settlement(1, (TOKENS, 20, 10), usage="req_1", scopes=SCOPES)
+    assert await world.store.settle("gw_a", [late]) == [True]
+    assert await world.sums() == (10, 10, 0)
+    assert await spent(world, *ALL) == [10, 10, 1, 0, 10, 10, 10, 0]
+    assert await world.store.settle("gw_a", [late]) == [False]
+    assert await spent(world, *ALL) == [10, 10, 1, 0, 10, 10, 10, 0]
+
+
+async def test_several_in_one_call_are_spent_each(world: World) -> None:
+    await world.open("gw_a", limits=[TOKENS, OTHER])
+    items = [settlement(n, usage=f"req_{n}", scopes=SCOPES) for n in (1, 2, 1)]
+    others = [settlement(3, usage="req_3", scopes=["key:key_2", "tenant:acme"])]
+    assert await world.store.settle("gw_a", items + others) == [True, True, False, True]
+    assert await spent(world, TOKENS, OTHER) == [20, 10]
+
+
+async def test_what_has_no_record_or_names_no_scopes_is_spent_nowhere_else(world: World) -> None:
+    await world.open("gw_a", limits=ALL)
+    items = [settlement(1, scopes=SCOPES), settlement(2, usage="req_2")]
+    assert await world.store.settle("gw_a", items) == [True, True]
+    assert await spent(world, *ALL) == [0] * len(ALL)
+
+
+async def test_a_request_counts_in_the_window_in_which_it_was_reserved_and_in_no_other(world: World) -> None:
+    later = "key:key_1:tokens:day:2100-03-02"
+    await world.open("gw_a", limits=[DAY])
+    await world.lease("gw_a", ask(DAY, need=20))
+    await world.store.begin(later, 0, expires_at=None)
+    await world.store.settle("gw_a", [settlement(1, (DAY, 20, 10), usage="req_1", scopes=SCOPES)])
+    assert await spent(world, DAY, later) == [10, 0]
+
+
+@pytest.mark.parametrize("first", [DAY, "key:key_1:tokens:day:2100-03-02"])
+async def test_what_was_reserved_in_no_window_counts_in_the_newest(world: World, first: str) -> None:
+    later = "key:key_1:tokens:day:2100-03-02"
+    await world.open("gw_a", limits=[first])
+    for counter in (DAY, later):
+        await world.store.begin(counter, 0, expires_at=None)
+    await settle_late(world, 1)
+    assert await spent(world, DAY, later) == [0, 10]
+
+
+@pytest.mark.parametrize("end", ["left", "journal", "lost"])
+async def test_what_is_settled_for_an_owner_that_is_gone_is_spent_all_the_same(world: World, end: str) -> None:
+    await world.open("gw_a", limits=[TOKENS, DOLLARS])
+    await world.lease("gw_a", ask(need=20))
+    if end == "left":
+        await world.store.leave("gw_a")
+    else:
+        await world.store.take_over("gw_a", "gw_b", ttl_s=10, is_proved_dead=True)
+        open_ = [InFlightPart(1, [Part(TOKENS, 20)])] if end == "journal" else None
+        await world.store.forfeit("gw_a", "gw_b", open_)
+    await world.store.settle("gw_a", [settlement(1, (TOKENS, 20, 10), usage="req_1", scopes=SCOPES)])
+    assert await spent(world, TOKENS, DOLLARS) == [20 if end == "lost" else 10, 10]
+
+
+async def test_owners_give_back_what_was_spent_of_their_slices_meanwhile(world: World) -> None:
+    """Its limit was taken away for a time: then nobody asks whether the spent and the leased fit it."""
+    await world.open("gw_a", "gw_b")
+    await world.lease("gw_b", ask(need=90, limit=100))
+    await settle_late(world, 1)
+    assert await renew(world, "gw_b") == Renewed("alive", ())  # 10 + 90: it fits
+    await settle_late(world, 2)
+    assert await world.sums() == (20, 90, 0)
+    assert await renew(world, "gw_b") == Renewed("alive", (TOKENS,))
+    await renew(world, "gw_b", 1, (TOKENS, 90))
+    assert await world.store.lease("gw_b", [ask(need=81, limit=100)]) == Short(TOKENS, 80, False)
+
+
+async def test_a_record_without_a_settlement_is_spent_of_its_scopes_once(world: World) -> None:
+    await world.open("gw_a", limits=[TOKENS, DOLLARS, REQUESTS, OTHER])
+    for _ in range(2):  # its first answer may have been lost
+        await world.queue.append_usage(a_record("req_1"))
+    assert await spent(world, TOKENS, DOLLARS, REQUESTS, OTHER) == [10, 10, 1, 0]
+    assert await world.usage_ids() == ["req_1"]
 
 
 # --- Redis has lost everything --------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from budget_builders import DAY, DOLLARS, SESSION, SLOTS, START, TOKENS, TTL_S, World, make_memory, make_redis
+from budget_builders import DAY, DOLLARS, SCOPES, SESSION, SLOTS, START, TOKENS, TTL_S, World, make_memory, make_redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from queue_builders import MODEL, a_record, a_task, all_usage
@@ -50,12 +50,31 @@ def an_ask(draw: st.DrawFn) -> Ask:
 @st.composite
 def a_settlement(draw: st.DrawFn) -> Settlement:
     usage = a_record(f"req_{draw(number)}").to_json() if draw(st.booleans()) else None
-    return Settlement(draw(number), usage, draw(each_once(st.builds(Spent, counter, amount, amount))))
+    spent = draw(each_once(st.builds(Spent, counter, amount, amount)))
+    return Settlement(draw(number), usage, spent, draw(st.lists(st.sampled_from(SCOPES), unique=True)))
 
 
-async def submit(world: World, hold: Hold, task_id: str) -> str:
+async def open_counter(world: World, counter: str) -> Any:
+    world.openings[counter] = await world.store.open(counter)
+    return world.openings[counter]
+
+
+async def begin_opened(world: World, counter: str, spent: int, expires_at: float | None) -> Any:
+    since = world.openings.get(counter)
+    return await world.store.begin(counter, spent, expires_at=expires_at, since=since)
+
+
+async def end_a_task(world: World) -> int:
+    """Of the first that waits, with 10 tokens."""
+    claims = await world.queue.claim(MODEL, "w1")
+    for claim in claims:
+        await world.queue.complete(claim, {}, usage=a_record(claim.task.usage_id))
+    return len(claims)
+
+
+async def submit(world: World, hold: Hold | None, task_id: str) -> str:
     try:
-        return (await world.queue.submit(a_task(), task_id=TaskId(task_id), hold=hold)).id
+        return (await world.queue.submit(a_task(session="s1"), task_id=TaskId(task_id), hold=hold)).id
     except Conflict as void:
         return str(void)
 
@@ -112,6 +131,10 @@ def steps() -> st.SearchStrategy[tuple[str, Step]]:
         call("lease", owner, asks),
         call("lease", owner, asks),
         call("begin", counter, amount, expires_at=expiry),
+        st.builds(lambda c: (f"open {c}", lambda world: open_counter(world, c)), counter),
+        st.builds(lambda *a: (f"begin {a}", lambda world: begin_opened(world, *a)), counter, amount, expiry),
+        st.just(("append", lambda world: world.queue.append_usage(a_record("req_9")))),
+        st.just(("end a task", end_a_task)),
         call("settle", owner, st.lists(a_settlement(), max_size=3)),
         call("settle", owner, st.lists(a_settlement(), max_size=3)),
         call("take_over", owner, owner, ttl_s=seconds, is_proved_dead=st.booleans()),
@@ -119,7 +142,11 @@ def steps() -> st.SearchStrategy[tuple[str, Step]]:
         call("forfeit", owner, owner, st.none() | in_flight, usage=st.just([a_record("lost").to_json()])),
         call("leave", owner),
         call("establish", wait_s=seconds),
-        st.builds(lambda h, t: (f"submit {t} {h}", lambda world: submit(world, h, t)), holds, st.sampled_from("xyz")),
+        st.builds(
+            lambda h, t: (f"submit {t} {h}", lambda world: submit(world, h, t)),
+            st.none() | holds,
+            st.sampled_from("xyz"),
+        ),
     )
 
 
@@ -215,10 +242,11 @@ def lose(*worlds: World) -> None:
 
 
 async def check_slices(raw: Redis, memory: World) -> None:
-    """Both know the same slices, and what is leased of a counter that is known is their sum."""
-    slices = slices_in(raw)
+    """Both know the same slices and counters of scopes, and what is leased of a counter that is known is their sum."""
+    slices, found = slices_in(raw), {scope: raw.hgetall(f"stoker:budgets:of:{scope}") for scope in SCOPES}
     assert isinstance(memory.queue, MemoryQueue)
     books = memory.queue.books
+    assert {scope: books.newest.get(scope, {}) for scope in SCOPES} == found
     assert slices == {name: dict(found.slices) for name, found in books.owners.items() if found.slices}
     for name, state in zip(COUNTERS, await memory.store.state(COUNTERS), strict=True):
         leased = sum(held.get(name, 0) for held in slices.values())

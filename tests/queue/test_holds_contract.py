@@ -158,14 +158,43 @@ async def test_a_reservation_for_a_task_that_is_there_already_is_free(world: Wor
     assert await world.store.settle("gw_a", [settlement(1, (TOKENS, 40, 40))]) == [False]
 
 
-async def test_a_task_without_a_reservation_touches_no_budget(world: World) -> None:
+async def test_a_task_without_a_reservation_holds_nothing_and_spends_what_it_came_to(world: World) -> None:
+    """It came while there was no limit; now there is one."""
     await reserved(world)
     before = await sums(world)
     await world.queue.submit(a_task())
     claim = await claim_one(world.queue)
     await world.queue.fail(claim, "boom", retry_in_s=0, usage=used(claim))
-    await world.queue.complete(await claim_one(world.queue), {}, usage=used(claim))
-    assert await sums(world) == before
+    again = await claim_one(world.queue)
+    assert await sums(world) == before == [(0, 40, 0), (0, 9, 0), (0, 1, 0), (0, 1, 0)]
+    for _ in range(2):  # the second time as if the answer had been lost
+        await world.queue.complete(again, {}, usage=used(again))
+        assert await sums(world) == [(20, 40, 0), (4, 9, 0), (1, 1, 0), (0, 1, 0)]
+
+
+async def test_a_task_spends_also_of_what_it_did_not_hold(world: World) -> None:
+    await world.open("gw_a", limits=(TOKENS, DOLLARS, REQUESTS))
+    await world.lease("gw_a", ask(need=40))
+    session = "session:acme/s1:tokens:total"
+    await world.queue.submit(a_task(session="s1", team="red"), hold=hold(1, (TOKENS, 40)))
+    claim = await claim_one(world.queue)
+    opening = await world.store.open(session)  # its limit is set while it runs
+    await world.queue.complete(claim, {}, usage=used(claim))
+    await world.store.begin(session, 0, expires_at=None, since=opening)
+    counters = (TOKENS, DOLLARS, REQUESTS, session)
+    assert [await world.sums(each) for each in counters] == [(10, 0, 0), (2, 0, 0), (1, 0, 0), (10, 0, 0)]
+
+
+async def test_each_life_of_a_task_is_spent_once(world: World) -> None:
+    await world.open(limits=(TOKENS, REQUESTS))
+    await world.queue.submit(a_task())
+    claim = await claim_one(world.queue)
+    await world.queue.fail(claim, "boom", retry_in_s=None, usage=used(claim))
+    assert [await world.sums(each) for each in (TOKENS, REQUESTS)] == [(10, 0, 0), (1, 0, 0)]
+    await world.queue.retry(claim.task.id)
+    again = await claim_one(world.queue)
+    await world.queue.complete(again, {}, usage=used(again, 1, 1))
+    assert [await world.sums(each) for each in (TOKENS, REQUESTS)] == [(12, 0, 0), (2, 0, 0)]
 
 
 # --- every end settles it -------------------------------------------------------------------------------------------
@@ -398,8 +427,8 @@ async def test_a_lost_attempt_counts_as_it_was_let_in_whatever_budgets_there_are
     last = await claim_one(world.queue)
     await world.queue.complete(last, {}, usage=used(last, 3, 7, 2, cached_tokens=1, attempts=3))
     assert await all_usage(world.queue) == [used(last, 59, 31, 20, cached_tokens=1, attempts=3)]
-    spent = {TOKENS: 90, DOLLARS: 20, REQUESTS: 1}
-    assert [each[0] for each in await sums(world)] == [spent.get(c, 0) if c in held else 0 for c in ALL]
+    # Also in counters of its scopes that it held nothing of.
+    assert [each[0] for each in await sums(world)] == [90, 20, 1, 0]
 
 
 async def test_a_lost_attempt_of_a_task_that_is_not_tried_again_counts_as_it_was_let_in(world: World) -> None:
@@ -921,14 +950,15 @@ async def test_a_replay_of_what_is_not_dead_takes_no_reservation(world: World) -
     assert await sums(world) == before
 
 
-async def test_a_replay_without_a_reservation_holds_nothing(world: World) -> None:
+async def test_a_replay_without_a_reservation_holds_nothing_and_spends_what_it_came_to(world: World) -> None:
     dead = await a_dead_task(world)
     await world.queue.retry(dead.id)
     claim = await claim_one(world.queue)
-    before = await sums(world)
     await world.queue.fail(claim, "boom", retry_in_s=0, usage=used(claim))
-    await world.queue.complete(await claim_one(world.queue), {}, usage=used(claim))
-    assert await sums(world) == before
+    again = await claim_one(world.queue)
+    assert await sums(world) == [(10, 40, 0), (2, 9, 0), (1, 1, 0), (0, 1, 0)]
+    await world.queue.complete(again, {}, usage=used(claim))
+    assert await sums(world) == [(30, 40, 0), (6, 9, 0), (2, 1, 0), (0, 1, 0)]
 
 
 # --- numbers and texts ----------------------------------------------------------------------------------------------

@@ -178,6 +178,16 @@ async def test_a_result_is_kept_for_its_time_and_then_forgotten(queue: Queue, cl
 # --- leases and fencing ---------------------------------------------------------------------------------------------
 
 
+async def test_those_whose_leases_expired_first_go_back_first(queue: Queue, clock: ManualClock) -> None:
+    for n in (1, 2):
+        await queue.submit(a_task(), task_id=TaskId(f"task_{n}"))
+    await queue.claim(MODEL, "w1", lease_s=3.0)
+    await queue.claim(MODEL, "w1", lease_s=2.0)
+    await clock.advance(5)
+    assert await queue.reclaim(MODEL) == 2
+    assert [claim.task.id for claim in await queue.claim(MODEL, "w2", count=2)] == ["task_2", "task_1"]
+
+
 async def test_an_expired_lease_goes_back_as_a_failed_attempt(queue: Queue, clock: ManualClock) -> None:
     submitted = await queue.submit(a_task())
     await claim_one(queue, "w1", lease_s=30)

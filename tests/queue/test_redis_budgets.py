@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from budget_builders import DAY, DOLLARS, START, TOKENS, TTL_S, World, ask, make_redis, settlement
+from budget_builders import DAY, DOLLARS, START, TOKENS, TTL_S, World, ask, hold, make_redis, settlement
+from queue_builders import a_task, claim_one, usage_of
 from redis import Redis
 
 from stoker.base.errors import QueueUnavailable
 from stoker.policy.budgets import Ask, Part
 from stoker.queue import Gone, Leased, NotBegun, RedisBudgets, Renewed
-from stoker.queue.budgets import REMEMBERED_MS
+from stoker.queue.budgets import OPENING_MS, REMEMBERED_MS, UNTOUCHED_MS
 from stoker.testing import ManualClock
 from stoker.testing.redis import RedisServer
 
@@ -315,6 +316,74 @@ async def test_a_living_owner_keeps_nothing_of_what_is_over(world: World, raw: R
     await world.store.renew("gw_a", ttl_s=TTL_S, watermark=19)
     assert raw.zrange("stoker:owner:gw_a:settled", 0, -1) == ["19", "20"]
     assert set(owner_keys(raw, "gw_a")) == {"", ":settled"}
+
+
+SCOPE = "stoker:budgets:of:key:key_1"
+DAY_S = 86_400.0
+
+
+async def test_of_a_scope_one_field_is_kept_for_each_unit_and_window(world: World, raw: Redis) -> None:
+    minutes = [f"key:key_1:tokens:minute:2100-03-01T12{n:02}" for n in range(20)]
+    await world.lease("gw_a", *(ask(each, need=1, expires_at=START + 600, is_new=True) for each in minutes))
+    await world.lease("gw_a", ask("key:key_1:concurrent:total", need=1, is_new=True))
+    await world.store.open(DAY)
+    assert raw.hgetall(SCOPE) == {
+        "tokens:total": "",
+        "tokens:minute": "2100-03-01T1219",
+        "tokens:day": "2100-03-01",
+    }
+    assert raw.pttl(SCOPE) == -1
+
+
+async def test_a_counter_that_is_gone_leaves_its_scope_with_the_next_settlement(world: World, raw: Redis) -> None:
+    await world.store.begin(DAY, 0, expires_at=START + 600)
+    raw.delete(f"stoker:budget:{DAY}")
+    await world.store.settle("gw_a", [settlement(1, usage="req_1", scopes=["key:key_1"])])
+    assert raw.hgetall(SCOPE) == {"tokens:total": ""}
+
+
+async def test_the_counters_of_a_session_are_forgotten_with_the_last_of_them(
+    world: World, raw: Redis, clock: ManualClock
+) -> None:
+    session, month_s = "session:acme/s1", UNTOUCHED_MS / 1000
+
+    def kept_s() -> float:
+        at = raw.pexpiretime(f"stoker:budgets:of:{session}")
+        assert isinstance(at, int)
+        return at / 1000 - clock.now()
+
+    await world.store.begin(f"{session}:tokens:total", 0, expires_at=None)
+    assert kept_s() == month_s + DAY_S
+    await clock.advance(DAY_S)
+    await world.store.settle("gw_a", [settlement(1, usage="req_1", scopes=[session])])
+    assert kept_s() == month_s  # not sooner than its counters
+    await clock.advance(1)
+    await world.store.settle("gw_a", [settlement(2, usage="req_2", scopes=[session])])
+    assert kept_s() == month_s + DAY_S
+    await world.store.begin(f"{session}:tokens:month:2100-03", 0, expires_at=clock.now() + month_s + 2 * DAY_S)
+    assert kept_s() == month_s + 3 * DAY_S
+    await world.store.begin(f"{session}:tokens:day:2100-03-01", 0, expires_at=clock.now() + 600)
+    assert kept_s() == month_s + 3 * DAY_S
+
+
+async def test_a_counter_that_was_opened_and_never_begun_is_forgotten(world: World, raw: Redis) -> None:
+    session = "session:acme/s1:tokens:total"
+    await world.store.open(session)
+    await world.store.settle("gw_a", [settlement(1, usage="req_1", scopes=["session:acme/s1"])])
+    assert raw.hgetall(f"stoker:budget:{session}") == {"opened_at": str(int(START * 1000)), "late": "10"}
+    assert raw.pexpiretime(f"stoker:budget:{session}") == START * 1000 + OPENING_MS
+
+
+async def test_a_task_of_before_there_were_scopes_is_spent_of_what_it_holds_and_nothing_else(
+    world: World, raw: Redis
+) -> None:
+    await world.lease("gw_a", ask(need=40))
+    task = await world.queue.submit(a_task(), hold=hold(1, (TOKENS, 40)))
+    assert raw.hget(f"stoker:task:{task.id}", "scopes") == "key:key_1 tenant:acme"
+    raw.hdel(f"stoker:task:{task.id}", "scopes")
+    claim = await claim_one(world.queue)
+    await world.queue.complete(claim, {}, usage=usage_of(claim))
+    assert (await world.sums(), await world.sums(DOLLARS)) == ((10, 0, 0), (0, 0, 0))
 
 
 async def test_the_books_outlive_a_killed_server_and_go_by_its_time(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from typing import Any, Literal, NamedTuple
 
 from stoker.meter.usage import UsageRecord
 from stoker.policy.budgets import Limit, Part, Reservation, Slices, _Slice
-from stoker.queue.books import Books, Owner, Sums
-from stoker.queue.budgets import Gone, Leased, NotBegun, Renewed, Settlement
+from stoker.queue.books import Books, Opened, Owner, Sums
+from stoker.queue.budgets import Gone, Leased, NotBegun, Opening, Renewed, Settlement
 from stoker.queue.holds import TaskMoney
 from stoker.queue.redis_budgets import _Calls
 
-NOW = 1000.0
+NOW = 4_102_444_800.0  # the year 2100: Redis forgets by its own clock, which has not reached that
 TTL_S = 10.0
 WAIT_S = 60.0
 MOST_ATTEMPTS = 2
@@ -87,6 +87,10 @@ class Rules:
     """A reconciler settles what may still run, or arrive at an engine, with the whole reservation."""
     settle_the_open: bool = True
     """A reconciler settles what it has stated as open."""
+    name_the_scopes: bool = True
+    """A settlement, and a task, names the scopes that its record counts in, whatever limits there were when it came."""
+    open_first: bool = True
+    """A counter is opened before the ledger is asked what it begins with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,12 @@ class Scenario:
     """What is wanted is so for some time only."""
     clients_go_away: bool = False
     """Clients go away before their requests are sent, and requests reach no engine."""
+    limit_changes: int = 0
+    """How often any limit is taken away, or set."""
+    unset: tuple[int, ...] = ()
+    """The limits that are not set at the start, by their place."""
+    begins_slowly: bool = False
+    """Anything may happen between opening a counter, asking the ledger, and beginning it."""
     outcomes: Literal["all", "ends"] = "all"
     """Requests end with any number of tokens, or with none or all."""
     leased: tuple[int, ...] = ()
@@ -209,12 +219,12 @@ class Redis:
         return self.books.leave(call.owner, NOW)
 
     def _submit(self, call: Call) -> str | None:
-        job, hold = call.args
+        job, hold, scopes = call.args
         if job in self.tasks:  # the same submission again
             return None
         why = self.books.take_hold(NOW, hold)
         if why is None:
-            self.tasks[job] = Task(TaskMoney(self.books, hold.parts, hold.parts))
+            self.tasks[job] = Task(TaskMoney(self.books, hold.parts, hold.parts, scopes=scopes))
         return why
 
     def _take_over(self, call: Call) -> tuple[Part, ...] | None:
@@ -234,19 +244,20 @@ class Redis:
 
 
 class Record(NamedTuple):
-    """A usage record: what a job cost, or (job -1) what of a counter was in a slice that counts as spent."""
+    """A usage record: what a job cost, or (job -1) what of a counter was in a slice that counts as spent. As text it
+    has the tokens where the books look for them."""
 
     job: int
     counter: str
     tokens: int
 
     def __str__(self) -> str:
-        return f"{self.job} {self.counter} {self.tokens}"
+        return f'{self.job} {self.counter} "completion_tokens":{self.tokens}'
 
     @classmethod
     def of(cls, text: str) -> "Record":
         job, counter, tokens = text.split(" ")
-        return cls(int(job), counter, int(tokens))
+        return cls(int(job), counter, int(tokens.partition(":")[2]))
 
 
 # --- a process and a reconciler --------------------------------------------------------------------------------------
@@ -287,6 +298,8 @@ class Process:
     state: Literal["lives", "dead", "left"] = "lives"
     outs: dict[str, Out] = field(default_factory=dict)
     wanted: tuple[str, ...] = ()
+    # Counters that it is beginning: since when, and what the ledger said (None: it was not asked yet).
+    beginning: dict[str, tuple[Opening | None, int | None]] = field(default_factory=dict)
 
     @property
     def mine(self) -> Mine:
@@ -346,7 +359,9 @@ def copy_of_redis(redis: Redis) -> Redis:
         calls_from=dict(redis.calls_from),
         tasks={
             job: Task(
-                TaskMoney(books, task.money.one, task.money.held, dict(task.money.used)), task.state, task.attempts
+                TaskMoney(books, task.money.one, task.money.held, dict(task.money.used), task.money.scopes),
+                task.state,
+                task.attempts,
             )
             for job, task in redis.tasks.items()
         },
@@ -357,6 +372,8 @@ def copy_of_redis(redis: Redis) -> Redis:
 def copy_of_books(books: Books) -> Books:
     return type(books)(
         counters={name: Sums(s.spent, s.leased, s.held, s.limit, s.expires_at) for name, s in books.counters.items()},
+        opened={name: Opened(o.at_ms, o.late, o.expires_at) for name, o in books.opened.items()},
+        newest={scope: dict(fields) for scope, fields in books.newest.items()},
         owners={name: copy_of_owner(owner) for name, owner in books.owners.items()},
         wanted=dict(books.wanted),
         opens_at=books.opens_at,
@@ -383,6 +400,7 @@ def copy_of_process(process: Process) -> Process:
         process.state,
         {kind: Out(out.call, out.answer) for kind, out in process.outs.items()},
         process.wanted,
+        dict(process.beginning),
     )
 
 
@@ -431,6 +449,7 @@ def key_of_process(process: Process, ranks: dict[tuple[str, int], int]) -> Hasha
     return (
         process.state,
         process.wanted,
+        tuple(sorted(process.beginning.items())),
         tuple((kind, key_of_out(out, ranks)) for kind, out in sorted(process.outs.items())),
         tuple(key_of_mine(mine, ranks) for mine in process.mines),
     )

@@ -20,7 +20,7 @@ from stoker.gateway.rebuild import Rebuild
 from stoker.gateway.receipts import money
 from stoker.meter import UsageRecord
 from stoker.policy.budgets import Amounts, Counter, Need, Reservation, Shortfall, Spent, Unit
-from stoker.queue.budgets import BudgetStore, Gone, Hold, Leased, NotBegun, NotOpen, Settlement, Short
+from stoker.queue.budgets import BudgetStore, Gone, Hold, Leased, NotBegun, NotOpen, Settlement, Short, scopes_of
 
 _log = logs.get(__name__)
 
@@ -136,7 +136,7 @@ class Admission:
         # In this order: once the rest can be reserved again, the journal must not claim it for this request any more.
         is_written = permit.owner.journal.ended(number, usage)
         spent = permit.owner.slices.settle(permit.reservation, actual, frees_rest=is_written)
-        item = Settlement(number, usage, spent)
+        item = Settlement(number, usage, spent, scopes_of(record))
         is_durable = permit.is_sent and is_written
         waiting = _Waiting(permit.owner, item, None if is_durable else asyncio.get_running_loop().create_future())
         self._unsettled.append(waiting)

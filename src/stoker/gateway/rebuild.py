@@ -38,15 +38,20 @@ class Rebuild:
             self._known = {name: self._known[name] for name in held() if name in self._known}
 
     async def begin(self, store: BudgetStore, names: Iterable[str]) -> None:
-        """Raises Unavailable when the ledger does not answer: without it nobody knows what is left."""
+        """Whoever needs them asks again then. In this order: what is settled while the ledger is asked is in its sum,
+        or Redis adds it to what was opened. Raises Unavailable when the ledger does not answer: without it nobody knows
+        what is left."""
+        openings = [(name, await store.open(name)) for name in names]
         await self._settler.settle_all()
-        for name in names:
+        for name, opening in openings:
             known = self._known.get(name)
             if known is None:
                 raise Unavailable(f"the counter {name} cannot be set up again", code="budgets_unavailable")
+            if opening is None:
+                continue  # another process was faster
             counter, terms = known
             expires_at = None if counter.renews_at is None else counter.renews_at + KEPT_AFTER_S
-            await store.begin(name, await self._spent(counter, terms), expires_at=expires_at)
+            await store.begin(name, await self._spent(counter, terms), expires_at=expires_at, since=opening)
 
     async def in_ledger(self, pending: Sequence[Settlement]) -> set[int]:
         """The numbers of those whose usage record is in the ledger. Raises Unavailable."""

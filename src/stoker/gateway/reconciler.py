@@ -23,7 +23,7 @@ from stoker.meter.charge import Caller, Charge
 from stoker.meter.usage import UsageRecord
 from stoker.policy.budgets import Amounts, Part, Spent
 from stoker.queue import Queue, Replica
-from stoker.queue.budgets import BudgetStore, Gone, InFlightPart, Settlement
+from stoker.queue.budgets import BudgetStore, Gone, InFlightPart, Settlement, scopes_of
 from stoker.spec import Platform
 
 _log = logs.get(__name__)
@@ -128,10 +128,13 @@ class Reconciler:
         return len(known) == len(running) and left.owner not in await self._store.dead_owners()
 
     async def _settle(self, owner: str, known: Sequence[tuple[InFlight, UsageRecord]]) -> None:
-        items = [Settlement(each.number, record.to_json(), _spent(each, record)) for each, record in known]
+        items = [
+            Settlement(each.number, record.to_json(), _spent(each, record), scopes_of(record)) for each, record in known
+        ]
         answer = await self._store.settle(owner, items)
         if isinstance(answer, Gone):
-            # Redis has lost its books; counters are set up again from the ledger, which so learns of these.
+            # Redis has lost its books; counters are set up again from the ledger, which so learns of these, as do those
+            # that were set up before.
             for _, record in known:
                 await self._queue.append_usage(record)
             answer = [True] * len(known)

@@ -66,6 +66,22 @@ def inside(tenant: str, id: str) -> str:
     return f"{_part(tenant)}/{_part(id)}"
 
 
+@functools.lru_cache(maxsize=4096)
+def scope_names(
+    *, key: str, tenant: str, team: str | None = None, session: str | None = None, run: str | None = None
+) -> tuple[str, ...]:
+    """The scopes that a request falls under, as the names of their counters begin; from the key outwards."""
+    scopes = [Scope("key", key), Scope("tenant", tenant)]
+    of_tenant: tuple[tuple[ScopeKind, str | None], ...] = (("team", team), ("session", session), ("run", run))
+    scopes += [Scope(kind, inside(tenant, id)) for kind, id in of_tenant if id is not None]
+    return tuple(map(_scope_name, scopes))
+
+
+def _scope_name(scope: Scope) -> str:
+    kind, id = scope
+    return f"{kind}:{id if _PLAIN.fullmatch(id) or _PAIR.fullmatch(id) else _digest(id)}"
+
+
 def _part(text: str) -> str:
     """`text` where it is short and plain, else its digest: names of counters are bounded, and no two ids share one."""
     return text if _PLAIN.fullmatch(text) else _digest(text)
@@ -157,9 +173,8 @@ def _counter(limit: Limit, begin: str, renews_at: float | None, known: Counter |
     object, which the slices and others have, too."""
     if known is not None and known.renews_at == renews_at:
         return known
-    (kind, id), unit, window, amount = limit
-    plain = id if _PLAIN.fullmatch(id) or _PAIR.fullmatch(id) else _digest(id)
-    return Counter(f"{kind}:{plain}:{unit}:{window}{begin}", unit, amount, renews_at, _PLACE[unit])
+    scope, unit, window, amount = limit
+    return Counter(f"{_scope_name(scope)}:{unit}:{window}{begin}", unit, amount, renews_at, _PLACE[unit])
 
 
 @functools.lru_cache(maxsize=8)

@@ -4,6 +4,7 @@
 checker copies it. Times are seconds, and handed in.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from typing import Literal, NamedTuple
 from stoker.policy.budgets import MOST, Ask, Part, Unit, returns_slots, share
 from stoker.queue.budgets import (
     LEAST_MS,
+    OPENING_MS,
+    REMEMBERED_MS,
     UNTOUCHED_MS,
     WANTED_MS,
     CounterState,
@@ -21,6 +24,7 @@ from stoker.queue.budgets import (
     Leased,
     NotBegun,
     NotOpen,
+    Opening,
     OwnerState,
     Renewed,
     Settlement,
@@ -50,6 +54,15 @@ class Sums:
 
 
 @dataclass(slots=True)
+class Opened:
+    """A counter that is being begun. `late`: what was settled of it since."""
+
+    at_ms: int
+    late: int
+    expires_at: float
+
+
+@dataclass(slots=True)
 class Owner:
     ends_at: float = 0.0
     watermark: int = 1
@@ -71,9 +84,13 @@ class Owner:
 
 @dataclass(slots=True)
 class Books:
-    """All that Redis knows of budgets."""
+    """All that Redis knows of budgets. `newest`: for each scope, how its counters' names end, by what comes before (as
+    `keys.SCOPE_PREFIX` says)."""
 
     counters: dict[str, Sums] = field(default_factory=dict)
+    opened: dict[str, Opened] = field(default_factory=dict)
+    newest: dict[str, dict[str, str]] = field(default_factory=dict)
+    appended: dict[str, float] = field(default_factory=dict)  # ids of records, with when they are forgotten
     owners: dict[str, Owner] = field(default_factory=dict)
     wanted: dict[str, float] = field(default_factory=dict)
     opens_at: float | None = None
@@ -166,15 +183,40 @@ class Books:
             granted.append(amount)
         return Leased(tuple(granted))
 
-    def begin(self, now: float, counter: str, spent: int, expires_at: float | None) -> int:
+    def open(self, now: float, counter: str) -> Opening | None:
+        if self._sums(now, counter) is not None:
+            return None
+        opened = self._opened(now, counter)
+        if opened is None:
+            opened = self.opened[counter] = Opened(int(now * 1000), 0, 0.0)
+        opened.expires_at = now + OPENING_MS / 1000
+        self._enlist(counter)
+        return Opening(opened.at_ms, opened.late)
+
+    def begin(
+        self, now: float, counter: str, spent: int, expires_at: float | None, since: Opening | None = None
+    ) -> int | None:
         sums = self._sums(now, counter)
         if sums is None:
-            sums = self.counters[counter] = Sums(spent=spent)
+            opened = self._opened(now, counter)
+            if since is not None and (opened is None or opened.at_ms != since.opened_at_ms):
+                return None
+            late = (0 if opened is None else opened.late) - (0 if since is None else since.late)
+            sums = self.counters[counter] = Sums(spent=spent + late)
+            self.opened.pop(counter, None)
             if expires_at is None:
                 _keep_while_used(now, counter, sums)
             else:
                 sums.expires_at = max(expires_at, now + LEAST_MS / 1000)
+            self._enlist(counter)
         return sums.spent
+
+    def _enlist(self, counter: str) -> None:
+        """Let settlements find the counter by its scope. Of several windows the newest counts."""
+        kind, id, unit, window, *ending = counter.split(":")
+        if unit != Unit.CONCURRENT:
+            fields = self.newest.setdefault(f"{kind}:{id}", {})
+            fields[f"{unit}:{window}"] = max(fields.get(f"{unit}:{window}", ""), ":".join(ending))
 
     def settle(
         self, now: float, owner: str, items: Sequence[Settlement], append_usage: Callable[[str], None]
@@ -188,6 +230,7 @@ class Books:
             if done[-1]:
                 self._settle_one(now, found, item)
                 if item.usage is not None:
+                    self.count_late(now, item.scopes, [spent.counter for spent in item.spent], item.usage)
                     append_usage(item.usage)
         if found.fate == "journal" and not found.open:
             self._close(now, found)
@@ -205,6 +248,41 @@ class Books:
             self._set_aside(now, owner, counter, -taken)
             self._add(now, counter, spent=actual)
         owner.open.discard(item.number)
+
+    # --- what is spent without having been reserved -----------------------------------------------------------------
+
+    def count_late(self, now: float, scopes: Sequence[str], entries: Sequence[str], usage: str) -> None:
+        """Add what a record came to, to those counters of its scopes that it has no entry for."""
+        late = self._without_entry(scopes, entries)
+        if late:
+            tokens = number_in(usage, "prompt_tokens") + number_in(usage, "completion_tokens")
+            self._count_late(now, late, tokens, number_in(usage, "nano_usd"))
+
+    def _without_entry(self, scopes: Sequence[str], entries: Sequence[str]) -> list[str]:
+        has = {tuple(entry.split(":")[:4]) for entry in entries}
+        return [
+            f"{scope}:{name}" + (f":{ending}" if ending else "")
+            for scope in scopes
+            for name, ending in self.newest.get(scope, {}).items()
+            if (*scope.split(":"), *name.split(":")) not in has
+        ]
+
+    def _count_late(self, now: float, late: Sequence[str], tokens: int, nano_usd: int) -> None:
+        for counter in late:
+            self._add(now, counter, spent=cost_in(counter, tokens, nano_usd))
+            sums = self._sums(now, counter)
+            if sums is not None and sums.leased > 0 and sums.spent + sums.leased + sums.held > (sums.limit or 0):
+                self.wanted[counter] = now + WANTED_MS / 1000  # owners have set aside what is spent now
+            elif sums is None and self._opened(now, counter) is None:
+                scope, name = _halves(counter)
+                del self.newest[scope][name]
+
+    def is_first_time(self, now: float, record_id: str) -> bool:
+        """Whether this record was not appended before, within a day."""
+        if self.appended.get(record_id, now) > now:
+            return False
+        self.appended[record_id] = now + REMEMBERED_MS / 1000
+        return True
 
     def state(self, now: float, counters: Sequence[str]) -> list[CounterState | None]:
         found = [self._sums(now, counter) for counter in counters]
@@ -296,10 +374,13 @@ class Books:
             self._set_aside(now, found, counter, -amount)
         found.settled.add(hold.number)
 
-    def settle_hold(self, now: float, held: Sequence[Part], tokens: int, nano_usd: int) -> None:
-        """The end of a task that held this and used that."""
+    def settle_hold(
+        self, now: float, held: Sequence[Part], tokens: int, nano_usd: int, scopes: Sequence[str] = ()
+    ) -> None:
+        """The end of a task that held this and used that, which is spent of other counters of its scopes too."""
         for counter, amount in held:
             self._add(now, counter, held=-amount, spent=cost_in(counter, tokens, nano_usd))
+        self._count_late(now, self._without_entry(scopes, [part.counter for part in held]), tokens, nano_usd)
 
     def hold_for_another(
         self, now: float, one: Sequence[Part], held: Sequence[Part], tokens: int, nano_usd: int
@@ -339,6 +420,13 @@ class Books:
             return None
         return sums
 
+    def _opened(self, now: float, counter: str) -> Opened | None:
+        opened = self.opened.get(counter)
+        if opened is not None and opened.expires_at <= now:
+            del self.opened[counter]
+            return None
+        return opened
+
     def _is_begun(self, now: float, ask: Ask) -> bool:
         if self._sums(now, ask.counter) is None and ask.is_new:
             self.begin(now, ask.counter, 0, ask.expires_at)
@@ -351,6 +439,8 @@ class Books:
             sums.leased += leased
             sums.held += held
             _keep_while_used(now, counter, sums)
+        elif sums is None and (opened := self._opened(now, counter)) is not None:
+            opened.late += spent  # it may not be in the ledger's sum
 
     def _set_aside(self, now: float, owner: Owner, counter: str, amount: int) -> None:
         amount = max(amount, -owner.slices.get(counter, 0))
@@ -370,6 +460,18 @@ class Books:
 def unit_of(counter: str) -> str:
     """Names of counters are `<kind>:<id>:<unit>:<window>[:<begin>]`, and ids hold no colon."""
     return counter.split(":")[2]
+
+
+def _halves(counter: str) -> tuple[str, str]:
+    """Scope, and unit with window."""
+    kind, id, unit, window = counter.split(":")[:4]
+    return f"{kind}:{id}", f"{unit}:{window}"
+
+
+def number_in(usage: str, name: str) -> int:
+    """A number of a usage record in JSON. Inside a string of it every quote has a backslash before it."""
+    found = re.search(rf'"{name}":(\d+)', usage)
+    return 0 if found is None else min(MOST, int(found[1]))
 
 
 def cost_in(counter: str, tokens: int, nano_usd: int) -> int:

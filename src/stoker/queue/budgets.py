@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 from stoker.base.errors import Conflict
-from stoker.policy.budgets import Ask, Part, Spent
+from stoker.meter.usage import UsageRecord
+from stoker.policy.budgets import Ask, Part, Spent, scope_names
 
 # The same for both implementations.
 WANTED_MS = 5_000  # how long others are asked to give back, unless somebody asks again
@@ -18,17 +19,33 @@ GIVE_BACK_MS = 1_000  # how long a task waits for what others give back: a littl
 LEAST_MS = 60_000  # a counter is kept for that long at least, so that beginning it is never in vain
 REMEMBERED_MS = 86_400_000  # how long what a dead owner has settled is known, for calls that are made twice
 UNTOUCHED_MS = 30 * 86_400_000  # after which a session's or run's total leaves Redis; the ledger still has it
+OPENING_MS = 600_000  # how long a counter that was opened waits to be begun
 
 OwnerState = Literal["alive", "gone", "unknown"]
 
 
 class Settlement(NamedTuple):
     """What one reservation came to. `usage` is the record for the ledger as JSON (`UsageRecord.to_json`); None: it was
-    refused before it ran, and leaves none."""
+    refused before it ran, and leaves none. `scopes`: `scopes_of` the record."""
 
     number: int
     usage: str | None
     spent: Sequence[Spent]
+    scopes: Sequence[str] = ()
+
+
+def scopes_of(record: UsageRecord) -> tuple[str, ...]:
+    """Those whose counters a record counts in."""
+    return scope_names(
+        key=record.key_id, tenant=record.tenant, team=record.team, session=record.session, run=record.run
+    )
+
+
+class Opening(NamedTuple):
+    """A counter that is being begun: since when, and what had been settled of it when this was asked."""
+
+    opened_at_ms: int
+    late: int
 
 
 class Hold(NamedTuple):
@@ -155,15 +172,29 @@ class BudgetStore(Protocol):
         once. After QueueUnavailable nothing was granted: if Redis did it all the same, the next renewal takes it back.
         """
 
-    async def begin(self, counter: str, spent: int, *, expires_at: float | None) -> int:
-        """Set up a counter that Redis does not know with what the ledger says was spent. Returns what now counts as
-        spent: of several who begin the same, the first wins."""
+    async def open(self, counter: str) -> Opening | None:
+        """The first step of beginning a counter from the ledger, before the ledger is asked: what is settled from now
+        on, and may not be in the ledger's sum, is not lost. None: it is begun already. Nothing is leased of it yet. May
+        be called by several, and again."""
+
+    async def begin(
+        self, counter: str, spent: int, *, expires_at: float | None, since: Opening | None = None
+    ) -> int | None:
+        """Set up a counter that Redis does not know with what the ledger says was spent, and what was settled `since`
+        it was opened. Returns what now counts as spent: of several who begin the same, the first wins. None: Redis has
+        lost what was opened (or it is `OPENING_MS` ago): open it again, then sum. Without `since` for a counter of
+        which nothing can have been spent before."""
 
     async def settle(self, owner: str, items: Sequence[Settlement]) -> list[bool] | Gone:
         """Each item: `actual` is spent, what was reserved beyond it stays the owner's (or is free, of a dead owner),
         and the usage record goes to the ledger. Once for each (owner, number): False says that it was done before.
         `actual` above `reserved` is counted in full. Make the call again after QueueUnavailable. Gone(unknown): Redis
-        has lost the owner, and nothing was settled: `enter` it with what it holds, then again."""
+        has lost the owner, and nothing was settled: `enter` it with what it holds, then again.
+
+        What the record came to is spent also of every other counter of its `scopes` that Redis has: one that was begun
+        while the request ran, or whose limit was taken away for a time. Not of `concurrent` ones, and not where the
+        item has an entry for the same unit and window, be it of another day: a request counts where it was reserved.
+        """
 
     async def state(self, counters: Sequence[str]) -> list[CounterState | None]:
         """What is known of each; None: nothing."""

@@ -15,12 +15,14 @@ _COUNTED = ("prompt_tokens", "cached_tokens", "completion_tokens", "nano_usd")
 
 @dataclass(slots=True)
 class TaskMoney:
-    """`one` is what one attempt can cost at most, `held` what is held now. `used_*` are the sums of failed attempts."""
+    """`one` is what one attempt can cost at most, `held` what is held now. `used_*` are the sums of failed attempts.
+    `scopes` are those of its records."""
 
     books: Books
     one: tuple[Part, ...] = ()
     held: tuple[Part, ...] = ()
     used: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTED, 0))
+    scopes: tuple[str, ...] = ()
 
     def total(self, record: UsageRecord) -> UsageRecord:
         """The record of the life: its last attempt's with what failed attempts have used added to it."""
@@ -28,7 +30,8 @@ class TaskMoney:
 
     def settle(self, now: float, total: UsageRecord) -> None:
         """The end of a life."""
-        self.books.settle_hold(now, self.held, total.prompt_tokens + total.completion_tokens, total.nano_usd)
+        tokens = total.prompt_tokens + total.completion_tokens
+        self.books.settle_hold(now, self.held, tokens, total.nano_usd, self.scopes)
         self.one, self.held, self.used = (), (), dict.fromkeys(_COUNTED, 0)
 
     def hold_for_another(self, now: float, record: UsageRecord | None) -> Unpaid | None:

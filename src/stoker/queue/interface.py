@@ -153,7 +153,8 @@ class Queue(Protocol):
     # --- usage on its way to the ledger -----------------------------------------------------------------------------
 
     async def append_usage(self, record: UsageRecord) -> None:
-        """For those who finish something that is not a task."""
+        """For those who finish something that is not a task, and of which no settlement can be made. It is spent of all
+        counters of its scopes that Redis has. By its id a record counts once within a day."""
 
     async def read_usage(
         self, consumer: str, *, count: int = 100, wait_s: float = 0.0, redeliver_after_s: float | None = None

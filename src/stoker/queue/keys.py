@@ -67,6 +67,7 @@ def said(task_id: str) -> str:
 # --- budgets ---------------------------------------------------------------------------------------------------------
 
 # Hash for each counter: `spent`, `leased` (sum of all slices), `held` (by tasks), `limit` (as last seen in a lease).
+# While it is being begun it has no `spent`, but `opened_at`, and `late`: what was settled since.
 BUDGET_PREFIX = "stoker:budget:"
 # Hash for each owner: `watermark`, `calls_from` (calls with a lower number are void), and once it is gone `fate`, `by`,
 # `by_until`. With a suffix: `:slices` (hash: counter -> amount), `:settled` (sorted set of numbers from the watermark),
@@ -76,6 +77,11 @@ OWNER_PREFIX = "stoker:owner:"
 OWNERS = "stoker:owners"  # sorted set of owners by the millisecond when they are taken for dead; 0: taken over
 BOOKS = "stoker:budgets"  # hash: `opens_at`, the millisecond from which anything is leased
 WANTED = "stoker:budgets:wanted"  # sorted set of counters that somebody waits for, by when that is forgotten
+# Hash for each scope (`key:key_01`): the counters that Redis has of it, `<unit>:<window>` -> how the name of the newest
+# ends ('' in total). One field for each limit that a scope can have, so it stays small; none for `concurrent`.
+SCOPE_PREFIX = "stoker:budgets:of:"
+# String for each usage record that was appended outside of a settlement, so that it counts once.
+APPENDED_PREFIX = "stoker:budgets:appended:"
 
 
 def budget(counter: str) -> str:
@@ -114,6 +120,7 @@ BOUND = "bound"  # JSON: of the latest replay, where it is another than in the h
 LAST = "last"  # "<token>:<step>": how the latest claim finished, so that the same call again is known
 RESULT = "result"  # JSON
 ERROR = "error"  # JSON
+SCOPES = "scopes"  # the scopes of its usage records, divided by spaces
 # What it holds of budgets: `hold` (JSON), `hold:<i>`; what failed attempts used: `used:<name>`; `unpaid` while it waits
 # for what gateways give back. See lua/money.lua.
 # `replay`: "<owner>:<number>", the reservation that its latest replay took over, so that the same call again is known.

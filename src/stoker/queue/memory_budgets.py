@@ -12,6 +12,7 @@ from stoker.queue.budgets import (
     Leased,
     NotBegun,
     NotOpen,
+    Opening,
     Renewed,
     Settlement,
     Short,
@@ -50,8 +51,13 @@ class MemoryBudgets:
     async def lease(self, owner: str, asks: Sequence[Ask]) -> Leased | Short | NotBegun | NotOpen | Gone:
         return self._books.lease(self._clock.now(), owner, asks)
 
-    async def begin(self, counter: str, spent: int, *, expires_at: float | None) -> int:
-        return self._books.begin(self._clock.now(), counter, spent, expires_at)
+    async def open(self, counter: str) -> Opening | None:
+        return self._books.open(self._clock.now(), counter)
+
+    async def begin(
+        self, counter: str, spent: int, *, expires_at: float | None, since: Opening | None = None
+    ) -> int | None:
+        return self._books.begin(self._clock.now(), counter, spent, expires_at, since)
 
     async def settle(self, owner: str, items: Sequence[Settlement]) -> list[bool] | Gone:
         return self._books.settle(self._clock.now(), owner, items, self._append) if items else []

@@ -17,7 +17,7 @@ from stoker.base.ids import ModelName, TaskId, new_id
 from stoker.meter.usage import UsageRecord
 from stoker.queue import codec
 from stoker.queue.books import Books
-from stoker.queue.budgets import GIVE_BACK_MS, Hold, hold_void
+from stoker.queue.budgets import GIVE_BACK_MS, Hold, hold_void, scopes_of
 from stoker.queue.cursors import START, parse_cursor
 from stoker.queue.holds import TaskMoney
 from stoker.queue.tasks import (
@@ -101,7 +101,7 @@ class MemoryQueue:
             if hold is not None:
                 self.books.free_hold(self._now(), hold)
             return await self.get(task_id)
-        money, now = self._take_hold(hold), self._now()
+        money, now = self._take_hold(hold, new.scopes), self._now()
         task = Task(
             id=task_id,
             model=new.model,
@@ -199,7 +199,7 @@ class MemoryQueue:
             return task  # the same call again
         if task.state != State.DEAD:
             raise Conflict(f"task {task_id} is {task.state}; only a dead task can be replayed", code="not_dead")
-        kept.money = self._take_hold(hold)
+        kept.money = self._take_hold(hold, kept.money.scopes)
         kept.replay = replay or kept.replay
         self._models[task.model].dead.remove(task_id)
         kept.last, kept.chunks = "", []
@@ -306,12 +306,15 @@ class MemoryQueue:
 
     async def reclaim(self, model: ModelName) -> int:
         found, now = self._models[model], self._now()
+        # As Redis does: in the order in which they became due or expired.
         due = [kept for kept in self._those(found.delayed) if (kept.task.due_at or 0.0) <= now]
-        for kept in sorted(due, key=lambda kept: kept.task.due_at or 0.0):
+        due.sort(key=lambda kept: kept.task.due_at or 0.0)
+        for kept in due:
             found.delayed.remove(kept.task.id)
             self._come_due(kept, now)
         expired = [kept for kept in self._those(found.running) if kept.lease_until <= now]
-        for kept in sorted(expired, key=lambda kept: kept.lease_until):
+        expired.sort(key=lambda kept: kept.lease_until)
+        for kept in expired:
             found.running.remove(kept.task.id)
             kept.money.count_whole_attempt(kept.task.bound)
             reason = lease_expired_reason(kept.task.worker or "")
@@ -328,7 +331,9 @@ class MemoryQueue:
     # --- usage on its way to the ledger -----------------------------------------------------------------------------
 
     async def append_usage(self, record: UsageRecord) -> None:
-        self.add_usage(record)
+        if self.books.is_first_time(self._now(), record.id):
+            self.books.count_late(self._now(), scopes_of(record), (), record.to_json())
+            self.add_usage(record)
 
     async def read_usage(
         self, consumer: str, *, count: int = 100, wait_s: float = 0.0, redeliver_after_s: float | None = None
@@ -521,16 +526,16 @@ class MemoryQueue:
         kept.task = replace(kept.task, state=state, ended_at=self._now(), due_at=None)
         kept.ring()
 
-    def _take_hold(self, hold: Hold | None) -> TaskMoney:
+    def _take_hold(self, hold: Hold | None, scopes: tuple[str, ...]) -> TaskMoney:
         """Raises Conflict (`hold_void`) when the reservation is not its owner's."""
         if hold is None:
-            return TaskMoney(self.books)
+            return TaskMoney(self.books, scopes=scopes)
         if (why := self.books.take_hold(self._now(), hold)) is not None:
             raise hold_void(why)
-        return TaskMoney(self.books, tuple(hold.parts), tuple(hold.parts))
+        return TaskMoney(self.books, tuple(hold.parts), tuple(hold.parts), scopes=scopes)
 
     def add_usage(self, record: UsageRecord) -> None:
-        """`append_usage` as one step; also for what `MemoryBudgets` settles."""
+        """Of what has ended as a task, or `MemoryBudgets` has settled."""
         self._usage[f"{next(self._usage_numbers)}-0"] = _Entry(record)
         for rung in self._usage_news:
             rung.set()

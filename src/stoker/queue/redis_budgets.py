@@ -18,6 +18,7 @@ from stoker.queue.budgets import (
     Leased,
     NotBegun,
     NotOpen,
+    Opening,
     Renewed,
     Settlement,
     Short,
@@ -133,13 +134,21 @@ class RedisBudgets:
             calls.on_their_way.discard(call)
         return answer
 
-    async def begin(self, counter: str, spent: int, *, expires_at: float | None) -> int:
-        return int(await self._redis.run("budget_begin", [], counter, spent, _expiry(expires_at)))
+    async def open(self, counter: str) -> Opening | None:
+        found = await self._redis.run("budget_open", [], counter)
+        return Opening(*map(int, found)) if found else None
+
+    async def begin(
+        self, counter: str, spent: int, *, expires_at: float | None, since: Opening | None = None
+    ) -> int | None:
+        opening = ("", 0) if since is None else since
+        answer = int(await self._redis.run("budget_begin", [], counter, spent, _expiry(expires_at), *opening))
+        return None if answer < 0 else answer
 
     async def settle(self, owner: str, items: Sequence[Settlement]) -> list[bool] | Gone:
         if not items:
             return []
-        told = [(item.number, item.usage or False, list(item.spent)) for item in items]
+        told = [(item.number, item.usage or False, list(item.spent), " ".join(item.scopes)) for item in items]
         word, *done = await self._redis.run("budget_settle", [], owner, _json(told))
         return Gone("unknown") if _word(word) == "unknown" else [bool(each) for each in done]
 

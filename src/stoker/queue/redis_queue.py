@@ -14,7 +14,7 @@ from stoker.base.errors import Conflict, NotFound, QueueUnavailable
 from stoker.base.ids import ModelName, TaskId, new_id
 from stoker.meter.usage import UsageRecord
 from stoker.queue import codec, keys, listing
-from stoker.queue.budgets import Hold, hold_void
+from stoker.queue.budgets import Hold, hold_void, scopes_of
 from stoker.queue.connection import Connection
 from stoker.queue.cursors import START, parse_cursor
 from stoker.queue.doorbells import Doorbells
@@ -44,7 +44,8 @@ class RedisQueue:
         body = codec.encode_json(new.body, what="body", max_bytes=self.settings.max_body_bytes)
         task_id = task_id or TaskId(new_id("task"))
         timeout_ms = "" if new.timeout_s is None else str(math.ceil(new.timeout_s * 1000))
-        answer = await self._step("submit", new.model, task_id, codec.head_of(new), body, timeout_ms, *_hold(hold))
+        told = (codec.head_of(new), body, timeout_ms, *_hold(hold), " ".join(new.scopes))
+        answer = await self._step("submit", new.model, task_id, *told)
         if answer[0] == 0:
             return await self.get(task_id)
         if answer[0] == 2:
@@ -181,7 +182,7 @@ class RedisQueue:
     # --- usage on its way to the ledger -----------------------------------------------------------------------------
 
     async def append_usage(self, record: UsageRecord) -> None:
-        await self._redis.ask("append usage", self._redis.client.xadd(keys.USAGE, {"r": record.to_json()}))
+        await self._redis.run("append_usage", [], record.id, record.to_json(), " ".join(scopes_of(record)))
 
     async def read_usage(
         self, consumer: str, *, count: int = 100, wait_s: float = 0.0, redeliver_after_s: float | None = None

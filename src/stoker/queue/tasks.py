@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from stoker.base.errors import InvalidInput
 from stoker.base.ids import KeyId, ModelName, TaskId, TenantName
+from stoker.policy.budgets import scope_names
 from stoker.spec import Queue as QueueSpec
 
 Json = dict[str, Any]
@@ -77,6 +78,11 @@ class NewTask:
     stream: bool = False
     timeout_s: float | None = None
     max_attempts: int = 3
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """Those whose counters what it comes to counts in."""
+        return scope_names(key=self.key_id, tenant=self.tenant, team=self.team, session=self.session, run=self.run)
 
     def __post_init__(self) -> None:
         if self.max_attempts < 1:

@@ -1,4 +1,5 @@
--- ARGV: now, owner, items (JSON: {{number, usage or false, {{counter, reserved, actual}, ...}}, ...}).
+-- ARGV: now, owner, items (JSON: {{number, usage or false, {{counter, reserved, actual}, ...}, scopes}, ...}; names of
+-- scopes with spaces between).
 -- Returns {'settled', 1 or 0 for each}, or {'unknown'}.
 local owner, items = ARGV[2], cjson.decode(ARGV[3])
 local state, fate = owner_state(owner)
@@ -14,6 +15,13 @@ local function split(number, reserved, actual)
   return math.min(reserved, actual), actual
 end
 
+-- Callers come more than once in a call, and their counters stay the same meanwhile.
+local known = {}
+local function counters_known_of(scopes)
+  known[scopes] = known[scopes] or counters_of(scopes)
+  return known[scopes]
+end
+
 local answer = {'settled'}
 for i, item in ipairs(items) do
   local number, usage = item[1], item[2]
@@ -27,7 +35,10 @@ for i, item in ipairs(items) do
       set_aside(owner, part[1], -taken)
       add(part[1], 'spent', spent)
     end
-    if usage then redis.call('XADD', USAGE_STREAM, '*', 'r', usage) end
+    if usage then
+      count_late(counters_known_of(item[4] or ''), item[3], usage)
+      redis.call('XADD', USAGE_STREAM, '*', 'r', usage)
+    end
     redis.call('SREM', open_key(owner), number)
   end
 end

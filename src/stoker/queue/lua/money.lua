@@ -17,20 +17,48 @@ local function keep_while_used(counter)
   end
 end
 
+local function scope_key(scope) return SCOPE_PREFIX .. scope end
+
+-- Anybody can name a new session or run, so the hash of its counters leaves Redis, after the last of them. It is kept up
+-- to a day longer than they are, so that it need not be written each time. `at` in ms.
+local function keep_scope(scope, at)
+  if not (string.match(scope, '^session:') or string.match(scope, '^run:')) then return end
+  local key = scope_key(scope)
+  if redis.call('PEXPIRETIME', key) < at then redis.call('PEXPIREAT', key, at + 86400000) end
+end
+
+-- Let settlements find the counter by its scope. Of several windows the newest counts: nothing is admitted in the others.
+local function enlist(counter, expires_at)
+  local scope, field, ending = string.match(counter, '^([^:]*:[^:]*):([^:]*:[^:]*):?(.*)$')
+  if not scope or unit_of(counter) == 'concurrent' then return end
+  local newest = redis.call('HGET', scope_key(scope), field)
+  if not newest or newest < ending then redis.call('HSET', scope_key(scope), field, ending) end
+  keep_scope(scope, math.max(expires_at, now + UNTOUCHED_MS))
+end
+
 -- Set a counter up, unless it is. `expires_at` in ms, -1: its window has no end.
 local function begin(counter, spent, expires_at)
-  if redis.call('HSETNX', counter_key(counter), 'spent', spent) == 0 then return end
+  local key = counter_key(counter)
+  if redis.call('HSETNX', key, 'spent', spent) == 0 then return end
+  redis.call('HDEL', key, 'opened_at', 'late')
+  redis.call('PERSIST', key)
   if expires_at >= 0 then
-    redis.call('PEXPIREAT', counter_key(counter), math.max(expires_at, now + LEAST_MS))
+    redis.call('PEXPIREAT', key, math.max(expires_at, now + LEAST_MS))
   else
     keep_while_used(counter)
   end
+  enlist(counter, expires_at)
 end
 
--- A counter that Redis does not know is not made by adding to it: its window is long over.
+-- A counter that Redis does not know is not made by adding to it: its window is long over. One that is being begun takes
+-- what is spent, which may not be in the ledger's sum.
 local function add(counter, name, amount)
   local key = counter_key(counter)
-  if amount == 0 or redis.call('HEXISTS', key, 'spent') == 0 then return end
+  if amount == 0 then return end
+  if redis.call('HEXISTS', key, 'spent') == 0 then
+    if name == 'spent' and redis.call('HEXISTS', key, 'late') == 1 then redis.call('HINCRBY', key, 'late', amount) end
+    return
+  end
   redis.call('HINCRBY', key, name, amount)
   keep_while_used(counter)
 end
@@ -82,6 +110,61 @@ local function close_owner(owner)
   redis.call('PEXPIRE', settled_key(owner), REMEMBERED_MS)
 end
 
+-- A number of a usage record. Inside a string of it every quote has a backslash before it, so this finds the field only.
+local function number_in(usage, name)
+  return math.min(MOST, tonumber(string.match(usage, '"' .. name .. '":(%d+)') or '0'))
+end
+
+-- What a request or task that used this much costs of a counter. It is one, however often it is tried.
+local function cost_in(counter, tokens, nano_usd)
+  local unit = unit_of(counter)
+  return math.min(MOST, unit == 'tokens' and tokens or unit == 'nano_usd' and nano_usd or unit == 'requests' and 1 or 0)
+end
+
+-- --- what is spent of counters without having been reserved: they were begun while it ran, or had no limit when it came.
+
+-- The counters that Redis has of these scopes (names with spaces between): {{counter, its name without its window's begin,
+-- scope, field}, ...}.
+local function counters_of(scopes)
+  local found = {}
+  for scope in string.gmatch(scopes, '%S+') do
+    local fields = redis.call('HGETALL', scope_key(scope))
+    if #fields > 0 then keep_scope(scope, now + UNTOUCHED_MS) end
+    for i = 1, #fields, 2 do
+      local kind, ending = scope .. ':' .. fields[i], fields[i + 1]
+      found[#found + 1] = {ending == '' and kind or kind .. ':' .. ending, kind, scope, fields[i]}
+    end
+  end
+  return found
+end
+
+-- Whether one of `entries` ({{counter, ...}, ...}) is a counter of this kind, whatever the begin of its window.
+local function has_kind(entries, kind)
+  for _, entry in ipairs(entries) do
+    if entry[1] == kind or string.sub(entry[1], 1, #kind + 1) == kind .. ':' then return true end
+  end
+  return false
+end
+
+-- Add what a record came to, to those counters of its scopes (`found`) that it has no entry for.
+local function count_late(found, entries, usage)
+  local has = {}
+  for _, entry in ipairs(entries) do has[entry[1]] = true end
+  for _, each in ipairs(found) do
+    local counter = each[1]
+    if not has[counter] and not has_kind(entries, each[2]) then
+      local tokens = number_in(usage, 'prompt_tokens') + number_in(usage, 'completion_tokens')
+      add(counter, 'spent', cost_in(counter, tokens, number_in(usage, 'nano_usd')))
+      local spent, leased, held, limit = amounts_of(counter)
+      if redis.call('EXISTS', counter_key(counter)) == 0 then
+        redis.call('HDEL', scope_key(each[3]), each[4])
+      elseif leased > 0 and spent + leased + held > limit then
+        redis.call('ZADD', WANTED, now + WANTED_MS, counter)  -- owners have set aside what is spent now
+      end
+    end
+  end
+end
+
 -- --- what a task holds. Its hash has `hold` (JSON: {{counter, amount of one attempt}, ...}), `hold:<i>` (what is held
 -- now), and `used:<name>`, the sums of its attempts that failed. `unpaid` is there while it waits for what owners give
 -- back: when (in ms) it is to be tried again if it can be paid for by then.
@@ -95,11 +178,6 @@ end
 
 local function used_of(key, name) return tonumber(redis.call('HGET', key, 'used:' .. name) or '0') end
 
--- A number of a usage record. Inside a string of it every quote has a backslash before it, so this finds the field only.
-local function number_in(usage, name)
-  return math.min(MOST, tonumber(string.match(usage, '"' .. name .. '":(%d+)') or '0'))
-end
-
 -- The record with what failed attempts have used added to it.
 local function with_used(key, usage)
   for _, name in ipairs(USED) do
@@ -111,12 +189,6 @@ local function with_used(key, usage)
     end
   end
   return usage
-end
-
--- What a task that used this much costs of a counter. A request is one, however often it is tried.
-local function cost_in(counter, tokens, nano_usd)
-  local unit = unit_of(counter)
-  return math.min(MOST, unit == 'tokens' and tokens or unit == 'nano_usd' and nano_usd or unit == 'requests' and 1 or 0)
 end
 
 -- Take an owner's reservation over. Returns nil, or why it cannot be.
@@ -145,7 +217,8 @@ local function free_hold(owner, number, hold)
   redis.call('ZADD', settled_key(owner), number, number)
 end
 
--- The end of a life: what it held is free but for what `usage`, the whole record, says it came to.
+-- The end of a life: what it held is free but for what `usage`, the whole record, says it came to. That is spent of what
+-- it held, and of the other counters of its scopes.
 local function settle_hold(key, usage)
   local hold = hold_of(key)
   local tokens = number_in(usage, 'prompt_tokens') + number_in(usage, 'completion_tokens')
@@ -154,6 +227,7 @@ local function settle_hold(key, usage)
     add(part[1], 'spent', cost_in(part[1], tokens, number_in(usage, 'nano_usd')))
     redis.call('HDEL', key, 'hold:' .. i)
   end
+  count_late(counters_of(redis.call('HGET', key, 'scopes') or ''), hold, usage)
   redis.call('HDEL', key, 'hold')
   for _, name in ipairs(USED) do redis.call('HDEL', key, 'used:' .. name) end
 end

@@ -1,5 +1,5 @@
 -- ARGV: id, head, body, timeout in ms ('' for none), and of a reservation that it takes over: its parts (JSON, '' for
--- none), owner, number. Returns {1, submitted, deadline or ''}, {0} when it exists, {2, why} when it is not the owner's.
+-- none), owner, number; its scopes. Returns {1, submitted, deadline or ''}, {0} when it exists, {2, why} when it is not the owner's.
 local key, id, head, body, timeout = KEYS[9], ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7])
 if redis.call('EXISTS', key) == 1 then
   if ARGV[8] ~= '' then free_hold(ARGV[9], tonumber(ARGV[10]), ARGV[8]) end
@@ -9,7 +9,7 @@ if ARGV[8] ~= '' then
   local void = take_hold(key, ARGV[9], tonumber(ARGV[10]), ARGV[8])
   if void then return {2, void} end
 end
-redis.call('HSET', key, 'head', head, 'body', body, 'submitted', now)
+redis.call('HSET', key, 'head', head, 'body', body, 'submitted', now, 'scopes', ARGV[11])
 if timeout then redis.call('HSET', key, 'deadline', now + timeout) end
 redis.call('SADD', MODELS, cjson.decode(head).model)
 enqueue(key, id)
