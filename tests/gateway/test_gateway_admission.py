@@ -544,6 +544,33 @@ async def test_what_ends_while_redis_is_away_waits_and_its_client_does_not(world
 # --- Redis lost its books, or took us for dead ------------------------------------------------------------------------
 
 
+async def test_what_ends_while_the_ledger_is_asked_is_not_lost_to_the_counter_that_begins(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It came before there was a limit, to another gateway, and is in Redis after the ledger was read."""
+    life, other = world.another()
+    await life.begin()
+    permit = await other.admit(terms(), quote())
+    asked, loop = world.ledger.spent, asyncio.get_running_loop()
+
+    async def ends() -> None:
+        ending = asyncio.create_task(other.settle(permit, a_record("req_1", 60, NOON)))
+        await asyncio.sleep(0)
+        await other.settle_waiting()
+        await ending
+
+    def spent(*args: Any, **options: Any) -> Any:
+        found = asked(*args, **options)
+        asyncio.run_coroutine_threadsafe(ends(), loop).result(20)
+        return found
+
+    monkeypatch.setattr(world.ledger, "spent", spent)
+    mine = await world.admission.admit(BUDGET, quote())
+    assert (await world.state(KEY_TOKENS)).spent == 60
+    world.admission.release(mine)
+    life.close()
+
+
 async def test_counters_that_redis_lost_are_set_up_from_the_ledger(world: World) -> None:
     world.ledger.append([a_record("old", 950, NOON - 1000)])
     await world.books.establish(wait_s=0)
