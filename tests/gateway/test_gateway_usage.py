@@ -99,6 +99,20 @@ async def test_a_crash_between_commit_and_acknowledgement_stores_it_once(stack: 
     assert await queue.read_usage("third", redeliver_after_s=0) == []
 
 
+async def test_a_sum_has_what_another_process_has_read_and_not_stored_yet(stack: Stack, queue: MoodyQueue) -> None:
+    ledger = Ledger(stack.store)
+    settler = Settler(queue, ledger, "one", stack.clock)
+    await settler.settle_all()
+    await queue.append_usage(a_record("req_1"))
+    [(entry, record)] = await queue.read_usage("another")
+    await settler.settle_all()
+    assert [each.id for each in ledger.records()] == ["req_1"]
+
+    ledger.append([record])  # the other one goes on, which does no harm
+    await queue.ack_usage([entry])
+    assert [each.id for each in ledger.records()] == ["req_1"]
+
+
 async def test_a_ledger_that_was_away_gets_everything_at_the_next_look(stack: Stack, queue: MoodyQueue) -> None:
     class AwayOnce(Ledger):
         is_away = True

@@ -48,14 +48,19 @@ class Settler:
         return len(entries)
 
     async def settle_all(self) -> None:
-        """Until nothing is left, so that a report made now is complete."""
+        """Until nothing is left, so that a sum made now is complete: also of what another process has read, which may not
+        be stored yet. Both store it then, and the ledger takes one."""
+        self._has_left_over = True
+        await self._settle_new()
+
+    async def _settle_new(self) -> None:
         while await self.settle():
             pass
 
     async def settle_forever(self) -> None:
         while True:
             try:
-                await self.settle_all()
+                await self._settle_new()
             except StokerError as error:
                 _log.warning("usage waits for the ledger", error=error.in_log)
                 await self._clock.sleep(PAUSE_S)
