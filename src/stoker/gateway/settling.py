@@ -48,8 +48,8 @@ class Settler:
         return len(entries)
 
     async def settle_all(self) -> None:
-        """Until nothing is left, so that a sum made now is complete: also of what another process has read, which may not
-        be stored yet. Both store it then, and the ledger takes one."""
+        """Until nothing is left, so that a sum made now is complete: also of what another process has read, which may
+        not be stored yet. Both store it then, and the ledger takes one."""
         self._has_left_over = True
         await self._settle_new()
 
