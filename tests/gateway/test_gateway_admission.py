@@ -643,6 +643,18 @@ async def test_the_very_first_start_waits_for_nobody(world: World) -> None:
     assert world.clock.now() == NOON
 
 
+async def test_a_start_after_a_crash_in_the_first_second_is_not_the_very_first(world: World) -> None:
+    """Nothing is in the ledger yet, but a request may run."""
+    permit = await world.admission.admit(BUDGET, quote())
+    world.admission.sent(permit, request_id="req_1", model="m", route="model", replica_id="r", replica_url="http://h")
+    world.life.close()
+    world.books.loses_everything()
+    world.life, world.admission = world.another()
+    await world.life.begin()
+    with pytest.raises(Unavailable, match="budgets are being set up again after Redis lost them"):
+        await world.admission.admit(BUDGET, quote())
+
+
 async def test_who_was_taken_for_dead_goes_on_under_a_new_name(world: World) -> None:
     permit = await world.admission.admit(BUDGET, quote())
     name = world.life.owner.name

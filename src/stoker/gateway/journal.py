@@ -12,6 +12,7 @@ counts, see docs/budgets.md). A successor reads it to know exactly what was in f
 The file is locked as long as its owner lives, so a successor need not wait for a lease to know that it is dead.
 """
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -198,6 +199,15 @@ class Abandoned:
     def put_back(self) -> None:
         """For another try, by whoever comes next."""
         os.close(self._fd)
+
+
+def others_have_lines(directory: Path, *, besides: str) -> bool:
+    """Whether another owner of this machine, living or dead, has sent anything."""
+    for path in directory.glob(f"*{_SUFFIX}"):
+        with contextlib.suppress(FileNotFoundError):  # its owner has left meanwhile
+            if path.stem != besides and path.stat().st_size > 0:
+                return True
+    return False
 
 
 def abandoned(directory: Path) -> Iterator[Abandoned]:

@@ -14,6 +14,7 @@ from stoker.base import logs
 from stoker.base.clock import Clock
 from stoker.base.errors import StokerError, Unavailable
 from stoker.base.ids import new_id
+from stoker.gateway import journal
 from stoker.gateway.journal import Journal
 from stoker.gateway.rebuild import Rebuild
 from stoker.policy.budgets import Slices
@@ -91,7 +92,9 @@ class Life:
     async def open_books(self) -> None:
         """For a Redis that has none: the first start of all, or one that has lost its data. In the latter case nothing
         is given out before those who live have said what they hold."""
-        is_first = await self._rebuild.is_first_start()
+        # An empty ledger alone does not say so: what runs in the first second of a platform is in journals only.
+        runs_already = journal.others_have_lines(self._journals, besides=self.owner.name)
+        is_first = await self._rebuild.is_first_start() and not runs_already
         await self._store.establish(wait_s=0.0 if is_first else OWNER_TTL_S)
 
     async def renew_forever(self) -> None:
