@@ -55,6 +55,7 @@ def run_client(running: Running, account: Account, argv: list[str | Path]) -> li
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("STOKER_", "OPENAI_"))}
     environ |= {
         "NODE_PATH": str(INSTALLED / "node_modules"),
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else it asks the internet for prices when it is imported
         "STOKER_URL": running.url + "/v1",
         "STOKER_KEY": account.key["key"],
         "STOKER_SPENT_KEY": account.spent["key"],
