@@ -1,5 +1,6 @@
 """LangChain's OpenAI integration, unmodified: a JSON line for each case, in the order in which they are asked."""
 
+import asyncio
 import json
 import os
 from collections.abc import Callable
@@ -63,6 +64,12 @@ def answers(key: str) -> None:
     say("embeddings", vectors=vectors)
 
 
+async def async_answer(key: str) -> None:
+    chunks = [chunk async for chunk in chat_model(key, stream_usage=True).astream(QUESTION)]
+    said = reduce(add, chunks)
+    say("chat async stream", text=said.text, usage=tokens(said.usage_metadata))
+
+
 def refusals(key: str) -> None:
     spent, month = os.environ["STOKER_SPENT_KEY"], os.environ["STOKER_MONTH_KEY"]
     refused("wrong key", lambda: chat_model("sk-stoker-nobody").invoke(QUESTION))
@@ -75,4 +82,5 @@ def refusals(key: str) -> None:
 
 if __name__ == "__main__":
     answers(os.environ["STOKER_KEY"])
+    asyncio.run(async_answer(os.environ["STOKER_KEY"]))
     refusals(os.environ["STOKER_KEY"])

@@ -1,5 +1,6 @@
 """LiteLLM's client, unmodified: a JSON line for each case, in the order in which they are asked."""
 
+import asyncio
 import json
 import os
 from collections.abc import Callable
@@ -70,6 +71,16 @@ def answers(key: str) -> None:
     say("models", ids=names)
 
 
+async def async_answer(key: str) -> None:
+    """Another HTTP client than without async: aiohttp."""
+    stream = await litellm.acompletion(**at(key), messages=MESSAGES, temperature=0, **WITH_USAGE)
+    chunks = [chunk async for chunk in stream]
+    text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
+    usage = chunks[-1].usage
+    say("chat async stream", text=text, usage=[usage.prompt_tokens, usage.completion_tokens])
+    await litellm.close_litellm_async_clients()
+
+
 def refusals(key: str) -> None:
     spent, month = os.environ["STOKER_SPENT_KEY"], os.environ["STOKER_MONTH_KEY"]
     refused("wrong key", lambda: litellm.completion(**at("sk-stoker-nobody"), messages=MESSAGES))
@@ -83,4 +94,5 @@ def refusals(key: str) -> None:
 if __name__ == "__main__":
     litellm.suppress_debug_info = True  # it prints advertisements on stdout with each error
     answers(os.environ["STOKER_KEY"])
+    asyncio.run(async_answer(os.environ["STOKER_KEY"]))
     refusals(os.environ["STOKER_KEY"])

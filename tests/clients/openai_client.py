@@ -1,11 +1,12 @@
 """OpenAI's Python SDK, unmodified: a JSON line for each case, in the order in which they are asked."""
 
+import asyncio
 import json
 import os
 from collections.abc import Callable
 from typing import Any
 
-from openai import APIStatusError, OpenAI
+from openai import APIStatusError, AsyncOpenAI, OpenAI
 
 QUESTION = "What is 6 times 7?"
 CHAT: Any = {"model": "general", "messages": [{"role": "user", "content": QUESTION}], "temperature": 0}
@@ -14,8 +15,12 @@ RESPONSE: Any = {"model": "general", "input": QUESTION, "temperature": 0}
 WITH_USAGE: Any = {"stream": True, "stream_options": {"include_usage": True}}
 
 
+def at(key: str) -> Any:
+    return {"base_url": os.environ["STOKER_URL"], "api_key": key, "max_retries": 0, "timeout": 60}
+
+
 def with_key(key: str) -> OpenAI:
-    return OpenAI(base_url=os.environ["STOKER_URL"], api_key=key, max_retries=0, timeout=60)
+    return OpenAI(**at(key))
 
 
 def say(name: str, **said: object) -> None:
@@ -67,6 +72,14 @@ def answers(client: OpenAI) -> None:
     say("model", ids=[client.models.retrieve("general").id])
 
 
+async def async_answer(key: str) -> None:
+    async with AsyncOpenAI(**at(key)) as client:
+        chunks = [chunk async for chunk in await client.chat.completions.create(**CHAT, **WITH_USAGE)]
+    text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
+    usage = chunks[-1].usage
+    say("chat async stream", text=text, usage=[usage.prompt_tokens, usage.completion_tokens])
+
+
 def refusals(client: OpenAI) -> None:
     spent, month = with_key(os.environ["STOKER_SPENT_KEY"]), with_key(os.environ["STOKER_MONTH_KEY"])
     refused("wrong key", lambda: with_key("sk-stoker-nobody").chat.completions.create(**CHAT))
@@ -80,4 +93,5 @@ def refusals(client: OpenAI) -> None:
 if __name__ == "__main__":
     with with_key(os.environ["STOKER_KEY"]) as asker:
         answers(asker)
+        asyncio.run(async_answer(os.environ["STOKER_KEY"]))
         refusals(asker)

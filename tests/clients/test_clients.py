@@ -16,6 +16,7 @@ ANSWERS = [
     *("chat", "chat stream", "completion", "completion stream"),
     *("response", "response stream", "embeddings"),
 ]
+ASYNC = "chat async stream"  # of the Python clients, whose other HTTP client is behind it
 MODELS = ["general", "code", "vision", "auto"]
 
 OPENAI_REFUSALS = {
@@ -32,14 +33,14 @@ def used(running: Running, key: Json) -> list[tuple[str, str, int, int]]:
     return [(record.model, *counts(record)) for record in sorted(of_key, key=lambda record: record.started_at)]
 
 
-def check_answers(lines: list[Json], plain: Json, untold: tuple[str, ...] = ()) -> None:
+def check_answers(lines: list[Json], plain: Json, cases: list[str], untold: tuple[str, ...] = ()) -> None:
     """Each answer says what plain HTTP says, whole and streamed alike; with its usage, but for what is `untold`."""
     assert plain["chat"]["text"] == plain["response"]["text"] == "6 times 7 is 42."
     answers = [line for line in lines if "text" in line or "vectors" in line]
-    assert [line["case"] for line in answers] == ANSWERS
+    assert [line["case"] for line in answers] == cases
     assert tuple(line["case"] for line in answers if "usage" not in line) == untold
     for line in answers:
-        expected = plain[line["case"].removesuffix(" stream")]
+        expected = plain[line["case"].split()[0]]
         assert line.get("usage", expected["usage"]) == expected["usage"], line["case"]
         if "text" in line:
             assert line["text"] == line.get("deltas", line["text"]) == expected["text"], line["case"]
@@ -49,9 +50,9 @@ def check_answers(lines: list[Json], plain: Json, untold: tuple[str, ...] = ()) 
                 assert vector == pytest.approx(wanted, abs=1e-6)
 
 
-def check_ledger(running: Running, account: Account, plain: Json) -> None:
+def check_ledger(running: Running, account: Account, plain: Json, cases: list[str]) -> None:
     """Each answer is one record, in order, with the tokens that every client is told; a refusal leaves none."""
-    told = [("general", "done", *plain[case.removesuffix(" stream")]["usage"]) for case in ANSWERS]
+    told = [("general", "done", *plain[case.split()[0]]["usage"]) for case in cases]
     wait_until(lambda: len(used(running, account.key)) >= len(told), 20, lambda: f"{used(running, account.key)}")
     assert used(running, account.key) == told
     assert len(used(running, account.spent)) == len(used(running, account.month)) == 1  # what spent them
@@ -62,16 +63,24 @@ def refusals(lines: list[Json]) -> dict[str, tuple[str, int, str]]:
 
 
 @pytest.mark.parametrize(
-    ("argv", "any_other_status"),
-    [([sys.executable, "openai_client.py"], "APIStatusError"), (["node", "openai_client.cjs"], "APIError")],
+    ("argv", "cases", "any_other_status"),
+    [
+        ([sys.executable, "openai_client.py"], [*ANSWERS, ASYNC], "APIStatusError"),
+        (["node", "openai_client.cjs"], ANSWERS, "APIError"),
+    ],
     ids=["python", "javascript"],
 )
 def test_openai(
-    served: Running, plain: Json, argv: list[str], any_other_status: str, request: pytest.FixtureRequest
+    served: Running,
+    plain: Json,
+    argv: list[str],
+    cases: list[str],
+    any_other_status: str,
+    request: pytest.FixtureRequest,
 ) -> None:
     account = make_account(served, request.node.callspec.id)
     lines = run_client(served, account, [argv[0], HERE / argv[1]])
-    check_answers(lines, plain)
+    check_answers(lines, plain, cases)
     assert {line["case"]: line["ids"] for line in lines if "ids" in line} == {"models": MODELS, "model": ["general"]}
     # 402 has no class of its own in either SDK.
     spent = (any_other_status, 402, "budget_exhausted")
@@ -80,13 +89,13 @@ def test_openai(
         "budget that does not renew": spent,
         "a refused stream": spent,
     }
-    check_ledger(served, account, plain)
+    check_ledger(served, account, plain, cases)
 
 
 def test_langchain(served: Running, plain: Json) -> None:
     account = make_account(served, "langchain")
     lines = run_client(served, account, [PYTHON, HERE / "langchain_client.py"])
-    check_answers(lines, plain, untold=("completion stream", "embeddings"))
+    check_answers(lines, plain, [*ANSWERS, ASYNC], untold=("completion stream", "embeddings"))
     # Classes of its own below the SDK's, where it has one.
     spent = ("APIStatusError", 402, "budget_exhausted")
     assert refusals(lines) == {
@@ -97,13 +106,13 @@ def test_langchain(served: Running, plain: Json) -> None:
         "a refused stream": spent,
         "a refused response": spent,
     }
-    check_ledger(served, account, plain)
+    check_ledger(served, account, plain, [*ANSWERS, ASYNC])
 
 
 def test_litellm(served: Running, plain: Json) -> None:
     account = make_account(served, "litellm")
     lines = run_client(served, account, [PYTHON, HERE / "litellm_client.py"])
-    check_answers(lines, plain)
+    check_answers(lines, plain, [*ANSWERS, ASYNC])
     assert [line["ids"] for line in lines if "ids" in line] == [MODELS]
     found = {line["case"]: (line["class"], line["status"]) for line in lines if "class" in line}
     spent = ("litellm.exceptions.APIError", 402)
@@ -121,4 +130,4 @@ def test_litellm(served: Running, plain: Json) -> None:
     assert "the key's budget of 100 tokens per month has 20 tokens left" in messages["budget of a month"]
     for case in ("budget that does not renew", "a refused stream", "a refused response"):
         assert "the key's budget of 100 tokens has 20 tokens left" in messages[case], case
-    check_ledger(served, account, plain)
+    check_ledger(served, account, plain, [*ANSWERS, ASYNC])
