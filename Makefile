@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup up test test-torch prove-budgets chaos check clean
+.PHONY: setup up test test-torch test-clients prove-budgets chaos check clean
 
 setup: $(STAMP)  ## make the environment in .venv
 
@@ -23,6 +23,15 @@ test-torch: $(STAMP)  ## the tests that need torch (the train extra, 1 GB and mo
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train]"
 	$(BIN)/python -m pytest -m torch $(ARGS)
 
+CLIENTS := .clients/.installed
+
+$(CLIENTS): scripts/clients
+	@scripts/clients $(PYTHON)
+	@touch $(CLIENTS)
+
+test-clients: $(STAMP) $(CLIENTS)  ## other people's clients against a real platform (needs node; some 450 MB in .clients)
+	$(BIN)/python -m pytest -m clients tests/clients $(ARGS)
+
 SEEDS ?= 1 2 3
 SECONDS ?= 60
 chaos: $(STAMP)  ## budgets while gateways, Redis, the engine and clients die: make chaos SEEDS="1 2 3" SECONDS=60
@@ -35,4 +44,4 @@ check: $(STAMP)  ## style, types and layers only
 	@scripts/check
 
 clean:  ## remove the environment and the caches; keeps .stoker, where your data is
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .clients .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
