@@ -58,3 +58,8 @@ def test_each_takes_a_message_a_hint_and_a_code(kind: type[StokerError]) -> None
         "own_code",
     )
     assert kind("x").code == kind.code
+
+
+def test_a_message_can_be_written_down_whatever_an_engine_said() -> None:
+    assert StokerError("half a smile: \ud83d").message == "half a smile: ?"
+    assert StokerError("ünder").message == "ünder"

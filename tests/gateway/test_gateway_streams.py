@@ -1,6 +1,7 @@
 """Streams straight from a replica: what the client gets, what is counted, and what happens when one side goes away."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -267,3 +268,15 @@ async def test_a_stream_is_ended_at_its_total_time(tmp_path: Path) -> None:
         assert error["error"]["message"].startswith("the answer did not end in time")
         assert await (await hold.reached()).end() == "cancelled"
         assert (await stack.record()).status == "failed"
+
+
+async def test_words_of_an_engine_that_nobody_can_write_down_end_a_stream_as_any_error_does(stack: Stack) -> None:
+    engine = await stack.engine()
+    engine.fail_after(2, {"message": "\ud83d half a smile"})
+    http = await stack.http()
+    async with http.stream("POST", CHAT, body={"model": "general", "messages": HELLO, "stream": True}) as answer:
+        events = [json.loads(event) async for event in answer.events]
+    said = "the engine failed in the middle of the answer: ? half a smile"
+    assert events[-1]["error"]["message"] == f"{said} (ask again)"
+    record = await stack.record()
+    assert (record.status, record.reason) == ("failed", said)

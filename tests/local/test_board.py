@@ -186,6 +186,28 @@ def test_who_uses_redis_stays_when_it_comes_back_at_the_same_url_and_restarts_wh
     assert act(board, 6.5) == ["terminate worker-general-1", "terminate gateway"]
 
 
+def test_a_platform_that_stops_does_not_wake_up_for_who_would_have_been_late() -> None:
+    """It would find nothing to do at that moment, and look again at once, until the others have left."""
+    board = running(Limits(ready_s=60.0))
+    board.exited("redis", "signal SIGKILL", 2.0)
+    assert act(board, 3.0) == ["start redis"]
+    board.stop(62.9)
+    assert act(board, 62.9) == ["terminate worker-general-1", "terminate gateway"]
+    wake_at = board.wake_at()
+    assert wake_at is not None
+    assert wake_at > 63.0  # when Redis would have had to be ready
+    assert act(board, wake_at) != []
+
+
+def test_who_was_asked_to_leave_before_the_platform_was_has_no_more_than_its_grace() -> None:
+    board = running(Limits(grace_s=dict.fromkeys(Role, 2.0)))
+    board.told("engine-general-1", 9.0)
+    board.stop(10.0)
+    assert act(board, 10.0) == ["terminate worker-general-1", "terminate gateway"]
+    assert board.wake_at() == 11.0
+    assert act(board, 11.0) == ["kill engine-general-1"]
+
+
 def test_stopping_lets_gateway_and_workers_leave_first_and_redis_last() -> None:
     board = running()
     board.stop(10.0)

@@ -41,6 +41,20 @@ async def test_an_error_reaches_only_its_own_caller(redis_url: str) -> None:
     await client.aclose()
 
 
+async def test_what_cannot_be_written_fails_alone(redis_url: str) -> None:
+    client = AsyncRedis.from_url(redis_url)
+    batches = Batches(client)
+    said = await asyncio.gather(
+        batches.call("SET", "a", "1"),
+        batches.call("SET", "b", "\ud800"),
+        batches.call("GET", "a"),
+        return_exceptions=True,
+    )
+    assert [type(each) for each in said] == [bool, UnicodeEncodeError, bytes]
+    await batches.aclose()
+    await client.aclose()
+
+
 async def test_a_caller_that_goes_away_does_not_disturb_the_others(redis_url: str) -> None:
     client = AsyncRedis.from_url(redis_url, protocol=2)
     batches = Batches(client)

@@ -37,6 +37,8 @@ class StokerError(Exception):
     detail: str | None = None
 
     def __init__(self, message: str, *, hint: str | None = None, code: str | None = None) -> None:
+        if not message.isascii():  # words of an engine may hold half a surrogate, which nothing can write down
+            message = message.encode("utf-8", "replace").decode()
         super().__init__(message)
         self.message = message
         self.hint = hint

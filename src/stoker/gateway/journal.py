@@ -101,7 +101,7 @@ class Journal:
         line = self._open.get(number)
         if line is None or b"\n!" in line:
             return True
-        added = f"! {number} {record}\n".encode()
+        added = f"! {number} {record}\n".encode("utf-8", "replace")
         try:
             self._write(added)
         except OSError as error:

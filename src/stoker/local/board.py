@@ -268,7 +268,9 @@ class Board:
             return None
         if child.told_at is not None:
             return child.told_at + self.limits.grace_s[child.role]
-        return child.since + self.limits.ready_s if child.status is Status.STARTING else None
+        # A platform that stops does not ask whether somebody is ready in time.
+        is_awaited = child.status is Status.STARTING and self.stopping_at is None
+        return child.since + self.limits.ready_s if is_awaited else None
 
     def _living(self) -> list[Child]:
         return [child for child in self.children.values() if child.pid is not None]
@@ -298,7 +300,9 @@ class Board:
         for phase in STOP_ORDER:
             leaving = [child for child in living if child.role in phase]
             if leaving:
-                actions = (self._ask_to_leave(child, now) for child in leaving)
+                actions = [self._ask_to_leave(child, now) for child in leaving]
+                # Of a later phase, but asked to leave before the platform was: its grace is as long as ever.
+                actions += [self._kill_after_grace(child, now) for child in living if child not in leaving]
                 return [action for action in actions if action is not None]
         return []
 

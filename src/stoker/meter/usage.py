@@ -52,7 +52,7 @@ class UsageRecord:
 
     def to_json(self) -> str:
         # Not `asdict`, which copies each value: a record is made for every request.
-        return json_text.dumps({name: getattr(self, name) for name in _NAMES}).decode("utf-8", "surrogatepass")
+        return json_text.dumps({name: getattr(self, name) for name in _NAMES}).decode("utf-8", "replace")
 
     @classmethod
     def from_json(cls, text: str) -> "UsageRecord":

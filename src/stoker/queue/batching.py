@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
 MOST_AT_ONCE = 256  # calls of one batch, so that none waits long for the others
 
@@ -50,6 +50,8 @@ class Batches:
                 await sender
 
     async def _add(self, call: _Call) -> Any:
+        # Here and not in the batch, so that what cannot be written (half a surrogate) fails alone. Raises ValueError.
+        call.command = tuple(word.encode() if isinstance(word, str) else word for word in call.command)
         self._waiting.append(call)
         if self._sender is None or self._sender.done():
             self._sender = asyncio.create_task(self._send(), name="redis batches")
@@ -60,7 +62,7 @@ class Batches:
             batch, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
             try:
                 await self._run(batch)
-            except (RedisError, OSError) as exc:
+            except Exception as exc:  # whatever it is: nobody may wait for ever
                 for call in batch:
                     _settle(call, exc)
             except asyncio.CancelledError:

@@ -58,6 +58,7 @@ def failure(reason: str, error: Mapping[str, Any] | None) -> Json:
 
 
 def cut_reason(reason: str) -> str:
+    reason = reason.encode("utf-8", "replace").decode()  # half a surrogate cannot be written down
     return reason if len(reason) <= REASON_CHARS else reason[: REASON_CHARS - 1] + "…"
 
 
