@@ -51,7 +51,8 @@ class Batches:
 
     async def _add(self, call: _Call) -> Any:
         # Here and not in the batch, so that what cannot be written (half a surrogate) fails alone. Raises ValueError.
-        call.command = tuple(word.encode() if isinstance(word, str) else word for word in call.command)
+        name, *words = call.command
+        call.command = (name, *(word.encode() if isinstance(word, str) else word for word in words))
         self._waiting.append(call)
         if self._sender is None or self._sender.done():
             self._sender = asyncio.create_task(self._send(), name="redis batches")
