@@ -30,6 +30,12 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self.transport.write(b"".join(self.conn.data_to_send()))
             self.transport.close()
 
+    def handle_parser_exception(self) -> None:
+        if self.conn.close_sent is None:  # something behind the frame that ended it: there is nothing to say to that
+            self.transport.close()
+        else:
+            super().handle_parser_exception()
+
     def shutdown(self) -> None:
         if self.handshake_complete and not self.close_sent:
             self._stopping.set()
