@@ -407,3 +407,20 @@ async def test_a_head_that_trickles_in_is_not_waited_for_for_ever(monkeypatch: p
         await asyncio.gather(closed, return_exceptions=True)
         assert world.seen == []
         client.close()
+
+
+@pytest.mark.parametrize("way", [b"POST /echo HTTP/1.1\r\nX: ", b"POST /"])
+async def test_a_head_that_does_not_end_is_refused(way: bytes) -> None:
+    async with a_world() as world:
+        client = await world.connect()
+        client.writer.write(way)
+        answer = asyncio.create_task(client.reader.read(17))
+        sent = 0
+        while not answer.done() and sent < 50_000_000:
+            client.writer.write(b"x" * 50_000)
+            sent += 50_000
+            await asyncio.sleep(0)
+        said = await asyncio.gather(answer, return_exceptions=True)
+        assert said[0] == b"HTTP/1.1 431 Requ" or isinstance(said[0], ConnectionResetError)
+        assert (sent < 50_000_000, world.seen) == (True, [])
+        client.close()

@@ -19,6 +19,8 @@ from stoker.web.sse import KEEPALIVE, KEEPALIVE_S
 
 MOST_IN_LINE = 64
 """Requests of one connection that wait for the answers to those before. A client that sends more is not read."""
+MOST_HEAD_BYTES = 256 * 1024
+"""Of a head, beside what came of it in one piece: more is refused, so that it does not fill the memory."""
 
 
 class DirectHeaders(Mapping[str, str]):
@@ -98,6 +100,8 @@ def protocol(direct: Direct) -> type[HttpToolsProtocol]:
         running: Any = None
         # Of the last request that came there is more to come.
         is_receiving = False
+        # Of the head that comes, what has come but for the first piece; None: none comes.
+        head_bytes: int | None = None
         # While nothing is answered here and no head is whole.
         waiting: asyncio.TimerHandle | None = None
 
@@ -115,6 +119,8 @@ def protocol(direct: Direct) -> type[HttpToolsProtocol]:
         def data_received(self, data: bytes) -> None:
             """As uvicorn's, but that an upgrade that is not made is left out of the request, which goes on."""
             self._unset_keepalive_if_required()
+            if self.head_bytes is not None:
+                self.head_bytes += len(data)
             while data:
                 try:
                     self.parser.feed_data(data)
@@ -128,6 +134,9 @@ def protocol(direct: Direct) -> type[HttpToolsProtocol]:
                 except httptools.HttpParserError:
                     self.send_400_response("Invalid HTTP request received.")
                     return
+            if self.head_bytes is not None and self.head_bytes > MOST_HEAD_BYTES:
+                self.transport.write(STATUS_LINE[431] + b"content-length: 0\r\nconnection: close\r\n\r\n")
+                self.transport.close()
             if self.cycle is not None and not self.cycle.response_complete:
                 self._end_waiting()
             elif self.waiting is None:
@@ -148,6 +157,10 @@ def protocol(direct: Direct) -> type[HttpToolsProtocol]:
             if self.waiting is not None:
                 self.waiting.cancel()
                 self.waiting = None
+
+        def on_message_begin(self) -> None:
+            self.head_bytes = 0
+            super().on_message_begin()
 
         def on_header(self, name: bytes, value: bytes) -> None:
             if not self.is_receiving:  # else it stands behind the body, where nobody looks for what a head says
@@ -174,6 +187,7 @@ def protocol(direct: Direct) -> type[HttpToolsProtocol]:
                 self.transport.close()
 
         def on_headers_complete(self) -> None:
+            self.head_bytes = None
             if self.parser.should_upgrade() and not self._should_upgrade():
                 if self.parser.get_method() == b"CONNECT":
                     raise ValueError("a tunnel to nowhere")  # answered as what cannot be parsed
