@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from gateway_parts import HELLO, KEY, OTHER_KEY, Stack, a_stack, events_of, running_worker, until
@@ -21,6 +22,7 @@ from stoker.testing.engine import EchoEngine
 CHAT = "/v1/chat/completions"
 BODY: dict[str, Any] = {"model": "general", "messages": HELLO}
 STREAM = {**BODY, "stream": True}
+DEEP = "[" * 950 + "]" * 950
 WORDS = ["one", " two", " three", " four", None]
 ENDS = ("done", "error", "cancelled")
 
@@ -182,6 +184,11 @@ async def test_ping(client: Client) -> None:
         ('{"action": "chat", "body": {}}', "invalid_value", None),
         ('{"id": "a", "action": "chat", "body": 1}', "invalid_value", "a"),
         ('{"id": "a", "action": "chat", "session": 1, "body": {}}', "invalid_value", "a"),
+        ('{"id": "a", "action": "chat", "session": ["a' + "é" * 80 + '"], "body": {}}', "invalid_value", "a"),
+        ('{"id": "a", "action": "chat", "session": ' + DEEP + "}", "invalid_value", "a"),
+        ('{"id": "a", "action": ' + DEEP + "}", "invalid_value", "a"),
+        ('{"id": "a", "action": "chat", "resumable": ' + DEEP + "}", "invalid_value", "a"),
+        ('{"id": "a", "action": "chat", "body": {"a": ' + DEEP + "}}", "invalid_value", "a"),
         ('{"id": "a", "action": "chat", "session": "a b", "body": {}}', "invalid_value", "a"),
         ('{"id": "a", "action": "chat", "resumable": 1, "body": {}}', "invalid_value", "a"),
         ('{"id": "a", "action": "resume"}', "invalid_value", "a"),
@@ -465,6 +472,44 @@ async def test_what_is_no_handshake_is_told_so_and_hangs_nobody(stack: Stack) ->
     async with connected(stack) as client:
         await client.say("ping")
         assert (await client.next())["type"] == "pong"
+
+
+async def test_frames_before_the_handshake_is_done_break_nothing(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def held(_: object) -> None:
+        begun.set()
+        await may_go_on.wait()
+
+    monkeypatch.setattr(stack.gateway.services.auth, "user", held)
+    where = urlsplit(stack.url)
+    reader, writer = await asyncio.open_connection(where.hostname, where.port)
+    key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+    writer.write("\r\n".join(["GET /v1/ws HTTP/1.1", *UPGRADE, key, "", ""]).encode())
+    await begun.wait()
+    writer.write(b"\x81\x05hello")  # not masked
+    assert await asyncio.wait_for(reader.read(), 20) == b""
+    may_go_on.set()
+    writer.close()
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
+@pytest.mark.parametrize("behind", [b"", b"\x88\x80\x00\x00\x00\x00"])
+async def test_text_that_is_none_ends_the_connection_whatever_comes_behind(
+    stack: Stack, caplog: pytest.LogCaptureFixture, behind: bytes
+) -> None:
+    where = urlsplit(stack.url)
+    reader, writer = await asyncio.open_connection(where.hostname, where.port)
+    lines = (*UPGRADE, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", f"Authorization: Bearer {KEY}")
+    writer.write("\r\n".join(["GET /v1/ws HTTP/1.1", *lines, "", ""]).encode())
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+    writer.write(b"\x81\x81\x00\x00\x00\x00\xff" + behind)
+    said = await asyncio.wait_for(reader.read(), 20)
+    assert said == (b"\x88\x00" if behind else b"\x88\x0b\x03\xefnot UTF-8")  # the code 1007, or the close again
+    writer.close()
+    assert [record for record in caplog.records if record.exc_info] == []
 
 
 async def test_a_handshake_in_the_middle_of_an_answer_is_none(stack: Stack) -> None:

@@ -103,12 +103,21 @@ async def a_world(*, grace_s: float = 2.0, keepalive_s: float = 15.0) -> AsyncIt
     async def page(request: Request) -> PlainTextResponse:
         return PlainTextResponse("a page")
 
+    async def slow(request: Request) -> PlainTextResponse:
+        world.begun.set()
+        await server.until_gone(request.receive)
+        world.ends.append("disconnected")
+        world.ended.set()
+        return PlainTextResponse("to nobody")
+
     def problem(error: StokerError) -> None:
         world.problems.append(error.code)
 
     handlers = {"/echo": world.echo, "/wait": world.wait, "/events": world.events, "/wrong": world.wrong}
     direct = Direct(handlers, max_body_bytes=100_000, on_problem=problem, keepalive_s=keepalive_s)
-    application = server.application([Route("/page", page), Route("/echo", page, methods=["PUT"])])
+    application = server.application(
+        [Route("/page", page), Route("/slow", slow), Route("/echo", page, methods=["PUT"])]
+    )
     listening = server.bind("127.0.0.1", 0)
     world.port = listening.getsockname()[1]
     ready = asyncio.Event()
@@ -295,4 +304,123 @@ async def test_what_two_parsers_could_read_in_two_ways_is_refused(nonsense: byte
         assert said.startswith(b"HTTP/1.1 400 ")
         assert said.count(b"HTTP/1.1") == 1
         assert world.seen == []
+        client.close()
+
+
+# --- found by benchmarks/gateway/fuzz.py ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", ["/wait", "/slow"])
+async def test_a_client_that_leaves_with_requests_without_bodies_in_line_is_noticed(first: str) -> None:
+    async with a_world() as world:
+        client = await world.connect()
+        client.send(first, method="POST" if first == "/wait" else "GET")
+        await world.begun.wait()
+        client.send("/page", method="GET")
+        client.send("/echo")
+        client.close()
+        await asyncio.wait_for(world.ended.wait(), 5)
+        assert (world.ends, world.seen[1:]) == (["cancelled" if first == "/wait" else "disconnected"], [])
+
+
+async def test_more_requests_than_may_wait_in_line_are_answered_all_the_same() -> None:
+    async with a_world() as world:
+        client = await world.connect()
+        client.send("/wait")
+        for number in range(300):
+            client.send("/echo", b"%d" % number)
+        await world.begun.wait()
+        world.may_go_on.set()
+        answers = [(await client.answer())[2] for _ in range(301)]
+        assert answers == [b"{}", *(b"%d" % number for number in range(300))]
+        client.close()
+
+
+async def test_what_stands_behind_the_body_is_no_header() -> None:
+    async with a_world() as world:
+        client = await world.connect()
+        client.writer.write(
+            b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nX-Word: late\r\n\r\n"
+        )
+        status, headers, _ = await client.answer()
+        assert (status, headers["x-word"]) == (200, "-")
+        assert dict(world.seen[0].headers) == {"host": "x", "transfer-encoding": "chunked"}
+        client.close()
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "websocket"])
+async def test_an_upgrade_that_is_not_made_is_a_request_and_so_is_the_next(protocol: str) -> None:
+    async with a_world() as world:
+        client = await world.connect()
+        client.send("/echo", b"GET /page HTTP/1.1\r\n\r\n", "Connection: Upgrade", f"Upgrade: {protocol}")
+        client.send("/page", b"", "Connection: Upgrade", "Upgrade: h2c", method="GET")
+        client.send("/echo", b"3")
+        answers = [(await client.answer())[2] for _ in range(3)]
+        assert answers == [b"GET /page HTTP/1.1\r\n\r\n", b"a page", b"3"]
+        client.close()
+
+
+async def test_a_tunnel_is_refused() -> None:
+    async with a_world() as world:
+        client = await world.connect()
+        client.writer.write(b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await client.reader.read()).startswith(b"HTTP/1.1 400 ")
+        client.close()
+
+
+async def test_a_url_may_be_whole() -> None:
+    async with a_world() as world:
+        client = await world.connect()
+        client.send("http://x/echo?a=b", b"1")
+        assert (await client.answer())[2] == b"1"
+        assert world.seen[0].path == "/echo"
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("is_first", "said"),
+    [(True, b""), (True, b"\r\n"), (True, b"POST /echo HTTP/1.1\r\nHos"), (False, b"\r\n"), (False, b"POST /e")],
+)
+async def test_a_connection_whose_head_does_not_come_is_closed(
+    monkeypatch: pytest.MonkeyPatch, is_first: bool, said: bytes
+) -> None:
+    monkeypatch.setattr("stoker.web.uploads.HEAD_S", 0.05)
+    async with a_world() as world:
+        client = await world.connect()
+        if not is_first:
+            client.send("/echo", b"1")
+            await client.answer()
+        client.writer.write(said)
+        assert await asyncio.wait_for(client.reader.read(), 5) == b""
+        client.close()
+
+
+async def test_a_head_that_trickles_in_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stoker.web.uploads.HEAD_S", 0.05)
+    async with a_world() as world:
+        client = await world.connect()
+        client.writer.write(b"POST /echo HTTP/1.1\r\nX: ")
+        closed = asyncio.create_task(client.reader.read())
+        while not closed.done():
+            client.writer.write(b"x")
+            await asyncio.sleep(0.01)
+        await asyncio.gather(closed, return_exceptions=True)
+        assert world.seen == []
+        client.close()
+
+
+@pytest.mark.parametrize("way", [b"POST /echo HTTP/1.1\r\nX: ", b"POST /"])
+async def test_a_head_that_does_not_end_is_refused(way: bytes) -> None:
+    async with a_world() as world:
+        client = await world.connect()
+        client.writer.write(way)
+        answer = asyncio.create_task(client.reader.read(17))
+        sent = 0
+        while not answer.done() and sent < 50_000_000:
+            client.writer.write(b"x" * 50_000)
+            sent += 50_000
+            await asyncio.sleep(0)
+        said = await asyncio.gather(answer, return_exceptions=True)
+        assert said[0] == b"HTTP/1.1 431 Requ" or isinstance(said[0], ConnectionResetError)
+        assert (sent < 50_000_000, world.seen) == (True, [])
         client.close()

@@ -108,6 +108,16 @@ async def test_what_nobody_expected_is_an_error_without_details() -> None:
     assert "secret" not in answer.body.decode()
 
 
+async def test_half_a_surrogate_pair_that_a_client_sent_does_not_spoil_the_answer() -> None:
+    async def fail(_: Request) -> Response:
+        raise errors.InvalidInput("there is no '\ud800'", param="\udc00")
+
+    async with served(fail) as client:
+        answer = await client.request("GET", "/")
+    error = answer.json()["error"]
+    assert (answer.status, error["message"], error["param"]) == (400, "there is no '?'", "?")
+
+
 async def test_headers_that_the_route_has_set_are_on_its_error() -> None:
     async def fail(request: Request) -> Response:
         request.state.headers = {"X-Request-Id": "r1"}

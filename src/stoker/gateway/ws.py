@@ -18,6 +18,7 @@ from stoker.base import json_text
 from stoker.base.errors import InvalidInput, NotFound, Refused, StokerError, Unauthenticated, Unavailable
 from stoker.base.ids import new_id
 from stoker.gateway import openai, streams
+from stoker.gateway.endpoints import shown
 from stoker.gateway.services import RUN_HEADER, SESSION_HEADER, Services
 from stoker.web import problems, sse
 from stoker.web.direct import DirectAnswer, DirectRequest, Failed, Handler
@@ -161,7 +162,7 @@ class _Connection:
             await self._tell(name, "pong")
             return
         if action not in ACTIONS:
-            raise InvalidInput(f"action is {action!r}; it has to be one of {', '.join(ACTIONS)}", param="action")
+            raise InvalidInput(f"action is {shown(action)}; it has to be one of {', '.join(ACTIONS)}", param="action")
         if name is None:
             raise InvalidInput(f"{action} needs an id, which its answers will have", param="id")
         if action == "cancel":
@@ -197,10 +198,13 @@ class _Connection:
             if value is not None:
                 headers[header] = value
         if not isinstance(resumable, bool):
-            raise InvalidInput(f"resumable is {resumable!r}; it has to be true or false", param="resumable")
+            raise InvalidInput(f"resumable is {shown(resumable)}; it has to be true or false", param="resumable")
         if resumable:
             headers[streams.RESUMABLE] = "true"
-        encoded = json_text.dumps(body)
+        try:
+            encoded = json_text.dumps(body)
+        except RecursionError as exc:
+            raise InvalidInput("body is nested too deeply", param="body") from exc
         return DirectRequest(path, {**headers, "content-length": str(len(encoded))}, encoded)
 
     async def _resumed(self, name: str, stream: str, after: str | None) -> DirectAnswer:
@@ -359,5 +363,5 @@ def _name_in(message: Json) -> str | None:
 def _text_in(message: Json, field: str) -> str | None:
     value = message.get(field)
     if value is not None and not isinstance(value, str):
-        raise InvalidInput(f"{field} is {json_text.dumps(value)[:80].decode()}; it has to be text", param=field)
+        raise InvalidInput(f"{field} is {shown(value)}; it has to be text", param=field)
     return value

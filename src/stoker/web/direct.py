@@ -8,13 +8,19 @@ paths go the usual way, to the ASGI application. A client that goes away cancels
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from stoker.base.errors import StokerError, TooLarge, Unavailable
 from stoker.web import problems, uploads
 from stoker.web.sse import KEEPALIVE, KEEPALIVE_S
+
+MOST_IN_LINE = 64
+"""Requests of one connection that wait for the answers to those before. A client that sends more is not read."""
+MOST_HEAD_BYTES = 256 * 1024
+"""Of a head, beside what came of it in one piece: more is refused, so that it does not fill the memory."""
 
 
 class DirectHeaders(Mapping[str, str]):
@@ -43,7 +49,7 @@ class DirectHeaders(Mapping[str, str]):
 
 @dataclass(slots=True)
 class DirectRequest:
-    """A POST whose body is there. `path` is as the client wrote it, without the query."""
+    """A POST whose body is there. `path` is as the client wrote it, without the host and the query."""
 
     path: str
     headers: Mapping[str, str]
@@ -90,18 +96,83 @@ def protocol(direct: Direct) -> type[HttpToolsProtocol]:
     """uvicorn's protocol with the way round the application."""
 
     class DirectProtocol(HttpToolsProtocol):
-        # The one that runs now; uvicorn knows the last one that came.
-        running: Cycle | None = None
+        # The last one that was begun, one of ours or of uvicorn's, which knows the last one that came.
+        running: Any = None
         # Of the last request that came there is more to come.
         is_receiving = False
+        # Of the head that comes, what has come but for the first piece; None: none comes.
+        head_bytes: int | None = None
+        # While nothing is answered here and no head is whole.
+        waiting: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(cast(asyncio.Transport, transport))
+            self._await_head()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            if self.running is not None:
+            self._end_waiting()
+            if self.running is not None and not self.running.response_complete:
                 self.running.disconnected = True
-                self.running.set()
+                self.running.message_event.set()
             super().connection_lost(exc)
 
+        def data_received(self, data: bytes) -> None:
+            """As uvicorn's, but that an upgrade that is not made is left out of the request, which goes on."""
+            self._unset_keepalive_if_required()
+            if self.head_bytes is not None:
+                self.head_bytes += len(data)
+            while data:
+                try:
+                    self.parser.feed_data(data)
+                    break
+                except httptools.HttpParserUpgrade as upgrade:
+                    if self._should_upgrade():
+                        self._end_waiting()
+                        self.handle_websocket_upgrade()
+                        return
+                    data = self._without_upgrade() + data[upgrade.args[0] :]
+                except httptools.HttpParserError:
+                    self.send_400_response("Invalid HTTP request received.")
+                    return
+            if self.head_bytes is not None and self.head_bytes > MOST_HEAD_BYTES:
+                self.transport.write(STATUS_LINE[431] + b"content-length: 0\r\nconnection: close\r\n\r\n")
+                self.transport.close()
+            if self.cycle is not None and not self.cycle.response_complete:
+                self._end_waiting()
+            elif self.waiting is None:
+                self._await_head()
+
+        def _without_upgrade(self) -> bytes:
+            """The head again, for a parser that then takes the body for one; this one skips it."""
+            method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            lines = [b"%b: %b\r\n" % each for each in self.headers if each[0] != b"upgrade"]
+            return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, b"".join(lines))
+
+        def _await_head(self) -> None:
+            self.waiting = self.loop.call_later(uploads.HEAD_S, self.transport.close)
+
+        def _end_waiting(self) -> None:
+            if self.waiting is not None:
+                self.waiting.cancel()
+                self.waiting = None
+
+        def on_message_begin(self) -> None:
+            self.head_bytes = 0
+            super().on_message_begin()
+
+        def on_header(self, name: bytes, value: bytes) -> None:
+            if not self.is_receiving:  # else it stands behind the body, where nobody looks for what a head says
+                super().on_header(name, value)
+
+        def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+            self.running = cycle
+            super()._start_asgi_task(cycle, app)
+
         def on_message_complete(self) -> None:
+            if self.parser.should_upgrade() and not self._should_upgrade():
+                return
             self.is_receiving = False
             super().on_message_complete()
 
@@ -116,10 +187,16 @@ def protocol(direct: Direct) -> type[HttpToolsProtocol]:
                 self.transport.close()
 
         def on_headers_complete(self) -> None:
+            self.head_bytes = None
+            if self.parser.should_upgrade() and not self._should_upgrade():
+                if self.parser.get_method() == b"CONNECT":
+                    raise ValueError("a tunnel to nowhere")  # answered as what cannot be parsed
+                return
             self.is_receiving = True
-            handler = direct.by_raw_path.get(self.url.partition(b"?")[0])
-            if handler is None or self.parser.get_method() != b"POST" or self._is_websocket():
+            handler = direct.by_raw_path.get(self.path())
+            if handler is None or self.parser.get_method() != b"POST":
                 super().on_headers_complete()
+                self._read_on()
                 return
             self.scope["method"] = "POST"
             before = self.cycle
@@ -131,9 +208,18 @@ def protocol(direct: Direct) -> type[HttpToolsProtocol]:
             else:  # one that came before the answer to the last: it waits for its turn
                 self.flow.pause_reading()
                 self.pipeline.appendleft((cycle, self.app))
+                self._read_on()
 
-        def _is_websocket(self) -> bool:
-            return bool(self.parser.should_upgrade()) and self._should_upgrade()
+        def path(self) -> bytes:
+            """Without the query; of a URL that is whole, as a proxy is sent, what follows the host."""
+            if self.url.startswith(b"/"):
+                return self.url.partition(b"?")[0]
+            return httptools.parse_url(self.url).path or b""
+
+        def _read_on(self) -> None:
+            """Whoever does not read does not notice that the client has gone: so some requests may wait in line."""
+            if 0 < len(self.pipeline) < MOST_IN_LINE:
+                self.flow.resume_reading()
 
         def _should_upgrade(self) -> bool:
             """Never in the middle of an answer, which would go on between the frames."""
@@ -155,6 +241,7 @@ class Cycle:
         self._handler = handler
         self._headers = connection.headers
         self._url = connection.url
+        self._path = connection.path()
         self._expects_100 = connection.expect_100_continue
         self._task: asyncio.Task[Any] | None = None
         self._has_body: asyncio.Future[None] | None = None
@@ -186,12 +273,11 @@ class Cycle:
         if self.disconnected:
             return
         self._task = asyncio.current_task()
-        self._connection.running = self
         answer: DirectAnswer | None = None
         try:
             try:
                 await self._read()
-                path = self._url.partition(b"?")[0].decode("latin-1")
+                path = self._path.decode("latin-1")
                 answer = await self._handler(DirectRequest(path, DirectHeaders(self._headers), bytes(self.body)))
             except Failed as failed:
                 answer = self._told(failed.error, failed.headers)
@@ -208,7 +294,6 @@ class Cycle:
             if not self.disconnected:  # the server stops; the head is sent, so nothing else can be said
                 self._transport.close()
         finally:
-            self._connection.running = None
             if answer is not None and answer.events is not None:
                 await answer.events.aclose()
             if not self.response_complete and not self.disconnected:

@@ -22,7 +22,12 @@ def body_of(error: StokerError) -> dict[str, Any]:
     """`{"error": {"message", "type", "code", "param"}}`; the hint joins the message, since SDKs show only that."""
     message = f"{error.message} ({error.hint})" if error.hint else error.message
     param = error.param if isinstance(error, InvalidInput) else None
-    return {"error": {"message": message, "type": error.type, "code": error.code, "param": param}}
+    return {"error": {"message": _sendable(message), "type": error.type, "code": error.code, "param": _sendable(param)}}
+
+
+def _sendable(text: str | None) -> str | None:
+    """What a client sent may hold halves of surrogate pairs, which have no UTF-8."""
+    return None if text is None else text.encode("utf-8", "replace").decode()
 
 
 def response_of(error: StokerError, headers: Mapping[str, str] | None = None) -> JSONResponse:

@@ -30,11 +30,34 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self.transport.write(b"".join(self.conn.data_to_send()))
             self.transport.close()
 
+    def send_receive_event_to_app(self) -> None:
+        """As uvicorn's, which logs a traceback of what is no UTF-8, and fails when a close has come behind it."""
+        if self.curr_msg_data_type == "text" and not self.close_sent and not _is_text(b"".join(self.frames)):
+            self.frames = []
+            self.conn.fail(1007, "not UTF-8")
+            self.handle_parser_exception()
+        else:
+            super().send_receive_event_to_app()
+
+    def handle_parser_exception(self) -> None:
+        if self.conn.close_sent is None:  # something behind the frame that ended it: there is nothing to say to that
+            self.transport.close()
+        else:
+            super().handle_parser_exception()
+
     def shutdown(self) -> None:
         if self.handshake_complete and not self.close_sent:
             self._stopping.set()
         else:
             super().shutdown()
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def stopping_in(scope: Mapping[str, Any]) -> asyncio.Event:

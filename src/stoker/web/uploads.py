@@ -1,7 +1,9 @@
-"""How long a body may take to come: as long as a slow line needs that is steady, and not for ever."""
+"""How long a request may take to come: a body as long as a slow line needs that is steady, and not for ever."""
 
 from stoker.base.errors import TooSlow
 
+# A connection on which no head is whole is closed after so long.
+HEAD_S = 60.0
 # A body of which nothing comes is waited for so long.
 WAIT_S = 60.0
 # What has come gives it more time: a line of half a megabit a second gets through whatever it sends.
