@@ -44,6 +44,8 @@ BOUND_S = 20.0
 QUIET_S = 2 * WAIT_S
 """Who was answered stays no longer than this without a word more."""
 SHOWN_BYTES = 600
+ONE_EACH = Counter({"Doorbells._read": 1})
+"""Tasks that a process begins when it first needs them, and keeps."""
 _STATUS = re.compile(rb"HTTP/1\.[01] (?!100)(\d{3}) ")
 _TRACE = ("Traceback (most recent call last)", "request failed", "Exception in", "never retrieved", "exception")
 _GOOD = json.dumps({"model": "general", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}).encode()
@@ -147,7 +149,7 @@ class Held:
     tasks: Counter[str]
 
     def more_than(self, base: "Held") -> str:
-        said = [f"{count} x {name}" for name, count in (self.tasks - base.tasks).items()]
+        said = [f"{count} x {name}" for name, count in (self.tasks - base.tasks - ONE_EACH).items()]
         # The pools of connections to Redis and to the engines, and of threads' databases.
         few = base.descriptors + 40
         return ", ".join(said + ([f"{self.descriptors} descriptors"] if self.descriptors > few else []))
