@@ -31,7 +31,7 @@ def test_what_is_written_is_read_again_by_either(value: object) -> None:
     [
         ({"a": [1, 2.5, None, True]}, b'{"a":[1,2.5,null,true]}'),
         ("ü \x00", '"ü \\u0000"'.encode()),
-        ("\ud800", b'"\xed\xa0\x80"'),  # half a pair: the client's own text goes on as it came
+        ("\ud800", b'"\\ud800"'),  # half a pair: the client's own text goes on as it came
         (2**70, b"1180591620717411303424"),
         (math.inf, b"null"),
         ({1: "one"}, b'{"1":"one"}'),

@@ -389,11 +389,10 @@ async def test_a_record_that_cannot_be_read_counts_as_in_flight(world: World) ->
 
 
 async def test_a_journal_that_cannot_be_wound_up_is_told_of_once_and_the_others_are(world: World) -> None:
-    world.journals.mkdir(mode=0o700)
+    await dead(world)
     (world.journals / "a_second.journal").mkdir()  # cannot be read
     of_another_version = world.journals / "a_first.journal"
     of_another_version.write_text('= 0 {"who": "acme"}\n+ 1 0 req_0 60 40 9 general auto:code r1 http://x 1.0\n')
-    await dead(world)
     heard(world)
     reconciler = world.reconciler()
     with capture_logs() as said:

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 # Made once: `json.dumps` with options makes an encoder for each call.
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def loads(text: bytes | str) -> Any:
@@ -26,4 +26,4 @@ def dumps(value: Any) -> bytes:
     try:
         return orjson.dumps(value)
     except orjson.JSONEncodeError:
-        return _encode(value).encode("utf-8", "surrogatepass")
+        return _encode(value).encode()  # in ASCII, so half a surrogate pair is written as the escape that it came as

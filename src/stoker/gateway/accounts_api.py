@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from stoker.base import logs
@@ -29,7 +29,7 @@ from stoker.queue import CounterState
 from stoker.spec import Budgets, Team, Tenant, plain, read_section
 from stoker.spec.requests import KeyTerms, NewKey, NewTenant, Rotation
 from stoker.spec.section import yaml_name
-from stoker.web.server import read_json
+from stoker.web.server import JSONResponse, read_json
 
 Json = dict[str, Any]
 Handler = Callable[[Request], Awaitable[Response]]

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 from functools import partial
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from stoker.base import logs
@@ -24,7 +24,7 @@ from stoker.meter.report import usage_report
 from stoker.queue import State
 from stoker.spec import read_section
 from stoker.spec.requests import Pruning
-from stoker.web.server import read_json
+from stoker.web.server import JSONResponse, read_json
 
 Handler = Callable[[Request], Awaitable[Response]]
 

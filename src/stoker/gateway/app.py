@@ -2,13 +2,13 @@
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from stoker.gateway import admin, openai, streams, tasks, ws
 from stoker.gateway.services import Services
 from stoker.telemetry import metrics
-from stoker.web.server import application
+from stoker.web.server import JSONResponse, application
 
 
 def create(services: Services) -> Starlette:

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from stoker.base.errors import NotFound, StokerError
@@ -14,7 +14,7 @@ from stoker.gateway.services import Services
 from stoker.meter.accounts import Account
 from stoker.spec import AUTO
 from stoker.web.direct import Direct, DirectAnswer, DirectRequest, Failed, Handler
-from stoker.web.server import json_object
+from stoker.web.server import JSONResponse, json_object
 
 Page = Callable[[Request], Awaitable[Response]]
 

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from stoker.base import logs
@@ -27,6 +27,7 @@ from stoker.meter.charge import Caller, Charge
 from stoker.queue import State, Task
 from stoker.queue.cursors import parse_cursor
 from stoker.web import sse
+from stoker.web.server import JSONResponse
 
 _log = logs.get(__name__)
 Json = dict[str, Any]

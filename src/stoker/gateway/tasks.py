@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from stoker.base.errors import InvalidInput, NotFound, StokerError
@@ -19,7 +19,7 @@ from stoker.meter.accounts import Account
 from stoker.queue import State, Task
 from stoker.queue.cursors import parse_cursor
 from stoker.web import sse
-from stoker.web.server import read_json, while_connected
+from stoker.web.server import JSONResponse, read_json, while_connected
 
 Json = dict[str, Any]
 Handler = Callable[[Request], Awaitable[Response]]
