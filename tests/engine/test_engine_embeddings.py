@@ -2,13 +2,12 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
 import openai
 import pytest
-from engine_builders import MODEL, Serving, ask, default_bundle, make_runner, question, run_until_over, serving
+from engine_builders import MODEL, Serving, ask, default_bundle, make_runner, question, run_until_over
 
 from stoker.base.errors import InvalidInput
 from stoker.engine import embeddings, runner
@@ -214,18 +213,6 @@ def test_what_cannot_be_is_refused_by_its_name(body: dict[str, Any], param: str 
 
 
 # --- over HTTP --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-async def engine() -> AsyncIterator[Serving]:
-    async with serving(context=4096) as running:
-        yield running
-
-
-@pytest.fixture
-async def sdk(engine: Serving) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(base_url=engine.url + "/v1", api_key="unused", max_retries=0) as client:
-        yield client
 
 
 async def test_the_sdk_gets_its_vectors_in_both_encodings(engine: Serving, sdk: openai.AsyncOpenAI) -> None:

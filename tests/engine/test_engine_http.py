@@ -24,12 +24,6 @@ async def engine() -> AsyncIterator[Serving]:
         yield running
 
 
-@pytest.fixture
-async def sdk(engine: Serving) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(base_url=engine.url + "/v1", api_key="unused", max_retries=0) as client:
-        yield client
-
-
 async def test_a_chat_answer_has_the_shape_of_openai(engine: Serving):
     body = {"model": MODEL, "messages": [{"role": "user", "content": "What is 6 times 7?"}], "temperature": 0}
     answer = await engine.client.post_json("/v1/chat/completions", body)

@@ -1,12 +1,11 @@
 """`/v1/responses` of the engine: bodies, and the SDK over HTTP."""
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import openai
 import pytest
-from engine_builders import MODEL, Serving, default_bundle, png, question, serving
+from engine_builders import MODEL, Serving, default_bundle, png, question
 
 from stoker.base.errors import InvalidInput
 from stoker.engine import responses
@@ -109,18 +108,6 @@ def test_what_changes_nothing_is_passed_over() -> None:
 
 
 # --- over HTTP --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-async def engine() -> AsyncIterator[Serving]:
-    async with serving(context=4096) as running:
-        yield running
-
-
-@pytest.fixture
-async def sdk(engine: Serving) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(base_url=engine.url + "/v1", api_key="unused", max_retries=0) as client:
-        yield client
 
 
 async def test_a_whole_response(sdk: openai.AsyncOpenAI) -> None:

@@ -14,7 +14,7 @@ from openai import AsyncOpenAI
 
 from stoker.base.clock import Clock, SystemClock
 from stoker.base.errors import QueueUnavailable
-from stoker.base.ids import ModelName
+from stoker.base.ids import ModelName, TaskId
 from stoker.engine.client import EngineClient
 from stoker.gateway.bounds import quote_of
 from stoker.gateway.endpoints import CHAT
@@ -26,7 +26,18 @@ from stoker.meter.charge import Caller
 from stoker.meter.keys import KeyStore
 from stoker.meter.store import Store
 from stoker.meter.usage import UsageRecord
-from stoker.queue import BudgetStore, MemoryBudgets, MemoryQueue, MemoryRegistry, Queue, Registry, Replica
+from stoker.queue import (
+    BudgetStore,
+    MemoryBudgets,
+    MemoryQueue,
+    MemoryRegistry,
+    NewTask,
+    Queue,
+    Registry,
+    Replica,
+    Task,
+)
+from stoker.queue.budgets import Hold
 from stoker.spec import Platform, loads
 from stoker.testing.engine import EchoEngine
 from stoker.web.client import HttpClient
@@ -169,6 +180,19 @@ class Stack:
                 await asyncio.sleep(0.005)
         assert len(found) == 1
         return found[0]
+
+
+class SlowQueue(MemoryQueue):
+    """A submission waits for `go_on`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.submitting, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def submit(self, new: NewTask, *, task_id: TaskId | None = None, hold: Hold | None = None) -> Task:
+        self.submitting.set()
+        await self.go_on.wait()
+        return await super().submit(new, task_id=task_id, hold=hold)
 
 
 def a_worker(stack: Stack, engine: EchoEngine, client: EngineClient, name: str, **settings: Any) -> Worker:

@@ -10,24 +10,21 @@ from typing import Any
 
 import httpx2
 import pytest
-from gateway_parts import HELLO, KEY, OTHER_KEY, Stack, a_stack, running_worker, until
+from gateway_parts import HELLO, KEY, OTHER_KEY, SlowQueue, Stack, a_stack, running_worker, until
 
-from stoker.base.ids import ModelName, TaskId
+from stoker.base.ids import ModelName
 from stoker.meter.keys import KeyStore
 from stoker.queue import (
     BudgetStore,
     Claim,
-    Hold,
     MemoryBudgets,
     MemoryQueue,
     MemoryRegistry,
-    NewTask,
     Queue,
     QueueSettings,
     RedisBudgets,
     RedisQueue,
     State,
-    Task,
 )
 from stoker.spec import Budgets
 from stoker.testing import ManualClock
@@ -317,17 +314,6 @@ async def test_a_client_that_goes_before_it_was_told_the_id_takes_the_stream_alo
         queue.go_on.set()
         await stack.gateway.commitments.settled()
         assert [kept.task.state for kept in queue._kept.values()] == [State.CANCELLED]
-
-
-class SlowQueue(MemoryQueue):
-    def __init__(self) -> None:
-        super().__init__()
-        self.submitting, self.go_on = asyncio.Event(), asyncio.Event()
-
-    async def submit(self, new: NewTask, *, task_id: TaskId | None = None, hold: Hold | None = None) -> Task:
-        self.submitting.set()
-        await self.go_on.wait()
-        return await super().submit(new, task_id=task_id, hold=hold)
 
 
 # --- what cannot be gone on with --------------------------------------------------------------------------------------

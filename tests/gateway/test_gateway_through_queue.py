@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from gateway_parts import HELLO, Stack, a_stack, events_of, running_worker, until
+from gateway_parts import HELLO, SlowQueue, Stack, a_stack, events_of, running_worker, until
 
 from stoker.base.errors import QueueUnavailable
 from stoker.base.ids import ModelName, TaskId
@@ -143,17 +143,6 @@ async def test_a_client_that_leaves_while_its_task_is_submitted_leaves_no_task(t
         queue.go_on.set()
         await stack.gateway.commitments.settled()
         assert [kept.task.state for kept in queue._kept.values()] == [State.CANCELLED]
-
-
-class SlowQueue(MemoryQueue):
-    def __init__(self) -> None:
-        super().__init__()
-        self.submitting, self.go_on = asyncio.Event(), asyncio.Event()
-
-    async def submit(self, new: NewTask, *, task_id: TaskId | None = None, hold: Hold | None = None) -> Task:
-        self.submitting.set()
-        await self.go_on.wait()
-        return await super().submit(new, task_id=task_id, hold=hold)
 
 
 async def test_a_worker_that_is_lost_in_the_middle_ends_the_stream_with_an_error(stack: Stack) -> None:
