@@ -130,7 +130,6 @@ class Admission:
         """The same; what to wait for, if anything."""
         if not permit.is_open:
             return None
-        self._measures.ended(record)
         actual = Amounts(1, record.prompt_tokens + record.completion_tokens, record.nano_usd, 0)
         number, usage = permit.reservation.number, record.to_json()
         # In this order: once the rest can be reserved again, the journal must not claim it for this request any more.
@@ -141,6 +140,7 @@ class Admission:
         waiting = _Waiting(permit.owner, item, None if is_durable else asyncio.get_running_loop().create_future())
         self._unsettled.append(waiting)
         self._news.set()
+        self._measures.ended(record)
         return waiting.done
 
     def release(self, permit: Permit) -> None:
