@@ -26,6 +26,11 @@ apart. Errors of outside libraries are translated, with `raise ... from`, in the
 """
 
 
+def writable(text: str) -> str:
+    """Without halves of surrogate pairs, which JSON of a client or an engine may hold, and which have no UTF-8."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 class StokerError(Exception):
     """Base of the tree. `code` is the machine-readable word of OpenAI's error shape. `detail` is for the log alone: an
     address, what the system said."""
@@ -37,10 +42,8 @@ class StokerError(Exception):
     detail: str | None = None
 
     def __init__(self, message: str, *, hint: str | None = None, code: str | None = None) -> None:
-        if not message.isascii():  # words of an engine may hold half a surrogate, which nothing can write down
-            message = message.encode("utf-8", "replace").decode()
         super().__init__(message)
-        self.message = message
+        self.message = writable(message)
         self.hint = hint
         if code is not None:
             self.code = code

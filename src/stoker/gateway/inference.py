@@ -8,14 +8,13 @@
 """
 
 import asyncio
-import json
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from stoker.base import logs
+from stoker.base import json_text, logs
 from stoker.base.clock import Clock
 from stoker.base.errors import (
     Conflict,
@@ -281,8 +280,7 @@ class Inference:
         running.charge.saw_usage(ask.endpoint.usage_in(result))
         waited_s = (ended.started_at or ended.submitted_at) - ended.submitted_at
         receipt = await self._receipt(running, waited_s)
-        body = json.dumps(result, ensure_ascii=False).encode("utf-8", "surrogatepass")
-        return Served(None, answer=Answer(200, {}, body), headers=receipt.headers(self.clock.now()))
+        return Served(None, answer=Answer(200, {}, json_text.dumps(result)), headers=receipt.headers(self.clock.now()))
 
     # --- a stream ---------------------------------------------------------------------------------------------------
 
@@ -486,8 +484,7 @@ class Inference:
         else:
             self._turned_away(running)
         if openai_error_in(answer) is None:
-            body = json.dumps(problems.body_of(error_of(answer)), ensure_ascii=False).encode()
-            answer = Answer(answer.status, answer.headers, body)
+            answer = Answer(answer.status, answer.headers, problems.encoded(error_of(answer)))
         return Served(running.charge.replica, answer=answer, headers=self.limits(running.ask))
 
     def _turned_away(self, running: Running) -> None:
@@ -720,7 +717,7 @@ def result_of(task: Task) -> Json:
     if task.state is State.DEAD:
         error = task.error or {}
         status = int(error.get("status") or (504 if error.get("type") == TimedOut.type else 502))
-        raise error_of(Answer(status, {}, json.dumps({"error": error}).encode()))
+        raise error_of(Answer(status, {}, json_text.dumps({"error": error})))
     if task.state is State.CANCELLED:
         raise Conflict(f"task {task.id} was cancelled")
     raise TimedOut(f"task {task.id} did not end in time; it is {task.state}")

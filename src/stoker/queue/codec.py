@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from stoker.base.errors import InvalidInput
+from stoker.base.errors import InvalidInput, writable
 from stoker.base.ids import KeyId, ModelName, TaskId, TenantName
 from stoker.queue import keys
 from stoker.queue.tasks import Attempt, Json, NewTask, State, Task, TokenBound
@@ -58,7 +58,7 @@ def failure(reason: str, error: Mapping[str, Any] | None) -> Json:
 
 
 def cut_reason(reason: str) -> str:
-    reason = reason.encode("utf-8", "replace").decode()  # half a surrogate cannot be written down
+    reason = writable(reason)
     return reason if len(reason) <= REASON_CHARS else reason[: REASON_CHARS - 1] + "…"
 
 

@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from stoker.base import json_text, logs
-from stoker.base.errors import InvalidInput, StokerError, TooSlow
+from stoker.base.errors import InvalidInput, StokerError, TooSlow, writable
 
 _log = logs.get(__name__)
 Handler = Callable[[Request, Exception], Awaitable[Response]]
@@ -22,12 +22,8 @@ def body_of(error: StokerError) -> dict[str, Any]:
     """`{"error": {"message", "type", "code", "param"}}`; the hint joins the message, since SDKs show only that."""
     message = f"{error.message} ({error.hint})" if error.hint else error.message
     param = error.param if isinstance(error, InvalidInput) else None
-    return {"error": {"message": _sendable(message), "type": error.type, "code": error.code, "param": _sendable(param)}}
-
-
-def _sendable(text: str | None) -> str | None:
-    """What a client sent may hold halves of surrogate pairs, which have no UTF-8."""
-    return None if text is None else text.encode("utf-8", "replace").decode()
+    said = {"message": writable(message), "type": error.type, "code": error.code}
+    return {"error": {**said, "param": param and writable(param)}}
 
 
 def response_of(error: StokerError, headers: Mapping[str, str] | None = None) -> JSONResponse:
