@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import date, timedelta
 from typing import Any
 
@@ -29,7 +29,8 @@ from stoker.meter.tables import usage, usage_days
 from stoker.meter.usage import UsageRecord
 from stoker.policy.budgets import ScopeKind
 
-_COLUMNS = [usage.c[field.name] for field in fields(UsageRecord)]
+_NAMES = [field.name for field in fields(UsageRecord)]
+_COLUMNS = [usage.c[name] for name in _NAMES]
 
 DAY_S = 86400
 KEPT_DAYS = 31
@@ -203,12 +204,14 @@ _MOST = {
 def _row(record: UsageRecord) -> dict[str, Any]:
     """As the columns can hold it. What is too long or too large is cut: a record that the database refused would hold
     up all that come after it, for ever."""
-    row = asdict(record)
+    row = {name: getattr(record, name) for name in _NAMES}
     for name, length in _TEXTS.items():
-        if row[name] is not None:
-            row[name] = row[name].encode(errors="replace").decode().replace("\0", "")[:length]
+        value = row[name]
+        if value is not None and (len(value) > length or not value.isascii() or "\0" in value):
+            row[name] = value.encode(errors="replace").decode().replace("\0", "")[:length]
     for name, most in _MOST.items():
-        row[name] = min(row[name], most)
+        if row[name] > most:
+            row[name] = most
     return row
 
 

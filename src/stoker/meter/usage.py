@@ -5,7 +5,6 @@ Written by whoever finishes the request (the gateway, or the worker's `complete`
 stored once.
 """
 
-import json
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -57,7 +56,7 @@ class UsageRecord:
     @classmethod
     def from_json(cls, text: str) -> "UsageRecord":
         """Raises TypeError or ValueError when `text` is not a record."""
-        return cls.from_dict(json.loads(text))
+        return cls.from_dict(json_text.loads(text))
 
     @classmethod
     def from_dict(cls, said: Any) -> "UsageRecord":
@@ -65,7 +64,10 @@ class UsageRecord:
         this version leaves out what it does not know: while a platform is upgraded, both run."""
         if not isinstance(said, dict):
             raise TypeError(f"a usage record is an object, not a {type(said).__name__}")
-        return cls(**{name: value for name, value in said.items() if name in _NAMES})
+        if not said.keys() <= _KNOWN:
+            said = {name: value for name, value in said.items() if name in _KNOWN}
+        return cls(**said)
 
 
 _NAMES = tuple(field.name for field in fields(UsageRecord))
+_KNOWN = frozenset(_NAMES)

@@ -148,7 +148,11 @@ class RedisBudgets:
     async def settle(self, owner: str, items: Sequence[Settlement]) -> list[bool] | Gone:
         if not items:
             return []
-        told = [(item.number, item.usage or False, list(item.spent), " ".join(item.scopes)) for item in items]
+        told = [
+            # Lists, since the fast writer takes named tuples for objects.
+            (item.number, item.usage or False, [list(each) for each in item.spent], " ".join(item.scopes))
+            for item in items
+        ]
         word, *done = await self._redis.run("budget_settle", [], owner, _json(told))
         return Gone("unknown") if _word(word) == "unknown" else [bool(each) for each in done]
 
