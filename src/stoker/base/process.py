@@ -7,6 +7,7 @@ file on stdin means that the supervisor is gone, and does the same.
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -15,6 +16,10 @@ import threading
 
 # The variable with what an embedded engine asks of whoever calls it, so that nobody on its machine gets round budgets.
 ENGINE_KEY = "STOKER_ENGINE_KEY"
+
+# Objects that may be made, and not freed, before the collector looks at them. Python's own 700 are those of a few
+# requests at once.
+_YOUNG = 10_000
 
 
 def stop_event(*, leash: bool) -> asyncio.Event:
@@ -36,6 +41,14 @@ def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
         pass  # a closed stdin means the same as its end
     with contextlib.suppress(RuntimeError):  # the loop is closed: this process is leaving anyway
         loop.call_soon_threadsafe(stop.set)
+
+
+def keep_what_is_there() -> None:
+    """Call it once all is set up: the garbage collector passes over what is there now, which stays, and looks less often
+    at what comes and goes, nearly all of which is freed without it. A tenth of a gateway's time otherwise."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_YOUNG, 10, 10)
 
 
 def say_ready(**fields: object) -> None:

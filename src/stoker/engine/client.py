@@ -1,6 +1,7 @@
 """The client of any engine: the embedded one, vLLM, or a hosted API. Called by the gateway and the worker."""
 
 import asyncio
+import math
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -70,16 +71,23 @@ class EngineClient:
         await self.close()
 
     async def complete(
-        self, endpoint: str, body: dict[str, Any], *, request_id: str | None = None, timeout_s: float | None = None
+        self,
+        endpoint: str,
+        body: dict[str, Any],
+        *,
+        request_id: str | None = None,
+        timeout_s: float | None = None,
+        within_s: float = math.inf,
     ) -> Answer:
-        """One whole answer, whatever its status. `request_id` is what `produced` knows it by. Raises Unavailable,
-        TimedOut."""
+        """One whole answer, whatever its status. `request_id` is what `produced` knows it by; `timeout_s` the longest
+        silence, `within_s` the time for all. Raises Unavailable, TimedOut."""
         return await self._http.request(
             "POST",
             self._path(endpoint),
             body={**body, "model": self._model},
             headers=_id_header(request_id),
             timeout_s=timeout_s,
+            within_s=within_s,
         )
 
     def stream(

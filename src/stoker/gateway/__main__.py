@@ -63,12 +63,17 @@ async def run(options: argparse.Namespace) -> None:
         clock=SystemClock(),
     )
     try:
-        await gateway.run(listening, stop, on_ready=lambda: process.say_ready(url=url))
+        await gateway.run(listening, stop, on_ready=lambda: _ready(url))
     finally:
         await queue.aclose()
         await registry.aclose()
         await budgets.aclose()
         store.close()
+
+
+def _ready(url: str) -> None:
+    process.keep_what_is_there()
+    process.say_ready(url=url)
 
 
 def _journals(redis: str) -> Path:

@@ -62,11 +62,11 @@ class Quote:
         """At most this, with answers of so many tokens (None: as long as they may be)."""
         prompt = self.prompt_tokens
         completion = self.answers * (self.output_tokens if output_tokens is None else output_tokens)
+        prices = self.prices
         # A prompt that is not cached is the dearer one wherever caching is a discount; where it is not, the other is.
-        nano_usd = max(
-            cost_nano_usd(self.prices, prompt_tokens=prompt, cached_tokens=cached, completion_tokens=completion)
-            for cached in (0, prompt)
-        )
+        is_discount = prices.cached_input_usd_per_million_tokens <= prices.input_usd_per_million_tokens
+        cached = 0 if is_discount else prompt
+        nano_usd = cost_nano_usd(prices, prompt_tokens=prompt, cached_tokens=cached, completion_tokens=completion)
         return Bound(prompt, completion, nano_usd)
 
     @property

@@ -6,8 +6,7 @@ and whether a replica is tried at all `policy.breaker`; here are the numbers tha
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from stoker.base import logs
@@ -133,6 +132,10 @@ class Fleet:
         now = self.clock.monotonic()
         return any(member.breaker.is_up(now) for member in self._taking.get(model, ()))
 
+    def has_choice(self, model: str) -> bool:
+        """Whether there is more than one replica of the model to choose from."""
+        return len(self._taking.get(model, ())) > 1
+
     async def comes_up(self, model: str, *, within_s: float) -> bool:
         """Whether a replica of the model is up before it was seen for `within_s` that none is."""
         while not self.is_up(model):
@@ -153,25 +156,23 @@ class Fleet:
         able = [member for member in self._taking.get(model, ()) if member.breaker.admits(now)]
         return pick(able, exclude=exclude, key=key)
 
-    @contextmanager
-    def busy(self, member: Member) -> Iterator[None]:
+    def busy(self, member: Member) -> "Busy":
         """It counts as busier by one inside the block. An error of the engine that leaves the block counts against it;
         `answered` says what counts for it."""
-        now = self.clock.monotonic()
+        return Busy(self, member)
+
+    def began(self, member: Member, now: float) -> None:
         member.breaker = member.breaker.began(now)
         member.in_flight += 1
         self._turns += 1
         member.turn = self._turns
-        try:
-            yield
-        except (Unavailable, TimedOut) as error:
-            if error.code != ENGINE_FULL:
-                self._failed(member, error.in_log, nobody_listens=isinstance(error, Unreachable))
-            raise
-        finally:
-            member.in_flight -= 1
-            member.served += 1
-            member.breaker = member.breaker.gave_up(now)
+
+    def ended(self, member: Member, began_at: float, error: BaseException | None) -> None:
+        if isinstance(error, Unavailable | TimedOut) and error.code != ENGINE_FULL:
+            self._failed(member, error.in_log, nobody_listens=isinstance(error, Unreachable))
+        member.in_flight -= 1
+        member.served += 1
+        member.breaker = member.breaker.gave_up(began_at)
 
     def answered(self, member: Member, status: int) -> None:
         """Its answer began with that status. 503 is an engine that is full, which says nothing."""
@@ -263,6 +264,23 @@ class Fleet:
     async def aclose(self) -> None:
         for member in (*self.members.values(), *self._departed):
             await member.client.close()
+
+
+class Busy:
+    """One request on a replica, as a block. A class, since a generator's block costs three times as much."""
+
+    __slots__ = ("_began_at", "_fleet", "_member")
+
+    def __init__(self, fleet: Fleet, member: Member) -> None:
+        self._fleet = fleet
+        self._member = member
+
+    def __enter__(self) -> None:
+        self._began_at = self._fleet.clock.monotonic()
+        self._fleet.began(self._member, self._began_at)
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self._fleet.ended(self._member, self._began_at, error)
 
 
 def _is_due(member: Member, now: float) -> bool:

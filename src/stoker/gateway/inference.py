@@ -246,19 +246,22 @@ class Inference:
         ask, charge = running.ask, running.charge
 
         async def attempt(member: Member) -> Answer:
-            with self.fleet.busy(member):
-                answer = await member.client.complete(
-                    ask.endpoint.path, ask.body, request_id=ask.id, timeout_s=ask.timeout_s
-                )
-                self.fleet.answered(member, answer.status)
+            left_s = running.admitted_at + ask.timeout_s - self.clock.monotonic()
+            try:
+                with self.fleet.busy(member):
+                    answer = await member.client.complete(
+                        ask.endpoint.path, ask.body, request_id=ask.id, timeout_s=left_s, within_s=left_s
+                    )
+                    self.fleet.answered(member, answer.status)
+            except TimedOut as error:
+                raise too_long() from error
             _raise_if_ours(answer)
             if answer.status < 400:
                 charge.saw_usage(ask.endpoint.usage_in(answer.json()))
             return answer
 
         try:
-            async with self._until(running.admitted_at + ask.timeout_s):
-                answer = await self._on_a_replica(running, attempt)
+            answer = await self._on_a_replica(running, attempt)
         except NoRoom:
             await self._leave_to_stand_in(running)
             return await self._answer_through_queue(running)
@@ -427,10 +430,11 @@ class Inference:
     async def _end(self, running: Running, status: Status, reason: str | None = None) -> Receipt:
         if status == "done" and running.ask.session is None:  # nothing to ask or to look up: one step
             running.charge.count_the_most(was_streamed=running.ask.wants_stream)
-            waiting = self.admission.settle_now(running.permit, running.charge.record(status, self.clock.now(), reason))
+            record = running.charge.record(status, self.clock.now(), reason)
+            waiting = self.admission.settle_now(running.permit, record)
             if waiting is not None:
                 await waiting
-            return self._receipt_of(running, 0.0, None)
+            return self._receipt_of(running, record.nano_usd, 0.0, None)
         # A client that has gone must not take the record with it.
         return await self.commitments.keep(self._settle(running, status, reason))
 
@@ -456,17 +460,17 @@ class Inference:
             charge.saw_usage(usage)
 
     async def _receipt(self, running: Running, queue_wait_s: float) -> Receipt:
-        ask = running.ask
-        session = None if ask.session is None else await self.sessions.end(ask.session, running.charge.nano_usd())
-        return self._receipt_of(running, queue_wait_s, session)
+        ask, nano_usd = running.ask, running.charge.nano_usd()
+        session = None if ask.session is None else await self.sessions.end(ask.session, nano_usd)
+        return self._receipt_of(running, nano_usd, queue_wait_s, session)
 
-    def _receipt_of(self, running: Running, queue_wait_s: float, session: int | None) -> Receipt:
+    def _receipt_of(self, running: Running, nano_usd: int, queue_wait_s: float, session: int | None) -> Receipt:
         ask, charge = running.ask, running.charge
         return Receipt(
             prompt_tokens=charge.prompt_tokens,
             cached_tokens=charge.cached_tokens,
             completion_tokens=charge.completion_tokens,
-            nano_usd=charge.nano_usd(),
+            nano_usd=nano_usd,
             queue_wait_s=queue_wait_s,
             left=self.admission.left(ask.terms),
             session_nano_usd=session,

@@ -73,15 +73,20 @@ class Ledger:
         self._store = store
         self._dialect = postgresql if store.is_postgresql else sqlite
         # A record that was delivered twice is stored once: its id is the primary key.
-        self._insert = self._dialect.insert(usage).on_conflict_do_nothing(index_elements=["id"])
+        insert = self._dialect.insert(usage).on_conflict_do_nothing(index_elements=["id"])
+        # Written out once: with the statement as an object, SQLAlchemy takes each row apart and puts it together again.
+        compiled = insert.compile(dialect=store.engine.dialect)
+        self._insert, self._places = str(compiled), getattr(compiled, "positiontup", None)
 
     def append(self, records: Sequence[UsageRecord]) -> None:
         """Store what is new of these; on disk when it returns. All of them or, when it raises, none."""
         if records:
             # In one order, whoever stores them: two who store the same ones wait for each other, and never both.
             rows = [_row(record) for record in sorted(records, key=lambda record: record.id)]
+            if self._places is not None:  # this driver wants them in order
+                rows = [tuple([row[name] for name in self._places]) for row in rows]
             with self._store.transaction() as connection:
-                connection.execute(self._insert, rows)
+                connection.exec_driver_sql(self._insert, rows)
 
     def rows(self, *, since: float | None = None, tenant: str | None = None) -> list[UsageRow]:
         """Sums by tenant, model and session of what ended at `since` (seconds since the epoch) or later. What was

@@ -4,7 +4,9 @@ Transport errors become Unavailable or TimedOut; an answer with an error status 
 passes it on, and `raise_for_error` makes it a StokerError for whoever wants that.
 """
 
+import asyncio
 import base64
+import math
 import ssl
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -113,15 +115,17 @@ class HttpClient:
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
+        within_s: float = math.inf,
     ) -> Answer:
-        """One whole answer. `timeout_s` replaces the longest silence, not the time to connect. Raises Unavailable,
-        TimedOut."""
+        """One whole answer. `timeout_s` replaces the longest silence, not the time to connect; `within_s` is for all.
+        Raises Unavailable, TimedOut."""
         silence_s = self._timeouts.read_s if timeout_s is None else timeout_s
+        ends_at = asyncio.get_running_loop().time() + within_s
         request = self._encoded(method, path, params, headers, body)
         try:
-            connection = await self._connections.take(self._timeouts.connect_s)
+            connection = await self._connections.take(min(self._timeouts.connect_s, within_s))
             try:
-                connection.exchange(request, silence_s)
+                connection.exchange(request, silence_s, ends_at)
                 await connection.head()
                 whole = await connection.whole()
             finally:

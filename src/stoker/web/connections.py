@@ -6,12 +6,15 @@ Python's own. It follows no redirect, asks for no compression, and sends each re
 """
 
 import asyncio
+import math
 import ssl
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import httptools
+
+from stoker.web.alarms import Alarm
 
 # An idle connection is given up before most servers do it, and no more of them are kept.
 IDLE_S = 30.0
@@ -58,12 +61,12 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpResponseParser | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(loop, self._look)
         self.idle_since = 0.0
         self.is_open = True
-        self._reset(0.0)
+        self._reset()
 
-    def _reset(self, silence_s: float) -> None:
+    def _reset(self, silence_s: float = 0.0, ends_at: float = math.inf) -> None:
         self.status = 0
         self.headers = Headers()
         self._chunks: list[bytes] = []
@@ -74,17 +77,19 @@ class Connection(asyncio.Protocol):
         self._keeps_alive = False
         self._error: Exception | None = None
         self._silence_s = silence_s
+        self._ends_at = ends_at
         self._heard_at = 0.0
 
     # --- for the client -----------------------------------------------------------------------------------------------
 
-    def exchange(self, request: bytes, silence_s: float) -> None:
-        """Send one whole request. From then on the longest silence is `silence_s`."""
-        self._reset(silence_s)
+    def exchange(self, request: bytes, silence_s: float, ends_at: float = math.inf) -> None:
+        """Send one whole request. From then on the longest silence is `silence_s`, and at `ends_at` (the loop's time)
+        it is over."""
+        self._reset(silence_s, ends_at)
         self._is_busy = True
         self._parser = httptools.HttpResponseParser(self)
-        self._heard_at = self._loop.time()
-        self._timer = self._loop.call_later(silence_s, self._look)
+        self._heard_at = now = self._loop.time()
+        self._alarm.set(min(now + silence_s, ends_at))
         assert self._transport is not None  # noqa: S101 - it was made before anybody had this connection
         self._transport.write(request)
 
@@ -129,9 +134,7 @@ class Connection(asyncio.Protocol):
 
     def done(self) -> None:
         """The exchange is over for the client. Read to its end, the connection is idle now; else it is closed."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.off()
         self._is_busy = False
         if self._is_paused and self._transport is not None:
             self._transport.resume_reading()
@@ -170,12 +173,11 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def _look(self) -> None:
-        """The longest silence has passed since the timer was set, not perhaps since something came."""
-        rest_s = self._heard_at + self._silence_s - self._loop.time()
-        if self._is_paused:
-            rest_s = self._silence_s
-        if rest_s > 0:
-            self._timer = self._loop.call_later(rest_s, self._look)
+        """The longest silence has passed since the alarm was set, not perhaps since something came."""
+        now = self._loop.time()
+        silent_at = self._silence_s + (now if self._is_paused else self._heard_at)
+        if now < min(silent_at, self._ends_at):
+            self._alarm.set(min(silent_at, self._ends_at))
         else:
             self._fail(Silent())
 
@@ -204,6 +206,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended("" if exc is None else str(exc) or type(exc).__name__)
         self._transport = None
+        self._alarm.close()
 
     def _ended(self, detail: str) -> None:
         self.is_open = False

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from stoker.base.errors import StokerError, TooLarge, Unavailable
 from stoker.web import problems, uploads
+from stoker.web.alarms import Alarm
 from stoker.web.sse import KEEPALIVE, KEEPALIVE_S
 
 MOST_IN_LINE = 64
@@ -39,6 +40,9 @@ class DirectHeaders(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         return self._all()[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self._all().get(name, default)  # Mapping's own makes an exception of each that is not there
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._all())
@@ -102,23 +106,30 @@ def protocol(direct: Direct) -> type[HttpToolsProtocol]:
         is_receiving = False
         # Of the head that comes, what has come but for the first piece; None: none comes.
         head_bytes: int | None = None
-        # While nothing is answered here and no head is whole.
-        waiting: asyncio.TimerHandle | None = None
+        # Rings where no head is whole in time.
+        waiting: Alarm
+        is_waiting = False
+        # Answers what comes on this connection; `turn` is what it has to answer next, `_has_turn` wakes it.
+        _answering: asyncio.Task[None] | None = None
+        _turn: Any = None
+        _has_turn: asyncio.Future[None] | None = None
+        _is_over = False
 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             super().connection_made(cast(asyncio.Transport, transport))
-            self._await_head()
+            self.waiting = Alarm(self.loop, transport.close)
+            self._await_head(uploads.HEAD_S)
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._end_waiting()
+            self.waiting.close()
             if self.running is not None and not self.running.response_complete:
                 self.running.disconnected = True
                 self.running.message_event.set()
+            self._end_answering()
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
             """As uvicorn's, but that an upgrade that is not made is left out of the request, which goes on."""
-            self._unset_keepalive_if_required()
             if self.head_bytes is not None:
                 self.head_bytes += len(data)
             while data:
@@ -127,7 +138,8 @@ def protocol(direct: Direct) -> type[HttpToolsProtocol]:
                     break
                 except httptools.HttpParserUpgrade as upgrade:
                     if self._should_upgrade():
-                        self._end_waiting()
+                        self.waiting.close()
+                        self._end_answering()
                         self.handle_websocket_upgrade()
                         return
                     data = self._without_upgrade() + data[upgrade.args[0] :]
@@ -138,9 +150,10 @@ def protocol(direct: Direct) -> type[HttpToolsProtocol]:
                 self.transport.write(STATUS_LINE[431] + b"content-length: 0\r\nconnection: close\r\n\r\n")
                 self.transport.close()
             if self.cycle is not None and not self.cycle.response_complete:
-                self._end_waiting()
-            elif self.waiting is None:
-                self._await_head()
+                self.is_waiting = False
+                self.waiting.off()
+            elif not self.is_waiting:
+                self._await_head(uploads.HEAD_S)
 
         def _without_upgrade(self) -> bytes:
             """The head again, for a parser that then takes the body for one; this one skips it."""
@@ -150,13 +163,9 @@ def protocol(direct: Direct) -> type[HttpToolsProtocol]:
             lines = [b"%b: %b\r\n" % each for each in self.headers if each[0] != b"upgrade"]
             return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, b"".join(lines))
 
-        def _await_head(self) -> None:
-            self.waiting = self.loop.call_later(uploads.HEAD_S, self.transport.close)
-
-        def _end_waiting(self) -> None:
-            if self.waiting is not None:
-                self.waiting.cancel()
-                self.waiting = None
+        def _await_head(self, within_s: float) -> None:
+            self.is_waiting = True
+            self.waiting.set(self.loop.time() + within_s)
 
         def on_message_begin(self) -> None:
             self.head_bytes = 0
@@ -168,7 +177,32 @@ def protocol(direct: Direct) -> type[HttpToolsProtocol]:
 
         def _start_asgi_task(self, cycle: Any, app: Any) -> None:
             self.running = cycle
-            super()._start_asgi_task(cycle, app)
+            if not isinstance(cycle, Cycle):
+                super()._start_asgi_task(cycle, app)
+                return
+            self._turn = cycle
+            if self._answering is None or self._answering.done():
+                self._answering = self.loop.create_task(self._answer())
+                self._answering.add_done_callback(self.tasks.discard)
+                self.tasks.add(self._answering)
+            elif self._has_turn is not None and not self._has_turn.done():
+                self._has_turn.set_result(None)
+
+        async def _answer(self) -> None:
+            """One task for all requests of the connection, one after the other: one for each costs more than parsing
+            them."""
+            while not self._is_over:
+                cycle, self._turn = self._turn, None
+                await cycle.answer()
+                if self._turn is None and not self._is_over:
+                    self._has_turn = self.loop.create_future()
+                    await self._has_turn
+
+        def _end_answering(self) -> None:
+            """What is answered goes on to its end; nothing comes after it."""
+            self._is_over = True
+            if self._has_turn is not None:
+                self._has_turn.cancel()
 
         def on_message_complete(self) -> None:
             if self.parser.should_upgrade() and not self._should_upgrade():
@@ -177,7 +211,16 @@ def protocol(direct: Direct) -> type[HttpToolsProtocol]:
             super().on_message_complete()
 
         def on_response_complete(self) -> None:
-            super().on_response_complete()
+            """As uvicorn's, with another timer for a connection that nobody uses."""
+            self.server_state.total_requests += 1
+            if self.transport.is_closing():
+                return
+            self.flow.resume_reading()
+            if self.pipeline:
+                self._start_asgi_task(*self.pipeline.pop())
+            else:
+                self.is_waiting = False  # the first byte of a head begins its time
+                self.waiting.set(self.loop.time() + self.timeout_keep_alive)
             if self.is_receiving and self.cycle.response_complete:
                 # It was refused before its body was there. What comes of it is dropped, but not for ever.
                 self.loop.call_later(uploads.WAIT_S, self._give_up, self.cycle)
@@ -268,8 +311,7 @@ class Cycle:
     def _is_too_large(self) -> bool:
         return len(self.body) > self._direct.max_body_bytes
 
-    async def run_asgi(self, _: object) -> None:
-        """The name is uvicorn's."""
+    async def answer(self) -> None:
         if self.disconnected:
             return
         self._task = asyncio.current_task()
