@@ -1,7 +1,8 @@
 """The ledger: usage records in, sums out. Append-only, but that old records may be pruned to sums of their days."""
 
+import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, timedelta
 from typing import Any
@@ -73,20 +74,20 @@ class Ledger:
         self._store = store
         self._dialect = postgresql if store.is_postgresql else sqlite
         # A record that was delivered twice is stored once: its id is the primary key.
-        insert = self._dialect.insert(usage).on_conflict_do_nothing(index_elements=["id"])
-        # Written out once: with the statement as an object, SQLAlchemy takes each row apart and puts it together again.
-        compiled = insert.compile(dialect=store.engine.dialect)
-        self._insert, self._places = str(compiled), getattr(compiled, "positiontup", None)
+        self._insert = self._dialect.insert(usage).on_conflict_do_nothing(index_elements=["id"])
 
     def append(self, records: Sequence[UsageRecord]) -> None:
         """Store what is new of these; on disk when it returns. All of them or, when it raises, none."""
         if records:
             # In one order, whoever stores them: two who store the same ones wait for each other, and never both.
             rows = [_row(record) for record in sorted(records, key=lambda record: record.id)]
-            if self._places is not None:  # this driver wants them in order
-                rows = [tuple([row[name] for name in self._places]) for row in rows]
             with self._store.transaction() as connection:
-                connection.exec_driver_sql(self._insert, rows)
+                if self._store.is_postgresql:
+                    connection.execute(self._insert, rows)
+                    return
+                for many in _in_pieces(rows):
+                    values = [value for row in many for value in row.values()]
+                    connection.exec_driver_sql(_insert_into_sqlite(len(many)), tuple(values))
 
     def rows(self, *, since: float | None = None, tenant: str | None = None) -> list[UsageRow]:
         """Sums by tenant, model and session of what ended at `since` (seconds since the epoch) or later. What was
@@ -218,6 +219,27 @@ def _row(record: UsageRecord) -> dict[str, Any]:
         if row[name] > most:
             row[name] = most
     return row
+
+
+_PIECES = (64, 8, 1)
+
+
+def _in_pieces(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Of few sizes, so that SQLite has the statement of each at hand."""
+    at = 0
+    for size in _PIECES:
+        while len(rows) - at >= size:
+            yield rows[at : at + size]
+            at += size
+
+
+@functools.cache
+def _insert_into_sqlite(count: int) -> str:
+    """For so many rows at once. Python's driver takes the interpreter's lock for each statement that it executes, so
+    with a statement for each row this thread would stop the others, who answer requests, as often."""
+    row = f"({', '.join('?' * len(_NAMES))})"
+    into = f"INSERT INTO {usage.name} ({', '.join(_NAMES)})"
+    return f"{into} VALUES {', '.join([row] * count)} ON CONFLICT (id) DO NOTHING"
 
 
 def _sums(table: Table, requests: Any) -> list[Any]:
