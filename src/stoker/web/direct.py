@@ -295,7 +295,11 @@ class Cycle:
         self.disconnected = False
         self.response_complete = False
         self.keep_alive = keep_alive
-        self.message_event = self
+
+    @property
+    def message_event(self) -> "Cycle":
+        """A field would hold the cycle, and its body, until the garbage collector comes by."""
+        return self
 
     def set(self) -> None:
         """Something has come, or the client has gone."""
