@@ -44,8 +44,8 @@ def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
 
 
 def keep_what_is_there() -> None:
-    """Call it once all is set up: the garbage collector passes over what is there now, which stays, and looks less often
-    at what comes and goes, nearly all of which is freed without it. A tenth of a gateway's time otherwise."""
+    """Call it once all is set up: the garbage collector passes over what is there now, which stays, and looks less
+    often at what comes and goes, nearly all of which is freed without it. A tenth of a gateway's time otherwise."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG, 10, 10)

@@ -2,7 +2,8 @@
 
 import asyncio
 import math
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,11 +91,20 @@ class EngineClient:
             within_s=within_s,
         )
 
-    def stream(
+    @asynccontextmanager
+    async def stream(
         self, endpoint: str, body: dict[str, Any], *, request_id: str | None = None
-    ) -> AbstractAsyncContextManager[Stream]:
+    ) -> AsyncIterator[Stream]:
         """The events of one answer; leaving the block cancels the generation. Raises Unavailable, TimedOut."""
-        return self._http.stream(
+        opened = await self.open(endpoint, body, request_id=request_id)
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+    async def open(self, endpoint: str, body: dict[str, Any], *, request_id: str | None = None) -> Stream:
+        """As `stream`; closing what it returns cancels the generation."""
+        return await self._http.open(
             "POST",
             self._path(endpoint),
             body={**body, "model": self._model, "stream": True},

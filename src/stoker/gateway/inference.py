@@ -10,7 +10,7 @@
 import asyncio
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -32,10 +32,10 @@ from stoker.gateway.admission import Admission, Permit
 from stoker.gateway.bounds import Bound, Quote
 from stoker.gateway.commitments import Commitments
 from stoker.gateway.endpoints import Endpoint
-from stoker.gateway.fleet import ENGINE_FULL, Fleet, Member
+from stoker.gateway.fleet import ENGINE_FULL, Busy, Fleet, Member
 from stoker.gateway.limits import Terms
 from stoker.gateway.receipts import Receipt, rate_limits
-from stoker.gateway.relay import UsedUp
+from stoker.gateway.relay import UsedUp, pass_all
 from stoker.gateway.sessions import Name, Sessions
 from stoker.gateway.watch import Watch, silent, too_long
 from stoker.meter.charge import Caller, Charge
@@ -152,6 +152,38 @@ class Refusal(Exception):
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.status)
         self.answer = answer
+
+
+class Upstream:
+    """The stream of a replica, from before it is opened until it is closed. Left as a block it is closed, unless it was
+    `kept` for another block."""
+
+    def __init__(self, busy: Busy) -> None:
+        self._busy = busy
+        self._is_kept = False
+        self.stream: Stream | None = None
+        self.first: list[bytes] = []
+        """The events that came first, together."""
+        busy.__enter__()
+
+    @property
+    def opened(self) -> Stream:
+        assert self.stream is not None  # noqa: S101 - nobody asks before it is
+        return self.stream
+
+    def kept(self) -> "Upstream":
+        self._is_kept = True
+        return self
+
+    def __enter__(self) -> "Upstream":
+        self._is_kept = False
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not self._is_kept:
+            self._busy.__exit__(kind, error, trace)
+            if self.stream is not None:
+                self.stream.close()
 
 
 @dataclass(slots=True)
@@ -291,31 +323,27 @@ class Inference:
         """The answer's events, opened up to the first one, so that what fails before it has a status of its own."""
         ask, charge = running.ask, running.charge
         deadline = running.admitted_at + ask.timeout_s
-        upstream = AsyncExitStack()
 
-        async def attempt(member: Member) -> tuple[bytes, Stream]:
-            async with AsyncExitStack() as opening:
-                opening.enter_context(self.fleet.busy(member))
+        async def attempt(member: Member) -> Upstream:
+            with Upstream(self.fleet.busy(member)) as upstream:
                 body = ask.endpoint.asking(ask.body, continuous=ask.continuous_usage)
-                opened = member.client.stream(ask.endpoint.path, body, request_id=ask.id)
                 # Comments are no tokens: an engine that says nothing else is silent.
                 async with self._until(deadline, self.patience.first_token_s):
-                    stream = await opening.enter_async_context(opened)
-                    first = None if stream.error is not None else await anext(stream.events, None)
+                    stream = upstream.stream = await member.client.open(ask.endpoint.path, body, request_id=ask.id)
+                    upstream.first = await stream.read()
                 if stream.error is not None:
                     self.fleet.answered(member, stream.error.status)
                     _raise_if_ours(stream.error)
                     if stream.error.status < 400:
                         raise UpstreamError("the engine answered at once where a stream of events was asked for")
                     raise Refusal(stream.error)
-                if first is None:
+                if not upstream.first:
                     raise EngineUnavailable("the engine ended the stream before its first event")
                 self.fleet.answered(member, 200)
-                upstream.push_async_exit(opening.pop_all())
-                return first, stream
+                return upstream.kept()
 
         try:
-            first, stream = await self._on_a_replica(running, attempt)
+            upstream = await self._on_a_replica(running, attempt)
         except NoRoom:
             await self._leave_to_stand_in(running)
             queued = self._stream_through_queue(running, deadline)
@@ -327,18 +355,11 @@ class Inference:
             _note(running, error)
             await self._end(running, _status_of(error), _reason_of(error))
             raise
-        relayed = self._relayed(running, first, stream, upstream, deadline)
+        relayed = self._relayed(running, upstream, deadline)
         await anext(relayed)
         return Served(charge.replica, events=relayed, headers=self.limits(ask))
 
-    async def _relayed(
-        self,
-        running: Running,
-        first: bytes,
-        stream: Stream,
-        upstream: AsyncExitStack,
-        deadline: float,
-    ) -> AsyncGenerator[bytes, None]:
+    async def _relayed(self, running: Running, upstream: "Upstream", deadline: float) -> AsyncGenerator[bytes, None]:
         """From the engine to the client. Whatever ends it, the upstream is closed, and then there is one record.
 
         Its first step yields nothing of worth: a generator that was never started runs no `finally` when it is closed.
@@ -347,20 +368,23 @@ class Inference:
         status: Status = "cancelled"
         reason: str | None = CLIENT_WENT
         last: list[bytes] = []
+        stream = upstream.opened
         watch = Watch(stream.abort, silence_s=self.patience.between_tokens_s, rest_s=deadline - self.clock.monotonic())
         try:
-            async with upstream:
+            with upstream:
                 yield b""
-                event: bytes | None = first
-                while event is not None and event != sse.DONE:
-                    passed = relay.pass_on(event, self.clock.now())
-                    if passed is not None:
+                events, is_done = upstream.first, False
+                while events and not is_done:
+                    # What came together goes on together: in one piece, with one look at the clock.
+                    passed, is_done, stopped = pass_all(relay, events, self.clock.now())
+                    if passed:
                         yield passed
-                    if relay.has_ended:
-                        break
-                    event = await anext(stream.events, None)
-                    watch.heard()
-                if not relay.has_ended and (event is None or not relay.ends_with_done):
+                    if stopped is not None:
+                        raise stopped
+                    if not is_done:
+                        events = await stream.read()
+                        watch.heard()
+                if not relay.has_ended and not (is_done and relay.ends_with_done):
                     raise EngineUnavailable("the engine broke off in the middle of the answer", hint="ask again")
                 status, reason = "done", None
         except UsedUp:

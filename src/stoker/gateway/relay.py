@@ -33,6 +33,27 @@ class Relaying(Protocol):
         """An error after the stream has begun: its status is sent already, so it comes as an event and ends it."""
 
 
+def pass_all(relay: Relaying, events: list[bytes], now: float) -> tuple[bytes, bool, Exception | None]:
+    """Events that came together: what goes to the client of them, whether the answer ended in them, and what `pass_on`
+    raised (upstream errors and UsedUp), which comes after what was passed on before it."""
+    passed: list[bytes] = []
+    is_done, stopped = False, None
+    try:
+        for event in events:
+            if event == sse.DONE:
+                is_done = True
+                break
+            piece = relay.pass_on(event, now)
+            if piece is not None:
+                passed.append(piece)
+            if relay.has_ended:
+                is_done = True
+                break
+    except (StokerError, UsedUp) as error:
+        stopped = error
+    return b"".join(passed), is_done, stopped
+
+
 class Relay:
     """For chat and completions. Passes events on as the client asked for them, and tells the charge what it sees.
 

@@ -9,8 +9,8 @@ import base64
 import math
 import ssl
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote, urlencode, urlsplit
@@ -44,16 +44,70 @@ class Answer:
         raise error_of(self)
 
 
-@dataclass(frozen=True, slots=True)
 class Stream:
-    """An answer whose events are still coming. `error` is the whole answer when it is not a stream of events."""
+    """An answer whose events are still coming: the bytes of each `data` field, `[DONE]` included. `error` is the whole
+    answer when it is not a stream of events. Close it when nobody wants more."""
 
-    status: int
-    headers: Mapping[str, str]
-    events: AsyncIterator[bytes]
-    error: Answer | None
-    abort: Callable[[Exception], None] = lambda _: None
-    """Ends the events with that error, whoever waits for the next one."""
+    def __init__(self, client: "HttpClient", connection: Connection) -> None:
+        self._client = client
+        self._connection = connection
+        self._inflate: Any = None
+        self._reader = sse.Reader()
+        self._is_closed = False
+        self.error: Answer | None = None
+        self.events = self._each()
+        """One after the other. Raises as `read` does."""
+
+    async def begin(self) -> None:
+        """Until the head is there, and all of what is no stream. Raises Unavailable, TimedOut."""
+        connection = self._connection
+        try:
+            await connection.head()
+            if not connection.headers.get("content-type", "").startswith("text/event-stream"):
+                whole = self._client.inflated(connection, await connection.whole())
+                self.error = Answer(connection.status, connection.headers, whole)
+        except (Lost, Silent) as error:
+            raise self._client.ours(error) from error
+        self._inflate = _inflater(connection.headers)
+
+    @property
+    def status(self) -> int:
+        return self._connection.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._connection.headers
+
+    async def read(self) -> list[bytes]:
+        """The next events: those that have come, one at least; none at the end. Raises Unavailable, TimedOut."""
+        while self.error is None and not self._is_closed:
+            try:
+                data = await self._connection.read()
+                if not data:
+                    break
+                events = self._reader.feed(data if self._inflate is None else self._inflate.decompress(data))
+            except (Lost, Silent) as error:
+                raise self._client.ours(error) from error
+            except zlib.error as error:
+                raise self._client.damaged() from error
+            if events:
+                return events
+        return []
+
+    async def _each(self) -> AsyncGenerator[bytes, None]:
+        while events := await self.read():
+            for event in events:
+                yield event
+
+    def abort(self, error: Exception) -> None:
+        """Ends the events with that error, whoever waits for the next one."""
+        self._connection.abort(error)
+
+    def close(self) -> None:
+        """Before the end it closes the connection, which is how the server learns that nobody listens any more."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._client.give_back(self._connection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +185,9 @@ class HttpClient:
             finally:
                 self._connections.give_back(connection)
         except (Lost, Silent) as error:
-            raise self._ours(error) from error
+            raise self.ours(error) from error
         if "content-encoding" in connection.headers:
-            whole = self._inflated(connection, whole)
+            whole = self.inflated(connection, whole)
         return Answer(connection.status, connection.headers, whole)
 
     async def get_json(self, path: str, params: Mapping[str, str] | None = None) -> Any:
@@ -152,44 +206,43 @@ class HttpClient:
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Stream]:
-        """An answer by events (the bytes of each `data` field, `[DONE]` included). Leaving the block closes the
-        connection, which is how the server learns that nobody listens any more. Raises Unavailable, TimedOut, also
-        in the middle of the events.
-        """
+        """An answer by events, closed when the block is left. Raises Unavailable, TimedOut."""
+        opened = await self.open(method, path, body=body, params=params, headers=headers)
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+    async def open(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Stream:
+        """As `stream`, to be closed by whoever calls this."""
         request = self._encoded(method, path, params, headers, body)
         try:
             connection = await self._connections.take(self._timeouts.connect_s)
         except Lost as error:
-            raise self._ours(error) from error
+            raise self.ours(error) from error
+        opened = Stream(self, connection)
         try:
             connection.exchange(request, self._timeouts.read_s)
-            try:
-                await connection.head()
-                if not connection.headers.get("content-type", "").startswith("text/event-stream"):
-                    body_ = self._inflated(connection, await connection.whole())
-                    whole = Answer(connection.status, connection.headers, body_)
-                    yield Stream(whole.status, whole.headers, _nothing(), whole)
-                    return
-            except (Lost, Silent) as error:
-                raise self._ours(error) from error
-            # Closed here, since a generator that is merely forgotten is closed by the garbage collector.
-            chunks = self._body(connection)
-            async with aclosing(chunks), aclosing(sse.parse(chunks)) as events:
-                yield Stream(connection.status, connection.headers, events, None, connection.abort)
-        finally:
-            self._connections.give_back(connection)
+            await opened.begin()
+        except BaseException:
+            opened.close()
+            raise
+        return opened
 
-    async def _body(self, connection: Connection) -> AsyncGenerator[bytes, None]:
-        inflate = _inflater(connection.headers)
-        try:
-            while data := await connection.read():
-                yield data if inflate is None else inflate.decompress(data)
-        except (Lost, Silent) as error:
-            raise self._ours(error) from error
-        except zlib.error as error:
-            raise self._damaged() from error
+    # --- for its streams --------------------------------------------------------------------------------------------
 
-    def _inflated(self, connection: Connection, data: bytes) -> bytes:
+    def give_back(self, connection: Connection) -> None:
+        self._connections.give_back(connection)
+
+    def inflated(self, connection: Connection, data: bytes) -> bytes:
         """We ask for no compression; some send it all the same."""
         inflate = _inflater(connection.headers)
         if inflate is None:
@@ -197,12 +250,12 @@ class HttpClient:
         try:
             return bytes(inflate.decompress(data) + inflate.flush())
         except zlib.error as error:
-            raise self._damaged() from error
+            raise self.damaged() from error
 
-    def _damaged(self) -> errors.UpstreamError:
+    def damaged(self) -> errors.UpstreamError:
         return self._told(errors.UpstreamError, f"{self._who} sent bytes that cannot be decompressed")
 
-    def _ours(self, error: Lost | Silent) -> errors.StokerError:
+    def ours(self, error: Lost | Silent) -> errors.StokerError:
         if isinstance(error, Silent):
             return self._told(errors.TimedOut, f"{self._who} did not answer in time")
         if error.was_sent:
@@ -268,11 +321,6 @@ def _inflater(headers: Mapping[str, str]) -> Any:
     if encoding in ("gzip", "x-gzip", "deflate"):
         return zlib.decompressobj(47)  # whichever of the two headers there is
     return None
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    for event in list[bytes]():
-        yield event
 
 
 def _content(body: object) -> bytes | None:

@@ -31,19 +31,35 @@ def json_event(value: object, *, name: str | None = None) -> bytes:
     return event(json_text.dumps(value), name=name)
 
 
-async def parse(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """The `data` of each event in a byte stream that is cut anywhere; comments and other fields are passed over."""
-    rest = b""
-    data: list[bytes] = []
-    async for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
+class Reader:
+    """Reads a byte stream that is cut anywhere."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._data: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The `data` of each event that is whole now; comments and other fields are passed over."""
+        events: list[bytes] = []
+        data = self._data
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
-            line = line.removesuffix(b"\r")
+            if line.endswith(b"\r"):
+                line = line[:-1]
             if line.startswith(b"data:"):
-                data.append(line[5:].removeprefix(b" "))
+                data.append(line[6:] if line.startswith(b"data: ") else line[5:])
             elif not line and data:
-                yield b"\n".join(data)
+                events.append(data[0] if len(data) == 1 else b"\n".join(data))
                 data.clear()
+        return events
+
+
+async def parse(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """The `data` of each event in a byte stream."""
+    reader = Reader()
+    async for chunk in chunks:
+        for event in reader.feed(chunk):
+            yield event
 
 
 class EventStream(Response):
