@@ -402,9 +402,7 @@ class Inference:
         for event in last:
             yield event
         if status != "failed":
-            yield relay.end(receipt.as_json())
-            if relay.ends_with_done:
-                yield sse.event(sse.DONE)
+            yield relay.end(receipt.as_json()) + (_DONE if relay.ends_with_done else b"")
 
     async def _stream_through_queue(self, running: Running, deadline: float) -> AsyncGenerator[bytes, None]:
         """Its first step yields nothing and puts the request into the queue, so what fails there has a status of its
@@ -434,9 +432,7 @@ class Inference:
             yield relay.failed(error)
             return
         running.charge.saw_usage(relay.usage)
-        yield relay.end((await self._receipt(running, waited_s)).as_json())
-        if relay.ends_with_done:
-            yield sse.event(sse.DONE)
+        yield relay.end((await self._receipt(running, waited_s)).as_json()) + (_DONE if relay.ends_with_done else b"")
 
     async def task_chunks(
         self, task_id: TaskId, deadline: float, after: str | None = None
@@ -703,6 +699,7 @@ class Inference:
 
 
 CLIENT_WENT = "the client went away"
+_DONE = sse.event(sse.DONE)
 
 
 def _raise_if_ours(answer: Answer) -> None:

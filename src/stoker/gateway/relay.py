@@ -22,6 +22,9 @@ class Relaying(Protocol):
     def usage(self) -> Json:
         """What the whole answer used as the engine said it, under the names that `Charge` knows, or nothing."""
 
+    def unread_from(self, events: list[bytes], at: int) -> int:
+        """The place after those, from `at`, that go to the client as they are and need not be looked at now."""
+
     def pass_on(self, event: bytes, now: float) -> bytes | None: ...
     def count(self, now: float) -> None:
         """Tell the charge of what was passed on and not looked at. Call it before an answer is settled that its engine
@@ -38,8 +41,16 @@ def pass_all(relay: Relaying, events: list[bytes], now: float) -> tuple[bytes, b
     raised (upstream errors and UsedUp), which comes after what was passed on before it."""
     passed: list[bytes] = []
     is_done, stopped = False, None
+    at = 0
     try:
-        for event in events:
+        while at < len(events):
+            unread = relay.unread_from(events, at)
+            if unread > at:
+                passed += map(sse.event, events[at:unread])
+                at = unread
+                continue
+            event = events[at]
+            at += 1
             if event == sse.DONE:
                 is_done = True
                 break
@@ -73,19 +84,34 @@ class Relay:
         self.has_ended = False
         self.ends_with_done = True
 
+    def unread_from(self, events: list[bytes], at: int) -> int:
+        """A chunk after the first token without a count or an error in it says nothing new. Inside a text these words
+        have a backslash before their quotes, so what is found is a name."""
+        charge, end = self._charge, len(events)
+        if charge is not None:
+            if charge.first_token_at is None:
+                return at
+            if charge.most is not None:  # a chunk is a token, as far as anybody knows
+                end = min(end, at + charge.most[1] - charge.completion_tokens - len(self._unread))
+        place = at
+        while place < end:
+            event = events[place]
+            if b'"usage"' in event or b'"error"' in event or b'"choices"' not in event:
+                break
+            place += 1
+        self._unread += events[at:place]
+        return place
+
     def pass_on(self, event: bytes, now: float) -> bytes | None:
         """The event for the client, or None to leave it out. `now`: seconds since the epoch.
 
         Raises UpstreamError for an error that the engine says in the middle of its answer, and for nonsense; UsedUp for
         a chunk beyond what the request was let in with: `cut` is then the end.
         """
-        if self._says_nothing_new(event):
-            self._unread.append(event)
-            if self._charge is not None and self._may_be_over(self._charge):
-                self.count(now)
-                if self._charge.is_over:
-                    raise UsedUp
+        if self.unread_from([event], 0):
             return sse.event(event)
+        if self._charge is not None and self._may_be_over(self._charge):
+            self.count(now)
         try:
             chunk = json_text.loads(event)
         except ValueError:
@@ -107,20 +133,8 @@ class Relay:
         asked = self._as_asked(event, chunk)
         return None if asked is None else sse.event(asked)
 
-    def _says_nothing_new(self, event: bytes) -> bool:
-        """Whether it is a chunk after the first token without a count or an error in it. Inside a text these words have
-        a backslash before their quotes, so what is found is a name."""
-        charge = self._charge
-        return (
-            b'"usage"' not in event
-            and b'"error"' not in event
-            and b'"choices"' in event
-            and (charge is None or charge.first_token_at is not None)
-        )
-
     def _may_be_over(self, charge: Charge) -> bool:
-        """A chunk is a token, as far as anybody knows."""
-        return charge.most is not None and charge.completion_tokens + len(self._unread) > charge.most[1]
+        return charge.most is not None and charge.completion_tokens + len(self._unread) >= charge.most[1]
 
     def count(self, now: float) -> None:
         unread, self._unread = self._unread, []

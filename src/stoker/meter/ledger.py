@@ -199,7 +199,7 @@ class Ledger:
             return [UsageRecord(**row._mapping) for row in connection.execute(query)]
 
 
-_TEXTS = {column.name: column.type.length for column in _COLUMNS if isinstance(column.type, String)}
+_TEXTS = {column.name: column.type.length or 0 for column in _COLUMNS if isinstance(column.type, String)}
 _MOST = {
     column.name: 2**63 - 1 if isinstance(column.type, BigInteger) else 2**31 - 1
     for column in _COLUMNS

@@ -195,6 +195,7 @@ class Connection(asyncio.Protocol):
         self._heard_at = self._loop.time()
         try:
             self._parser.feed_data(data)
+            self._wake()
         except httptools.HttpParserUpgrade:
             self._fail(Lost("wants to speak another protocol", was_sent=True))
         except httptools.HttpParserError as error:
@@ -238,7 +239,6 @@ class Connection(asyncio.Protocol):
         self._has_head = self.status >= 200
         if self._has_head:
             self._keeps_alive = self._parser.should_keep_alive()
-            self._wake()
 
     def on_body(self, body: bytes) -> None:
         if self._is_complete:
@@ -248,14 +248,12 @@ class Connection(asyncio.Protocol):
         if self._unread > MOST_UNREAD and not self._is_paused and self._transport is not None:
             self._is_paused = True
             self._transport.pause_reading()
-        self._wake()
 
     def on_message_complete(self) -> None:
         if not self._has_head:  # 100 Continue and the like: the answer comes after it
             self.headers.clear()
             return
         self._is_complete = True
-        self._wake()
 
 
 class Connections:

@@ -288,7 +288,7 @@ class Cycle:
         self._expects_100 = connection.expect_100_continue
         self._task: asyncio.Task[Any] | None = None
         self._has_body: asyncio.Future[None] | None = None
-        self._sent_at = 0.0
+        self._said: list[bytes] = []
         # What uvicorn's protocol looks at:
         self.body = bytearray()
         self.more_body = True
@@ -383,36 +383,44 @@ class Cycle:
         if answer.events is None:
             self._transport.write(head + answer.body)
         else:
-            self._transport.write(head)
+            self._say(head)
             await self._send_events(answer.events)
         self._complete()
 
     async def _send_events(self, events: AsyncGenerator[bytes, None]) -> None:
         loop = asyncio.get_running_loop()
-        self._sent_at = loop.time()
-        beat = loop.call_later(self._direct.keepalive_s, self._keep_alive)
-        self._beat = beat
+        beat = self._beat = Alarm(loop, self._keep_alive)
+        beat.set(loop.time() + self._direct.keepalive_s)
         try:
             async for piece in events:
                 if piece:
-                    self._sent_at = loop.time()
-                    self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+                    beat.set(loop.time() + self._direct.keepalive_s)
+                    self._say(b"%x\r\n%b\r\n" % (len(piece), piece))
                     if self._flow.write_paused:  # a slow client: nothing more is made before it has read
                         await self._flow.drain()
         finally:
-            self._beat.cancel()
-        self._transport.write(b"0\r\n\r\n")
+            beat.close()
+        self._say(b"0\r\n\r\n")
+        self._flush()
+
+    def _say(self, data: bytes) -> None:
+        """Goes out before anything else happens, in one piece with what is said until then: each write is a call of the
+        system, which costs more than what is written."""
+        if not self._said:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._said.append(data)
+
+    def _flush(self) -> None:
+        said, self._said = self._said, []
+        if said and not self.disconnected:
+            self._transport.write(said[0] if len(said) == 1 else b"".join(said))
 
     def _keep_alive(self) -> None:
         """A comment where nothing was said for long, so that no proxy closes the connection."""
         loop = asyncio.get_running_loop()
-        rest_s = self._sent_at + self._direct.keepalive_s - loop.time()
-        if rest_s <= 0:
-            if not self._flow.write_paused:
-                self._transport.write(b"%x\r\n%b\r\n" % (len(KEEPALIVE), KEEPALIVE))
-            self._sent_at = loop.time()
-            rest_s = self._direct.keepalive_s
-        self._beat = loop.call_later(rest_s, self._keep_alive)
+        if not self._flow.write_paused:
+            self._transport.write(b"%x\r\n%b\r\n" % (len(KEEPALIVE), KEEPALIVE))
+        self._beat.set(loop.time() + self._direct.keepalive_s)
 
     def _complete(self) -> None:
         self.response_complete = True
