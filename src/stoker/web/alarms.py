@@ -5,6 +5,10 @@ import math
 from collections.abc import Callable
 
 
+def _nobody() -> None:
+    pass
+
+
 class Alarm:
     """Calls `ring` when the time comes that was set last.
 
@@ -34,8 +38,9 @@ class Alarm:
         self._at = math.inf
 
     def close(self) -> None:
-        """It rings no more, and the loop forgets it."""
+        """It rings no more, and neither it nor the loop holds on to whoever it was for."""
         self._at = math.inf
+        self._ring = _nobody
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

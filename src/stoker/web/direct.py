@@ -323,8 +323,10 @@ class Cycle:
         try:
             try:
                 await self._read()
+                body, self.body = bytes(self.body), bytearray()
                 path = self._path.decode("latin-1")
-                answer = await self._handler(DirectRequest(path, DirectHeaders(self._headers), bytes(self.body)))
+                answer = await self._handler(DirectRequest(path, DirectHeaders(self._headers), body))
+                del body  # it may be large, and a stream takes its time
             except Failed as failed:
                 answer = self._told(failed.error, failed.headers)
             except StokerError as error:
