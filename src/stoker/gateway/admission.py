@@ -333,16 +333,25 @@ class Admission:
         """Send what waits. Raises QueueUnavailable, with nothing lost."""
         while self._unsettled:
             owner = self._unsettled[0].owner
-            batch = [waiting for waiting in self._unsettled if waiting.owner is owner][:MOST_AT_ONCE]
+            batch = self._first_of(owner)
             answer = await self._store.settle(owner.name, [waiting.item for waiting in batch])
             if isinstance(answer, Gone):
                 await self._life.enter_again(owner, answer)
                 continue
             numbers = {waiting.item.number for waiting in batch}
-            self._unsettled = [w for w in self._unsettled if w.owner is not owner or w.item.number not in numbers]
+            if self._unsettled[: len(batch)] == batch:
+                del self._unsettled[: len(batch)]
+            else:  # something was settled beside this, by a report
+                self._unsettled = [w for w in self._unsettled if w.owner is not owner or w.item.number not in numbers]
             owner.slices.confirmed(numbers)
             owner.journal.settled(numbers)
             _let_go(batch)
+
+    def _first_of(self, owner: Owner) -> list[_Waiting]:
+        first = self._unsettled[:MOST_AT_ONCE]
+        if all(waiting.owner is owner for waiting in first):  # as nearly always: the rest need not be looked at
+            return first
+        return [waiting for waiting in self._unsettled if waiting.owner is owner][:MOST_AT_ONCE]
 
     def _let_clients_go(self) -> None:
         """Redis is away. Nobody has to wait for it: the journal keeps what is not settled, and what it came to."""

@@ -22,26 +22,52 @@ local function counters_known_of(scopes)
   return known[scopes]
 end
 
+-- Requests share their counters, so each counter is written once for all of them: {taken, spent} by counter.
+local sums = {}
+
+local function write(counter)
+  local sum = sums[counter]
+  sums[counter] = nil
+  set_aside(owner, counter, -sum[1])
+  add(counter, 'spent', sum[2])
+end
+
+local function gather(counter, taken, spent)
+  local sum = sums[counter]
+  if sum and (sum[1] + taken > MOST or sum[2] + spent > MOST) then  -- more than a double holds exactly
+    write(counter)
+    sum = nil
+  end
+  if sum then
+    sum[1], sum[2] = sum[1] + taken, sum[2] + spent
+  else
+    sums[counter] = {taken, spent}
+  end
+end
+
+local watermark = tonumber(redis.call('HGET', owner_key(owner), 'watermark') or '1')
+local settled = settled_key(owner)
 local answer = {'settled'}
 for i, item in ipairs(items) do
   local number, usage = item[1], item[2]
-  if is_settled(owner, number) then
+  if number < watermark or redis.call('ZADD', settled, 'NX', number, number) == 0 then
     answer[i + 1] = 0
   else
     answer[i + 1] = 1
-    redis.call('ZADD', settled_key(owner), number, number)
     for _, part in ipairs(item[3]) do
-      local taken, spent = split(number, part[2], part[3])
-      set_aside(owner, part[1], -taken)
-      add(part[1], 'spent', spent)
+      gather(part[1], split(number, part[2], part[3]))
     end
     if usage then
       count_late(counters_known_of(item[4] or ''), item[3], usage)
       redis.call('XADD', USAGE_STREAM, '*', 'r', usage)
     end
-    redis.call('SREM', open_key(owner), number)
+    if fate then redis.call('SREM', open_key(owner), number) end
   end
 end
+local counters = {}
+for counter in pairs(sums) do counters[#counters + 1] = counter end
+table.sort(counters)  -- in one order, whichever it was asked in
+for _, counter in ipairs(counters) do write(counter) end
 if fate then redis.call('PEXPIRE', settled_key(owner), REMEMBERED_MS) end
 if fate == 'journal' and redis.call('EXISTS', open_key(owner)) == 0 then close_owner(owner) end
 return answer
