@@ -26,8 +26,8 @@ _log = logs.get(__name__)
 
 # Each answer but a grant changes something first, so a request does not ask more often than this.
 TRIES = 12
-# Settlements in one call to Redis: a few milliseconds of its time.
-MOST_AT_ONCE = 200
+# Settlements in one call to Redis: some ten milliseconds of its time.
+MOST_AT_ONCE = 500
 # Settlements that nobody waits for are gathered for so long: a call to Redis for each would cost more than its request.
 GATHER_S = 0.005
 

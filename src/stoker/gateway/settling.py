@@ -13,7 +13,7 @@ from stoker.meter.ledger import Ledger
 from stoker.queue import Queue
 
 _log = logs.get(__name__)
-BATCH = 100
+BATCH = 500
 # Between two looks at an empty stream; reports look for themselves, so nobody waits for this.
 LOOK_EVERY_S = 0.25
 # After the database or Redis said no.
