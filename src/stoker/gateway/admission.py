@@ -231,6 +231,9 @@ class Admission:
                     return Permit(owner, reserved, terms, quote, bound, terms.shared(now))
                 self._rebuild.know(terms, now)
                 short = await self._lease(owner, reserved)
+            if isinstance(short, NotBegun):
+                await self._begin(short)
+                continue
             if short is None:
                 continue
             may_fit = short.fits_later or owner.slices.is_lowered(short.counter)
@@ -250,7 +253,14 @@ class Admission:
             quote = shorter
         raise Unavailable("budgets cannot be checked: too much changes at once", code="budgets_unavailable")
 
-    async def _lease(self, owner: Owner, shortfall: Shortfall) -> Short | None:
+    async def _begin(self, answer: NotBegun) -> None:
+        """Without the turn of those who lease: the ledger takes its time. Raises Unavailable."""
+        try:
+            await self._rebuild.begin(self._store, answer.counters)
+        except QueueUnavailable as error:
+            raise _redis_is_away() from error
+
+    async def _lease(self, owner: Owner, shortfall: Shortfall) -> Short | NotBegun | None:
         """Ask once. None: something is better now, so try again. Raises Unavailable."""
         try:
             answer = await self._store.lease(owner.name, shortfall.asks)
@@ -259,7 +269,7 @@ class Admission:
                     owner.slices.granted(shortfall, answer.granted)
                     await self._life.look(owner, [counter.name for counter in shortfall.counters])
                 case NotBegun():
-                    await self._rebuild.begin(self._store, answer.counters)
+                    return answer
                 case Gone():
                     await self._life.enter_again(owner, answer)
                 case NotOpen(opens_in_s=None):
@@ -276,7 +286,7 @@ class Admission:
                     owner.slices.saw_free(answer.counter, answer.free)
                     return answer
         except QueueUnavailable as error:
-            raise Unavailable("budgets cannot be checked: Redis does not answer", code="budgets_unavailable") from error
+            raise _redis_is_away() from error
         return None
 
     def _shortened(self, quote: Quote, short: Short, needs: Sequence[Need], owner: Owner) -> Quote | None:
@@ -361,6 +371,10 @@ class Admission:
     def unsent(self) -> Sequence[UsageRecord]:
         """Records of what has ended and waits for Redis."""
         return [UsageRecord.from_json(waiting.item.usage) for waiting in self._unsettled if waiting.item.usage]
+
+
+def _redis_is_away() -> Unavailable:
+    return Unavailable("budgets cannot be checked: Redis does not answer", code="budgets_unavailable")
 
 
 def _refuse_what_never_fits(terms: Terms, quote: Quote, now: float) -> None:

@@ -26,6 +26,9 @@ class Rebuild:
         self._ledger = ledger
         self._settler = settler
         self._known: dict[str, tuple[Counter, Terms]] = {}
+        # What is to be begun by the next look into the ledger, and the look that is under way.
+        self._wanted: dict[str, tuple[Counter, Terms]] = {}
+        self._looking: asyncio.Task[None] | None = None
 
     def know(self, terms: Terms, now: float) -> None:
         """Remember whose counters these are: their names alone do not say it."""
@@ -38,20 +41,38 @@ class Rebuild:
             self._known = {name: self._known[name] for name in held() if name in self._known}
 
     async def begin(self, store: BudgetStore, names: Iterable[str]) -> None:
-        """Whoever needs them asks again then. In this order: what is settled while the ledger is asked is in its sum,
-        or Redis adds it to what was opened. Raises Unavailable when the ledger does not answer: without it nobody knows
-        what is left."""
-        openings = [(name, await store.open(name)) for name in names]
-        await self._settler.settle_all()
-        for name, opening in openings:
+        """Whoever needs them asks again then. Those who come while the ledger is asked for others are served together
+        by the next look: new callers come by the thousand. Raises Unavailable when the ledger does not answer: without
+        it nobody knows what is left."""
+        wanted: dict[str, tuple[Counter, Terms]] = {}
+        for name in names:
             known = self._known.get(name)
             if known is None:
                 raise Unavailable(f"the counter {name} cannot be set up again", code="budgets_unavailable")
-            if opening is None:
-                continue  # another process was faster
-            counter, terms = known
-            expires_at = None if counter.renews_at is None else counter.renews_at + KEPT_AFTER_S
-            await store.begin(name, await self._spent(counter, terms), expires_at=expires_at, since=opening)
+            wanted[name] = known
+        self._wanted |= wanted
+        if self._looking is not None and not self._looking.done():
+            await asyncio.wait({self._looking})  # it began before this was asked for
+        if self._looking is None or (self._looking.done() and wanted.keys() & self._wanted.keys()):
+            self._looking = asyncio.create_task(self._look(store))
+            self._looking.add_done_callback(_seen)
+        # A request that is given up must not end the look that others wait for.
+        await asyncio.shield(self._looking)
+
+    async def _look(self, store: BudgetStore) -> None:
+        """In this order: what is settled while the ledger is asked is in its sum, or Redis adds it to the opening."""
+        wanted, self._wanted = self._wanted, {}
+        openings = await asyncio.gather(*map(store.open, wanted))
+        await self._settler.settle_all()
+        # Where there is no opening, another process was faster.
+        found = [(*known, opening) for known, opening in zip(wanted.values(), openings, strict=True) if opening]
+        sums = await asyncio.to_thread(lambda: [self._spent(counter, terms) for counter, terms, _ in found])
+        await asyncio.gather(
+            *(
+                store.begin(counter.name, spent, expires_at=_expiry(counter), since=opening)
+                for (counter, _, opening), spent in zip(found, sums, strict=True)
+            )
+        )
 
     async def in_ledger(self, pending: Sequence[Settlement]) -> set[int]:
         """The numbers of those whose usage record is in the ledger. Raises Unavailable."""
@@ -62,7 +83,8 @@ class Rebuild:
         found = await asyncio.to_thread(self._ledger.records, numbers)
         return {numbers[record.id] for record in found}
 
-    async def _spent(self, counter: Counter, terms: Terms) -> int:
+    def _spent(self, counter: Counter, terms: Terms) -> int:
+        """Blocks."""
         account = terms.account
         names: dict[str, str | None] = {
             "key": account.id,
@@ -72,13 +94,8 @@ class Rebuild:
             "run": terms.run,
         }
         kind, _, _, window = counter.name.split(":")[:4]
-        spent = await asyncio.to_thread(
-            self._ledger.spent,
-            cast(ScopeKind, kind),
-            account.tenant,
-            names[kind] or "",
-            since=began_at(Window(window), counter.renews_at),
-        )
+        since = began_at(Window(window), counter.renews_at)
+        spent = self._ledger.spent(cast(ScopeKind, kind), account.tenant, names[kind] or "", since=since)
         unit = counter.unit
         if unit is Unit.TOKENS:
             return spent.tokens
@@ -90,3 +107,13 @@ class Rebuild:
         """Nothing was ever spent: no other owner can hold anything that a new Redis would not know."""
         await self._settler.settle_all()
         return not await asyncio.to_thread(self._ledger.page, limit=1)
+
+
+def _expiry(counter: Counter) -> float | None:
+    return None if counter.renews_at is None else counter.renews_at + KEPT_AFTER_S
+
+
+def _seen(looking: "asyncio.Task[None]") -> None:
+    """Whoever waited for it was told how it ended."""
+    if not looking.cancelled():
+        looking.exception()
