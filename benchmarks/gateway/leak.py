@@ -104,7 +104,7 @@ def _no_path(number: int, key: str) -> Errand:
     return Errand(encoded(body_of(), key, path=f"/v1/nowhere/{number}"), expecting(404))
 
 
-REFUSED = expecting(429)
+OVER_BUDGET = expecting(400)
 
 Make = Callable[[int, str], Errand]
 MIX: tuple[tuple[str, int, Make], ...] = (
@@ -117,7 +117,7 @@ MIX: tuple[tuple[str, int, Make], ...] = (
     ("404 unknown model", 2, _no_model),
     ("404 unknown path", 2, _no_path),
 )
-REFUSALS = "429 budget"
+REFUSALS = "400 over its budget"
 
 
 class Plan:
@@ -139,7 +139,7 @@ class Plan:
         of_keys = number % self._keys
         errand = make(number, secret(of_keys))
         if of_keys % POOR_EVERY == 0 and errand.check in (wrong_with_answer, wrong_with_stream):
-            name, errand = REFUSALS, Errand(errand.ask, REFUSED)
+            name, errand = REFUSALS, Errand(errand.ask, OVER_BUDGET)
         self.begun[name] += 1
         return errand
 

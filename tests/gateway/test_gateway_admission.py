@@ -1,6 +1,7 @@
 """Admission alone: books in memory, a clock that stands still, no HTTP."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -769,3 +770,56 @@ async def test_what_is_left_is_what_could_still_be_reserved(world: World) -> Non
     await world.settle(permit, 40)
     [(_, left)] = world.admission.left(BUDGET)
     assert left == 960
+
+
+# --- many new callers at once -----------------------------------------------------------------------------------------
+
+
+async def test_callers_that_come_together_are_set_up_by_one_look_into_the_ledger(world: World) -> None:
+    looks: list[int] = []
+    settle_all = world.admission._rebuild._settler.settle_all
+
+    async def counted() -> None:
+        looks.append(1)
+        await settle_all()
+
+    world.admission._rebuild._settler.settle_all = counted  # type: ignore[method-assign]
+    callers = [a_caller(number) for number in range(50)]
+    permits = await asyncio.gather(*(world.admission.admit(caller, quote()) for caller in callers))
+    assert all(permit.is_open for permit in permits)
+    assert len(looks) == 1
+
+
+async def test_one_that_is_given_up_does_not_take_the_look_of_the_others_along(world: World) -> None:
+    first = asyncio.create_task(world.admission.admit(a_caller(1), quote()))
+    second = asyncio.create_task(world.admission.admit(a_caller(2), quote()))
+    spent, is_asked = world.ledger.spent, threading.Event()
+
+    def noted(*args: Any, **options: Any) -> Any:
+        is_asked.set()
+        return spent(*args, **options)
+
+    world.ledger.spent = noted  # type: ignore[method-assign]
+    await asyncio.to_thread(is_asked.wait)
+    first.cancel()
+    assert (await second).is_open
+    assert first.cancelled()
+
+
+async def test_a_ledger_that_does_not_answer_refuses_those_who_wait_and_no_one_else(world: World) -> None:
+    world.ledger.spent = refuses  # type: ignore[method-assign]
+    asked = [world.admission.admit(a_caller(number), quote()) for number in range(3)]
+    ends = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(end) for end in ends] == [Unavailable] * 3
+    del world.ledger.spent
+    assert (await world.admission.admit(a_caller(0), quote())).is_open
+
+
+def refuses(*_: object, **__: object) -> None:
+    raise Unavailable("the ledger's database refused", code="ledger_unavailable")
+
+
+def a_caller(number: int) -> Terms:
+    budgets = text_of(Budgets(tokens_total=1000))
+    tenant = TenantTerms("acme", Budgets())
+    return Terms(Account(id=f"k{number}", name="", role="user", tenant_terms=tenant, budgets_text=budgets), None, None)

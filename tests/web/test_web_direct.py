@@ -1,6 +1,7 @@
 """Requests that go past the framework, on the wire: whole, streamed, pipelined, broken off, wrong."""
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,13 +14,14 @@ from starlette.routing import Route
 
 from stoker.base.errors import InvalidInput, Refused, StokerError
 from stoker.web import server
-from stoker.web.direct import Direct, DirectAnswer, DirectRequest, Failed
+from stoker.web.direct import Cycle, Direct, DirectAnswer, DirectRequest, Failed
 
 
 @dataclass
 class World:
     port: int = 0
     seen: list[DirectRequest] = field(default_factory=list)
+    tasks: set[object] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
     ends: list[str] = field(default_factory=list)
     may_go_on: asyncio.Event = field(default_factory=asyncio.Event)
@@ -29,6 +31,7 @@ class World:
 
     async def echo(self, request: DirectRequest) -> DirectAnswer:
         self.seen.append(request)
+        self.tasks.add(asyncio.current_task())
         return DirectAnswer(200, {"X-Word": request.headers.get("x-word", "-")}, request.body)
 
     async def wait(self, request: DirectRequest) -> DirectAnswer:
@@ -97,7 +100,9 @@ class Client:
 
 
 @asynccontextmanager
-async def a_world(*, grace_s: float = 2.0, keepalive_s: float = 15.0) -> AsyncIterator[World]:
+async def a_world(
+    *, grace_s: float = 2.0, keepalive_s: float = 15.0, max_message_bytes: int | None = None
+) -> AsyncIterator[World]:
     world = World()
 
     async def page(request: Request) -> PlainTextResponse:
@@ -122,7 +127,15 @@ async def a_world(*, grace_s: float = 2.0, keepalive_s: float = 15.0) -> AsyncIt
     world.port = listening.getsockname()[1]
     ready = asyncio.Event()
     serving = asyncio.create_task(
-        server.serve(application, listening, world.stop, on_ready=ready.set, grace_s=grace_s, direct=direct)
+        server.serve(
+            application,
+            listening,
+            world.stop,
+            on_ready=ready.set,
+            grace_s=grace_s,
+            direct=direct,
+            max_message_bytes=max_message_bytes,
+        )
     )
     await ready.wait()
     try:
@@ -423,4 +436,55 @@ async def test_a_head_that_does_not_end_is_refused(way: bytes) -> None:
         said = await asyncio.gather(answer, return_exceptions=True)
         assert said[0] == b"HTTP/1.1 431 Requ" or isinstance(said[0], ConnectionResetError)
         assert (sent < 50_000_000, world.seen) == (True, [])
+        client.close()
+
+
+async def test_what_has_ended_is_freed_without_the_garbage_collector() -> None:
+    """A body may be large: a thousand that wait for the collector are the memory of the process."""
+    async with a_world() as world:
+        world.may_go_on.set()
+        client = await world.connect()
+        gc.collect()
+        gc.disable()
+        try:
+            for path in ("/echo", "/events", "/wrong"):
+                client.send(path, b"input")
+                if path == "/events":
+                    await client.reader.readuntil(b"0\r\n\r\n")
+                else:
+                    await client.answer()
+            client.send("/page", method="GET")  # whoever is answered last is still known to the connection
+            await client.answer()
+            assert [each for each in gc.get_objects() if isinstance(each, Cycle)] == []
+        finally:
+            gc.enable()
+            client.close()
+
+
+async def test_requests_of_a_connection_share_one_task_and_an_idle_one_does_not_hold_up_the_end() -> None:
+    async with a_world(grace_s=60.0) as world:
+        client = await world.connect()
+        for _ in range(3):
+            client.send("/echo", b"1")
+            assert (await client.answer())[0] == 200
+        assert len(world.tasks) == 1
+        world.stop.set()
+        assert await client.reader.read() == b""
+        client.close()
+
+
+async def test_a_connection_that_becomes_a_websocket_leaves_nothing_of_its_requests_behind() -> None:
+    async with a_world(max_message_bytes=1000) as world:
+        client = await world.connect()
+        client.send("/echo", b"1")
+        assert (await client.answer())[2] == b"1"
+        [task] = world.tasks
+        assert isinstance(task, asyncio.Task)
+        assert not task.done()
+        key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+        upgrade = ("Connection: Upgrade", "Upgrade: websocket", key, "Sec-WebSocket-Version: 13")
+        client.send("/page", b"", *upgrade, method="GET")
+        assert await client.reader.readuntil(b" ") == b"HTTP/1.1 "
+        await asyncio.wait({task})
+        assert task.cancelled()
         client.close()

@@ -29,7 +29,7 @@ TRIES = 12
 # Settlements in one call to Redis: some ten milliseconds of its time.
 MOST_AT_ONCE = 500
 # Settlements that nobody waits for are gathered for so long: a call to Redis for each would cost more than its request.
-GATHER_S = 0.005
+GATHER_S = 0.05
 
 
 @dataclass(slots=True)

@@ -194,6 +194,7 @@ def protocol(direct: Direct) -> type[HttpToolsProtocol]:
             while not self._is_over:
                 cycle, self._turn = self._turn, None
                 await cycle.answer()
+                del cycle  # while the connection has nothing to do
                 if self._turn is None and not self._is_over:
                     self._has_turn = self.loop.create_future()
                     await self._has_turn
