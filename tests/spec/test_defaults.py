@@ -115,6 +115,9 @@ gateway:
     hard: null
   weights: {}
   maxBodyBytes: 16777216
+  maxWaiting:
+    perTenant: 10000
+    perModel: 100000
   timeouts:
     connectSeconds: 2
     firstTokenSeconds: 60
