@@ -73,7 +73,7 @@ def service(tokens: int, weight: int) -> int:
 
 def lifted(own: int, counters: Mapping[str, int], floor: int) -> int:
     """The counter of a tenant that begins to wait, with `own` until then: nobody has credit for the time it was away.
-    `counters` are those that wait; `floor` is what the last one taken had, for when nobody does."""
+    `counters` are those that wait; `floor` is what the last one that left had, for when nobody does."""
     return max(own, min(counters.values(), default=floor))
 
 
@@ -115,7 +115,10 @@ class _Lane:
             del self.waiting[tenant]
             while self.idle and (oldest := next(iter(self.idle))) and self.idle[oldest].until <= now:
                 del self.idle[oldest]
-            self.idle[tenant] = _Remembered(self.counters.pop(tenant), now + REMEMBERED_S)
+            counter = self.counters.pop(tenant)
+            self.idle[tenant] = _Remembered(counter, now + REMEMBERED_S)
+            if not self.waiting:
+                self.floor = counter
 
     def serve(self, tenant: str, amount: int, now: float) -> None:
         if tenant in self.counters:
@@ -132,7 +135,7 @@ class _Lane:
                 is_before = False
             else:
                 ahead += min(len(self.waiting[name]), own + is_before)
-        ahead += max(0, len(order) - LOOKED_AT) * (own + 1)
+        ahead += max(0, len(order) - LOOKED_AT - is_before) * (own + 1)
         return min(ahead, self.count() - 1)
 
     def count(self) -> int:
@@ -177,7 +180,6 @@ class Order:
         """It is taken, and counts as what it may take at most: returns how much that is, for `correct`."""
         priority, tenant, weight, tokens = self._shares[task_id]
         lane = self._lanes[priority]
-        lane.floor = lane.counters[tenant]
         self.remove(task_id, now)
         amount = service(tokens, weight)
         lane.serve(tenant, amount, now)

@@ -57,8 +57,10 @@ local function stop_waiting(share, id)
   if redis.call('ZREM', tasks, id) == 0 then return false end
   redis.call('HINCRBY', ORDER, 'count:' .. priority, -1)
   if redis.call('EXISTS', tasks) == 0 then
-    redis.call('SET', served_key(priority, tenant), tonumber(redis.call('ZSCORE', lane, tenant)), 'PX', SERVED_MS)
+    local counter = tonumber(redis.call('ZSCORE', lane, tenant))
+    redis.call('SET', served_key(priority, tenant), counter, 'PX', SERVED_MS)
     redis.call('ZREM', lane, tenant)
+    if redis.call('EXISTS', lane) == 0 then redis.call('HSET', ORDER, 'floor:' .. priority, counter) end
   end
   return true
 end
@@ -80,7 +82,6 @@ end
 
 -- Take one that waits; it counts as what it may take at most. Returns how much that is.
 local function take_waiting(share, id)
-  redis.call('HSET', ORDER, 'floor:' .. share.priority, tonumber(redis.call('ZSCORE', lane_key(share.priority), share.tenant)))
   stop_waiting(share, id)
   local amount = service(share.tokens, share.weight)
   serve(share, amount)
@@ -136,7 +137,7 @@ local function ahead_of(share, id)
       ahead = ahead + math.min(redis.call('ZCARD', waiting_key(priority, name)), own + before)
     end
   end
-  ahead = ahead + math.max(0, redis.call('ZCARD', lane_key(priority)) - LOOKED_AT) * (own + 1)
+  ahead = ahead + math.max(0, redis.call('ZCARD', lane_key(priority)) - LOOKED_AT - before) * (own + 1)
   ahead = math.min(ahead, number_of('count:' .. priority) - 1)
   for _, higher in ipairs(PRIORITIES) do
     if higher == priority then return ahead end
