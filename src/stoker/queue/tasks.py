@@ -225,7 +225,6 @@ def queue_full(
     return Refused(
         f"{waiting} requests and tasks {whose}wait for {model}, and no more may",
         retry_after_s=max(1.0, wait_s or 1.0),
-        hint="ask again later, or ask for less at once",
         code="queue_full",
     )
 
