@@ -10,12 +10,16 @@ local function waiting_key(priority, tenant) return ORDER .. ':' .. priority .. 
 local function served_key(priority, tenant) return waiting_key(priority, tenant) .. ':served' end
 local function number_of(name) return tonumber(redis.call('HGET', ORDER, name) or '0') end
 
--- What decides about a task's turn, by its head (JSON) and its bound of a later replay. Heads of before say less.
+-- What decides about a task's turn, and its model, by its head (JSON) and its bound of a later replay. Heads of the
+-- version before say less.
 local function share_of(head, bound)
   local said = cjson.decode(head)
   bound = bound and cjson.decode(bound) or said.bound
   local tokens = type(bound) == 'table' and bound[1] + bound[2] or 1
-  return {priority = said.priority or 'normal', tenant = said.tenant, weight = said.weight or 1, tokens = math.max(1, tokens)}
+  return {
+    model = said.model, priority = said.priority or 'normal', tenant = said.tenant, weight = said.weight or 1,
+    tokens = math.max(1, tokens),
+  }
 end
 
 local function share_in(key)
@@ -113,6 +117,7 @@ end
 
 -- Whether one more of this share may not wait: nil, or {'tenant' or 'model', how many wait, how many tenants wait}.
 local function too_many(share, most_of_tenant, most_of_model)
+  if not most_of_tenant and not most_of_model then return nil end
   local of_tenant, of_model = 0, 0
   for _, priority in ipairs(PRIORITIES) do
     of_tenant = of_tenant + redis.call('ZCARD', waiting_key(priority, share.tenant))

@@ -7,7 +7,8 @@ if redis.call('EXISTS', key) == 1 then
   if ARGV[8] ~= '' then free_hold(ARGV[9], tonumber(ARGV[10]), ARGV[8]) end
   return {0}
 end
-local full = too_many(share_of(head), tonumber(ARGV[12]), tonumber(ARGV[13]))
+local share = share_of(head)
+local full = too_many(share, tonumber(ARGV[12]), tonumber(ARGV[13]))
 if full then
   return {3, full[1], full[2], full[3], redis.call('HGET', ORDER, 'run_ms') or '', redis.call('ZCARD', LEASES)}
 end
@@ -17,6 +18,6 @@ if ARGV[8] ~= '' then
 end
 redis.call('HSET', key, 'head', head, 'body', body, 'submitted', now, 'scopes', ARGV[11])
 if timeout then redis.call('HSET', key, 'deadline', now + timeout) end
-redis.call('SADD', MODELS, cjson.decode(head).model)
-enqueue(key, id)
+redis.call('SADD', MODELS, share.model)
+enqueue(key, id, share)
 return {1, now, timeout and (now + timeout) or ''}
