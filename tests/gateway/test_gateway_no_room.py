@@ -381,8 +381,14 @@ async def test_no_more_than_may_wait_are_taken_and_the_rest_is_told_when_to_come
     async with stacks.of(spec) as stack:
         http = await stack.http()
         ids = [(await http.post_json("/v1/tasks", chat()))["id"] for _ in range(2)]
-        for path, headers in (("/v1/tasks", {}), (CHAT, {}), (CHAT, LATER)):
-            answer = await http.request("POST", path, body=chat(), headers=headers)
+        for path, headers, stream in (
+            ("/v1/tasks", {}, False),
+            (CHAT, {}, False),
+            (CHAT, {}, True),
+            (CHAT, LATER, False),
+            (CHAT, {"X-Stoker-Resumable": "true"}, True),
+        ):
+            answer = await http.request("POST", path, body=chat(stream=stream), headers=headers)
             error = answer.json()["error"]
             assert (answer.status, error["code"], answer.headers["retry-after"]) == (429, "queue_full", "1")
             assert error["message"] == "2 requests and tasks of tenant acme wait for general, and no more may"

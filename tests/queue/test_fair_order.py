@@ -321,6 +321,16 @@ async def test_nothing_is_kept_of_a_tenant_that_does_not_wait_but_its_counter_fo
     assert raw.hgetall(WAITING) == {"seq": "3", "count:batch": "0", "floor:batch": "10000"}
 
 
+@pytest.mark.redis
+async def test_what_was_deleted_by_hand_stops_nobody_else(redis_queue: RedisQueue, raw: Redis) -> None:
+    await submit(redis_queue, "a1", "b1")
+    raw.delete(f"{WAITING}:normal:a")
+    assert await taken(redis_queue) == ["b1"]
+    assert group(raw) == (0, 1)
+    await redis_queue.reclaim(MODEL)
+    assert group(raw) == (0, 1)
+
+
 # --- tasks of the version before --------------------------------------------------------------------------------------
 
 
@@ -351,3 +361,29 @@ async def test_what_waited_before_is_taken_first_and_ends_as_any(redis_queue: Re
     await redis_queue.fail(first, "boom", retry_in_s=0, usage=usage_of(first))
     assert group(raw) == (1, 1)
     assert await taken(redis_queue) == ["o1"]
+
+
+def drop_as_the_version_before(raw: Redis, worker: str) -> None:
+    """A worker of it reads a ticket, finds no task, and drops it: what its Lua did."""
+    [[_, [[entry, _]]]] = raw.xreadgroup("workers", worker, {TASKS: ">"}, count=1)
+    raw.xack(TASKS, "workers", entry)
+    raw.xdel(TASKS, entry)
+    stream = raw.xinfo_stream(TASKS)
+    last, added = stream["last-generated-id"], stream["entries-added"]
+    raw.execute_command("XSETID", TASKS, last, "ENTRIESADDED", added, "MAXDELETEDID", "0-1")
+
+
+@pytest.mark.redis
+async def test_a_worker_of_the_version_before_that_still_runs_loses_nothing(
+    redis_queue: RedisQueue, raw: Redis
+) -> None:
+    await submit(redis_queue, "a1", "a2", "b1")
+    drop_as_the_version_before(raw, "old")
+    drop_as_the_version_before(raw, "old")
+    assert await taken(redis_queue, 1) == ["a1"]
+    assert await taken(redis_queue) == []
+    assert group(raw) == (0, 1)
+    await redis_queue.reclaim(MODEL)
+    assert group(raw) == (2, 1)
+    assert await taken(redis_queue) == ["b1", "a2"]
+    assert group(raw) == (0, 3)

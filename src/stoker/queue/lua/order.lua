@@ -69,7 +69,14 @@ local function stop_waiting(share, id)
   return true
 end
 
--- Whose turn it is: priority, tenant, id; nil when nothing waits.
+-- How many wait.
+local function count_waiting()
+  local waiting = 0
+  for _, priority in ipairs(PRIORITIES) do waiting = waiting + number_of('count:' .. priority) end
+  return waiting
+end
+
+-- Whose turn it is: priority, tenant, id; nil when nothing waits. What somebody deleted by hand stops nobody else.
 local function next_waiting()
   local chosen
   for _, priority in ipairs(PRIORITIES) do
@@ -79,9 +86,15 @@ local function next_waiting()
       if is_overdue then break end
     end
   end
-  if not chosen then return nil end
+  if not chosen then
+    for _, priority in ipairs(PRIORITIES) do redis.call('HDEL', ORDER, 'count:' .. priority) end
+    return nil
+  end
   local tenant = redis.call('ZRANGE', lane_key(chosen), '0', '0')[1]
-  return chosen, tenant, redis.call('ZRANGE', waiting_key(chosen, tenant), '0', '0')[1]
+  local id = redis.call('ZRANGE', waiting_key(chosen, tenant), '0', '0')[1]
+  if id then return chosen, tenant, id end
+  redis.call('ZREM', lane_key(chosen), tenant)
+  return next_waiting()
 end
 
 -- Take one that waits; it counts as what it may take at most. Returns how much that is.
@@ -118,10 +131,9 @@ end
 -- Whether one more of this share may not wait: nil, or {'tenant' or 'model', how many wait, how many tenants wait}.
 local function too_many(share, most_of_tenant, most_of_model)
   if not most_of_tenant and not most_of_model then return nil end
-  local of_tenant, of_model = 0, 0
+  local of_tenant, of_model = 0, count_waiting()
   for _, priority in ipairs(PRIORITIES) do
     of_tenant = of_tenant + redis.call('ZCARD', waiting_key(priority, share.tenant))
-    of_model = of_model + number_of('count:' .. priority)
   end
   local tenants = redis.call('ZCARD', lane_key(share.priority))
   if most_of_tenant and of_tenant >= most_of_tenant then return {'tenant', of_tenant, tenants} end

@@ -43,12 +43,16 @@ local function drop_entry(entry, delivered)
   redis.call('XSETID', TASKS, last, 'ENTRIESADDED', added, 'MAXDELETEDID', '0-1')
 end
 
+local function add_ticket()
+  redis.call('XADD', TASKS, '*', 'ticket', '1')
+end
+
 -- A task waits, and so does one more ticket. Which ticket stands for it is decided when it is taken. `share`: as
 -- `share_in` has it, where it is known.
 local function enqueue(key, id, share)
   ensure_group()
   begin_to_wait(share or share_in(key), id)
-  redis.call('XADD', TASKS, '*', 'ticket', '1')
+  add_ticket()
   redis.call('HSET', key, 'state', 'queued')
   redis.call('HDEL', key, 'due', 'entry')
   ring()
