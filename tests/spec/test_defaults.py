@@ -265,6 +265,11 @@ tenants:
     assert loads(dump(platform)) == platform
 
 
+def test_no_more_of_a_tenant_may_wait_than_of_all() -> None:
+    waiting = loads("gateway: {maxWaiting: {perModel: 500}}").gateway.max_waiting
+    assert (waiting.per_tenant, waiting.per_model) == (500, 500)
+
+
 def test_a_thousand_tenants_are_dumped_as_short_as_they_were_written() -> None:
     """What `stoker up` writes for its gateway has to be within what a platform.yaml may be."""
     written = "tenants:\n" + "".join(f"  t{number}: {{}}\n" for number in range(1000))

@@ -48,10 +48,14 @@ class Timeouts(Section):
 
 class MaxWaiting(Section):
     per_tenant: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
-    """Tasks and requests of one tenant that may wait for one model."""
+    """Tasks and requests of one tenant that may wait for one model. Unwritten, never more than perModel."""
 
     per_model: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
     """Tasks and requests that may wait for one model, of all tenants together: they are in the memory of Redis."""
+
+    def complete(self) -> None:
+        if "per_tenant" not in self.model_fields_set:
+            self.settle("per_tenant", min(self.per_tenant, self.per_model))
 
     def broken_rules(self) -> Iterator[Fault]:
         if self.per_tenant > self.per_model:
