@@ -303,7 +303,7 @@ MODEL = "llm: {models: {general: "  # closed by "}}"
         ),
         (
             "gateway: {maxWaiting: {perTenant: 10000, perModel: 500}}",
-            "p.yaml:1:36: gateway.maxWaiting.perTenant: 10000 is more than perModel (500); must be at most that",
+            "p.yaml:1:35: gateway.maxWaiting.perTenant: 10000 is more than perModel (500); must be at most that",
         ),
         (
             "gateway: {auto: {hard: big}}",
