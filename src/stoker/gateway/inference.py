@@ -88,8 +88,8 @@ class Ask:
     """Who answers while no replica of its model is up; None: it waits."""
     attempts: int = 1
     """The number of its first attempt: more than 1 when another model was tried before."""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """The client's, names in lower case: what it wishes if there is no room."""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The client's, names in lower case: what it wishes if there is no room. Its key is among them."""
     priority: Priority = "interactive"
     """Where it waits; never more than its tenant may have."""
 

@@ -44,7 +44,7 @@ end
 local function begin_to_wait(share, id)
   local priority, tenant = share.priority, share.tenant
   local lane, tasks, served = lane_key(priority), waiting_key(priority, tenant), served_key(priority, tenant)
-  if redis.call('EXISTS', tasks) == 0 then
+  if not redis.call('ZSCORE', lane, tenant) then
     local least = redis.call('ZRANGE', lane, '0', '0', 'WITHSCORES')[2]
     least = least and tonumber(least) or number_of('floor:' .. priority)
     redis.call('ZADD', lane, math.max(tonumber(redis.call('GET', served) or '0'), least), tenant)
@@ -61,7 +61,7 @@ local function stop_waiting(share, id)
   if redis.call('ZREM', tasks, id) == 0 then return false end
   redis.call('HINCRBY', ORDER, 'count:' .. priority, -1)
   if redis.call('EXISTS', tasks) == 0 then
-    local counter = tonumber(redis.call('ZSCORE', lane, tenant))
+    local counter = tonumber(redis.call('ZSCORE', lane, tenant) or '0')
     redis.call('SET', served_key(priority, tenant), counter, 'PX', SERVED_MS)
     redis.call('ZREM', lane, tenant)
     if redis.call('EXISTS', lane) == 0 then redis.call('HSET', ORDER, 'floor:' .. priority, counter) end
