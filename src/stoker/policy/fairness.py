@@ -113,8 +113,7 @@ class _Lane:
         del self.waiting[tenant][task_id]
         if not self.waiting[tenant]:
             del self.waiting[tenant]
-            while self.idle and (oldest := next(iter(self.idle))) and self.idle[oldest].until <= now:
-                del self.idle[oldest]
+            self._forget(now)
             counter = self.counters.pop(tenant)
             self.idle[tenant] = _Remembered(counter, now + REMEMBERED_S)
             if not self.waiting:
@@ -140,6 +139,14 @@ class _Lane:
 
     def count(self) -> int:
         return sum(map(len, self.waiting.values()))
+
+    def _forget(self, now: float) -> None:
+        """Those are in the order in which they left."""
+        while self.idle:
+            tenant = next(iter(self.idle))
+            if self.idle[tenant].until > now:
+                return
+            del self.idle[tenant]
 
     def _remembered(self, tenant: str, now: float) -> int:
         idle = self.idle.get(tenant)
