@@ -1,8 +1,9 @@
 """Whose turn it is: priorities, weights, and what nobody gets out of being away."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import pytest
 from hypothesis import example, given, settings
@@ -13,6 +14,7 @@ from stoker.policy.fairness import (
     MOST_TOKENS,
     PRIORITIES,
     REMEMBERED_S,
+    UNITS_PER_TOKEN,
     Order,
     Share,
     lower,
@@ -197,22 +199,22 @@ def test_nothing_waits_for_ever(first: list[Priority], later: list[Priority]) ->
 
 # --- how fair ---------------------------------------------------------------------------------------------------------
 
-WEIGHTS = {"a": 1, "b": 3, "c": 10}
+WEIGHTS = {"a": 1, "b": 2, "c": 10}  # they divide a token's thousandths, so nothing is rounded
 RUNNING_MOST = 3
 LARGEST = 50  # tokens
-BOUND = 2 * (RUNNING_MOST + 1) * service(LARGEST, min(WEIGHTS.values()))
-"""Of what two tenants have had for their weights while both waited: see docs/decisions/04-fair-order.md."""
+BOUND = Fraction(2 * (RUNNING_MOST + 1) * LARGEST, min(WEIGHTS.values()))
+"""Tokens for their weights that two tenants can be apart in while both wait: see docs/decisions/04-fair-order.md."""
 
 
 @dataclass
 class Bench:
-    """One priority, at most RUNNING_MOST at once. `had`: what each tenant has had for its weight since `since`."""
+    """One priority, at most RUNNING_MOST at once. `served`: the tokens that each tenant has had, by its weight: of what
+    runs the most that it may take."""
 
     order: Order = field(default_factory=Order)
     running: list[tuple[Share, int]] = field(default_factory=list)
-    served: Counter[str] = field(default_factory=Counter)
+    served: dict[str, Fraction] = field(default_factory=lambda: dict.fromkeys(WEIGHTS, Fraction(0)))
     shares: dict[str, Share] = field(default_factory=dict)
-    most_apart: int = 0
     names: int = 0
 
     def submit(self, tenant: str, tokens: int) -> None:
@@ -223,31 +225,40 @@ class Bench:
     def take(self) -> None:
         task_id = self.order.next()
         if task_id is not None and len(self.running) < RUNNING_MOST:
-            amount = self.order.take(task_id, NOW)
-            self.running.append((self.shares[task_id], amount))
-            self.served[self.shares[task_id].tenant] += amount
+            share = self.shares[task_id]
+            self.running.append((share, self.order.take(task_id, NOW)))
+            self.served[share.tenant] += Fraction(share.tokens, share.weight)
 
-    def end(self, which: int, part: float) -> None:
+    def end(self, which: int, parts: Mapping[str, float]) -> None:
+        """One that runs used so much of what it might, by its tenant."""
         if self.running:
             share, amount = self.running.pop(which % len(self.running))
-            used = int(share.tokens * part)
+            used = int(share.tokens * parts[share.tenant])
             self.order.correct(share, amount, used, NOW)
-            self.served[share.tenant] += service(used, share.weight) - amount
+            self.served[share.tenant] += Fraction(used - share.tokens, share.weight)
 
 
+PARTS = st.sampled_from([0.0, 0.1, 0.9, 1.0])
 STEPS = st.one_of(
     st.tuples(st.just("submit"), st.sampled_from(sorted(WEIGHTS)), st.integers(1, LARGEST)),
     st.tuples(st.just("take")),
-    st.tuples(st.just("end"), st.integers(0, 5), st.sampled_from([0.0, 0.1, 0.9, 1.0])),
+    st.tuples(st.just("end"), st.integers(0, 5), st.fixed_dictionaries(dict.fromkeys(WEIGHTS, PARTS))),
 )
+
+ALL = dict.fromkeys(WEIGHTS, 1.0)
+FLOOD_OF_TWO = [("submit", "a", 50)] * 60 + [("submit", "c", 50)] * 60
+LATE_COMER = [("submit", "a", 50)] * 60 + [("take",), ("end", 0, ALL)] * 30 + [("submit", "b", 50)] * 60
+THRIFTY = [("submit", "a", 50)] * 60 + [("submit", "b", 50)] * 60
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(STEPS, max_size=150))
-@example([("submit", "a", 50)] * 9 + [("submit", "b", 50)] * 30 + [("take",), ("end", 0, 1.0)] * 30)
+@example(FLOOD_OF_TWO + [("take",), ("end", 0, ALL)] * 60)
+@example(LATE_COMER + [("take",), ("end", 0, ALL)] * 60)
+@example(THRIFTY + [("take",), ("end", 0, {**ALL, "a": 0.0})] * 100)
 def test_what_two_tenants_have_had_while_both_wait_differs_by_a_bound(steps: list[tuple[object, ...]]) -> None:
     bench = Bench()
-    lowest: dict[tuple[str, str], int] = {}  # of one's service less the other's, since both wait
+    lowest: dict[tuple[str, str], Fraction] = {}  # of one's service less the other's, since both wait
     for name, *args in steps:
         getattr(bench, name)(*args)
         waiting = bench.order.counters("normal")
@@ -259,7 +270,7 @@ def test_what_two_tenants_have_had_while_both_wait_differs_by_a_bound(steps: lis
                 apart = bench.served[one] - bench.served[other]
                 lowest[one, other] = min(apart, lowest.get((one, other), apart))
                 assert apart - lowest[one, other] <= BOUND
-                assert abs(waiting[one] - waiting[other]) <= BOUND // 2
+                assert abs(waiting[one] - waiting[other]) <= BOUND * UNITS_PER_TOKEN / 2
 
 
 # --- arithmetic -------------------------------------------------------------------------------------------------------
