@@ -127,6 +127,9 @@ ACME = {
     "sessionBudgets": {},
     "runBudgets": {},
     "whenRedisIsAway": "closed",
+    "weight": 1,
+    "maxPriority": "interactive",
+    "whenBusy": "wait",
     "teams": {"search": {"description": "Finds things", "budgets": {"tokensPerDay": 1000}}},
     "source": "file",
     "created_at": 1_700_000_000.0,
@@ -135,6 +138,7 @@ ACME = {
 
 async def test_tenants_of_the_file_are_shown_as_they_are_written(admin: Admin) -> None:
     nothing = {"budgets": {}, "sessionBudgets": {}, "runBudgets": {}, "whenRedisIsAway": "closed", "teams": {}}
+    nothing |= {"weight": 1, "maxPriority": "interactive", "whenBusy": "wait"}
     other = {"name": "other", "description": "", **nothing, "source": "file", "created_at": 1_700_000_000.0}
     assert await admin.done("GET", "/tenants") == {"tenants": [ACME, other]}
     assert await admin.done("GET", "/tenants/acme") == ACME
@@ -152,6 +156,9 @@ async def test_a_tenant_is_made_with_all_that_the_file_could_say_of_it(admin: Ad
         "sessionBudgets": {"tokensTotal": 1000},
         "runBudgets": {"usdTotal": 0.5},
         "whenRedisIsAway": "open",
+        "weight": 3,
+        "maxPriority": "normal",
+        "whenBusy": "async",
         "teams": {"sales": {"description": "", "budgets": {"usdPerDay": 2}}},
     }
     made = await admin.done("POST", "/tenants", said, status=201)

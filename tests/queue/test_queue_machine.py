@@ -28,8 +28,9 @@ from queue_builders import MODEL, a_task, all_usage, usage_of
 from redis import Redis
 
 from stoker.base.errors import Conflict
-from stoker.base.ids import TaskId
+from stoker.base.ids import TaskId, TenantName
 from stoker.policy.budgets import Part
+from stoker.policy.fairness import PRIORITIES
 from stoker.queue import (
     BudgetStore,
     Claim,
@@ -38,6 +39,7 @@ from stoker.queue import (
     LeaseState,
     MemoryBudgets,
     MemoryQueue,
+    Place,
     Queue,
     RedisBudgets,
     RedisQueue,
@@ -45,6 +47,7 @@ from stoker.queue import (
     TokenBound,
 )
 from stoker.queue.budgets import Hold
+from stoker.spec import Priority
 from stoker.testing import ManualClock
 from stoker.testing.redis import RedisServer
 
@@ -56,6 +59,7 @@ ENDS = (State.DONE, State.DEAD, State.CANCELLED)
 # One attempt of a task takes at most this; it uses 10 tokens (`usage_of`).
 ONE = ((TOKENS, 12), (REQUESTS, 1), (SLOTS, 1))
 LIMITS = {TOKENS: 70, REQUESTS: 6, SLOTS: 3}
+WEIGHTS = {"acme": 1, "beta": 3, "gamma": 1}
 # What a lost attempt counts as: nobody said, or in tokens only, or as the gateway says it.
 BOUNDS = (None, TokenBound(8, 4), TokenBound(8, 4, 5))
 
@@ -142,11 +146,28 @@ class QueueMachine(RuleBasedStateMachine):
         max_attempts=st.integers(1, 3),
         bound=st.sampled_from(BOUNDS),
         is_paid=st.booleans(),
+        tenant=st.sampled_from(sorted(WEIGHTS)),
+        priority=st.sampled_from(PRIORITIES),
     )
-    def submit(self, timeout_s: float | None, max_attempts: int, bound: TokenBound | None, is_paid: bool) -> TaskId:
+    def submit(
+        self,
+        timeout_s: float | None,
+        max_attempts: int,
+        bound: TokenBound | None,
+        is_paid: bool,
+        tenant: str = "acme",
+        priority: Priority = "normal",
+    ) -> TaskId:
         task_id = TaskId(f"task_{len(self.ids):04d}")
         held = self.reserve() if is_paid else None
-        new = a_task(timeout_s=timeout_s, max_attempts=max_attempts, bound=bound)
+        new = a_task(
+            timeout_s=timeout_s,
+            max_attempts=max_attempts,
+            bound=bound,
+            tenant=TenantName(tenant),
+            priority=priority,
+            weight=WEIGHTS[tenant],
+        )
         self.both("submit", new, task_id=task_id, hold=held)
         self.ids.append(task_id)
         self.lives[task_id] = 1
@@ -245,6 +266,10 @@ class QueueMachine(RuleBasedStateMachine):
         if self.raw.exists(f"stoker:tasks:{MODEL}"):
             [group] = self.raw.xinfo_groups(f"stoker:tasks:{MODEL}")
             assert group["lag"] == self.raw.xlen(f"stoker:tasks:{MODEL}") - group["pending"]
+            queued = [task_id for task_id in self.ids if self.run(self.queues[0].get(task_id)).state == State.QUEUED]
+            assert group["lag"] == len(queued)
+            places: list[Place] = [self.both("place", task_id) for task_id in queued]
+            assert all(0 <= place.ahead < len(queued) for place in places)
 
     @invariant()
     def every_end_left_one_usage_record(self) -> None:

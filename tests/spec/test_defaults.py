@@ -115,6 +115,9 @@ gateway:
     hard: null
   weights: {}
   maxBodyBytes: 16777216
+  maxWaiting:
+    perTenant: 10000
+    perModel: 100000
   timeouts:
     connectSeconds: 2
     firstTokenSeconds: 60
@@ -260,6 +263,11 @@ tenants:
     assert acme.teams == {"research": Team(budgets=Budgets(tokens_per_month=5)), "empty": Team()}
     assert bare == Tenant()
     assert loads(dump(platform)) == platform
+
+
+def test_no_more_of_a_tenant_may_wait_than_of_all() -> None:
+    waiting = loads("gateway: {maxWaiting: {perModel: 500}}").gateway.max_waiting
+    assert (waiting.per_tenant, waiting.per_model) == (500, 500)
 
 
 def test_a_thousand_tenants_are_dumped_as_short_as_they_were_written() -> None:

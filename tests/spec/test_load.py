@@ -150,6 +150,18 @@ MODEL = "llm: {models: {general: "  # closed by "}}"
             'p.yaml:1:32: tenants.a.whenRedisIsAway: "maybe" does not fit; it must be closed or open',
         ),
         (
+            "tenants: {a: {weight: 0}}",
+            "p.yaml:1:23: tenants.a.weight: 0 does not fit; it must be a whole number from 1 to 1000",
+        ),
+        (
+            "tenants: {a: {maxPriority: urgent}}",
+            'p.yaml:1:28: tenants.a.maxPriority: "urgent" does not fit; it must be interactive, normal or batch',
+        ),
+        (
+            "tenants: {a: {whenBusy: 202}}",
+            "p.yaml:1:25: tenants.a.whenBusy: 202 does not fit; it must be wait, async or refuse",
+        ),
+        (
             "gateway: {sessions: {idleSeconds: 0}}",
             "p.yaml:1:35: gateway.sessions.idleSeconds: 0 does not fit; it must be a number above 0 and at most 604800",
         ),
@@ -288,6 +300,10 @@ MODEL = "llm: {models: {general: "  # closed by "}}"
         (
             "gateway: {timeouts: {connectSeconds: 90}}",
             "p.yaml:1:38: gateway.timeouts.connectSeconds: 90 is more than firstTokenSeconds (60); must be at most that",
+        ),
+        (
+            "gateway: {maxWaiting: {perTenant: 10000, perModel: 500}}",
+            "p.yaml:1:35: gateway.maxWaiting.perTenant: 10000 is more than perModel (500); must be at most that",
         ),
         (
             "gateway: {auto: {hard: big}}",

@@ -51,7 +51,7 @@ async def run(options: argparse.Namespace) -> None:
     listening = server.bind(options.host, options.port)
     url = server.url_of(listening)
     store = Store(options.ledger)
-    queue = RedisQueue(options.redis, settings=QueueSettings.of(platform.queue))
+    queue = RedisQueue(options.redis, settings=QueueSettings.of(platform.queue, platform.gateway.max_waiting))
     registry, budgets = RedisRegistry(options.redis), RedisBudgets(options.redis)
     gateway = Gateway.of(
         platform,

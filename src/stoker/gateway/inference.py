@@ -2,14 +2,15 @@
 
 0. admitted: the most that it could cost is reserved of every budget that it falls under, or it is refused
 1. straight to the least busy replica of the model; another one when it cannot be reached, before the first byte
-2. when no replica has room or none is up: through the queue, where a worker takes it as soon as there is room
+2. when no replica has room or none is up: through the queue, where a worker takes it as soon as there is room; or as a
+   task that its client fetches later (`busy`)
 3. settled with what it came to before the end of the answer is sent: its usage record is in the journal by then, which
    outlives this process, and on its way to Redis and the ledger
 """
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -28,6 +29,7 @@ from stoker.base.errors import (
     UpstreamError,
 )
 from stoker.base.ids import KeyId, ModelName, TaskId, TenantName, new_id
+from stoker.gateway import busy
 from stoker.gateway.admission import Admission, Permit
 from stoker.gateway.bounds import Bound, Quote
 from stoker.gateway.commitments import Commitments
@@ -41,8 +43,9 @@ from stoker.gateway.watch import Watch, silent, too_long
 from stoker.meter.charge import Caller, Charge
 from stoker.meter.cost import Prices
 from stoker.meter.usage import Status
+from stoker.policy.fairness import lower
 from stoker.queue import Chunk, NewTask, Queue, State, Task, TokenBound
-from stoker.spec import Timeouts
+from stoker.spec import Priority, Timeouts
 from stoker.web import problems, sse
 from stoker.web.client import Answer, Stream, error_of, openai_error_in
 
@@ -85,6 +88,10 @@ class Ask:
     """Who answers while no replica of its model is up; None: it waits."""
     attempts: int = 1
     """The number of its first attempt: more than 1 when another model was tried before."""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The client's, names in lower case: what it wishes if there is no room. Its key is among them."""
+    priority: Priority = "interactive"
+    """Where it waits; never more than its tenant may have."""
 
     @property
     def wants_stream(self) -> bool:
@@ -101,6 +108,7 @@ class Ask:
         return replace(self, body=self.endpoint.bounded(self.body, quote.output_tokens), quote=quote)
 
     def task(self, bound: Bound, *, timeout_s: float | None) -> NewTask:
+        tenant = self.terms.account.tenant_terms
         return NewTask(
             model=ModelName(self.model),
             tenant=TenantName(self.caller.tenant),
@@ -115,17 +123,20 @@ class Ask:
             stream=self.wants_stream,
             timeout_s=timeout_s,
             max_attempts=self.max_attempts,
+            priority=lower(self.priority, tenant.max_priority),
+            weight=tenant.weight,
         )
 
 
 @dataclass(slots=True)
 class Served:
-    """An answer, or one that is coming as events (wire bytes). `replica` is None for what came through the queue.
-    `headers` are what it cost and what is left, as far as that is known when the answer begins."""
+    """An answer, or one that is coming as events (wire bytes), or a task that will have one. `replica` is None for what
+    came through the queue. `headers` are what it cost and what is left, as far as that is known when it begins."""
 
     replica: str | None
     answer: Answer | None = None
     events: AsyncGenerator[bytes, None] | None = None
+    task: Task | None = None
     headers: dict[str, str] = field(default_factory=dict)
 
     async def aclose(self) -> None:
@@ -295,8 +306,8 @@ class Inference:
         try:
             answer = await self._on_a_replica(running, attempt)
         except NoRoom:
-            await self._leave_to_stand_in(running)
-            return await self._answer_through_queue(running)
+            wish = await self._when_busy(running)
+            return await self._answer_through_queue(running, wish)
         except BaseException as error:
             _note(running, error)
             await self._end(running, _status_of(error), _reason_of(error))
@@ -306,12 +317,16 @@ class Inference:
         receipt = await self._end(running, "done")
         return Served(charge.replica, answer=answer, headers=receipt.headers(self.clock.now()))
 
-    async def _answer_through_queue(self, running: Running) -> Served:
-        ask = running.ask
-        async with self._task(running) as task:
+    async def _answer_through_queue(self, running: Running, wish: busy.Wish) -> Served:
+        ask, is_async = running.ask, wish.how == "async"
+        async with self._task(running, may_stay=is_async) as task:
             left_s = running.admitted_at + ask.timeout_s - self.clock.monotonic()
-            ended = await self.queue.wait(task.id, timeout_s=max(0.0, left_s))
-            result = result_of(ended)
+            ended = task
+            if not is_async or wish.wait_s > 0:
+                ended = await self.queue.wait(task.id, timeout_s=max(0.0, min(left_s, wish.wait_s or left_s)))
+            result = None if is_async and not ended.state.has_ended else result_of(ended)
+        if result is None:
+            return await self._as_task(running, ended, wish)
         running.charge.saw_usage(ask.endpoint.usage_in(result))
         waited_s = (ended.started_at or ended.submitted_at) - ended.submitted_at
         receipt = await self._receipt(running, waited_s)
@@ -345,7 +360,9 @@ class Inference:
         try:
             upstream = await self._on_a_replica(running, attempt)
         except NoRoom:
-            await self._leave_to_stand_in(running)
+            wish = await self._when_busy(running)
+            if wish.how == "async":  # also where it would wait for a while: an answer that is read later is no stream
+                return await self._answer_through_queue(running, wish._replace(wait_s=0.0))
             queued = self._stream_through_queue(running, deadline)
             await anext(queued)
             return Served(None, events=queued, headers=self.limits(ask))
@@ -534,6 +551,30 @@ class Inference:
             self._turned_away(running)
             raise NoneUp(stand_in)
 
+    # --- no room ------------------------------------------------------------------------------------------------------
+
+    async def _when_busy(self, running: Running) -> busy.Wish:
+        """What becomes of it, with its reservation. Raises NoneUp, and StokerError when it is not to wait; the
+        reservation is given back then."""
+        await self._leave_to_stand_in(running)
+        try:
+            wish = busy.wish_of(running.ask.headers, running.ask.terms.account.tenant_terms)
+            if wish.how == "refuse":
+                raise busy.no_room(running.ask.model)
+        except StokerError:
+            self._turned_away(running)
+            raise
+        running.ask = replace(running.ask, priority=wish.priority)
+        return wish
+
+    async def _as_task(self, running: Running, task: Task, wish: busy.Wish) -> Served:
+        """It is in the queue, and its client will ask for it."""
+        await self._forget_session(running.ask)
+        headers = self.limits(running.ask)
+        if wish.applied is not None:
+            headers["Preference-Applied"] = wish.applied
+        return Served(None, task=task, headers=headers)
+
     # --- on replicas and through the queue ----------------------------------------------------------------------------
 
     async def _on_a_replica(self, running: Running, attempt: Callable[[Member], Awaitable[T]]) -> T:
@@ -580,9 +621,11 @@ class Inference:
         running.permit = await self.admission.admit(ask.terms, replace(ask.quote, is_elastic=False))
 
     @asynccontextmanager
-    async def _task(self, running: Running) -> AsyncIterator[Task]:
-        """The request in the queue. Left with an error or a cancellation, the task is cancelled, for nobody waits."""
-        submitting = self.commitments.begin(self.submit(running, timeout_s=running.ask.timeout_s))
+    async def _task(self, running: Running, *, may_stay: bool = False) -> AsyncIterator[Task]:
+        """The request in the queue. Left with an error or a cancellation, the task is cancelled, for nobody waits.
+        `may_stay`: however long it has to wait."""
+        timeout_s = None if may_stay else running.ask.timeout_s
+        submitting = self.commitments.begin(self.submit(running, timeout_s=timeout_s))
         try:
             yield await asyncio.shield(submitting)
         except BaseException:
@@ -600,7 +643,9 @@ class Inference:
     async def submit_to_stay(self, ask: Ask) -> Task:
         """As a task whose client may go and come back, for as long as a request may take. One that goes before this
         returns was not told the id, so it takes the task along. Raises StokerError."""
-        running = await self.admit(ask)
+        said = ask.headers.get(busy.PRIORITY)
+        priority = busy.priority_of(said, ask.terms.account.tenant_terms, usual="interactive")
+        running = await self.admit(replace(ask, priority=priority))
         async with self._task(running) as task:
             pass
         await self._forget_session(running.ask)

@@ -6,11 +6,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from stoker.base import json_text
 from stoker.base.errors import NotFound, StokerError
 from stoker.gateway import streams
 from stoker.gateway.auth import permitted_models
 from stoker.gateway.endpoints import ENDPOINTS
 from stoker.gateway.services import Services
+from stoker.gateway.tasks import shown
 from stoker.meter.accounts import Account
 from stoker.spec import AUTO
 from stoker.web.direct import Direct, DirectAnswer, DirectRequest, Failed, Handler
@@ -73,6 +75,9 @@ def _generate(services: Services, endpoint: str, prefix: str | None) -> Handler:
             raise Failed(error, {**headers, **services.inference.limits(ask)}) from error
         headers.update(served.headers)
         headers["X-Stoker-Replica"] = served.replica or "queue"
+        if served.task is not None:
+            headers["Location"] = f"/v1/tasks/{served.task.id}"
+            return DirectAnswer(202, headers, json_text.dumps(shown(served.task)))
         if served.events is not None:
             return DirectAnswer(200, headers, events=served.events)
         assert served.answer is not None  # noqa: S101 - one of the two is there by construction

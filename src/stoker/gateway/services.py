@@ -111,6 +111,7 @@ class Services:
         is_large = int(request.headers.get("content-length", INLINE_BODY_BYTES)) >= INLINE_BODY_BYTES
         return Ask(
             id=request_id,
+            headers=request.headers,
             affinity=_affinity(by, body) if self.fleet.has_choice(name) else None,
             caller=by,
             endpoint=kind,

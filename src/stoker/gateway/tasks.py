@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,11 +13,12 @@ from starlette.routing import Route
 
 from stoker.base.errors import InvalidInput, NotFound, StokerError
 from stoker.base.ids import TaskId
+from stoker.gateway import busy
 from stoker.gateway.endpoints import CHAT, COMPLETIONS, ENDPOINTS, endpoint_of
 from stoker.gateway.services import Services
 from stoker.gateway.streams import gone
 from stoker.meter.accounts import Account
-from stoker.queue import State, Task
+from stoker.queue import Place, State, Task
 from stoker.queue.cursors import parse_cursor
 from stoker.web import sse
 from stoker.web.server import JSONResponse, read_json, while_connected
@@ -49,6 +51,7 @@ def shown(task: Task) -> Json:
         "model": task.model,
         "tenant": task.tenant,
         "state": task.state.value,
+        "priority": task.priority,
         "attempts": len(failures) + (task.state in (State.RUNNING, State.DONE)),
         "endpoint": task.endpoint,
         "session": task.session,
@@ -67,8 +70,10 @@ def _submit(services: Services) -> Handler:
 
     async def submit(request: Request) -> Response:
         key, sent = await services.auth.user_and_body(request, read)
+        said = request.headers.get(busy.PRIORITY, priority_in(sent))
+        priority = busy.priority_of(said, key.tenant_terms, usual="normal")
         endpoint, body = wanted(sent)
-        ask = await services.ask(request, key, endpoint, None, body)
+        ask = replace(await services.ask(request, key, endpoint, None, body), priority=priority)
         headers = {"X-Request-Id": ask.id, "X-Stoker-Model": ask.model, "X-Stoker-Route": ask.route}
         request.state.headers = headers  # for an answer that is an error, too
         try:
@@ -80,9 +85,20 @@ def _submit(services: Services) -> Handler:
     return submit
 
 
+def priority_in(sent: Json) -> object:
+    """What a submission says of its priority. In an OpenAI body as it stands a number is for the engine (vLLM's)."""
+    said = sent.get("priority")
+    return said if _is_spelled_out(sent) or isinstance(said, str) else None
+
+
+def _is_spelled_out(sent: Json) -> bool:
+    return "endpoint" in sent or "body" in sent
+
+
 def wanted(sent: Json) -> tuple[str, Json]:
     """The endpoint and the body that a submission asks for: spelled out, or an OpenAI body as it stands."""
-    if "endpoint" not in sent and "body" not in sent:
+    if not _is_spelled_out(sent):
+        sent = {name: value for name, value in sent.items() if name != "priority" or not isinstance(value, str)}
         if "input" in sent and "messages" not in sent:
             raise InvalidInput(
                 "a body with `input` may be one for /v1/responses or for /v1/embeddings: "
@@ -105,9 +121,18 @@ def _show(services: Services) -> Handler:
         task = await _own(services, key, request)
         if wait_s > 0 and not task.state.has_ended:
             task = await while_connected(request, services.queue.wait(task.id, timeout_s=wait_s))
-        return JSONResponse({**shown(task), "result": task.result})
+        place = await services.queue.place(task.id) if task.state is State.QUEUED else None
+        return JSONResponse({**shown(task), **_place(place), "result": task.result})
 
     return show
+
+
+def _place(place: Place | None) -> Json:
+    """Null for what does not wait. The first has a position of 0; both are estimates (`queue.Place`)."""
+    return {
+        "position": None if place is None else place.ahead,
+        "estimated_wait_s": None if place is None else place.wait_s,
+    }
 
 
 def _wait_in(request: Request) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stoker.meter.texts import of_text
-from stoker.spec import NO_BUDGETS, Budgets, WhenRedisIsAway
+from stoker.spec import NO_BUDGETS, Budgets, Priority, WhenBusy, WhenRedisIsAway
 
 Role = Literal["user", "admin"]
 Source = Literal["file", "api"]
@@ -25,6 +25,9 @@ class TenantTerms:
     session_budgets: Budgets = NO_BUDGETS
     run_budgets: Budgets = NO_BUDGETS
     when_redis_is_away: WhenRedisIsAway = "closed"
+    weight: int = 1
+    max_priority: Priority = "interactive"
+    when_busy: WhenBusy = "wait"
 
 
 @dataclass(frozen=True, slots=True)

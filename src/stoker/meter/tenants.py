@@ -206,7 +206,16 @@ def add_team(connection: Connection, tenant: str, name: str, now: float, terms: 
 @functools.lru_cache(SHARED)
 def tenant_terms(name: str, said: str) -> TenantTerms:
     terms = of_text(Tenant, said)
-    return TenantTerms(name, terms.budgets, terms.session_budgets, terms.run_budgets, terms.when_redis_is_away)
+    return TenantTerms(
+        name,
+        terms.budgets,
+        terms.session_budgets,
+        terms.run_budgets,
+        terms.when_redis_is_away,
+        terms.weight,
+        terms.max_priority,
+        terms.when_busy,
+    )
 
 
 @functools.lru_cache(SHARED)

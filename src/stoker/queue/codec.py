@@ -46,6 +46,8 @@ def head_of(new: NewTask) -> bytes:
         "stream": new.stream,
         "timeout_s": new.timeout_s,
         "max_attempts": new.max_attempts,
+        "priority": new.priority,
+        "weight": new.weight,
     }
     return json.dumps(
         {name: value for name, value in head.items() if value is not None}, separators=(",", ":")
@@ -85,6 +87,8 @@ def task_from(task_id: TaskId, fields: Mapping[str, bytes]) -> Task:
         stream=head["stream"],
         timeout_s=head.get("timeout_s"),
         max_attempts=head["max_attempts"],
+        priority=head.get("priority", "normal"),
+        weight=head.get("weight", 1),
         state=State(fields[keys.STATE].decode()),
         body=_json(fields, keys.BODY) or {},
         submitted_at=float(fields[keys.SUBMITTED]) / 1000,

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from stoker.base.clock import Clock
 from stoker.base.errors import InvalidInput, QueueUnavailable
+from stoker.policy import fairness
 from stoker.policy.budgets import MOST, SHARE
 from stoker.queue import budgets, keys
 from stoker.queue.batching import Batches, sha_of
@@ -143,9 +144,14 @@ def source(script: str) -> tuple[str, str]:
         "OPENING_MS": budgets.OPENING_MS,
         "SHARE": SHARE,
         "MOST": MOST,
+        "MOST_PASSED": fairness.MOST_PASSED,
+        "MOST_TOKENS": fairness.MOST_TOKENS,
+        "UNITS_PER_TOKEN": fairness.UNITS_PER_TOKEN,
+        "SERVED_MS": round(fairness.REMEMBERED_S * 1000),
+        "LOOKED_AT": fairness.LOOKED_AT,
     }
     header = "".join(f"local {name} = {_lua(value)}\n" for name, value in names.items())
-    parts = ("clock.lua", "money.lua", "prelude.lua", f"{script}.lua")
+    parts = ("clock.lua", "money.lua", "order.lua", "prelude.lua", f"{script}.lua")
     text = header + "".join((folder / part).read_text() for part in parts)
     return text, sha_of(text)
 

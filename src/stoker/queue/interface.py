@@ -12,7 +12,7 @@ from stoker.base.ids import ModelName, TaskId
 from stoker.meter.usage import UsageRecord
 from stoker.queue.budgets import Hold
 from stoker.queue.replicas import Replica
-from stoker.queue.tasks import Chunk, Claim, Depth, LeaseState, NewTask, State, Task, TokenBound
+from stoker.queue.tasks import Chunk, Claim, Depth, LeaseState, NewTask, Place, State, Task, TokenBound
 
 
 class Queue(Protocol):
@@ -34,11 +34,15 @@ class Queue(Protocol):
         which it may lie idle until the owner leaves.
 
         Raises InvalidInput (`body_too_large`, or a body that is not JSON); Conflict (`hold_void`) when the reservation
-        is not (any more) its owner's: nothing was stored.
+        is not (any more) its owner's; Refused (`queue_full`) when as many wait as may, and then the reservation is the
+        owner's as before. Nothing was stored then.
         """
 
     async def get(self, task_id: TaskId) -> Task:
         """The task with its body, and its result or error. Raises NotFound, also when it ended and its time is over."""
+
+    async def place(self, task_id: TaskId) -> Place | None:
+        """Where it is in the order, for a task that is queued; None for any other. Raises NotFound."""
 
     async def wait(self, task_id: TaskId, *, timeout_s: float) -> Task:
         """The task as soon as it has ended, or as it is after `timeout_s`. Pushed, never polled; all waiters of a
@@ -93,7 +97,8 @@ class Queue(Protocol):
     async def claim(
         self, model: ModelName, worker: str, *, count: int = 1, wait_s: float = 0.0, lease_s: float = 30.0
     ) -> Sequence[Claim]:
-        """Up to `count` tasks, oldest first, as soon as there is one; an empty list after `wait_s` without any.
+        """Up to `count` tasks, as soon as there is one; an empty list after `wait_s` without any. By priority, then by
+        what their tenants have had for their weights, then by how long they have waited (`policy/fairness.py`).
 
         Taking a task and writing its lease are one step, so a worker that dies in the middle leaves nothing behind.
         A task whose deadline has passed goes to the dead letters instead.

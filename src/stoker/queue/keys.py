@@ -8,7 +8,8 @@ scales on, and `stoker:dead:<model>`.
 
 
 def tasks(model: str) -> str:
-    """Stream of the tasks that wait (not delivered to the group) or run (delivered, pending); field `id`."""
+    """Stream of tickets: one for each task that waits (not delivered to the group) or runs (delivered, pending). Which
+    task a ticket stands for is decided when it is delivered."""
     return f"stoker:tasks:{model}"
 
 
@@ -37,9 +38,38 @@ def bell(model: str) -> str:
     return f"stoker:bell:{model}"
 
 
+def waiting(model: str) -> str:
+    """Hash of numbers that the order of waiting tasks goes by (`lua/order.lua`): `seq` (how many ever began to wait),
+    and for each priority `count:` (how many wait), `passed:` (how often passed over) and `floor:` (the counter of the
+    last tenant that left it empty); `run_ms`, how long tasks run."""
+    return f"stoker:waiting:{model}"
+
+
+def lane(model: str, priority: str) -> str:
+    """Sorted set of the tenants that wait with this priority, by their counters."""
+    return f"{waiting(model)}:{priority}"
+
+
+def tenant_tasks(model: str, priority: str, tenant: str) -> str:
+    """Sorted set of the ids of a tenant's waiting tasks, by when they began to wait (`seq`). With `:served` behind it:
+    the counter of a tenant that has nothing waiting, for an hour."""
+    return f"{lane(model, priority)}:{tenant}"
+
+
 def of_model(model: str) -> list[str]:
-    """The keys that every script about a model is given, in the order that `lua/prelude.lua` names them."""
-    return [tasks(model), dead(model), delayed(model), leases(model), ended(model), bell(model), USAGE, MODELS]
+    """The keys that every script about a model is given, in the order that `lua/prelude.lua` names them. Those that
+    hang on `waiting` it makes itself."""
+    return [
+        tasks(model),
+        dead(model),
+        delayed(model),
+        leases(model),
+        ended(model),
+        bell(model),
+        USAGE,
+        MODELS,
+        waiting(model),
+    ]
 
 
 # --- for each task --------------------------------------------------------------------------------------------------
@@ -104,7 +134,7 @@ LEDGER_GROUP = "ledger"
 HEAD = "head"  # JSON: what was submitted, without the body
 BODY = "body"  # JSON
 STATE = "state"
-ENTRY = "entry"  # its entry in the stream of tasks, or in that of the dead letters
+ENTRY = "entry"  # of one that runs: its ticket in the stream of tasks; of a dead one: its dead letter
 SUBMITTED = "submitted"
 DEADLINE = "deadline"
 STARTED = "started"
@@ -121,6 +151,7 @@ LAST = "last"  # "<token>:<step>": how the latest claim finished, so that the sa
 RESULT = "result"  # JSON
 ERROR = "error"  # JSON
 SCOPES = "scopes"  # the scopes of its usage records, divided by spaces
+CHARGED = "charged"  # what its latest claim added to the counter of its tenant
 # What it holds of budgets: `hold` (JSON), `hold:<i>`; what failed attempts used: `used:<name>`; `unpaid` while it waits
 # for what gateways give back. See lua/money.lua.
 # `replay`: "<owner>:<number>", the reservation that its latest replay took over, so that the same call again is known.

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from stoker.base.ids import ModelName, TaskId
+from stoker.policy.fairness import PRIORITIES
 from stoker.queue import codec, keys
 from stoker.queue.connection import Connection
 from stoker.queue.tasks import State, Task
@@ -34,7 +35,7 @@ async def _models(redis: Connection) -> list[str]:
 async def _ids(redis: Connection, model: str, state: State | None, limit: int) -> list[str]:
     ids: list[str] = []
     if state in (None, State.QUEUED):
-        ids += await _stream_ids(redis, keys.tasks(model), limit)
+        ids += await _waiting_ids(redis, model, limit)
     if state in (None, State.RUNNING):
         ids += await _set_ids(redis, keys.leases(model), limit)
     if state in (None, State.RETRYING):
@@ -44,6 +45,24 @@ async def _ids(redis: Connection, model: str, state: State | None, limit: int) -
     if state in (None, State.DONE, State.CANCELLED):
         ids += await _stream_ids(redis, keys.ended(model), limit, state)
     return list(dict.fromkeys(ids))
+
+
+async def _waiting_ids(redis: Connection, model: str, limit: int) -> list[str]:
+    """Those that began to wait last, of all priorities and tenants."""
+    async with redis.pipeline("list tasks") as pipe:
+        for priority in PRIORITIES:
+            pipe.zrange(keys.lane(model, priority), 0, -1)
+        lanes = await pipe.execute()
+    places = [
+        keys.tenant_tasks(model, priority, tenant.decode())
+        for priority, tenants in zip(PRIORITIES, lanes, strict=True)
+        for tenant in tenants
+    ]
+    async with redis.pipeline("list tasks") as pipe:
+        for place in places:
+            pipe.zrevrange(place, 0, limit - 1, withscores=True)
+        found = [each for newest in await pipe.execute() for each in newest]
+    return [task_id.decode() for task_id, _ in sorted(found, key=lambda each: each[1], reverse=True)[:limit]]
 
 
 async def _set_ids(redis: Connection, key: str, limit: int) -> list[str]:

@@ -5,6 +5,7 @@ One object is one Redis: give it to everybody who would share one. A change of s
 
 import asyncio
 import itertools
+import math
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from stoker.base.clock import Clock, SystemClock
 from stoker.base.errors import Conflict, NotFound
 from stoker.base.ids import ModelName, TaskId, new_id
 from stoker.meter.usage import UsageRecord
+from stoker.policy.fairness import Order, smoothed_ms, wait_s
 from stoker.queue import codec
 from stoker.queue.books import Books
 from stoker.queue.budgets import GIVE_BACK_MS, Hold, hold_void, scopes_of
@@ -29,12 +31,14 @@ from stoker.queue.tasks import (
     Json,
     LeaseState,
     NewTask,
+    Place,
     QueueSettings,
     State,
     Task,
     TokenBound,
     deadline_error,
     lease_expired_reason,
+    queue_full,
     unpaid_error,
 )
 
@@ -47,6 +51,7 @@ class _Kept:
     money: TaskMoney
     token: int = 0
     lease_until: float = 0.0
+    charged: int | None = None  # what its latest claim added to the counter of its tenant
     last: str = ""  # "<token>:<step>" of the claim that finished last
     replay: tuple[str, int] | None = None  # owner and number of the reservation that its latest replay took over
     unpaid: float | None = None  # it waits for what gateways give back: when it is to be tried again
@@ -61,7 +66,8 @@ class _Kept:
 
 @dataclass(slots=True)
 class _Model:
-    waiting: deque[TaskId] = field(default_factory=deque)
+    waiting: Order = field(default_factory=Order)
+    run_ms: int | None = None  # how long tasks run
     running: set[TaskId] = field(default_factory=set)
     delayed: set[TaskId] = field(default_factory=set)
     dead: list[TaskId] = field(default_factory=list)
@@ -101,6 +107,7 @@ class MemoryQueue:
             if hold is not None:
                 self.books.free_hold(self._now(), hold)
             return await self.get(task_id)
+        self._check_room(new)
         money, now = self._take_hold(hold, new.scopes), self._now()
         task = Task(
             id=task_id,
@@ -119,6 +126,8 @@ class MemoryQueue:
             stream=new.stream,
             timeout_s=new.timeout_s,
             max_attempts=new.max_attempts,
+            priority=new.priority,
+            weight=new.weight,
             deadline=None if new.timeout_s is None else now + new.timeout_s,
         )
         self._kept[task_id] = _Kept(task, money)
@@ -127,6 +136,14 @@ class MemoryQueue:
 
     async def get(self, task_id: TaskId) -> Task:
         return self._find(task_id).task
+
+    async def place(self, task_id: TaskId) -> Place | None:
+        task = self._find(task_id).task
+        if task.state != State.QUEUED:
+            return None
+        model = self._models[task.model]
+        ahead = model.waiting.ahead(task_id)
+        return Place(ahead, wait_s(ahead + 1, model.run_ms, len(model.running)))
 
     async def wait(self, task_id: TaskId, *, timeout_s: float) -> Task:
         loop = asyncio.get_running_loop()
@@ -164,7 +181,7 @@ class MemoryQueue:
         kept = self._find(task_id)
         model = self._models[kept.task.model]
         if kept.task.state == State.QUEUED:
-            model.waiting.remove(task_id)
+            model.waiting.remove(task_id, self._now())
             self._finish(kept, State.CANCELLED, None)
         elif kept.task.state == State.RETRYING:
             model.delayed.remove(task_id)
@@ -270,7 +287,9 @@ class MemoryQueue:
 
     async def complete(self, claim: Claim, result: Mapping[str, Any], *, usage: UsageRecord | None = None) -> bool:
         stored = codec.encode_json(result, what="result", max_bytes=self.settings.max_result_bytes)
-        kept, answer = self._finishing(claim, "complete")
+        kept, answer = self._finishing(claim, "complete", usage)
+        if kept is not None:
+            self._remember_run(kept.task)
         if kept is not None and kept.task.cancel_requested:
             self._finish(kept, State.CANCELLED, usage)
         elif kept is not None:
@@ -289,7 +308,7 @@ class MemoryQueue:
     ) -> bool:
         reason = codec.cut_reason(reason)
         told = codec.failure(reason, error)
-        kept, answer = self._finishing(claim, "fail")
+        kept, answer = self._finishing(claim, "fail", usage)
         if kept is not None and kept.task.cancel_requested:
             self._finish(kept, State.CANCELLED, usage)
         elif kept is not None:
@@ -297,7 +316,7 @@ class MemoryQueue:
         return answer
 
     async def release(self, claim: Claim, *, usage: UsageRecord | None = None) -> bool:
-        kept, answer = self._finishing(claim, "release")
+        kept, answer = self._finishing(claim, "release", usage)
         if kept is not None and kept.task.cancel_requested:
             self._finish(kept, State.CANCELLED, usage)
         elif kept is not None:
@@ -397,18 +416,20 @@ class MemoryQueue:
     def _enqueue(self, kept: _Kept) -> None:
         kept.task = replace(kept.task, state=State.QUEUED, due_at=None)
         model = self._models[kept.task.model]
-        model.waiting.append(kept.task.id)
+        model.waiting.add(kept.task.id, kept.task.share, self._now())
         if model.idle:
             model.idle.popleft().set()
 
     def _claim_now(self, model: ModelName, worker: str, count: int, lease_s: float) -> Sequence[Claim]:
         found, now = self._models[model], self._now()
         claims: list[Claim] = []
-        while found.waiting and len(claims) < count:
-            kept = self._kept[found.waiting.popleft()]
+        while len(claims) < count and (task_id := found.waiting.next()) is not None:
+            kept = self._kept[TaskId(task_id)]
             if _is_late(kept.task, now):
+                found.waiting.remove(task_id, now)
                 self._bury(kept, deadline_error(), None)
             else:
+                kept.charged = found.waiting.take(task_id, now)
                 claims.append(self._take(kept, worker, now, lease_s))
         if found.waiting and found.idle:
             found.idle.popleft().set()
@@ -436,7 +457,7 @@ class MemoryQueue:
             return None
         return kept
 
-    def _finishing(self, claim: Claim, step: str) -> tuple[_Kept | None, bool]:
+    def _finishing(self, claim: Claim, step: str, usage: UsageRecord | None) -> tuple[_Kept | None, bool]:
         """What to finish, if anything, and the answer: the same call made again is told the same, changing nothing."""
         mark = f"{claim.token}:{step}"
         known = self._kept.get(claim.task.id)
@@ -446,8 +467,18 @@ class MemoryQueue:
         if kept is None:
             return None, False
         kept.last = mark
-        self._models[kept.task.model].running.remove(kept.task.id)
+        model = self._models[kept.task.model]
+        model.running.remove(kept.task.id)
+        if kept.charged is not None:
+            tokens = 0 if usage is None else usage.prompt_tokens + usage.completion_tokens
+            model.waiting.correct(kept.task.share, kept.charged, tokens, self._now())
+            kept.charged = None
         return kept, True
+
+    def _remember_run(self, task: Task) -> None:
+        """As in Redis, in whole milliseconds of its clock."""
+        model = self._models[task.model]
+        model.run_ms = smoothed_ms(model.run_ms, _whole_ms(self._now()) - _whole_ms(task.started_at or 0.0))
 
     def _attempt_failed(
         self, kept: _Kept, reason: str, retry_in_s: float | None, error: Json, usage: UsageRecord | None
@@ -526,6 +557,19 @@ class MemoryQueue:
         kept.task = replace(kept.task, state=state, ended_at=self._now(), due_at=None)
         kept.ring()
 
+    def _check_room(self, new: NewTask) -> None:
+        """Raises Refused when no more may wait."""
+        model, settings = self._models[new.model], self.settings
+        of_tenant, of_model = model.waiting.of_tenant(new.tenant), len(model.waiting)
+        if settings.max_waiting_of_tenant is not None and of_tenant >= settings.max_waiting_of_tenant:
+            of, waiting = "tenant", of_tenant
+        elif settings.max_waiting_of_model is not None and of_model >= settings.max_waiting_of_model:
+            of, waiting = "model", of_model
+        else:
+            return
+        tenants, running = model.waiting.tenants(new.priority), len(model.running)
+        raise queue_full(of, new.model, new.tenant, waiting, tenants=tenants, run_ms=model.run_ms, running=running)
+
     def _take_hold(self, hold: Hold | None, scopes: tuple[str, ...]) -> TaskMoney:
         """Raises Conflict (`hold_void`) when the reservation is not its owner's."""
         if hold is None:
@@ -550,6 +594,10 @@ class MemoryQueue:
         for entry_id in taken:
             self._usage[entry_id].read_at = now
         return [(entry_id, self._usage[entry_id].record) for entry_id in taken]
+
+
+def _whole_ms(at: float) -> int:
+    return math.floor(at * 1000)
 
 
 def _is_late(task: Task, at: float) -> bool:

@@ -13,12 +13,25 @@ from stoker.base.clock import Clock
 from stoker.base.errors import Conflict, NotFound, QueueUnavailable
 from stoker.base.ids import ModelName, TaskId, new_id
 from stoker.meter.usage import UsageRecord
+from stoker.policy.fairness import wait_s
 from stoker.queue import codec, keys, listing
 from stoker.queue.budgets import Hold, hold_void, scopes_of
 from stoker.queue.connection import Connection
 from stoker.queue.cursors import START, parse_cursor
 from stoker.queue.doorbells import Doorbells
-from stoker.queue.tasks import Chunk, Claim, Depth, LeaseState, NewTask, QueueSettings, State, Task, TokenBound
+from stoker.queue.tasks import (
+    Chunk,
+    Claim,
+    Depth,
+    LeaseState,
+    NewTask,
+    Place,
+    QueueSettings,
+    State,
+    Task,
+    TokenBound,
+    queue_full,
+)
 
 log = logs.get("stoker.queue")
 
@@ -44,12 +57,18 @@ class RedisQueue:
         body = codec.encode_json(new.body, what="body", max_bytes=self.settings.max_body_bytes)
         task_id = task_id or TaskId(new_id("task"))
         timeout_ms = "" if new.timeout_s is None else str(math.ceil(new.timeout_s * 1000))
-        told = (codec.head_of(new), body, timeout_ms, *_hold(hold), " ".join(new.scopes))
+        told = (codec.head_of(new), body, timeout_ms, *_hold(hold), " ".join(new.scopes), *self._most_waiting())
         answer = await self._step("submit", new.model, task_id, *told)
         if answer[0] == 0:
             return await self.get(task_id)
         if answer[0] == 2:
             raise hold_void(answer[1].decode())
+        if answer[0] == 3:
+            of, waiting, tenants, run_ms, running = answer[1:]
+            known_ms = int(run_ms) if run_ms else None
+            raise queue_full(
+                of.decode(), new.model, new.tenant, waiting, tenants=tenants, run_ms=known_ms, running=running
+            )
         fields = {keys.HEAD: codec.head_of(new), keys.BODY: body, keys.STATE: b"queued"}
         fields[keys.SUBMITTED] = str(answer[1]).encode()
         if answer[2]:
@@ -61,6 +80,13 @@ class RedisQueue:
         if not flat:
             raise _unknown(task_id)
         return codec.task_from(task_id, {name.decode(): value for name, value in flat.items()})
+
+    async def place(self, task_id: TaskId) -> Place | None:
+        answer = await self._step("place", await self._model_of(task_id), task_id)
+        ahead, run_ms, running = answer
+        if ahead == b"":
+            return None
+        return Place(ahead, wait_s(ahead + 1, int(run_ms) if run_ms else None, running))
 
     async def wait(self, task_id: TaskId, *, timeout_s: float) -> Task:
         loop = asyncio.get_running_loop()
@@ -231,6 +257,10 @@ class RedisQueue:
 
     def _keep(self) -> tuple[str, str]:
         return self._ttl_ms, str(self.settings.ended_kept)
+
+    def _most_waiting(self) -> tuple[str, str]:
+        most = (self.settings.max_waiting_of_tenant, self.settings.max_waiting_of_model)
+        return "" if most[0] is None else str(most[0]), "" if most[1] is None else str(most[1])
 
     async def _step(self, script: str, model: str, task_id: str, *args: str | bytes | int) -> Any:
         redis_keys = [*keys.of_model(model), keys.task(task_id)]

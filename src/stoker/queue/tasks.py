@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from stoker.base.errors import InvalidInput
+from stoker.base.errors import InvalidInput, Refused
 from stoker.base.ids import KeyId, ModelName, TaskId, TenantName
+from stoker.policy import fairness
 from stoker.policy.budgets import scope_names
+from stoker.spec import MaxWaiting, Priority
 from stoker.spec import Queue as QueueSpec
 
 Json = dict[str, Any]
@@ -60,7 +62,8 @@ class NewTask:
     `endpoint` is the path that the worker calls on its engine and `body` what it sends there. `stream` makes the
     worker publish chunks while it runs. `timeout_s` counts from the submission; a task that has not ended by then is
     not started any more and ends dead (None: no limit). `max_attempts` counts attempts that failed or whose worker
-    vanished; one that was handed back (`release`) does not count.
+    vanished; one that was handed back (`release`) does not count. `priority`, and the `weight` of its tenant, decide
+    whose turn it is while it waits (`policy/fairness.py`); it counts there as its `bound`, and as 1 token without one.
 
     Raises InvalidInput when a number makes no sense.
     """
@@ -78,6 +81,8 @@ class NewTask:
     stream: bool = False
     timeout_s: float | None = None
     max_attempts: int = 3
+    priority: Priority = "normal"
+    weight: int = 1
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -91,6 +96,11 @@ class NewTask:
             raise InvalidInput(
                 f"timeout_s is {self.timeout_s}; it must be a number of seconds above 0, or absent", param="timeout_s"
             )
+        if self.weight < 1:
+            raise InvalidInput(f"weight is {self.weight}; it must be at least 1", param="weight")
+        if self.priority not in fairness.PRIORITIES:
+            allowed = ", ".join(fairness.PRIORITIES)
+            raise InvalidInput(f"priority is {self.priority!r}; it must be one of {allowed}", param="priority")
         if not self.model or any(c.isspace() for c in self.model):
             raise InvalidInput(f"model is {self.model!r}; it must be a name without spaces", param="model")
 
@@ -133,6 +143,8 @@ class Task:
     stream: bool = False
     timeout_s: float | None = None
     max_attempts: int = 3
+    priority: Priority = "normal"
+    weight: int = 1
     attempts: tuple[Attempt, ...] = ()
     replays: int = 0
     worker: str | None = None
@@ -143,6 +155,12 @@ class Task:
     cancel_requested: bool = False
     result: Json | None = None
     error: Json | None = None
+
+    @property
+    def share(self) -> fairness.Share:
+        """What decides about its turn while it waits."""
+        tokens = 1 if self.bound is None else max(1, sum(self.bound.tokens))
+        return fairness.Share(self.priority, self.tenant, self.weight, tokens)
 
     @property
     def usage_id(self) -> str:
@@ -188,6 +206,29 @@ class Depth(NamedTuple):
     dead: int
 
 
+class Place(NamedTuple):
+    """Where a waiting task is. `ahead`: how many are likely to be taken before it, by the order as it is now, as if all
+    cost alike; what comes later with a higher priority, or of tenants that were served less, is not in it. `wait_s`:
+    how long that may last; None while no task has ended by which to judge."""
+
+    ahead: int
+    wait_s: float | None
+
+
+def queue_full(
+    of: str, model: str, tenant: str, waiting: int, *, tenants: int, run_ms: int | None, running: int
+) -> Refused:
+    """No more may wait. `of`: "tenant" or "model", whose number is reached; `tenants` that wait: there is room for
+    each of them when each has had a turn."""
+    whose = f"of tenant {tenant} " if of == "tenant" else ""
+    wait_s = fairness.wait_s(max(1, tenants), run_ms, running)
+    return Refused(
+        f"{waiting} requests and tasks {whose}wait for {model}, and no more may",
+        retry_after_s=max(1.0, wait_s or 1.0),
+        code="queue_full",
+    )
+
+
 def deadline_error() -> Json:
     """What the caller sees of a task whose deadline passed; the same words stand in `lua/prelude.lua`."""
     message = "the deadline of the task passed before it was done"
@@ -230,13 +271,24 @@ class QueueSettings:
     ended_kept: int = 10_000
     """How many ended tasks of each model `list` can still find. `get` finds every one until `result_ttl_s` is over."""
 
+    max_waiting_of_tenant: int | None = None
+    """How many of one tenant may wait for one model; one more is refused with `queue_full`. None: any number."""
+
+    max_waiting_of_model: int | None = None
+    """How many may wait for one model, as above."""
+
     usage_redelivery_s: float = 30.0
     """A usage record that was read and not acknowledged for this long is given to whoever reads next."""
 
     @classmethod
-    def of(cls, spec: QueueSpec) -> "QueueSettings":
-        """Those of `platform.yaml`."""
-        return cls(result_ttl_s=spec.result_ttl_seconds, max_body_bytes=spec.max_body_bytes)
+    def of(cls, spec: QueueSpec, waiting: MaxWaiting | None = None) -> "QueueSettings":
+        """Those of `platform.yaml`; `waiting` is for those who submit."""
+        return cls(
+            result_ttl_s=spec.result_ttl_seconds,
+            max_body_bytes=spec.max_body_bytes,
+            max_waiting_of_tenant=None if waiting is None else waiting.per_tenant,
+            max_waiting_of_model=None if waiting is None else waiting.per_model,
+        )
 
     def __post_init__(self) -> None:
         for name in ("result_ttl_s", "max_body_bytes", "max_result_bytes", "ended_kept"):

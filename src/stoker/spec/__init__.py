@@ -3,7 +3,7 @@
 Everybody above imports from here. In YAML the keys are camelCase, in Python snake_case (`global` is `global_`).
 """
 
-from stoker.spec.budgets import NO_BUDGETS, Budgets, Team, Tenant, WhenRedisIsAway
+from stoker.spec.budgets import NO_BUDGETS, Budgets, Priority, Team, Tenant, WhenBusy, WhenRedisIsAway
 from stoker.spec.guide import Architecture, Autoscaling, Global, Inference, Karpenter, Keda, NodePool, Training
 from stoker.spec.llm import AUTO, EMBEDDED, TASKS, Limits, Llm, Model, Prices, Replicas, ServerEngine, Task
 from stoker.spec.loading import dump, load, loads, read_section
@@ -12,7 +12,7 @@ from stoker.spec.reference import template
 from stoker.spec.schema import json_schema
 from stoker.spec.secrets import engine_key
 from stoker.spec.section import plain
-from stoker.spec.services import RESERVED_ROUTES, Gateway, Ledger, Queue, Redis, Sessions, Timeouts
+from stoker.spec.services import RESERVED_ROUTES, Gateway, Ledger, MaxWaiting, Queue, Redis, Sessions, Timeouts
 
 __all__ = [
     "AUTO",
@@ -31,10 +31,12 @@ __all__ = [
     "Ledger",
     "Limits",
     "Llm",
+    "MaxWaiting",
     "Model",
     "NodePool",
     "Platform",
     "Prices",
+    "Priority",
     "Queue",
     "Redis",
     "Replicas",
@@ -45,6 +47,7 @@ __all__ = [
     "Tenant",
     "Timeouts",
     "Training",
+    "WhenBusy",
     "WhenRedisIsAway",
     "dump",
     "engine_key",

@@ -9,6 +9,8 @@ from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 from stoker.spec.section import Expected, Name, Section, decimal_as_written
 
 WhenRedisIsAway = Literal["closed", "open"]
+Priority = Literal["interactive", "normal", "batch"]  # the highest first
+WhenBusy = Literal["wait", "async", "refuse"]
 
 # Counters are kept by Redis scripts, whose numbers are exact up to 2^53 (9.007e15): nano-dollars and tokens stay below.
 MOST_TOKENS = 10**15
@@ -115,6 +117,17 @@ class Tenant(Section):
     when_redis_is_away: WhenRedisIsAway = "closed"
     """What becomes of requests while Redis does not answer: closed refuses them; open goes on until what a gateway has
     set aside is used up, which never overspends."""
+
+    weight: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Its part of a model's time while others wait, too: one with 3 gets three times the tokens of one with 1."""
+
+    max_priority: Priority = "interactive"
+    """The highest priority that its work may have where it waits: requests are interactive, tasks normal, batches
+    batch. What would have a higher one gets this."""
+
+    when_busy: WhenBusy = "wait"
+    """What becomes of a request for which no replica has room: wait keeps the client on the line, async answers 202
+    with a task to be fetched later, refuse answers 429."""
 
     teams: Mapping[Name, Team] = Field(default={}, max_length=10_000)
     """Teams of the tenant, by name. A key belongs to one or to none."""

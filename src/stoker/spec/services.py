@@ -46,6 +46,24 @@ class Timeouts(Section):
                 yield Fault((key,), f"{value:g} is more than {later_key} ({later:g}); must be at most that")
 
 
+class MaxWaiting(Section):
+    per_tenant: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
+    """Tasks and requests of one tenant that may wait for one model. Unwritten, never more than perModel."""
+
+    per_model: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
+    """Tasks and requests that may wait for one model, of all tenants together: they are in the memory of Redis."""
+
+    def complete(self) -> None:
+        if "per_tenant" not in self.model_fields_set:
+            self.settle("per_tenant", min(self.per_tenant, self.per_model))
+
+    def broken_rules(self) -> Iterator[Fault]:
+        if self.per_tenant > self.per_model:
+            yield Fault(
+                ("perTenant",), f"{self.per_tenant} is more than perModel ({self.per_model}); must be at most that"
+            )
+
+
 class Sessions(Section):
     idle_seconds: Seconds = 300.0
     """Seconds without a request after which a gateway forgets a session. What it has spent stays spent: a session of
@@ -106,6 +124,9 @@ class Gateway(Section):
 
     max_body_bytes: Bytes = 16 * 1024 * 1024
     """Bytes of a request's body at most; 16 MiB takes a few photographs in base64."""
+
+    max_waiting: MaxWaiting = MaxWaiting()
+    """How many may wait; one more is refused (429), so that a flood fills neither the memory nor everybody's time."""
 
     timeouts: Timeouts = Timeouts()
     """How long a client is kept waiting."""

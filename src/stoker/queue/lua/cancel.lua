@@ -1,9 +1,9 @@
 -- ARGV: id. Returns 1, or 0 when there is no such task.
-local key, id = KEYS[9], ARGV[4]
+local key, id = KEYS[10], ARGV[4]
 local state = field(key, 'state')
 if not state then return 0 end
 if state == 'queued' then
-  drop_entry(field(key, 'entry'), false)
+  leave_queue(key, id)
   finish(key, id, 'cancelled', '')
 elseif state == 'retrying' then
   redis.call('ZREM', DELAYED, id)

@@ -1,30 +1,35 @@
 -- ARGV: worker, count, lease in ms. Returns {now, taken, dropped}: `taken` holds {id, lease end, hash as a flat list},
--- `dropped` the ids of entries without a task. Delivery and lease are one step: nobody can die between them.
+-- `dropped` the ids of waiting tasks that are not there. Delivery, choice and lease are one step: nobody can die between.
 local worker, want, lease_ms = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local taken, dropped = {}, {}
 ensure_group()
 
-local function take(entry, id)
+local function start(entry, key, id, charged)
+  local token = redis.call('HINCRBY', key, 'token', 1)
+  redis.call('HSET', key, 'state', 'running', 'worker', worker, 'started', now, 'entry', entry, 'charged', charged)
+  redis.call('ZADD', LEASES, now + lease_ms, id)
+  if token > 1 then redis.call('DEL', CHUNKS_PREFIX .. id) end
+  taken[#taken + 1] = {id, now + lease_ms, redis.call('HGETALL', key)}
+end
+
+local function spend(entry, fields)
+  local priority, tenant, id
+  if fields[1] == 'id' then id = fields[2] else priority, tenant, id = next_waiting() end  -- 'id': of the version before
+  if not id then return drop_entry(entry, true) end  -- a ticket too many
   local key = TASK_PREFIX .. id
-  if redis.call('EXISTS', key) == 0 then
-    drop_entry(entry, true)
-    dropped[#dropped + 1] = id
-  elseif is_late(key, now) then
-    drop_entry(entry, true)
-    bury_late(key, id, '')
-  else
-    local token = redis.call('HINCRBY', key, 'token', 1)
-    redis.call('HSET', key, 'state', 'running', 'worker', worker, 'started', now)
-    redis.call('ZADD', LEASES, now + lease_ms, id)
-    if token > 1 then redis.call('DEL', CHUNKS_PREFIX .. id) end
-    taken[#taken + 1] = {id, now + lease_ms, redis.call('HGETALL', key)}
+  local is_there = redis.call('EXISTS', key) == 1
+  if is_there and not is_late(key, now) then
+    return start(entry, key, id, priority and take_waiting(share_in(key), id) or 0)
   end
+  drop_entry(entry, true)
+  if priority then stop_waiting({priority = priority, tenant = tenant}, id) end
+  if is_there then bury_late(key, id, '') else dropped[#dropped + 1] = id end
 end
 
 while #taken < want do
   local reply = redis.call('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', want - #taken, 'STREAMS', TASKS, '>')
   if not reply then break end
-  for _, found in ipairs(reply[1][2]) do take(found[1], found[2][2]) end
+  for _, ticket in ipairs(reply[1][2]) do spend(ticket[1], ticket[2]) end
 end
 if #taken == want then
   ring()  -- there may be more, for another worker that waits

@@ -1,7 +1,7 @@
 -- ARGV: id, token, reason, retry in ms ('' for good), error, usage ('' for none). Returns 1, or 0 when not the newest.
 local key, id, token, reason, retry_ms, error, usage =
-  KEYS[9], ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8], ARGV[9]
-local answer = finishing(key, id, token, 'fail')
+  KEYS[10], ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8], ARGV[9]
+local answer = finishing(key, id, token, 'fail', usage)
 if answer ~= 'mine' then return answer == 'again' and 1 or 0 end
 if field(key, 'cancel') then
   finish(key, id, 'cancelled', usage)

@@ -1,5 +1,5 @@
--- Shared by every script about a model; runs before each of them, after clock.lua and money.lua. KEYS[1..8] are
--- keys.of_model(model); KEYS[9], where there is one, is the task's hash. ARGV[1] is the time, ARGV[2] how long ended tasks
+-- Shared by every script about a model; runs before each of them, after clock.lua, money.lua and order.lua. KEYS[1..9] are
+-- keys.of_model(model); KEYS[10], where there is one, is the task's hash. ARGV[1] is the time, ARGV[2] how long ended tasks
 -- are kept in ms, ARGV[3] how many of them are listed, ARGV[4] and on are the script's own.
 local TASKS, DEAD, DELAYED, LEASES, ENDED, BELL, USAGE, MODELS =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
@@ -43,12 +43,29 @@ local function drop_entry(entry, delivered)
   redis.call('XSETID', TASKS, last, 'ENTRIESADDED', added, 'MAXDELETEDID', '0-1')
 end
 
-local function enqueue(key, id)
+local function add_ticket()
+  redis.call('XADD', TASKS, '*', 'ticket', '1')
+end
+
+-- A task waits, and so does one more ticket. Which ticket stands for it is decided when it is taken. `share`: as
+-- `share_in` has it, where it is known.
+local function enqueue(key, id, share)
   ensure_group()
-  local entry = redis.call('XADD', TASKS, '*', 'id', id)
-  redis.call('HSET', key, 'state', 'queued', 'entry', entry)
-  redis.call('HDEL', key, 'due')
+  begin_to_wait(share or share_in(key), id)
+  add_ticket()
+  redis.call('HSET', key, 'state', 'queued')
+  redis.call('HDEL', key, 'due', 'entry')
   ring()
+end
+
+-- A task does not wait any more, and was not taken: one ticket less. The newest is one that was not delivered, since they
+-- are delivered in their order and there are as many as tasks that wait. One of the version before has its own.
+local function leave_queue(key, id)
+  if stop_waiting(share_in(key), id) then
+    drop_entry(redis.call('XREVRANGE', TASKS, '+', '-', 'COUNT', '1')[1][1], false)
+  else
+    drop_entry(field(key, 'entry'), false)
+  end
 end
 
 -- The usage record of a task that ends without one from its worker: each task leaves exactly one. `why`: nil, or the reason.
@@ -167,13 +184,14 @@ local function is_held(key, token)
 end
 
 -- First step of whatever finishes a claim. 'mine': go on. 'again': this very call was made before, its answer may have
--- been lost on the way. 'not mine': another claim is newer, or the task has ended.
-local function finishing(key, id, token, step)
+-- been lost on the way. 'not mine': another claim is newer, or the task has ended. `usage`: of this attempt, '' for none.
+local function finishing(key, id, token, step, usage)
   local mark = token .. ':' .. step
   if field(key, 'last') == mark then return 'again' end
   if not is_held(key, token) then return 'not mine' end
   redis.call('HSET', key, 'last', mark)
   redis.call('ZREM', LEASES, id)
   drop_entry(field(key, 'entry'), true)
+  correct_share(key, number_in(usage, 'prompt_tokens') + number_in(usage, 'completion_tokens'))
   return 'mine'
 end

@@ -1,5 +1,5 @@
 -- ARGV: id, token, number of the first chunk, chunks. Returns 1, or 0 when the claim is not the newest.
-local key, id, token, first = KEYS[9], ARGV[4], ARGV[5], tonumber(ARGV[6])
+local key, id, token, first = KEYS[10], ARGV[4], ARGV[5], tonumber(ARGV[6])
 local stream = CHUNKS_PREFIX .. id
 if not is_held(key, token) then return 0 end
 local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', '1')[1]

@@ -43,6 +43,8 @@ for _, id in ipairs(expired) do
 end
 
 if redis.call('EXISTS', TASKS) == 1 then
+  -- One ticket for each task that waits, whoever has taken some away: a worker of the version before, which knows none.
+  for _ = redis.call('XLEN', TASKS) - redis.call('ZCARD', LEASES) + 1, count_waiting() do add_ticket() end
   -- A worker that was woken and died before it took anything has swallowed the ring.
   if redis.call('XLEN', TASKS) > redis.call('ZCARD', LEASES) then ring() end
   -- Workers come and go with new names; the group forgets those that have been gone for an hour.

@@ -1,7 +1,7 @@
 -- ARGV: id, and of a reservation that it takes over: its parts (JSON, '' for none), owner, number; its bound now (JSON,
 -- '' for the one it had). Returns {the state that it found ('' for no such task)}; only a dead one is changed. {'dead', why}
 -- when the reservation is not the owner's.
-local key, id = KEYS[9], ARGV[4]
+local key, id = KEYS[10], ARGV[4]
 local state, replay = field(key, 'state'), ARGV[6] .. ':' .. ARGV[7]
 if state and ARGV[5] ~= '' and field(key, 'replay') == replay then return {'dead'} end  -- the same call again
 if state ~= 'dead' then return {state or ''} end
