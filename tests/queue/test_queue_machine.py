@@ -44,9 +44,11 @@ from stoker.queue import (
     RedisBudgets,
     RedisQueue,
     State,
+    Task,
     TokenBound,
 )
 from stoker.queue.budgets import Hold
+from stoker.queue.letters import from_message, to_message
 from stoker.spec import Priority
 from stoker.testing import ManualClock
 from stoker.testing.redis import RedisServer
@@ -54,7 +56,8 @@ from stoker.testing.redis import RedisServer
 T = TypeVar("T")
 Pair = tuple[Claim, Claim]
 
-ENDS = (State.DONE, State.DEAD, State.CANCELLED)
+FAILED = (State.DEAD, State.FORWARDED, State.DROPPED)
+ENDS = (State.DONE, State.CANCELLED, *FAILED)
 
 # One attempt of a task takes at most this; it uses 10 tokens (`usage_of`).
 ONE = ((TOKENS, 12), (REQUESTS, 1), (SLOTS, 1))
@@ -91,6 +94,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.ahead = 0  # what gw_a has leased of the tokens and does not use
         self.paid: set[str] = set()  # the ids of the records of lives that hold something
         self.ids: list[TaskId] = []
+        self.copies: list[Task] = []  # letters in another queue, which delivers each as often as it likes
         self.lives: Counter[TaskId] = Counter()  # how often each was submitted or replayed
 
     def teardown(self) -> None:
@@ -222,6 +226,48 @@ class QueueMachine(RuleBasedStateMachine):
                 with pytest.raises(Conflict):
                     self.run(queue.retry(task_id))
 
+    @rule(task_id=tasks, is_known=st.booleans())
+    def drop(self, task_id: TaskId, is_known: bool) -> None:
+        """One that is dead, as long as there is any; any other is refused by both."""
+        task_id = next((letter.id for letter in self.both("dead", MODEL)), task_id) if is_known else task_id
+        if self.both("get", task_id).state == State.DEAD:
+            self.both("drop", task_id, by="key_1", why="of no use")
+        self.both("dropped")
+
+    @rule(is_removed=st.booleans(), keeps_body=st.booleans())
+    def forward(self, is_removed: bool, keeps_body: bool) -> None:
+        """The forwarder sends the oldest letter, and may die before it is removed here."""
+        page = self.both("letters", MODEL, limit=1000)
+        if page.tasks:
+            letter = self.both("get", page.tasks[-1].id)
+            message = to_message(letter, max_bytes=10_000)
+            if keeps_body:
+                message = to_message(letter, max_bytes=len(message.text) - 1)
+            self.copies.append(from_message(message.text))
+            if is_removed:
+                assert self.both("forwarded", letter, has_body=message.has_body)
+            self.both("get", letter.id)
+
+    @rule(number=st.integers(0, 1000), is_paid=st.booleans())
+    def take_back(self, number: int, is_paid: bool) -> None:
+        """A copy of a letter comes back, whatever became of its task: it is run if that life still lies dead."""
+        if not self.copies:
+            return
+        copy = self.copies[number % len(self.copies)]
+        found = self.both("get", copy.id)
+        if found.replays == copy.replays and found.state in (State.DEAD, State.FORWARDED):
+            held = self.reserve() if is_paid else None
+            replayed = self.both("take_back", copy, hold=held)
+            assert replayed.state == State.QUEUED
+            assert replayed.body == a_task().body
+            self.lives[copy.id] += 1
+            if held is not None:
+                self.paid.add(replayed.usage_id)
+        else:
+            for queue in self.queues:
+                with pytest.raises(Conflict):
+                    self.run(queue.take_back(copy))
+
     @rule(seconds=st.sampled_from([0.5, 1.0, 3.0]))
     def time_passes(self, seconds: float) -> None:
         self.run(self.clock.advance(seconds))
@@ -258,7 +304,7 @@ class QueueMachine(RuleBasedStateMachine):
             dead=states[State.DEAD],
         )
         assert all((task.result is not None) == (task.state == State.DONE) for task in tasks)
-        assert all((task.error is not None) == (task.state == State.DEAD) for task in tasks)
+        assert all((task.error is not None) == (task.state in FAILED) for task in tasks)
         assert sorted(task.id for task in self.both("list", limit=1000)) == sorted(self.ids)
 
     @invariant()

@@ -18,6 +18,7 @@ from stoker.queue.budgets import (
     Short,
 )
 from stoker.queue.interface import Queue, Registry
+from stoker.queue.letters import Dropped, Letters, Which
 from stoker.queue.memory_budgets import MemoryBudgets
 from stoker.queue.memory_queue import MemoryQueue
 from stoker.queue.memory_registry import MemoryRegistry
@@ -46,11 +47,13 @@ __all__ = [
     "Claim",
     "CounterState",
     "Depth",
+    "Dropped",
     "Gone",
     "Hold",
     "InFlightPart",
     "LeaseState",
     "Leased",
+    "Letters",
     "MemoryBudgets",
     "MemoryQueue",
     "MemoryRegistry",
@@ -71,4 +74,5 @@ __all__ = [
     "State",
     "Task",
     "TokenBound",
+    "Which",
 ]

@@ -54,6 +54,27 @@ def head_of(new: NewTask) -> bytes:
     ).encode()
 
 
+def new_of(task: Task) -> NewTask:
+    """What was submitted, of a task that it became."""
+    return NewTask(
+        model=task.model,
+        tenant=task.tenant,
+        key_id=task.key_id,
+        team=task.team,
+        endpoint=task.endpoint,
+        body=task.body,
+        session=task.session,
+        run=task.run,
+        route=task.route,
+        bound=task.bound,
+        stream=task.stream,
+        timeout_s=task.timeout_s,
+        max_attempts=task.max_attempts,
+        priority=task.priority,
+        weight=task.weight,
+    )
+
+
 def failure(reason: str, error: Mapping[str, Any] | None) -> Json:
     """What the caller of a dead task sees: `error` if the worker gave one, else the reason."""
     return dict(error) if error is not None else {"message": reason, "type": "server_error", "code": "task_failed"}

@@ -22,6 +22,7 @@ from stoker.policy import fairness
 from stoker.policy.budgets import MOST, SHARE
 from stoker.queue import budgets, keys
 from stoker.queue.batching import Batches, sha_of
+from stoker.queue.letters import DROPPED_KEPT, GONE_S
 from stoker.queue.tasks import CHUNKS_KEPT_S
 
 CONNECTIONS = 32  # of one process, for short calls; more callers than that take turns
@@ -135,6 +136,10 @@ def source(script: str) -> tuple[str, str]:
         "BOOKS": keys.BOOKS,
         "WANTED": keys.WANTED,
         "SCOPE_PREFIX": keys.SCOPE_PREFIX,
+        "GONE_PREFIX": keys.GONE_PREFIX,
+        "GONE_MS": round(GONE_S * 1000),
+        "DROPPED": keys.DROPPED,
+        "DROPPED_KEPT": DROPPED_KEPT,
         "APPENDED_PREFIX": keys.APPENDED_PREFIX,
         "WANTED_MS": budgets.WANTED_MS,
         "GIVE_BACK_MS": budgets.GIVE_BACK_MS,

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from stoker.base.ids import ModelName, TaskId
 from stoker.meter.usage import UsageRecord
 from stoker.queue.budgets import Hold
+from stoker.queue.letters import ANY, Dropped, Letters, Which
 from stoker.queue.replicas import Replica
 from stoker.queue.tasks import Chunk, Claim, Depth, LeaseState, NewTask, Place, State, Task, TokenBound
 
@@ -91,6 +92,46 @@ class Queue(Protocol):
 
         Raises NotFound; Conflict when it is not dead, or (`hold_void`) as `submit` does.
         """
+
+    # --- dead letters -----------------------------------------------------------------------------------------------
+
+    async def letters(
+        self, model: ModelName, *, which: Which = ANY, after: str | None = None, limit: int = 100
+    ) -> Letters:
+        """A page of the dead letters that are meant, those that died last first, without body. `after` is the `next` of
+        the page before. Raises InvalidInput for a cursor that is none."""
+
+    async def drop(self, task_id: TaskId, *, by: str, why: str) -> Task:
+        """Give up a dead letter: the task is `dropped`, is kept as long as a done one, and is never run again. Its
+        usage stays as it was settled. `by` and `why` go into the log in the same step. The same call again changes
+        nothing. Raises NotFound; Conflict (`not_dead`)."""
+
+    async def dropped(self, *, limit: int = 100) -> Sequence[Dropped]:
+        """The log of what was dropped, the latest first; the latest 10,000 or so are kept."""
+
+    async def forwarded(self, letter: Task, *, has_body: bool) -> bool:
+        """Another queue has confirmed that it holds this life of a dead task, which is `forwarded`, and no letter here.
+        `has_body`: the message has its body, so Redis need not keep it. False: that life does not lie dead here (any
+        more), and nothing changed. Call it after the other queue's confirmation, never before."""
+
+    async def take_back(self, letter: Task, *, hold: Hold | None = None, bound: TokenBound | None = None) -> Task:
+        """Replay a letter that came back from another queue (`letters.from_message`): as `retry`, from what is kept
+        here, or from the letter itself when nothing is. Each life is replayed once, however many copies of its letter
+        come back, for `GONE_S`. Raises Conflict: `already_replayed` (this life was replayed or dropped: the copy is of
+        no use), `body_lost`, or `hold_void` as `submit` does."""
+
+    async def lead(self, name: str, holder: str, *, ttl_s: float) -> bool:
+        """True: for `ttl_s` from now `holder`, and nobody else, does what goes by this name. Call it every third of
+        that. Who was stopped for longer does not know it, so what is done must bear being done twice."""
+
+    async def resign(self, name: str, holder: str) -> None:
+        """It does not any more, and anybody else may at once. Nothing happens when it did not."""
+
+    async def say_forwarding(self, said: Mapping[str, Any]) -> None:
+        """What the forwarder of dead letters says of itself, for whoever looks."""
+
+    async def forwarding(self) -> Mapping[str, Any] | None:
+        """What it said last; None: never anything."""
 
     # --- for the worker ---------------------------------------------------------------------------------------------
 

@@ -122,6 +122,11 @@ def budget(counter: str) -> str:
 
 MODELS = "stoker:models"  # set of the models that ever had a task
 USAGE = "stoker:usage"  # stream of usage records on their way to the ledger; field `r`
+DROPPED = "stoker:dropped"  # stream, capped: dead letters that somebody gave up; field `d` (JSON)
+FORWARDER = "stoker:forwarder"  # string, JSON: what the forwarder of dead letters says of itself
+LEADER_PREFIX = "stoker:leader:"  # hash for each thing that one process at a time does: `holder`, `until` (ms)
+# String for each task of which a life was replayed or dropped: the number of the latest such life (0: the first).
+GONE_PREFIX = "stoker:gone:"
 REPLICAS = "stoker:replicas"  # hash: replica id -> JSON
 REPLICAS_EXPIRY = "stoker:replicas:expiry"  # sorted set of replica ids by the millisecond when they expire
 EVENTS = "stoker:events"  # channel: a task ended, was asked to be cancelled, or lost its lease; the message is its id
@@ -154,6 +159,7 @@ SCOPES = "scopes"  # the scopes of its usage records, divided by spaces
 CHARGED = "charged"  # what its latest claim added to the counter of its tenant
 # What it holds of budgets: `hold` (JSON), `hold:<i>`; what failed attempts used: `used:<name>`; `unpaid` while it waits
 # for what gateways give back. See lua/money.lua.
+# `dropped`: "<who>:<why>" of the call that dropped it, so that the same call again is known.
 # `replay`: "<owner>:<number>", the reservation that its latest replay took over, so that the same call again is known.
 
 SUMMARY = (

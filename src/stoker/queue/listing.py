@@ -1,14 +1,18 @@
 """Finding tasks in Redis for people who look: never on the path of a task, no step depends on it."""
 
+import json
 from collections.abc import Sequence
 
 from stoker.base.ids import ModelName, TaskId
 from stoker.policy.fairness import PRIORITIES
 from stoker.queue import codec, keys
 from stoker.queue.connection import Connection
+from stoker.queue.cursors import parse_cursor
+from stoker.queue.letters import Dropped, Letters, Which
 from stoker.queue.tasks import State, Task
 
 PAGE = 500
+PAGES = 20  # of dead letters that are looked at in one step
 
 
 async def newest(redis: Connection, *, model: ModelName | None, state: State | None, limit: int) -> Sequence[Task]:
@@ -27,6 +31,31 @@ async def dead(redis: Connection, model: str, limit: int) -> Sequence[Task]:
     return [task for task in tasks if task.state == State.DEAD]
 
 
+async def letters(redis: Connection, model: str, which: Which, after: str | None, limit: int) -> Letters:
+    """As `interface.Queue.letters`."""
+    found: list[Task] = []
+    newest = "+" if after is None else "({}-{}".format(*parse_cursor(after))
+    for _ in range(PAGES):
+        page = await redis.ask("list dead letters", redis.client.xrevrange(keys.dead(model), max=newest, count=PAGE))
+        tasks = {task.id: task for task in await _summaries(redis, [fields[b"id"].decode() for _, fields in page])}
+        for entry, fields in page:
+            if len(found) == limit:
+                return Letters(found, newest[1:])
+            newest = "(" + entry.decode()
+            task = tasks.get(TaskId(fields[b"id"].decode()))
+            if task is not None and task.state == State.DEAD and which.takes(task):
+                found.append(task)
+        if len(page) < PAGE:
+            return Letters(found, None)
+    return Letters(found, newest[1:])
+
+
+async def dropped(redis: Connection, limit: int) -> list[Dropped]:
+    """As `interface.Queue.dropped`."""
+    page = await redis.ask("list dropped letters", redis.client.xrevrange(keys.DROPPED, count=limit))
+    return [Dropped(**json.loads(fields[b"d"])) for _, fields in page]
+
+
 async def _models(redis: Connection) -> list[str]:
     found = await redis.ask("list models", redis.client.smembers(keys.MODELS))
     return sorted(name.decode() for name in found)
@@ -42,7 +71,7 @@ async def _ids(redis: Connection, model: str, state: State | None, limit: int) -
         ids += await _set_ids(redis, keys.delayed(model), limit)
     if state in (None, State.DEAD):
         ids += await _stream_ids(redis, keys.dead(model), limit)
-    if state in (None, State.DONE, State.CANCELLED):
+    if state in (None, State.DONE, State.CANCELLED, State.FORWARDED, State.DROPPED):
         ids += await _stream_ids(redis, keys.ended(model), limit, state)
     return list(dict.fromkeys(ids))
 

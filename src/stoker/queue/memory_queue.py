@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stoker.base.clock import Clock, SystemClock
-from stoker.base.errors import Conflict, NotFound
+from stoker.base.errors import NotFound
 from stoker.base.ids import ModelName, TaskId, new_id
 from stoker.meter.usage import UsageRecord
 from stoker.policy.fairness import Order, smoothed_ms, wait_s
@@ -22,6 +22,7 @@ from stoker.queue.books import Books
 from stoker.queue.budgets import GIVE_BACK_MS, Hold, hold_void, scopes_of
 from stoker.queue.cursors import START, parse_cursor
 from stoker.queue.holds import TaskMoney
+from stoker.queue.letters import ANY, DROPPED_KEPT, GONE_S, Dropped, Letters, Which, code_of
 from stoker.queue.tasks import (
     CHUNKS_KEPT_S,
     Attempt,
@@ -38,6 +39,8 @@ from stoker.queue.tasks import (
     TokenBound,
     deadline_error,
     lease_expired_reason,
+    not_dead,
+    not_taken_back,
     queue_full,
     unpaid_error,
 )
@@ -55,6 +58,9 @@ class _Kept:
     last: str = ""  # "<token>:<step>" of the claim that finished last
     replay: tuple[str, int] | None = None  # owner and number of the reservation that its latest replay took over
     unpaid: float | None = None  # it waits for what gateways give back: when it is to be tried again
+    has_body: bool = True  # else a message has it
+    letter: int = 0  # a dead one: where it is among the letters
+    dropped: tuple[str, str] | None = None  # who dropped it, and why
     forget_at: float | None = None
     chunks: list[Chunk] = field(default_factory=list)
     news: set[asyncio.Event] = field(default_factory=set)
@@ -94,6 +100,11 @@ class MemoryQueue:
         self._clock = clock or SystemClock()
         self._kept: dict[TaskId, _Kept] = {}
         self._models: defaultdict[str, _Model] = defaultdict(_Model)
+        self._letter_numbers = itertools.count(1)
+        self._gone: dict[TaskId, tuple[int, float]] = {}  # the latest life that was replayed or dropped, and until when
+        self._dropped: deque[Dropped] = deque(maxlen=DROPPED_KEPT)
+        self._leaders: dict[str, tuple[str, float]] = {}
+        self._forwarding: Json | None = None
         self._usage: dict[str, _Entry] = {}
         self._usage_numbers = itertools.count(1)
         self._usage_news: set[asyncio.Event] = set()
@@ -215,11 +226,17 @@ class MemoryQueue:
         if replay is not None and replay == kept.replay:
             return task  # the same call again
         if task.state != State.DEAD:
-            raise Conflict(f"task {task_id} is {task.state}; only a dead task can be replayed", code="not_dead")
+            raise not_dead(task_id, task.state, "replayed")
+        return self._replay(kept, hold, bound)
+
+    def _replay(self, kept: _Kept, hold: Hold | None, bound: TokenBound | None) -> Task:
+        task, replay = kept.task, hold and (hold.owner, hold.number)
         kept.money = self._take_hold(hold, kept.money.scopes)
         kept.replay = replay or kept.replay
-        self._models[task.model].dead.remove(task_id)
-        kept.last, kept.chunks = "", []
+        if task.state == State.DEAD:
+            self._models[task.model].dead.remove(task.id)
+        self._gone[task.id] = (task.replays, self._now() + GONE_S)
+        kept.last, kept.chunks, kept.forget_at = "", [], None
         kept.task = replace(
             task,
             attempts=(),
@@ -234,6 +251,92 @@ class MemoryQueue:
         )
         self._enqueue(kept)
         return kept.task
+
+    # --- dead letters -----------------------------------------------------------------------------------------------
+
+    async def letters(
+        self, model: ModelName, *, which: Which = ANY, after: str | None = None, limit: int = 100
+    ) -> Letters:
+        before = math.inf if after is None else parse_cursor(after)[1]
+        dead = [self._kept[task_id] for task_id in reversed(self._models[model].dead)]
+        meant = [kept for kept in dead if kept.letter < before and which.takes(kept.task)]
+        page = meant[:limit]
+        more = f"0-{page[-1].letter}" if len(meant) > limit else None
+        return Letters([_summary(kept.task) for kept in page], more)
+
+    async def drop(self, task_id: TaskId, *, by: str, why: str) -> Task:
+        kept, why = self._find(task_id), codec.cut_reason(why)
+        task, now = kept.task, self._now()
+        if task.state == State.DROPPED and kept.dropped == (by, why):
+            return task  # the same call again
+        if task.state != State.DEAD:
+            raise not_dead(task_id, task.state, "dropped")
+        code = code_of(task)
+        entry = Dropped(
+            id=task.id,
+            model=task.model,
+            tenant=task.tenant,
+            code=code,
+            by=by,
+            why=why,
+            died_at=task.ended_at,
+            dropped_at=now,
+        )
+        self._dropped.append(entry)
+        self._gone[task_id] = (task.replays, now + GONE_S)
+        kept.dropped = (by, why)
+        return self._leave_letters(kept, State.DROPPED, self.settings.result_ttl_s)
+
+    async def dropped(self, *, limit: int = 100) -> Sequence[Dropped]:
+        return list(reversed(self._dropped))[:limit]
+
+    async def forwarded(self, letter: Task, *, has_body: bool) -> bool:
+        kept = self._kept.get(letter.id)
+        if kept is None or kept.task.state != State.DEAD or kept.task.replays != letter.replays:
+            return False
+        if has_body:
+            kept.task, kept.has_body = replace(kept.task, body={}), False
+        self._leave_letters(kept, State.FORWARDED, GONE_S)
+        return True
+
+    async def take_back(self, letter: Task, *, hold: Hold | None = None, bound: TokenBound | None = None) -> Task:
+        self._forget_old()
+        kept, life = self._kept.get(letter.id), self._gone.get(letter.id, (-1, 0.0))[0]
+        if kept is not None and hold is not None and (hold.owner, hold.number) == kept.replay:
+            return kept.task  # the same call again
+        if kept is not None:
+            is_over = kept.task.replays != letter.replays or kept.task.state not in (State.DEAD, State.FORWARDED)
+        else:
+            is_over = life >= letter.replays
+        if is_over:
+            raise not_taken_back(letter, "over")
+        body = kept.task.body if kept is not None and kept.has_body else letter.body or None
+        if body is None:
+            raise not_taken_back(letter, "bodiless")
+        if kept is None:
+            kept = _Kept(letter, TaskMoney(self.books, scopes=codec.new_of(letter).scopes))
+        kept.task, kept.has_body = replace(kept.task, body=body), True
+        task = self._replay(kept, hold, bound)
+        self._kept[letter.id] = kept
+        return task
+
+    async def lead(self, name: str, holder: str, *, ttl_s: float) -> bool:
+        now = self._now()
+        led_by, until = self._leaders.get(name, (holder, now))
+        if led_by != holder and now < until:
+            return False
+        self._leaders[name] = (holder, now + ttl_s)
+        return True
+
+    async def resign(self, name: str, holder: str) -> None:
+        if self._leaders.get(name, ("", 0.0))[0] == holder:
+            del self._leaders[name]
+
+    async def say_forwarding(self, said: Mapping[str, Any]) -> None:
+        self._forwarding = dict(said)
+
+    async def forwarding(self) -> Mapping[str, Any] | None:
+        return self._forwarding
 
     # --- for the worker ---------------------------------------------------------------------------------------------
 
@@ -401,6 +504,14 @@ class MemoryQueue:
         for task_id in [i for i, kept in self._kept.items() if kept.forget_at is not None and kept.forget_at <= now]:
             del self._kept[task_id]
 
+        self._gone = {task_id: gone for task_id, gone in self._gone.items() if now < gone[1]}
+
+    def _leave_letters(self, kept: _Kept, state: State, ttl_s: float) -> Task:
+        self._models[kept.task.model].dead.remove(kept.task.id)
+        kept.forget_at = self._now() + ttl_s
+        kept.task = replace(kept.task, state=state)
+        return kept.task
+
     def _those(self, task_ids: set[TaskId]) -> Sequence[_Kept]:
         return sorted((self._kept[task_id] for task_id in task_ids), key=lambda kept: kept.task.id)
 
@@ -543,6 +654,7 @@ class MemoryQueue:
     def _bury(self, kept: _Kept, error: Json, usage: UsageRecord | None, why: str | None = None) -> None:
         kept.task = replace(kept.task, error=error)
         self._models[kept.task.model].dead.append(kept.task.id)
+        kept.letter = next(self._letter_numbers)
         self._end(kept, State.DEAD, usage, str(error["message"]) if why is None else why)
 
     def _bury_unpaid(self, kept: _Kept, usage: UsageRecord | None, short: str) -> None:

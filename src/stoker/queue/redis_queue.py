@@ -10,7 +10,7 @@ from typing import Any
 
 from stoker.base import logs
 from stoker.base.clock import Clock
-from stoker.base.errors import Conflict, NotFound, QueueUnavailable
+from stoker.base.errors import NotFound, QueueUnavailable
 from stoker.base.ids import ModelName, TaskId, new_id
 from stoker.meter.usage import UsageRecord
 from stoker.policy.fairness import wait_s
@@ -19,6 +19,7 @@ from stoker.queue.budgets import Hold, hold_void, scopes_of
 from stoker.queue.connection import Connection
 from stoker.queue.cursors import START, parse_cursor
 from stoker.queue.doorbells import Doorbells
+from stoker.queue.letters import ANY, Dropped, Letters, Which
 from stoker.queue.tasks import (
     Chunk,
     Claim,
@@ -30,6 +31,8 @@ from stoker.queue.tasks import (
     State,
     Task,
     TokenBound,
+    not_dead,
+    not_taken_back,
     queue_full,
 )
 
@@ -136,14 +139,66 @@ class RedisQueue:
         return await listing.dead(self._redis, model, limit)
 
     async def retry(self, task_id: TaskId, *, hold: Hold | None = None, bound: TokenBound | None = None) -> Task:
-        told = "" if bound is None else json.dumps(bound)
-        answer = await self._step("retry", await self._model_of(task_id), task_id, *_hold(hold), told)
-        found, *void = [word.decode() for word in answer]
+        model = await self._model_of(task_id)
+        found = await self._replay(model, task_id, hold, bound, ("",) * 5)
         if found != State.DEAD:
-            raise Conflict(f"task {task_id} is {found or 'unknown'}; only a dead task can be replayed", code="not_dead")
+            raise not_dead(task_id, found, "replayed")
+        return await self.get(task_id)
+
+    async def _replay(
+        self, model: str, task_id: TaskId, hold: Hold | None, bound: TokenBound | None, letter: Sequence[str | bytes]
+    ) -> str:
+        told = "" if bound is None else json.dumps(bound)
+        answer = await self._step("retry", model, task_id, *_hold(hold), told, *letter)
+        found, *void = [bytes(word).decode() for word in answer]
         if void:
             raise hold_void(void[0])
+        return found
+
+    # --- dead letters -----------------------------------------------------------------------------------------------
+
+    async def letters(
+        self, model: ModelName, *, which: Which = ANY, after: str | None = None, limit: int = 100
+    ) -> Letters:
+        return await listing.letters(self._redis, model, which, after, limit)
+
+    async def drop(self, task_id: TaskId, *, by: str, why: str) -> Task:
+        found = (await self._step("drop", await self._model_of(task_id), task_id, by, codec.cut_reason(why))).decode()
+        if found != State.DEAD:
+            raise not_dead(task_id, found, "dropped")
         return await self.get(task_id)
+
+    async def dropped(self, *, limit: int = 100) -> Sequence[Dropped]:
+        return await listing.dropped(self._redis, limit)
+
+    async def forwarded(self, letter: Task, *, has_body: bool) -> bool:
+        told = (letter.replays, "1" if has_body else "")
+        return bool(await self._step("forwarded", letter.model, letter.id, *told))
+
+    async def take_back(self, letter: Task, *, hold: Hold | None = None, bound: TokenBound | None = None) -> Task:
+        new = codec.new_of(letter)
+        body = (
+            codec.encode_json(letter.body, what="body", max_bytes=self.settings.max_body_bytes) if letter.body else b""
+        )
+        submitted_ms = str(round(letter.submitted_at * 1000))
+        told = (str(letter.replays), codec.head_of(new), body, submitted_ms, " ".join(new.scopes))
+        found = await self._replay(letter.model, letter.id, hold, bound, told)
+        if found != State.DEAD:
+            raise not_taken_back(letter, found)
+        return await self.get(letter.id)
+
+    async def lead(self, name: str, holder: str, *, ttl_s: float) -> bool:
+        return bool(await self._redis.run("lead", [keys.LEADER_PREFIX + name], holder, _ms(ttl_s)))
+
+    async def resign(self, name: str, holder: str) -> None:
+        await self._redis.run("lead", [keys.LEADER_PREFIX + name], holder, 0)
+
+    async def say_forwarding(self, said: Mapping[str, Any]) -> None:
+        await self._redis.call("write the state of the forwarder", "SET", keys.FORWARDER, json.dumps(said))
+
+    async def forwarding(self) -> Mapping[str, Any] | None:
+        said = await self._redis.call("read the state of the forwarder", "GET", keys.FORWARDER)
+        return None if said is None else codec.decode_json(said)
 
     # --- for the worker ---------------------------------------------------------------------------------------------
 

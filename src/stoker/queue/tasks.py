@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from stoker.base.errors import InvalidInput, Refused
+from stoker.base.errors import Conflict, InvalidInput, Refused
 from stoker.base.ids import KeyId, ModelName, TaskId, TenantName
 from stoker.policy import fairness
 from stoker.policy.budgets import scope_names
@@ -20,7 +20,7 @@ Json = dict[str, Any]
 
 
 class State(StrEnum):
-    """Where a task is. It is in exactly one of these, and the last three are for good (`dead` until it is replayed)."""
+    """Where a task is. It is in exactly one of these; the first three go on, and `dead` and `forwarded` may."""
 
     QUEUED = "queued"  # waits in the model's stream
     RUNNING = "running"  # a worker holds a lease on it
@@ -28,10 +28,12 @@ class State(StrEnum):
     DONE = "done"  # has a result
     DEAD = "dead"  # failed for good; lies in the dead letters with its cause until it is replayed
     CANCELLED = "cancelled"  # somebody did not want it any more
+    FORWARDED = "forwarded"  # failed for good; its dead letter has left Redis for another queue (SQS)
+    DROPPED = "dropped"  # failed for good, and somebody gave up its dead letter
 
     @property
     def has_ended(self) -> bool:
-        return self in (State.DONE, State.DEAD, State.CANCELLED)
+        return self not in (State.QUEUED, State.RUNNING, State.RETRYING)
 
 
 class LeaseState(StrEnum):
@@ -227,6 +229,26 @@ def queue_full(
         retry_after_s=max(1.0, wait_s or 1.0),
         code="queue_full",
     )
+
+
+def not_dead(task_id: str, found: str, done: str) -> Conflict:
+    """`found`: the state in which it is, or '' for none. `done`: what was to be done with it."""
+    is_forwarded = found == State.FORWARDED
+    return Conflict(
+        f"task {task_id} is {found or 'unknown'}; only a dead task can be {done}",
+        code="not_dead",
+        hint="its letter is in SQS: `stoker tasks replay --from-sqs`" if is_forwarded else None,
+    )
+
+
+def not_taken_back(letter: Task, found: str) -> Conflict:
+    """`found`: `over` or `bodiless`, as `lua/retry.lua` says it."""
+    if found == "bodiless":
+        return Conflict(
+            f"the body of task {letter.id} was too large for the message, and Redis does not have it any more",
+            code="body_lost",
+        )
+    return Conflict(f"task {letter.id} was replayed or dropped since this letter was sent", code="already_replayed")
 
 
 def deadline_error() -> Json:

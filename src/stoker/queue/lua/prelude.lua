@@ -108,6 +108,15 @@ local function bury(key, id, reason, error, usage)
   end_task(key, id, 'dead', 'failed', usage, reason)
 end
 
+-- A dead letter is one no more; the task is `state` from now on, and forgotten after `ttl_ms`.
+local function leave_letters(key, id, state, ttl_ms)
+  redis.call('XDEL', DEAD, field(key, 'entry'))
+  redis.call('HDEL', key, 'entry')
+  redis.call('HSET', key, 'state', state)
+  redis.call('XADD', ENDED, 'MAXLEN', '~', KEPT, '*', 'id', id, 'state', state)
+  redis.call('PEXPIRE', key, ttl_ms)
+end
+
 local function bury_late(key, id, usage)
   local message = 'the deadline of the task passed before it was done'
   bury(key, id, message, cjson.encode({message = message, type = 'timeout_error', code = 'deadline_exceeded'}), usage)
