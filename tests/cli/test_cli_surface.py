@@ -23,6 +23,7 @@ KEY_TERMS = [
     "--routes",
     "--expires-in",
 ]
+LETTERS = ["--model", "--tenant", "--reason", "--older-than", "--newer-than"]
 TENANT_TERMS = ["--description", "--budget", "--session-budget", "--run-budget", "--when-redis-is-away"]
 
 # Growing this is a decision, taken in a diff: scripts hold on to these names.
@@ -64,7 +65,10 @@ SURFACE = {
     "stoker usage prune": [*PLATFORM, "--before", "--json"],
     "stoker tasks": [],
     "stoker tasks list": [*PLATFORM, "--model", "--only", "--limit", "--json"],
-    "stoker tasks dead": [*PLATFORM, "--model", "--json"],
+    "stoker tasks dead": ["[ID]", *PLATFORM, *LETTERS, "--limit", "--after", "--body", "--json"],
+    "stoker tasks replay": ["[ID]...", *PLATFORM, *LETTERS, "--all", "--from-sqs", "--max", "--json"],
+    "stoker tasks drop": ["[ID]...", *PLATFORM, *LETTERS, "--all", "--max", "--why", "--json"],
+    "stoker tasks dropped": [*PLATFORM, "--limit", "--json"],
     "stoker tasks show": ["ID", *PLATFORM, "--wait", "--json"],
     "stoker tasks retry": ["ID", *PLATFORM, "--json"],
     "stoker tasks cancel": ["ID", *PLATFORM, "--json"],

@@ -142,6 +142,8 @@ queue:
   retryCapSeconds: 60
   resultTtlSeconds: 86400
   maxBodyBytes: 1048576
+  deadLetters:
+    sqsQueue: stoker-dead-letters
 ledger:
   url: null
   passwordEnv: null

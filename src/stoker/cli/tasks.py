@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from stoker.cli import api, show, target
+from stoker.cli import api, letters, show, target
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -13,6 +13,10 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.group()
 def tasks() -> None:
     """Work that waits, runs, ended or died."""
+
+
+for _command in (letters.dead, letters.replay, letters.drop, letters.dropped):
+    tasks.add_command(_command)
 
 
 @tasks.command("list")
@@ -34,16 +38,6 @@ def list_tasks(
     found = target.find(target.Asked(url, key, state), admin=True)
     params = {"model": model, "state": only, "limit": str(limit)}
     _print_tasks(api.call(found, "GET", "/admin/v1/tasks", params=params), as_json)
-
-
-@tasks.command()
-@target.options
-@click.option("--model", help="Only this model's.")
-@_JSON
-def dead(url: str | None, key: str | None, state: Path | None, model: str | None, as_json: bool) -> None:
-    """Tasks that were given up, with what went wrong."""
-    found = target.find(target.Asked(url, key, state), admin=True)
-    _print_tasks(api.call(found, "GET", "/admin/v1/dead", params={"model": model}), as_json)
 
 
 @tasks.command("show")

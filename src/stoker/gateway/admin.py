@@ -12,14 +12,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from stoker.base import logs
-from stoker.base.errors import InvalidInput, NotFound, NotPermitted
+from stoker.base.errors import InvalidInput
 from stoker.base.ids import ModelName, TaskId
-from stoker.gateway import accounts_api
-from stoker.gateway.auth import permitted_models
-from stoker.gateway.endpoints import endpoint_of
+from stoker.gateway import accounts_api, dead_letters, dead_letters_api
 from stoker.gateway.services import Services
 from stoker.gateway.tasks import shown
-from stoker.meter.accounts import Account
 from stoker.meter.report import usage_report
 from stoker.queue import State
 from stoker.spec import read_section
@@ -42,8 +39,8 @@ def routes(services: Services) -> list[Route]:
         Route("/admin/v1/tasks", _tasks(services)),
         Route("/admin/v1/tasks/{id}", _task(services)),
         Route("/admin/v1/tasks/{id}/retry", _retry(services), methods=["POST"]),
-        Route("/admin/v1/dead", _dead(services)),
         Route("/admin/v1/replicas", _replicas(services)),
+        *dead_letters_api.routes(services),
         *accounts_api.routes(services),
     ]
 
@@ -117,25 +114,9 @@ def _retry(services: Services) -> Handler:
     async def retry(request: Request) -> Response:
         await services.auth.admin(request)
         task = await services.queue.get(TaskId(request.path_params["id"]))
-        # It spends anew, so it is let in anew, in the name of whoever submitted it and with what that one may do now.
-        account = await asyncio.to_thread(services.keys.account_of, task.key_id)
-        _check_may_use(services, account, _known(services, task.model))
-        terms = services.terms.of(account, task.session, task.run)
-        quote = services.quote(endpoint_of(task.endpoint), task.model, task.body, is_elastic=False)
-        return JSONResponse(shown(await services.inference.replay(task, terms, quote)))
+        return JSONResponse(shown(await dead_letters.replay(services, task)))
 
     return retry
-
-
-def _dead(services: Services) -> Handler:
-    async def dead(request: Request) -> Response:
-        await services.auth.admin(request)
-        model = _model(services, request)
-        models = [model] if model else [ModelName(name) for name in services.platform.llm.models]
-        found = [task for name in models for task in await services.queue.dead(name, limit=_limit(request))]
-        return JSONResponse({"tasks": [shown(task) for task in found]})
-
-    return dead
 
 
 def _replicas(services: Services) -> Handler:
@@ -148,21 +129,7 @@ def _replicas(services: Services) -> Handler:
 
 def _model(services: Services, request: Request) -> ModelName | None:
     name = request.query_params.get("model")
-    return _known(services, name) if name else None
-
-
-def _known(services: Services, name: str) -> ModelName:
-    models = services.platform.llm.models
-    if name not in models:
-        raise NotFound(f"there is no model {name!r}; the models are: {', '.join(models)}", code="model_not_found")
-    return ModelName(name)
-
-
-def _check_may_use(services: Services, account: Account, model: str) -> None:
-    """Raises NotPermitted, in words for somebody else than the key's holder."""
-    platform = services.platform
-    if model not in permitted_models(account, None, platform.gateway.routes, list(platform.llm.models)):
-        raise NotPermitted(f"key {account.id}, which submitted the task, may not use the model {model} any more")
+    return dead_letters.known_model(services, name) if name else None
 
 
 def _state(request: Request) -> State | None:

@@ -651,15 +651,19 @@ class Inference:
         await self._forget_session(running.ask)
         return task
 
-    async def replay(self, task: Task, terms: Terms, quote: Quote) -> Task:
-        """A dead task anew, with a reservation of its own. Raises what `Admission.admit` and `Queue.retry` raise."""
+    async def replay(self, task: Task, terms: Terms, quote: Quote, *, comes_back: bool = False) -> Task:
+        """A dead task anew, with a reservation of its own. `comes_back`: it is a letter of another queue. Raises what
+        `Admission.admit` and `Queue.retry`, or `Queue.take_back`, raise."""
         permit = await self.admission.admit(terms, quote)
-        return await self.commitments.keep(self._replay(task.id, permit))
+        return await self.commitments.keep(self._replay(task, permit, comes_back))
 
-    async def _replay(self, task_id: TaskId, permit: Permit) -> Task:
+    async def _replay(self, dead: Task, permit: Permit, comes_back: bool) -> Task:
+        bound, hold = _bound_of_task(permit.bound), self.admission.hold(permit)
         try:
-            bound = _bound_of_task(permit.bound)
-            task = await self.queue.retry(task_id, hold=self.admission.hold(permit), bound=bound)
+            if comes_back:
+                task = await self.queue.take_back(dead, hold=hold, bound=bound)
+            else:
+                task = await self.queue.retry(dead.id, hold=hold, bound=bound)
         except QueueUnavailable:
             self.commitments.begin(self.admission.resolve(permit))
             raise

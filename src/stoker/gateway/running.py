@@ -4,19 +4,24 @@ import asyncio
 import os
 import socket
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
+from typing import Any
 
+from stoker.aws.sqs import SqsQueue
 from stoker.base import logs
 from stoker.base.clock import Clock
 from stoker.base.errors import StokerError
+from stoker.base.ids import ModelName
 from stoker.engine.client import EngineClient
 from stoker.gateway import app, openai, retention
 from stoker.gateway.admission import Admission
 from stoker.gateway.auth import Authenticator
 from stoker.gateway.commitments import Commitments
 from stoker.gateway.fleet import Fleet
+from stoker.gateway.forwarding import Forwarder
 from stoker.gateway.inference import Inference, Patience
 from stoker.gateway.limits import TermsOfCallers
 from stoker.gateway.measures import Measures
@@ -98,6 +103,7 @@ class Gateway:
             measures=measures,
             clock=clock,
             started_at=clock.now(),
+            sqs=_sqs(platform),
         )
         reconciler = Reconciler(life.owner.name, budgets, queue, platform, journals, connect, measures, clock)
         return cls(services, fleet, life, admission, reconciler, settler, commitments)
@@ -124,6 +130,7 @@ class Gateway:
                 self.reconciler.reconcile_forever(),
                 self.settler.settle_forever(),
                 retention.prune_forever(services.ledger, services.platform.ledger.retention_days, services.clock),
+                *self._forwarding(),
             )
         ]
         # Answers that end wait for it, so it goes on until the last one has.
@@ -152,9 +159,21 @@ class Gateway:
             ends += await asyncio.gather(settling, return_exceptions=True)
             await self._leave()
             await self.fleet.aclose()
+            if services.sqs is not None:
+                await services.sqs.aclose()
         for end in ends:
             if isinstance(end, Exception):
                 raise end
+
+    def _forwarding(self) -> list[Coroutine[Any, Any, None]]:
+        """Dead letters to SQS, where there is one."""
+        services = self.services
+        if services.sqs is None:
+            return []
+        models = [ModelName(name) for name in services.platform.llm.models]
+        holder = f"gateway-{uuid.uuid4().hex}"
+        forwarder = Forwarder(services.queue, services.sqs, models, services.clock, Random(), holder=holder)
+        return [forwarder.forward_forever()]
 
     async def _written_down(self, settling: "asyncio.Task[None]") -> None:
         """Returns when every answer has left its record in Redis, or in the journal when Redis is away."""
@@ -178,6 +197,12 @@ class Gateway:
         if self.admission.unsent:
             # The journal has them, too, as long as this machine lives. Whoever comes second, the ledger takes one.
             await asyncio.to_thread(self.services.ledger.append, self.admission.unsent)
+
+
+def _sqs(platform: Platform) -> SqsQueue | None:
+    if not platform.keda.scalers.sqs:
+        return None
+    return SqsQueue(platform.queue.dead_letters.sqs_queue, region=platform.global_.cluster.region)
 
 
 def connector(platform: Platform) -> Callable[[Replica], EngineClient]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from stoker.aws.sqs import SqsQueue
 from stoker.base.clock import Clock
 from stoker.base.errors import InvalidInput
 from stoker.base.ids import new_id
@@ -56,6 +57,7 @@ class Services:
     measures: Measures
     clock: Clock
     started_at: float
+    sqs: SqsQueue | None = None  # where dead letters go; None: they stay in Redis
 
     async def settle_all(self) -> None:
         """All that has ended here, into the ledger, so that a report made now is complete. Raises QueueUnavailable,

@@ -4,11 +4,13 @@ Sections like those of platform.yaml, so that a wrong value is answered in the s
 they stand in platform.yaml.
 """
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
 from stoker.spec.budgets import NO_BUDGETS, Budgets, Tenant
+from stoker.spec.faults import Fault
 from stoker.spec.section import Expected, Name, Section
 
 _Label = Annotated[
@@ -71,3 +73,65 @@ _Day = Annotated[
 class Pruning(Section):
     before: _Day
     """The first day whose records are kept, UTC."""
+
+
+_Age = Annotated[float, Field(ge=0, le=10 * 366 * 86400, allow_inf_nan=False)]
+_TaskId = Annotated[
+    str, StringConstraints(min_length=1, max_length=100, pattern="^[!-~]+$"), Expected("the id of a task")
+]
+_Why = Annotated[
+    str,
+    StringConstraints(
+        max_length=500, pattern="^[^\\x00-\\x1f\\x7f-\\x9f]*[^\\x00-\\x20\\x7f-\\x9f][^\\x00-\\x1f\\x7f-\\x9f]*$"
+    ),
+    Expected("the reason, in at most 500 characters on one line"),
+]
+
+
+class Letters(Section):
+    """Which dead letters are meant: those of these ids, or those that all else that is written here is true of."""
+
+    ids: Annotated[tuple[_TaskId, ...], Field(strict=False, max_length=1000)] = ()
+    """Ids of tasks."""
+
+    model: Name | None = None
+    """Those of this model."""
+
+    tenant: Name | None = None
+    """Those of this tenant."""
+
+    reason: str | None = None
+    """Those whose error has this code."""
+
+    older_than: Annotated[_Age | None, Field(alias="older_than")] = None
+    """Those that died longer ago than so many seconds."""
+
+    newer_than: Annotated[_Age | None, Field(alias="newer_than")] = None
+    """Those that died within the last so many seconds."""
+
+    everything: Annotated[bool, Field(alias="all")] = False
+    """All of them: nobody should mean that by leaving out the rest."""
+
+    most: Annotated[int, Field(ge=1, le=1000, alias="max")] = 100
+    """How many at most."""
+
+    def broken_rules(self) -> Iterator[Fault]:
+        narrower = ("model", "tenant", "reason", "older_than", "newer_than")
+        given = [name for name in narrower if getattr(self, name) is not None]
+        if self.ids and (given or self.everything):
+            yield Fault(("ids",), "ids stand alone; leave them out, or everything else")
+        if not self.ids and not given and not self.everything:
+            yield Fault(
+                (),
+                "nothing says which are meant; write ids, model, tenant, reason, older_than, newer_than, or all: true",
+            )
+
+
+class Dropping(Letters):
+    why: _Why
+    """Why they are given up; kept in the log."""
+
+
+class FromSqs(Section):
+    most: Annotated[int, Field(ge=1, le=1000, alias="max")] = 100
+    """How many messages are received at most."""

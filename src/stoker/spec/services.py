@@ -199,6 +199,15 @@ class Redis(Section):
             yield Fault(("passwordEnv",), "there is no url that it belongs to; write redis.url too, or leave it out")
 
 
+class DeadLetters(Section):
+    sqs_queue: Annotated[
+        str,
+        StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,80}$|^[A-Za-z0-9_-]{1,75}\.fifo$"),
+        Expected("the name of an SQS queue: at most 80 letters, digits, hyphens and underscores, or such a name .fifo"),
+    ] = "stoker-dead-letters"
+    """SQS queue in the region of the cluster to which dead letters go where keda.scalers.sqs is on. It has to exist."""
+
+
 class Queue(Section):
     lease_seconds: Seconds = 15.0
     """Seconds for which a worker holds a task without renewing. A dead worker's task starts anew after this long; a
@@ -218,6 +227,9 @@ class Queue(Section):
 
     max_body_bytes: Bytes = 1024 * 1024
     """Bytes of a task's body at most. Less than the gateway's limit because waiting tasks are kept in memory."""
+
+    dead_letters: DeadLetters = DeadLetters()
+    """What becomes of tasks that were given up."""
 
     def broken_rules(self) -> Iterator[Fault]:
         if self.retry_base_seconds > self.retry_cap_seconds:
