@@ -92,6 +92,8 @@ class Ask:
     """The client's, names in lower case: what it wishes if there is no room. Its key is among them."""
     priority: Priority = "interactive"
     """Where it waits; never more than its tenant may have."""
+    callback: str | None = None
+    """The URL that is told of the end of the task that it becomes."""
 
     @property
     def wants_stream(self) -> bool:
@@ -125,6 +127,7 @@ class Ask:
             max_attempts=self.max_attempts,
             priority=lower(self.priority, tenant.max_priority),
             weight=tenant.weight,
+            callback=self.callback,
         )
 
 

@@ -19,6 +19,7 @@ from stoker.engine.client import EngineClient
 from stoker.gateway import app, openai, retention
 from stoker.gateway.admission import Admission
 from stoker.gateway.auth import Authenticator
+from stoker.gateway.callbacks import Callbacks
 from stoker.gateway.commitments import Commitments
 from stoker.gateway.fleet import Fleet
 from stoker.gateway.forwarding import Forwarder
@@ -130,6 +131,7 @@ class Gateway:
                 self.reconciler.reconcile_forever(),
                 self.settler.settle_forever(),
                 retention.prune_forever(services.ledger, services.platform.ledger.retention_days, services.clock),
+                Callbacks(services.queue, services.tenants, services.clock, Random()).deliver_forever(),
                 *self._forwarding(),
             )
         ]

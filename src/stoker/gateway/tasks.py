@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -13,12 +13,12 @@ from starlette.routing import Route
 
 from stoker.base.errors import InvalidInput, NotFound, StokerError
 from stoker.base.ids import TaskId
-from stoker.gateway import busy
+from stoker.gateway import busy, callbacks
 from stoker.gateway.endpoints import CHAT, COMPLETIONS, ENDPOINTS, endpoint_of
 from stoker.gateway.services import Services
 from stoker.gateway.streams import gone
 from stoker.meter.accounts import Account
-from stoker.queue import Place, State, Task
+from stoker.queue import Delivery, Place, State, Task
 from stoker.queue.cursors import parse_cursor
 from stoker.web import sse
 from stoker.web.server import JSONResponse, read_json, while_connected
@@ -45,6 +45,7 @@ def shown(task: Task) -> Json:
         {"attempt": a.number, "worker": a.worker, "started_at": a.started_at, "ended_at": a.ended_at, "why": a.reason}
         for a in task.attempts
     ]
+    callback = {} if task.callback is None else {"callback": _callback(task)}
     return {
         "id": task.id,
         "object": "task",
@@ -62,7 +63,13 @@ def shown(task: Task) -> Json:
         "worker": task.worker,
         "failures": failures,
         "error": task.error,
+        **callback,
     }
+
+
+def _callback(task: Task) -> Json:
+    delivery = task.delivery or Delivery(state="waiting", tries=0, at=0.0)
+    return {"url": task.callback, **asdict(delivery), "at": delivery.at or None}
 
 
 def _submit(services: Services) -> Handler:
@@ -72,8 +79,10 @@ def _submit(services: Services) -> Handler:
         key, sent = await services.auth.user_and_body(request, read)
         said = request.headers.get(busy.PRIORITY, priority_in(sent))
         priority = busy.priority_of(said, key.tenant_terms, usual="normal")
+        callback = callbacks.wanted_by(sent.get("callback_url"), key.tenant_terms)
         endpoint, body = wanted(sent)
-        ask = replace(await services.ask(request, key, endpoint, None, body), priority=priority)
+        ask = await services.ask(request, key, endpoint, None, body)
+        ask = replace(ask, priority=priority, callback=callback)
         headers = {"X-Request-Id": ask.id, "X-Stoker-Model": ask.model, "X-Stoker-Route": ask.route}
         request.state.headers = headers  # for an answer that is an error, too
         try:
@@ -98,6 +107,7 @@ def _is_spelled_out(sent: Json) -> bool:
 def wanted(sent: Json) -> tuple[str, Json]:
     """The endpoint and the body that a submission asks for: spelled out, or an OpenAI body as it stands."""
     if not _is_spelled_out(sent):
+        sent = {name: value for name, value in sent.items() if name != "callback_url"}
         sent = {name: value for name, value in sent.items() if name != "priority" or not isinstance(value, str)}
         if "input" in sent and "messages" not in sent:
             raise InvalidInput(

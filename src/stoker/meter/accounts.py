@@ -28,6 +28,8 @@ class TenantTerms:
     weight: int = 1
     max_priority: Priority = "interactive"
     when_busy: WhenBusy = "wait"
+    callback_hosts: tuple[str, ...] = ()
+    callback_secret_env: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -215,6 +215,8 @@ def tenant_terms(name: str, said: str) -> TenantTerms:
         terms.weight,
         terms.max_priority,
         terms.when_busy,
+        terms.callback_hosts,
+        terms.callback_secret_env,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 from stoker.base.errors import InvalidInput, writable
 from stoker.base.ids import KeyId, ModelName, TaskId, TenantName
 from stoker.queue import keys
-from stoker.queue.tasks import Attempt, Json, NewTask, State, Task, TokenBound
+from stoker.queue.tasks import Attempt, Delivery, Json, NewTask, State, Task, TokenBound
 
 REASON_CHARS = 2_000  # of a failed attempt's reason that are kept, so that a traceback cannot fill Redis
 
@@ -48,6 +48,7 @@ def head_of(new: NewTask) -> bytes:
         "max_attempts": new.max_attempts,
         "priority": new.priority,
         "weight": new.weight,
+        "callback": new.callback,
     }
     return json.dumps(
         {name: value for name, value in head.items() if value is not None}, separators=(",", ":")
@@ -72,6 +73,7 @@ def new_of(task: Task) -> NewTask:
         max_attempts=task.max_attempts,
         priority=task.priority,
         weight=task.weight,
+        callback=task.callback,
     )
 
 
@@ -123,6 +125,8 @@ def task_from(task_id: TaskId, fields: Mapping[str, bytes]) -> Task:
         cancel_requested=keys.CANCEL in fields,
         result=_json(fields, keys.RESULT),
         error=_json(fields, keys.ERROR),
+        callback=head.get("callback"),
+        delivery=Delivery(**json.loads(fields[keys.DELIVERY])) if keys.DELIVERY in fields else None,
     )
 
 

@@ -138,6 +138,7 @@ def source(script: str) -> tuple[str, str]:
         "SCOPE_PREFIX": keys.SCOPE_PREFIX,
         "GONE_PREFIX": keys.GONE_PREFIX,
         "GONE_MS": round(GONE_S * 1000),
+        "CALLBACKS": keys.CALLBACKS,
         "DROPPED": keys.DROPPED,
         "DROPPED_KEPT": DROPPED_KEPT,
         "APPENDED_PREFIX": keys.APPENDED_PREFIX,

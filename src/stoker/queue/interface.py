@@ -13,7 +13,7 @@ from stoker.meter.usage import UsageRecord
 from stoker.queue.budgets import Hold
 from stoker.queue.letters import ANY, Dropped, Letters, Which
 from stoker.queue.replicas import Replica
-from stoker.queue.tasks import Chunk, Claim, Depth, LeaseState, NewTask, Place, State, Task, TokenBound
+from stoker.queue.tasks import Chunk, Claim, Delivery, Depth, LeaseState, NewTask, Place, State, Task, TokenBound
 
 
 class Queue(Protocol):
@@ -119,6 +119,19 @@ class Queue(Protocol):
         here, or from the letter itself when nothing is. Each life is replayed once, however many copies of its letter
         come back, for `GONE_S`. Raises Conflict: `already_replayed` (this life was replayed or dropped: the copy is of
         no use), `body_lost`, or `hold_void` as `submit` does."""
+
+    # --- calling back -----------------------------------------------------------------------------------------------
+
+    async def callbacks_due(self, *, count: int, lease_s: float) -> Sequence[Task]:
+        """Tasks whose `callback` is to be told now, with their bodies and results; nobody else is given them for
+        `lease_s`. A task's end and the debt to tell of it are one step. A life that is over (the task was replayed, or
+        forgotten) is told of no more."""
+
+    async def called_back(self, task: Task, delivery: Delivery, *, again_in_s: float | None) -> bool:
+        """How a try went, to be seen in the task; None: it is not tried again. False: this life is to be told of no
+        more, and nothing changed."""
+
+    # --- one at a time ----------------------------------------------------------------------------------------------
 
     async def lead(self, name: str, holder: str, *, ttl_s: float) -> bool:
         """True: for `ttl_s` from now `holder`, and nobody else, does what goes by this name. Call it every third of

@@ -127,6 +127,8 @@ FORWARDER = "stoker:forwarder"  # string, JSON: what the forwarder of dead lette
 LEADER_PREFIX = "stoker:leader:"  # hash for each thing that one process at a time does: `holder`, `until` (ms)
 # String for each task of which a life was replayed or dropped: the number of the latest such life (0: the first).
 GONE_PREFIX = "stoker:gone:"
+# Sorted set of the lives (`<number>:<task>`) whose end somebody is to be told of, by the millisecond of the next try.
+CALLBACKS = "stoker:callbacks"
 REPLICAS = "stoker:replicas"  # hash: replica id -> JSON
 REPLICAS_EXPIRY = "stoker:replicas:expiry"  # sorted set of replica ids by the millisecond when they expire
 EVENTS = "stoker:events"  # channel: a task ended, was asked to be cancelled, or lost its lease; the message is its id
@@ -155,6 +157,7 @@ BOUND = "bound"  # JSON: of the latest replay, where it is another than in the h
 LAST = "last"  # "<token>:<step>": how the latest claim finished, so that the same call again is known
 RESULT = "result"  # JSON
 ERROR = "error"  # JSON
+DELIVERY = "delivery"  # JSON: how it stands with telling somebody of its end
 SCOPES = "scopes"  # the scopes of its usage records, divided by spaces
 CHARGED = "charged"  # what its latest claim added to the counter of its tenant
 # What it holds of budgets: `hold` (JSON), `hold:<i>`; what failed attempts used: `used:<name>`; `unpaid` while it waits
@@ -176,4 +179,5 @@ SUMMARY = (
     REPLAYS,
     BOUND,
     ERROR,
+    DELIVERY,
 )  # what a listing reads: all but body and result

@@ -74,7 +74,7 @@ def code_of(task: Task) -> str:
 # Of a task, what one is made of again elsewhere; what belongs to one attempt or to Redis stays out.
 _PLAIN = (
     *("id", "model", "tenant", "key_id", "team", "endpoint", "session", "run", "route", "stream", "timeout_s"),
-    *("max_attempts", "priority", "weight", "replays", "submitted_at", "ended_at", "error"),
+    *("max_attempts", "priority", "weight", "replays", "submitted_at", "ended_at", "error", "callback"),
 )
 
 

@@ -28,6 +28,7 @@ from stoker.queue.tasks import (
     Attempt,
     Chunk,
     Claim,
+    Delivery,
     Depth,
     Json,
     LeaseState,
@@ -103,6 +104,7 @@ class MemoryQueue:
         self._letter_numbers = itertools.count(1)
         self._gone: dict[TaskId, tuple[int, float]] = {}  # the latest life that was replayed or dropped, and until when
         self._dropped: deque[Dropped] = deque(maxlen=DROPPED_KEPT)
+        self._callbacks: dict[tuple[int, TaskId], float] = {}  # lives that are to be told of, and when
         self._leaders: dict[str, tuple[str, float]] = {}
         self._forwarding: Json | None = None
         self._usage: dict[str, _Entry] = {}
@@ -139,6 +141,7 @@ class MemoryQueue:
             max_attempts=new.max_attempts,
             priority=new.priority,
             weight=new.weight,
+            callback=new.callback,
             deadline=None if new.timeout_s is None else now + new.timeout_s,
         )
         self._kept[task_id] = _Kept(task, money)
@@ -246,6 +249,7 @@ class MemoryQueue:
             started_at=None,
             ended_at=None,
             error=None,
+            delivery=None,
             cancel_requested=False,
             deadline=None if task.timeout_s is None else self._now() + task.timeout_s,
         )
@@ -319,6 +323,35 @@ class MemoryQueue:
         task = self._replay(kept, hold, bound)
         self._kept[letter.id] = kept
         return task
+
+    # --- calling back, and one at a time ----------------------------------------------------------------------------
+
+    async def callbacks_due(self, *, count: int, lease_s: float) -> Sequence[Task]:
+        self._forget_old()
+        now, due = self._now(), []
+        waiting = sorted((at, life) for life, at in self._callbacks.items() if at <= now)[:count]
+        for _, (replays, task_id) in waiting:
+            kept = self._kept.get(task_id)
+            if kept is not None and kept.task.replays == replays and kept.task.state.has_ended:
+                self._callbacks[replays, task_id] = now + lease_s
+                due.append(kept.task)
+            else:
+                del self._callbacks[replays, task_id]
+        return due
+
+    async def called_back(self, task: Task, delivery: Delivery, *, again_in_s: float | None) -> bool:
+        life, kept = (task.replays, task.id), self._kept.get(task.id)
+        if life not in self._callbacks:
+            return False
+        if kept is None or kept.task.replays != task.replays:
+            del self._callbacks[life]
+            return False
+        kept.task = replace(kept.task, delivery=delivery)
+        if again_in_s is None:
+            del self._callbacks[life]
+        else:
+            self._callbacks[life] = self._now() + again_in_s
+        return True
 
     async def lead(self, name: str, holder: str, *, ttl_s: float) -> bool:
         now = self._now()
@@ -667,6 +700,8 @@ class MemoryQueue:
         self.add_usage(total)
         kept.unpaid = None
         kept.task = replace(kept.task, state=state, ended_at=self._now(), due_at=None)
+        if kept.task.callback is not None:
+            self._callbacks[kept.task.replays, kept.task.id] = now
         kept.ring()
 
     def _check_room(self, new: NewTask) -> None:

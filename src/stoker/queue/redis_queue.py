@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from stoker.base import logs
@@ -23,6 +24,7 @@ from stoker.queue.letters import ANY, Dropped, Letters, Which
 from stoker.queue.tasks import (
     Chunk,
     Claim,
+    Delivery,
     Depth,
     LeaseState,
     NewTask,
@@ -186,6 +188,28 @@ class RedisQueue:
         if found != State.DEAD:
             raise not_taken_back(letter, found)
         return await self.get(letter.id)
+
+    # --- calling back, and one at a time ----------------------------------------------------------------------------
+
+    async def callbacks_due(self, *, count: int, lease_s: float) -> Sequence[Task]:
+        found = await self._redis.run("callbacks_due", [], _ms(lease_s), count)
+        due = []
+        for member in found:
+            life, _, task_id = bytes(member).decode().partition(":")
+            try:
+                task = await self.get(TaskId(task_id))
+            except NotFound:
+                task = None
+            if task is not None and task.callback is not None and task.replays == int(life) and task.state.has_ended:
+                due.append(task)
+            else:
+                await self._redis.call("forget a callback", "ZREM", keys.CALLBACKS, member)
+        return due
+
+    async def called_back(self, task: Task, delivery: Delivery, *, again_in_s: float | None) -> bool:
+        again_ms = "" if again_in_s is None else _ms(again_in_s)
+        told = (task.replays, json.dumps(asdict(delivery)), again_ms)
+        return bool(await self._step("called_back", task.model, task.id, *told))
 
     async def lead(self, name: str, holder: str, *, ttl_s: float) -> bool:
         return bool(await self._redis.run("lead", [keys.LEADER_PREFIX + name], holder, _ms(ttl_s)))

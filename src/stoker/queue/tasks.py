@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from stoker.base.errors import Conflict, InvalidInput, Refused
 from stoker.base.ids import KeyId, ModelName, TaskId, TenantName
@@ -66,6 +66,7 @@ class NewTask:
     not started any more and ends dead (None: no limit). `max_attempts` counts attempts that failed or whose worker
     vanished; one that was handed back (`release`) does not count. `priority`, and the `weight` of its tenant, decide
     whose turn it is while it waits (`policy/fairness.py`); it counts there as its `bound`, and as 1 token without one.
+    `callback` is the URL that is told of each end.
 
     Raises InvalidInput when a number makes no sense.
     """
@@ -85,6 +86,7 @@ class NewTask:
     max_attempts: int = 3
     priority: Priority = "normal"
     weight: int = 1
+    callback: str | None = None
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -118,6 +120,21 @@ class Attempt:
     reason: str
 
 
+DeliveryState = Literal["waiting", "delivered", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """How it stands with telling somebody of a task's end: after so many `tries`, the last of them `at` (seconds since
+    the epoch), which was answered with `status` (None: not at all). `error`: why the last one did not do."""
+
+    state: DeliveryState
+    tries: int
+    at: float
+    status: int | None = None
+    error: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """A task as the queue knows it. Times are seconds since the epoch by the queue's clock (Redis' own).
@@ -126,7 +143,8 @@ class Task:
     `error` (`message`, `type`, `code` as in OpenAI's shape) when it is dead. `deadline` is when `timeout_s` is over.
     `due_at` is when a `retrying` task goes back to the stream, or when it is seen whether its budget has room for that
     by now. `replays` counts how often it was brought back from the
-    dead letters. `list` and `dead` leave `body` and `result` out, since they may be large.
+    dead letters. `callback` is the URL that is told of its end, `delivery` how that stands (None: not
+    tried yet). `list` and `dead` leave `body` and `result` out, since they may be large.
     """
 
     id: TaskId
@@ -157,6 +175,8 @@ class Task:
     cancel_requested: bool = False
     result: Json | None = None
     error: Json | None = None
+    callback: str | None = None
+    delivery: Delivery | None = None
 
     @property
     def share(self) -> fairness.Share:

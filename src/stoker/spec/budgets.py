@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
-from stoker.spec.section import Expected, Name, Section, decimal_as_written
+from stoker.spec.section import EnvName, Expected, Name, Section, decimal_as_written
 
 WhenRedisIsAway = Literal["closed", "open"]
 Priority = Literal["interactive", "normal", "batch"]  # the highest first
@@ -84,6 +84,15 @@ NO_BUDGETS = Budgets()
 Description = Annotated[str, StringConstraints(max_length=500), Expected("text of at most 500 characters")]
 
 
+CallbackHost = Annotated[
+    str,
+    StringConstraints(
+        pattern="^(([*][.])?[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|[0-9.]{7,15}/[0-9]{1,2}|[0-9a-fA-F:.]{2,45}(/[0-9]{1,3})?)$"
+    ),
+    Expected("a host name, *.example.com, an IP address, or a network such as 10.0.0.0/8"),
+]
+
+
 class Team(Section):
     """Some of a tenant's keys, with limits on what they spend together."""
 
@@ -128,6 +137,14 @@ class Tenant(Section):
     when_busy: WhenBusy = "wait"
     """What becomes of a request for which no replica has room: wait keeps the client on the line, async answers 202
     with a task to be fetched later, refuse answers 429."""
+
+    callback_hosts: Annotated[tuple[CallbackHost, ...], Field(strict=False, max_length=100)] = ()
+    """Hosts that its tasks may have called at their end (callback_url), none by default: names, *.example.com for all
+    names below a domain, and addresses or networks, without which no private address is called."""
+
+    callback_secret_env: EnvName | None = None
+    """Environment variable with the secret that signs those calls: whsec_ and 24 to 64 bytes in base64. null refuses
+    callback_url."""
 
     teams: Mapping[Name, Team] = Field(default={}, max_length=10_000)
     """Teams of the tenant, by name. A key belongs to one or to none."""

@@ -84,12 +84,20 @@ local function empty_usage(key, id, status, why)
   })
 end
 
+-- Somebody wants to be told of the end of this life, and it is known from this step on that they are to be.
+local function owe_callback(key, id)
+  if string.find(field(key, 'head'), '"callback":', 1, true) then
+    redis.call('ZADD', CALLBACKS, now, (field(key, 'replays') or '0') .. ':' .. id)
+  end
+end
+
 -- What every end has in common: `state` is the word for the task, `status` the one for its usage.
 local function end_task(key, id, state, status, usage, why)
   usage = with_used(key, usage == '' and empty_usage(key, id, status, why) or usage)
   settle_hold(key, usage)
   redis.call('HSET', key, 'state', state, 'ended', now)
   redis.call('HDEL', key, 'due', 'unpaid')
+  owe_callback(key, id)
   redis.call('XADD', USAGE, '*', 'r', usage)
   redis.call('PEXPIRE', CHUNKS_PREFIX .. id, math.min(tonumber(TTL_MS), CHUNKS_MS))
   redis.call('PUBLISH', EVENTS, id)
