@@ -88,6 +88,7 @@ async def test_a_tenant_is_made_and_changed(cli: CommandLine) -> None:
         "weight": 1,
         "maxPriority": "interactive",
         "whenBusy": "wait",
+        "callbackHosts": [],
         "teams": {},
         "source": "api",
         "created_at": 1_700_000_000.0,

@@ -130,6 +130,7 @@ ACME = {
     "weight": 1,
     "maxPriority": "interactive",
     "whenBusy": "wait",
+    "callbackHosts": [],
     "teams": {"search": {"description": "Finds things", "budgets": {"tokensPerDay": 1000}}},
     "source": "file",
     "created_at": 1_700_000_000.0,
@@ -138,7 +139,7 @@ ACME = {
 
 async def test_tenants_of_the_file_are_shown_as_they_are_written(admin: Admin) -> None:
     nothing = {"budgets": {}, "sessionBudgets": {}, "runBudgets": {}, "whenRedisIsAway": "closed", "teams": {}}
-    nothing |= {"weight": 1, "maxPriority": "interactive", "whenBusy": "wait"}
+    nothing |= {"weight": 1, "maxPriority": "interactive", "whenBusy": "wait", "callbackHosts": []}
     other = {"name": "other", "description": "", **nothing, "source": "file", "created_at": 1_700_000_000.0}
     assert await admin.done("GET", "/tenants") == {"tenants": [ACME, other]}
     assert await admin.done("GET", "/tenants/acme") == ACME
@@ -159,6 +160,8 @@ async def test_a_tenant_is_made_with_all_that_the_file_could_say_of_it(admin: Ad
         "weight": 3,
         "maxPriority": "normal",
         "whenBusy": "async",
+        "callbackHosts": ["hooks.example.com", "10.0.0.0/8"],
+        "callbackSecretEnv": "BETA_HOOKS",
         "teams": {"sales": {"description": "", "budgets": {"usdPerDay": 2}}},
     }
     made = await admin.done("POST", "/tenants", said, status=201)
