@@ -12,7 +12,7 @@ from stoker.cli import show
 from stoker.cli.app import run
 from stoker.cli.chat import data_url, delta_text, request_body
 from stoker.cli.ps import duration
-from stoker.cli.tasks import answer_text, error_text
+from stoker.cli.tasks import answer_text, callback_text, error_text
 from stoker.cli.usage import parse_since
 from stoker.local.state import Credentials, StateDirectory
 from stoker.meter.ledger import Ledger
@@ -213,6 +213,9 @@ def test_a_task_shows_its_answer_or_its_error() -> None:
 
     assert (answer_text(done), error_text(done)) == ("hello", None)
     assert (answer_text(dead), error_text(dead)) == (None, "the engine is gone")
+    assert callback_text({"state": "delivered", "tries": 1, "error": None}) == "delivered after 1 try"
+    failed = {"state": "failed", "tries": 12, "error": "the receiver answered 500"}
+    assert callback_text(failed) == "failed after 12 tries: the receiver answered 500"
 
 
 def test_a_table_that_is_not_on_a_terminal_is_columns_of_text(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from random import Random
@@ -24,6 +24,7 @@ from stoker.queue import MemoryQueue, NewTask, Queue, RedisQueue, State, Task
 from stoker.queue.letters import Message, to_message
 from stoker.spec import loads
 from stoker.testing import ManualClock
+from stoker.testing.aws import CREDENTIALS, Gate, moto_server
 from stoker.testing.engine import EchoEngine
 from stoker.testing.redis import RedisServer
 from stoker.web.client import HttpClient
@@ -34,6 +35,28 @@ MakeSqs = Callable[..., Sqs]
 
 def spec_of(sqs: Sqs) -> str:
     return spec_with_sqs(SPEC.replace("TOTAL", "20").replace("CONNECT", "2"), sqs.name)
+
+
+@pytest.fixture(scope="session")
+def moto_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with moto_server(tmp_path_factory.mktemp("moto") / "moto.log") as url:
+        yield url
+
+
+@pytest.fixture
+def make_sqs(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Sqs]]:
+    """Makes a queue that the gateways of this test reach through a gate of their own."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    with ExitStack() as made, Gate(moto_url) as gate:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", gate.url)
+
+        def make(**options: Any) -> Sqs:
+            sqs = Sqs(moto_url, gate, **options)
+            made.callback(sqs.client.close)
+            return sqs
+
+        yield make
 
 
 @pytest.fixture(autouse=True)

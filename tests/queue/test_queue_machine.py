@@ -34,6 +34,7 @@ from stoker.policy.fairness import PRIORITIES
 from stoker.queue import (
     BudgetStore,
     Claim,
+    Delivery,
     Depth,
     Leased,
     LeaseState,
@@ -94,6 +95,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.ahead = 0  # what gw_a has leased of the tokens and does not use
         self.paid: set[str] = set()  # the ids of the records of lives that hold something
         self.ids: list[TaskId] = []
+        self.told: set[str] = set()  # lives of whose end somebody was told, and that was noted
         self.copies: list[Task] = []  # letters in another queue, which delivers each as often as it likes
         self.lives: Counter[TaskId] = Counter()  # how often each was submitted or replayed
 
@@ -152,6 +154,7 @@ class QueueMachine(RuleBasedStateMachine):
         is_paid=st.booleans(),
         tenant=st.sampled_from(sorted(WEIGHTS)),
         priority=st.sampled_from(PRIORITIES),
+        callback=st.sampled_from([None, "https://hooks.example.com"]),
     )
     def submit(
         self,
@@ -161,6 +164,7 @@ class QueueMachine(RuleBasedStateMachine):
         is_paid: bool,
         tenant: str = "acme",
         priority: Priority = "normal",
+        callback: str | None = None,
     ) -> TaskId:
         task_id = TaskId(f"task_{len(self.ids):04d}")
         held = self.reserve() if is_paid else None
@@ -171,6 +175,7 @@ class QueueMachine(RuleBasedStateMachine):
             tenant=TenantName(tenant),
             priority=priority,
             weight=WEIGHTS[tenant],
+            callback=callback,
         )
         self.both("submit", new, task_id=task_id, hold=held)
         self.ids.append(task_id)
@@ -270,6 +275,27 @@ class QueueMachine(RuleBasedStateMachine):
                 with pytest.raises(Conflict) as error:
                     self.run(queue.take_back(copy))
                 assert error.value.code == ("body_lost" if lies_dead else "already_replayed")
+
+    @rule(lease_s=st.sampled_from([0.0, 2.0]), again_in_s=st.sampled_from([None, 1.0]), is_noted=st.booleans())
+    def call_back(self, lease_s: float, again_in_s: float | None, is_noted: bool) -> None:
+        """Somebody is told of ends, and may die before that is noted. Nobody is told of a life twice once it is."""
+        for task in self.both("callbacks_due", count=2, lease_s=lease_s):
+            assert task.callback is not None
+            assert task.state in ENDS
+            assert task.usage_id not in self.told
+            if is_noted:
+                tries = 1 + (task.delivery.tries if task.delivery else 0)
+                delivery = Delivery(state="waiting" if again_in_s else "delivered", tries=tries, at=1.0)
+                assert self.both("called_back", task, delivery, again_in_s=again_in_s)
+                self.told |= {task.usage_id} if again_in_s is None else set()
+
+    @invariant()
+    def whoever_is_to_be_told_is_owed_it_until_it_is_noted(self) -> None:
+        owed = {name.partition(":")[::2] for name in self.raw.zrange("stoker:callbacks", 0, -1)}
+        for task_id in self.ids:
+            task = self.run(self.queues[0].get(task_id))
+            is_owed = task.callback is not None and task.state in ENDS and task.usage_id not in self.told
+            assert ((str(task.replays), task_id) in owed) == is_owed
 
     @rule(seconds=st.sampled_from([0.5, 1.0, 3.0]))
     def time_passes(self, seconds: float) -> None:

@@ -22,7 +22,9 @@ for _command in (letters.dead, letters.replay, letters.drop, letters.dropped):
 @tasks.command("list")
 @target.options
 @click.option("--model", help="Only this model's.")
-@click.option("--only", help="Only tasks in this state: queued, running, retrying, done, dead, cancelled.")
+@click.option(
+    "--only", help="Only tasks in this state: queued, running, retrying, done, dead, cancelled, forwarded, dropped."
+)
 @click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many at most.")
 @_JSON
 def list_tasks(
@@ -132,6 +134,8 @@ def _print_task(task: Any, as_json: bool) -> None:
     lines += [(name, show.local_time(task.get(f"{name}_at"))) for name in ("submitted", "started", "ended")]
     lines += [(f"attempt {f['attempt']}", str(f["why"])) for f in task.get("failures") or [] if f.get("why")]
     lines += [("error", error_text(task) or "-"), ("answer", answer_text(task) or "-")]
+    if task.get("callback"):
+        lines.append(("callback", callback_text(task["callback"])))
     for name, value in lines:
         click.echo(f"{name:<10} {value}")
 
@@ -139,6 +143,13 @@ def _print_task(task: Any, as_json: bool) -> None:
 def error_text(task: dict[str, Any]) -> str | None:
     error = task.get("error")
     return str(error.get("message", error)) if isinstance(error, dict) else None
+
+
+def callback_text(callback: dict[str, Any]) -> str:
+    """How it stands with telling somebody of the task's end."""
+    tries = f"{callback['tries']} {'try' if callback['tries'] == 1 else 'tries'}"
+    why = f": {callback['error']}" if callback.get("error") else ""
+    return f"{callback['state']} after {tries}{why}"
 
 
 def answer_text(task: dict[str, Any]) -> str | None:

@@ -6,7 +6,7 @@ one sends it again: SQS may hold copies, and `Queue.take_back` runs a task once,
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from random import Random
 from typing import Any
 
@@ -48,7 +48,9 @@ class Said:
 
     @classmethod
     def of(cls, said: Mapping[str, Any] | None) -> "Said":
-        return cls(**said) if said else cls()
+        """What a newer version says besides is not ours to understand."""
+        known = {each.name for each in fields(cls)}
+        return cls(**{name: value for name, value in (said or {}).items() if name in known})
 
 
 @dataclass(frozen=True, slots=True)
