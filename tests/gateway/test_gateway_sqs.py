@@ -435,6 +435,30 @@ async def test_one_forwards_at_a_time_and_another_goes_on_when_it_falls_silent(m
     await two.close()
 
 
+async def test_who_was_overtaken_between_two_calls_sends_no_more(
+    make_sqs: MakeSqs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sqs = make_sqs()
+    two = Two(sqs)
+    letters = [await two.letter() for _ in range(11)]
+    client = two.clients[0]
+    send = client.send
+
+    async def slowly(messages: Any) -> dict[str, str]:
+        refused = await send(messages)
+        await two.clock.advance(46)
+        assert await two.queue.lead("forwarder", "b", ttl_s=45)
+        return refused
+
+    monkeypatch.setattr(client, "send", slowly)
+    await two.forwarders[0].look()
+    assert sqs.count() == (10, 0)
+    assert (await two.queue.get(letters[0].id)).state is State.DEAD
+    await two.forwarders[1].look()
+    assert sqs.count() == (11, 0)
+    await two.close()
+
+
 async def test_who_stops_makes_room_at_once(make_sqs: MakeSqs) -> None:
     sqs = make_sqs()
     two = Two(sqs)

@@ -247,6 +247,33 @@ async def test_a_copy_is_known_when_its_task_is_long_forgotten(queue: Queue, for
     assert error.value.code == "already_replayed"
 
 
+async def test_a_copy_of_what_was_dropped_is_known_when_that_is_long_forgotten(queue: Queue, forget: Any) -> None:
+    letter = await a_letter(queue)
+    copy = from_message(to_message(letter, max_bytes=ROOM).text)
+    await queue.drop(letter.id, by="a", why="b")
+    await forget(queue, copy.id)
+    with pytest.raises(Conflict) as error:
+        await queue.take_back(copy)
+    assert error.value.code == "already_replayed"
+
+
+async def test_a_forwarder_that_is_late_does_not_remove_the_next_life(queue: Queue) -> None:
+    letter = await a_letter(queue)
+    await queue.retry(letter.id)
+    claim = await claim_one(queue)
+    await queue.fail(claim, "again", retry_in_s=None, usage=usage_of(claim))
+    assert await queue.forwarded(letter, has_body=True) is False
+    assert [task.replays for task in (await queue.letters(MODEL)).tasks] == [1]
+
+
+@pytest.mark.redis
+async def test_what_came_back_is_kept_for_as_long_as_it_waits(redis_queue: RedisQueue, raw: Redis) -> None:
+    copy = await sent(redis_queue, await a_letter(redis_queue))
+    assert raw.pttl(f"stoker:task:{copy.id}") > 0  # type: ignore[operator]
+    await redis_queue.take_back(copy)
+    assert raw.pttl(f"stoker:task:{copy.id}") == -1
+
+
 async def test_a_body_too_large_for_a_message_stays_here(queue: Queue, forget: Any) -> None:
     letter = await a_letter(queue, body={"prompt": "x" * 4000})
     copy = await sent(queue, letter, room=2000)
@@ -321,6 +348,6 @@ def forget(clock: ManualClock, request: pytest.FixtureRequest) -> Any:
             raw.delete(f"stoker:task:{task_id}")
         else:
             task = await queue.get(TaskId(task_id))
-            await clock.advance(86_400 if task.state is State.DONE else 15 * 86_400)
+            await clock.advance(86_400 if task.state in (State.DONE, State.DROPPED) else 15 * 86_400)
 
     return over
