@@ -565,6 +565,9 @@ SPENDS = {
 BY_WEBSOCKET = {"/v1/ws": {action: SPENDS[path] for action, path in ws.GENERATES.items()}}
 DOES_NOT_SPEND = {
     "/admin/v1/tasks/{id}/retry",  # admits anew, see test_a_dead_task_is_let_in_anew_if_its_budget_has_room
+    "/admin/v1/dead/replay",  # so do these, see test_each_replay_has_a_reservation_of_its_own_... and
+    "/admin/v1/dead/replay-from-sqs",  # test_what_its_budget_does_not_allow_stays_in_sqs
+    "/admin/v1/dead/drop",
     "/admin/v1/usage/prune",
     "/admin/v1/tenants",
     "/admin/v1/tenants/{tenant}",

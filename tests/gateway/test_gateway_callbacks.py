@@ -133,12 +133,23 @@ def ended(state: State = State.DONE, result: dict[str, Any] | None = None, **cha
     return Task(**{**given, **changes})
 
 
-def test_a_result_that_is_too_large_is_left_to_be_fetched() -> None:
-    small, large = {"text": "x" * 1000}, {"text": "x" * callbacks.MOST_RESULT_BYTES}
-    assert b'"result":{"text":"xxx' in message_of(ended(result=small))
-    assert b'"result":null' in message_of(ended(result=large))
-    assert b'"url":"/v1/tasks/task_1"' in message_of(ended(result=large))
-    assert b'"timestamp":"2023-11-14T22:13:20.250+00:00"' in message_of(ended(result=small))
+async def test_a_result_that_is_too_large_is_left_to_be_fetched(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callbacks, "MOST_RESULT_BYTES", 100)
+    stack = await start()
+    async with Receiver() as receiver:
+        for text in ("x" * 50, "y" * 100):
+            task_id = TaskId((await submitted(stack, receiver.url))["id"])
+            [claim] = await stack.queue.claim(GENERAL, "w1", wait_s=20)
+            await stack.queue.complete(claim, {"text": text})
+            told = stack.queue._kept[task_id]
+            await until(lambda told=told: told.task.delivery is not None)
+    first, second = (got.json["data"] for got in receiver.got)
+    assert first["result"] == {"text": "x" * 50}
+    assert (second["result"], second["url"]) == (None, f"/v1/tasks/{task_id}")
+
+
+def test_the_time_of_a_message_is_that_of_the_end() -> None:
+    assert b'"timestamp":"2023-11-14T22:13:20.250+00:00"' in message_of(ended())
 
 
 @pytest.mark.parametrize("state", [State.DEAD, State.FORWARDED, State.DROPPED])
@@ -289,7 +300,7 @@ class Alone:
     async def next_try(self, task_id: TaskId) -> Any:
         """Time goes on until it is due, and the call is made."""
         for _ in range(10_000):
-            if due := await self.queue.callbacks_due(count=1, lease_s=60):
+            if due := await self.queue.callbacks_due(count=1, lease_s=60, most_result_bytes=1000):
                 await self.calls.deliver(due[0])
                 return (await self.queue.get(task_id)).delivery
             await self.clock.advance(1)
@@ -313,7 +324,7 @@ async def test_who_fails_twice_and_is_slow_is_told_at_last_in_one_message(
             monkeypatch.setattr(callbacks, "TIMEOUT_S", 0.2 if number == 2 else 15.0)
             delivery = await alone.next_try(task_id)
             seen.append((delivery.state, delivery.tries, delivery.status, delivery.error))
-        assert await alone.queue.callbacks_due(count=1, lease_s=60) == []
+        assert await alone.queue.callbacks_due(count=1, lease_s=60, most_result_bytes=1000) == []
     assert seen == [
         ("waiting", 1, 500, "the receiver answered 500"),
         ("waiting", 2, 503, "the receiver answered 503"),
@@ -332,7 +343,7 @@ async def test_it_stops_after_twelve_tries_and_says_why(alone: Alone) -> None:
         states = [(await alone.next_try(task_id)).state for _ in range(12)]
         assert states == ["waiting"] * 11 + ["failed"]
         await alone.clock.advance(100_000)
-        assert await alone.queue.callbacks_due(count=1, lease_s=60) == []
+        assert await alone.queue.callbacks_due(count=1, lease_s=60, most_result_bytes=1000) == []
     assert len(receiver.got) == 12
     # Capped and jittered: at most 5, 10, 20, ... 3600 s apart, so within three hours.
     assert alone.clock.now() - began - 100_000 < 3 * 3600

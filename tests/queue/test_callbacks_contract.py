@@ -1,5 +1,6 @@
 """Who is to be told of a task's end: owed from that step on, told once it is noted, as both queues promise it."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,14 +29,22 @@ async def ended(queue: Queue, how: str = "done", **changes: Any) -> Task:
 
 
 async def due(queue: Queue, lease_s: float = 60.0) -> list[Task]:
-    return list(await queue.callbacks_due(count=10, lease_s=lease_s))
+    return list(await queue.callbacks_due(count=10, lease_s=lease_s, most_result_bytes=1000))
 
 
 @pytest.mark.parametrize("how", ["done", "dead", "cancelled"])
 async def test_each_end_is_told_of_with_all_there_is_to_tell(queue: Queue, how: str) -> None:
     task = await ended(queue, how)
     assert (task.callback, task.delivery) == (URL, None)
-    assert await due(queue) == [task]
+    assert await due(queue) == [replace(task, body={})]
+
+
+async def test_a_result_that_is_too_large_is_left_out(queue: Queue) -> None:
+    """{"text":"hi"} has 13 bytes."""
+    await ended(queue)
+    [small] = await queue.callbacks_due(count=1, lease_s=0, most_result_bytes=13)
+    [large] = await queue.callbacks_due(count=1, lease_s=0, most_result_bytes=12)
+    assert (small.result, large.result) == ({"text": "hi"}, None)
 
 
 async def test_nothing_is_owed_before_the_end_or_where_nobody_asked(queue: Queue) -> None:
@@ -50,11 +59,11 @@ async def test_nothing_is_owed_before_the_end_or_where_nobody_asked(queue: Queue
 
 async def test_who_takes_it_has_it_alone_until_its_lease_is_over(queue: Queue, clock: ManualClock) -> None:
     task = await ended(queue)
-    assert await due(queue, 10) == [task]
+    assert [each.id for each in await due(queue, 10)] == [task.id]
     await clock.advance(9)
     assert await due(queue, 10) == []
     await clock.advance(1)
-    assert await due(queue, 10) == [task]
+    assert [each.id for each in await due(queue, 10)] == [task.id]
 
 
 async def test_once_it_is_noted_nobody_is_told_again(queue: Queue, clock: ManualClock) -> None:
@@ -85,8 +94,11 @@ async def test_only_as_many_are_taken_as_were_asked_for_the_longest_due_first(qu
     for _ in range(3):
         tasks.append(await ended(queue))
         await clock.advance(1)
-    assert [task.id for task in await queue.callbacks_due(count=2, lease_s=60)] == [tasks[0].id, tasks[1].id]
-    assert [task.id for task in await queue.callbacks_due(count=2, lease_s=60)] == [tasks[2].id]
+    assert [task.id for task in await queue.callbacks_due(count=2, lease_s=60, most_result_bytes=1000)] == [
+        tasks[0].id,
+        tasks[1].id,
+    ]
+    assert [task.id for task in await queue.callbacks_due(count=2, lease_s=60, most_result_bytes=1000)] == [tasks[2].id]
 
 
 async def test_of_a_life_that_was_replayed_nobody_is_told_any_more_and_of_the_next_they_are(queue: Queue) -> None:

@@ -279,7 +279,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(lease_s=st.sampled_from([0.0, 2.0]), again_in_s=st.sampled_from([None, 1.0]), is_noted=st.booleans())
     def call_back(self, lease_s: float, again_in_s: float | None, is_noted: bool) -> None:
         """Somebody is told of ends, and may die before that is noted. Nobody is told of a life twice once it is."""
-        for task in self.both("callbacks_due", count=2, lease_s=lease_s):
+        for task in self.both("callbacks_due", count=2, lease_s=lease_s, most_result_bytes=1000):
             assert task.callback is not None
             assert task.state in ENDS
             assert task.usage_id not in self.told

@@ -69,11 +69,9 @@ def secrets_of(variable: str | None, environ: Mapping[str, str]) -> list[bytes]:
 
 
 def message_of(task: Task) -> bytes:
-    """What is sent: what `GET /v1/tasks/{id}` would say, in the envelope of Standard Webhooks."""
+    """What is sent: what `GET /v1/tasks/{id}` would say, in the envelope of Standard Webhooks. A result that is too
+    large is not in `task` (`Queue.callbacks_due`)."""
     outcome = "dead" if task.state in (State.DEAD, State.FORWARDED, State.DROPPED) else task.state.value
-    result = task.result
-    if result is not None and len(json_text.dumps(result)) > MOST_RESULT_BYTES:
-        result = None
     ended_at = datetime.fromtimestamp(task.ended_at or 0.0, UTC)
     data = {
         "id": task.id,
@@ -85,7 +83,7 @@ def message_of(task: Task) -> bytes:
         "ended_at": task.ended_at,
         "replays": task.replays,
         "error": task.error,
-        "result": result,
+        "result": task.result,
         "url": f"/v1/tasks/{task.id}",
     }
     return json_text.dumps(
@@ -138,7 +136,7 @@ class Callbacks:
         if room <= 0:
             return
         try:
-            due = await self._queue.callbacks_due(count=room, lease_s=LEASE_S)
+            due = await self._queue.callbacks_due(count=room, lease_s=LEASE_S, most_result_bytes=MOST_RESULT_BYTES)
         except StokerError as error:
             _log.warning("callbacks wait for Redis", error=error.in_log)
             return

@@ -26,7 +26,7 @@ LOOK_EVERY_S = 2.0
 # Longer than one call of SQS may take with all its timeouts, so that who works is not taken for dead.
 LEASE_S = 45.0
 BACK_OFF_BASE_S, BACK_OFF_CAP_S = 2.0, 60.0
-LETTERS_AT_ONCE = 100
+LETTERS_AT_ONCE = MOST_AT_ONCE  # so many bodies are in memory at once
 # Of the room of a message for its attributes: three names with what they say.
 ATTRIBUTES_BYTES = 1024
 # What SQS will not take is tried again after this long; meanwhile others go on.

@@ -122,10 +122,10 @@ class Queue(Protocol):
 
     # --- calling back -----------------------------------------------------------------------------------------------
 
-    async def callbacks_due(self, *, count: int, lease_s: float) -> Sequence[Task]:
-        """Tasks whose `callback` is to be told now, with their bodies and results; nobody else is given them for
-        `lease_s`. A task's end and the debt to tell of it are one step. A life that is over (the task was replayed, or
-        forgotten) is told of no more."""
+    async def callbacks_due(self, *, count: int, lease_s: float, most_result_bytes: int) -> Sequence[Task]:
+        """Tasks whose `callback` is to be told now, without their bodies, and with results that have at most so many
+        bytes as JSON; nobody else is given them for `lease_s`. A task's end and the debt to tell of it are one step. A
+        life that is over (the task was replayed, or forgotten) is told of no more."""
 
     async def called_back(self, task: Task, delivery: Delivery, *, again_in_s: float | None) -> bool:
         """How a try went, to be seen in the task; None: it is not tried again. False: this life is to be told of no

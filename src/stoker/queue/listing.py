@@ -8,7 +8,7 @@ from stoker.policy.fairness import PRIORITIES
 from stoker.queue import codec, keys
 from stoker.queue.connection import Connection
 from stoker.queue.cursors import parse_cursor
-from stoker.queue.letters import Dropped, Letters, Which
+from stoker.queue.letters import ANY, Dropped, Letters, Which
 from stoker.queue.tasks import State, Task
 
 PAGE = 500
@@ -35,8 +35,11 @@ async def letters(redis: Connection, model: str, which: Which, after: str | None
     """As `interface.Queue.letters`."""
     found: list[Task] = []
     newest = "+" if after is None else "({}-{}".format(*parse_cursor(after))
+    size = (
+        min(PAGE, limit + 1) if which == ANY else PAGE
+    )  # where all are meant, one more than a page says if there is one
     for _ in range(PAGES):
-        page = await redis.ask("list dead letters", redis.client.xrevrange(keys.dead(model), max=newest, count=PAGE))
+        page = await redis.ask("list dead letters", redis.client.xrevrange(keys.dead(model), max=newest, count=size))
         tasks = {task.id: task for task in await _summaries(redis, [fields[b"id"].decode() for _, fields in page])}
         for entry, fields in page:
             if len(found) == limit:
@@ -45,9 +48,19 @@ async def letters(redis: Connection, model: str, which: Which, after: str | None
             task = tasks.get(TaskId(fields[b"id"].decode()))
             if task is not None and task.state == State.DEAD and which.takes(task):
                 found.append(task)
-        if len(page) < PAGE:
+        if len(page) < size:
             return Letters(found, None)
     return Letters(found, newest[1:])
+
+
+async def one(redis: Connection, task_id: TaskId, most_result_bytes: int) -> Task | None:
+    """Without its body, and with its result if that is not larger; None: it is not there."""
+    key, names = keys.task(task_id), [*keys.SUMMARY, keys.RESULT]
+    length = await redis.call("measure a result", "HSTRLEN", key, keys.RESULT)
+    wanted = names if length <= most_result_bytes else keys.SUMMARY
+    values = await redis.call("read a task", "HMGET", key, *wanted)
+    fields = {name: value for name, value in zip(wanted, values, strict=True) if value is not None}
+    return codec.task_from(task_id, fields) if keys.HEAD in fields else None
 
 
 async def dropped(redis: Connection, limit: int) -> list[Dropped]:

@@ -326,7 +326,7 @@ class MemoryQueue:
 
     # --- calling back, and one at a time ----------------------------------------------------------------------------
 
-    async def callbacks_due(self, *, count: int, lease_s: float) -> Sequence[Task]:
+    async def callbacks_due(self, *, count: int, lease_s: float, most_result_bytes: int) -> Sequence[Task]:
         self._forget_old()
         now, due = self._now(), []
         waiting = sorted((at, life) for life, at in self._callbacks.items() if at <= now)[:count]
@@ -334,7 +334,7 @@ class MemoryQueue:
             kept = self._kept.get(task_id)
             if kept is not None and kept.task.replays == replays and kept.task.state.has_ended:
                 self._callbacks[replays, task_id] = now + lease_s
-                due.append(kept.task)
+                due.append(_with_small_result(kept.task, most_result_bytes))
             else:
                 del self._callbacks[replays, task_id]
         return due
@@ -753,6 +753,13 @@ def _is_late(task: Task, at: float) -> bool:
 
 def _summary(task: Task) -> Task:
     return replace(task, body={}, result=None)
+
+
+def _with_small_result(task: Task, most_bytes: int) -> Task:
+    is_small = (
+        task.result is None or len(codec.encode_json(task.result, what="result", max_bytes=1 << 40)) <= most_bytes
+    )
+    return replace(task, body={}, result=task.result if is_small else None)
 
 
 def _empty_usage(task: Task, state: State, now: float, why: str | None) -> UsageRecord:

@@ -191,15 +191,12 @@ class RedisQueue:
 
     # --- calling back, and one at a time ----------------------------------------------------------------------------
 
-    async def callbacks_due(self, *, count: int, lease_s: float) -> Sequence[Task]:
+    async def callbacks_due(self, *, count: int, lease_s: float, most_result_bytes: int) -> Sequence[Task]:
         found = await self._redis.run("callbacks_due", [], _ms(lease_s), count)
         due = []
         for member in found:
             life, _, task_id = bytes(member).decode().partition(":")
-            try:
-                task = await self.get(TaskId(task_id))
-            except NotFound:
-                task = None
+            task = await listing.one(self._redis, TaskId(task_id), most_result_bytes)
             if task is not None and task.callback is not None and task.replays == int(life) and task.state.has_ended:
                 due.append(task)
             else:
