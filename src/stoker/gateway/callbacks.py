@@ -223,7 +223,8 @@ async def resolved(target: Target, hosts: Sequence[str]) -> str:
 
 async def post(target: Target, address: str, headers: Mapping[str, str], body: bytes) -> int:
     """The status of the answer; the rest is not read. It connects to `address` and to nothing else."""
-    tls = ssl.create_default_context() if target.is_tls else None
+    # Reading all the authorities takes longer than other requests of this process may wait.
+    tls = await asyncio.to_thread(ssl.create_default_context) if target.is_tls else None
     reader, writer = await asyncio.open_connection(
         address, target.port, ssl=tls, server_hostname=target.host if tls else None, limit=1 << 14
     )

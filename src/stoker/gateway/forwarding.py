@@ -5,6 +5,8 @@ A letter leaves Redis only after SQS has confirmed it. Whoever dies in between l
 one sends it again: SQS may hold copies, and `Queue.take_back` runs a task once, however many of them come back.
 """
 
+import asyncio
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from random import Random
@@ -25,6 +27,7 @@ NAME = "forwarder"
 LOOK_EVERY_S = 2.0
 # Longer than one call of SQS may take with all its timeouts, so that who works is not taken for dead.
 LEASE_S = 45.0
+RESIGN_S = 0.5  # at its end, where Redis may be away
 BACK_OFF_BASE_S, BACK_OFF_CAP_S = 2.0, 60.0
 LETTERS_AT_ONCE = MOST_AT_ONCE  # so many bodies are in memory at once
 # Of the room of a message for its attributes: three names with what they say.
@@ -105,10 +108,9 @@ class Forwarder:
                 await self.look()
                 await self._clock.sleep(LOOK_EVERY_S)
         finally:
-            try:
-                await self._queue.resign(NAME, self._holder)
-            except StokerError as error:
-                _log.info("the lease of the forwarder runs out by itself", error=error.in_log)
+            with contextlib.suppress(StokerError, TimeoutError):  # else its lease runs out by itself
+                async with asyncio.timeout(RESIGN_S):
+                    await self._queue.resign(NAME, self._holder)
 
     async def look(self) -> None:
         """Send what lies dead, if it is our turn, and it is time to try."""
