@@ -46,7 +46,7 @@ def pass_all(relay: Relaying, events: list[bytes], now: float) -> tuple[bytes, b
         while at < len(events):
             unread = relay.unread_from(events, at)
             if unread > at:
-                passed += map(sse.event, events[at:unread])
+                passed.append(sse.events(events[at:unread]))
                 at = unread
                 continue
             event = events[at]
@@ -94,8 +94,7 @@ class Relay:
             if charge.most is not None:  # a chunk is a token, as far as anybody knows
                 end = min(end, at + charge.most[1] - charge.completion_tokens - len(self._unread))
         place = at
-        while place < end:
-            event = events[place]
+        for event in events[at:end]:
             if b'"usage"' in event or b'"error"' in event or b'"choices"' not in event:
                 break
             place += 1
