@@ -25,7 +25,8 @@ Status = Literal["validating", "failed", "in_progress", "finalizing", "completed
 OPEN: Sequence[Status] = ("validating", "in_progress", "cancelling", "finalizing")
 """Those in which there is something left to do."""
 LineState = Literal["waiting", "taken", "done", "failed", "expired", "cancelled"]
-"""`taken`: it may be in the queue. The last four are ends: `done` is for the output file, the others for the error file."""
+"""`taken`: it may be in the queue. The last four are ends: `done` is for the output file, the others are for that of
+errors."""
 ENDS: Sequence[LineState] = ("done", "failed", "expired", "cancelled")
 # Lines that are deleted in one step, and that are read in one: these may be large.
 _AT_ONCE = 200
@@ -94,12 +95,13 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """How the driver of a batch that is open was seen to be. `driver` is None when nobody drives it."""
+    """How a batch that is open was seen to be. `driver` is None when nobody drives it."""
 
     batch_id: str
     driver: str | None
     fence: int
     beat: int
+    status: Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +205,7 @@ class BatchStore:
 
     def open(self) -> Sequence[Beat]:
         """All that have not ended, the oldest first."""
-        columns = (batches.c.id, batches.c.driver, batches.c.fence, batches.c.beat)
+        columns = (batches.c.id, batches.c.driver, batches.c.fence, batches.c.beat, batches.c.status)
         query = select(*columns).where(batches.c.status.in_(OPEN)).order_by(batches.c.id)
         with self._store.reading() as connection:
             return [Beat(*row) for row in connection.execute(query)]

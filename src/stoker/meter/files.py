@@ -38,11 +38,6 @@ class File:
     expires_at: float | None
 
 
-def new_file_id() -> str:
-    """As OpenAI's look: some clients know a file by it."""
-    return new_id("file").replace("_", "-", 1)
-
-
 class FileStore:
     def __init__(self, store: Store, clock: Clock | None = None) -> None:
         self._store = store
@@ -50,11 +45,12 @@ class FileStore:
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
-    def begin(self, tenant: str, *, file_id: str | None = None) -> str:
-        """The id of a new file without content. With the id of one that is being written, that one begins anew."""
-        file_id, now = file_id or new_file_id(), self._clock.now()
+    def begin(self, tenant: str) -> str:
+        """The id of a new file, which is being written from now on."""
+        now = self._clock.now()
+        # As OpenAI's look: some clients know a file by it.
+        file_id = new_id("file", now).replace("_", "-", 1)
         with self._store.transaction() as connection:
-            _delete(connection, [file_id])
             connection.execute(
                 insert(files).values(
                     id=file_id,
