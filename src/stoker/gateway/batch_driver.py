@@ -85,10 +85,14 @@ class Drivers:
                     _log.warning("batches wait", error=error.in_log)
                 await until(news, self._clock, LOOK_EVERY_S)
         finally:
-            running = list(self._running.values())
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """Let go of all that is driven here: others go on with it at once."""
+        leases = [run.lease for run in self._runs.values()]
+        await _cancel(self._running.values())
+        for lease in leases:
+            await self._let_go(lease)
 
     async def look(self) -> None:
         """Say that those driven here are, and take what nobody drives. Raises Unavailable (the store)."""
@@ -134,9 +138,6 @@ class Drivers:
             _log.error("batch: something went wrong", batch=batch_id, exc_info=error)
             self._rests_until[batch_id] = self._clock.monotonic() + REST_S
             await self._let_go(run.lease)
-        except asyncio.CancelledError:
-            await self._let_go(run.lease)
-            raise
         finally:
             del self._runs[batch_id], self._running[batch_id]
 
@@ -528,6 +529,7 @@ async def _beside(step: Awaitable[object]) -> AsyncIterator["asyncio.Task[object
 
 async def _cancel(tasks: "Iterable[asyncio.Task[Any]]") -> None:
     """Returns when they are over."""
-    for task in list(tasks):
+    cancelled = list(tasks)
+    for task in cancelled:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.gather(*cancelled, return_exceptions=True)
