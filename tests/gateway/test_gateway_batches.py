@@ -13,7 +13,7 @@ from gateway_parts import ADMIN_KEY, KEY, OTHER_KEY, SPEC, Stack, a_stack
 from openai import APIStatusError
 
 from stoker.base.clock import SystemClock
-from stoker.base.ids import ModelName
+from stoker.base.ids import ModelName, TaskId
 from stoker.gateway.batch_driver import DEAD_AFTER_S, Drivers, spent_up
 from stoker.gateway.batch_lines import task_id
 from stoker.gateway.bounds import bound_of
@@ -21,7 +21,7 @@ from stoker.meter.batches import Line, Lost, NewBatch
 from stoker.meter.keys import KeyStore
 from stoker.meter.usage import UsageRecord
 from stoker.policy.budgets import Counter, Unit
-from stoker.queue import MemoryQueue
+from stoker.queue import MemoryQueue, State
 from stoker.queue.budgets import CounterState
 from stoker.spec import Budgets, Platform, loads
 from stoker.testing import ManualClock
@@ -98,6 +98,10 @@ async def test_each_line_is_a_request_with_an_answer_and_a_record(stack: Stack) 
     assert [(record.kind, record.status) for record in records.values()] == [("task", "done")] * 2
     assert [(each.prompt_tokens, each.completion_tokens) for each in records.values()] == [(2, 2), (3, 3)]
 
+    for name in names:  # the queue knows that they were there, and no more
+        task = await stack.queue.get(TaskId(name))
+        assert (task.state, task.body, task.result) == (State.DONE, {}, None)
+
     file = await sdk.files.retrieve(batch.output_file_id or "")
     assert (file.filename, file.purpose, file.status) == (f"{batch.id}_output.jsonl", "batch_output", "processed")
     assert file.expires_at == file.created_at + 30 * 86400
@@ -134,12 +138,12 @@ async def test_lines_that_cannot_be_answered_are_errors_and_the_others_are_not(s
     batch = await ended(sdk, (await begun(sdk, lines)).id)
     assert (batch.status, counts(batch)) == ("completed", (4, 1, 3))
     done, wrong = await lines_of(sdk, batch.output_file_id), await lines_of(sdk, batch.error_file_id)
-    first, last = sorted(line["custom_id"] for line in [*done, *wrong] if line["custom_id"] in ("line-1", "line-4"))
-    assert (first, last) == ("line-1", "line-4")
+    assert {line["custom_id"] for line in [*done, *wrong]} == {f"line-{number}" for number in (1, 2, 3, 4)}
     assert set(errors(wrong).values()) == {(404, "model_not_found"), (400, "invalid_value"), (400, "bad")}
     assert errors(wrong)["line-2"] == (404, "model_not_found")
     assert errors(wrong)["line-3"] == (400, "invalid_value")
     assert [line["error"] for line in wrong] == [None] * 3
+    assert await stack.queue.dead(GENERAL) == []
     file = await sdk.files.retrieve(batch.error_file_id or "")
     assert file.filename == f"{batch.id}_error.jsonl"
 

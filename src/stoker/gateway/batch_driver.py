@@ -10,7 +10,7 @@ the queue is looked for there by its id, and what came of a line is written down
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -310,13 +310,24 @@ class Work:
         while True:
             unwanted = self._unwanted(expiring, stopping)
             take = 0 if unwanted else most - len(self._running)
-            for line in await asyncio.to_thread(partial(self._store.turn, self._lease, ended, take=take)):
+            for line in await self._turn(ended, take):
                 self._start(line)
             if unwanted or not self._running:
                 return unwanted
             await asyncio.wait({*self._running, expiring, stopping}, return_when=asyncio.FIRST_COMPLETED)
             ended = [each.result() for each in self._running if each.done()]
             self._running = {each: line for each, line in self._running.items() if not each.done()}
+
+    async def _turn(self, ended: Sequence[EndedLine], take: int) -> Sequence[Line]:
+        """Writes down what came of some lines, and gives the next ones."""
+        lines = await asyncio.to_thread(partial(self._store.turn, self._lease, ended, take=take))
+        # It is in the store now, so Redis need not keep it.
+        names = [TaskId(batch_lines.task_id(self._batch.id, each.number)) for each in ended]
+        try:
+            await asyncio.gather(*map(self._queue.drop_answer, names))
+        except QueueUnavailable as error:
+            _log.warning("batch: answers stay in Redis for their time", batch=self._batch.id, error=error.in_log)
+        return lines
 
     def _unwanted(self, expiring: "asyncio.Task[object]", stopping: "asyncio.Task[object]") -> LineState | None:
         if stopping.done() or self._cancelled.is_set():
@@ -470,11 +481,7 @@ class Work:
     async def _end_unwanted(self, in_queue: list[Line], why: LineState) -> None:
         """What runs is stopped, and what has not begun does not."""
         ended = list(await asyncio.gather(*(self._call_off(line, why) for line in in_queue)))
-        while True:
-            turn = partial(self._store.turn, self._lease, ended, take=LINES_AT_ONCE)
-            lines = await asyncio.to_thread(turn)
-            if not lines:
-                return
+        while lines := await self._turn(ended, LINES_AT_ONCE):
             ended = [batch_lines.not_done(self._batch.id, line, why) for line in lines]
 
     async def _call_off(self, line: Line, why: LineState) -> EndedLine:
