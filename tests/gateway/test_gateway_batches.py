@@ -14,10 +14,10 @@ from openai import APIStatusError
 
 from stoker.base.clock import SystemClock
 from stoker.base.ids import ModelName, TaskId
-from stoker.gateway.batch_driver import DEAD_AFTER_S, Drivers, spent_up
+from stoker.gateway.batch_driver import DEAD_AFTER_S, Drivers, Run, spent_up
 from stoker.gateway.batch_lines import task_id
 from stoker.gateway.bounds import bound_of
-from stoker.meter.batches import Line, Lost, NewBatch
+from stoker.meter.batches import BatchStore, Lease, Line, Lost, NewBatch
 from stoker.meter.keys import KeyStore
 from stoker.meter.usage import UsageRecord
 from stoker.policy.budgets import Counter, Unit
@@ -641,3 +641,81 @@ def a_record(name: str) -> UsageRecord:
         started_at=1.0,
         ended_at=2.0,
     )
+
+
+class Died(Exception):
+    """The process is no more."""
+
+
+class Mortal:
+    """A store whose user dies at a step: `steps` of them are done; the one after that is, or is not (`is_done`)."""
+
+    def __init__(self, store: Any, life: "Life") -> None:
+        self._store = store
+        self._life = life
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+
+        def step(*args: Any, **options: Any) -> Any:
+            self._life.left -= 1
+            if self._life.left < 0 and not self._life.is_done:
+                raise Died(name)
+            answer = method(*args, **options)
+            if self._life.left < 0:
+                raise Died(name)
+            return answer
+
+        return step
+
+
+class Life:
+    def __init__(self, steps: int, *, is_done: bool) -> None:
+        self.left = steps
+        self.is_done = is_done
+
+
+@pytest.mark.parametrize("is_done", [False, True], ids=["before", "after"])
+async def test_whoever_dies_at_whatever_step_no_line_is_lost_and_none_is_done_twice(
+    tmp_path: Path, is_done: bool
+) -> None:
+    async with a_stack_at(tmp_path, ManualClock(), linesAtOnce=2) as stack:
+        services = stack.gateway.services
+        engine = await stack.engine()
+        await stack.worker(engine)
+        sdk = await stack.sdk()
+        file_id = await uploaded(sdk, [a_line(1), a_line(2, model="nothing"), a_line(3), a_line(4)])
+        _, key_id = key_of(stack, tokens_total=100_000)
+        steps, has_died = 0, True
+        while has_died:
+            asked, paid = len(engine.requests), len(await stack.records())
+            batch = services.batches.create(NewBatch("acme", key_id, CHAT, file_id, "24h", 86400.0), most_open=1)
+            life = Life(steps, is_done=is_done)
+            mortal = replace(services, batches=Mortal(services.batches, life), files=Mortal(services.files, life))
+            has_died = await dies(Run(mortal, taken_over(services.batches)))
+            if has_died and services.batches.open():
+                await Run(services, taken_over(services.batches)).drive()
+            done = await sdk.batches.retrieve(batch.id)
+            assert (done.status, counts(done)) == ("completed", (4, 3, 1)), steps
+            output, wrong = await lines_of(sdk, done.output_file_id), await lines_of(sdk, done.error_file_id)
+            assert [line["custom_id"] for line in output] == ["line-1", "line-3", "line-4"], steps
+            assert errors(wrong) == {"line-2": (404, "model_not_found")}, steps
+            assert len(engine.requests) - asked == 3, steps
+            assert len(await stack.records()) - paid == 3, steps
+            steps += 1
+        assert steps > 15
+
+
+def taken_over(batches: BatchStore) -> Lease:
+    (beat,) = batches.open()
+    lease = batches.take_over(beat, "somebody")
+    assert lease is not None
+    return lease
+
+
+async def dies(run: Run) -> bool:
+    try:
+        await run.drive()
+    except Died:
+        return True
+    return False
