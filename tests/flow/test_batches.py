@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 from budget_parts import SPEC, Cluster, a_cluster, until
-from openai import AsyncOpenAI
+from flow_parts import Running, wait_until
+from openai import AsyncOpenAI, OpenAI
+from test_requests import records
 
 from stoker.base.clock import SystemClock
 from stoker.base.ids import ModelName
@@ -161,3 +163,44 @@ async def test_a_budget_that_is_spent_in_the_middle(tmp_path: Path) -> None:
         assert sum(each.prompt_tokens + each.completion_tokens for each in records) == 15 * USED
         (counter,) = cluster.counters(key)
         assert (await cluster.state(counter)).spent == 15 * USED
+
+
+def test_a_batch_on_a_whole_platform(platform: Running) -> None:
+    """The embedded engine behind a real worker: the answers of a batch are those of the endpoint, and all are in the
+    ledger."""
+    question = {"model": "general", "temperature": 0, "messages": [{"role": "user", "content": "What is 6 times 7?"}]}
+    wrong = {**question, "max_tokens": -1}
+    asked = [("right", question), ("wrong", wrong), ("code", {**question, "model": "code", "max_tokens": 4})]
+    content = "".join(
+        json.dumps({"custom_id": name, "method": "POST", "url": CHAT, "body": body}) + "\n" for name, body in asked
+    )
+    with OpenAI(base_url=platform.url + "/v1", api_key=platform.key, max_retries=0) as client:
+        file = client.files.create(file=("asked.jsonl", content.encode()), purpose="batch")
+        batch = client.batches.create(
+            input_file_id=file.id,
+            endpoint="/v1/chat/completions",
+            completion_window="1h",
+            extra_headers={"X-Session-Id": "batch-session"},
+        )
+        wait_until(lambda: client.batches.retrieve(batch.id).completed_at is not None, 60, lambda: "still not done")
+        batch = client.batches.retrieve(batch.id)
+        output = {line["custom_id"]: line for line in map(json.loads, text_of(client, batch.output_file_id))}
+        errors = {line["custom_id"]: line for line in map(json.loads, text_of(client, batch.error_file_id))}
+    assert batch.request_counts is not None
+    assert (batch.status, batch.request_counts.completed, batch.request_counts.failed) == ("completed", 2, 1)
+    right = output["right"]["response"]["body"]
+    assert right["choices"][0]["message"]["content"] == "6 times 7 is 42."
+    assert output["code"]["response"]["body"]["usage"]["completion_tokens"] <= 4
+    assert errors["wrong"]["response"]["status_code"] == 400
+    assert errors["wrong"]["response"]["body"]["error"]["param"] == "max_tokens"
+    ids = {line["response"]["request_id"] for line in output.values()}
+    wait_until(lambda: ids <= set(records(platform)), 20, lambda: "not in the ledger")
+    known = [records(platform)[name] for name in sorted(ids)]
+    assert [(each.session, each.status, each.kind) for each in known] == [("batch-session", "done", "task")] * 2
+    assert batch.usage is not None
+    assert batch.usage.total_tokens == sum(each.prompt_tokens + each.completion_tokens for each in known)
+
+
+def text_of(client: OpenAI, file_id: str | None) -> list[str]:
+    assert file_id is not None
+    return client.files.content(file_id).text.splitlines()

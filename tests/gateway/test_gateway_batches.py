@@ -13,15 +13,17 @@ from gateway_parts import ADMIN_KEY, KEY, OTHER_KEY, SPEC, Stack, a_stack
 from openai import APIStatusError
 
 from stoker.base.clock import SystemClock
+from stoker.base.errors import QueueUnavailable
 from stoker.base.ids import ModelName, TaskId
 from stoker.gateway.batch_driver import DEAD_AFTER_S, Drivers, Run, spent_up
 from stoker.gateway.batch_lines import task_id
 from stoker.gateway.bounds import bound_of
 from stoker.meter.batches import BatchStore, Lease, Line, Lost, NewBatch
 from stoker.meter.keys import KeyStore
+from stoker.meter.limits import limits_of_account
 from stoker.meter.usage import UsageRecord
-from stoker.policy.budgets import Counter, Unit
-from stoker.queue import MemoryQueue, State
+from stoker.policy.budgets import Counter, Unit, counters
+from stoker.queue import Hold, MemoryQueue, NewTask, State, Task
 from stoker.queue.budgets import CounterState
 from stoker.spec import Budgets, Platform, loads
 from stoker.testing import ManualClock
@@ -719,3 +721,75 @@ async def dies(run: Run) -> bool:
     except Died:
         return True
     return False
+
+
+class LosingQueue(MemoryQueue):
+    """Of each step that a driver takes for a line, the first answer is lost: the step is done, and nobody hears it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._heard: set[tuple[str, TaskId | None]] = set()
+
+    def _lose(self, step: str, task_id: TaskId | None) -> None:
+        if (step, task_id) not in self._heard:
+            self._heard.add((step, task_id))
+            raise QueueUnavailable("Redis does not answer")
+
+    async def submit(self, new: NewTask, *, task_id: TaskId | None = None, hold: Hold | None = None) -> Task:
+        task = await super().submit(new, task_id=task_id, hold=hold)
+        self._lose("submit", task_id)
+        return task
+
+    async def wait(self, task_id: TaskId, *, timeout_s: float) -> Task:
+        task = await super().wait(task_id, timeout_s=timeout_s)
+        self._lose("wait", task_id)
+        return task
+
+    async def drop_answer(self, task_id: TaskId) -> None:
+        await super().drop_answer(task_id)
+        self._lose("drop_answer", task_id)
+
+
+@pytest.mark.parametrize("budgets", [{}, {"tokens_total": 10_000}], ids=["without a budget", "with one"])
+async def test_steps_whose_answer_is_lost_are_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budgets: dict[str, int]
+) -> None:
+    monkeypatch.setattr("stoker.gateway.batch_driver.PAUSE_S", 0.01)
+    async with a_stack(tmp_path, queue=LosingQueue()) as stack:
+        engine = await stack.engine()
+        await stack.worker(engine)
+        secret, key_id = key_of(stack, **budgets)
+        sdk = await stack.sdk(key=secret)
+        batch = await ended(sdk, (await begun(sdk, THREE)).id)
+        assert (batch.status, counts(batch), len(engine.requests)) == ("completed", (3, 3, 0), 3)
+        assert [(each.status, each.completion_tokens) for each in await stack.records()] == [("done", 3)] * 3
+        limits = [named.limit for named in limits_of_account(KeyStore(stack.store).account_of(key_id), None, None)]
+        names = [counter.name for counter in counters(limits, SystemClock().now())]
+        states = await stack.budgets.state(names)
+        assert [(state.spent, state.held) for state in states if state is not None] == [(3 * USED, 0)] * len(budgets)
+
+
+async def test_an_input_that_is_deleted_before_it_was_looked_at(tmp_path: Path) -> None:
+    async with a_stack_at(tmp_path, ManualClock()) as stack:
+        batches, sdk = stack.gateway.services.batches, await stack.sdk()
+        file_id = await uploaded(sdk, THREE)
+        made = batches.create(NewBatch("acme", "key_1", CHAT, file_id, "24h", 86400.0), most_open=1)
+        await sdk.files.delete(file_id)
+        stack.gateway.services.batch_news.set()
+        batch = await ended(sdk, made.id)
+        assert batch.status == "failed"
+        assert batch.errors is not None
+        assert [(each.code, each.param) for each in batch.errors.data or []] == [("file_not_found", "input_file_id")]
+
+
+async def test_an_input_that_is_deleted_later_is_not_missed(tmp_path: Path) -> None:
+    async with a_stack(tmp_path, platform=the_platform(linesAtOnce=1)) as stack:
+        engine = await stack.engine()
+        hold = engine.hold_at(0)
+        await stack.worker(engine)
+        sdk = await stack.sdk()
+        made = await begun(sdk, THREE)
+        await hold.reached()
+        await sdk.files.delete(made.input_file_id)
+        hold.open.set()
+        assert counts(await ended(sdk, made.id)) == (3, 3, 0)

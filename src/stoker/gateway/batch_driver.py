@@ -449,7 +449,7 @@ class Work:
         headers |= {SESSION_HEADER: batch.session} if batch.session is not None else {}
         headers |= {RUN_HEADER: batch.run} if batch.run is not None else {}
         ask = await self._services.ask(_Asked(headers), account, batch.endpoint, None, batch_lines.body_of(line))
-        # What makes a line of a batch different from another task stands here.
+        # What makes a line of a batch another task than that of POST /v1/tasks stands here: its priority, too.
         return replace(ask, id=batch_lines.task_id(batch.id, line.number), stand_in=None)
 
     async def _submit(self, ask: Ask) -> None:
