@@ -92,6 +92,26 @@ def test_what_is_deleted_leaves_nothing(files: FileStore, store: Store) -> None:
         files.delete(gone.id, tenant="acme")
 
 
+def test_a_large_one_is_deleted_piece_by_piece(files: FileStore, store: Store) -> None:
+    kept = a_file(files, b"kept")
+    gone = a_file(files, *[b"x"] * 130)
+    files.delete(gone.id, tenant="acme")
+    assert (blocks_in(store), files.list("acme")) == (1, [kept])
+
+
+def test_who_dies_while_it_deletes_leaves_the_rest_to_the_sweep(
+    files: FileStore, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = a_file(files, b"one", b"two")
+    with monkeypatch.context() as dying:
+        dying.setattr(files, "_remove", lambda _: None)
+        files.delete(gone.id, tenant="acme")
+    assert files.list("acme") == []
+    assert blocks_in(store) == 2
+    assert files.sweep() == 1
+    assert blocks_in(store) == 0
+
+
 def test_deleted_while_it_is_read(files: FileStore) -> None:
     made = a_file(files, b"one", b"two")
     reading = files.blocks(made.id)

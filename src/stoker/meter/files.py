@@ -21,8 +21,8 @@ BLOCK_BYTES = 256 * 1024
 WRITING_S = 600.0
 # What a file counts for at least: its row, and a bound on how many there can be.
 LEAST_BYTES = 1024
-# Expired files that are deleted in one transaction.
-_AT_ONCE = 20
+# Blocks that are deleted in one transaction, so that nobody who writes waits for long: 16 MiB.
+_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +87,10 @@ class FileStore:
     def give_up(self, file_id: str) -> None:
         """Whatever was written of it is gone."""
         with self._store.transaction() as connection:
-            if connection.execute(_writing(file_id)).first() is not None:
-                _delete(connection, [file_id])
+            if connection.execute(_writing(file_id)).first() is None:
+                return
+            self._hide(connection, file_id)
+        self._remove(file_id)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -139,21 +141,34 @@ class FileStore:
         """Raises NotFound, as `get`."""
         with self._store.transaction() as connection:
             self._get(connection, file_id, tenant)
-            _delete(connection, [file_id])
+            self._hide(connection, file_id)
+        self._remove(file_id)
 
     def sweep(self) -> int:
-        """Delete what has expired; how many there were."""
-        swept = 0
+        """Delete what has expired, and what somebody had begun to delete; how many there were."""
+        with self._store.reading() as connection:  # usually there are none, and nobody who writes has to wait
+            expired = list(
+                connection.execute(select(files.c.id).where(files.c.expires_at <= self._clock.now())).scalars()
+            )
+        for file_id in expired:
+            self._remove(file_id)
+        return len(expired)
+
+    def _hide(self, connection: Connection, file_id: str) -> None:
+        gone = {"state": "gone", "expires_at": self._clock.now()}
+        connection.execute(update(files).where(files.c.id == file_id).values(gone))
+
+    def _remove(self, file_id: str) -> None:
+        """Of one that nobody sees any more. It counts for its tenant until all of it is gone."""
+        some = select(file_blocks.c.number).where(file_blocks.c.file_id == file_id).limit(_AT_ONCE)
         while True:
-            expired = select(files.c.id).where(files.c.expires_at <= self._clock.now()).limit(_AT_ONCE)
-            with self._store.reading() as connection:  # usually there are none, and nobody who writes has to wait
-                ids = list(connection.execute(expired).scalars())
-            if ids:
-                with self._store.transaction() as connection:
-                    _delete(connection, ids)
-            swept += len(ids)
-            if len(ids) < _AT_ONCE:
-                return swept
+            with self._store.transaction() as connection:
+                numbers = list(connection.execute(some).scalars())
+                these = (file_blocks.c.file_id == file_id, file_blocks.c.number.in_(numbers))
+                connection.execute(delete(file_blocks).where(*these))
+                if len(numbers) < _AT_ONCE:
+                    connection.execute(delete(files).where(files.c.id == file_id))
+                    return
 
     def _get(self, connection: Connection, file_id: str, tenant: str | None) -> File:
         query = select(files).where(files.c.id == file_id, *self._there())
@@ -207,11 +222,6 @@ def _refuse_more(connection: Connection, tenant: str, more: int, most: int) -> N
             code="files_full",
             hint="delete some, or raise gateway.files.maxTenantBytes",
         )
-
-
-def _delete(connection: Connection, ids: list[str]) -> None:
-    connection.execute(delete(file_blocks).where(file_blocks.c.file_id.in_(ids)))
-    connection.execute(delete(files).where(files.c.id.in_(ids)))
 
 
 def _file(row: Any) -> File:
