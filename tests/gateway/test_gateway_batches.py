@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from batch_parts import CHAT, a_line, answers, begun, counts, ended, errors, jsonl, lines_of, uploaded, when
 from gateway_parts import ADMIN_KEY, KEY, OTHER_KEY, SPEC, Stack, a_stack
 from openai import APIStatusError
 
 from stoker.base.clock import SystemClock
-from stoker.base.errors import QueueUnavailable
+from stoker.base.errors import QueueUnavailable, Unavailable
 from stoker.base.ids import ModelName, TaskId
 from stoker.gateway.batch_driver import DEAD_AFTER_S, Drivers, Run, spent_up
 from stoker.gateway.batch_lines import task_id
@@ -607,7 +608,25 @@ async def test_a_driver_whose_beat_stands_still_is_replaced(tmp_path: Path) -> N
         assert batches.get(made.id, tenant="acme").expires_at == made.expires_at
 
 
-async def test_a_line_that_was_paid_for_is_not_asked_again_when_its_answer_is_lost(tmp_path: Path) -> None:
+async def test_who_was_replaced_without_noticing_stops(tmp_path: Path) -> None:
+    async with a_stack_at(tmp_path, ManualClock()) as stack:
+        batches, sdk = stack.gateway.services.batches, await stack.sdk()
+        made = await begun(sdk, THREE)  # no worker: its lines wait in the queue
+        await when(sdk, made.id, lambda batch: batch.status == "in_progress")
+        (beat,) = batches.open()
+        assert batches.take_over(beat, "another") == Lease(made.id, 2)
+        with structlog.testing.capture_logs() as events:
+            stack.gateway.services.batch_news.set()
+            async with asyncio.timeout(20):
+                while not any(each["event"] == "batch: it is another's" for each in events):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        assert [(beat.driver, beat.fence) for beat in batches.open()] == [("another", 2)]
+
+
+async def test_a_line_that_was_paid_for_is_not_asked_again_when_its_answer_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stoker.gateway.batch_driver.PAUSE_S", 0.0)
     async with a_stack_at(tmp_path, ManualClock()) as stack:
         batches, sdk = stack.gateway.services.batches, await stack.sdk()
         _, key_id = key_of(stack)
@@ -619,7 +638,15 @@ async def test_a_line_that_was_paid_for_is_not_asked_again_when_its_answer_is_lo
         assert [line.number for line in batches.turn(dead, [], take=2)] == [1, 2]
         stack.gateway.services.ledger.append([a_record(task_id(made.id, 1))])
         batches.let_go(dead)
+        ledger, away = stack.gateway.services.ledger, [Unavailable("the ledger is away"), Unavailable("it still is")]
+        records = ledger.records
 
+        def records_later(ids: Any = None) -> list[UsageRecord]:
+            if away:
+                raise away.pop()
+            return records(ids)
+
+        monkeypatch.setattr(ledger, "records", records_later)
         engine = await stack.engine()
         await stack.worker(engine)
         stack.gateway.services.batch_news.set()

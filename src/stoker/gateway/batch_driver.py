@@ -11,7 +11,7 @@ the queue is looked for there by its id, and what came of a line is written down
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -102,7 +102,10 @@ class Drivers:
         now = self._clock.monotonic()
         for beat in beats:
             run = self._runs.get(beat.batch_id)
-            if run is not None:
+            if run is not None and beat.fence != run.lease.fence:
+                _log.warning("batch: it is another's", batch=beat.batch_id)
+                self._running[beat.batch_id].cancel()  # whatever is done here is void
+            elif run is not None:
                 if beat.status == "cancelling":
                     run.cancelled.set()
             elif self._is_free(beat, now):
@@ -133,7 +136,7 @@ class Drivers:
         try:
             await run.drive()
         except Lost:
-            _log.warning("batch: another process drives it now", batch=batch_id)
+            _log.warning("batch: it is another's", batch=batch_id)
         except Exception as error:
             _log.error("batch: something went wrong", batch=batch_id, exc_info=error)
             self._rests_until[batch_id] = self._clock.monotonic() + REST_S
@@ -360,13 +363,14 @@ class Work:
         """Whether its task is in the queue. Raises StokerError for one that was paid for, and is not there any more."""
         while True:
             try:
-                await self._queue.get(name)
-            except NotFound:
-                break
-            except QueueUnavailable:
+                return await self._is_known(name)
+            except Unavailable:  # Redis, or the ledger
                 await self._clock.sleep(PAUSE_S)
-            else:
-                return True
+
+    async def _is_known(self, name: TaskId) -> bool:
+        with suppress(NotFound):
+            await self._queue.get(name)
+            return True
         await self._services.settle_all()
         if await asyncio.to_thread(self._services.ledger.records, [name]):
             raise StokerError(
