@@ -131,6 +131,31 @@ async def test_killed_in_the_middle_no_line_is_lost_and_none_is_done_twice(tmp_p
         assert dead.fence == 1  # it had one driver, which was killed
 
 
+async def test_redis_is_killed_in_the_middle(tmp_path: Path) -> None:
+    """And comes back: lines wait meanwhile, and each is done and paid for once."""
+    async with a_cluster(tmp_path, gateways=1, spec=BATCH_SPEC) as cluster, EchoEngine("general") as engine:
+        holds = [engine.hold_at(0) for _ in range(LINES)]
+        key = cluster.key(tokens_total=LINES * USED + 1000)
+        async with a_worker(cluster, engine), sdk(cluster, 0, key) as client:
+            file = await client.files.create(file=("lines.jsonl", lines()), purpose="batch")
+            made = await client.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
+            for hold in holds[:2]:
+                await hold.reached()
+            cluster.redis.kill()
+            holds[0].open.set()
+            cluster.redis.start()
+            for hold in holds[1:]:
+                hold.open.set()
+            batch = await ended(client, made.id)
+        counts = batch.request_counts
+        assert (batch.status, counts.total, counts.completed, counts.failed) == ("completed", LINES, LINES, 0)
+        records = await cluster.records_when(key, LINES)
+        assert {(each.status, each.prompt_tokens, each.completion_tokens) for each in records} == {("done", 3, 3)}
+        (counter,) = cluster.counters(key)
+        state = await cluster.state(counter)
+        assert (state.spent, state.held) == (LINES * USED, 0)
+
+
 async def test_a_budget_that_is_spent_in_the_middle(tmp_path: Path) -> None:
     """Two gateways, one batch each of the same key: together they do what the budget has room for, to the token."""
     async with a_cluster(tmp_path, gateways=2, spec=BATCH_SPEC) as cluster, EchoEngine("general") as engine:
