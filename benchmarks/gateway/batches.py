@@ -2,7 +2,8 @@
 
     python benchmarks/gateway/batches.py [--lines 3000] [--megabytes 190] [--json FILE]
 
-Real processes on loopback (Redis, gateway, worker) and an engine in this process, which answers at once. So the figures are those of the gateway, the queue and the worker, all on the same machine.
+Real processes on loopback (Redis, gateway, worker) and an engine in this process, which answers at once. So the figures
+are those of the gateway, the queue and the worker, all on the same machine.
 """
 
 import argparse
