@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import structlog
 from batch_parts import CHAT, a_line, answers, begun, counts, ended, errors, jsonl, lines_of, uploaded, when
-from gateway_parts import ADMIN_KEY, KEY, OTHER_KEY, SPEC, Stack, a_stack
+from gateway_parts import ADMIN_KEY, KEY, OTHER_KEY, SPEC, SlowQueue, Stack, a_stack, until
 from openai import APIStatusError
 
 from stoker.base.clock import SystemClock
@@ -486,6 +486,46 @@ async def test_what_waits_for_money_is_cancelled_too(stack: Stack) -> None:
     assert (batch.status, counts(batch), len(engine.requests)) == ("cancelled", (3, 0, 3), 1)
     hold.open.set()
     await other
+
+
+async def test_a_line_that_is_on_its_way_into_the_queue_is_cancelled_when_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    look = Drivers.look
+
+    async def counted(drivers: Drivers) -> None:
+        nonlocal looks
+        await look(drivers)
+        looks += 1
+
+    monkeypatch.setattr(Drivers, "look", counted)
+    queue = SlowQueue()
+    async with a_stack(tmp_path, queue=queue) as stack:
+        sdk = await stack.sdk()
+        made = await begun(sdk, [a_line(1)])
+        await queue.submitting.wait()
+        await sdk.batches.cancel(made.id)
+        before = looks
+        await until(lambda: looks >= before + 3)  # it has been seen
+        assert (await sdk.batches.retrieve(made.id)).status == "cancelling"
+        queue.go_on.set()
+        batch = await ended(sdk, made.id)
+        assert (batch.status, counts(batch)) == ("cancelled", (1, 0, 1))
+        assert [task.state for task in await queue.list()] == [State.CANCELLED]
+
+
+async def test_one_that_is_cancelled_before_it_was_looked_at_to_its_end_has_no_lines(tmp_path: Path) -> None:
+    async with a_stack_at(tmp_path, ManualClock()) as stack:
+        batches, sdk = stack.gateway.services.batches, await stack.sdk()
+        made = batches.create(NewBatch("acme", "key_1", CHAT, "file-1", "24h", 86400.0), most_open=1)
+        dead = taken_over(batches)
+        batches.add_lines(dead, [Line(1, jsonl([a_line(1)]).strip())])
+        batches.let_go(dead)
+        await sdk.batches.cancel(made.id)  # its driver hears of it
+        batch = await ended(sdk, made.id)
+        assert (batch.status, counts(batch)) == ("cancelled", (0, 0, 0))
+        assert (batch.output_file_id, batch.error_file_id) == (None, None)
 
 
 async def test_what_has_ended_cannot_be_cancelled(stack: Stack) -> None:

@@ -179,6 +179,8 @@ class Run:
         if batch.status == "validating":
             await self._validate(batch)
             batch = await self._look()
+        if batch.status == "cancelling" and batch.total == 0:  # not looked at to its end: none of its lines has begun
+            await asyncio.to_thread(self._store.begin_lines, self.lease)
         if batch.status in ("in_progress", "cancelling"):
             await Work(self._services, self.lease, batch, self.cancelled).do()
         if not batch.has_ended:
