@@ -69,6 +69,12 @@ SURFACE = {
     "stoker tasks retry": ["ID", *PLATFORM, "--json"],
     "stoker tasks cancel": ["ID", *PLATFORM, "--json"],
     "stoker tasks submit": ["TEXT", *PLATFORM, "--model", "--max-tokens", "--wait", "--json"],
+    "stoker batches": [],
+    "stoker batches create": ["FILE", *PLATFORM, "--endpoint", "--window", "--wait", "--json"],
+    "stoker batches list": [*PLATFORM, "--limit", "--json"],
+    "stoker batches show": ["ID", *PLATFORM, "--wait", "--json"],
+    "stoker batches results": ["ID", *PLATFORM, "--errors"],
+    "stoker batches cancel": ["ID", *PLATFORM, "--json"],
     "stoker schema": [],
 }
 

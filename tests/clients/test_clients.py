@@ -17,6 +17,7 @@ ANSWERS = [
     *("response", "response stream", "embeddings"),
 ]
 ASYNC = "chat async stream"  # of the Python clients, whose other HTTP client is behind it
+BATCH = "chat batch"
 MODELS = ["general", "code", "vision", "auto"]
 
 OPENAI_REFUSALS = {
@@ -24,6 +25,20 @@ OPENAI_REFUSALS = {
     "unknown model": ("NotFoundError", 404, "model_not_found"),
     "unknown model to retrieve": ("NotFoundError", 404, "model_not_found"),
     "budget of a month": ("RateLimitError", 429, "tokens_budget_exceeded"),
+    "a batch that has ended": ("ConflictError", 409, "conflict"),
+    "a file that is gone": ("NotFoundError", 404, "file_not_found"),
+    "an unknown batch": ("NotFoundError", 404, "batch_not_found"),
+}
+# What OpenAI's SDKs say of files and batches.
+FILES_AND_BATCHES = {
+    "file": ["file", "größe.jsonl", "batch", True, True],
+    "begin": "validating",
+    "end": ["completed", {"job": "nightly"}, 1, 1],
+    "fault": ["failed", ["url_mismatch"]],
+    "files": [2, True],
+    "batches": True,
+    "purposes": True,
+    "deleted": [True, True],
 }
 
 
@@ -65,8 +80,8 @@ def refusals(lines: list[Json]) -> dict[str, tuple[str, int, str]]:
 @pytest.mark.parametrize(
     ("argv", "cases", "any_other_status"),
     [
-        ([sys.executable, "openai_client.py"], [*ANSWERS, ASYNC], "APIStatusError"),
-        (["node", "openai_client.cjs"], ANSWERS, "APIError"),
+        ([sys.executable, "openai_client.py"], [*ANSWERS, ASYNC, BATCH], "APIStatusError"),
+        (["node", "openai_client.cjs"], [*ANSWERS, BATCH], "APIError"),
     ],
     ids=["python", "javascript"],
 )
@@ -82,6 +97,7 @@ def test_openai(
     lines = run_client(served, account, [argv[0], HERE / argv[1]])
     check_answers(lines, plain, cases)
     assert {line["case"]: line["ids"] for line in lines if "ids" in line} == {"models": MODELS, "model": ["general"]}
+    assert [line["told"] for line in lines if "told" in line] == [FILES_AND_BATCHES]
     # 402 has no class of its own in either SDK.
     spent = (any_other_status, 402, "budget_exhausted")
     assert refusals(lines) == {

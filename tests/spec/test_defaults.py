@@ -123,6 +123,13 @@ gateway:
     firstTokenSeconds: 60
     betweenTokensSeconds: null
     totalSeconds: 300
+  files:
+    maxFileBytes: 209715200
+    maxTenantBytes: 1073741824
+  batches:
+    maxLines: 50000
+    linesAtOnce: 100
+    perTenant: 20
   sessions:
     idleSeconds: 300
 redis:

@@ -306,6 +306,10 @@ MODEL = "llm: {models: {general: "  # closed by "}}"
             "p.yaml:1:35: gateway.maxWaiting.perTenant: 10000 is more than perModel (500); must be at most that",
         ),
         (
+            "gateway: {files: {maxFileBytes: 2000, maxTenantBytes: 1999}}",
+            "p.yaml:1:33: gateway.files.maxFileBytes: 2000 is more than maxTenantBytes (1999); must be at most that",
+        ),
+        (
             "gateway: {auto: {hard: big}}",
             'p.yaml:1:24: gateway.auto.hard: "big" is not a model; the models are: general, code, vision',
         ),

@@ -10,7 +10,7 @@ import click
 
 from stoker import __version__
 from stoker.base.errors import StokerError
-from stoker.cli import budgets, chat, init, keys, load, ps, schema, tasks, tenants, up, usage
+from stoker.cli import batches, budgets, chat, init, keys, load, ps, schema, tasks, tenants, up, usage
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
@@ -32,6 +32,7 @@ for _command in (
     budgets.budgets,
     usage.usage,
     tasks.tasks,
+    batches.batches,
     schema.schema,
 ):
     stoker.add_command(_command)

@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from stoker.gateway import admin, openai, streams, tasks, ws
+from stoker.gateway import admin, batches, files, openai, streams, tasks, ws
 from stoker.gateway.services import Services
 from stoker.telemetry import metrics
 from stoker.web.server import JSONResponse, application
@@ -34,6 +34,8 @@ def create(services: Services) -> Starlette:
             *tasks.routes(services),
             *streams.routes(services),
             *ws.routes(services),
+            *files.routes(services),
+            *batches.routes(services),
             *openai.routes(services),
             *admin.routes(services),
         ],

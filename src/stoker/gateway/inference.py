@@ -640,6 +640,15 @@ class Inference:
         finally:
             await self._forget_session(running.ask)
 
+    async def submit_by_id(self, ask: Ask, *, timeout_s: float) -> Task:
+        """As a task whose id says what it is (a line of a batch), so that whoever is not sure submits it again: it is
+        there once. Raises StokerError; after QueueUnavailable it may be there."""
+        running = await self.admit(ask)
+        try:
+            return await self.commitments.keep(self.submit(running, timeout_s=timeout_s, may_stay=True))
+        finally:
+            await self._forget_session(running.ask)
+
     async def submit_to_stay(self, ask: Ask) -> Task:
         """As a task whose client may go and come back, for as long as a request may take. One that goes before this
         returns was not told the id, so it takes the task along. Raises StokerError."""
@@ -669,8 +678,9 @@ class Inference:
         self.admission.handed_over(permit)
         return task
 
-    async def submit(self, running: Running, *, timeout_s: float | None) -> Task:
-        """Put it into the queue, with its reservation. Raises StokerError, and then it is not there, nor will be."""
+    async def submit(self, running: Running, *, timeout_s: float | None, may_stay: bool = False) -> Task:
+        """Put it into the queue, with its reservation. Raises StokerError, and then it is not there, nor will be; with
+        `may_stay` it may be there after QueueUnavailable, and its reservation is its own then."""
         ask = running.ask
         for _ in range(2):
             permit = running.permit
@@ -681,7 +691,8 @@ class Inference:
                     hold=self.admission.hold(permit),
                 )
             except QueueUnavailable:
-                self.commitments.begin(self._undo(permit, TaskId(ask.id)))
+                doubt = self._in_doubt(permit) if may_stay else self._undo(permit, TaskId(ask.id))
+                self.commitments.begin(doubt)
                 raise
             except Conflict as conflict:
                 self.admission.release(permit)
@@ -700,6 +711,13 @@ class Inference:
             return task
         self.admission.release(running.permit)
         raise Unavailable("budgets cannot be checked: this gateway is taken for dead", code="budgets_unavailable")
+
+    async def _in_doubt(self, permit: Permit) -> None:
+        """Nobody knows whether the task was stored, and it may have been."""
+        if self.admission.hold(permit) is None:
+            self.admission.release(permit)
+        else:
+            await self.admission.resolve(permit)
 
     async def _undo(self, permit: Permit, task_id: TaskId) -> None:
         """Nobody knows whether the task was stored; its client was told that it was not."""

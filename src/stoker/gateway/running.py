@@ -15,6 +15,7 @@ from stoker.engine.client import EngineClient
 from stoker.gateway import app, openai, retention
 from stoker.gateway.admission import Admission
 from stoker.gateway.auth import Authenticator
+from stoker.gateway.batch_driver import Drivers
 from stoker.gateway.commitments import Commitments
 from stoker.gateway.fleet import Fleet
 from stoker.gateway.inference import Inference, Patience
@@ -26,6 +27,8 @@ from stoker.gateway.reconciler import Reconciler
 from stoker.gateway.services import Services
 from stoker.gateway.sessions import Sessions
 from stoker.gateway.settling import Settler
+from stoker.meter.batches import BatchStore
+from stoker.meter.files import FileStore
 from stoker.meter.keys import KeyStore
 from stoker.meter.ledger import Ledger
 from stoker.meter.store import Store
@@ -93,6 +96,8 @@ class Gateway:
             budgets=budgets,
             keys=keys,
             tenants=tenants,
+            files=FileStore(store, clock),
+            batches=BatchStore(store, clock),
             ledger=ledger,
             settler=settler,
             measures=measures,
@@ -124,6 +129,8 @@ class Gateway:
                 self.reconciler.reconcile_forever(),
                 self.settler.settle_forever(),
                 retention.prune_forever(services.ledger, services.platform.ledger.retention_days, services.clock),
+                retention.sweep_forever(services.files, services.batches, services.clock),
+                Drivers(services, self.life.owner.name).drive_forever(),
             )
         ]
         # Answers that end wait for it, so it goes on until the last one has.

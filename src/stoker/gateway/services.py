@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,9 @@ from stoker.gateway.measures import Measures
 from stoker.gateway.sessions import conversation_in
 from stoker.gateway.settling import Settler
 from stoker.meter.accounts import Account
+from stoker.meter.batches import BatchStore
 from stoker.meter.charge import Caller
+from stoker.meter.files import FileStore
 from stoker.meter.keys import KeyStore
 from stoker.meter.ledger import Ledger
 from stoker.meter.tenants import TenantStore
@@ -51,11 +53,15 @@ class Services:
     budgets: BudgetStore
     keys: KeyStore
     tenants: TenantStore
+    files: FileStore
+    batches: BatchStore
     ledger: Ledger
     settler: Settler
     measures: Measures
     clock: Clock
     started_at: float
+    batch_news: asyncio.Event = field(default_factory=asyncio.Event)
+    """A batch was made or cancelled here."""
 
     async def settle_all(self) -> None:
         """All that has ended here, into the ledger, so that a report made now is complete. Raises QueueUnavailable,

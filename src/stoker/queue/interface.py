@@ -92,6 +92,11 @@ class Queue(Protocol):
         Raises NotFound; Conflict when it is not dead, or (`hold_void`) as `submit` does.
         """
 
+    async def drop_answer(self, task_id: TaskId) -> None:
+        """Its caller has kept what it came to: its body, its result and its chunks go now, and a dead one leaves the
+        dead letters, as one that was cancelled. It stays known by its id as long as any that has ended, so that the
+        same submission does not begin it anew. Nothing happens to one that has not ended, or that is unknown."""
+
     # --- for the worker ---------------------------------------------------------------------------------------------
 
     async def claim(

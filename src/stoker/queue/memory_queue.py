@@ -235,6 +235,17 @@ class MemoryQueue:
         self._enqueue(kept)
         return kept.task
 
+    async def drop_answer(self, task_id: TaskId) -> None:
+        kept = self._kept.get(task_id)
+        if kept is None or not kept.task.state.has_ended:
+            return
+        if kept.task.state == State.DEAD:
+            self._models[kept.task.model].dead.remove(task_id)
+            kept.task = replace(kept.task, state=State.CANCELLED, error=None)
+            kept.forget_at = self._now() + self.settings.result_ttl_s
+        kept.task = replace(kept.task, body={}, result=None)
+        kept.chunks = []
+
     # --- for the worker ---------------------------------------------------------------------------------------------
 
     async def claim(

@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from stoker.base import logs
@@ -144,6 +145,10 @@ class RedisQueue:
         if void:
             raise hold_void(void[0])
         return await self.get(task_id)
+
+    async def drop_answer(self, task_id: TaskId) -> None:
+        with suppress(NotFound):
+            await self._step("drop_answer", await self._model_of(task_id), task_id)
 
     # --- for the worker ---------------------------------------------------------------------------------------------
 
