@@ -1,6 +1,6 @@
 -- ARGV: id. Its caller has what it came to, so that goes; that it was there stays, for as long as ended tasks are kept.
 -- Returns 1, or 0 when there is no such task or it has not ended.
-local key, id = KEYS[9], ARGV[4]
+local key, id = KEYS[10], ARGV[4]
 local state = field(key, 'state')
 if state == 'dead' then
   redis.call('XDEL', DEAD, field(key, 'entry'))
