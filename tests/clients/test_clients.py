@@ -128,7 +128,16 @@ def test_langchain(served: Running, plain: Json) -> None:
 def test_litellm(served: Running, plain: Json) -> None:
     account = make_account(served, "litellm")
     lines = run_client(served, account, [PYTHON, HERE / "litellm_client.py"])
-    check_answers(lines, plain, [*ANSWERS, ASYNC])
+    check_answers(lines, plain, [*ANSWERS, ASYNC, BATCH])
+    [told] = [line["told"] for line in lines if "told" in line]
+    assert told == {
+        "file": FILES_AND_BATCHES["file"][:1] + ["lines.jsonl"] + FILES_AND_BATCHES["file"][2:],
+        "begin": FILES_AND_BATCHES["begin"],
+        "end": FILES_AND_BATCHES["end"],
+        "files": True,
+        "batches": True,
+        "deleted": FILES_AND_BATCHES["deleted"],
+    }
     assert [line["ids"] for line in lines if "ids" in line] == [MODELS]
     found = {line["case"]: (line["class"], line["status"]) for line in lines if "class" in line}
     spent = ("litellm.exceptions.APIError", 402)
@@ -139,6 +148,7 @@ def test_litellm(served: Running, plain: Json) -> None:
         "budget that does not renew": spent,
         "a refused stream": spent,
         "a refused response": spent,
+        "a batch that has ended": ("openai.ConflictError", 409),
     }
     messages = {line["case"]: line["message"] for line in lines if "class" in line}
     assert "this API key is not known here" in messages["wrong key"]
@@ -146,4 +156,4 @@ def test_litellm(served: Running, plain: Json) -> None:
     assert "the key's budget of 100 tokens per month has 20 tokens left" in messages["budget of a month"]
     for case in ("budget that does not renew", "a refused stream", "a refused response"):
         assert "the key's budget of 100 tokens has 20 tokens left" in messages[case], case
-    check_ledger(served, account, plain, [*ANSWERS, ASYNC])
+    check_ledger(served, account, plain, [*ANSWERS, ASYNC, BATCH])
