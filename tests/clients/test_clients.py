@@ -131,7 +131,7 @@ def test_litellm(served: Running, plain: Json) -> None:
     check_answers(lines, plain, [*ANSWERS, ASYNC, BATCH])
     [told] = [line["told"] for line in lines if "told" in line]
     assert told == {
-        "file": FILES_AND_BATCHES["file"][:1] + ["lines.jsonl"] + FILES_AND_BATCHES["file"][2:],
+        "file": ["file", "lines.jsonl", "batch", True, True],
         "begin": FILES_AND_BATCHES["begin"],
         "end": FILES_AND_BATCHES["end"],
         "files": True,

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import pytest
@@ -62,6 +62,20 @@ class World:
 
         return DirectAnswer(200, {"X-Word": "stream"}, events=made())
 
+    async def deaf(self, _: DirectRequest) -> DirectAnswer:
+        async def made() -> AsyncGenerator[bytes, None]:
+            try:
+                yield b"data: one\n\n"
+                self.begun.set()
+                with suppress(asyncio.CancelledError):
+                    await self.may_go_on.wait()
+                yield b"data: two\n\n"
+                self.ends.append("went on")
+            finally:
+                self.ended.set()
+
+        return DirectAnswer(200, {}, events=made())
+
     async def wrong(self, request: DirectRequest) -> DirectAnswer:
         match request.body:
             case b"input":
@@ -118,7 +132,13 @@ async def a_world(
     def problem(error: StokerError) -> None:
         world.problems.append(error.code)
 
-    handlers = {"/echo": world.echo, "/wait": world.wait, "/events": world.events, "/wrong": world.wrong}
+    handlers = {
+        "/echo": world.echo,
+        "/wait": world.wait,
+        "/events": world.events,
+        "/wrong": world.wrong,
+        "/deaf": world.deaf,
+    }
     direct = Direct(handlers, max_body_bytes=100_000, on_problem=problem, keepalive_s=keepalive_s)
     application = server.application(
         [Route("/page", page), Route("/slow", slow), Route("/echo", page, methods=["PUT"])]
@@ -488,3 +508,13 @@ async def test_a_connection_that_becomes_a_websocket_leaves_nothing_of_its_reque
         await asyncio.wait({task})
         assert task.cancelled()
         client.close()
+
+
+async def test_events_end_with_their_client_also_where_the_cancellation_is_swallowed() -> None:
+    async with a_world() as world:
+        client = await world.connect()
+        client.send("/deaf")
+        await world.begun.wait()
+        client.close()
+        await world.ended.wait()
+        assert world.ends == []

@@ -299,11 +299,16 @@ class RedisQueue:
         return str(json.loads(found)["model"])
 
     async def _said(self, task_id: TaskId, cursor: str) -> tuple[State, Sequence[tuple[bytes, dict[bytes, bytes]]]]:
-        """The state first, then the chunks: what was said before an end that we saw is then surely among them."""
-        async with self._redis.pipeline("read chunks") as pipe:
-            pipe.hget(keys.task(task_id), keys.STATE)
-            pipe.xrange(keys.chunks(task_id), min=f"({cursor}", count=CHUNKS_AT_ONCE)
-            state, found = await pipe.execute()
+        """The state first, then the chunks: what was said before an end that we saw is then surely among them.
+
+        By `call`, which waits for a future and no more: a pipeline of redis-py sends within Python 3.11's `wait_for`,
+        which swallows a cancellation that comes with its result (github.com/python/cpython/issues/86296), and then the
+        answer of a client that has gone would be made to its end."""
+        after = ("XRANGE", keys.chunks(task_id), f"({cursor}", "+", "COUNT", CHUNKS_AT_ONCE)
+        state, found = await asyncio.gather(
+            self._redis.call("read chunks", "HGET", keys.task(task_id), keys.STATE),
+            self._redis.call("read chunks", *after),
+        )
         if state is None:
             raise _unknown(task_id)
         return State(state.decode()), found

@@ -396,6 +396,8 @@ class Cycle:
         beat.set(loop.time() + self._direct.keepalive_s)
         try:
             async for piece in events:
+                if self.disconnected:  # whoever waited for the piece has swallowed the cancellation
+                    raise asyncio.CancelledError
                 if piece:
                     beat.set(loop.time() + self._direct.keepalive_s)
                     self._say(b"%x\r\n%b\r\n" % (len(piece), piece))
