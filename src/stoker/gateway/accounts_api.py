@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from stoker.base import logs
 from stoker.base.errors import Conflict, InvalidInput, NotFound, QueueUnavailable
+from stoker.gateway.parameters import Text, flag, whole, whole_of
 from stoker.gateway.services import Services
 from stoker.meter.accounts import Account
 from stoker.meter.cost import usd
@@ -37,6 +38,12 @@ Handler = Callable[[Request], Awaitable[Response]]
 _log = logs.get(__name__)
 MOST_BODY_BYTES = 1 << 20
 MOST_LISTED = 1000
+
+TENANT = Text("tenant", "Only this tenant's.")
+TEAM = Text("team", "Only this team's of the tenant.")
+ENDED = flag("ended", "With those that were revoked or have expired, too.")
+AFTER_KEY = Text("after", "Go on after the key with this id.")
+KEYS_LIMIT = whole("limit", 1, MOST_LISTED, MOST_LISTED, "How many at most.")
 
 
 def routes(services: Services) -> list[Route]:
@@ -133,14 +140,13 @@ class _Accounts:
 
     async def _list_keys(self, request: Request) -> Response:
         await self._auth.admin(request)
-        query = request.query_params
-        limit = _limit(query.get("limit"))
+        limit = whole_of(KEYS_LIMIT, request)
         found = await asyncio.to_thread(
             self._keys_of,
-            query.get("tenant") or None,
-            query.get("team") or None,
-            ended=_flag("ended", query.get("ended")),
-            after=query.get("after") or None,
+            TENANT.of(request),
+            TEAM.of(request),
+            ended=ENDED.of(request) == "true",
+            after=AFTER_KEY.of(request),
             limit=limit + 1,
         )
         keys = [shown_key(key, self._clock.now()) for key in found[:limit]]
@@ -249,8 +255,7 @@ class _Accounts:
         for each session and each agent run is shown them once, without what each has spent."""
         await self._auth.admin(request)
         await self._settle_all()
-        tenant = request.query_params.get("tenant") or None
-        found = await asyncio.to_thread(self._limits, tenant)
+        found = await asyncio.to_thread(self._limits, TENANT.of(request))
         named = [(name, row) for name, row in found if name is not None]
         try:
             states = await self._budgets_store.state([name for name, _ in named])
@@ -436,20 +441,6 @@ def _check_names(param: str, what: str, names: tuple[str, ...] | None, known: An
                 f'{param}[{index}]: "{name}" is not a {what}; the {what}s are: {", ".join(known)}',
                 param=f"{param}[{index}]",
             )
-
-
-def _limit(text: str | None) -> int:
-    if not text:
-        return MOST_LISTED
-    if not (text.isascii() and text.isdecimal() and len(text) < 6 and 1 <= int(text) <= MOST_LISTED):
-        raise InvalidInput(f"limit is {text!r}; it has to be a whole number from 1 to {MOST_LISTED}", param="limit")
-    return int(text)
-
-
-def _flag(name: str, text: str | None) -> bool:
-    if text not in (None, "", "true", "false"):
-        raise InvalidInput(f"{name} is {text!r}; it has to be true or false", param=name)
-    return text == "true"
 
 
 async def _body(request: Request) -> Json:

@@ -17,6 +17,7 @@ from stoker.base.ids import ModelName, TaskId
 from stoker.gateway import accounts_api
 from stoker.gateway.auth import permitted_models
 from stoker.gateway.endpoints import endpoint_of
+from stoker.gateway.parameters import Choice, Number, Text, whole, whole_of
 from stoker.gateway.services import Services
 from stoker.gateway.tasks import shown
 from stoker.meter.accounts import Account
@@ -32,6 +33,17 @@ _log = logs.get(__name__)
 MOST_TASKS = 1000
 MOST_RECORDS = 5000
 MOST_BODY_BYTES = 1 << 16
+
+# Seconds since the epoch; beyond any time that there is.
+_MOST_TIME = 1e12
+TENANT = Text("tenant", "Only this tenant's.")
+MODEL = Text("model", "Only this model's.")
+SINCE = Number("since", 0, _MOST_TIME, "Only what ended then or later, in seconds since the epoch.")
+UNTIL = Number("until", 0, _MOST_TIME, "Only what ended before, in seconds since the epoch.")
+STATE = Choice("state", tuple(state.value for state in State), "Only tasks in this state.")
+TASKS_LIMIT = whole("limit", 1, MOST_TASKS, 100, "How many at most.")
+RECORDS_LIMIT = whole("limit", 1, MOST_RECORDS, 1000, "How many at most.")
+AFTER_RECORD = Text("after", "What `next` of the page before said.")
 
 
 def routes(services: Services) -> list[Route]:
@@ -51,11 +63,9 @@ def routes(services: Services) -> list[Route]:
 def _usage(services: Services) -> Handler:
     async def usage(request: Request) -> Response:
         await services.auth.admin(request)
-        since = _number(request, "since", None)
+        since, tenant = SINCE.of(request), TENANT.of(request)
         await services.settle_all()
-        rows = await asyncio.to_thread(
-            services.ledger.rows, since=since, tenant=request.query_params.get("tenant") or None
-        )
+        rows = await asyncio.to_thread(services.ledger.rows, since=since, tenant=tenant)
         return JSONResponse(usage_report(rows))
 
     return usage
@@ -66,11 +76,10 @@ def _usage_records(services: Services) -> Handler:
 
     async def records(request: Request) -> Response:
         await services.auth.admin(request)
-        limit = int(_number(request, "limit", 1000.0, least=1, most=MOST_RECORDS) or 1000)
-        since, until, after = _number(request, "since", None), _number(request, "until", None), _after(request)
+        limit, tenant = whole_of(RECORDS_LIMIT, request), TENANT.of(request)
+        since, until, after = SINCE.of(request), UNTIL.of(request), _after(request)
         if after is None:  # what comes in while somebody turns the pages would not change those that they have
             await services.settle_all()
-        tenant = request.query_params.get("tenant") or None
         found = await asyncio.to_thread(
             services.ledger.page, since=since, until=until, tenant=tenant, after=after, limit=limit + 1
         )
@@ -98,7 +107,10 @@ def _tasks(services: Services) -> Handler:
     async def tasks(request: Request) -> Response:
         await services.auth.admin(request)
         model = _model(services, request)
-        found = await services.queue.list(model=model, state=_state(request), limit=_limit(request))
+        state = STATE.of(request)
+        found = await services.queue.list(
+            model=model, state=None if state is None else State(state), limit=whole_of(TASKS_LIMIT, request)
+        )
         return JSONResponse({"tasks": [shown(task) for task in found]})
 
     return tasks
@@ -132,7 +144,8 @@ def _dead(services: Services) -> Handler:
         await services.auth.admin(request)
         model = _model(services, request)
         models = [model] if model else [ModelName(name) for name in services.platform.llm.models]
-        found = [task for name in models for task in await services.queue.dead(name, limit=_limit(request))]
+        limit = whole_of(TASKS_LIMIT, request)
+        found = [task for name in models for task in await services.queue.dead(name, limit=limit)]
         return JSONResponse({"tasks": [shown(task) for task in found]})
 
     return dead
@@ -147,8 +160,8 @@ def _replicas(services: Services) -> Handler:
 
 
 def _model(services: Services, request: Request) -> ModelName | None:
-    name = request.query_params.get("model")
-    return _known(services, name) if name else None
+    name = MODEL.of(request)
+    return None if name is None else _known(services, name)
 
 
 def _known(services: Services, name: str) -> ModelName:
@@ -165,17 +178,9 @@ def _check_may_use(services: Services, account: Account, model: str) -> None:
         raise NotPermitted(f"key {account.id}, which submitted the task, may not use the model {model} any more")
 
 
-def _state(request: Request) -> State | None:
-    word = request.query_params.get("state")
-    try:
-        return State(word) if word else None
-    except ValueError as exc:
-        raise InvalidInput(f"state is {word!r}; it is one of {', '.join(State)}", param="state") from exc
-
-
 def _after(request: Request) -> tuple[float, str] | None:
-    text = request.query_params.get("after")
-    if not text:
+    text = AFTER_RECORD.of(request)
+    if text is None:
         return None
     ended_at, _, record_id = text.partition(",")
     try:
@@ -192,22 +197,3 @@ def _day(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError as exc:
         raise InvalidInput(f"before is {text!r}; there is no such day", param="before") from exc
-
-
-def _limit(request: Request) -> int:
-    return int(_number(request, "limit", 100.0, least=1, most=MOST_TASKS) or 100)
-
-
-def _number(
-    request: Request, name: str, default: float | None, *, least: float = 0.0, most: float = 1e12
-) -> float | None:
-    text = request.query_params.get(name)
-    if not text:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = least - 1
-    if not least <= value <= most:
-        raise InvalidInput(f"{name} is {text!r}; it has to be a number from {least:g} to {most:g}", param=name)
-    return value

@@ -114,15 +114,15 @@ class _Responses(Endpoint):
         if not isinstance(body.get("instructions"), str | None):
             raise InvalidInput("instructions has to be a text", param="instructions")
         for path, item in _listed(body, "tools"):
-            if _kind(item, None) not in _TOOLS:
-                raise _not_bounded(f"{path}.type", item.get("type"), _TOOLS)
+            if _kind(item, None) not in TOOLS:
+                raise _not_bounded(f"{path}.type", item.get("type"), TOOLS)
         for path, item in _listed(body, "input"):
-            if _kind(item, "message") not in _ITEMS:
-                raise _not_bounded(f"{path}.type", item.get("type"), _ITEMS)
+            if _kind(item, "message") not in ITEMS:
+                raise _not_bounded(f"{path}.type", item.get("type"), ITEMS)
             for name in ("content", "output"):
                 for at, part in _listed(item, name, path):
-                    if _kind(part, None) not in _PARTS:
-                        raise _not_bounded(f"{at}.type", part.get("type"), _PARTS)
+                    if _kind(part, None) not in PARTS:
+                        raise _not_bounded(f"{at}.type", part.get("type"), PARTS)
 
     def bounded(self, body: Json, most: int) -> Json:
         # What an engine kept nobody could fetch here, and another tenant might.
@@ -132,12 +132,12 @@ class _Responses(Endpoint):
         return TypedRelay(charge, passes_last=passes_usage)
 
 
-_TOOLS = ("function", "custom")
-_ITEMS = (
+TOOLS = ("function", "custom")
+ITEMS = (
     *("message", "reasoning", "function_call", "function_call_output"),
     *("custom_tool_call", "custom_tool_call_output"),
 )
-_PARTS = ("input_text", "output_text", "text", "refusal", "input_image", "summary_text", "reasoning_text")
+PARTS = ("input_text", "output_text", "text", "refusal", "input_image", "summary_text", "reasoning_text")
 
 
 class _Embeddings(Endpoint):

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from stoker.base.errors import InvalidInput, NotFound, StokerError
 from stoker.base.ids import TaskId
 from stoker.gateway.endpoints import CHAT, COMPLETIONS, ENDPOINTS, endpoint_of
+from stoker.gateway.parameters import Number
 from stoker.gateway.services import Services
 from stoker.gateway.streams import gone
 from stoker.meter.accounts import Account
@@ -26,6 +27,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 # A long poll ends before the proxies in between lose patience; who wants to wait longer asks again.
 LONGEST_WAIT_S = 300.0
+WAIT = Number("wait", 0, LONGEST_WAIT_S, "Wait so many seconds for its end.", default=0.0)
 
 
 def routes(services: Services) -> list[Route]:
@@ -101,26 +103,13 @@ def wanted(sent: Json) -> tuple[str, Json]:
 def _show(services: Services) -> Handler:
     async def show(request: Request) -> Response:
         key = await services.auth.user(request)
-        wait_s = _wait_in(request)
+        wait_s = WAIT.of(request) or 0.0
         task = await _own(services, key, request)
         if wait_s > 0 and not task.state.has_ended:
             task = await while_connected(request, services.queue.wait(task.id, timeout_s=wait_s))
         return JSONResponse({**shown(task), "result": task.result})
 
     return show
-
-
-def _wait_in(request: Request) -> float:
-    text = request.query_params.get("wait", "0")
-    try:
-        wait_s = float(text)
-    except ValueError:
-        wait_s = -1.0
-    if not 0 <= wait_s <= LONGEST_WAIT_S:
-        raise InvalidInput(
-            f"wait is {text!r}; it has to be a number of seconds from 0 to {LONGEST_WAIT_S:g}", param="wait"
-        )
-    return wait_s
 
 
 def _cancel(services: Services) -> Handler:

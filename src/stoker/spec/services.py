@@ -107,6 +107,10 @@ class Gateway(Section):
     max_body_bytes: Bytes = 16 * 1024 * 1024
     """Bytes of a request's body at most; 16 MiB takes a few photographs in base64."""
 
+    allow_image_urls: bool = False
+    """Whether http and https URLs in the parts of messages go on to the engine, which fetches them from inside your
+    network; Stoker itself never fetches one. false takes data: URLs only."""
+
     timeouts: Timeouts = Timeouts()
     """How long a client is kept waiting."""
 

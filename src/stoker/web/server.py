@@ -24,6 +24,9 @@ from stoker.web.sse import until_gone
 
 T = TypeVar("T")
 
+MOST_DEPTH = 128
+"""Of objects and arrays in each other, in a body of JSON. Schemas of tools have some ten."""
+
 
 def application(
     routes: Sequence[BaseRoute], *, on_problem: Callable[[StokerError], None] = lambda _: None, **options: Any
@@ -222,11 +225,31 @@ def json_object(body: bytes) -> dict[str, Any]:
         value = json_text.loads(body)
     except (ValueError, RecursionError) as exc:
         raise InvalidInput(f"the body is not JSON: {exc}", code="invalid_json") from exc
+    # There are no more levels than brackets, so most bodies need no look.
+    if body.count(b"{") + body.count(b"[") > MOST_DEPTH and _is_deeper(value, MOST_DEPTH):
+        raise InvalidInput(
+            f"the body is nested more than {MOST_DEPTH} levels deep; it has to be flatter", code="invalid_json"
+        )
     if not isinstance(value, dict):
         raise InvalidInput(
             f"the body is a JSON {_JSON_TYPES[type(value)]}; it has to be an object", code="invalid_json"
         )
     return value
+
+
+def _is_deeper(value: object, most: int) -> bool:
+    """Level by level: what is nested deeper than Python can call itself is no trouble here."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(most):
+        level = [
+            inner
+            for holder in level
+            for inner in (holder.values() if isinstance(holder, dict) else holder)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 _JSON_TYPES = {list: "array", str: "string", int: "number", float: "number", bool: "boolean", type(None): "null"}
