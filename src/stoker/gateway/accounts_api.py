@@ -444,7 +444,17 @@ def _check_names(param: str, what: str, names: tuple[str, ...] | None, known: An
 
 
 async def _body(request: Request) -> Json:
-    return await read_json(request, max_bytes=MOST_BODY_BYTES)
+    read: Json = _with_whole_numbers(await read_json(request, max_bytes=MOST_BODY_BYTES))
+    return read
+
+
+def _with_whole_numbers(value: Any) -> Any:
+    """39.0 as 39: to JSON both are the same number, and some languages write all numbers with a fraction."""
+    if isinstance(value, dict):
+        return {name: _with_whole_numbers(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_with_whole_numbers(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 async def _body_or_nothing(request: Request) -> Json:

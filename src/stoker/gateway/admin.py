@@ -1,7 +1,6 @@
 """`/admin/v1`: what the owner of the platform sees and does. The admin key only."""
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, date, datetime
@@ -43,7 +42,8 @@ UNTIL = Number("until", 0, _MOST_TIME, "Only what ended before, in seconds since
 STATE = Choice("state", tuple(state.value for state in State), "Only tasks in this state.")
 TASKS_LIMIT = whole("limit", 1, MOST_TASKS, 100, "How many at most.")
 RECORDS_LIMIT = whole("limit", 1, MOST_RECORDS, 1000, "How many at most.")
-AFTER_RECORD = Text("after", "What `next` of the page before said.")
+_NEXT = "what `next` of the page before said"
+AFTER_RECORD = Text("after", f"Go on: {_NEXT}.", r"[0-9]{1,12}(\.[0-9]{1,12})?(e[+-]?[0-9]{1,2})?,[!-~]{1,128}", _NEXT)
 
 
 def routes(services: Services) -> list[Route]:
@@ -183,13 +183,7 @@ def _after(request: Request) -> tuple[float, str] | None:
     if text is None:
         return None
     ended_at, _, record_id = text.partition(",")
-    try:
-        found = float(ended_at), record_id
-    except ValueError:
-        found = math.nan, ""
-    if not math.isfinite(found[0]) or not record_id:
-        raise InvalidInput(f"after is {text[:80]!r}; it has to be what `next` of the page before said", param="after")
-    return found
+    return float(ended_at), record_id
 
 
 def _day(text: str) -> date:

@@ -24,13 +24,17 @@ _UNBOUNDED = ("chat_template", "prompt_embeds")
 
 class Endpoint:
     """Chat, as it stands. `lengths` are the names by which a body says how long its answer may be, at least `least`; of
-    a body that has none, the first becomes the bound. `always`: that name is said in any case."""
+    a body that has none, the first becomes the bound. `always`: that name is said in any case. `needs` names what there
+    is nothing to answer without."""
 
     may_vary = True
     """Whether another model than the one that was meant may answer: by a share of a name, or as a stand-in."""
 
-    def __init__(self, wire: Wire, lengths: tuple[str, ...], *, least: int = 1, always: str | None = None) -> None:
+    def __init__(
+        self, wire: Wire, lengths: tuple[str, ...], *, needs: str, least: int = 1, always: str | None = None
+    ) -> None:
         self.path = wire.path
+        self.needs = needs
         self.asking = wire.asking
         self.usage_in = wire.usage_in
         self._lengths = lengths
@@ -153,11 +157,13 @@ class _Embeddings(Endpoint):
         return RequestFeatures()
 
 
-CHAT = Endpoint(wires.CHAT, ("max_completion_tokens", "max_tokens"))
+CHAT = Endpoint(wires.CHAT, ("max_completion_tokens", "max_tokens"), needs="messages")
 # Which of the two an engine goes by there is its own affair, so that one is always said that all know.
-COMPLETIONS = Endpoint(wires.COMPLETIONS, ("max_tokens", "max_completion_tokens"), least=0, always="max_tokens")
-RESPONSES = _Responses(wires.RESPONSES, ("max_output_tokens",))
-EMBEDDINGS = _Embeddings(wires.EMBEDDINGS, ())
+COMPLETIONS = Endpoint(
+    wires.COMPLETIONS, ("max_tokens", "max_completion_tokens"), needs="prompt", least=0, always="max_tokens"
+)
+RESPONSES = _Responses(wires.RESPONSES, ("max_output_tokens",), needs="input")
+EMBEDDINGS = _Embeddings(wires.EMBEDDINGS, (), needs="input")
 ENDPOINTS: Mapping[str, Endpoint] = {each.path: each for each in (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS)}
 
 

@@ -13,14 +13,16 @@ from stoker.gateway import sizes
 from stoker.gateway.openapi_operations import JSON, OPERATIONS, Answer, Operation, statuses_of
 from stoker.gateway.parameters import documented
 from stoker.gateway.services import ID_PATTERN
+from stoker.gateway.streams import EVENT_ID_PATTERN
 from stoker.policy import images
+from stoker.queue import cursors
 from stoker.spec import Platform
+from stoker.spec.section import NAME_PATTERN
 from stoker.web import uploads
 from stoker.web.server import MOST_DEPTH
 
 Json = dict[str, Any]
 
-NAME_PATTERN = "^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"
 _PATH_PARAMETERS: dict[str, Json] = {
     "id": {"description": "Its id.", "schema": {"type": "string", "minLength": 1}},
     "model": {"description": "Its name, which may have slashes in it.", "schema": {"type": "string", "minLength": 1}},
@@ -36,7 +38,16 @@ _HEADERS: dict[str, tuple[str, str, Json]] = {
         "Whether a stream survives its connection.",
         {"type": "string", "enum": ["true", "false"]},
     ),
-    "last-event": ("Last-Event-ID", "Go on after this event of such a stream.", {"type": "string"}),
+    "last-event": (
+        "Last-Event-ID",
+        "Go on after this event of such a stream: its `id`.",
+        {"type": "string", "pattern": EVENT_ID_PATTERN},
+    ),
+    "last-chunk": (
+        "Last-Event-ID",
+        "Go on after this event of the task: its `id`.",
+        {"type": "string", "pattern": cursors.PATTERN},
+    ),
 }
 _SAID = {
     "Location": "Where the task is.",
@@ -82,7 +93,8 @@ def _about(platform: Platform) -> str:
             f"One request: a URL of {uploads.MOST_URL_BYTES} bytes (414), {uploads.MOST_HEADERS} headers and "
             f"{uploads.MOST_HEAD_BYTES} bytes of head (431), a body of {most_bytes} bytes (413), or of "
             f"{platform.queue.max_body_bytes} if it has to wait; objects and arrays {MOST_DEPTH} deep; "
-            f"{sizes.MOST_ITEMS} messages, items, prompts or texts, {sizes.MOST_PARTS} parts of a message, "
+            f"{sizes.MOST_ITEMS} messages or items, "
+            f"{sizes.MOST_TEXTS} prompts or texts to embed, {sizes.MOST_PARTS} parts of a message, "
             f"{sizes.MOST_IMAGES} pictures of {images.MAX_BYTES} bytes and {images.MAX_PIXELS} pixels each, "
             f"{sizes.MOST_TOOLS} tools, {sizes.MOST_STOPS} stop texts of {sizes.MOST_STOP_CHARACTERS} characters: at "
             "most (400). An engine may take less. Nothing is ever fetched from a URL in a body.",

@@ -13,7 +13,7 @@ from stoker.telemetry.metrics import CONTENT_TYPE
 
 Json = dict[str, Any]
 Who = Literal["nobody", "user", "admin"]
-Header = Literal["session", "run", "resumable", "last-event"]
+Header = Literal["session", "run", "resumable", "last-event", "last-chunk"]
 
 JSON, EVENTS = "application/json", "text/event-stream"
 
@@ -213,7 +213,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "user",
         {200: Answer("Its events.", {EVENTS: None})},
         refused=(404, 410),
-        headers=("last-event",),
+        headers=("last-chunk",),
     ),
     # --- admin ------------------------------------------------------------------------------------------------------
     Operation(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stoker.gateway import sizes
-from stoker.gateway.endpoints import ENDPOINTS, MOST_ANSWERS
+from stoker.gateway.endpoints import CHAT, ENDPOINTS, MOST_ANSWERS
 from stoker.gateway.endpoints import ITEMS as ITEM_TYPES
 from stoker.gateway.endpoints import PARTS as PART_TYPES
 from stoker.gateway.endpoints import TOOLS as TOOL_TYPES
@@ -17,7 +17,7 @@ from stoker.queue import State
 from stoker.spec import Budgets, Team, Tenant
 from stoker.spec.requests import KeyTerms, NewKey, NewTenant, Pruning, Rotation
 from stoker.spec.schema import schema_of
-from stoker.spec.section import Section
+from stoker.spec.section import NAME_PATTERN, Section
 
 Schema = dict[str, Any]
 
@@ -74,7 +74,8 @@ def thing(properties: Mapping[str, Schema], *, leaves_out: tuple[str, ...] = (),
     return {"type": "object", "properties": dict(properties), "required": required, **more}
 
 
-ANY: Schema = {}
+SOMETHING: Schema = {"not": {"type": "null"}}
+NONE: Schema = {"not": {}}
 TIME = number("Seconds since the epoch.")
 TIME_OR_NONE = some(number("Seconds since the epoch."))
 COUNT = whole(minimum=0)
@@ -85,7 +86,7 @@ USD = number("US dollars.")
 
 
 def _sent() -> dict[str, Schema]:
-    lists = {"maxItems": sizes.MOST_ITEMS}
+    items, texts = {"maxItems": sizes.MOST_ITEMS}, {"maxItems": sizes.MOST_TEXTS}
     length = some(whole("Tokens of the answer at most; more than the model allows is cut to that.", minimum=1))
     tokens = array(whole(minimum=0), minItems=1)
     common = {
@@ -114,6 +115,7 @@ def _sent() -> dict[str, Schema]:
         "logit_bias": some({"type": "object", "additionalProperties": number(minimum=-100, maximum=100)}),
         "stream_options": some({"type": "object", "properties": {"include_usage": some(yes_or_no())}}),
     }
+    spelled_out = {"endpoint": NONE, "body": NONE}
     part = thing(
         {
             "type": text("`text`, `image_url`, or what else the engine takes."),
@@ -146,7 +148,7 @@ def _sent() -> dict[str, Schema]:
     return {
         "ChatRequest": thing(
             {
-                "messages": array(message, minItems=1, **lists),
+                "messages": array(message, minItems=1, **items),
                 **generating,
                 "max_completion_tokens": length,
                 "max_tokens": length,
@@ -157,7 +159,7 @@ def _sent() -> dict[str, Schema]:
         ),
         "CompletionRequest": thing(
             {
-                "prompt": {"anyOf": [text(), array(text(), minItems=1, **lists), tokens]},
+                "prompt": {"anyOf": [text(), array(text(), minItems=1, **texts), tokens]},
                 **generating,
                 "max_tokens": some(whole(minimum=0)),
                 **sampling,
@@ -166,7 +168,7 @@ def _sent() -> dict[str, Schema]:
         ),
         "ResponseRequest": thing(
             {
-                "input": {"anyOf": [text(minLength=1), array(item, minItems=1, **lists)]},
+                "input": {"anyOf": [text(minLength=1), array(item, minItems=1, **items)]},
                 **generating,
                 "instructions": some(text()),
                 "max_output_tokens": length,
@@ -180,9 +182,9 @@ def _sent() -> dict[str, Schema]:
                 "input": {
                     "anyOf": [
                         text(minLength=1),
-                        array(text(minLength=1), minItems=1, **lists),
+                        array(text(minLength=1), minItems=1, **texts),
                         tokens,
-                        array(tokens, minItems=1, **lists),
+                        array(tokens, minItems=1, **texts),
                     ]
                 },
                 "model": common["model"],
@@ -193,14 +195,18 @@ def _sent() -> dict[str, Schema]:
             leaves_out=("model", "user", "encoding_format", "dimensions"),
         ),
         "TaskRequest": {
-            "description": "A body for an endpoint, with the endpoint; or a body with `messages` or `prompt` as it is.",
+            "description": "A body for one of the endpoints, with the endpoint; or a body with `messages` (a chat) or "
+            "`prompt` as it is. What of it only the engine refuses makes the task a dead one.",
             "anyOf": [
-                thing(
-                    {"endpoint": word(*ENDPOINTS), "body": {"type": "object"}},
-                    leaves_out=("endpoint",),
+                *(
+                    thing(
+                        {"endpoint": {"const": each.path}, "body": thing({each.needs: SOMETHING})},
+                        leaves_out=("endpoint",) if each is CHAT else (),
+                    )
+                    for each in ENDPOINTS.values()
                 ),
-                ref("ChatRequest"),
-                ref("CompletionRequest"),
+                thing({"messages": SOMETHING, **spelled_out}, leaves_out=tuple(spelled_out)),
+                thing({"prompt": SOMETHING, "input": NONE, **spelled_out}, leaves_out=("input", *spelled_out)),
             ],
         },
     }
@@ -221,9 +227,11 @@ def _of_sections() -> dict[str, Schema]:
     for name, kind in patches.items():
         found[name] = _as_patch(_section(kind))
     found["Team"] = _section(Team)
+    found["Pruning"]["properties"]["before"]["format"] = "date"
     found["TenantPatch"]["properties"]["teams"] = {
         "type": "object",
-        "additionalProperties": ref("TeamPatch"),
+        "patternProperties": {NAME_PATTERN: ref("TeamPatch")},
+        "additionalProperties": False,
         "description": "Teams that are to be made or changed. None can be taken away.",
     }
     return found
@@ -253,6 +261,8 @@ def _pointing_here(part: Any) -> Any:
         return [_pointing_here(one) for one in part]
     if not isinstance(part, dict):
         return part
+    if "patternProperties" in part:  # names that somebody chooses, and what else would be none
+        part = {"additionalProperties": False, **part}
     return {
         name: value.replace("#/$defs/", "#/components/schemas/") if name == "$ref" else _pointing_here(value)
         for name, value in part.items()

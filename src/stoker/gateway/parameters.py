@@ -15,7 +15,7 @@ Schema = dict[str, Any]
 
 # As JSON writes them: Python would take "1_0", " 1 " and the digits of every script for numbers, too.
 _WHOLE = re.compile(r"-?[0-9]{1,15}", re.ASCII)
-_NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?([eE][+-]?[0-9]{1,2})?", re.ASCII)
+_NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,2})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +61,23 @@ def whole_of(parameter: Number, request: Request) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Any text; an empty one is as good as none."""
+    """Any text, or what `pattern` describes, completing "it has to be" with `kind`; an empty one is as good as none."""
 
     name: str
     what: str
+    pattern: str | None = None
+    kind: str = ""
 
     def of(self, request: Request) -> str | None:
-        return request.query_params.get(self.name) or None
+        """Raises InvalidInput."""
+        text = request.query_params.get(self.name) or None
+        if text is not None and self.pattern is not None and not re.fullmatch(self.pattern, text):
+            raise InvalidInput(f"{self.name} is {text[:80]!r}; it has to be {self.kind}", param=self.name)
+        return text
 
     @property
     def schema(self) -> Schema:
-        return {"type": "string"}
+        return {"type": "string"} if self.pattern is None else {"type": "string", "pattern": f"^({self.pattern})?$"}
 
 
 @dataclass(frozen=True, slots=True)

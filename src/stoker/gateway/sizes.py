@@ -16,7 +16,9 @@ from stoker.policy import images
 Json = Mapping[str, Any]
 
 MOST_ITEMS = 4096
-"""Messages of a chat, items of a response, prompts, texts to embed."""
+"""Messages of a chat, items of a response."""
+MOST_TEXTS = 2048
+"""Prompts of a completion, texts to embed; as OpenAI has it."""
 MOST_PARTS = 1024
 """Parts of one message."""
 MOST_IMAGES = 100
@@ -33,21 +35,15 @@ _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w-]+=[^;,]*)*;base64,", 
 _NOT_HERE = ("image_embeds", "audio_embeds", "image_pil", "file_id")
 # How vLLM is told from which host and port it takes what another one has computed.
 _ADDRESSES = "kv_transfer_params"
-_LISTS = (
-    ("messages", MOST_ITEMS),
-    ("input", MOST_ITEMS),
-    ("prompt", MOST_ITEMS),
-    ("tools", MOST_TOOLS),
-    ("functions", MOST_TOOLS),
-)
+_LISTS = (("messages", MOST_ITEMS), ("prompt", MOST_TEXTS), ("tools", MOST_TOOLS), ("functions", MOST_TOOLS))
 
 
 def check(body: Json, *, allows_urls: bool) -> None:
     """Raises InvalidInput for more than this page allows, for a picture that is too large or none, and, unless
     `allows_urls`, for one that somebody would have to fetch."""
-    for name, most in _LISTS:
+    for name, most in (*_LISTS, ("input", _most_inputs(body.get("input")))):
         value = body.get(name)
-        if isinstance(value, list) and len(value) > most and not (value and isinstance(value[0], int)):
+        if isinstance(value, list) and len(value) > most and not isinstance(value[0], int):  # those are tokens of one
             raise _too_many(name, len(value), most, "send fewer")
     if body.get(_ADDRESSES) is not None:
         raise InvalidInput(f"{_ADDRESSES} is not possible here: it names machines to connect to", param=_ADDRESSES)
@@ -63,6 +59,11 @@ def check(body: Json, *, allows_urls: bool) -> None:
                     code="too_many_images",
                 )
             _check_url(url, at, allows_urls=allows_urls)
+
+
+def _most_inputs(value: Any) -> int:
+    """Items of a response, or texts to embed."""
+    return MOST_ITEMS if isinstance(value, list) and value and isinstance(value[0], dict) else MOST_TEXTS
 
 
 def _check_stops(stop: Any) -> None:

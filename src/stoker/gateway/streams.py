@@ -35,7 +35,8 @@ Events = AsyncGenerator[bytes, None]
 
 RESUMABLE = "x-stoker-resumable"
 LAST_EVENT = "last-event-id"
-_EVENT_ID = re.compile(r"([A-Za-z0-9_.-]{1,128})/([0-9]{1,15}-[0-9]{1,15})")
+EVENT_ID_PATTERN = "^([A-Za-z0-9_.-]{1,128})/([0-9]{1,15}-[0-9]{1,15})$"
+_EVENT_ID = re.compile(EVENT_ID_PATTERN)
 
 
 def routes(services: Services) -> list[Route]:

@@ -70,6 +70,7 @@ def _submit(services: Services) -> Handler:
     async def submit(request: Request) -> Response:
         key, sent = await services.auth.user_and_body(request, read)
         endpoint, body = wanted(sent)
+        _check_says_something(endpoint, body)
         ask = await services.ask(request, key, endpoint, None, body)
         headers = {"X-Request-Id": ask.id, "X-Stoker-Model": ask.model, "X-Stoker-Route": ask.route}
         request.state.headers = headers  # for an answer that is an error, too
@@ -98,6 +99,13 @@ def wanted(sent: Json) -> tuple[str, Json]:
     if not isinstance(body, dict):
         raise InvalidInput("body has to be the JSON object that you would send to that endpoint", param="body")
     return endpoint, body
+
+
+def _check_says_something(endpoint: str, body: Json) -> None:
+    """What no engine could answer is refused now: nobody would look at a dead task. Raises InvalidInput."""
+    needs = ENDPOINTS[endpoint].needs
+    if body.get(needs) is None:
+        raise InvalidInput(f"there is no {needs} in the body, which {endpoint} needs", param=needs)
 
 
 def _show(services: Services) -> Handler:

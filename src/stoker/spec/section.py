@@ -114,9 +114,10 @@ class Expected:
         return schema
 
 
+NAME_PATTERN = "^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"
 Name = Annotated[
     str,
-    StringConstraints(pattern="^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"),
+    StringConstraints(pattern=NAME_PATTERN),
     Expected("a name of 1 to 40 lower-case letters, digits and hyphens that begins with a letter"),
 ]
 """Fits a Kubernetes Service with room for a suffix, a Redis key and a part of a URL."""
