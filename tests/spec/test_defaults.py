@@ -115,6 +115,7 @@ gateway:
     hard: null
   weights: {}
   maxBodyBytes: 16777216
+  allowImageUrls: false
   timeouts:
     connectSeconds: 2
     firstTokenSeconds: 60

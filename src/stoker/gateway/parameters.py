@@ -20,7 +20,8 @@ _NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,2})?", re.
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number from `least` to `most`; `is_whole`: without a fraction. Not said: `default`."""
+    """A number from `least` to `most`; `is_whole`: without a fraction. Not said: `default`. `of_what` completes "a
+    number"."""
 
     name: str
     least: float
@@ -28,6 +29,7 @@ class Number:
     what: str
     default: float | None = None
     is_whole: bool = False
+    of_what: str = ""
 
     def of(self, request: Request) -> float | None:
         """Raises InvalidInput."""
@@ -38,7 +40,8 @@ class Number:
             return float(text)
         kind = "a whole number" if self.is_whole else "a number"
         raise InvalidInput(
-            f"{self.name} is {text[:80]!r}; it has to be {kind} from {self.least:.15g} to {self.most:.15g}",
+            f"{self.name} is {text[:80]!r}; it has to be {kind}{self.of_what} from {self.least:.15g} to "
+            f"{self.most:.15g}",
             param=self.name,
         )
 

@@ -130,8 +130,8 @@ class Services:
     def quote(self, kind: Endpoint, model: str, body: Json, *, is_elastic: bool) -> Quote:
         """What a body that is bounded can cost with this model. Raises InvalidInput for one that nobody can bound, or
         that holds more than one request may."""
-        sizes.check(body, allows_urls=self.platform.gateway.allow_image_urls)
         kind.check_prompt(body)
+        sizes.check(body, allows_urls=self.platform.gateway.allow_image_urls)
         most = kind.output_tokens(body)
         return quote_of(body, self.platform.llm.models[model], output_tokens=most, is_elastic=is_elastic)
 

@@ -123,7 +123,7 @@ def _check_url(url: str, path: str, *, allows_urls: bool) -> None:
             param=path,
             code="image_urls_not_allowed",
         )
-    size_bytes = (len(url) - head.end()) * 3 // 4
+    size_bytes = (len(url) - head.end()) * 3 // 4 - url[-2:].count("=")
     if size_bytes > images.MAX_BYTES:
         raise InvalidInput(
             f"{path} has {size_bytes} bytes; {images.MAX_BYTES} are the most", param=path, code="image_too_large"

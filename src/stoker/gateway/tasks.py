@@ -27,7 +27,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 # A long poll ends before the proxies in between lose patience; who wants to wait longer asks again.
 LONGEST_WAIT_S = 300.0
-WAIT = Number("wait", 0, LONGEST_WAIT_S, "Wait so many seconds for its end.", default=0.0)
+WAIT = Number("wait", 0, LONGEST_WAIT_S, "Wait so many seconds for its end.", default=0.0, of_what=" of seconds")
 
 
 def routes(services: Services) -> list[Route]:
