@@ -70,6 +70,7 @@ SURFACE = {
     "stoker tasks cancel": ["ID", *PLATFORM, "--json"],
     "stoker tasks submit": ["TEXT", *PLATFORM, "--model", "--max-tokens", "--wait", "--json"],
     "stoker schema": [],
+    "stoker openapi": ["--file"],
 }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from gateway_parts import KEY, SPEC, Stack
+from gateway_parts import ADMIN_KEY, KEY, SPEC, Stack
 from starlette.routing import Route, WebSocketRoute
 
 from stoker.gateway import app, openai, openapi, openapi_operations, openapi_schemas, sizes
@@ -148,6 +148,89 @@ def test_it_is_that_of_the_platform_at_hand() -> None:
     ],
 )
 async def test_a_query_is_read_as_the_document_has_it(stack: Stack, query: str, message: str) -> None:
-    admin = await stack.http(key="sk-stoker-admin")
+    admin = await stack.http(key=ADMIN_KEY)
     answer = await admin.request("GET", f"/admin/v1/tasks?{query}")
     assert (answer.status, answer.json()["error"]["message"]) == (400, message)
+
+
+# --- what schemathesis found -----------------------------------------------------------------------------------------
+
+
+async def test_a_method_that_is_not_possible_is_told_all_that_are(stack: Stack) -> None:
+    """Of all routes with that path; the router named those of the first one."""
+    http = await stack.http(key=ADMIN_KEY)
+    allowed = {
+        path: (await http.request("OPTIONS", path)).headers["allow"]
+        for path in ("/v1/tasks/x", "/admin/v1/keys", "/admin/v1/keys/x", "/v1/chat/completions", "/health")
+    }
+    assert allowed == {
+        "/v1/tasks/x": "DELETE, GET, HEAD",
+        "/admin/v1/keys": "GET, HEAD, POST",
+        "/admin/v1/keys/x": "DELETE, GET, HEAD, PATCH",
+        "/v1/chat/completions": "POST",
+        "/health": "GET, HEAD",
+    }
+
+
+@pytest.mark.parametrize(
+    ("sent", "param"),
+    [
+        ({}, "messages"),
+        ({"messages": None}, "messages"),
+        ({"model": "general"}, "messages"),
+        ({"endpoint": "/v1/completions", "body": {"messages": []}}, "prompt"),
+        ({"endpoint": "/v1/embeddings", "body": {}}, "input"),
+        ({"body": {"prompt": "x"}}, "messages"),
+    ],
+)
+async def test_a_task_that_says_nothing_is_refused_when_it_is_submitted(stack: Stack, sent: Json, param: str) -> None:
+    answer = await (await stack.http()).request("POST", "/v1/tasks", body=sent)
+    assert (answer.status, answer.json()["error"]["param"]) == (400, param)
+    assert await stack.queue.list() == []
+
+
+@pytest.mark.parametrize(
+    ("path", "patch", "param"),
+    [
+        ("tenants/made", {"budgts": None}, "budgts"),
+        ("tenants/made", {"budgets": {"usdPerDya": None}}, "budgets.usdPerDya"),
+        ("tenants/made", {"teams": {"a": {"x": None}}}, "teams.a.x"),
+        ("tenants/made/teams/a", {"x": None}, "x"),
+        ("keys/ID", {"model": None}, "model"),
+        ("keys/ID", {"budgets": {"usd": None}}, "budgets.usd"),
+    ],
+)
+async def test_taking_away_what_is_no_limit_is_a_slip_and_told_so(
+    stack: Stack, path: str, patch: Json, param: str
+) -> None:
+    http = await stack.http(key=ADMIN_KEY)
+    await http.post_json("/admin/v1/tenants", {"name": "made", "teams": {"a": {}}})
+    key = (await http.post_json("/admin/v1/keys", {"tenant": "made"}))["id"]
+    answer = await http.request("PATCH", "/admin/v1/" + path.replace("ID", key), body=patch)
+    assert (answer.status, answer.json()["error"]["param"]) == (400, param)
+
+
+async def test_taking_away_what_has_its_default_already_changes_nothing(stack: Stack) -> None:
+    http = await stack.http(key=ADMIN_KEY)
+    made = await http.post_json("/admin/v1/tenants", {"name": "made"})
+    patch = {"description": None, "budgets": {"usdPerDay": None}, "whenRedisIsAway": None, "runBudgets": None}
+    answer = await http.request(
+        "PATCH", "/admin/v1/tenants/made", body={**patch, "teams": {"a": {"description": None}}}
+    )
+    assert answer.json() == {**made, "teams": {"a": {"description": "", "budgets": {}}}}
+
+
+async def test_a_whole_number_may_be_written_with_a_fraction_of_nothing(stack: Stack) -> None:
+    http = await stack.http(key=ADMIN_KEY)
+    sent = b'{"tenant": "made", "budgets": {"tokensPerDay": 39.0, "usdTotal": 2.0}}'
+    made = await http.request("POST", "/admin/v1/keys", body=sent)
+    assert (made.status, made.json()["budgets"]) == (201, {"tokensPerDay": 39, "usdTotal": 2})
+    sent = sent.replace(b"39.0", b"39.5")
+    assert (await http.request("POST", "/admin/v1/keys", body=sent)).status == 400
+
+
+@pytest.mark.parametrize("wait", ["0", "0.0", "1e-3", "7.6e-149", "0.3333333333333333", "-0"])
+async def test_a_number_is_read_however_json_writes_it(stack: Stack, wait: str) -> None:
+    task = await (await stack.http()).post_json("/v1/tasks", {"messages": [{"role": "user", "content": "hello"}]})
+    answer = await (await stack.http()).request("GET", f"/v1/tasks/{task['id']}?wait={wait}")
+    assert answer.status == 200

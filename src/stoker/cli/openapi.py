@@ -6,7 +6,7 @@ import click
 
 
 @click.command()
-@click.option("--file", "-f", "file", type=click.Path(path_type=Path), help="platform.yaml. Default: the defaults.")
+@click.option("-f", "--file", "file", type=click.Path(path_type=Path), help="platform.yaml. Default: the defaults.")
 def openapi(file: Path | None) -> None:
     """Print the OpenAPI document of the API, as /openapi.json of a running platform has it."""
     import json

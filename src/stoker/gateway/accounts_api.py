@@ -224,7 +224,8 @@ class _Accounts:
             "routes": key.routes,
             "expires_at": key.expires_at,
         }
-        terms = read_section(KeyTerms, {name: one for name, one in merged(now_said, patch).items() if one is not None})
+        after = merged({name: one for name, one in now_said.items() if one is not None}, patch)
+        terms = read_section(KeyTerms, after)
         self._check(terms, expires="expires_at" in patch)
         _refuse_to_end_sooner(key, terms.expires_at)
         return replace(
@@ -380,13 +381,14 @@ def shown_key(key: Key, now: float) -> Json:
 
 
 def merged(before: Any, patch: Any) -> Any:
-    """RFC 7396: null takes away, an object goes into the one that is there, all else replaces."""
+    """RFC 7396: null takes away, an object goes into the one that is there, all else replaces. A null for what is not
+    there stays, so that whoever reads the whole refuses a name that is none, and not only when it is given a value."""
     if not isinstance(patch, dict):
         return patch
     after = dict(before) if isinstance(before, dict) else {}
     for key, value in patch.items():
-        if value is None:
-            after.pop(key, None)
+        if value is None and key in after:
+            del after[key]
         else:
             after[key] = merged(after.get(key), value)
     return after
@@ -396,7 +398,10 @@ _Terms = TypeVar("_Terms", Tenant, Team)
 
 
 def _patched(kind: type[_Terms], terms: _Terms, patch: Json) -> _Terms:
-    return read_section(kind, merged(plain(terms), patch))
+    before, teams = plain(terms, whole=True), patch.get("teams")
+    if kind is Tenant and isinstance(teams, dict):
+        before["teams"] = {**dict.fromkeys(teams, plain(Team(), whole=True)), **before["teams"]}
+    return read_section(kind, merged(before, patch))
 
 
 def _refuse_to_take_teams_away(patch: Json) -> None:

@@ -77,7 +77,7 @@ _GENERATES = (402, 403, 404, 409, 410, 429, 502, 504)
 
 def _generating(path: str, id: str, what: str, takes: str, gives: str, *, streams: bool = True) -> list[Operation]:
     """The endpoint under /v1, and under each prefix."""
-    schemas: dict[str, str | None] = {JSON: gives, EVENTS: None} if streams else {JSON: gives}
+    schemas: dict[str, str | None] = {JSON: gives, EVENTS: "Event"} if streams else {JSON: gives}
     ok = Answer("The answer, whole or as events." if streams else "The answer.", schemas, headers=RECEIPT)
 
     def under(base: str, suffix: str, words: str) -> Operation:
@@ -151,7 +151,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "followStream",
         "Go on with a stream that was asked for as resumable.",
         "user",
-        {200: Answer("Its events, from the beginning or after Last-Event-ID.", {EVENTS: None})},
+        {200: Answer("Its events, from the beginning or after Last-Event-ID.", {EVENTS: "Event"})},
         refused=(404, 409, 410, 429, 502, 504),
         headers=("last-event",),
     ),
@@ -211,7 +211,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "followTask",
         "The answer of a task with `stream: true` as it comes.",
         "user",
-        {200: Answer("Its events.", {EVENTS: None})},
+        {200: Answer("Its events.", {EVENTS: "Event"})},
         refused=(404, 410),
         headers=("last-chunk",),
     ),

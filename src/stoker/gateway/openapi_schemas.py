@@ -399,6 +399,15 @@ def _answered() -> dict[str, Schema]:
                 "usage": usage,
             }
         ),
+        "Event": thing(
+            {
+                "data": text("JSON, or `[DONE]` at the end."),
+                "event": text("Of responses, the type; of a task, `restart`: what came before is void."),
+                "id": text("For Last-Event-ID."),
+            },
+            leaves_out=("event", "id"),
+            description="One server-sent event.",
+        ),
         "Model": model,
         "Models": thing({"object": {"const": "list"}, "data": array(model)}),
         "Task": thing(task_fields),
