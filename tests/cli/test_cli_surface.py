@@ -69,6 +69,7 @@ SURFACE = {
     "stoker tasks retry": ["ID", *PLATFORM, "--json"],
     "stoker tasks cancel": ["ID", *PLATFORM, "--json"],
     "stoker tasks submit": ["TEXT", *PLATFORM, "--model", "--max-tokens", "--wait", "--json"],
+    "stoker audit": [*PLATFORM, "--by", "--did", "--object", "--since", "--limit", "--json"],
     "stoker schema": [],
     "stoker openapi": ["--file"],
 }

@@ -127,6 +127,7 @@ def test_its_limits_are_those_of_the_code() -> None:
         "GET /admin/v1/usage/records": 5000,
         "GET /admin/v1/tasks": 1000,
         "GET /admin/v1/dead": 1000,
+        "GET /admin/v1/audit": 1000,
         "GET /admin/v1/keys": 1000,
     }
 

@@ -166,8 +166,8 @@ def test_whatever_would_be_fetched_is_refused_and_told_what_would_be_right(name:
     assert refused(body) == (
         path,
         "image_urls_not_allowed",
-        f"{path} begins with 'http://127.0.0.1:1/pictu', and nothing is fetched from there; it has to be a data: URL in "
-        "base64, such as data:image/png;base64,...",
+        f"{path} begins with 'http://127.0.0.1:1/pictu', and nothing is fetched from there; it has to be a data: URL "
+        "in base64, such as data:image/png;base64,...",
     )
     taken(body, allows_urls=True)
 

@@ -144,6 +144,7 @@ ledger:
   url: null
   passwordEnv: null
   retentionDays: null
+  auditDays: 400
 tenants:
   default: {}
 training:

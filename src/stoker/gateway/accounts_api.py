@@ -2,7 +2,7 @@
 
 Tenants and teams are sent and shown as they stand in platform.yaml; a change is a merge patch (RFC 7396): what is sent
 replaces, null takes away, the rest stays. Wrong values are answered in the words that platform.yaml has for them. Each
-change is an event of the log, with the key that made it, what it did and to which id; never with a secret.
+change leaves a record in the audit log (`gateway.audited`), in the transaction in which it is made.
 """
 
 import asyncio
@@ -17,9 +17,10 @@ from starlette.routing import Route
 
 from stoker.base import logs
 from stoker.base.errors import Conflict, InvalidInput, NotFound, QueueUnavailable
+from stoker.gateway.audited import no_body
 from stoker.gateway.parameters import Text, flag, whole, whole_of
 from stoker.gateway.services import Services
-from stoker.meter.accounts import Account
+from stoker.meter.audit import Change
 from stoker.meter.cost import usd
 from stoker.meter.keys import Key, NewSecret
 from stoker.meter.ledger import Ledger
@@ -57,23 +58,41 @@ class _Accounts:
         self._auth, self._clock = services.auth, services.clock
         self._platform, self._ledger, self._settle_all = services.platform, services.ledger, services.settle_all
         self._keys, self._tenants, self._budgets_store = services.keys, services.tenants, services.budgets
+        self._stored = services.changes.stored
 
     def routes(self) -> list[Route]:
-        at = "/admin/v1"
+        at, stored = "/admin/v1", self._stored
+        team = "team:{tenant}/{team}"
         return [
             Route(f"{at}/tenants", self._list_tenants, methods=["GET"]),
-            Route(f"{at}/tenants", self._create_tenant, methods=["POST"]),
+            Route(
+                f"{at}/tenants", stored("tenants.create", "tenant:{name}", self._create_tenant, _body), methods=["POST"]
+            ),
             Route(f"{at}/tenants/{{tenant}}", self._show_tenant, methods=["GET"]),
-            Route(f"{at}/tenants/{{tenant}}", self._change_tenant, methods=["PATCH"]),
+            Route(
+                f"{at}/tenants/{{tenant}}",
+                stored("tenants.update", "tenant:{tenant}", self._change_tenant, _body),
+                methods=["PATCH"],
+            ),
             Route(f"{at}/tenants/{{tenant}}/teams", self._list_teams, methods=["GET"]),
             Route(f"{at}/tenants/{{tenant}}/teams/{{team}}", self._show_team, methods=["GET"]),
-            Route(f"{at}/tenants/{{tenant}}/teams/{{team}}", self._change_team, methods=["PUT", "PATCH"]),
+            Route(
+                f"{at}/tenants/{{tenant}}/teams/{{team}}",
+                stored("teams.update", team, self._change_team, _body),
+                methods=["PUT", "PATCH"],
+            ),
             Route(f"{at}/keys", self._list_keys, methods=["GET"]),
-            Route(f"{at}/keys", self._create_key, methods=["POST"]),
+            Route(f"{at}/keys", stored("keys.create", "key", self._create_key, _body), methods=["POST"]),
             Route(f"{at}/keys/{{id}}", self._show_key, methods=["GET"]),
-            Route(f"{at}/keys/{{id}}", self._change_key, methods=["PATCH"]),
-            Route(f"{at}/keys/{{id}}", self._revoke_key, methods=["DELETE"]),
-            Route(f"{at}/keys/{{id}}/rotate", self._rotate_key, methods=["POST"]),
+            Route(f"{at}/keys/{{id}}", stored("keys.update", "key:{id}", self._change_key, _body), methods=["PATCH"]),
+            Route(
+                f"{at}/keys/{{id}}", stored("keys.revoke", "key:{id}", self._revoke_key, no_body), methods=["DELETE"]
+            ),
+            Route(
+                f"{at}/keys/{{id}}/rotate",
+                stored("keys.rotate", "key:{id}", self._rotate_key, _body_or_nothing),
+                methods=["POST"],
+            ),
             Route(f"{at}/budgets", self._budgets, methods=["GET"]),
         ]
 
@@ -88,20 +107,18 @@ class _Accounts:
         await self._auth.admin(request)
         return JSONResponse(shown_tenant(await self._tenant(request)))
 
-    async def _create_tenant(self, request: Request) -> Response:
-        by, body = await self._auth.admin_and_body(request, _body)
+    async def _create_tenant(self, request: Request, body: Json, change: Change) -> Response:
         name = read_section(NewTenant, body).name
         terms = read_section(Tenant, {key: value for key, value in body.items() if key != "name"})
-        made = await asyncio.to_thread(self._tenants.create, name, terms)
-        _note(by, "tenants.create", tenant=name)
+        made = await asyncio.to_thread(self._tenants.create, name, terms, by=change)
         return JSONResponse(shown_tenant(made), 201)
 
-    async def _change_tenant(self, request: Request) -> Response:
-        by, patch = await self._auth.admin_and_body(request, _body)
+    async def _change_tenant(self, request: Request, patch: Json, change: Change) -> Response:
         name = request.path_params["tenant"]
         _refuse_to_take_teams_away(patch)
-        changed = await asyncio.to_thread(self._tenants.change, name, lambda terms: _patched(Tenant, terms, patch))
-        _note(by, "tenants.update", tenant=name)
+        changed = await asyncio.to_thread(
+            self._tenants.change, name, lambda terms: _patched(Tenant, terms, patch), by=change
+        )
         return JSONResponse(shown_tenant(changed))
 
     async def _list_teams(self, request: Request) -> Response:
@@ -113,24 +130,23 @@ class _Accounts:
         await self._auth.admin(request)
         return JSONResponse(shown_team(_team(await self._tenant(request), request.path_params["team"])))
 
-    async def _change_team(self, request: Request) -> Response:
+    async def _change_team(self, request: Request, patch: Json, change: Change) -> Response:
         """PUT makes it when it is not there, and says so."""
-        by, patch = await self._auth.admin_and_body(request, _body)
         tenant, team = request.path_params["tenant"], request.path_params["team"]
         made = False
 
-        def change(terms: Tenant) -> Tenant:
+        def make(terms: Tenant) -> Tenant:
             nonlocal made
             made = team not in terms.teams
             if made and request.method == "PATCH":
                 raise NotFound(f"tenant {tenant!r} has no team {team!r}", hint="PUT makes it")
             if made:
+                change.did = "teams.create"
                 read_section(Tenant, {"teams": {team: {}}})  # refuses what cannot be a name
             patched = _patched(Team, terms.teams.get(team, Team()), patch)
             return terms.model_copy(update={"teams": {**terms.teams, team: patched}})
 
-        changed = await asyncio.to_thread(self._tenants.change, tenant, change)
-        _note(by, "teams.create" if made else "teams.update", tenant=tenant, team=team)
+        changed = await asyncio.to_thread(self._tenants.change, tenant, make, by=change)
         return JSONResponse({**shown_team(changed.teams[team]), "made_team": made}, 201 if made else 200)
 
     async def _tenant(self, request: Request) -> TenantRecord:
@@ -166,8 +182,7 @@ class _Accounts:
         found = await asyncio.to_thread(self._keys.get, _key_id(request))
         return JSONResponse(shown_key(found, self._clock.now()))
 
-    async def _create_key(self, request: Request) -> Response:
-        by, body = await self._auth.admin_and_body(request, _body)
+    async def _create_key(self, request: Request, body: Json, change: Change) -> Response:
         asked = read_section(NewKey, body)
         self._check(asked)
         made = await asyncio.to_thread(
@@ -180,29 +195,25 @@ class _Accounts:
             models=asked.models,
             routes=asked.routes,
             expires_at=asked.expires_at,
+            by=change,
         )
-        _note(by, "keys.create", key=made.key.id, tenant=made.key.tenant, role=made.key.role)
         return JSONResponse(self._shown_secret(made), 201)
 
-    async def _change_key(self, request: Request) -> Response:
-        by, patch = await self._auth.admin_and_body(request, _body)
+    async def _change_key(self, request: Request, patch: Json, change: Change) -> Response:
         key_id = _key_id(request)
-        changed = await asyncio.to_thread(self._keys.change, key_id, lambda key: self._patched_key(key, patch))
-        _note(by, "keys.update", key=key_id)
+        changed = await asyncio.to_thread(
+            self._keys.change, key_id, lambda key: self._patched_key(key, patch), by=change
+        )
         return JSONResponse(shown_key(changed, self._clock.now()))
 
-    async def _revoke_key(self, request: Request) -> Response:
-        by = await self._auth.admin(request)
-        revoked = await asyncio.to_thread(self._keys.revoke, _key_id(request))
-        _note(by, "keys.revoke", key=revoked.id)
+    async def _revoke_key(self, request: Request, _: Json, change: Change) -> Response:
+        revoked = await asyncio.to_thread(self._keys.revoke, _key_id(request), by=change)
         return JSONResponse(shown_key(revoked, self._clock.now()))
 
-    async def _rotate_key(self, request: Request) -> Response:
-        by, body = await self._auth.admin_and_body(request, _body_or_nothing)
+    async def _rotate_key(self, request: Request, body: Json, change: Change) -> Response:
         asked = read_section(Rotation, body)
         key_id = _key_id(request)
-        rotated = await asyncio.to_thread(self._keys.rotate, key_id, grace_s=asked.grace_seconds)
-        _note(by, "keys.rotate", key=key_id, grace_s=asked.grace_seconds)
+        rotated = await asyncio.to_thread(self._keys.rotate, key_id, grace_s=asked.grace_seconds, by=change)
         return JSONResponse(self._shown_secret(rotated))
 
     def _shown_secret(self, made: NewSecret) -> Json:
@@ -467,7 +478,3 @@ async def _body_or_nothing(request: Request) -> Json:
     if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
         return {}
     return await _body(request)
-
-
-def _note(by: Account, did: str, **what: object) -> None:
-    _log.info("admin change", by=by.id, did=did, **what)

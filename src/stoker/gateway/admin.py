@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from stoker.base import logs
 from stoker.base.errors import InvalidInput, NotFound, NotPermitted
 from stoker.base.ids import ModelName, TaskId
 from stoker.gateway import accounts_api
+from stoker.gateway.audited import Json, Making, Outcome, no_body
 from stoker.gateway.auth import permitted_models
 from stoker.gateway.endpoints import endpoint_of
 from stoker.gateway.parameters import Choice, Number, Text, whole, whole_of
@@ -28,9 +28,9 @@ from stoker.web.server import JSONResponse, read_json
 
 Handler = Callable[[Request], Awaitable[Response]]
 
-_log = logs.get(__name__)
 MOST_TASKS = 1000
 MOST_RECORDS = 5000
+MOST_CHANGES = 1000
 MOST_BODY_BYTES = 1 << 16
 
 # Seconds since the epoch; beyond any time that there is.
@@ -42,20 +42,36 @@ UNTIL = Number("until", 0, _MOST_TIME, "Only what ended before, in seconds since
 STATE = Choice("state", tuple(state.value for state in State), "Only tasks in this state.")
 TASKS_LIMIT = whole("limit", 1, MOST_TASKS, 100, "How many at most.")
 RECORDS_LIMIT = whole("limit", 1, MOST_RECORDS, 1000, "How many at most.")
+KEY = Text("key", "Only what this key did: its id.")
+DID = Text("did", "Only this, such as `keys.revoke`; `keys.*` for all that begin so.")
+OBJECT = Text("object", "Only what was done to this, such as `key:key_1`; `team:research/*` for all that begin so.")
+CHANGED_SINCE = Number("since", 0, _MOST_TIME, "Only then or later, in seconds since the epoch.")
+CHANGED_UNTIL = Number("until", 0, _MOST_TIME, "Only before, in seconds since the epoch.")
+AUDIT_LIMIT = whole("limit", 1, MOST_CHANGES, 100, "How many at most.")
 _NEXT = "what `next` of the page before said"
-AFTER_RECORD = Text("after", f"Go on: {_NEXT}.", r"[0-9]{1,12}(\.[0-9]{1,12})?(e[+-]?[0-9]{1,2})?,[!-~]{1,128}", _NEXT)
+# Of usage records and of changes: a time and an id.
+AFTER = Text("after", f"Go on: {_NEXT}.", r"[0-9]{1,12}(\.[0-9]{1,12})?(e[+-]?[0-9]{1,2})?,[!-~]{1,128}", _NEXT)
 
 
 def routes(services: Services) -> list[Route]:
     return [
         Route("/admin/v1/usage", _usage(services)),
         Route("/admin/v1/usage/records", _usage_records(services)),
-        Route("/admin/v1/usage/prune", _prune_usage(services), methods=["POST"]),
+        Route(
+            "/admin/v1/usage/prune",
+            services.changes.elsewhere("usage.prune", "usage", _prune_usage(services), _body),
+            methods=["POST"],
+        ),
         Route("/admin/v1/tasks", _tasks(services)),
         Route("/admin/v1/tasks/{id}", _task(services)),
-        Route("/admin/v1/tasks/{id}/retry", _retry(services), methods=["POST"]),
+        Route(
+            "/admin/v1/tasks/{id}/retry",
+            services.changes.elsewhere("tasks.retry", "task:{id}", _retry(services), no_body),
+            methods=["POST"],
+        ),
         Route("/admin/v1/dead", _dead(services)),
         Route("/admin/v1/replicas", _replicas(services)),
+        Route("/admin/v1/audit", _audit(services)),
         *accounts_api.routes(services),
     ]
 
@@ -90,14 +106,18 @@ def _usage_records(services: Services) -> Handler:
     return records
 
 
-def _prune_usage(services: Services) -> Handler:
-    async def prune(request: Request) -> Response:
-        by, body = await services.auth.admin_and_body(request, partial(read_json, max_bytes=MOST_BODY_BYTES))
+_body = partial(read_json, max_bytes=MOST_BODY_BYTES)
+
+
+def _prune_usage(services: Services) -> Making:
+    """Many transactions, one for each day: so it is recorded as what is not in SQL is."""
+
+    async def prune(_: Request, body: Json, outcome: Outcome) -> Response:
         asked = read_section(Pruning, body)
         today = datetime.fromtimestamp(services.clock.now(), UTC).date()
         await services.settle_all()
         pruned = await asyncio.to_thread(services.ledger.prune, _day(asked.before), today)
-        _log.info("admin change", by=by.id, did="usage.prune", before=asked.before, pruned=pruned)
+        outcome.after = {"before": asked.before, "pruned": pruned}
         return JSONResponse({"before": asked.before, "pruned": pruned})
 
     return prune
@@ -125,16 +145,17 @@ def _task(services: Services) -> Handler:
     return task
 
 
-def _retry(services: Services) -> Handler:
-    async def retry(request: Request) -> Response:
-        await services.auth.admin(request)
+def _retry(services: Services) -> Making:
+    async def retry(request: Request, _: Json, outcome: Outcome) -> Response:
         task = await services.queue.get(TaskId(request.path_params["id"]))
         # It spends anew, so it is let in anew, in the name of whoever submitted it and with what that one may do now.
         account = await asyncio.to_thread(services.keys.account_of, task.key_id)
         _check_may_use(services, account, _known(services, task.model))
         terms = services.terms.of(account, task.session, task.run)
         quote = services.quote(endpoint_of(task.endpoint), task.model, task.body, is_elastic=False)
-        return JSONResponse(shown(await services.inference.replay(task, terms, quote)))
+        replayed = await services.inference.replay(task, terms, quote)
+        outcome.before, outcome.after = {"state": task.state.value}, {"state": replayed.state.value}
+        return JSONResponse(shown(replayed))
 
     return retry
 
@@ -159,6 +180,29 @@ def _replicas(services: Services) -> Handler:
     return replicas
 
 
+def _audit(services: Services) -> Handler:
+    """A page of records, the newest first. `next` goes on after the last of them; null: there are no more."""
+
+    async def records(request: Request) -> Response:
+        await services.auth.admin(request)
+        limit = whole_of(AUDIT_LIMIT, request)
+        found = await asyncio.to_thread(
+            services.changes.trail.page,
+            key_id=KEY.of(request),
+            did=DID.of(request),
+            object=OBJECT.of(request),
+            since=CHANGED_SINCE.of(request),
+            until=CHANGED_UNTIL.of(request),
+            after=_after(request),
+            limit=limit + 1,
+        )
+        page = found[:limit]
+        more = f"{page[-1].at!r},{page[-1].id}" if len(found) > limit else None
+        return JSONResponse({"records": [asdict(record) for record in page], "next": more})
+
+    return records
+
+
 def _model(services: Services, request: Request) -> ModelName | None:
     name = MODEL.of(request)
     return None if name is None else _known(services, name)
@@ -179,7 +223,7 @@ def _check_may_use(services: Services, account: Account, model: str) -> None:
 
 
 def _after(request: Request) -> tuple[float, str] | None:
-    text = AFTER_RECORD.of(request)
+    text = AFTER.of(request)
     if text is None:
         return None
     ended_at, _, record_id = text.partition(",")

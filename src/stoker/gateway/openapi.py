@@ -51,7 +51,7 @@ _HEADERS: dict[str, tuple[str, str, Json]] = {
 }
 _SAID = {
     "Location": "Where the task is.",
-    "X-Request-Id": "The id of the request, and of its usage record.",
+    "X-Request-Id": "The id of the request, and of its usage record, or of the record of what it changed.",
     "X-Stoker-Model": "The model that was chosen.",
     "X-Stoker-Route": "Why it was.",
     "X-Stoker-Replica": "Who answered, or `queue`.",
@@ -109,7 +109,7 @@ def _operation(operation: Operation) -> Json:
         "tags": [operation.group],
         "parameters": [*_path_parameters(operation), *_headers(operation), *documented(operation.query)],
         "responses": {
-            **{str(status): _answer(answer) for status, answer in operation.answers.items()},
+            **{str(status): _answer(answer, operation) for status, answer in operation.answers.items()},
             **{str(status): _refused(status) for status in statuses_of(operation)},
         },
     }
@@ -137,15 +137,17 @@ def _headers(operation: Operation) -> list[Json]:
     ]
 
 
-def _answer(answer: Answer) -> Json:
+def _answer(answer: Answer, operation: Operation) -> Json:
     said: Json = {"description": answer.what}
+    is_audited = operation.who == "admin" and operation.method != "GET"
+    headers = ("X-Request-Id", *answer.headers) if is_audited else answer.headers
     if answer.schemas:
         said["content"] = {
             media: {"schema": {"type": "string"} if name is None else schemas.ref(name)}
             for media, name in answer.schemas.items()
         }
-    if answer.headers:
-        said["headers"] = {name: {"description": _SAID[name], "schema": {"type": "string"}} for name in answer.headers}
+    if headers:
+        said["headers"] = {name: {"description": _SAID[name], "schema": {"type": "string"}} for name in headers}
     if answer.links:
         said["links"] = {
             id: {"operationId": id, "parameters": {name: value}} for id, (name, value) in answer.links.items()

@@ -232,7 +232,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "Usage records, in the order of their ends.",
         "admin",
         {200: json_of("UsageRecords", "A page; `next` goes on after it.")},
-        query=(admin.SINCE, admin.UNTIL, admin.TENANT, admin.AFTER_RECORD, admin.RECORDS_LIMIT),
+        query=(admin.SINCE, admin.UNTIL, admin.TENANT, admin.AFTER, admin.RECORDS_LIMIT),
     ),
     Operation(
         "POST",
@@ -288,6 +288,23 @@ OPERATIONS: tuple[Operation, ...] = (
         "Who serves, how busy, and whether it is up.",
         "admin",
         {200: json_of("Replicas", "As this gateway sees them.")},
+    ),
+    Operation(
+        "GET",
+        "/admin/v1/audit",
+        "listChanges",
+        "What admins' keys changed, and what they were refused; the newest first.",
+        "admin",
+        {200: json_of("Changes", "A page; `next` goes on after it.")},
+        query=(
+            admin.KEY,
+            admin.DID,
+            admin.OBJECT,
+            admin.CHANGED_SINCE,
+            admin.CHANGED_UNTIL,
+            admin.AFTER,
+            admin.AUDIT_LIMIT,
+        ),
     ),
     Operation(
         "GET", "/admin/v1/tenants", "listTenants", "All tenants.", "admin", {200: json_of("Tenants", "By name.")}

@@ -440,6 +440,26 @@ def _answered() -> dict[str, Schema]:
                 )
             }
         ),
+        "Changes": thing(
+            {
+                "records": array(
+                    thing(
+                        {
+                            "id": text(),
+                            "at": TIME,
+                            "key_id": text("The admin's key."),
+                            "request_id": text("X-Request-Id of the answer."),
+                            "did": text("Such as `keys.revoke`."),
+                            "object": text("Such as `key:key_1`."),
+                            "result": text("`done`, `begun` when nobody can say, or the code of the error."),
+                            "before": some({"type": "object"}),
+                            "after": some({"type": "object"}),
+                        }
+                    )
+                ),
+                "next": some(text()),
+            }
+        ),
         "TeamShown": thing({**team, "description": text(), "budgets": ref("Budgets")}),
         "TeamChanged": thing({**team, "description": text(), "budgets": ref("Budgets"), "made_team": yes_or_no()}),
         "Teams": thing({"teams": array(ref("TeamShown"))}),

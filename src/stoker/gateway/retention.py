@@ -1,4 +1,6 @@
-"""Old usage records become sums of their days, where `ledger.retentionDays` says after how many."""
+"""Old usage records become sums of their days, where `ledger.retentionDays` says after how many; what admins' keys
+changed is forgotten after `ledger.auditDays`.
+"""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -6,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from stoker.base import logs
 from stoker.base.clock import Clock
 from stoker.base.errors import StokerError
-from stoker.meter.ledger import Ledger
+from stoker.meter.audit import AuditTrail
+from stoker.meter.ledger import DAY_S, Ledger
 
 _log = logs.get(__name__)
 # A day ends once a day; a look that finds nothing to do is one step in an index.
@@ -25,4 +28,16 @@ async def prune_forever(ledger: Ledger, days: int | None, clock: Clock) -> None:
             else:
                 if pruned:
                     _log.info("old usage pruned", records=pruned, kept_days=days)
+        await clock.sleep(LOOK_EVERY_S)
+
+
+async def forget_changes_forever(trail: AuditTrail, days: int, clock: Clock) -> None:
+    while True:
+        try:
+            forgotten = await asyncio.to_thread(trail.prune, clock.now() - days * DAY_S)
+        except StokerError as error:
+            _log.warning("old records of the audit log stay", error=error.in_log)
+        else:
+            if forgotten:
+                _log.info("old records of the audit log forgotten", records=forgotten, kept_days=days)
         await clock.sleep(LOOK_EVERY_S)

@@ -11,6 +11,7 @@ from stoker.base.clock import Clock
 from stoker.base.errors import InvalidInput
 from stoker.base.ids import new_id
 from stoker.gateway import sizes
+from stoker.gateway.audited import Changes
 from stoker.gateway.auth import Asked, Authenticator, may_use, permit, permitted_models
 from stoker.gateway.bounds import Quote, quote_of
 from stoker.gateway.endpoints import ENDPOINTS, Endpoint, shown
@@ -53,6 +54,7 @@ class Services:
     budgets: BudgetStore
     keys: KeyStore
     tenants: TenantStore
+    changes: Changes
     ledger: Ledger
     settler: Settler
     measures: Measures

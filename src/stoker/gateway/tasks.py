@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from stoker.base.errors import InvalidInput, NotFound, StokerError
 from stoker.base.ids import TaskId
+from stoker.gateway import audited
 from stoker.gateway.endpoints import CHAT, COMPLETIONS, ENDPOINTS, endpoint_of
 from stoker.gateway.parameters import Number
 from stoker.gateway.services import Services
@@ -124,7 +125,13 @@ def _cancel(services: Services) -> Handler:
     async def cancel(request: Request) -> Response:
         key = await services.auth.user(request)
         task = await _own(services, key, request)
-        return JSONResponse(shown(await services.queue.cancel(task.id)))
+        if key.role != "admin":
+            return JSONResponse(shown(await services.queue.cancel(task.id)))
+        change = audited.begun(request, key, "tasks.cancel", f"task:{task.id}")
+        async with services.changes.recorded(change) as outcome:
+            cancelled = await services.queue.cancel(task.id)
+            outcome.before, outcome.after = {"state": task.state.value}, {"state": cancelled.state.value}
+        return JSONResponse(shown(cancelled), headers={"X-Request-Id": change.request_id})
 
     return cancel
 

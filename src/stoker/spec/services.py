@@ -248,6 +248,9 @@ class Ledger(Section):
     as they are. At least 31, from whose records budgets are counted anew when Redis has lost them. null keeps every
     record."""
 
+    audit_days: Annotated[int, Field(ge=1, le=36500)] = 400
+    """Days for which what admins' keys changed is kept (`stoker audit`)."""
+
     def broken_rules(self) -> Iterator[Fault]:
         if self.password_env and self.url is None:
             yield Fault(("passwordEnv",), "there is no url that it belongs to; write ledger.url too, or leave it out")
