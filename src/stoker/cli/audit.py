@@ -68,7 +68,7 @@ def change_in_words(before: dict[str, Any] | None, after: dict[str, Any] | None)
     words = []
     for name in {**old, **new}:
         if before is None:
-            if new[name] not in (None, "", {}, False):
+            if new[name] or (new[name] == 0 and new[name] is not False):
                 words.append(f"{name}: {_short(new[name])}")
         else:
             words.append(f"{name}: {_short(old.get(name))} -> {_short(new.get(name))}")

@@ -164,7 +164,7 @@ def _difference(
 
 
 def _text(said: Mapping[str, Any] | None) -> str | None:
-    return None if said is None else json.dumps(said, separators=(",", ":"), sort_keys=True)
+    return None if said is None else json.dumps(said, separators=(",", ":"))
 
 
 def _record(row: Any) -> AuditRecord:
