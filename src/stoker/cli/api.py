@@ -20,6 +20,7 @@ def call(
     body: object = None,
     params: Mapping[str, str | None] | None = None,
     options: Mapping[str, str] | None = None,
+    silence_s: float = 330.0,
 ) -> Any:
     """The answer's JSON. Raises the StokerError that the platform answered with; Unavailable when nobody answers.
 
@@ -31,7 +32,7 @@ def call(
 
     async def once() -> Any:
         # A `wait` of the caller's is an answer that takes its time, so silence is allowed for longer than that.
-        async with HttpClient(target.url, key=target.key, timeouts=Timeouts(read_s=330.0)) as client:
+        async with HttpClient(target.url, key=target.key, timeouts=Timeouts(read_s=silence_s)) as client:
             given = {name: value for name, value in (params or {}).items() if value is not None}
             answer = await client.request(method, path, body=body, params=given)
             return answer.raise_for_error().json()

@@ -1,12 +1,14 @@
 """The client of any engine: the embedded one, vLLM, or a hosted API. Called by the gateway and the worker."""
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stoker.base.clock import Clock
 from stoker.base.errors import StokerError, TimedOut, Unavailable
+from stoker.engine.hidden import Hiding
 from stoker.telemetry import metrics
 from stoker.web.client import Answer, HttpClient, Stream, Timeouts
 
@@ -40,7 +42,8 @@ class Produced:
 
 class EngineClient:
     """One engine. `model` is the name that this engine knows the model by; `key` is the engine's own. `name` is what
-    errors call it: clients are told of them, and its address is none of their business."""
+    errors call it: clients are told of them, and its address is none of their business. Neither key nor address stands
+    in an answer that is an error (`hiding`)."""
 
     def __init__(
         self,
@@ -58,6 +61,7 @@ class EngineClient:
         host, slash, path = rest.partition("/")
         self._api = f"/{path}" if slash else "/v1"
         self._model = model
+        self.hiding = Hiding(key, host)
         self._http = HttpClient(f"{scheme}://{host}", key=key, timeouts=timeouts, name=name)
 
     async def close(self) -> None:
@@ -74,24 +78,31 @@ class EngineClient:
     ) -> Answer:
         """One whole answer, whatever its status. `request_id` is what `produced` knows it by. Raises Unavailable,
         TimedOut."""
-        return await self._http.request(
+        answer = await self._http.request(
             "POST",
             self._path(endpoint),
             body={**body, "model": self._model},
             headers=_id_header(request_id),
             timeout_s=timeout_s,
         )
+        return answer if answer.status < 400 else self._without_secrets(answer)
 
-    def stream(
+    @asynccontextmanager
+    async def stream(
         self, endpoint: str, body: dict[str, Any], *, request_id: str | None = None
-    ) -> AbstractAsyncContextManager[Stream]:
+    ) -> AsyncIterator[Stream]:
         """The events of one answer; leaving the block cancels the generation. Raises Unavailable, TimedOut."""
-        return self._http.stream(
+        async with self._http.stream(
             "POST",
             self._path(endpoint),
             body={**body, "model": self._model, "stream": True},
             headers=_id_header(request_id),
-        )
+        ) as stream:
+            error = stream.error
+            yield stream if error is None else replace(stream, error=self._without_secrets(error))
+
+    def _without_secrets(self, answer: Answer) -> Answer:
+        return replace(answer, body=self.hiding.body(answer.body))
 
     async def produced(self, request_id: str) -> Produced:
         """What the engine computed for a request whose caller died. Raises Unavailable, TimedOut."""

@@ -434,6 +434,8 @@ def _answered() -> dict[str, Schema]:
                             "url": text(),
                             "state": word("up", "down", "draining"),
                             "breaker": word("closed", "open", "half-open"),
+                            "breaker_since": TIME,
+                            "breaker_why": some(text("What opened it.")),
                             **dict.fromkeys(("running", "capacity", "in_flight", "served"), COUNT),
                         }
                     )
