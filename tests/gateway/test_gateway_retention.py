@@ -9,7 +9,8 @@ import pytest
 from gateway_parts import SPEC, a_stack, until
 
 from stoker.base.errors import SpecInvalid, Unavailable
-from stoker.gateway.retention import LOOK_EVERY_S, prune_forever
+from stoker.gateway.retention import LOOK_EVERY_S, forget_changes_forever, prune_forever
+from stoker.meter.audit import AuditTrail, Change
 from stoker.meter.ledger import Ledger
 from stoker.meter.store import Store
 from stoker.meter.usage import UsageRecord
@@ -106,3 +107,18 @@ async def test_a_gateway_does_what_the_file_says(tmp_path: Path, store: Store) -
 def test_fewer_days_than_budgets_need_are_refused() -> None:
     with pytest.raises(SpecInvalid, match=r"ledger\.retentionDays: 30 "):
         loads("ledger: {retentionDays: 30}")
+
+
+async def test_what_admins_changed_is_forgotten_after_so_many_days(tmp_path: Path) -> None:
+    clock, store = ManualClock(1000 * DAY), Store(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    trail = AuditTrail(store, clock)
+    for day in (0, 7, 8):
+        await clock.advance(day * DAY + 1000 * DAY - clock.now())
+        trail.refused(Change("key_1", "req_1", "keys.revoke", f"key:{day}"), "conflict")
+    forgetting = asyncio.create_task(forget_changes_forever(trail, 7, clock))
+    await until(lambda: [one.object for one in trail.page()] == ["key:8", "key:7"])
+    await clock.advance(6 * DAY + LOOK_EVERY_S)
+    await until(lambda: [one.object for one in trail.page()] == ["key:8"])
+    forgetting.cancel()
+    await asyncio.gather(forgetting, return_exceptions=True)
+    store.close()
