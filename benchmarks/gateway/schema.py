@@ -55,7 +55,7 @@ async def ids_of_keys(said: dict[str, str]) -> list[str]:
         return [key["id"] for key in (await client.get_json("/admin/v1/keys"))["keys"]]
 
 
-def ask(who: str, url: str, key: str, keep: list[str], options: argparse.Namespace) -> int:
+def ask(work: Path, who: str, url: str, key: str, keep: list[str], options: argparse.Namespace) -> int:
     """One run of schemathesis; its exit code."""
     command = [str(BIN / "schemathesis"), "--config-file", str(HERE / "schema.toml"), "run", f"{url}/openapi.json"]
     command += ["--url", url, "-H", f"Authorization: Bearer {key}", "--seed", str(options.seed)]
@@ -67,7 +67,8 @@ def ask(who: str, url: str, key: str, keep: list[str], options: argparse.Namespa
         command += ["--max-time", str(options.seconds), "--generation-database", "none"]
         command += ["--max-examples", str(options.examples)] if options.examples else []
     environ = {**os.environ, "SCHEMA_KEEP": " ".join(keep), "PYTHONPATH": str(HERE)}
-    return subprocess.run([*command, *options.more], env=environ, cwd=HERE, check=False).returncode
+    # Where schemathesis leaves what it found, for its own `replay`: with the platform, which is gone then.
+    return subprocess.run([*command, *options.more], env=environ, cwd=work, check=False).returncode
 
 
 def main() -> None:
@@ -89,7 +90,7 @@ def main() -> None:
             for who, key in (("user", said["key"]), ("admin", said["admin_key"])):
                 if options.who in (None, who):
                     print(f"--- with {who}'s key", flush=True)
-                    codes[who] = ask(who, url, key, keep, options)
+                    codes[who] = ask(work, who, url, key, keep, options)
             log = "".join(file.read_text() for file in sorted((work / "state" / "logs").glob("gateway*.jsonl")))
         finally:
             process.send_signal(signal.SIGTERM)

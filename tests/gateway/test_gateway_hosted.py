@@ -5,6 +5,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,7 +31,7 @@ SPEC = """
 gateway:
   routes: {{}}
   defaultModel: small
-  timeouts: {{connectSeconds: 0.1, firstTokenSeconds: 20, totalSeconds: 20}}
+  timeouts: {{connectSeconds: 20, firstTokenSeconds: 20, totalSeconds: 20}}
 queue: {{maxAttempts: 1}}
 llm:
   models:
@@ -201,6 +202,8 @@ async def test_another_model_answers_before_the_first_byte_when_it_cannot_be_rea
     the queue of a model that nobody served."""
     monkeypatch.setattr("stoker.policy.breaker.FIRST_S", 0.0)
     stack, api, small = world
+    inference = stack.gateway.services.inference
+    inference.patience = replace(inference.patience, connect_s=0.0)  # nobody has to wait for it to come back
     await api.stop()
     async with (await stack.http()).stream("POST", CHAT, body=STREAMED) as answer:
         events = await events_of(answer)

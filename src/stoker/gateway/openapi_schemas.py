@@ -173,7 +173,7 @@ def _sent() -> dict[str, Schema]:
                 "instructions": some(text()),
                 "max_output_tokens": length,
                 "tools": some(array(thing({"type": word(*TOOL_TYPES)}), maxItems=sizes.MOST_TOOLS)),
-                "store": some(yes_or_no("Always taken for false: nothing is kept.")),
+                "store": {"description": "Whatever it is, it is taken for false: nothing is kept."},
             },
             leaves_out=(*generating, "instructions", "max_output_tokens", "tools", "store"),
         ),
