@@ -66,7 +66,8 @@ def ask(work: Path, who: str, url: str, key: str, keep: list[str], options: argp
     else:
         command += ["--max-time", str(options.seconds), "--generation-database", "none"]
         command += ["--max-examples", str(options.examples)] if options.examples else []
-    environ = {**os.environ, "SCHEMA_KEEP": " ".join(keep), "PYTHONPATH": str(HERE)}
+    environ = {**os.environ, "SCHEMA_KEEP": " ".join(keep)}
+    environ["SCHEMATHESIS_HOOKS"] = str(HERE / "schema_hooks.py")
     # Where schemathesis leaves what it found, for its own `replay`: with the platform, which is gone then.
     return subprocess.run([*command, *options.more], env=environ, cwd=work, check=False).returncode
 
