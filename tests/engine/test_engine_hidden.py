@@ -35,6 +35,7 @@ def test_what_is_hidden(said: str, told: str) -> None:
         "see https://platform.openai.com/docs/guides/error-codes",
         "8.8.8.8 is a public address, 172.32.0.1 too, and 110.0.0.1",
         "ask for a local copy, or an internal one",
+        "org-wide-policy-of-yours, and sk-learn-models, hf_transformers_version",
         "risk-free and task-oriented-planning",
     ],
 )
@@ -47,3 +48,5 @@ def test_the_engines_own_key_and_address_are_hidden_whatever_they_look_like() ->
     assert hiding.text("opensesame at models.example.com:8443") == "(hidden) at (hidden)"
     assert hiding.body(b'{"a": "opensesame \xff"}') == b'{"a": "(hidden) \xff"}'
     assert Hiding(None, "h:1").text("None at all") == "None at all"
+    # A service in a cluster may be called as its model is, and a key in a test may be a word.
+    assert Hiding("secret", "general").text("no secret model general") == "no secret model general"

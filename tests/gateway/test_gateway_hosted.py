@@ -136,7 +136,7 @@ async def test_another_model_answers_in_its_place_before_the_first_byte(
         "fallback",
     )
     assert len(small.requests) == 1
-    assert [record.model for record in await stack.records()] == ["small"]
+    assert [(record.model, record.attempts) for record in await stack.records()] == [("small", 2)]
 
 
 async def test_a_key_that_is_never_taken_opens_its_breaker(world: tuple[Stack, EchoEngine, EchoEngine]) -> None:

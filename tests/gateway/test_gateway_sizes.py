@@ -140,6 +140,10 @@ def test_a_recording_is_no_picture_and_has_no_pixels() -> None:
     taken({"messages": [user({"type": "audio_url", "audio_url": {"url": url_of(b"RIFF....WAVE", "audio/wav")}})]})
 
 
+def test_a_url_in_a_text_is_a_text() -> None:
+    taken({"messages": [user(text("http://example.com"), {"type": "refusal", "refusal": "https://x"})]})
+
+
 # --- nothing is fetched -----------------------------------------------------------------------------------------------
 
 FAR = "http://127.0.0.1:1/picture.png"
@@ -154,6 +158,9 @@ FAR = "http://127.0.0.1:1/picture.png"
         ({"type": "audio_url", "audio_url": {"url": FAR}}, ".audio_url.url"),
         ({"type": "input_file", "file_url": FAR}, ".file_url"),
         ({"type": "image", "source": {"type": "url", "url": FAR}}, ".source.url"),
+        ({"type": "image", "image": FAR}, ".image"),
+        ({"type": "video", "video": FAR}, ".video"),
+        ({"type": "input_audio", "input_audio": {"data": FAR, "format": "wav"}}, ".input_audio.data"),
         # vLLM goes by the name of the field where there is no type.
         ({"image_url": FAR}, ".image_url"),
         ({"type": "text", "text": "x", "image_url": {"url": FAR}}, ".image_url.url"),

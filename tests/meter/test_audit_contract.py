@@ -204,6 +204,7 @@ async def test_what_is_old_is_forgotten(trail: AuditTrail, clock: ManualClock) -
     [
         ("key:sk-stoker-abcdef", "key:(a secret)"),
         ("tenant:my-sk-stoker-abcdef", "tenant:(a secret)"),
+        ("tenant:help-desk-2", "tenant:help-desk-2"),
         ("task:a\nb\x00c", "task:a?b?c"),
         ("tenant:" + "x" * 300, "tenant:" + "x" * (audit.OBJECT_CHARS - 7)),
         ("tenant:", "tenant"),

@@ -8,13 +8,15 @@ answer. Nothing that a client needs looks like that.
 import re
 
 HIDDEN = "(hidden)"
+_LEAST_KEY = 8
 
 _OCTET = r"\d{1,3}"
 _WORDS = re.compile(
     "|".join(
         (
             r"(?i:bearer)\s+[A-Za-z0-9._~+/=*-]{8,}",
-            r"\b(?:sk|pk|rk|gsk|hf|xai|org|proj|key)[-_][A-Za-z0-9_*.-]{8,}",
+            # With a digit or an asterisk in it, as keys and their masks have, and words have not.
+            r"\b(?:sk|pk|rk|gsk|hf|xai|org|proj)[-_](?=[A-Za-z_.-]*[0-9*])[A-Za-z0-9_*.-]{8,}",
             # Addresses that are nobody's but ours, and names that only resolve inside, with their ports.
             rf"(?<![\d.])(?:10|127)(?:\.{_OCTET}){{3}}(?![\d.])(?::\d+)?",
             rf"(?<![\d.])(?:192\.168|169\.254|172\.(?:1[6-9]|2\d|3[01]))(?:\.{_OCTET}){{2}}(?![\d.])(?::\d+)?",
@@ -29,7 +31,9 @@ class Hiding:
     """For one engine: also its own key and its own address, whatever they look like."""
 
     def __init__(self, key: str | None, address: str) -> None:
-        self._own = [word for word in (key, address) if word]
+        # What is short, or could be any word, would take words away that were not meant.
+        is_key, is_address = key is not None and len(key) >= _LEAST_KEY, "." in address or ":" in address
+        self._own = [word for word, is_known in ((key, is_key), (address, is_address)) if word and is_known]
 
     def text(self, said: str) -> str:
         for word in self._own:

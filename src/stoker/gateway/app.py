@@ -5,6 +5,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from stoker.base import json_text
 from stoker.gateway import admin, openai, openapi, streams, tasks, ws
 from stoker.gateway.services import Services
 from stoker.telemetry import metrics
@@ -12,7 +13,7 @@ from stoker.web.server import JSONResponse, application
 
 
 def create(services: Services) -> Starlette:
-    document = openapi.document(services.platform)
+    document = json_text.dumps(openapi.document(services.platform))
 
     async def health(_: Request) -> Response:
         """This process runs."""
@@ -29,7 +30,7 @@ def create(services: Services) -> Starlette:
         return Response(services.measures.metrics.text(), media_type=metrics.CONTENT_TYPE)
 
     async def described(_: Request) -> Response:
-        return JSONResponse(document)
+        return Response(document, media_type="application/json")
 
     return application(
         [

@@ -507,6 +507,7 @@ class Inference:
             await self._end(running, "failed", error.message)
             return
         self._turned_away(running)
+        running.charge.attempts += 1
         raise NoneUp(stand_in) from error
 
     def _hide(self, running: Running, error: StokerError) -> None:

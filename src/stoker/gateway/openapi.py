@@ -88,7 +88,8 @@ def _about(platform: Platform) -> str:
     most_bytes = platform.gateway.max_body_bytes
     return "\n".join(
         [
-            "Models to call, with hard budgets. Errors have OpenAI's shape; the message says what would be right.",
+            "Models to call, with hard budgets. Errors have OpenAI's shape; the message says what would be right. HEAD "
+            "is possible wherever GET is.",
             "",
             f"One request: a URL of {uploads.MOST_URL_BYTES} bytes (414), {uploads.MOST_HEADERS} headers and "
             f"{uploads.MOST_HEAD_BYTES} bytes of head (431), a body of {most_bytes} bytes (413), or of "

@@ -29,6 +29,8 @@ MOST_STOP_CHARACTERS = 1000
 
 # A JPEG has a thumbnail and a colour profile before its size, seldom more. Four characters are three bytes.
 _FIRST_CHARACTERS = 64 * 1024
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_TEXTS = ("text", "refusal", "content", "thinking", "title", "name", "filename")
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w-]+=[^;,]*)*;base64,", re.IGNORECASE)
 # vLLM's ways to say a picture as numbers, which nobody can bound, and OpenAI's to name what lies there: not the
 # client's, but whoever's the platform's own key is.
@@ -105,11 +107,17 @@ def _urls(part: Json, path: str) -> Iterator[tuple[str, str]]:
             )
         inner = value if isinstance(value, dict) else {name: value}
         at = f"{path}.{name}" if isinstance(value, dict) else path
-        for field, url in inner.items():
-            if field == "file_id" and url is not None:
+        for field, said in inner.items():
+            if field == "file_id" and said is not None:
                 raise InvalidInput(f"{at}.file_id is not possible here; send the file itself", param=f"{at}.file_id")
-            if isinstance(url, str) and (field == "url" or field.endswith("_url")):
-                yield f"{at}.{field}", url
+            if isinstance(said, str) and _is_place(field, said):
+                yield f"{at}.{field}", said
+
+
+def _is_place(field: str, said: str) -> bool:
+    """By its name, or, in any field that is no text for the model, by how it begins: some engines take URLs in
+    `image` and `video`."""
+    return field == "url" or field.endswith("_url") or (field not in _TEXTS and bool(_SCHEME.match(said)))
 
 
 def _check_url(url: str, path: str, *, allows_urls: bool) -> None:
