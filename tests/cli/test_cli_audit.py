@@ -43,4 +43,5 @@ def test_a_change_in_words() -> None:
     assert change_in_words({}, {}) is None
     assert change_in_words(None, {"name": "", "team": None, "made": False, "budgets": {}, "n": 0}) == "n: 0"
     assert change_in_words({"a": {"b": 1, "c": None}}, {"a": {"b": None, "c": ["x"]}}) == 'a.b: 1 -> -, a.c: - -> ["x"]'
+    assert change_in_words({"revoked_at": None}, {"revoked_at": 0.0}).startswith("revoked_at: - -> 19")  # type: ignore[union-attr]
     assert change_in_words({"a": "x" * 100}, {"a": "y"}) == "a: " + "x" * 57 + "... -> y"

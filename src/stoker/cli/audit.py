@@ -69,9 +69,9 @@ def change_in_words(before: dict[str, Any] | None, after: dict[str, Any] | None)
     for name in {**old, **new}:
         if before is None:
             if new[name] or (new[name] == 0 and new[name] is not False):
-                words.append(f"{name}: {_short(new[name])}")
+                words.append(f"{name}: {_short(name, new[name])}")
         else:
-            words.append(f"{name}: {_short(old.get(name))} -> {_short(new.get(name))}")
+            words.append(f"{name}: {_short(name, old.get(name))} -> {_short(name, new.get(name))}")
     return ", ".join(words) or None
 
 
@@ -85,6 +85,8 @@ def _flat(said: dict[str, Any], path: str = "") -> dict[str, Any]:
     return found
 
 
-def _short(value: object) -> str:
+def _short(name: str, value: object) -> str:
+    if name.endswith("_at"):
+        return show.local_time(value)
     text = value if isinstance(value, str) else "-" if value is None else json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."
