@@ -159,8 +159,10 @@ def _answer(answer: Answer, operation: Operation) -> Json:
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 _REFUSALS = {
-    400: "Something in it cannot be: `invalid_json`, `invalid_value` (`param` names it), a request that never fits its "
-    "budget (`request_over_budget`), and the like.",
+    400: "Something in it cannot be: `invalid_json`, `invalid_value` (`param` names it); more than one request may "
+    "hold (`too_many`, `too_many_images`, `image_too_large`, `body_padded`); no picture (`invalid_image`, "
+    "`invalid_base64_image`), or one that somebody would have to fetch (`image_urls_not_allowed`); a request that "
+    "never fits its budget (`request_over_budget`).",
     401: "No key, one that nobody issued, or one that was revoked or has expired: `invalid_api_key`.",
     402: "A budget that does not renew has too little left: `budget_exhausted`. There is no use in asking again.",
     403: "The key may not do this: `not_permitted`.",
