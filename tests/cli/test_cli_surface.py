@@ -75,7 +75,9 @@ SURFACE = {
     "stoker batches show": ["ID", *PLATFORM, "--wait", "--json"],
     "stoker batches results": ["ID", *PLATFORM, "--errors"],
     "stoker batches cancel": ["ID", *PLATFORM, "--json"],
+    "stoker audit": [*PLATFORM, "--by", "--did", "--object", "--since", "--limit", "--json"],
     "stoker schema": [],
+    "stoker openapi": ["--file"],
 }
 
 

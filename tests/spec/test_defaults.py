@@ -118,6 +118,7 @@ gateway:
   maxWaiting:
     perTenant: 10000
     perModel: 100000
+  allowImageUrls: false
   timeouts:
     connectSeconds: 2
     firstTokenSeconds: 60
@@ -153,6 +154,7 @@ ledger:
   url: null
   passwordEnv: null
   retentionDays: null
+  auditDays: 400
 tenants:
   default: {}
 training:

@@ -45,11 +45,11 @@ MODEL = "llm: {models: {general: "  # closed by "}}"
         ),
         (
             "ledger: {wholly: 1}",
-            "p.yaml:1:10: ledger.wholly: no such key; the keys here are: passwordEnv, retentionDays, url",
+            "p.yaml:1:10: ledger.wholly: no such key; the keys here are: auditDays, passwordEnv, retentionDays, url",
         ),
         (
             'ledger: {"a.b": 1}',
-            'p.yaml:1:10: ledger."a.b": no such key; the keys here are: passwordEnv, retentionDays, url',
+            'p.yaml:1:10: ledger."a.b": no such key; the keys here are: auditDays, passwordEnv, retentionDays, url',
         ),
         # types
         ("[]", "p.yaml:1:1: the file is a list; it must be keys with values"),

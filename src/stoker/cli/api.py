@@ -20,6 +20,7 @@ def call(
     body: object = None,
     params: Mapping[str, str | None] | None = None,
     options: Mapping[str, str] | None = None,
+    silence_s: float = 330.0,
 ) -> Any:
     """The answer's JSON. Raises the StokerError that the platform answered with; Unavailable when nobody answers.
 
@@ -28,7 +29,7 @@ def call(
     from stoker.base import json_text
 
     given = {name: value for name, value in (params or {}).items() if value is not None}
-    return json_text.loads(fetch(target, method, path, body=body, params=given, options=options))
+    return json_text.loads(fetch(target, method, path, body=body, params=given, options=options, silence_s=silence_s))
 
 
 def fetch(
@@ -40,6 +41,7 @@ def fetch(
     params: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
     options: Mapping[str, str] | None = None,
+    silence_s: float = 330.0,
 ) -> bytes:
     """As `call`: the answer's bytes. A body of bytes is sent as it is."""
     import asyncio
@@ -48,7 +50,7 @@ def fetch(
 
     async def once() -> bytes:
         # A `wait` of the caller's is an answer that takes its time, so silence is allowed for longer than that.
-        async with HttpClient(target.url, key=target.key, timeouts=Timeouts(read_s=330.0)) as client:
+        async with HttpClient(target.url, key=target.key, timeouts=Timeouts(read_s=silence_s)) as client:
             answer = await client.request(method, path, body=body, params=params, headers=headers)
             return answer.raise_for_error().body
 

@@ -10,7 +10,7 @@ import click
 
 from stoker import __version__
 from stoker.base.errors import StokerError
-from stoker.cli import batches, budgets, chat, init, keys, load, ps, schema, tasks, tenants, up, usage
+from stoker.cli import audit, batches, budgets, chat, init, keys, load, openapi, ps, schema, tasks, tenants, up, usage
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
@@ -31,9 +31,11 @@ for _command in (
     tenants.tenants,
     budgets.budgets,
     usage.usage,
+    audit.audit,
     tasks.tasks,
     batches.batches,
     schema.schema,
+    openapi.openapi,
 ):
     stoker.add_command(_command)
 

@@ -5,13 +5,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from stoker.gateway import admin, batches, files, openai, streams, tasks, ws
+from stoker.base import json_text
+from stoker.gateway import admin, batches, files, openai, openapi, streams, tasks, ws
 from stoker.gateway.services import Services
 from stoker.telemetry import metrics
 from stoker.web.server import JSONResponse, application
 
 
 def create(services: Services) -> Starlette:
+    document = json_text.dumps(openapi.document(services.platform))
+
     async def health(_: Request) -> Response:
         """This process runs."""
         return JSONResponse({"status": "ok"})
@@ -26,11 +29,15 @@ def create(services: Services) -> Starlette:
         services.measures.replicas(services.platform.llm.models, services.fleet.breakers())
         return Response(services.measures.metrics.text(), media_type=metrics.CONTENT_TYPE)
 
+    async def described(_: Request) -> Response:
+        return Response(document, media_type="application/json")
+
     return application(
         [
             Route("/health", health),
             Route("/ready", ready),
             Route("/metrics", exposition),
+            Route("/openapi.json", described),
             *tasks.routes(services),
             *streams.routes(services),
             *ws.routes(services),

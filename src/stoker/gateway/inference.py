@@ -197,6 +197,10 @@ class Upstream:
                 self.stream.close()
 
 
+class RefusedUs(UpstreamError):
+    """The engine refused the platform, not the client: its key, or its account."""
+
+
 @dataclass(slots=True)
 class Running:
     """One request that was let in, until it has ended. `permit` is another one if the first was void for the queue."""
@@ -248,10 +252,10 @@ class Inference:
         except NoneUp as none:
             return await self._stand_in(running.ask, none.stand_in, running.charge.attempts)
 
-    async def _is_down(self, model: str, stand_in: StandIn) -> bool:
+    async def _is_down(self, model: str, stand_in: StandIn, *, was_tried: bool = False) -> bool:
         """Whether the other model is to answer: no replica of this one is up, nor comes within the time to connect, and
         one of the other is."""
-        if await self.fleet.comes_up(model, within_s=self.patience.connect_s):
+        if await self.fleet.comes_up(model, within_s=self.patience.connect_s, was_tried=was_tried):
             return False
         return self.fleet.is_up(stand_in.model)
 
@@ -308,6 +312,9 @@ class Inference:
         except NoRoom:
             wish = await self._when_busy(running)
             return await self._answer_through_queue(running, wish)
+        except RefusedUs as error:
+            await self._refused_us(running, error)
+            raise
         except BaseException as error:
             _note(running, error)
             await self._end(running, _status_of(error), _reason_of(error))
@@ -368,6 +375,9 @@ class Inference:
             return Served(None, events=queued, headers=self.limits(ask))
         except Refusal as refusal:
             return await self._refused(running, refusal.answer)
+        except RefusedUs as error:
+            await self._refused_us(running, error)
+            raise
         except BaseException as error:
             _note(running, error)
             await self._end(running, _status_of(error), _reason_of(error))
@@ -407,6 +417,7 @@ class Inference:
         except UsedUp:
             status, reason = "cut", "it had produced all that it was let in with"
         except StokerError as error:
+            self._hide(running, error)
             _note(running, error)
             status, reason, last = "failed", error.message, [relay.failed(error)]
         finally:
@@ -528,6 +539,24 @@ class Inference:
             answer = Answer(answer.status, answer.headers, problems.encoded(error_of(answer)))
         return Served(running.charge.replica, answer=answer, headers=self.limits(running.ask))
 
+    async def _refused_us(self, running: Running, error: "RefusedUs") -> None:
+        """Raises NoneUp when another model can answer in its place; else the request has failed."""
+        _note(running, error)
+        stand_in = running.ask.stand_in
+        if stand_in is None or not self.fleet.is_up(stand_in.model):
+            running.charge.saw_refusal()  # it says itself that there is no answer
+            await self._end(running, "failed", error.message)
+            return
+        self._turned_away(running)
+        running.charge.attempts += 1
+        raise NoneUp(stand_in) from error
+
+    def _hide(self, running: Running, error: StokerError) -> None:
+        """What the engine's own words, in the middle of its answer, say of its key and its address."""
+        member = self.fleet.members.get(running.charge.replica or "")
+        if member is not None:
+            error.message = member.client.hiding.text(error.message)
+
     def _turned_away(self, running: Running) -> None:
         self.admission.release(running.permit)
         self.commitments.begin(self._forget_session(running.ask))
@@ -543,7 +572,7 @@ class Inference:
         if stand_in is None:
             return
         try:
-            is_down = await self._is_down(running.ask.model, stand_in)
+            is_down = await self._is_down(running.ask.model, stand_in, was_tried=True)
         except asyncio.CancelledError:
             self._turned_away(running)
             raise
@@ -767,15 +796,27 @@ _DONE = sse.event(sse.DONE)
 
 def _raise_if_ours(answer: Answer) -> None:
     """Raises for what is not the client's business: an engine that is full or draining (503), so that another replica
-    or the queue does it; our own key that the engine does not take."""
+    or the queue does it; our own key that the engine does not take, or whose account has nothing left."""
     if answer.status == 503:
         raise EngineUnavailable("the engine takes no more requests now", code=ENGINE_FULL)
     if answer.status in (401, 403):
-        raise UpstreamError(
+        raise RefusedUs(
             f"the engine does not take the platform's own key (status {answer.status})",
             hint="for who runs the platform: llm.models.*.engine.apiKeyEnv names the variable that holds it",
             upstream_status=answer.status,
         )
+    if answer.status == 402 or (answer.status == 429 and _says_no_credit(answer)):
+        raise RefusedUs(
+            f"the platform's account at the engine has no credit left (status {answer.status})",
+            hint="for who runs the platform: the bill of the hosted API",
+            upstream_status=answer.status,
+        )
+
+
+def _says_no_credit(answer: Answer) -> bool:
+    """OpenAI's word for it, which from us would mean the client's own budget."""
+    error = openai_error_in(answer) or {}
+    return "insufficient_quota" in (error.get("code"), error.get("type"))
 
 
 def _note(running: Running, error: BaseException) -> None:

@@ -4,6 +4,7 @@ from typing import Any, Protocol
 
 from stoker.base import json_text
 from stoker.base.errors import StokerError, UpstreamError
+from stoker.engine.hidden import hide
 from stoker.engine.tally import Tally
 from stoker.meter.charge import Charge
 from stoker.web import problems, sse
@@ -202,7 +203,8 @@ def encoded(value: Json) -> bytes:
 
 def failure_in(error: Any) -> UpstreamError:
     words = error.get("message") if isinstance(error, dict) else error
-    return UpstreamError(f"the engine failed in the middle of the answer: {str(words)[:300]}", hint="ask again")
+    said = hide(str(words))[:300]
+    return UpstreamError(f"the engine failed in the middle of the answer: {said}", hint="ask again")
 
 
 def _options(body: Json) -> Json:

@@ -14,6 +14,7 @@ from stoker.base.errors import StokerError
 from stoker.engine.client import EngineClient
 from stoker.gateway import app, openai, retention
 from stoker.gateway.admission import Admission
+from stoker.gateway.audited import Changes
 from stoker.gateway.auth import Authenticator
 from stoker.gateway.batch_driver import Drivers
 from stoker.gateway.commitments import Commitments
@@ -29,6 +30,7 @@ from stoker.gateway.sessions import Sessions
 from stoker.gateway.settling import Settler
 from stoker.meter.batches import BatchStore
 from stoker.meter.files import FileStore
+from stoker.meter.audit import AuditTrail
 from stoker.meter.keys import KeyStore
 from stoker.meter.ledger import Ledger
 from stoker.meter.store import Store
@@ -83,10 +85,11 @@ class Gateway:
         life = Life(budgets, rebuild, journals, clock)
         admission = Admission(budgets, life, rebuild, measures)
         sessions = Sessions(ledger, clock, idle_s=platform.gateway.sessions.idle_seconds)
+        auth = Authenticator(keys, clock)
         services = Services(
             platform=platform,
             table=table_of(platform),
-            auth=Authenticator(keys, clock),
+            auth=auth,
             fleet=fleet,
             inference=Inference(
                 fleet, queue, admission, sessions, clock, commitments, Patience.of(platform.gateway.timeouts)
@@ -98,6 +101,7 @@ class Gateway:
             tenants=tenants,
             files=FileStore(store, clock),
             batches=BatchStore(store, clock),
+            changes=Changes(auth, AuditTrail(store, clock)),
             ledger=ledger,
             settler=settler,
             measures=measures,
@@ -131,6 +135,9 @@ class Gateway:
                 retention.prune_forever(services.ledger, services.platform.ledger.retention_days, services.clock),
                 retention.sweep_forever(services.files, services.batches, services.clock),
                 Drivers(services, self.life.owner.name).drive_forever(),
+                retention.forget_changes_forever(
+                    services.changes.trail, services.platform.ledger.audit_days, services.clock
+                ),
             )
         ]
         # Answers that end wait for it, so it goes on until the last one has.

@@ -10,6 +10,8 @@ from typing import Any
 from stoker.base.clock import Clock
 from stoker.base.errors import InvalidInput
 from stoker.base.ids import new_id
+from stoker.gateway import sizes
+from stoker.gateway.audited import Changes
 from stoker.gateway.auth import Asked, Authenticator, may_use, permit, permitted_models
 from stoker.gateway.bounds import Quote, quote_of
 from stoker.gateway.endpoints import ENDPOINTS, Endpoint, shown
@@ -36,7 +38,8 @@ Json = dict[str, Any]
 
 SESSION_HEADER = "x-session-id"
 RUN_HEADER = "x-run-id"
-_ID = re.compile(r"[!-~]{1,256}")
+ID_PATTERN = "^[!-~]{1,256}$"
+_ID = re.compile(ID_PATTERN)
 # A larger body is measured in a thread: millions of small values take longer than other requests may wait.
 INLINE_BODY_BYTES = 64 * 1024
 
@@ -55,6 +58,7 @@ class Services:
     tenants: TenantStore
     files: FileStore
     batches: BatchStore
+    changes: Changes
     ledger: Ledger
     settler: Settler
     measures: Measures
@@ -133,8 +137,10 @@ class Services:
         )
 
     def quote(self, kind: Endpoint, model: str, body: Json, *, is_elastic: bool) -> Quote:
-        """What a body that is bounded can cost with this model. Raises InvalidInput for one that nobody can bound."""
+        """What a body that is bounded can cost with this model. Raises InvalidInput for one that nobody can bound, or
+        that holds more than one request may."""
         kind.check_prompt(body)
+        sizes.check(body, allows_urls=self.platform.gateway.allow_image_urls)
         most = kind.output_tokens(body)
         return quote_of(body, self.platform.llm.models[model], output_tokens=most, is_elastic=is_elastic)
 

@@ -92,7 +92,16 @@ _FILES_AND_BATCHES = (
     "CREATE INDEX batch_lines_by_state ON batch_lines (batch_id, state, number)",
 )
 
-STEPS: Sequence[Sequence[str]] = (_FIRST, _ACCOUNTS, _REASONS, _FILES_AND_BATCHES)
+_AUDIT = (
+    """CREATE TABLE audit (
+        id VARCHAR(64) NOT NULL PRIMARY KEY, at FLOAT(53) NOT NULL, key_id VARCHAR(64) NOT NULL,
+        request_id VARCHAR(64) NOT NULL, did VARCHAR(64) NOT NULL, object VARCHAR(200) NOT NULL,
+        result VARCHAR(64) NOT NULL, before TEXT, after TEXT)""",
+    "CREATE INDEX audit_by_time ON audit (at, id)",
+    "CREATE INDEX audit_by_object ON audit (object, at)",
+)
+
+STEPS: Sequence[Sequence[str]] = (_FIRST, _ACCOUNTS, _REASONS, _FILES_AND_BATCHES, _AUDIT)
 """Step n leads from version n to n + 1. Before there were versions, databases were at 1 without saying so; the first
 step finds its tables there and leaves them."""
 

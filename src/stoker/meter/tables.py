@@ -104,6 +104,23 @@ secrets = Table(
 )
 """Every secret that a key ever had, so that one that was replaced is never taken for a new one."""
 
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("at", Float(53), nullable=False),
+    Column("key_id", String(64), nullable=False),
+    Column("request_id", String(64), nullable=False),
+    Column("did", String(64), nullable=False),
+    Column("object", String(200), nullable=False),
+    Column("result", String(64), nullable=False),
+    Column("before", Text),
+    Column("after", Text),
+    Index("audit_by_time", "at", "id"),
+    Index("audit_by_object", "object", "at"),
+)
+"""What admins' keys changed; before and after are JSON."""
+
 revisions = Table(
     "revisions",
     metadata,

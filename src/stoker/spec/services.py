@@ -158,6 +158,9 @@ class Gateway(Section):
 
     max_waiting: MaxWaiting = MaxWaiting()
     """How many may wait; one more is refused (429), so that a flood fills neither the memory nor everybody's time."""
+    allow_image_urls: bool = False
+    """Whether http and https URLs in the parts of messages go on to the engine, which fetches them from inside your
+    network; Stoker itself never fetches one. false takes data: URLs only."""
 
     timeouts: Timeouts = Timeouts()
     """How long a client is kept waiting."""
@@ -301,6 +304,9 @@ class Ledger(Section):
     """Days after which a usage record becomes part of its day's sum for each tenant, team, key and model; totals stay
     as they are. At least 31, from whose records budgets are counted anew when Redis has lost them. null keeps every
     record."""
+
+    audit_days: Annotated[int, Field(ge=1, le=36500)] = 400
+    """Days for which what admins' keys changed is kept (`stoker audit`)."""
 
     def broken_rules(self) -> Iterator[Fault]:
         if self.password_env and self.url is None:
