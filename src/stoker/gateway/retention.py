@@ -1,6 +1,6 @@
-"""What is not kept: usage records that are older than `ledger.retentionDays` says become sums of their days; what admins'
-keys changed is forgotten after `ledger.auditDays`; files that have expired go, and so do the lines of batches that have
-ended.
+"""What is not kept: usage records that are older than `ledger.retentionDays` says become sums of their days; what
+admins' keys changed is forgotten after `ledger.auditDays`; files that have expired go, and so do the lines of batches
+that have ended.
 """
 
 import asyncio

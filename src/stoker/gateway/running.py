@@ -28,9 +28,9 @@ from stoker.gateway.reconciler import Reconciler
 from stoker.gateway.services import Services
 from stoker.gateway.sessions import Sessions
 from stoker.gateway.settling import Settler
+from stoker.meter.audit import AuditTrail
 from stoker.meter.batches import BatchStore
 from stoker.meter.files import FileStore
-from stoker.meter.audit import AuditTrail
 from stoker.meter.keys import KeyStore
 from stoker.meter.ledger import Ledger
 from stoker.meter.store import Store
