@@ -30,9 +30,9 @@ from stoker.base.errors import (
 from stoker.base.ids import TaskId
 from stoker.gateway import batch_lines
 from stoker.gateway.admission import too_little_left
+from stoker.gateway.ask import Ask, result_of
 from stoker.gateway.batch_lines import Checker, Fault, Splitter
 from stoker.gateway.endpoints import endpoint_of
-from stoker.gateway.inference import Ask, result_of
 from stoker.gateway.services import RUN_HEADER, SESSION_HEADER, Services
 from stoker.meter.batches import Batch, BatchStore, Beat, EndedLine, Lease, Line, LineState, Lost
 from stoker.meter.files import BLOCK_BYTES

@@ -10,9 +10,9 @@
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from stoker.base import json_text, logs
@@ -28,121 +28,28 @@ from stoker.base.errors import (
     Unreachable,
     UpstreamError,
 )
-from stoker.base.ids import KeyId, ModelName, TaskId, TenantName, new_id
+from stoker.base.ids import TaskId
 from stoker.gateway import busy
 from stoker.gateway.admission import Admission, Permit
-from stoker.gateway.bounds import Bound, Quote
+from stoker.gateway.ask import Ask, Patience, Running, Served, StandIn, bound_of_task, result_of
+from stoker.gateway.bounds import Quote
 from stoker.gateway.commitments import Commitments
-from stoker.gateway.endpoints import Endpoint
-from stoker.gateway.fleet import ENGINE_FULL, Busy, Fleet, Member
+from stoker.gateway.fleet import ENGINE_FULL, Fleet, Member
 from stoker.gateway.limits import Terms
 from stoker.gateway.receipts import Receipt, rate_limits
 from stoker.gateway.relay import UsedUp, pass_all
-from stoker.gateway.sessions import Name, Sessions
+from stoker.gateway.sessions import Sessions
+from stoker.gateway.upstream import Refusal, RefusedUs, Upstream, raise_if_ours
 from stoker.gateway.watch import Watch, silent, too_long
-from stoker.meter.charge import Caller, Charge
-from stoker.meter.cost import Prices
+from stoker.meter.charge import Charge
 from stoker.meter.usage import Status
-from stoker.policy.fairness import lower
-from stoker.queue import Chunk, NewTask, Queue, State, Task, TokenBound
-from stoker.spec import Priority, Timeouts
+from stoker.queue import Chunk, Queue, Task
 from stoker.web import problems, sse
-from stoker.web.client import Answer, Stream, error_of, openai_error_in
+from stoker.web.client import Answer, error_of, openai_error_in
 
 _log = logs.get(__name__)
 T = TypeVar("T")
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class StandIn:
-    """Another model that may answer, and the request as it would be run there."""
-
-    model: str
-    ask: Callable[[], Awaitable["Ask"]]
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """One request whose caller is known. `body` is the client's own; `model` is ours, whatever the client called it.
-
-    `terms` is what its caller may spend, `quote` what it could cost. `id` is that of its usage record, and of the task
-    that it becomes if it has to wait.
-    """
-
-    caller: Caller
-    endpoint: Endpoint
-    body: Json
-    model: str
-    route: str
-    prices: Prices
-    max_attempts: int
-    timeout_s: float
-    continuous_usage: bool
-    terms: Terms
-    quote: Quote
-    id: str = field(default_factory=lambda: new_id("req"))
-    affinity: int | None = None
-    """What decides which replica holds its cache, for `policy.balance`; None: nothing does."""
-    stand_in: StandIn | None = None
-    """Who answers while no replica of its model is up; None: it waits."""
-    attempts: int = 1
-    """The number of its first attempt: more than 1 when another model was tried before."""
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """The client's, names in lower case: what it wishes if there is no room. Its key is among them."""
-    priority: Priority = "interactive"
-    """Where it waits; never more than its tenant may have."""
-
-    @property
-    def wants_stream(self) -> bool:
-        return self.body.get("stream") is True
-
-    @property
-    def session(self) -> Name | None:
-        return None if self.caller.session is None else (self.caller.tenant, self.caller.session)
-
-    def within(self, quote: Quote) -> "Ask":
-        """The same, with answers as long as it was let in with."""
-        if quote.output_tokens == self.quote.output_tokens:
-            return self
-        return replace(self, body=self.endpoint.bounded(self.body, quote.output_tokens), quote=quote)
-
-    def task(self, bound: Bound, *, timeout_s: float | None) -> NewTask:
-        tenant = self.terms.account.tenant_terms
-        return NewTask(
-            model=ModelName(self.model),
-            tenant=TenantName(self.caller.tenant),
-            key_id=KeyId(self.caller.key_id),
-            endpoint=self.endpoint.path,
-            body=self.body,
-            session=self.caller.session,
-            run=self.caller.run,
-            team=self.caller.team,
-            route=self.route,
-            bound=_bound_of_task(bound),
-            stream=self.wants_stream,
-            timeout_s=timeout_s,
-            max_attempts=self.max_attempts,
-            priority=lower(self.priority, tenant.max_priority),
-            weight=tenant.weight,
-        )
-
-
-@dataclass(slots=True)
-class Served:
-    """An answer, or one that is coming as events (wire bytes), or a task that will have one. `replica` is None for what
-    came through the queue. `headers` are what it cost and what is left, as far as that is known when it begins."""
-
-    replica: str | None
-    answer: Answer | None = None
-    events: AsyncGenerator[bytes, None] | None = None
-    task: Task | None = None
-    headers: dict[str, str] = field(default_factory=dict)
-
-    async def aclose(self) -> None:
-        """Nobody wants it any more: stop what is still coming."""
-        if self.events is not None:
-            await self.events.aclose()
 
 
 class NoRoom(Exception):
@@ -155,80 +62,6 @@ class NoneUp(Exception):
     def __init__(self, stand_in: StandIn) -> None:
         super().__init__(stand_in.model)
         self.stand_in = stand_in
-
-
-class Refusal(Exception):
-    """The engine answered with an error before the stream began."""
-
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer.status)
-        self.answer = answer
-
-
-class Upstream:
-    """The stream of a replica, from before it is opened until it is closed. Left as a block it is closed, unless it was
-    `kept` for another block."""
-
-    def __init__(self, busy: Busy) -> None:
-        self._busy = busy
-        self._is_kept = False
-        self.stream: Stream | None = None
-        self.first: list[bytes] = []
-        """The events that came first, together."""
-        busy.__enter__()
-
-    @property
-    def opened(self) -> Stream:
-        assert self.stream is not None  # noqa: S101 - nobody asks before it is
-        return self.stream
-
-    def kept(self) -> "Upstream":
-        self._is_kept = True
-        return self
-
-    def __enter__(self) -> "Upstream":
-        self._is_kept = False
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not self._is_kept:
-            self._busy.__exit__(kind, error, trace)
-            if self.stream is not None:
-                self.stream.close()
-
-
-class RefusedUs(UpstreamError):
-    """The engine refused the platform, not the client: its key, or its account."""
-
-
-@dataclass(slots=True)
-class Running:
-    """One request that was let in, until it has ended. `permit` is another one if the first was void for the queue."""
-
-    ask: Ask
-    permit: Permit
-    charge: Charge
-    admitted_at: float
-    """By the monotonic clock."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """Seconds. `connect_s` is how long a replica may take to accept, and how long a model of which none is up may take
-    to get one before another model stands in; `first_token_s` and `between_tokens_s` are those of streams."""
-
-    connect_s: float
-    first_token_s: float
-    between_tokens_s: float
-
-    @classmethod
-    def of(cls, said: Timeouts) -> "Patience":
-        between_s = said.between_tokens_seconds
-        return cls(
-            said.connect_seconds,
-            said.first_token_seconds,
-            said.first_token_seconds if between_s is None else between_s,
-        )
 
 
 @dataclass(slots=True)
@@ -302,7 +135,7 @@ class Inference:
                     self.fleet.answered(member, answer.status)
             except TimedOut as error:
                 raise too_long() from error
-            _raise_if_ours(answer)
+            raise_if_ours(answer)
             if answer.status < 400:
                 charge.saw_usage(ask.endpoint.usage_in(answer.json()))
             return answer
@@ -355,7 +188,7 @@ class Inference:
                     upstream.first = await stream.read()
                 if stream.error is not None:
                     self.fleet.answered(member, stream.error.status)
-                    _raise_if_ours(stream.error)
+                    raise_if_ours(stream.error)
                     if stream.error.status < 400:
                         raise UpstreamError("the engine answered at once where a stream of events was asked for")
                     raise Refusal(stream.error)
@@ -386,7 +219,7 @@ class Inference:
         await anext(relayed)
         return Served(charge.replica, events=relayed, headers=self.limits(ask))
 
-    async def _relayed(self, running: Running, upstream: "Upstream", deadline: float) -> AsyncGenerator[bytes, None]:
+    async def _relayed(self, running: Running, upstream: Upstream, deadline: float) -> AsyncGenerator[bytes, None]:
         """From the engine to the client. Whatever ends it, the upstream is closed, and then there is one record.
 
         Its first step yields nothing of worth: a generator that was never started runs no `finally` when it is closed.
@@ -539,7 +372,7 @@ class Inference:
             answer = Answer(answer.status, answer.headers, problems.encoded(error_of(answer)))
         return Served(running.charge.replica, answer=answer, headers=self.limits(running.ask))
 
-    async def _refused_us(self, running: Running, error: "RefusedUs") -> None:
+    async def _refused_us(self, running: Running, error: RefusedUs) -> None:
         """Raises NoneUp when another model can answer in its place; else the request has failed."""
         _note(running, error)
         stand_in = running.ask.stand_in
@@ -696,7 +529,7 @@ class Inference:
 
     async def _replay(self, task_id: TaskId, permit: Permit) -> Task:
         try:
-            bound = _bound_of_task(permit.bound)
+            bound = bound_of_task(permit.bound)
             task = await self.queue.retry(task_id, hold=self.admission.hold(permit), bound=bound)
         except QueueUnavailable:
             self.commitments.begin(self.admission.resolve(permit))
@@ -794,31 +627,6 @@ CLIENT_WENT = "the client went away"
 _DONE = sse.event(sse.DONE)
 
 
-def _raise_if_ours(answer: Answer) -> None:
-    """Raises for what is not the client's business: an engine that is full or draining (503), so that another replica
-    or the queue does it; our own key that the engine does not take, or whose account has nothing left."""
-    if answer.status == 503:
-        raise EngineUnavailable("the engine takes no more requests now", code=ENGINE_FULL)
-    if answer.status in (401, 403):
-        raise RefusedUs(
-            f"the engine does not take the platform's own key (status {answer.status})",
-            hint="for who runs the platform: llm.models.*.engine.apiKeyEnv names the variable that holds it",
-            upstream_status=answer.status,
-        )
-    if answer.status == 402 or (answer.status == 429 and _says_no_credit(answer)):
-        raise RefusedUs(
-            f"the platform's account at the engine has no credit left (status {answer.status})",
-            hint="for who runs the platform: the bill of the hosted API",
-            upstream_status=answer.status,
-        )
-
-
-def _says_no_credit(answer: Answer) -> bool:
-    """OpenAI's word for it, which from us would mean the client's own budget."""
-    error = openai_error_in(answer) or {}
-    return "insufficient_quota" in (error.get("code"), error.get("type"))
-
-
 def _note(running: Running, error: BaseException) -> None:
     """Into the log, with what a client is not told."""
     if isinstance(error, StokerError) and error.detail is not None:
@@ -833,20 +641,3 @@ def _reason_of(error: BaseException) -> str:
     if isinstance(error, StokerError):
         return error.message
     return type(error).__name__ if isinstance(error, Exception) else CLIENT_WENT
-
-
-def _bound_of_task(bound: Bound) -> TokenBound:
-    return TokenBound(bound.prompt_tokens, bound.completion_tokens, bound.nano_usd)
-
-
-def result_of(task: Task) -> Json:
-    """The answer of a task that is done. Raises what became of it otherwise; TimedOut when it has not ended."""
-    if task.state is State.DONE:
-        return task.result or {}
-    if task.state is State.DEAD:
-        error = task.error or {}
-        status = int(error.get("status") or (504 if error.get("type") == TimedOut.type else 502))
-        raise error_of(Answer(status, {}, json_text.dumps({"error": error})))
-    if task.state is State.CANCELLED:
-        raise Conflict(f"task {task.id} was cancelled")
-    raise TimedOut(f"task {task.id} did not end in time; it is {task.state}")

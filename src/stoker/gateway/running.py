@@ -14,12 +14,13 @@ from stoker.base.errors import StokerError
 from stoker.engine.client import EngineClient
 from stoker.gateway import app, openai, retention
 from stoker.gateway.admission import Admission
+from stoker.gateway.ask import Patience
 from stoker.gateway.audited import Changes
 from stoker.gateway.auth import Authenticator
 from stoker.gateway.batch_driver import Drivers
 from stoker.gateway.commitments import Commitments
 from stoker.gateway.fleet import Fleet
-from stoker.gateway.inference import Inference, Patience
+from stoker.gateway.inference import Inference
 from stoker.gateway.limits import TermsOfCallers
 from stoker.gateway.measures import Measures
 from stoker.gateway.owner import Life

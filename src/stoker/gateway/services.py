@@ -11,12 +11,13 @@ from stoker.base.clock import Clock
 from stoker.base.errors import InvalidInput
 from stoker.base.ids import new_id
 from stoker.gateway import sizes
+from stoker.gateway.ask import Ask, StandIn
 from stoker.gateway.audited import Changes
 from stoker.gateway.auth import Asked, Authenticator, may_use, permit, permitted_models
 from stoker.gateway.bounds import Quote, quote_of
 from stoker.gateway.endpoints import ENDPOINTS, Endpoint, shown
 from stoker.gateway.fleet import Fleet
-from stoker.gateway.inference import Ask, Inference, StandIn
+from stoker.gateway.inference import Inference
 from stoker.gateway.limits import TermsOfCallers
 from stoker.gateway.measures import Measures
 from stoker.gateway.sessions import conversation_in

@@ -19,8 +19,8 @@ from stoker.base import logs
 from stoker.base.errors import Conflict, InvalidInput, NotFound, StokerError
 from stoker.base.ids import TaskId
 from stoker.gateway import audited
+from stoker.gateway.ask import Ask, Served, result_of
 from stoker.gateway.endpoints import endpoint_of
-from stoker.gateway.inference import Ask, Served, result_of
 from stoker.gateway.receipts import Receipt
 from stoker.gateway.services import Services
 from stoker.meter.accounts import Account
