@@ -201,7 +201,11 @@ def protocol(direct: Direct) -> type[HttpToolsProtocol]:
             self.headers_bytes += len(name) + len(value)
             if self.headers_bytes > uploads.MOST_HEAD_BYTES or len(self.headers) == uploads.MOST_HEADERS:
                 raise uploads.head_too_large()
-            super().on_header(name, value)
+            # From here on as uvicorn's, which is not called since there are many headers.
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
 
         def on_body(self, body: bytes) -> None:
             self.body_bytes += len(body)
