@@ -25,9 +25,9 @@ def scaled_object(platform: Platform, model: str, place: Place = "here") -> keda
     """What scales `model`; its replicas here and in a cluster may differ."""
     said = platform.keda
     replicas = replicas_of(platform, model, place)
-    fallback = said.fallback and keda.Fallback(
-        said.fallback.failure_threshold, said.fallback.replicas, said.fallback.behavior
-    )
+    fallback = None
+    if said.fallback is not None:
+        fallback = keda.Fallback(said.fallback.failure_threshold, said.fallback.replicas, said.fallback.behavior)
     behavior = said.advanced.horizontal_pod_autoscaler_config.behavior
     return keda.ScaledObject(
         triggers=triggers(platform, model),

@@ -62,6 +62,10 @@ class Platform(Section):
             return _between(self.keda.min_replica_count, self.keda.max_replica_count, otherwise=usual)
         return Replicas(min=inference.replicas, max=inference.replicas)
 
+    def may_be_at_zero(self, model: str) -> bool:
+        """Whether it may have no replica, here or in the cluster, until a request comes."""
+        return self.keda.enabled and 0 in (self.local_replicas(model).min, self.cluster_replicas(model).min)
+
     def complete(self) -> None:
         """Someone who writes only their models should not have to take back routes that they never wrote."""
         models, written = self.llm.models, self.gateway.model_fields_set

@@ -52,6 +52,7 @@ local function begin_to_wait(share, id)
   end
   redis.call('ZADD', tasks, redis.call('HINCRBY', ORDER, 'seq', 1), id)
   redis.call('HINCRBY', ORDER, 'count:' .. priority, 1)
+  redis.call('HINCRBY', ORDER, 'tokens', share.tokens)
 end
 
 -- False when it did not wait.
@@ -60,6 +61,7 @@ local function stop_waiting(share, id)
   local lane, tasks = lane_key(priority), waiting_key(priority, tenant)
   if redis.call('ZREM', tasks, id) == 0 then return false end
   redis.call('HINCRBY', ORDER, 'count:' .. priority, -1)
+  redis.call('HINCRBY', ORDER, 'tokens', -(share.tokens or 0))  -- unknown of what somebody deleted by hand
   if redis.call('EXISTS', tasks) == 0 then
     local counter = tonumber(redis.call('ZSCORE', lane, tenant) or '0')
     redis.call('SET', served_key(priority, tenant), counter, 'PX', SERVED_MS)
@@ -88,6 +90,7 @@ local function next_waiting()
   end
   if not chosen then
     for _, priority in ipairs(PRIORITIES) do redis.call('HDEL', ORDER, 'count:' .. priority) end
+    redis.call('HDEL', ORDER, 'tokens')
     return nil
   end
   local tenant = redis.call('ZRANGE', lane_key(chosen), '0', '0')[1]
