@@ -27,8 +27,8 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """From `before` to `after`. `poll` is what KEDA said, `sync` the HPA where it was asked. `is_cut`: the machine has room for
-    fewer than were decided."""
+    """From `before` to `after`. `poll` is what KEDA said, `sync` the HPA where it was asked. `is_cut`: the machine has
+    room for fewer than were decided."""
 
     before: int
     after: int
