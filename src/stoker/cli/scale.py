@@ -25,6 +25,8 @@ def scale(state: Path | None, watch: bool, as_json: bool) -> None:
     if run.get("state") not in ("up", "starting", "stopping"):
         show.note(f"{run.get('url')}  {run.get('state')}: what follows is history")
     said: dict[str, Any] = directory.read_scale()
+    for model in said.get("models") or []:
+        model["ready"] = ready_of(model["model"], run)  # as it is now; the rest is as it was at the last look
     if watch:
         _watch(directory, said, as_json=as_json)
     elif as_json:
@@ -42,6 +44,12 @@ def _table(said: dict[str, Any]) -> None:
         ["model", "replicas", "ready", "min", "max", "load", "reason"],
         [[m["model"], m["replicas"], m["ready"], m["min"], m["max"], load(m), m["reason"]] for m in models],
     )
+
+
+def ready_of(model: str, run: dict[str, Any]) -> int:
+    """How many replicas of a model serve, by what `stoker ps` shows."""
+    processes = run.get("processes") or []
+    return sum(p["role"] == "worker" and p["model"] == model and p["state"] == "ready" for p in processes)
 
 
 def load(model: dict[str, Any]) -> str:

@@ -41,6 +41,13 @@ local function serve(share, amount)
   end
 end
 
+-- How many wait.
+local function count_waiting()
+  local waiting = 0
+  for _, priority in ipairs(PRIORITIES) do waiting = waiting + number_of('count:' .. priority) end
+  return waiting
+end
+
 local function begin_to_wait(share, id)
   local priority, tenant = share.priority, share.tenant
   local lane, tasks, served = lane_key(priority), waiting_key(priority, tenant), served_key(priority, tenant)
@@ -49,6 +56,7 @@ local function begin_to_wait(share, id)
     least = least and tonumber(least) or number_of('floor:' .. priority)
     redis.call('ZADD', lane, math.max(tonumber(redis.call('GET', served) or '0'), least), tenant)
     redis.call('DEL', served)
+    if count_waiting() == 0 then redis.call('HDEL', ORDER, 'tokens') end  -- what was counted wrongly ends here
   end
   redis.call('ZADD', tasks, redis.call('HINCRBY', ORDER, 'seq', 1), id)
   redis.call('HINCRBY', ORDER, 'count:' .. priority, 1)
@@ -71,13 +79,6 @@ local function stop_waiting(share, id)
   return true
 end
 
--- How many wait.
-local function count_waiting()
-  local waiting = 0
-  for _, priority in ipairs(PRIORITIES) do waiting = waiting + number_of('count:' .. priority) end
-  return waiting
-end
-
 -- Whose turn it is: priority, tenant, id; nil when nothing waits. What somebody deleted by hand stops nobody else.
 local function next_waiting()
   local chosen
@@ -90,7 +91,6 @@ local function next_waiting()
   end
   if not chosen then
     for _, priority in ipairs(PRIORITIES) do redis.call('HDEL', ORDER, 'count:' .. priority) end
-    redis.call('HDEL', ORDER, 'tokens')
     return nil
   end
   local tenant = redis.call('ZRANGE', lane_key(chosen), '0', '0')[1]
