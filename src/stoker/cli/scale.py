@@ -13,7 +13,9 @@ LOOK_EVERY_S = 0.5
 
 @click.command()
 @click.option("--state", type=click.Path(path_type=Path), help="State directory of the platform.")
-@click.option("--watch", is_flag=True, help="One line for each decision from now on, with its reason, until Ctrl-C.")
+@click.option(
+    "--watch", is_flag=True, help="One line for each decision, with its reason, from the newest on; until Ctrl-C."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; with --watch one object a line.")
 def scale(state: Path | None, watch: bool, as_json: bool) -> None:
     """How many replicas each model has, what for, and what was decided last. docs/autoscaling.md has the arithmetic."""
@@ -70,7 +72,7 @@ def line(decision: dict[str, Any]) -> str:
 
 
 def _watch(directory: Any, said: dict[str, Any], *, as_json: bool) -> None:
-    seen = max((one["number"] for one in said["decisions"]), default=0)
+    seen = max((one["number"] for one in said["decisions"]), default=1) - 1
     while True:
         decisions = directory.read_scale()["decisions"]
         if decisions and decisions[-1]["number"] < seen:
