@@ -8,8 +8,10 @@ import pytest
 from gateway_parts import HELLO, Stack, a_stack
 from redis import Redis
 
+from stoker.base.errors import QueueUnavailable
 from stoker.base.ids import KeyId, ModelName, TenantName
 from stoker.queue import NewTask, RedisBudgets, RedisQueue, TokenBound
+from stoker.spec import loads
 from stoker.telemetry.metrics import read_by
 from stoker.testing.redis import RedisServer
 
@@ -87,8 +89,6 @@ async def test_the_numbers_of_the_queue_are_redis_own(tmp_path: Path, redis_serv
 async def test_while_redis_is_away_there_is_no_number_and_not_an_old_one(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stoker.base.errors import QueueUnavailable
-
     await stack.queue.submit(a_task())
     assert await load_of(stack) == [1, 0, 0, 107, 0]
 
@@ -98,10 +98,15 @@ async def test_while_redis_is_away_there_is_no_number_and_not_an_old_one(
     monkeypatch.setattr(stack.queue, "depth", away)
     assert await load_of(stack) == [None, None, None, None, 0]
 
+    async def silent(model: ModelName) -> object:
+        return await asyncio.Event().wait()
+
+    monkeypatch.setattr(stack.queue, "depth", silent)
+    monkeypatch.setattr("stoker.gateway.app.DEPTHS_WITHIN_S", 0.01)
+    assert await load_of(stack) == [None, None, None, None, 0]
+
 
 async def test_a_platform_is_ready_with_models_at_zero(tmp_path: Path) -> None:
-    from stoker.spec import loads
-
     platform = loads("llm: {models: {general: {replicas: {min: 0, max: 2}}, code: {}}}")
     async with a_stack(tmp_path, platform=platform) as stack:
         http = await stack.http(key=None)

@@ -18,6 +18,9 @@ from stoker.web.server import JSONResponse, application
 
 _log = logs.get(__name__)
 
+# Less than KEDA (3 s) and Prometheus (10 s) wait for all metrics.
+DEPTHS_WITHIN_S = 2.0
+
 
 def create(services: Services) -> Starlette:
     async def health(_: Request) -> Response:
@@ -59,11 +62,12 @@ async def _depths(services: Services) -> dict[str, tuple[Depth, int]]:
     queue = services.queue
     names = [ModelName(name) for name in services.platform.llm.models]
     try:
-        # Together: they go to Redis as one batch.
-        depths, tokens = await asyncio.gather(
-            asyncio.gather(*map(queue.depth, names)), asyncio.gather(*map(queue.waiting_tokens, names))
-        )
-    except StokerError as error:
-        _log.warning("the queue's depth is not known", error=error.in_log)
+        async with asyncio.timeout(DEPTHS_WITHIN_S):
+            # Together: they go to Redis as one batch.
+            depths, tokens = await asyncio.gather(
+                asyncio.gather(*map(queue.depth, names)), asyncio.gather(*map(queue.waiting_tokens, names))
+            )
+    except (StokerError, TimeoutError) as error:
+        _log.warning("the queue's depth is not known", error=str(error) or "Redis is silent")
         return {}
     return dict(zip(names, zip(depths, tokens, strict=True), strict=True))

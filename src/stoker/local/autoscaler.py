@@ -5,7 +5,7 @@ it. What it reads is what KEDA would: the lag and the pending entries of the mod
 metrics. It knows no process: `Fleet` starts and stops, `Load` reads.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -117,8 +117,11 @@ class Autoscaler:
         while True:
             until = self._clock.monotonic() + self._polling_s
             await self.look(list(self._watched))
+            awake: set[str] = set()
             while (left_s := until - self._clock.monotonic()) > 0:
-                woken = await self._woken(left_s)
+                # Once in an interval: what was looked at and still has no replica has a reason for that.
+                woken = await self._woken(left_s, but=awake)
+                awake.update(woken)
                 if woken:
                     await self.look(woken)
 
@@ -170,10 +173,11 @@ class Autoscaler:
     def _at_zero(self, models: Sequence[str]) -> list[str]:
         return [model for model in models if self._fleet.replicas(model).wanted == 0]
 
-    async def _woken(self, within_s: float) -> Sequence[str]:
-        """Models at zero for which something waits; none, after `within_s` at most."""
-        # Where something waits already and starts nothing, only the next look can tell otherwise.
-        quiet = [model for model in self._at_zero(list(self._watched)) if not _has_work(self._watched[model].values)]
+    async def _woken(self, within_s: float, *, but: Collection[str]) -> Sequence[str]:
+        """Models at zero for which something waits; none, after `within_s` at most. Those where something has waited
+        already, and started nothing, are left to the next look."""
+        at_zero = [model for model in self._at_zero(list(self._watched)) if model not in but]
+        quiet = [model for model in at_zero if not _has_work(self._watched[model].values)]
         if not quiet:
             await self._clock.sleep(within_s)
             return ()
