@@ -20,6 +20,7 @@ QUICK = """
 keda:
   pollingInterval: 1
   cooldownPeriod: 3
+  activationLagCount: 29  # so that the whole burst is there when it is woken
   advanced: {horizontalPodAutoscalerConfig: {behavior: {scaleDown: {stabilizationWindowSeconds: 0}}}}
 llm: {models: {general: {replicas: {min: 0, max: 3}, limits: {concurrency: 4, maxOutputTokens: 1000}}}}
 """
@@ -124,22 +125,27 @@ def test_from_zero_to_the_most_and_back_to_zero_and_every_task_is_done_once(
     assert [one["after"] for one in rest] == sorted((one["after"] for one in rest), reverse=True)
     assert last["at"] - second["at"] > 3.0
 
-    # Somebody who asks and waits wakes it, too.
-    answer = call(running, "POST", "/v1/chat/completions", {**BODY, "max_tokens": 2})
-    assert answer["usage"]["completion_tokens"] == 2
-    assert [one["reason"] for one in moves(running)][-1] == "woken by waiting"
-
     running.stop()
     assert watch.wait(30) == 0  # it ends with the platform
     seen = [json.loads(line) for line in watched.read_text().splitlines()]
     assert [one["number"] for one in seen] == list(range(1, len(seen) + 1))
     assert (seen[0]["before"], seen[0]["after"], seen[0]["reason"]) == (0, 0, "idle")
-    assert [one for one in seen if one["before"] != one["after"]][: len(rest) + 2] == [first, second, *rest]
+    assert [one for one in seen if one["before"] != one["after"]] == [first, second, *rest]
     running.wait_until_nothing_is_left()
 
 
-def test_a_worker_that_is_killed_comes_back_and_its_model_stays_as_large(start: Start) -> None:
-    running = start(spec=QUICK.replace("min: 0", "min: 1"))
+RARE = """
+keda: {pollingInterval: 600}
+llm: {models: {general: {replicas: {min: 0, max: 3}}}}
+"""
+
+
+def test_a_request_to_a_model_at_zero_is_answered_and_who_is_killed_then_comes_back(start: Start) -> None:
+    """Long before anybody would look by the clock."""
+    running = start(spec=RARE)
+    wait_until(lambda: bool(scale(running)["decisions"]), 30, lambda: "it never looked")
+    answer = call(running, "POST", "/v1/chat/completions", {**BODY, "max_tokens": 2})
+    assert answer["usage"]["completion_tokens"] == 2
     os.kill(running.pid_of("worker-general-1"), signal.SIGKILL)
 
     def is_back() -> bool:
@@ -148,5 +154,41 @@ def test_a_worker_that_is_killed_comes_back_and_its_model_stays_as_large(start: 
         return worker["restarts"] == 1 and worker["state"] == "ready"
 
     wait_until(is_back, 60, lambda: str(running.run_json()))
-    assert moves(running) == []
+    assert [(one["before"], one["after"], one["reason"]) for one in scale(running)["decisions"]] == [
+        (0, 0, "idle"),
+        (0, 1, "woken by waiting"),
+    ]
+    running.stop()
+
+
+PATIENT = """
+keda:
+  pollingInterval: 1
+  lagCount: 1
+  runningCount: 100
+  advanced: {horizontalPodAutoscalerConfig: {behavior: {scaleDown: {stabilizationWindowSeconds: 1}}}}
+llm:
+  models:
+    general: {replicas: {min: 1, max: 2}, limits: {concurrency: 3, contextTokens: 4096, maxOutputTokens: 3000}}
+"""
+
+
+def test_what_runs_on_a_replica_that_is_not_needed_any_more_is_neither_cut_nor_done_again(start: Start) -> None:
+    """Three fit on the first; the three that wait ask for a second, which takes them, and then nothing waits."""
+    running = start(spec=PATIENT)
+    for _ in range(6):
+        call(running, "POST", "/v1/tasks", {**BODY, "max_tokens": 2500})
+
+    def records() -> list[Any]:
+        found: list[Any] = call(running, "GET", "/admin/v1/usage/records", admin=True)["records"]
+        return found
+
+    wait_until(lambda: len(records()) == 6, 60, lambda: str(records()))
+    wait_until(lambda: "engine-general-2" not in processes(running), 60, lambda: str(processes(running)))
+    assert [(one["status"], one["attempts"], one["completion_tokens"]) for one in records()] == [("done", 1, 2500)] * 6
+    [up, down] = moves(running)
+    assert (up["before"], up["after"], up["hpa"]["by"]) == (1, 2, "waiting")
+    assert (down["before"], down["after"], down["reason"]) == (2, 1, "running 6 at 100 each: 1")
+    second = [one for one in records() if one["replica"] == "general-2"]
+    assert [one["started_at"] < down["at"] < one["ended_at"] for one in second] == [True] * 3
     running.stop()
