@@ -382,3 +382,12 @@ def test_a_platform_that_stops_does_not_wait_for_who_finishes() -> None:
 
     assert "terminate worker-general-2" in act(board, 21.0)
     assert board.wake_at() == 26.5
+
+
+def test_what_is_added_to_a_platform_that_stops_is_not_started() -> None:
+    board = running()
+    board.stop(10.0)
+    board.add(Child("engine-general-2", Role.ENGINE, url=ENGINE_2, model="general"), 11.0)
+
+    assert board.children["engine-general-2"].status is Status.STOPPED
+    assert "start engine-general-2" not in act(board, 11.0)

@@ -99,6 +99,17 @@ def test_a_model_with_no_replicas_at_rest_has_none_until_the_autoscaler_starts_o
     assert plan.scaled_models(spec.loads(text)) == ["small"]
 
 
+def test_a_worker_that_is_not_needed_may_finish_the_longest_that_may_run_there() -> None:
+    """A task, or a request that the gateway has sent there."""
+
+    def finish_s(text: str) -> float | None:
+        return processes(text)["worker-small-1"].child.finish_s
+
+    assert finish_s("llm: {models: {small: {}}}") == 300.0
+    assert finish_s("llm: {models: {small: {limits: {timeoutSeconds: 900}}}}") == 900.0
+    assert processes()["engine-code-1"].child.finish_s is None
+
+
 def test_without_autoscaling_a_model_with_no_replicas_at_rest_runs_one() -> None:
     text = "{keda: {enabled: false}, llm: {models: {small: {replicas: {min: 0, max: 2}}}}}"
 

@@ -182,9 +182,11 @@ class Board:
             self._set(child, Status.READY, now)
 
     def add(self, child: Child, now: float) -> None:
-        """One more process."""
+        """One more process; a platform that stops does not start it any more."""
         child.added_at = child.since = child.due = now
         self.children[child.name] = child
+        if self.stopping_at is not None:
+            self._set(child, Status.STOPPED, now)
 
     def retire(self, name: str) -> None:
         """A process is not needed any more."""

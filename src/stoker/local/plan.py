@@ -137,8 +137,8 @@ def _worker(
     engine_url: Callable[[Mapping[str, str]], str],
 ) -> Launch:
     argv = _python("stoker.worker", "--spec", str(place.state.spec), "--model", name, "--replica", replica)
-    # What runs there may run for as long as a request may; then it is handed back.
-    finish_s = platform.llm.models[name].limits.timeout_seconds
+    # What runs there may run for as long as a task or a request may.
+    finish_s = max(platform.llm.models[name].limits.timeout_seconds, platform.gateway.timeouts.total_seconds)
     child = Child(f"worker-{replica}", Role.WORKER, uses=(*_uses_redis(place), *uses), model=name, finish_s=finish_s)
     return Launch(
         child,

@@ -184,6 +184,7 @@ class _Run:
         logs.configure("supervisor", out=cast(TextIO, lines))
         self._log = logs.get(__name__)
         self._used_ports = [place.port]
+        self._autoscaling: asyncio.Task[None] | None = None
         launches = plan.processes(platform, place, free_port=self._free_port)
         chance = random.Random()
         self._board = Board(
@@ -261,12 +262,12 @@ class _Run:
             log=self._log,
             on_change=self._write_scale,
         )
-        scaling = asyncio.create_task(self._scale(autoscaler))
+        self._autoscaling = asyncio.create_task(self._scale(autoscaler))
         try:
             yield
         finally:
-            scaling.cancel()
-            await asyncio.wait({scaling})
+            self._autoscaling.cancel()
+            await asyncio.wait({self._autoscaling})
             await load.aclose()
 
     async def _scale(self, autoscaler: Autoscaler) -> None:
@@ -302,6 +303,8 @@ class _Run:
         self._log.info("signal", signal=number.name, hurry=hurry)
         self._tell("killing everything" if hurry else "stopping (again: kill at once)")
         self._supervisor.stop(hurry=hurry)
+        if self._autoscaling is not None:
+            self._autoscaling.cancel()  # who reads the load of a platform that stops finds nobody there
 
     def _relocate(self, child: Child) -> str | None:
         """An engine whose port somebody else took meanwhile gets another. The gateway's was promised to people: it

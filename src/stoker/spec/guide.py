@@ -1,7 +1,7 @@
 """The keys of the guide's Helm `values.yaml`, as they stand there, typed.
 
-They describe the cluster: `stoker render` and `stoker deploy` read them. On one machine only `redis` matters. The
-defaults are the guide's values, except that whatever would need an AWS account is off until it is asked for.
+They describe the cluster: `stoker render` and `stoker deploy` read them. On one machine `redis` and `keda`
+matter. The defaults are the guide's values, except that whatever would need an AWS account is off until asked for.
 """
 
 from collections.abc import Iterator, Mapping

@@ -23,7 +23,7 @@ class Platform(Section):
     """Nodes of the cluster."""
 
     keda: Keda = Keda()
-    """What scales in the cluster, and on what."""
+    """What models are scaled on, here and in the cluster: the keys of KEDA's ScaledObject."""
 
     llm: Llm = Llm()
     """The models and what runs them."""
