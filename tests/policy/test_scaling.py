@@ -73,7 +73,8 @@ def test_no_more_than_the_machine_has_room_for_and_nothing_is_stopped_for_it() -
     ]
     assert follow([(0.0, 30, 0)], most=0) == [(0, 0, "woken by waiting; this machine has room for 0")]
     state = begin(0.0)
-    assert decide(SMALL, state, seen(3, 30, 0, most=1), 10.0)[1].after == 3
+    full = decide(SMALL, state, seen(3, 30, 0, most=1), 10.0)[1]
+    assert (full.after, full.is_cut) == (3, False)
 
 
 def test_what_cannot_be_read_changes_nothing_and_is_named() -> None:
