@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from structlog.testing import capture_logs
+
 from stoker.base import logs
 from stoker.base.errors import QueueUnavailable
 from stoker.local.autoscaler import KEPT, Autoscaler
@@ -31,6 +33,7 @@ class Machine:
         self.awake: list[list[str]] = []
         self.bell = asyncio.Event()
         self.hidden: set[str] = set()
+        self.faults: list[Exception] = []
         self.is_redis_away = False
 
     def replicas(self, model: str) -> hpa.Replicas:
@@ -40,6 +43,8 @@ class Machine:
         self.count[model] = replicas
 
     async def read(self, models: Sequence[str]) -> Mapping[str, keda.Values]:
+        if self.faults:
+            raise self.faults.pop()
         self.reads.append((self.clock.monotonic(), list(models)))
         return {model: self._values(model) for model in models}
 
@@ -192,6 +197,18 @@ async def test_while_redis_is_away_nothing_is_started_or_stopped_and_it_goes_on_
         machine.waiting["general"], machine.running["general"], machine.is_redis_away = 5, 0, False
         await pass_by(machine.clock, 10.0)
         assert decided(shown())[-1] == (20.0, 0, 1, "woken by waiting")
+
+
+async def test_a_fault_is_told_and_the_next_look_is_tried() -> None:
+    with capture_logs() as told:
+        async with scaling() as (machine, shown):
+            machine.faults.append(RuntimeError("nobody thought of this"))
+            await pass_by(machine.clock, 10.0)
+            machine.waiting["code"] = 30
+            await pass_by(machine.clock, 10.0)
+            assert decided(shown(), "code")[-1][:3] == (20.0, 1, 2)
+
+    assert [one["error"] for one in told if one["log_level"] == "error"] == ["RuntimeError('nobody thought of this')"]
 
 
 async def test_what_is_shown_of_a_model() -> None:

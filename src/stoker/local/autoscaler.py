@@ -113,17 +113,26 @@ class Autoscaler:
         self._next_number = 1
 
     async def run(self) -> None:
-        """For ever. A look that takes longer than the interval is followed by the next at once."""
+        """For ever, until it is cancelled. A fault in a look must not end a platform that answers, nor leave it as it
+        is for good: it is told, and the next look is tried."""
         while True:
-            until = self._clock.monotonic() + self._polling_s
-            await self.look(list(self._watched))
-            awake: set[str] = set()
-            while (left_s := until - self._clock.monotonic()) > 0:
-                # Once in an interval: what was looked at and still has no replica has a reason for that.
-                woken = await self._woken(left_s, but=awake)
-                awake.update(woken)
-                if woken:
-                    await self.look(woken)
+            try:
+                await self._interval()
+            except Exception as error:
+                self._log.error("the autoscaler failed and looks again", error=repr(error))
+                await self._clock.sleep(self._polling_s)
+
+    async def _interval(self) -> None:
+        """One look at all, and then at whoever is woken. One that takes longer is followed by the next at once."""
+        until = self._clock.monotonic() + self._polling_s
+        await self.look(list(self._watched))
+        awake: set[str] = set()
+        while (left_s := until - self._clock.monotonic()) > 0:
+            # Once in an interval: what was looked at and still has no replica has a reason for that.
+            woken = await self._woken(left_s, but=awake)
+            awake.update(woken)
+            if woken:
+                await self.look(woken)
 
     async def look(self, models: Sequence[str]) -> None:
         """Read the load of these, decide, and act."""

@@ -45,7 +45,6 @@ _BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.5, 15.0
 _PROBE_S = 2.0
 # `timeout` and a closed terminal signal this process and then its group: two signals, one wish.
 _SAME_WISH_S = 0.5
-_SCALE_AGAIN_S = 5.0
 _PORTS_REMEMBERED = 1000
 
 
@@ -262,22 +261,13 @@ class _Run:
             log=self._log,
             on_change=self._write_scale,
         )
-        self._autoscaling = asyncio.create_task(self._scale(autoscaler))
+        self._autoscaling = asyncio.create_task(autoscaler.run())
         try:
             yield
         finally:
             self._autoscaling.cancel()
             await asyncio.wait({self._autoscaling})
             await load.aclose()
-
-    async def _scale(self, autoscaler: Autoscaler) -> None:
-        """A fault of the autoscaler's must not end a platform that answers, nor leave it as it is for good."""
-        while True:
-            try:
-                await autoscaler.run()
-            except Exception as error:
-                self._log.error("the autoscaler failed and begins anew", error=repr(error))
-                await self._clock.sleep(_SCALE_AGAIN_S)
 
     def _launches(self, model: str, number: int) -> list[Launch]:
         return plan.replica(self._platform, self._place, model, number, self._free_port)
