@@ -282,6 +282,21 @@ MODEL = "llm: {models: {general: "  # closed by "}}"
             "this one never starts; write replicas.min 1, or leave fallback out",
         ),
         (
+            "{keda: {minReplicaCount: 0}, llm: {models: {a: {fallback: b}, b: {}}}}",
+            "p.yaml:1:59: llm.models.a.fallback: with keda.minReplicaCount 0 the other model would answer everything, "
+            "so that this one never starts; write replicas.min 1, or leave fallback out",
+        ),
+        # keda
+        (
+            "keda: {minReplicaCount: 3, maxReplicaCount: 2}",
+            "p.yaml:1:25: keda.minReplicaCount: 3 is more than maxReplicaCount (2); must be at most that",
+        ),
+        (
+            "keda: {minReplicaCount: 0, scalers: {redis: false}}",
+            "p.yaml:1:45: keda.scalers.redis: false wakes nobody, and general may be at zero replicas; write true, or "
+            "let it keep one",
+        ),
+        (
             "gateway: {routes: {chat: code}}",
             "p.yaml:1:26: gateway.routes.chat: /v1/chat is a path of the API itself; choose another word",
         ),

@@ -271,6 +271,13 @@ class Fleet:
         now = self.clock.monotonic()
         return Counter((m.replica.model, m.breaker.state(now)) for m in self.members.values())
 
+    def in_flight(self) -> Counter[str]:
+        """How many requests this gateway has on replicas of each model, those that have left the registry included."""
+        found: Counter[str] = Counter()
+        for member in (*self.members.values(), *self._departed):
+            found[member.replica.model] += member.in_flight
+        return found
+
     async def _close_departed(self) -> None:
         """The clients of replicas that left, once the answers that they were giving are over."""
         for member in [one for one in self._departed if not one.in_flight and not one.is_probed]:

@@ -81,6 +81,10 @@ class Queue(Protocol):
     async def depth(self, model: ModelName) -> Depth:
         """How many wait, run, wait for a retry, and lie dead. A model that nobody ever used has zeros."""
 
+    async def waiting_tokens(self, model: ModelName) -> int:
+        """What the tasks that wait may take at most, by their bounds: tokens of prompt and answer together, and 1 for a
+        task without a bound. How much work waits, where `depth` says in how many pieces."""
+
     async def dead(self, model: ModelName, *, limit: int = 100) -> Sequence[Task]:
         """Dead letters, those that died last first, with their cause, without body."""
 

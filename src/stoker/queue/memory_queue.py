@@ -206,6 +206,9 @@ class MemoryQueue:
         found = self._models[model]
         return Depth(len(found.waiting), len(found.running), len(found.delayed), len(found.dead))
 
+    async def waiting_tokens(self, model: ModelName) -> int:
+        return self._models[model].waiting.tokens
+
     async def dead(self, model: ModelName, *, limit: int = 100) -> Sequence[Task]:
         return [_summary(self._kept[task_id].task) for task_id in reversed(self._models[model].dead)][:limit]
 

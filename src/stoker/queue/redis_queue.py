@@ -133,6 +133,11 @@ class RedisQueue:
         lag, pending, delayed, dead = await self._redis.run("depth", keys.of_model(model), self._ttl_ms, "0")
         return Depth(int(lag), int(pending), int(delayed), int(dead))
 
+    async def waiting_tokens(self, model: ModelName) -> int:
+        found = await self._redis.call("read what waits", "HGET", keys.waiting(model), keys.WAITING_TOKENS)
+        # Tasks that the version before has added were not counted, and are taken off all the same.
+        return max(0, int(found or 0))
+
     async def dead(self, model: ModelName, *, limit: int = 100) -> Sequence[Task]:
         return await listing.dead(self._redis, model, limit)
 
