@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup up test test-torch test-clients prove-budgets chaos check clean
+.PHONY: setup up test test-torch test-clients test-schema prove-budgets chaos check clean
 
 setup: $(STAMP)  ## make the environment in .venv
 
@@ -31,6 +31,10 @@ $(CLIENTS): scripts/clients
 
 test-clients: $(STAMP) $(CLIENTS)  ## other people's clients against a real platform (needs node; some 450 MB in .clients)
 	$(BIN)/python -m pytest -m clients tests/clients $(ARGS)
+
+SCHEMA_SECONDS ?= 240
+test-schema: $(STAMP)  ## is the OpenAPI document true? schemathesis against a real platform, twice SCHEMA_SECONDS
+	$(BIN)/python benchmarks/gateway/schema.py --seconds $(SCHEMA_SECONDS) $(ARGS)
 
 SEEDS ?= 1 2 3
 SECONDS ?= 60

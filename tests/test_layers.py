@@ -16,7 +16,8 @@ SOURCE = ROOT / "src" / "stoker"
 
 COMES_WITH = {"pydantic_core": "pydantic"}
 # Where the name that is imported is not that of the distribution.
-IMPORTED_AS = {"pillow": "PIL", "prometheus-client": "prometheus_client", "pyyaml": "yaml"}
+IMPORTED_AS = {"pillow": "PIL", "prometheus-client": "prometheus_client"}
+IMPORTED_AS |= {"python-multipart": "python_multipart", "pyyaml": "yaml"}
 
 
 def homes() -> dict[str, set[str]]:

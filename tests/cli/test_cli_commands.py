@@ -172,11 +172,12 @@ def test_ps_of_a_platform_that_was_killed_says_so(stopped: StateDirectory, capsy
     assert shown["state"] == "killed"
     assert shown["processes"][0]["state"] == "stopped"
     assert shown["processes"][0]["pid"] is None
+    assert shown["replicas"] is None
 
     with stopped.lock() as lock:
         lock.say(pid=os.getpid(), url="http://x")
         assert run(["ps", "--state", str(stopped.path), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == run_json
+    assert json.loads(capsys.readouterr().out) == {**run_json, "replicas": None}
 
 
 def test_ps_for_people_is_a_table(stopped: StateDirectory, capsys: pytest.CaptureFixture[str]) -> None:

@@ -327,7 +327,7 @@ async def test_a_grace_that_cannot_be_is_told(cli: CommandLine) -> None:
     key_id = (await cli.json(*MADE))["id"]
     hint = "hint: `stoker keys rotate --help` shows what can be asked\n"
     for grace, message in (
-        ("60d", "--grace: 5184000.0 does not fit; it must be a number from 0 to 2592000"),
+        ("60d", "--grace: 5184000 does not fit; it must be a number from 0 to 2592000"),
         ("soon", "--grace is 'soon'; it must be a time span such as 90s, 30m, 24h or 30d"),
     ):
         said = await cli.says("keys", "rotate", key_id, "--grace", grace)

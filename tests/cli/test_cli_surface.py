@@ -32,6 +32,7 @@ SURFACE = {
     "stoker init": ["--file", "--force"],
     "stoker up": ["--file", "--port", "--host", "--state", "--json", "--verbose"],
     "stoker ps": ["--state", "--json"],
+    "stoker scale": ["--state", "--watch", "--json"],
     "stoker chat": ["TEXT", *PLATFORM, "--model", "--max-tokens", "--image", "--no-stream"],
     "stoker load": [
         *PLATFORM,
@@ -73,7 +74,15 @@ SURFACE = {
     "stoker tasks retry": ["ID", *PLATFORM, "--json"],
     "stoker tasks cancel": ["ID", *PLATFORM, "--json"],
     "stoker tasks submit": ["TEXT", *PLATFORM, "--model", "--max-tokens", "--wait", "--json"],
+    "stoker batches": [],
+    "stoker batches create": ["FILE", *PLATFORM, "--endpoint", "--window", "--wait", "--json"],
+    "stoker batches list": [*PLATFORM, "--limit", "--json"],
+    "stoker batches show": ["ID", *PLATFORM, "--wait", "--json"],
+    "stoker batches results": ["ID", *PLATFORM, "--errors"],
+    "stoker batches cancel": ["ID", *PLATFORM, "--json"],
+    "stoker audit": [*PLATFORM, "--by", "--did", "--object", "--since", "--limit", "--json"],
     "stoker schema": [],
+    "stoker openapi": ["--file"],
 }
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -81,6 +82,36 @@ async def async_answer(key: str) -> None:
     await litellm.close_litellm_async_clients()
 
 
+def batches(key: str) -> None:
+    where: Any = {"custom_llm_provider": "openai", "api_base": os.environ["STOKER_URL"], "api_key": key}
+    body = {"model": "general", "messages": MESSAGES, "temperature": 0}
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    content = json.dumps(line).encode()
+    file = litellm.create_file(file=("lines.jsonl", content), purpose="batch", **where)
+    again = litellm.file_retrieve(file.id, **where)
+    batch = litellm.create_batch("24h", "/v1/chat/completions", file.id, metadata={"job": "nightly"}, **where)
+    first = batch.status
+    while batch.status in ("validating", "in_progress", "finalizing"):
+        time.sleep(0.1)
+        batch = litellm.retrieve_batch(batch.id, **where)
+    answer = json.loads(litellm.file_content(batch.output_file_id, **where).text)["response"]["body"]
+    usage = [answer["usage"]["prompt_tokens"], answer["usage"]["completion_tokens"]]
+    say("chat batch", text=answer["choices"][0]["message"]["content"], usage=usage)
+    listed = [each.id for each in litellm.list_batches(limit=1, **where).data]
+    files = {each.id for each in litellm.file_list(**where)}
+    refused("a batch that has ended", lambda: litellm.cancel_batch(batch.id, **where))
+    deleted = litellm.file_delete(file.id, **where)
+    told = {
+        "file": [file.object, file.filename, file.purpose, file.bytes == len(content), again.id == file.id],
+        "begin": first,
+        "end": [batch.status, batch.metadata, batch.request_counts.total, batch.request_counts.completed],
+        "files": files == {file.id, batch.output_file_id},
+        "batches": listed == [batch.id],
+        "deleted": [deleted.deleted, deleted.id == file.id],
+    }
+    say("files and batches", told=told)
+
+
 def refusals(key: str) -> None:
     spent, month = os.environ["STOKER_SPENT_KEY"], os.environ["STOKER_MONTH_KEY"]
     refused("wrong key", lambda: litellm.completion(**at("sk-stoker-nobody"), messages=MESSAGES))
@@ -95,4 +126,5 @@ if __name__ == "__main__":
     litellm.suppress_debug_info = True  # it prints advertisements on stdout with each error
     answers(os.environ["STOKER_KEY"])
     asyncio.run(async_answer(os.environ["STOKER_KEY"]))
+    batches(os.environ["STOKER_KEY"])
     refusals(os.environ["STOKER_KEY"])

@@ -26,6 +26,66 @@ async function refused(name, asked) {
   }
 }
 
+async function batches(client) {
+  const line = { custom_id: "a", method: "POST", url: "/v1/chat/completions", body: CHAT };
+  const content = Buffer.from(JSON.stringify(line));
+  const file = await client.files.create({
+    file: await OpenAI.toFile(content, "größe.jsonl"),
+    purpose: "batch",
+  });
+  const again = await client.files.retrieve(file.id);
+  let batch = await client.batches.create({
+    input_file_id: file.id,
+    endpoint: "/v1/chat/completions",
+    completion_window: "24h",
+    metadata: { job: "nightly" },
+  });
+  const first = batch.status;
+  while (["validating", "in_progress", "finalizing"].includes(batch.status)) {
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    batch = await client.batches.retrieve(batch.id);
+  }
+  const output = await client.files.content(batch.output_file_id);
+  const answer = JSON.parse(await output.text()).response.body;
+  say("chat batch", {
+    text: answer.choices[0].message.content,
+    usage: [answer.usage.prompt_tokens, answer.usage.completion_tokens],
+  });
+
+  let faulty = await client.batches.create({
+    input_file_id: file.id,
+    endpoint: "/v1/embeddings",
+    completion_window: "24h",
+  });
+  while ((faulty = await client.batches.retrieve(faulty.id)).status === "validating") {
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  const files = (await collect(client.files.list({ limit: 1 }))).map((each) => each.id);
+  const listed = (await collect(client.batches.list({ limit: 1 }))).map((each) => each.id);
+  const purposes = (await collect(client.files.list({ purpose: "batch" }))).map((each) => each.id);
+  await refused("a batch that has ended", () => client.batches.cancel(batch.id));
+  const deleted = await client.files.delete(file.id);
+  await refused("a file that is gone", () => client.files.content(file.id));
+  await refused("an unknown batch", () => client.batches.retrieve("batch_nobody"));
+  const told = {
+    file: [
+      file.object,
+      file.filename,
+      file.purpose,
+      file.bytes === content.length,
+      JSON.stringify(again) === JSON.stringify(file),
+    ],
+    begin: first,
+    end: [batch.status, batch.metadata, batch.request_counts.total, batch.request_counts.completed],
+    fault: [faulty.status, faulty.errors.data.map((each) => each.code)],
+    files: [files.length, files.includes(file.id) && files.includes(batch.output_file_id)],
+    batches: JSON.stringify(listed) === JSON.stringify([faulty.id, batch.id]),
+    purposes: JSON.stringify(purposes) === JSON.stringify([file.id]),
+    deleted: [deleted.deleted, deleted.id === file.id],
+  };
+  say("files and batches", { told });
+}
+
 async function main() {
   const client = withKey(STOKER_KEY);
 
@@ -84,6 +144,8 @@ async function main() {
 
   say("models", { ids: (await collect(client.models.list())).map((model) => model.id) });
   say("model", { ids: [(await client.models.retrieve("general")).id] });
+
+  await batches(client);
 
   await refused("wrong key", () => withKey("sk-stoker-nobody").chat.completions.create(CHAT));
   await refused("unknown model", () => client.chat.completions.create({ ...CHAT, model: "nothing" }));

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -80,6 +81,45 @@ async def async_answer(key: str) -> None:
     say("chat async stream", text=text, usage=[usage.prompt_tokens, usage.completion_tokens])
 
 
+def batches(client: OpenAI) -> None:
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": CHAT}
+    content = json.dumps(line).encode()
+    file = client.files.create(file=("größe.jsonl", content), purpose="batch")
+    again = client.files.retrieve(file.id)
+    batch = client.batches.create(
+        input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h", metadata={"job": "nightly"}
+    )
+    first = batch.status
+    while batch.status in ("validating", "in_progress", "finalizing"):
+        time.sleep(0.1)
+        batch = client.batches.retrieve(batch.id)
+    answer = json.loads(client.files.content(batch.output_file_id).text)["response"]["body"]
+    usage = [answer["usage"]["prompt_tokens"], answer["usage"]["completion_tokens"]]
+    say("chat batch", text=answer["choices"][0]["message"]["content"], usage=usage)
+
+    faulty = client.batches.create(input_file_id=file.id, endpoint="/v1/embeddings", completion_window="24h")
+    while (faulty := client.batches.retrieve(faulty.id)).status == "validating":
+        time.sleep(0.1)
+    files = [each.id for each in client.files.list(limit=1)]
+    listed = [each.id for each in client.batches.list(limit=1)]
+    purposes = [each.id for each in client.files.list(purpose="batch")]
+    refused("a batch that has ended", lambda: client.batches.cancel(batch.id))
+    deleted = client.files.delete(file.id)
+    refused("a file that is gone", lambda: client.files.content(file.id))
+    refused("an unknown batch", lambda: client.batches.retrieve("batch_nobody"))
+    told = {
+        "file": [file.object, file.filename, file.purpose, file.bytes == len(content), again == file],
+        "begin": first,
+        "end": [batch.status, batch.metadata, batch.request_counts.total, batch.request_counts.completed],
+        "fault": [faulty.status, [each.code for each in faulty.errors.data]],
+        "files": [len(files), set(files) == {file.id, batch.output_file_id}],
+        "batches": listed == [faulty.id, batch.id],
+        "purposes": purposes == [file.id],
+        "deleted": [deleted.deleted, deleted.id == file.id],
+    }
+    say("files and batches", told=told)
+
+
 def refusals(client: OpenAI) -> None:
     spent, month = with_key(os.environ["STOKER_SPENT_KEY"]), with_key(os.environ["STOKER_MONTH_KEY"])
     refused("wrong key", lambda: with_key("sk-stoker-nobody").chat.completions.create(**CHAT))
@@ -94,4 +134,5 @@ if __name__ == "__main__":
     with with_key(os.environ["STOKER_KEY"]) as asker:
         answers(asker)
         asyncio.run(async_answer(os.environ["STOKER_KEY"]))
+        batches(asker)
         refusals(asker)

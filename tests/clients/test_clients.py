@@ -17,6 +17,7 @@ ANSWERS = [
     *("response", "response stream", "embeddings"),
 ]
 ASYNC = "chat async stream"  # of the Python clients, whose other HTTP client is behind it
+BATCH = "chat batch"
 MODELS = ["general", "code", "vision", "auto"]
 
 OPENAI_REFUSALS = {
@@ -24,6 +25,20 @@ OPENAI_REFUSALS = {
     "unknown model": ("NotFoundError", 404, "model_not_found"),
     "unknown model to retrieve": ("NotFoundError", 404, "model_not_found"),
     "budget of a month": ("RateLimitError", 429, "tokens_budget_exceeded"),
+    "a batch that has ended": ("ConflictError", 409, "conflict"),
+    "a file that is gone": ("NotFoundError", 404, "file_not_found"),
+    "an unknown batch": ("NotFoundError", 404, "batch_not_found"),
+}
+# What OpenAI's SDKs say of files and batches.
+FILES_AND_BATCHES = {
+    "file": ["file", "größe.jsonl", "batch", True, True],
+    "begin": "validating",
+    "end": ["completed", {"job": "nightly"}, 1, 1],
+    "fault": ["failed", ["url_mismatch"]],
+    "files": [2, True],
+    "batches": True,
+    "purposes": True,
+    "deleted": [True, True],
 }
 
 
@@ -65,8 +80,8 @@ def refusals(lines: list[Json]) -> dict[str, tuple[str, int, str]]:
 @pytest.mark.parametrize(
     ("argv", "cases", "any_other_status"),
     [
-        ([sys.executable, "openai_client.py"], [*ANSWERS, ASYNC], "APIStatusError"),
-        (["node", "openai_client.cjs"], ANSWERS, "APIError"),
+        ([sys.executable, "openai_client.py"], [*ANSWERS, ASYNC, BATCH], "APIStatusError"),
+        (["node", "openai_client.cjs"], [*ANSWERS, BATCH], "APIError"),
     ],
     ids=["python", "javascript"],
 )
@@ -82,6 +97,7 @@ def test_openai(
     lines = run_client(served, account, [argv[0], HERE / argv[1]])
     check_answers(lines, plain, cases)
     assert {line["case"]: line["ids"] for line in lines if "ids" in line} == {"models": MODELS, "model": ["general"]}
+    assert [line["told"] for line in lines if "told" in line] == [FILES_AND_BATCHES]
     # 402 has no class of its own in either SDK.
     spent = (any_other_status, 402, "budget_exhausted")
     assert refusals(lines) == {
@@ -112,7 +128,16 @@ def test_langchain(served: Running, plain: Json) -> None:
 def test_litellm(served: Running, plain: Json) -> None:
     account = make_account(served, "litellm")
     lines = run_client(served, account, [PYTHON, HERE / "litellm_client.py"])
-    check_answers(lines, plain, [*ANSWERS, ASYNC])
+    check_answers(lines, plain, [*ANSWERS, ASYNC, BATCH])
+    [told] = [line["told"] for line in lines if "told" in line]
+    assert told == {
+        "file": ["file", "lines.jsonl", "batch", True, True],
+        "begin": FILES_AND_BATCHES["begin"],
+        "end": FILES_AND_BATCHES["end"],
+        "files": True,
+        "batches": True,
+        "deleted": FILES_AND_BATCHES["deleted"],
+    }
     assert [line["ids"] for line in lines if "ids" in line] == [MODELS]
     found = {line["case"]: (line["class"], line["status"]) for line in lines if "class" in line}
     spent = ("litellm.exceptions.APIError", 402)
@@ -123,6 +148,7 @@ def test_litellm(served: Running, plain: Json) -> None:
         "budget that does not renew": spent,
         "a refused stream": spent,
         "a refused response": spent,
+        "a batch that has ended": ("openai.ConflictError", 409),
     }
     messages = {line["case"]: line["message"] for line in lines if "class" in line}
     assert "this API key is not known here" in messages["wrong key"]
@@ -130,4 +156,4 @@ def test_litellm(served: Running, plain: Json) -> None:
     assert "the key's budget of 100 tokens per month has 20 tokens left" in messages["budget of a month"]
     for case in ("budget that does not renew", "a refused stream", "a refused response"):
         assert "the key's budget of 100 tokens has 20 tokens left" in messages[case], case
-    check_ledger(served, account, plain, [*ANSWERS, ASYNC])
+    check_ledger(served, account, plain, [*ANSWERS, ASYNC, BATCH])

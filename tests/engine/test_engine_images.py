@@ -2,6 +2,7 @@
 
 import base64
 import io
+import socket
 import struct
 import zlib
 
@@ -59,6 +60,15 @@ def test_the_declared_type_may_be_missing_or_have_parameters():
     content = base64.b64encode(encoded(Image.new("RGB", (2, 2)), "PNG")).decode()
     for head in ("data:;base64,", "data:image/png;charset=utf-8;base64,", "DATA:IMAGE/PNG;BASE64,"):
         assert images.read(head + content, "p").max() == 0
+
+
+def test_nobody_is_asked_for_the_picture_behind_a_url() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as far:
+        far.setblocking(False)
+        error = refused(f"http://127.0.0.1:{far.getsockname()[1]}/picture.png")
+        assert "nothing is fetched" in error.message
+        with pytest.raises(BlockingIOError):
+            far.accept()
 
 
 @pytest.mark.parametrize(

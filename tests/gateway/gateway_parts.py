@@ -16,9 +16,9 @@ from stoker.base.clock import Clock, SystemClock
 from stoker.base.errors import QueueUnavailable
 from stoker.base.ids import ModelName, TaskId
 from stoker.engine.client import EngineClient
+from stoker.gateway.ask import Ask
 from stoker.gateway.bounds import quote_of
 from stoker.gateway.endpoints import CHAT
-from stoker.gateway.inference import Ask
 from stoker.gateway.limits import Terms
 from stoker.gateway.running import Gateway
 from stoker.meter.accounts import Account, TenantTerms

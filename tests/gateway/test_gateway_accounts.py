@@ -595,7 +595,9 @@ async def test_a_secret_is_shown_once_and_never_logged(
         "tenants.update",
         "keys.revoke",
     ]
-    assert {event["key"] for event in changes if event["did"].startswith("keys.")} == {made["id"]}
+    objects = {event["did"]: event["object"] for event in changes}
+    assert {objects[did] for did in objects if did.startswith("keys.")} == {f"key:{made['id']}"}
+    assert (objects["teams.create"], objects["tenants.create"]) == ("team:acme/ads", "tenant:beta")
     stored = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())  # noqa: ASYNC240 - a few kB, after the act
     assert made["id"].encode() in stored
     for secret in (made["key"], rotated["key"], ADMIN_KEY):

@@ -15,6 +15,11 @@ from stoker.testing.engine import EchoEngine
 
 CHAT = "/v1/chat/completions"
 
+# A picture of one white pixel.
+PNG = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+M8AAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
+)
+
 
 def asked(**changes: Any) -> dict[str, Any]:
     return {"model": "general", "messages": HELLO, **changes}
@@ -50,7 +55,7 @@ async def test_auto_goes_by_what_is_asked(stack: Stack) -> None:
     for model in ("general", "code", "vision"):
         await stack.engine(model)
     http = await stack.http()
-    image = [{"type": "text", "text": "look"}, {"type": "image_url", "image_url": {"url": "data:,"}}]
+    image = [{"type": "text", "text": "look"}, {"type": "image_url", "image_url": {"url": PNG}}]
 
     models = []
     for content in ("good morning", "```python\nprint(1)\n```", image):

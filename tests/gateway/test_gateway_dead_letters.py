@@ -202,11 +202,14 @@ async def test_nobody_changes_letters_by_mistake(stack: Stack, path: str, body: 
 @pytest.mark.parametrize(
     ("params", "words"),
     [
-        ({"limit": "0"}, "limit is '0'; it has to be a number from 1 to 1000"),
+        ({"limit": "0"}, "limit is '0'; it has to be a whole number from 1 to 1000"),
         ({"limit": "99999"}, "limit is '99999'"),
         ({"after": "nonsense"}, "after is 'nonsense'; it has to be what `next` of the page before said"),
-        ({"after": "general:nonsense"}, "'nonsense' is no cursor"),
-        ({"older_than": "yesterday"}, "older_than is 'yesterday'; it has to be a number of seconds"),
+        ({"after": "general:nonsense"}, "after is 'general:nonsense'; it has to be what"),
+        (
+            {"older_than": "yesterday"},
+            "older_than is 'yesterday'; it has to be a number of seconds from 0 to 316224000",
+        ),
     ],
 )
 async def test_questions_are_checked(stack: Stack, params: dict[str, str], words: str) -> None:

@@ -97,6 +97,34 @@ async def probing(world: World) -> AsyncIterator[World]:
     assert not any(member.is_probed for member in world.fleet.members.values())
 
 
+async def test_since_when_and_why_a_breaker_is_as_it_is(world: World) -> None:
+    start = world.clock.now()
+    await world.add("a")
+
+    def told() -> tuple[object, object, object]:
+        [one] = world.fleet.snapshot()
+        return one["breaker"], one["breaker_since"], one["breaker_why"]
+
+    assert told() == ("closed", start, None)
+    await world.clock.advance(10)
+    for _ in range(3):
+        assert told() == ("closed", start, None)
+        world.fails(EngineUnavailable("it broke off"))
+    assert told() == ("open", start + 10, "it broke off")
+    await world.clock.advance(FIRST_S + 1)
+    assert told() == ("half-open", start + 10 + FIRST_S, "it broke off")
+    world.fails(TimedOut("it fell silent"))
+    assert told() == ("open", start + 11 + FIRST_S, "it fell silent")
+    await world.clock.advance(2 * FIRST_S)
+    with world.fleet.busy(world.member()):
+        world.fleet.answered(world.member(), 200)
+    assert told() == ("closed", start + 11 + 3 * FIRST_S, None)
+    world.fails(Unreachable("nobody"))
+    await world.clock.advance(1)
+    await world.add("a", started_at=2.0)  # another process
+    assert told() == ("closed", start + 12 + 3 * FIRST_S, None)
+
+
 # --- what requests tell -----------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,10 @@ from stoker.meter.charge import Caller, Charge
 from stoker.spec import loads
 from stoker.testing.engine import EchoEngine
 
+# A picture of one white pixel.
+PNG = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+M8AAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
+)
 PATH = "/v1/responses"
 SIX = "one two three four five six"
 
@@ -79,7 +83,7 @@ async def test_every_prefix_has_it(stack: Stack, prefix: str) -> None:
     [
         ("hello", "auto:general"),
         ("Write a python function that adds", "auto:code"),
-        ([{"role": "user", "content": [{"type": "input_image", "image_url": "data:,"}]}], "auto:image"),
+        ([{"role": "user", "content": [{"type": "input_image", "image_url": PNG}]}], "auto:image"),
         ([{"role": "user", "content": [{"type": "input_text", "text": "Write a python function"}]}], "auto:code"),
         ([{"role": "developer", "content": "```python"}, {"role": "user", "content": "hi"}], "auto:general"),
         ([{"type": "function_call_output", "call_id": "c", "output": "def f(x):"}], "auto:code"),

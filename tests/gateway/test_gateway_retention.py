@@ -9,7 +9,8 @@ import pytest
 from gateway_parts import SPEC, a_stack, until
 
 from stoker.base.errors import SpecInvalid, Unavailable
-from stoker.gateway.retention import LOOK_EVERY_S, prune_forever
+from stoker.gateway.retention import LOOK_EVERY_S, forget_changes_forever, prune_forever
+from stoker.meter.audit import AuditTrail, Change
 from stoker.meter.ledger import Ledger
 from stoker.meter.store import Store
 from stoker.meter.usage import UsageRecord
@@ -106,3 +107,22 @@ async def test_a_gateway_does_what_the_file_says(tmp_path: Path, store: Store) -
 def test_fewer_days_than_budgets_need_are_refused() -> None:
     with pytest.raises(SpecInvalid, match=r"ledger\.retentionDays: 30 "):
         loads("ledger: {retentionDays: 30}")
+
+
+async def test_what_admins_changed_is_forgotten_after_so_many_days(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    clock = NotingClock(1000 * DAY, Ledger(store))
+    trail = AuditTrail(store, clock)
+    for days in (7, 1, 0):
+        trail.refused(Change("key_1", "req_1", "keys.revoke", f"key:{days}"), "conflict")
+        await clock.advance(days * DAY)
+    kept = []
+    for days in (0, 6, 7):
+        later = NotingClock(1008 * DAY + days * DAY, Ledger(store))
+        forgetting = asyncio.create_task(forget_changes_forever(trail, 7, later))
+        await later.looks.get()  # it has looked, and sleeps
+        kept.append([one.object for one in trail.page()])
+        forgetting.cancel()
+        await asyncio.gather(forgetting, return_exceptions=True)
+    assert kept == [["key:0", "key:1"], ["key:0", "key:1"], ["key:0"]]
+    store.close()

@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from batch_parts import a_line, begun, counts, ended, errors, lines_of
 from gateway_parts import ADMIN_KEY, HELLO, KEY, SPEC, Stack, a_stack, running_worker, until
 from sqs_parts import REGION, Sqs, spec_with_sqs
 from test_gateway_process import a_process, ready
@@ -17,6 +18,7 @@ from test_gateway_process import a_process, ready
 from stoker.aws.sqs import Outgoing, SqsQueue
 from stoker.base.errors import NotFound, Unavailable
 from stoker.base.ids import KeyId, ModelName, TaskId, TenantName
+from stoker.gateway.batch_lines import task_id
 from stoker.gateway.forwarding import Forwarder, Parcel, Said, batches
 from stoker.meter.keys import KeyStore
 from stoker.meter.store import Store
@@ -64,6 +66,7 @@ def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stoker.gateway.forwarding.LOOK_EVERY_S", 0.02)
     monkeypatch.setattr("stoker.gateway.forwarding.BACK_OFF_BASE_S", 0.02)
     monkeypatch.setattr("stoker.gateway.forwarding.BACK_OFF_CAP_S", 0.1)
+    monkeypatch.setattr("stoker.gateway.batch_driver.LOOK_EVERY_S", 0.02)
     monkeypatch.setattr("stoker.aws.sqs.RECEIVE_WAIT_S", 0)  # moto's server finds everything without
 
 
@@ -314,6 +317,22 @@ async def test_what_its_budget_does_not_allow_stays_in_sqs(make_sqs: MakeSqs, st
     assert (await stack.queue.get(TaskId(refused["id"]))).state is State.FORWARDED
 
 
+async def test_what_came_back_is_in_the_audit_log_task_by_task(make_sqs: MakeSqs, start: Callable[..., Any]) -> None:
+    sqs = make_sqs()
+    stack = await start(sqs)
+    ids = [await a_letter(stack) for _ in range(3)]
+    await forwarded(stack, *ids)
+    one = (await from_sqs(stack, most=1))["replayed"]
+    many = (await from_sqs(stack))["replayed"]
+    assert (len(one), len(many), set(one + many)) == (1, 2, set(ids))
+    trail = (await (await stack.http(ADMIN_KEY)).get_json("/admin/v1/audit"))["records"]
+    assert [(each["did"], each["object"], each["result"]) for each in trail] == [
+        ("dead.replay-from-sqs", "dead", "done")
+    ] * 2
+    assert [each["before"] for each in trail] == [{name: {"state": "forwarded"} for name in ids} for ids in (many, one)]
+    assert [each["after"] for each in trail] == [{name: {"state": "queued"} for name in ids} for ids in (many, one)]
+
+
 @pytest.mark.parametrize(
     ("text", "code"),
     [
@@ -400,7 +419,7 @@ class Two:
             for name, client in zip("ab", self.clients, strict=True)
         ]
 
-    async def letter(self) -> Task:
+    async def letter(self, task_id: str | None = None) -> Task:
         new = NewTask(
             model=GENERAL,
             tenant=TenantName("acme"),
@@ -408,7 +427,7 @@ class Two:
             endpoint="/v1/chat/completions",
             body={"messages": HELLO},
         )
-        await self.queue.submit(new)
+        await self.queue.submit(new, task_id=None if task_id is None else TaskId(task_id))
         return await die(self.queue)
 
     async def said(self) -> Said:
@@ -417,6 +436,42 @@ class Two:
     async def close(self) -> None:
         for client in self.clients:
             await client.aclose()
+
+
+async def test_a_line_of_a_batch_is_not_sent_before_its_batch_has_what_came_of_it_and_not_after(
+    make_sqs: MakeSqs,
+) -> None:
+    sqs = make_sqs()
+    two = Two(sqs)
+    line, plain = await two.letter(task_id("batch_1", 1)), await two.letter()
+    await two.forwarders[0].look()
+    assert [message["letter"]["id"] for message in sqs.letters()] == [plain.id]
+    assert await two.queue.get(line.id) == line
+    await two.queue.drop_answer(line.id)
+    await two.forwarders[0].look()
+    assert sqs.count() == (1, 0)
+    assert (await two.queue.get(line.id)).state is State.CANCELLED
+    await two.close()
+
+
+async def test_a_batch_ends_as_it_should_where_dead_letters_go_to_sqs(
+    make_sqs: MakeSqs, start: Callable[..., Any]
+) -> None:
+    sqs = make_sqs()
+    stack = await start(sqs)
+    engine = await stack.engine()
+    refusal: dict[str, Any] = {"message": "no", "type": "invalid_request_error", "code": "bad", "param": None}
+    engine.refuse(400, {"error": refusal})
+    await stack.worker(engine)
+    sdk = await stack.sdk()
+    batch = await ended(sdk, (await begun(sdk, [a_line(1), a_line(2)])).id)
+    engine.refuse(400, {"error": refusal})
+    plain = (await (await stack.http()).post_json("/v1/tasks", {"model": "general", "messages": HELLO}))["id"]
+    await forwarded(stack, plain)
+    wrong = await lines_of(sdk, batch.error_file_id)
+    assert (batch.status, counts(batch)) == ("completed", (2, 1, 1))
+    assert list(errors(wrong).values()) == [(400, "bad")]
+    assert [message["letter"]["id"] for message in sqs.letters()] == [plain]
 
 
 async def test_one_forwards_at_a_time_and_another_goes_on_when_it_falls_silent(make_sqs: MakeSqs) -> None:

@@ -13,7 +13,7 @@ import pytest
 from gateway_parts import HELLO, Stack, a_platform, a_stack, events_of
 
 from stoker.base.ids import ModelName
-from stoker.gateway.inference import Patience
+from stoker.gateway.ask import Patience
 from stoker.gateway.running import connector
 from stoker.queue import Replica
 from stoker.spec import Timeouts, loads

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stoker.local.board import Board, Child, Kill, Limits, Role, Start, Status, Terminate, Trouble
+from stoker.local.board import Board, Child, Kill, Limits, Retire, Role, Start, Status, Terminate, Trouble
 
 ENGINE = "http://127.0.0.1:7001"
 REDIS = "unix:///state/redis/redis.sock"
@@ -31,6 +31,9 @@ def act(board: Board, now: float) -> list[str]:
             case Start(name):
                 board.started(name, 1000 + len(done), board.urls_for(name) or {}, now)
                 done.append(f"start {name}")
+            case Retire(name):
+                board.retired(name, now)
+                done.append(f"retire {name}")
             case Terminate(name):
                 board.told(name, now)
                 done.append(f"terminate {name}")
@@ -297,3 +300,94 @@ def test_stopping_before_anything_runs_is_finished_at_once() -> None:
 def test_limits_that_break_the_promise_of_ten_seconds_are_refused() -> None:
     with pytest.raises(ValueError, match=r"graces add up to 15.0 s, more than stop_s \(9.2 s\)"):
         Limits(grace_s=dict.fromkeys(Role, 5.0))
+
+
+# --- replicas that come and go ----------------------------------------------------------------------------------------
+
+ENGINE_2 = "http://127.0.0.1:7002"
+PAIR = ["worker-general-2", "engine-general-2"]
+
+
+def with_another(now: float = 10.0) -> Board:
+    """A platform that is up, and a second replica of its model that is ready; it may finish for 60 s."""
+    board = running()
+    worker = Child("worker-general-2", Role.WORKER, uses=("redis", "engine-general-2"), model="general", finish_s=60.0)
+    board.add(Child("engine-general-2", Role.ENGINE, url=ENGINE_2, model="general"), now)
+    board.add(worker, now)
+    assert act(board, now) == ["start engine-general-2", "start worker-general-2"]
+    for name in PAIR:
+        board.ready(name, None, now)
+    return board
+
+
+def not_needed(board: Board) -> None:
+    for name in PAIR:
+        board.retire(name)
+
+
+def test_a_worker_that_is_not_needed_finishes_first_and_then_its_engine_leaves() -> None:
+    board = with_another()
+    not_needed(board)
+
+    assert act(board, 20.0) == ["retire worker-general-2"]
+    assert board.children["worker-general-2"].status is Status.STOPPING
+    assert act(board, 79.9) == []
+    board.exited("worker-general-2", "exit code 0", 79.9)
+    assert act(board, 79.9) == ["terminate engine-general-2"]
+    board.exited("engine-general-2", "exit code 0", 80.0)
+    board.forget()
+    assert [name for name in PAIR if name in board.children] == []
+    assert (act(board, 100.0), board.wake_at()) == ([], None)
+
+
+def test_who_does_not_finish_in_time_is_asked_to_leave_and_then_killed() -> None:
+    board = with_another()
+    not_needed(board)
+    act(board, 20.0)
+
+    assert board.wake_at() == 80.0
+    assert act(board, 80.0) == ["terminate worker-general-2"]
+    assert board.wake_at() == 85.5
+    assert act(board, 85.5) == ["kill worker-general-2"]
+
+
+def test_what_is_not_needed_does_not_come_back_when_it_dies() -> None:
+    board = with_another()
+    not_needed(board)
+    act(board, 20.0)
+
+    assert board.exited("engine-general-2", "signal SIGKILL", 21.0) is None
+    assert act(board, 1000.0) == ["terminate worker-general-2"]  # it finishes what it can
+    assert board.exited("worker-general-2", "signal SIGKILL", 1000.0) is None
+    board.forget()
+    assert act(board, 1000.0) == []
+
+
+def test_a_worker_that_never_was_ready_is_asked_to_leave_at_once() -> None:
+    """It has nothing, and may not know the other signal yet."""
+    board = running()
+    worker = Child("worker-general-2", Role.WORKER, uses=("redis",), model="general", finish_s=60.0)
+    board.add(worker, 10.0)
+    act(board, 10.0)
+    board.retire("worker-general-2")
+
+    assert act(board, 11.0) == ["terminate worker-general-2"]
+
+
+def test_a_platform_that_stops_does_not_wait_for_who_finishes() -> None:
+    board = with_another()
+    not_needed(board)
+    act(board, 20.0)
+    board.stop(21.0)
+
+    assert "terminate worker-general-2" in act(board, 21.0)
+    assert board.wake_at() == 26.5
+
+
+def test_what_is_added_to_a_platform_that_stops_is_not_started() -> None:
+    board = running()
+    board.stop(10.0)
+    board.add(Child("engine-general-2", Role.ENGINE, url=ENGINE_2, model="general"), 11.0)
+
+    assert board.children["engine-general-2"].status is Status.STOPPED
+    assert "start engine-general-2" not in act(board, 11.0)

@@ -4,9 +4,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from stoker.local.board import STOP_ORDER, Board, Child, Kill, Role, Start, Status, Terminate
+from stoker.local.board import STOP_ORDER, Board, Child, Kill, Retire, Role, Start, Status, Terminate
 
-NAMES = ("redis", "engine", "worker", "gateway")
+MORE = ("engine-2", "worker-2")
+NAMES = ("redis", "engine", "worker", "gateway", *MORE)
 
 
 class Machine(RuleBasedStateMachine):
@@ -33,16 +34,24 @@ class Machine(RuleBasedStateMachine):
         for _ in range(50):
             actions = self.board.decide(self.now)
             if not actions:
+                self.board.forget()
                 return
             match actions[0]:
                 case Start(name):
                     assert name not in self.running
+                    assert self.board.children[name].is_needed
                     assert self.board.stopping_at is None
                     self.running.add(name)
                     self.board.started(name, next(self.pids), self.board.urls_for(name) or {}, self.now)
+                case Retire(name):
+                    assert name in self.running
+                    assert self.board.stopping_at is None
+                    self.board.retired(name, self.now)
                 case Terminate(name):
                     assert name in self.running
                     self.assert_phase(name)
+                    is_unneeded = not self.board.children[name].is_needed and self.board.stopping_at is None
+                    assert not (is_unneeded and name == "engine-2" and "worker-2" in self.running)
                     self.board.told(name, self.now)
                 case Kill(name):
                     assert name in self.running
@@ -77,6 +86,20 @@ class Machine(RuleBasedStateMachine):
         if name in self.running:
             self.exit(name, "exit code 1")
             self.act()
+
+    @precondition(lambda self: self.board.stopping_at is None and not set(MORE) & set(self.board.children))
+    @rule()
+    def one_more_is_needed(self) -> None:
+        self.board.add(Child("engine-2", Role.ENGINE, url="http://2"), self.now)
+        self.board.add(Child("worker-2", Role.WORKER, uses=("redis", "engine-2"), finish_s=45.0), self.now)
+        self.act()
+
+    @precondition(lambda self: set(MORE) <= set(self.board.children))
+    @rule()
+    def it_is_not_needed_any_more(self) -> None:
+        for name in MORE:
+            self.board.retire(name)
+        self.act()
 
     @rule(port=st.integers(1, 3))
     def engine_moves(self, port: int) -> None:

@@ -92,8 +92,29 @@ def test_as_many_replicas_run_as_the_file_says_each_with_a_port_of_its_own() -> 
     assert [name for name in launches if name.startswith("worker")] == [f"worker-small-{n}" for n in (1, 2, 3)]
 
 
-def test_a_model_with_no_replicas_at_rest_runs_one_because_nobody_here_would_start_it() -> None:
-    assert "engine-small-1" in processes("llm: {models: {small: {replicas: {min: 0, max: 2}}}}")
+def test_a_model_with_no_replicas_at_rest_has_none_until_the_autoscaler_starts_one() -> None:
+    text = "llm: {models: {small: {replicas: {min: 0, max: 2}}, same: {}}}"
+
+    assert list(processes(text)) == ["redis", "engine-same-1", "worker-same-1", "gateway"]
+    assert plan.scaled_models(spec.loads(text)) == ["small"]
+
+
+def test_a_worker_that_is_not_needed_may_finish_the_longest_that_may_run_there() -> None:
+    """A task, or a request that the gateway has sent there."""
+
+    def finish_s(text: str) -> float | None:
+        return processes(text)["worker-small-1"].child.finish_s
+
+    assert finish_s("llm: {models: {small: {}}}") == 300.0
+    assert finish_s("llm: {models: {small: {limits: {timeoutSeconds: 900}}}}") == 900.0
+    assert processes()["engine-code-1"].child.finish_s is None
+
+
+def test_without_autoscaling_a_model_with_no_replicas_at_rest_runs_one() -> None:
+    text = "{keda: {enabled: false}, llm: {models: {small: {replicas: {min: 0, max: 2}}}}}"
+
+    assert "engine-small-1" in processes(text)
+    assert plan.scaled_models(spec.loads(text)) == []
 
 
 def test_a_model_on_a_server_elsewhere_gets_a_worker_and_no_engine() -> None:

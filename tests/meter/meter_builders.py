@@ -1,11 +1,13 @@
 """Records as the stories of `meter` tell them, and what several do at the same moment."""
 
+import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from stoker.meter.usage import UsageRecord
+from stoker.testing import ManualClock
 
 T = TypeVar("T")
 DAY = 86400.0
@@ -50,3 +52,8 @@ def at_once(works: Sequence[Callable[[], T]]) -> list[T | BaseException]:
 
     with ThreadPoolExecutor(len(works)) as threads:
         return list(threads.map(one, works))
+
+
+def later(clock: ManualClock, seconds: float) -> None:
+    """So much later: nobody sleeps on the clock of these stories."""
+    asyncio.run(clock.advance(seconds))

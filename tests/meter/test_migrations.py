@@ -60,7 +60,7 @@ def shape_of(engine: Engine) -> dict[str, Any]:
 
 def test_an_empty_database_gets_the_tables_that_queries_expect(empty_url: str) -> None:
     Store(empty_url).close()
-    assert version_of(empty_url) == migrations.LATEST == 3
+    assert version_of(empty_url) == migrations.LATEST == 5
     with engine_of(empty_url) as engine:
         migrated = shape_of(engine)
         everything = MetaData()
@@ -124,7 +124,15 @@ def second_version(connection: Connection) -> None:
     connection.execute(text("INSERT INTO schema_version VALUES (2)"))
 
 
-@pytest.mark.parametrize("before", [first_version, second_version])
+def third_version(connection: Connection) -> None:
+    """Before there were files and batches."""
+    second_version(connection)
+    for statement in migrations.STEPS[2]:
+        connection.execute(text(statement))
+    connection.execute(text("UPDATE schema_version SET version = 3"))
+
+
+@pytest.mark.parametrize("before", [first_version, second_version, third_version])
 def test_what_was_there_is_there_afterwards(empty_url: str, before: Any) -> None:
     with connected(empty_url) as connection:
         before(connection)
@@ -180,11 +188,11 @@ def test_a_step_that_fails_leaves_the_database_as_it_was(empty_url: str, monkeyp
 def test_a_database_of_a_later_version_is_left_alone(empty_url: str) -> None:
     Store(empty_url).close()
     with connected(empty_url) as connection:
-        connection.execute(text("UPDATE schema_version SET version = 4"))
-    with pytest.raises(Unavailable, match="is of version 4; this Stoker knows versions up to 3") as caught:
+        connection.execute(text("UPDATE schema_version SET version = 6"))
+    with pytest.raises(Unavailable, match="is of version 6; this Stoker knows versions up to 5") as caught:
         Store(empty_url)
     assert caught.value.hint == "a newer Stoker has used it: upgrade this one"
-    assert version_of(empty_url) == 4
+    assert version_of(empty_url) == 6
 
 
 # --- several at once --------------------------------------------------------------------------------------------------

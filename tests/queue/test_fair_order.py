@@ -318,7 +318,7 @@ async def test_nothing_is_kept_of_a_tenant_that_does_not_wait_but_its_counter_fo
     assert 3_590_000 < raw.pttl(f"{WAITING}:batch:b:served") <= 3_600_000
     await redis_queue.cancel(TaskId("a2"))
     assert of_order(raw) == {"batch:a:served": "10000", "batch:b:served": "10000"}
-    assert raw.hgetall(WAITING) == {"seq": "3", "count:batch": "0", "floor:batch": "10000"}
+    assert raw.hgetall(WAITING) == {"seq": "3", "count:batch": "0", "floor:batch": "10000", "tokens": "0"}
 
 
 @pytest.mark.redis
@@ -387,3 +387,43 @@ async def test_a_worker_of_the_version_before_that_still_runs_loses_nothing(
     assert group(raw) == (2, 1)
     assert await taken(redis_queue) == ["b1", "a2"]
     assert group(raw) == (0, 3)
+
+
+# --- how much waits ---------------------------------------------------------------------------------------------------
+
+
+async def test_the_tokens_that_wait_are_those_of_the_tasks_that_wait(queue: Queue) -> None:
+    """By their bounds: 10, 20 and 1 for a task that nobody bounded; what runs, is delayed or has ended is not in it."""
+    assert await queue.waiting_tokens(MODEL) == 0
+    await queue.submit(of("a", 10), task_id=TaskId("a1"))
+    await queue.submit(of("b", 20), task_id=TaskId("b1"))
+    await queue.submit(a_task(), task_id=TaskId("free"))
+    assert await queue.waiting_tokens(MODEL) == 31
+    await queue.cancel(TaskId("free"))
+    assert await queue.waiting_tokens(MODEL) == 30
+    claim = await claim_one(queue)
+    assert await queue.waiting_tokens(MODEL) == 30 - sum(claim.task.bound or (0, 0))
+    await queue.release(claim)
+    assert await queue.waiting_tokens(MODEL) == 30
+    for one in await queue.claim(MODEL, "w1", count=2):
+        await queue.fail(one, "no", retry_in_s=60.0)
+    assert await queue.waiting_tokens(MODEL) == 0
+
+
+async def test_a_replay_waits_with_its_own_bound(queue: Queue) -> None:
+    await queue.submit(of("a", 10), task_id=TaskId("a1"))
+    await queue.fail(await claim_one(queue), "no", retry_in_s=None)
+    await queue.retry(TaskId("a1"), bound=TokenBound(40, 5))
+    assert await queue.waiting_tokens(MODEL) == 45
+
+
+@pytest.mark.redis
+async def test_tasks_of_a_version_that_did_not_count_tokens_do_not_make_them_negative(
+    redis_queue: RedisQueue, raw: Redis
+) -> None:
+    await redis_queue.submit(of("a", 10))
+    raw.hdel(WAITING, "tokens")
+    await claim_one(redis_queue)
+    assert await redis_queue.waiting_tokens(MODEL) == 0
+    await redis_queue.submit(of("a", 10))
+    assert await redis_queue.waiting_tokens(MODEL) == 10

@@ -257,6 +257,32 @@ async def test_a_copy_of_what_was_dropped_is_known_when_that_is_long_forgotten(q
     assert error.value.code == "already_replayed"
 
 
+async def test_a_copy_of_what_its_caller_has_read_is_of_no_use_for_as_long_as_one_may_come(
+    queue: Queue, forget: Any
+) -> None:
+    """A line of a batch whose letter was sent all the same."""
+    letter = await a_letter(queue)
+    copy = await sent(queue, letter)
+    await queue.drop_answer(letter.id)
+    left = await queue.get(letter.id)
+    assert (left.state, left.error, left.body) == (State.CANCELLED, None, {})
+    assert [task.id for task in await queue.list(state=State.CANCELLED)] == [letter.id]
+    with pytest.raises(Conflict) as caught:
+        await queue.take_back(copy)
+    assert caught.value.code == "already_replayed"
+    await forget(queue, letter.id)
+    with pytest.raises(Conflict) as caught:
+        await queue.take_back(copy)
+    assert caught.value.code == "already_replayed"
+
+
+async def test_a_dropped_one_that_its_caller_has_read_stays_dropped_and_loses_its_body(queue: Queue) -> None:
+    letter = await a_letter(queue)
+    dropped = await queue.drop(letter.id, by="key_1", why="x")
+    await queue.drop_answer(letter.id)
+    assert await queue.get(letter.id) == replace(dropped, body={})
+
+
 async def test_a_forwarder_that_is_late_does_not_remove_the_next_life(queue: Queue) -> None:
     letter = await a_letter(queue)
     await queue.retry(letter.id)
@@ -348,6 +374,6 @@ def forget(clock: ManualClock, request: pytest.FixtureRequest) -> Any:
             raw.delete(f"stoker:task:{task_id}")
         else:
             task = await queue.get(TaskId(task_id))
-            await clock.advance(86_400 if task.state in (State.DONE, State.DROPPED) else 15 * 86_400)
+            await clock.advance(86_400 if task.state in (State.DONE, State.DROPPED, State.CANCELLED) else 15 * 86_400)
 
     return over

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from queue_builders import MODEL, a_record, a_task, all_usage, claim_one, usage_of
@@ -442,6 +443,51 @@ async def test_cancelling_what_has_ended_changes_nothing(queue: Queue) -> None:
     await queue.complete(claim, {"ok": 1})
     assert await queue.cancel(claim.task.id) == await queue.get(claim.task.id)
     assert (await queue.get(claim.task.id)).state == State.DONE
+
+
+# --- an answer that is kept elsewhere -------------------------------------------------------------------------------
+
+
+async def test_what_its_caller_has_kept_goes_and_is_not_begun_anew(queue: Queue, clock: ManualClock) -> None:
+    await queue.submit(a_task(stream=True), task_id=TaskId("task_mine"))
+    claim = await claim_one(queue)
+    await queue.publish(claim, [b"one"], first=0)
+    await queue.complete(claim, {"ok": 1})
+    before = await queue.get(claim.task.id)
+    for _ in range(2):
+        await queue.drop_answer(claim.task.id)
+        left = await queue.get(claim.task.id)
+        assert left == replace(before, body={}, result=None)
+        assert await queue.newest_chunk(claim.task.id) is None
+    assert (await queue.submit(a_task(), task_id=TaskId("task_mine"))).state == State.DONE
+    assert await queue.depth(MODEL) == Depth(0, 0, 0, 0)
+    assert len(await all_usage(queue)) == 1
+
+
+async def test_a_dead_letter_that_its_caller_has_read_is_none_any_more(queue: Queue) -> None:
+    await queue.submit(a_task())
+    claim = await claim_one(queue)
+    await queue.fail(claim, "no", retry_in_s=None)
+    await queue.drop_answer(claim.task.id)
+    assert await queue.dead(MODEL) == []
+    assert await queue.depth(MODEL) == Depth(0, 0, 0, 0)
+    left = await queue.get(claim.task.id)
+    assert (left.state, left.error, left.body) == (State.CANCELLED, None, {})
+    assert [task.id for task in await queue.list(state=State.CANCELLED)] == [left.id]
+    with pytest.raises(Conflict):
+        await queue.retry(left.id)
+
+
+async def test_what_has_not_ended_is_left_alone(queue: Queue) -> None:
+    await queue.drop_answer(TaskId("task_nobody"))
+    submitted = await queue.submit(a_task())
+    await queue.drop_answer(submitted.id)
+    assert await queue.get(submitted.id) == submitted
+    claim = await claim_one(queue)
+    await queue.drop_answer(submitted.id)
+    assert (await queue.get(submitted.id)).body == submitted.body
+    assert await queue.complete(claim, {"ok": 1})
+    assert (await queue.get(submitted.id)).result == {"ok": 1}
 
 
 # --- wait -----------------------------------------------------------------------------------------------------------

@@ -36,6 +36,38 @@ keda:
     redis: true
     sqs: false
     cloudwatch: false
+  minReplicaCount: null
+  maxReplicaCount: null
+  pollingInterval: 10
+  cooldownPeriod: 300
+  initialCooldownPeriod: 0
+  lagCount: null
+  activationLagCount: 0
+  pendingEntriesCount: null
+  runningCount: null
+  fallback: null
+  advanced:
+    horizontalPodAutoscalerConfig:
+      behavior:
+        scaleUp:
+          stabilizationWindowSeconds: 0
+          policies:
+          - type: Pods
+            value: 4
+            periodSeconds: 15
+          - type: Percent
+            value: 100
+            periodSeconds: 15
+          selectPolicy: Max
+          tolerance: 0.1
+        scaleDown:
+          stabilizationWindowSeconds: 300
+          policies:
+          - type: Percent
+            value: 100
+            periodSeconds: 15
+          selectPolicy: Max
+          tolerance: 0.1
 llm:
   models:
     general:
@@ -118,11 +150,19 @@ gateway:
   maxWaiting:
     perTenant: 10000
     perModel: 100000
+  allowImageUrls: false
   timeouts:
     connectSeconds: 2
     firstTokenSeconds: 60
     betweenTokensSeconds: null
     totalSeconds: 300
+  files:
+    maxFileBytes: 209715200
+    maxTenantBytes: 1073741824
+  batches:
+    maxLines: 50000
+    linesAtOnce: 100
+    perTenant: 20
   sessions:
     idleSeconds: 300
 redis:
@@ -148,6 +188,7 @@ ledger:
   url: null
   passwordEnv: null
   retentionDays: null
+  auditDays: 400
 tenants:
   default: {}
 training:
@@ -310,3 +351,52 @@ ledger: {url: "postgresql+psycopg://stoker@db.example.com/stoker", passwordEnv: 
     assert platform.llm.models["general"].aliases == ("gpt-4o", "1e3", "org/m:7b")
     assert platform.llm.models["general"].limits.timeout_seconds == 0.5
     assert list(platform.tenants) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("keda", "here", "cluster"),
+    [
+        ("minReplicaCount: 0", (0, 1), (0, 50)),
+        ("maxReplicaCount: 4", (1, 4), (1, 4)),
+        ("minReplicaCount: 3", (3, 3), (3, 50)),
+        ("{minReplicaCount: 0, maxReplicaCount: 2}", (0, 2), (0, 2)),
+    ],
+)
+def test_what_a_model_does_not_say_keda_says_for_all(
+    keda: str, here: tuple[int, int], cluster: tuple[int, int]
+) -> None:
+    section = keda if keda.startswith("{") else f"{{{keda}}}"
+    platform = loads(f"keda: {section}")
+    assert platform.local_replicas("general") == Replicas(min=here[0], max=here[1])
+    assert platform.cluster_replicas("general") == Replicas(min=cluster[0], max=cluster[1])
+    own = loads(f"{{keda: {section}, llm: {{models: {{general: {{replicas: {{min: 1, max: 7}}}}}}}}}}")
+    assert own.local_replicas("general") == own.cluster_replicas("general") == Replicas(min=1, max=7)
+
+
+def test_the_behavior_of_the_guide_is_read_as_it_stands() -> None:
+    """What the guide writes into its ScaledObject, under `keda`."""
+    behavior = loads(
+        """
+keda:
+  pollingInterval: 10
+  cooldownPeriod: 300
+  advanced:
+    horizontalPodAutoscalerConfig:
+      behavior:
+        scaleDown:
+          stabilizationWindowSeconds: 300
+          policies:
+          - {type: Percent, value: 10, periodSeconds: 60}
+        scaleUp:
+          policies:
+          - {type: Percent, value: 100, periodSeconds: 15}
+          - {type: Pods, value: 5, periodSeconds: 15}
+          selectPolicy: Max
+"""
+    ).keda.advanced.horizontal_pod_autoscaler_config.behavior
+    assert [(one.type, one.value, one.period_seconds) for one in behavior.scale_down.policies] == [("Percent", 10, 60)]
+    assert [(one.type, one.value) for one in behavior.scale_up.policies] == [("Percent", 100), ("Pods", 5)]
+    assert (behavior.scale_up.stabilization_window_seconds, behavior.scale_down.stabilization_window_seconds) == (
+        0,
+        300,
+    )

@@ -45,11 +45,11 @@ MODEL = "llm: {models: {general: "  # closed by "}}"
         ),
         (
             "ledger: {wholly: 1}",
-            "p.yaml:1:10: ledger.wholly: no such key; the keys here are: passwordEnv, retentionDays, url",
+            "p.yaml:1:10: ledger.wholly: no such key; the keys here are: auditDays, passwordEnv, retentionDays, url",
         ),
         (
             'ledger: {"a.b": 1}',
-            'p.yaml:1:10: ledger."a.b": no such key; the keys here are: passwordEnv, retentionDays, url',
+            'p.yaml:1:10: ledger."a.b": no such key; the keys here are: auditDays, passwordEnv, retentionDays, url',
         ),
         # types
         ("[]", "p.yaml:1:1: the file is a list; it must be keys with values"),
@@ -282,6 +282,21 @@ MODEL = "llm: {models: {general: "  # closed by "}}"
             "this one never starts; write replicas.min 1, or leave fallback out",
         ),
         (
+            "{keda: {minReplicaCount: 0}, llm: {models: {a: {fallback: b}, b: {}}}}",
+            "p.yaml:1:59: llm.models.a.fallback: with keda.minReplicaCount 0 the other model would answer everything, "
+            "so that this one never starts; write replicas.min 1, or leave fallback out",
+        ),
+        # keda
+        (
+            "keda: {minReplicaCount: 3, maxReplicaCount: 2}",
+            "p.yaml:1:25: keda.minReplicaCount: 3 is more than maxReplicaCount (2); must be at most that",
+        ),
+        (
+            "keda: {minReplicaCount: 0, scalers: {redis: false}}",
+            "p.yaml:1:45: keda.scalers.redis: false wakes nobody, and general may be at zero replicas; write true, or "
+            "let it keep one",
+        ),
+        (
             "gateway: {routes: {chat: code}}",
             "p.yaml:1:26: gateway.routes.chat: /v1/chat is a path of the API itself; choose another word",
         ),
@@ -304,6 +319,10 @@ MODEL = "llm: {models: {general: "  # closed by "}}"
         (
             "gateway: {maxWaiting: {perTenant: 10000, perModel: 500}}",
             "p.yaml:1:35: gateway.maxWaiting.perTenant: 10000 is more than perModel (500); must be at most that",
+        ),
+        (
+            "gateway: {files: {maxFileBytes: 2000, maxTenantBytes: 1999}}",
+            "p.yaml:1:33: gateway.files.maxFileBytes: 2000 is more than maxTenantBytes (1999); must be at most that",
         ),
         (
             "gateway: {auto: {hard: big}}",

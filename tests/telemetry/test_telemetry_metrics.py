@@ -2,7 +2,7 @@
 
 import pytest
 
-from stoker.telemetry.metrics import Metrics, read
+from stoker.telemetry.metrics import Metrics, read, read_by
 
 
 def test_what_is_counted_is_exposed_and_read_back() -> None:
@@ -34,3 +34,18 @@ def test_two_processes_in_one_do_not_share_their_metrics() -> None:
 def test_what_is_no_exposition_is_told(text: str) -> None:
     with pytest.raises(ValueError):
         read(text, "x")
+
+
+def test_samples_are_read_by_one_of_their_labels() -> None:
+    metrics = Metrics()
+    gauge = metrics.gauge("stoker_running", "Requests.", ["model", "kind"])
+    gauge.labels("general", "a").set(2)
+    gauge.labels("general", "b").set(3)
+    gauge.labels("code", "a").set(0)
+    metrics.gauge("stoker_plain", "No label.").set(7)
+
+    assert read_by(metrics.text().decode(), "model", "stoker_running", "stoker_plain", "stoker_none") == {
+        "stoker_running": {"general": 5.0, "code": 0.0},
+        "stoker_plain": {},
+        "stoker_none": {},
+    }

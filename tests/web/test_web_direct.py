@@ -4,7 +4,7 @@ import asyncio
 import gc
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import pytest
@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from stoker.base.errors import InvalidInput, Refused, StokerError
-from stoker.web import server
+from stoker.web import server, uploads
 from stoker.web.direct import Cycle, Direct, DirectAnswer, DirectRequest, Failed
 
 
@@ -61,6 +61,20 @@ class World:
                 self.ended.set()
 
         return DirectAnswer(200, {"X-Word": "stream"}, events=made())
+
+    async def deaf(self, _: DirectRequest) -> DirectAnswer:
+        async def made() -> AsyncGenerator[bytes, None]:
+            try:
+                yield b"data: one\n\n"
+                self.begun.set()
+                with suppress(asyncio.CancelledError):
+                    await self.may_go_on.wait()
+                yield b"data: two\n\n"
+                self.ends.append("went on")
+            finally:
+                self.ended.set()
+
+        return DirectAnswer(200, {}, events=made())
 
     async def wrong(self, request: DirectRequest) -> DirectAnswer:
         match request.body:
@@ -118,7 +132,13 @@ async def a_world(
     def problem(error: StokerError) -> None:
         world.problems.append(error.code)
 
-    handlers = {"/echo": world.echo, "/wait": world.wait, "/events": world.events, "/wrong": world.wrong}
+    handlers = {
+        "/echo": world.echo,
+        "/wait": world.wait,
+        "/events": world.events,
+        "/wrong": world.wrong,
+        "/deaf": world.deaf,
+    }
     direct = Direct(handlers, max_body_bytes=100_000, on_problem=problem, keepalive_s=keepalive_s)
     application = server.application(
         [Route("/page", page), Route("/slow", slow), Route("/echo", page, methods=["PUT"])]
@@ -422,8 +442,8 @@ async def test_a_head_that_trickles_in_is_not_waited_for_for_ever(monkeypatch: p
         client.close()
 
 
-@pytest.mark.parametrize("way", [b"POST /echo HTTP/1.1\r\nX: ", b"POST /"])
-async def test_a_head_that_does_not_end_is_refused(way: bytes) -> None:
+@pytest.mark.parametrize(("way", "status"), [(b"POST /echo HTTP/1.1\r\nX: ", b"431 Requ"), (b"POST /", b"414 Requ")])
+async def test_a_head_that_does_not_end_is_refused(way: bytes, status: bytes) -> None:
     async with a_world() as world:
         client = await world.connect()
         client.writer.write(way)
@@ -434,7 +454,7 @@ async def test_a_head_that_does_not_end_is_refused(way: bytes) -> None:
             sent += 50_000
             await asyncio.sleep(0)
         said = await asyncio.gather(answer, return_exceptions=True)
-        assert said[0] == b"HTTP/1.1 431 Requ" or isinstance(said[0], ConnectionResetError)
+        assert said[0] == b"HTTP/1.1 " + status or isinstance(said[0], ConnectionResetError)
         assert (sent < 50_000_000, world.seen) == (True, [])
         client.close()
 
@@ -488,3 +508,119 @@ async def test_a_connection_that_becomes_a_websocket_leaves_nothing_of_its_reque
         await asyncio.wait({task})
         assert task.cancelled()
         client.close()
+
+
+async def test_events_end_with_their_client_also_where_the_cancellation_is_swallowed() -> None:
+    async with a_world() as world:
+        client = await world.connect()
+        client.send("/deaf")
+        await world.begun.wait()
+        client.close()
+        await world.ended.wait()
+        assert world.ends == []
+
+
+async def said_to(*pieces: bytes) -> tuple[World, bytes]:
+    """All that the server says to these bytes until it closes the connection, which the last piece lets it do."""
+    async with a_world() as world:
+        client = await world.connect()
+        for piece in pieces:
+            client.writer.write(piece)
+            await asyncio.sleep(0)
+        said = await asyncio.wait_for(client.reader.read(), 20)
+        client.close()
+    return world, said
+
+
+def head(*lines: bytes, path: bytes = b"/echo") -> bytes:
+    return b"\r\n".join([b"POST " + path + b" HTTP/1.1", b"Host: x", b"Connection: close", *lines, b"", b""])
+
+
+def code_in(said: bytes) -> tuple[bytes, str, str]:
+    error = json.loads(said.partition(b"\r\n\r\n")[2])["error"]
+    return said[9:12], error["code"], error["message"]
+
+
+async def test_the_longest_url_is_taken_and_a_longer_one_is_refused_with_what_would_be_right() -> None:
+    most = b"/echo?" + b"x" * (uploads.MOST_URL_BYTES - 6)
+    world, said = await said_to(head(b"Content-Length: 2", path=most) + b"{}")
+    assert (said[:15], len(world.seen)) == (b"HTTP/1.1 200 OK", 1)
+    world, said = await said_to(head(b"Content-Length: 2", path=most + b"x") + b"{}")
+    assert code_in(said) == (
+        b"414",
+        "url_too_long",
+        "the URL has more than 8192 bytes (put what is long into the body)",
+    )
+    assert (world.seen, world.problems) == ([], ["url_too_long"])
+
+
+async def test_as_many_headers_as_there_may_be_are_taken_and_one_more_is_refused() -> None:
+    beside = 3  # Host, Connection, Content-Length
+    lines = [b"X-%d: y" % number for number in range(uploads.MOST_HEADERS - beside)]
+    world, said = await said_to(head(b"Content-Length: 2", *lines) + b"{}")
+    assert (said[:15], len(world.seen)) == (b"HTTP/1.1 200 OK", 1)
+    world, said = await said_to(head(b"Content-Length: 2", *lines, b"X: y") + b"{}")
+    assert code_in(said) == (
+        b"431",
+        "head_too_large",
+        "the request has more than 128 headers, or more than 65536 bytes of them (send fewer)",
+    )
+    assert (world.seen, world.problems) == ([], ["head_too_large"])
+
+
+async def test_headers_as_long_as_they_may_be_are_taken_and_a_byte_more_is_refused() -> None:
+    beside = len(b"HostxConnectioncloseContent-Length2X")
+    longest = b"X: " + b"y" * (uploads.MOST_HEAD_BYTES - beside)
+    world, said = await said_to(head(b"Content-Length: 2", longest) + b"{}")
+    assert (said[:15], len(world.seen)) == (b"HTTP/1.1 200 OK", 1)
+    world, said = await said_to(head(b"Content-Length: 2", longest + b"y") + b"{}")
+    assert code_in(said)[:2] == (b"431", "head_too_large")
+    assert world.seen == []
+
+
+async def test_small_chunks_are_taken() -> None:
+    body = b'{"a": "' + b"x" * 3000 + b'"}'
+    chunked = [b"1\r\n" + body[place : place + 1] + b"\r\n" for place in range(len(body))]
+    world, said = await said_to(head(b"Transfer-Encoding: chunked"), *chunked, b"0\r\n\r\n")
+    assert said[:15] == b"HTTP/1.1 200 OK"
+    assert [request.body for request in world.seen] == [body]
+
+
+@pytest.mark.parametrize(
+    ("begin", "more"),
+    [
+        (b"2\r\n{}\r\n0\r\n", b"X-Trailer: " + b"y" * 1000 + b"\r\n"),
+        (b"2;", b"name=value;" * 100),
+        (b"0" * 15, b"0" * 1000),
+    ],
+    ids=["trailers", "an extension", "zeros"],
+)
+async def test_what_stands_around_a_body_is_bounded(begin: bytes, more: bytes) -> None:
+    async with a_world() as world:
+        client = await world.connect()
+        client.writer.write(head(b"Transfer-Encoding: chunked") + begin)
+        said = asyncio.create_task(client.reader.read())
+        sent = 0
+        while not said.done() and sent < 10_000_000:
+            client.writer.write(more)
+            sent += len(more)
+            await asyncio.sleep(0)
+        answer = (await asyncio.gather(said, return_exceptions=True))[0]
+        client.close()
+    assert sent < 10_000_000
+    assert world.seen == []
+    if not isinstance(answer, ConnectionError):  # it may be reset before it has read what was said
+        assert answer[9:12] == b"400"
+
+
+async def test_nothing_is_said_in_the_middle_of_an_answer() -> None:
+    """A second request behind one whose events still come: its head is too large, so the connection ends."""
+    async with a_world() as world:
+        client = await world.connect()
+        client.writer.write(b"POST /events HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+        await world.begun.wait()
+        client.writer.write(head(b"X: " + b"y" * (uploads.MOST_HEAD_BYTES + 1)))
+        said = await asyncio.gather(client.reader.read(), return_exceptions=True)
+        client.close()
+    assert isinstance(said[0], ConnectionError) or b" 431 " not in said[0]
+    assert world.ends == ["cancelled"]

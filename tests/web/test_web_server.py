@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from stoker.base import errors
 from stoker.web.client import HttpClient
-from stoker.web.server import application, bind, read_json, serve, url_of, while_connected
+from stoker.web.server import MOST_DEPTH, application, bind, json_object, read_json, serve, url_of, while_connected
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -169,6 +169,26 @@ class Work:
             self.cancelled.set()
             raise
         return "never"
+
+
+def nested(depth: int) -> bytes:
+    return b'{"a":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
+
+
+def test_a_body_may_be_nested_so_deep_and_not_deeper() -> None:
+    assert list(json_object(nested(MOST_DEPTH))) == ["a"]
+    for depth in (MOST_DEPTH + 1, 900, 100_000):
+        with pytest.raises(errors.InvalidInput) as caught:
+            json_object(nested(depth))
+        assert caught.value.code == "invalid_json"
+    with pytest.raises(errors.InvalidInput) as caught:
+        json_object(nested(MOST_DEPTH + 1))
+    assert caught.value.message == "the body is nested more than 128 levels deep; it has to be flatter"
+
+
+def test_many_brackets_are_no_depth() -> None:
+    flat = b'{"a": [' + b",".join([b"{}"] * 1000) + b'], "b": "' + b"[" * 1000 + b'"}'
+    assert len(json_object(flat)["a"]) == 1000
 
 
 async def test_work_is_cancelled_when_the_client_leaves() -> None:

@@ -169,3 +169,22 @@ async def test_a_silent_source_is_kept_alive_by_comments() -> None:
     assert await client.got(3) == [b"a", b": keepalive\n", b": keepalive\n"]
     client.gone.set()
     await answer
+
+
+WIRE = b"data: one\n\n: a comment\n\ndata: two\ndata: lines\n\nid: 7\nevent: x\ndata:three\r\n\r\ndata: four\n\n"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 20, len(WIRE)])
+def test_a_stream_reads_alike_however_it_is_cut(size: int) -> None:
+    reader = sse.Reader()
+    pieces = [WIRE[at : at + size] for at in range(0, len(WIRE), size)]
+    assert [event for piece in pieces for event in reader.feed(piece)] == [b"one", b"two\nlines", b"three", b"four"]
+
+
+@given(st.lists(st.binary(max_size=8).map(lambda data: data.replace(b"\r", b"")), max_size=6), st.integers(1, 12))
+def test_what_is_written_is_read(events: list[bytes], size: int) -> None:
+    wire = sse.events(events)
+    assert wire == b"".join(map(sse.event, events))
+    reader = sse.Reader()
+    read = [event for at in range(0, len(wire), size) for event in reader.feed(wire[at : at + size])]
+    assert read == events

@@ -203,6 +203,48 @@ async def test_a_stop_lets_running_tasks_end(bench: Bench, monkeypatch: pytest.M
     assert await bench.registry.live() == []
 
 
+async def test_a_worker_that_is_not_needed_any_more_finishes_what_it_has_however_long_that_takes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own task, and what the gateway has sent to its engine; neither is handed back, and nothing new is taken."""
+    monkeypatch.setattr(loop, "RETIRE_LEAST_S", 0.0)
+    own, foreign = bench.engine.hold_at(1), bench.engine.hold_at(1)
+    retire = asyncio.Event()
+    task_id = await bench.submit()
+    working = asyncio.create_task(bench.worker(grace_s=0.0).run(bench.stop, retire))
+    await own.reached()
+    direct = asyncio.create_task(
+        bench.client.complete("/v1/chat/completions", {"messages": [{"role": "user", "content": "one two"}]})
+    )
+    await foreign.reached()
+    retire.set()
+    await until(lambda: not bench.registry._found)  # out of the gateway's sight first
+    looks = bench.engine.looks["/metrics"]
+    own.open.set()
+    await bench.end_of(task_id)
+    await until(lambda: bench.engine.looks["/metrics"] >= looks + 5)
+    assert not working.done()  # the engine still runs what is not the worker's
+    late = await bench.submit()
+    foreign.open.set()
+    await working
+    assert (await direct).status == 200
+    assert state_of(bench, task_id) is State.DONE
+    assert state_of(bench, late) is State.QUEUED
+
+
+async def test_a_stop_does_not_wait_for_a_worker_that_finishes(bench: Bench) -> None:
+    hold, retire = bench.engine.hold_at(1), asyncio.Event()
+    task_id = await bench.submit()
+    working = asyncio.create_task(bench.worker(grace_s=0.05).run(bench.stop, retire))
+    request = await hold.reached()
+    retire.set()
+    await until(lambda: not bench.registry._found)
+    bench.stop.set()
+    await working
+    assert await request.end() == "cancelled"
+    assert state_of(bench, task_id) is State.QUEUED
+
+
 async def test_a_stop_hands_back_what_does_not_end_in_time(bench: Bench) -> None:
     hold = bench.engine.hold_at(1)
     task_id = await bench.submit()

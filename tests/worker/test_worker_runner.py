@@ -75,7 +75,7 @@ async def test_a_task_that_the_engine_refuses_is_dead_at_once_with_the_engines_w
     assert [record.status for record in await bench.records()] == ["failed"]
 
 
-@pytest.mark.parametrize("status", [401, 403, 408, 429, 500, 503])
+@pytest.mark.parametrize("status", [401, 402, 403, 408, 429, 500, 503])
 async def test_what_may_work_later_is_tried_again(bench: Bench, status: int) -> None:
     bench.engine.refuse(status, {"error": {"message": "not now"}})
     task_id = await bench.submit()

@@ -2,7 +2,7 @@
 
 Contract of `python -m stoker.gateway`, `stoker.engine` and `stoker.worker`: events as JSON lines on stderr; one line
 `{"ready": true, "url": ...}` on stdout; SIGTERM or SIGINT drains and ends with exit code 0; with `--leash`, end of
-file on stdin means that the supervisor is gone, and does the same.
+file on stdin means that the supervisor is gone, and does the same. A worker also knows SIGUSR1: `retire_event`.
 """
 
 import asyncio
@@ -31,6 +31,14 @@ def stop_event(*, leash: bool) -> asyncio.Event:
     if leash:
         threading.Thread(target=_watch_stdin, args=(loop, stop), daemon=True, name="leash").start()
     return stop
+
+
+def retire_event() -> asyncio.Event:
+    """An event that is set when nobody needs this process any more: it finishes all that it has, takes nothing new, and
+    leaves. What `stop_event` says comes first. Call it inside the running loop, before `say_ready`."""
+    retire = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, retire.set)
+    return retire
 
 
 def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

@@ -20,21 +20,39 @@ def call(
     body: object = None,
     params: Mapping[str, str | None] | None = None,
     options: Mapping[str, str] | None = None,
+    silence_s: float = 330.0,
 ) -> Any:
     """The answer's JSON. Raises the StokerError that the platform answered with; Unavailable when nobody answers.
 
     `options` says by which option each key of the body was given, so that an error names what the person has written.
     """
+    from stoker.base import json_text
+
+    given = {name: value for name, value in (params or {}).items() if value is not None}
+    return json_text.loads(fetch(target, method, path, body=body, params=given, options=options, silence_s=silence_s))
+
+
+def fetch(
+    target: Target,
+    method: str,
+    path: str,
+    *,
+    body: object = None,
+    params: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    options: Mapping[str, str] | None = None,
+    silence_s: float = 330.0,
+) -> bytes:
+    """As `call`: the answer's bytes. A body of bytes is sent as it is."""
     import asyncio
 
     from stoker.web.client import HttpClient, Timeouts
 
-    async def once() -> Any:
+    async def once() -> bytes:
         # A `wait` of the caller's is an answer that takes its time, so silence is allowed for longer than that.
-        async with HttpClient(target.url, key=target.key, timeouts=Timeouts(read_s=330.0)) as client:
-            given = {name: value for name, value in (params or {}).items() if value is not None}
-            answer = await client.request(method, path, body=body, params=given)
-            return answer.raise_for_error().json()
+        async with HttpClient(target.url, key=target.key, timeouts=Timeouts(read_s=silence_s)) as client:
+            answer = await client.request(method, path, body=body, params=params, headers=headers)
+            return answer.raise_for_error().body
 
     try:
         return asyncio.run(once())

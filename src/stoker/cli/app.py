@@ -10,7 +10,23 @@ import click
 
 from stoker import __version__
 from stoker.base.errors import StokerError
-from stoker.cli import budgets, chat, init, keys, load, ps, schema, tasks, tenants, up, usage
+from stoker.cli import (
+    audit,
+    batches,
+    budgets,
+    chat,
+    init,
+    keys,
+    load,
+    openapi,
+    ps,
+    scale,
+    schema,
+    tasks,
+    tenants,
+    up,
+    usage,
+)
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
@@ -25,14 +41,18 @@ for _command in (
     init.init,
     up.up,
     ps.ps,
+    scale.scale,
     chat.chat,
     load.load,
     keys.keys,
     tenants.tenants,
     budgets.budgets,
     usage.usage,
+    audit.audit,
     tasks.tasks,
+    batches.batches,
     schema.schema,
+    openapi.openapi,
 ):
     stoker.add_command(_command)
 

@@ -1,4 +1,4 @@
-"""`stoker ps`: what `stoker up` started, and how it is."""
+"""`stoker ps`: what `stoker up` started, how it is, and what the gateway thinks of the replicas."""
 
 import time
 from pathlib import Path
@@ -6,20 +6,22 @@ from typing import Any
 
 import click
 
-from stoker.cli import show, target
+from stoker.cli import api, show, target
 
 
 @click.command()
 @click.option("--state", type=click.Path(path_type=Path), help="State directory of the platform.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def ps(state: Path | None, as_json: bool) -> None:
-    """What runs on this machine, and what each process does."""
+    """What runs on this machine, what each process does, and which replicas the gateway sends requests to."""
     from stoker.local.state import StateDirectory
     from stoker.local.status import current
 
-    run: dict[str, Any] = current(StateDirectory(state or target.default_state()))
+    where = state or target.default_state()
+    run: dict[str, Any] = current(StateDirectory(where))
+    replicas = _replicas(where) if run.get("state") == "up" else None
     if as_json:
-        show.as_json(run)
+        show.as_json({**run, "replicas": replicas})
         return
     show.note(f"{run.get('url')}  {run.get('state')}  pid {run.get('pid')}")
     processes = run.get("processes") or []
@@ -41,6 +43,38 @@ def ps(state: Path | None, as_json: bool) -> None:
             for p in processes
         ],
     )
+
+    if replicas:
+        click.echo()
+        show.table(
+            ["replica", "model", "state", "in flight", "breaker", "for", "why"],
+            [
+                [
+                    r["id"],
+                    r["model"],
+                    r["state"],
+                    f"{r['in_flight']}/{r['capacity']}",
+                    r["breaker"],
+                    duration(now - r["breaker_since"]),
+                    r["breaker_why"],
+                ]
+                for r in replicas
+            ],
+        )
+    elif run.get("state") == "up":
+        show.note("no replicas" if replicas == [] else "the gateway does not say which replicas there are")
+
+
+def _replicas(state: Path) -> list[dict[str, Any]] | None:
+    """As the gateway sees them; None when it does not answer."""
+    from stoker.base.errors import StokerError
+
+    try:
+        found = target.find(target.Asked(state=state), admin=True)
+        replicas: list[dict[str, Any]] = api.call(found, "GET", "/admin/v1/replicas", silence_s=5.0)["replicas"]
+    except StokerError:
+        return None
+    return replicas
 
 
 def duration(seconds: float) -> str:

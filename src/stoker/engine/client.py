@@ -4,11 +4,12 @@ import asyncio
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stoker.base.clock import Clock
 from stoker.base.errors import StokerError, TimedOut, Unavailable
+from stoker.engine.hidden import Hiding
 from stoker.telemetry import metrics
 from stoker.web.client import Answer, HttpClient, Stream, Timeouts
 
@@ -42,7 +43,8 @@ class Produced:
 
 class EngineClient:
     """One engine. `model` is the name that this engine knows the model by; `key` is the engine's own. `name` is what
-    errors call it: clients are told of them, and its address is none of their business."""
+    errors call it: clients are told of them, and its address is none of their business. Neither key nor address stands
+    in an answer that is an error (`hiding`)."""
 
     def __init__(
         self,
@@ -60,6 +62,7 @@ class EngineClient:
         host, slash, path = rest.partition("/")
         self._api = f"/{path}" if slash else "/v1"
         self._model = model
+        self.hiding = Hiding(key, host)
         self._http = HttpClient(f"{scheme}://{host}", key=key, timeouts=timeouts, name=name)
 
     async def close(self) -> None:
@@ -82,7 +85,7 @@ class EngineClient:
     ) -> Answer:
         """One whole answer, whatever its status. `request_id` is what `produced` knows it by; `timeout_s` the longest
         silence, `within_s` the time for all. Raises Unavailable, TimedOut."""
-        return await self._http.request(
+        answer = await self._http.request(
             "POST",
             self._path(endpoint),
             body={**body, "model": self._model},
@@ -90,6 +93,7 @@ class EngineClient:
             timeout_s=timeout_s,
             within_s=within_s,
         )
+        return answer if answer.status < 400 else self._without_secrets(answer)
 
     @asynccontextmanager
     async def stream(
@@ -104,12 +108,18 @@ class EngineClient:
 
     async def open(self, endpoint: str, body: dict[str, Any], *, request_id: str | None = None) -> Stream:
         """As `stream`; closing what it returns cancels the generation."""
-        return await self._http.open(
+        opened = await self._http.open(
             "POST",
             self._path(endpoint),
             body={**body, "model": self._model, "stream": True},
             headers=_id_header(request_id),
         )
+        if opened.error is not None:
+            opened.error = self._without_secrets(opened.error)
+        return opened
+
+    def _without_secrets(self, answer: Answer) -> Answer:
+        return replace(answer, body=self.hiding.body(answer.body))
 
     async def produced(self, request_id: str) -> Produced:
         """What the engine computed for a request whose caller died. Raises Unavailable, TimedOut."""

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from stoker.base.errors import InvalidInput
 from stoker.nn.image import SIDE
+from stoker.policy.images import MAX_BYTES
 
-MAX_BYTES = 8 * 1024 * 1024
 MAX_PIXELS = 16_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 

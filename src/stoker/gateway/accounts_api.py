@@ -2,7 +2,7 @@
 
 Tenants and teams are sent and shown as they stand in platform.yaml; a change is a merge patch (RFC 7396): what is sent
 replaces, null takes away, the rest stays. Wrong values are answered in the words that platform.yaml has for them. Each
-change is an event of the log, with the key that made it, what it did and to which id; never with a secret.
+change leaves a record in the audit log (`gateway.audited`), in the transaction in which it is made.
 """
 
 import asyncio
@@ -17,8 +17,10 @@ from starlette.routing import Route
 
 from stoker.base import logs
 from stoker.base.errors import Conflict, InvalidInput, NotFound, QueueUnavailable
+from stoker.gateway.audited import no_body
+from stoker.gateway.parameters import Text, flag, whole, whole_of
 from stoker.gateway.services import Services
-from stoker.meter.accounts import Account
+from stoker.meter.audit import Change
 from stoker.meter.cost import usd
 from stoker.meter.keys import Key, NewSecret
 from stoker.meter.ledger import Ledger
@@ -38,6 +40,12 @@ _log = logs.get(__name__)
 MOST_BODY_BYTES = 1 << 20
 MOST_LISTED = 1000
 
+TENANT = Text("tenant", "Only this tenant's.")
+TEAM = Text("team", "Only this team's of the tenant.")
+ENDED = flag("ended", "With those that were revoked or have expired, too.")
+AFTER_KEY = Text("after", "Go on after the key with this id.")
+KEYS_LIMIT = whole("limit", 1, MOST_LISTED, MOST_LISTED, "How many at most.")
+
 
 def routes(services: Services) -> list[Route]:
     return _Accounts(services).routes()
@@ -50,23 +58,41 @@ class _Accounts:
         self._auth, self._clock = services.auth, services.clock
         self._platform, self._ledger, self._settle_all = services.platform, services.ledger, services.settle_all
         self._keys, self._tenants, self._budgets_store = services.keys, services.tenants, services.budgets
+        self._stored = services.changes.stored
 
     def routes(self) -> list[Route]:
-        at = "/admin/v1"
+        at, stored = "/admin/v1", self._stored
+        team = "team:{tenant}/{team}"
         return [
             Route(f"{at}/tenants", self._list_tenants, methods=["GET"]),
-            Route(f"{at}/tenants", self._create_tenant, methods=["POST"]),
+            Route(
+                f"{at}/tenants", stored("tenants.create", "tenant:{name}", self._create_tenant, _body), methods=["POST"]
+            ),
             Route(f"{at}/tenants/{{tenant}}", self._show_tenant, methods=["GET"]),
-            Route(f"{at}/tenants/{{tenant}}", self._change_tenant, methods=["PATCH"]),
+            Route(
+                f"{at}/tenants/{{tenant}}",
+                stored("tenants.update", "tenant:{tenant}", self._change_tenant, _body),
+                methods=["PATCH"],
+            ),
             Route(f"{at}/tenants/{{tenant}}/teams", self._list_teams, methods=["GET"]),
             Route(f"{at}/tenants/{{tenant}}/teams/{{team}}", self._show_team, methods=["GET"]),
-            Route(f"{at}/tenants/{{tenant}}/teams/{{team}}", self._change_team, methods=["PUT", "PATCH"]),
+            Route(
+                f"{at}/tenants/{{tenant}}/teams/{{team}}",
+                stored("teams.update", team, self._change_team, _body),
+                methods=["PUT", "PATCH"],
+            ),
             Route(f"{at}/keys", self._list_keys, methods=["GET"]),
-            Route(f"{at}/keys", self._create_key, methods=["POST"]),
+            Route(f"{at}/keys", stored("keys.create", "key", self._create_key, _body), methods=["POST"]),
             Route(f"{at}/keys/{{id}}", self._show_key, methods=["GET"]),
-            Route(f"{at}/keys/{{id}}", self._change_key, methods=["PATCH"]),
-            Route(f"{at}/keys/{{id}}", self._revoke_key, methods=["DELETE"]),
-            Route(f"{at}/keys/{{id}}/rotate", self._rotate_key, methods=["POST"]),
+            Route(f"{at}/keys/{{id}}", stored("keys.update", "key:{id}", self._change_key, _body), methods=["PATCH"]),
+            Route(
+                f"{at}/keys/{{id}}", stored("keys.revoke", "key:{id}", self._revoke_key, no_body), methods=["DELETE"]
+            ),
+            Route(
+                f"{at}/keys/{{id}}/rotate",
+                stored("keys.rotate", "key:{id}", self._rotate_key, _body_or_nothing),
+                methods=["POST"],
+            ),
             Route(f"{at}/budgets", self._budgets, methods=["GET"]),
         ]
 
@@ -81,20 +107,18 @@ class _Accounts:
         await self._auth.admin(request)
         return JSONResponse(shown_tenant(await self._tenant(request)))
 
-    async def _create_tenant(self, request: Request) -> Response:
-        by, body = await self._auth.admin_and_body(request, _body)
+    async def _create_tenant(self, request: Request, body: Json, change: Change) -> Response:
         name = read_section(NewTenant, body).name
         terms = read_section(Tenant, {key: value for key, value in body.items() if key != "name"})
-        made = await asyncio.to_thread(self._tenants.create, name, terms)
-        _note(by, "tenants.create", tenant=name)
+        made = await asyncio.to_thread(self._tenants.create, name, terms, by=change)
         return JSONResponse(shown_tenant(made), 201)
 
-    async def _change_tenant(self, request: Request) -> Response:
-        by, patch = await self._auth.admin_and_body(request, _body)
+    async def _change_tenant(self, request: Request, patch: Json, change: Change) -> Response:
         name = request.path_params["tenant"]
         _refuse_to_take_teams_away(patch)
-        changed = await asyncio.to_thread(self._tenants.change, name, lambda terms: _patched(Tenant, terms, patch))
-        _note(by, "tenants.update", tenant=name)
+        changed = await asyncio.to_thread(
+            self._tenants.change, name, lambda terms: _patched(Tenant, terms, patch), by=change
+        )
         return JSONResponse(shown_tenant(changed))
 
     async def _list_teams(self, request: Request) -> Response:
@@ -106,24 +130,23 @@ class _Accounts:
         await self._auth.admin(request)
         return JSONResponse(shown_team(_team(await self._tenant(request), request.path_params["team"])))
 
-    async def _change_team(self, request: Request) -> Response:
+    async def _change_team(self, request: Request, patch: Json, change: Change) -> Response:
         """PUT makes it when it is not there, and says so."""
-        by, patch = await self._auth.admin_and_body(request, _body)
         tenant, team = request.path_params["tenant"], request.path_params["team"]
         made = False
 
-        def change(terms: Tenant) -> Tenant:
+        def make(terms: Tenant) -> Tenant:
             nonlocal made
             made = team not in terms.teams
             if made and request.method == "PATCH":
                 raise NotFound(f"tenant {tenant!r} has no team {team!r}", hint="PUT makes it")
             if made:
+                change.did = "teams.create"
                 read_section(Tenant, {"teams": {team: {}}})  # refuses what cannot be a name
             patched = _patched(Team, terms.teams.get(team, Team()), patch)
             return terms.model_copy(update={"teams": {**terms.teams, team: patched}})
 
-        changed = await asyncio.to_thread(self._tenants.change, tenant, change)
-        _note(by, "teams.create" if made else "teams.update", tenant=tenant, team=team)
+        changed = await asyncio.to_thread(self._tenants.change, tenant, make, by=change)
         return JSONResponse({**shown_team(changed.teams[team]), "made_team": made}, 201 if made else 200)
 
     async def _tenant(self, request: Request) -> TenantRecord:
@@ -133,14 +156,13 @@ class _Accounts:
 
     async def _list_keys(self, request: Request) -> Response:
         await self._auth.admin(request)
-        query = request.query_params
-        limit = _limit(query.get("limit"))
+        limit = whole_of(KEYS_LIMIT, request)
         found = await asyncio.to_thread(
             self._keys_of,
-            query.get("tenant") or None,
-            query.get("team") or None,
-            ended=_flag("ended", query.get("ended")),
-            after=query.get("after") or None,
+            TENANT.of(request),
+            TEAM.of(request),
+            ended=ENDED.of(request) == "true",
+            after=AFTER_KEY.of(request),
             limit=limit + 1,
         )
         keys = [shown_key(key, self._clock.now()) for key in found[:limit]]
@@ -160,8 +182,7 @@ class _Accounts:
         found = await asyncio.to_thread(self._keys.get, _key_id(request))
         return JSONResponse(shown_key(found, self._clock.now()))
 
-    async def _create_key(self, request: Request) -> Response:
-        by, body = await self._auth.admin_and_body(request, _body)
+    async def _create_key(self, request: Request, body: Json, change: Change) -> Response:
         asked = read_section(NewKey, body)
         self._check(asked)
         made = await asyncio.to_thread(
@@ -174,29 +195,25 @@ class _Accounts:
             models=asked.models,
             routes=asked.routes,
             expires_at=asked.expires_at,
+            by=change,
         )
-        _note(by, "keys.create", key=made.key.id, tenant=made.key.tenant, role=made.key.role)
         return JSONResponse(self._shown_secret(made), 201)
 
-    async def _change_key(self, request: Request) -> Response:
-        by, patch = await self._auth.admin_and_body(request, _body)
+    async def _change_key(self, request: Request, patch: Json, change: Change) -> Response:
         key_id = _key_id(request)
-        changed = await asyncio.to_thread(self._keys.change, key_id, lambda key: self._patched_key(key, patch))
-        _note(by, "keys.update", key=key_id)
+        changed = await asyncio.to_thread(
+            self._keys.change, key_id, lambda key: self._patched_key(key, patch), by=change
+        )
         return JSONResponse(shown_key(changed, self._clock.now()))
 
-    async def _revoke_key(self, request: Request) -> Response:
-        by = await self._auth.admin(request)
-        revoked = await asyncio.to_thread(self._keys.revoke, _key_id(request))
-        _note(by, "keys.revoke", key=revoked.id)
+    async def _revoke_key(self, request: Request, _: Json, change: Change) -> Response:
+        revoked = await asyncio.to_thread(self._keys.revoke, _key_id(request), by=change)
         return JSONResponse(shown_key(revoked, self._clock.now()))
 
-    async def _rotate_key(self, request: Request) -> Response:
-        by, body = await self._auth.admin_and_body(request, _body_or_nothing)
+    async def _rotate_key(self, request: Request, body: Json, change: Change) -> Response:
         asked = read_section(Rotation, body)
         key_id = _key_id(request)
-        rotated = await asyncio.to_thread(self._keys.rotate, key_id, grace_s=asked.grace_seconds)
-        _note(by, "keys.rotate", key=key_id, grace_s=asked.grace_seconds)
+        rotated = await asyncio.to_thread(self._keys.rotate, key_id, grace_s=asked.grace_seconds, by=change)
         return JSONResponse(self._shown_secret(rotated))
 
     def _shown_secret(self, made: NewSecret) -> Json:
@@ -218,7 +235,8 @@ class _Accounts:
             "routes": key.routes,
             "expires_at": key.expires_at,
         }
-        terms = read_section(KeyTerms, {name: one for name, one in merged(now_said, patch).items() if one is not None})
+        after = merged({name: one for name, one in now_said.items() if one is not None}, patch)
+        terms = read_section(KeyTerms, after)
         self._check(terms, expires="expires_at" in patch)
         _refuse_to_end_sooner(key, terms.expires_at)
         return replace(
@@ -249,8 +267,7 @@ class _Accounts:
         for each session and each agent run is shown them once, without what each has spent."""
         await self._auth.admin(request)
         await self._settle_all()
-        tenant = request.query_params.get("tenant") or None
-        found = await asyncio.to_thread(self._limits, tenant)
+        found = await asyncio.to_thread(self._limits, TENANT.of(request))
         named = [(name, row) for name, row in found if name is not None]
         try:
             states = await self._budgets_store.state([name for name, _ in named])
@@ -375,13 +392,14 @@ def shown_key(key: Key, now: float) -> Json:
 
 
 def merged(before: Any, patch: Any) -> Any:
-    """RFC 7396: null takes away, an object goes into the one that is there, all else replaces."""
+    """RFC 7396: null takes away, an object goes into the one that is there, all else replaces. A null for what is not
+    there stays, so that whoever reads the whole refuses a name that is none, and not only when it is given a value."""
     if not isinstance(patch, dict):
         return patch
     after = dict(before) if isinstance(before, dict) else {}
     for key, value in patch.items():
-        if value is None:
-            after.pop(key, None)
+        if value is None and key in after:
+            del after[key]
         else:
             after[key] = merged(after.get(key), value)
     return after
@@ -391,7 +409,10 @@ _Terms = TypeVar("_Terms", Tenant, Team)
 
 
 def _patched(kind: type[_Terms], terms: _Terms, patch: Json) -> _Terms:
-    return read_section(kind, merged(plain(terms), patch))
+    before, teams = plain(terms, whole=True), patch.get("teams")
+    if kind is Tenant and isinstance(teams, dict):
+        before["teams"] = {**dict.fromkeys(teams, plain(Team(), whole=True)), **before["teams"]}
+    return read_section(kind, merged(before, patch))
 
 
 def _refuse_to_take_teams_away(patch: Json) -> None:
@@ -438,22 +459,18 @@ def _check_names(param: str, what: str, names: tuple[str, ...] | None, known: An
             )
 
 
-def _limit(text: str | None) -> int:
-    if not text:
-        return MOST_LISTED
-    if not (text.isascii() and text.isdecimal() and len(text) < 6 and 1 <= int(text) <= MOST_LISTED):
-        raise InvalidInput(f"limit is {text!r}; it has to be a whole number from 1 to {MOST_LISTED}", param="limit")
-    return int(text)
-
-
-def _flag(name: str, text: str | None) -> bool:
-    if text not in (None, "", "true", "false"):
-        raise InvalidInput(f"{name} is {text!r}; it has to be true or false", param=name)
-    return text == "true"
-
-
 async def _body(request: Request) -> Json:
-    return await read_json(request, max_bytes=MOST_BODY_BYTES)
+    read: Json = _with_whole_numbers(await read_json(request, max_bytes=MOST_BODY_BYTES))
+    return read
+
+
+def _with_whole_numbers(value: Any) -> Any:
+    """39.0 as 39: to JSON both are the same number, and some languages write all numbers with a fraction."""
+    if isinstance(value, dict):
+        return {name: _with_whole_numbers(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_with_whole_numbers(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 async def _body_or_nothing(request: Request) -> Json:
@@ -461,7 +478,3 @@ async def _body_or_nothing(request: Request) -> Json:
     if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
         return {}
     return await _body(request)
-
-
-def _note(by: Account, did: str, **what: object) -> None:
-    _log.info("admin change", by=by.id, did=did, **what)

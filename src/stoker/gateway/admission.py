@@ -299,12 +299,8 @@ class Admission:
 
     def _refusal(self, short: Short, needs: Sequence[Need], owner: Owner) -> Refused:
         counter, need = _counter_in(needs, short)
-        kind, _, _, window = counter.name.split(":")[:4]
         left = max(0, short.free + owner.slices.unused(counter.name))
-        message = (
-            f"the {kind}'s budget of {_amount(counter.unit, counter.limit)}{_PER[window]} has "
-            f"{_amount(counter.unit, left)} left; this request could take {_amount(counter.unit, need)}"
-        )
+        message = too_little_left(counter, left, need)
         if counter.unit is Unit.CONCURRENT:
             return Refused(
                 message, retry_after_s=1.0, hint="one of those that run has to end first", code="too_many_requests"
@@ -387,6 +383,14 @@ def _refuse_what_never_fits(terms: Terms, quote: Quote, now: float) -> None:
             raise over_budget(
                 bound, counter.unit, f"the {kind}'s budget is {_amount(counter.unit, counter.limit)}{_PER[window]}"
             )
+
+
+def too_little_left(counter: Counter, left: int, need: int) -> str:
+    kind, _, _, window = counter.name.split(":")[:4]
+    return (
+        f"the {kind}'s budget of {_amount(counter.unit, counter.limit)}{_PER[window]} has "
+        f"{_amount(counter.unit, left)} left; this request could take {_amount(counter.unit, need)}"
+    )
 
 
 def _let_go(those: Sequence[_Waiting]) -> None:

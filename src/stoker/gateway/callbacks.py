@@ -25,7 +25,7 @@ from stoker.meter.tenants import TenantStore
 from stoker.policy import callbacks as rules
 from stoker.policy.callbacks import Target
 from stoker.policy.retry import delay_s
-from stoker.queue import Delivery, Queue, State, Task
+from stoker.queue import Delivery, Queue, Task
 
 Json = dict[str, Any]
 
@@ -71,7 +71,7 @@ def secrets_of(variable: str | None, environ: Mapping[str, str]) -> list[bytes]:
 def message_of(task: Task) -> bytes:
     """What is sent: what `GET /v1/tasks/{id}` would say, in the envelope of Standard Webhooks. A result that is too
     large is not in `task` (`Queue.callbacks_due`)."""
-    outcome = "dead" if task.state in (State.DEAD, State.FORWARDED, State.DROPPED) else task.state.value
+    outcome = "dead" if task.state.has_failed else task.state.value
     ended_at = datetime.fromtimestamp(task.ended_at or 0.0, UTC)
     data = {
         "id": task.id,

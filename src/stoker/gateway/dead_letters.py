@@ -11,7 +11,7 @@ from typing import Any
 
 from stoker.aws.sqs import Incoming, SqsQueue
 from stoker.base import logs
-from stoker.base.errors import Conflict, InvalidInput, NotFound, NotPermitted, StokerError, Unavailable
+from stoker.base.errors import Conflict, NotFound, NotPermitted, StokerError, Unavailable
 from stoker.base.ids import ModelName, TaskId
 from stoker.gateway.auth import permitted_models
 from stoker.gateway.endpoints import endpoint_of
@@ -39,9 +39,10 @@ class Chosen:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of many. `stopped`: why it did not go on. `more`: some of those that are meant were not looked at."""
+    """What became of many. `done`: by the id of a task, its state before and after. `stopped`: why it did not go on.
+    `more`: some of those that are meant were not looked at."""
 
-    done: list[str] = field(default_factory=list)
+    done: dict[str, tuple[State, State]] = field(default_factory=dict)
     refused: list[Json] = field(default_factory=list)
     stopped: str | None = None
     more: bool = False
@@ -53,11 +54,13 @@ class Outcome:
 async def page(
     services: Services, models: Sequence[ModelName], which: Which, *, after: str | None, limit: int
 ) -> tuple[list[Task], str | None]:
-    """Letters of several models, one model after the other, and the cursor that goes on. Raises InvalidInput."""
+    """Letters of several models, one model after the other, and the cursor that goes on: the model, a colon, and where
+    in it. Raises NotFound for a model that is none of them."""
     begun, cursor = after.rpartition(":")[::2] if after else (models[0], "")
     if begun not in models:
-        raise InvalidInput(
-            f"after is {str(after)[:80]!r}; it has to be what `next` of the page before said", param="after"
+        raise NotFound(
+            f"after goes on with the model {begun[:80]!r}, which is none of those that are asked for",
+            code="model_not_found",
         )
     left = list(models)[list(models).index(ModelName(begun)) :]
     found: list[Task] = []
@@ -85,36 +88,31 @@ async def chosen(services: Services, wanted: Chosen) -> AsyncIterator[TaskId]:
             return
 
 
-async def _each(
-    services: Services, wanted: Chosen, do: Callable[[Task], Awaitable[object]], outcome: Outcome
-) -> Outcome:
-    count = 0
+async def _each(services: Services, wanted: Chosen, do: Callable[[Task], Awaitable[Task]]) -> Outcome:
+    outcome, count = Outcome(), 0
     async for task_id in chosen(services, wanted):
         if count == wanted.most:
             outcome.more = True
             break
         count += 1
         try:
-            await do(await services.queue.get(task_id))
+            task = await services.queue.get(task_id)
+            outcome.done[task_id] = (task.state, (await do(task)).state)
         except Unavailable as error:  # as it would be for all others
             outcome.refuse(task_id, error)
             outcome.stopped, outcome.more = error.message, True
             break
         except StokerError as error:
             outcome.refuse(task_id, error)
-        else:
-            outcome.done.append(task_id)
     return outcome
 
 
 async def replay_many(services: Services, wanted: Chosen) -> Outcome:
-    return await _each(services, wanted, lambda task: replay(services, task), Outcome())
+    return await _each(services, wanted, lambda task: replay(services, task))
 
 
 async def drop_many(services: Services, wanted: Chosen, *, by: str, why: str) -> Outcome:
-    outcome = await _each(services, wanted, lambda task: services.queue.drop(task.id, by=by, why=why), Outcome())
-    _log.info("admin change", by=by, did="dead.drop", why=why, tasks=outcome.done[:PAGE], count=len(outcome.done))
-    return outcome
+    return await _each(services, wanted, lambda task: services.queue.drop(task.id, by=by, why=why))
 
 
 async def replay(services: Services, task: Task, *, comes_back: bool = False) -> Task:
@@ -181,8 +179,8 @@ async def _take_back(services: Services, sqs: SqsQueue, message: Incoming, outco
     try:
         letter = from_message(message.text)
         task_id = letter.id
-        await replay(services, await _with_body(services, letter), comes_back=True)
-        outcome.done.append(letter.id)
+        whole = await _as_known(services, letter)
+        outcome.done[letter.id] = (whole.state, (await replay(services, whole, comes_back=True)).state)
     except Conflict as conflict:
         if conflict.code != "already_replayed":
             outcome.refuse(task_id, conflict)
@@ -200,9 +198,9 @@ async def _take_back(services: Services, sqs: SqsQueue, message: Incoming, outco
     return True
 
 
-async def _with_body(services: Services, letter: Task) -> Task:
-    """Its bound is judged by its body, which Redis has where it was too large for a message. Raises Conflict (of a copy
-    that is of no use), before anything is reserved."""
+async def _as_known(services: Services, letter: Task) -> Task:
+    """In the state that it has here, and with its body, by which its bound is judged, and which Redis has where it was
+    too large for a message. Raises Conflict (of a copy that is of no use), before anything is reserved."""
     try:
         known = await services.queue.get(letter.id)
     except NotFound:
@@ -212,7 +210,7 @@ async def _with_body(services: Services, letter: Task) -> Task:
     body = letter.body or (known.body if known is not None else {})
     if not body:
         raise not_taken_back(letter, "bodiless")
-    return replace(letter, body=body)
+    return replace(letter, body=body, state=letter.state if known is None else known.state)
 
 
 async def _put_back(sqs: SqsQueue, messages: Sequence[Incoming]) -> None:

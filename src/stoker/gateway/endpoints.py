@@ -24,13 +24,17 @@ _UNBOUNDED = ("chat_template", "prompt_embeds")
 
 class Endpoint:
     """Chat, as it stands. `lengths` are the names by which a body says how long its answer may be, at least `least`; of
-    a body that has none, the first becomes the bound. `always`: that name is said in any case."""
+    a body that has none, the first becomes the bound. `always`: that name is said in any case. `needs` names what there
+    is nothing to answer without."""
 
     may_vary = True
     """Whether another model than the one that was meant may answer: by a share of a name, or as a stand-in."""
 
-    def __init__(self, wire: Wire, lengths: tuple[str, ...], *, least: int = 1, always: str | None = None) -> None:
+    def __init__(
+        self, wire: Wire, lengths: tuple[str, ...], *, needs: str, least: int = 1, always: str | None = None
+    ) -> None:
         self.path = wire.path
+        self.needs = needs
         self.asking = wire.asking
         self.usage_in = wire.usage_in
         self._lengths = lengths
@@ -114,15 +118,15 @@ class _Responses(Endpoint):
         if not isinstance(body.get("instructions"), str | None):
             raise InvalidInput("instructions has to be a text", param="instructions")
         for path, item in _listed(body, "tools"):
-            if _kind(item, None) not in _TOOLS:
-                raise _not_bounded(f"{path}.type", item.get("type"), _TOOLS)
+            if _kind(item, None) not in TOOLS:
+                raise _not_bounded(f"{path}.type", item.get("type"), TOOLS)
         for path, item in _listed(body, "input"):
-            if _kind(item, "message") not in _ITEMS:
-                raise _not_bounded(f"{path}.type", item.get("type"), _ITEMS)
+            if _kind(item, "message") not in ITEMS:
+                raise _not_bounded(f"{path}.type", item.get("type"), ITEMS)
             for name in ("content", "output"):
                 for at, part in _listed(item, name, path):
-                    if _kind(part, None) not in _PARTS:
-                        raise _not_bounded(f"{at}.type", part.get("type"), _PARTS)
+                    if _kind(part, None) not in PARTS:
+                        raise _not_bounded(f"{at}.type", part.get("type"), PARTS)
 
     def bounded(self, body: Json, most: int) -> Json:
         # What an engine kept nobody could fetch here, and another tenant might.
@@ -132,12 +136,12 @@ class _Responses(Endpoint):
         return TypedRelay(charge, passes_last=passes_usage)
 
 
-_TOOLS = ("function", "custom")
-_ITEMS = (
+TOOLS = ("function", "custom")
+ITEMS = (
     *("message", "reasoning", "function_call", "function_call_output"),
     *("custom_tool_call", "custom_tool_call_output"),
 )
-_PARTS = ("input_text", "output_text", "text", "refusal", "input_image", "summary_text", "reasoning_text")
+PARTS = ("input_text", "output_text", "text", "refusal", "input_image", "summary_text", "reasoning_text")
 
 
 class _Embeddings(Endpoint):
@@ -153,11 +157,13 @@ class _Embeddings(Endpoint):
         return RequestFeatures()
 
 
-CHAT = Endpoint(wires.CHAT, ("max_completion_tokens", "max_tokens"))
+CHAT = Endpoint(wires.CHAT, ("max_completion_tokens", "max_tokens"), needs="messages")
 # Which of the two an engine goes by there is its own affair, so that one is always said that all know.
-COMPLETIONS = Endpoint(wires.COMPLETIONS, ("max_tokens", "max_completion_tokens"), least=0, always="max_tokens")
-RESPONSES = _Responses(wires.RESPONSES, ("max_output_tokens",))
-EMBEDDINGS = _Embeddings(wires.EMBEDDINGS, ())
+COMPLETIONS = Endpoint(
+    wires.COMPLETIONS, ("max_tokens", "max_completion_tokens"), needs="prompt", least=0, always="max_tokens"
+)
+RESPONSES = _Responses(wires.RESPONSES, ("max_output_tokens",), needs="input")
+EMBEDDINGS = _Embeddings(wires.EMBEDDINGS, (), needs="input")
 ENDPOINTS: Mapping[str, Endpoint] = {each.path: each for each in (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS)}
 
 

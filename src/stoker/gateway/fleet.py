@@ -33,7 +33,8 @@ ENGINE_FULL = "engine_full"
 
 @dataclass(slots=True)
 class Member:
-    """One replica as this gateway sees it. `heard_at` is the monotonic time of the last news of its health."""
+    """One replica as this gateway sees it. `heard_at` is the monotonic time of the last news of its health,
+    `changed_at` that at which its breaker was opened or closed, and `why` says what opened it (None: it is closed)."""
 
     replica: Replica
     client: EngineClient
@@ -44,10 +45,13 @@ class Member:
     """The number of the last request that it got, counted over all."""
     breaker: Breaker = CLEAN
     is_probed: bool = False
+    why: str | None = None
+    changed_at: float = field(init=False)
     id: str = field(init=False)
     place: int = field(init=False)
 
     def __post_init__(self) -> None:
+        self.changed_at = self.heard_at
         self.id = self.replica.id
         self.place = place_of(self.id)
 
@@ -90,7 +94,8 @@ class Fleet:
                 _log.info("replica left", replica=replica_id)
             else:
                 if replica.started_at != member.replica.started_at:
-                    member.breaker = CLEAN  # another process: what the one before it did says nothing
+                    # Another process: what the one before it did says nothing.
+                    member.breaker, member.why, member.changed_at = CLEAN, None, self.clock.monotonic()
                 member.replica = replica
         await self._close_departed()
         wrong: StokerError | None = None
@@ -136,9 +141,15 @@ class Fleet:
         """Whether there is more than one replica of the model to choose from."""
         return len(self._taking.get(model, ())) > 1
 
-    async def comes_up(self, model: str, *, within_s: float) -> bool:
-        """Whether a replica of the model is up before it was seen for `within_s` that none is."""
-        while not self.is_up(model):
+    def serves(self, model: str) -> bool:
+        """Whether a replica of the model answered last. One whose breaker is half-open may or may not."""
+        return any(member.breaker.until is None for member in self._taking.get(model, ()))
+
+    async def comes_up(self, model: str, *, within_s: float, was_tried: bool = False) -> bool:
+        """Whether a replica of the model is up before it was seen for `within_s` that none is. `was_tried`: those that
+        may be up were tried just now, in vain; so only one that serves counts."""
+        is_there = self.serves if was_tried else self.is_up
+        while not is_there(model):
             now = self.clock.monotonic()
             left_s = self._down_since.setdefault(model, now) + within_s - now
             if left_s <= 0:
@@ -147,7 +158,7 @@ class Fleet:
                 async with asyncio.timeout(left_s):
                     await self._came_up.wait()
             except TimeoutError:
-                return self.is_up(model)
+                return is_there(model)
         return True
 
     def choose(self, model: str, *, exclude: Collection[str], key: int | None = None) -> Member | None:
@@ -175,8 +186,9 @@ class Fleet:
         member.breaker = member.breaker.gave_up(began_at)
 
     def answered(self, member: Member, status: int) -> None:
-        """Its answer began with that status. 503 is an engine that is full, which says nothing."""
-        if status >= 500 and status != 503:
+        """Its answer began with that status. 503 is an engine that is full, which says nothing. One that does not take
+        the platform's own key (401), or its account (402), is of no use to anybody, as its probes say, too."""
+        if (status >= 500 and status != 503) or status in (401, 402):
             self._failed(member, f"it answered with status {status}")
         elif status != 503:
             now = member.heard_at = self.clock.monotonic()
@@ -189,9 +201,11 @@ class Fleet:
     def _heard(self, member: Member, breaker: Breaker, why: str = "") -> None:
         before, member.breaker = member.breaker, breaker
         if breaker.until is not None and breaker.until != before.until:
-            for_s = breaker.until - self.clock.monotonic()
+            member.why, member.changed_at = why, self.clock.monotonic()
+            for_s = breaker.until - member.changed_at
             _log.warning("replica is down", replica=member.id, why=why, for_s=round(for_s, 3))
         elif breaker.until is None and before.until is not None:
+            member.why, member.changed_at = None, self.clock.monotonic()
             _log.info("replica is up again", replica=member.id)
             self._announce_up(member.replica.model)
 
@@ -234,7 +248,7 @@ class Fleet:
         self._heard(member, member.breaker.probed(now, is_healthy=is_healthy), "it says that it is not healthy")
 
     def snapshot(self) -> list[Mapping[str, object]]:
-        now = self.clock.monotonic()
+        now, wall = self.clock.monotonic(), self.clock.now()
         return [
             {
                 "id": m.replica.id,
@@ -242,6 +256,8 @@ class Fleet:
                 "url": m.replica.url,
                 "state": "draining" if m.replica.draining else "up" if m.breaker.is_up(now) else "down",
                 "breaker": m.breaker.state(now),
+                "breaker_since": round(wall - (now - _since(m, now)), 3),
+                "breaker_why": m.why,
                 "running": m.replica.running,
                 "capacity": m.replica.capacity,
                 "in_flight": m.in_flight,
@@ -254,6 +270,13 @@ class Fleet:
         """How many replicas of each model have a breaker in each state."""
         now = self.clock.monotonic()
         return Counter((m.replica.model, m.breaker.state(now)) for m in self.members.values())
+
+    def in_flight(self) -> Counter[str]:
+        """How many requests this gateway has on replicas of each model, those that have left the registry included."""
+        found: Counter[str] = Counter()
+        for member in (*self.members.values(), *self._departed):
+            found[member.replica.model] += member.in_flight
+        return found
 
     async def _close_departed(self) -> None:
         """The clients of replicas that left, once the answers that they were giving are over."""
@@ -281,6 +304,12 @@ class Busy:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         self._fleet.ended(self._member, self._began_at, error)
+
+
+def _since(member: Member, now: float) -> float:
+    """When its breaker came into the state that it is in; half-open it is by time alone."""
+    until = member.breaker.until
+    return until if until is not None and now >= until else member.changed_at
 
 
 def _is_due(member: Member, now: float) -> bool:

@@ -1,5 +1,5 @@
 """Dead letters on their way to SQS, where `keda.scalers.sqs` is on. Every gateway process runs this; one at a time
-works.
+works. Lines of batches stay: their batch fetches what came of them, and drops their letters.
 
 A letter leaves Redis only after SQS has confirmed it. Whoever dies in between leaves it in both places, and the next
 one sends it again: SQS may hold copies, and `Queue.take_back` runs a task once, however many of them come back.
@@ -17,6 +17,7 @@ from stoker.base import logs
 from stoker.base.clock import Clock
 from stoker.base.errors import InvalidInput, NotFound, StokerError
 from stoker.base.ids import ModelName
+from stoker.gateway import batch_lines
 from stoker.policy.retry import delay_s
 from stoker.queue import Queue, State, Task
 from stoker.queue.letters import Message, code_of, to_message
@@ -171,7 +172,7 @@ class Forwarder:
         now, found = self._clock.now(), []
         self._refused = {name: refused for name, refused in self._refused.items() if refused[0] > now}
         for letter in letters:
-            if letter.usage_id in self._refused:
+            if batch_lines.is_line(letter.id) or letter.usage_id in self._refused:
                 continue
             try:
                 whole = await self._queue.get(letter.id)  # a page has no bodies

@@ -10,9 +10,9 @@
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from stoker.base import json_text, logs
@@ -28,124 +28,28 @@ from stoker.base.errors import (
     Unreachable,
     UpstreamError,
 )
-from stoker.base.ids import KeyId, ModelName, TaskId, TenantName, new_id
+from stoker.base.ids import TaskId
 from stoker.gateway import busy
 from stoker.gateway.admission import Admission, Permit
-from stoker.gateway.bounds import Bound, Quote
+from stoker.gateway.ask import Ask, Patience, Running, Served, StandIn, bound_of_task, result_of
+from stoker.gateway.bounds import Quote
 from stoker.gateway.commitments import Commitments
-from stoker.gateway.endpoints import Endpoint
-from stoker.gateway.fleet import ENGINE_FULL, Busy, Fleet, Member
+from stoker.gateway.fleet import ENGINE_FULL, Fleet, Member
 from stoker.gateway.limits import Terms
 from stoker.gateway.receipts import Receipt, rate_limits
 from stoker.gateway.relay import UsedUp, pass_all
-from stoker.gateway.sessions import Name, Sessions
+from stoker.gateway.sessions import Sessions
+from stoker.gateway.upstream import Refusal, RefusedUs, Upstream, raise_if_ours
 from stoker.gateway.watch import Watch, silent, too_long
-from stoker.meter.charge import Caller, Charge
-from stoker.meter.cost import Prices
+from stoker.meter.charge import Charge
 from stoker.meter.usage import Status
-from stoker.policy.fairness import lower
-from stoker.queue import Chunk, NewTask, Queue, State, Task, TokenBound
-from stoker.spec import Priority, Timeouts
+from stoker.queue import Chunk, Queue, Task
 from stoker.web import problems, sse
-from stoker.web.client import Answer, Stream, error_of, openai_error_in
+from stoker.web.client import Answer, error_of, openai_error_in
 
 _log = logs.get(__name__)
 T = TypeVar("T")
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class StandIn:
-    """Another model that may answer, and the request as it would be run there."""
-
-    model: str
-    ask: Callable[[], Awaitable["Ask"]]
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """One request whose caller is known. `body` is the client's own; `model` is ours, whatever the client called it.
-
-    `terms` is what its caller may spend, `quote` what it could cost. `id` is that of its usage record, and of the task
-    that it becomes if it has to wait.
-    """
-
-    caller: Caller
-    endpoint: Endpoint
-    body: Json
-    model: str
-    route: str
-    prices: Prices
-    max_attempts: int
-    timeout_s: float
-    continuous_usage: bool
-    terms: Terms
-    quote: Quote
-    id: str = field(default_factory=lambda: new_id("req"))
-    affinity: int | None = None
-    """What decides which replica holds its cache, for `policy.balance`; None: nothing does."""
-    stand_in: StandIn | None = None
-    """Who answers while no replica of its model is up; None: it waits."""
-    attempts: int = 1
-    """The number of its first attempt: more than 1 when another model was tried before."""
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """The client's, names in lower case: what it wishes if there is no room. Its key is among them."""
-    priority: Priority = "interactive"
-    """Where it waits; never more than its tenant may have."""
-    callback: str | None = None
-    """The URL that is told of the end of the task that it becomes."""
-
-    @property
-    def wants_stream(self) -> bool:
-        return self.body.get("stream") is True
-
-    @property
-    def session(self) -> Name | None:
-        return None if self.caller.session is None else (self.caller.tenant, self.caller.session)
-
-    def within(self, quote: Quote) -> "Ask":
-        """The same, with answers as long as it was let in with."""
-        if quote.output_tokens == self.quote.output_tokens:
-            return self
-        return replace(self, body=self.endpoint.bounded(self.body, quote.output_tokens), quote=quote)
-
-    def task(self, bound: Bound, *, timeout_s: float | None) -> NewTask:
-        tenant = self.terms.account.tenant_terms
-        return NewTask(
-            model=ModelName(self.model),
-            tenant=TenantName(self.caller.tenant),
-            key_id=KeyId(self.caller.key_id),
-            endpoint=self.endpoint.path,
-            body=self.body,
-            session=self.caller.session,
-            run=self.caller.run,
-            team=self.caller.team,
-            route=self.route,
-            bound=_bound_of_task(bound),
-            stream=self.wants_stream,
-            timeout_s=timeout_s,
-            max_attempts=self.max_attempts,
-            priority=lower(self.priority, tenant.max_priority),
-            weight=tenant.weight,
-            callback=self.callback,
-        )
-
-
-@dataclass(slots=True)
-class Served:
-    """An answer, or one that is coming as events (wire bytes), or a task that will have one. `replica` is None for what
-    came through the queue. `headers` are what it cost and what is left, as far as that is known when it begins."""
-
-    replica: str | None
-    answer: Answer | None = None
-    events: AsyncGenerator[bytes, None] | None = None
-    task: Task | None = None
-    headers: dict[str, str] = field(default_factory=dict)
-
-    async def aclose(self) -> None:
-        """Nobody wants it any more: stop what is still coming."""
-        if self.events is not None:
-            await self.events.aclose()
 
 
 class NoRoom(Exception):
@@ -158,76 +62,6 @@ class NoneUp(Exception):
     def __init__(self, stand_in: StandIn) -> None:
         super().__init__(stand_in.model)
         self.stand_in = stand_in
-
-
-class Refusal(Exception):
-    """The engine answered with an error before the stream began."""
-
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer.status)
-        self.answer = answer
-
-
-class Upstream:
-    """The stream of a replica, from before it is opened until it is closed. Left as a block it is closed, unless it was
-    `kept` for another block."""
-
-    def __init__(self, busy: Busy) -> None:
-        self._busy = busy
-        self._is_kept = False
-        self.stream: Stream | None = None
-        self.first: list[bytes] = []
-        """The events that came first, together."""
-        busy.__enter__()
-
-    @property
-    def opened(self) -> Stream:
-        assert self.stream is not None  # noqa: S101 - nobody asks before it is
-        return self.stream
-
-    def kept(self) -> "Upstream":
-        self._is_kept = True
-        return self
-
-    def __enter__(self) -> "Upstream":
-        self._is_kept = False
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not self._is_kept:
-            self._busy.__exit__(kind, error, trace)
-            if self.stream is not None:
-                self.stream.close()
-
-
-@dataclass(slots=True)
-class Running:
-    """One request that was let in, until it has ended. `permit` is another one if the first was void for the queue."""
-
-    ask: Ask
-    permit: Permit
-    charge: Charge
-    admitted_at: float
-    """By the monotonic clock."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """Seconds. `connect_s` is how long a replica may take to accept, and how long a model of which none is up may take
-    to get one before another model stands in; `first_token_s` and `between_tokens_s` are those of streams."""
-
-    connect_s: float
-    first_token_s: float
-    between_tokens_s: float
-
-    @classmethod
-    def of(cls, said: Timeouts) -> "Patience":
-        between_s = said.between_tokens_seconds
-        return cls(
-            said.connect_seconds,
-            said.first_token_seconds,
-            said.first_token_seconds if between_s is None else between_s,
-        )
 
 
 @dataclass(slots=True)
@@ -251,10 +85,10 @@ class Inference:
         except NoneUp as none:
             return await self._stand_in(running.ask, none.stand_in, running.charge.attempts)
 
-    async def _is_down(self, model: str, stand_in: StandIn) -> bool:
+    async def _is_down(self, model: str, stand_in: StandIn, *, was_tried: bool = False) -> bool:
         """Whether the other model is to answer: no replica of this one is up, nor comes within the time to connect, and
         one of the other is."""
-        if await self.fleet.comes_up(model, within_s=self.patience.connect_s):
+        if await self.fleet.comes_up(model, within_s=self.patience.connect_s, was_tried=was_tried):
             return False
         return self.fleet.is_up(stand_in.model)
 
@@ -301,7 +135,7 @@ class Inference:
                     self.fleet.answered(member, answer.status)
             except TimedOut as error:
                 raise too_long() from error
-            _raise_if_ours(answer)
+            raise_if_ours(answer)
             if answer.status < 400:
                 charge.saw_usage(ask.endpoint.usage_in(answer.json()))
             return answer
@@ -311,6 +145,9 @@ class Inference:
         except NoRoom:
             wish = await self._when_busy(running)
             return await self._answer_through_queue(running, wish)
+        except RefusedUs as error:
+            await self._refused_us(running, error)
+            raise
         except BaseException as error:
             _note(running, error)
             await self._end(running, _status_of(error), _reason_of(error))
@@ -351,7 +188,7 @@ class Inference:
                     upstream.first = await stream.read()
                 if stream.error is not None:
                     self.fleet.answered(member, stream.error.status)
-                    _raise_if_ours(stream.error)
+                    raise_if_ours(stream.error)
                     if stream.error.status < 400:
                         raise UpstreamError("the engine answered at once where a stream of events was asked for")
                     raise Refusal(stream.error)
@@ -371,6 +208,9 @@ class Inference:
             return Served(None, events=queued, headers=self.limits(ask))
         except Refusal as refusal:
             return await self._refused(running, refusal.answer)
+        except RefusedUs as error:
+            await self._refused_us(running, error)
+            raise
         except BaseException as error:
             _note(running, error)
             await self._end(running, _status_of(error), _reason_of(error))
@@ -379,7 +219,7 @@ class Inference:
         await anext(relayed)
         return Served(charge.replica, events=relayed, headers=self.limits(ask))
 
-    async def _relayed(self, running: Running, upstream: "Upstream", deadline: float) -> AsyncGenerator[bytes, None]:
+    async def _relayed(self, running: Running, upstream: Upstream, deadline: float) -> AsyncGenerator[bytes, None]:
         """From the engine to the client. Whatever ends it, the upstream is closed, and then there is one record.
 
         Its first step yields nothing of worth: a generator that was never started runs no `finally` when it is closed.
@@ -410,6 +250,7 @@ class Inference:
         except UsedUp:
             status, reason = "cut", "it had produced all that it was let in with"
         except StokerError as error:
+            self._hide(running, error)
             _note(running, error)
             status, reason, last = "failed", error.message, [relay.failed(error)]
         finally:
@@ -531,6 +372,24 @@ class Inference:
             answer = Answer(answer.status, answer.headers, problems.encoded(error_of(answer)))
         return Served(running.charge.replica, answer=answer, headers=self.limits(running.ask))
 
+    async def _refused_us(self, running: Running, error: RefusedUs) -> None:
+        """Raises NoneUp when another model can answer in its place; else the request has failed."""
+        _note(running, error)
+        stand_in = running.ask.stand_in
+        if stand_in is None or not self.fleet.is_up(stand_in.model):
+            running.charge.saw_refusal()  # it says itself that there is no answer
+            await self._end(running, "failed", error.message)
+            return
+        self._turned_away(running)
+        running.charge.attempts += 1
+        raise NoneUp(stand_in) from error
+
+    def _hide(self, running: Running, error: StokerError) -> None:
+        """What the engine's own words, in the middle of its answer, say of its key and its address."""
+        member = self.fleet.members.get(running.charge.replica or "")
+        if member is not None:
+            error.message = member.client.hiding.text(error.message)
+
     def _turned_away(self, running: Running) -> None:
         self.admission.release(running.permit)
         self.commitments.begin(self._forget_session(running.ask))
@@ -546,7 +405,7 @@ class Inference:
         if stand_in is None:
             return
         try:
-            is_down = await self._is_down(running.ask.model, stand_in)
+            is_down = await self._is_down(running.ask.model, stand_in, was_tried=True)
         except asyncio.CancelledError:
             self._turned_away(running)
             raise
@@ -643,6 +502,15 @@ class Inference:
         finally:
             await self._forget_session(running.ask)
 
+    async def submit_by_id(self, ask: Ask, *, timeout_s: float) -> Task:
+        """As a task whose id says what it is (a line of a batch), so that whoever is not sure submits it again: it is
+        there once. Raises StokerError; after QueueUnavailable it may be there."""
+        running = await self.admit(ask)
+        try:
+            return await self.commitments.keep(self.submit(running, timeout_s=timeout_s, may_stay=True))
+        finally:
+            await self._forget_session(running.ask)
+
     async def submit_to_stay(self, ask: Ask) -> Task:
         """As a task whose client may go and come back, for as long as a request may take. One that goes before this
         returns was not told the id, so it takes the task along. Raises StokerError."""
@@ -661,7 +529,7 @@ class Inference:
         return await self.commitments.keep(self._replay(task, permit, comes_back))
 
     async def _replay(self, dead: Task, permit: Permit, comes_back: bool) -> Task:
-        bound, hold = _bound_of_task(permit.bound), self.admission.hold(permit)
+        bound, hold = bound_of_task(permit.bound), self.admission.hold(permit)
         try:
             if comes_back:
                 task = await self.queue.take_back(dead, hold=hold, bound=bound)
@@ -676,8 +544,9 @@ class Inference:
         self.admission.handed_over(permit)
         return task
 
-    async def submit(self, running: Running, *, timeout_s: float | None) -> Task:
-        """Put it into the queue, with its reservation. Raises StokerError, and then it is not there, nor will be."""
+    async def submit(self, running: Running, *, timeout_s: float | None, may_stay: bool = False) -> Task:
+        """Put it into the queue, with its reservation. Raises StokerError, and then it is not there, nor will be; with
+        `may_stay` it may be there after QueueUnavailable, and its reservation is its own then."""
         ask = running.ask
         for _ in range(2):
             permit = running.permit
@@ -688,7 +557,8 @@ class Inference:
                     hold=self.admission.hold(permit),
                 )
             except QueueUnavailable:
-                self.commitments.begin(self._undo(permit, TaskId(ask.id)))
+                doubt = self._in_doubt(permit) if may_stay else self._undo(permit, TaskId(ask.id))
+                self.commitments.begin(doubt)
                 raise
             except Conflict as conflict:
                 self.admission.release(permit)
@@ -707,6 +577,13 @@ class Inference:
             return task
         self.admission.release(running.permit)
         raise Unavailable("budgets cannot be checked: this gateway is taken for dead", code="budgets_unavailable")
+
+    async def _in_doubt(self, permit: Permit) -> None:
+        """Nobody knows whether the task was stored, and it may have been."""
+        if self.admission.hold(permit) is None:
+            self.admission.release(permit)
+        else:
+            await self.admission.resolve(permit)
 
     async def _undo(self, permit: Permit, task_id: TaskId) -> None:
         """Nobody knows whether the task was stored; its client was told that it was not."""
@@ -754,19 +631,6 @@ CLIENT_WENT = "the client went away"
 _DONE = sse.event(sse.DONE)
 
 
-def _raise_if_ours(answer: Answer) -> None:
-    """Raises for what is not the client's business: an engine that is full or draining (503), so that another replica
-    or the queue does it; our own key that the engine does not take."""
-    if answer.status == 503:
-        raise EngineUnavailable("the engine takes no more requests now", code=ENGINE_FULL)
-    if answer.status in (401, 403):
-        raise UpstreamError(
-            f"the engine does not take the platform's own key (status {answer.status})",
-            hint="for who runs the platform: llm.models.*.engine.apiKeyEnv names the variable that holds it",
-            upstream_status=answer.status,
-        )
-
-
 def _note(running: Running, error: BaseException) -> None:
     """Into the log, with what a client is not told."""
     if isinstance(error, StokerError) and error.detail is not None:
@@ -781,20 +645,3 @@ def _reason_of(error: BaseException) -> str:
     if isinstance(error, StokerError):
         return error.message
     return type(error).__name__ if isinstance(error, Exception) else CLIENT_WENT
-
-
-def _bound_of_task(bound: Bound) -> TokenBound:
-    return TokenBound(bound.prompt_tokens, bound.completion_tokens, bound.nano_usd)
-
-
-def result_of(task: Task) -> Json:
-    """The answer of a task that is done. Raises what became of it otherwise; TimedOut when it has not ended."""
-    if task.state is State.DONE:
-        return task.result or {}
-    if task.state is State.DEAD:
-        error = task.error or {}
-        status = int(error.get("status") or (504 if error.get("type") == TimedOut.type else 502))
-        raise error_of(Answer(status, {}, json_text.dumps({"error": error})))
-    if task.state is State.CANCELLED:
-        raise Conflict(f"task {task.id} was cancelled")
-    raise TimedOut(f"task {task.id} did not end in time; it is {task.state}")

@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 from stoker.meter import UsageRecord
 from stoker.policy.breaker import State
+from stoker.queue import Depth
 from stoker.telemetry.metrics import Metrics
 
 
@@ -17,6 +18,18 @@ class Measures:
         self._tokens = metrics.counter("stoker_tokens_total", "Tokens, by what they were.", ["model", "type"])
         self._duration = metrics.histogram("stoker_request_duration_seconds", "From request to end.", ["model"])
         self._replicas = metrics.gauge("stoker_replicas", "Replicas, by their circuit breaker.", ["model", "breaker"])
+        # What replicas are scaled on: docs/autoscaling.md.
+        self._in_flight = metrics.gauge(
+            "stoker_requests_in_flight", "Requests that this gateway has on replicas, past the queue.", ["model"]
+        )
+        self._lag = metrics.gauge(
+            "stoker_queue_lag", "Tasks that wait: the lag of the stream's group, as KEDA reads it.", ["model"]
+        )
+        self._pending = metrics.gauge("stoker_queue_pending", "Tasks that run: the group's pending entries.", ["model"])
+        self._delayed = metrics.gauge("stoker_queue_delayed", "Tasks that wait for their next attempt.", ["model"])
+        self._waiting_tokens = metrics.gauge(
+            "stoker_queue_waiting_tokens", "Tokens that are reserved for the tasks that wait.", ["model"]
+        )
         self._first = metrics.histogram(
             "stoker_time_to_first_token_seconds", "From request to the first token of a stream.", ["model"]
         )
@@ -48,6 +61,21 @@ class Measures:
         for model in models:
             for state in get_args(State):
                 self._replicas.labels(model, state).set(breakers.get((model, state), 0))
+
+    def in_flight(self, models: Iterable[str], counted: Mapping[str, int]) -> None:
+        for model in models:
+            self._in_flight.labels(model).set(counted.get(model, 0))
+
+    def queued(self, depths: Mapping[str, tuple[Depth, int]]) -> None:
+        """By model, how much there is in the queue and how many tokens wait. What is not in it has no sample: whoever
+        scales on it has to see that nobody knows, not a number of a while ago."""
+        for gauge in (self._lag, self._pending, self._delayed, self._waiting_tokens):
+            gauge.clear()
+        for model, (depth, tokens) in depths.items():
+            self._lag.labels(model).set(depth.lag)
+            self._pending.labels(model).set(depth.pending)
+            self._delayed.labels(model).set(depth.delayed)
+            self._waiting_tokens.labels(model).set(tokens)
 
     def refused(self, code: str) -> None:
         self._refused.labels(code).inc()

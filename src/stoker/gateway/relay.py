@@ -4,6 +4,7 @@ from typing import Any, Protocol
 
 from stoker.base import json_text
 from stoker.base.errors import StokerError, UpstreamError
+from stoker.engine.hidden import hide
 from stoker.engine.tally import Tally
 from stoker.meter.charge import Charge
 from stoker.web import problems, sse
@@ -46,7 +47,7 @@ def pass_all(relay: Relaying, events: list[bytes], now: float) -> tuple[bytes, b
         while at < len(events):
             unread = relay.unread_from(events, at)
             if unread > at:
-                passed += map(sse.event, events[at:unread])
+                passed.append(sse.events(events[at:unread]))
                 at = unread
                 continue
             event = events[at]
@@ -94,8 +95,7 @@ class Relay:
             if charge.most is not None:  # a chunk is a token, as far as anybody knows
                 end = min(end, at + charge.most[1] - charge.completion_tokens - len(self._unread))
         place = at
-        while place < end:
-            event = events[place]
+        for event in events[at:end]:
             if b'"usage"' in event or b'"error"' in event or b'"choices"' not in event:
                 break
             place += 1
@@ -203,7 +203,8 @@ def encoded(value: Json) -> bytes:
 
 def failure_in(error: Any) -> UpstreamError:
     words = error.get("message") if isinstance(error, dict) else error
-    return UpstreamError(f"the engine failed in the middle of the answer: {str(words)[:300]}", hint="ask again")
+    said = hide(str(words))[:300]
+    return UpstreamError(f"the engine failed in the middle of the answer: {said}", hint="ask again")
 
 
 def _options(body: Json) -> Json:

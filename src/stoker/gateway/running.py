@@ -18,12 +18,15 @@ from stoker.base.ids import ModelName
 from stoker.engine.client import EngineClient
 from stoker.gateway import app, openai, retention
 from stoker.gateway.admission import Admission
+from stoker.gateway.ask import Patience
+from stoker.gateway.audited import Changes
 from stoker.gateway.auth import Authenticator
+from stoker.gateway.batch_driver import Drivers
 from stoker.gateway.callbacks import Callbacks
 from stoker.gateway.commitments import Commitments
 from stoker.gateway.fleet import Fleet
 from stoker.gateway.forwarding import Forwarder
-from stoker.gateway.inference import Inference, Patience
+from stoker.gateway.inference import Inference
 from stoker.gateway.limits import TermsOfCallers
 from stoker.gateway.measures import Measures
 from stoker.gateway.owner import Life
@@ -32,6 +35,9 @@ from stoker.gateway.reconciler import Reconciler
 from stoker.gateway.services import Services
 from stoker.gateway.sessions import Sessions
 from stoker.gateway.settling import Settler
+from stoker.meter.audit import AuditTrail
+from stoker.meter.batches import BatchStore
+from stoker.meter.files import FileStore
 from stoker.meter.keys import KeyStore
 from stoker.meter.ledger import Ledger
 from stoker.meter.store import Store
@@ -86,10 +92,11 @@ class Gateway:
         life = Life(budgets, rebuild, journals, clock)
         admission = Admission(budgets, life, rebuild, measures)
         sessions = Sessions(ledger, clock, idle_s=platform.gateway.sessions.idle_seconds)
+        auth = Authenticator(keys, clock)
         services = Services(
             platform=platform,
             table=table_of(platform),
-            auth=Authenticator(keys, clock),
+            auth=auth,
             fleet=fleet,
             inference=Inference(
                 fleet, queue, admission, sessions, clock, commitments, Patience.of(platform.gateway.timeouts)
@@ -99,6 +106,9 @@ class Gateway:
             budgets=budgets,
             keys=keys,
             tenants=tenants,
+            files=FileStore(store, clock),
+            batches=BatchStore(store, clock),
+            changes=Changes(auth, AuditTrail(store, clock)),
             ledger=ledger,
             settler=settler,
             measures=measures,
@@ -133,6 +143,11 @@ class Gateway:
                 retention.prune_forever(services.ledger, services.platform.ledger.retention_days, services.clock),
                 Callbacks(services.queue, services.tenants, services.clock, Random()).deliver_forever(),
                 *self._forwarding(),
+                retention.sweep_forever(services.files, services.batches, services.clock),
+                Drivers(services, self.life.owner.name).drive_forever(),
+                retention.forget_changes_forever(
+                    services.changes.trail, services.platform.ledger.audit_days, services.clock
+                ),
             )
         ]
         # Answers that end wait for it, so it goes on until the last one has.

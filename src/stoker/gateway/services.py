@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -11,17 +11,22 @@ from stoker.aws.sqs import SqsQueue
 from stoker.base.clock import Clock
 from stoker.base.errors import InvalidInput
 from stoker.base.ids import new_id
+from stoker.gateway import sizes
+from stoker.gateway.ask import Ask, StandIn
+from stoker.gateway.audited import Changes
 from stoker.gateway.auth import Asked, Authenticator, may_use, permit, permitted_models
 from stoker.gateway.bounds import Quote, quote_of
 from stoker.gateway.endpoints import ENDPOINTS, Endpoint, shown
 from stoker.gateway.fleet import Fleet
-from stoker.gateway.inference import Ask, Inference, StandIn
+from stoker.gateway.inference import Inference
 from stoker.gateway.limits import TermsOfCallers
 from stoker.gateway.measures import Measures
 from stoker.gateway.sessions import conversation_in
 from stoker.gateway.settling import Settler
 from stoker.meter.accounts import Account
+from stoker.meter.batches import BatchStore
 from stoker.meter.charge import Caller
+from stoker.meter.files import FileStore
 from stoker.meter.keys import KeyStore
 from stoker.meter.ledger import Ledger
 from stoker.meter.tenants import TenantStore
@@ -35,7 +40,8 @@ Json = dict[str, Any]
 
 SESSION_HEADER = "x-session-id"
 RUN_HEADER = "x-run-id"
-_ID = re.compile(r"[!-~]{1,256}")
+ID_PATTERN = "^[!-~]{1,256}$"
+_ID = re.compile(ID_PATTERN)
 # A larger body is measured in a thread: millions of small values take longer than other requests may wait.
 INLINE_BODY_BYTES = 64 * 1024
 
@@ -52,12 +58,18 @@ class Services:
     budgets: BudgetStore
     keys: KeyStore
     tenants: TenantStore
+    files: FileStore
+    batches: BatchStore
+    changes: Changes
     ledger: Ledger
     settler: Settler
     measures: Measures
     clock: Clock
     started_at: float
-    sqs: SqsQueue | None = None  # where dead letters go; None: they stay in Redis
+    sqs: SqsQueue | None = None
+    """Where dead letters go; None: they stay in Redis."""
+    batch_news: asyncio.Event = field(default_factory=asyncio.Event)
+    """A batch was made or cancelled here."""
 
     async def settle_all(self) -> None:
         """All that has ended here, into the ledger, so that a report made now is complete. Raises QueueUnavailable,
@@ -129,8 +141,10 @@ class Services:
         )
 
     def quote(self, kind: Endpoint, model: str, body: Json, *, is_elastic: bool) -> Quote:
-        """What a body that is bounded can cost with this model. Raises InvalidInput for one that nobody can bound."""
+        """What a body that is bounded can cost with this model. Raises InvalidInput for one that nobody can bound, or
+        that holds more than one request may."""
         kind.check_prompt(body)
+        sizes.check(body, allows_urls=self.platform.gateway.allow_image_urls)
         most = kind.output_tokens(body)
         return quote_of(body, self.platform.llm.models[model], output_tokens=most, is_elastic=is_elastic)
 

@@ -18,8 +18,9 @@ from starlette.routing import Route
 from stoker.base import logs
 from stoker.base.errors import Conflict, InvalidInput, NotFound, StokerError
 from stoker.base.ids import TaskId
+from stoker.gateway import audited
+from stoker.gateway.ask import Ask, Served, result_of
 from stoker.gateway.endpoints import endpoint_of
-from stoker.gateway.inference import Ask, Served, result_of
 from stoker.gateway.receipts import Receipt
 from stoker.gateway.services import Services
 from stoker.meter.accounts import Account
@@ -35,7 +36,8 @@ Events = AsyncGenerator[bytes, None]
 
 RESUMABLE = "x-stoker-resumable"
 LAST_EVENT = "last-event-id"
-_EVENT_ID = re.compile(r"([A-Za-z0-9_.-]{1,128})/([0-9]{1,15}-[0-9]{1,15})")
+EVENT_ID_PATTERN = "^([A-Za-z0-9_.-]{1,128})/([0-9]{1,15}-[0-9]{1,15})$"
+_EVENT_ID = re.compile(EVENT_ID_PATTERN)
 
 
 def routes(services: Services) -> list[Route]:
@@ -54,7 +56,12 @@ def routes(services: Services) -> list[Route]:
 
     async def cancel(request: Request) -> Response:
         key = await services.auth.user(request)
-        task = await cancelled(services, key, request.path_params["id"])
+        stream_id = request.path_params["id"]
+        if key.role == "admin":
+            async with services.changes.recorded(audited.begun(request, key, "tasks.cancel", f"task:{stream_id}")):
+                task = await cancelled(services, key, stream_id)
+        else:
+            task = await cancelled(services, key, stream_id)
         return JSONResponse({"id": task.id, "object": "stream", "state": task.state.value})
 
     return [Route("/v1/streams/{id}", follow, methods=["GET"]), Route("/v1/streams/{id}", cancel, methods=["DELETE"])]

@@ -13,8 +13,9 @@ from starlette.routing import Route
 
 from stoker.base.errors import InvalidInput, NotFound, StokerError
 from stoker.base.ids import TaskId
-from stoker.gateway import busy, callbacks
+from stoker.gateway import audited, busy, callbacks
 from stoker.gateway.endpoints import CHAT, COMPLETIONS, ENDPOINTS, endpoint_of
+from stoker.gateway.parameters import Number
 from stoker.gateway.services import Services
 from stoker.gateway.streams import gone
 from stoker.meter.accounts import Account
@@ -28,6 +29,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 # A long poll ends before the proxies in between lose patience; who wants to wait longer asks again.
 LONGEST_WAIT_S = 300.0
+WAIT = Number("wait", 0, LONGEST_WAIT_S, "Wait so many seconds for its end.", default=0.0, of_what=" of seconds")
 
 
 def routes(services: Services) -> list[Route]:
@@ -45,7 +47,6 @@ def shown(task: Task) -> Json:
         {"attempt": a.number, "worker": a.worker, "started_at": a.started_at, "ended_at": a.ended_at, "why": a.reason}
         for a in task.attempts
     ]
-    callback = {} if task.callback is None else {"callback": _callback(task)}
     return {
         "id": task.id,
         "object": "task",
@@ -63,11 +64,13 @@ def shown(task: Task) -> Json:
         "worker": task.worker,
         "failures": failures,
         "error": task.error,
-        **callback,
+        "callback": _callback(task),
     }
 
 
-def _callback(task: Task) -> Json:
+def _callback(task: Task) -> Json | None:
+    if task.callback is None:
+        return None
     delivery = task.delivery or Delivery(state="waiting", tries=0, at=0.0)
     return {"url": task.callback, **asdict(delivery), "at": delivery.at or None}
 
@@ -81,6 +84,7 @@ def _submit(services: Services) -> Handler:
         priority = busy.priority_of(said, key.tenant_terms, usual="normal")
         callback = callbacks.wanted_by(sent.get("callback_url"), key.tenant_terms)
         endpoint, body = wanted(sent)
+        _check_says_something(endpoint, body)
         ask = await services.ask(request, key, endpoint, None, body)
         ask = replace(ask, priority=priority, callback=callback)
         headers = {"X-Request-Id": ask.id, "X-Stoker-Model": ask.model, "X-Stoker-Route": ask.route}
@@ -124,10 +128,17 @@ def wanted(sent: Json) -> tuple[str, Json]:
     return endpoint, body
 
 
+def _check_says_something(endpoint: str, body: Json) -> None:
+    """What no engine could answer is refused now: nobody would look at a dead task. Raises InvalidInput."""
+    needs = ENDPOINTS[endpoint].needs
+    if body.get(needs) is None:
+        raise InvalidInput(f"there is no {needs} in the body, which {endpoint} needs", param=needs)
+
+
 def _show(services: Services) -> Handler:
     async def show(request: Request) -> Response:
         key = await services.auth.user(request)
-        wait_s = _wait_in(request)
+        wait_s = WAIT.of(request) or 0.0
         task = await _own(services, key, request)
         if wait_s > 0 and not task.state.has_ended:
             task = await while_connected(request, services.queue.wait(task.id, timeout_s=wait_s))
@@ -145,24 +156,17 @@ def _place(place: Place | None) -> Json:
     }
 
 
-def _wait_in(request: Request) -> float:
-    text = request.query_params.get("wait", "0")
-    try:
-        wait_s = float(text)
-    except ValueError:
-        wait_s = -1.0
-    if not 0 <= wait_s <= LONGEST_WAIT_S:
-        raise InvalidInput(
-            f"wait is {text!r}; it has to be a number of seconds from 0 to {LONGEST_WAIT_S:g}", param="wait"
-        )
-    return wait_s
-
-
 def _cancel(services: Services) -> Handler:
     async def cancel(request: Request) -> Response:
         key = await services.auth.user(request)
         task = await _own(services, key, request)
-        return JSONResponse(shown(await services.queue.cancel(task.id)))
+        if key.role != "admin":
+            return JSONResponse(shown(await services.queue.cancel(task.id)))
+        change = audited.begun(request, key, "tasks.cancel", f"task:{task.id}")
+        async with services.changes.recorded(change) as outcome:
+            cancelled = await services.queue.cancel(task.id)
+            outcome.before, outcome.after = {"state": task.state.value}, {"state": cancelled.state.value}
+        return JSONResponse(shown(cancelled), headers={"X-Request-Id": change.request_id})
 
     return cancel
 

@@ -3,13 +3,15 @@
 The supervisor records facts (`started`, `ready`, `exited`, ...), asks `decide(now)` what to do, and does it. Times are
 seconds of one monotonic clock, handed in.
 
-Three rules carry everything:
+Four rules carry everything:
 
 1. A process is started when it is due and the URL of everything that it `uses` is known. So a worker waits for Redis,
    which says its URL when it is ready, and not for its engine, whose URL is known from the plan.
 2. A process that was started with a URL that is no longer right is asked to leave, and started again with the new one.
 3. A process that dies comes back after a backoff, for ever; only while the platform has not been up yet does a process
    that dies `tries` times in a row mean that the platform cannot start.
+4. A process that is not needed any more (`retire`) finishes what it has and leaves, after those that use it. However it
+   ends, it is not started again but forgotten.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -28,7 +30,7 @@ class Status(StrEnum):
     WAITING = "waiting"  # for a URL that it uses, or for its backoff to end
     STARTING = "starting"  # it has a pid and has not said that it is ready
     READY = "ready"
-    STOPPING = "stopping"  # it was asked to leave
+    STOPPING = "stopping"  # it was asked to leave, or finishes what it has and leaves then
     STOPPED = "stopped"  # it left because the platform stops
 
 
@@ -86,7 +88,14 @@ class Kill:
     name: str
 
 
-Action = Start | Terminate | Kill
+@dataclass(frozen=True)
+class Retire:
+    """Tell it to finish what it has and leave."""
+
+    name: str
+
+
+Action = Start | Terminate | Kill | Retire
 
 
 @dataclass(frozen=True)
@@ -108,6 +117,7 @@ class Child:
     url: str | None = None
     status: Status = Status.WAITING
     pid: int | None = None
+    added_at: float = 0.0
     since: float = 0.0
     """When `status` began."""
     due: float = 0.0
@@ -118,6 +128,11 @@ class Child:
     started_with: Mapping[str, str] = field(default_factory=dict)
     told_at: float | None = None
     """When it was asked to leave."""
+    finish_s: float | None = None
+    """How long it may finish what it has once it is not needed; None: it is asked to leave at once."""
+    is_needed: bool = True
+    retired_at: float | None = None
+    """When it was told to finish what it has."""
     was_killed: bool = False
     last_exit: str | None = None
 
@@ -134,7 +149,7 @@ class Board:
         self.must_hurry = False
         self._backoff_s = backoff_s
         for child in self.children.values():
-            child.since = child.due = now
+            child.added_at = child.since = child.due = now
 
     # Facts
 
@@ -166,6 +181,28 @@ class Board:
             child.url = url if child.role is Role.REDIS else child.url or url
             self._set(child, Status.READY, now)
 
+    def add(self, child: Child, now: float) -> None:
+        """One more process; a platform that stops does not start it any more."""
+        child.added_at = child.since = child.due = now
+        self.children[child.name] = child
+        if self.stopping_at is not None:
+            self._set(child, Status.STOPPED, now)
+
+    def retire(self, name: str) -> None:
+        """A process is not needed any more."""
+        self.children[name].is_needed = False
+
+    def forget(self) -> None:
+        """Drop those that were not needed any more and are gone. Not while one of them is being started."""
+        for child in list(self.children.values()):
+            if not child.is_needed and child.pid is None:
+                del self.children[child.name]
+
+    def retired(self, name: str, now: float) -> None:
+        child = self.children[name]
+        child.retired_at = now
+        self._set(child, Status.STOPPING, now)
+
     def up(self) -> None:
         """The gateway said that the platform answers: from now on nothing that dies is given up."""
         self.is_up = True
@@ -180,14 +217,14 @@ class Board:
 
     def exited(self, name: str, how: str, now: float) -> float | None:
         """Record that a process is gone, `how` in words. Returns the seconds until it is started again; None when it
-        is not, because the platform stops."""
+        is not, because the platform stops or does not need it."""
         child = self.children[name]
         was_asked = child.told_at is not None
         ran_well = child.status is Status.READY and now - child.since >= self.limits.well_s
         if child.was_killed and child.status is Status.STARTING and self.stopping_at is None:
             how = f"killed, because it was not ready after {self.limits.ready_s:g} s"
         child.pid, child.last_exit = None, how
-        if self.stopping_at is not None:
+        if self.stopping_at is not None or not child.is_needed:
             self._set(child, Status.STOPPED, now)
             return None
         wait_s = 0.0
@@ -268,6 +305,8 @@ class Board:
             return None
         if child.told_at is not None:
             return child.told_at + self.limits.grace_s[child.role]
+        if not child.is_needed:
+            return None if child.retired_at is None else child.retired_at + (child.finish_s or 0.0)
         # A platform that stops does not ask whether somebody is ready in time.
         is_awaited = child.status is Status.STARTING and self.stopping_at is None
         return child.since + self.limits.ready_s if is_awaited else None
@@ -277,7 +316,7 @@ class Board:
 
     def _may_start(self, child: Child) -> bool:
         is_given_up = not self.is_up and child.attempt >= self.limits.tries
-        return self.urls_for(child.name) is not None and not is_given_up
+        return child.is_needed and self.urls_for(child.name) is not None and not is_given_up
 
     def _decide_one(self, child: Child, now: float) -> Action | None:
         if child.pid is None:
@@ -286,12 +325,24 @@ class Board:
             return None
         if child.told_at is not None:
             return self._kill_after_grace(child, now)
+        if not child.is_needed:
+            return self._decide_unneeded(child, now)
         if child.status is Status.STARTING and now >= child.since + self.limits.ready_s:
             return Kill(child.name)
         urls = self.urls_for(child.name)
         if urls is not None and any(child.started_with.get(other) != url for other, url in urls.items()):
             return Terminate(child.name)
         return None
+
+    def _decide_unneeded(self, child: Child, now: float) -> Action | None:
+        if any(child.name in other.uses for other in self._living()):
+            return None
+        if child.finish_s is None:
+            return Terminate(child.name)
+        if child.retired_at is None:
+            # One that is not ready has nothing to finish, and may not know the signal yet.
+            return Retire(child.name) if child.status is Status.READY else Terminate(child.name)
+        return Terminate(child.name) if now >= child.retired_at + child.finish_s else None
 
     def _decide_stop(self, now: float) -> list[Action]:
         living = self._living()

@@ -42,7 +42,7 @@ def processes(platform: Platform, place: Place, *, free_port: Callable[[], int])
     launches = [_redis(place)] if place.redis_url is None else []
     for name, model in platform.llm.models.items():
         for number in range(1, _replicas(platform, name, model) + 1):
-            launches += _replica(platform, place, name, number, free_port)
+            launches += replica(platform, place, name, number, free_port)
     return [*launches, _gateway(place)]
 
 
@@ -82,10 +82,21 @@ def local_url(host: str, port: int) -> str:
     return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
 
 
+def scaled_models(platform: Platform) -> list[str]:
+    """Those whose replicas come and go with load. One worker is enough for a server that batches by itself."""
+    if not platform.keda.enabled:
+        return []
+    ranges = {name: platform.local_replicas(name) for name in platform.llm.models}
+    models = platform.llm.models
+    return [name for name, range_ in ranges.items() if range_.min < range_.max and models[name].engine == EMBEDDED]
+
+
 def _replicas(platform: Platform, name: str, model: Model) -> int:
-    # One worker is enough for a server that batches by itself. And with nobody here who could start the first replica
-    # when a request comes, `min: 0` runs one.
-    return max(1, platform.local_replicas(name).min) if model.engine == EMBEDDED else 1
+    if model.engine != EMBEDDED:
+        return 1
+    least = platform.local_replicas(name).min
+    # With nobody here who would start the first replica when a request comes, `min: 0` runs one.
+    return least if name in scaled_models(platform) else max(1, least)
 
 
 def _redis(place: Place) -> Launch:
@@ -103,25 +114,32 @@ def _gateway(place: Place) -> Launch:
     return Launch(child, lambda urls: Command(argv, {**_shared(place, urls), LEDGER_URL: place.ledger_url}))
 
 
-def _replica(platform: Platform, place: Place, name: str, number: int, free_port: Callable[[], int]) -> list[Launch]:
+def replica(platform: Platform, place: Place, name: str, number: int, free_port: Callable[[], int]) -> list[Launch]:
     """An engine and the worker beside it; for a model on a server elsewhere, the worker alone."""
     model, replica = platform.llm.models[name], f"{name}-{number}"
     if model.engine != EMBEDDED:
         server = model.engine.url
-        return [_worker(place, name, replica, (), lambda urls: server)]
+        return [_worker(platform, place, name, replica, (), lambda urls: server)]
     engine = f"engine-{replica}"
     child = Child(engine, Role.ENGINE, url=local_url(LOOPBACK, free_port()), model=name)
     return [
         Launch(child, lambda urls: Command(_engine(name, model, urls[engine]), {ENGINE_KEY: place.engine_key})),
-        _worker(place, name, replica, (engine,), lambda urls: urls[engine]),
+        _worker(platform, place, name, replica, (engine,), lambda urls: urls[engine]),
     ]
 
 
 def _worker(
-    place: Place, name: str, replica: str, uses: tuple[str, ...], engine_url: Callable[[Mapping[str, str]], str]
+    platform: Platform,
+    place: Place,
+    name: str,
+    replica: str,
+    uses: tuple[str, ...],
+    engine_url: Callable[[Mapping[str, str]], str],
 ) -> Launch:
     argv = _python("stoker.worker", "--spec", str(place.state.spec), "--model", name, "--replica", replica)
-    child = Child(f"worker-{replica}", Role.WORKER, uses=(*_uses_redis(place), *uses), model=name)
+    # What runs there may run for as long as a task or a request may.
+    finish_s = max(platform.llm.models[name].limits.timeout_seconds, platform.gateway.timeouts.total_seconds)
+    child = Child(f"worker-{replica}", Role.WORKER, uses=(*_uses_redis(place), *uses), model=name, finish_s=finish_s)
     return Launch(
         child,
         lambda urls: Command([*argv, "--engine-url", engine_url(urls)], _shared(place, urls)),

@@ -4,6 +4,7 @@
     platform.yaml      the normalised spec, with every default filled in
     credentials.json   mode 0600: url, key, admin_key, pid
     run.json           what runs now, for `stoker ps`
+    scale.json         how many replicas run and why, for `stoker scale`
     redis/             the queue's files          ledger.sqlite      keys and usage
     logs/              one <process>.jsonl each   journals/          what each gateway has in flight
 
@@ -51,6 +52,10 @@ class StateDirectory:
     @property
     def run(self) -> Path:
         return self.path / "run.json"
+
+    @property
+    def scale(self) -> Path:
+        return self.path / "scale.json"
 
     @property
     def redis(self) -> Path:
@@ -146,6 +151,20 @@ class StateDirectory:
                 hint="start one with `stoker up`, or name one with --state DIR",
             ) from error
         return run if isinstance(run, dict) else {}
+
+    def write_scale(self, scale: Mapping[str, object]) -> None:
+        self._write(self.scale, json.dumps(scale, indent=1) + "\n")
+
+    def read_scale(self) -> dict[str, object]:
+        """How many replicas ran last, and why. Raises NotFound when no platform here ever scaled."""
+        try:
+            scale = json.loads(self.scale.read_text())
+        except (OSError, ValueError) as error:
+            raise NotFound(
+                f"no platform in {self.path} has scaled anything",
+                hint="`stoker up` scales models whose replicas.min is less than their replicas.max",
+            ) from error
+        return scale if isinstance(scale, dict) else {}
 
     def _write(self, path: Path, text: str) -> None:
         """All or nothing, readable by the owner only: a reader sees the old file or the new one."""

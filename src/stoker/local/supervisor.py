@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from stoker.base.clock import Clock
 from stoker.base.logs import Logger
-from stoker.local.board import Action, Board, Child, Kill, Start, Status, Terminate
+from stoker.local.board import Action, Board, Child, Kill, Retire, Start, Status, Terminate
 from stoker.local.children import Command, Process, describe_exit, start
 
 
@@ -52,6 +52,7 @@ class Supervisor:
             # One at a time: while a process is started, others end, and somebody may press Ctrl-C.
             while actions := self.board.decide(self._clock.monotonic()):
                 await self._do(actions[0])
+            self.board.forget()
             self._on_change(self.board)
             wake_at = self.board.wake_at()
             timeout_s = None if wake_at is None else max(0.0, wake_at - self._clock.monotonic())
@@ -71,6 +72,19 @@ class Supervisor:
         self.board.stop(self._clock.monotonic(), hurry=hurry)
         self._changed.set()
 
+    def add(self, launches: Sequence[Launch]) -> None:
+        """More processes, from now on."""
+        for launch in launches:
+            self._commands[launch.child.name] = launch.command
+            self.board.add(launch.child, self._clock.monotonic())
+        self._changed.set()
+
+    def retire(self, names: Sequence[str]) -> None:
+        """These are not needed any more: they leave in order, and are forgotten."""
+        for name in names:
+            self.board.retire(name)
+        self._changed.set()
+
     async def until(self, holds: Callable[[Board], bool]) -> None:
         """Return when something is true of the board. `holds` is asked whenever the board has changed, and at least
         each 50 ms, because some of what it asks depends on the time alone."""
@@ -86,6 +100,10 @@ class Supervisor:
                 self._log.info("process is asked to leave", name=name)
                 self.board.told(name, now)
                 self._processes[name].terminate()
+            case Retire():
+                self._log.info("process is not needed any more", name=name)
+                self.board.retired(name, now)
+                self._processes[name].retire()
             case Kill():
                 self._log.warning("process is killed", name=name, status=str(self.board.children[name].status))
                 self.board.killed(name)
@@ -124,9 +142,9 @@ class Supervisor:
         self._note_end(name, describe_exit(returncode))
 
     def _note_end(self, name: str, how: str) -> None:
-        was_asked = self.board.children[name].status is Status.STOPPING
-        wait_s = self.board.exited(name, how, self._clock.monotonic())
         child = self.board.children[name]
+        was_asked = child.status is Status.STOPPING
+        wait_s = self.board.exited(name, how, self._clock.monotonic())
         if was_asked or wait_s is None:
             self._log.info("process has left", name=name, how=child.last_exit)
         else:

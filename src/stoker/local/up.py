@@ -13,7 +13,7 @@ import random
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO, cast
@@ -25,16 +25,19 @@ from stoker.base.clock import Clock, SystemClock
 from stoker.base.errors import Conflict, QueueUnavailable, StokerError, Unavailable
 from stoker.base.ids import ModelName
 from stoker.local import plan, ports
+from stoker.local.autoscaler import REPLICAS_PER_CORE, Autoscaler
 from stoker.local.banner import ready_block, ready_line
 from stoker.local.board import Board, Child, Limits, Role, Trouble
+from stoker.local.fleet import LocalFleet
 from stoker.local.output import Output, wants_colour
 from stoker.local.state import Credentials, Lock, StateDirectory
 from stoker.local.status import snapshot
-from stoker.local.supervisor import Supervisor
+from stoker.local.supervisor import Launch, Supervisor
 from stoker.meter import accounts
 from stoker.meter.keys import KeyStore, new_key
 from stoker.meter.store import Store
 from stoker.policy.retry import delay_s
+from stoker.policy.scaled import scaled_object
 
 DEFAULT_FILE = Path("platform.yaml")
 DEFAULT_STATE = Path(".stoker")
@@ -42,6 +45,7 @@ _BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.5, 15.0
 _PROBE_S = 2.0
 # `timeout` and a closed terminal signal this process and then its group: two signals, one wish.
 _SAME_WISH_S = 0.5
+_PORTS_REMEMBERED = 1000
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ def up(options: Options, *, out: TextIO = sys.stdout, err: TextIO = sys.stderr) 
         platform = platform.model_copy(update={"gateway": gateway})
         credentials = _ensure_credentials(state, place, url, tenant=next(iter(platform.tenants)))
         state.write_spec(spec.dump(platform))
+        state.write_scale({"models": [], "decisions": []})  # what the run before decided is history
         asyncio.run(_Run(platform, place, credentials, lock, options, out, err).run())
 
 
@@ -177,7 +182,8 @@ class _Run:
         lines = _Lines(lambda line: self._output.line("supervisor", line))
         logs.configure("supervisor", out=cast(TextIO, lines))
         self._log = logs.get(__name__)
-        self._used_ports = {place.port}
+        self._used_ports = [place.port]
+        self._autoscaling: asyncio.Task[None] | None = None
         launches = plan.processes(platform, place, free_port=self._free_port)
         chance = random.Random()
         self._board = Board(
@@ -203,7 +209,8 @@ class _Run:
         running = asyncio.create_task(self._supervisor.run())
         try:
             trouble = await self._start(running)
-            await running
+            async with self._scaling():
+                await running
         finally:
             self._supervisor.stop(hurry=True)  # only a fault of our own comes here with processes left
             await asyncio.wait({running})
@@ -231,6 +238,40 @@ class _Run:
             self._out.flush()
         return None
 
+    @contextlib.asynccontextmanager
+    async def _scaling(self) -> AsyncIterator[None]:
+        """Inside the block replicas come and go with load, where platform.yaml leaves room for that."""
+        models = plan.scaled_models(self._platform)
+        if not models or self._board.stopping_at is not None:
+            yield
+            return
+        # Here, so that a platform that scales nothing does not carry a client of Redis around.
+        from stoker.local.load import PlatformLoad
+
+        scaled = {model: scaled_object(self._platform, model) for model in models}
+        redis_url = self._place.redis_url or self._board.children[plan.REDIS].url or ""
+        triggers = {model: rules.triggers for model, rules in scaled.items()}
+        load = PlatformLoad(redis_url, self._credentials.url, triggers, self._log)
+        autoscaler = Autoscaler(
+            scaled,
+            LocalFleet(self._supervisor, self._launches),
+            load,
+            most=most_replicas(),
+            clock=self._clock,
+            log=self._log,
+            on_change=self._write_scale,
+        )
+        self._autoscaling = asyncio.create_task(autoscaler.run())
+        try:
+            yield
+        finally:
+            self._autoscaling.cancel()
+            await asyncio.wait({self._autoscaling})
+            await load.aclose()
+
+    def _launches(self, model: str, number: int) -> list[Launch]:
+        return plan.replica(self._platform, self._place, model, number, self._free_port)
+
     def _explain(self, trouble: Trouble) -> StokerError:
         words = self._output.last_words(trouble.name) if trouble.name else None
         log = self._place.state.logs / f"{trouble.name or 'supervisor'}.jsonl"
@@ -252,6 +293,8 @@ class _Run:
         self._log.info("signal", signal=number.name, hurry=hurry)
         self._tell("killing everything" if hurry else "stopping (again: kill at once)")
         self._supervisor.stop(hurry=hurry)
+        if self._autoscaling is not None:
+            self._autoscaling.cancel()  # who reads the load of a platform that stops finds nobody there
 
     def _relocate(self, child: Child) -> str | None:
         """An engine whose port somebody else took meanwhile gets another. The gateway's was promised to people: it
@@ -265,8 +308,15 @@ class _Run:
         port = ports.claim(plan.LOOPBACK, 0)
         while port in self._used_ports:
             port = ports.claim(plan.LOOPBACK, 0)
-        self._used_ports.add(port)
+        # Only the last ones: who got one earlier listens there by now, or has left.
+        self._used_ports = [*self._used_ports[-_PORTS_REMEMBERED:], port]
         return port
+
+    def _write_scale(self, shown: Mapping[str, object]) -> None:
+        try:
+            self._place.state.write_scale(shown)
+        except StokerError as error:
+            self._log.warning("scale.json cannot be written", error=error.in_log)
 
     def _write_run(self, board: Board) -> None:
         try:
@@ -301,6 +351,12 @@ class _Lines(io.TextIOBase):
 def is_same_wish(stopping_at: float | None, now: float) -> bool:
     """Whether a signal says what is being done already, since it comes too soon to be a person's second thought."""
     return stopping_at is not None and now - stopping_at < _SAME_WISH_S
+
+
+def most_replicas() -> int:
+    """How many replicas of all models this machine should have at most."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return REPLICAS_PER_CORE * cores
 
 
 def is_ready(url: str) -> bool:

@@ -17,12 +17,14 @@ from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, u
 from stoker.base.clock import Clock, SystemClock
 from stoker.base.errors import Conflict, NotFound
 from stoker.base.ids import new_id
+from stoker.meter import audit
 from stoker.meter.accounts import Account, Role
+from stoker.meter.audit import Change
 from stoker.meter.store import Store
 from stoker.meter.tables import keys, revisions, secrets, teams, tenants
 from stoker.meter.tenants import add_team, add_tenant, lock, team_terms, tenant_terms, touch
 from stoker.meter.texts import of_text, text_of
-from stoker.spec import NO_BUDGETS, Budgets
+from stoker.spec import NO_BUDGETS, Budgets, plain
 
 PREFIX_LENGTH = 14
 """Characters of a secret that lists show, to recognise it by: `sk-stoker-` and four of its 43 random ones."""
@@ -123,8 +125,10 @@ class KeyStore:
         models: Iterable[str] | None = None,
         routes: Iterable[str] | None = None,
         expires_at: float | None = None,
+        by: Change | None = None,
     ) -> NewSecret:
-        """A new key. The tenant and the team are made when they are not there, without limits."""
+        """A new key. The tenant and the team are made when they are not there, without limits. `by`, here and below:
+        who asked for it, for the audit log."""
         secret, now = new_key(), self._clock.now()
         made = Key(
             id=new_id("key", now),
@@ -141,6 +145,10 @@ class KeyStore:
         )
         with self._store.transaction() as connection:
             made_tenant, made_team = _add(connection, made, secret)
+            if by is not None:
+                shown = {**_audited(made), "made_tenant": made_tenant, "made_team": made_team}
+                by.object = f"key:{made.id}"
+                audit.write(connection, by, now, after=shown)
         return NewSecret(made, secret, made_tenant, made_team)
 
     def ensure(self, key: str, *, tenant: str, name: str, role: Role) -> Key:
@@ -188,7 +196,7 @@ class KeyStore:
         with self._store.reading() as connection:
             return [_key(row) for row in connection.execute(query)]
 
-    def change(self, key_id: str, make: Callable[[Key], Key]) -> Key:
+    def change(self, key_id: str, make: Callable[[Key], Key], *, by: Change | None = None) -> Key:
         """Replace its name, budgets, models, routes and expiry by what `make` makes of it. Raises NotFound; Conflict
         when it was revoked."""
         with self._store.transaction() as connection:
@@ -214,9 +222,11 @@ class KeyStore:
                 }
                 connection.execute(update(keys).where(keys.c.id == key_id).values(values))
                 touch(connection)
+            if by is not None:
+                audit.write(connection, by, self._clock.now(), before=_audited(found), after=_audited(after))
             return after
 
-    def rotate(self, key_id: str, *, grace_s: float = 0.0) -> NewSecret:
+    def rotate(self, key_id: str, *, grace_s: float = 0.0, by: Change | None = None) -> NewSecret:
         """Another secret for the key. The one that it had works for `grace_s` seconds more, older ones end now. Raises
         NotFound; Conflict when the key cannot be used any more."""
         secret, now = new_key(), self._clock.now()
@@ -235,9 +245,12 @@ class KeyStore:
             given = {"prefix": changed.prefix, "rotated_at": now}
             connection.execute(update(keys).where(keys.c.id == key_id).values(given))
             touch(connection)
+            if by is not None:
+                old = {"rotated_at": found.rotated_at}
+                audit.write(connection, by, now, before=old, after={"rotated_at": now, "grace_seconds": grace_s})
         return NewSecret(changed, secret)
 
-    def revoke(self, key_id: str) -> Key:
+    def revoke(self, key_id: str, *, by: Change | None = None) -> Key:
         """For ever. Raises NotFound when there is no such key in use; Conflict for the last admin key, after which
         nobody could look after the platform."""
         now = self._clock.now()
@@ -257,6 +270,8 @@ class KeyStore:
                     )
             connection.execute(update(keys).where(keys.c.id == key_id).values(revoked_at=now))
             touch(connection)
+            if by is not None:
+                audit.write(connection, by, now, before={"revoked_at": None}, after={"revoked_at": now})
         return replace(_key(found), revoked_at=now)
 
 
@@ -327,6 +342,20 @@ def _add(connection: Connection, key: Key, secret: str) -> tuple[bool, bool]:
     connection.execute(insert(keys).values(values))
     connection.execute(insert(secrets).values(hash=hash_of(secret), key_id=key.id, valid_until=None))
     return made_tenant, made_team
+
+
+def _audited(key: Key) -> dict[str, Any]:
+    """What the audit log says of a key: nothing of its secret."""
+    return {
+        "tenant": key.tenant,
+        "team": key.team,
+        "name": key.name,
+        "role": key.role,
+        "budgets": plain(key.budgets),
+        "models": None if key.models is None else list(key.models),
+        "routes": None if key.routes is None else list(key.routes),
+        "expires_at": key.expires_at,
+    }
 
 
 def _get(connection: Connection, key_id: str) -> Key:

@@ -1,7 +1,7 @@
 """The store's tables through time. Each step is written once and never changed: databases are out there at every one.
 
 All that is missing is done in one transaction, by one process; others that start at the same time wait for it and find
-nothing left to do. Steps are SQL that SQLite and PostgreSQL both take.
+nothing left to do. Steps are SQL that SQLite and PostgreSQL both take, but for the name of a column of bytes.
 """
 
 from collections.abc import Sequence
@@ -65,7 +65,43 @@ _ACCOUNTS = (
 
 _REASONS = ("ALTER TABLE usage ADD COLUMN reason VARCHAR(200)",)
 
-STEPS: Sequence[Sequence[str]] = (_FIRST, _ACCOUNTS, _REASONS)
+_FILES_AND_BATCHES = (
+    """CREATE TABLE files (
+        id VARCHAR(64) NOT NULL PRIMARY KEY, tenant VARCHAR(128) NOT NULL, state VARCHAR(16) NOT NULL,
+        purpose VARCHAR(32) NOT NULL, filename VARCHAR(255) NOT NULL, bytes BIGINT NOT NULL,
+        created_at FLOAT(53) NOT NULL, expires_at FLOAT(53))""",
+    "CREATE INDEX files_by_tenant ON files (tenant, id)",
+    "CREATE INDEX files_by_expiry ON files (expires_at)",
+    """CREATE TABLE file_blocks (
+        file_id VARCHAR(64) NOT NULL, number INTEGER NOT NULL, data <BYTES> NOT NULL, PRIMARY KEY (file_id, number))""",
+    """CREATE TABLE batches (
+        id VARCHAR(64) NOT NULL PRIMARY KEY, tenant VARCHAR(128) NOT NULL, key_id VARCHAR(64) NOT NULL,
+        session VARCHAR(256), run VARCHAR(256), endpoint VARCHAR(64) NOT NULL, input_file_id VARCHAR(64) NOT NULL,
+        completion_window VARCHAR(16) NOT NULL, details TEXT, output_expires_s INTEGER, status VARCHAR(16) NOT NULL,
+        errors TEXT, output_file_id VARCHAR(64), error_file_id VARCHAR(64), total INTEGER NOT NULL,
+        completed INTEGER NOT NULL, failed INTEGER NOT NULL, prompt_tokens BIGINT NOT NULL,
+        cached_tokens BIGINT NOT NULL, completion_tokens BIGINT NOT NULL, created_at FLOAT(53) NOT NULL,
+        expires_at FLOAT(53) NOT NULL, in_progress_at FLOAT(53), finalizing_at FLOAT(53), completed_at FLOAT(53),
+        failed_at FLOAT(53), expired_at FLOAT(53), cancelling_at FLOAT(53), cancelled_at FLOAT(53),
+        driver VARCHAR(64), fence BIGINT NOT NULL, beat BIGINT NOT NULL)""",
+    "CREATE INDEX batches_by_tenant ON batches (tenant, id)",
+    "CREATE INDEX batches_by_status ON batches (status)",
+    """CREATE TABLE batch_lines (
+        batch_id VARCHAR(64) NOT NULL, number INTEGER NOT NULL, state VARCHAR(16) NOT NULL, content <BYTES> NOT NULL,
+        PRIMARY KEY (batch_id, number))""",
+    "CREATE INDEX batch_lines_by_state ON batch_lines (batch_id, state, number)",
+)
+
+_AUDIT = (
+    """CREATE TABLE audit (
+        id VARCHAR(64) NOT NULL PRIMARY KEY, at FLOAT(53) NOT NULL, key_id VARCHAR(64) NOT NULL,
+        request_id VARCHAR(64) NOT NULL, did VARCHAR(64) NOT NULL, object VARCHAR(200) NOT NULL,
+        result VARCHAR(64) NOT NULL, before TEXT, after TEXT)""",
+    "CREATE INDEX audit_by_time ON audit (at, id)",
+    "CREATE INDEX audit_by_object ON audit (object, at)",
+)
+
+STEPS: Sequence[Sequence[str]] = (_FIRST, _ACCOUNTS, _REASONS, _FILES_AND_BATCHES, _AUDIT)
 """Step n leads from version n to n + 1. Before there were versions, databases were at 1 without saying so; the first
 step finds its tables there and leaves them."""
 
@@ -82,7 +118,8 @@ def version_of(connection: Connection) -> int:
 def migrate(connection: Connection) -> None:
     """Bring the database to `LATEST`. The transaction must be one that writes (`Store.transaction`). Raises Unavailable
     when the database is of a later version than this program knows."""
-    if connection.dialect.name == "postgresql":
+    is_postgresql = connection.dialect.name == "postgresql"
+    if is_postgresql:
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
     version = version_of(connection)
     if version > LATEST:
@@ -95,7 +132,7 @@ def migrate(connection: Connection) -> None:
         return
     for step in STEPS[version:]:
         for statement in step:
-            connection.execute(text(statement))
+            connection.execute(text(statement.replace("<BYTES>", "BYTEA" if is_postgresql else "BLOB")))
     if version == 0:
         connection.execute(text("CREATE TABLE schema_version (version INTEGER NOT NULL PRIMARY KEY)"))
         connection.execute(text("INSERT INTO schema_version VALUES (:version)"), {"version": LATEST})

@@ -4,7 +4,7 @@ Terms and budgets are JSON texts of the spec's sections, in the names of platfor
 Times are seconds since the epoch. Names that may be missing are null, except in `usage_days`, whose key they are in.
 """
 
-from sqlalchemy import BigInteger, Column, Float, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
 metadata = MetaData()
 
@@ -104,6 +104,23 @@ secrets = Table(
 )
 """Every secret that a key ever had, so that one that was replaced is never taken for a new one."""
 
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("at", Float(53), nullable=False),
+    Column("key_id", String(64), nullable=False),
+    Column("request_id", String(64), nullable=False),
+    Column("did", String(64), nullable=False),
+    Column("object", String(200), nullable=False),
+    Column("result", String(64), nullable=False),
+    Column("before", Text),
+    Column("after", Text),
+    Index("audit_by_time", "at", "id"),
+    Index("audit_by_object", "object", "at"),
+)
+"""What admins' keys changed; before and after are JSON."""
+
 revisions = Table(
     "revisions",
     metadata,
@@ -111,5 +128,80 @@ revisions = Table(
     Column("number", BigInteger, nullable=False),
 )
 """How often what gateways keep in memory was changed: they look at this one number, not at every key."""
+
+files = Table(
+    "files",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant", String(128), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("purpose", String(32), nullable=False),
+    Column("filename", String(255), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("created_at", Float(53), nullable=False),
+    Column("expires_at", Float(53)),
+    Index("files_by_tenant", "tenant", "id"),
+    Index("files_by_expiry", "expires_at"),
+)
+
+file_blocks = Table(
+    "file_blocks",
+    metadata,
+    Column("file_id", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)
+"""What is in a file, in pieces of a size that a process can hold many of."""
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant", String(128), nullable=False),
+    Column("key_id", String(64), nullable=False),
+    Column("session", String(256)),
+    Column("run", String(256)),
+    Column("endpoint", String(64), nullable=False),
+    Column("input_file_id", String(64), nullable=False),
+    Column("completion_window", String(16), nullable=False),
+    Column("details", Text),  # JSON: the client's own metadata
+    Column("output_expires_s", Integer),
+    Column("status", String(16), nullable=False),
+    Column("errors", Text),  # JSON: why it failed
+    Column("output_file_id", String(64)),
+    Column("error_file_id", String(64)),
+    Column("total", Integer, nullable=False),
+    Column("completed", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("created_at", Float(53), nullable=False),
+    Column("expires_at", Float(53), nullable=False),
+    Column("in_progress_at", Float(53)),
+    Column("finalizing_at", Float(53)),
+    Column("completed_at", Float(53)),
+    Column("failed_at", Float(53)),
+    Column("expired_at", Float(53)),
+    Column("cancelling_at", Float(53)),
+    Column("cancelled_at", Float(53)),
+    Column("driver", String(64)),  # null: nobody drives it
+    Column("fence", BigInteger, nullable=False),
+    Column("beat", BigInteger, nullable=False),
+    Index("batches_by_tenant", "tenant", "id"),
+    Index("batches_by_status", "status"),
+)
+"""Only who drives a batch under its newest `fence` changes it or its lines; `beat` grows as long as that one lives."""
+
+batch_lines = Table(
+    "batch_lines",
+    metadata,
+    Column("batch_id", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Index("batch_lines_by_state", "batch_id", "state", "number"),
+)
+"""A line of a batch that has not ended: what was asked for, and then what came of it."""
 
 schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))

@@ -14,11 +14,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from stoker.base.clock import Clock, SystemClock
 from stoker.base.errors import Conflict, NotFound
+from stoker.meter import audit
 from stoker.meter.accounts import Source, TeamTerms, TenantTerms
+from stoker.meter.audit import Change
 from stoker.meter.store import Store
 from stoker.meter.tables import revisions, teams, tenants
 from stoker.meter.texts import SHARED, of_text, text_of
-from stoker.spec import Budgets, Team, Tenant
+from stoker.spec import Budgets, Team, Tenant, plain
 
 _S = TypeVar("_S", Tenant, Team, Budgets)
 
@@ -101,28 +103,31 @@ class TenantStore:
         with self._store.reading() as connection:
             return _tenant(connection, name)
 
-    def create(self, name: str, terms: Tenant) -> TenantRecord:
-        """With its teams. Raises Conflict when it is there."""
+    def create(self, name: str, terms: Tenant, *, by: Change | None = None) -> TenantRecord:
+        """With its teams. Raises Conflict when it is there. `by`, here and below: who asked for it, for the audit
+        log."""
         with self._store.transaction() as connection:
             if not add_tenant(connection, name, self._clock.now(), terms):
                 raise Conflict(f"there is a tenant {name!r} already", hint=f"stoker tenants update {name}")
             for team, its_terms in terms.teams.items():
                 add_team(connection, name, team, self._clock.now(), its_terms)
+            if by is not None:
+                audit.write(connection, by, self._clock.now(), after=plain(terms))
             return _tenant(connection, name)
 
-    def change(self, name: str, make: Callable[[Tenant], Tenant]) -> TenantRecord:
+    def change(self, name: str, make: Callable[[Tenant], Tenant], *, by: Change | None = None) -> TenantRecord:
         """Replace its terms by what `make` makes of them. Teams that `make` leaves out stay; those that it adds are
         made. Raises NotFound; Conflict when platform.yaml has it, or a team that would change."""
         with self._store.transaction() as connection:
             lock(connection)
             found = _tenant(connection, name)
-            before = found.terms.model_copy(update={"teams": {one: team.terms for one, team in found.teams.items()}})
+            before = _whole(found)
             after = make(before)
             changed = _alone(after) != found.terms
             if changed:
                 _refuse_file(f"tenant {name!r}", found.source)
-                done = update(tenants).where(tenants.c.name == name).values(terms=text_of(_alone(after)))
-                connection.execute(done)
+                write = update(tenants).where(tenants.c.name == name).values(terms=text_of(_alone(after)))
+                connection.execute(write)
             for team, terms in after.teams.items():
                 known = found.teams.get(team)
                 if known is None:
@@ -134,7 +139,10 @@ class TenantStore:
                     changed = True
             if changed:
                 touch(connection)
-            return _tenant(connection, name)
+            done = _tenant(connection, name)
+            if by is not None:
+                audit.write(connection, by, self._clock.now(), before=plain(before), after=plain(_whole(done)))
+            return done
 
 
 def _refuse_file(what: str, source: Source) -> None:
@@ -142,6 +150,11 @@ def _refuse_file(what: str, source: Source) -> None:
         raise Conflict(
             f"{what} is written in platform.yaml, which wins at each start", hint="change it there, and start again"
         )
+
+
+def _whole(record: TenantRecord) -> Tenant:
+    """Its terms with those of its teams."""
+    return record.terms.model_copy(update={"teams": {name: team.terms for name, team in record.teams.items()}})
 
 
 def _alone(tenant: Tenant) -> Tenant:

@@ -201,6 +201,11 @@ class Order:
         """Those of the tenants that wait."""
         return self._lanes[priority].counters
 
+    @property
+    def tokens(self) -> int:
+        """What all that wait may take at most."""
+        return sum(share.tokens for share in self._shares.values())
+
     def of_tenant(self, tenant: str) -> int:
         """How many of its tasks wait."""
         return sum(len(lane.waiting.get(tenant, ())) for lane in self._lanes.values())

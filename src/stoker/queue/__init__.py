@@ -4,6 +4,7 @@
 and the supervisor (`server`); knows nothing of HTTP and engines.
 """
 
+from stoker.queue.alarm import TaskAlarm
 from stoker.queue.budgets import (
     BudgetStore,
     CounterState,
@@ -75,6 +76,7 @@ __all__ = [
     "Short",
     "State",
     "Task",
+    "TaskAlarm",
     "TokenBound",
     "Which",
 ]

@@ -7,11 +7,12 @@ from stoker.base.errors import InvalidInput
 Cursor = tuple[int, int]
 
 START: Cursor = (0, 0)
+PATTERN = "^[0-9]{1,15}-[0-9]{1,15}$"
 
 
 def parse_cursor(text: str) -> Cursor:
     """Raises InvalidInput when it is none."""
-    if not re.fullmatch(r"\d{1,15}-\d{1,15}", text):
+    if not re.fullmatch(PATTERN, text):
         raise InvalidInput(f"{text!r} is no cursor; take the cursor of the last chunk that was seen", param="after")
     token, _, number = text.partition("-")
     return int(token), int(number)

@@ -82,6 +82,10 @@ class Queue(Protocol):
     async def depth(self, model: ModelName) -> Depth:
         """How many wait, run, wait for a retry, and lie dead. A model that nobody ever used has zeros."""
 
+    async def waiting_tokens(self, model: ModelName) -> int:
+        """What the tasks that wait may take at most, by their bounds: tokens of prompt and answer together, and 1 for a
+        task without a bound. How much work waits, where `depth` says in how many pieces."""
+
     async def dead(self, model: ModelName, *, limit: int = 100) -> Sequence[Task]:
         """Dead letters, those that died last first, with their cause, without body."""
 
@@ -92,6 +96,12 @@ class Queue(Protocol):
 
         Raises NotFound; Conflict when it is not dead, or (`hold_void`) as `submit` does.
         """
+
+    async def drop_answer(self, task_id: TaskId) -> None:
+        """Its caller has kept what it came to: its body, its result and its chunks go now, and a dead one leaves the
+        dead letters, as one that was cancelled; so does a forwarded one, and its letter is of no use if it comes back.
+        It stays known by its id as long as any that has ended, so that the same submission does not begin it anew.
+        Nothing happens to one that has not ended, or that is unknown."""
 
     # --- dead letters -----------------------------------------------------------------------------------------------
 

@@ -41,8 +41,11 @@ def bell(model: str) -> str:
 def waiting(model: str) -> str:
     """Hash of numbers that the order of waiting tasks goes by (`lua/order.lua`): `seq` (how many ever began to wait),
     and for each priority `count:` (how many wait), `passed:` (how often passed over) and `floor:` (the counter of the
-    last tenant that left it empty); `run_ms`, how long tasks run."""
+    last tenant that left it empty); `tokens`, what all that wait were let in with; `run_ms`, how long tasks run."""
     return f"stoker:waiting:{model}"
+
+
+WAITING_TOKENS = "tokens"  # a field of it
 
 
 def lane(model: str, priority: str) -> str:

@@ -220,6 +220,9 @@ class MemoryQueue:
         found = self._models[model]
         return Depth(len(found.waiting), len(found.running), len(found.delayed), len(found.dead))
 
+    async def waiting_tokens(self, model: ModelName) -> int:
+        return self._models[model].waiting.tokens
+
     async def dead(self, model: ModelName, *, limit: int = 100) -> Sequence[Task]:
         return [_summary(self._kept[task_id].task) for task_id in reversed(self._models[model].dead)][:limit]
 
@@ -255,6 +258,17 @@ class MemoryQueue:
         )
         self._enqueue(kept)
         return kept.task
+
+    async def drop_answer(self, task_id: TaskId) -> None:
+        kept = self._kept.get(task_id)
+        if kept is None or not kept.task.state.has_ended:
+            return
+        if kept.task.state in (State.DEAD, State.FORWARDED):
+            self._gone[task_id] = (kept.task.replays, self._now() + GONE_S)
+            self._leave_letters(kept, State.CANCELLED, self.settings.result_ttl_s)
+            kept.task = replace(kept.task, error=None)
+        kept.task = replace(kept.task, body={}, result=None)
+        kept.chunks = []
 
     # --- dead letters -----------------------------------------------------------------------------------------------
 
@@ -540,7 +554,8 @@ class MemoryQueue:
         self._gone = {task_id: gone for task_id, gone in self._gone.items() if now < gone[1]}
 
     def _leave_letters(self, kept: _Kept, state: State, ttl_s: float) -> Task:
-        self._models[kept.task.model].dead.remove(kept.task.id)
+        if kept.task.state == State.DEAD:
+            self._models[kept.task.model].dead.remove(kept.task.id)
         kept.forget_at = self._now() + ttl_s
         kept.task = replace(kept.task, state=state)
         return kept.task

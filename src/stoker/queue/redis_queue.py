@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -137,6 +138,11 @@ class RedisQueue:
         lag, pending, delayed, dead = await self._redis.run("depth", keys.of_model(model), self._ttl_ms, "0")
         return Depth(int(lag), int(pending), int(delayed), int(dead))
 
+    async def waiting_tokens(self, model: ModelName) -> int:
+        found = await self._redis.call("read what waits", "HGET", keys.waiting(model), keys.WAITING_TOKENS)
+        # Tasks that the version before has added were not counted, and are taken off all the same.
+        return max(0, int(found or 0))
+
     async def dead(self, model: ModelName, *, limit: int = 100) -> Sequence[Task]:
         return await listing.dead(self._redis, model, limit)
 
@@ -156,6 +162,10 @@ class RedisQueue:
         if void:
             raise hold_void(void[0])
         return found
+
+    async def drop_answer(self, task_id: TaskId) -> None:
+        with suppress(NotFound):
+            await self._step("drop_answer", await self._model_of(task_id), task_id)
 
     # --- dead letters -----------------------------------------------------------------------------------------------
 
@@ -370,11 +380,16 @@ class RedisQueue:
         return str(json.loads(found)["model"])
 
     async def _said(self, task_id: TaskId, cursor: str) -> tuple[State, Sequence[tuple[bytes, dict[bytes, bytes]]]]:
-        """The state first, then the chunks: what was said before an end that we saw is then surely among them."""
-        async with self._redis.pipeline("read chunks") as pipe:
-            pipe.hget(keys.task(task_id), keys.STATE)
-            pipe.xrange(keys.chunks(task_id), min=f"({cursor}", count=CHUNKS_AT_ONCE)
-            state, found = await pipe.execute()
+        """The state first, then the chunks: what was said before an end that we saw is then surely among them.
+
+        By `call`, which waits for a future and no more: a pipeline of redis-py sends within Python 3.11's `wait_for`,
+        which swallows a cancellation that comes with its result (github.com/python/cpython/issues/86296), and then the
+        answer of a client that has gone would be made to its end."""
+        after = ("XRANGE", keys.chunks(task_id), f"({cursor}", "+", "COUNT", CHUNKS_AT_ONCE)
+        state, found = await asyncio.gather(
+            self._redis.call("read chunks", "HGET", keys.task(task_id), keys.STATE),
+            self._redis.call("read chunks", *after),
+        )
         if state is None:
             raise _unknown(task_id)
         return State(state.decode()), found

@@ -35,6 +35,11 @@ class State(StrEnum):
     def has_ended(self) -> bool:
         return self not in (State.QUEUED, State.RUNNING, State.RETRYING)
 
+    @property
+    def has_failed(self) -> bool:
+        """Whatever has become of its dead letter since."""
+        return self in (State.DEAD, State.FORWARDED, State.DROPPED)
+
 
 class LeaseState(StrEnum):
     """What `extend` found. Compare it: every member is truthy."""

@@ -17,6 +17,7 @@ MOST_TOKENS = 10**15
 MOST_REQUESTS = 10**9
 MOST_CONCURRENT = 10**6
 MOST_USD = 1_000_000
+LEAST_USD = 1e-9  # a nano-dollar
 
 
 def _count(most: int) -> Expected:
@@ -30,7 +31,7 @@ _Usd = Annotated[
     Decimal,
     BeforeValidator(decimal_as_written),
     Field(gt=0, le=MOST_USD, decimal_places=9, allow_inf_nan=False),
-    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": MOST_USD}),
+    WithJsonSchema({"type": "number", "minimum": LEAST_USD, "maximum": MOST_USD}),
     Expected(
         f"an amount in US dollars above 0 and at most {MOST_USD} with at most 9 decimals, as a number "
         "(0 would refuse every request; leave it out for no limit)"

@@ -1,7 +1,7 @@
 """The keys of the guide's Helm `values.yaml`, as they stand there, typed.
 
-They describe the cluster: `stoker render` and `stoker deploy` read them. On one machine only `redis` matters. The
-defaults are the guide's values, except that whatever would need an AWS account is off until it is asked for.
+They describe the cluster: `stoker render` and `stoker deploy` read them. On one machine `redis` and `keda`
+matter. The defaults are the guide's values, except that whatever would need an AWS account is off until asked for.
 """
 
 from collections.abc import Iterator, Mapping
@@ -95,12 +95,135 @@ class Scalers(Section):
     """Scale on CloudWatch metrics; needs an AWS account, so it is off until asked for."""
 
 
+SelectPolicy = Literal["Max", "Min", "Disabled"]
+PeriodSeconds = Annotated[int, Field(ge=1, le=1800)]
+WindowSeconds = Annotated[int, Field(ge=0, le=3600)]
+WholeSeconds = Annotated[int, Field(ge=0, le=7 * 86400)]
+Target = Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)]
+
+
+class ScalingPolicy(Section):
+    type: Literal["Pods", "Percent"]
+    """What `value` counts: replicas, or per cent of those that there are."""
+
+    value: Annotated[int, Field(ge=1, le=100_000)]
+    """The most that may change within the period."""
+
+    period_seconds: PeriodSeconds
+    """Seconds over which changes are counted."""
+
+
+class ScaleUp(Section):
+    stabilization_window_seconds: WindowSeconds = 0
+    """Seconds over which the least recommendation counts. 0 scales up at once."""
+
+    policies: Annotated[tuple[ScalingPolicy, ...], Field(strict=False, min_length=1, max_length=20)] = (
+        ScalingPolicy(type="Pods", value=4, period_seconds=15),
+        ScalingPolicy(type="Percent", value=100, period_seconds=15),
+    )
+    """How fast. The default is Kubernetes': 4 replicas or as many again, whichever is more, each 15 s."""
+
+    select_policy: SelectPolicy = "Max"
+    """Which of the policies counts: the one that allows most, the one that allows least, or none ("Disabled")."""
+
+    tolerance: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = 0.1
+    """How far above its target a metric may be without a change: 0.1 is 10 %."""
+
+
+class ScaleDown(Section):
+    stabilization_window_seconds: WindowSeconds = 300
+    """Seconds over which the highest recommendation counts, so that a lull stops nothing."""
+
+    policies: Annotated[tuple[ScalingPolicy, ...], Field(strict=False, min_length=1, max_length=20)] = (
+        ScalingPolicy(type="Percent", value=100, period_seconds=15),
+    )
+    """How fast. The default is Kubernetes': all at once."""
+
+    select_policy: SelectPolicy = "Max"
+    """As of scaleUp. "Disabled" never scales down, except to zero."""
+
+    tolerance: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.1
+    """How far below its target a metric may be without a change."""
+
+
+class Behavior(Section):
+    scale_up: ScaleUp = ScaleUp()
+    """How fast replicas are added."""
+
+    scale_down: ScaleDown = ScaleDown()
+    """How fast replicas are taken away, as far as one is left; the last one is cooldownPeriod's."""
+
+
+class HorizontalPodAutoscalerConfig(Section):
+    behavior: Behavior = Behavior()
+    """Copied into the HPA that KEDA makes. It governs 1 to N, and back to 1."""
+
+
+class Advanced(Section):
+    horizontal_pod_autoscaler_config: HorizontalPodAutoscalerConfig = HorizontalPodAutoscalerConfig()
+    """What KEDA hands to the HPA."""
+
+
+class ScalingFallback(Section):
+    failure_threshold: Annotated[int, Field(ge=0, le=1000)] = 3
+    """Readings of a trigger that have to fail in a row before the fallback counts; one more makes it."""
+
+    replicas: Count
+    """Replicas to run then."""
+
+    behavior: Literal["static", "currentReplicas", "currentReplicasIfHigher", "currentReplicasIfLower"] = "static"
+    """What `replicas` means: that many, as many as there are, or the higher or lower of both."""
+
+
 class Keda(Section):
     enabled: bool = True
-    """Render ScaledObjects; false leaves the number of replicas to you."""
+    """Scale by load, here and in the cluster; false leaves the number of replicas to you."""
 
     scalers: Scalers = Scalers()
     """Which sources of load the ScaledObjects read."""
+
+    min_replica_count: Count | None = None
+    """Fewest replicas of a model that has no `replicas` of its own. 0 stops the last one when nothing has to be done.
+    null: 1 here, and `llm.inference.autoscaling` in the cluster."""
+
+    max_replica_count: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Most replicas of a model that has no `replicas` of its own. null: minReplicaCount or 1 here, and
+    `llm.inference.autoscaling` in the cluster."""
+
+    polling_interval: Annotated[int, Field(ge=1, le=86_400)] = 10
+    """Seconds between two looks at the triggers. It governs 0 to 1 in the cluster; here it governs everything, and the
+    first task that waits for a model at zero does not wait for it."""
+
+    cooldown_period: WholeSeconds = 300
+    """Seconds without anything to do before the last replica stops. Counts for nothing where the minimum is 1."""
+
+    initial_cooldown_period: WholeSeconds = 0
+    """The same for a model that never had anything to do, from its start."""
+
+    lag_count: Target | None = None
+    """Waiting tasks for each replica that there should be (the lag of the stream's group). null: the model's
+    `limits.concurrency`."""
+
+    activation_lag_count: Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)] = 0.0
+    """Waiting tasks that start nothing; more do. 0: the first one wakes a model at zero."""
+
+    pending_entries_count: Target | None = None
+    """Running tasks for each replica that there should be (the stream's pending entries). null: not looked at."""
+
+    running_count: Target | None = None
+    """Running requests and tasks for each replica that there should be. null: 3 of 4 that a replica can run at once
+    (`limits.concurrency`), so that a model whose replicas are full gets another."""
+
+    fallback: ScalingFallback | None = None
+    """How many to run while a trigger cannot be read. null: as many as there are."""
+
+    advanced: Advanced = Advanced()
+    """What KEDA hands to the HPA."""
+
+    def broken_rules(self) -> Iterator[Fault]:
+        least, most = self.min_replica_count, self.max_replica_count
+        if least is not None and most is not None and least > most:
+            yield Fault(("minReplicaCount",), f"{least} is more than maxReplicaCount ({most}); must be at most that")
 
 
 class Gpu(Section):

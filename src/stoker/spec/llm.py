@@ -96,10 +96,10 @@ ENGINE_TAGS = ("<embedded>", "<server>")
 
 class Replicas(Section):
     min: Count = 1
-    """Fewest replicas. 0 stops the last one when nothing waits, and the first request then waits for a start."""
+    """Fewest replicas. 0 stops the last one when there is nothing to do; the first request then waits for a start."""
 
     max: Count = 1
-    """Most replicas."""
+    """Most replicas. More than `min`: they come and go with load, by the keys of `keda`."""
 
     def broken_rules(self) -> Iterator[Fault]:
         if self.min > self.max:

@@ -23,7 +23,7 @@ class Platform(Section):
     """Nodes of the cluster."""
 
     keda: Keda = Keda()
-    """What scales in the cluster, and on what."""
+    """What models are scaled on, here and in the cluster: the keys of KEDA's ScaledObject."""
 
     llm: Llm = Llm()
     """The models and what runs them."""
@@ -47,18 +47,24 @@ class Platform(Section):
     """Fine-tuning in the cluster."""
 
     def local_replicas(self, model: str) -> Replicas:
-        """How many of `model` run on one machine: what it says, or exactly one."""
-        return self.llm.models[model].replicas or Replicas()
+        """How many of `model` run on one machine: what it says, or what `keda` says for all, or exactly one."""
+        least, most = self.keda.min_replica_count, self.keda.max_replica_count
+        return self.llm.models[model].replicas or _between(least, most, otherwise=Replicas())
 
     def cluster_replicas(self, model: str) -> Replicas:
-        """How many of `model` run in the cluster: what it says, or what `llm.inference` says for all."""
+        """How many of `model` run in the cluster: what it says, or what `keda` or `llm.inference` say for all."""
         inference = self.llm.inference
         own = self.llm.models[model].replicas
         if own is not None:
             return own
         if inference.autoscaling.enabled:
-            return Replicas(min=inference.autoscaling.min_replicas, max=inference.autoscaling.max_replicas)
+            usual = Replicas(min=inference.autoscaling.min_replicas, max=inference.autoscaling.max_replicas)
+            return _between(self.keda.min_replica_count, self.keda.max_replica_count, otherwise=usual)
         return Replicas(min=inference.replicas, max=inference.replicas)
+
+    def may_be_at_zero(self, model: str) -> bool:
+        """Whether it may have no replica, here or in the cluster, until a request comes."""
+        return self.keda.enabled and 0 in (self.local_replicas(model).min, self.cluster_replicas(model).min)
 
     def complete(self) -> None:
         """Someone who writes only their models should not have to take back routes that they never wrote."""
@@ -92,6 +98,23 @@ class Platform(Section):
             if chosen is not None and chosen not in models:
                 yield Fault(("gateway", "auto", key), f'"{chosen}" is not a model; the models are: {known}')
         yield from self._wrong_weights()
+        yield from self._never_woken()
+
+    def _never_woken(self) -> Iterator[Fault]:
+        """Models that may be at zero, with something that keeps them there."""
+        for name, model in self.llm.models.items():
+            if self.keda.enabled and not self.keda.scalers.redis and self.local_replicas(name).min == 0:
+                yield Fault(
+                    ("keda", "scalers", "redis"),
+                    f"false wakes nobody, and {name} may be at zero replicas; write true, or let it keep one",
+                )
+                return
+            if model.fallback is not None and model.replicas is None and self.keda.min_replica_count == 0:
+                yield Fault(
+                    ("llm", "models", name, "fallback"),
+                    "with keda.minReplicaCount 0 the other model would answer everything, so that this one never "
+                    "starts; write replicas.min 1, or leave fallback out",
+                )
 
     def _wrong_weights(self) -> Iterator[Fault]:
         models = self.llm.models
@@ -107,3 +130,9 @@ class Platform(Section):
             for model in shares:
                 if model not in models:
                     yield Fault((*path, model), f'"{model}" is not a model; the models are: {", ".join(models)}')
+
+
+def _between(least: int | None, most: int | None, *, otherwise: Replicas) -> Replicas:
+    """What was written, and for the rest what is usual, as far as that lies on the right side."""
+    low = least if least is not None else otherwise.min if most is None else min(otherwise.min, most)
+    return Replicas(min=low, max=most if most is not None else max(otherwise.max, low))

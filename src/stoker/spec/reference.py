@@ -59,6 +59,8 @@ def _commented(key: str, value: Any, part: Schema, schema: Schema, depth: int) -
 def _inline(value: object) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(_inline(one) for one in value) + "]"
+    if isinstance(value, dict):
+        return _pairs(value)
     if value is None:
         return "null"
     return yaml.dump(value).removesuffix("\n").removesuffix("\n...")

@@ -75,7 +75,8 @@ class Pruning(Section):
     """The first day whose records are kept, UTC."""
 
 
-_Age = Annotated[float, Field(ge=0, le=10 * 366 * 86400, allow_inf_nan=False)]
+MOST_AGE_S = 10 * 366 * 86400
+_Age = Annotated[float, Field(ge=0, le=MOST_AGE_S, allow_inf_nan=False)]
 _TaskId = Annotated[
     str, StringConstraints(min_length=1, max_length=100, pattern="^[!-~]+$"), Expected("the id of a task")
 ]

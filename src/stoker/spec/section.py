@@ -61,14 +61,14 @@ class Section(BaseModel):
             return data
         kept: dict[Any, Any] = {}
         for key, value in data.items():
-            kind = cls._containers().get(key)
+            kind = cls.containers().get(key)
             if kind is None or value is not None:
                 of_sections = kind == "sections" and isinstance(value, dict)
                 kept[key] = {name: {} if one is None else one for name, one in value.items()} if of_sections else value
         return kept
 
     @classmethod
-    def _containers(cls) -> dict[str, str]:
+    def containers(cls) -> dict[str, str]:
         """The keys, in both spellings, that hold more than one value, and what of."""
         found: dict[str, str] = {}
         for name, info in cls.model_fields.items():
@@ -114,9 +114,10 @@ class Expected:
         return schema
 
 
+NAME_PATTERN = "^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"
 Name = Annotated[
     str,
-    StringConstraints(pattern="^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"),
+    StringConstraints(pattern=NAME_PATTERN),
     Expected("a name of 1 to 40 lower-case letters, digits and hyphens that begins with a letter"),
 ]
 """Fits a Kubernetes Service with room for a suffix, a Redis key and a part of a URL."""

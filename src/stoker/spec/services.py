@@ -93,6 +93,37 @@ Shares = Annotated[
 """Model to its part of the requests, in proportion to the sum."""
 
 
+FileBytes = Annotated[int, Field(ge=1024, le=1 << 40)]
+
+
+class Files(Section):
+    max_file_bytes: FileBytes = 200 * 1024 * 1024
+    """Bytes of one uploaded file at most; 200 MiB is what OpenAI takes for a batch."""
+
+    max_tenant_bytes: FileBytes = 1024 * 1024 * 1024
+    """Bytes of all files of a tenant, those that batches made included, beyond which it can upload nothing more; each
+    file counts for 1024 beside what is in it. They lie in the ledger's database."""
+
+    def broken_rules(self) -> Iterator[Fault]:
+        if self.max_file_bytes > self.max_tenant_bytes:
+            yield Fault(
+                ("maxFileBytes",),
+                f"{self.max_file_bytes} is more than maxTenantBytes ({self.max_tenant_bytes}); must be at most that",
+            )
+
+
+class Batches(Section):
+    max_lines: Annotated[int, Field(ge=1, le=1_000_000)] = 50_000
+    """Lines of a batch at most."""
+
+    lines_at_once: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """Lines of one batch that are in the queue at once, each with its reservation. More keep more replicas busy, and
+    take more of Redis' memory."""
+
+    per_tenant: Annotated[int, Field(ge=1, le=10_000)] = 20
+    """Batches of a tenant that have not ended, beyond which it can make none."""
+
+
 class Gateway(Section):
     host: Annotated[
         str,
@@ -127,9 +158,18 @@ class Gateway(Section):
 
     max_waiting: MaxWaiting = MaxWaiting()
     """How many may wait; one more is refused (429), so that a flood fills neither the memory nor everybody's time."""
+    allow_image_urls: bool = False
+    """Whether http and https URLs in the parts of messages go on to the engine, which fetches them from inside your
+    network; Stoker itself never fetches one. false takes data: URLs only."""
 
     timeouts: Timeouts = Timeouts()
     """How long a client is kept waiting."""
+
+    files: Files = Files()
+    """What clients upload to /v1/files, and what batches make."""
+
+    batches: Batches = Batches()
+    """/v1/batches: many requests in a file, done within hours."""
 
     sessions: Sessions = Sessions()
     """Requests that belong together: those with the same X-Session-Id, conversation or WebSocket."""
@@ -276,6 +316,9 @@ class Ledger(Section):
     """Days after which a usage record becomes part of its day's sum for each tenant, team, key and model; totals stay
     as they are. At least 31, from whose records budgets are counted anew when Redis has lost them. null keeps every
     record."""
+
+    audit_days: Annotated[int, Field(ge=1, le=36500)] = 400
+    """Days for which what admins' keys changed is kept (`stoker audit`)."""
 
     def broken_rules(self) -> Iterator[Fault]:
         if self.password_env and self.url is None:

@@ -47,6 +47,20 @@ class Metrics:
         return generate_latest(self.registry)
 
 
+def read_by(text: str, label: str, *names: str) -> dict[str, dict[str, float]]:
+    """For each named sample in an exposition, the sum for each value of one label; a name that is not there has none.
+
+    Raises ValueError when `text` is not an exposition.
+    """
+    sums: dict[str, dict[str, float]] = {name: {} for name in names}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name in sums and label in sample.labels:
+                found, value = sums[sample.name], sample.labels[label]
+                found[value] = found.get(value, 0.0) + sample.value
+    return sums
+
+
 def read(text: str, *names: str) -> dict[str, float]:
     """The sum over all labels of each named sample in an exposition; a name that is not there is left out.
 

@@ -91,6 +91,7 @@ class EchoEngine:
     it says afterwards what it produced for a request (`/v1/requests/{id}`), as the embedded engine does and others do
     not; what it did before it was stopped it has forgotten. `ignores_length`: it says all it has to say, whatever
     `max_tokens` allows.
+    `key`: what it wants to be sent, as hosted APIs do; another one it refuses, and repeats it.
     `lacks`: endpoints that it has not ("responses", "embeddings"). `pace_s`: how long it takes for each token, for
     load; 0: no time."""
 
@@ -103,6 +104,7 @@ class EchoEngine:
         self.has_metrics = True
         self.tells = True
         self.ignores_length = False
+        self.key: str | None = None
         self.lacks: frozenset[str] = frozenset()
         self.pace_s = 0.0
         self.waiting = 0
@@ -203,7 +205,9 @@ class EchoEngine:
             ]
         )
 
-    async def _models(self, _: Request) -> Response:
+    async def _models(self, request: Request) -> Response:
+        if self.key is not None and request.headers.get("authorization") != f"Bearer {self.key}":
+            return JSONResponse({"error": {"message": "Incorrect API key provided."}}, 401)
         return JSONResponse({"object": "list", "data": [{"id": self.model, "object": "model"}]})
 
     async def _produced(self, request: Request) -> Response:
@@ -239,6 +243,9 @@ class EchoEngine:
     async def _generate(self, request: Request) -> Response:
         body = await server.read_json(request, max_bytes=64 * 1024 * 1024)
         seen = Seen(request.url.path, dict(request.headers), body)
+        said = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if self.key is not None and said != self.key:
+            return JSONResponse({"error": {"message": f"Incorrect API key provided: {said}."}}, 401)
         is_full = self.capacity is not None and len(self.running) >= self.capacity
         plan = self._plans.popleft() if self._plans else _Plan()
         self.requests.append(seen)

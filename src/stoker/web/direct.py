@@ -20,8 +20,8 @@ from stoker.web.sse import KEEPALIVE, KEEPALIVE_S
 
 MOST_IN_LINE = 64
 """Requests of one connection that wait for the answers to those before. A client that sends more is not read."""
-MOST_HEAD_BYTES = 256 * 1024
-"""Of a head, beside what came of it in one piece: more is refused, so that it does not fill the memory."""
+MOST_PIECES_BYTES = 256 * 1024
+"""Of a head that comes in several pieces: more is refused, so that a line without an end does not fill the memory."""
 
 
 class DirectHeaders(Mapping[str, str]):
@@ -114,6 +114,10 @@ def protocol(direct: Direct) -> type[HttpToolsProtocol]:
         _turn: Any = None
         _has_turn: asyncio.Future[None] | None = None
         _is_over = False
+        # Of the head that comes: bytes of the names and values of its headers.
+        headers_bytes = 0
+        # Of the body that comes: all that came but for the first piece, and what of it is body.
+        raw_bytes = body_bytes = 0
 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             super().connection_made(cast(asyncio.Transport, transport))
@@ -132,6 +136,8 @@ def protocol(direct: Direct) -> type[HttpToolsProtocol]:
             """As uvicorn's, but that an upgrade that is not made is left out of the request, which goes on."""
             if self.head_bytes is not None:
                 self.head_bytes += len(data)
+            if self.is_receiving:
+                self.raw_bytes += len(data)
             while data:
                 try:
                     self.parser.feed_data(data)
@@ -143,17 +149,30 @@ def protocol(direct: Direct) -> type[HttpToolsProtocol]:
                         self.handle_websocket_upgrade()
                         return
                     data = self._without_upgrade() + data[upgrade.args[0] :]
-                except httptools.HttpParserError:
-                    self.send_400_response("Invalid HTTP request received.")
+                except httptools.HttpParserError as error:
+                    if isinstance(error.__context__, StokerError):
+                        self._refuse(error.__context__)
+                    else:
+                        self.send_400_response("Invalid HTTP request received.")
                     return
-            if self.head_bytes is not None and self.head_bytes > MOST_HEAD_BYTES:
-                self.transport.write(STATUS_LINE[431] + b"content-length: 0\r\nconnection: close\r\n\r\n")
-                self.transport.close()
+            if self.head_bytes is not None and self.head_bytes > MOST_PIECES_BYTES:
+                self._refuse(uploads.head_too_large())
+            if self.is_receiving and uploads.is_padded(self.raw_bytes, self.body_bytes):
+                self._refuse(uploads.padded())
             if self.cycle is not None and not self.cycle.response_complete:
                 self.is_waiting = False
                 self.waiting.off()
             elif not self.is_waiting:
                 self._await_head(uploads.HEAD_S)
+
+        def _refuse(self, error: StokerError) -> None:
+            """For what is no request that a handler could see. Nothing is said in the middle of an answer."""
+            direct.on_problem(error)
+            if self.cycle is None or self.cycle.response_complete or self.is_receiving:
+                body = problems.encoded(error)
+                head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+                self.transport.write(STATUS_LINE[error.status] + head + body)
+            self.transport.close()
 
         def _without_upgrade(self) -> bytes:
             """The head again, for a parser that then takes the body for one; this one skips it."""
@@ -168,12 +187,29 @@ def protocol(direct: Direct) -> type[HttpToolsProtocol]:
             self.waiting.set(self.loop.time() + within_s)
 
         def on_message_begin(self) -> None:
-            self.head_bytes = 0
+            self.head_bytes = self.headers_bytes = 0
             super().on_message_begin()
 
+        def on_url(self, url: bytes) -> None:
+            super().on_url(url)
+            if len(self.url) > uploads.MOST_URL_BYTES:
+                raise uploads.url_too_long()
+
         def on_header(self, name: bytes, value: bytes) -> None:
-            if not self.is_receiving:  # else it stands behind the body, where nobody looks for what a head says
-                super().on_header(name, value)
+            if self.is_receiving:  # it stands behind the body, where nobody looks for what a head says
+                return
+            self.headers_bytes += len(name) + len(value)
+            if self.headers_bytes > uploads.MOST_HEAD_BYTES or len(self.headers) == uploads.MOST_HEADERS:
+                raise uploads.head_too_large()
+            # From here on as uvicorn's, which is not called since there are many headers.
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
+
+        def on_body(self, body: bytes) -> None:
+            self.body_bytes += len(body)
+            super().on_body(body)
 
         def _start_asgi_task(self, cycle: Any, app: Any) -> None:
             self.running = cycle
@@ -237,6 +273,7 @@ def protocol(direct: Direct) -> type[HttpToolsProtocol]:
                     raise ValueError("a tunnel to nowhere")  # answered as what cannot be parsed
                 return
             self.is_receiving = True
+            self.raw_bytes = self.body_bytes = 0
             handler = direct.by_raw_path.get(self.path())
             if handler is None or self.parser.get_method() != b"POST":
                 super().on_headers_complete()
@@ -396,6 +433,8 @@ class Cycle:
         beat.set(loop.time() + self._direct.keepalive_s)
         try:
             async for piece in events:
+                if self.disconnected:  # whoever waited for the piece has swallowed the cancellation
+                    raise asyncio.CancelledError
                 if piece:
                     beat.set(loop.time() + self._direct.keepalive_s)
                     self._say(b"%x\r\n%b\r\n" % (len(piece), piece))

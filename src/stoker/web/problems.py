@@ -7,6 +7,7 @@ from typing import Any, cast
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 
 from stoker.base import json_text, logs
 from stoker.base.errors import InvalidInput, StokerError, TooSlow, writable
@@ -65,7 +66,17 @@ async def _refused_by_router(request: Request, error: Exception) -> Response:
     }.get(http.status_code, str(http.detail))
     known = StokerError(message, code={404: "not_found", 405: "method_not_allowed"}.get(http.status_code, "http_error"))
     known.type = "invalid_request_error"
-    return JSONResponse(body_of(known), status_code=http.status_code, headers=http.headers)
+    headers = {"Allow": ", ".join(_possible(request))} if http.status_code == 405 else http.headers
+    return JSONResponse(body_of(known), status_code=http.status_code, headers=headers)
+
+
+def _possible(request: Request) -> list[str]:
+    """The methods of all routes that the path has; the router looks at the first one alone."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return sorted(methods)
 
 
 async def _client_gone(request: Request, error: Exception) -> Response:

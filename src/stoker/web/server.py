@@ -24,6 +24,10 @@ from stoker.web.sse import until_gone
 
 T = TypeVar("T")
 
+MOST_DEPTH = 128
+"""Of objects and arrays in each other, in a body of JSON. Schemas of tools have some ten."""
+_LONG_BYTES = 4096
+
 
 def application(
     routes: Sequence[BaseRoute], *, on_problem: Callable[[StokerError], None] = lambda _: None, **options: Any
@@ -222,11 +226,33 @@ def json_object(body: bytes) -> dict[str, Any]:
         value = json_text.loads(body)
     except (ValueError, RecursionError) as exc:
         raise InvalidInput(f"the body is not JSON: {exc}", code="invalid_json") from exc
+    # There are no more levels than brackets. To count them in a long body takes longer than to look at its values.
+    is_flat = len(body) < _LONG_BYTES and body.count(b"{") + body.count(b"[") <= MOST_DEPTH
+    if not is_flat and _is_deeper(value, MOST_DEPTH):
+        raise InvalidInput(
+            f"the body is nested more than {MOST_DEPTH} levels deep; it has to be flatter", code="invalid_json"
+        )
     if not isinstance(value, dict):
         raise InvalidInput(
             f"the body is a JSON {_JSON_TYPES[type(value)]}; it has to be an object", code="invalid_json"
         )
     return value
+
+
+def _is_deeper(value: object, most: int) -> bool:
+    """Level by level: what is nested deeper than Python can call itself is no trouble here. What was read from JSON has
+    these very types."""
+    level: list[Any] = [value] if isinstance(value, dict | list) else []
+    for _ in range(most):
+        level = [
+            inner
+            for holder in level
+            for inner in (holder.values() if type(holder) is dict else holder)
+            if type(inner) is dict or type(inner) is list
+        ]
+        if not level:
+            return False
+    return True
 
 
 _JSON_TYPES = {list: "array", str: "string", int: "number", float: "number", bool: "boolean", type(None): "null"}

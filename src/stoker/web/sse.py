@@ -21,6 +21,14 @@ KEEPALIVE = b": keepalive\n"
 KEEPALIVE_S = 15.0
 
 
+def events(those: list[bytes]) -> bytes:
+    """Several events without a name, ready for the wire."""
+    joined = b"\n\ndata: ".join(those)
+    if joined.count(b"\n") > 2 * (len(those) - 1):  # one of them has lines
+        return b"".join(map(event, those))
+    return b"data: " + joined + b"\n\n" if those else b""
+
+
 def event(data: bytes, *, name: str | None = None) -> bytes:
     """One event, ready for the wire. A name is one line: what would end it is left out."""
     head = b"" if name is None else b"event: " + "".join(name.splitlines()).encode("utf-8", "replace") + b"\n"
@@ -42,6 +50,18 @@ class Reader:
         """The `data` of each event that is whole now; comments and other fields are passed over."""
         events: list[bytes] = []
         data = self._data
+        if not data and not self._rest:
+            # As engines write them: one line of data each.
+            *pieces, rest = chunk.split(b"\n\n")
+            if b"\n" not in rest:
+                for piece in pieces:
+                    if not piece.startswith(b"data: ") or b"\n" in piece or b"\r" in piece:
+                        break
+                    events.append(piece[6:])
+                else:
+                    self._rest = rest
+                    return events
+                events.clear()
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
             if line.endswith(b"\r"):

@@ -45,7 +45,7 @@ def main() -> None:
 
 
 async def run(options: argparse.Namespace) -> None:
-    stop = process.stop_event(leash=options.leash)
+    stop, retire = process.stop_event(leash=options.leash), process.retire_event()
     platform = load(options.spec)
     if options.model not in platform.llm.models:
         raise InvalidInput(f"--model is {options.model!r}; the models are: {', '.join(platform.llm.models)}")
@@ -86,7 +86,7 @@ async def run(options: argparse.Namespace) -> None:
         on_first_announcement=lambda: process.say_ready(replica=options.replica),
     )
     try:
-        await worker.run(stop)
+        await worker.run(stop, retire)
     finally:
         await engine.close()
         await queue.aclose()

@@ -30,6 +30,8 @@ RECLAIM_EVERY_S = 1.0
 CLAIM_WAIT_S = 1.0
 # When the engine has no room; requests that the gateway sends there directly come and go without our notice.
 NO_ROOM_S = 0.05
+# Before one that nobody needs any more may leave: a gateway that has not read of it yet still sends requests.
+RETIRE_LEAST_S = 1.5
 # After Redis said no.
 PAUSE_S = 0.5
 
@@ -65,20 +67,24 @@ class Worker:
     _silent_since: float | None = None
     _is_silence_told: bool = False
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop` is set; then drain. Returns when nothing of this worker's is left running.
+    async def run(self, stop: asyncio.Event, retire: asyncio.Event | None = None) -> None:
+        """Until `stop` is set; then drain. Returns when nothing of this worker's is left running. Once `retire` is set
+        it takes nothing new, and drains when its engine has nothing left to do, or at `stop`.
 
         Raises what went wrong in one of its clocks, after draining: a worker that only seems to run is worse than none.
         """
+        retire = retire or asyncio.Event()
         clocks = [asyncio.create_task(self._announcing()), asyncio.create_task(self._reclaiming())]
         claiming = asyncio.create_task(self._claiming())
-        stopped = asyncio.create_task(stop.wait())
-        await asyncio.wait({stopped, claiming, *clocks}, return_when=asyncio.FIRST_COMPLETED)
+        stopped, retired = asyncio.create_task(stop.wait()), asyncio.create_task(retire.wait())
+        await asyncio.wait({stopped, retired, claiming, *clocks}, return_when=asyncio.FIRST_COMPLETED)
         self._stopping.set()
+        if retired.done():
+            await self._finish(claiming, stop)
         await self._drain(claiming)
-        for task in (stopped, *clocks):
+        for task in (stopped, retired, *clocks):
             task.cancel()
-        for end in await asyncio.gather(claiming, stopped, *clocks, return_exceptions=True):
+        for end in await asyncio.gather(claiming, stopped, retired, *clocks, return_exceptions=True):
             if isinstance(end, Exception):
                 raise end
 
@@ -186,14 +192,36 @@ class Worker:
 
     # --- leaving ----------------------------------------------------------------------------------------------------
 
-    async def _drain(self, claiming: "asyncio.Task[None]") -> None:
-        """Out of the gateway's sight first, then let running tasks end, then hand back what is left."""
-        _log.info("draining", running=len(self._running))
+    async def _finish(self, claiming: "asyncio.Task[None]", stop: asyncio.Event) -> None:
+        """Out of the gateway's sight, then wait until nothing runs on the engine, whoever sent it, or until `stop`."""
+        _log.info("retiring", running=len(self._running))
+        await self._withdraw()
+        least = self.clock.monotonic() + RETIRE_LEAST_S
+        while not stop.is_set():
+            if claiming.done() and self.clock.monotonic() >= least and await self._is_idle():
+                return
+            await self.clock.sleep(NO_ROOM_S)
+
+    async def _is_idle(self) -> bool:
+        if self._running:
+            return False
+        try:
+            load = await self.engine.load()
+        except StokerError:
+            return True  # it is gone, and nothing runs there
+        return load is None or load.running + load.waiting == 0
+
+    async def _withdraw(self) -> None:
         async with self._announcing_now:
             try:
                 await self.registry.withdraw(self.name)
             except StokerError as error:
                 _log.warning("cannot withdraw", error=error.in_log)
+
+    async def _drain(self, claiming: "asyncio.Task[None]") -> None:
+        """Out of the gateway's sight first, then let running tasks end, then hand back what is left."""
+        _log.info("draining", running=len(self._running))
+        await self._withdraw()
         # Not cancelled: what a claim has taken in the meantime would lie there until its lease is over.
         await asyncio.wait({claiming})
         if self._running:

@@ -183,7 +183,8 @@ class Runner:
                 tally.saw(chunk, self.clock.now())
                 error = wire.error_in(chunk)
                 if error is not None:
-                    raise UpstreamError(f"the engine failed in the middle of the answer: {error}"[:300])
+                    said = self.engine.hiding.text(f"the engine failed in the middle of the answer: {error}")
+                    raise UpstreamError(said[:300])
                 if charge.is_over:
                     for last in tally.cut():
                         chunks.append(last)
@@ -341,8 +342,9 @@ class _Publisher:
 
 
 def _refusal(answer: Answer) -> Exception:
-    """4xx is the task's own fault, but for 408 and 429, which say `later`, and 401 and 403, which are our own key's."""
-    if 400 <= answer.status < 500 and answer.status not in (401, 403, 408, 429):
+    """4xx is the task's own fault, but for 408 and 429, which say `later`, and 401, 402 and 403, which are our own
+    key's and its account's."""
+    if 400 <= answer.status < 500 and answer.status not in (401, 402, 403, 408, 429):
         return Wrong(answer)
     if answer.status < 400:
         return UpstreamError("the engine answered at once where a stream of events was asked for")

@@ -41,6 +41,13 @@ local function serve(share, amount)
   end
 end
 
+-- How many wait.
+local function count_waiting()
+  local waiting = 0
+  for _, priority in ipairs(PRIORITIES) do waiting = waiting + number_of('count:' .. priority) end
+  return waiting
+end
+
 local function begin_to_wait(share, id)
   local priority, tenant = share.priority, share.tenant
   local lane, tasks, served = lane_key(priority), waiting_key(priority, tenant), served_key(priority, tenant)
@@ -49,9 +56,11 @@ local function begin_to_wait(share, id)
     least = least and tonumber(least) or number_of('floor:' .. priority)
     redis.call('ZADD', lane, math.max(tonumber(redis.call('GET', served) or '0'), least), tenant)
     redis.call('DEL', served)
+    if count_waiting() == 0 then redis.call('HDEL', ORDER, 'tokens') end  -- what was counted wrongly ends here
   end
   redis.call('ZADD', tasks, redis.call('HINCRBY', ORDER, 'seq', 1), id)
   redis.call('HINCRBY', ORDER, 'count:' .. priority, 1)
+  redis.call('HINCRBY', ORDER, 'tokens', share.tokens)
 end
 
 -- False when it did not wait.
@@ -60,6 +69,7 @@ local function stop_waiting(share, id)
   local lane, tasks = lane_key(priority), waiting_key(priority, tenant)
   if redis.call('ZREM', tasks, id) == 0 then return false end
   redis.call('HINCRBY', ORDER, 'count:' .. priority, -1)
+  redis.call('HINCRBY', ORDER, 'tokens', -(share.tokens or 0))  -- unknown of what somebody deleted by hand
   if redis.call('EXISTS', tasks) == 0 then
     local counter = tonumber(redis.call('ZSCORE', lane, tenant) or '0')
     redis.call('SET', served_key(priority, tenant), counter, 'PX', SERVED_MS)
@@ -67,13 +77,6 @@ local function stop_waiting(share, id)
     if redis.call('EXISTS', lane) == 0 then redis.call('HSET', ORDER, 'floor:' .. priority, counter) end
   end
   return true
-end
-
--- How many wait.
-local function count_waiting()
-  local waiting = 0
-  for _, priority in ipairs(PRIORITIES) do waiting = waiting + number_of('count:' .. priority) end
-  return waiting
 end
 
 -- Whose turn it is: priority, tenant, id; nil when nothing waits. What somebody deleted by hand stops nobody else.

@@ -116,9 +116,10 @@ local function bury(key, id, reason, error, usage)
   end_task(key, id, 'dead', 'failed', usage, reason)
 end
 
--- A dead letter is one no more; the task is `state` from now on, and forgotten after `ttl_ms`.
+-- A dead letter, here or in another queue, is one no more; the task is `state` from now on, and forgotten after `ttl_ms`.
 local function leave_letters(key, id, state, ttl_ms)
-  redis.call('XDEL', DEAD, field(key, 'entry'))
+  local entry = field(key, 'entry')
+  if entry then redis.call('XDEL', DEAD, entry) end
   redis.call('HDEL', key, 'entry')
   redis.call('HSET', key, 'state', state)
   redis.call('XADD', ENDED, 'MAXLEN', '~', KEPT, '*', 'id', id, 'state', state)

@@ -1,0 +1,51 @@
+"""What schemathesis cannot know of the platform that it asks: which names there are, and which keys it must not end."""
+
+import os
+from typing import Any
+
+import schemathesis
+
+# The keys with which the run itself asks: one that was revoked or rotated would end it.
+KEEP = frozenset(os.environ.get("SCHEMA_KEEP", "").split())
+
+
+@schemathesis.hook
+def before_load_schema(context: Any, raw_schema: dict[str, Any]) -> None:
+    """Names that are there, so that requests get further than "there is no such model"."""
+    known = raw_schema["components"]["schemas"]
+    for name in ("ChatRequest", "CompletionRequest", "ResponseRequest", "EmbeddingRequest"):
+        known[name]["properties"]["model"] = {"enum": ["auto", "general", "gpt-4o", None]}
+    known["NewKey"]["properties"]["models"]["items"] = {"enum": ["general"]}
+    known["KeyPatch"]["properties"]["models"]["items"] = {"enum": ["general"]}
+    for name in ("NewKey", "KeyPatch"):
+        known[name]["properties"]["routes"]["items"] = {"enum": ["general"]}
+    for operations in raw_schema["paths"].values():
+        for operation in operations.values():
+            for parameter in operation["parameters"]:
+                if parameter["name"] == "route":
+                    parameter["schema"] = {"enum": ["general"]}
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_rounded(one) for one in value]
+    return round(value, 9) if isinstance(value, float) and 1e-9 <= value < 1e6 else value
+
+
+@schemathesis.hook
+def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
+    parameters = case.path_parameters or {}
+    if parameters.get("id") in KEEP and case.method != "GET":
+        parameters["id"] = "key_that_is_none"
+    if "/admin/" in case.path and isinstance(case.body, dict):
+        case.body = _as_only_time_and_words_can_tell(case.body)
+
+
+def _as_only_time_and_words_can_tell(body: dict[str, Any]) -> Any:
+    """What a schema cannot say: amounts have nine decimals at most, and a key expires in the future."""
+    time = body.get("expires_at")
+    if isinstance(time, int | float) and not isinstance(time, bool) and 0 <= time < 2e9:
+        body = {**body, "expires_at": time + 2e9}
+    return _rounded(body)

@@ -1,0 +1,195 @@
+"""`GET /openapi.json`: the gateway's API as an OpenAPI 3.1 document, which needs no key and says nothing private.
+
+Made of the list of operations (`openapi_operations`) and the named schemas (`openapi_schemas`); what the platform's
+file decides (how large a body may be) is that of the platform at hand. The names of its models and prefixes are for
+those with a key: `GET /v1/models`.
+"""
+
+from typing import Any
+
+from stoker import __version__
+from stoker.gateway import openapi_schemas as schemas
+from stoker.gateway import sizes
+from stoker.gateway.openapi_operations import JSON, OPERATIONS, Answer, Operation, statuses_of
+from stoker.gateway.parameters import documented
+from stoker.gateway.services import ID_PATTERN
+from stoker.gateway.streams import EVENT_ID_PATTERN
+from stoker.policy import images
+from stoker.queue import cursors
+from stoker.spec import Platform
+from stoker.spec.section import NAME_PATTERN
+from stoker.web import uploads
+from stoker.web.server import MOST_DEPTH
+
+Json = dict[str, Any]
+
+_PATH_PARAMETERS: dict[str, Json] = {
+    "id": {"description": "Its id.", "schema": {"type": "string", "minLength": 1}},
+    "model": {"description": "Its name, which may have slashes in it.", "schema": {"type": "string", "minLength": 1}},
+    "route": {"description": "A word of `gateway.routes`.", "schema": {"type": "string", "pattern": NAME_PATTERN}},
+    "tenant": {"description": "Its name.", "schema": {"type": "string", "pattern": NAME_PATTERN}},
+    "team": {"description": "Its name.", "schema": {"type": "string", "pattern": NAME_PATTERN}},
+}
+_HEADERS: dict[str, tuple[str, str, Json]] = {
+    "session": ("X-Session-Id", "The session that it belongs to.", {"type": "string", "pattern": ID_PATTERN}),
+    "run": ("X-Run-Id", "The agent run that it belongs to.", {"type": "string", "pattern": ID_PATTERN}),
+    "resumable": (
+        "X-Stoker-Resumable",
+        "Whether a stream survives its connection.",
+        {"type": "string", "enum": ["true", "false"]},
+    ),
+    "last-event": (
+        "Last-Event-ID",
+        "Go on after this event of such a stream: its `id`.",
+        {"type": "string", "pattern": EVENT_ID_PATTERN},
+    ),
+    "last-chunk": (
+        "Last-Event-ID",
+        "Go on after this event of the task: its `id`.",
+        {"type": "string", "pattern": cursors.PATTERN},
+    ),
+}
+_SAID = {
+    "Location": "Where the task is.",
+    "X-Request-Id": "The id of the request, and of its usage record, or of the record of what it changed.",
+    "X-Stoker-Model": "The model that was chosen.",
+    "X-Stoker-Route": "Why it was.",
+    "X-Stoker-Replica": "Who answered, or `queue`.",
+    "X-Stoker-Cost-Usd": "What it cost. Of a stream, the last event says it.",
+}
+# What OpenAPI says of one that answers too much at once, as a header that has to be there.
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds, never too few.", "schema": {"type": "integer", "minimum": 1}}}
+
+
+def document(platform: Platform) -> Json:
+    paths: dict[str, Json] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Stoker", "version": __version__, "description": _about(platform)},
+        "security": [{"key": []}],
+        "tags": [
+            {"name": "inference", "description": "OpenAI's API: any of its SDKs works with this URL and a key."},
+            {"name": "tasks", "description": "Work that may wait, and is never lost."},
+            {"name": "admin", "description": "For who looks after the platform: an admin's key only."},
+            {"name": "health", "description": "No key needed."},
+        ],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "`sk-stoker-...`"}},
+            "schemas": {**schemas.schemas(), "OpenApi": {"type": "object", "required": ["openapi", "paths"]}},
+            "responses": {f"Refused{status}": _refusal(status, platform) for status in _REFUSALS},
+        },
+    }
+
+
+def _about(platform: Platform) -> str:
+    most_bytes = platform.gateway.max_body_bytes
+    return "\n".join(
+        [
+            "Models to call, with hard budgets. Errors have OpenAI's shape; the message says what would be right. HEAD "
+            "is possible wherever GET is.",
+            "",
+            f"One request: a URL of {uploads.MOST_URL_BYTES} bytes (414), {uploads.MOST_HEADERS} headers and "
+            f"{uploads.MOST_HEAD_BYTES} bytes of head (431), a body of {most_bytes} bytes (413), or of "
+            f"{platform.queue.max_body_bytes} if it has to wait; objects and arrays {MOST_DEPTH} deep; "
+            f"{sizes.MOST_ITEMS} messages or items, "
+            f"{sizes.MOST_TEXTS} prompts or texts to embed, {sizes.MOST_PARTS} parts of a message, "
+            f"{sizes.MOST_IMAGES} pictures of {images.MAX_BYTES} bytes and {images.MAX_PIXELS} pixels each, "
+            f"{sizes.MOST_TOOLS} tools, {sizes.MOST_STOPS} stop texts of {sizes.MOST_STOP_CHARACTERS} characters: at "
+            "most (400). An engine may take less. Nothing is ever fetched from a URL in a body.",
+        ]
+    )
+
+
+def _operation(operation: Operation) -> Json:
+    said: Json = {
+        "operationId": operation.id,
+        "summary": operation.what,
+        "tags": [operation.group],
+        "parameters": [*_path_parameters(operation), *_headers(operation), *documented(operation.query)],
+        "responses": {
+            **{str(status): _answer(answer, operation) for status, answer in operation.answers.items()},
+            **{str(status): _refused(status) for status in statuses_of(operation)},
+        },
+    }
+    if operation.more:
+        said["description"] = operation.more
+    if operation.who == "nobody":
+        said["security"] = []
+    if operation.takes is not None:
+        said["requestBody"] = {
+            "required": not operation.may_be_empty,
+            "content": {JSON: {"schema": schemas.ref(operation.takes)}},
+        }
+    return said
+
+
+def _path_parameters(operation: Operation) -> list[Json]:
+    names = [part[1:-1] for part in operation.path.split("/") if part.startswith("{")]
+    return [{"name": name, "in": "path", "required": True, **_PATH_PARAMETERS[name]} for name in names]
+
+
+def _headers(operation: Operation) -> list[Json]:
+    return [
+        {"name": name, "in": "header", "description": what, "schema": schema}
+        for name, what, schema in (_HEADERS[one] for one in operation.headers)
+    ]
+
+
+def _answer(answer: Answer, operation: Operation) -> Json:
+    said: Json = {"description": answer.what}
+    is_audited = operation.who == "admin" and operation.method != "GET"
+    headers = ("X-Request-Id", *answer.headers) if is_audited else answer.headers
+    if answer.schemas:
+        said["content"] = {
+            media: {"schema": {"type": "string"} if name is None else schemas.ref(name)}
+            for media, name in answer.schemas.items()
+        }
+    if headers:
+        said["headers"] = {name: {"description": _SAID[name], "schema": {"type": "string"}} for name in headers}
+    if answer.links:
+        said["links"] = {
+            id: {"operationId": id, "parameters": {name: value}} for id, (name, value) in answer.links.items()
+        }
+    return said
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+_REFUSALS = {
+    400: "Something in it cannot be: `invalid_json`, `invalid_value` (`param` names it); more than one request may "
+    "hold (`too_many`, `too_many_images`, `image_too_large`, `body_padded`); no picture (`invalid_image`, "
+    "`invalid_base64_image`), or one that somebody would have to fetch (`image_urls_not_allowed`); a request that "
+    "never fits its budget (`request_over_budget`).",
+    401: "No key, one that nobody issued, or one that was revoked or has expired: `invalid_api_key`.",
+    402: "A budget that does not renew has too little left: `budget_exhausted`. There is no use in asking again.",
+    403: "The key may not do this: `not_permitted`.",
+    404: "There is no such thing, or it is another tenant's: `not_found`, `model_not_found`, `task_not_found`, ...",
+    408: "The body did not come in time: `request_timeout`. The connection is closed.",
+    409: "It is not in a state that allows this: `conflict`, `not_dead`, `stream_restarted`, ...",
+    410: "It is over, and its events are not kept any more: `stream_gone`.",
+    413: "The body is too large: `too_large`; the largest has {bytes} bytes.",
+    414: "The URL is too long: `url_too_long`. The connection is closed.",
+    429: "A limit or a budget says no, for now: `usd_budget_exceeded`, `too_many_requests`, ...",
+    431: "The head is too large, or has too many lines: `head_too_large`. The connection is closed.",
+    500: "A fault of ours: `internal_error`. The log has the details.",
+    502: "An engine answered with something that is no answer: `upstream_error`.",
+    503: "Not now: `budgets_unavailable`, `ledger_unavailable`, `queue_unavailable`, ...",
+    504: "Out of time: `timeout`, `deadline_exceeded`.",
+}
+
+
+def _refused(status: int) -> Json:
+    return {"$ref": f"#/components/responses/Refused{status}"}
+
+
+def _refusal(status: int, platform: Platform) -> Json:
+    said: Json = {
+        "description": _REFUSALS[status].replace("{bytes}", str(platform.gateway.max_body_bytes)),
+        "content": {JSON: {"schema": schemas.ref("Error")}},
+    }
+    if status in (429, 503):
+        said["headers"] = _RETRY_AFTER
+    return said
