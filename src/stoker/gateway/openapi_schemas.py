@@ -562,9 +562,10 @@ def _answered() -> dict[str, Schema]:
                 "teams": {"type": "object", "additionalProperties": ref("Team")},
                 "source": source,
                 "callbackHosts": array(text()),
-                "callbackSecretEnv": some(text("Variable of the gateway's environment with the secret.")),
+                "callbackSecretEnv": text("Variable of the gateway's environment with the secret; not there: none."),
                 "created_at": TIME,
-            }
+            },
+            leaves_out=("callbackSecretEnv",),
         ),
         "Tenants": thing({"tenants": array(ref("TenantShown"))}),
         "Key": thing(key, additionalProperties=False),
