@@ -1,11 +1,13 @@
-"""What schemathesis cannot know of the platform that it asks: which names there are, and which keys it must not end."""
+"""What schemathesis cannot know of the platform that it asks: which names there are, and which keys and which file it
+must not end.
+"""
 
 import os
 from typing import Any
 
 import schemathesis
 
-# The keys with which the run itself asks: one that was revoked or rotated would end it.
+# The keys with which the run itself asks: one that was revoked or rotated would end it. And the file for its batches.
 KEEP = frozenset(os.environ.get("SCHEMA_KEEP", "").split())
 
 
@@ -17,6 +19,7 @@ def before_load_schema(context: Any, raw_schema: dict[str, Any]) -> None:
         known[name]["properties"]["model"] = {"enum": ["auto", "general", "gpt-4o", None]}
     known["NewKey"]["properties"]["models"]["items"] = {"enum": ["general"]}
     known["KeyPatch"]["properties"]["models"]["items"] = {"enum": ["general"]}
+    known["BatchRequest"]["properties"]["input_file_id"] = {"enum": [os.environ["SCHEMA_FILE"]]}
     for name in ("NewKey", "KeyPatch"):
         known[name]["properties"]["routes"]["items"] = {"enum": ["general"]}
     for operations in raw_schema["paths"].values():
@@ -38,7 +41,7 @@ def _rounded(value: Any) -> Any:
 def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
     parameters = case.path_parameters or {}
     if parameters.get("id") in KEEP and case.method != "GET":
-        parameters["id"] = "key_that_is_none"
+        parameters["id"] = "one_that_is_none"
     if "/admin/" in case.path and isinstance(case.body, dict):
         case.body = _as_only_time_and_words_can_tell(case.body)
 

@@ -199,7 +199,7 @@ def _kept_s(said: _Form, default: float | None) -> float | None:
     anchor, seconds = said.text("expires_after[anchor]"), said.text("expires_after[seconds]")
     if anchor is None and seconds is None:
         return default
-    number = int(seconds) if seconds is not None and re.fullmatch("[0-9]{1,9}", seconds) else seconds
+    number = float(seconds) if seconds is not None and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", seconds) else seconds
     return checked_kept_s({"anchor": anchor, "seconds": number}, "expires_after")
 
 
@@ -210,6 +210,8 @@ def checked_kept_s(wish: object, param: str) -> int:
             f'{param} has to be {{"anchor": "created_at", "seconds": SECONDS}}; there is no other anchor', param=param
         )
     seconds = wish.get("seconds")
+    if isinstance(seconds, float) and seconds.is_integer():  # 3600.0 is as whole as 3600
+        seconds = int(seconds)
     if type(seconds) is not int or not LEAST_KEPT_S <= seconds <= MOST_KEPT_S:
         raise InvalidInput(
             f"{param}.seconds is {json.dumps(seconds)[:40]}; it has to be a whole number from {LEAST_KEPT_S} (an hour) "
