@@ -52,7 +52,7 @@ _HEADERS: dict[str, tuple[str, str, Json]] = {
     "prefer": (
         "Prefer",
         "`respond-async`: if no replica has room, answer with a task; with `wait=N`, wait N seconds for its end first "
-        "(not for a stream). RFC 7240: what else it says is nobody's preference.",
+        "(not for a stream). It is nothing for a resumable stream. RFC 7240: what else it says is nobody's preference.",
         {"type": "string", "examples": ["respond-async", "respond-async, wait=10"]},
     ),
     # Not an enum: it is looked at only by what has to wait, and what is answered at once is not refused for it.
