@@ -311,6 +311,14 @@ async def test_taking_away_what_has_its_default_already_changes_nothing(stack: S
     assert answer.json() == {**made, "teams": {"a": {"description": "", "budgets": {}}}}
 
 
+async def test_a_team_with_nothing_written_to_it_is_one_in_the_document_too(stack: Stack) -> None:
+    sent = {"name": "made", "teams": {"a": None}}
+    made = await (await stack.http(key=ADMIN_KEY)).post_json("/admin/v1/tenants", sent)
+    assert made["teams"] == {"a": {"description": "", "budgets": {}}}
+    components = document()["components"]
+    jsonschema_rs.validate({**components["schemas"]["NewTenant"], "components": components}, sent)
+
+
 async def test_a_whole_number_may_be_written_with_a_fraction_of_nothing(stack: Stack) -> None:
     http = await stack.http(key=ADMIN_KEY)
     sent = b'{"tenant": "made", "budgets": {"tokensPerDay": 39.0, "usdTotal": 2.0}}'

@@ -293,8 +293,14 @@ def _section(kind: type[Section]) -> Schema:
     made: Schema = _pointing_here({name: part for name, part in schema_of(kind).items() if name != "$defs"})
     for name in kind.containers():  # where null is read as nothing written
         if name in made["properties"]:
-            made["properties"][name] = some(made["properties"][name])
+            made["properties"][name] = some(_with_nulls(made["properties"][name]))
     return made
+
+
+def _with_nulls(container: Schema) -> Schema:
+    """Sections by name: a name with nothing written to it has null."""
+    named = container.get("patternProperties", {})
+    return {**container, "patternProperties": {name: some(one) for name, one in named.items()}} if named else container
 
 
 def _as_patch(section: Schema) -> Schema:
