@@ -4,8 +4,9 @@
 
 A platform of one small model is started on a free port (`stoker up`: real Redis, the embedded engine, a worker) and
 asked with a user's key, then with an admin's: the edges of each schema, made-up requests, and sequences along the
-links (make a key, show it, revoke it; submit a task, show it, cancel it). `--seconds` is the time of each run. With
-`--short`: few requests, the same each time, which takes half a minute for both, each of them with its own routes.
+links (make a key, show it, revoke it; submit a task, show it, cancel it; upload a file, begin a batch, cancel it).
+`--seconds` is the time of each run. With `--short`: few requests, the same each time, which takes half a minute for
+both, each of them with its own routes.
 
 What must hold (schema.toml says where a check is off, and why): no 5xx; no status, media type, header or body that is
 not in the document; what it does not allow is refused; what it allows is taken; a method that it does not have is 405,
@@ -23,6 +24,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import httpx2
+
 from stoker.web.client import HttpClient
 from stoker.web.server import run
 
@@ -35,6 +38,7 @@ llm: {models: {general: {aliases: [gpt-4o], limits: {contextTokens: 256, maxOutp
 tenants: {default: {}}
 """
 SHORT_EXAMPLES = 4
+HELLO = [{"role": "user", "content": "hello"}]
 
 
 def started(work: Path) -> tuple["subprocess.Popen[bytes]", dict[str, str]]:
@@ -55,6 +59,15 @@ async def ids_of_keys(said: dict[str, str]) -> list[str]:
         return [key["id"] for key in (await client.get_json("/admin/v1/keys"))["keys"]]
 
 
+def uploaded(url: str, key: str) -> str:
+    """The id of a file that can be the input of a batch."""
+    line = {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": HELLO}}
+    form = {"purpose": (None, "batch"), "file": ("batch.jsonl", json.dumps(line))}
+    answer = httpx2.post(f"{url}/v1/files", files=form, headers={"Authorization": f"Bearer {key}"})
+    made: str = answer.raise_for_status().json()["id"]
+    return made
+
+
 def ask(work: Path, who: str, url: str, key: str, keep: list[str], options: argparse.Namespace) -> int:
     """One run of schemathesis; its exit code."""
     command = [str(BIN / "schemathesis"), "--config-file", str(HERE / "schema.toml"), "run", f"{url}/openapi.json"]
@@ -66,7 +79,8 @@ def ask(work: Path, who: str, url: str, key: str, keep: list[str], options: argp
     else:
         command += ["--max-time", str(options.seconds), "--generation-database", "none"]
         command += ["--max-examples", str(options.examples)] if options.examples else []
-    environ = {**os.environ, "SCHEMA_KEEP": " ".join(keep)}
+    file = uploaded(url, key)
+    environ = {**os.environ, "SCHEMA_KEEP": " ".join([*keep, file]), "SCHEMA_FILE": file}
     environ["SCHEMATHESIS_HOOKS"] = str(HERE / "schema_hooks.py")
     # Where schemathesis leaves what it found, for its own `replay`: with the platform, which is gone then.
     return subprocess.run([*command, *options.more], env=environ, cwd=work, check=False).returncode

@@ -255,6 +255,8 @@ WRONG_WISHES: dict[str, tuple[dict[str, object], str]] = {
     "a window that is none": ({"completion_window": "soon"}, "completion_window"),
     "a window of nothing": ({"completion_window": "0h"}, "completion_window"),
     "too long a window": ({"completion_window": "8d"}, "completion_window"),
+    "a minute too long a window": ({"completion_window": "10081m"}, "completion_window"),
+    "an hour too long a window": ({"completion_window": "169h"}, "completion_window"),
     "metadata that are none": ({"metadata": ["x"]}, "metadata"),
     "metadata of numbers": ({"metadata": {"a": 1}}, "metadata"),
     "too many metadata": ({"metadata": {str(number): "" for number in range(17)}}, "metadata"),
@@ -280,6 +282,19 @@ async def test_wrong_wishes_are_refused(stack: Stack, wishes: dict[str, Any], pa
     status, _, at_fault = await refusal(sdk.batches.create(**given))
     assert (status, at_fault) == (400, param)
     assert (await sdk.batches.list()).data == []
+
+
+@pytest.mark.parametrize(
+    ("window", "seconds"), [("1m", 60), ("10080m", 604_800), ("168h", 604_800), ("7d", 604_800), ("99h", 356_400)]
+)
+async def test_a_window_is_a_minute_to_a_week(stack: Stack, window: str, seconds: int) -> None:
+    sdk = await stack.sdk()
+    made = await sdk.batches.create(
+        input_file_id=await uploaded(sdk, THREE),
+        endpoint=CHAT,
+        completion_window=window,  # type: ignore[arg-type]
+    )
+    assert (made.completion_window, (made.expires_at or 0) - made.created_at) == (window, seconds)
 
 
 async def test_a_file_for_something_else_is_no_input(stack: Stack) -> None:

@@ -173,6 +173,15 @@ async def test_fields_may_come_before_and_after_the_file(stack: Stack) -> None:
         assert (status, said["bytes"], said["expires_at"] - said["created_at"]) == (200, 7, 3600)
 
 
+async def test_seconds_that_are_whole_may_be_written_with_a_fraction_of_nothing(stack: Stack) -> None:
+    seconds = ("expires_after[seconds]", b"3600.0", None)
+    status, said = await posted(stack, a_form(FILE, PURPOSE, ANCHOR, seconds))
+    assert (status, said["expires_at"] - said["created_at"]) == (200, 3600)
+    seconds = ("expires_after[seconds]", b"3600.5", None)
+    status, said = await posted(stack, a_form(FILE, PURPOSE, ANCHOR, seconds))
+    assert (status, said["error"]["param"]) == (400, "expires_after.seconds")
+
+
 async def test_nobody_uploads_without_a_key(stack: Stack) -> None:
     status, said = await posted(stack, a_form(FILE, PURPOSE), key="sk-stoker-nobody")
     assert (status, said["error"]["code"]) == (401, "invalid_api_key")

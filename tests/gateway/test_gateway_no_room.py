@@ -364,6 +364,11 @@ async def test_a_tenants_highest_priority_holds_for_all_that_waits(stacks: Stack
             assert error["message"] == f"{words} (for who runs the platform: tenants.acme.maxPriority)"
         wrong = await http.request("POST", "/v1/tasks", body={"body": chat(), "priority": ["x"]})
         assert (wrong.status, wrong.json()["error"]["param"]) == (400, "priority")
+        # Also where the header goes before it.
+        wrong = await http.request(
+            "POST", "/v1/tasks", body={"body": chat(), "priority": "high"}, headers={"X-Stoker-Priority": "batch"}
+        )
+        assert (wrong.status, wrong.json()["error"]["param"]) == (400, "priority")
         assert (await other.post_json("/v1/tasks", chat()))["priority"] == "batch"
         asking = asyncio.create_task(other.request("POST", CHAT, body=chat()))
         await until_waiting(stack, 2)

@@ -17,6 +17,7 @@ from stoker.nn import tokenizer
 from stoker.spec import Platform, loads, read_section
 from stoker.spec.requests import Letters
 from stoker.web import uploads
+from stoker.web.client import Answer
 
 Json = dict[str, Any]
 
@@ -81,7 +82,8 @@ async def test_who_may_call_what_is_what_the_gateway_lets_in(stack: Stack) -> No
         else:
             assert without == 401, (method, path)
             assert "401" in operation["responses"]
-        with_users = (await user.request(method, where, body={})).status
+        # No replica is there: nobody waits for one.
+        with_users = (await user.request(method, where, body={}, headers={"Prefer": "respond-async"})).status
         assert (with_users == 403) == path.startswith("/admin/"), (method, path, with_users)
 
 
@@ -127,6 +129,8 @@ def test_its_limits_are_those_of_the_code() -> None:
     }
     assert limits == {
         "GET /v1/tasks/{id}": 300,
+        "GET /v1/files": 10_000,
+        "GET /v1/batches": 100,
         "GET /admin/v1/usage/records": 5000,
         "GET /admin/v1/tasks": 1000,
         "GET /admin/v1/dead": 1000,
@@ -140,6 +144,8 @@ def test_its_limits_are_those_of_the_code() -> None:
     "sent",
     [
         {"ids": ["req_1"], "max": 5},
+        {"ids": ["req_1"], "max": 5.0},
+        {"ids": ["req_1"], "max": 5.5},
         {"ids": ["req_1"], "model": None, "all": False},
         {"model": "general", "ids": []},
         {"tenant": "acme", "reason": "boom", "older_than": 0, "newer_than": 1.5},
@@ -197,6 +203,83 @@ async def test_what_changes_dead_letters_is_not_possible_by_get(stack: Stack, wo
 def test_it_is_that_of_the_platform_at_hand() -> None:
     other = openapi.document(Platform())
     assert "a body of 16777216 bytes" in other["info"]["description"]
+    assert "or a file of 209715200;" in other["info"]["description"]
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+def is_as(answer: Answer, method: str, path: str) -> bool:
+    """Whether it has the status, the fields, all of them and no other, and the headers that the document has. Raises
+    what says why not."""
+    made = document()
+    described = made["paths"][path][method.lower()]["responses"][str(answer.status)]
+    schema = described["content"]["application/json"]["schema"]
+    named = made["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    jsonschema_rs.validate({**named, "components": made["components"]}, answer.json())
+    assert set(answer.json()) == set(named["properties"])
+    return {name.lower() for name in described.get("headers", ())} <= set(answer.headers)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("chat/completions", {"messages": [{"role": "user", "content": "hello"}]}),
+        ("completions", {"prompt": "hello"}),
+        ("responses", {"input": "hello"}),
+        ("embeddings", {"input": "hello"}),
+    ],
+)
+async def test_a_request_for_which_there_is_no_room_is_answered_as_it_has_it(
+    stack: Stack, path: str, body: Json
+) -> None:
+    http = await stack.http()
+    later = {"Prefer": "respond-async, wait=0"}
+    answer = await http.request("POST", f"/v1/{path}", body=body, headers=later)
+    assert answer.status == 202
+    assert is_as(answer, "POST", f"/v1/{path}")
+    answer = await http.request("POST", f"/v1/code/{path}", body=body, headers=later)
+    assert answer.status == 202
+    assert is_as(answer, "POST", f"/v1/{{route}}/{path}")
+
+
+async def test_tasks_are_answered_as_it_has_them(stack: Stack) -> None:
+    http, admin = await stack.http(), await stack.http(key=ADMIN_KEY)
+    made = await http.request("POST", "/v1/tasks", body={"prompt": "hello", "priority": "batch"})
+    assert (made.status, is_as(made, "POST", "/v1/tasks")) == (202, True)
+    id = made.json()["id"]
+    shown = await http.request("GET", f"/v1/tasks/{id}")
+    assert (shown.json()["position"], is_as(shown, "GET", "/v1/tasks/{id}")) == (0, True)
+    assert is_as(await admin.request("GET", f"/admin/v1/tasks/{id}"), "GET", "/admin/v1/tasks/{id}")
+    assert is_as(await http.request("DELETE", f"/v1/tasks/{id}"), "DELETE", "/v1/tasks/{id}")
+
+
+async def test_files_and_batches_are_answered_as_it_has_them(stack: Stack) -> None:
+    http, sdk = await stack.http(), await stack.sdk()
+    line = {"custom_id": "1", "method": "POST", "url": "/v1/completions", "body": {"prompt": "hello"}}
+    file = await sdk.files.create(file=json.dumps(line).encode(), purpose="batch")
+    sent = {"input_file_id": file.id, "endpoint": "/v1/completions", "completion_window": "1h", "metadata": {"a": "b"}}
+    made = await http.request("POST", "/v1/batches", body=sent)
+    assert (made.status, is_as(made, "POST", "/v1/batches")) == (200, True)
+    for method, path, id in (
+        ("GET", "/v1/batches", ""),
+        ("GET", "/v1/batches/{id}", made.json()["id"]),
+        ("POST", "/v1/batches/{id}/cancel", made.json()["id"]),
+        ("GET", "/v1/files", ""),
+        ("GET", "/v1/files/{id}", file.id),
+        ("DELETE", "/v1/files/{id}", file.id),
+    ):
+        assert is_as(await http.request(method, path.replace("{id}", id)), method, path)
+
+
+async def test_a_tenant_is_answered_as_it_has_it(stack: Stack) -> None:
+    http = await stack.http(key=ADMIN_KEY)
+    made = await http.request(
+        "POST",
+        "/admin/v1/tenants",
+        body={"name": "made", "weight": 2, "whenBusy": "refuse", "callbackSecretEnv": "HOOK"},
+    )
+    assert (made.status, is_as(made, "POST", "/admin/v1/tenants")) == (201, True)
 
 
 @pytest.mark.parametrize(
@@ -216,6 +299,19 @@ def test_it_is_that_of_the_platform_at_hand() -> None:
 async def test_a_query_is_read_as_the_document_has_it(stack: Stack, query: str, message: str) -> None:
     admin = await stack.http(key=ADMIN_KEY)
     answer = await admin.request("GET", f"/admin/v1/tasks?{query}")
+    assert (answer.status, answer.json()["error"]["message"]) == (400, message)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("files?limit=1_0", "limit is '1_0'; it has to be a whole number from 1 to 10000"),
+        ("files?order=up", "order is 'up'; it has to be asc or desc"),
+        ("batches?limit=101", "limit is '101'; it has to be a whole number from 1 to 100"),
+    ],
+)
+async def test_so_are_those_of_files_and_batches(stack: Stack, path: str, message: str) -> None:
+    answer = await (await stack.http()).request("GET", f"/v1/{path}")
     assert (answer.status, answer.json()["error"]["message"]) == (400, message)
 
 
@@ -284,6 +380,14 @@ async def test_taking_away_what_has_its_default_already_changes_nothing(stack: S
         "PATCH", "/admin/v1/tenants/made", body={**patch, "teams": {"a": {"description": None}}}
     )
     assert answer.json() == {**made, "teams": {"a": {"description": "", "budgets": {}}}}
+
+
+async def test_a_team_with_nothing_written_to_it_is_one_in_the_document_too(stack: Stack) -> None:
+    sent = {"name": "made", "teams": {"a": None}}
+    made = await (await stack.http(key=ADMIN_KEY)).post_json("/admin/v1/tenants", sent)
+    assert made["teams"] == {"a": {"description": "", "budgets": {}}}
+    components = document()["components"]
+    jsonschema_rs.validate({**components["schemas"]["NewTenant"], "components": components}, sent)
 
 
 async def test_a_whole_number_may_be_written_with_a_fraction_of_nothing(stack: Stack) -> None:

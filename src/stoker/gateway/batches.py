@@ -14,6 +14,7 @@ from starlette.routing import Route
 from stoker.base.errors import InvalidInput, NotFound
 from stoker.gateway import files
 from stoker.gateway.endpoints import ENDPOINTS
+from stoker.gateway.parameters import whole, whole_of
 from stoker.gateway.services import Services, caller
 from stoker.meter.accounts import Account
 from stoker.meter.batches import Batch, NewBatch
@@ -22,12 +23,15 @@ from stoker.web.server import JSONResponse, read_json
 Json = dict[str, Any]
 Handler = Callable[[Request], Awaitable[Response]]
 
-MOST_LISTED = 100
+LIMIT = whole("limit", 1, 100, 20, "How many at most.")
 # OpenAI's own bounds of what a client may write down with a batch.
 MOST_METADATA, LONGEST_NAME, LONGEST_VALUE = 16, 64, 512
-MOST_WINDOW_S = 7 * 86400.0
+# From 1m to 7d, as the OpenAPI document has it.
+WINDOW_PATTERN = (
+    "([1-9][0-9]{0,3}|100[0-7][0-9]|10080)m|([1-9][0-9]?|1[0-5][0-9]|16[0-8])h|[1-7]d"  # 10080 minutes, 168 hours
+)
 _SECONDS = {"m": 60.0, "h": 3600.0, "d": 86400.0}
-_TIMES = (
+TIMES = (
     *("created_at", "in_progress_at", "expires_at", "finalizing_at", "completed_at"),
     *("failed_at", "expired_at", "cancelling_at", "cancelled_at"),
 )
@@ -45,7 +49,7 @@ def routes(services: Services) -> list[Route]:
 
 def shown(batch: Batch) -> Json:
     """As OpenAI's SDKs read it. `usage` is that of the requests that were completed."""
-    times = {name: _whole(getattr(batch, name)) for name in _TIMES}
+    times = {name: _whole(getattr(batch, name)) for name in TIMES}
     return {
         "id": batch.id,
         "object": "batch",
@@ -122,14 +126,12 @@ def _said(value: object) -> str:
 
 
 def _window_s(window: object) -> float:
-    match = re.fullmatch("([0-9]{1,6})([mhd])", window) if isinstance(window, str) else None
-    seconds = int(match[1]) * _SECONDS[match[2]] if match else 0.0
-    if not 0 < seconds <= MOST_WINDOW_S:
+    if not isinstance(window, str) or not re.fullmatch(WINDOW_PATTERN, window):
         raise InvalidInput(
             f"completion_window {_said(window)}; it has to be a time such as 24h, 30m or 2d, from 1m to 7d",
             param="completion_window",
         )
-    return seconds
+    return int(window[:-1]) * _SECONDS[window[-1]]
 
 
 def _metadata(sent: object) -> dict[str, str] | None:
@@ -165,8 +167,8 @@ async def _check_file(services: Services, key: Account, file_id: str) -> None:
 def _list(services: Services) -> Handler:
     async def list_batches(request: Request) -> Response:
         key = await services.auth.user(request)
-        limit = files.limit_in(request, most=MOST_LISTED, default=20)
-        find = partial(services.batches.list, key.tenant, limit=limit + 1, after=request.query_params.get("after"))
+        limit = whole_of(LIMIT, request)
+        find = partial(services.batches.list, key.tenant, limit=limit + 1, after=files.AFTER.of(request))
         found = await asyncio.to_thread(find)
         return JSONResponse(files.page([shown(batch) for batch in found], limit))
 

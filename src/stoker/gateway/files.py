@@ -19,6 +19,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from stoker.base.errors import InvalidInput, NotFound, TooLarge
+from stoker.gateway.parameters import Choice, Text, whole, whole_of
 from stoker.gateway.services import Services
 from stoker.meter.accounts import Account
 from stoker.meter.files import BLOCK_BYTES, File, FileStore, unknown
@@ -37,6 +38,10 @@ BATCH_KEPT_S = 30 * 86400
 LEAST_KEPT_S, MOST_KEPT_S = 3600, 30 * 86400
 MOST_LISTED = 10_000
 LONGEST_NAME = 255
+PURPOSE = Text("purpose", "Only those with this purpose.")
+LIMIT = whole("limit", 1, MOST_LISTED, MOST_LISTED, "How many at most.")
+AFTER = Text("after", "Go on after the one with this id.")
+ORDER = Choice("order", ("asc", "desc"), "The oldest first, or the newest; it is `desc` when not said.")
 _LONGEST_FIELD = 256
 _FIELDS = ("file", "purpose", "expires_after[anchor]", "expires_after[seconds]")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -194,7 +199,7 @@ def _kept_s(said: _Form, default: float | None) -> float | None:
     anchor, seconds = said.text("expires_after[anchor]"), said.text("expires_after[seconds]")
     if anchor is None and seconds is None:
         return default
-    number = int(seconds) if seconds is not None and re.fullmatch("[0-9]{1,9}", seconds) else seconds
+    number = float(seconds) if seconds is not None and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", seconds) else seconds
     return checked_kept_s({"anchor": anchor, "seconds": number}, "expires_after")
 
 
@@ -205,6 +210,8 @@ def checked_kept_s(wish: object, param: str) -> int:
             f'{param} has to be {{"anchor": "created_at", "seconds": SECONDS}}; there is no other anchor', param=param
         )
     seconds = wish.get("seconds")
+    if isinstance(seconds, float) and seconds.is_integer():  # 3600.0 is as whole as 3600
+        seconds = int(seconds)
     if type(seconds) is not int or not LEAST_KEPT_S <= seconds <= MOST_KEPT_S:
         raise InvalidInput(
             f"{param}.seconds is {json.dumps(seconds)[:40]}; it has to be a whole number from {LEAST_KEPT_S} (an hour) "
@@ -217,30 +224,19 @@ def checked_kept_s(wish: object, param: str) -> int:
 def _list(services: Services) -> Handler:
     async def list_files(request: Request) -> Response:
         key = await services.auth.user(request)
-        limit = limit_in(request, most=MOST_LISTED, default=MOST_LISTED)
-        order = request.query_params.get("order", "desc")
-        if order not in ("asc", "desc"):
-            raise InvalidInput(f"order is {order[:40]!r}; it has to be asc or desc", param="order")
+        limit = whole_of(LIMIT, request)
         find = partial(
             services.files.list,
             key.tenant,
-            purpose=request.query_params.get("purpose"),
+            purpose=PURPOSE.of(request),
             limit=limit + 1,
-            after=request.query_params.get("after"),
-            newest_first=order == "desc",
+            after=AFTER.of(request),
+            newest_first=ORDER.of(request) != "asc",
         )
         found = await asyncio.to_thread(find)
         return JSONResponse(page([shown(file) for file in found], limit))
 
     return list_files
-
-
-def limit_in(request: Request, *, most: int, default: int) -> int:
-    text = request.query_params.get("limit", str(default))
-    limit = int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
-    if not 1 <= limit <= most:
-        raise InvalidInput(f"limit is {text[:40]!r}; it has to be a whole number from 1 to {most}", param="limit")
-    return limit
 
 
 def page(found: list[Json], limit: int) -> Json:

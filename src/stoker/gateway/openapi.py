@@ -10,11 +10,12 @@ from typing import Any
 from stoker import __version__
 from stoker.gateway import openapi_schemas as schemas
 from stoker.gateway import sizes
-from stoker.gateway.openapi_operations import JSON, OPERATIONS, Answer, Operation, statuses_of
+from stoker.gateway.openapi_operations import BYTES, JSON, OPERATIONS, Answer, Operation, statuses_of
 from stoker.gateway.parameters import documented
 from stoker.gateway.services import ID_PATTERN
 from stoker.gateway.streams import EVENT_ID_PATTERN
 from stoker.policy import images
+from stoker.policy.fairness import PRIORITIES
 from stoker.queue import cursors
 from stoker.spec import Platform
 from stoker.spec.section import NAME_PATTERN
@@ -48,9 +49,28 @@ _HEADERS: dict[str, tuple[str, str, Json]] = {
         "Go on after this event of the task: its `id`.",
         {"type": "string", "pattern": cursors.PATTERN},
     ),
+    "prefer": (
+        "Prefer",
+        "`respond-async`: if no replica has room, answer with a task; with `wait=N`, wait N seconds for its end first "
+        "(not for a stream). It is nothing for a resumable stream. RFC 7240: what else it says is nobody's preference.",
+        {"type": "string", "examples": ["respond-async", "respond-async, wait=10"]},
+    ),
+    # Not an enum: it is looked at only by what has to wait, and what is answered at once is not refused for it.
+    "priority": (
+        "X-Stoker-Priority",
+        f"With which priority it waits if no replica has room: {', '.join(PRIORITIES)}. Another word is 400 then.",
+        {"type": "string", "examples": list(PRIORITIES)},
+    ),
+    "task-priority": (
+        "X-Stoker-Priority",
+        "With which priority it waits; goes before `priority` in the body.",
+        {"type": "string", "enum": list(PRIORITIES)},
+    ),
 }
 _SAID = {
+    "Content-Disposition": "The name of the file.",
     "Location": "Where the task is.",
+    "Preference-Applied": "What was done of `Prefer`, if anything was preferred.",
     "X-Request-Id": "The id of the request, and of its usage record, or of the record of what it changed.",
     "X-Stoker-Model": "The model that was chosen.",
     "X-Stoker-Route": "Why it was.",
@@ -72,6 +92,7 @@ def document(platform: Platform) -> Json:
         "tags": [
             {"name": "inference", "description": "OpenAI's API: any of its SDKs works with this URL and a key."},
             {"name": "tasks", "description": "Work that may wait, and is never lost."},
+            {"name": "batches", "description": "OpenAI's files, and many requests in one of them."},
             {"name": "admin", "description": "For who looks after the platform: an admin's key only."},
             {"name": "health", "description": "No key needed."},
         ],
@@ -93,7 +114,8 @@ def _about(platform: Platform) -> str:
             "",
             f"One request: a URL of {uploads.MOST_URL_BYTES} bytes (414), {uploads.MOST_HEADERS} headers and "
             f"{uploads.MOST_HEAD_BYTES} bytes of head (431), a body of {most_bytes} bytes (413), or of "
-            f"{platform.queue.max_body_bytes} if it has to wait; objects and arrays {MOST_DEPTH} deep; "
+            f"{platform.queue.max_body_bytes} if it has to wait, or a file of {platform.gateway.files.max_file_bytes}; "
+            f"objects and arrays {MOST_DEPTH} deep; "
             f"{sizes.MOST_ITEMS} messages or items, "
             f"{sizes.MOST_TEXTS} prompts or texts to embed, {sizes.MOST_PARTS} parts of a message, "
             f"{sizes.MOST_IMAGES} pictures of {images.MAX_BYTES} bytes and {images.MAX_PIXELS} pixels each, "
@@ -121,7 +143,7 @@ def _operation(operation: Operation) -> Json:
     if operation.takes is not None:
         said["requestBody"] = {
             "required": not operation.may_be_empty,
-            "content": {JSON: {"schema": schemas.ref(operation.takes)}},
+            "content": {operation.media: {"schema": schemas.ref(operation.takes)}},
         }
     return said
 
@@ -143,17 +165,24 @@ def _answer(answer: Answer, operation: Operation) -> Json:
     is_audited = operation.who == "admin" and operation.method != "GET"
     headers = ("X-Request-Id", *answer.headers) if is_audited else answer.headers
     if answer.schemas:
-        said["content"] = {
-            media: {"schema": {"type": "string"} if name is None else schemas.ref(name)}
-            for media, name in answer.schemas.items()
-        }
+        said["content"] = {media: _content(media, name) for media, name in answer.schemas.items()}
     if headers:
         said["headers"] = {name: {"description": _SAID[name], "schema": {"type": "string"}} for name in headers}
     if answer.links:
-        said["links"] = {
-            id: {"operationId": id, "parameters": {name: value}} for id, (name, value) in answer.links.items()
-        }
+        said["links"] = {id: _link(id, name, value) for id, (name, value) in answer.links.items()}
     return said
+
+
+def _content(media: str, name: str | None) -> Json:
+    if name is not None:
+        return {"schema": schemas.ref(name)}
+    return {} if media == BYTES else {"schema": {"type": "string"}}  # of bytes there is no schema
+
+
+def _link(id: str, name: str, value: str) -> Json:
+    if name.startswith("body."):
+        return {"operationId": id, "requestBody": {name.removeprefix("body."): value}}
+    return {"operationId": id, "parameters": {name: value}}
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
@@ -162,17 +191,22 @@ _REFUSALS = {
     400: "Something in it cannot be: `invalid_json`, `invalid_value` (`param` names it); more than one request may "
     "hold (`too_many`, `too_many_images`, `image_too_large`, `body_padded`); no picture (`invalid_image`, "
     "`invalid_base64_image`), or one that somebody would have to fetch (`image_urls_not_allowed`); a request that "
-    "never fits its budget (`request_over_budget`).",
+    "never fits its budget (`request_over_budget`); no form with a file (`invalid_form`); no such input of a batch "
+    "(`file_not_found`).",
     401: "No key, one that nobody issued, or one that was revoked or has expired: `invalid_api_key`.",
     402: "A budget that does not renew has too little left: `budget_exhausted`. There is no use in asking again.",
-    403: "The key may not do this: `not_permitted`.",
-    404: "There is no such thing, or it is another tenant's: `not_found`, `model_not_found`, `task_not_found`, ...",
+    403: "The key may not do this: `not_permitted`, or work with such a priority: `priority_not_permitted`.",
+    404: "There is no such thing, or it is another tenant's: `not_found`, `model_not_found`, `task_not_found`, "
+    "`file_not_found`, `batch_not_found`, ...",
     408: "The body did not come in time: `request_timeout`. The connection is closed.",
     409: "It is not in a state that allows this: `conflict`, `not_dead`, `stream_restarted`, ...",
     410: "It is over, and its events are not kept any more: `stream_gone`.",
-    413: "The body is too large: `too_large`; the largest has {bytes} bytes.",
+    413: "A file is too large: `too_large`, or all files of its tenant are: `files_full`. Another body is: "
+    "`too_large`; the largest has {bytes} bytes.",
     414: "The URL is too long: `url_too_long`. The connection is closed.",
-    429: "A limit or a budget says no, for now: `usd_budget_exceeded`, `too_many_requests`, ...",
+    429: "A limit or a budget says no, for now: `usd_budget_exceeded`, `too_many_requests`, ...; as many requests and "
+    "tasks wait as may: `queue_full`; no replica has room, and its tenant has `whenBusy: refuse`: `no_room`; as many "
+    "batches are open as may be: `too_many_batches`.",
     431: "The head is too large, or has too many lines: `head_too_large`. The connection is closed.",
     500: "A fault of ours: `internal_error`. The log has the details.",
     502: "An engine answered with something that is no answer: `upstream_error`.",

@@ -7,26 +7,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from stoker.gateway import accounts_api, admin, dead_letters_api, tasks
+from stoker.gateway import accounts_api, admin, batches, dead_letters_api, files, tasks
 from stoker.gateway.parameters import Query
 from stoker.telemetry.metrics import CONTENT_TYPE
 
 Json = dict[str, Any]
 Who = Literal["nobody", "user", "admin"]
-Header = Literal["session", "run", "resumable", "last-event", "last-chunk"]
+Header = Literal["session", "run", "resumable", "last-event", "last-chunk", "prefer", "priority", "task-priority"]
 
 JSON, EVENTS = "application/json", "text/event-stream"
+FORM, BYTES = "multipart/form-data", "application/octet-stream"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """`schemas` by media type: names of `components.schemas`; None: text."""
+    """`schemas` by media type: names of `components.schemas`; None: text, or bytes."""
 
     what: str
     schemas: Mapping[str, str | None] = field(default_factory=dict)
     headers: tuple[str, ...] = ()
     links: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """By the operation to go on with: its parameter, and where in the answer its value stands."""
+    """By the operation to go on with: its parameter (or `body.NAME`, a field of its body), and where in the answer its
+    value stands."""
 
 
 def json_of(schema: str, what: str, **more: Any) -> Answer:
@@ -36,7 +38,7 @@ def json_of(schema: str, what: str, **more: Any) -> Answer:
 @dataclass(frozen=True)
 class Operation:
     """`who` may call it. `refused`: the statuses of its errors, beside those that its kind has in any case, see
-    `statuses_of`. `takes`: the schema of its body, `may_be_empty`: or none."""
+    `statuses_of`. `takes`: the schema of its body, which is of the type `media`; `may_be_empty`: or none."""
 
     method: str
     path: str
@@ -48,6 +50,7 @@ class Operation:
     query: tuple[Query, ...] = ()
     headers: tuple[Header, ...] = ()
     takes: str | None = None
+    media: str = JSON
     may_be_empty: bool = False
     more: str = ""
 
@@ -55,6 +58,8 @@ class Operation:
     def group(self) -> str:
         if self.path.startswith("/admin/v1/"):
             return "admin"
+        if self.path.startswith(("/v1/files", "/v1/batches")):
+            return "batches"
         return "health" if not self.path.startswith("/v1/") else "tasks" if "/tasks" in self.path else "inference"
 
 
@@ -70,6 +75,15 @@ def statuses_of(operation: Operation) -> list[int]:
     return sorted(found - set(operation.answers))
 
 
+_TASK_LINKS = dict.fromkeys(("showTask", "cancelTask", "adminShowTask", "retryTask"), ("id", "$response.body#/id"))
+_FILE_LINKS = {
+    **dict.fromkeys(("showFile", "downloadFile", "deleteFile"), ("id", "$response.body#/id")),
+    "createBatch": ("body.input_file_id", "$response.body#/id"),
+}
+_BATCH_LINKS = dict.fromkeys(("showBatch", "cancelBatch"), ("id", "$response.body#/id"))
+_KEY_LINKS = dict.fromkeys(("showKey", "changeKey", "rotateKey", "revokeKey"), ("id", "$response.body#/id"))
+_TENANT_LINKS = dict.fromkeys(("showTenant", "changeTenant", "listTeams"), ("tenant", "$response.body#/name"))
+
 RECEIPT = ("X-Request-Id", "X-Stoker-Model", "X-Stoker-Route", "X-Stoker-Replica", "X-Stoker-Cost-Usd")
 _GENERATES = (402, 403, 404, 409, 410, 429, 502, 504)
 """With 404 and 410 those of a stream that cannot be gone on with."""
@@ -79,16 +93,23 @@ def _generating(path: str, id: str, what: str, takes: str, gives: str, *, stream
     """The endpoint under /v1, and under each prefix."""
     schemas: dict[str, str | None] = {JSON: gives, EVENTS: "Event"} if streams else {JSON: gives}
     ok = Answer("The answer, whole or as events." if streams else "The answer.", schemas, headers=RECEIPT)
+    later = json_of(
+        "Task",
+        "No replica has room, so it is a task: by `Prefer: respond-async`, or its tenant's `whenBusy: async`.",
+        headers=("Location", "Preference-Applied", *RECEIPT[:4]),
+        links=_TASK_LINKS,
+    )
+    usual: tuple[Header, ...] = ("session", "run", "prefer", "priority")
 
     def under(base: str, suffix: str, words: str) -> Operation:
-        headers: tuple[Header, ...] = ("session", "run", "resumable", "last-event") if streams else ("session", "run")
+        headers: tuple[Header, ...] = (*usual, "resumable", "last-event") if streams else usual
         return Operation(
             "POST",
             base + path,
             id + suffix,
             what + words,
             "user",
-            {200: ok},
+            {200: ok, 202: later},
             refused=_GENERATES,
             headers=headers,
             takes=takes,
@@ -97,10 +118,6 @@ def _generating(path: str, id: str, what: str, takes: str, gives: str, *, stream
 
     return [under("/v1", "", "."), under("/v1/{route}", "OnRoute", ", by a model of this route.")]
 
-
-_TASK_LINKS = dict.fromkeys(("showTask", "cancelTask", "adminShowTask", "retryTask"), ("id", "$response.body#/id"))
-_KEY_LINKS = dict.fromkeys(("showKey", "changeKey", "rotateKey", "revokeKey"), ("id", "$response.body#/id"))
-_TENANT_LINKS = dict.fromkeys(("showTenant", "changeTenant", "listTeams"), ("tenant", "$response.body#/name"))
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "/health", "health", "Whether this process runs.", "nobody", {200: json_of("Health", "It does.")}),
@@ -183,7 +200,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "user",
         {202: json_of("Task", "It waits.", headers=("Location", *RECEIPT[:3]), links=_TASK_LINKS)},
         refused=(402, 403, 404, 429, 504),
-        headers=("session", "run"),
+        headers=("session", "run", "task-priority"),
         takes="TaskRequest",
     ),
     Operation(
@@ -214,6 +231,87 @@ OPERATIONS: tuple[Operation, ...] = (
         {200: Answer("Its events.", {EVENTS: "Event"})},
         refused=(404, 410),
         headers=("last-chunk",),
+    ),
+    # --- files and batches ------------------------------------------------------------------------------------------
+    Operation(
+        "POST",
+        "/v1/files",
+        "uploadFile",
+        "Upload a file.",
+        "user",
+        {200: json_of("File", "It is there.", links=_FILE_LINKS)},
+        refused=(404,),
+        takes="FileForm",
+        media=FORM,
+        more="It has to come without a pause of many minutes; what was given up meanwhile is 404.",
+    ),
+    Operation(
+        "GET",
+        "/v1/files",
+        "listFiles",
+        "The tenant's files.",
+        "user",
+        {200: json_of("Files", "A page; `after` with `last_id` goes on.")},
+        query=(files.PURPOSE, files.LIMIT, files.AFTER, files.ORDER),
+    ),
+    Operation(
+        "GET", "/v1/files/{id}", "showFile", "A file.", "user", {200: json_of("File", "About it.")}, refused=(404,)
+    ),
+    Operation(
+        "DELETE",
+        "/v1/files/{id}",
+        "deleteFile",
+        "Delete it.",
+        "user",
+        {200: json_of("FileDeleted", "It is gone.")},
+        refused=(404,),
+    ),
+    Operation(
+        "GET",
+        "/v1/files/{id}/content",
+        "downloadFile",
+        "What is in it.",
+        "user",
+        {200: Answer("Its bytes.", {BYTES: None}, headers=("Content-Disposition",))},
+        refused=(404,),
+    ),
+    Operation(
+        "POST",
+        "/v1/batches",
+        "createBatch",
+        "Do all requests of a file; docs/batches.md has their form.",
+        "user",
+        {200: json_of("Batch", "It was begun.", links=_BATCH_LINKS)},
+        refused=(429,),
+        headers=("session", "run"),
+        takes="BatchRequest",
+    ),
+    Operation(
+        "GET",
+        "/v1/batches",
+        "listBatches",
+        "The tenant's batches, the newest first.",
+        "user",
+        {200: json_of("Batches", "A page; `after` with `last_id` goes on.")},
+        query=(batches.LIMIT, files.AFTER),
+    ),
+    Operation(
+        "GET",
+        "/v1/batches/{id}",
+        "showBatch",
+        "How far a batch is.",
+        "user",
+        {200: json_of("Batch", "The batch.")},
+        refused=(404,),
+    ),
+    Operation(
+        "POST",
+        "/v1/batches/{id}/cancel",
+        "cancelBatch",
+        "Do no more of it.",
+        "user",
+        {200: json_of("Batch", "The batch, which ends, or was cancelled before.")},
+        refused=(404, 409),
     ),
     # --- admin ------------------------------------------------------------------------------------------------------
     Operation(
@@ -259,7 +357,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "adminShowTask",
         "A task of any tenant.",
         "admin",
-        {200: json_of("TaskWithResult", "The task.")},
+        {200: json_of("AdminTask", "The task.")},
         refused=(404,),
     ),
     Operation(

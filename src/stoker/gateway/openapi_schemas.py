@@ -6,17 +6,19 @@ OpenAI's API. The gateway passes on fields that nobody knows, so these objects a
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
-from stoker.gateway import sizes
+from stoker.gateway import batches, files, sizes
 from stoker.gateway.endpoints import CHAT, ENDPOINTS, MOST_ANSWERS
 from stoker.gateway.endpoints import ITEMS as ITEM_TYPES
 from stoker.gateway.endpoints import PARTS as PART_TYPES
 from stoker.gateway.endpoints import TOOLS as TOOL_TYPES
+from stoker.meter.batches import Status
 from stoker.policy.callbacks import MOST_URL_CHARS
 from stoker.policy.fairness import PRIORITIES
 from stoker.queue import State
 from stoker.spec import Budgets, Team, Tenant
+from stoker.spec.budgets import WhenBusy
 from stoker.spec.requests import Dropping, FromSqs, KeyTerms, Letters, NewKey, NewTenant, Pruning, Rotation
 from stoker.spec.schema import schema_of
 from stoker.spec.section import NAME_PATTERN, Section
@@ -80,6 +82,7 @@ SOMETHING: Schema = {"not": {"type": "null"}}
 NONE: Schema = {"not": {}}
 TIME = number("Seconds since the epoch.")
 TIME_OR_NONE = some(number("Seconds since the epoch."))
+SECOND = whole("Seconds since the epoch.", minimum=0)
 COUNT = whole(minimum=0)
 USD = number("US dollars.")
 
@@ -118,6 +121,10 @@ def _sent() -> dict[str, Schema]:
         "stream_options": some({"type": "object", "properties": {"include_usage": some(yes_or_no())}}),
     }
     spelled_out = {"endpoint": NONE, "body": NONE}
+    priority = word(*PRIORITIES)
+    # In a body as it is, any other value but a text is the engine's.
+    as_it_is = {"anyOf": [priority, {"not": {"type": "string"}}]}
+    kept = {"seconds": whole(minimum=files.LEAST_KEPT_S, maximum=files.MOST_KEPT_S)}
     part = thing(
         {
             "type": text("`text`, `image_url`, or what else the engine takes."),
@@ -211,15 +218,59 @@ def _sent() -> dict[str, Schema]:
             "anyOf": [
                 *(
                     thing(
-                        {"endpoint": {"const": each.path}, "body": thing({each.needs: SOMETHING})},
-                        leaves_out=("endpoint",) if each is CHAT else (),
+                        {
+                            "endpoint": {"const": each.path},
+                            "body": thing({each.needs: SOMETHING}),
+                            "priority": some(priority),
+                        },
+                        leaves_out=("endpoint", "priority") if each is CHAT else ("priority",),
                     )
                     for each in ENDPOINTS.values()
                 ),
-                thing({"messages": SOMETHING, **spelled_out}, leaves_out=tuple(spelled_out)),
-                thing({"prompt": SOMETHING, "input": NONE, **spelled_out}, leaves_out=("input", *spelled_out)),
+                thing(
+                    {"messages": SOMETHING, "priority": as_it_is, **spelled_out},
+                    leaves_out=("priority", *spelled_out),
+                ),
+                thing(
+                    {"prompt": SOMETHING, "input": NONE, "priority": as_it_is, **spelled_out},
+                    leaves_out=("input", "priority", *spelled_out),
+                ),
             ],
         },
+        "FileForm": thing(
+            {
+                "file": {"type": "string", "format": "binary", "description": "Its name is that of the part."},
+                "purpose": word(*files.PURPOSES),
+                "expires_after[anchor]": {"const": "created_at"},
+                "expires_after[seconds]": kept["seconds"],
+            },
+            leaves_out=("expires_after[anchor]", "expires_after[seconds]"),
+            additionalProperties=False,
+            dependentRequired={
+                "expires_after[anchor]": ["expires_after[seconds]"],
+                "expires_after[seconds]": ["expires_after[anchor]"],
+            },
+        ),
+        "BatchRequest": thing(
+            {
+                "input_file_id": text("A file with the purpose `batch`."),
+                "endpoint": word(*ENDPOINTS),
+                "completion_window": text(
+                    "Such as 24h, 30m or 2d, up to 7 days.", pattern=f"^({batches.WINDOW_PATTERN})$"
+                ),
+                "metadata": some(
+                    {
+                        "type": "object",
+                        "maxProperties": batches.MOST_METADATA,
+                        "propertyNames": {"maxLength": batches.LONGEST_NAME},
+                        "additionalProperties": text(maxLength=batches.LONGEST_VALUE),
+                    }
+                ),
+                "output_expires_after": some(thing({"anchor": {"const": "created_at"}, **kept})),
+            },
+            leaves_out=("metadata", "output_expires_after"),
+            additionalProperties=False,
+        ),
     }
 
 
@@ -252,8 +303,14 @@ def _section(kind: type[Section]) -> Schema:
     made: Schema = _pointing_here({name: part for name, part in schema_of(kind).items() if name != "$defs"})
     for name in kind.containers():  # where null is read as nothing written
         if name in made["properties"]:
-            made["properties"][name] = some(made["properties"][name])
+            made["properties"][name] = some(_with_nulls(made["properties"][name]))
     return made
+
+
+def _with_nulls(container: Schema) -> Schema:
+    """Sections by name: a name with nothing written to it has null."""
+    named = container.get("patternProperties", {})
+    return {**container, "patternProperties": {name: some(one) for name, one in named.items()}} if named else container
 
 
 def _as_patch(section: Schema) -> Schema:
@@ -278,6 +335,12 @@ def _pointing_here(part: Any) -> Any:
         name: value.replace("#/$defs/", "#/components/schemas/") if name == "$ref" else _pointing_here(value)
         for name, value in part.items()
     }
+
+
+def _page(of: Schema) -> Schema:
+    """OpenAI's page of a list."""
+    ids = {"first_id": some(text()), "last_id": some(text())}
+    return thing({"object": {"const": "list"}, "data": array(of), **ids, "has_more": yes_or_no()})
 
 
 # --- dead letters ---------------------------------------------------------------------------------------------------
@@ -391,6 +454,49 @@ def _answered() -> dict[str, Schema]:
             )
         ),
     }
+    place = {
+        "position": some(whole("Of one that waits: how many are likely to be taken before it.", minimum=0)),
+        "estimated_wait_s": some(number("As soon as one has ended by which to judge.", minimum=0)),
+    }
+    file = {
+        "id": text(),
+        "object": {"const": "file"},
+        "bytes": COUNT,
+        "created_at": SECOND,
+        "expires_at": some(SECOND),
+        "filename": text(),
+        "purpose": text(),
+        "status": {"const": "processed"},
+        "status_details": {"type": "null"},
+    }
+    batch_errors = array(
+        thing({"code": text(), "line": some(whole(minimum=1)), "message": text(), "param": some(text())})
+    )
+    batch = {
+        "id": text(),
+        "object": {"const": "batch"},
+        "endpoint": word(*ENDPOINTS),
+        "errors": some(thing({"object": {"const": "list"}, "data": batch_errors}, description="Why it failed.")),
+        "input_file_id": text(),
+        "completion_window": text(),
+        "status": word(*get_args(Status)),
+        **{
+            name: some(text("A file with a line for each request; none, if it would have no lines."))
+            for name in ("output_file_id", "error_file_id")
+        },
+        **{name: some(SECOND) for name in batches.TIMES},
+        "created_at": SECOND,
+        "expires_at": SECOND,
+        "request_counts": thing(dict.fromkeys(("total", "completed", "failed"), COUNT)),
+        "usage": thing(
+            {
+                **dict.fromkeys(("input_tokens", "output_tokens", "total_tokens"), COUNT),
+                "input_tokens_details": thing({"cached_tokens": COUNT}),
+                "output_tokens_details": thing({"reasoning_tokens": COUNT}),
+            }
+        ),
+        "metadata": some({"type": "object", "additionalProperties": text()}),
+    }
     sums = {
         "requests": COUNT,
         "prompt_tokens": COUNT,
@@ -498,8 +604,14 @@ def _answered() -> dict[str, Schema]:
         "Model": model,
         "Models": thing({"object": {"const": "list"}, "data": array(model)}),
         "Task": thing(task_fields),
-        "TaskWithResult": thing({**task_fields, "result": some({"type": "object"})}),
+        "TaskWithResult": thing({**task_fields, **place, "result": some({"type": "object"})}),
+        "AdminTask": thing({**task_fields, "result": some({"type": "object"})}),
         "Tasks": thing({"tasks": array(ref("Task"))}),
+        "File": thing(file, additionalProperties=False),
+        "Files": _page(ref("File")),
+        "FileDeleted": thing({"id": text(), "object": {"const": "file"}, "deleted": {"const": True}}),
+        "Batch": thing(batch, additionalProperties=False),
+        "Batches": _page(ref("Batch")),
         "Stream": thing(
             {"id": text(), "object": {"const": "stream"}, "state": word(*(state.value for state in State))}
         ),
@@ -559,6 +671,9 @@ def _answered() -> dict[str, Schema]:
                 "description": text(),
                 **{name: ref("Budgets") for name in ("budgets", "sessionBudgets", "runBudgets")},
                 "whenRedisIsAway": word("closed", "open"),
+                "weight": whole(minimum=1),
+                "maxPriority": word(*PRIORITIES),
+                "whenBusy": word(*get_args(WhenBusy)),
                 "teams": {"type": "object", "additionalProperties": ref("Team")},
                 "source": source,
                 "callbackHosts": array(text()),

@@ -80,8 +80,9 @@ def _submit(services: Services) -> Handler:
 
     async def submit(request: Request) -> Response:
         key, sent = await services.auth.user_and_body(request, read)
-        said = request.headers.get(busy.PRIORITY, priority_in(sent))
-        priority = busy.priority_of(said, key.tenant_terms, usual="normal")
+        priority = busy.priority_of(priority_in(sent), key.tenant_terms, usual="normal")
+        if (said := request.headers.get(busy.PRIORITY)) is not None:
+            priority = busy.priority_of(said, key.tenant_terms, usual="normal")
         callback = callbacks.wanted_by(sent.get("callback_url"), key.tenant_terms)
         endpoint, body = wanted(sent)
         _check_says_something(endpoint, body)

@@ -7,7 +7,7 @@ they stand in platform.yaml.
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints
 
 from stoker.spec.budgets import NO_BUDGETS, Budgets, Tenant
 from stoker.spec.faults import Fault
@@ -89,6 +89,14 @@ _Why = Annotated[
 ]
 
 
+# As JSON Schema has it, 5.0 is a whole number, too.
+_Most = Annotated[
+    int,
+    Field(ge=1, le=1000),
+    BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value),
+]
+
+
 class Letters(Section):
     """Which dead letters are meant: those of these ids, or those that all else that is written here is true of."""
 
@@ -113,7 +121,7 @@ class Letters(Section):
     everything: Annotated[bool, Field(alias="all")] = False
     """All of them: nobody should mean that by leaving out the rest."""
 
-    most: Annotated[int, Field(ge=1, le=1000, alias="max")] = 100
+    most: Annotated[_Most, Field(alias="max")] = 100
     """How many at most."""
 
     def broken_rules(self) -> Iterator[Fault]:
@@ -134,5 +142,5 @@ class Dropping(Letters):
 
 
 class FromSqs(Section):
-    most: Annotated[int, Field(ge=1, le=1000, alias="max")] = 100
+    most: Annotated[_Most, Field(alias="max")] = 100
     """How many messages are received at most."""
