@@ -18,12 +18,12 @@ from stoker.web import problems, uploads
 from stoker.web.alarms import Alarm
 from stoker.web.sse import KEEPALIVE, KEEPALIVE_S
 
-# A piece of this size goes out at once, without waiting for what else may be said.
-_LARGE = 16 * 1024
 MOST_IN_LINE = 64
 """Requests of one connection that wait for the answers to those before. A client that sends more is not read."""
 MOST_PIECES_BYTES = 256 * 1024
 """Of a head that comes in several pieces: more is refused, so that a line without an end does not fill the memory."""
+# A piece of an answer of this size goes out at once, without waiting for what else may be said.
+_LARGE = 16 * 1024
 
 
 class DirectHeaders(Mapping[str, str]):

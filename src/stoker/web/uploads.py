@@ -8,10 +8,10 @@ from stoker.base.errors import InvalidInput, TooSlow
 HEAD_S = 60.0
 # A body of which nothing comes is waited for so long.
 WAIT_S = 60.0
-# A client that takes nothing of its answer for so long is taken for gone.
-UNREAD_S = 60.0
 # What has come gives it more time: a line of half a megabit a second gets through whatever it sends.
 STEADY_BYTES_PER_S = 64 * 1024
+# A client that takes nothing of its answer for so long is taken for gone.
+UNREAD_S = 60.0
 
 
 def time_for(received_bytes: int) -> float:
