@@ -150,6 +150,20 @@ async def test_what_cannot_stand_in_a_header_is_not_sent(value: str) -> None:
             await client.request("GET", "/", headers={"X-Request-Id": value})
 
 
+async def test_a_stream_that_is_closed_has_nothing_to_do_with_what_its_connection_does_next() -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-which: first\r\n"
+    second = b"HTTP/1.1 404 No\r\nx-which: second\r\ncontent-length: 2\r\n\r\nno"
+    async with serving(head + b"content-length: 11\r\n\r\ndata: one\n\n", second, OK) as (server, client):
+        stream = await client.open("GET", "/")
+        assert [event async for event in stream.events] == [b"one"]
+        stream.close()
+        assert (await client.request("GET", "/")).status == 404
+        assert (stream.status, stream.headers["x-which"]) == (200, "first")
+        stream.abort(errors.TimedOut("too late"))
+        assert (await client.request("GET", "/")).body == b"ok"
+        assert server.connections == 1
+
+
 class Transport(asyncio.Transport):
     """Notes what a connection asks of it."""
 
