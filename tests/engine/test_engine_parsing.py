@@ -98,6 +98,8 @@ def test_what_changes_nothing_is_passed_over(harmless: dict[str, Any]):
         ({"messages": []}, "messages", "invalid_value", "at least one message"),
         ({"messages": ["hi"]}, "messages[0]", "invalid_type", "has to be an object"),
         ({"messages": [{"role": "boss", "content": ""}]}, "messages[0].role", "invalid_value", 'is "boss"'),
+        ({"messages": [{"role": ["x"], "content": ""}]}, "messages[0].role", "invalid_value", 'is ["x"]'),
+        ({"messages": [{"role": {}, "content": ""}]}, "messages[0].role", "invalid_value", "is {}"),
         ({"messages": [{"role": "user"}]}, "messages[0].content", "invalid_type", "a string or an array"),
         (
             {"messages": [{"role": "user", "content": [{"type": "text"}]}]},

@@ -79,6 +79,8 @@ def test_the_length_has_one_name_here() -> None:
         ({"input": [{"role": "user", "content": [{"type": "input_file"}]}]}, "input[0].content[0].type"),
         ({"input": [{"role": "user", "content": [{"type": "input_text"}]}]}, "input[0].content[0].text"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type"),
+        ({"input": [{"type": ["message"], "role": "user", "content": "a"}]}, "input[0].type"),
+        ({"input": [{"role": ["user"], "content": "a"}]}, "input[0].role"),
         ({"input": [{"type": "function_call_output", "output": None}]}, "input[0].output"),
         ({"instructions": ["x"]}, "instructions"),
         ({"previous_response_id": "resp_1"}, "previous_response_id"),

@@ -148,3 +148,68 @@ async def test_what_cannot_stand_in_a_header_is_not_sent(value: str) -> None:
     async with HttpClient("http://127.0.0.1:9") as client:
         with pytest.raises(errors.InvalidInput, match="X-Request-Id holds what no header can hold"):
             await client.request("GET", "/", headers={"X-Request-Id": value})
+
+
+async def test_a_stream_that_is_closed_has_nothing_to_do_with_what_its_connection_does_next() -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-which: first\r\n"
+    second = b"HTTP/1.1 404 No\r\nx-which: second\r\ncontent-length: 2\r\n\r\nno"
+    async with serving(head + b"content-length: 11\r\n\r\ndata: one\n\n", second, OK) as (server, client):
+        stream = await client.open("GET", "/")
+        assert [event async for event in stream.events] == [b"one"]
+        stream.close()
+        assert (await client.request("GET", "/")).status == 404
+        assert (stream.status, stream.headers["x-which"]) == (200, "first")
+        stream.abort(errors.TimedOut("too late"))
+        assert (await client.request("GET", "/")).body == b"ok"
+        assert server.connections == 1
+
+
+class Transport(asyncio.Transport):
+    """Notes what a connection asks of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def write(self, data: object) -> None:
+        self.said.append("write")
+
+    def pause_reading(self) -> None:
+        self.said.append("pause")
+
+    def resume_reading(self) -> None:
+        self.said.append("resume")
+
+    def abort(self) -> None:
+        self.said.append("abort")
+
+
+def a_connection() -> tuple[connections.Connection, Transport, list[connections.Connection]]:
+    idle: list[connections.Connection] = []
+    made, transport = connections.Connection(asyncio.get_running_loop(), idle.append), Transport()
+    made.connection_made(transport)
+    return made, transport, idle
+
+
+async def test_a_server_that_sends_more_than_is_read_is_not_read_until_somebody_does() -> None:
+    connection, transport, _ = a_connection()
+    connection.exchange(b"GET / HTTP/1.1\r\n\r\n", 60.0)
+    most = connections.MOST_UNREAD
+    connection.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % (2 * most) + b"x" * most)
+    assert transport.said == ["write"]
+    connection.data_received(b"x")
+    assert transport.said == ["write", "pause"]
+    assert await connection.read() == b"x" * (most + 1)
+    assert transport.said == ["write", "pause", "resume"]
+    connection.close()
+
+
+async def test_an_idle_connection_on_which_something_comes_is_closed_not_taken_for_an_answer() -> None:
+    connection, transport, idle = a_connection()
+    connection.exchange(b"GET / HTTP/1.1\r\n\r\n", 60.0)
+    connection.data_received(OK)
+    assert await connection.whole() == b"ok"
+    connection.done()
+    assert (idle, connection.is_open) == ([connection], True)
+    connection.data_received(OK)  # nobody asked
+    assert (transport.said, connection.is_open) == (["write", "abort"], False)

@@ -22,6 +22,7 @@ class World:
     port: int = 0
     seen: list[DirectRequest] = field(default_factory=list)
     tasks: set[object] = field(default_factory=set)
+    pieces: int = 0
     problems: list[str] = field(default_factory=list)
     ends: list[str] = field(default_factory=list)
     may_go_on: asyncio.Event = field(default_factory=asyncio.Event)
@@ -76,6 +77,18 @@ class World:
 
         return DirectAnswer(200, {}, events=made())
 
+    async def flood(self, _: DirectRequest) -> DirectAnswer:
+        async def made() -> AsyncGenerator[bytes, None]:
+            try:
+                for number in range(200):
+                    self.pieces = number
+                    yield b"x" * 1_000_000
+                self.ends.append("whole")
+            finally:
+                self.ended.set()
+
+        return DirectAnswer(200, {}, events=made())
+
     async def wrong(self, request: DirectRequest) -> DirectAnswer:
         match request.body:
             case b"input":
@@ -115,7 +128,11 @@ class Client:
 
 @asynccontextmanager
 async def a_world(
-    *, grace_s: float = 2.0, keepalive_s: float = 15.0, max_message_bytes: int | None = None
+    *,
+    grace_s: float = 2.0,
+    keepalive_s: float = 15.0,
+    unread_s: float = 60.0,
+    max_message_bytes: int | None = None,
 ) -> AsyncIterator[World]:
     world = World()
 
@@ -138,8 +155,9 @@ async def a_world(
         "/events": world.events,
         "/wrong": world.wrong,
         "/deaf": world.deaf,
+        "/flood": world.flood,
     }
-    direct = Direct(handlers, max_body_bytes=100_000, on_problem=problem, keepalive_s=keepalive_s)
+    direct = Direct(handlers, max_body_bytes=100_000, on_problem=problem, keepalive_s=keepalive_s, unread_s=unread_s)
     application = server.application(
         [Route("/page", page), Route("/slow", slow), Route("/echo", page, methods=["PUT"])]
     )
@@ -624,3 +642,40 @@ async def test_nothing_is_said_in_the_middle_of_an_answer() -> None:
         client.close()
     assert isinstance(said[0], ConnectionError) or b" 431 " not in said[0]
     assert world.ends == ["cancelled"]
+
+
+async def test_no_more_is_made_for_a_client_than_it_reads_and_one_that_reads_nothing_is_cut_off() -> None:
+    async with a_world(unread_s=0.05) as world:
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.port, limit=1000)
+        client = Client(reader, writer)
+        client.send("/flood")
+        await reader.readexactly(1)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's transport
+        await world.ended.wait()
+        assert world.ends == []
+        assert world.pieces < 100
+        writer.transport.abort()
+
+
+async def test_a_server_that_stops_does_not_wait_for_a_client_that_reads_nothing() -> None:
+    async with a_world(grace_s=0.05) as world:
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.port, limit=1000)
+        Client(reader, writer).send("/flood")
+        await reader.readexactly(1)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's transport
+        world.stop.set()
+        await world.ended.wait()
+        assert world.ends == []
+    # `serve` has returned, or the block would not have ended.
+    writer.transport.abort()
+
+
+async def test_a_stream_for_a_client_of_http_1_0_is_what_it_can_read() -> None:
+    async with a_world() as world:
+        world.may_go_on.set()
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        writer.write(b"POST /events HTTP/1.0\r\nContent-Length: 0\r\n\r\n")
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        assert b"chunked" not in head
+        assert body == b"data: one\n\ndata: two\n\n"
+        writer.close()

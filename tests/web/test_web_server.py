@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from stoker.base import errors
+from stoker.web import sse, uploads
 from stoker.web.client import HttpClient
 from stoker.web.server import MOST_DEPTH, application, bind, json_object, read_json, serve, url_of, while_connected
 
@@ -265,3 +266,28 @@ async def test_a_result_that_nobody_can_take_is_given_back() -> None:
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert dropped == ["opened", "opened"]
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this system cannot end such connections by itself")
+async def test_a_client_that_reads_nothing_is_cut_off_on_every_route(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "UNREAD_S", 0.2)
+    ended = asyncio.Event()
+
+    async def flood(_: Request) -> Response:
+        async def events() -> AsyncIterator[bytes]:
+            try:
+                for _ in range(200):
+                    yield b"x" * 1_000_000
+            finally:
+                ended.set()
+
+        return sse.EventStream(events())
+
+    async with served(flood) as client:
+        host, _, port = client.base_url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port), limit=1000)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readexactly(1)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's transport
+        await ended.wait()
+        writer.transport.abort()

@@ -223,7 +223,7 @@ def _message(item: Any, path: str, served: Served, pixels: list[np.ndarray]) -> 
     if not isinstance(item, dict):
         raise wrong_type(path, item, (dict,))
     role = item.get("role")
-    if role not in ROLES:
+    if not isinstance(role, str) or role not in ROLES:
         raise InvalidInput(
             f"{path}.role is {shown(role)}; it has to be one of {', '.join(ROLES)}", param=f"{path}.role"
         )

@@ -77,9 +77,11 @@ def _item(item: Any, path: str, served: Served, pixels: list[np.ndarray]) -> Mes
     if not isinstance(item, dict):
         raise wrong_type(path, item, (dict,))
     kind = item.get("type", "message")
+    if not isinstance(kind, str):
+        raise wrong_type(f"{path}.type", kind, (str,))
     if kind == "message":
         role = item.get("role")
-        if role not in ROLES:
+        if not isinstance(role, str) or role not in ROLES:
             known = ", ".join(ROLES)
             raise InvalidInput(f"{path}.role is {shown(role)}; it has to be one of {known}", param=f"{path}.role")
         return Message(role, _parts(item.get("content"), f"{path}.content", served, pixels))

@@ -1,6 +1,7 @@
 """The gateway as an application: every route, in the order in which they are tried."""
 
 import asyncio
+import functools
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -23,7 +24,9 @@ DEPTHS_WITHIN_S = 2.0
 
 
 def create(services: Services) -> Starlette:
-    document = json_text.dumps(openapi.document(services.platform))
+    @functools.cache
+    def document() -> bytes:
+        return json_text.dumps(openapi.document(services.platform))  # for the first who asks: it takes a while
 
     async def health(_: Request) -> Response:
         """This process runs."""
@@ -45,7 +48,7 @@ def create(services: Services) -> Starlette:
         return Response(services.measures.metrics.text(), media_type=metrics.CONTENT_TYPE)
 
     async def described(_: Request) -> Response:
-        return Response(document, media_type="application/json")
+        return Response(document(), media_type="application/json")
 
     return application(
         [

@@ -14,6 +14,7 @@ from starlette.requests import Request
 
 from stoker.base.clock import Clock
 from stoker.base.errors import NotPermitted, Unauthenticated
+from stoker.gateway.commitments import seen
 from stoker.meter.accounts import Account
 from stoker.meter.keys import KeyStore, hash_of
 
@@ -110,19 +111,13 @@ class Authenticator:
     def _begin_look(self) -> "asyncio.Task[None]":
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._read_revision())
-            self._looking.add_done_callback(_seen)
+            self._looking.add_done_callback(seen)
         return self._looking
 
     async def _read_revision(self) -> None:
         began = self._clock.monotonic()
         self._revision = await asyncio.to_thread(self._store.revision)
         self._looked_at = began
-
-
-def _seen(looking: "asyncio.Task[None]") -> None:
-    """A look that failed beside a request is no news: the next request that needs one waits for it, and is told."""
-    if not looking.cancelled():
-        looking.exception()
 
 
 def permitted_models(account: Account, prefix: str | None, routes: Mapping[str, str], models: list[str]) -> list[str]:

@@ -37,3 +37,10 @@ class Commitments:
         # Looked at here, since nobody else may be there any more.
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.warning("a step failed", step=task.get_coro().__qualname__, error=str(error))  # type: ignore[union-attr]
+
+
+def seen(looking: "asyncio.Task[Any]") -> None:
+    """For a look-up beside a request, as its callback: whoever waits for it is told that it failed, and where nobody
+    does any more that is no news."""
+    if not looking.cancelled():
+        looking.exception()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 from stoker.base.errors import Unavailable
+from stoker.gateway.commitments import seen
 from stoker.gateway.limits import Terms
 from stoker.gateway.settling import Settler
 from stoker.meter.ledger import Ledger
@@ -55,7 +56,7 @@ class Rebuild:
             await asyncio.wait({self._looking})  # it began before this was asked for
         if self._looking is None or (self._looking.done() and wanted.keys() & self._wanted.keys()):
             self._looking = asyncio.create_task(self._look(store))
-            self._looking.add_done_callback(_seen)
+            self._looking.add_done_callback(seen)
         # A request that is given up must not end the look that others wait for.
         await asyncio.shield(self._looking)
 
@@ -111,9 +112,3 @@ class Rebuild:
 
 def _expiry(counter: Counter) -> float | None:
     return None if counter.renews_at is None else counter.renews_at + KEPT_AFTER_S
-
-
-def _seen(looking: "asyncio.Task[None]") -> None:
-    """Whoever waited for it was told how it ended."""
-    if not looking.cancelled():
-        looking.exception()

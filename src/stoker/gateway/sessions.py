@@ -12,6 +12,7 @@ from typing import Any
 
 from stoker.base.clock import Clock
 from stoker.base.errors import InvalidInput, Unavailable
+from stoker.gateway.commitments import seen
 from stoker.meter.ledger import Ledger
 
 # Sessions that one process remembers; a forgotten one asks the ledger again.
@@ -52,7 +53,7 @@ class Sessions:
         self._known.move_to_end(name)
         if session.cost is None or (not session.in_flight and now - session.used_at > LOOK_AGAIN_S):
             session.cost = asyncio.create_task(self._spent(name))
-            session.cost.add_done_callback(_seen)
+            session.cost.add_done_callback(seen)
         session.used_at = now
         session.in_flight += 1
 
@@ -94,12 +95,6 @@ class Sessions:
     async def _spent(self, name: Name) -> int:
         tenant, session = name
         return (await asyncio.to_thread(self._ledger.spent, "session", tenant, session)).nano_usd
-
-
-def _seen(looking: "asyncio.Task[int]") -> None:
-    """A look-up that failed is told by `end`, if anybody still asks."""
-    if not looking.cancelled():
-        looking.exception()
 
 
 def conversation_in(body: Mapping[str, Any]) -> str | None:

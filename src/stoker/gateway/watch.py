@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable
 
 from stoker.base.errors import TimedOut
+from stoker.web.alarms import Alarm
 
 
 class Watch:
@@ -17,24 +18,17 @@ class Watch:
         self._abort = abort
         self._silence_s = silence_s
         self._ends_at = self._loop.time() + rest_s
-        self._heard_at = self._loop.time()
-        self._timer = self._loop.call_later(max(0.0, min(silence_s, rest_s)), self._look)
+        self._alarm = Alarm(self._loop, self._end)
+        self.heard()
 
     def heard(self) -> None:
-        self._heard_at = self._loop.time()
+        self._alarm.set(min(self._loop.time() + self._silence_s, self._ends_at))
 
     def stop(self) -> None:
-        self._timer.cancel()
+        self._alarm.close()
 
-    def _look(self) -> None:
-        now = self._loop.time()
-        silent_s, left_s = self._heard_at + self._silence_s - now, self._ends_at - now
-        if left_s <= 0:
-            self._abort(too_long())
-        elif silent_s <= 0:
-            self._abort(silent("betweenTokensSeconds"))
-        else:
-            self._timer = self._loop.call_later(min(silent_s, left_s), self._look)
+    def _end(self) -> None:
+        self._abort(too_long() if self._loop.time() >= self._ends_at else silent("betweenTokensSeconds"))
 
 
 def too_long() -> TimedOut:

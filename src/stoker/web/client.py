@@ -54,6 +54,8 @@ class Stream:
         self._inflate: Any = None
         self._reader = sse.Reader()
         self._is_closed = False
+        self.status = 0
+        self.headers: Mapping[str, str] = {}
         self.error: Answer | None = None
         self.events = self._each()
         """One after the other. Raises as `read` does."""
@@ -63,20 +65,14 @@ class Stream:
         connection = self._connection
         try:
             await connection.head()
-            if not connection.headers.get("content-type", "").startswith("text/event-stream"):
+            # Kept here: once this is closed the connection is another's.
+            self.status, self.headers = connection.status, connection.headers
+            if not self.headers.get("content-type", "").startswith("text/event-stream"):
                 whole = self._client.inflated(connection, await connection.whole())
-                self.error = Answer(connection.status, connection.headers, whole)
+                self.error = Answer(self.status, self.headers, whole)
         except (Lost, Silent) as error:
             raise self._client.ours(error) from error
-        self._inflate = _inflater(connection.headers)
-
-    @property
-    def status(self) -> int:
-        return self._connection.status
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        return self._connection.headers
+        self._inflate = _inflater(self.headers)
 
     async def read(self) -> list[bytes]:
         """The next events: those that have come, one at least; none at the end. Raises Unavailable, TimedOut."""
@@ -101,7 +97,8 @@ class Stream:
 
     def abort(self, error: Exception) -> None:
         """Ends the events with that error, whoever waits for the next one."""
-        self._connection.abort(error)
+        if not self._is_closed:
+            self._connection.abort(error)
 
     def close(self) -> None:
         """Before the end it closes the connection, which is how the server learns that nobody listens any more."""

@@ -22,6 +22,8 @@ MOST_IN_LINE = 64
 """Requests of one connection that wait for the answers to those before. A client that sends more is not read."""
 MOST_PIECES_BYTES = 256 * 1024
 """Of a head that comes in several pieces: more is refused, so that a line without an end does not fill the memory."""
+# A piece of an answer of this size goes out at once, without waiting for what else may be said.
+_LARGE = 16 * 1024
 
 
 class DirectHeaders(Mapping[str, str]):
@@ -90,6 +92,7 @@ class Direct:
     max_body_bytes: int
     on_problem: Callable[[StokerError], None] = lambda _: None
     keepalive_s: float = KEEPALIVE_S
+    unread_s: float = uploads.UNREAD_S
     by_raw_path: dict[bytes, Handler] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -327,6 +330,8 @@ class Cycle:
         self._task: asyncio.Task[Any] | None = None
         self._has_body: asyncio.Future[None] | None = None
         self._said: list[bytes] = []
+        # A client of HTTP/1.0 reads until the connection is closed.
+        self._is_chunked = connection.parser.get_http_version() != "1.0"
         # What uvicorn's protocol looks at:
         self.body = bytearray()
         self.more_body = True
@@ -378,7 +383,7 @@ class Cycle:
             await self._send(answer)
         except asyncio.CancelledError:
             if not self.disconnected:  # the server stops; the head is sent, so nothing else can be said
-                self._transport.close()
+                self._transport.abort()  # to close it would wait for a client that may not read
         finally:
             if answer is not None and answer.events is not None:
                 await answer.events.aclose()
@@ -418,6 +423,8 @@ class Cycle:
             lines.append(f"content-type: application/json\r\ncontent-length: {len(answer.body)}\r\n")
         else:
             lines.append(_STREAM_HEADERS)
+            if self._is_chunked:
+                lines.append("transfer-encoding: chunked\r\n")
         lines.append("\r\n" if self.keep_alive else "connection: close\r\n\r\n")
         head = STATUS_LINE[answer.status] + "".join(lines).encode("latin-1")
         if answer.events is None:
@@ -437,13 +444,27 @@ class Cycle:
                     raise asyncio.CancelledError
                 if piece:
                     beat.set(loop.time() + self._direct.keepalive_s)
-                    self._say(b"%x\r\n%b\r\n" % (len(piece), piece))
+                    self._say(b"%x\r\n%b\r\n" % (len(piece), piece) if self._is_chunked else piece)
+                    if len(piece) >= _LARGE:
+                        self._flush()
                     if self._flow.write_paused:  # a slow client: nothing more is made before it has read
-                        await self._flow.drain()
+                        await self._has_read()
         finally:
             beat.close()
-        self._say(b"0\r\n\r\n")
+        if self._is_chunked:
+            self._say(b"0\r\n\r\n")
         self._flush()
+
+    async def _has_read(self) -> None:
+        """Returns when the client has taken what was said. One that takes nothing is cut off: what is made for it holds
+        money and a place at the engine."""
+        try:
+            async with asyncio.timeout(self._direct.unread_s):
+                await self._flow.drain()
+        except TimeoutError:
+            self.disconnected = True
+            self._transport.abort()
+            raise asyncio.CancelledError from None
 
     def _say(self, data: bytes) -> None:
         """Goes out before anything else happens, in one piece with what is said until then: each write is a call of the
@@ -461,7 +482,7 @@ class Cycle:
         """A comment where nothing was said for long, so that no proxy closes the connection."""
         loop = asyncio.get_running_loop()
         if not self._flow.write_paused:
-            self._transport.write(b"%x\r\n%b\r\n" % (len(KEEPALIVE), KEEPALIVE))
+            self._transport.write(b"%x\r\n%b\r\n" % (len(KEEPALIVE), KEEPALIVE) if self._is_chunked else KEEPALIVE)
         self._beat.set(loop.time() + self._direct.keepalive_s)
 
     def _complete(self) -> None:
@@ -473,5 +494,4 @@ class Cycle:
 
 _STREAM_HEADERS = (
     "content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
-    "transfer-encoding: chunked\r\n"
 )

@@ -44,6 +44,9 @@ def bind(host: str, port: int) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
+        # A client that takes nothing of what was sent for so long, on whatever route: the system ends the connection.
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * uploads.UNREAD_S))
         listening.bind((host, port))
         listening.listen(1024)
     except OSError as exc:

@@ -5,7 +5,7 @@ their data: reading passes over it. The end of other streams is the event `[DONE
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 
 from starlette.responses import Response
@@ -72,14 +72,6 @@ class Reader:
                 events.append(data[0] if len(data) == 1 else b"\n".join(data))
                 data.clear()
         return events
-
-
-async def parse(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """The `data` of each event in a byte stream."""
-    reader = Reader()
-    async for chunk in chunks:
-        for event in reader.feed(chunk):
-            yield event
 
 
 class EventStream(Response):

@@ -10,6 +10,8 @@ HEAD_S = 60.0
 WAIT_S = 60.0
 # What has come gives it more time: a line of half a megabit a second gets through whatever it sends.
 STEADY_BYTES_PER_S = 64 * 1024
+# A client that takes nothing of its answer for so long is taken for gone.
+UNREAD_S = 60.0
 
 
 def time_for(received_bytes: int) -> float:
