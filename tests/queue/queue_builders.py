@@ -6,7 +6,7 @@ from typing import Any
 
 from stoker.base.ids import KeyId, ModelName, TenantName
 from stoker.meter.usage import UsageRecord
-from stoker.queue import Claim, NewTask, Queue
+from stoker.queue import Claim, NewTask, Partial, Queue
 
 MODEL = ModelName("general")
 
@@ -39,6 +39,20 @@ def a_record(record_id: str, tokens: int = 7) -> UsageRecord:
         nano_usd=10,
         started_at=1.0,
         ended_at=2.0,
+    )
+
+
+def partial_of(claim: Claim, used: UsageRecord, *, chunks: int = 0, said: str = "so far") -> Partial:
+    """What the answer of a claim has come to, when its attempt used that."""
+    before = claim.partial
+    return Partial(
+        answer={"said": said},
+        chunks=chunks,
+        token=claim.answer_token,
+        prompt_tokens=used.prompt_tokens + (before.prompt_tokens if before else 0),
+        cached_tokens=used.cached_tokens + (before.cached_tokens if before else 0),
+        completion_tokens=used.completion_tokens + (before.completion_tokens if before else 0),
+        nano_usd=used.nano_usd + (before.nano_usd if before else 0),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from budget_builders import DAY, DOLLARS, REQUESTS, SLOTS, START, TOKENS, TTL_S, World, ask, hold, settlement
-from queue_builders import MODEL, a_record, a_task, all_usage, claim_one
+from queue_builders import MODEL, a_record, a_task, all_usage, claim_one, partial_of
 
 from stoker.base.errors import Conflict
 from stoker.base.ids import TaskId
@@ -306,6 +306,104 @@ async def test_what_attempts_used_adds_up_and_a_whole_one_is_held_beside_it(
     assert await sums(world) == [(36, 0, 0), (8, 0, 0), (1, 0, 0), (0, 0, 0)]
     [record] = await all_usage(world.queue)
     assert record == used(third, 9, 27, 8, cached_tokens=4, attempts=3)
+
+
+# What is handed back to be gone on with.
+
+
+@pytest.mark.parametrize("ending", ["release", "fail"])
+async def test_who_goes_on_needs_no_more_than_one_attempt_may_use(world: World, ending: str) -> None:
+    """The budget has room for one attempt and no token more: a worker that leaves does not end its task for that."""
+    await reserved(world, tokens=40, dollars=9, requests=1, slots=1)
+    first = await claimed(world, bound=TokenBound(10, 30, 9))
+    usage = used(first, 10, 12, 4, cached_tokens=3)
+    partial = partial_of(first, usage)
+    for _ in range(2):  # the answer may be lost, and the call made again
+        if ending == "release":
+            assert await world.queue.release(first, usage=usage, partial=partial)
+        else:
+            assert await world.queue.fail(first, "broke off", retry_in_s=0, usage=usage, partial=partial)
+    assert await sums(world) == HELD
+    second = await claim_one(world.queue)
+    assert (second.partial, second.answer_token) == (partial, first.token)
+    assert await world.queue.complete(second, {}, usage=used(second, 0, 18, 5, cached_tokens=0))
+    assert await sums(world) == [(40, 0, 0), (9, 0, 0), (1, 0, 0), (0, 0, 0)]
+    [record] = await all_usage(world.queue)
+    assert record == used(second, 10, 30, 9, cached_tokens=3)
+
+
+@pytest.mark.parametrize("bound", [TokenBound(10, 30, 9), None])
+async def test_who_vanishes_while_it_goes_on_has_used_one_attempt_with_what_was_before(
+    world: World, bound: TokenBound | None
+) -> None:
+    await reserved(world, tokens=100)
+    first = await claimed(world, bound=bound)
+    usage = used(first, 10, 12, 4)
+    await world.queue.release(first, usage=usage, partial=partial_of(first, usage))
+    second = await claim_one(world.queue, lease_s=0)
+    assert second.partial is not None
+    assert await world.queue.reclaim(MODEL) == 1
+    assert await sums(world) == [(0, 0, 80), (0, 0, 18), (0, 0, 1), (0, 0, 1)]  # one used whole, one to come
+    third = await claim_one(world.queue)
+    assert third.partial is None
+    await world.queue.complete(third, {}, usage=used(third))
+    assert (await sums(world))[:2] == [(50, 0, 0), (11, 0, 0)]
+
+
+async def test_what_is_begun_anew_leaves_room_for_a_whole_attempt(world: World) -> None:
+    await reserved(world, tokens=100)
+    first = await claimed(world)
+    usage = used(first, 10, 12, 4)
+    await world.queue.release(first, usage=usage, partial=partial_of(first, usage))
+    second = await claim_one(world.queue)
+    await world.queue.release(second, usage=used(second, 0, 0, 0))
+    assert await sums(world) == [(0, 0, 62), (0, 0, 13), (0, 0, 1), (0, 0, 1)]
+    assert (await claim_one(world.queue)).partial is None
+
+
+async def test_what_is_begun_anew_and_does_not_fit_dies_with_what_was_used(world: World) -> None:
+    await reserved(world, tokens=61)
+    first = await claimed(world)
+    usage = used(first, 10, 12, 4)
+    await world.queue.release(first, usage=usage, partial=partial_of(first, usage))
+    second = await claim_one(world.queue)
+    await world.queue.release(second, usage=used(second, 0, 0, 0))
+    task = await world.queue.get(first.task.id)
+    assert (task.state, (task.error or {})["code"]) == (State.DEAD, "budget_exhausted")
+    assert (await sums(world))[:2] == [(22, 0, 0), (4, 0, 0)]
+
+
+async def test_one_that_was_never_tried_stays_as_it_was(world: World) -> None:
+    await reserved(world, tokens=40)
+    first = await claimed(world)
+    usage = used(first, 10, 12, 4)
+    partial = partial_of(first, usage)
+    await world.queue.release(first, usage=usage, partial=partial)
+    for _ in range(2):  # an engine that takes no connection
+        claim = await claim_one(world.queue)
+        assert claim.partial == partial
+        await world.queue.release(claim)
+    assert await sums(world) == [(0, 0, 40), (0, 0, 9), (0, 0, 1), (0, 0, 1)]
+
+
+@pytest.mark.parametrize("ending", ["cancel", "deadline", "fail for good", "replay"])
+async def test_what_was_begun_ends_with_its_task(world: World, clock: ManualClock, ending: str) -> None:
+    await reserved(world)
+    first = await claimed(world, timeout_s=5, max_attempts=2)
+    usage = used(first, 10, 12, 4)
+    await world.queue.release(first, usage=usage, partial=partial_of(first, usage))
+    if ending == "cancel":
+        await world.queue.cancel(first.task.id)
+    elif ending == "deadline":
+        await clock.advance(5)
+        assert await world.queue.claim(MODEL, "w1") == []
+    else:
+        second = await claim_one(world.queue)
+        await world.queue.fail(second, "boom", retry_in_s=None, usage=used(second, 0, 0, 0))
+    assert await sums(world) == [(22, 0, 0), (4, 0, 0), (1, 0, 0), (0, 0, 0)]
+    if ending == "replay":
+        await world.queue.retry(first.task.id)
+        assert (await claim_one(world.queue)).partial is None
 
 
 async def test_the_same_failure_again_adds_nothing(world: World) -> None:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from queue_builders import MODEL, a_record, a_task, all_usage, claim_one, usage_of
+from queue_builders import MODEL, a_record, a_task, all_usage, claim_one, partial_of, usage_of
 
 from stoker.base.errors import Conflict, InvalidInput, NotFound
 from stoker.base.ids import ModelName, TaskId
-from stoker.queue import Chunk, Claim, Depth, LeaseState, Queue, State
+from stoker.queue import Chunk, Claim, Depth, LeaseState, Queue, QueueSettings, State
 from stoker.queue.tasks import CHUNKS_KEPT_S
 from stoker.testing import ManualClock
 
@@ -624,6 +624,64 @@ async def test_a_cursor_that_is_none_is_refused(queue: Queue, cursor: str) -> No
     submitted = await queue.submit(a_task())
     with pytest.raises(InvalidInput, match="no cursor"):
         await anext(aiter(queue.chunks(submitted.id, after=cursor)))
+
+
+async def test_an_answer_that_is_gone_on_with_is_one_stream(queue: Queue) -> None:
+    """Handed back after two chunks, gone on with twice; who reads along is not told to begin anew."""
+    await queue.submit(a_task(stream=True))
+    claim = await claim_one(queue)
+    reader = aiter(queue.chunks(claim.task.id))
+    assert await queue.publish(claim, [b"a", b"b"], first=0)
+    usage = usage_of(claim, 2)
+    partial = partial_of(claim, usage, chunks=2)
+    assert await queue.release(claim, usage=usage, partial=partial)
+    assert not await queue.publish(claim, [b"x"], first=2)  # it is not its answer any more
+
+    second = await claim_one(queue, "w2")
+    assert (second.token, second.answer_token, second.partial) == (2, 1, partial)
+    for _ in range(2):  # the same call again
+        assert await queue.publish(second, [b"c"], first=2)
+    used = usage_of(second, 1)
+    assert await queue.fail(second, "broke off", retry_in_s=0, usage=used, partial=partial_of(second, used, chunks=3))
+    third = await claim_one(queue, "w3")
+    assert (third.token, third.answer_token, third.attempt) == (3, 1, 2)
+    assert await queue.publish(third, [b"d"], first=3)
+    assert await queue.complete(third, {})
+    chunks = [chunk async for chunk in reader]
+    assert chunks == [Chunk(f"1-{number}", data, 1) for number, data in enumerate([b"a", b"b", b"c", b"d"])]
+
+
+@pytest.mark.parametrize("ending", ["lease", "fail", "anew"])
+async def test_an_answer_that_is_not_gone_on_with_begins_another_stream(queue: Queue, ending: str) -> None:
+    await queue.submit(a_task(stream=True))
+    claim = await claim_one(queue)
+    await queue.publish(claim, [b"a", b"b"], first=0)
+    await queue.release(claim, usage=usage_of(claim), partial=partial_of(claim, usage_of(claim), chunks=2))
+    second = await claim_one(queue, "w2", lease_s=0)
+    await queue.publish(second, [b"c"], first=2)
+    if ending == "lease":
+        await queue.reclaim(MODEL)
+    elif ending == "fail":
+        await queue.fail(second, "boom", retry_in_s=0)
+    else:
+        await queue.release(second, usage=usage_of(second))
+    third = await claim_one(queue, "w3")
+    assert (third.partial, third.answer_token) == (None, 3)
+    await queue.publish(third, [b"A"], first=0)
+    await queue.complete(third, {})
+    assert await read_all(queue, claim.task.id) == [Chunk("3-0", b"A", 3)]
+
+
+async def test_what_an_answer_has_come_to_is_kept_up_to_the_size_of_a_result(queue: Queue) -> None:
+    submitted = await queue.submit(a_task())
+    for said_so_far, is_kept in (("x" * 1000, True), ("x" * QueueSettings().max_result_bytes, False)):
+        claim = await claim_one(queue)
+        usage = usage_of(claim, 1)
+        await queue.release(claim, usage=usage, partial=partial_of(claim, usage, said=said_so_far))
+        next_one = await claim_one(queue)
+        assert (next_one.partial is not None) == is_kept
+        await queue.release(next_one)
+    assert (await queue.get(submitted.id)).state == State.QUEUED
 
 
 # --- list -----------------------------------------------------------------------------------------------------------

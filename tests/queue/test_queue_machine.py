@@ -8,6 +8,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import pytest
@@ -24,11 +25,12 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from queue_builders import MODEL, a_task, all_usage, usage_of
+from queue_builders import MODEL, a_task, all_usage, partial_of, usage_of
 from redis import Redis
 
 from stoker.base.errors import Conflict
 from stoker.base.ids import TaskId, TenantName
+from stoker.meter.usage import UsageRecord
 from stoker.policy.budgets import Part
 from stoker.policy.fairness import PRIORITIES
 from stoker.queue import (
@@ -129,11 +131,17 @@ class QueueMachine(RuleBasedStateMachine):
     def finish(self, name: str, pair: Pair, *args: Any, **options: Any) -> bool:
         """The same finishing step on both, each with its own claim."""
         answers = [
-            self.run(getattr(queue, name)(claim, *args, usage=usage_of(claim), **options))
+            self.run(getattr(queue, name)(claim, *args, usage=used_by(claim), **options))
             for queue, claim in zip(self.queues, pair, strict=True)
         ]
         assert answers[0] == answers[1]
         return bool(answers[0])
+
+    def give_up(self, name: str, pair: Pair, *args: Any, is_kept: bool, **options: Any) -> None:
+        """With what the answer had come to, for another to go on with, or without it."""
+        if is_kept:
+            options["partial"] = partial_of(pair[0], used_by(pair[0]))
+        self.finish(name, pair, *args, **options)
 
     @initialize(target=tasks)
     def some_wait(self) -> Any:
@@ -204,13 +212,18 @@ class QueueMachine(RuleBasedStateMachine):
     def complete(self, pair: Pair) -> None:
         self.finish("complete", pair, {"by": pair[0].token})
 
-    @rule(pair=claims, retry_in_s=st.sampled_from([None, 0.0, 1.0, 5.0]))
-    def fail(self, pair: Pair, retry_in_s: float | None) -> None:
-        self.finish("fail", pair, "boom", retry_in_s=retry_in_s)
+    @rule(pair=claims, retry_in_s=st.sampled_from([None, 0.0, 1.0, 5.0]), is_kept=st.booleans())
+    def fail(self, pair: Pair, retry_in_s: float | None, is_kept: bool) -> None:
+        self.give_up("fail", pair, "boom", retry_in_s=retry_in_s, is_kept=is_kept)
+
+    @rule(pair=consumes(claims), is_kept=st.booleans())
+    def release(self, pair: Pair, is_kept: bool) -> None:
+        self.give_up("release", pair, is_kept=is_kept)
 
     @rule(pair=consumes(claims))
-    def release(self, pair: Pair) -> None:
-        self.finish("release", pair)
+    def release_untried(self, pair: Pair) -> None:
+        for queue, claim in zip(self.queues, pair, strict=True):
+            self.run(queue.release(claim))
 
     @rule(task_id=tasks)
     def cancel(self, task_id: TaskId) -> None:
@@ -380,6 +393,15 @@ class QueueMachine(RuleBasedStateMachine):
             len(records),
             0,
         ]
+
+
+def used_by(claim: Claim) -> UsageRecord:
+    """Of one that goes on, a token more, as long as what both used is what one may."""
+    record = usage_of(claim)
+    if claim.partial is None:
+        return record
+    left = ONE[0][1] - claim.partial.prompt_tokens - claim.partial.completion_tokens
+    return replace(record, prompt_tokens=0, completion_tokens=min(1, left), nano_usd=0)
 
 
 @pytest.mark.redis

@@ -58,7 +58,7 @@ def chat(body: Json, served: Served) -> Asked:
     refuse_unless(body, "logprobs", lambda value: not value, bool)
     refuse_unless(body, "modalities", lambda value: value == ["text"], list)
     messages, pixels = _messages(body, served)
-    prompt = chat_tokens(messages, served, "messages")
+    prompt = chat_tokens(messages, served, "messages", goes_on=_goes_on(body, messages))
     return asked(body, served, prompt, "messages", soft_tokens(pixels, served))
 
 
@@ -175,10 +175,28 @@ def _stream_option(body: Json, stream: bool, name: str) -> bool:
 # Prompts
 
 
-def chat_tokens(messages: Sequence[Message], served: Served, param: str) -> list[int]:
+def _goes_on(body: Json, messages: Sequence[Message]) -> bool:
+    """Whether the last message is the beginning of the answer: vLLM's `continue_final_message`."""
+    goes_on: bool = get(body, "continue_final_message", bool, False)
+    # vLLM asks for a new message by default, and for both at once makes no sense.
+    if get(body, "add_generation_prompt", bool, not goes_on) == goes_on:
+        raise InvalidInput(
+            f"continue_final_message is {shown(goes_on)}, and so is add_generation_prompt; "
+            "the answer either goes on with the last message or is a new one",
+            param="continue_final_message",
+        )
+    if goes_on and messages[-1].role != "assistant":
+        raise InvalidInput(
+            f"continue_final_message wants the last message to be the assistant's; it is of {messages[-1].role}",
+            param="continue_final_message",
+        )
+    return goes_on
+
+
+def chat_tokens(messages: Sequence[Message], served: Served, param: str, *, goes_on: bool = False) -> list[int]:
     """Raises InvalidInput for what cannot fit."""
     refuse_huge(sum(len(part) for item in messages for part in item.parts if isinstance(part, str)), served, param)
-    return served.bundle.tokenizer.chat_prompt(messages)
+    return served.bundle.tokenizer.chat_prompt(messages, goes_on=goes_on)
 
 
 def _completion_prompt(body: Json, served: Served) -> list[int]:

@@ -85,15 +85,15 @@ class Tokenizer:
         """A text of so many characters has at least so many tokens; known without reading it."""
         return characters // self._longest
 
-    def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
-        """The tokens that ask for the next message of the assistant."""
+    def chat_prompt(self, messages: Sequence[Message], *, goes_on: bool = False) -> list[int]:
+        """The tokens that ask for the next message of the assistant; with `goes_on`, for the rest of the last one."""
         tokens = [self.bos]
         for message in messages:
             tokens.append(self._special[ROLES[message.role]])
             for part in message.parts:
                 tokens += [self.image] * part.tokens if isinstance(part, ImagePart) else self.encode(part)
             tokens.append(self.end)
-        return [*tokens, self._special[ASSISTANT]]
+        return tokens[:-1] if goes_on else [*tokens, self._special[ASSISTANT]]
 
     def text_prompt(self, text: str) -> list[int]:
         """The tokens that ask for more of the text."""

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, cast
 
 from stoker.base.errors import InvalidInput, writable
 from stoker.base.ids import KeyId, ModelName, TaskId, TenantName
 from stoker.queue import keys
-from stoker.queue.tasks import Attempt, Delivery, Json, NewTask, State, Task, TokenBound
+from stoker.queue.tasks import Attempt, Delivery, Json, NewTask, Partial, State, Task, TokenBound
 
 REASON_CHARS = 2_000  # of a failed attempt's reason that are kept, so that a traceback cannot fill Redis
 
@@ -128,6 +129,16 @@ def task_from(task_id: TaskId, fields: Mapping[str, bytes]) -> Task:
         callback=head.get("callback"),
         delivery=Delivery(**json.loads(fields[keys.DELIVERY])) if keys.DELIVERY in fields else None,
     )
+
+
+def encode_partial(partial: Partial | None, *, max_bytes: int) -> bytes:
+    """Empty for none, and for one that is larger than a result may be."""
+    data = b"" if partial is None else json.dumps(asdict(partial), separators=(",", ":")).encode()
+    return data if len(data) <= max_bytes else b""
+
+
+def partial_from(fields: Mapping[str, bytes]) -> Partial | None:
+    return Partial(**decode_json(fields[keys.PARTIAL])) if keys.PARTIAL in fields else None
 
 
 def failed_attempts(fields: Mapping[str, bytes]) -> int:

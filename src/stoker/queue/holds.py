@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from stoker.meter.usage import UsageRecord
 from stoker.policy.budgets import MOST, Part, Unit
 from stoker.queue.books import Books, Unpaid, unit_of
-from stoker.queue.tasks import TokenBound
+from stoker.queue.tasks import Partial, TokenBound
 
 _COUNTED = ("prompt_tokens", "cached_tokens", "completion_tokens", "nano_usd")
 
@@ -51,12 +51,20 @@ class TaskMoney:
         self.books.want(now, wanted)
         self.used = self._used_with(record)
 
-    def count_whole_attempt(self, bound: TokenBound | None) -> None:
-        """The worker vanished in the middle, and nobody knows what the engine produced. `bound`: of the task."""
+    def remember(self, record: UsageRecord | None) -> None:
+        """Another attempt goes on where this one ended, with the rest of what is held."""
+        self.used = self._used_with(record)
+
+    def count_whole_attempt(self, bound: TokenBound | None, partial: Partial | None) -> None:
+        """The worker vanished in the middle, and nobody knows what the engine produced. `bound`: of the task;
+        `partial`: what it went on with, which is used already and was part of the same bound."""
         if bound is None or bound.nano_usd is None:
             bound = TokenBound(0, _most(self.one, Unit.TOKENS), _most(self.one, Unit.NANO_USD))
-        for name, amount in bound._asdict().items():
-            self.used[name] += min(MOST, amount)
+            had = (0, partial.prompt_tokens + partial.completion_tokens, partial.nano_usd) if partial else (0, 0, 0)
+        else:
+            had = (partial.prompt_tokens, partial.completion_tokens, partial.nano_usd) if partial else (0, 0, 0)
+        for (name, amount), already in zip(bound._asdict().items(), had, strict=True):
+            self.used[name] += max(0, min(MOST, amount - already))
 
     def _used_with(self, record: UsageRecord | None) -> dict[str, int]:
         return {name: amount + (getattr(record, name) if record else 0) for name, amount in self.used.items()}

@@ -13,7 +13,19 @@ from stoker.meter.usage import UsageRecord
 from stoker.queue.budgets import Hold
 from stoker.queue.letters import ANY, Dropped, Letters, Which
 from stoker.queue.replicas import Replica
-from stoker.queue.tasks import Chunk, Claim, Delivery, Depth, LeaseState, NewTask, Place, State, Task, TokenBound
+from stoker.queue.tasks import (
+    Chunk,
+    Claim,
+    Delivery,
+    Depth,
+    LeaseState,
+    NewTask,
+    Partial,
+    Place,
+    State,
+    Task,
+    TokenBound,
+)
 
 
 class Queue(Protocol):
@@ -176,7 +188,7 @@ class Queue(Protocol):
         more. Run it beside the work; `extend` then says which of the two it is."""
 
     async def publish(self, claim: Claim, chunks: Sequence[bytes], *, first: int) -> bool:
-        """Append pieces of the answer. `first` is the number of the first of them, counted from 0 in each claim; ones
+        """Append pieces of the answer. `first` is the number of the first of them, counted from 0 in each answer; ones
         that are there already are left as they are, so making the call again doubles nothing. False: not yours any
         more, nothing was written."""
 
@@ -196,6 +208,7 @@ class Queue(Protocol):
         retry_in_s: float | None,
         error: Mapping[str, Any] | None = None,
         usage: UsageRecord | None = None,
+        partial: Partial | None = None,
     ) -> bool:
         """This attempt failed. With `retry_in_s` it is tried again after that time, unless this was its last attempt
         or its deadline comes first; None, or no attempt left: to the dead letters.
@@ -206,18 +219,22 @@ class Queue(Protocol):
         what is missing is taken of what is free in its budgets. Where it would fit with what owners have leased, they
         are asked to give that back, and `reclaim` looks again after a second, once for each attempt; meanwhile it is
         `retrying`, or dead (`deadline_exceeded`) where that second is not left. Else it is dead (`budget_exhausted`).
+        `partial`: the next attempt goes on with it. Then there is no room to be left: what both use is what one may.
+        Without it, or with one that is larger than a result may be, the next attempt begins the answer anew.
         False: not yours any more, nothing was written.
         """
 
-    async def release(self, claim: Claim, *, usage: UsageRecord | None = None) -> bool:
+    async def release(self, claim: Claim, *, usage: UsageRecord | None = None, partial: Partial | None = None) -> bool:
         """Hand it back at once, for another worker; not a failed attempt. `usage` is added to what the task has used,
-        as with `fail`, and has to leave room for another attempt as there. False: not yours any more, nothing was
-        written."""
+        as with `fail`, and has to leave room for another attempt as there; with `partial`, the next one goes on with
+        that, as there. With neither nothing was tried, and a `partial` of the claim stays. False: not yours any more,
+        nothing was written."""
 
     async def reclaim(self, model: ModelName) -> int:
         """The clock's step, to be called about once a second by every worker of the model, never as a by-product of
         reading: retries that are due wait again; tasks whose lease is over go back (a failed attempt: "lease expired",
-        which has used all of the task's `bound`) or to the dead letters. Returns how many tasks moved."""
+        which has used all of the task's `bound`, and whose answer begins anew) or to the dead letters. Returns how many
+        tasks moved."""
 
     # --- usage on its way to the ledger -----------------------------------------------------------------------------
 

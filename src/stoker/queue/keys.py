@@ -88,7 +88,8 @@ def task(task_id: str) -> str:
 
 
 def chunks(task_id: str) -> str:
-    """Stream of what a streamed task has said in its current attempt; ids are `<token>-<number>`, field `d`."""
+    """Stream of what a streamed task has said in its current answer; field `d`. Ids are `<token>-<number>`, with
+    the token of the claim under which the answer began."""
     return CHUNKS_PREFIX + task_id
 
 
@@ -162,6 +163,7 @@ RESULT = "result"  # JSON
 ERROR = "error"  # JSON
 DELIVERY = "delivery"  # JSON: how it stands with telling somebody of its end
 SCOPES = "scopes"  # the scopes of its usage records, divided by spaces
+PARTIAL = "partial"  # JSON: what the answer had come to, for the next attempt to go on with (`tasks.Partial`)
 CHARGED = "charged"  # what its latest claim added to the counter of its tenant
 # What it holds of budgets: `hold` (JSON), `hold:<i>`; what failed attempts used: `used:<name>`; `unpaid` while it waits
 # for what gateways give back. See lua/money.lua.

@@ -17,12 +17,13 @@ from stoker.base.errors import NotFound
 from stoker.base.ids import ModelName, TaskId, new_id
 from stoker.meter.usage import UsageRecord
 from stoker.policy.fairness import Order, smoothed_ms, wait_s
-from stoker.queue import codec
+from stoker.queue import codec, keys
 from stoker.queue.books import Books
 from stoker.queue.budgets import GIVE_BACK_MS, Hold, hold_void, scopes_of
 from stoker.queue.cursors import START, parse_cursor
 from stoker.queue.holds import TaskMoney
 from stoker.queue.letters import ANY, DROPPED_KEPT, GONE_S, Dropped, Letters, Which, code_of
+from stoker.queue.memory_usage import MemoryUsage, rung_within
 from stoker.queue.tasks import (
     CHUNKS_KEPT_S,
     Attempt,
@@ -33,6 +34,7 @@ from stoker.queue.tasks import (
     Json,
     LeaseState,
     NewTask,
+    Partial,
     Place,
     QueueSettings,
     State,
@@ -58,6 +60,7 @@ class _Kept:
     charged: int | None = None  # what its latest claim added to the counter of its tenant
     last: str = ""  # "<token>:<step>" of the claim that finished last
     replay: tuple[str, int] | None = None  # owner and number of the reservation that its latest replay took over
+    partial: Partial | None = None  # what its answer had come to
     unpaid: float | None = None  # it waits for what gateways give back: when it is to be tried again
     has_body: bool = True  # else a message has it
     letter: int = 0  # a dead one: where it is among the letters
@@ -81,14 +84,6 @@ class _Model:
     idle: deque[asyncio.Event] = field(default_factory=deque)  # workers that wait, one is woken for each task
 
 
-@dataclass(slots=True)
-class _Entry:
-    """A usage record on its way; `read_at` is None until somebody read it."""
-
-    record: UsageRecord
-    read_at: float | None = None
-
-
 class MemoryQueue:
     """`interface.Queue` without a server. Leases, deadlines and delays go by `clock`, waiting by real time.
 
@@ -107,9 +102,7 @@ class MemoryQueue:
         self._callbacks: dict[tuple[int, TaskId], float] = {}  # lives that are to be told of, and when
         self._leaders: dict[str, tuple[str, float]] = {}
         self._forwarding: Json | None = None
-        self._usage: dict[str, _Entry] = {}
-        self._usage_numbers = itertools.count(1)
-        self._usage_news: set[asyncio.Event] = set()
+        self._usage = MemoryUsage(self._clock)
 
     # --- for the caller ---------------------------------------------------------------------------------------------
 
@@ -168,7 +161,7 @@ class MemoryQueue:
                 kept, left = self._find(task_id), until - loop.time()
                 if kept.task.state.has_ended or left <= 0:
                     return kept.task
-                await _rung_within(rung, left)
+                await rung_within(rung, left)
 
     async def chunks(self, task_id: TaskId, *, after: str | None = None) -> AsyncIterator[Chunk]:
         seen = START if after is None else parse_cursor(after)
@@ -400,7 +393,7 @@ class MemoryQueue:
             woken = asyncio.Event()
             self._models[model].idle.append(woken)
             try:
-                await _rung_within(woken, left)
+                await rung_within(woken, left)
             finally:
                 if woken in self._models[model].idle:
                     self._models[model].idle.remove(woken)
@@ -431,7 +424,7 @@ class MemoryQueue:
         have = parse_cursor(kept.chunks[-1].cursor)[1] if kept.chunks else -1
         for number, data in enumerate(chunks, start=first):
             if number > have:
-                kept.chunks.append(Chunk(f"{claim.token}-{number}", data, claim.token))
+                kept.chunks.append(Chunk(f"{claim.answer_token}-{number}", data, claim.answer_token))
         kept.ring()
         return True
 
@@ -455,6 +448,7 @@ class MemoryQueue:
         retry_in_s: float | None,
         error: Mapping[str, Any] | None = None,
         usage: UsageRecord | None = None,
+        partial: Partial | None = None,
     ) -> bool:
         reason = codec.cut_reason(reason)
         told = codec.failure(reason, error)
@@ -462,14 +456,24 @@ class MemoryQueue:
         if kept is not None and kept.task.cancel_requested:
             self._finish(kept, State.CANCELLED, usage)
         elif kept is not None:
-            self._attempt_failed(kept, reason, retry_in_s, told, usage)
+            self._attempt_failed(kept, reason, retry_in_s, told, usage, self._as_kept(partial))
         return answer
 
-    async def release(self, claim: Claim, *, usage: UsageRecord | None = None) -> bool:
+    def _as_kept(self, partial: Partial | None) -> Partial | None:
+        data = codec.encode_partial(partial, max_bytes=self.settings.max_result_bytes)
+        return codec.partial_from({keys.PARTIAL: data} if data else {})
+
+    async def release(self, claim: Claim, *, usage: UsageRecord | None = None, partial: Partial | None = None) -> bool:
+        partial = self._as_kept(partial)
         kept, answer = self._finishing(claim, "release", usage)
         if kept is not None and kept.task.cancel_requested:
             self._finish(kept, State.CANCELLED, usage)
+        elif kept is not None and partial is not None:
+            self._go_on(kept, usage, partial, self._now())
+        elif kept is not None and kept.partial is not None and usage is None:
+            self._enqueue(kept)  # nothing was tried, and the next one goes on as this one would have
         elif kept is not None:
+            kept.partial = None
             self._try_again(kept, usage, self._now())
         return answer
 
@@ -485,13 +489,13 @@ class MemoryQueue:
         expired.sort(key=lambda kept: kept.lease_until)
         for kept in expired:
             found.running.remove(kept.task.id)
-            kept.money.count_whole_attempt(kept.task.bound)
+            kept.money.count_whole_attempt(kept.task.bound, kept.partial)
             reason = lease_expired_reason(kept.task.worker or "")
             if kept.task.cancel_requested:
                 self._finish(kept, State.CANCELLED, None, reason)
             else:
                 error = {"message": reason, "type": "server_error", "code": "lease_expired"}
-                self._attempt_failed(kept, reason, 0.0, error, None)
+                self._attempt_failed(kept, reason, 0.0, error, None, None)
             kept.ring()
         if found.waiting and found.idle:  # a worker that was woken and went away has swallowed the ring
             found.idle.popleft().set()
@@ -508,24 +512,10 @@ class MemoryQueue:
         self, consumer: str, *, count: int = 100, wait_s: float = 0.0, redeliver_after_s: float | None = None
     ) -> Sequence[tuple[str, UsageRecord]]:
         after_s = self.settings.usage_redelivery_s if redeliver_after_s is None else redeliver_after_s
-        loop = asyncio.get_running_loop()
-        until = loop.time() + wait_s
-        rung = asyncio.Event()
-        self._usage_news.add(rung)
-        try:
-            while True:
-                rung.clear()
-                found = self._take_usage(count, after_s)
-                left = until - loop.time()
-                if found or left <= 0:
-                    return found
-                await _rung_within(rung, left)
-        finally:
-            self._usage_news.remove(rung)
+        return await self._usage.read(count, wait_s, after_s)
 
     async def ack_usage(self, entry_ids: Sequence[str]) -> None:
-        for entry_id in entry_ids:
-            self._usage.pop(entry_id, None)
+        self._usage.ack(entry_ids)
 
     async def aclose(self) -> None:
         pass  # nothing to give back
@@ -597,7 +587,7 @@ class MemoryQueue:
     def _take(self, kept: _Kept, worker: str, now: float, lease_s: float) -> Claim:
         kept.token += 1
         kept.lease_until = now + lease_s
-        kept.chunks = []
+        kept.chunks = kept.chunks if kept.partial else []
         kept.task = replace(kept.task, state=State.RUNNING, worker=worker, started_at=now)
         self._models[kept.task.model].running.add(kept.task.id)
         deadline = kept.task.deadline
@@ -608,6 +598,7 @@ class MemoryQueue:
             attempt=len(kept.task.attempts) + 1,
             lease_expires_at=kept.lease_until,
             time_left_s=None if deadline is None else deadline - now,
+            partial=kept.partial,
         )
 
     def _held(self, claim: Claim) -> _Kept | None:
@@ -640,7 +631,13 @@ class MemoryQueue:
         model.run_ms = smoothed_ms(model.run_ms, _whole_ms(self._now()) - _whole_ms(task.started_at or 0.0))
 
     def _attempt_failed(
-        self, kept: _Kept, reason: str, retry_in_s: float | None, error: Json, usage: UsageRecord | None
+        self,
+        kept: _Kept,
+        reason: str,
+        retry_in_s: float | None,
+        error: Json,
+        usage: UsageRecord | None,
+        partial: Partial | None,
     ) -> None:
         now, task = self._now(), kept.task
         attempt = Attempt(
@@ -655,8 +652,17 @@ class MemoryQueue:
             self._bury(kept, error, usage, reason)
         elif _is_late(task, now + retry_in_s):
             self._bury(kept, deadline_error(), usage)
+        elif partial is not None:
+            self._go_on(kept, usage, partial, now + retry_in_s)
         else:
+            kept.partial = None
             self._try_again(kept, usage, now + retry_in_s)
+
+    def _go_on(self, kept: _Kept, usage: UsageRecord | None, partial: Partial, at: float) -> None:
+        """Another attempt, that goes on where this one ended."""
+        kept.money.remember(usage)
+        kept.partial = partial
+        self._go_back(kept, self._now(), at)
 
     def _try_again(self, kept: _Kept, usage: UsageRecord | None, at: float) -> None:
         """Another attempt, at `at` or later, if it can be paid for."""
@@ -713,7 +719,7 @@ class MemoryQueue:
         total = kept.money.total(usage or _empty_usage(kept.task, state, now, why))
         kept.money.settle(now, total)
         self.add_usage(total)
-        kept.unpaid = None
+        kept.unpaid = kept.partial = None
         kept.task = replace(kept.task, state=state, ended_at=self._now(), due_at=None)
         if kept.task.callback is not None:
             self._callbacks[kept.task.replays, kept.task.id] = now
@@ -742,20 +748,7 @@ class MemoryQueue:
 
     def add_usage(self, record: UsageRecord) -> None:
         """Of what has ended as a task, or `MemoryBudgets` has settled."""
-        self._usage[f"{next(self._usage_numbers)}-0"] = _Entry(record)
-        for rung in self._usage_news:
-            rung.set()
-
-    def _take_usage(self, count: int, after_s: float) -> Sequence[tuple[str, UsageRecord]]:
-        now = self._now()
-        left_over = [
-            i for i, entry in self._usage.items() if entry.read_at is not None and entry.read_at + after_s <= now
-        ]
-        fresh = [i for i, entry in self._usage.items() if entry.read_at is None]
-        taken = (left_over or fresh)[:count]
-        for entry_id in taken:
-            self._usage[entry_id].read_at = now
-        return [(entry_id, self._usage[entry_id].record) for entry_id in taken]
+        self._usage.add(record)
 
 
 def _whole_ms(at: float) -> int:
@@ -798,11 +791,3 @@ def _empty_usage(task: Task, state: State, now: float, why: str | None) -> Usage
         attempts=len(task.attempts) + running,
         reason=why,
     )
-
-
-async def _rung_within(rung: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await rung.wait()
-    except TimeoutError:
-        pass  # the caller looks again either way

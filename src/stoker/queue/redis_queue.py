@@ -29,6 +29,7 @@ from stoker.queue.tasks import (
     Depth,
     LeaseState,
     NewTask,
+    Partial,
     Place,
     QueueSettings,
     State,
@@ -260,7 +261,7 @@ class RedisQueue:
                 await _rung_within(rung, LOOK_AGAIN_S)
 
     async def publish(self, claim: Claim, chunks: Sequence[bytes], *, first: int) -> bool:
-        return bool(await self._held("publish", claim, first, *chunks))
+        return bool(await self._held("publish", claim, claim.answer_token, first, *chunks))
 
     async def complete(self, claim: Claim, result: Mapping[str, Any], *, usage: UsageRecord | None = None) -> bool:
         stored = codec.encode_json(result, what="result", max_bytes=self.settings.max_result_bytes)
@@ -274,14 +275,18 @@ class RedisQueue:
         retry_in_s: float | None,
         error: Mapping[str, Any] | None = None,
         usage: UsageRecord | None = None,
+        partial: Partial | None = None,
     ) -> bool:
         reason = codec.cut_reason(reason)
         told = json.dumps(codec.failure(reason, error), separators=(",", ":"))
         retry_ms = "" if retry_in_s is None else _ms(retry_in_s)
-        return bool(await self._held("fail", claim, reason, retry_ms, told, _usage(usage)))
+        return bool(await self._held("fail", claim, reason, retry_ms, told, _usage(usage), self._partial(partial)))
 
-    async def release(self, claim: Claim, *, usage: UsageRecord | None = None) -> bool:
-        return bool(await self._held("release", claim, _usage(usage)))
+    async def release(self, claim: Claim, *, usage: UsageRecord | None = None, partial: Partial | None = None) -> bool:
+        return bool(await self._held("release", claim, _usage(usage), self._partial(partial)))
+
+    def _partial(self, partial: Partial | None) -> bytes:
+        return codec.encode_partial(partial, max_bytes=self.settings.max_result_bytes)
 
     async def reclaim(self, model: ModelName) -> int:
         total = 0
@@ -427,6 +432,7 @@ def _claim(now_ms: int, worker: str, task_id: bytes, lease_ms: int, flat: Sequen
         attempt=codec.failed_attempts(fields) + 1,
         lease_expires_at=lease_ms / 1000,
         time_left_s=None if task.deadline is None else task.deadline - now_ms / 1000,
+        partial=codec.partial_from(fields),
     )
 
 

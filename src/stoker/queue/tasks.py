@@ -196,12 +196,32 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Partial:
+    """What an answer had come to when its worker gave it up, for the next one to go on with: what was generated is not
+    generated again, and not paid twice.
+
+    `answer` is what the worker makes of it; the queue only keeps it. `chunks`: how many were published. `token`: of the
+    claim under which the answer began, and under which its chunks are known. The counts are those of the whole answer
+    so far; what the attempts handed in as usage comes to the same.
+    """
+
+    answer: Json
+    chunks: int
+    token: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    nano_usd: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """A worker's hold on a task. It is good until `lease_expires_at` (queue's clock) unless it is extended.
 
     `token` is the fencing token: it rises with each claim of this task, and only the newest one can change the task.
     `attempt` is the number of this attempt, from 1. `time_left_s` is what remained until the task's deadline when it
-    was claimed, so that a worker need not compare clocks; None without a deadline.
+    was claimed, so that a worker need not compare clocks; None without a deadline. `partial`: what the answer had come
+    to, to go on with; None to begin.
     """
 
     task: Task
@@ -210,13 +230,19 @@ class Claim:
     attempt: int
     lease_expires_at: float
     time_left_s: float | None = None
+    partial: Partial | None = None
+
+    @property
+    def answer_token(self) -> int:
+        """The token of the claim under which its answer began."""
+        return self.token if self.partial is None else self.partial.token
 
 
 class Chunk(NamedTuple):
     """A piece of a streamed answer: one `data:` payload of the event stream, without the framing.
 
-    `cursor` resumes after it. `token` is that of the claim it came from: when it rises within one stream, the attempt
-    before was given up and the answer starts anew.
+    `cursor` resumes after it. `token` is that of the claim under which its answer began: when it rises within one
+    stream, that answer was given up and another starts.
     """
 
     cursor: str

@@ -58,6 +58,10 @@ class ServerEngine(Section):
     ) = None
     """Name of the model at the server. null sends the name it has here."""
 
+    continues: bool = False
+    """Whether it can go on with an answer that another replica has begun, as vLLM can (`continue_final_message`, and
+    `continuous_usage_stats` to know how far it came). Then what a worker hands back is not generated twice."""
+
     def broken_rules(self) -> Iterator[Fault]:
         if self.api_key_env and self.url.startswith("http:") and not _is_inside(urlsplit(self.url).hostname or ""):
             yield Fault(

@@ -262,16 +262,17 @@ def echo_of(
     ignores_length: bool = False,
 ) -> Echo:
     """What a body is answered with: `reply`, or the last message again, cut to `max_tokens` unless it
-    `ignores_length`. Raises InvalidInput."""
+    `ignores_length`; of an answer that has begun (`continue_final_message`), the rest. Raises InvalidInput."""
     said = _texts_of(body, is_chat=is_chat)
+    begun = len(_tokens(said[-1])) if body.get("continue_final_message") else 0
     most = body.get("max_completion_tokens") or body.get("max_tokens")
     if most is not None and (not isinstance(most, int) or most < 1):
         raise InvalidInput(f"max_tokens is {most!r}; it has to be a whole number, at least 1", param="max_tokens")
     if ignores_length:
         most = None
     tool = _tool_of(body)
-    text = said[-1] if reply is None else reply
-    texts = _tokens(json.dumps({"echo": text}) if tool else text)
+    text = said[-2 if begun else -1] if reply is None else reply
+    texts = _tokens(json.dumps({"echo": text}) if tool else text)[begun:]
     is_cut = most is not None and most < len(texts)
     return Echo(
         id=f"{'chatcmpl' if is_chat else 'cmpl'}-{number}",

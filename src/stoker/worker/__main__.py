@@ -70,6 +70,7 @@ async def run(options: argparse.Namespace) -> None:
         retry_cap_s=platform.queue.retry_cap_seconds,
         timeout_s=model.limits.timeout_seconds,
         continuous_usage=model.engine == EMBEDDED,
+        goes_on=server.continues if server else True,
     )
     worker = Worker(
         name=options.replica,

@@ -6,35 +6,34 @@ is known to the chunk whatever happens, and a cancelled task stops its engine at
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
 from stoker.base import logs
 from stoker.base.clock import Clock
 from stoker.base.errors import QueueUnavailable, StokerError, TimedOut, Unavailable, Unreachable, UpstreamError
+from stoker.engine import going_on
 from stoker.engine.client import EngineClient
 from stoker.engine.wires import CHAT, WIRES, Wire
 from stoker.meter.charge import Caller, Charge
 from stoker.meter.cost import Prices
 from stoker.meter.usage import Status, UsageRecord
 from stoker.policy.retry import delay_s
-from stoker.queue import Claim, LeaseState, Queue
+from stoker.queue import Claim, LeaseState, Partial, Queue
 from stoker.web import sse
 from stoker.web.client import Answer, error_of, openai_error_in
+from stoker.worker.answer import StreamedAnswer
 
 _log = logs.get(__name__)
 Json = dict[str, Any]
 
-# What is produced meanwhile goes to Redis in one step: a reader sees it at most this much later.
-PUBLISH_EVERY_S = 0.02
-
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The numbers of one worker, from `platform.yaml`."""
+    """The numbers of one worker, from `platform.yaml`. `continuous_usage`: the engine says its count in each event, and
+    afterwards what it did for a request that was stopped. `goes_on`: it also goes on with an answer that is begun."""
 
     model: str
     replica: str
@@ -44,6 +43,7 @@ class Settings:
     retry_cap_s: float
     timeout_s: float
     continuous_usage: bool
+    goes_on: bool = False
 
 
 class Lost(Exception):
@@ -52,6 +52,10 @@ class Lost(Exception):
 
 class Unwanted(Exception):
     """Somebody cancelled the task."""
+
+
+class Anew(Exception):
+    """The answer that another attempt has begun cannot be gone on with here: it is given up."""
 
 
 class Wrong(Exception):
@@ -82,22 +86,22 @@ class Runner:
         Raises nothing but QueueUnavailable, upon which the lease runs out and another worker takes over.
         """
         charge = self._charge(claim)
-        log = _log.bind(task=claim.task.id, attempt=claim.attempt)
-        work = asyncio.create_task(self._generate(claim, charge))
+        answer = StreamedAnswer(claim, self.queue, self.clock)
+        work = asyncio.create_task(self._generate(claim, charge, answer))
         watch = asyncio.create_task(self._hold(claim))
         leave = asyncio.create_task(give_back.wait())
         try:
             await asyncio.wait({work, watch, leave}, return_when=asyncio.FIRST_COMPLETED)
             if work.done():
-                await self._finish(claim, charge, work, on_unreachable)
+                await self._finish(claim, charge, answer, work, on_unreachable)
             elif watch.done():
                 await _stopped(work)
                 await self._let_go(claim, charge, watch)
             else:
                 await _stopped(work)
-                await self.queue.release(claim, usage=await self._usage(claim, charge, "cancelled", "handed back"))
-                log.info("task handed back")
+                await self._hand_back(claim, charge, answer)
         finally:
+            answer.close()
             for task in (work, watch, leave):
                 task.cancel()
             await asyncio.gather(work, watch, leave, return_exceptions=True)
@@ -140,70 +144,87 @@ class Runner:
             await self.queue.release(claim, usage=usage)
             _log.info("task cancelled", task=claim.task.id)
 
+    async def _hand_back(self, claim: Claim, charge: Charge, answer: StreamedAnswer) -> None:
+        """With what was generated, if the next attempt can go on with it."""
+        partial = await self._partial(answer, charge)
+        usage = await self._usage(claim, charge, "cancelled", "handed back", is_gone_on_with=partial is not None)
+        await self.queue.release(claim, usage=usage, partial=partial)
+        tokens = None if partial is None else partial.completion_tokens
+        _log.info("task handed back", task=claim.task.id, attempt=claim.attempt, tokens_kept=tokens)
+
+    async def _partial(self, answer: StreamedAnswer, charge: Charge) -> Partial | None:
+        return await answer.partial(charge) if self.settings.goes_on else None
+
     # --- the work ---------------------------------------------------------------------------------------------------
 
-    async def _generate(self, claim: Claim, charge: Charge) -> Json:
-        """The whole answer. Raises Wrong, and StokerError for what may work another time."""
+    async def _generate(self, claim: Claim, charge: Charge, answer: StreamedAnswer) -> Json:
+        """The whole answer. Raises Wrong, Anew, and StokerError for what may work another time."""
         left_s = self.settings.timeout_s if claim.time_left_s is None else claim.time_left_s
         try:
             async with asyncio.timeout(min(left_s, self.settings.timeout_s)):
-                return await self._read(claim, charge)
+                return await self._read(claim, charge, answer)
         except TimeoutError as exc:
             raise TimedOut(f"the engine did not finish within {min(left_s, self.settings.timeout_s):g} s") from exc
 
-    async def _read(self, claim: Claim, charge: Charge) -> Json:
+    async def _read(self, claim: Claim, charge: Charge, answer: StreamedAnswer) -> Json:
         task = claim.task
         wire = WIRES.get(task.endpoint, CHAT)
         # Until it is known that it never got there. What an embedded engine had computed dies with it and costs nobody.
         charge.has_begun = not self.settings.continuous_usage
         if not wire.can_stream:
             return await self._whole(claim, charge, wire)
-        asked = wire.asking(task.body, continuous=self.settings.continuous_usage)
+        continuous = self.settings.continuous_usage or self.settings.goes_on
+        asked = wire.asking(self._body(claim), continuous=continuous)
         async with self.engine.stream(task.endpoint, asked, request_id=_request_id(claim)) as stream:
             if stream.error is not None:
                 charge.has_begun = stream.error.status < 400
-                raise _refusal(stream.error)
+                refusal = _refusal(stream.error)
+                raise Anew(str(refusal)) if claim.partial and isinstance(refusal, Wrong) else refusal
             charge.has_begun = True
-            chunks = await self._collect(claim, charge, wire, stream.events)
+            await self._collect(charge, answer, wire, stream.events)
         try:
-            return wire.assemble(chunks)
+            return wire.assemble(answer.chunks)
         except ValueError as exc:
             raise UpstreamError(f"the engine's answer is none: {exc}") from exc
 
-    async def _collect(self, claim: Claim, charge: Charge, wire: Wire, events: AsyncIterator[bytes]) -> list[Json]:
+    def _body(self, claim: Claim) -> Json:
+        """What the engine is asked. Raises Anew."""
+        task, partial = claim.task, claim.partial
+        if partial is None:
+            return task.body
+        body = None
+        if self.settings.goes_on:
+            tokens = partial.completion_tokens
+            body = going_on.asking(task.endpoint, task.body, partial.answer, completion_tokens=tokens)
+        if body is None:
+            raise Anew("this engine does not go on with what another has begun")
+        return body
+
+    async def _collect(self, charge: Charge, answer: StreamedAnswer, wire: Wire, events: AsyncIterator[bytes]) -> None:
         """All chunks of the answer, published as they come if the task is a stream."""
         tally = wire.reading(charge)
-        publisher = _Publisher(self.queue, claim, self.clock) if claim.task.stream else None
-        chunks: list[Json] = []
-        try:
-            async for event in events:
-                if event == sse.DONE:
-                    break
-                chunk = _parsed(event)
-                tally.saw(chunk, self.clock.now())
-                error = wire.error_in(chunk)
-                if error is not None:
-                    said = self.engine.hiding.text(f"the engine failed in the middle of the answer: {error}")
-                    raise UpstreamError(said[:300])
-                if charge.is_over:
-                    for last in tally.cut():
-                        chunks.append(last)
-                        if publisher is not None:
-                            await publisher.add(json.dumps(last).encode())
-                    break
-                chunks.append(chunk)
-                if publisher is not None:
-                    await publisher.add(event)
-                if wire.is_last(chunk):
-                    break
-            else:
-                raise Unavailable("the engine broke off in the middle of the answer")
-            if publisher is not None:
-                await publisher.flush()
-        finally:
-            if publisher is not None:
-                publisher.close()
-        return chunks
+        async for event in events:
+            if event == sse.DONE:
+                break
+            part = answer.whole(event, _parsed(event))
+            if part is None:
+                continue
+            event, chunk = part
+            tally.saw(chunk, self.clock.now())
+            error = wire.error_in(chunk)
+            if error is not None:
+                said = self.engine.hiding.text(f"the engine failed in the middle of the answer: {error}")
+                raise UpstreamError(said[:300])
+            if charge.is_over:
+                for last in tally.cut():
+                    await answer.add(json.dumps(last).encode(), last)
+                break
+            await answer.add(event, chunk)
+            if wire.is_last(chunk):
+                break
+        else:
+            raise Unavailable("the engine broke off in the middle of the answer")
+        await answer.flush()
 
     async def _whole(self, claim: Claim, charge: Charge, wire: Wire) -> Json:
         """An answer that has no stream."""
@@ -222,7 +243,12 @@ class Runner:
     # --- the end ----------------------------------------------------------------------------------------------------
 
     async def _finish(
-        self, claim: Claim, charge: Charge, work: "asyncio.Task[Json]", on_unreachable: Callable[[], None]
+        self,
+        claim: Claim,
+        charge: Charge,
+        answer: StreamedAnswer,
+        work: "asyncio.Task[Json]",
+        on_unreachable: Callable[[], None],
     ) -> None:
         log = _log.bind(task=claim.task.id, attempt=claim.attempt)
         try:
@@ -232,6 +258,9 @@ class Runner:
             log.info("task done", tokens=charge.completion_tokens, kept=kept)
         except Wrong as wrong:
             await self._fail(claim, charge, str(wrong), retry=False, error=wrong.error)
+        except Anew as why:
+            log.warning("what was begun is given up", why=str(why))
+            await self.queue.release(claim, usage=await self._usage(claim, charge, "cancelled", "begun anew"))
         except QueueUnavailable:
             raise
         except Unreachable as error:
@@ -243,13 +272,24 @@ class Runner:
             seen = {"message": error.message, "type": error.type, "code": error.code, "status": error.status}
             # A result too large to keep is so the next time, too.
             retry = error.code != "result_too_large"
-            await self._fail(claim, charge, error.message, retry=retry, error=seen, in_log=error.in_log)
+            partial = await self._partial(answer, charge) if retry else None
+            await self._fail(
+                claim, charge, error.message, retry=retry, error=seen, in_log=error.in_log, partial=partial
+            )
         except Exception as error:
             log.error("task failed unexpectedly", exc_info=error)
             await self._fail(claim, charge, f"the worker failed: {type(error).__name__}", retry=True, error=None)
 
     async def _fail(
-        self, claim: Claim, charge: Charge, why: str, *, retry: bool, error: Json | None, in_log: str | None = None
+        self,
+        claim: Claim,
+        charge: Charge,
+        why: str,
+        *,
+        retry: bool,
+        error: Json | None,
+        in_log: str | None = None,
+        partial: Partial | None = None,
     ) -> None:
         """`why` is for whoever asks for the task; `in_log` says more, perhaps."""
         retry_in_s = None
@@ -262,24 +302,27 @@ class Runner:
             )
         said = {"attempt": claim.attempt, "why": in_log or why, "retry_in_s": retry_in_s}
         _log.warning("task failed", task=claim.task.id, **said)
-        usage = await self._usage(claim, charge, "failed", why)
-        await self.queue.fail(claim, why, retry_in_s=retry_in_s, error=error, usage=usage)
+        usage = await self._usage(claim, charge, "failed", why, is_gone_on_with=partial is not None)
+        await self.queue.fail(claim, why, retry_in_s=retry_in_s, error=error, usage=usage, partial=partial)
 
-    async def _usage(self, claim: Claim, charge: Charge, status: Status, reason: str | None) -> UsageRecord:
+    async def _usage(
+        self, claim: Claim, charge: Charge, status: Status, reason: str | None, *, is_gone_on_with: bool = False
+    ) -> UsageRecord:
         """What this attempt has used. An engine that was stopped may be a step ahead of what was seen, and says so if
-        it can."""
+        it can; if the answer is gone on with from what was seen, that step is made again, and counts there."""
         ended_at = self.clock.now()
-        if status not in ("done", "cut") and self.settings.continuous_usage:
+        if status not in ("done", "cut") and self.settings.continuous_usage and not is_gone_on_with:
             said = await self.engine.usage_of(_request_id(claim), sent_at=charge.started_at, clock=self.clock)
-            charge.saw_usage(said)
-        if charge.has_begun:
+            charge.saw_usage(_of_whole(said, claim.partial))
+        if charge.has_begun and not is_gone_on_with:
             charge.count_the_most(was_streamed=charge.text_bytes > 0)
         if status == "cut":
             reason = "it had produced all that it was let in with"
-        return charge.record(status, ended_at, reason)
+        return _without(charge.record(status, ended_at, reason), claim.partial)
 
     def _charge(self, claim: Claim) -> Charge:
-        task = claim.task
+        """Of the whole answer, also of what an attempt before had of it."""
+        task, begun = claim.task, claim.partial
         return Charge(
             id=task.usage_id,
             kind="task",
@@ -291,54 +334,36 @@ class Runner:
             started_at=self.clock.now(),
             replica=self.settings.replica,
             attempts=claim.attempt,
+            prompt_tokens=begun.prompt_tokens if begun else 0,
+            cached_tokens=begun.cached_tokens if begun else 0,
+            completion_tokens=begun.completion_tokens if begun else 0,
         )
+
+
+def _of_whole(said: Mapping[str, int] | None, begun: Partial | None) -> Mapping[str, int] | None:
+    """What an engine counted for its part, as the count of the whole answer."""
+    if said is None or begun is None:
+        return said
+    completion = begun.completion_tokens + said["completion_tokens"]
+    return {"prompt_tokens": begun.prompt_tokens, "completion_tokens": completion}
+
+
+def _without(record: UsageRecord, begun: Partial | None) -> UsageRecord:
+    """A record of the whole answer without what an attempt before has handed in."""
+    if begun is None:
+        return record
+    return replace(
+        record,
+        prompt_tokens=max(0, record.prompt_tokens - begun.prompt_tokens),
+        cached_tokens=max(0, record.cached_tokens - begun.cached_tokens),
+        completion_tokens=max(0, record.completion_tokens - begun.completion_tokens),
+        nano_usd=max(0, record.nano_usd - begun.nano_usd),
+    )
 
 
 def _request_id(claim: Claim) -> str:
     """What the engine knows this attempt by, and no other."""
     return f"{claim.task.id}.{claim.token}"
-
-
-class _Publisher:
-    """Chunks to Redis, several in one step when they come fast; none waits for one that comes late. Close it."""
-
-    def __init__(self, queue: Queue, claim: Claim, clock: Clock) -> None:
-        self._queue = queue
-        self._claim = claim
-        self._clock = clock
-        self._waiting: list[bytes] = []
-        self._sent = 0
-        self._sent_at = float("-inf")
-        self._sending = asyncio.Lock()
-        self._later: asyncio.Task[None] | None = None
-
-    async def add(self, event: bytes) -> None:
-        self._waiting.append(event)
-        now = self._clock.monotonic()
-        rest_s = self._sent_at + PUBLISH_EVERY_S - now
-        if rest_s <= 0:
-            self._sent_at = now
-            await self.flush()
-        elif self._later is None or self._later.done():
-            self._later = asyncio.create_task(self._flush_in(rest_s))
-
-    async def flush(self) -> None:
-        async with self._sending:
-            if self._waiting:
-                sending = list(self._waiting)
-                await self._queue.publish(self._claim, sending, first=self._sent)
-                self._sent += len(sending)
-                del self._waiting[: len(sending)]
-
-    def close(self) -> None:
-        if self._later is not None:
-            self._later.cancel()
-
-    async def _flush_in(self, seconds: float) -> None:
-        await self._clock.sleep(seconds)
-        self._sent_at = self._clock.monotonic()
-        with suppress(QueueUnavailable):  # they still wait: the next one that sends them says so
-            await self.flush()
 
 
 def _refusal(answer: Answer) -> Exception:

@@ -8,7 +8,7 @@ local function start(entry, key, id, charged)
   local token = redis.call('HINCRBY', key, 'token', 1)
   redis.call('HSET', key, 'state', 'running', 'worker', worker, 'started', now, 'entry', entry, 'charged', charged)
   redis.call('ZADD', LEASES, now + lease_ms, id)
-  if token > 1 then redis.call('DEL', CHUNKS_PREFIX .. id) end
+  if token > 1 and not field(key, 'partial') then redis.call('DEL', CHUNKS_PREFIX .. id) end
   taken[#taken + 1] = {id, now + lease_ms, redis.call('HGETALL', key)}
 end
 

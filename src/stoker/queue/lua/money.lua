@@ -282,9 +282,10 @@ end
 
 -- The worker vanished in the middle, and nobody knows what the engine produced: the whole attempt counts as used, as it
 -- was let in (`bound` of the latest replay or of the head: tokens of prompt and of answer, nano-dollars). Heads of before
--- say no nano-dollars; then the most that any budget reserved for it counts, with all tokens as the answer's.
+-- say no nano-dollars; then the most that any budget reserved for it counts, with all tokens as the answer's. What an answer
+-- had come to when this attempt went on with it (`partial`) is used already, and was part of the same bound.
 local function count_whole_attempt(key)
-  local found = redis.call('HMGET', key, 'head', 'bound')
+  local found = redis.call('HMGET', key, 'head', 'bound', 'partial')
   local bound = found[2] and cjson.decode(found[2]) or cjson.decode(found[1]).bound
   local most = {completion_tokens = 0, nano_usd = 0}
   if type(bound) == 'table' and type(bound[3]) == 'number' then
@@ -295,6 +296,11 @@ local function count_whole_attempt(key)
       local name = unit == 'tokens' and 'completion_tokens' or unit
       if most[name] then most[name] = math.max(most[name], part[2]) end
     end
+  end
+  if found[3] then
+    local had = cjson.decode(found[3])
+    if not most.prompt_tokens then had.completion_tokens = had.completion_tokens + had.prompt_tokens end
+    for name in pairs(most) do most[name] = most[name] - had[name] end
   end
   for name, amount in pairs(most) do
     if amount > 0 then redis.call('HINCRBY', key, 'used:' .. name, math.min(MOST, amount)) end

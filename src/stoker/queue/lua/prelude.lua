@@ -96,7 +96,7 @@ local function end_task(key, id, state, status, usage, why)
   usage = with_used(key, usage == '' and empty_usage(key, id, status, why) or usage)
   settle_hold(key, usage)
   redis.call('HSET', key, 'state', state, 'ended', now)
-  redis.call('HDEL', key, 'due', 'unpaid')
+  redis.call('HDEL', key, 'due', 'unpaid', 'partial')
   owe_callback(key, id)
   redis.call('XADD', USAGE, '*', 'r', usage)
   redis.call('PEXPIRE', CHUNKS_PREFIX .. id, math.min(tonumber(TTL_MS), CHUNKS_MS))
@@ -180,8 +180,17 @@ local function try_again(key, id, usage, at)
   end
 end
 
+-- Another attempt that goes on where this one ended. Of what the task holds for an attempt, this one's part is used now, and
+-- the rest is what the next one can take: so there is nothing more to hold.
+local function go_on(key, id, usage, partial, at)
+  remember_used(key, used_with(key, usage))
+  redis.call('HSET', key, 'partial', partial)
+  go_back(key, id, at)
+end
+
 -- A failed attempt: remember why, then back to the stream (retry_ms 0), to the delayed ones, or to the dead letters.
-local function attempt_failed(key, id, reason, retry_ms, error, usage)
+-- `partial`: what its answer had come to, for the next one to go on with, or ''.
+local function attempt_failed(key, id, reason, retry_ms, error, usage, partial)
   local failed = redis.call('HINCRBY', key, 'failed', 1)
   local line = cjson.encode({
     number = failed, worker = field(key, 'worker'), reason = reason,
@@ -193,6 +202,8 @@ local function attempt_failed(key, id, reason, retry_ms, error, usage)
     return bury(key, id, reason, error, usage)
   end
   if is_late(key, now + retry_ms) then return bury_late(key, id, usage) end
+  if partial ~= '' then return go_on(key, id, usage, partial, now + retry_ms) end
+  redis.call('HDEL', key, 'partial')
   try_again(key, id, usage, now + retry_ms)
 end
 

@@ -7,7 +7,7 @@ local function to_the_end(key, id)
   if field(key, 'cancel') then
     finish(key, id, 'cancelled', '', reason)
   else
-    attempt_failed(key, id, reason, 0, cjson.encode({message = reason, type = 'server_error', code = 'lease_expired'}), '')
+    attempt_failed(key, id, reason, 0, cjson.encode({message = reason, type = 'server_error', code = 'lease_expired'}), '', '')
   end
 end
 
