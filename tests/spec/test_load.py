@@ -41,7 +41,7 @@ MODEL = "llm: {models: {general: "  # closed by "}}"
         ),
         (
             MODEL + "{engine: {'<server>': 1, url: 'http://h'}}}}",
-            'p.yaml:1:35: llm.models.general.engine."<server>": no such key; the keys here are: apiKeyEnv, model, url',
+            'p.yaml:1:35: llm.models.general.engine."<server>": no such key; the keys here are: apiKeyEnv, continues, model, url',
         ),
         (
             "ledger: {wholly: 1}",

@@ -1,0 +1,45 @@
+"""An answer that begins on one engine and ends on another is the answer that one would have given."""
+
+import json
+
+import pytest
+from engine_builders import MODEL, Serving, serving
+
+from stoker.engine import going_on
+
+QUESTIONS = ["Tell me a story about a fox.", "What is 6 times 7?", "Say hello.", "Écris: ünïcödé 日本"]
+CHAT = "/v1/chat/completions"
+
+
+async def streamed(engine: Serving, body: going_on.Json) -> list[going_on.Json]:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    async with engine.client.stream("POST", CHAT, body={**body, "stream": True, "stream_options": options}) as stream:
+        return [json.loads(event) async for event in stream.events if event != b"[DONE]"]
+
+
+def text_of(chunks: list[going_on.Json]) -> str:
+    return "".join(choice["delta"].get("content", "") for chunk in chunks for choice in chunk["choices"])
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+async def test_wherever_it_is_cut_the_rest_is_the_rest(question: str) -> None:
+    body = {"model": MODEL, "messages": [{"role": "user", "content": question}], "temperature": 0, "max_tokens": 40}
+    async with serving() as engine:
+        whole = await streamed(engine, body)
+        text, usage = text_of(whole), whole[-1]["usage"]
+        cuts = [place for place in range(1, len(whole)) if going_on.so_far(whole[:place])]
+        assert cuts
+        for place in cuts:
+            begun = going_on.so_far(whole[:place])
+            assert begun is not None
+            tokens = whole[place - 1]["usage"]["completion_tokens"]
+            asked = going_on.asking(CHAT, body, begun, completion_tokens=tokens)
+            if asked is None:  # all that it may say is said
+                assert tokens == 40
+                continue
+            counts = {"prompt_tokens": usage["prompt_tokens"], "cached_tokens": 0, "completion_tokens": tokens}
+            rest = [going_on.rest(chunk, begun, **counts) for chunk in await streamed(engine, asked)]
+            seen = [begun, *[chunk for chunk in rest if chunk is not None]]
+            assert text_of(seen) == text
+            assert seen[-1]["usage"] == usage
+            assert {chunk["id"] for chunk in seen} == {whole[0]["id"]}
