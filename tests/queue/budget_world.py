@@ -719,7 +719,7 @@ class World:
         self.engines[job] = "ended"
         task = self.redis.tasks[job]
         task.attempts += 1
-        task.money.count_whole_attempt(TokenBound(0, self.scenario.jobs[job].bound, 0))
+        task.money.count_whole_attempt(TokenBound(0, self.scenario.jobs[job].bound, 0), None)
         if task.attempts < MOST_ATTEMPTS:
             self._try_again(job, may_wait=True)
         else:
