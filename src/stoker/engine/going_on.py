@@ -21,7 +21,18 @@ _COMPLETION_TOKENS = 16
 
 # What reaches over no seam whatever its value is.
 _HARMLESS = frozenset(
-    {"model", "messages", "prompt", "temperature", "top_p", "logit_bias", "stream", "stream_options", "user", "metadata"}
+    {
+        "model",
+        "messages",
+        "prompt",
+        "temperature",
+        "top_p",
+        "logit_bias",
+        "stream",
+        "stream_options",
+        "user",
+        "metadata",
+    }
     | {"store", "safety_identifier", "prompt_cache_key", "service_tier", *_LENGTHS}
 )
 _HARMLESS_IF: Mapping[str, Callable[[Any, Json], bool]] = {
