@@ -184,6 +184,11 @@ queue:
   maxBodyBytes: 1048576
   deadLetters:
     sqsQueue: stoker-dead-letters
+spot:
+  watch: auto
+  pollSeconds: 5
+  reserveSeconds: 10
+  onRebalance: ignore
 ledger:
   url: null
   passwordEnv: null
