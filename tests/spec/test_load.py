@@ -366,6 +366,18 @@ MODEL = "llm: {models: {general: "  # closed by "}}"
             'p.yaml:1:15: ledger.url: "mysql://h/d" does not fit; it must be a sqlite:///FILE or postgresql://USER@HOST/DATABASE URL without a password (passwordEnv names the variable that holds it)',
         ),
         (
+            "spot: {watch: sometimes}",
+            'p.yaml:1:15: spot.watch: "sometimes" does not fit; it must be auto, true (or on) or false (or off)',
+        ),
+        (
+            "spot: {watch: 1}",
+            "p.yaml:1:15: spot.watch: 1 does not fit; it must be auto, true (or on) or false (or off)",
+        ),
+        (
+            "spot: {reserveSeconds: 111}",
+            "p.yaml:1:24: spot.reserveSeconds: 111 does not fit; it must be a number from 0 to 110",
+        ),
+        (
             "queue: {retryBaseSeconds: 61}",
             "p.yaml:1:27: queue.retryBaseSeconds: 61 is more than retryCapSeconds (60); must be at most that",
         ),

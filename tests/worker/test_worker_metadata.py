@@ -228,7 +228,9 @@ async def test_nonsense_is_no_notice(client: Metadata, imds: FakeImds, said: str
     assert await client.notice() is None  # and spoils no connection
 
 
-@pytest.mark.parametrize("time", ["soon", "", None, 12, {"at": 1}, "2023-13-45T00:00:00Z", "9" * 5000])
+@pytest.mark.parametrize(
+    "time", ["soon", "", None, 12, {"at": 1}, "2023-13-45T00:00:00Z", "0001-01-01T00:00:00+14:00", "9" * 5000]
+)
 async def test_a_time_that_cannot_be_read_is_a_notice_all_the_same(
     client: Metadata, imds: FakeImds, time: object
 ) -> None:

@@ -2,13 +2,27 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from stoker.spec.section import Expected, Section
 
 
+def _no_number(value: object) -> object:
+    """To Python 1 equals True, and so it would be taken for it."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError("a number")  # noqa: TRY004 - pydantic makes a fault of this kind alone
+    return value
+
+
+Watch = Annotated[
+    Literal["auto", True, False],
+    BeforeValidator(_no_number),
+    Expected("auto, true (or on) or false (or off)"),
+]
+
+
 class Spot(Section):
-    watch: Annotated[Literal["auto"] | bool, Expected("auto, true (or on) or false (or off)")] = "auto"
+    watch: Watch = "auto"
     """Whether workers look for a spot notice in the instance's metadata. auto: where that says, at the worker's start,
     that the instance is a spot instance. true (on): always. false (off): never."""
 

@@ -204,6 +204,10 @@ class FakeImds:
                 with imds._lock:
                     imds._connections.add(self.connection)
 
+            def handle(self) -> None:
+                with contextlib.suppress(OSError):  # whoever asked went without a word
+                    super().handle()
+
             def finish(self) -> None:
                 with imds._lock:
                     imds._connections.discard(self.connection)
@@ -218,12 +222,11 @@ class FakeImds:
                     imds._over.wait()
                     self.close_connection = True
                     return
-                with contextlib.suppress(OSError):  # whoever asked is not there any more
-                    self.send_response(status)
-                    for name, value in {**more, "content-length": str(len(body.encode()))}.items():
-                        self.send_header(name, value)
-                    self.end_headers()
-                    self.wfile.write(body.encode())
+                self.send_response(status)
+                for name, value in {**more, "content-length": str(len(body.encode()))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body.encode())
 
             def do_GET(self) -> None:
                 self._serve()

@@ -179,6 +179,6 @@ def _epoch(written: object) -> float | None:
     """None: it cannot be read."""
     try:
         at = datetime.fromisoformat(str(written))
-    except ValueError:
+        return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).astimezone(UTC).timestamp()
+    except (ValueError, OverflowError):
         return None
-    return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
