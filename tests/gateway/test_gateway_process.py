@@ -78,6 +78,7 @@ async def test_they_start_serve_and_leave_when_told(tmp_path: Path) -> None:
         url = (await ready(gateway))["url"]
         async with EchoEngine() as engine, HttpClient(url, key=KEY) as client:
             options = ("--model", "general", "--replica", "general-0", "--engine-url", engine.url)
+            options += ("--metadata-file", str(tmp_path / "none"))  # loopback only
             worker = stack.enter_context(a_process(tmp_path / "worker.log", "stoker.worker", *common, *options))
             assert await ready(worker) == {"replica": "general-0"}
 

@@ -54,7 +54,7 @@ def test_command_lines_are_the_contract_of_the_decision() -> None:
     worker = {"redis": redis, "engine-general-1": engine}
     assert arguments(launches["worker-general-1"], worker) == (
         "-m stoker.worker --spec /state/platform.yaml --model general --replica general-1"
-        " --leash --engine-url http://127.0.0.1:7001"
+        " --metadata-file /state/metadata/worker-general-1 --leash --engine-url http://127.0.0.1:7001"
     )
     assert launches["worker-general-1"].command(worker).env == {
         "STOKER_REDIS_URL": redis,

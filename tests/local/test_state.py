@@ -22,6 +22,7 @@ def state(tmp_path: Path) -> StateDirectory:
 def test_it_is_made_for_its_owner_only(state: StateDirectory) -> None:
     assert state.path.stat().st_mode & 0o777 == 0o700
     assert state.logs.is_dir()
+    assert state.metadata.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_file_in_its_place_is_refused(tmp_path: Path) -> None:

@@ -184,6 +184,11 @@ queue:
   maxBodyBytes: 1048576
   deadLetters:
     sqsQueue: stoker-dead-letters
+spot:
+  watch: auto
+  pollSeconds: 5
+  reserveSeconds: 10
+  onRebalance: ignore
 ledger:
   url: null
   passwordEnv: null
@@ -262,6 +267,16 @@ def test_a_models_name_decides_its_task_unless_the_task_is_written() -> None:
     platform = loads("llm: {models: {code: , vision: {task: general}, mine: , eye: {task: vision}}}")
     tasks = {name: model.task for name, model in platform.llm.models.items()}
     assert tasks == {"code": "code", "vision": "general", "mine": "general", "eye": "vision"}
+
+
+def test_on_and_off_are_yamls_true_and_false_also_where_auto_is_a_word() -> None:
+    watches = {word: loads(f"spot: {{watch: {word}}}") for word in ("on", "off", "auto")}
+    assert {word: platform.spot.watch for word, platform in watches.items()} == {
+        "on": True,
+        "off": False,
+        "auto": "auto",
+    }
+    assert [loads(dump(platform)) for platform in watches.values()] == list(watches.values())
 
 
 def test_routes_and_default_model_follow_the_models_unless_they_are_written() -> None:

@@ -33,11 +33,11 @@ MODEL = "llm: {models: {general: "  # closed by "}}"
         ("queue: {LEASESECONDS: 1}", "p.yaml:1:9: queue.LEASESECONDS: no such key; did you mean leaseSeconds?"),
         (
             '"<server>": 1',
-            'p.yaml:1:1: "<server>": no such key; the keys here are: gateway, global, karpenter, keda, ledger, llm, queue, redis, tenants, training',
+            'p.yaml:1:1: "<server>": no such key; the keys here are: gateway, global, karpenter, keda, ledger, llm, queue, redis, spot, tenants, training',
         ),
         (
             '"[key]": 1',
-            'p.yaml:1:1: "[key]": no such key; the keys here are: gateway, global, karpenter, keda, ledger, llm, queue, redis, tenants, training',
+            'p.yaml:1:1: "[key]": no such key; the keys here are: gateway, global, karpenter, keda, ledger, llm, queue, redis, spot, tenants, training',
         ),
         (
             MODEL + "{engine: {'<server>': 1, url: 'http://h'}}}}",
@@ -364,6 +364,18 @@ MODEL = "llm: {models: {general: "  # closed by "}}"
         (
             "ledger: {url: 'mysql://h/d'}",
             'p.yaml:1:15: ledger.url: "mysql://h/d" does not fit; it must be a sqlite:///FILE or postgresql://USER@HOST/DATABASE URL without a password (passwordEnv names the variable that holds it)',
+        ),
+        (
+            "spot: {watch: sometimes}",
+            'p.yaml:1:15: spot.watch: "sometimes" does not fit; it must be auto, true (or on) or false (or off)',
+        ),
+        (
+            "spot: {watch: 1}",
+            "p.yaml:1:15: spot.watch: 1 does not fit; it must be auto, true (or on) or false (or off)",
+        ),
+        (
+            "spot: {reserveSeconds: 111}",
+            "p.yaml:1:24: spot.reserveSeconds: 111 does not fit; it must be a number from 0 to 110",
         ),
         (
             "queue: {retryBaseSeconds: 61}",

@@ -60,7 +60,7 @@ class Bench:
             queue=self.queue,
             runner=self.runner(replica=name),
             clock=self.clock,
-            on_first_announcement=self.ready.set,
+            on_ready=self.ready.set,
             **given,
         )
 

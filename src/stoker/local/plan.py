@@ -136,10 +136,16 @@ def _worker(
     uses: tuple[str, ...],
     engine_url: Callable[[Mapping[str, str]], str],
 ) -> Launch:
-    argv = _python("stoker.worker", "--spec", str(place.state.spec), "--model", name, "--replica", replica)
+    worker = f"worker-{replica}"
+    argv = _python(
+        "stoker.worker",
+        *("--spec", str(place.state.spec), "--model", name, "--replica", replica),
+        # So that a drill can give this worker a notice, and nobody waits for a service that a laptop has not.
+        *("--metadata-file", str(place.state.metadata / worker)),
+    )
     # What runs there may run for as long as a task or a request may.
     finish_s = max(platform.llm.models[name].limits.timeout_seconds, platform.gateway.timeouts.total_seconds)
-    child = Child(f"worker-{replica}", Role.WORKER, uses=(*_uses_redis(place), *uses), model=name, finish_s=finish_s)
+    child = Child(worker, Role.WORKER, uses=(*_uses_redis(place), *uses), model=name, finish_s=finish_s)
     return Launch(
         child,
         lambda urls: Command([*argv, "--engine-url", engine_url(urls)], _shared(place, urls)),

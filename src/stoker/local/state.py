@@ -7,6 +7,7 @@
     scale.json         how many replicas run and why, for `stoker scale`
     redis/             the queue's files          ledger.sqlite      keys and usage
     logs/              one <process>.jsonl each   journals/          what each gateway has in flight
+    metadata/          <worker>: the URL of a metadata service, while a drill plays that worker's instance
 
 It is made for its owner only. One that is there keeps its mode; what is written in it is private all the same. Nothing
 is ever removed from it.
@@ -73,11 +74,16 @@ class StateDirectory:
     def logs(self) -> Path:
         return self.path / "logs"
 
+    @property
+    def metadata(self) -> Path:
+        return self.path / "metadata"
+
     def create(self) -> None:
         """Make the directory, for its owner only. Raises InvalidInput when that cannot be."""
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.logs.mkdir(mode=0o700, exist_ok=True)
+            self.metadata.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise self._unusable(error) from error
         if not os.access(self.path, os.W_OK | os.X_OK):

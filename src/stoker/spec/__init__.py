@@ -13,6 +13,7 @@ from stoker.spec.schema import json_schema
 from stoker.spec.secrets import engine_key
 from stoker.spec.section import plain
 from stoker.spec.services import RESERVED_ROUTES, Gateway, Ledger, MaxWaiting, Queue, Redis, Sessions, Timeouts
+from stoker.spec.spot import Spot
 
 __all__ = [
     "AUTO",
@@ -42,6 +43,7 @@ __all__ = [
     "Replicas",
     "ServerEngine",
     "Sessions",
+    "Spot",
     "Task",
     "Team",
     "Tenant",

@@ -11,6 +11,7 @@ from stoker.spec.guide import Global, Karpenter, Keda, Training
 from stoker.spec.llm import AUTO, TASKS, Llm, Replicas
 from stoker.spec.section import Section
 from stoker.spec.services import Gateway, Ledger, Queue, Redis
+from stoker.spec.spot import Spot
 
 
 class Platform(Section):
@@ -36,6 +37,9 @@ class Platform(Section):
 
     queue: Queue = Queue()
     """How tasks are leased, retried and kept."""
+
+    spot: Spot = Spot()
+    """How workers leave an instance that AWS takes back."""
 
     ledger: Ledger = Ledger()
     """Where usage is written down."""

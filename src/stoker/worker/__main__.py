@@ -16,6 +16,7 @@ from stoker.queue import QueueSettings, RedisQueue, RedisRegistry
 from stoker.spec import EMBEDDED, ServerEngine, engine_key, load
 from stoker.web.client import Timeouts
 from stoker.worker.loop import Worker
+from stoker.worker.notices import watcher
 from stoker.worker.runner import Runner, Settings
 
 _log = logs.get(__name__)
@@ -32,6 +33,11 @@ def main() -> None:
     parser.add_argument("--engine-url", required=True)
     parser.add_argument("--redis", default=os.environ.get("STOKER_REDIS_URL"), help="default: $STOKER_REDIS_URL")
     parser.add_argument("--grace", type=float, default=GRACE_S, help="seconds for running tasks after a stop")
+    parser.add_argument(
+        "--metadata-file",
+        type=Path,
+        help="holds, while it exists, the URL of an instance metadata service; looked at instead of the instance's own",
+    )
     parser.add_argument("--leash", action="store_true", help="stop when stdin ends")
     options = parser.parse_args()
     if not options.redis:
@@ -72,6 +78,7 @@ async def run(options: argparse.Namespace) -> None:
         continuous_usage=model.engine == EMBEDDED,
         goes_on=server.continues if server else True,
     )
+    notices = watcher(platform.spot, options.metadata_file, os.environ, clock)
     worker = Worker(
         name=options.replica,
         model=ModelName(options.model),
@@ -84,11 +91,14 @@ async def run(options: argparse.Namespace) -> None:
         clock=clock,
         lease_s=settings.lease_s,
         grace_s=options.grace,
-        on_first_announcement=lambda: process.say_ready(replica=options.replica),
+        watcher=notices,
+        on_ready=lambda: process.say_ready(replica=options.replica),
     )
     try:
         await worker.run(stop, retire)
     finally:
+        if notices is not None:
+            notices.close()
         await engine.close()
         await queue.aclose()
         await registry.aclose()

@@ -1,19 +1,24 @@
 """The worker's day: announce the engine, claim while it has room, reclaim what others lost, and leave cleanly.
 
-Four clocks of their own, so that none is a by-product of another: the engine's health and the announcement, the
-claims, the reclaiming, and each running task's lease (in `runner`).
+Five clocks of their own, so that none is a by-product of another: the engine's health and the announcement, the
+claims, the reclaiming, the look for a notice that the machine is taken away, and each running task's lease (in
+`runner`).
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from stoker.base import logs
 from stoker.base.clock import Clock
 from stoker.base.errors import StokerError
 from stoker.base.ids import ModelName
 from stoker.engine.client import EngineClient
+from stoker.policy.leaving import Notice, finish_by
 from stoker.queue import Claim, Queue, Registry, Replica
+from stoker.worker.notices import Watcher
 from stoker.worker.runner import Runner
 
 _log = logs.get(__name__)
@@ -43,7 +48,9 @@ def room(*, capacity: int, own: int, engine_busy: int | None) -> int:
 
 @dataclass(slots=True)
 class Worker:
-    """`grace_s`: how long running tasks may go on after a stop before they are handed back."""
+    """`grace_s`: how long running tasks may go on after a stop before they are handed back. `watcher`: says when the
+    machine is taken away; None: nobody looks. `on_ready` is called once, when the engine is up and it is known whether
+    it may be announced."""
 
     name: str
     model: ModelName
@@ -56,11 +63,17 @@ class Worker:
     clock: Clock
     lease_s: float
     grace_s: float
-    on_first_announcement: Callable[[], None] = lambda: None
+    watcher: Watcher | None = None
+    on_ready: Callable[[], None] = lambda: None
     _running: set[asyncio.Task[None]] = field(default_factory=set)
     _engine_up: asyncio.Event = field(default_factory=asyncio.Event)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _give_back: asyncio.Event = field(default_factory=asyncio.Event)
+    # Before that nothing is announced, and so nothing claimed: a notice may stand already when a worker starts.
+    _has_looked: asyncio.Event = field(default_factory=asyncio.Event)
+    # While one stands, nothing is announced and nothing claimed.
+    _notice: Notice | None = None
+    _handing_back: asyncio.Task[None] | None = None
     # So that no announcement that was on its way lands after the withdrawal.
     _announcing_now: asyncio.Lock = field(default_factory=asyncio.Lock)
     _is_announced: bool = False
@@ -74,7 +87,8 @@ class Worker:
         Raises what went wrong in one of its clocks, after draining: a worker that only seems to run is worse than none.
         """
         retire = retire or asyncio.Event()
-        clocks = [asyncio.create_task(self._announcing()), asyncio.create_task(self._reclaiming())]
+        days = (self._watching(), self._announcing(), self._reclaiming())
+        clocks = [asyncio.create_task(day) for day in days]
         claiming = asyncio.create_task(self._claiming())
         stopped, retired = asyncio.create_task(stop.wait()), asyncio.create_task(retire.wait())
         await asyncio.wait({stopped, retired, claiming, *clocks}, return_when=asyncio.FIRST_COMPLETED)
@@ -82,13 +96,23 @@ class Worker:
         if retired.done():
             await self._finish(claiming, stop)
         await self._drain(claiming)
+        self._put_off_handing_back()
         for task in (stopped, retired, *clocks):
             task.cancel()
         for end in await asyncio.gather(claiming, stopped, retired, *clocks, return_exceptions=True):
             if isinstance(end, Exception):
                 raise end
 
+    async def _watching(self) -> None:
+        while self.watcher is not None and not self.watcher.is_over:
+            await self._follow(self.watcher, await self.watcher.look())
+            self._has_looked.set()
+            await self.clock.sleep(self.watcher.poll_s)
+        self._has_looked.set()
+        await self._stopping.wait()
+
     async def _announcing(self) -> None:
+        await self._has_looked.wait()
         while True:
             await self._step(self._announce, or_wait_s=PAUSE_S)
 
@@ -116,8 +140,10 @@ class Worker:
             self._silent_since, self._is_silence_told = None, False
             async with self._announcing_now:
                 if not self._stopping.is_set():
-                    await self.registry.announce(self._replica(), ttl_s=ANNOUNCE_TTL_S)
-                    self._announced()
+                    if self._notice is None:
+                        await self.registry.announce(self._replica(), ttl_s=ANNOUNCE_TTL_S)
+                        self._announced()
+                    self._ready()
             await self.clock.sleep(ANNOUNCE_EVERY_S)
             return
         self._engine_up.clear()
@@ -140,8 +166,11 @@ class Worker:
         if not self._is_announced:
             _log.info("engine is up", url=self.url)
             self._is_announced = True
-            self.on_first_announcement()
-            self.on_first_announcement = lambda: None
+
+    def _ready(self) -> None:
+        """Out of service, too: whoever started this process shall not take it for one that cannot start."""
+        self.on_ready()
+        self.on_ready = lambda: None
 
     def _replica(self) -> Replica:
         return Replica(
@@ -156,7 +185,7 @@ class Worker:
     # --- tasks ------------------------------------------------------------------------------------------------------
 
     async def _claim(self) -> None:
-        if not self._engine_up.is_set():
+        if not self._is_in_service:
             await self.clock.sleep(PROBE_EVERY_S)
             return
         load = await self.engine.load()
@@ -167,10 +196,14 @@ class Worker:
             return
         claims = await self.queue.claim(self.model, self.name, count=free, wait_s=CLAIM_WAIT_S, lease_s=self.lease_s)
         for claim in claims:
-            if self._engine_up.is_set():
+            if self._is_in_service:
                 self._start(claim)
             else:
-                await self.queue.release(claim)  # it went down while we waited; another worker may have one that is up
+                await self.queue.release(claim)  # no longer, since we waited; another worker may be
+
+    @property
+    def _is_in_service(self) -> bool:
+        return self._engine_up.is_set() and self._notice is None
 
     def _start(self, claim: Claim) -> None:
         task = asyncio.create_task(self._run(claim))
@@ -219,13 +252,61 @@ class Worker:
                 _log.warning("cannot withdraw", error=error.in_log)
 
     async def _drain(self, claiming: "asyncio.Task[None]") -> None:
-        """Out of the gateway's sight first, then let running tasks end, then hand back what is left."""
+        """Out of the gateway's sight first, then let running tasks end, then hand back what is left. A notice that
+        leaves less than the grace hands back earlier."""
         _log.info("draining", running=len(self._running))
+        ends_at = self.clock.monotonic() + self.grace_s
         await self._withdraw()
         # Not cancelled: what a claim has taken in the meantime would lie there until its lease is over.
         await asyncio.wait({claiming})
         if self._running:
-            await asyncio.wait(set(self._running), timeout=self.grace_s)
+            await asyncio.wait(set(self._running), timeout=max(0.0, ends_at - self.clock.monotonic()))
+        await self._hand_back()
+
+    async def _hand_back(self) -> None:
+        """Returns when nothing runs any more."""
+        left = set(self._running)
+        is_first = not self._give_back.is_set()
         self._give_back.set()
-        if self._running:
-            await asyncio.gather(*self._running, return_exceptions=True)
+        if left:
+            await asyncio.wait(left)
+        if left and is_first:
+            _log.info("handed back", count=len(left))
+
+    # --- when the machine is taken away -----------------------------------------------------------------------------
+
+    async def _follow(self, watcher: Watcher, notice: Notice | None) -> None:
+        """Do what a notice asks for that is new, and undo it for one that stands no longer."""
+        if notice == self._notice:
+            return
+        is_news = self._notice is None
+        self._notice = notice
+        self._put_off_handing_back()
+        if notice is None:
+            _log.info("notice withdrawn")
+            if not self._stopping.is_set():
+                self._give_back.clear()
+            return
+        until = finish_by(notice, now=self.clock.now(), reserve_s=watcher.reserve_s)
+        if notice.action != "rebalance":
+            times = {"at": _written(notice.at), "finish_by": _written(until)}
+            _log.warning("spot notice", action=notice.action, **times, running=len(self._running))
+        if is_news:
+            await self._withdraw()
+            self._is_announced = False
+        if until < math.inf:
+            self._handing_back = asyncio.create_task(self._hand_back_at(until))
+
+    async def _hand_back_at(self, at: float) -> None:
+        await self.clock.sleep(at - self.clock.now())
+        await self._hand_back()
+
+    def _put_off_handing_back(self) -> None:
+        if self._handing_back is not None:
+            self._handing_back.cancel()
+            self._handing_back = None
+
+
+def _written(at: float | None) -> str | None:
+    """For people who read logs."""
+    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
