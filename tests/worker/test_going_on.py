@@ -141,6 +141,14 @@ async def test_one_that_comes_to_nothing_in_between_changes_nothing(bench: Bench
     assert (record.prompt_tokens, record.completion_tokens) == (6, 6)
 
 
+async def test_a_prompt_of_which_nothing_was_said_yet_is_paid_once(bench: Bench, seen: Callable[[], int]) -> None:
+    task_id = await submit(bench)
+    await hand_back_after(bench, 0, seen)
+    assert content_of(await to_the_end(bench, task_id)) == TEXT
+    [record] = await bench.records()
+    assert (record.prompt_tokens, record.completion_tokens) == (6, 6)
+
+
 async def test_what_an_engine_had_said_when_it_broke_off_is_not_said_again(bench: Bench) -> None:
     bench.engine.break_off_after(4)
     task_id = await submit(bench, stream=True)
