@@ -73,7 +73,7 @@ SURFACE = {
     "stoker tasks show": ["ID", *PLATFORM, "--wait", "--json"],
     "stoker tasks retry": ["ID", *PLATFORM, "--json"],
     "stoker tasks cancel": ["ID", *PLATFORM, "--json"],
-    "stoker tasks submit": ["TEXT", *PLATFORM, "--model", "--max-tokens", "--wait", "--json"],
+    "stoker tasks submit": ["TEXT", *PLATFORM, "--model", "--max-tokens", "--wait", "--idempotency-key", "--json"],
     "stoker batches": [],
     "stoker batches create": ["FILE", *PLATFORM, "--endpoint", "--window", "--wait", "--json"],
     "stoker batches list": [*PLATFORM, "--limit", "--json"],

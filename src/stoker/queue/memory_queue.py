@@ -116,6 +116,7 @@ class MemoryQueue:
     async def submit(self, new: NewTask, *, task_id: TaskId | None = None, hold: Hold | None = None) -> Task:
         body = codec.encode_json(new.body, what="body", max_bytes=self.settings.max_body_bytes)
         task_id = task_id or TaskId(new_id("task"))
+        self._forget_if_over(task_id)
         if task_id in self._kept:
             if hold is not None:
                 self.books.free_hold(self._now(), hold)
@@ -142,6 +143,7 @@ class MemoryQueue:
             priority=new.priority,
             weight=new.weight,
             callback=new.callback,
+            origin=new.origin,
             deadline=None if new.timeout_s is None else now + new.timeout_s,
         )
         self._kept[task_id] = _Kept(task, money)
@@ -545,6 +547,11 @@ class MemoryQueue:
         """The chunks that are still kept."""
         ended_at = kept.task.ended_at if kept.task.state.has_ended else None
         return () if ended_at is not None and ended_at + CHUNKS_KEPT_S <= self._now() else kept.chunks
+
+    def _forget_if_over(self, task_id: TaskId) -> None:
+        kept = self._kept.get(task_id)
+        if kept is not None and kept.forget_at is not None and kept.forget_at <= self._now():
+            del self._kept[task_id]
 
     def _forget_old(self) -> None:
         now = self._now()

@@ -71,7 +71,8 @@ class NewTask:
     not started any more and ends dead (None: no limit). `max_attempts` counts attempts that failed or whose worker
     vanished; one that was handed back (`release`) does not count. `priority`, and the `weight` of its tenant, decide
     whose turn it is while it waits (`policy/fairness.py`); it counts there as its `bound`, and as 1 token without one.
-    `callback` is the URL that is told of each end.
+    `callback` is the URL that is told of each end. `origin` is kept as it is: who submits by an id sees by it whether
+    the task with that id is of this submission.
 
     Raises InvalidInput when a number makes no sense.
     """
@@ -92,6 +93,7 @@ class NewTask:
     priority: Priority = "normal"
     weight: int = 1
     callback: str | None = None
+    origin: str | None = None
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -181,6 +183,7 @@ class Task:
     result: Json | None = None
     error: Json | None = None
     callback: str | None = None
+    origin: str | None = None
     delivery: Delivery | None = None
 
     @property
