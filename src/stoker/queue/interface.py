@@ -159,13 +159,25 @@ class Queue(Protocol):
     # --- for the worker ---------------------------------------------------------------------------------------------
 
     async def claim(
-        self, model: ModelName, worker: str, *, count: int = 1, wait_s: float = 0.0, lease_s: float = 30.0
+        self,
+        model: ModelName,
+        worker: str,
+        *,
+        count: int = 1,
+        wait_s: float = 0.0,
+        lease_s: float = 30.0,
+        beside: int = 0,
     ) -> Sequence[Claim]:
         """Up to `count` tasks, as soon as there is one; an empty list after `wait_s` without any. By priority, then by
         what their tenants have had for their weights, then by how long they have waited (`policy/fairness.py`).
 
         Taking a task and writing its lease are one step, so a worker that dies in the middle leaves nothing behind.
         A task whose deadline has passed goes to the dead letters instead.
+
+        `beside`: how many the worker runs already. A task of which a lease expired (or whose engine went away, see
+        `fail`) and that has one attempt left runs `alone`: it is given to a worker that runs nothing, and nothing with
+        it; the worker takes nothing else until it has ended. When it is its turn, and this worker runs something,
+        nothing is given, and before `wait_s` is over: the worker comes to an end with what it has, and asks again.
         """
 
     async def extend(self, claim: Claim, *, lease_s: float) -> LeaseState:
@@ -196,6 +208,7 @@ class Queue(Protocol):
         retry_in_s: float | None,
         error: Mapping[str, Any] | None = None,
         usage: UsageRecord | None = None,
+        is_lost: bool = False,
     ) -> bool:
         """This attempt failed. With `retry_in_s` it is tried again after that time, unless this was its last attempt
         or its deadline comes first; None, or no attempt left: to the dead letters.
@@ -206,7 +219,8 @@ class Queue(Protocol):
         what is missing is taken of what is free in its budgets. Where it would fit with what owners have leased, they
         are asked to give that back, and `reclaim` looks again after a second, once for each attempt; meanwhile it is
         `retrying`, or dead (`deadline_exceeded`) where that second is not left. Else it is dead (`budget_exhausted`).
-        False: not yours any more, nothing was written.
+        `is_lost`: the engine went away under it, which may be the fault of what ran beside it: its last attempt runs
+        alone (see `claim`). False: not yours any more, nothing was written.
         """
 
     async def release(self, claim: Claim, *, usage: UsageRecord | None = None) -> bool:

@@ -25,6 +25,7 @@ from stoker.queue.holds import TaskMoney
 from stoker.queue.letters import ANY, DROPPED_KEPT, GONE_S, Dropped, Letters, Which, code_of
 from stoker.queue.tasks import (
     CHUNKS_KEPT_S,
+    HELD_BACK_S,
     Attempt,
     Chunk,
     Claim,
@@ -58,6 +59,7 @@ class _Kept:
     charged: int | None = None  # what its latest claim added to the counter of its tenant
     last: str = ""  # "<token>:<step>" of the claim that finished last
     replay: tuple[str, int] | None = None  # owner and number of the reservation that its latest replay took over
+    is_lost: bool = False  # its worker or its engine went away under it
     unpaid: float | None = None  # it waits for what gateways give back: when it is to be tried again
     has_body: bool = True  # else a message has it
     letter: int = 0  # a dead one: where it is among the letters
@@ -65,6 +67,10 @@ class _Kept:
     forget_at: float | None = None
     chunks: list[Chunk] = field(default_factory=list)
     news: set[asyncio.Event] = field(default_factory=set)
+
+    @property
+    def runs_alone(self) -> bool:
+        return self.is_lost and len(self.task.attempts) + 1 >= self.task.max_attempts
 
     def ring(self) -> None:
         for rung in self.news:
@@ -244,7 +250,7 @@ class MemoryQueue:
         if task.state == State.DEAD:
             self._models[task.model].dead.remove(task.id)
         self._gone[task.id] = (task.replays, self._now() + GONE_S)
-        kept.last, kept.chunks, kept.forget_at = "", [], None
+        kept.last, kept.chunks, kept.forget_at, kept.is_lost = "", [], None, False
         kept.task = replace(
             task,
             attempts=(),
@@ -390,15 +396,25 @@ class MemoryQueue:
     # --- for the worker ---------------------------------------------------------------------------------------------
 
     async def claim(
-        self, model: ModelName, worker: str, *, count: int = 1, wait_s: float = 0.0, lease_s: float = 30.0
+        self,
+        model: ModelName,
+        worker: str,
+        *,
+        count: int = 1,
+        wait_s: float = 0.0,
+        lease_s: float = 30.0,
+        beside: int = 0,
     ) -> Sequence[Claim]:
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_s
         while True:
-            claims = self._claim_now(model, worker, count, lease_s)
+            claims, is_held_back = self._claim_now(model, worker, count, lease_s, beside)
             left = until - loop.time()
             if claims or left <= 0:
                 return claims
+            if is_held_back:
+                await asyncio.sleep(min(left, HELD_BACK_S))
+                return []
             woken = asyncio.Event()
             self._models[model].idle.append(woken)
             try:
@@ -457,6 +473,7 @@ class MemoryQueue:
         retry_in_s: float | None,
         error: Mapping[str, Any] | None = None,
         usage: UsageRecord | None = None,
+        is_lost: bool = False,
     ) -> bool:
         reason = codec.cut_reason(reason)
         told = codec.failure(reason, error)
@@ -464,6 +481,7 @@ class MemoryQueue:
         if kept is not None and kept.task.cancel_requested:
             self._finish(kept, State.CANCELLED, usage)
         elif kept is not None:
+            kept.is_lost = kept.is_lost or is_lost
             self._attempt_failed(kept, reason, retry_in_s, told, usage)
         return answer
 
@@ -492,6 +510,7 @@ class MemoryQueue:
             if kept.task.cancel_requested:
                 self._finish(kept, State.CANCELLED, None, reason)
             else:
+                kept.is_lost = True
                 error = {"message": reason, "type": "server_error", "code": "lease_expired"}
                 self._attempt_failed(kept, reason, 0.0, error, None)
             kept.ring()
@@ -586,20 +605,26 @@ class MemoryQueue:
         if model.idle:
             model.idle.popleft().set()
 
-    def _claim_now(self, model: ModelName, worker: str, count: int, lease_s: float) -> Sequence[Claim]:
+    def _claim_now(
+        self, model: ModelName, worker: str, count: int, lease_s: float, beside: int
+    ) -> tuple[Sequence[Claim], bool]:
         found, now = self._models[model], self._now()
         claims: list[Claim] = []
-        while len(claims) < count and (task_id := found.waiting.next()) is not None:
+        is_full = is_held_back = False
+        while not is_full and len(claims) < count and (task_id := found.waiting.next()) is not None:
             kept = self._kept[TaskId(task_id)]
             if _is_late(kept.task, now):
                 found.waiting.remove(task_id, now)
                 self._bury(kept, deadline_error(), None)
-            else:
+                continue
+            is_full = kept.runs_alone
+            is_held_back = is_full and (beside > 0 or len(claims) > 0)
+            if not is_held_back:
                 kept.charged = found.waiting.take(task_id, now)
                 claims.append(self._take(kept, worker, now, lease_s))
         if found.waiting and found.idle:
             found.idle.popleft().set()
-        return claims
+        return claims, is_held_back
 
     def _take(self, kept: _Kept, worker: str, now: float, lease_s: float) -> Claim:
         kept.token += 1
@@ -615,6 +640,7 @@ class MemoryQueue:
             attempt=len(kept.task.attempts) + 1,
             lease_expires_at=kept.lease_until,
             time_left_s=None if deadline is None else deadline - now,
+            alone=kept.runs_alone,
         )
 
     def _held(self, claim: Claim) -> _Kept | None:

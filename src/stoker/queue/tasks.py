@@ -204,7 +204,8 @@ class Claim:
 
     `token` is the fencing token: it rises with each claim of this task, and only the newest one can change the task.
     `attempt` is the number of this attempt, from 1. `time_left_s` is what remained until the task's deadline when it
-    was claimed, so that a worker need not compare clocks; None without a deadline.
+    was claimed, so that a worker need not compare clocks; None without a deadline. `alone`: its worker takes nothing
+    beside it, see `Queue.claim`.
     """
 
     task: Task
@@ -213,6 +214,7 @@ class Claim:
     attempt: int
     lease_expires_at: float
     time_left_s: float | None = None
+    alone: bool = False
 
 
 class Chunk(NamedTuple):
@@ -299,6 +301,9 @@ def lease_expired_reason(worker: str) -> str:
     """Why an attempt failed whose worker said nothing more; the same words stand in `lua/reclaim.lua`."""
     return f"lease expired: worker {worker} did not renew it, so it is taken for dead"
 
+
+HELD_BACK_S = 0.05
+"""Before a worker asks again that may take nothing until it runs nothing: what is next has to run alone."""
 
 CHUNKS_KEPT_S = 3600.0
 """How long what a streamed task has said is kept after its end, if its result is kept as long. Said piece by piece an

@@ -243,13 +243,25 @@ class Runner:
             seen = {"message": error.message, "type": error.type, "code": error.code, "status": error.status}
             # A result too large to keep is so the next time, too.
             retry = error.code != "result_too_large"
-            await self._fail(claim, charge, error.message, retry=retry, error=seen, in_log=error.in_log)
+            # An engine that went away in the middle may have been ended by this task, or by one that ran beside it.
+            is_lost = isinstance(error, Unavailable)
+            await self._fail(
+                claim, charge, error.message, retry=retry, error=seen, in_log=error.in_log, is_lost=is_lost
+            )
         except Exception as error:
             log.error("task failed unexpectedly", exc_info=error)
             await self._fail(claim, charge, f"the worker failed: {type(error).__name__}", retry=True, error=None)
 
     async def _fail(
-        self, claim: Claim, charge: Charge, why: str, *, retry: bool, error: Json | None, in_log: str | None = None
+        self,
+        claim: Claim,
+        charge: Charge,
+        why: str,
+        *,
+        retry: bool,
+        error: Json | None,
+        in_log: str | None = None,
+        is_lost: bool = False,
     ) -> None:
         """`why` is for whoever asks for the task; `in_log` says more, perhaps."""
         retry_in_s = None
@@ -263,7 +275,7 @@ class Runner:
         said = {"attempt": claim.attempt, "why": in_log or why, "retry_in_s": retry_in_s}
         _log.warning("task failed", task=claim.task.id, **said)
         usage = await self._usage(claim, charge, "failed", why)
-        await self.queue.fail(claim, why, retry_in_s=retry_in_s, error=error, usage=usage)
+        await self.queue.fail(claim, why, retry_in_s=retry_in_s, error=error, usage=usage, is_lost=is_lost)
 
     async def _usage(self, claim: Claim, charge: Charge, status: Status, reason: str | None) -> UsageRecord:
         """What this attempt has used. An engine that was stopped may be a step ahead of what was seen, and says so if
