@@ -32,7 +32,7 @@ SURFACE = {
     "stoker init": ["--file", "--force"],
     "stoker up": ["--file", "--port", "--host", "--state", "--json", "--verbose"],
     "stoker ps": ["--state", "--json"],
-    "stoker scale": ["--state", "--watch", "--json"],
+    "stoker scale": ["[MODEL]", "N|auto", "--state", "--watch", "--json"],
     "stoker chat": ["TEXT", *PLATFORM, "--model", "--max-tokens", "--image", "--no-stream"],
     "stoker load": [
         *PLATFORM,
