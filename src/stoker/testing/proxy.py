@@ -39,6 +39,7 @@ class Proxy:
     _held_word: bytes | None = None
     _is_held: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set["asyncio.Task[None]"] = field(default_factory=set)
+    _is_open: bool = True
     _server: asyncio.Server | None = None
 
     @property
@@ -75,6 +76,10 @@ class Proxy:
     def let_go(self) -> None:
         self._answers.set()
 
+    def turn_away(self) -> None:
+        """Who connects from now on finds nobody."""
+        self._is_open = False
+
     # --- how it is done ---------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> "Proxy":
@@ -98,6 +103,8 @@ class Proxy:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         try:
+            if not self._is_open:
+                raise ConnectionRefusedError
             upstream, to_server = await self._connect()
         except OSError:
             writer.transport.abort()  # as if there were nobody
