@@ -137,3 +137,72 @@ def test_where_no_platform_ever_ran_there_is_nothing_to_show(
 ) -> None:
     assert run(["scale", "--state", str(tmp_path)]) == 2
     assert "no platform was started in" in capsys.readouterr().err
+
+
+# --- by hand ----------------------------------------------------------------------------------------------------------
+
+CODE = {**MODEL, "model": "code", "replicas": 1}
+
+
+@pytest.fixture
+def taken(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> StateDirectory:
+    """An autoscaler that does what it is asked for while the command waits."""
+    said: dict[str, Any] = {"most": 6, "decisions": []}
+
+    def look(_: float) -> None:
+        wanted = state.read_by_hand()
+        models = [{**one, "by_hand": wanted.get(str(one["model"]))} for one in (MODEL, CODE)]
+        state.write_scale({**said, "models": models})
+
+    state.write_scale({**said, "models": [{**MODEL, "by_hand": 1}, {**CODE, "by_hand": None}]})
+    monkeypatch.setattr("stoker.cli.scale.time.sleep", look)
+    return state
+
+
+def test_a_number_is_held_until_auto(taken: StateDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+    with taken.lock():
+        assert run(["scale", "general", "5", "--state", str(taken.path)]) == 0
+        assert taken.read_by_hand() == {"general": 5}
+        assert capsys.readouterr().err == "general: 5 by hand, until `stoker scale general auto`\n"
+        assert run(["scale", "general", "auto", "--json", "--state", str(taken.path)]) == 0
+        assert taken.read_by_hand() == {}
+    said = capsys.readouterr()
+    assert said.err == "general: by load again\n"
+    assert json.loads(said.out)["models"][0]["by_hand"] is None
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["general", "6"], "N is '6'; it has to be a whole number from 0 to 5, or auto"),
+        (["code", "4"], "N is '4'; it has to be a whole number from 0 to 3, or auto"),
+        (["general", "--", "-1"], "N is '-1'; it has to be a whole number from 0 to 5, or auto"),
+        (["general", "some"], "N is 'some'; it has to be a whole number from 0 to 5, or auto"),
+        (["general"], "how many replicas of general?"),
+        (["vision", "1"], "model 'vision' has no replicas that come and go here"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_says_what_can(
+    taken: StateDirectory, capsys: pytest.CaptureFixture[str], argv: list[str], words: str
+) -> None:
+    with taken.lock():
+        assert run(["scale", "--state", str(taken.path), *argv]) == 2
+    assert words in capsys.readouterr().err
+    assert taken.read_by_hand() == {}
+
+
+def test_nothing_is_wanted_of_a_platform_that_does_not_run(
+    taken: StateDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["scale", "general", "1", "--state", str(taken.path)]) == 2
+    assert "no platform runs here" in capsys.readouterr().err
+    assert taken.read_by_hand() == {}
+
+
+def test_an_autoscaler_that_does_not_look_is_told_of(
+    taken: StateDirectory, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stoker.cli.scale.TAKEN_S", 0.0)
+    with taken.lock():
+        assert run(["scale", "general", "2", "--state", str(taken.path)]) == 1
+    assert "has not taken up how many replicas of general are wanted" in capsys.readouterr().err

@@ -32,7 +32,7 @@ SURFACE = {
     "stoker init": ["--file", "--force"],
     "stoker up": ["--file", "--port", "--host", "--state", "--json", "--verbose"],
     "stoker ps": ["--state", "--json"],
-    "stoker scale": ["--state", "--watch", "--json"],
+    "stoker scale": ["[MODEL]", "N|auto", "--state", "--watch", "--json"],
     "stoker chat": ["TEXT", *PLATFORM, "--model", "--max-tokens", "--image", "--no-stream"],
     "stoker load": [
         *PLATFORM,
@@ -73,7 +73,7 @@ SURFACE = {
     "stoker tasks show": ["ID", *PLATFORM, "--wait", "--json"],
     "stoker tasks retry": ["ID", *PLATFORM, "--json"],
     "stoker tasks cancel": ["ID", *PLATFORM, "--json"],
-    "stoker tasks submit": ["TEXT", *PLATFORM, "--model", "--max-tokens", "--wait", "--json"],
+    "stoker tasks submit": ["TEXT", *PLATFORM, "--model", "--max-tokens", "--wait", "--idempotency-key", "--json"],
     "stoker batches": [],
     "stoker batches create": ["FILE", *PLATFORM, "--endpoint", "--window", "--wait", "--json"],
     "stoker batches list": [*PLATFORM, "--limit", "--json"],

@@ -192,3 +192,28 @@ def test_what_runs_on_a_replica_that_is_not_needed_any_more_is_neither_cut_nor_d
     second = [one for one in records() if one["replica"] == "general-2"]
     assert [one["started_at"] < down["at"] < one["ended_at"] for one in second] == [True] * 3
     running.stop()
+
+
+def replicas_in(running: Running) -> list[str]:
+    return [name for name in processes(running) if name.startswith(("worker-", "engine-"))]
+
+
+def test_by_hand_goes_before_the_load_until_it_is_taken_back(start: Start) -> None:
+    def by_hand(*argv: str) -> "subprocess.CompletedProcess[str]":
+        command = [STOKER, "scale", "--state", running.state, *argv]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+
+    running = start(spec=RARE)
+    wait_until(lambda: bool(scale(running)["decisions"]), 30, lambda: "it never looked")
+    assert by_hand("general", "2").returncode == 0
+    wait_for(running, 2)
+    refused = by_hand("general", "1000")
+    assert (refused.returncode, "it has to be a whole number from 0 to" in refused.stderr) == (2, True)
+    assert by_hand("general", "0").returncode == 0
+    wait_for(running, 0)
+    assert moves(running)[-1]["reason"] == "by hand"
+    wait_until(lambda: not replicas_in(running), 60, lambda: str(processes(running)))
+    assert by_hand("general", "auto").returncode == 0
+    assert call(running, "POST", "/v1/chat/completions", {**BODY, "max_tokens": 2})["usage"]["completion_tokens"] == 2
+    assert moves(running)[-1]["reason"].startswith("woken by")
+    running.stop()

@@ -76,7 +76,9 @@ class Machine:
 
 
 @asynccontextmanager
-async def scaling(most: int = 8, spec: str = SPEC) -> AsyncIterator[tuple[Machine, Callable[[], dict[str, Any]]]]:
+async def scaling(
+    most: int = 8, spec: str = SPEC, by_hand: dict[str, int] | None = None
+) -> AsyncIterator[tuple[Machine, Callable[[], dict[str, Any]]]]:
     clock = ManualClock(start=0.0)
     machine, shown = Machine(clock), [{}]
     platform = loads(spec)
@@ -88,6 +90,7 @@ async def scaling(most: int = 8, spec: str = SPEC) -> AsyncIterator[tuple[Machin
         clock=clock,
         log=logs.get("test").bind(),
         on_change=lambda now: shown.__setitem__(0, now),
+        by_hand=lambda: dict(by_hand or {}),
     )
     running = asyncio.create_task(autoscaler.run())
     await pass_by(clock, 0.0)
@@ -224,6 +227,7 @@ async def test_what_is_shown_of_a_model() -> None:
             "max": 3,
             "values": {"waiting": 3.0, "running": 0.0},
             "targets": {"waiting": 4.0, "running": 3.0},
+            "by_hand": None,
             "reason": "woken by waiting",
         }
         assert (code["replicas"], code["reason"]) == (
@@ -257,6 +261,7 @@ async def test_a_decision_has_its_reasons_as_data() -> None:
                 ],
             },
             "cut_to_machine": False,
+            "by_hand": False,
         }
 
 
@@ -273,3 +278,51 @@ async def test_what_stays_as_it_is_is_told_once_and_the_newest_are_kept() -> Non
         numbers = [one["number"] for one in shown()["decisions"]]
         assert len(numbers) == KEPT
         assert numbers == list(range(numbers[-1] - KEPT + 1, numbers[-1] + 1))
+
+
+# --- by hand ----------------------------------------------------------------------------------------------------------
+
+
+async def test_what_a_person_wants_is_there_within_a_second_whatever_the_load() -> None:
+    wanted: dict[str, int] = {}
+    async with scaling(by_hand=wanted) as (machine, shown):
+        wanted["general"] = 2
+        await pass_by(machine.clock, 1.0)
+        assert machine.count == {"general": 2, "code": 1}
+        await machine.submit("general", 500)
+        await pass_by(machine.clock, 60.0)
+        assert machine.count["general"] == 2  # neither more of it by load, nor less
+        machine.waiting["general"] = 0
+        await pass_by(machine.clock, 600.0)
+        assert machine.count["general"] == 2
+        assert [one[1:] for one in decided(shown())] == [(0, 0, "idle"), (0, 2, "by hand")]
+        assert [one["by_hand"] for one in shown()["models"]] == [2, None]
+        assert [one["by_hand"] for one in shown()["decisions"] if one["model"] == "general"] == [False, True]
+
+
+async def test_taken_back_the_load_decides_again() -> None:
+    wanted = {"general": 3}
+    async with scaling(by_hand=wanted) as (machine, shown):
+        assert machine.count["general"] == 3  # what was asked for before it was started holds
+        del wanted["general"]
+        await pass_by(machine.clock, 400.0)
+        assert machine.count["general"] == 0
+        assert decided(shown())[0][1:] == (0, 3, "by hand")
+        assert decided(shown())[-1][3] in ("nothing to do for longer than the cooldown", "idle")
+
+
+async def test_none_by_hand_is_not_woken() -> None:
+    wanted = {"general": 0}
+    async with scaling(by_hand=wanted) as (machine, _):
+        await machine.submit("general", 30)
+        await pass_by(machine.clock, 60.0)
+        assert machine.count["general"] == 0
+        del wanted["general"]
+        await pass_by(machine.clock, 1.0)
+        assert machine.count["general"] == 1
+
+
+async def test_by_hand_as_by_load_no_more_run_than_the_machine_has_room_for() -> None:
+    async with scaling(most=3, by_hand={"general": 7}) as (machine, shown):
+        assert machine.count == {"general": 2, "code": 1}
+        assert decided(shown())[0][1:] == (0, 2, "by hand; this machine has room for 2")

@@ -136,3 +136,19 @@ def test_what_runs_is_written_and_read(state: StateDirectory) -> None:
 
     assert state.read_run() == {"state": "up"}
     assert json.loads(state.run.read_text()) == {"state": "up"}
+
+
+def test_what_a_person_wants_of_a_model_is_kept_until_they_want_it_no_more(state: StateDirectory) -> None:
+    assert state.read_by_hand() == {}
+    state.write_by_hand("general", 2)
+    state.write_by_hand("code", 0)
+    assert state.read_by_hand() == {"general": 2, "code": 0}
+    assert state.by_hand.stat().st_mode & 0o777 == 0o600
+    state.write_by_hand("general", None)
+    assert state.read_by_hand() == {"code": 0}
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"general": -1}', '{"general": "2"}', '{"general": true}'])
+def test_what_we_did_not_write_is_nobodys_wish(state: StateDirectory, text: str) -> None:
+    state.by_hand.write_text(text)
+    assert state.read_by_hand() == {}

@@ -752,3 +752,82 @@ async def test_reading_usage_ends_empty_when_its_wait_is_over(queue: Queue) -> N
 
 async def test_acknowledging_nothing_is_no_error(queue: Queue) -> None:
     await queue.ack_usage([])
+
+
+# --- what may have ended its worker -----------------------------------------------------------------------------------
+
+
+async def lost(queue: Queue, times: int = 2, count: int = 1) -> None:
+    """A worker takes `count` tasks and is never heard of again, so often."""
+    for _ in range(times):
+        assert len(await queue.claim(MODEL, "gone", count=count, lease_s=0)) == count
+        assert await queue.reclaim(MODEL) == count
+
+
+async def test_the_last_attempt_of_what_was_lost_runs_alone(queue: Queue) -> None:
+    suspect = await queue.submit(a_task(max_attempts=3))
+    await lost(queue)
+    other = await queue.submit(a_task())
+    assert await queue.claim(MODEL, "busy", count=4, beside=1) == []
+    [claim] = await queue.claim(MODEL, "idle", count=4)
+    assert (claim.task.id, claim.alone, claim.attempt) == (suspect.id, True, 3)
+    [beside] = await queue.claim(MODEL, "busy", count=4, beside=1)  # what comes behind it waits no longer
+    assert (beside.task.id, beside.alone) == (other.id, False)
+    assert await queue.depth(MODEL) == Depth(lag=0, pending=2, delayed=0, dead=0)
+    assert await queue.complete(claim, {})
+
+
+async def test_nothing_is_taken_along_with_it(queue: Queue) -> None:
+    first = await queue.submit(a_task(max_attempts=1))
+    suspects = [await queue.submit(a_task(max_attempts=2)) for _ in range(2)]
+    for claim in await queue.claim(MODEL, "gone", count=3, lease_s=0):
+        if claim.task.id == first.id:
+            await queue.release(claim)  # behind none of them yet: they come back later
+    assert await queue.reclaim(MODEL) == 2
+    taken = await queue.claim(MODEL, "w1", count=5)
+    assert [claim.task.id for claim in taken] == [first.id]
+    assert await queue.depth(MODEL) == Depth(lag=2, pending=1, delayed=0, dead=0)
+    alone = [claim for _ in suspects for claim in await queue.claim(MODEL, "w2", count=5)]
+    assert {(claim.task.id, claim.alone) for claim in alone} == {(suspect.id, True) for suspect in suspects}
+    assert await queue.claim(MODEL, "w3", count=5) == []
+
+
+async def test_a_single_loss_with_attempts_left_costs_no_company(queue: Queue) -> None:
+    for _ in range(3):
+        await queue.submit(a_task(max_attempts=3))
+    await lost(queue, times=1, count=3)
+    assert [claim.alone for claim in await queue.claim(MODEL, "w1", count=3)] == [False] * 3
+
+
+async def test_an_engine_that_went_away_counts_as_a_loss_and_an_error_does_not(queue: Queue) -> None:
+    for is_lost in (True, False):
+        await queue.submit(a_task(max_attempts=2))
+        assert await queue.fail(await claim_one(queue), "boom", retry_in_s=0, is_lost=is_lost)
+        again = await claim_one(queue)
+        assert again.alone is is_lost
+        assert await queue.complete(again, {})
+
+
+async def test_a_replay_begins_in_company_again(queue: Queue) -> None:
+    submitted = await queue.submit(a_task(max_attempts=2))
+    await lost(queue)
+    assert (await queue.get(submitted.id)).state == State.DEAD
+    await queue.retry(submitted.id)
+    assert await queue.fail(await claim_one(queue), "boom", retry_in_s=0)
+    assert (await claim_one(queue)).alone is False
+
+
+async def test_a_worker_that_waits_with_nothing_is_woken_for_what_a_busy_one_may_not_take(
+    queue: Queue, clock: ManualClock
+) -> None:
+    submitted = await queue.submit(a_task(max_attempts=2))
+    assert await queue.fail(await claim_one(queue), "boom", retry_in_s=5, is_lost=True)
+    busy = asyncio.create_task(queue.claim(MODEL, "busy", count=4, wait_s=20, beside=1))
+    await asyncio.wait({busy}, timeout=0.1)
+    idle = asyncio.create_task(queue.claim(MODEL, "idle", count=4, wait_s=20))
+    await asyncio.wait({idle}, timeout=0.1)
+    await clock.advance(5)
+    assert await queue.reclaim(MODEL) == 1
+    assert await asyncio.wait_for(busy, 10) == []  # it was rung first
+    [claim] = await asyncio.wait_for(idle, 10)
+    assert (claim.task.id, claim.alone) == (submitted.id, True)

@@ -192,10 +192,19 @@ class QueueMachine(RuleBasedStateMachine):
             self.paid.add(task_id)
         return task_id
 
-    @rule(target=claims, count=st.integers(1, 3), lease_s=st.sampled_from([0.0, 2.0, 100.0]))
-    def claim(self, count: int, lease_s: float) -> Any:
-        redis, memory = [self.run(queue.claim(MODEL, "w1", count=count, lease_s=lease_s)) for queue in self.queues]
+    @rule(
+        target=claims,
+        count=st.integers(1, 3),
+        lease_s=st.sampled_from([0.0, 2.0, 100.0]),
+        beside=st.sampled_from([0, 1]),
+    )
+    def claim(self, count: int, lease_s: float, beside: int = 0) -> Any:
+        redis, memory = [
+            self.run(queue.claim(MODEL, "w1", count=count, lease_s=lease_s, beside=beside)) for queue in self.queues
+        ]
         assert redis == memory
+        if any(claim.alone for claim in redis):
+            assert (len(redis), beside) == (1, 0)
         return multiple(*zip(redis, memory, strict=True))
 
     @rule(pair=claims, lease_s=st.sampled_from([0.0, 3.0]))
@@ -212,9 +221,14 @@ class QueueMachine(RuleBasedStateMachine):
     def complete(self, pair: Pair) -> None:
         self.finish("complete", pair, {"by": pair[0].token})
 
-    @rule(pair=claims, retry_in_s=st.sampled_from([None, 0.0, 1.0, 5.0]), is_kept=st.booleans())
-    def fail(self, pair: Pair, retry_in_s: float | None, is_kept: bool) -> None:
-        self.give_up("fail", pair, "boom", retry_in_s=retry_in_s, is_kept=is_kept)
+    @rule(
+        pair=claims,
+        retry_in_s=st.sampled_from([None, 0.0, 1.0, 5.0]),
+        is_kept=st.booleans(),
+        is_lost=st.booleans(),
+    )
+    def fail(self, pair: Pair, retry_in_s: float | None, is_kept: bool, is_lost: bool) -> None:
+        self.give_up("fail", pair, "boom", retry_in_s=retry_in_s, is_kept=is_kept, is_lost=is_lost)
 
     @rule(pair=consumes(claims), is_kept=st.booleans())
     def release(self, pair: Pair, is_kept: bool) -> None:

@@ -199,6 +199,19 @@ async def test_a_claim_that_is_given_up_takes_nothing_with_it(redis_queue: Redis
     assert (await claim_one(redis_queue, "w2")).task.id == submitted.id
 
 
+async def test_a_task_that_nobody_can_read_is_dead_and_ends_no_worker(redis_queue: RedisQueue, raw: Redis) -> None:
+    """Somebody wrote into its hash: it would end each worker that takes it, and all that run there."""
+    broken, sound = [await redis_queue.submit(a_task()) for _ in range(2)]
+    raw.hset(f"stoker:task:{broken.id}", "body", "{no json")
+    assert [claim.task.id for claim in await redis_queue.claim(MODEL, "w1", count=2)] == [sound.id]
+    [letter] = await redis_queue.dead(MODEL)
+    assert letter.error is not None
+    assert (letter.id, letter.error["code"]) == (broken.id, "task_unreadable")
+    assert await redis_queue.depth(MODEL) == Depth(lag=0, pending=1, delayed=0, dead=1)
+    [record] = await all_usage(redis_queue)
+    assert (record.id, record.status) == (broken.id, "failed")
+
+
 # --- when Redis is not well -----------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ def call(
     *,
     body: object = None,
     params: Mapping[str, str | None] | None = None,
+    headers: Mapping[str, str] | None = None,
     options: Mapping[str, str] | None = None,
     silence_s: float = 330.0,
 ) -> Any:
@@ -29,7 +30,8 @@ def call(
     from stoker.base import json_text
 
     given = {name: value for name, value in (params or {}).items() if value is not None}
-    return json_text.loads(fetch(target, method, path, body=body, params=given, options=options, silence_s=silence_s))
+    asked = fetch(target, method, path, body=body, params=given, headers=headers, options=options, silence_s=silence_s)
+    return json_text.loads(asked)
 
 
 def fetch(

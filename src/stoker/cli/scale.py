@@ -1,4 +1,4 @@
-"""`stoker scale`: how many replicas each model has, and why."""
+"""`stoker scale`: how many replicas each model has, and why; and how many a person wants."""
 
 import time
 from pathlib import Path
@@ -6,19 +6,25 @@ from typing import Any
 
 import click
 
+from stoker.base.errors import InvalidInput, StokerError
 from stoker.cli import show, target
 
 LOOK_EVERY_S = 0.5
+TAKEN_S = 10.0  # the autoscaler looks twice a second at what was asked for
 
 
 @click.command()
+@click.argument("model", required=False)
+@click.argument("replicas", metavar="N|auto", required=False)
 @click.option("--state", type=click.Path(path_type=Path), help="State directory of the platform.")
 @click.option(
     "--watch", is_flag=True, help="One line for each decision, with its reason, from the newest on; until Ctrl-C."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; with --watch one object a line.")
-def scale(state: Path | None, watch: bool, as_json: bool) -> None:
-    """How many replicas each model has, what for, and what was decided last. docs/autoscaling.md has the arithmetic."""
+def scale(model: str | None, replicas: str | None, state: Path | None, watch: bool, as_json: bool) -> None:
+    """How many replicas each model has, what for, and what was decided last. docs/autoscaling.md has the arithmetic.
+
+    With MODEL and a number: that many, whatever the load, until `stoker scale MODEL auto`."""
     from stoker.local.state import StateDirectory
     from stoker.local.status import current
 
@@ -27,14 +33,59 @@ def scale(state: Path | None, watch: bool, as_json: bool) -> None:
     if run.get("state") not in ("up", "starting", "stopping"):
         show.note(f"{run.get('url')}  {run.get('state')}: what follows is history")
     said: dict[str, Any] = directory.read_scale()
-    for model in said.get("models") or []:
-        model["ready"] = ready_of(model["model"], run)  # as it is now; the rest is as it was at the last look
+    if model is not None:
+        if run.get("state") not in ("up", "starting"):
+            raise InvalidInput("no platform runs here, so there is nothing to scale", hint="`stoker up` starts one")
+        number = _wanted(said, model, replicas)
+        directory.write_by_hand(model, number)
+        said = _once_taken(directory, model, number)
+    for one in said.get("models") or []:
+        one["ready"] = ready_of(one["model"], run)  # as it is now; the rest is as it was at the last look
     if watch:
         _watch(directory, said, as_json=as_json)
     elif as_json:
         show.as_json(said)
     else:
         _table(said)
+
+
+def _wanted(said: dict[str, Any], model: str, replicas: str | None) -> int | None:
+    """How many; None for `auto`. Raises InvalidInput, also for more than this machine has room for."""
+    models = {one["model"]: one for one in said.get("models") or []}
+    if model not in models:
+        raise InvalidInput(
+            f"model {model!r} has no replicas that come and go here",
+            param="MODEL",
+            hint=f"those that have: {', '.join(models) or 'none'} (replicas.min less than replicas.max)",
+        )
+    if replicas is None:
+        raise InvalidInput(f"how many replicas of {model}?", param="N", hint=f"`stoker scale {model} 2`, or `auto`")
+    if replicas == "auto":
+        return None
+    room = said["most"] - sum(one["replicas"] for name, one in models.items() if name != model)
+    if not (replicas.isascii() and replicas.isdigit() and int(replicas[:9]) <= room):
+        raise InvalidInput(
+            f"N is {replicas[:20]!r}; it has to be a whole number from 0 to {room}, or auto",
+            param="N",
+            hint=f"this machine has room for {said['most']} replicas of all models, what the others have included",
+        )
+    return int(replicas)
+
+
+def _once_taken(directory: Any, model: str, number: int | None) -> dict[str, Any]:
+    """What the autoscaler says once it has seen what was asked for. Raises StokerError when it does not."""
+    until = time.monotonic() + TAKEN_S
+    while time.monotonic() < until:
+        said: dict[str, Any] = directory.read_scale()
+        if any(one["model"] == model and one.get("by_hand") == number for one in said.get("models") or []):
+            held = "by load again" if number is None else f"{number} by hand, until `stoker scale {model} auto`"
+            show.note(f"{model}: {held}")
+            return said
+        time.sleep(0.05)
+    raise StokerError(
+        f"the platform has not taken up how many replicas of {model} are wanted",
+        hint="`stoker ps` says whether it runs",
+    )
 
 
 def _table(said: dict[str, Any]) -> None:

@@ -82,6 +82,7 @@ def cancel(task_id: str, url: str | None, key: str | None, state: Path | None, a
 @click.option("--model", default="auto", show_default=True, help="Model, or auto.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Tokens of the answer at most.")
 @click.option("--wait", type=click.FloatRange(0, 300), help="Wait for its end for so many seconds.")
+@click.option("--idempotency-key", metavar="TEXT", help="Sent again with the same one, it is the same task.")
 @_JSON
 def submit(
     text: str,
@@ -91,6 +92,7 @@ def submit(
     model: str,
     max_tokens: int | None,
     wait: float | None,
+    idempotency_key: str | None,
     as_json: bool,
 ) -> None:
     """Queue TEXT as a task and print its id."""
@@ -98,7 +100,9 @@ def submit(
     body: dict[str, object] = {"model": model, "messages": [{"role": "user", "content": text}]}
     if max_tokens is not None:
         body["max_tokens"] = max_tokens
-    task = api.call(found, "POST", "/v1/tasks", body={"endpoint": "/v1/chat/completions", "body": body})
+    headers = None if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+    sent = {"endpoint": "/v1/chat/completions", "body": body}
+    task = api.call(found, "POST", "/v1/tasks", body=sent, headers=headers)
     if wait is not None:
         task = api.call(found, "GET", f"/v1/tasks/{task['id']}", params={"wait": f"{wait:g}"})
     _print_task(task, as_json)

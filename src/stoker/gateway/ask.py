@@ -62,6 +62,8 @@ class Ask:
     """Where it waits; never more than its tenant may have."""
     callback: str | None = None
     """The URL that is told of the end of the task that it becomes."""
+    origin: str | None = None
+    """Its client may send it again, by an `Idempotency-Key`: what the task says of that (`idempotency.Once`)."""
 
     @property
     def wants_stream(self) -> bool:
@@ -96,6 +98,7 @@ class Ask:
             priority=lower(self.priority, tenant.max_priority),
             weight=tenant.weight,
             callback=self.callback,
+            origin=self.origin,
         )
 
 

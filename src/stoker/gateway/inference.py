@@ -502,9 +502,9 @@ class Inference:
         finally:
             await self._forget_session(running.ask)
 
-    async def submit_by_id(self, ask: Ask, *, timeout_s: float) -> Task:
-        """As a task whose id says what it is (a line of a batch), so that whoever is not sure submits it again: it is
-        there once. Raises StokerError; after QueueUnavailable it may be there."""
+    async def submit_by_id(self, ask: Ask, *, timeout_s: float | None) -> Task:
+        """As a task whose id says what it is (a line of a batch, a request with an `Idempotency-Key`), so that whoever
+        is not sure submits it again: it is there once. Raises StokerError; after QueueUnavailable it may be there."""
         running = await self.admit(ask)
         try:
             return await self.commitments.keep(self.submit(running, timeout_s=timeout_s, may_stay=True))

@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from stoker.base import json_text
 from stoker.base.errors import NotFound, StokerError
-from stoker.gateway import streams
+from stoker.gateway import idempotency, streams
 from stoker.gateway.auth import permitted_models
 from stoker.gateway.endpoints import ENDPOINTS
 from stoker.gateway.services import Services
@@ -64,10 +64,16 @@ def _generate(services: Services, endpoint: str, prefix: str | None) -> Handler:
         if (seen := request.headers.get(streams.LAST_EVENT)) is not None:
             headers, events = await streams.resumed(services, key, *streams.event_of(seen))
             return DirectAnswer(200, headers, events=events)
-        ask = await services.ask(request, key, endpoint, prefix, json_object(request.body))
+        body = json_object(request.body)
+        once = await idempotency.once_of(request.headers, key, _path(prefix, endpoint), body)
+        ask = await services.ask(request, key, endpoint, prefix, body)
+        ask = ask if once is None else once.of(ask)
         headers = {"X-Request-Id": ask.id, "X-Stoker-Model": ask.model, "X-Stoker-Route": ask.route}
         try:
-            if streams.is_resumable(ask, request.headers):
+            is_resumable = streams.is_resumable(ask, request.headers)
+            if once is not None:
+                served = await idempotency.answered(services, key, ask, once, headers)
+            elif is_resumable:
                 served = await streams.begun(services, key, ask)
             else:
                 served = await services.inference.run(ask)

@@ -8,8 +8,8 @@ those with a key: `GET /v1/models`.
 from typing import Any
 
 from stoker import __version__
+from stoker.gateway import idempotency, sizes
 from stoker.gateway import openapi_schemas as schemas
-from stoker.gateway import sizes
 from stoker.gateway.openapi_operations import BYTES, JSON, OPERATIONS, Answer, Operation, statuses_of
 from stoker.gateway.parameters import documented
 from stoker.gateway.services import ID_PATTERN
@@ -48,6 +48,12 @@ _HEADERS: dict[str, tuple[str, str, Json]] = {
         "Last-Event-ID",
         "Go on after this event of the task: its `id`.",
         {"type": "string", "pattern": cursors.PATTERN},
+    ),
+    "once": (
+        "Idempotency-Key",
+        "Sent again with the same key, the same request is done once, and is answered with what became of the first, "
+        "and `Idempotent-Replayed: true`. It goes through the queue from its start.",
+        {"type": "string", "pattern": idempotency.PATTERN},
     ),
     "prefer": (
         "Prefer",
@@ -204,6 +210,7 @@ _REFUSALS = {
     413: "A file is too large: `too_large`, or all files of its tenant are: `files_full`. Another body is: "
     "`too_large`; the largest has {bytes} bytes.",
     414: "The URL is too long: `url_too_long`. The connection is closed.",
+    422: "An `Idempotency-Key` that was sent with another request before: `idempotency_key_reused`.",
     429: "A limit or a budget says no, for now: `usd_budget_exceeded`, `too_many_requests`, ...; as many requests and "
     "tasks wait as may: `queue_full`; no replica has room, and its tenant has `whenBusy: refuse`: `no_room`; as many "
     "batches are open as may be: `too_many_batches`.",

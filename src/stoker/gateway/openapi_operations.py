@@ -13,7 +13,9 @@ from stoker.telemetry.metrics import CONTENT_TYPE
 
 Json = dict[str, Any]
 Who = Literal["nobody", "user", "admin"]
-Header = Literal["session", "run", "resumable", "last-event", "last-chunk", "prefer", "priority", "task-priority"]
+Header = Literal[
+    "session", "run", "resumable", "last-event", "last-chunk", "once", "prefer", "priority", "task-priority"
+]
 
 JSON, EVENTS = "application/json", "text/event-stream"
 FORM, BYTES = "multipart/form-data", "application/octet-stream"
@@ -85,7 +87,7 @@ _KEY_LINKS = dict.fromkeys(("showKey", "changeKey", "rotateKey", "revokeKey"), (
 _TENANT_LINKS = dict.fromkeys(("showTenant", "changeTenant", "listTeams"), ("tenant", "$response.body#/name"))
 
 RECEIPT = ("X-Request-Id", "X-Stoker-Model", "X-Stoker-Route", "X-Stoker-Replica", "X-Stoker-Cost-Usd")
-_GENERATES = (402, 403, 404, 409, 410, 429, 502, 504)
+_GENERATES = (402, 403, 404, 409, 410, 422, 429, 502, 504)
 """With 404 and 410 those of a stream that cannot be gone on with."""
 
 
@@ -99,7 +101,7 @@ def _generating(path: str, id: str, what: str, takes: str, gives: str, *, stream
         headers=("Location", "Preference-Applied", *RECEIPT[:4]),
         links=_TASK_LINKS,
     )
-    usual: tuple[Header, ...] = ("session", "run", "prefer", "priority")
+    usual: tuple[Header, ...] = ("session", "run", "prefer", "priority", "once")
 
     def under(base: str, suffix: str, words: str) -> Operation:
         headers: tuple[Header, ...] = (*usual, "resumable", "last-event") if streams else usual
@@ -199,8 +201,8 @@ OPERATIONS: tuple[Operation, ...] = (
         "Work that may wait, for any of the endpoints.",
         "user",
         {202: json_of("Task", "It waits.", headers=("Location", *RECEIPT[:3]), links=_TASK_LINKS)},
-        refused=(402, 403, 404, 429, 504),
-        headers=("session", "run", "task-priority"),
+        refused=(402, 403, 404, 422, 429, 504),
+        headers=("session", "run", "task-priority", "once"),
         takes="TaskRequest",
     ),
     Operation(

@@ -173,11 +173,11 @@ async def _events(services: Services, key: Account, task: Task, after: str | Non
                     yield _with_id(task.id, seen, passed)
         if after is not None and seen == after and after != await services.queue.newest_chunk(task.id):
             raise _never_said(task.id, after)
-        receipt = await _receipt(services, key, await services.queue.get(task.id))
+        receipt = await receipt_of(services, key, await services.queue.get(task.id))
     except StokerError as error:
         yield relay.failed(error)
         return
-    last = relay.end(receipt)
+    last = relay.end({} if receipt is None else receipt.as_json())
     # A comment is followed by no empty line here, see `sse.KEEPALIVE`.
     yield last.removesuffix(b"\n") if last.startswith(b":") else _with_id(task.id, seen or "", last)
     if relay.ends_with_done:
@@ -188,11 +188,12 @@ def _with_id(task_id: str, cursor: str, event: bytes) -> bytes:
     return f"id: {task_id}/{cursor}\n".encode() + event
 
 
-async def _receipt(services: Services, key: Account, task: Task) -> Json:
-    """What a stream that is done came to, whichever process is asked; what is left of budgets is that of now."""
+async def receipt_of(services: Services, key: Account, task: Task) -> Receipt | None:
+    """What a task that is done came to, whichever process is asked; what is left of budgets is that of now. None: there
+    is no saying."""
     model = services.platform.llm.models.get(task.model)
     if model is None or task.result is None:  # the platform has other models now
-        return {}
+        return None
     caller = Caller(task.tenant, task.key_id, task.session, task.run, task.team)
     charge = Charge(
         id=task.id,
@@ -204,7 +205,7 @@ async def _receipt(services: Services, key: Account, task: Task) -> Json:
         started_at=task.submitted_at,
     )
     charge.saw_usage(endpoint_of(task.endpoint).usage_in(task.result))
-    receipt = Receipt(
+    return Receipt(
         prompt_tokens=charge.prompt_tokens,
         cached_tokens=charge.cached_tokens,
         completion_tokens=charge.completion_tokens,
@@ -213,7 +214,6 @@ async def _receipt(services: Services, key: Account, task: Task) -> Json:
         left=services.inference.admission.left(services.terms.of(key, task.session, task.run)),
         session_nano_usd=None if task.session is None else await _spent(services, task.tenant, task.session),
     )
-    return receipt.as_json()
 
 
 async def _spent(services: Services, tenant: str, session: str) -> int | None:

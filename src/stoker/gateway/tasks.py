@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from stoker.base.errors import InvalidInput, NotFound, StokerError
 from stoker.base.ids import TaskId
-from stoker.gateway import audited, busy, callbacks
+from stoker.gateway import audited, busy, callbacks, idempotency
 from stoker.gateway.endpoints import CHAT, COMPLETIONS, ENDPOINTS, endpoint_of
 from stoker.gateway.parameters import Number
 from stoker.gateway.services import Services
@@ -80,6 +80,7 @@ def _submit(services: Services) -> Handler:
 
     async def submit(request: Request) -> Response:
         key, sent = await services.auth.user_and_body(request, read)
+        once = await idempotency.once_of(request.headers, key, request.url.path, sent)
         priority = busy.priority_of(priority_in(sent), key.tenant_terms, usual="normal")
         if (said := request.headers.get(busy.PRIORITY)) is not None:
             priority = busy.priority_of(said, key.tenant_terms, usual="normal")
@@ -87,11 +88,15 @@ def _submit(services: Services) -> Handler:
         endpoint, body = wanted(sent)
         _check_says_something(endpoint, body)
         ask = await services.ask(request, key, endpoint, None, body)
-        ask = replace(ask, priority=priority, callback=callback)
+        ask = replace(ask if once is None else once.of(ask), priority=priority, callback=callback)
         headers = {"X-Request-Id": ask.id, "X-Stoker-Model": ask.model, "X-Stoker-Route": ask.route}
         request.state.headers = headers  # for an answer that is an error, too
         try:
-            task = await services.inference.submit_alone(ask)
+            if once is None:
+                task = await services.inference.submit_alone(ask)
+            else:
+                task, told = await idempotency.submitted(services, ask, once, timeout_s=None)
+                headers.update(told)
         finally:
             headers.update(services.inference.limits(ask))
         return JSONResponse(shown(task), 202, headers={"Location": f"/v1/tasks/{task.id}", **headers})

@@ -5,6 +5,7 @@ it. What it reads is what KEDA would: the lag and the pending entries of the mod
 metrics. It knows no process: `Fleet` starts and stops, `Load` reads.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from stoker.policy import hpa, keda, scaling
 
 KEPT = 200  # decisions of a platform that can be shown
 PAUSE_S = 1.0  # after Redis said no
+BY_HAND_EVERY_S = 0.5  # how soon is seen what a person has asked for
 REPLICAS_PER_CORE = 4
 """The most that all models together may have on this machine. The embedded engine computes with one core; more replicas
 than that make each slower, and in the end the machine."""
@@ -77,6 +79,7 @@ class Entry:
                 "metrics": [asdict(one) for one in by_hpa.proposals],
             },
             "cut_to_machine": decision.is_cut,
+            "by_hand": decision.by_hand,
         }
 
 
@@ -91,7 +94,8 @@ class Watched:
 
 
 class Autoscaler:
-    """Use `run` once. `on_change` is given what to show after each look. `most` replicas may run, of all models."""
+    """Use `run` once. `on_change` is given what to show after each look. `most` replicas may run, of all models.
+    `by_hand` says how many a person wants of a model, whatever its load (`stoker scale MODEL N`)."""
 
     def __init__(
         self,
@@ -103,11 +107,14 @@ class Autoscaler:
         clock: Clock,
         log: Logger,
         on_change: Callable[[dict[str, Any]], None] = lambda shown: None,
+        by_hand: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         now = clock.monotonic()
         self._watched = {model: Watched(rules, scaling.begin(now)) for model, rules in scaled.items()}
         self._fleet, self._load, self._most = fleet, load, most
         self._clock, self._log, self._on_change = clock, log, on_change
+        self._read_by_hand = by_hand
+        self._by_hand: Mapping[str, int] = by_hand()
         self._polling_s = min((rules.polling_s for rules in scaled.values()), default=30.0)
         self._entries: list[Entry] = []
         self._next_number = 1
@@ -115,12 +122,28 @@ class Autoscaler:
     async def run(self) -> None:
         """For ever, until it is cancelled. A fault in a look must not end a platform that answers, nor leave it as it
         is for good: it is told, and the next look is tried."""
+        hands = asyncio.create_task(self._again_and_again(self._look_at_hands, or_wait_s=PAUSE_S))
+        try:
+            await self._again_and_again(self._interval, or_wait_s=self._polling_s)
+        finally:
+            hands.cancel()
+            await asyncio.wait({hands})
+
+    async def _again_and_again(self, step: Callable[[], Awaitable[None]], *, or_wait_s: float) -> None:
         while True:
             try:
-                await self._interval()
+                await step()
             except Exception as error:
                 self._log.error("the autoscaler failed and looks again", error=repr(error))
-                await self._clock.sleep(self._polling_s)
+                await self._clock.sleep(or_wait_s)
+
+    async def _look_at_hands(self) -> None:
+        """What a person has asked for since is done at once, and so is what they have taken back."""
+        await self._clock.sleep(BY_HAND_EVERY_S)
+        before, self._by_hand = self._by_hand, self._read_by_hand()
+        changed = [model for model in self._watched if before.get(model) != self._by_hand.get(model)]
+        if changed:
+            await self.look(changed)
 
     async def _interval(self) -> None:
         """One look at all, and then at whoever is woken. One that takes longer is followed by the next at once."""
@@ -153,7 +176,7 @@ class Autoscaler:
 
     def _decide(self, model: str, values: keda.Values) -> None:
         watched = self._watched[model]
-        observed = scaling.Observed(self._fleet.replicas(model), values, self._room(model))
+        observed = scaling.Observed(self._fleet.replicas(model), values, self._room(model), self._by_hand.get(model))
         before = watched.entry
         watched.values = values
         watched.state, decision = scaling.decide(watched.scaled, watched.state, observed, self._clock.monotonic())
@@ -185,7 +208,8 @@ class Autoscaler:
     async def _woken(self, within_s: float, *, but: Collection[str]) -> Sequence[str]:
         """Models at zero for which something waits; none, after `within_s` at most. Those where something has waited
         already, and started nothing, are left to the next look."""
-        at_zero = [model for model in self._at_zero(list(self._watched)) if model not in but]
+        asked = [model for model in self._watched if model not in self._by_hand]
+        at_zero = [model for model in self._at_zero(asked) if model not in but]
         quiet = [model for model in at_zero if not _has_work(self._watched[model].values)]
         if not quiet:
             await self._clock.sleep(within_s)
@@ -211,6 +235,7 @@ class Autoscaler:
             "ready": replicas.ready,
             "min": watched.scaled.minimum,
             "max": watched.scaled.maximum,
+            "by_hand": self._by_hand.get(model),
             "values": {name: None if value is None else value / 1000 for name, value in watched.values.items()},
             "targets": {trigger.name: trigger.target / 1000 for trigger in watched.scaled.triggers},
             "reason": None if watched.entry is None else scaling.reason(watched.entry.decision),
@@ -225,4 +250,8 @@ def _kind(decision: scaling.Decision) -> tuple[object, ...]:
     """What makes two decisions the same to a person who watches: the numbers that differ each time are left out."""
     by_hpa = decision.sync
     said = None if by_hpa is None else (by_hpa.reason, by_hpa.limits, by_hpa.by)
-    return decision.poll.reason, decision.poll.failed, said, decision.is_cut
+    return (
+        decision.by_hand,
+        decision.is_cut,
+        *(() if decision.by_hand else (decision.poll.reason, decision.poll.failed, said)),
+    )

@@ -5,6 +5,7 @@
     credentials.json   mode 0600: url, key, admin_key, pid
     run.json           what runs now, for `stoker ps`
     scale.json         how many replicas run and why, for `stoker scale`
+    by-hand.json       how many replicas a person wants of a model, written by `stoker scale MODEL N`
     redis/             the queue's files          ledger.sqlite      keys and usage
     logs/              one <process>.jsonl each   journals/          what each gateway has in flight
     metadata/          <worker>: the URL of a metadata service, while a drill plays that worker's instance
@@ -57,6 +58,10 @@ class StateDirectory:
     @property
     def scale(self) -> Path:
         return self.path / "scale.json"
+
+    @property
+    def by_hand(self) -> Path:
+        return self.path / "by-hand.json"
 
     @property
     def redis(self) -> Path:
@@ -171,6 +176,22 @@ class StateDirectory:
                 hint="`stoker up` scales models whose replicas.min is less than their replicas.max",
             ) from error
         return scale if isinstance(scale, dict) else {}
+
+    def write_by_hand(self, model: str, replicas: int | None) -> None:
+        """None: nobody wants a number of it any more."""
+        wanted = {**self.read_by_hand(), model: replicas}
+        kept = {name: number for name, number in wanted.items() if number is not None}
+        self._write(self.by_hand, json.dumps(kept, indent=1) + "\n")
+
+    def read_by_hand(self) -> dict[str, int]:
+        """By model. What is not what we wrote nobody wanted."""
+        try:
+            wanted = json.loads(self.by_hand.read_text())
+        except (OSError, ValueError):
+            return {}
+        if not isinstance(wanted, dict):
+            return {}
+        return {name: number for name, number in wanted.items() if type(number) is int and number >= 0}
 
     def _write(self, path: Path, text: str) -> None:
         """All or nothing, readable by the owner only: a reader sees the old file or the new one."""

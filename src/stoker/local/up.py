@@ -260,6 +260,7 @@ class _Run:
             clock=self._clock,
             log=self._log,
             on_change=self._write_scale,
+            by_hand=self._place.state.read_by_hand,
         )
         self._autoscaling = asyncio.create_task(autoscaler.run())
         try:

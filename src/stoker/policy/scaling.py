@@ -12,11 +12,13 @@ from stoker.policy import hpa, keda
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What was seen. `most` is how many the machine has room for; None: any number."""
+    """What was seen. `most` is how many the machine has room for; None: any number. `by_hand`: how many a person wants,
+    whatever the load; None: nobody said."""
 
     replicas: hpa.Replicas
     values: keda.Values
     most: int | None = None
+    by_hand: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +30,14 @@ class State:
 @dataclass(frozen=True, slots=True)
 class Decision:
     """From `before` to `after`. `poll` is what KEDA said, `sync` the HPA where it was asked. `is_cut`: the machine has
-    room for fewer than were decided."""
+    room for fewer than were decided. `by_hand`: a person decided, and neither of the two was followed."""
 
     before: int
     after: int
     poll: keda.Decision
     sync: hpa.Decision | None = None
     is_cut: bool = False
+    by_hand: bool = False
 
 
 def begin(now: float) -> State:
@@ -42,15 +45,24 @@ def begin(now: float) -> State:
 
 
 def decide(scaled: keda.ScaledObject, state: State, observed: Observed, now: float) -> tuple[State, Decision]:
+    """What a person wants goes before all else; the two go on looking meanwhile, so that they know the load when they
+    are asked again."""
+    state, decision = _by_load(scaled, state, observed, now)
+    if observed.by_hand is not None:
+        decision = replace(decision, after=observed.by_hand, by_hand=True)
+    return state, _within(observed, decision)
+
+
+def _by_load(scaled: keda.ScaledObject, state: State, observed: Observed, now: float) -> tuple[State, Decision]:
     current = observed.replicas.wanted
     polled, by_keda = keda.decide(scaled, state.polls, current, observed.values, now)
     state = replace(state, polls=polled)
     if by_keda.after != current:
-        return state, _within(observed, Decision(current, by_keda.after, by_keda))
+        return state, Decision(current, by_keda.after, by_keda)
     metrics = keda.metrics(scaled, state.polls, current, observed.replicas.ready, observed.values)
     synced, by_hpa = hpa.decide(scaled.autoscaler, state.syncs, observed.replicas, metrics, now)
     said = by_hpa if current else None  # at zero it only remembers that it looked
-    return replace(state, syncs=synced), _within(observed, Decision(current, by_hpa.after, by_keda, said))
+    return replace(state, syncs=synced), Decision(current, by_hpa.after, by_keda, said)
 
 
 def _within(observed: Observed, decision: Decision) -> Decision:
@@ -62,7 +74,10 @@ def _within(observed: Observed, decision: Decision) -> Decision:
 
 def reason(decision: Decision) -> str:
     """Why, as a person reads it: `waiting 30 at 4 each: 8, at most 3`."""
-    words = _reason_of_hpa(decision.sync) if decision.sync is not None else _reason_of_keda(decision.poll)
+    if decision.by_hand:
+        words = "by hand"
+    else:
+        words = _reason_of_hpa(decision.sync) if decision.sync is not None else _reason_of_keda(decision.poll)
     return f"{words}; this machine has room for {decision.after}" if decision.is_cut else words
 
 

@@ -50,6 +50,7 @@ def head_of(new: NewTask) -> bytes:
         "priority": new.priority,
         "weight": new.weight,
         "callback": new.callback,
+        "origin": new.origin,
     }
     return json.dumps(
         {name: value for name, value in head.items() if value is not None}, separators=(",", ":")
@@ -75,6 +76,7 @@ def new_of(task: Task) -> NewTask:
         priority=task.priority,
         weight=task.weight,
         callback=task.callback,
+        origin=task.origin,
     )
 
 
@@ -127,6 +129,7 @@ def task_from(task_id: TaskId, fields: Mapping[str, bytes]) -> Task:
         result=_json(fields, keys.RESULT),
         error=_json(fields, keys.ERROR),
         callback=head.get("callback"),
+        origin=head.get("origin"),
         delivery=Delivery(**json.loads(fields[keys.DELIVERY])) if keys.DELIVERY in fields else None,
     )
 

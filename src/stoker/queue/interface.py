@@ -171,13 +171,25 @@ class Queue(Protocol):
     # --- for the worker ---------------------------------------------------------------------------------------------
 
     async def claim(
-        self, model: ModelName, worker: str, *, count: int = 1, wait_s: float = 0.0, lease_s: float = 30.0
+        self,
+        model: ModelName,
+        worker: str,
+        *,
+        count: int = 1,
+        wait_s: float = 0.0,
+        lease_s: float = 30.0,
+        beside: int = 0,
     ) -> Sequence[Claim]:
         """Up to `count` tasks, as soon as there is one; an empty list after `wait_s` without any. By priority, then by
         what their tenants have had for their weights, then by how long they have waited (`policy/fairness.py`).
 
         Taking a task and writing its lease are one step, so a worker that dies in the middle leaves nothing behind.
         A task whose deadline has passed goes to the dead letters instead.
+
+        `beside`: how many the worker runs already. A task of which a lease expired (or whose engine went away, see
+        `fail`) and that has one attempt left runs `alone`: it is given to a worker that runs nothing, and nothing with
+        it; the worker takes nothing else until it has ended. When it is its turn, and this worker runs something,
+        nothing is given, and before `wait_s` is over: the worker comes to an end with what it has, and asks again.
         """
 
     async def extend(self, claim: Claim, *, lease_s: float) -> LeaseState:
@@ -209,6 +221,7 @@ class Queue(Protocol):
         error: Mapping[str, Any] | None = None,
         usage: UsageRecord | None = None,
         partial: Partial | None = None,
+        is_lost: bool = False,
     ) -> bool:
         """This attempt failed. With `retry_in_s` it is tried again after that time, unless this was its last attempt
         or its deadline comes first; None, or no attempt left: to the dead letters.
@@ -221,7 +234,8 @@ class Queue(Protocol):
         `retrying`, or dead (`deadline_exceeded`) where that second is not left. Else it is dead (`budget_exhausted`).
         `partial`: the next attempt goes on with it. Then there is no room to be left: what both use is what one may.
         Without it, or with one that is larger than a result may be, the next attempt begins the answer anew.
-        False: not yours any more, nothing was written.
+        `is_lost`: the engine went away under it, which may be the fault of what ran beside it: its last attempt runs
+        alone (see `claim`). False: not yours any more, nothing was written.
         """
 
     async def release(self, claim: Claim, *, usage: UsageRecord | None = None, partial: Partial | None = None) -> bool:

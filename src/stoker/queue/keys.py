@@ -153,6 +153,7 @@ ENDED = "ended"
 DUE = "due"  # retrying: when it goes back
 TOKEN = "token"  # noqa: S105 - the fencing token's field name, no secret
 WORKER = "worker"
+LOST = "lost"  # its worker or its engine went away under it, once at least
 FAILED = "failed"  # how many attempts failed
 HISTORY = "history"  # one JSON object a line for each of them
 CANCEL = "cancel"  # "1": somebody asked for it while it ran

@@ -89,6 +89,8 @@ def to_message(task: Task, *, max_bytes: int) -> Message:
     """All that is needed to run the task again, in at most `max_bytes` of ASCII. Raises InvalidInput
     (`letter_too_large`) when it does not even fit without its body."""
     said: Json = {"version": VERSION} | {name: getattr(task, name) for name in _PLAIN}
+    if task.origin is not None:
+        said["origin"] = task.origin
     said |= {"bound": task.bound, "attempts": [asdict(attempt) for attempt in task.attempts]}
     whole = json.dumps({**said, "body": task.body}, separators=(",", ":"))
     if len(whole) <= max_bytes:
@@ -134,6 +136,7 @@ def _task_of(said: dict[str, Any]) -> Task:
             "submitted_at": float(given["submitted_at"]),
             "state": State.FORWARDED,
             "body": cast(Json, said["body"] or {}),
+            "origin": said.get("origin"),
             "bound": None if bound is None else TokenBound(*bound),
             "attempts": tuple(Attempt(**each) for each in said["attempts"]),
         }

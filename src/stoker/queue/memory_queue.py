@@ -23,9 +23,10 @@ from stoker.queue.budgets import GIVE_BACK_MS, Hold, hold_void, scopes_of
 from stoker.queue.cursors import START, parse_cursor
 from stoker.queue.holds import TaskMoney
 from stoker.queue.letters import ANY, DROPPED_KEPT, GONE_S, Dropped, Letters, Which, code_of
-from stoker.queue.memory_usage import MemoryUsage, rung_within
+from stoker.queue.memory_usage import MemoryUsage, empty_usage, rung_within, with_small_result
 from stoker.queue.tasks import (
     CHUNKS_KEPT_S,
+    HELD_BACK_S,
     Attempt,
     Chunk,
     Claim,
@@ -61,6 +62,7 @@ class _Kept:
     last: str = ""  # "<token>:<step>" of the claim that finished last
     replay: tuple[str, int] | None = None  # owner and number of the reservation that its latest replay took over
     partial: Partial | None = None  # what its answer had come to
+    is_lost: bool = False  # its worker or its engine went away under it
     unpaid: float | None = None  # it waits for what gateways give back: when it is to be tried again
     has_body: bool = True  # else a message has it
     letter: int = 0  # a dead one: where it is among the letters
@@ -68,6 +70,10 @@ class _Kept:
     forget_at: float | None = None
     chunks: list[Chunk] = field(default_factory=list)
     news: set[asyncio.Event] = field(default_factory=set)
+
+    @property
+    def runs_alone(self) -> bool:
+        return self.is_lost and len(self.task.attempts) + 1 >= self.task.max_attempts
 
     def ring(self) -> None:
         for rung in self.news:
@@ -109,6 +115,7 @@ class MemoryQueue:
     async def submit(self, new: NewTask, *, task_id: TaskId | None = None, hold: Hold | None = None) -> Task:
         body = codec.encode_json(new.body, what="body", max_bytes=self.settings.max_body_bytes)
         task_id = task_id or TaskId(new_id("task"))
+        self._forget_if_over(task_id)
         if task_id in self._kept:
             if hold is not None:
                 self.books.free_hold(self._now(), hold)
@@ -135,6 +142,7 @@ class MemoryQueue:
             priority=new.priority,
             weight=new.weight,
             callback=new.callback,
+            origin=new.origin,
             deadline=None if new.timeout_s is None else now + new.timeout_s,
         )
         self._kept[task_id] = _Kept(task, money)
@@ -235,7 +243,7 @@ class MemoryQueue:
         if task.state == State.DEAD:
             self._models[task.model].dead.remove(task.id)
         self._gone[task.id] = (task.replays, self._now() + GONE_S)
-        kept.last, kept.chunks, kept.forget_at = "", [], None
+        kept.last, kept.chunks, kept.forget_at, kept.is_lost = "", [], None, False
         kept.task = replace(
             task,
             attempts=(),
@@ -341,7 +349,7 @@ class MemoryQueue:
             kept = self._kept.get(task_id)
             if kept is not None and kept.task.replays == replays and kept.task.state.has_ended:
                 self._callbacks[replays, task_id] = now + lease_s
-                due.append(_with_small_result(kept.task, most_result_bytes))
+                due.append(with_small_result(kept.task, most_result_bytes))
             else:
                 del self._callbacks[replays, task_id]
         return due
@@ -381,15 +389,25 @@ class MemoryQueue:
     # --- for the worker ---------------------------------------------------------------------------------------------
 
     async def claim(
-        self, model: ModelName, worker: str, *, count: int = 1, wait_s: float = 0.0, lease_s: float = 30.0
+        self,
+        model: ModelName,
+        worker: str,
+        *,
+        count: int = 1,
+        wait_s: float = 0.0,
+        lease_s: float = 30.0,
+        beside: int = 0,
     ) -> Sequence[Claim]:
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_s
         while True:
-            claims = self._claim_now(model, worker, count, lease_s)
+            claims, is_held_back = self._claim_now(model, worker, count, lease_s, beside)
             left = until - loop.time()
             if claims or left <= 0:
                 return claims
+            if is_held_back:
+                await asyncio.sleep(min(left, HELD_BACK_S))
+                return []
             woken = asyncio.Event()
             self._models[model].idle.append(woken)
             try:
@@ -449,6 +467,7 @@ class MemoryQueue:
         error: Mapping[str, Any] | None = None,
         usage: UsageRecord | None = None,
         partial: Partial | None = None,
+        is_lost: bool = False,
     ) -> bool:
         reason = codec.cut_reason(reason)
         told = codec.failure(reason, error)
@@ -456,6 +475,7 @@ class MemoryQueue:
         if kept is not None and kept.task.cancel_requested:
             self._finish(kept, State.CANCELLED, usage)
         elif kept is not None:
+            kept.is_lost = kept.is_lost or is_lost
             self._attempt_failed(kept, reason, retry_in_s, told, usage, self._as_kept(partial))
         return answer
 
@@ -494,6 +514,7 @@ class MemoryQueue:
             if kept.task.cancel_requested:
                 self._finish(kept, State.CANCELLED, None, reason)
             else:
+                kept.is_lost = True
                 error = {"message": reason, "type": "server_error", "code": "lease_expired"}
                 self._attempt_failed(kept, reason, 0.0, error, None, None)
             kept.ring()
@@ -536,6 +557,11 @@ class MemoryQueue:
         ended_at = kept.task.ended_at if kept.task.state.has_ended else None
         return () if ended_at is not None and ended_at + CHUNKS_KEPT_S <= self._now() else kept.chunks
 
+    def _forget_if_over(self, task_id: TaskId) -> None:
+        kept = self._kept.get(task_id)
+        if kept is not None and kept.forget_at is not None and kept.forget_at <= self._now():
+            del self._kept[task_id]
+
     def _forget_old(self) -> None:
         now = self._now()
         for task_id in [i for i, kept in self._kept.items() if kept.forget_at is not None and kept.forget_at <= now]:
@@ -569,20 +595,26 @@ class MemoryQueue:
         if model.idle:
             model.idle.popleft().set()
 
-    def _claim_now(self, model: ModelName, worker: str, count: int, lease_s: float) -> Sequence[Claim]:
+    def _claim_now(
+        self, model: ModelName, worker: str, count: int, lease_s: float, beside: int
+    ) -> tuple[Sequence[Claim], bool]:
         found, now = self._models[model], self._now()
         claims: list[Claim] = []
-        while len(claims) < count and (task_id := found.waiting.next()) is not None:
+        is_full = is_held_back = False
+        while not is_full and len(claims) < count and (task_id := found.waiting.next()) is not None:
             kept = self._kept[TaskId(task_id)]
             if _is_late(kept.task, now):
                 found.waiting.remove(task_id, now)
                 self._bury(kept, deadline_error(), None)
-            else:
+                continue
+            is_full = kept.runs_alone
+            is_held_back = is_full and (beside > 0 or len(claims) > 0)
+            if not is_held_back:
                 kept.charged = found.waiting.take(task_id, now)
                 claims.append(self._take(kept, worker, now, lease_s))
         if found.waiting and found.idle:
             found.idle.popleft().set()
-        return claims
+        return claims, is_held_back
 
     def _take(self, kept: _Kept, worker: str, now: float, lease_s: float) -> Claim:
         kept.token += 1
@@ -599,6 +631,7 @@ class MemoryQueue:
             lease_expires_at=kept.lease_until,
             time_left_s=None if deadline is None else deadline - now,
             partial=kept.partial,
+            alone=kept.runs_alone,
         )
 
     def _held(self, claim: Claim) -> _Kept | None:
@@ -716,7 +749,7 @@ class MemoryQueue:
 
     def _end(self, kept: _Kept, state: State, usage: UsageRecord | None, why: str | None) -> None:
         now = self._now()
-        total = kept.money.total(usage or _empty_usage(kept.task, state, now, why))
+        total = kept.money.total(usage or empty_usage(kept.task, state, now, why))
         kept.money.settle(now, total)
         self.add_usage(total)
         kept.unpaid = kept.partial = None
@@ -761,33 +794,3 @@ def _is_late(task: Task, at: float) -> bool:
 
 def _summary(task: Task) -> Task:
     return replace(task, body={}, result=None)
-
-
-def _with_small_result(task: Task, most_bytes: int) -> Task:
-    is_small = (
-        task.result is None or len(codec.encode_json(task.result, what="result", max_bytes=1 << 40)) <= most_bytes
-    )
-    return replace(task, body={}, result=task.result if is_small else None)
-
-
-def _empty_usage(task: Task, state: State, now: float, why: str | None) -> UsageRecord:
-    """For a task that ends without a record from its worker: each leaves exactly one."""
-    running = state != State.DEAD and task.state == State.RUNNING
-    return UsageRecord(
-        id=task.usage_id,
-        kind="task",
-        status="failed" if state == State.DEAD else "done" if state == State.DONE else "cancelled",
-        tenant=task.tenant,
-        key_id=task.key_id,
-        team=task.team,
-        model=task.model,
-        prompt_tokens=0,
-        completion_tokens=0,
-        nano_usd=0,
-        started_at=task.submitted_at,
-        ended_at=now,
-        session=task.session,
-        run=task.run,
-        attempts=len(task.attempts) + running,
-        reason=why,
-    )

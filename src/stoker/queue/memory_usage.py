@@ -1,12 +1,14 @@
-"""Usage records on their way to the ledger, in memory: the part of `memory_queue` that is about no task."""
+"""Parts of `memory_queue`: usage records on their way to the ledger, and what a task leaves when nobody says it."""
 
 import asyncio
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stoker.base.clock import Clock
 from stoker.meter.usage import UsageRecord
+from stoker.queue import codec
+from stoker.queue.tasks import State, Task
 
 
 @dataclass(slots=True)
@@ -62,6 +64,36 @@ class MemoryUsage:
         for entry_id in taken:
             self._entries[entry_id].read_at = now
         return [(entry_id, self._entries[entry_id].record) for entry_id in taken]
+
+
+def empty_usage(task: Task, state: State, now: float, why: str | None) -> UsageRecord:
+    """For a task that ends without a record from its worker: each leaves exactly one."""
+    running = state != State.DEAD and task.state == State.RUNNING
+    return UsageRecord(
+        id=task.usage_id,
+        kind="task",
+        status="failed" if state == State.DEAD else "done" if state == State.DONE else "cancelled",
+        tenant=task.tenant,
+        key_id=task.key_id,
+        team=task.team,
+        model=task.model,
+        prompt_tokens=0,
+        completion_tokens=0,
+        nano_usd=0,
+        started_at=task.submitted_at,
+        ended_at=now,
+        session=task.session,
+        run=task.run,
+        attempts=len(task.attempts) + running,
+        reason=why,
+    )
+
+
+def with_small_result(task: Task, most_bytes: int) -> Task:
+    is_small = (
+        task.result is None or len(codec.encode_json(task.result, what="result", max_bytes=1 << 40)) <= most_bytes
+    )
+    return replace(task, body={}, result=task.result if is_small else None)
 
 
 async def rung_within(rung: asyncio.Event, seconds: float) -> None:

@@ -23,6 +23,7 @@ from stoker.queue.cursors import START, parse_cursor
 from stoker.queue.doorbells import Doorbells
 from stoker.queue.letters import ANY, Dropped, Letters, Which
 from stoker.queue.tasks import (
+    HELD_BACK_S,
     Chunk,
     Claim,
     Delivery,
@@ -235,15 +236,25 @@ class RedisQueue:
     # --- for the worker ---------------------------------------------------------------------------------------------
 
     async def claim(
-        self, model: ModelName, worker: str, *, count: int = 1, wait_s: float = 0.0, lease_s: float = 30.0
+        self,
+        model: ModelName,
+        worker: str,
+        *,
+        count: int = 1,
+        wait_s: float = 0.0,
+        lease_s: float = 30.0,
+        beside: int = 0,
     ) -> Sequence[Claim]:
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_s
         while True:
-            claims = await self._claim_now(model, worker, count, lease_s)
+            claims, is_held_back = await self._claim_now(model, worker, count, lease_s, beside)
             left = until - loop.time()
             if claims or left <= 0:
                 return claims
+            if is_held_back:  # the bell is for a worker that runs nothing
+                await asyncio.sleep(min(left, HELD_BACK_S))
+                return []
             await self._wait_for_ring(model, left)
 
     async def extend(self, claim: Claim, *, lease_s: float) -> LeaseState:
@@ -276,11 +287,13 @@ class RedisQueue:
         error: Mapping[str, Any] | None = None,
         usage: UsageRecord | None = None,
         partial: Partial | None = None,
+        is_lost: bool = False,
     ) -> bool:
         reason = codec.cut_reason(reason)
         told = json.dumps(codec.failure(reason, error), separators=(",", ":"))
         retry_ms = "" if retry_in_s is None else _ms(retry_in_s)
-        return bool(await self._held("fail", claim, reason, retry_ms, told, _usage(usage), self._partial(partial)))
+        told_of = (reason, retry_ms, told, _usage(usage), self._partial(partial), "lost" if is_lost else "")
+        return bool(await self._held("fail", claim, *told_of))
 
     async def release(self, claim: Claim, *, usage: UsageRecord | None = None, partial: Partial | None = None) -> bool:
         return bool(await self._held("release", claim, _usage(usage), self._partial(partial)))
@@ -360,12 +373,30 @@ class RedisQueue:
     async def _held(self, script: str, claim: Claim, *args: str | bytes | int) -> Any:
         return await self._step(script, claim.task.model, claim.task.id, claim.token, *args)
 
-    async def _claim_now(self, model: ModelName, worker: str, count: int, lease_s: float) -> Sequence[Claim]:
-        redis_keys = keys.of_model(model)
-        now, taken, dropped = await self._redis.run("claim", redis_keys, *self._keep(), worker, count, _ms(lease_s))
+    async def _claim_now(
+        self, model: ModelName, worker: str, count: int, lease_s: float, beside: int
+    ) -> tuple[Sequence[Claim], bool]:
+        told = (worker, count, _ms(lease_s), beside)
+        now, taken, dropped, held_back = await self._redis.run("claim", keys.of_model(model), *self._keep(), *told)
         if dropped:
             log.warning("entries_without_task_dropped", model=model, tasks=[each.decode() for each in dropped][:10])
-        return [_claim(int(now), worker, *each) for each in taken]
+        claims = [await self._readable(model, int(now), worker, *each) for each in taken]
+        return [claim for claim in claims if claim is not None], held_back == 1
+
+    async def _readable(
+        self, model: ModelName, now_ms: int, worker: str, task_id: bytes, lease_ms: int, flat: Sequence[bytes]
+    ) -> Claim | None:
+        """A claim, or None of a task that nobody can read (somebody wrote into its hash): it is dead at once, or it
+        would end each worker that takes it."""
+        try:
+            return _claim(now_ms, worker, task_id, lease_ms, flat)
+        except (KeyError, TypeError, ValueError, AttributeError) as exc:
+            log.error("task_unreadable", model=model, task=task_id.decode(), error=str(exc)[:200])
+        reason = "what is kept of the task cannot be read"
+        error = {"message": reason, "type": "server_error", "code": "task_unreadable"}
+        token = codec.pairs(flat)[keys.TOKEN].decode()
+        await self._step("fail", model, task_id.decode(), token, reason, "", json.dumps(error), "", "")
+        return None
 
     async def _wait_for_ring(self, model: ModelName, wait_s: float) -> None:
         # Redis takes a timeout of 0 as "for ever".
@@ -433,6 +464,7 @@ def _claim(now_ms: int, worker: str, task_id: bytes, lease_ms: int, flat: Sequen
         lease_expires_at=lease_ms / 1000,
         time_left_s=None if task.deadline is None else task.deadline - now_ms / 1000,
         partial=codec.partial_from(fields),
+        alone=keys.LOST in fields and codec.failed_attempts(fields) + 1 >= task.max_attempts,
     )
 
 

@@ -71,7 +71,8 @@ class NewTask:
     not started any more and ends dead (None: no limit). `max_attempts` counts attempts that failed or whose worker
     vanished; one that was handed back (`release`) does not count. `priority`, and the `weight` of its tenant, decide
     whose turn it is while it waits (`policy/fairness.py`); it counts there as its `bound`, and as 1 token without one.
-    `callback` is the URL that is told of each end.
+    `callback` is the URL that is told of each end. `origin` is kept as it is: who submits by an id sees by it whether
+    the task with that id is of this submission.
 
     Raises InvalidInput when a number makes no sense.
     """
@@ -92,6 +93,7 @@ class NewTask:
     priority: Priority = "normal"
     weight: int = 1
     callback: str | None = None
+    origin: str | None = None
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -181,6 +183,7 @@ class Task:
     result: Json | None = None
     error: Json | None = None
     callback: str | None = None
+    origin: str | None = None
     delivery: Delivery | None = None
 
     @property
@@ -221,7 +224,7 @@ class Claim:
     `token` is the fencing token: it rises with each claim of this task, and only the newest one can change the task.
     `attempt` is the number of this attempt, from 1. `time_left_s` is what remained until the task's deadline when it
     was claimed, so that a worker need not compare clocks; None without a deadline. `partial`: what the answer had come
-    to, to go on with; None to begin.
+    to, to go on with; None to begin. `alone`: its worker takes nothing beside it, see `Queue.claim`.
     """
 
     task: Task
@@ -231,6 +234,7 @@ class Claim:
     lease_expires_at: float
     time_left_s: float | None = None
     partial: Partial | None = None
+    alone: bool = False
 
     @property
     def answer_token(self) -> int:
@@ -322,6 +326,9 @@ def lease_expired_reason(worker: str) -> str:
     """Why an attempt failed whose worker said nothing more; the same words stand in `lua/reclaim.lua`."""
     return f"lease expired: worker {worker} did not renew it, so it is taken for dead"
 
+
+HELD_BACK_S = 0.05
+"""Before a worker asks again that may take nothing until it runs nothing: what is next has to run alone."""
 
 CHUNKS_KEPT_S = 3600.0
 """How long what a streamed task has said is kept after its end, if its result is kept as long. Said piece by piece an

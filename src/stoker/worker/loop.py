@@ -77,6 +77,8 @@ class Worker:
     # So that no announcement that was on its way lands after the withdrawal.
     _announcing_now: asyncio.Lock = field(default_factory=asyncio.Lock)
     _is_announced: bool = False
+    # What was claimed last may have been left by workers that it ended: nothing runs beside it.
+    _is_alone: bool = False
     _silent_since: float | None = None
     _is_silence_told: bool = False
 
@@ -188,13 +190,24 @@ class Worker:
         if not self._is_in_service:
             await self.clock.sleep(PROBE_EVERY_S)
             return
+        if self._is_alone and self._running:
+            await self.clock.sleep(NO_ROOM_S)
+            return
         load = await self.engine.load()
         busy = None if load is None else load.running + load.waiting
         free = room(capacity=self.capacity, own=len(self._running), engine_busy=busy)
         if free == 0:
             await self.clock.sleep(NO_ROOM_S)
             return
-        claims = await self.queue.claim(self.model, self.name, count=free, wait_s=CLAIM_WAIT_S, lease_s=self.lease_s)
+        claims = await self.queue.claim(
+            self.model,
+            self.name,
+            count=free,
+            wait_s=CLAIM_WAIT_S,
+            lease_s=self.lease_s,
+            beside=len(self._running),
+        )
+        self._is_alone = any(claim.alone for claim in claims)
         for claim in claims:
             if self._is_in_service:
                 self._start(claim)

@@ -145,8 +145,8 @@ class Runner:
             _log.info("task cancelled", task=claim.task.id)
 
     async def _hand_back(self, claim: Claim, charge: Charge, answer: StreamedAnswer) -> None:
-        """With what was generated, if the next attempt can go on with it. Where nothing was, nothing is paid: the prompt
-        is paid once, and it is not its tenant's doing that another engine reads it again."""
+        """With what was generated, if the next attempt can go on with it. Where nothing was, nothing is paid: that
+        another engine reads the prompt again is not its tenant's doing."""
         partial = await self._partial(answer, charge)
         usage = await self._usage(claim, charge, "cancelled", "handed back", is_gone_on_with=partial is not None)
         is_paid = partial is not None or usage.completion_tokens > 0
@@ -275,8 +275,17 @@ class Runner:
             # A result too large to keep is so the next time, too.
             retry = error.code != "result_too_large"
             partial = await self._partial(answer, charge) if retry else None
+            # An engine that went away in the middle may have been ended by this task, or by one that ran beside it.
+            is_lost = isinstance(error, Unavailable)
             await self._fail(
-                claim, charge, error.message, retry=retry, error=seen, in_log=error.in_log, partial=partial
+                claim,
+                charge,
+                error.message,
+                retry=retry,
+                error=seen,
+                in_log=error.in_log,
+                partial=partial,
+                is_lost=is_lost,
             )
         except Exception as error:
             log.error("task failed unexpectedly", exc_info=error)
@@ -292,6 +301,7 @@ class Runner:
         error: Json | None,
         in_log: str | None = None,
         partial: Partial | None = None,
+        is_lost: bool = False,
     ) -> None:
         """`why` is for whoever asks for the task; `in_log` says more, perhaps."""
         retry_in_s = None
@@ -305,7 +315,9 @@ class Runner:
         said = {"attempt": claim.attempt, "why": in_log or why, "retry_in_s": retry_in_s}
         _log.warning("task failed", task=claim.task.id, **said)
         usage = await self._usage(claim, charge, "failed", why, is_gone_on_with=partial is not None)
-        await self.queue.fail(claim, why, retry_in_s=retry_in_s, error=error, usage=usage, partial=partial)
+        await self.queue.fail(
+            claim, why, retry_in_s=retry_in_s, error=error, usage=usage, partial=partial, is_lost=is_lost
+        )
 
     async def _usage(
         self, claim: Claim, charge: Charge, status: Status, reason: str | None, *, is_gone_on_with: bool = False

@@ -207,6 +207,13 @@ local function attempt_failed(key, id, reason, retry_ms, error, usage, partial)
   try_again(key, id, usage, now + retry_ms)
 end
 
+-- Its worker or its engine went away under it, which may be its own fault or that of what ran beside it. Its last attempt
+-- is made with nothing beside it: then it is known whose fault it was, and nobody dies of a neighbour.
+local function runs_alone(key)
+  local found = redis.call('HMGET', key, 'lost', 'failed')
+  return found[1] and tonumber(found[2] or '0') + 1 >= cjson.decode(field(key, 'head')).max_attempts
+end
+
 local function is_held(key, token)
   local found = redis.call('HMGET', key, 'state', 'token')
   return found[1] == 'running' and found[2] == token

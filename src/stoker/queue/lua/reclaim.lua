@@ -7,6 +7,7 @@ local function to_the_end(key, id)
   if field(key, 'cancel') then
     finish(key, id, 'cancelled', '', reason)
   else
+    redis.call('HSET', key, 'lost', '1')
     attempt_failed(key, id, reason, 0, cjson.encode({message = reason, type = 'server_error', code = 'lease_expired'}), '', '')
   end
 end

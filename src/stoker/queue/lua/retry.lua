@@ -31,7 +31,7 @@ end
 local entry = field(key, 'entry')
 if entry then redis.call('XDEL', DEAD, entry) end
 redis.call('PERSIST', key)
-redis.call('HDEL', key, 'error', 'history', 'failed', 'ended', 'started', 'worker', 'cancel', 'last', 'delivery')
+redis.call('HDEL', key, 'error', 'history', 'failed', 'ended', 'started', 'worker', 'cancel', 'last', 'delivery', 'lost')
 redis.call('SET', GONE_PREFIX .. id, redis.call('HINCRBY', key, 'replays', 1) - 1, 'PX', GONE_MS)
 if ARGV[8] ~= '' then redis.call('HSET', key, 'bound', ARGV[8]) end
 redis.call('DEL', CHUNKS_PREFIX .. id)
