@@ -6,6 +6,7 @@ Used by `redis_queue` and `redis_registry`; nothing else in Stoker opens a conne
 import asyncio
 import functools
 import math
+import re
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from importlib import resources
@@ -156,10 +157,35 @@ def source(script: str) -> tuple[str, str]:
         "SERVED_MS": round(fairness.REMEMBERED_S * 1000),
         "LOOKED_AT": fairness.LOOKED_AT,
     }
-    header = "".join(f"local {name} = {_lua(value)}\n" for name, value in names.items())
-    parts = ("clock.lua", "money.lua", "order.lua", "prelude.lua", f"{script}.lua")
-    text = header + "".join((folder / part).read_text() for part in parts)
+    shared = "".join(f"local {name} = {_lua(value)}\n" for name, value in names.items())
+    shared += "".join((folder / part).read_text() for part in ("clock.lua", "money.lua", "order.lua", "prelude.lua"))
+    own = (folder / f"{script}.lua").read_text()
+    text = needed(shared, own) + own
     return text, sha_of(text)
+
+
+def needed(shared: str, own: str) -> str:
+    """The statements of `shared` that `own` uses, or that one of those uses: Redis makes every function anew each time
+    that a script runs, which took longer than all that most of them do.
+
+    A statement begins with `local` at the begin of a line and goes on until the next one."""
+    blocks = re.split(r"^(?=local )", re.sub(r"^--.*\n", "", shared, flags=re.MULTILINE), flags=re.MULTILINE)
+    words = set(_WORD.findall(own))
+    kept = []
+    for block in reversed(blocks):  # what a statement uses stands before it
+        if not block.startswith("local ") or words.intersection(_names_in(block)):
+            kept.append(block)
+            words.update(_WORD.findall(block))
+    return "".join(reversed(kept))
+
+
+_WORD = re.compile(r"[A-Za-z_]\w*")
+
+
+def _names_in(block: str) -> list[str]:
+    """What a statement makes: a function, or variables."""
+    function = re.match(r"local function (\w+)", block)
+    return [function[1]] if function else _WORD.findall(block.removeprefix("local ").partition("=")[0])
 
 
 def _lua(value: str | int) -> str:
