@@ -158,7 +158,8 @@ def source(script: str) -> tuple[str, str]:
         "LOOKED_AT": fairness.LOOKED_AT,
     }
     shared = "".join(f"local {name} = {_lua(value)}\n" for name, value in names.items())
-    shared += "".join((folder / part).read_text() for part in ("clock.lua", "money.lua", "order.lua", "prelude.lua"))
+    parts = ("clock.lua", "fields.lua", "money.lua", "order.lua", "prelude.lua")
+    shared += "".join((folder / part).read_text() for part in parts)
     own = (folder / f"{script}.lua").read_text()
     text = needed(shared, own) + own
     return text, sha_of(text)

@@ -4,9 +4,10 @@ local worker, want, lease_ms = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local taken, dropped = {}, {}
 ensure_group()
 
-local function start(entry, key, id, charged)
-  local token = redis.call('HINCRBY', key, 'token', 1)
-  redis.call('HSET', key, 'state', 'running', 'worker', worker, 'started', now, 'entry', entry, 'charged', charged)
+local function start(entry, key, id, token, charged)
+  redis.call(
+    'HSET', key, 'token', token, 'state', 'running', 'worker', worker, 'started', now, 'entry', entry, 'charged', charged
+  )
   redis.call('ZADD', LEASES, now + lease_ms, id)
   if token > 1 then redis.call('DEL', CHUNKS_PREFIX .. id) end
   taken[#taken + 1] = {id, now + lease_ms, redis.call('HGETALL', key)}
@@ -17,9 +18,11 @@ local function spend(entry, fields)
   if fields[1] == 'id' then id = fields[2] else priority, tenant, id = next_waiting() end  -- 'id': of the version before
   if not id then return drop_entry(entry, true) end  -- a ticket too many
   local key = TASK_PREFIX .. id
-  local is_there = redis.call('EXISTS', key) == 1
-  if is_there and not is_late(key, now) then
-    return start(entry, key, id, priority and take_waiting(share_in(key), id) or 0)
+  local found = redis.call('HMGET', key, 'head', 'bound', 'deadline', 'token')
+  local is_there = found[1]
+  if is_there and not (found[3] and now >= tonumber(found[3])) then
+    local token = tonumber(found[4] or '0') + 1
+    return start(entry, key, id, token, priority and take_waiting(share_of(found[1], found[2]), id) or 0)
   end
   drop_entry(entry, true)
   if priority then stop_waiting({priority = priority, tenant = tenant}, id) end

@@ -5,10 +5,6 @@ local TASKS, DEAD, DELAYED, LEASES, ENDED, BELL, USAGE, MODELS =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local TTL_MS, KEPT = ARGV[2], ARGV[3]
 
-local function field(key, name)
-  return redis.call('HGET', key, name) or nil
-end
-
 -- The group exists before the first task, so that KEDA finds a lag of 0 and not an error.
 local function ensure_group()
   if redis.call('EXISTS', TASKS) == 0 then
@@ -47,15 +43,18 @@ local function add_ticket()
   redis.call('XADD', TASKS, '*', 'ticket', '1')
 end
 
--- A task waits, and so does one more ticket. Which ticket stands for it is decided when it is taken. `share`: as
--- `share_in` has it, where it is known.
-local function enqueue(key, id, share)
+-- A task waits, and so does one more ticket. Which ticket stands for it is decided when it is taken.
+local function let_wait(id, share)
   ensure_group()
-  begin_to_wait(share or share_in(key), id)
+  begin_to_wait(share, id)
   add_ticket()
+  ring()
+end
+
+local function enqueue(key, id)
   redis.call('HSET', key, 'state', 'queued')
   redis.call('HDEL', key, 'due', 'entry')
-  ring()
+  let_wait(id, share_in(key))
 end
 
 -- A task does not wait any more, and was not taken: one ticket less. The newest is one that was not delivered, since they
@@ -96,7 +95,7 @@ local function end_task(key, id, state, status, usage, why)
   usage = with_used(key, usage == '' and empty_usage(key, id, status, why) or usage)
   settle_hold(key, usage)
   redis.call('HSET', key, 'state', state, 'ended', now)
-  redis.call('HDEL', key, 'due', 'unpaid')
+  clear(key, 'due', 'unpaid')
   owe_callback(key, id)
   redis.call('XADD', USAGE, '*', 'r', usage)
   redis.call('PEXPIRE', CHUNKS_PREFIX .. id, math.min(tonumber(TTL_MS), CHUNKS_MS))
@@ -197,8 +196,7 @@ local function attempt_failed(key, id, reason, retry_ms, error, usage)
 end
 
 local function is_held(key, token)
-  local found = redis.call('HMGET', key, 'state', 'token')
-  return found[1] == 'running' and found[2] == token
+  return field(key, 'state') == 'running' and field(key, 'token') == token
 end
 
 -- First step of whatever finishes a claim. 'mine': go on. 'again': this very call was made before, its answer may have
