@@ -3,6 +3,7 @@ arguments and turns answers into values. `docs/queue.md` has the keys and the li
 """
 
 import asyncio
+import functools
 import json
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -75,11 +76,7 @@ class RedisQueue:
             raise queue_full(
                 of.decode(), new.model, new.tenant, waiting, tenants=tenants, run_ms=known_ms, running=running
             )
-        fields = {keys.HEAD: codec.head_of(new), keys.BODY: body, keys.STATE: b"queued"}
-        fields[keys.SUBMITTED] = str(answer[1]).encode()
-        if answer[2]:
-            fields[keys.DEADLINE] = str(int(answer[2])).encode()
-        return codec.task_from(task_id, fields)
+        return codec.task_of(new, task_id, body, int(answer[1]), int(answer[2]) if answer[2] else None)
 
     async def get(self, task_id: TaskId) -> Task:
         flat = await self._redis.call("read a task", "HGETALL", keys.task(task_id))
@@ -349,7 +346,7 @@ class RedisQueue:
         return "" if most[0] is None else str(most[0]), "" if most[1] is None else str(most[1])
 
     async def _step(self, script: str, model: str, task_id: str, *args: str | bytes | int) -> Any:
-        redis_keys = [*keys.of_model(model), keys.task(task_id)]
+        redis_keys = [*_of_model(model), keys.task(task_id)]
         return await self._redis.run(script, redis_keys, *self._keep(), task_id, *args)
 
     async def _held(self, script: str, claim: Claim, *args: str | bytes | int) -> Any:
@@ -415,6 +412,9 @@ class RedisQueue:
                 bad.append(entry_id.decode())
         await self.ack_usage(bad)
         return good
+
+
+_of_model = functools.lru_cache(maxsize=1024)(keys.of_model)  # they are part of each call
 
 
 def _claim(now_ms: int, worker: str, task_id: bytes, lease_ms: int, flat: Sequence[bytes]) -> Claim:
