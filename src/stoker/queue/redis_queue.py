@@ -346,8 +346,8 @@ class RedisQueue:
         return "" if most[0] is None else str(most[0]), "" if most[1] is None else str(most[1])
 
     async def _step(self, script: str, model: str, task_id: str, *args: str | bytes | int) -> Any:
-        redis_keys = [*_of_model(model), keys.task(task_id)]
-        return await self._redis.run(script, redis_keys, *self._keep(), task_id, *args)
+        key, own = keys.task(task_id), (task_id, *args)
+        return await self._redis.step(script, _of_model(model), key, shared=self._keep(), args=own)
 
     async def _held(self, script: str, claim: Claim, *args: str | bytes | int) -> Any:
         return await self._step(script, claim.task.model, claim.task.id, claim.token, *args)
@@ -414,7 +414,10 @@ class RedisQueue:
         return good
 
 
-_of_model = functools.lru_cache(maxsize=1024)(keys.of_model)  # they are part of each call
+@functools.lru_cache(maxsize=1024)
+def _of_model(model: str) -> tuple[str, ...]:
+    """They are part of each call."""
+    return tuple(keys.of_model(model))
 
 
 def _claim(now_ms: int, worker: str, task_id: bytes, lease_ms: int, flat: Sequence[bytes]) -> Claim:
