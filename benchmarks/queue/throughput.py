@@ -188,8 +188,12 @@ def contender_of(name: str) -> Contender | None:
 
 
 def versions(python: Path, packages: Sequence[str]) -> str:
-    code = "import sys; from importlib.metadata import version as v; print(', '.join(f'{p} {v(p)}' for p in sys.argv[1:]))"
-    return subprocess.run([str(python), "-c", code, *packages], capture_output=True, text=True, check=True).stdout.strip()
+    code = (
+        "import sys; from importlib.metadata import version as v; print(', '.join(f'{p} {v(p)}' for p in sys.argv[1:]))"
+    )
+    return subprocess.run(
+        [str(python), "-c", code, *packages], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 # --- the report -----------------------------------------------------------------------------------------------------

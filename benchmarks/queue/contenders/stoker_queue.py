@@ -1,4 +1,4 @@
-"""Stoker's queue: `submit` and `wait`; a worker process that claims and completes with result and usage, lease fenced."""
+"""Stoker's queue: `submit` and `wait`; a worker process that claims and completes, with result and usage."""
 
 import asyncio
 

@@ -32,7 +32,9 @@ end
 while #taken < want do
   local reply = redis.call('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', want - #taken, 'STREAMS', TASKS, '>')
   if not reply then break end
-  for _, ticket in ipairs(reply[1][2]) do spend(ticket[1], ticket[2]) end
+  local tickets = reply[1][2]
+  redis.call('HSET', ORDER, 'read', tickets[#tickets][1])  -- before any of them is dropped
+  for _, ticket in ipairs(tickets) do spend(ticket[1], ticket[2]) end
 end
 if #taken == want then
   ring()  -- there may be more, for another worker that waits

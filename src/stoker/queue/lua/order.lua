@@ -23,7 +23,7 @@ local function share_of(head, bound)
 end
 
 local function share_in(key)
-  if KNOWN[key] then return share_of(KNOWN[key].head, KNOWN[key].bound) end
+  if KNOWN[key] then return share_of(field(key, 'head'), field(key, 'bound')) end
   local found = redis.call('HMGET', key, 'head', 'bound')
   return share_of(found[1], found[2])
 end
