@@ -12,14 +12,19 @@ local function number_of(name) return tonumber(redis.call('HGET', ORDER, name) o
 
 -- What decides about a task's turn, and its model, by its head (JSON) and its bound of a later replay. Heads of the
 -- version before say less.
+local SHARES = {}  -- by the head: tasks of one caller often have the same
+
 local function share_of(head, bound)
+  if not bound and SHARES[head] then return SHARES[head] end
   local said = cjson.decode(head)
-  bound = bound and cjson.decode(bound) or said.bound
-  local tokens = type(bound) == 'table' and bound[1] + bound[2] or 1
-  return {
+  local most = bound and cjson.decode(bound) or said.bound
+  local tokens = type(most) == 'table' and most[1] + most[2] or 1
+  local share = {
     model = said.model, priority = said.priority or 'normal', tenant = said.tenant, weight = said.weight or 1,
     tokens = math.max(1, tokens),
   }
+  if not bound then SHARES[head] = share end
+  return share
 end
 
 local function share_in(key)
@@ -79,12 +84,15 @@ local function stop_waiting(share, id)
 end
 
 -- Whose turn it is: priority, tenant, id; nil when nothing waits. What somebody deleted by hand stops nobody else.
-local NEXT = {}  -- for each priority the tenant whose turn it is, or false, as `next_waiting` last found it
+-- For each priority the tenant whose turn it is, as `next_waiting` last found it; false: nothing of it waits, and nothing
+-- will as long as the script runs, since none that takes tasks adds any.
+local NEXT = {}
+local IS_FORGOTTEN = {}  -- fields `passed:` that this script has deleted
 
 local function next_waiting()
   local waiting = {}
   for _, priority in ipairs(PRIORITIES) do
-    NEXT[priority] = redis.call('ZRANGE', lane_key(priority), '0', '0')[1] or false
+    if NEXT[priority] ~= false then NEXT[priority] = redis.call('ZRANGE', lane_key(priority), '0', '0')[1] or false end
     if NEXT[priority] then waiting[#waiting + 1] = priority end
   end
   if #waiting == 0 then
@@ -112,16 +120,16 @@ local function take_waiting(share, id)
   stop_waiting(share, id)
   local amount = service(share.tokens, share.weight)
   serve(share, amount)
-  local gone = {}
   for i = 2, #PRIORITIES do
     local priority = PRIORITIES[i]
-    if priority ~= share.priority and NEXT[priority] then
+    local is_passed = priority ~= share.priority and NEXT[priority]
+    if is_passed then
       redis.call('HINCRBY', ORDER, 'passed:' .. priority, 1)
-    else
-      gone[#gone + 1] = 'passed:' .. priority
+    elseif not IS_FORGOTTEN[priority] then
+      redis.call('HDEL', ORDER, 'passed:' .. priority)
     end
+    IS_FORGOTTEN[priority] = not is_passed
   end
-  if #gone > 0 then redis.call('HDEL', ORDER, unpack(gone)) end
   return amount
 end
 
