@@ -218,7 +218,8 @@ def _command(calls: list[_Call]) -> bytes:
 
 
 def _packed(command: Arguments) -> bytes:
-    return hiredis.pack_command(command)  # type: ignore[arg-type]  # its types know commands of one word only
+    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # its types know one word only
+    return packed
 
 
 def _parts(*words: Argument) -> bytes:

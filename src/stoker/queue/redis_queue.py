@@ -98,8 +98,9 @@ class RedisQueue:
             while True:
                 rung.clear()
                 left = until - loop.time()
-                if (await self._state(task_id)).has_ended or left <= 0:
-                    return await self.get(task_id)
+                task = await self._ended(task_id, or_not=left <= 0)
+                if task is not None:
+                    return task
                 await _rung_within(rung, min(left, LOOK_AGAIN_S))
 
     async def chunks(self, task_id: TaskId, *, after: str | None = None) -> AsyncIterator[Chunk]:
@@ -364,11 +365,15 @@ class RedisQueue:
         ring = self._redis.blocking.blpop([keys.bell(model)], timeout=max(wait_s, 0.001))
         await self._redis.ask_blocking("wait for tasks", ring, wait_s)
 
-    async def _state(self, task_id: TaskId) -> State:
-        found = await self._redis.call("read a task", "HGET", keys.task(task_id), keys.STATE)
+    async def _ended(self, task_id: TaskId, *, or_not: bool) -> Task | None:
+        """The task if it has ended; with `or_not`, also when it has not."""
+        wanted = ("1" if or_not else "",)
+        found = await self._redis.step("look", (), keys.task(task_id), shared=("", ""), args=wanted)
         if found is None:
             raise _unknown(task_id)
-        return State(found.decode())
+        if found == 1:
+            return await self.get(task_id)
+        return codec.task_from(task_id, codec.pairs(found)) if found else None
 
     async def _model_of(self, task_id: TaskId) -> str:
         found = await self._redis.call("read a task", "HGET", keys.task(task_id), keys.HEAD)
