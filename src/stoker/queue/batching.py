@@ -65,6 +65,7 @@ class Batches:
     _on_their_way: int = 0  # calls in it
     _unknown: list[_Call] = field(default_factory=list)  # scripts that Redis did not know
     _talker: asyncio.Task[None] | None = None
+    _connection: Any = None
 
     async def call(self, *command: Argument) -> Any:
         """The answer to one command. Raises what redis-py raises."""
@@ -91,6 +92,9 @@ class Batches:
             talker.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await talker
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await self.client.connection_pool.release(connection)
 
     def _add(self, call: _Call) -> asyncio.Future[Any]:
         self._waiting.append(call)
@@ -115,14 +119,14 @@ class Batches:
 
     async def _converse(self) -> None:
         """Until nothing waits and no answer is missing. What has none when it raises waits again."""
-        pool = self.client.connection_pool
-        connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+        if self._connection is None:  # it is kept: to take one from the pool takes longer than to ask
+            self._connection = await self.client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+        connection = self._connection
         try:
             while self._waiting or self._asked:
                 await connection.retry.call_with_retry(lambda: self._turn(connection), lambda _: self._lost(connection))
         finally:
             self._ask_again()
-            await pool.release(connection)
 
     async def _turn(self, connection: Any) -> None:
         """Ask what waits; then take answers until none is missing, or as many wait to be asked as answers are missing:
