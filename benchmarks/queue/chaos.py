@@ -189,7 +189,9 @@ async def judge(chaos: Chaos, queue: RedisQueue, budgets: RedisBudgets) -> dict[
     of_tag = Counter(tag_of(task) for task in tasks.values())
     twice_under_one_key = sum(count - 1 for count in of_tag.values())
     print(f"{len(tasks)} tasks: {dict(Counter(task.state.value for task in tasks.values()))}; ", end="")
-    print(f"{len(tasks) - len(told)} of them by calls that broke off, {twice_under_one_key} for the same word as another")
+    print(
+        f"{len(tasks) - len(told)} of them by calls that broke off, {twice_under_one_key} for the same word as another"
+    )
     attempts = Counter(len(task.attempts) for task in tasks.values())
     print(f"failed attempts of a task: {dict(sorted(attempts.items()))}")
     return {

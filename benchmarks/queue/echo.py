@@ -1,6 +1,6 @@
 """An engine that says what it was told, at once: a process of its own, so that it can be killed.
 
-    python benchmarks/queue/echo.py PORT
+python benchmarks/queue/echo.py PORT
 """
 
 import asyncio
