@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
+from stoker.base import json_text
 from stoker.base.errors import InvalidInput, writable
 from stoker.base.ids import KeyId, ModelName, TaskId, TenantName
 from stoker.queue import keys
@@ -13,10 +14,14 @@ from stoker.queue.tasks import Attempt, Delivery, Json, NewTask, Partial, State,
 REASON_CHARS = 2_000  # of a failed attempt's reason that are kept, so that a traceback cannot fill Redis
 
 
+# Made once: `json.dumps` with options makes an encoder for each call. Strict, where orjson writes null for a NaN.
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
 def encode_json(value: Mapping[str, Any], *, what: str, max_bytes: int) -> bytes:
     """Raises InvalidInput when it is not JSON (`<what>_not_json`) or longer than `max_bytes` (`<what>_too_large`)."""
     try:
-        data = json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+        data = _encode(value).encode()
     except (TypeError, ValueError, RecursionError) as exc:
         raise InvalidInput(f"the {what} is not JSON: {exc}", param=what, code=f"{what}_not_json") from exc
     if len(data) > max_bytes:
@@ -29,7 +34,7 @@ def encode_json(value: Mapping[str, Any], *, what: str, max_bytes: int) -> bytes
 
 
 def decode_json(data: bytes) -> Json:
-    return cast(Json, json.loads(data))
+    return cast(Json, json_text.loads(data))
 
 
 def head_of(new: NewTask) -> bytes:
@@ -43,7 +48,7 @@ def head_of(new: NewTask) -> bytes:
         "session": new.session,
         "run": new.run,
         "route": new.route,
-        "bound": new.bound,
+        "bound": new.bound and [*new.bound],
         "stream": new.stream,
         "timeout_s": new.timeout_s,
         "max_attempts": new.max_attempts,
@@ -52,9 +57,33 @@ def head_of(new: NewTask) -> bytes:
         "callback": new.callback,
         "origin": new.origin,
     }
-    return json.dumps(
-        {name: value for name, value in head.items() if value is not None}, separators=(",", ":")
-    ).encode()
+    return json_text.dumps({name: value for name, value in head.items() if value is not None})
+
+
+def task_of(new: NewTask, task_id: TaskId, body: bytes, submitted_ms: int, deadline_ms: int | None) -> Task:
+    """What `task_from` makes of a task that has just been submitted, without reading it."""
+    return Task(
+        id=task_id,
+        model=new.model,
+        tenant=new.tenant,
+        key_id=new.key_id,
+        team=new.team,
+        endpoint=new.endpoint,
+        session=new.session,
+        run=new.run,
+        route=new.route,
+        bound=new.bound,
+        stream=new.stream,
+        timeout_s=new.timeout_s,
+        max_attempts=new.max_attempts,
+        priority=new.priority,
+        weight=new.weight,
+        state=State.QUEUED,
+        body=decode_json(body),
+        submitted_at=submitted_ms / 1000,
+        deadline=None if deadline_ms is None else deadline_ms / 1000,
+        callback=new.callback,
+    )
 
 
 def new_of(task: Task) -> NewTask:
@@ -97,8 +126,8 @@ def pairs(flat: Sequence[bytes]) -> dict[str, bytes]:
 
 def task_from(task_id: TaskId, fields: Mapping[str, bytes]) -> Task:
     """The task in a hash; without body and result when the hash was read without them."""
-    head = json.loads(fields[keys.HEAD])
-    bound = json.loads(fields[keys.BOUND]) if keys.BOUND in fields else head.get("bound")
+    head = json_text.loads(fields[keys.HEAD])
+    bound = json_text.loads(fields[keys.BOUND]) if keys.BOUND in fields else head.get("bound")
     return Task(
         id=task_id,
         model=ModelName(head["model"]),

@@ -6,6 +6,7 @@ Used by `redis_queue` and `redis_registry`; nothing else in Stoker opens a conne
 import asyncio
 import functools
 import math
+import re
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from importlib import resources
@@ -21,7 +22,7 @@ from stoker.base.errors import InvalidInput, QueueUnavailable
 from stoker.policy import fairness
 from stoker.policy.budgets import MOST, SHARE
 from stoker.queue import budgets, keys
-from stoker.queue.batching import Batches, sha_of
+from stoker.queue.batching import Batches, Script, sha_of
 from stoker.queue.letters import DROPPED_KEPT, GONE_S
 from stoker.queue.tasks import CHUNKS_KEPT_S
 
@@ -82,9 +83,21 @@ class Connection:
 
     async def run(self, script: str, redis_keys: Iterable[str], *args: str | bytes | int) -> Any:
         """Run `lua/<script>.lua` with the time as its first argument. Raises QueueUnavailable."""
-        text, sha = source(script)
         with translated(script.replace("_", " ")):
-            return await self._batches.script(text, sha, list(redis_keys), [self.now_arg(), *args])
+            return await self._batches.script(source(script), tuple(redis_keys), (self.now_arg(), *args))
+
+    async def step(
+        self,
+        script: str,
+        redis_keys: tuple[str, ...],
+        key: str,
+        shared: tuple[str, str],
+        args: tuple[str | bytes | int, ...],
+    ) -> Any:
+        """As `run`, for a script about one task, whose `key` it has as KEYS[10]; several that are made at the same time
+        are one run of it. `shared` are its arguments after the time, `args` those after them."""
+        with translated(script.replace("_", " ")):
+            return await self._batches.step(step_source(script), redis_keys, key, (self.now_arg(), *shared), args)
 
     async def call(self, doing: str, *command: str | bytes | int) -> Any:
         """One command by its words; goes with the scripts in one batch. Raises QueueUnavailable."""
@@ -119,9 +132,29 @@ class Connection:
 
 
 @functools.cache
-def source(script: str) -> tuple[str, str]:
-    """The text of a script (names and numbers as Lua locals, what scripts share, the script itself) and its SHA-1."""
-    folder = resources.files("stoker.queue") / "lua"
+def source(script: str) -> Script:
+    """The text of a script: names and numbers as Lua locals, what it uses of what scripts share, the script itself."""
+    own = _text(f"{script}.lua")
+    return _script(needed(_shared(), own) + own)
+
+
+@functools.cache
+def step_source(script: str) -> Script:
+    """One that does a script's step for many tasks, see `step.lua`."""
+    own = _text("step.lua").replace("STEP()", _text(f"{script}.lua"))
+    return _script(needed(_shared(), own) + own)
+
+
+def _text(name: str) -> str:
+    return (resources.files("stoker.queue") / "lua" / name).read_text()
+
+
+def _script(text: str) -> Script:
+    return Script(text, sha_of(text))
+
+
+@functools.cache
+def _shared() -> str:
     names: dict[str, str | int] = {
         "TASK_PREFIX": keys.TASK_PREFIX,
         "CHUNKS_PREFIX": keys.CHUNKS_PREFIX,
@@ -156,10 +189,32 @@ def source(script: str) -> tuple[str, str]:
         "SERVED_MS": round(fairness.REMEMBERED_S * 1000),
         "LOOKED_AT": fairness.LOOKED_AT,
     }
-    header = "".join(f"local {name} = {_lua(value)}\n" for name, value in names.items())
-    parts = ("clock.lua", "money.lua", "order.lua", "prelude.lua", f"{script}.lua")
-    text = header + "".join((folder / part).read_text() for part in parts)
-    return text, sha_of(text)
+    parts = ("clock.lua", "fields.lua", "money.lua", "order.lua", "prelude.lua")
+    return "".join(f"local {name} = {_lua(value)}\n" for name, value in names.items()) + "".join(map(_text, parts))
+
+
+def needed(shared: str, own: str) -> str:
+    """The statements of `shared` that `own` uses, or that one of those uses: Redis makes every function anew each time
+    that a script runs, which took longer than all that most of them do.
+
+    A statement begins with `local` at the begin of a line and goes on until the next one."""
+    blocks = re.split(r"^(?=local )", re.sub(r"^--.*\n", "", shared, flags=re.MULTILINE), flags=re.MULTILINE)
+    words = set(_WORD.findall(own))
+    kept = []
+    for block in reversed(blocks):  # what a statement uses stands before it
+        if not block.startswith("local ") or words.intersection(_names_in(block)):
+            kept.append(block)
+            words.update(_WORD.findall(block))
+    return "".join(reversed(kept))
+
+
+_WORD = re.compile(r"[A-Za-z_]\w*")
+
+
+def _names_in(block: str) -> list[str]:
+    """What a statement makes: a function, or variables."""
+    function = re.match(r"local function (\w+)", block)
+    return [function[1]] if function else _WORD.findall(block.removeprefix("local ").partition("=")[0])
 
 
 def _lua(value: str | int) -> str:

@@ -38,7 +38,8 @@ class Doorbells:
         rung = asyncio.Event()
         self._waiters[task_id].add(rung)
         try:
-            await self._start()
+            if self._reader is None:
+                await self._start()
             if chunks:
                 await self._listen(keys.said(task_id))
             yield rung

@@ -3,6 +3,7 @@ arguments and turns answers into values. `docs/queue.md` has the keys and the li
 """
 
 import asyncio
+import functools
 import json
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -77,11 +78,7 @@ class RedisQueue:
             raise queue_full(
                 of.decode(), new.model, new.tenant, waiting, tenants=tenants, run_ms=known_ms, running=running
             )
-        fields = {keys.HEAD: codec.head_of(new), keys.BODY: body, keys.STATE: b"queued"}
-        fields[keys.SUBMITTED] = str(answer[1]).encode()
-        if answer[2]:
-            fields[keys.DEADLINE] = str(int(answer[2])).encode()
-        return codec.task_from(task_id, fields)
+        return codec.task_of(new, task_id, body, int(answer[1]), int(answer[2]) if answer[2] else None)
 
     async def get(self, task_id: TaskId) -> Task:
         flat = await self._redis.call("read a task", "HGETALL", keys.task(task_id))
@@ -103,8 +100,9 @@ class RedisQueue:
             while True:
                 rung.clear()
                 left = until - loop.time()
-                if (await self._state(task_id)).has_ended or left <= 0:
-                    return await self.get(task_id)
+                task = await self._ended(task_id, or_not=left <= 0)
+                if task is not None:
+                    return task
                 await _rung_within(rung, min(left, LOOK_AGAIN_S))
 
     async def chunks(self, task_id: TaskId, *, after: str | None = None) -> AsyncIterator[Chunk]:
@@ -367,8 +365,8 @@ class RedisQueue:
         return "" if most[0] is None else str(most[0]), "" if most[1] is None else str(most[1])
 
     async def _step(self, script: str, model: str, task_id: str, *args: str | bytes | int) -> Any:
-        redis_keys = [*keys.of_model(model), keys.task(task_id)]
-        return await self._redis.run(script, redis_keys, *self._keep(), task_id, *args)
+        key, own = keys.task(task_id), (task_id, *args)
+        return await self._redis.step(script, _of_model(model), key, shared=self._keep(), args=own)
 
     async def _held(self, script: str, claim: Claim, *args: str | bytes | int) -> Any:
         return await self._step(script, claim.task.model, claim.task.id, claim.token, *args)
@@ -403,11 +401,15 @@ class RedisQueue:
         ring = self._redis.blocking.blpop([keys.bell(model)], timeout=max(wait_s, 0.001))
         await self._redis.ask_blocking("wait for tasks", ring, wait_s)
 
-    async def _state(self, task_id: TaskId) -> State:
-        found = await self._redis.call("read a task", "HGET", keys.task(task_id), keys.STATE)
+    async def _ended(self, task_id: TaskId, *, or_not: bool) -> Task | None:
+        """The task if it has ended; with `or_not`, also when it has not."""
+        wanted = ("1" if or_not else "",)
+        found = await self._redis.step("look", (), keys.task(task_id), shared=("", ""), args=wanted)
         if found is None:
             raise _unknown(task_id)
-        return State(found.decode())
+        if found == 1:
+            return await self.get(task_id)
+        return codec.task_from(task_id, codec.pairs(found)) if found else None
 
     async def _model_of(self, task_id: TaskId) -> str:
         found = await self._redis.call("read a task", "HGET", keys.task(task_id), keys.HEAD)
@@ -451,6 +453,12 @@ class RedisQueue:
                 bad.append(entry_id.decode())
         await self.ack_usage(bad)
         return good
+
+
+@functools.lru_cache(maxsize=1024)
+def _of_model(model: str) -> tuple[str, ...]:
+    """They are part of each call."""
+    return tuple(keys.of_model(model))
 
 
 def _claim(now_ms: int, worker: str, task_id: bytes, lease_ms: int, flat: Sequence[bytes]) -> Claim:

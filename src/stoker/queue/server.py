@@ -54,6 +54,7 @@ appendonly yes
 appendfsync no
 aof-load-truncated yes
 maxmemory-policy noeviction
+hash-max-listpack-value 1024
 loglevel notice
 """
 

@@ -86,7 +86,7 @@ class _Plan:
 
 
 class EchoEngine:
-    """`reply`: what it says instead of repeating. `cached_tokens`: what it says of its cache. `capacity`: to more
+    """`reply`: what it says instead of repeating. `port`: 0 for a free one. `cached_tokens`: what it says of its cache. `capacity`: to more
     requests than that it answers 503. `healthy`, `has_metrics`: whether /health and /metrics answer. `tells`: whether
     it says afterwards what it produced for a request (`/v1/requests/{id}`), as the embedded engine does and others do
     not; what it did before it was stopped it has forgotten. `ignores_length`: it says all it has to say, whatever
@@ -95,7 +95,7 @@ class EchoEngine:
     `lacks`: endpoints that it has not ("responses", "embeddings"). `pace_s`: how long it takes for each token, for
     load; 0: no time."""
 
-    def __init__(self, model: str = "general", *, reply: str | None = None) -> None:
+    def __init__(self, model: str = "general", *, reply: str | None = None, port: int = 0) -> None:
         self.model = model
         self.reply = reply
         self.cached_tokens = 0
@@ -115,7 +115,7 @@ class EchoEngine:
         self._arrived = asyncio.Condition()
         self._stop = asyncio.Event()
         self._serving: asyncio.Task[None] | None = None
-        self._port = 0
+        self._port = port
         self._since = 0.0
         self._forgotten = 0  # so many of the requests
 

@@ -6,9 +6,10 @@ local taken, dropped = {}, {}
 local is_full, is_held_back = false, false  -- full: it has one that runs alone, or the next one has to
 ensure_group()
 
-local function start(entry, key, id, charged)
-  local token = redis.call('HINCRBY', key, 'token', 1)
-  redis.call('HSET', key, 'state', 'running', 'worker', worker, 'started', now, 'entry', entry, 'charged', charged)
+local function start(entry, key, id, token, charged)
+  redis.call(
+    'HSET', key, 'token', token, 'state', 'running', 'worker', worker, 'started', now, 'entry', entry, 'charged', charged
+  )
   redis.call('ZADD', LEASES, now + lease_ms, id)
   if token > 1 and not field(key, 'partial') then redis.call('DEL', CHUNKS_PREFIX .. id) end
   taken[#taken + 1] = {id, now + lease_ms, redis.call('HGETALL', key)}
@@ -27,13 +28,15 @@ local function spend(entry, fields)
   if fields[1] == 'id' then id = fields[2] else priority, tenant, id = next_waiting() end  -- 'id': of the version before
   if not id then return drop_entry(entry, true) end  -- a ticket too many
   local key = TASK_PREFIX .. id
-  local is_there = redis.call('EXISTS', key) == 1
-  if is_there and not is_late(key, now) then
-    if runs_alone(key) then
+  local found = redis.call('HMGET', key, 'head', 'bound', 'deadline', 'token', 'lost', 'failed')
+  local is_there = found[1]
+  if is_there and not (found[3] and now >= tonumber(found[3])) then
+    if runs_alone(found[1], found[5], found[6]) then
       is_full, is_held_back = true, beside > 0 or #taken > 0
       if is_held_back then return return_ticket(entry, fields) end
     end
-    return start(entry, key, id, priority and take_waiting(share_in(key), id) or 0)
+    local token = tonumber(found[4] or '0') + 1
+    return start(entry, key, id, token, priority and take_waiting(share_of(found[1], found[2]), id) or 0)
   end
   drop_entry(entry, true)
   if priority then stop_waiting({priority = priority, tenant = tenant}, id) end
@@ -43,7 +46,9 @@ end
 while #taken < want and not is_full do
   local reply = redis.call('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', want - #taken, 'STREAMS', TASKS, '>')
   if not reply then break end
-  for _, ticket in ipairs(reply[1][2]) do spend(ticket[1], ticket[2]) end
+  local tickets = reply[1][2]
+  redis.call('HSET', ORDER, 'read', tickets[#tickets][1])  -- before any of them is dropped
+  for _, ticket in ipairs(tickets) do spend(ticket[1], ticket[2]) end
 end
 if #taken == want or is_full then
   ring()  -- there may be more, for another worker that waits

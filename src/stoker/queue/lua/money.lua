@@ -172,11 +172,11 @@ end
 local USED = {'prompt_tokens', 'cached_tokens', 'completion_tokens', 'nano_usd'}
 
 local function hold_of(key)
-  local hold = redis.call('HGET', key, 'hold')
+  local hold = field(key, 'hold')
   return hold and cjson.decode(hold) or {}
 end
 
-local function used_of(key, name) return tonumber(redis.call('HGET', key, 'used:' .. name) or '0') end
+local function used_of(key, name) return tonumber(field(key, 'used:' .. name) or '0') end
 
 -- The record with what failed attempts have used added to it.
 local function with_used(key, usage)
@@ -221,15 +221,14 @@ end
 -- it held, and of the other counters of its scopes.
 local function settle_hold(key, usage)
   local hold = hold_of(key)
-  local tokens = number_in(usage, 'prompt_tokens') + number_in(usage, 'completion_tokens')
+  local tokens = #hold > 0 and number_in(usage, 'prompt_tokens') + number_in(usage, 'completion_tokens')
   for i, part in ipairs(hold) do
     add(part[1], 'held', -tonumber(redis.call('HGET', key, 'hold:' .. i) or '0'))
     add(part[1], 'spent', cost_in(part[1], tokens, number_in(usage, 'nano_usd')))
     redis.call('HDEL', key, 'hold:' .. i)
   end
-  count_late(counters_of(redis.call('HGET', key, 'scopes') or ''), hold, usage)
-  redis.call('HDEL', key, 'hold')
-  for _, name in ipairs(USED) do redis.call('HDEL', key, 'used:' .. name) end
+  count_late(counters_of(field(key, 'scopes') or ''), hold, usage)
+  clear(key, 'hold', 'used:prompt_tokens', 'used:cached_tokens', 'used:completion_tokens', 'used:nano_usd')
 end
 
 -- What its attempts have used, with `usage` ('' for none) added.

@@ -12,17 +12,23 @@ local function number_of(name) return tonumber(redis.call('HGET', ORDER, name) o
 
 -- What decides about a task's turn, and its model, by its head (JSON) and its bound of a later replay. Heads of the
 -- version before say less.
+local SHARES = {}  -- by the head: tasks of one caller often have the same
+
 local function share_of(head, bound)
+  if not bound and SHARES[head] then return SHARES[head] end
   local said = cjson.decode(head)
-  bound = bound and cjson.decode(bound) or said.bound
-  local tokens = type(bound) == 'table' and bound[1] + bound[2] or 1
-  return {
+  local most = bound and cjson.decode(bound) or said.bound
+  local tokens = type(most) == 'table' and most[1] + most[2] or 1
+  local share = {
     model = said.model, priority = said.priority or 'normal', tenant = said.tenant, weight = said.weight or 1,
     tokens = math.max(1, tokens),
   }
+  if not bound then SHARES[head] = share end
+  return share
 end
 
 local function share_in(key)
+  if KNOWN[key] then return share_of(field(key, 'head'), field(key, 'bound')) end
   local found = redis.call('HMGET', key, 'head', 'bound')
   return share_of(found[1], found[2])
 end
@@ -34,11 +40,9 @@ end
 
 -- Numbers reach Redis as such, never by tostring, which would round them.
 local function serve(share, amount)
-  if redis.call('ZSCORE', lane_key(share.priority), share.tenant) then
-    redis.call('ZINCRBY', lane_key(share.priority), amount, share.tenant)
-  elseif redis.call('EXISTS', served_key(share.priority, share.tenant)) == 1 then
-    redis.call('INCRBY', served_key(share.priority, share.tenant), amount)
-  end
+  if redis.call('ZADD', lane_key(share.priority), 'XX', 'INCR', amount, share.tenant) then return end
+  local served = served_key(share.priority, share.tenant)
+  if redis.call('EXISTS', served) == 1 then redis.call('INCRBY', served, amount) end
 end
 
 -- How many wait.
@@ -80,49 +84,62 @@ local function stop_waiting(share, id)
 end
 
 -- Whose turn it is: priority, tenant, id; nil when nothing waits. What somebody deleted by hand stops nobody else.
+-- For each priority the tenant whose turn it is, as `next_waiting` last found it; false: nothing of it waits, and nothing
+-- will as long as the script runs, since none that takes tasks adds any.
+local NEXT = {}
+local IS_FORGOTTEN = {}  -- fields `passed:` that this script has deleted
+
 local function next_waiting()
-  local chosen
+  local waiting = {}
   for _, priority in ipairs(PRIORITIES) do
-    if redis.call('EXISTS', lane_key(priority)) == 1 then
-      local is_overdue = number_of('passed:' .. priority) >= MOST_PASSED
-      if is_overdue or not chosen then chosen = priority end
-      if is_overdue then break end
-    end
+    if NEXT[priority] ~= false then NEXT[priority] = redis.call('ZRANGE', lane_key(priority), '0', '0')[1] or false end
+    if NEXT[priority] then waiting[#waiting + 1] = priority end
   end
-  if not chosen then
-    for _, priority in ipairs(PRIORITIES) do redis.call('HDEL', ORDER, 'count:' .. priority) end
+  if #waiting == 0 then
+    redis.call('HDEL', ORDER, 'count:interactive', 'count:normal', 'count:batch')
     return nil
   end
-  local tenant = redis.call('ZRANGE', lane_key(chosen), '0', '0')[1]
+  local chosen = waiting[1]
+  if #waiting > 1 then
+    for _, priority in ipairs(waiting) do
+      if number_of('passed:' .. priority) >= MOST_PASSED then
+        chosen = priority
+        break
+      end
+    end
+  end
+  local tenant = NEXT[chosen]
   local id = redis.call('ZRANGE', waiting_key(chosen, tenant), '0', '0')[1]
   if id then return chosen, tenant, id end
   redis.call('ZREM', lane_key(chosen), tenant)
   return next_waiting()
 end
 
--- Take one that waits; it counts as what it may take at most. Returns how much that is.
+-- Take the one that `next_waiting` chose; it counts as what it may take at most. Returns how much that is.
 local function take_waiting(share, id)
   stop_waiting(share, id)
   local amount = service(share.tokens, share.weight)
   serve(share, amount)
   for i = 2, #PRIORITIES do
     local priority = PRIORITIES[i]
-    if priority == share.priority or redis.call('EXISTS', lane_key(priority)) == 0 then
-      redis.call('HDEL', ORDER, 'passed:' .. priority)
-    else
+    local is_passed = priority ~= share.priority and NEXT[priority]
+    if is_passed then
       redis.call('HINCRBY', ORDER, 'passed:' .. priority, 1)
+    elseif not IS_FORGOTTEN[priority] then
+      redis.call('HDEL', ORDER, 'passed:' .. priority)
     end
+    IS_FORGOTTEN[priority] = not is_passed
   end
   return amount
 end
 
 -- An attempt ended, and took so many tokens.
 local function correct_share(key, tokens)
-  local charged = redis.call('HGET', key, 'charged')
+  local charged = field(key, 'charged')
   if not charged then return end
   local share = share_in(key)
   serve(share, service(tokens, share.weight) - tonumber(charged))
-  redis.call('HDEL', key, 'charged')
+  clear(key, 'charged')
 end
 
 -- A task ran for so long: for estimates.

@@ -5,10 +5,6 @@ local TASKS, DEAD, DELAYED, LEASES, ENDED, BELL, USAGE, MODELS =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local TTL_MS, KEPT = ARGV[2], ARGV[3]
 
-local function field(key, name)
-  return redis.call('HGET', key, name) or nil
-end
-
 -- The group exists before the first task, so that KEDA finds a lag of 0 and not an error.
 local function ensure_group()
   if redis.call('EXISTS', TASKS) == 0 then
@@ -23,14 +19,25 @@ local function ring()
   end
 end
 
+-- Whether the entry with this id was added before the other one (nil: nobody knows of any).
+local function is_before(id, other)
+  if not other then return false end
+  if #id == #other then return id < other end
+  local ms, number = string.match(id, '^(%d+)-(%d+)$')
+  local other_ms, other_number = string.match(other, '^(%d+)-(%d+)$')
+  if ms ~= other_ms then return tonumber(ms) < tonumber(other_ms) end
+  return tonumber(number) < tonumber(other_number)
+end
+
 -- Take an entry out of the stream so that the group's lag stays exact. XDEL alone leaves a tombstone: while one lies
 -- at or behind the group's position, XINFO reports a lag of nil, and an entry deleted before its delivery is counted
--- for ever. XSETID takes the tombstone back, and for an undelivered entry also its count.
+-- for ever. XSETID takes the tombstone back, and for an undelivered entry also its count. Of a delivered entry before the
+-- last one (`read`, as claim.lua wrote it down) the tombstone is harmless, and all this is most of what a drop costs.
 local function drop_entry(entry, delivered)
   if delivered then
     redis.call('XACK', TASKS, GROUP, entry)
   end
-  if redis.call('XDEL', TASKS, entry) == 0 then
+  if redis.call('XDEL', TASKS, entry) == 0 or (delivered and is_before(entry, redis.call('HGET', ORDER, 'read'))) then
     return
   end
   local info = redis.call('XINFO', 'STREAM', TASKS)
@@ -47,15 +54,18 @@ local function add_ticket()
   redis.call('XADD', TASKS, '*', 'ticket', '1')
 end
 
--- A task waits, and so does one more ticket. Which ticket stands for it is decided when it is taken. `share`: as
--- `share_in` has it, where it is known.
-local function enqueue(key, id, share)
+-- A task waits, and so does one more ticket. Which ticket stands for it is decided when it is taken.
+local function let_wait(id, share)
   ensure_group()
-  begin_to_wait(share or share_in(key), id)
+  begin_to_wait(share, id)
   add_ticket()
+  ring()
+end
+
+local function enqueue(key, id)
   redis.call('HSET', key, 'state', 'queued')
   redis.call('HDEL', key, 'due', 'entry')
-  ring()
+  let_wait(id, share_in(key))
 end
 
 -- A task does not wait any more, and was not taken: one ticket less. The newest is one that was not delivered, since they
@@ -96,7 +106,7 @@ local function end_task(key, id, state, status, usage, why)
   usage = with_used(key, usage == '' and empty_usage(key, id, status, why) or usage)
   settle_hold(key, usage)
   redis.call('HSET', key, 'state', state, 'ended', now)
-  redis.call('HDEL', key, 'due', 'unpaid', 'partial')
+  clear(key, 'due', 'unpaid', 'partial')
   owe_callback(key, id)
   redis.call('XADD', USAGE, '*', 'r', usage)
   redis.call('PEXPIRE', CHUNKS_PREFIX .. id, math.min(tonumber(TTL_MS), CHUNKS_MS))
@@ -209,14 +219,12 @@ end
 
 -- Its worker or its engine went away under it, which may be its own fault or that of what ran beside it. Its last attempt
 -- is made with nothing beside it: then it is known whose fault it was, and nobody dies of a neighbour.
-local function runs_alone(key)
-  local found = redis.call('HMGET', key, 'lost', 'failed')
-  return found[1] and tonumber(found[2] or '0') + 1 >= cjson.decode(field(key, 'head')).max_attempts
+local function runs_alone(head, lost, failed)
+  return lost and tonumber(failed or '0') + 1 >= cjson.decode(head).max_attempts
 end
 
 local function is_held(key, token)
-  local found = redis.call('HMGET', key, 'state', 'token')
-  return found[1] == 'running' and found[2] == token
+  return field(key, 'state') == 'running' and field(key, 'token') == token
 end
 
 -- First step of whatever finishes a claim. 'mine': go on. 'again': this very call was made before, its answer may have

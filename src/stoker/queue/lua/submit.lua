@@ -16,8 +16,8 @@ if ARGV[8] ~= '' then
   local void = take_hold(key, ARGV[9], tonumber(ARGV[10]), ARGV[8])
   if void then return {2, void} end
 end
-redis.call('HSET', key, 'head', head, 'body', body, 'submitted', now, 'scopes', ARGV[11])
+redis.call('HSET', key, 'head', head, 'body', body, 'submitted', now, 'scopes', ARGV[11], 'state', 'queued')
 if timeout then redis.call('HSET', key, 'deadline', now + timeout) end
 redis.call('SADD', MODELS, share.model)
-enqueue(key, id, share)
+let_wait(id, share)
 return {1, now, timeout and (now + timeout) or ''}
