@@ -36,8 +36,8 @@ from redis import Redis
 from stoker.base.clock import SystemClock
 from stoker.base.errors import StokerError
 from stoker.base.ids import TaskId
-from stoker.meter.limits import limits_of_account
 from stoker.meter.keys import KeyStore
+from stoker.meter.limits import limits_of_account
 from stoker.policy.budgets import Unit, counters
 from stoker.queue import RedisBudgets, RedisQueue, Task, keys
 from stoker.web.client import HttpClient, Timeouts
