@@ -1,0 +1,23 @@
+"""`stoker drill kill`: SIGKILL, in the middle of work."""
+
+from stoker.drill.processes import candidates, choose
+from stoker.drill.scene import Scene
+
+# For the one that was killed before to be back, when several are to be.
+_BACK_S = 30.0
+
+
+async def inject(scene: Scene) -> None:
+    """One kill. Raises StokerError when there is nobody to kill, or another process has that number."""
+    await _wait_for_the_last(scene)
+    victim = choose(candidates(scene.look(), scene.target, scene.model), scene.random)
+    running = await scene.meet(victim.replica)
+    if victim.role == "engine":
+        await scene.watch.count()
+    scene.kill(victim, running)
+
+
+async def _wait_for_the_last(scene: Scene) -> None:
+    give_up_at = scene.clock.monotonic() + _BACK_S
+    while any(kill.back_at is None for kill in scene.watch.kills) and scene.clock.monotonic() < give_up_at:
+        await scene.clock.sleep(0.05)
