@@ -281,8 +281,13 @@ class Drill:
     # --- whatever happens -------------------------------------------------------------------------------------------
 
     async def _cancel_tasks(self) -> None:
-        """Those of which nobody has heard the end."""
-        for ask in self._asks:
+        """Those of which nobody has heard the end, or not even that they were taken."""
+        queued = {ask.run: ask for ask in self._asks if ask.kind in ("task", "resumable") and ask.ended_at is None}
+        if any(ask.task_id is None and ask.tries for ask in queued.values()):
+            for task in await self._outside.tasks(self._model):
+                if task.run in queued:
+                    queued[task.run].task_id = task.id
+        for ask in queued.values():
             if ask.task_id is not None and ask.end == "open":
                 with contextlib.suppress(NotFound):
                     await self._outside.cancel(ask.task_id)
