@@ -50,8 +50,10 @@ class Ask:
     told_generated: int = 0
     """The answer's part of them."""
 
-    def was_open_at(self, at: float) -> bool:
-        return self.began_at is not None and self.began_at <= at and (self.ended_at is None or self.ended_at >= at)
+    def was_open_at(self, at: float, *, within_s: float = 0.0) -> bool:
+        """At that time, or at one up to so much later."""
+        has_begun = self.began_at is not None and self.began_at <= at + within_s
+        return has_begun and (self.ended_at is None or self.ended_at >= at)
 
 
 @dataclass(frozen=True)
@@ -98,11 +100,12 @@ class Notice:
 @dataclass(frozen=True)
 class Budget:
     """Tokens of the drill's own key, when all was over. `left` is what its last answer said, from the books in Redis;
-    `spent` is the ledger's sum."""
+    `spent` is the ledger's sum; `reserved` is what is still set aside for somebody, who gives it back when idle."""
 
     limit: int
     left: int | None
     spent: int
+    reserved: int
 
 
 @dataclass(frozen=True)

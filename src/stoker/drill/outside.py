@@ -58,13 +58,17 @@ class Outside:
         made = await self.call("POST", "/admin/v1/keys", body=wanted, patience_s=2.0)
         return made["id"], made["key"]
 
+    async def limit_key(self, key_id: str, *, tokens: int) -> None:
+        await self.call("PATCH", f"/admin/v1/keys/{key_id}", body={"budgets": {"tokensTotal": tokens}})
+
     async def revoke_key(self, key_id: str) -> None:
         await self.call("DELETE", f"/admin/v1/keys/{key_id}")
 
-    async def spent(self, key_id: str) -> int:
+    async def spent_and_reserved(self, key_id: str) -> tuple[int, int]:
         """What `stoker budgets` says."""
         rows = (await self.call("GET", "/admin/v1/budgets", params={"tenant": TENANT}))["budgets"]
-        return int(next(row["spent"] for row in rows if row["id"] == key_id))
+        row = next(row for row in rows if row["id"] == key_id)
+        return int(row["spent"]), int(row["reserved"])
 
     async def records(self, key_id: str, since: float) -> list[UsageRecord]:
         found: list[Json] = []
@@ -78,16 +82,15 @@ class Outside:
 
     # --- tasks ------------------------------------------------------------------------------------------------------
 
-    async def tasks(self, model: str, *, state: str | None = None, patience_s: float = PATIENCE_S) -> list[SeenTask]:
+    async def tasks(self, model: str) -> list[SeenTask]:
         """The newest ones, without their results."""
-        params = {"model": model, "limit": str(_MOST_TASKS)} | ({} if state is None else {"state": state})
-        found = await self.call("GET", "/admin/v1/tasks", params=params, patience_s=patience_s)
+        found = await self.call("GET", "/admin/v1/tasks", params={"model": model, "limit": str(_MOST_TASKS)})
         return [seen(task) for task in found["tasks"]]
 
-    async def task(self, task_id: str) -> SeenTask | None:
+    async def task(self, task_id: str, *, patience_s: float = PATIENCE_S) -> SeenTask | None:
         """None: the platform does not know it."""
         try:
-            return seen(await self.call("GET", f"/v1/tasks/{task_id}"))
+            return seen(await self.call("GET", f"/v1/tasks/{task_id}", patience_s=patience_s))
         except NotFound:
             return None
 

@@ -13,7 +13,7 @@ from stoker.base.clock import Clock
 from stoker.base.errors import InvalidInput, NotFound, StokerError, Unavailable
 from stoker.base.ids import new_id
 from stoker.drill import kills, prompts
-from stoker.drill.load import Load
+from stoker.drill.load import CHAT, Load
 from stoker.drill.observed import Ask, Budget, Kill, Limits, Observed, SeenTask, Target
 from stoker.drill.outside import PATIENCE_S, Outside, all_of
 from stoker.drill.processes import Look, candidates, choose
@@ -35,6 +35,8 @@ _SETTLED_S = 15.0
 _PROGRESS_S = 1.0
 # Between two looks whether the books agree: a gateway renews its own twice a second.
 _LOOK_AGAIN_S = 0.6
+# By then every gateway knows of a change to a key.
+_KEY_KNOWN_S = 1.1
 _KEY_LASTS_S = 3600.0
 
 
@@ -215,7 +217,7 @@ class Drill:
             tasks = await self._tasks()
             await self._cancel_tasks()
             calm = await self._in_the_calm(load)
-            records, spent, left = await self._settled(load, key_id, since, budget)
+            records, books = await self._settled(load, key_id, since, budget)
             generated = await self._generated()
         except StokerError as error:
             return replace(seen, trouble=error.message)
@@ -224,7 +226,7 @@ class Drill:
             tasks=tasks,
             calm=calm,
             records=records,
-            budget=Budget(budget, left, spent),
+            budget=books,
             generated=generated,
         )
 
@@ -254,20 +256,35 @@ class Drill:
             raise Unavailable("a request in the calm afterwards was not answered")
         return ask.answer
 
-    async def _settled(
-        self, load: Load, key_id: str, since: float, budget: int
-    ) -> tuple[list[UsageRecord], int, int | None]:
-        """The records, the ledger's sum, and what is left of the budget: as soon as they agree, or as they are in the
-        end. Each time something small is asked, whose answer says what is left."""
-        give_up_at = self._clock.monotonic() + _SETTLED_S
+    async def _settled(self, load: Load, key_id: str, since: float, budget: int) -> tuple[list[UsageRecord], Budget]:
+        """The records and the books: as soon as they agree and nothing is set aside any more, or as they are in the
+        end."""
+        # What is open holds a part of the budget, so the books of a drill that has lost something never agree.
+        is_over = all(ask.ended_at is not None for ask in self._asks)
+        give_up_at = self._clock.monotonic() + (_SETTLED_S if is_over else 0.0)
         while True:
+            # The answer says what is left, as its gateway knows it, which looks twice a second.
             await self._ask_again(load, "Say hello.")
-            records, spent = await self._outside.records(key_id, since), await self._outside.spent(key_id)
+            records = await self._outside.records(key_id, since)
             billed = sum(record.prompt_tokens + record.completion_tokens for record in records)
-            agree = load.left is not None and budget - load.left == spent == billed
+            agree = load.left is not None and budget - load.left == billed
             if agree or self._clock.monotonic() >= give_up_at:
-                return records, spent, load.left
+                break
             await self._clock.sleep(_LOOK_AGAIN_S)
+        await self._have_it_given_back(load, key_id, max(1, billed))
+        while True:
+            spent, reserved = await self._outside.spent_and_reserved(key_id)
+            if not reserved or self._clock.monotonic() >= give_up_at:
+                return records, Budget(budget, load.left, spent, reserved)
+            await self._clock.sleep(_LOOK_AGAIN_S)
+
+    async def _have_it_given_back(self, load: Load, key_id: str, spent: int) -> None:
+        """Gateways set more aside than they need, and keep it for ten seconds after its last use; at once they give
+        back what they have of a limit that was lowered and has no room left."""
+        await self._outside.limit_key(key_id, tokens=spent)
+        await self._clock.sleep(_KEY_KNOWN_S)
+        with contextlib.suppress(StokerError):  # 402 is an answer
+            await load.http.request("POST", CHAT, body=prompts.body("Say hello.", self._model, max_tokens=1))
 
     async def _generated(self) -> int | None:
         assert self._watch is not None  # noqa: S101 - made before the load

@@ -7,7 +7,7 @@ from random import Random
 from stoker.base.clock import Clock
 from stoker.base.errors import StokerError
 from stoker.drill.observed import Ask, Kill, Target
-from stoker.drill.outside import Outside
+from stoker.drill.outside import Outside, all_of
 from stoker.drill.processes import Look, Process, kill
 from stoker.drill.watching import Watch
 
@@ -53,12 +53,13 @@ class Scene:
         return self.open_asks if replica is None else await self._running_on(replica)
 
     async def _running_on(self, replica: str) -> int:
-        runs = {ask.run for ask in self.asks}
+        """One by one: a list of what runs would be the platform's idea of it, which may be what is wrong."""
+        ids = [ask.task_id for ask in self.asks if ask.task_id is not None and ask.ended_at is None]
         try:
-            tasks = await self.outside.tasks(self.model, state="running", patience_s=0.0)
+            tasks = await all_of([self.outside.task(id, patience_s=0.0) for id in ids])
         except StokerError:
             return 0
-        return sum(1 for task in tasks if task.run in runs and task.worker == replica)
+        return sum(1 for task in tasks if task is not None and (task.state, task.worker) == ("running", replica))
 
     def kill(self, process: Process, running: int | None) -> None:
         """Raises Conflict when it is not what it was."""

@@ -20,6 +20,8 @@ _MAY_BREAK: Mapping[Target, frozenset[Kind]] = {
     "gateway": frozenset({"chat", "stream"}),
     "engine": frozenset({"stream"}),
 }
+# The signal is sent, and the system still takes connections for who is dying.
+_DYING_S = 0.5
 # So many of a kind are named in words; all are counted.
 _NAMED = 3
 
@@ -121,13 +123,13 @@ class _Facts:
             return Check("requests", ok=False, said=f"{len(bad)} failed: {_listed(bad)}")
         lines = sum(1 for ask in self.seen.asks if ask.kind != "task")
         said = f"{lines - broken} of {lines} answered"
-        said += f", {broken} cut off with the {self.seen.target} (allowed)" if broken else ""
+        said += f", {broken} cut off with the {self.seen.target}, as they may be" if broken else ""
         said += f"; {asked_again} times told to ask again ({_counted(self.refused)})" if asked_again else ""
         return Check("requests", ok=True, said=said)
 
     def _may_have_broken(self, ask: Ask) -> bool:
         may = ask.kind in _MAY_BREAK.get(self.seen.target, frozenset())
-        return may and any(ask.was_open_at(kill.at) for kill in self.seen.kills)
+        return may and any(ask.was_open_at(kill.at, within_s=_DYING_S) for kill in self.seen.kills)
 
     # --- tasks ------------------------------------------------------------------------------------------------------
 
@@ -223,8 +225,8 @@ class _Facts:
     # --- money ------------------------------------------------------------------------------------------------------
 
     def budget(self) -> Check:
-        """The books in Redis, the ledger's sum and its records say one number, and it is what clients were told: to the
-        token where one attempt was enough, and never less."""
+        """The books in Redis, the ledger's sum and its records say one number, nothing is set aside any more, and
+        clients were told the same: to the token where one attempt was enough, and never more."""
         budget = self.seen.budget
         if budget is None:
             return Check("budget", ok=False, said="what is left of it is not known")
@@ -237,6 +239,8 @@ class _Facts:
                 "nobody says what is left" if budget.left is None else f"{budget.limit - budget.left} are taken of it"
             )
             faults.append(f"of the budget: {left}")
+        if budget.reserved:
+            faults.append(f"{budget.reserved} are set aside for nobody")
         faults += self._wrongly_billed()
         if faults:
             return Check("budget", ok=False, said=f"usage records have {billed} tokens, but {_listed(faults)}")
@@ -353,7 +357,12 @@ class _Facts:
             },
             "budget": None
             if seen.budget is None
-            else {"limit": seen.budget.limit, "left": seen.budget.left, "spent": seen.budget.spent},
+            else {
+                "limit": seen.budget.limit,
+                "left": seen.budget.left,
+                "spent": seen.budget.spent,
+                "reserved": seen.budget.reserved,
+            },
             "longest_stall_s": round(self.longest_stall_s, 3),
             "first_end_after_kill_s": _rounded(self.first_end_after_kill_s),
             "away_s": {name: round(seconds, 1) for name, seconds in sorted(seen.away_s.items()) if seconds > 0},
