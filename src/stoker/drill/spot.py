@@ -59,10 +59,10 @@ class Spot:
         running = await scene.meet(worker.replica)
         file = self.metadata / worker.name
         with self.service() as service:
+            given_at = scene.clock.monotonic()
+            service.notice(self.action, in_s=self.notice_s)
+            _write(file, service.url)
             try:
-                given_at = scene.clock.monotonic()
-                service.notice(self.action, in_s=self.notice_s)
-                _write(file, service.url)
                 scene.watch.notice = Notice(worker.name, str(worker.replica), given_at, given_at + self.notice_s)
                 scene.tell(
                     f"{worker.name} has a notice: {self.action} in {self.notice_s:g} s; {running or 0} tasks on it"
