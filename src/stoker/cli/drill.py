@@ -42,7 +42,11 @@ def _load_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="How many answers are compared with what is answered in the calm; 0 where a model answers by chance.",
         ),
         click.option("--clients", type=click.IntRange(1, 200), default=16, show_default=True, help="Requests at once."),
-        click.option("--seconds", type=click.FloatRange(1, 3600), help="For how long requests are sent. Default: 4."),
+        click.option(
+            "--seconds",
+            type=click.FloatRange(1, 3600),
+            help="For how long they are sent. Default: 4 for each kill; the notice and 4.",
+        ),
         click.option(
             "--tasks",
             "count",
