@@ -1,7 +1,9 @@
 """What is seen of processes while they die and come back."""
 
+import pytest
 from drill_parts import SkippingClock
 
+from stoker.base.errors import Conflict
 from stoker.drill.observed import Kill
 from stoker.drill.outside import Outside
 from stoker.drill.processes import Process
@@ -58,3 +60,17 @@ def test_a_gateway_is_never_replaced_by_something_else() -> None:
     watch.see([Process("redis", "redis", "ready", pid=3)], 10.1)
 
     assert killed.back_at is None
+
+
+def test_a_platform_of_which_nothing_runs_for_a_while_was_stopped() -> None:
+    """For a moment nothing runs when all is killed at once."""
+    watch = a_watch()
+    watch.see([worker(100)], 10.0)
+    watch.see([worker(None, "waiting")], 12.9)
+    watch.see([worker(101, "starting")], 13.0)
+    watch.see([worker(None, "stopped")], 15.9)
+
+    with pytest.raises(Conflict) as gone:
+        watch.see([worker(None, "stopped")], 16.0)
+
+    assert gone.value.message == "the platform was stopped in the middle of the drill"

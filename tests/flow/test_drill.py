@@ -150,6 +150,24 @@ def test_what_a_killed_worker_ran_is_run_again_and_paid_for(whole: Running) -> N
     assert evidence["tokens"]["billed_not_told"] > 0
 
 
+def test_a_machine_that_is_taken_away_loses_nothing(whole: Running) -> None:
+    """Its worker sees the notice and hands back in time; nothing has to be tried again."""
+    pytest.importorskip("stoker.testing.imds", reason="workers do not look for notices yet")
+    pids = {whole.pid_of("worker-general-1"), whole.pid_of("engine-general-1")}
+
+    said = stoker(
+        "drill", "spot", "--state", str(whole.state), "--json", "--notice-seconds", "3", *SMALL[:2], *SMALL[4:]
+    )
+
+    assert said.returncode == 0, said.stdout
+    evidence = json.loads(said.stdout)["evidence"]
+    assert {killed["pid"] for killed in evidence["killed"]} == pids
+    assert evidence["left_registry_after_s"] < 3
+    counts = {name: evidence[name] for name in ("submitted", "done", "lost", "tasks_with_failed_attempts")}
+    assert counts == {"submitted": 12, "done": 12, "lost": 0, "tasks_with_failed_attempts": 0}
+    assert os.listdir(whole.state / "metadata") == []
+
+
 def test_a_person_reads_a_table(whole: Running) -> None:
     said = stoker("drill", "kill", "engine", "--state", str(whole.state), *SMALL)
 
@@ -262,6 +280,19 @@ def test_a_platform_that_was_stopped(start: Start) -> None:
 
     assert said.returncode == 2
     assert said.stderr.startswith(f"error: the platform in {running.state} is stopped, and a drill needs one that runs")
+
+
+def test_a_platform_that_is_stopped_meanwhile(start: Start) -> None:
+    running = start(spec=SPEC)
+    with a_drill(running) as drill:
+        running.stop()
+        _, err = drill.communicate(timeout=60)
+
+    assert drill.returncode == 1
+    assert err.endswith(
+        "error: the platform was stopped in the middle of the drill\n\nhint: `stoker up` starts it again\n"
+    )
+    assert "it expires within the hour" in err
 
 
 # --- planted bugs -----------------------------------------------------------------------------------------------------

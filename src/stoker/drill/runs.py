@@ -5,9 +5,10 @@ Whatever ends it, the key is revoked, and tasks that are not done are cancelled.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from random import Random
+from typing import Any
 
 from stoker.base.clock import Clock
 from stoker.base.errors import InvalidInput, NotFound, StokerError, Unavailable
@@ -35,6 +36,8 @@ _SETTLED_S = 15.0
 _PROGRESS_S = 1.0
 # Between two looks whether the books agree: a gateway renews its own twice a second.
 _LOOK_AGAIN_S = 0.6
+# Somebody waits for the end of it.
+_CLEAN_UP_S = 10.0
 # By then every gateway knows of a change to a key.
 _KEY_KNOWN_S = 1.1
 _KEY_LASTS_S = 3600.0
@@ -156,14 +159,13 @@ class Drill:
         watching = asyncio.create_task(watch.run())
         began_at = clock.monotonic()
         try:
-            await self._send_and_inject(load, scene, began_at + plan.seconds + wait_s)
+            await _while(self._send_and_inject(load, scene, began_at + plan.seconds + wait_s), watching)
             ended_at = clock.monotonic()
             await self._until_back(watch)
             await watch.count()
         finally:
             watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watching
+            await asyncio.gather(watching, return_exceptions=True)
         notice_s = plan.spot.notice_s if plan.spot else 0.0
         return Observed(
             target=plan.target,
@@ -312,10 +314,24 @@ class Drill:
     async def _clean_up(self) -> None:
         is_whole = all(ask.ended_at is not None for ask in self._asks)
         try:
-            await self._cancel_tasks()
-            if self._key_id is not None:
-                await self._outside.revoke_key(self._key_id)
-        except StokerError as error:
-            self._tell(f"its key {self._key_id} is not revoked ({error.message}); it expires within the hour")
+            async with asyncio.timeout(_CLEAN_UP_S):
+                await self._cancel_tasks()
+                if self._key_id is not None:
+                    await self._outside.revoke_key(self._key_id)
+        except (StokerError, TimeoutError):
+            self._tell(f"its key {self._key_id} cannot be revoked now; it expires within the hour")
         else:
             self._tell("its key is revoked" + ("" if is_whole else ", and its tasks are cancelled"))
+
+
+async def _while(work: Coroutine[Any, Any, None], watching: "asyncio.Task[None]") -> None:
+    """Do it to its end, or until what watches over it ends, with an error."""
+    doing = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({doing, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if watching.done():
+            watching.result()
+        await doing
+    finally:
+        doing.cancel()
+        await asyncio.gather(doing, return_exceptions=True)

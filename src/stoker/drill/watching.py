@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from stoker.base.clock import Clock
-from stoker.base.errors import StokerError
+from stoker.base.errors import Conflict, StokerError
 from stoker.drill.observed import Kill, Notice
 from stoker.drill.outside import Outside, generated_by
 from stoker.drill.processes import Look, Process
 
 LOOK_S = 0.1
+# Not one process runs: a supervisor that lives would have started some by then.
+_GONE_S = 3.0
 # Engines are asked less often: each answer is some kilobytes.
 _COUNT_EVERY = 5
 
@@ -31,8 +33,10 @@ class Watch:
     _last: dict[tuple[str, int], int] = field(default_factory=dict)
     _has_begun: bool = False
     _looked_at: float | None = None
+    _was_there_at: float | None = None
 
     async def run(self) -> None:
+        """Raises Conflict when the whole platform is gone: then there is nothing to wait for."""
         turn = 0
         while True:
             self.see(self.look(), self.clock.monotonic())
@@ -45,6 +49,10 @@ class Watch:
     def see(self, found: Sequence[Process], now: float) -> None:
         passed_s = 0.0 if self._looked_at is None else now - self._looked_at
         self._looked_at = now
+        if any(process.pid is not None for process in found):
+            self._was_there_at = now
+        elif now - (self._was_there_at or now) >= _GONE_S:
+            raise Conflict("the platform was stopped in the middle of the drill", hint="`stoker up` starts it again")
         for process in found:
             if not process.is_ready or self._is_dead(process):
                 self.away_s[process.name] += passed_s
