@@ -110,6 +110,8 @@ class Budget:
 
 @dataclass(frozen=True)
 class Limits:
+    """`stall_s`: how long nothing may end or be said, beside the time that who was killed was away."""
+
     restart_s: float
     stall_s: float
 

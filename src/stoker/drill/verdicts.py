@@ -97,12 +97,14 @@ class _Facts:
         return Check("restarted", ok=True, said=f"{said}; another took the place of {replaced}" if replaced else said)
 
     def stall(self) -> Check:
-        limit_s, longest_s = self.seen.limits.stall_s, self.longest_stall_s
+        # While the only one of its kind is away, and a supervisor waits longer each time, nobody can do its work.
+        away_s = max((kill.back_at - kill.at for kill in self.seen.kills if kill.back_at is not None), default=0.0)
+        limit_s, longest_s = self.seen.limits.stall_s + away_s, self.longest_stall_s
         said = f"longest time without an end or a token {longest_s:.1f} s"
         next_s = self.first_end_after_kill_s
         said += "; nothing ended after the kill" if next_s is None else f"; first end {next_s:.1f} s after the kill"
         is_ok = longest_s <= limit_s
-        return Check("stall", ok=is_ok, said=said if is_ok else f"{said}; {limit_s:g} s are allowed")
+        return Check("stall", ok=is_ok, said=said if is_ok else f"{said}; {limit_s:.1f} s are allowed")
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
