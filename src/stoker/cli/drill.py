@@ -107,10 +107,10 @@ def spot(
 ) -> int:
     """Take the machine below a worker away, as AWS does with a spot instance: a notice, then the end."""
     from stoker.drill.runs import Plan
-    from stoker.drill.spot import Spot
+    from stoker.drill.spot import Spot, fake_service
 
     where = state or target.default_state()
-    taken = Spot(where.absolute() / "metadata", notice_s=notice_s, action=action)
+    taken = Spot(where.absolute() / "metadata", fake_service(), notice_s=notice_s, action=action)
     plan = Plan("spot", seed=_seed(seed), seconds=seconds or notice_s + _AROUND_NOTICE_S, spot=taken, **asked)
     return _run(where, plan, as_json)
 

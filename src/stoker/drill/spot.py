@@ -34,14 +34,14 @@ class Service(Protocol):
 NewService = Callable[[], AbstractContextManager[Service]]
 
 
-def fake_service() -> AbstractContextManager[Service]:
-    """Looked up when it is needed: a drill is a test that people run, and the only part of what ships that needs what
-    is for tests. Raises StokerError where this installation has none."""
+def fake_service() -> NewService:
+    """Looked up when somebody asks for such a drill: it is a test that people run, and the only part of what ships that
+    needs what is for tests. Raises StokerError where this installation has none."""
     try:
-        made = importlib.import_module("stoker.testing.imds").FakeImds()
+        found = importlib.import_module("stoker.testing.imds").FakeImds
     except ImportError as error:
         raise StokerError("this installation of Stoker has no metadata service to play a notice with") from error
-    return cast(AbstractContextManager[Service], made)
+    return cast(NewService, found)
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class Spot:
     """`metadata` is the folder in which workers look for the file of their name."""
 
     metadata: Path
+    service: NewService
     notice_s: float = 10.0
     action: str = "terminate"
-    service: NewService = fake_service
 
     async def inject(self, scene: Scene) -> None:
         """One notice and its end."""
