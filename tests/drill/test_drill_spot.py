@@ -1,4 +1,4 @@
-"""A notice to one worker, and the end of its machine. With a real worker and metadata service: docs/drills.md."""
+"""A notice to one worker, and the end of its machine. With real ones: tests/flow/test_drill.py."""
 
 import os
 import signal

@@ -107,6 +107,15 @@ def test_a_task_that_was_never_taken_is_no_task_and_a_failed_request() -> None:
     assert story.verdict.evidence["submitted"] == 1
 
 
+def test_a_task_that_could_not_be_submitted_in_time_is_a_failed_request() -> None:
+    story = Story()
+    story.asks[1] = ask(1, "task", end="open", ended_at=None, task_id=None, answer=None, told=None, tries=[Try()])
+    del story.tasks["req_1"]
+    story.records = [each for each in story.records if each.id != "req_1"]
+
+    assert story.failed == {"requests": "1 failed: task drill_1-1 was not answered in time"}
+
+
 # --- once -------------------------------------------------------------------------------------------------------------
 
 
@@ -320,6 +329,7 @@ def test_a_platform_that_does_not_say_what_became_of_the_load_fails() -> None:
     story = Story(trouble="cannot reach the gateway")
 
     assert story.failed == {"platform": "it does not say what became of the load: cannot reach the gateway"}
+    assert [story.verdict.evidence[name] for name in ("submitted", "done", "lost")] == [2, None, None]
 
 
 # --- a machine that is taken away -------------------------------------------------------------------------------------

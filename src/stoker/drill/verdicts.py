@@ -112,7 +112,7 @@ class _Facts:
         """Of everything that is no task; and of tasks whether they were taken."""
         bad, broken = [], 0
         for ask in self.seen.asks:
-            if ask.kind == "task" and ask.end != "refused":
+            if ask.kind == "task" and ask.task_id is not None:
                 continue
             if ask.end == "cut" and self._may_have_broken(ask):
                 broken += 1
@@ -124,7 +124,7 @@ class _Facts:
         lines = sum(1 for ask in self.seen.asks if ask.kind != "task")
         said = f"{lines - broken} of {lines} answered"
         said += f", {broken} cut off with the {self.seen.target}, as they may be" if broken else ""
-        said += f"; {asked_again} times told to ask again ({_counted(self.refused)})" if asked_again else ""
+        said += f"; asked again {asked_again} times ({_counted(self.refused)})" if asked_again else ""
         return Check("requests", ok=True, said=said)
 
     def _may_have_broken(self, ask: Ask) -> bool:
@@ -320,6 +320,18 @@ class _Facts:
         after = [[end - kill.at for end in ends if end > kill.at] for kill in self.seen.kills]
         return max((min(each) for each in after if each), default=None)
 
+    def _counts(self) -> Json:
+        """None where the platform did not say it."""
+        if self.seen.trouble is not None:
+            return dict.fromkeys(("done", "dead", "pending", "lost", "duplicates"))
+        return {
+            "done": self.states["done"],
+            "dead": self.states["dead"],
+            "pending": self.states["pending"],
+            "lost": self.states["lost"] + self.states["done without a result"],
+            "duplicates": sum(len(self._faults(ask)) for ask in (*self.seen.asks, *self.seen.extra)),
+        }
+
     def evidence(self) -> Json:
         seen = self.seen
         failures = [task for task in self._own_tasks() if task.failures]
@@ -339,11 +351,7 @@ class _Facts:
                 for kill in seen.kills
             ],
             "submitted": sum(1 for ask in self.tasks if ask.task_id is not None),
-            "done": self.states["done"],
-            "dead": self.states["dead"],
-            "pending": self.states["pending"],
-            "lost": self.states["lost"] + self.states["done without a result"],
-            "duplicates": sum(len(self._faults(ask)) for ask in (*seen.asks, *seen.extra)),
+            **self._counts(),
             "tasks_with_failed_attempts": len(failures),
             "requests": {kind: dict(sorted(counts.items())) for kind, counts in ends.items()},
             "asked_again": dict(sorted(self.refused.items())),
