@@ -25,6 +25,7 @@ KEY_TERMS = [
 ]
 LETTERS = ["--model", "--tenant", "--reason", "--older-than", "--newer-than"]
 TENANT_TERMS = ["--description", "--budget", "--session-budget", "--run-budget", "--when-redis-is-away"]
+DRILL = ["--state", "--model", "--tasks", "--seconds", "--clients", "--compare", "--wait", "--seed"]
 
 # Growing this is a decision, taken in a diff: scripts hold on to these names.
 SURFACE = {
@@ -48,6 +49,9 @@ SURFACE = {
         "--timeout",
         "--json",
     ],
+    "stoker drill": [],
+    "stoker drill kill": ["ROLE", *DRILL, "--json", "--times"],
+    "stoker drill spot": [*DRILL, "--json", "--notice-seconds", "--action"],
     "stoker keys": [],
     "stoker keys create": [*PLATFORM, "--tenant", "--team", "--role", *KEY_TERMS, "--json"],
     "stoker keys list": [*PLATFORM, "--tenant", "--team", "--all", "--json"],

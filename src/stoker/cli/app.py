@@ -15,6 +15,7 @@ from stoker.cli import (
     batches,
     budgets,
     chat,
+    drill,
     init,
     keys,
     load,
@@ -51,6 +52,7 @@ for _command in (
     audit.audit,
     tasks.tasks,
     batches.batches,
+    drill.drill,
     schema.schema,
     openapi.openapi,
 ):

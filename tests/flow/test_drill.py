@@ -1,0 +1,341 @@
+"""`stoker drill` on real platforms: each kill passes on one that is whole, and none on one with a planted bug."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flow_parts import ONE_MODEL, STOKER, Running, Start, wait_until
+
+pytestmark = [pytest.mark.flow, pytest.mark.redis]
+
+# A lost worker's tasks are back after two seconds, so that nobody waits for the fifteen that are usual.
+SPEC = ONE_MODEL + "queue: {leaseSeconds: 2}\n"
+SMALL = ("--tasks", "24", "--seconds", "2", "--compare", "4", "--seed", "7")
+
+# Each is the `sitecustomize` of the platform's processes: it runs before the worker's (the gateway's) own first line.
+ACKNOWLEDGES_FIRST = """
+import sys
+if "stoker.worker" in sys.orig_argv:
+    from stoker.queue import LeaseState, RedisQueue, keys
+
+    claim = RedisQueue.claim
+
+    async def acknowledging(self, model, worker, **options):
+        claims = await claim(self, model, worker, **options)
+        for one in claims:
+            entry = await self._redis.call("plant", "HGET", keys.task(one.task.id), "entry")
+            await self._redis.call("plant", "XACK", keys.tasks(model), "workers", entry)
+            await self._redis.call("plant", "ZREM", keys.leases(model), one.task.id)
+        return claims
+
+    async def extend(self, claim, *, lease_s):
+        return LeaseState.HELD
+
+    RedisQueue.claim, RedisQueue.extend = acknowledging, extend
+"""
+
+CHARGES_TWICE = """
+import sys
+if "stoker.worker" in sys.orig_argv:
+    from dataclasses import replace
+    from stoker.queue import RedisQueue
+
+    complete = RedisQueue.complete
+
+    async def twice(self, claim, result, *, usage=None):
+        kept = await complete(self, claim, result, usage=usage)
+        await self.append_usage(replace(usage, id=usage.id + "_again"))
+        return kept
+
+    RedisQueue.complete = twice
+"""
+
+SETTLES_NOTHING = """
+import sys
+if "stoker.gateway" in sys.orig_argv:
+    from stoker.queue import RedisBudgets
+
+    settle = RedisBudgets.settle
+
+    async def nothing(self, owner, items):
+        free = [item._replace(spent=[each._replace(actual=0) for each in item.spent]) for item in items]
+        return await settle(self, owner, free)
+
+    RedisBudgets.settle = nothing
+"""
+
+
+def stoker(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
+    return subprocess.run(
+        [str(STOKER), *arguments], capture_output=True, text=True, check=False, timeout=120, env=environ
+    )
+
+
+def checks(verdict: Any) -> dict[str, bool]:
+    return {check["name"]: check["ok"] for check in verdict["checks"]}
+
+
+def drill_keys(running: Running) -> list[Any]:
+    """Of all drills; the newest last."""
+    listed = stoker("keys", "list", "--tenant", "drill", "--all", "--json", "--state", str(running.state))
+    return list(json.loads(listed.stdout)["keys"])
+
+
+@pytest.fixture(scope="module")
+def whole(_starting: Start) -> Running:
+    return _starting(spec=SPEC)
+
+
+@pytest.fixture
+def planted(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Running]:
+    """A platform whose processes run this first."""
+
+    def begin(bug: str) -> Running:
+        (tmp_path / "sitecustomize.py").write_text(bug)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        return start(spec=SPEC)
+
+    return begin
+
+
+# --- a platform that is whole -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("role", "process", "may_be_cut"),
+    [
+        ("worker", "worker-general-1", set()),
+        ("engine", "engine-general-1", {"stream"}),
+        ("gateway", "gateway", {"stream", "chat"}),
+        ("redis", "redis", set()),
+    ],
+)
+def test_a_kill_loses_nothing(whole: Running, role: str, process: str, may_be_cut: set[str]) -> None:
+    pid = whole.pid_of(process)
+
+    said = stoker("drill", "kill", role, "--state", str(whole.state), "--json", *SMALL)
+
+    assert (said.returncode, said.stderr) == (0, ""), said.stdout
+    verdict = json.loads(said.stdout)
+    assert (verdict["verdict"], verdict["seed"]) == ("pass", 7)
+    evidence = verdict["evidence"]
+    (killed,) = evidence["killed"]
+    assert (killed["process"], killed["pid"]) == (process, pid)
+    assert killed["open"] > 0
+    assert whole.pid_of(process) != pid
+    counts = {name: evidence[name] for name in ("submitted", "done", "dead", "pending", "lost", "duplicates")}
+    assert counts == {"submitted": 12, "done": 12, "dead": 0, "pending": 0, "lost": 0, "duplicates": 0}
+    assert {kind for kind, ends in evidence["requests"].items() if "cut" in ends} <= may_be_cut
+    assert evidence["budget"]["limit"] - evidence["budget"]["left"] == evidence["budget"]["spent"]
+    assert evidence["budget"]["spent"] == evidence["tokens"]["billed"] > 0
+    assert evidence["budget"]["reserved"] == 0
+    assert drill_keys(whole)[-1]["state"] == "revoked"
+
+
+def test_what_a_killed_worker_ran_is_run_again_and_paid_for(whole: Running) -> None:
+    """Its tokens: what the client was told, and beside it what the lost attempts were let in with."""
+    said = stoker("drill", "kill", "worker", "--state", str(whole.state), "--json", *SMALL)
+
+    assert said.returncode == 0, said.stdout
+    evidence = json.loads(said.stdout)["evidence"]
+    assert evidence["killed"][0]["running_tasks"] > 0
+    assert evidence["tasks_with_failed_attempts"] > 0
+    assert evidence["tokens"]["billed_not_told"] > 0
+
+
+def test_a_machine_that_is_taken_away_loses_nothing(whole: Running) -> None:
+    """Its worker sees the notice and hands back in time; nothing has to be tried again."""
+    pids = {whole.pid_of("worker-general-1"), whole.pid_of("engine-general-1")}
+
+    said = stoker(
+        "drill", "spot", "--state", str(whole.state), "--json", "--notice-seconds", "3", *SMALL[:2], *SMALL[4:]
+    )
+
+    assert said.returncode == 0, said.stdout
+    evidence = json.loads(said.stdout)["evidence"]
+    assert {killed["pid"] for killed in evidence["killed"]} == pids
+    assert evidence["left_registry_after_s"] < 3
+    counts = {name: evidence[name] for name in ("submitted", "done", "lost", "tasks_with_failed_attempts")}
+    assert counts == {"submitted": 12, "done": 12, "lost": 0, "tasks_with_failed_attempts": 0}
+    assert os.listdir(whole.state / "metadata") == []
+
+
+def test_a_person_reads_a_table(whole: Running) -> None:
+    said = stoker("drill", "kill", "engine", "--state", str(whole.state), *SMALL)
+
+    assert said.returncode == 0, said.stdout
+    lines = said.stdout.splitlines()
+    assert [line.split("  ")[0] for line in lines[1:10]] == [
+        *("under load", "requests", "restarted", "stall"),
+        *("nothing lost", "all done", "exactly once", "answers", "budget"),
+    ]
+    assert lines[-1].startswith("pass: engine, seed 7, ")
+    assert "engine-general-1 (pid " in said.stderr
+    assert said.stderr.splitlines()[-1] == "its key is revoked"
+
+
+def test_one_drill_at_a_time_and_ctrl_c_leaves_nothing_behind(whole: Running) -> None:
+    with a_drill(whole) as first:
+        second = stoker("drill", "kill", "worker", "--state", str(whole.state))
+        first.send_signal(signal.SIGINT)
+        _, err = first.communicate(timeout=60)
+
+    assert second.returncode == 2
+    assert second.stderr == (
+        f"error: another drill runs on this platform: pid {first.pid}\n\nhint: wait for its verdict, or end it\n"
+    )
+    assert first.returncode == 130
+    assert "its key is revoked, and its tasks are cancelled" in err
+    assert drill_keys(whole)[-1]["state"] == "revoked"
+
+    def nothing_of_it_is_left() -> bool:
+        listed = stoker("tasks", "list", "--state", str(whole.state), "--limit", "100", "--json")
+        return not {task["state"] for task in json.loads(listed.stdout)["tasks"]} & {"queued", "running", "retrying"}
+
+    wait_until(nothing_of_it_is_left, 30, lambda: "tasks of a drill that was ended are there still")
+
+
+@contextmanager
+def a_drill(running: Running) -> Iterator[subprocess.Popen[str]]:
+    """One that is sending its load, and has much of it left."""
+    command = [
+        str(STOKER),
+        "drill",
+        "kill",
+        "worker",
+        "--state",
+        str(running.state),
+        "--tasks",
+        "200",
+        "--seconds",
+        "60",
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            assert process.stderr.readline() == "sending 200 requests to general over 60 s\n"
+            assert "ended" in process.stderr.readline()
+            yield process
+        finally:
+            process.kill()
+
+
+# --- asked wrongly ----------------------------------------------------------------------------------------------------
+
+
+def test_a_role_that_is_none() -> None:
+    said = stoker("drill", "kill", "router")
+
+    assert said.returncode == 2
+    assert "'router' is not one of 'worker', 'engine', 'gateway', 'redis'" in said.stderr
+
+
+def test_no_platform(tmp_path: Path) -> None:
+    said = stoker("drill", "kill", "worker", "--state", str(tmp_path))
+
+    assert said.returncode == 2
+    assert said.stderr.startswith(f"error: no platform was started in {tmp_path}\n\nhint: start one with `stoker up`")
+
+
+def test_a_model_that_is_none(whole: Running) -> None:
+    said = stoker("drill", "kill", "worker", "--state", str(whole.state), "--model", "large")
+
+    assert said.returncode == 2
+    assert said.stderr == "error: no worker of model 'large' runs here\n\nhint: there is one of: general\n"
+
+
+def test_an_admin_key_that_is_gone(whole: Running) -> None:
+    """Nothing was killed for it."""
+    pid = whole.pid_of("worker-general-1")
+    credentials = whole.state / "credentials.json"
+    text = credentials.read_text()
+    try:
+        credentials.write_text(json.dumps({**json.loads(text), "admin_key": ""}))
+        missing = stoker("drill", "kill", "worker", "--state", str(whole.state))
+        credentials.write_text(json.dumps({**json.loads(text), "admin_key": "sk-stoker-nobody"}))
+        unknown = stoker("drill", "kill", "worker", "--state", str(whole.state))
+    finally:
+        credentials.write_text(text)
+
+    assert missing.returncode == 2
+    assert missing.stderr.startswith(f"error: there is no admin key in {credentials}, and a drill makes a key")
+    assert unknown.returncode == 2
+    assert "\nhint: check --key or STOKER_KEY" in unknown.stderr
+    assert whole.pid_of("worker-general-1") == pid
+
+
+def test_a_platform_that_was_stopped(start: Start) -> None:
+    running = start(spec=SPEC)
+    running.stop()
+
+    said = stoker("drill", "kill", "gateway", "--state", str(running.state))
+
+    assert said.returncode == 2
+    assert said.stderr.startswith(f"error: the platform in {running.state} is stopped, and a drill needs one that runs")
+
+
+def test_a_platform_that_is_stopped_meanwhile(start: Start) -> None:
+    running = start(spec=SPEC)
+    with a_drill(running) as drill:
+        running.stop()
+        _, err = drill.communicate(timeout=60)
+
+    assert drill.returncode == 1
+    assert err.endswith(
+        "error: the platform was stopped in the middle of the drill\n\nhint: `stoker up` starts it again\n"
+    )
+    assert "cannot be revoked now; it expires by itself" in err
+
+
+# --- planted bugs -----------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_acknowledges_before_it_stores_fails(planted: Callable[[str], Running]) -> None:
+    """What ran when it was killed is in no lease, so nobody runs it again."""
+    running = planted(ACKNOWLEDGES_FIRST)
+
+    said = stoker("drill", "kill", "worker", "--state", str(running.state), "--json", *SMALL, "--wait", "6")
+
+    assert said.returncode == 1, said.stdout
+    verdict = json.loads(said.stdout)
+    assert verdict["verdict"] == "fail"
+    assert not checks(verdict)["all done"]
+    assert checks(verdict)["restarted"]
+    assert verdict["evidence"]["pending"] > 0
+    assert verdict["evidence"]["done"] + verdict["evidence"]["pending"] == verdict["evidence"]["submitted"] == 12
+    running.stop()
+
+
+def test_a_worker_that_charges_twice_fails(planted: Callable[[str], Running]) -> None:
+    running = planted(CHARGES_TWICE)
+
+    said = stoker("drill", "kill", "gateway", "--state", str(running.state), "--json", *SMALL)
+
+    assert said.returncode == 1, said.stdout
+    verdict = json.loads(said.stdout)
+    assert not checks(verdict)["exactly once"]
+    assert checks(verdict)["all done"]
+    assert verdict["evidence"]["duplicates"] >= 12
+    running.stop()
+
+
+def test_a_gateway_that_loses_settlements_fails(planted: Callable[[str], Running]) -> None:
+    """Its records say what was used, and the books of the budget do not."""
+    running = planted(SETTLES_NOTHING)
+
+    said = stoker("drill", "kill", "engine", "--state", str(running.state), "--json", *SMALL)
+
+    assert said.returncode == 1, said.stdout
+    verdict = json.loads(said.stdout)
+    assert [name for name, ok in checks(verdict).items() if not ok] == ["budget"]
+    budget = verdict["evidence"]["budget"]
+    assert budget["spent"] == verdict["evidence"]["tokens"]["billed"]
+    assert budget["reserved"] > 0
+    running.stop()
