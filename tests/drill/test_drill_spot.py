@@ -21,7 +21,7 @@ from stoker.drill.watching import Watch
 
 @dataclass
 class Service:
-    """Stands in for the fake metadata service: notes what it is told, and whether it serves."""
+    """In the place of the metadata service: notes what it is told, and whether it serves."""
 
     url: str = "http://127.0.0.1:7777"
     told: list[Any] = field(default_factory=list)
@@ -37,6 +37,13 @@ class Service:
 
     def __exit__(self, *_: object) -> None:
         self.serves = False
+
+
+@pytest.fixture(autouse=True)
+def service(monkeypatch: pytest.MonkeyPatch) -> Service:
+    played = Service()
+    monkeypatch.setattr("stoker.drill.spot.FakeImds", lambda: played)
+    return played
 
 
 def a_scene(found: Sequence[Process], clock: SkippingClock) -> Scene:
@@ -55,8 +62,10 @@ def a_scene(found: Sequence[Process], clock: SkippingClock) -> Scene:
     )
 
 
-async def test_a_worker_is_told_where_its_notice_stands_and_is_gone_at_its_end_with_its_engine(tmp_path: Path) -> None:
-    clock, service = SkippingClock(), Service()
+async def test_a_worker_is_told_where_its_notice_stands_and_is_gone_at_its_end_with_its_engine(
+    tmp_path: Path, service: Service
+) -> None:
+    clock = SkippingClock()
     file = tmp_path / "metadata" / "worker-general-1"
     meanwhile: list[Any] = []
     with a_process("stoker.worker", "general-1") as worker, a_process("stoker.engine", "7001") as engine:
@@ -68,7 +77,7 @@ async def test_a_worker_is_told_where_its_notice_stands_and_is_gone_at_its_end_w
         # Nothing runs there, so it is waited for 5 s.
         clock.at.append((10.0, lambda: meanwhile.append((file.read_text(), service.serves, worker.poll()))))
 
-        await Spot(file.parent, notice_s=20.0, action="stop", service=lambda: service).inject(scene)
+        await Spot(file.parent, notice_s=20.0, action="stop").inject(scene)
 
         assert (worker.wait(), engine.wait()) == (-signal.SIGKILL, -signal.SIGKILL)
     assert service.told == [("stop", 20.0)]
@@ -96,7 +105,7 @@ async def test_one_that_has_left_by_itself_needs_no_killing(tmp_path: Path) -> N
 
         clock.at.append((8.0, leave))
 
-        await Spot(tmp_path, notice_s=10.0, service=Service).inject(scene)
+        await Spot(tmp_path, notice_s=10.0).inject(scene)
 
     assert scene.watch.kills == []
 
@@ -113,7 +122,7 @@ async def test_a_drill_that_is_ended_withdraws_the_notice_with_its_file(tmp_path
         clock.at.append((8.0, interrupt))
 
         with pytest.raises(KeyboardInterrupt):
-            await Spot(tmp_path, notice_s=10.0, service=Service).inject(a_scene(found, clock))
+            await Spot(tmp_path, notice_s=10.0).inject(a_scene(found, clock))
 
         assert worker.poll() is None
     assert os.listdir(tmp_path) == []
@@ -125,6 +134,6 @@ async def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         found = [Process("worker-general-1", "worker", "ready", pid=worker.pid, model="general")]
 
         with pytest.raises(InvalidInput) as refused:
-            await Spot(tmp_path / "metadata", service=Service).inject(a_scene(found, SkippingClock()))
+            await Spot(tmp_path / "metadata").inject(a_scene(found, SkippingClock()))
 
     assert "cannot be written" in refused.value.message

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from stoker.drill.runs import Plan, Platform
     from stoker.drill.verdicts import Verdict
     from stoker.local.state import StateDirectory
+    from stoker.policy.leaving import SpotAction
 
 _TERMINATED = 128 + signal.SIGTERM
 _MOST_REQUESTS = 500
@@ -102,15 +103,15 @@ def spot(
     as_json: bool,
     seed: int | None,
     notice_s: float,
-    action: str,
+    action: "SpotAction",
     **asked: Any,
 ) -> int:
     """Take the machine below a worker away, as AWS does with a spot instance: a notice, then the end."""
     from stoker.drill.runs import Plan
-    from stoker.drill.spot import Spot, fake_service
+    from stoker.drill.spot import Spot
 
     where = state or target.default_state()
-    taken = Spot(where.absolute() / "metadata", fake_service(), notice_s=notice_s, action=action)
+    taken = Spot(where.absolute() / "metadata", notice_s=notice_s, action=action)
     plan = Plan("spot", seed=_seed(seed), seconds=seconds or notice_s + _AROUND_NOTICE_S, spot=taken, **asked)
     return _run(where, plan, as_json)
 

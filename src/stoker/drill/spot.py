@@ -6,42 +6,16 @@ they do, as the machine would be; the file goes with them, since what comes back
 """
 
 import contextlib
-import importlib
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
 
-from stoker.base.errors import Conflict, InvalidInput, StokerError
+from stoker.base.errors import Conflict, InvalidInput
 from stoker.drill.observed import Notice
 from stoker.drill.processes import Process, candidates, choose
 from stoker.drill.scene import Scene
-
-ACTIONS = ("terminate", "stop", "hibernate")
-
-
-class Service(Protocol):
-    """What a drill needs of `stoker.testing.imds.FakeImds`."""
-
-    @property
-    def url(self) -> str: ...
-
-    def notice(self, action: Any = "terminate", in_s: float = 120.0) -> None: ...
-
-
-NewService = Callable[[], AbstractContextManager[Service]]
-
-
-def fake_service() -> NewService:
-    """Looked up when somebody asks for such a drill: it is a test that people run, and the only part of what ships that
-    needs what is for tests. Raises StokerError where this installation has none."""
-    try:
-        found = importlib.import_module("stoker.testing.imds").FakeImds
-    except ImportError as error:
-        raise StokerError("this installation of Stoker has no metadata service to play a notice with") from error
-    return cast(NewService, found)
+from stoker.policy.leaving import SpotAction
+from stoker.testing.imds import FakeImds  # a drill is a test that people run
 
 
 @dataclass(frozen=True)
@@ -49,16 +23,15 @@ class Spot:
     """`metadata` is the folder in which workers look for the file of their name."""
 
     metadata: Path
-    service: NewService
     notice_s: float = 10.0
-    action: str = "terminate"
+    action: SpotAction = "terminate"
 
     async def inject(self, scene: Scene) -> None:
         """One notice and its end."""
         worker = choose(candidates(scene.look(), "spot", scene.model), scene.random)
         running = await scene.meet(worker.replica)
         file = self.metadata / worker.name
-        with self.service() as service:
+        with FakeImds() as service:
             given_at = scene.clock.monotonic()
             service.notice(self.action, in_s=self.notice_s)
             _write(file, service.url)

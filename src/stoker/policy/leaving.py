@@ -7,7 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-Action = Literal["terminate", "stop", "hibernate", "rebalance"]
+SpotAction = Literal["terminate", "stop", "hibernate"]
+Action = SpotAction | Literal["rebalance"]
 
 # So many looks in a row have to find no notice before one that stood is taken for withdrawn.
 LOOKS_TO_WITHDRAW = 2

@@ -19,9 +19,10 @@ import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Literal
+from typing import Any
 
 from stoker.base.clock import Clock, SystemClock
+from stoker.policy.leaving import SpotAction
 
 TOKEN_PATH = "/latest/api/token"  # noqa: S105 - a path
 DATA_PATH = "/latest/meta-data/"
@@ -112,7 +113,7 @@ class FakeImds:
 
     # --- what it is told --------------------------------------------------------------------------------------------
 
-    def notice(self, action: Literal["terminate", "stop", "hibernate"] = "terminate", in_s: float = 120.0) -> None:
+    def notice(self, action: SpotAction = "terminate", in_s: float = 120.0) -> None:
         """From now on the instance is marked for that, in so many seconds (AWS gives two minutes)."""
         at = _written(self._clock.now() + in_s)
         self.say("spot/instance-action", json.dumps({"action": action, "time": at}))

@@ -8,12 +8,12 @@ import asyncio
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlsplit
 
 from stoker.base.clock import Clock
 from stoker.base.errors import InvalidInput, StokerError, TimedOut, Unavailable, Unreachable, UpstreamError
-from stoker.policy.leaving import Action, Notice
+from stoker.policy.leaving import Notice, SpotAction
 from stoker.web.connections import Connection, Connections, Lost, Silent
 
 # For each question, its connection included; what AWS' node-termination-handler gives it.
@@ -32,7 +32,7 @@ _HOP_LIMIT = (
     "in a container its answers go only as far as the instance's hop limit: set httpPutResponseHopLimit to 2 (in "
     "Karpenter, metadataOptions of the EC2NodeClass), or give the pod hostNetwork, or write spot.watch: off"
 )
-_SPOT_ACTIONS: tuple[Action, ...] = ("terminate", "stop", "hibernate")
+_SPOT_ACTIONS: tuple[SpotAction, ...] = get_args(SpotAction)
 
 
 def endpoint(environ: Mapping[str, str]) -> str | None:
