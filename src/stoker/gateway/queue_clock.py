@@ -5,6 +5,7 @@ the lease of the last worker is over, until something else woke the model: what 
 stream. One gateway at a time does it, once a second.
 """
 
+import asyncio
 import contextlib
 from collections.abc import Collection, Sequence
 from typing import Protocol
@@ -21,6 +22,7 @@ NAME = "queue-clock"
 TICK_S = 1.0
 # Another gateway takes over this long after the one that did it was last heard of.
 LEASE_S = 3.0
+RESIGN_S = 0.5  # of the time that a gateway has to stop
 
 
 class Live(Protocol):
@@ -46,8 +48,9 @@ class QueueClock:
                 await self._clock.sleep(TICK_S)
                 await self.tick()
         finally:
-            with contextlib.suppress(StokerError):  # else its lease runs out by itself
-                await self._queue.resign(NAME, self._holder)
+            with contextlib.suppress(StokerError, TimeoutError):  # else its lease runs out by itself
+                async with asyncio.timeout(RESIGN_S):
+                    await self._queue.resign(NAME, self._holder)
 
     async def tick(self) -> None:
         up = self._live.models_served()
