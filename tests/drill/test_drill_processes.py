@@ -101,6 +101,7 @@ def test_the_process_that_the_supervisor_started_is_killed() -> None:
         # It is a gateway, and of another platform.
         (("stoker.gateway",), Process("gateway", "gateway", "ready"), 1),
     ],
+    ids=["program", "replica", "engine", "platform"],
 )
 def test_nobody_else_is_killed(arguments: tuple[str, ...], victim: Process, supervisor: int) -> None:
     with a_process(*arguments) as process:

@@ -1,7 +1,7 @@
 """`Idempotency-Key`: the same request sent again is the same task, paid once, whoever is asked and whoever has died."""
 
 import asyncio
-from contextlib import ExitStack
+from contextlib import ExitStack, aclosing
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import pytest
 from gateway_parts import HELLO, KEY, OTHER_KEY, SPEC, SlowQueue, Stack, a_stack, events_of, running_worker, until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from redis import Redis
 from test_gateway_process import a_process, ready
 
 from stoker.base.ids import KeyId, ModelName, TaskId
@@ -16,7 +17,7 @@ from stoker.gateway.idempotency import PATTERN, once_of
 from stoker.meter.accounts import Account, TenantTerms
 from stoker.meter.keys import KeyStore
 from stoker.meter.store import Store
-from stoker.queue import MemoryBudgets, MemoryQueue, NewTask, QueueSettings, RedisQueue, Task
+from stoker.queue import MemoryBudgets, MemoryQueue, NewTask, QueueSettings, RedisBudgets, RedisQueue, Task
 from stoker.queue.budgets import Hold
 from stoker.queue.connection import source
 from stoker.spec import Budgets, loads
@@ -275,16 +276,24 @@ async def test_a_gateway_killed_between_reservation_and_answer_leaves_one_task(t
                 assert (answer.status, replayed(answer)) == (202, is_stored)
                 again = await post(other)
                 assert (again.json()["id"], replayed(again)) == (answer.json()["id"], True)
-                assert await tasks_in(redis.url) == [answer.json()["id"], warm.json()["id"]]
+                async with aclosing(RedisQueue(redis.url)) as queue, aclosing(RedisBudgets(redis.url)) as budgets:
+                    assert [task.id for task in await queue.list()] == [answer.json()["id"], warm.json()["id"]]
+                    assert (await money(budgets))[:2] == (0, 2 * 42)
+                    for task in await queue.list():
+                        await queue.cancel(task.id)
+                    with Redis.from_url(redis.url, protocol=2) as raw:  # the other one winds up the dead one's books
+                        await until(lambda: raw.zcard("stoker:owners") == 1)
+                    gateways[1].terminate()
+                    assert await asyncio.to_thread(gateways[1].wait, 20) == 0
+                    assert await money(budgets) == (0, 0, 0)
     store.close()
 
 
-async def tasks_in(url: str) -> list[str]:
-    queue = RedisQueue(url)
-    try:
-        return [task.id for task in await queue.list()]
-    finally:
-        await queue.aclose()
+async def money(budgets: RedisBudgets) -> tuple[int, int, int]:
+    """Spent, held, leased."""
+    [counter] = await budgets.state(["tenant:acme:tokens:total"])
+    assert counter is not None
+    return counter.spent, counter.held, counter.leased
 
 
 # --- the name of the task ---------------------------------------------------------------------------------------------

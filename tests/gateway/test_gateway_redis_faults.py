@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_parts import HELLO, SPEC, Stack, a_stack, events_of, running_worker, until
+from gateway_parts import HELLO, SPEC, Stack, a_stack, a_worker, events_of, running_worker, until
 from redis import Redis
 
 from stoker.base.errors import QueueUnavailable
 from stoker.base.ids import ModelName, TaskId
+from stoker.engine.client import EngineClient
 from stoker.meter.usage import UsageRecord
 from stoker.queue import RedisBudgets, RedisQueue, RedisRegistry, State, Task
 from stoker.queue.connection import source
@@ -84,7 +85,8 @@ async def place(
 ) -> AsyncIterator[Place]:
     monkeypatch.setattr("stoker.queue.connection.ANSWER_TIMEOUT_S", 0.3)  # 10 s are a long time for a test
     async with Proxy(servers[0].url) as proxy:
-        queue, budgets, registry = [made(proxy.redis_url) for made in (RedisQueue, RedisBudgets, RedisRegistry)]
+        url = proxy.redis_url
+        queue, budgets, registry = RedisQueue(url), RedisBudgets(url), RedisRegistry(url)
         try:
             async with a_stack(
                 tmp_path, platform=loads(PLATFORM), queue=queue, budgets=budgets, registry=registry
@@ -265,6 +267,23 @@ async def test_an_answer_of_redis_that_is_cut_off_is_asked_for_again(place: Plac
 async def streamed(http: Any) -> list[Any]:
     async with http.stream("POST", CHAT, body={**ASKED, "stream": True}) as answer:
         return await events_of(answer)
+
+
+async def test_a_claim_whose_answer_is_cut_off_is_a_lost_attempt_and_the_request_is_answered(place: Place) -> None:
+    """Nobody knows that its worker never heard of the task: the attempt counts, with all that it was let in with."""
+    with place.raw() as raw:
+        raw.script_load(source("claim")[0])
+    submitted = await place.ask(TASKS)
+    place.proxy.cut_answer_to(source("claim")[1].encode(), after=4)
+    stop, http = asyncio.Event(), await place.stack.http()
+    async with EchoEngine() as engine, EngineClient(engine.url, model="general") as client:
+        working = asyncio.create_task(a_worker(place.stack, engine, client, "w1", lease_s=2.0).run(stop))
+        done = await http.get_json(f"/v1/tasks/{submitted.json()['id']}", {"wait": "20"})
+        stop.set()
+        await working
+        assert (done["state"], done["attempts"], len(engine.requests), place.proxy.cuts) == ("done", 2, 1, 1)
+        await place.stack.gateway.services.settle_all()
+        assert await place.spent() == (42 + 8, 0)
 
 
 @pytest.mark.parametrize("after", [0, 4])

@@ -13,6 +13,7 @@ from stoker.base.ids import TaskId
 from stoker.policy.budgets import Ask, Part
 from stoker.queue import Depth, QueueSettings, RedisBudgets, RedisQueue, State, TokenBound
 from stoker.queue.budgets import Hold
+from stoker.queue.connection import Connection
 from stoker.testing import ManualClock
 from stoker.testing.redis import RedisServer
 
@@ -256,6 +257,29 @@ async def test_a_full_or_read_only_redis_refuses_before_anything_changed(
         await queue.submit(a_task(), task_id=TaskId("task_1"))
         assert len(await queue.claim(MODEL, "w1", count=2)) == 1
         await queue.aclose()
+
+
+@pytest.mark.parametrize("ask", ["ask", "ask_blocking"])
+async def test_who_is_cancelled_as_the_answer_comes_is_cancelled_all_the_same(redis_url: str, ask: str) -> None:
+    """As redis-py does it on Python 3.11; a gateway that stops waits for its readers to end."""
+    connection = Connection(redis_url)
+    waits = asyncio.Event()
+
+    async def stubborn() -> str:
+        waits.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "the answer"
+        raise AssertionError
+
+    options = {"wait_s": 60.0} if ask == "ask_blocking" else {}
+    asking = asyncio.create_task(getattr(connection, ask)("read usage", stubborn(), **options))
+    await waits.wait()
+    asking.cancel()
+    await asyncio.wait({asking}, timeout=10)
+    assert asking.cancelled()
+    await connection.aclose()
 
 
 def test_a_url_that_is_none_says_what_would_be_right() -> None:

@@ -110,7 +110,7 @@ async def test_a_task_that_kills_its_worker_is_dead_and_the_seven_beside_it_are_
     """Real workers, killed by SIGKILL as soon as their engine reads the poison, and started anew."""
     spec = tmp_path / "platform.yaml"
     spec.write_text(
-        "queue: {leaseSeconds: 0.5, maxAttempts: 3}\nllm: {models: {general: {limits: {concurrency: 8}}}}\n"
+        "queue: {leaseSeconds: 1.5, maxAttempts: 3}\nllm: {models: {general: {limits: {concurrency: 8}}}}\n"
     )
     with RedisServer() as redis:
         queue = RedisQueue(redis.url)

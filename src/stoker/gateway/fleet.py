@@ -111,6 +111,10 @@ class Fleet:
         if wrong is not None:
             raise wrong
 
+    def models_served(self) -> set[str]:
+        """Models that somebody serves, be it one that takes nothing new or fails."""
+        return {member.replica.model for member in self.members.values()}
+
     def _index(self) -> None:
         before, self._taking = self._taking, {}
         for member in self.members.values():

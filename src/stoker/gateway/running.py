@@ -30,6 +30,7 @@ from stoker.gateway.inference import Inference
 from stoker.gateway.limits import TermsOfCallers
 from stoker.gateway.measures import Measures
 from stoker.gateway.owner import Life
+from stoker.gateway.queue_clock import QueueClock
 from stoker.gateway.rebuild import Rebuild
 from stoker.gateway.reconciler import Reconciler
 from stoker.gateway.services import Services
@@ -143,6 +144,7 @@ class Gateway:
                 retention.prune_forever(services.ledger, services.platform.ledger.retention_days, services.clock),
                 Callbacks(services.queue, services.tenants, services.clock, Random()).deliver_forever(),
                 *self._forwarding(),
+                self._queue_clock().tick_forever(),
                 retention.sweep_forever(services.files, services.batches, services.clock),
                 Drivers(services, self.life.owner.name).drive_forever(),
                 retention.forget_changes_forever(
@@ -181,6 +183,12 @@ class Gateway:
         for end in ends:
             if isinstance(end, Exception):
                 raise end
+
+    def _queue_clock(self) -> QueueClock:
+        services = self.services
+        models = [ModelName(name) for name in services.platform.llm.models]
+        holder = f"gateway-{uuid.uuid4().hex}"
+        return QueueClock(services.queue, self.fleet, models, services.clock, holder=holder)
 
     def _forwarding(self) -> list[Coroutine[Any, Any, None]]:
         """Dead letters to SQS, where there is one."""

@@ -107,14 +107,14 @@ class Connection:
     async def ask(self, doing: str, answer: Any) -> Any:
         """Await one command of redis-py, whose types fit neither its decoding nor its being asynchronous."""
         with translated(doing):
-            return await answer
+            return await _apart(answer)
 
     async def ask_blocking(self, doing: str, answer: Any, wait_s: float) -> Any:
         """As `ask`, for a command that Redis may answer only after `wait_s`; a Redis that says nothing for much longer
         than that is gone without having closed the connection."""
         with translated(doing):
             async with asyncio.timeout(wait_s + ANSWER_TIMEOUT_S):
-                return await answer
+                return await _apart(answer)
 
     @asynccontextmanager
     async def pipeline(self, doing: str, *, transaction: bool = False) -> AsyncIterator[Any]:
@@ -129,6 +129,24 @@ class Connection:
         await self.client.connection_pool.disconnect()
         await self.blocking.aclose()
         await self.blocking.connection_pool.disconnect()
+
+
+async def _apart(answer: Any) -> Any:
+    """The answer, in a task of its own. redis-py waits within the `wait_for` of Python 3.11, which swallows a
+    cancellation that comes with its result (github.com/python/cpython/issues/86296): a reader would never end."""
+    asking = asyncio.ensure_future(answer)
+    try:
+        await asyncio.wait({asking})
+    except asyncio.CancelledError:
+        asking.add_done_callback(_ended)
+        asking.cancel()
+        raise
+    return asking.result()
+
+
+def _ended(asking: "asyncio.Future[Any]") -> None:
+    if not asking.cancelled():
+        asking.exception()  # nobody waits for it
 
 
 @functools.cache

@@ -157,7 +157,9 @@ class RedisQueue:
         self, model: str, task_id: TaskId, hold: Hold | None, bound: TokenBound | None, letter: Sequence[str | bytes]
     ) -> str:
         told = "" if bound is None else json.dumps(bound)
-        answer = await self._step("retry", model, task_id, *_hold(hold), told, *letter)
+        # By a name of its own, too, for the same call may reach Redis twice.
+        held = ("", new_id("replay"), 0) if hold is None else _hold(hold)
+        answer = await self._step("retry", model, task_id, *held, told, *letter)
         found, *void = [bytes(word).decode() for word in answer]
         if void:
             raise hold_void(void[0])

@@ -1,11 +1,11 @@
--- ARGV: id, and of a reservation that it takes over: its parts (JSON, '' for none), owner, number; its bound now (JSON,
--- '' for the one it had); and of a letter that comes back from outside: the number of its life ('' for none: only what lies
--- dead here is replayed), head, body ('' for the one that is here), submitted, scopes. Returns {the state that it found ('' for
--- no such task)}; only a dead one is changed. {'dead', why} when the reservation is not the owner's. Of a letter {'over'} when
--- this life was replayed or dropped before, {'bodiless'} when nobody has its body.
+-- ARGV: id, and of a reservation that it takes over: its parts (JSON, '' for none: then owner and number only name the
+-- call), owner, number; its bound now (JSON, '' for the one it had); and of a letter that comes back from outside: the number
+-- of its life ('' for none: only what lies dead here is replayed), head, body ('' for the one that is here), submitted, scopes.
+-- Returns {the state that it found ('' for no such task)}; only a dead one is changed. {'dead', why} when the reservation is not
+-- the owner's. Of a letter {'over'} when this life was replayed or dropped before, {'bodiless'} when nobody has its body.
 local key, id = KEYS[10], ARGV[4]
 local state, replay, life = field(key, 'state'), ARGV[6] .. ':' .. ARGV[7], tonumber(ARGV[9])
-if state and ARGV[5] ~= '' and field(key, 'replay') == replay then return {'dead'} end  -- the same call again
+if state and field(key, 'replay') == replay then return {'dead'} end  -- the same call again
 local body = field(key, 'body') or ARGV[11]
 if not life then
   if state ~= 'dead' then return {state or ''} end
@@ -19,8 +19,8 @@ end
 if ARGV[5] ~= '' then
   local void = take_hold(key, ARGV[6], tonumber(ARGV[7]), ARGV[5])
   if void then return {'dead', void} end
-  redis.call('HSET', key, 'replay', replay)
 end
+redis.call('HSET', key, 'replay', replay)
 if life then
   redis.call('HSET', key, 'body', body)
   if not state then
