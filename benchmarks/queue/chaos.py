@@ -167,7 +167,8 @@ async def is_idle(queue: RedisQueue) -> bool:
 
 
 async def settle(platform: Platform, queue: RedisQueue) -> None:
-    """Until everybody is up and every usage record is in the ledger; then the gateways leave, and free all they hold."""
+    """Until everybody is up and every usage record is in the ledger; then the gateways leave, and free what
+    they hold."""
     await until(lambda: all(place.is_up for place in platform.places))
     with Redis.from_url(platform.redis.url, protocol=2) as raw:
         await until(lambda: raw.xlen(keys.USAGE) == 0, every_s=0.2)

@@ -7,7 +7,8 @@ once. In each round the contenders take turns; figures are medians over the roun
 dramatiq, taskiq, arq and celery go into environments of their own, which are made once in the temporary directory.
 
 `stoker` is the queue with a no-op in the worker process, as the others have it; `stoker worker` is all of the worker,
-beside an engine that is called over HTTP. Goals for the first: at least 3 times the best of the four, at least half of the bare batched loop.
+beside an engine that is called over HTTP. Goals for the first:
+at least 3 times the best of the four, at least half of the bare batched loop.
 """
 
 import argparse
