@@ -151,8 +151,9 @@ async def tell(chaos: Chaos, queue: RedisQueue, began: float) -> None:
             depth = await queue.depth("general")  # type: ignore[arg-type]
             kills = sum(place.kills for place in chaos.platform.places)
             print(
-                f"{time.monotonic() - began:5.0f} s: {len(chaos.answered)} of {chaos.tasks} submitted, {depth.lag} wait, "
-                f"{depth.pending} run, {depth.delayed} are tried again later, {kills} kills, load {os.getloadavg()[0]:.1f}",
+                f"{time.monotonic() - began:5.0f} s: {len(chaos.answered)} of {chaos.tasks} submitted, "
+                f"{depth.lag} wait, {depth.pending} run, {depth.delayed} are tried again later, "
+                f"{kills} kills, load {os.getloadavg()[0]:.1f}",
                 flush=True,
             )
 
@@ -166,7 +167,8 @@ async def is_idle(queue: RedisQueue) -> bool:
 
 
 async def settle(platform: Platform, queue: RedisQueue) -> None:
-    """Until everybody is up and every usage record is in the ledger; then the gateways leave, and free what they hold."""
+    """Until everybody is up and every usage record is in the ledger; then the gateways leave, and free what
+    they hold."""
     await until(lambda: all(place.is_up for place in platform.places))
     with Redis.from_url(platform.redis.url, protocol=2) as raw:
         await until(lambda: raw.xlen(keys.USAGE) == 0, every_s=0.2)

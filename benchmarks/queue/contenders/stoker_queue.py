@@ -1,13 +1,15 @@
 """Stoker's queue: `submit` and `wait`; a worker process that claims and completes, with result and usage."""
 
 import asyncio
+import json
+from typing import Any
 
-from rules import body_of, drive, say_ready, told
+from rules import drive, say_ready, told
 
 from stoker.base.clock import SystemClock
 from stoker.base.ids import KeyId, ModelName, TenantName
 from stoker.meter.usage import UsageRecord
-from stoker.queue import Claim, NewTask, QueueSettings, RedisQueue
+from stoker.queue import Claim, NewTask, RedisQueue, Task
 from stoker.web import server
 
 MODEL = ModelName("general")
@@ -49,29 +51,31 @@ async def complete_one(queue: RedisQueue, claim: Claim, now: float) -> None:
         started_at=now,
         ended_at=now,
     )
-    if not await queue.complete(claim, {"length": len(task.body["text"])}, usage=usage):
+    if not await queue.complete(claim, {"length": len(task.body["messages"][0]["content"])}, usage=usage):
         raise SystemExit(f"{task.id} was not the worker's any more")
 
 
 async def submit(queue: RedisQueue, tasks: int, size: int, at_once: int) -> None:
-    text = body_of(size - len('{"text":}'))
+    """A worker with an engine answers with a chat completion, the one here with the length."""
+    body: dict[str, Any] = {"model": MODEL, "max_tokens": 8, "messages": [{"role": "user", "content": ""}]}
+    text = "x" * (size - len(json.dumps(body, separators=(",", ":"))))
+    body["messages"][0]["content"] = text
     new = NewTask(
-        model=MODEL,
-        tenant=TenantName("acme"),
-        key_id=KeyId("key_01"),
-        endpoint="/v1/chat/completions",
-        body={"text": text},
+        model=MODEL, tenant=TenantName("acme"), key_id=KeyId("key_01"), endpoint="/v1/chat/completions", body=body
     )
 
-    async def read(handle: object) -> object:
-        return (await queue.wait(handle.id, timeout_s=600)).result
+    async def read(task: Task) -> bool:
+        result = (await queue.wait(task.id, timeout_s=600)).result or {}
+        if "choices" in result:
+            return bool(result["choices"][0]["message"]["content"] == "ok")
+        return bool(result == {"length": len(text)})
 
-    await drive(lambda: queue.submit(new), read, tasks=tasks, at_once=at_once, right={"length": len(text)})
+    await drive(lambda: queue.submit(new), read, tasks=tasks, at_once=at_once, right=True)
 
 
 async def main() -> None:
     what, url, tasks, size, at_once = told()
-    queue = RedisQueue(url, settings=QueueSettings(max_waiting_of_tenant=None, max_waiting_of_model=None))
+    queue = RedisQueue(url)
     await (work(queue) if what == "work" else submit(queue, tasks, size, at_once))
     await queue.aclose()
 

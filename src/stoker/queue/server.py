@@ -54,7 +54,6 @@ appendonly yes
 appendfsync no
 aof-load-truncated yes
 maxmemory-policy noeviction
-hash-max-listpack-value 1024
 loglevel notice
 """
 

@@ -86,7 +86,8 @@ class _Plan:
 
 
 class EchoEngine:
-    """`reply`: what it says instead of repeating. `port`: 0 for a free one. `cached_tokens`: what it says of its cache. `capacity`: to more
+    """`reply`: what it says instead of repeating. `port`: where it listens; 0: on a free one.
+    `cached_tokens`: what it says of its cache. `capacity`: to more
     requests than that it answers 503. `healthy`, `has_metrics`: whether /health and /metrics answer. `tells`: whether
     it says afterwards what it produced for a request (`/v1/requests/{id}`), as the embedded engine does and others do
     not; what it did before it was stopped it has forgotten. `ignores_length`: it says all it has to say, whatever
