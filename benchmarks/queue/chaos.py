@@ -105,12 +105,13 @@ class Chaos:
     # --- what dies --------------------------------------------------------------------------------------------------
 
     async def kill(self) -> None:
-        """For ever: each time one of those that are up."""
+        """For ever: each time a kind, and then one of it that is up."""
         while True:
             await asyncio.sleep(self.kill_every_s)
             up = [place for place in self.platform.places if place.is_up]
             if up:
-                victim: Place = self.random.choice(up)
+                kind = self.random.choice(sorted({place.kind for place in up}))
+                victim: Place = self.random.choice([place for place in up if place.kind == kind])
                 await asyncio.to_thread(victim.kill_and_begin)
 
     async def restart_redis(self, shares: tuple[float, ...]) -> None:
