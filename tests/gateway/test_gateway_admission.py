@@ -793,15 +793,17 @@ async def test_callers_that_come_together_are_set_up_by_one_look_into_the_ledger
 async def test_one_that_is_given_up_does_not_take_the_look_of_the_others_along(world: World) -> None:
     first = asyncio.create_task(world.admission.admit(a_caller(1), quote()))
     second = asyncio.create_task(world.admission.admit(a_caller(2), quote()))
-    spent, is_asked = world.ledger.spent, threading.Event()
+    spent, is_asked, may_answer = world.ledger.spent, threading.Event(), threading.Event()
 
     def noted(*args: Any, **options: Any) -> Any:
         is_asked.set()
+        may_answer.wait()
         return spent(*args, **options)
 
     world.ledger.spent = noted  # type: ignore[method-assign]
     await asyncio.to_thread(is_asked.wait)
     first.cancel()
+    may_answer.set()
     assert (await second).is_open
     assert first.cancelled()
 

@@ -19,7 +19,7 @@ from stoker.meter.keys import KeyStore
 from stoker.meter.store import Store
 from stoker.queue import MemoryBudgets, MemoryQueue, NewTask, QueueSettings, RedisBudgets, RedisQueue, Task
 from stoker.queue.budgets import Hold
-from stoker.queue.connection import source
+from stoker.queue.connection import source, step_source
 from stoker.spec import Budgets, loads
 from stoker.testing import ManualClock
 from stoker.testing.engine import EchoEngine
@@ -253,7 +253,7 @@ async def test_a_gateway_killed_between_reservation_and_answer_leaves_one_task(t
     ledger_url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
     store = Store(ledger_url)
     KeyStore(store).ensure(KEY, tenant="acme", name="n", role="user")
-    script = source("submit" if is_stored else "budget_lease")[1].encode()
+    script = (step_source("submit") if is_stored else source("budget_lease")).sha.encode()
 
     with ExitStack() as stack:
         redis = stack.enter_context(RedisServer())

@@ -17,7 +17,7 @@ from stoker.base.ids import ModelName, TaskId
 from stoker.engine.client import EngineClient
 from stoker.meter.usage import UsageRecord
 from stoker.queue import RedisBudgets, RedisQueue, RedisRegistry, State, Task
-from stoker.queue.connection import source
+from stoker.queue.connection import source, step_source
 from stoker.spec import loads
 from stoker.testing.engine import EchoEngine
 from stoker.testing.proxy import Proxy
@@ -237,10 +237,11 @@ async def test_what_replicas_answer_meanwhile_is_paid_for_afterwards_once(
 @pytest.mark.parametrize("script", ["budget_lease", "submit", "extend", "publish", "complete", "budget_renew"])
 async def test_an_answer_of_redis_that_is_cut_off_is_asked_for_again(place: Place, script: str, after: int) -> None:
     """The first request of a gateway, so that it has to lease; streamed, so that it is published; and watched."""
+    sent = source(script) if script.startswith("budget") else step_source(script)
     with place.raw() as raw:
-        raw.script_load(source(script)[0])
+        raw.script_load(sent.text)
     http = await place.stack.http()
-    place.proxy.cut_answer_to(source(script)[1].encode(), after=after)
+    place.proxy.cut_answer_to(sent.sha.encode(), after=after)
     async with EchoEngine() as engine:
         hold = engine.hold_at(2)
         asking = asyncio.create_task(streamed(http))
@@ -272,9 +273,9 @@ async def streamed(http: Any) -> list[Any]:
 async def test_a_claim_whose_answer_is_cut_off_is_a_lost_attempt_and_the_request_is_answered(place: Place) -> None:
     """Nobody knows that its worker never heard of the task: the attempt counts, with all that it was let in with."""
     with place.raw() as raw:
-        raw.script_load(source("claim")[0])
+        raw.script_load(source("claim").text)
     submitted = await place.ask(TASKS)
-    place.proxy.cut_answer_to(source("claim")[1].encode(), after=4)
+    place.proxy.cut_answer_to(source("claim").sha.encode(), after=4)
     stop, http = asyncio.Event(), await place.stack.http()
     async with EchoEngine() as engine, EngineClient(engine.url, model="general") as client:
         working = asyncio.create_task(a_worker(place.stack, engine, client, "w1", lease_s=2.0).run(stop))
@@ -290,8 +291,8 @@ async def test_a_claim_whose_answer_is_cut_off_is_a_lost_attempt_and_the_request
 async def test_a_settlement_whose_answer_is_cut_off_counts_once(place: Place, after: int) -> None:
     await place.stack.engine()
     with place.raw() as raw:
-        raw.script_load(source("budget_settle")[0])
-    place.proxy.cut_answer_to(source("budget_settle")[1].encode(), after=after)
+        raw.script_load(source("budget_settle").text)
+    place.proxy.cut_answer_to(source("budget_settle").sha.encode(), after=after)
     assert (await place.ask()).status == 200
     await until(lambda: place.proxy.cuts == 1)
     assert (await place.ask()).status == 200

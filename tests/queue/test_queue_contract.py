@@ -19,8 +19,17 @@ SOON_S = 5.0  # a deadline for what happens at once, never a time that is waited
 
 
 async def test_a_submitted_task_waits_and_keeps_what_it_was_given(queue: Queue, clock: ManualClock) -> None:
-    submitted = await queue.submit(a_task(session="s1", run="r1", stream=True, timeout_s=60, max_attempts=2))
+    given = {
+        "team": "red",
+        "route": "auto",
+        "priority": "batch",
+        "weight": 3,
+        "origin": "o",
+        "callback": "https://h.example",
+    }
+    submitted = await queue.submit(a_task(session="s1", run="r1", stream=True, timeout_s=60, max_attempts=2, **given))
     found = await queue.get(submitted.id)
+    assert {name: getattr(submitted, name) for name in given} == given
     assert found == submitted
     assert found.state == State.QUEUED
     assert found.body == {"messages": [{"role": "user", "content": "héllo"}]}

@@ -1,8 +1,8 @@
 """Between Redis' bytes and our values: a task's hash, bodies, results. Pure; the fields are those of `keys`."""
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, cast
 
 from stoker.base import json_text
@@ -60,53 +60,19 @@ def head_of(new: NewTask) -> bytes:
     return json_text.dumps({name: value for name, value in head.items() if value is not None})
 
 
-def task_of(new: NewTask, task_id: TaskId, body: bytes, submitted_ms: int, deadline_ms: int | None) -> Task:
+_SUBMITTED = tuple(each.name for each in dataclasses.fields(NewTask))
+
+
+def task_of(new: NewTask, task_id: TaskId, body: bytes, submitted_at: float, deadline: float | None) -> Task:
     """What `task_from` makes of a task that has just been submitted, without reading it."""
-    return Task(
-        id=task_id,
-        model=new.model,
-        tenant=new.tenant,
-        key_id=new.key_id,
-        team=new.team,
-        endpoint=new.endpoint,
-        session=new.session,
-        run=new.run,
-        route=new.route,
-        bound=new.bound,
-        stream=new.stream,
-        timeout_s=new.timeout_s,
-        max_attempts=new.max_attempts,
-        priority=new.priority,
-        weight=new.weight,
-        state=State.QUEUED,
-        body=decode_json(body),
-        submitted_at=submitted_ms / 1000,
-        deadline=None if deadline_ms is None else deadline_ms / 1000,
-        callback=new.callback,
-    )
+    given = {name: getattr(new, name) for name in _SUBMITTED}
+    given |= {"body": decode_json(body), "submitted_at": submitted_at, "deadline": deadline}
+    return Task(id=task_id, state=State.QUEUED, **given)
 
 
 def new_of(task: Task) -> NewTask:
     """What was submitted, of a task that it became."""
-    return NewTask(
-        model=task.model,
-        tenant=task.tenant,
-        key_id=task.key_id,
-        team=task.team,
-        endpoint=task.endpoint,
-        body=task.body,
-        session=task.session,
-        run=task.run,
-        route=task.route,
-        bound=task.bound,
-        stream=task.stream,
-        timeout_s=task.timeout_s,
-        max_attempts=task.max_attempts,
-        priority=task.priority,
-        weight=task.weight,
-        callback=task.callback,
-        origin=task.origin,
-    )
+    return NewTask(**{name: getattr(task, name) for name in _SUBMITTED})
 
 
 def failure(reason: str, error: Mapping[str, Any] | None) -> Json:
@@ -165,7 +131,7 @@ def task_from(task_id: TaskId, fields: Mapping[str, bytes]) -> Task:
 
 def encode_partial(partial: Partial | None, *, max_bytes: int) -> bytes:
     """Empty for none, and for one that is larger than a result may be."""
-    data = b"" if partial is None else json.dumps(asdict(partial), separators=(",", ":")).encode()
+    data = b"" if partial is None else json.dumps(dataclasses.asdict(partial), separators=(",", ":")).encode()
     return data if len(data) <= max_bytes else b""
 
 

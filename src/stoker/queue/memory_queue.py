@@ -122,29 +122,8 @@ class MemoryQueue:
             return await self.get(task_id)
         self._check_room(new)
         money, now = self._take_hold(hold, new.scopes), self._now()
-        task = Task(
-            id=task_id,
-            model=new.model,
-            tenant=new.tenant,
-            key_id=new.key_id,
-            team=new.team,
-            endpoint=new.endpoint,
-            state=State.QUEUED,
-            submitted_at=now,
-            body=codec.decode_json(body),
-            session=new.session,
-            run=new.run,
-            route=new.route,
-            bound=new.bound,
-            stream=new.stream,
-            timeout_s=new.timeout_s,
-            max_attempts=new.max_attempts,
-            priority=new.priority,
-            weight=new.weight,
-            callback=new.callback,
-            origin=new.origin,
-            deadline=None if new.timeout_s is None else now + new.timeout_s,
-        )
+        deadline = None if new.timeout_s is None else now + new.timeout_s
+        task = codec.task_of(new, task_id, body, now, deadline)
         self._kept[task_id] = _Kept(task, money)
         self._enqueue(self._kept[task_id])
         return task

@@ -78,7 +78,8 @@ class RedisQueue:
             raise queue_full(
                 of.decode(), new.model, new.tenant, waiting, tenants=tenants, run_ms=known_ms, running=running
             )
-        return codec.task_of(new, task_id, body, int(answer[1]), int(answer[2]) if answer[2] else None)
+        deadline = int(answer[2]) / 1000 if answer[2] else None
+        return codec.task_of(new, task_id, body, int(answer[1]) / 1000, deadline)
 
     async def get(self, task_id: TaskId) -> Task:
         flat = await self._redis.call("read a task", "HGETALL", keys.task(task_id))

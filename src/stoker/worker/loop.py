@@ -191,13 +191,13 @@ class Worker:
             await self.clock.sleep(PROBE_EVERY_S)
             return
         if self._is_alone and self._running:
-            await self.clock.sleep(NO_ROOM_S)
+            await self._wait_for_room()
             return
         load = await self.engine.load()
         busy = None if load is None else load.running + load.waiting
         free = room(capacity=self.capacity, own=len(self._running), engine_busy=busy)
         if free == 0:
-            await self.clock.sleep(NO_ROOM_S)
+            await self._wait_for_room()
             return
         claims = await self.queue.claim(
             self.model,
@@ -213,6 +213,12 @@ class Worker:
                 self._start(claim)
             else:
                 await self.queue.release(claim)  # no longer, since we waited; another worker may be
+
+    async def _wait_for_room(self) -> None:
+        """Until one of our own tasks has ended; not long, since others come and go at the engine without our notice."""
+        pause = asyncio.create_task(self.clock.sleep(NO_ROOM_S))
+        await asyncio.wait({pause, *self._running}, return_when=asyncio.FIRST_COMPLETED)
+        pause.cancel()
 
     @property
     def _is_in_service(self) -> bool:
