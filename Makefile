@@ -17,7 +17,7 @@ up: $(STAMP)  ## run the platform on this machine
 
 test: $(STAMP) check  ## style, types, layers, and every test
 	@scripts/system-packages
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 test-torch: $(STAMP)  ## the tests that need torch (the train extra, 1 GB and more)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train]"
