@@ -21,9 +21,10 @@ from stoker.queue import codec, keys
 from stoker.queue.books import Books
 from stoker.queue.budgets import GIVE_BACK_MS, Hold, hold_void, scopes_of
 from stoker.queue.cursors import START, parse_cursor
+from stoker.queue.doorbells import rung_within
 from stoker.queue.holds import TaskMoney
 from stoker.queue.letters import ANY, DROPPED_KEPT, GONE_S, Dropped, Letters, Which, code_of
-from stoker.queue.memory_usage import MemoryUsage, empty_usage, rung_within, with_small_result
+from stoker.queue.memory_usage import MemoryUsage, empty_usage, with_small_result
 from stoker.queue.tasks import (
     CHUNKS_KEPT_S,
     HELD_BACK_S,

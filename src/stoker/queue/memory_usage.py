@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from stoker.base.clock import Clock
 from stoker.meter.usage import UsageRecord
 from stoker.queue import codec
+from stoker.queue.doorbells import rung_within
 from stoker.queue.tasks import State, Task
 
 
@@ -94,11 +95,3 @@ def with_small_result(task: Task, most_bytes: int) -> Task:
         task.result is None or len(codec.encode_json(task.result, what="result", max_bytes=1 << 40)) <= most_bytes
     )
     return replace(task, body={}, result=task.result if is_small else None)
-
-
-async def rung_within(rung: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await rung.wait()
-    except TimeoutError:
-        pass  # the caller looks again either way

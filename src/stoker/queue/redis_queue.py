@@ -21,7 +21,7 @@ from stoker.queue import codec, keys, listing
 from stoker.queue.budgets import Hold, hold_void, scopes_of
 from stoker.queue.connection import Connection
 from stoker.queue.cursors import START, parse_cursor
-from stoker.queue.doorbells import Doorbells
+from stoker.queue.doorbells import Doorbells, rung_within
 from stoker.queue.letters import ANY, Dropped, Letters, Which
 from stoker.queue.tasks import (
     HELD_BACK_S,
@@ -104,7 +104,7 @@ class RedisQueue:
                 task = await self._ended(task_id, or_not=left <= 0)
                 if task is not None:
                     return task
-                await _rung_within(rung, min(left, LOOK_AGAIN_S))
+                await rung_within(rung, min(left, LOOK_AGAIN_S))
 
     async def chunks(self, task_id: TaskId, *, after: str | None = None) -> AsyncIterator[Chunk]:
         token, number = START if after is None else parse_cursor(after)
@@ -120,7 +120,7 @@ class RedisQueue:
                     continue
                 if state.has_ended:
                     return
-                await _rung_within(rung, LOOK_AGAIN_S)
+                await rung_within(rung, LOOK_AGAIN_S)
 
     async def newest_chunk(self, task_id: TaskId) -> str | None:
         newest = await self._redis.call("read chunks", "XREVRANGE", keys.chunks(task_id), "+", "-", "COUNT", 1)
@@ -270,7 +270,7 @@ class RedisQueue:
                 found = await self._redis.call("look for a cancellation", "HMGET", keys.task(claim.task.id), *fields)
                 if found[:2] != [b"running", str(claim.token).encode()] or found[2] is not None:
                     return
-                await _rung_within(rung, LOOK_AGAIN_S)
+                await rung_within(rung, LOOK_AGAIN_S)
 
     async def publish(self, claim: Claim, chunks: Sequence[bytes], *, first: int) -> bool:
         return bool(await self._held("publish", claim, claim.answer_token, first, *chunks))
@@ -477,14 +477,6 @@ def _claim(now_ms: int, worker: str, task_id: bytes, lease_ms: int, flat: Sequen
         partial=codec.partial_from(fields),
         alone=keys.LOST in fields and codec.failed_attempts(fields) + 1 >= task.max_attempts,
     )
-
-
-async def _rung_within(rung: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await rung.wait()
-    except TimeoutError:
-        pass  # the caller looks again either way
 
 
 def _ms(seconds: float) -> str:
