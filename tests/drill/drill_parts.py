@@ -75,6 +75,7 @@ class Story:
     left: int | None = None
     reserved: int = 0
     generated: int | None = 60
+    goes_on: bool = True
     trouble: str | None = None
 
     @property
@@ -101,6 +102,7 @@ class Story:
             ),
             calm=self.calm,
             generated=self.generated,
+            goes_on=self.goes_on,
             trouble=self.trouble,
         )
 

@@ -5,7 +5,11 @@ import json
 import pytest
 from engine_builders import MODEL, Serving, serving
 
+from stoker.base.errors import UpstreamError
 from stoker.engine import going_on
+from stoker.engine.tally import Tally
+from stoker.meter.charge import Caller, Charge
+from stoker.spec.llm import EXAMPLE_PRICES
 
 QUESTIONS = ["Tell me a story about a fox.", "What is 6 times 7?", "Say hello.", "Écris: ünïcödé 日本"]
 CHAT = "/v1/chat/completions"
@@ -43,3 +47,27 @@ async def test_wherever_it_is_cut_the_rest_is_the_rest(question: str) -> None:
             assert text_of(seen) == text
             assert seen[-1]["usage"] == usage
             assert {chunk["id"] for chunk in seen} == {whole[0]["id"]}
+
+
+def a_chunk(*choices: object) -> going_on.Json:
+    return {"id": "c", "object": "chat.completion.chunk", "choices": list(choices)}
+
+
+def test_an_answer_may_begin_with_something_else_than_text() -> None:
+    """As hosted ones do: with a chunk of the filter's results, or of the usage."""
+    said = {"index": 0, "delta": {"content": "one"}}
+    begun = going_on.so_far([{**a_chunk(), "usage": {}}, a_chunk({"index": 0, "delta": None}), a_chunk(said)])
+    assert begun is not None
+    assert begun["choices"][0]["delta"] == {"role": "assistant", "content": "one"}
+
+
+@pytest.mark.parametrize("content", [5, ["one"], {"text": "one"}])
+def test_what_is_no_text_is_not_gone_on_with(content: object) -> None:
+    assert going_on.so_far([a_chunk({"index": 0, "delta": {"content": content}})]) is None
+
+
+@pytest.mark.parametrize("choices", [5, [None], ["one"], [{"delta": "one"}], {"0": {}}])
+def test_an_event_that_is_no_part_of_an_answer_is_the_engines_fault(choices: object) -> None:
+    tally = Tally(Charge("req_1", "task", Caller("acme", "key_1", None, None), "m", None, EXAMPLE_PRICES, 0.0))
+    with pytest.raises(UpstreamError, match="no part of an answer"):
+        tally.saw({"choices": choices}, 1.0)

@@ -168,6 +168,18 @@ async def test_two_at_once_wait_for_the_same_answer(stack: Stack) -> None:
     assert sorted([replayed(first), replayed(second)]) == [False, True]
 
 
+async def test_many_at_once_need_room_for_one(tmp_path: Path) -> None:
+    """The budget has room for one such request: those that come together are one."""
+    queue = MemoryQueue()
+    async with a_stack(tmp_path, queue=queue) as stack:
+        made = KeyStore(stack.store).create(tenant="acme", name="n", budgets=Budgets(tokens_total=45))
+        http = await stack.http(made.secret)
+        answers = await asyncio.gather(*(post(http) for _ in range(12)))
+        assert [answer.status for answer in answers] == [202] * 12
+        assert len({answer.json()["id"] for answer in answers}) == 1
+        assert sorted(map(replayed, answers)) == [False, *[True] * 11]
+
+
 async def test_a_client_that_goes_away_does_not_take_it_along(stack: Stack) -> None:
     http = await stack.http()
     going = asyncio.create_task(post(http, CHAT))

@@ -397,6 +397,7 @@ async def test_no_more_than_may_wait_are_taken_and_the_rest_is_told_when_to_come
             error = answer.json()["error"]
             assert (answer.status, error["code"], answer.headers["retry-after"]) == (429, "queue_full", "1")
             assert error["message"] == "2 requests and tasks of tenant acme wait for general, and no more may"
+            assert (error["position"], error["estimated_wait_s"]) == (2, None)
         await (await stack.http(OTHER_KEY)).post_json("/v1/tasks", chat())
         await http.request("DELETE", f"/v1/tasks/{ids[0]}")
         assert (await http.request("POST", CHAT, body=chat(), headers=LATER)).status == 202  # nothing was kept of it

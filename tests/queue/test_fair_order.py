@@ -181,6 +181,7 @@ async def test_one_more_than_may_wait_is_refused(small: Queue, clock: ManualCloc
         await submit(small, "a4")
     assert refused.value.message == "3 requests and tasks of tenant a wait for general, and no more may"
     assert (refused.value.status, refused.value.code, refused.value.retry_after_s) == (429, "queue_full", 1.0)
+    assert refused.value.more == {"position": 3, "estimated_wait_s": None}  # nothing has ended by which to judge
     await submit(small, "b1", "b2")
     with pytest.raises(Refused, match="5 requests and tasks wait for general, and no more may"):
         await submit(small, "c1")

@@ -209,6 +209,26 @@ async def test_an_engine_that_does_not_count_as_it_goes_begins_anew(bench: Bench
     assert "continue_final_message" not in bench.engine.requests[1].body
 
 
+@pytest.mark.parametrize("more", [{"max_tokens": 6}, {}])
+async def test_one_that_has_nothing_left_to_say_is_waited_for(
+    bench: Bench, seen: Callable[[], int], monkeypatch: pytest.MonkeyPatch, more: Any
+) -> None:
+    """It would begin anew: there is no rest to go on with, or it has ended."""
+    monkeypatch.setattr("stoker.worker.runner.LAST_WORD_S", 20.0)
+    task_id = await submit(bench, more=more)
+    events = 6 if more else 7  # all its words; or the word that it is over, and not what it has used
+    hold = bench.engine.hold_at(events)
+    running = asyncio.create_task(a_runner(bench).run(await bench.claim(), give_back=bench.give_back))
+    await hold.reached()
+    await until(lambda: seen() == events)
+    bench.give_back.set()
+    await asyncio.sleep(0)
+    hold.open.set()
+    await running
+    task = await bench.queue.get(task_id)
+    assert (task.state, content_of(task), len(bench.engine.requests)) == (State.DONE, TEXT, 1)
+
+
 async def test_a_completion_goes_on_from_its_prompt(bench: Bench, seen: Callable[[], int]) -> None:
     bench.engine.reply = TEXT
     body = {"model": "general", "prompt": "say it:", "max_tokens": 10}

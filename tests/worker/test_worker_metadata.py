@@ -218,6 +218,7 @@ async def test_where_nobody_is_nothing_is_reached(clock: ManualClock) -> None:
         "\x00\xff",
         "<html>",
         "x" * 100_000,
+        "[" * 10_000,
     ],
 )
 async def test_nonsense_is_no_notice(client: Metadata, imds: FakeImds, said: str) -> None:

@@ -25,6 +25,9 @@ holds a secret, nor the address of an engine, since clients are told both. What 
 apart. Errors of outside libraries are translated, with `raise ... from`, in the module that owns the library.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 
 def writable(text: str) -> str:
     """Without halves of surrogate pairs, which JSON of a client or an engine may hold, and which have no UTF-8."""
@@ -130,10 +133,17 @@ class Refused(StokerError):
     code = "rate_limited"
 
     def __init__(
-        self, message: str, *, retry_after_s: float | None = None, hint: str | None = None, code: str | None = None
+        self,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        hint: str | None = None,
+        code: str | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message, hint=hint, code=code)
         self.retry_after_s = retry_after_s
+        self.more = more or {}
 
 
 class BudgetExhausted(Refused):

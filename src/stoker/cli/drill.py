@@ -154,13 +154,17 @@ def _platform(state: "StateDirectory") -> "Platform":
             param="state",
             hint="the next `stoker up` on this directory makes one",
         )
-    lease_s = spec.load(state.spec).queue.lease_seconds
+    written = spec.load(state.spec)
+    engines = {name: model.engine for name, model in written.llm.models.items()}
     return Platform(
         url=credentials.url,
         admin_key=credentials.admin_key,
         look=lambda: _processes(current(state)),
         supervisor=credentials.pid,
-        lease_s=lease_s,
+        lease_s=written.queue.lease_seconds,
+        begin_anew=frozenset(
+            name for name, engine in engines.items() if isinstance(engine, spec.ServerEngine) and not engine.continues
+        ),
     )
 
 

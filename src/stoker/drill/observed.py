@@ -141,5 +141,7 @@ class Observed:
     """Tokens that the engines say they have generated meanwhile, whoever asked; None where they do not say."""
     away_s: Mapping[str, float] = field(default_factory=dict)
     """For how long each process was not ready."""
+    goes_on: bool = True
+    """Whether the model's engines go on with an answer that was handed back, so that none of it is paid twice."""
     trouble: str | None = None
     """Why what the platform wrote down could not be read; then only the load itself can be judged."""

@@ -1,7 +1,8 @@
 """What a drill asks. Pure: the same seed, the same load.
 
 Each prompt holds a number that no other has, and is asked at temperature 0 with a seed, so that the answer is a
-function of the prompt. The wording and the penalty make the embedded engine talk for long; any model answers it.
+function of the prompt. The embedded engine, whose token 1 is the end of an answer, talks for as long as it may; any
+model answers it. Nothing in it keeps another replica from going on with an answer that was handed back.
 """
 
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ def body(text: str, model: str, *, max_tokens: int, stream: bool = False) -> dic
         "max_tokens": max_tokens,
         "temperature": 0,
         "seed": 1,
-        "frequency_penalty": -2,
+        "logit_bias": {"1": -100},
     }
     return {**said, "stream": True, "stream_options": {"include_usage": True}} if stream else said
 

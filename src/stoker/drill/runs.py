@@ -47,13 +47,15 @@ _KEY_LASTS_S = 1800.0
 @dataclass(frozen=True)
 class Platform:
     """The platform that is drilled: where it is, and how to see its processes. `supervisor` is the pid of whoever
-    started them; `lease_s` how long a lost worker's tasks wait for another."""
+    started them; `lease_s` how long a lost worker's tasks wait for another; `begin_anew` the models whose engines
+    cannot go on with an answer that was handed back."""
 
     url: str
     admin_key: str
     look: Look
     supervisor: int
     lease_s: float
+    begin_anew: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,7 @@ class Drill:
             extra=self._extra,
             kills=watch.kills,
             notice=watch.notice,
+            goes_on=self._model not in self._platform.begin_anew,
             began_at=began_at,
             ended_at=ended_at,
             beats=load.beats,

@@ -19,6 +19,7 @@ Json = dict[str, Any]
 _MAY_BREAK: Mapping[Target, frozenset[Kind]] = {
     "gateway": frozenset({"chat", "stream"}),
     "engine": frozenset({"stream"}),
+    "spot": frozenset({"stream"}),  # that began on this machine, and outlasts the notice
 }
 # The signal is sent, and the system still takes connections for who is dying.
 _DYING_S = 0.5
@@ -265,8 +266,8 @@ class _Facts:
 
     def _may_cost_more(self, ask: Ask, record: UsageRecord) -> bool:
         """Attempts that were given up are paid for, and the client was told of the last one. What was handed back
-        counts as no attempt, and only a notice makes a worker do that."""
-        return record.attempts > 1 or self.seen.target == "spot"
+        counts as no attempt; it is gone on with, and paid once, where the engine can do that."""
+        return record.attempts > 1 or (self.seen.target == "spot" and not self.seen.goes_on)
 
     # --- the notice -------------------------------------------------------------------------------------------------
 

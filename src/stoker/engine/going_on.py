@@ -60,7 +60,7 @@ def so_far(chunks: Sequence[Json]) -> Json | None:
     if not text:
         return None
     head = {name: value for name, value in chunks[0].items() if name not in ("choices", "usage")}
-    is_chat = "delta" in chunks[0]["choices"][0]
+    is_chat = any("delta" in choice for chunk in chunks for choice in chunk.get("choices") or ())
     said: Json = {"delta": {"role": "assistant", "content": text}} if is_chat else {"text": text}
     return {**head, "choices": [{"index": 0, **said, "logprobs": None, "finish_reason": None}]}
 
@@ -82,6 +82,12 @@ def asking(path: str, body: Json, answer: Json, *, completion_tokens: int) -> Js
     begun = {"role": "assistant", "content": choice["delta"]["content"]}
     flags = {"continue_final_message": True, "add_generation_prompt": False}
     return {**body, **length, **flags, "messages": [*messages, begun]}
+
+
+def has_said_all(path: str, body: Json, chunks: Sequence[Json], *, completion_tokens: int) -> bool:
+    """Whether nothing is missing but the word that it is over: it has its length, or has ended."""
+    has_ended = any(choice.get("finish_reason") for chunk in chunks for choice in chunk.get("choices") or ())
+    return has_ended or _length(path, body, completion_tokens) is None
 
 
 def rest(chunk: Json, answer: Json, *, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> Json | None:
@@ -112,7 +118,7 @@ def rest(chunk: Json, answer: Json, *, prompt_tokens: int, cached_tokens: int, c
 
 def _plain_text(choice: Json) -> str | None:
     """What a choice's piece says; None when it is not only text, or the last one."""
-    said = choice.get("delta", choice)
+    said = (choice["delta"] or {}) if "delta" in choice else choice
     more = {"role", "content", "text", "index", "logprobs", "finish_reason"}
     is_plain = (
         choice.get("index", 0) == 0
@@ -120,7 +126,8 @@ def _plain_text(choice: Json) -> str | None:
         and not choice.get("logprobs")
         and not any(value for name, value in said.items() if name not in more)
     )
-    return (said.get("content") or said.get("text") or "") if is_plain else None
+    text = said.get("content") or said.get("text") or ""
+    return text if is_plain and isinstance(text, str) else None
 
 
 def _is_harmless(name: str, body: Json) -> bool:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from stoker.base import json_text
-from stoker.base.errors import InvalidInput, NotFound
+from stoker.base.errors import InvalidInput, NotFound, Refused
 from stoker.base.ids import TaskId
 from stoker.gateway import busy, streams
 from stoker.gateway.ask import Ask, Served, result_of
@@ -85,13 +85,26 @@ async def submitted(
 ) -> tuple[Task, dict[str, str]]:
     """The task that `once.of` a request is, begun by it or by one before, and the headers that say so. Raises what
     `Inference.submit_by_id` raises; after QueueUnavailable it may be there, and who sends it again learns it."""
-    task = await known(services.queue, once)
-    if task is None:
-        task = await services.inference.submit_by_id(ask, timeout_s=timeout_s)
+    # One at a time: those that come together would each need a reservation, and the budget may have room for one.
+    async with services.turns.setdefault(once.task_id, asyncio.Lock()):
+        task = await known(services.queue, once)
+        if task is None:
+            task = await _begun(services, ask, once, timeout_s=timeout_s)
     headers = {"X-Request-Id": task.id, "X-Stoker-Model": task.model, "X-Stoker-Route": task.route or "queue"}
     if once.is_of_another(task):
         headers[REPLAYED] = "true"
     return task, headers
+
+
+async def _begun(services: Services, ask: Ask, once: Once, *, timeout_s: float | None) -> Task:
+    try:
+        return await services.inference.submit_by_id(ask, timeout_s=timeout_s)
+    except Refused:
+        # There was no room for it, perhaps since another gateway has just begun the same.
+        task = await known(services.queue, once)
+        if task is None:
+            raise
+        return task
 
 
 async def answered(services: Services, key: Account, ask: Ask, once: Once, headers: dict[str, str]) -> Served:

@@ -544,8 +544,14 @@ def _answered() -> dict[str, Schema]:
                         "type": text(),
                         "code": {"type": ["string", "integer", "null"], "description": "For programs."},
                         "param": some(text("The path of the value at fault.")),
+                        "position": {"type": "integer", "minimum": 0, "description": "Of `queue_full`: how many wait."},
+                        "estimated_wait_s": {
+                            "type": ["number", "null"],
+                            "minimum": 0,
+                            "description": "Of `queue_full`: for how long it would have waited behind them.",
+                        },
                     },
-                    leaves_out=("type", "code", "param"),
+                    leaves_out=("type", "code", "param", "position", "estimated_wait_s"),
                 )
             }
         ),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
+from weakref import WeakValueDictionary
 
 from stoker.aws.sqs import SqsQueue
 from stoker.base.clock import Clock
@@ -70,6 +71,8 @@ class Services:
     """Where dead letters go; None: they stay in Redis."""
     batch_news: asyncio.Event = field(default_factory=asyncio.Event)
     """A batch was made or cancelled here."""
+    turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    """Of tasks that requests with the same `Idempotency-Key` are, while they are being begun."""
 
     async def settle_all(self) -> None:
         """All that has ended here, into the ledger, so that a report made now is complete. Raises QueueUnavailable,

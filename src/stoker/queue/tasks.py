@@ -276,13 +276,16 @@ def queue_full(
     of: str, model: str, tenant: str, waiting: int, *, tenants: int, run_ms: int | None, running: int
 ) -> Refused:
     """No more may wait. `of`: "tenant" or "model", whose number is reached; `tenants` that wait: there is room for
-    each of them when each has had a turn."""
+    each of them when each has had a turn. Beside that it says how many would have been before it (`position`, as of a
+    task that waits), and for how long it would have waited."""
     whose = f"of tenant {tenant} " if of == "tenant" else ""
     wait_s = fairness.wait_s(max(1, tenants), run_ms, running)
+    all_s = fairness.wait_s(waiting + 1, run_ms, running)
     return Refused(
         f"{waiting} requests and tasks {whose}wait for {model}, and no more may",
         retry_after_s=max(1.0, wait_s or 1.0),
         code="queue_full",
+        more={"position": waiting, "estimated_wait_s": None if all_s is None else round(all_s, 3)},
     )
 
 

@@ -20,11 +20,12 @@ CLIENT_GONE = 499
 
 
 def body_of(error: StokerError) -> dict[str, Any]:
-    """`{"error": {"message", "type", "code", "param"}}`; the hint joins the message, since SDKs show only that."""
+    """`{"error": {"message", "type", "code", "param"}}`, and what else a program wants to know. The hint joins the
+    message, since SDKs show only that."""
     message = f"{error.message} ({error.hint})" if error.hint else error.message
     param = error.param if isinstance(error, InvalidInput) else None
     said = {"message": writable(message), "type": error.type, "code": error.code}
-    return {"error": {**said, "param": param and writable(param)}}
+    return {"error": {**said, "param": param and writable(param), **getattr(error, "more", {})}}
 
 
 def response_of(error: StokerError, headers: Mapping[str, str] | None = None) -> JSONResponse:

@@ -71,6 +71,11 @@ class StreamedAnswer:
             nano_usd=charge.nano_usd(),
         )
 
+    def has_said_all(self, charge: Charge) -> bool:
+        """Whether only the word is missing that it is over."""
+        task = self._claim.task
+        return going_on.has_said_all(task.endpoint, task.body, self.chunks, completion_tokens=charge.completion_tokens)
+
     def close(self) -> None:
         if self._publisher is not None:
             self._publisher.close()

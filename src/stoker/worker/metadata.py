@@ -168,7 +168,7 @@ async def _bounded(connection: Connection) -> bytes:
 def _object(said: bytes, path: str) -> dict[str, Any]:
     try:
         found = json.loads(said)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise UpstreamError(f"{_WHO} says something at {path} that is not JSON") from exc
     if not isinstance(found, dict):
         raise UpstreamError(f"{_WHO} says something at {path} that is no object")

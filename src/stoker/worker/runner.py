@@ -27,6 +27,9 @@ from stoker.web.client import Answer, error_of, openai_error_in
 from stoker.worker.answer import StreamedAnswer
 
 _log = logs.get(__name__)
+
+# For an engine to say that an answer is over which has nothing left to say.
+LAST_WORD_S = 0.5
 Json = dict[str, Any]
 
 
@@ -92,6 +95,8 @@ class Runner:
         leave = asyncio.create_task(give_back.wait())
         try:
             await asyncio.wait({work, watch, leave}, return_when=asyncio.FIRST_COMPLETED)
+            if leave.done() and not watch.done() and self.settings.goes_on and answer.has_said_all(charge):
+                await asyncio.wait({work}, timeout=LAST_WORD_S)
             if work.done():
                 await self._finish(claim, charge, answer, work, on_unreachable)
             elif watch.done():
