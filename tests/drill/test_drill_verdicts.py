@@ -336,7 +336,7 @@ def test_a_platform_that_does_not_say_what_became_of_the_load_fails() -> None:
 
 
 def spot(**changes: Any) -> Story:
-    told: dict[str, Any] = {"given_at": 1.0, "ends_at": 11.0, "out_at": 1.4}
+    told: dict[str, Any] = {"given_at": 1.0, "ends_at": 11.0, "out_at": 1.4, "open_asks": 9}
     return Story(target="spot", notice=Notice("worker-general-1", "general-1", **{**told, **changes}))
 
 
@@ -355,6 +355,15 @@ def test_a_worker_that_stays(out_at: float | None) -> None:
     assert spot(out_at=out_at).failed == {
         "left in time": "general-1 was still sent requests at the end of its notice of 10 s"
     }
+
+
+def test_a_notice_to_an_idle_machine_proves_nothing() -> None:
+    """Whatever is open when the machine goes: by then it may all be elsewhere."""
+    assert list(spot(open_asks=0).failed) == ["under load"]
+    story = spot()
+    for kill in story.kills:
+        kill.open_asks = 0
+    assert story.failed == {}
 
 
 def test_a_task_that_was_lost_with_the_machine_has_a_failed_attempt() -> None:

@@ -88,13 +88,15 @@ class Kill:
 
 @dataclass
 class Notice:
-    """A spot notice to one worker. `out_at`: when the gateway first did not send it anything any more."""
+    """A spot notice to one worker, when so many of the drill's own load were open. `out_at`: when the gateway first did
+    not send it anything any more."""
 
     worker: str
     replica: str
     given_at: float
     ends_at: float
     out_at: float | None = None
+    open_asks: int = 0
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,10 @@ class Spot:
             service.notice(self.action, in_s=self.notice_s)
             _write(file, service.url)
             try:
-                scene.watch.notice = Notice(worker.name, str(worker.replica), given_at, given_at + self.notice_s)
+                ends_at = given_at + self.notice_s
+                scene.watch.notice = Notice(
+                    worker.name, str(worker.replica), given_at, ends_at, open_asks=scene.open_asks
+                )
                 scene.tell(
                     f"{worker.name} has a notice: {self.action} in {self.notice_s:g} s; {running or 0} tasks on it"
                 )
