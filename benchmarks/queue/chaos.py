@@ -10,8 +10,8 @@ taken; it submits the same again, under the same Idempotency-Key.
 Afterwards, when nothing is on its way any more:
 
 - lost: tasks whose submission was answered, and that are not done with the right result;
-- double effects: tasks with other than one usage record in the stream and the ledger, counters of the budget that are
-  not what the ledger says, and anything still held or leased.
+- double effects: several tasks of one Idempotency-Key, tasks with other than one usage record in the stream and the
+  ledger, counters of the budget that are not what the ledger says, and anything still held or leased.
 
 Exit code 0 only when there are none.
 """
@@ -190,16 +190,12 @@ async def judge(chaos: Chaos, queue: RedisQueue, budgets: RedisBudgets) -> dict[
     told = {task_id: tag for tag, found in chaos.answered.items() for task_id in found}
     records = Counter(record.id for record in platform.ledger.records())
     of_tag = Counter(tag_of(task) for task in tasks.values())
-    twice_under_one_key = sum(count - 1 for count in of_tag.values())
-    print(f"{len(tasks)} tasks: {dict(Counter(task.state.value for task in tasks.values()))}; ", end="")
-    print(
-        f"{len(tasks) - len(told)} of them by calls that broke off, {twice_under_one_key} for the same word as another"
-    )
+    print(f"{len(tasks)} tasks: {dict(Counter(task.state.value for task in tasks.values()))}")
     attempts = Counter(len(task.attempts) for task in tasks.values())
     print(f"failed attempts of a task: {dict(sorted(attempts.items()))}")
     return {
         "lost (answered, and not done)": sum(task_id not in tasks or not is_right(tasks[task_id]) for task_id in told),
-        "not done of those whose call broke off": sum(not is_right(tasks[each]) for each in tasks.keys() - told.keys()),
+        "tasks beyond one for each key": sum(count - 1 for count in of_tag.values()),
         "tasks without a usage record": len(tasks.keys() - records.keys()),
         "usage records in the stream beyond one for each": appended - len(records),
         "usage records of no task": len(records.keys() - tasks.keys()),

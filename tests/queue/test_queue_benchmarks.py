@@ -67,7 +67,7 @@ def test_nothing_is_lost_or_doubled_while_processes_and_redis_are_killed() -> No
     counts = re.findall(r"^ +(\d+) (?!s:)(.+)$", said, re.MULTILINE)
     assert [(int(count), what) for count, what in counts] == [
         (0, "lost (answered, and not done)"),
-        (0, "not done of those whose call broke off"),
+        (0, "tasks beyond one for each key"),
         (0, "tasks without a usage record"),
         (0, "usage records in the stream beyond one for each"),
         (0, "usage records of no task"),
