@@ -76,3 +76,28 @@ def test_an_event_that_is_no_part_of_an_answer_is_the_engines_fault(choices: obj
     tally = Tally(Charge("req_1", "task", Caller("acme", "key_1", None, None), "m", None, EXAMPLE_PRICES, 0.0))
     with pytest.raises(UpstreamError, match="no part of an answer"):
         tally.saw({"choices": choices}, 1.0)
+
+
+@pytest.mark.parametrize("choices", [5, [None], [{"delta": "one"}]])
+def test_nonsense_of_an_engine_that_goes_on_is_its_fault_too(choices: object) -> None:
+    begun = a_chunk({"index": 0, "delta": {"role": "assistant", "content": "one"}})
+    with pytest.raises(UpstreamError, match="no part of an answer"):
+        going_on.rest({"choices": choices}, begun, prompt_tokens=1, cached_tokens=0, completion_tokens=1)
+
+
+def test_an_error_that_is_none_is_a_part_of_the_answer() -> None:
+    """As some servers write in each event."""
+    begun = a_chunk({"index": 0, "delta": {"role": "assistant", "content": "one"}})
+    said = {"id": "other", "error": None, "choices": [{"index": 0, "delta": {"content": " two"}}]}
+    said["usage"] = {"prompt_tokens": 9, "completion_tokens": 1}
+    whole = going_on.rest(said, begun, prompt_tokens=5, cached_tokens=0, completion_tokens=3)
+    assert whole is not None
+    assert (whole["id"], whole["usage"]["prompt_tokens"], whole["usage"]["completion_tokens"]) == ("c", 5, 4)
+
+
+@pytest.mark.parametrize("body", [{"max_tokens": "5"}, {"messages": ["hi"]}, {"messages": [{}]}])
+def test_what_an_engine_would_refuse_is_not_gone_on_with(body: dict[str, object]) -> None:
+    begun = a_chunk({"index": 0, "delta": {"role": "assistant", "content": "one"}})
+    asked = going_on.asking(CHAT, {"messages": [], **body}, begun, completion_tokens=1)
+    assert asked is None
+    assert not going_on.has_said_all(CHAT, body, [begun], completion_tokens=1)

@@ -161,6 +161,34 @@ async def test_what_an_engine_had_said_when_it_broke_off_is_not_said_again(bench
     assert (record.prompt_tokens, record.completion_tokens, record.attempts) == (6, 6, 2)
 
 
+async def test_a_hosted_engine_is_paid_for_what_it_read(bench: Bench, seen: Callable[[], int]) -> None:
+    """Its bill comes whether anything was generated or not, as of embeddings."""
+    task_id = await submit(bench, endpoint="/v1/embeddings", body={"model": "general", "input": "one two three"})
+    hosted = {"goes_on": False, "continuous_usage": False}
+    await hand_back_after(bench, 0, seen, **hosted)
+    await to_the_end(bench, task_id, **hosted)
+    [record] = await bench.records()
+    assert record.prompt_tokens == 20 + 3  # nobody knows how far the first came: all that it was let in with
+
+
+async def test_an_end_without_a_token_is_said_and_not_forgotten(bench: Bench, seen: Callable[[], int]) -> None:
+    """The second says only that it is over, and is gone: what readers have seen of that is not written over."""
+    task_id = await submit(bench, stream=True)
+    await hand_back_after(bench, 2, seen)
+    claim = await bench.claim("w2")
+    answer = StreamedAnswer(claim, bench.queue, bench.clock)
+    runner = a_runner(bench)
+    charge = runner._charge(claim)
+    assert await answer.partial(charge) == claim.partial
+    end = {"id": "x", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": None}
+    said = answer.whole(b"", end)
+    assert said is not None
+    await answer.add(*said)
+    assert await answer.partial(charge) is None
+    answer.close()
+    assert (await bench.queue.get(task_id)).state is State.RUNNING
+
+
 async def test_how_long_the_rest_may_be_is_what_is_left(bench: Bench, seen: Callable[[], int]) -> None:
     task_id = await submit(bench, more={"max_tokens": 4})
     await hand_back_after(bench, 3, seen)

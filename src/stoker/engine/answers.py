@@ -8,6 +8,8 @@ import copy
 from collections.abc import Iterable
 from typing import Any
 
+from stoker.base.errors import UpstreamError
+
 Json = dict[str, Any]
 
 _WHOLE = {"chat.completion.chunk": "chat.completion"}
@@ -77,6 +79,18 @@ def _merge_list(known: list[Any], parts: list[Any]) -> list[Any]:
         else:
             _merge_delta(same, part)
     return known
+
+
+def check_chunk(chunk: Json) -> None:
+    """Its choices, if it has any, are objects, and so is what they say. Raises UpstreamError."""
+    choices = chunk.get("choices")
+    if choices is None:
+        return
+    is_chunk = isinstance(choices, list) and all(
+        isinstance(choice, dict) and isinstance(choice.get("delta") or {}, dict) for choice in choices
+    )
+    if not is_chunk:
+        raise UpstreamError("the engine sent an event that is no part of an answer")
 
 
 def text_bytes(chunk: Json) -> int:

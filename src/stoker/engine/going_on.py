@@ -12,12 +12,13 @@ The engine is asked as vLLM is: the text so far is the last message, with `conti
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from stoker.engine import wires
+from stoker.engine.answers import check_chunk
+from stoker.engine.values import COMPLETION_TOKENS, LENGTHS
+
 Json = dict[str, Any]
 
-CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
-_LENGTHS = ("max_completion_tokens", "max_tokens")
-_COMPLETION_TOKENS = 16
-"""OpenAI's default of `max_tokens` for completions."""
+CHAT, COMPLETIONS = wires.CHAT.path, wires.COMPLETIONS.path
 
 # What reaches over no seam whatever its value is.
 _HARMLESS = frozenset(
@@ -33,7 +34,7 @@ _HARMLESS = frozenset(
         "user",
         "metadata",
     }
-    | {"store", "safety_identifier", "prompt_cache_key", "service_tier", *_LENGTHS}
+    | {"store", "safety_identifier", "prompt_cache_key", "service_tier", *LENGTHS}
 )
 _HARMLESS_IF: Mapping[str, Callable[[Any, Json], bool]] = {
     "n": lambda value, body: value == 1,
@@ -77,7 +78,7 @@ def asking(path: str, body: Json, answer: Json, *, completion_tokens: int) -> Js
         prompt = body.get("prompt")
         return {**body, **length, "prompt": prompt + choice["text"]} if isinstance(prompt, str) else None
     messages = body.get("messages")
-    if not isinstance(messages, list) or not messages or messages[-1].get("role") == "assistant":
+    if not isinstance(messages, list) or not messages or _role(messages[-1]) in (None, "assistant"):
         return None
     begun = {"role": "assistant", "content": choice["delta"]["content"]}
     flags = {"continue_final_message": True, "add_generation_prompt": False}
@@ -92,9 +93,10 @@ def has_said_all(path: str, body: Json, chunks: Sequence[Json], *, completion_to
 
 def rest(chunk: Json, answer: Json, *, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> Json | None:
     """A chunk of the engine that goes on, as one of the whole answer: by its name, and with its counts. None: it says
-    only that an answer begins. The counts are those of `answer`."""
-    if "error" in chunk:
+    only that an answer begins. The counts are those of `answer`. Raises UpstreamError for nonsense."""
+    if chunk.get("error"):
         return chunk
+    check_chunk(chunk)
     whole = dict(chunk)
     if chunk.get("choices"):
         whole["choices"] = [_without_role(choice) for choice in chunk["choices"]]
@@ -114,6 +116,10 @@ def rest(chunk: Json, answer: Json, *, prompt_tokens: int, cached_tokens: int, c
             "prompt_tokens_details": {"cached_tokens": cached_tokens},
         }
     return whole
+
+
+def _role(message: Any) -> str | None:
+    return message.get("role") if isinstance(message, dict) else None
 
 
 def _plain_text(choice: Json) -> str | None:
@@ -141,9 +147,9 @@ def _is_harmless(name: str, body: Json) -> bool:
 
 def _length(path: str, body: Json, used: int) -> Json | None:
     """How long the rest may be, under the names that the request has; None: there is no rest."""
-    said = {name: body[name] for name in _LENGTHS if body.get(name) is not None}
+    said = {name: body[name] for name in LENGTHS if type(body.get(name)) is int}
     if not said and path == COMPLETIONS:
-        said = {"max_tokens": _COMPLETION_TOKENS}
+        said = {"max_tokens": COMPLETION_TOKENS}
     left = {name: value - used for name, value in said.items()}
     return left if all(value > 0 for value in left.values()) else None
 

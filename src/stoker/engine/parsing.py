@@ -14,7 +14,17 @@ import numpy as np
 from stoker.base.errors import InvalidInput, NotFound
 from stoker.engine import images
 from stoker.engine.sequences import Generation
-from stoker.engine.values import dumped, get, missing, number, refuse_unless, shown, wrong_type
+from stoker.engine.values import (
+    COMPLETION_TOKENS,
+    LENGTHS,
+    dumped,
+    get,
+    missing,
+    number,
+    refuse_unless,
+    shown,
+    wrong_type,
+)
 from stoker.nn.bundle import Bundle
 from stoker.nn.image import Floats, cell_features
 from stoker.nn.sampling import Sampling
@@ -24,10 +34,6 @@ Json = Mapping[str, Any]
 
 MAX_STOPS = 4
 MAX_IMAGES = 8
-LENGTHS = ("max_tokens", "max_completion_tokens")
-"""The newer name wins."""
-COMPLETION_TOKENS = 16
-"""OpenAI's default of `max_tokens` for completions; a chat answer may be as long as the context allows."""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from stoker.base.errors import UpstreamError
-from stoker.engine.answers import has_content, text_bytes
+from stoker.engine.answers import check_chunk, has_content, text_bytes
 from stoker.meter.charge import Charge
 
 Json = dict[str, Any]
@@ -20,8 +19,7 @@ class Tally:
     def saw(self, chunk: Json, now: float) -> None:
         """`now`: seconds since the epoch. Look at `charge.is_over` afterwards. Raises UpstreamError for nonsense."""
         charge = self._charge
-        if not _is_chunk(chunk):
-            raise UpstreamError("the engine sent an event that is no part of an answer")
+        check_chunk(chunk)
         if not self._head:
             self._head = {name: chunk[name] for name in ("id", "object", "created", "model") if name in chunk}
         for choice in chunk.get("choices") or ():
@@ -53,12 +51,3 @@ class Tally:
             "prompt_tokens_details": {"cached_tokens": charge.cached_tokens},
         }
         return [*({**self._head, "choices": [end]} for end in ends), {**self._head, "choices": [], "usage": usage}]
-
-
-def _is_chunk(chunk: Json) -> bool:
-    """As far as it is read here: its choices are objects, and what they say is."""
-    choices = chunk.get("choices")
-    return choices is None or (
-        isinstance(choices, list)
-        and all(isinstance(choice, dict) and isinstance(choice.get("delta") or {}, dict) for choice in choices)
-    )

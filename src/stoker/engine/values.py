@@ -8,6 +8,11 @@ from stoker.base.errors import InvalidInput
 
 Json = Mapping[str, Any]
 
+LENGTHS = ("max_tokens", "max_completion_tokens")
+"""How long an answer may be; the newer name wins."""
+COMPLETION_TOKENS = 16
+"""OpenAI's default of `max_tokens` for completions; a chat answer may be as long as the context allows."""
+
 
 def get(body: Json, name: str, kind: type | tuple[type, ...], default: Any) -> Any:
     """The value, or the default where it is missing or null; a boolean is no number."""

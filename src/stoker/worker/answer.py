@@ -53,8 +53,8 @@ class StreamedAnswer:
         """What another attempt can go on with; `charge` has counted what was seen. None: it has to begin anew.
         Raises QueueUnavailable."""
         task = self._claim.task
-        if self._begun is not None and charge.completion_tokens == self._begun.completion_tokens:
-            return self._begun
+        if self._begun is not None and len(self.chunks) == 1:
+            return self._begun  # its engine has said nothing
         answer = going_on.so_far(self.chunks)
         if answer is None or not charge.is_counted:
             return None

@@ -150,11 +150,11 @@ class Runner:
             _log.info("task cancelled", task=claim.task.id)
 
     async def _hand_back(self, claim: Claim, charge: Charge, answer: StreamedAnswer) -> None:
-        """With what was generated, if the next attempt can go on with it. Where nothing was, nothing is paid: that
-        another engine reads the prompt again is not its tenant's doing."""
+        """With what was generated, if the next attempt can go on with it. Where nothing was, an engine of our own is
+        not paid: that another one reads the prompt again is not its tenant's doing."""
         partial = await self._partial(answer, charge)
         usage = await self._usage(claim, charge, "cancelled", "handed back", is_gone_on_with=partial is not None)
-        is_paid = partial is not None or usage.completion_tokens > 0
+        is_paid = partial is not None or usage.completion_tokens > 0 or not self.settings.goes_on
         await self.queue.release(claim, usage=usage if is_paid else None, partial=partial)
         tokens = None if partial is None else partial.completion_tokens
         _log.info("task handed back", task=claim.task.id, attempt=claim.attempt, tokens_kept=tokens)
