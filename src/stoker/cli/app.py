@@ -18,6 +18,7 @@ from stoker.cli import (
     drill,
     init,
     keys,
+    lint,
     load,
     openapi,
     ps,
@@ -53,6 +54,7 @@ for _command in (
     tasks.tasks,
     batches.batches,
     drill.drill,
+    lint.lint,
     schema.schema,
     openapi.openapi,
 ):

@@ -1,9 +1,14 @@
 """All manifests of one run as one cluster: who is there, what refers to what. Rules read it; nobody changes it."""
 
+import fnmatch
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
+from stoker.catalog import schemas
+from stoker.lint import core_validation, structural
+from stoker.lint.rule import Problem
 from stoker.manifests.objects import Manifest
 from stoker.manifests.workloads import Workload, workloads_of
 
@@ -11,9 +16,10 @@ from stoker.manifests.workloads import Workload, workloads_of
 class Cluster:
     """What a run knows. Everything is computed once, when a rule first asks."""
 
-    def __init__(self, manifests: Sequence[Manifest], *, kubernetes: str = "1.36") -> None:
+    def __init__(self, manifests: Sequence[Manifest], *, kubernetes: str = "1.36", exists: Sequence[str] = ()) -> None:
         self.manifests = tuple(manifests)
         self.kubernetes = kubernetes
+        self._exists = tuple(tuple(each.split(maxsplit=1)) for each in exists)
         self._by_kind: dict[str, list[Manifest]] = defaultdict(list)
         for manifest in self.manifests:
             self._by_kind[manifest.kind].append(manifest)
@@ -33,6 +39,40 @@ class Cluster:
                 return manifest
         return None
 
+    def exists(self, kind: str, name: str, namespace: str = "") -> bool:
+        """Whether an object is among the manifests, or is said by the config to be in the cluster already."""
+        if self.find(kind, name, namespace or None) is not None:
+            return True
+        named = f"{namespace}/{name}" if namespace else name
+        return any(
+            kind == each[0] and (fnmatch.fnmatchcase(named, each[1]) or fnmatch.fnmatchcase(name, each[1]))
+            for each in self._exists
+            if len(each) == 2
+        )
+
+    def schema(self, manifest: Manifest) -> schemas.Schema | None:
+        return schemas.find(manifest.api_version, manifest.kind, self.kubernetes)
+
+    def faults(self, *kinds: str) -> Iterator[Problem]:
+        """What the API server would say of each object, of these kinds of faults."""
+        for manifest, fault in self._faults:
+            if fault.kind in kinds:
+                yield Problem(manifest, fault.path, fault.message, fault.hint, fault.key)
+
+    @cached_property
+    def _faults(self) -> tuple[tuple[Manifest, structural.Fault], ...]:
+        found = []
+        for manifest in self.manifests:
+            schema = self.schema(manifest)
+            if schema is None:
+                continue
+            open_to = _is_open if manifest.templated else _is_closed
+            found += [(manifest, fault) for fault in structural.faults(manifest.data, schema, is_open=open_to)]
+            found += [
+                (manifest, fault) for fault in core_validation.core_faults(manifest.data, schema, is_open=open_to)
+            ]
+        return tuple(found)
+
     @cached_property
     def workloads(self) -> tuple[Workload, ...]:
         return tuple(workload for manifest in self.manifests for workload in workloads_of(manifest))
@@ -48,3 +88,14 @@ class Cluster:
             if manifest.kind == kind and manifest.name == name and manifest.namespace in ("", namespace):
                 return workload
         return None
+
+
+_FILLED_IN_LATER = re.compile(r"\$\{.*\}|\{\{.*\}\}", re.DOTALL)
+
+
+def _is_open(value: object) -> bool:
+    return isinstance(value, str) and _FILLED_IN_LATER.search(value) is not None
+
+
+def _is_closed(_value: object) -> bool:
+    return False

@@ -1,0 +1,62 @@
+"""No schema is at hand for this kind, so it was not checked.
+
+It may be right. The kinds that are known are those of Kubernetes and of the definitions that ship with Stoker
+(`stoker schemas list`); the definition of any other can be added with `stoker schemas add FILE`, from the YAML of its
+release. A kind that belongs to a group that is known, but is not in it, is an error: the API server has no such kind.
+
+Symptom: no matches for kind "AIInferenceStack" in version "v1alpha1"
+
+Wrong:
+
+    apiVersion: example.com/v1
+    kind: Widget
+    metadata: {name: a}
+
+Right:
+
+    apiVersion: v1
+    kind: ConfigMap
+    metadata: {name: a}
+
+Source: Kubernetes documentation, API concepts: resource types
+"""
+
+from collections.abc import Iterator
+
+from stoker.catalog import schemas
+from stoker.lint.cluster import Cluster
+from stoker.lint.rule import Problem, Rule, Severity
+
+
+def check(cluster: Cluster) -> Iterator[Problem]:
+    for manifest in cluster.manifests:
+        if manifest.inside is not None and not manifest.kind:
+            continue
+        if not manifest.api_version or not manifest.kind:
+            missing = "apiVersion" if not manifest.api_version else "kind"
+            yield Problem(
+                manifest,
+                (missing,),
+                f"{missing} is missing, or is not text",
+                severity=Severity.ERROR,
+                hint="every object has apiVersion and kind",
+            )
+        elif cluster.schema(manifest) is None and not schemas.versions_of(manifest.group, manifest.kind):
+            if schemas.known_group(manifest.group):
+                yield Problem(
+                    manifest,
+                    ("kind",),
+                    f"the group {manifest.group or 'core'} has no kind {manifest.kind}",
+                    severity=Severity.ERROR,
+                    hint="see `stoker schemas list` for the kinds of each group",
+                )
+            else:
+                yield Problem(
+                    manifest,
+                    ("kind",),
+                    f"no schema of {manifest.kind} in {manifest.api_version}: its fields were not checked",
+                    hint="`stoker schemas add FILE` with the CustomResourceDefinition of its release",
+                )
+
+
+RULE = Rule("STK-API-009", Severity.INFO, "No schema is at hand for this kind", check, __name__)

@@ -1,0 +1,5 @@
+"""Argo Workflows and Argo CD."""
+
+from stoker.lint.rule import Rule
+
+RULES: tuple[Rule, ...] = ()

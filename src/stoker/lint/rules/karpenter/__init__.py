@@ -1,0 +1,5 @@
+"""NodePools and EC2NodeClasses."""
+
+from stoker.lint.rule import Rule
+
+RULES: tuple[Rule, ...] = ()

@@ -1,0 +1,5 @@
+"""kro graphs."""
+
+from stoker.lint.rule import Rule
+
+RULES: tuple[Rule, ...] = ()

@@ -1,0 +1,103 @@
+"""Comments that silence a rule: `# stoker:ignore STK-KEDA-003 the queue is drained by hand`.
+
+On the line of a value the comment stands for that line. Alone on a line it stands for the entry that follows, with
+everything in it; before the first key of an object, for the whole object. Without a reason it silences nothing.
+"""
+
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from stoker.manifests.objects import Document
+from stoker.spec.faults import Path
+
+_COMMENT = re.compile(r"#\s*stoker:\s*ignore\b[:=]?\s*(.*)")
+_RULES = re.compile(r"(STK-[A-Z0-9]+-[0-9]+)(?:\s*,\s*|\s+|$)")
+_LOOKS_LIKE = re.compile(r"#\s*(stoker|nolint|lint)[ :-]*(lint[ :-]*)?(ignore|disable)", re.IGNORECASE)
+
+
+@dataclass
+class Suppression:
+    """One comment. `scope` is a path of the document; None is the line itself."""
+
+    line: int
+    rules: tuple[str, ...]
+    reason: str
+    scope: Path | None
+    used: bool = False
+
+    def covers(self, rule: str, line: int, path: Path) -> bool:
+        if rule not in self.rules or not self.reason:
+            return False
+        return line == self.line if self.scope is None else path[: len(self.scope)] == self.scope
+
+
+@dataclass(frozen=True)
+class BadComment:
+    """A comment that means to silence and does not, with what is wrong about it."""
+
+    line: int
+    message: str
+
+
+def read(document: Document, known: Collection[str]) -> tuple[list[Suppression], list[BadComment]]:
+    """The suppressions of a document and the comments that only look like one."""
+    found: list[Suppression] = []
+    bad: list[BadComment] = []
+    if not any("ignore" in comment or "disable" in comment for comment in document.comments.values()):
+        return found, bad
+    first_of_line = _first_paths(document)
+    for line, comment in sorted(document.comments.items()):
+        match = _COMMENT.match(comment)
+        if not match:
+            if _LOOKS_LIKE.match(comment):
+                bad.append(BadComment(line, 'not understood; "# stoker:ignore STK-AREA-001 the reason" is'))
+            continue
+        rules, reason = _parts(match[1])
+        for message in _faults(rules, reason, known):
+            bad.append(BadComment(line, message))
+        if line in first_of_line:
+            scope = None
+        else:
+            scope = _scope(line, first_of_line, document.comments)
+        found.append(Suppression(line, rules, reason, scope))
+    return found, bad
+
+
+def _parts(text: str) -> tuple[tuple[str, ...], str]:
+    rules = []
+    text = text.strip()
+    while match := _RULES.match(text):
+        rules.append(match[1])
+        text = text[match.end() :]
+    return tuple(rules), text.strip(" -:,()")
+
+
+def _faults(rules: tuple[str, ...], reason: str, known: Collection[str]) -> Iterator[str]:
+    if not rules:
+        yield "names no rule, so it silences nothing; write the rule's id and then the reason"
+    elif not reason:
+        yield f"gives no reason, so it silences nothing; say why after {rules[-1]}"
+    for rule in rules:
+        if rule not in known:
+            yield f"names {rule}, and there is no such rule; `stoker lint --list` shows them"
+
+
+def _first_paths(document: Document) -> dict[int, Path]:
+    """Line -> the shortest path that begins there."""
+    found: dict[int, Path] = {}
+    for places in (document.keys, document.values):
+        for path, position in places.items():
+            if position.line not in found or len(path) < len(found[position.line]):
+                found[position.line] = path
+    return found
+
+
+def _scope(line: int, first_of_line: dict[int, Path], comments: Collection[int]) -> Path:
+    """The entry that follows a comment that is alone on its line; () when that is the first of the object."""
+    following = min((other for other in first_of_line if other > line), default=None)
+    if following is None:
+        return ("", "nothing follows")
+    if following == min(first_of_line):
+        return ()
+    return first_of_line[following]
