@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import venv
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,8 +31,9 @@ from redis import Redis
 from stoker.queue import keys
 from stoker.testing.redis import RedisServer
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "up"))
+sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("up", "shared")]
 from machine import describe
+from peers import environment, versions
 
 HERE = Path(__file__).parent / "contenders"
 PATIENCE_S = 600.0
@@ -182,27 +182,11 @@ def contender_of(name: str) -> Contender | None:
     if name in OURS:
         return Contender(name, sys.executable, HERE / OURS[name])
     script, packages = PEERS[name]
-    directory = Path(tempfile.gettempdir()) / f"stoker-peer-{name}"
-    python = directory / "bin" / "python"
-    if not (directory / "installed").exists():
-        venv.create(directory, with_pip=True, clear=True)
-        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages]
-        made = subprocess.run(install, capture_output=True, text=True, check=False)
-        if made.returncode:
-            print(f"{name} is left out: {' '.join(packages)} cannot be installed: {made.stderr.strip()[-300:]}")
-            return None
-        (directory / "installed").touch()
+    python = environment(name, packages)
+    if python is None:
+        return None
     print(f"{name}: {versions(python, [name, 'redis', 'hiredis'])}")
     return Contender(name, str(python), HERE / script)
-
-
-def versions(python: Path, packages: Sequence[str]) -> str:
-    code = (
-        "import sys; from importlib.metadata import version as v; print(', '.join(f'{p} {v(p)}' for p in sys.argv[1:]))"
-    )
-    return subprocess.run(
-        [str(python), "-c", code, *packages], capture_output=True, text=True, check=True
-    ).stdout.strip()
 
 
 # --- the report -----------------------------------------------------------------------------------------------------
