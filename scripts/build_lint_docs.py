@@ -1,4 +1,4 @@
-"""Makes docs/lint/ from the docstrings of the rules: a page for each area, an index by symptom, and what CEL cannot run.
+"""Makes docs/lint/ from the docstrings of the rules: a page for each area, all rules, an index by symptom.
 
     python scripts/build_lint_docs.py [--check]
 
@@ -47,10 +47,15 @@ def _all(areas: dict[str, list[Rule]]) -> Iterator[str]:
 
 
 def _symptoms() -> Iterator[str]:
-    yield f"{MADE}# By symptom\n\nWhat you see, and which rule would have said it before.\n\n| seen | rule | what it is |\n|---|---|---|\n"
+    yield f"{MADE}# By symptom\n\nWhat you see, and which rule would have said it before.\n\n"
+    yield "| seen | rule | what it is |\n|---|---|---|\n"
     rows = [(symptom, rule) for rule in RULES for symptom in documentation.of(rule).symptoms]
-    for symptom, rule in sorted(rows, key=lambda row: (row[0].strip("`\"'").lower(), row[1].id)):
+    for symptom, rule in sorted(rows, key=_by_words):
         yield f"| {_cell(symptom)} | [{rule.id}]({_link(rule)}) | {_cell(documentation.of(rule).title)} |\n"
+
+
+def _by_words(row: tuple[str, Rule]) -> tuple[str, str]:
+    return row[0].strip("`\"'").lower(), row[1].id
 
 
 def _link(rule: Rule) -> str:

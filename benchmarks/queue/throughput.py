@@ -31,7 +31,7 @@ from redis import Redis
 from stoker.queue import keys
 from stoker.testing.redis import RedisServer
 
-sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("up", "shared")]
+sys.path.extend(str(Path(__file__).parents[1] / folder) for folder in ("up", "shared"))
 from machine import describe
 from peers import environment, versions
 

@@ -16,13 +16,9 @@ HERE = Path(__file__).parent
 # Entry of the reference's list -> the objects of guide_wrong that have the fault.
 ENTRIES: dict[str, tuple[str, ...]] = {
     "E01": (
-        "NodePool serving",
-        "EC2NodeClass serving-nodes",
-        "NodePool general",
-        "NodePool code",
-        "NodePool serving-spot",
-    )
-    + ("EC2NodeClass spot-nodes", "NodePool packed", "NodePool training", "EC2NodeClass training-nodes"),
+        *("NodePool serving", "NodePool general", "NodePool code", "NodePool serving-spot", "NodePool packed"),
+        *("NodePool training", "EC2NodeClass serving-nodes", "EC2NodeClass spot-nodes", "EC2NodeClass training-nodes"),
+    ),
     "E02": ("NodePool serving", "NodePool general", "NodePool code", "NodePool serving-spot", "NodePool packed"),
     "E03": ("NodePool serving", "NodePool training"),
     "E04": ("NodePool serving", "NodePool general", "NodePool code", "NodePool serving-spot", "NodePool training"),
@@ -49,8 +45,10 @@ ENTRIES: dict[str, tuple[str, ...]] = {
     "E25": ("Stack ai/llama",),
     "R01": ("Deployment ai/chat",),
     "R02": ("Deployment ai/chat",),
-    "R03": ("Deployment ai/chat", "PyTorchJob training/finetune", "DaemonSet kube-system/aws-node-termination-handler")
-    + ("Application argocd/chat",),
+    "R03": (
+        *("Deployment ai/chat", "PyTorchJob training/finetune"),
+        *("DaemonSet kube-system/aws-node-termination-handler", "Application argocd/chat"),
+    ),
     "R04": ("ScaledObject ai/chat",),
     "R05": ("ScaledObject ai/chat",),
     "R07": ("Ingress ai/edge",),

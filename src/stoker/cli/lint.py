@@ -1,4 +1,4 @@
-"""`stoker lint PATH...`: what the API server would refuse, what would never schedule, what runs but does something else."""
+"""`stoker lint PATH...`: what would be refused, what would never schedule, what runs but does something else."""
 
 import os
 import sys

@@ -30,9 +30,9 @@ class Severity(StrEnum):
 class Problem:
     """One thing that a rule found. `path` is in the manifest's own tree.
 
-    For something that is missing, `path` is where it would stand: its parent's path and its name. The place said is then
-    that of the parent. A problem with the same object and path as one of the API's own (unknown field, missing field)
-    replaces it: it says the same, with the reason.
+    For something that is missing, `path` is where it would stand: its parent's path and its name. The place said is
+    then that of the parent. A problem with the same object and path as one of the API's own (unknown field, missing
+    field) replaces it: it says the same, with the reason.
     """
 
     manifest: Manifest

@@ -1,6 +1,6 @@
 """From what was read to what is said: every rule over the cluster, then what is silenced taken out.
 
-`lint` does no I/O. A rule that fails is a finding, too (STK-LINT-003): what was not judged is never passed over in silence.
+`lint` does no I/O. A rule that fails is a finding, too (STK-LINT-003): what was not judged is said.
 """
 
 from collections import defaultdict

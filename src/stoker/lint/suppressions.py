@@ -56,10 +56,7 @@ def read(document: Document, known: Collection[str]) -> tuple[list[Suppression],
         rules, reason = _parts(match[1])
         for message in _faults(rules, reason, known):
             bad.append(BadComment(line, message))
-        if line in first_of_line:
-            scope = None
-        else:
-            scope = _scope(line, first_of_line, document.comments)
+        scope = None if line in first_of_line else _scope(line, first_of_line, document.comments)
         found.append(Suppression(line, rules, reason, scope))
     return found, bad
 

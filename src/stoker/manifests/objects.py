@@ -20,7 +20,7 @@ class Document:
     values: Mapping[Path, Position] = field(default_factory=dict)
     keys: Mapping[Path, Position] = field(default_factory=dict)
     comments: Mapping[int, str] = field(default_factory=dict)
-    """Line number -> the comment on it, from `#`, for suppressions and for rules that compare a comment with its value."""
+    """Line number -> the comment on it, from `#`: for suppressions, and for rules that compare it with the value."""
 
     def where(self, path: Path, *, key: bool = False) -> Position:
         """The place of a value, or of its key; of the nearest part around it when it is not written in the text."""
@@ -41,8 +41,8 @@ class Document:
 class Manifest:
     """One object. `data` is its own tree; `root` is where that tree stands in its document.
 
-    An object inside another (an item of a List, a template of a kro graph, what an Argo step creates) is a Manifest of its
-    own, with `inside` set to the object that holds it. `templated` says that text in it may hold `${...}` or `{{...}}`,
+    An object inside another (an item of a List, a template of a kro graph, what an Argo step creates) is a Manifest of
+    its own, with `inside` set to the object that holds it. `templated` says that text in it may hold `${...}` or `{{...}}`,
     which something fills in later: such a value can be of any type, and is not judged.
     """
 
@@ -101,12 +101,12 @@ class Manifest:
 def look(tree: Any, *path: str | int, default: Any = None) -> Any:
     """The value at a path; `default` where anything on the way is missing, or is no section or list."""
     for part in path:
-        if isinstance(tree, dict) and part in tree:
-            tree = tree[part]
-        elif isinstance(tree, list) and isinstance(part, int) and 0 <= part < len(tree):
-            tree = tree[part]
-        else:
+        if isinstance(tree, dict):
+            if part not in tree:
+                return default
+        elif not (isinstance(tree, list) and isinstance(part, int) and 0 <= part < len(tree)):
             return default
+        tree = tree[part]
     return tree
 
 
@@ -117,7 +117,9 @@ def sections(tree: Any) -> list[tuple[int, dict[str, Any]]]:
 
 def texts(tree: Any) -> dict[str, str]:
     """The entries of a section whose value is text."""
-    return {k: v for k, v in tree.items() if isinstance(k, str) and isinstance(v, str)} if isinstance(tree, dict) else {}
+    return (
+        {k: v for k, v in tree.items() if isinstance(k, str) and isinstance(v, str)} if isinstance(tree, dict) else {}
+    )
 
 
 def _text(value: Any) -> str:

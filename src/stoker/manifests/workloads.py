@@ -1,6 +1,6 @@
 """Whatever makes pods, seen alike: Deployment, Job, PyTorchJob, an Argo template, a kro graph's Deployment.
 
-`workloads_of` finds the pod specs of one object. It reads broken objects, too: what is not of the right type is not there.
+`workloads_of` finds the pod specs of one object. It reads broken objects, too: what is of another type is not there.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from stoker.spec.faults import Path
 
 @dataclass(frozen=True, eq=False)
 class Workload:
-    """The pods of one template. `path` is where the pod spec stands in the manifest, `meta` where their metadata does."""
+    """The pods of one template. `path` is where their spec stands in the manifest, `meta` where their metadata does."""
 
     manifest: Manifest
     path: Path

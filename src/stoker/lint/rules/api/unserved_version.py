@@ -1,6 +1,7 @@
 """The kind exists, but not in this version.
 
-The API server knows a kind by group and version. A version that a release dropped, or one that never was, matches nothing.
+The API server knows a kind by group and version. A version that a release dropped, or one that never was, matches
+nothing.
 
 Symptom: no matches for kind "HorizontalPodAutoscaler" in version "autoscaling/v2beta2"
 
