@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/lint/speed.py [--manifests 1000] [--rounds 5] [--only stoker,kubernetes-validate]
 
 A folder of --manifests files, one object each: NodePools, EC2NodeClasses, Deployments, ScaledObjects,
-TriggerAuthentications, Services, PodDisruptionBudgets and ServiceAccounts, as a team's repository holds them. Each run is
-a new process, pinned to one core; figures are medians of the rounds, which take turns; wall time.
+TriggerAuthentications, Services, PodDisruptionBudgets and ServiceAccounts, as a team's repository holds them. Each run
+is a new process, pinned to one core; figures are medians of the rounds, which take turns; wall time.
 
 kubernetes-validate checks core kinds against their schemas; checkov applies its security policies for Kubernetes.
 Neither knows the other kinds, CEL, or anything between two objects: they are here for the scale, not as a match.

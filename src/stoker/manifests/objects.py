@@ -42,8 +42,8 @@ class Manifest:
     """One object. `data` is its own tree; `root` is where that tree stands in its document.
 
     An object inside another (an item of a List, a template of a kro graph, what an Argo step creates) is a Manifest of
-    its own, with `inside` set to the object that holds it. `templated` says that text in it may hold `${...}` or `{{...}}`,
-    which something fills in later: such a value can be of any type, and is not judged.
+    its own, with `inside` set to the object that holds it. `templated` says that text in it may hold `${...}` or
+    `{{...}}`, which something fills in later: such a value can be of any type, and is not judged.
     """
 
     data: dict[str, Any]
