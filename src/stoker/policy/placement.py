@@ -1,7 +1,7 @@
 """Whether Karpenter can launch a node of a pool for a pod, on which instance types, and if not, what stands in the way.
 
 The decision in order: taints, labels, and then for each instance type that the pool allows its labels, its allocatable
-less what DaemonSets take, and the pool's limits. Used by `lint`, which explains it, and by `simulate`, which acts on it.
+less what DaemonSets take, and the pool's limits. Used by `lint`, which explains it, and by `simulate`, which does it.
 
 What nobody here can know counts as there: spot capacity, reservations, huge pages, the local storage of an unknown node
 class (`unjudged` names the resources).
