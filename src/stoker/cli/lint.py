@@ -97,9 +97,9 @@ def _settings(
         found = replace(found, fail_on=config.fail_on(fail_on))
     if kubernetes:
         found = replace(found, kubernetes=kubernetes)
-    if found.kubernetes not in schemas.MINORS:
+    if found.kubernetes not in schemas.minors():
         raise InvalidInput(
-            f"no schemas of Kubernetes {found.kubernetes}", hint=f"there are those of {', '.join(schemas.MINORS)}"
+            f"no schemas of Kubernetes {found.kubernetes}", hint=f"there are those of {', '.join(schemas.minors())}"
         )
     return replace(found, only=frozenset(only), severities={**found.severities, **dict.fromkeys(ignore)})
 
