@@ -130,7 +130,9 @@ def _message(rule: Mapping[str, Any], variables: Mapping[str, Any]) -> str:
         if isinstance(said, str) and said.strip() and "\n" not in said:
             return said
     message = rule.get("message")
-    return message.strip() if isinstance(message, str) and message.strip() else f"failed rule: {_cut(str(rule['rule']))}"
+    return (
+        message.strip() if isinstance(message, str) and message.strip() else f"failed rule: {_cut(str(rule['rule']))}"
+    )
 
 
 def _run(expression: str, variables: Mapping[str, Any]) -> Any:
@@ -176,10 +178,7 @@ def escaped(name: str) -> str | None:
     if not _NAME.fullmatch(name):
         return None
     return (
-        name.replace("__", "__underscores__")
-        .replace(".", "__dot__")
-        .replace("-", "__dash__")
-        .replace("/", "__slash__")
+        name.replace("__", "__underscores__").replace(".", "__dot__").replace("-", "__dash__").replace("/", "__slash__")
     )
 
 

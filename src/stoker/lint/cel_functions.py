@@ -405,8 +405,16 @@ _NAMED_FORMATS: dict[str, Callable[[str], str]] = {
     "qualifiedName": names.label_key,
     "labelValue": names.label_value,
     **{
-        short: (lambda text, form=form: "" if patterns.FORMATS[form][0](text) else f"is not {patterns.FORMATS[form][1]}")
-        for short, form in (("uri", "uri"), ("uuid", "uuid"), ("byte", "byte"), ("date", "date"), ("datetime", "date-time"))
+        short: (
+            lambda text, form=form: "" if patterns.FORMATS[form][0](text) else f"is not {patterns.FORMATS[form][1]}"
+        )
+        for short, form in (
+            ("uri", "uri"),
+            ("uuid", "uuid"),
+            ("byte", "byte"),
+            ("date", "date"),
+            ("datetime", "date-time"),
+        )
     },
 }
 

@@ -258,7 +258,9 @@ class _Check:
 
     def _unknown(self, key: str, properties: Tree, path: Path) -> None:
         where = written(path) or "the object"
-        self.say(UNKNOWN_FIELD, (*path, key), f"{where} has no field {key}", self._nearest(key, properties, path), key=True)
+        self.say(
+            UNKNOWN_FIELD, (*path, key), f"{where} has no field {key}", self._nearest(key, properties, path), key=True
+        )
 
     def _missing(self, name: str, tree: Tree, path: Path) -> None:
         tree = self.resolve(tree)
@@ -358,7 +360,9 @@ class _Check:
             return
         if self.core and value == "":
             return  # in Kubernetes' own kinds an empty text is a field that is not there
-        near = _near(value, [each for each in allowed if isinstance(each, str)], 0.6) if isinstance(value, str) else None
+        near = (
+            _near(value, [each for each in allowed if isinstance(each, str)], 0.6) if isinstance(value, str) else None
+        )
         hint = f"did you mean {near}?" if near else ""
         self.say(NOT_IN_ENUM, path, f"{shown(value)} is not one of {_listed(allowed)}", hint)
 
