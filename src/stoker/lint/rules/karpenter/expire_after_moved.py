@@ -60,7 +60,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
         yield Problem(
             pool,
             _OLD,
-            f"v1 has no disruption.expireAfter: {after} counts for nothing, and nodes expire after 720h",
+            f"v1 has no disruption.expireAfter: {after} is refused, or dropped for the default of 720h",
             hint=f"spec.template.spec.expireAfter: {after}",
             key=True,
             edits=_edits(pool),

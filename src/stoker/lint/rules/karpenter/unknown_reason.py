@@ -66,12 +66,12 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                 for j, reason in enumerate(reasons)
                 if isinstance(reason, str) and reason not in REASONS and not is_open(pool, reason)
             ]
-            for j, reason in named:
+            for n, (j, reason) in enumerate(named):
                 useless = len(named) == len(reasons) and not any(each.lower() in _BY_LOWER for _, each in named)
-                yield _problem(pool, i, j, reason, alone=useless)
+                yield _problem(pool, i, j, reason, alone=useless, first=n == 0)
 
 
-def _problem(pool: Manifest, budget: int, j: int, reason: str, *, alone: bool) -> Problem:
+def _problem(pool: Manifest, budget: int, j: int, reason: str, *, alone: bool, first: bool) -> Problem:
     path = (*BUDGETS, budget, "reasons", j)
     meant = _BY_LOWER.get(reason.lower())
     forced = reason.lower() in _FORCED
@@ -82,7 +82,7 @@ def _problem(pool: Manifest, budget: int, j: int, reason: str, *, alone: bool) -
     elif alone:
         last = len(pool.get(*BUDGETS)) == 1
         # Without any budget there would be no limit at all; without the field there is the default of 10%.
-        edits = (Remove(BUDGETS if last else (*BUDGETS, budget)),)
+        edits = (Remove(BUDGETS if last else (*BUDGETS, budget)),) if first else ()
     right = meant or ("no budget for it" if alone else "leave it out")
     return Problem(
         pool,
