@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from stoker.catalog import schema_files
+from stoker.catalog import core_values, schema_files
 from stoker.catalog.schema_files import Tree, label
 
 SHIPPED = Path(__file__).parent / "data" / "schemas"
@@ -185,7 +185,7 @@ def definition(name: str, minor: str, folder: Path = SHIPPED) -> Tree:
     package = _package(schema_files.package_of(name), folder)
     place = package.get(minor, {}).get(name)
     found = {} if place is None else package["trees"][place]
-    return found if isinstance(found, dict) else {}
+    return core_values.completed(name, found) if isinstance(found, dict) else {}
 
 
 @lru_cache(maxsize=256)

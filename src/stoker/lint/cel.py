@@ -115,7 +115,10 @@ def judge(rule: Mapping[str, Any], value: Any) -> Verdict:
         variables["oldSelf"] = engine().OptionalValue.none()
     result = _run(expression, variables)
     if isinstance(result, Verdict):
-        return result
+        if result.outcome is Outcome.CANNOT:
+            return result
+        asked = rule.get("message")
+        return Verdict(result.outcome, f"{result.message}, in the rule: {_cut(str(asked or expression))}")
     if result is True:
         return _HOLDS
     if result is not False:
@@ -130,7 +133,9 @@ def _message(rule: Mapping[str, Any], variables: Mapping[str, Any]) -> str:
         if isinstance(said, str) and said.strip() and "\n" not in said:
             return said
     message = rule.get("message")
-    return message.strip() if isinstance(message, str) and message.strip() else f"failed rule: {_cut(str(rule['rule']))}"
+    return (
+        message.strip() if isinstance(message, str) and message.strip() else f"failed rule: {_cut(str(rule['rule']))}"
+    )
 
 
 def _run(expression: str, variables: Mapping[str, Any]) -> Any:
@@ -176,10 +181,7 @@ def escaped(name: str) -> str | None:
     if not _NAME.fullmatch(name):
         return None
     return (
-        name.replace("__", "__underscores__")
-        .replace(".", "__dot__")
-        .replace("-", "__dash__")
-        .replace("/", "__slash__")
+        name.replace("__", "__underscores__").replace(".", "__dot__").replace("-", "__dash__").replace("/", "__slash__")
     )
 
 

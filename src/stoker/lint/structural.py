@@ -80,6 +80,8 @@ def faults(obj: Any, schema: Schema, *, is_open: Callable[[object], bool] = neve
         obj = check.prepared(obj, tree, 0)
         check.root = True
     check.walk(obj, tree, (), 0)
+    if not schema.core:
+        check.found.extend(name_faults(obj.get("metadata"), ("metadata",), is_open))
     return check.found
 
 
@@ -258,7 +260,9 @@ class _Check:
 
     def _unknown(self, key: str, properties: Tree, path: Path) -> None:
         where = written(path) or "the object"
-        self.say(UNKNOWN_FIELD, (*path, key), f"{where} has no field {key}", self._nearest(key, properties, path), key=True)
+        self.say(
+            UNKNOWN_FIELD, (*path, key), f"{where} has no field {key}", self._nearest(key, properties, path), key=True
+        )
 
     def _missing(self, name: str, tree: Tree, path: Path) -> None:
         tree = self.resolve(tree)
@@ -358,7 +362,9 @@ class _Check:
             return
         if self.core and value == "":
             return  # in Kubernetes' own kinds an empty text is a field that is not there
-        near = _near(value, [each for each in allowed if isinstance(each, str)], 0.6) if isinstance(value, str) else None
+        near = (
+            _near(value, [each for each in allowed if isinstance(each, str)], 0.6) if isinstance(value, str) else None
+        )
         hint = f"did you mean {near}?" if near else ""
         self.say(NOT_IN_ENUM, path, f"{shown(value)} is not one of {_listed(allowed)}", hint)
 
@@ -419,7 +425,7 @@ class _Check:
         ranked = sorted((_steps(here, place), place) for place in places)
         if ranked and ranked[0][0] <= 4:
             return f"it stands at {written((*ranked[0][1], key))}"
-        close = _near(key, properties, 0.5)
+        close = _near(key, properties, 0.6)
         if close:
             return f"did you mean {close}?"
         return f"known here: {_listed(sorted(properties), 8)}" if properties else ""
@@ -461,6 +467,19 @@ def metadata_faults(meta: Any, path: Path, is_open: Callable[[object], bool]) ->
             wrong = names.label_key(key.lower())
             if wrong:
                 yield Fault(BAD_NAME, (*path, "annotations", key), f"the annotation {shown(key)} {wrong}", key=True)
+
+
+def name_faults(
+    meta: Any, path: Path, is_open: Callable[[object], bool], rule: Callable[[str], str] = names.dns_subdomain
+) -> Iterator[Fault]:
+    """The name of an object: it has one, or the beginning of one, and it is written as its kind demands."""
+    name, start = (meta.get("name"), meta.get("generateName")) if isinstance(meta, dict) else (None, None)
+    if not name and not start and not (isinstance(meta, dict) and any(is_open(key) for key in meta)):
+        yield Fault(MISSING_FIELD, (*path, "name"), "the object needs a name", "write metadata.name", key=True)
+    if isinstance(name, str) and name and not is_open(name):
+        wrong = rule(name)
+        if wrong:
+            yield Fault(BAD_NAME, (*path, "name"), f"the name {shown(name)} {wrong}")
 
 
 def label_faults(key: Any, value: Any, path: Path, is_open: Callable[[object], bool]) -> Iterator[Fault]:
