@@ -51,7 +51,7 @@ def main() -> None:
     head = [
         "# Where the schemas come from",
         "",
-        f"Snapshot: {asked.date}. Made by `scripts/build_schemas.py`; descriptions are left out, nothing else is changed.",
+        f"Snapshot: {asked.date}. Made by `scripts/build_schemas.py`, which leaves descriptions out.",
         "",
         "| file | repository | ref | licence |",
         "|---|---|---|---|",

@@ -23,6 +23,7 @@ from stoker.cli import (
     ps,
     scale,
     schema,
+    schemas,
     tasks,
     tenants,
     up,
@@ -54,6 +55,7 @@ for _command in (
     batches.batches,
     drill.drill,
     schema.schema,
+    schemas.schemas,
     openapi.openapi,
 ):
     stoker.add_command(_command)

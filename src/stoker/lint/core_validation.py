@@ -179,15 +179,15 @@ def _rolling(notes: Notes, strategy: Any, path: Path) -> None:
     path = (*path, "rollingUpdate")
     for key in ("maxUnavailable", "maxSurge"):
         _share(notes, rolling, key, path)
-    if _is_none(rolling.get("maxUnavailable")) and _is_none(rolling.get("maxSurge")):
-        if rolling.get("maxUnavailable") is not None and (path[1] == "updateStrategy" or "maxSurge" in rolling):
-            notes.bad(
-                (*path, "maxUnavailable"), "maxUnavailable and maxSurge cannot both be 0: nothing could ever move"
-            )
+    surge_default = 0 if path[1] == "updateStrategy" else 1
+    surge = rolling.get("maxSurge")
+    if _is_zero(rolling.get("maxUnavailable")) and _is_zero(surge_default if surge is None else surge):
+        message = "maxUnavailable and maxSurge cannot both be 0: nothing could ever move"
+        notes.bad((*path, "maxUnavailable"), message)
 
 
-def _is_none(value: Any) -> bool:
-    return value is None or (value in (0, "0%") and not isinstance(value, bool))
+def _is_zero(value: Any) -> bool:
+    return value in (0, "0%") and not isinstance(value, bool)
 
 
 def _share(notes: Notes, tree: Tree, key: str, path: Path) -> None:
@@ -439,9 +439,9 @@ def _ingress(notes: Notes, obj: Tree) -> None:
         for k, each in sections(look(rule, "http", "paths")):
             at = (*here, "http", "paths", k)
             path = each.get("path")
-            if each.get("pathType") in ("Exact", "Prefix") and not notes.is_open(path):
-                if not isinstance(path, str) or not path.startswith("/"):
-                    notes.bad((*at, "path") if path is not None else at, "the path must begin with /")
+            absolute = (isinstance(path, str) and path.startswith("/")) or notes.is_open(path)
+            if each.get("pathType") in ("Exact", "Prefix") and not absolute:
+                notes.bad((*at, "path") if path is not None else at, "the path must begin with /")
             if isinstance(each.get("backend"), dict):
                 _backend(notes, each["backend"], (*at, "backend"))
 

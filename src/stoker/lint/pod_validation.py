@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from stoker.lint import names, quantities
-from stoker.lint.notes import NO_LIMIT, Notes, Tree
+from stoker.lint.notes import Notes, Tree
 from stoker.lint.structural import BAD_NAME, BAD_VALUE, MISSING_FIELD, OUT_OF_RANGE
 from stoker.manifests.objects import look, sections, texts
 from stoker.spec.faults import Path, shown
@@ -22,7 +22,7 @@ _ENV_NAME = re.compile(r"[ -<>-~]+")
 _SOURCES = ("fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef")
 
 
-def pod_faults(notes: Notes, spec: Any, path: Path, *, claims: Iterable[str] = (), embedded: bool = False) -> None:
+def pod_faults(notes: Notes, spec: Any, path: Path, *, claims: Iterable[str] = ()) -> None:
     """Everything about one pod's spec. `claims` are the volumes that a StatefulSet adds by name."""
     if not isinstance(spec, dict):
         return
@@ -109,10 +109,10 @@ def container_faults(
             notes.one_of(handler, _HOOKS, (*path, "lifecycle", hook), hook)
             _handler(notes, handler, (*path, "lifecycle", hook))
     security = container.get("securityContext")
-    if isinstance(security, dict) and security.get("privileged") is True:
-        if security.get("allowPrivilegeEscalation") is False:
-            where = (*path, "securityContext", "allowPrivilegeEscalation")
-            notes.bad(where, "a privileged container cannot have allowPrivilegeEscalation false")
+    privileged = look(security, "privileged") is True
+    if privileged and look(security, "allowPrivilegeEscalation") is False:
+        where = (*path, "securityContext", "allowPrivilegeEscalation")
+        notes.bad(where, "a privileged container cannot have allowPrivilegeEscalation false")
 
 
 def _ports(notes: Notes, container: Tree, path: Path, host_network: bool) -> None:
@@ -232,9 +232,9 @@ def _probe(notes: Notes, probe: Any, path: Path) -> None:
     _handler(notes, probe, path)
     for key in ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"):
         notes.whole(probe, key, path)
-    if path[-1] != "readinessProbe" and probe.get("successThreshold") not in (None, 0, 1):
-        if isinstance(probe.get("successThreshold"), int):
-            notes.bad((*path, "successThreshold"), f"the successThreshold of a {path[-1]} must be 1")
+    threshold = probe.get("successThreshold")
+    if path[-1] != "readinessProbe" and isinstance(threshold, int) and threshold > 1:
+        notes.bad((*path, "successThreshold"), f"the successThreshold of a {path[-1]} must be 1")
     if probe.get("terminationGracePeriodSeconds") is not None:
         if path[-1] == "readinessProbe":
             where = (*path, "terminationGracePeriodSeconds")
@@ -301,9 +301,9 @@ def _toleration(notes: Notes, toleration: Tree, path: Path) -> None:
         notes.bad((*path, "value"), "operator Exists takes no value", "leave the value out, or write operator: Equal")
     if notes.absent(toleration.get("key")) and operator == "Equal":
         notes.bad((*path, "operator"), "a toleration without a key must have operator Exists")
-    if toleration.get("tolerationSeconds") is not None and toleration.get("effect") != "NoExecute":
-        if not notes.is_open(toleration.get("effect")):
-            notes.bad((*path, "tolerationSeconds"), "tolerationSeconds needs effect NoExecute")
+    effect = toleration.get("effect")
+    if toleration.get("tolerationSeconds") is not None and effect != "NoExecute" and not notes.is_open(effect):
+        notes.bad((*path, "tolerationSeconds"), "tolerationSeconds needs effect NoExecute")
     notes.name(toleration.get("key"), (*path, "key"), "the taint key", names.label_key)
     if operator == "Equal":
         notes.name(toleration.get("value"), (*path, "value"), "the taint value", names.label_value)
@@ -352,6 +352,3 @@ def _requirements(notes: Notes, expressions: Any, path: Path) -> None:
             if size != 1 or (notes.text(first) and not re.fullmatch(r"[-+]?\d+", str(first), re.ASCII)):
                 notes.bad((*here, "values"), f"operator {operator} takes one whole number, as text")
         notes.name(each.get("key"), (*here, "key"), "the label", names.label_key)
-
-
-__all__ = ["NO_LIMIT", "container_faults", "pod_faults", "resource_faults", "selector_faults"]

@@ -12,6 +12,7 @@ import difflib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -389,24 +390,19 @@ class _Check:
             self.say(BAD_VALUE, path, "has a form that is not allowed here")
 
     def _apart(self, value: Any, tree: Tree, path: Path, depth: int) -> list[Fault]:
-        """The faults of a value against one schema of several, where nothing is unknown: the schema around says that."""
+        """The faults of a value against one schema of several; which fields are unknown, the schema around says."""
         check = _Check(self.schema, self.is_open)
         if not isinstance(tree, dict):
             return []
-        try:
+        with suppress(_Full):
             check._value(value, _without_names(tree, value), path, depth + 1)
-        except _Full:
-            pass
         if check.open:
             self.open += 1
         return check.found
 
     def _rules(self, value: Any, tree: Tree, path: Path) -> None:
-        seen = cel.typed(value, tree, self.resolve)
-        for rule in tree[_RULES]:
-            verdict = cel.judge(rule, seen)
-            if verdict.outcome is cel.Outcome.HOLDS:
-                continue
+        rules = [rule for rule in tree[_RULES] if isinstance(rule, dict)]
+        for rule, verdict in cel.judge_all(rules, cel.typed(value, tree, self.resolve)):
             if verdict.outcome is cel.Outcome.CANNOT:
                 said = f"the rule {_cut(str(rule.get('rule')))} could not be evaluated: {verdict.message}"
                 self.say(NOT_EVALUATED, path, said)
