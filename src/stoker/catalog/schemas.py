@@ -67,10 +67,12 @@ def find(
     api_version: str, kind: str, kubernetes: str = DEFAULT_KUBERNETES, *, folder: Path | None = None
 ) -> Schema | None:
     """The schema of a kind; None where nobody here knows it. A minor that is not here is answered by the nearest."""
+    answered = False
     for place in _folders(folder):
-        found = _in(place, api_version, kind, kubernetes)
+        found = _in(place, api_version, kind, kubernetes, core=not answered)
         if found is not None:
             return found
+        answered = answered or kubernetes in index(place)["minors"]
     return None
 
 
@@ -131,13 +133,13 @@ def _folders(folder: Path | None) -> tuple[Path, ...]:
     return (folder or user_folder(), SHIPPED)
 
 
-def _in(folder: Path, api_version: str, kind: str, kubernetes: str) -> Schema | None:
+def _in(folder: Path, api_version: str, kind: str, kubernetes: str, *, core: bool) -> Schema | None:
     here = index(folder)
     name = label(api_version, kind)
     if name in here["custom"]:
         return _custom(folder, api_version, kind, 0)
     entry = here["core"].get(name)
-    if entry is None:
+    if entry is None or not core:
         return None
     if kubernetes in here["minors"] and kubernetes not in entry["minors"]:
         return None

@@ -91,10 +91,11 @@ def documents(text: str, name: str) -> list[Any]:
         for event in yaml.parse(text, _Loader):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if isinstance(event, yaml.AliasEvent) or depth > _MAX_MACHINE_DEPTH:
-                at = Position(event.start_mark.line + 1, event.start_mark.column + 1)
+                mark = event.start_mark
+                at = Position(mark.line + 1, mark.column + 1) if mark else None
                 what = "aliases are not read here" if isinstance(event, yaml.AliasEvent) else "nested too deep"
                 raise refusal(name, [Fault((), what, at)], hint=_HINT)
-        return list(yaml.load_all(text, _Loader))  # noqa: S506  # it is a SafeLoader
+        return list(yaml.load_all(text, _Loader))
     except yaml.MarkedYAMLError as error:
         raise refusal(name, [_syntax(error, text)], hint=_HINT) from error
     except (yaml.YAMLError, ValueError) as error:
