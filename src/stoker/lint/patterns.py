@@ -25,7 +25,6 @@ _CLASSES = {
     "word": "0-9A-Za-z_",
     "xdigit": "0-9A-Fa-f",
 }
-_UNICODE = {"L": "^\\W\\d_", "Lu": "A-Z", "Ll": "a-z", "N": "\\d", "Nd": "\\d"}
 _PIECE = re.compile(
     r"\\Q.*?(?:\\E|$)|\\z|\\C|\\[pP](?:\{\^?\w+\}|\w)|\\x\{[0-9A-Fa-f]+\}|\\.|\[:\^?\w+:\]|\[\^?\]?|\]|\$|\(\?\w+\)|\(\?P?<|.",
     re.DOTALL,
@@ -46,7 +45,7 @@ def compiled(pattern: str) -> re.Pattern[str] | None:
 
 
 def translated(pattern: str) -> str:
-    """RE2's spelling in Python's: `\\z`, POSIX classes, `\\Q...\\E`, and `$`, which in Go is the very end of the text."""
+    """RE2's spelling in Python's: `\\z`, POSIX classes, `\\Q...\\E`, and `$`, which in Go is the very end."""
     out: list[str] = []
     flags = ""
     inside = False
@@ -167,4 +166,4 @@ FORMATS: dict[str, tuple[Callable[[str], bool], str]] = {
     "uri": (_uri, "a URI such as https://example.com"),
     "uuid": (_matching(r"(?i:[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12})"), "a UUID"),
 }
-"""Format -> (is this text one?, what one looks like). A format that is not here is not checked, as on the API server."""
+"""Format -> (is this text one?, what one looks like). One that is not here is not checked, as on the API server."""
