@@ -410,23 +410,8 @@ _NAMED_FORMATS: dict[str, Callable[[str], str]] = {
     "dns1035Label": names.dns_1035_label,
     "qualifiedName": names.label_key,
     "labelValue": names.label_value,
-<<<<<<< HEAD
-    **{
-        short: (
-            lambda text, form=form: "" if patterns.FORMATS[form][0](text) else f"is not {patterns.FORMATS[form][1]}"
-        )
-        for short, form in (
-            ("uri", "uri"),
-            ("uuid", "uuid"),
-            ("byte", "byte"),
-            ("date", "date"),
-            ("datetime", "date-time"),
-        )
-    },
-=======
     **{form: _of_format(form) for form in ("uri", "uuid", "byte", "date")},
     "datetime": _of_format("date-time"),
->>>>>>> h/sch
 }
 
 
