@@ -15,6 +15,7 @@ from stoker.policy.placement import (
     PodView,
     Reach,
     _fill,
+    allocatable_of,
     daemon_overhead,
     how_many,
     most_pods,
@@ -236,6 +237,13 @@ def test_min_values_need_that_many_among_the_types_that_fit() -> None:
     assert place(pod(1, 1, 1), insists, TYPES).against_pool == (Blocker("min-values", key, 3, 2),)
 
 
+def test_a_pod_that_contradicts_itself_fits_nowhere() -> None:
+    zone = "topology.kubernetes.io/zone"
+    nowhere = requirement(zone, "In", ["us-west-2a"]).intersect(requirement(zone, "In", ["us-west-2b"]))
+    found = place(pod(1, 1, requirements=({zone: nowhere},)), pool({}), TYPES)
+    assert found.against_pool == (Blocker("zone", zone, "nothing", ""),)
+
+
 # -- taints --
 
 
@@ -256,6 +264,33 @@ def test_the_nearest_type_keeps_what_the_software_needs() -> None:
     of_a10g = {**asked(gpu_name=["a10g"], size=["2xlarge"]), **of_labels({"kubernetes.io/arch": "amd64"})}
     found = place(pod(8, 32, 1), pool(of_a10g), TYPES)
     assert found.nearest is instance_types()["g5.4xlarge"]
+
+
+@pytest.mark.parametrize(
+    ("family", "name"), [(["m7g"], "c7g.xlarge"), (["m5"], "t3.xlarge"), (["m5", "m7g"], "c7g.xlarge")]
+)
+def test_the_nearest_type_is_of_an_arch_that_the_pool_has(family: list[str], name: str) -> None:
+    found = place(pod(3, 4), pool(asked(family=family, size=["large"])), TYPES)
+    assert found.nearest is instance_types()[name]
+
+
+def test_the_nearest_type_is_of_the_arch_that_an_empty_pool_asks_for() -> None:
+    of_amd64 = {**asked(family=["m99"]), **of_labels({"kubernetes.io/arch": "amd64"})}
+    assert place(pod(3, 4), pool(of_amd64), TYPES).nearest is instance_types()["t3.xlarge"]
+
+
+def test_the_nearest_type_has_room_for_the_daemons_too() -> None:
+    found = place(pod(7.9, 20, 1), pool(asked(family=["g5"], size=["2xlarge"])), TYPES, {"cpu": 8000})
+    assert found.nearest_in_families is instance_types()["g5.8xlarge"]
+
+
+def test_the_closest_type_is_the_one_with_the_fewest_things_against_it() -> None:
+    """Among equally many, the one that lacks the smallest part; a p4d.24xlarge lacks half the CPUs, and only those."""
+    found = place(pod(194, 100, 9), pool(asked(family=["g5"], size=["24xlarge", "48xlarge"])), TYPES)
+    assert found.closest is not None
+    assert found.closest[0] == "g5.48xlarge"
+    by_count = place(pod(192, 1000, 8), pool(asked(family=["g5", "p4d"], size=["48xlarge", "24xlarge"])), TYPES)
+    assert by_count.closest == ("p4d.24xlarge", (Blocker("cpu", "cpu", 192_000, 95_690),))
 
 
 def test_the_nearest_type_is_looked_for_past_a_pin_of_the_pod() -> None:
@@ -310,6 +345,11 @@ def test_limits_that_contradict_one_another() -> None:
     assert (p4d.limit, p5.limit) == ("memory", "memory")
 
 
+def test_accelerators_are_counted_like_gpus() -> None:
+    (found,) = reachable(pool(asked(family=["trn1"], size=["32xlarge"]), limits={"nodes": 2}), TYPES)
+    assert found.gpus == 32
+
+
 def test_without_a_limit_there_is_no_end() -> None:
     (found,) = reachable(pool(asked(family=["g5"], size=["xlarge"])), TYPES)
     assert (found.nodes, found.gpus, found.limit) == (None, None, None)
@@ -340,6 +380,24 @@ def test_limits_of_several_pools_together() -> None:
     assert most_pods(pod(8, 32, 1), [small, pool(asked(family=["g5"], size=["4xlarge"]))], TYPES) is None
     assert most_pods(pod(8, 32, 1), [pool(asked(family=["m5"]))], TYPES) == 0
     assert most_pods(pod(8, 32, 1), [pool(asked(family=["g5"], size=["4xlarge"]), replicas=5)], TYPES) == 5
+
+
+def test_a_limit_that_a_type_does_not_count_for_does_not_hold_it() -> None:
+    both_kinds = pool(asked(family=["g5", "m5"], size=["2xlarge"]), limits={"nvidia.com/gpu": 1})
+    assert most_pods(pod(7, 16), [both_kinds], TYPES) is None
+    assert most_pods(pod(7, 16, 1), [both_kinds], TYPES) == 1
+
+
+def test_a_limit_too_fine_to_try_every_mix_is_not_understated() -> None:
+    sizes = [(1024 * MI, 1), (1536 * MI + 1, 2)]
+    assert _fill(10 * GI, sizes) == 10 * GI * 2 // (1536 * MI + 1)
+
+
+def test_what_pods_can_have_of_a_node() -> None:
+    g5 = instance_types()["g5.2xlarge"]
+    assert "ephemeral-storage" not in allocatable_of(g5)
+    of_pool = allocatable_of(g5, pool({}, storage_bytes=40 * GI, max_pods=20))
+    assert (of_pool["ephemeral-storage"], of_pool["pods"], of_pool["cpu"]) == (40 * GI, 20, 7910)
 
 
 def test_daemons_take_their_part_of_the_limits_too() -> None:

@@ -201,10 +201,11 @@ class Placement:
 
     @cached_property
     def nearest(self) -> InstanceType | None:
-        """The cheapest type of all that would do for the pod, if the pool allowed it. Of another arch, or with another
-        device than the pool asks for, it would not do."""
+        """The cheapest type of all that would do for the pod, if the pool allowed it. With another device than the pool
+        asks for it would not do, nor of an arch that none of the pool's types has: images are built for an arch."""
         kept = {key: each for key, each in self.pool.offered.items() if key in (ARCH, OS) or _label(key) in _KEPT}
-        return self._cheapest(kept, self.all_types)
+        archs = {each.arch for each in self._own or self.all_types}
+        return self._cheapest(kept, [each for each in self.all_types if each.arch in archs])
 
     @cached_property
     def nearest_in_families(self) -> InstanceType | None:
