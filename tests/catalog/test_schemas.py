@@ -58,7 +58,7 @@ def test_a_version_that_a_release_took_away_is_known_and_not_served(own: Path) -
     assert schemas.versions_of("karpenter.sh", "NodePool") == ["v1"]
 
 
-@pytest.mark.parametrize("api_version, kind", [
+@pytest.mark.parametrize(("api_version", "kind"), [
     ("kro.run/v1alpha1", "ResourceGroup"),
     ("inference.networking.x-k8s.io/v1alpha2", "InferenceModel"),
 ])  # fmt: skip
@@ -84,7 +84,7 @@ def test_a_kind_of_one_minor_is_not_in_another(own: Path) -> None:
     assert schemas.find("lifecycle.k8s.io/v1alpha1", "Eviction", "1.36") is None
 
 
-@pytest.mark.parametrize("asked, answered", [("1.20", "1.35"), ("1.36", "1.36"), ("1.99", "1.37")])
+@pytest.mark.parametrize(("asked", "answered"), [("1.20", "1.35"), ("1.36", "1.36"), ("1.99", "1.37")])
 def test_a_minor_that_is_not_here_is_answered_by_the_nearest(own: Path, asked: str, answered: str) -> None:
     found = schemas.find("v1", "Pod", asked)
 

@@ -130,7 +130,7 @@ def test_ami_selector_terms_are_required() -> None:
     assert brief(text) == [("missing-field", "spec.amiSelectorTerms")]
 
 
-@pytest.mark.parametrize("terms, family, message", [
+@pytest.mark.parametrize(("terms", "family", "message"), [
     ("[{alias: al2023@v20260801}]", "AL2023", None),
     ("[{alias: al2023@v20260801}]", "Custom", None),
     ("[{id: ami-0123456789abcdef0}]", "AL2023", None),
@@ -219,7 +219,7 @@ spec: {maxReplicas: 3, scaleTargetRef: {name: web}}
     assert brief(text) == [("missing-field", "spec.scaleTargetRef.kind")]
 
 
-@pytest.mark.parametrize("requirement, message", [
+@pytest.mark.parametrize(("requirement", "message"), [
     ("{key: karpenter.sh/nodepool, operator: Exists}", 'label "karpenter.sh/nodepool" is restricted'),
     ("{key: karpenter.sh/odd, operator: Exists}", 'label domain "karpenter.sh" is restricted'),
     ("{key: kubernetes.io/hostname, operator: Exists}", 'label "kubernetes.io/hostname" is restricted'),
@@ -244,7 +244,7 @@ def test_an_operator_that_needs_values_and_has_none_fails_as_on_the_server() -> 
     ]
 
 
-@pytest.mark.parametrize("change, message", [
+@pytest.mark.parametrize(("change", "message"), [
     (("role: nodes", "role: nodes\n  instanceProfile: nodes"),
      "must specify exactly one of ['role', 'instanceProfile']"),
     (("role: nodes", "role: nodes\n  tags: {kubernetes.io/cluster/a: owned}"),
@@ -261,7 +261,7 @@ def test_rules_of_node_classes(change: tuple[str, str], message: str) -> None:
 # Types, bounds, lists.
 
 
-@pytest.mark.parametrize("value, tree, kind, message", [
+@pytest.mark.parametrize(("value", "tree", "kind", "message"), [
     ("3", {"type": "integer"}, "wrong-type", 'must be a whole number, not "3"'),
     (True, {"type": "string"}, "wrong-type", "must be text, not true"),
     (1.5, {"type": "integer"}, "wrong-type", "must be a whole number, not 1.5"),

@@ -15,7 +15,10 @@ from importlib.machinery import ExtensionFileLoader
 from pathlib import Path
 from typing import Any
 
+from stoker.lint import patterns
+
 Tree = dict[str, Any]
+_LONG_TEXT = 256  # from here on Python could take forever over a pattern, and the evaluator cannot
 
 
 class Outcome(Enum):
@@ -70,10 +73,11 @@ _NATIVE = frozenset(
         "value",
     ]
 )
-_SIZE = re.compile(
-    r"""[rR]?\"\"\".*?\"\"\"|[rR]?'''.*?'''|[rR]"[^"]*"|[rR]'[^']*'|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\bsize(?=\s*\()""",
+_REPLACED = re.compile(
+    r"""[rR]?\"\"\".*?\"\"\"|[rR]?'''.*?'''|[rR]"[^"]*"|[rR]'[^']*'|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\b(?:size|matches)(?=\s*\()""",
     re.DOTALL,
 )
+_OURS = {"size": "sizeOf", "matches": "isMatchedBy"}
 _OLD_SELF = re.compile(r"\boldSelf\b")
 _WORDS = frozenset(
     [
@@ -139,8 +143,9 @@ def engine() -> Any:
 def compiled(expression: str) -> Rule:
     from stoker.lint.cel_functions import FUNCTIONS
 
-    # The evaluator counts bytes of text where CEL counts characters, and its `size` cannot be replaced by name.
-    ours = _SIZE.sub(lambda match: "sizeOf" if match[0] == "size" else match[0], expression)
+    # The evaluator counts bytes of text where CEL counts characters, and its patterns are not quite those of Go. What
+    # it has of its own cannot be replaced by name.
+    ours = _REPLACED.sub(lambda match: _OURS.get(match[0], match[0]), expression)
     try:
         program = engine().compile(ours)
         names = program.functions()
@@ -241,9 +246,13 @@ def _run(expression: str, context: Any) -> Any:
 
 
 def matches(pattern: str, text: str) -> bool | None:
-    """Is the pattern in the text? In time that grows with the text alone; None where the pattern cannot be read."""
+    """Is Go's pattern in the text? Whatever they are, it takes no longer than the text is long; None where the pattern
+    cannot be read."""
+    ours = patterns.compiled(pattern) if len(text) < _LONG_TEXT else None
+    if ours is not None:
+        return bool(ours.search(text))
     try:
-        context = engine().Context(variables={"text": text, "pattern": pattern})
+        context = engine().Context(variables={"text": text, "pattern": patterns.in_rust(pattern)})
         return _matcher().execute(context) is True
     except BaseException as error:
         _unless_ours(error)

@@ -83,6 +83,15 @@ def _pattern(text: str) -> re.Pattern[str]:
     return found
 
 
+def _matches(text: str, pattern: str) -> bool:
+    from stoker.lint.cel import matches
+
+    found = matches(_text(pattern), _text(text))
+    if found is None:
+        raise ValueError(f"the pattern {pattern!r} cannot be read")
+    return found
+
+
 def _find(text: str, pattern: str) -> str:
     match = _pattern(pattern).search(_text(text))
     return match[0] if match else ""
@@ -471,6 +480,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "isLessThan": lambda a, b: _compare(a, b) < 0,
     "isLinkLocalMulticast": lambda value: _ip(value).is_multicast and str(_ip(value)).startswith(("224.0.0.", "ff02")),
     "isLinkLocalUnicast": lambda value: _ip(value).is_link_local,
+    "isMatchedBy": _matches,
     "isLoopback": lambda value: _ip(value).is_loopback,
     "isQuantity": _can(_quantity),
     "isSemver": _can(_semver),

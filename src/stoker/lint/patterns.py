@@ -87,6 +87,32 @@ def translated(pattern: str) -> str:
     return "".join(out)
 
 
+_RUST = {"d": "0-9", "w": "0-9A-Za-z_", "s": r"\t\n\f\r "}
+
+
+def in_rust(pattern: str) -> str:
+    """RE2's spelling in that of Rust, whose `\\d`, `\\w` and `\\s` are not ASCII alone, and whose classes nest."""
+    out: list[str] = []
+    inside = False
+    for piece in _PIECE.findall(pattern):
+        low = piece[1:].lower()
+        if piece.startswith("\\Q"):
+            out.append(re.escape(piece[2:].removesuffix("\\E")))
+        elif piece[:1] == "\\" and low in _RUST and inside:
+            out.append(f"[^{_RUST[low]}]" if piece[1].isupper() else _RUST[low])
+        elif piece[:1] == "\\" and low in _RUST:
+            out.append(f"[{'^' if piece[1].isupper() else ''}{_RUST[low]}]")
+        elif piece[:1] == "[" and piece[1:2] != ":":
+            out.append("\\" + piece if inside else piece)
+            inside = True
+        else:
+            if inside and piece in ("&", "~", "-") and out[-1] == piece:
+                piece = "\\" + piece
+            inside = inside and piece != "]"
+            out.append(piece)
+    return "".join(out)
+
+
 def _date_time(text: str) -> bool:
     if not re.fullmatch(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", text, re.ASCII):
         return False
