@@ -86,6 +86,10 @@ SURFACE = {
     "stoker batches cancel": ["ID", *PLATFORM, "--json"],
     "stoker audit": [*PLATFORM, "--by", "--did", "--object", "--since", "--limit", "--json"],
     "stoker schema": [],
+    "stoker schemas": [],
+    "stoker schemas list": ["--json"],
+    "stoker schemas add": ["FILES...", "--kubernetes"],
+    "stoker schemas remove": ["GROUP/VERSION/KIND|MINOR..."],
     "stoker openapi": ["--file"],
 }
 
