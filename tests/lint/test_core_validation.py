@@ -308,8 +308,8 @@ OBJECTS: list[tuple[str, list[str]]] = [
         ],
     ),
     (
-        "{apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {name: a}, spec: {rules: [{host: A.b, http: {paths: "
-        "[{path: a, pathType: Prefix, backend: {service: {name: a, port: {}}}}]}}]}}",
+        "{apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {name: a}, spec: {rules: [{host: A.b, "
+        "http: {paths: [{path: a, pathType: Prefix, backend: {service: {name: a, port: {}}}}]}}]}}",
         [
             "bad-name spec.rules.0.host",
             "bad-value spec.rules.0.http.paths.0.path",
@@ -421,11 +421,12 @@ def test_names() -> None:
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6)
 KEYS = st.sampled_from(
-    "spec metadata name labels template containers initContainers resources requests limits cpu nvidia.com/gpu ports "
-    "env valueFrom volumes volumeMounts selector matchLabels matchExpressions operator values key strategy "
-    "rollingUpdate maxSurge maxUnavailable affinity nodeAffinity tolerations jobTemplate schedule rules data "
-    "metrics behavior scaleDown policies type readinessProbe httpGet port topologySpreadConstraints".split()
-)
+    ["spec", "metadata", "name", "labels", "template", "containers", "initContainers", "resources", "requests", "limits",
+     "cpu", "nvidia.com/gpu", "ports", "env", "valueFrom", "volumes", "volumeMounts", "selector", "matchLabels",
+     "matchExpressions", "operator", "values", "key", "strategy", "rollingUpdate", "maxSurge", "maxUnavailable",
+     "affinity", "nodeAffinity", "tolerations", "jobTemplate", "schedule", "rules", "data", "metrics", "behavior",
+     "scaleDown", "policies", "type", "readinessProbe", "httpGet", "port", "topologySpreadConstraints"]
+)  # fmt: skip
 TREES = st.recursive(
     SCALARS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS | SCALARS, inner, max_size=5),
