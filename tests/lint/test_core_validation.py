@@ -344,6 +344,15 @@ def test_other_kinds(text: str, expected: list[str]) -> None:
     assert brief(text) == expected
 
 
+def test_what_tools_write_and_the_server_takes() -> None:
+    """Null creation times, an empty status, fields that the published schema demands and the server does not."""
+    text = DEPLOYMENT.replace("metadata: {labels:", "metadata: {creationTimestamp: null, labels:")
+    text = text.replace("httpGet: {", "httpGet: {httpHeaders: [{name: X-Empty}], ")
+    assert found(text + "status: {}\n") == []
+    quota = "{apiVersion: v1, kind: LimitRange, metadata: {name: a}, spec: {}}"
+    assert found(quota) == []
+
+
 def test_messages_say_what_and_what_would_be_right() -> None:
     (fault,) = found(DEPLOYMENT.replace("{app: web, tier: front}", "{app: api}"))
     assert fault.message == 'the selector wants the label app: web, and the pod template has "api"'
@@ -421,8 +430,8 @@ def test_names() -> None:
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6)
 KEYS = st.sampled_from(
-    ["spec", "metadata", "name", "labels", "template", "containers", "initContainers", "resources", "requests", "limits",
-     "cpu", "nvidia.com/gpu", "ports", "env", "valueFrom", "volumes", "volumeMounts", "selector", "matchLabels",
+    ["spec", "metadata", "name", "labels", "template", "containers", "initContainers", "resources", "requests",
+     "limits", "cpu", "nvidia.com/gpu", "ports", "env", "valueFrom", "volumes", "volumeMounts", "selector", "matchLabels",
      "matchExpressions", "operator", "values", "key", "strategy", "rollingUpdate", "maxSurge", "maxUnavailable",
      "affinity", "nodeAffinity", "tolerations", "jobTemplate", "schedule", "rules", "data", "metrics", "behavior",
      "scaleDown", "policies", "type", "readinessProbe", "httpGet", "port", "topologySpreadConstraints"]

@@ -116,6 +116,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "apps.v1.DaemonSet": ("spec",),
     "apps.v1.Deployment": ("spec",),
     "apps.v1.ReplicaSet": ("spec",),
+    "apps.v1.ReplicaSetSpec": ("template",),
     "apps.v1.StatefulSet": ("spec",),
     "autoscaling.v2.HorizontalPodAutoscaler": ("spec",),
     "batch.v1.CronJob": ("spec",),
@@ -132,13 +133,22 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 }
 """Definition -> fields that the API server demands although the published schema does not."""
 
+OPTIONAL: dict[str, tuple[str, ...]] = {
+    "core.v1.HTTPHeader": ("value",),
+    "core.v1.LimitRangeSpec": ("limits",),
+    "core.v1.PreferredSchedulingTerm": ("preference",),
+    "core.v1.SleepAction": ("seconds",),
+    "core.v1.Sysctl": ("value",),
+}
+"""Definition -> fields that the published schema demands although the API server takes them for empty or 0."""
+
 
 def completed(name: str, definition: dict[str, Any]) -> dict[str, Any]:
     """A definition with what stands here; the definition itself where nothing does."""
     short = name.removeprefix(_API)
-    enums, required = ENUMS.get(short, {}), REQUIRED.get(short, ())
+    enums, required, optional = ENUMS.get(short, {}), REQUIRED.get(short, ()), OPTIONAL.get(short, ())
     properties = definition.get("properties")
-    if not isinstance(properties, dict) or not (enums or required):
+    if not isinstance(properties, dict) or not (enums or required or optional):
         return definition
     properties = dict(properties)
     for field, values in enums.items():
@@ -148,4 +158,8 @@ def completed(name: str, definition: dict[str, Any]) -> dict[str, Any]:
         elif isinstance(tree, dict):
             properties[field] = {**tree, "enum": list(values)}
     listed = dict.fromkeys([*definition.get("required", ()), *required])
-    return {**definition, "properties": properties, "required": [each for each in listed if each in properties]}
+    return {
+        **definition,
+        "properties": properties,
+        "required": [each for each in listed if each in properties and each not in optional],
+    }

@@ -1,7 +1,6 @@
 """An object against the schema of its kind: what the API server would refuse when the object is applied.
 
-The order is the server's: nulls dropped and defaults filled in on a copy without its status (which the server drops,
-too), unknown fields, types and values, uniqueness of lists, then the CEL rules of each part that is sound in itself.
+The order is the server's: the status dropped, nulls dropped and defaults filled in (on a copy), unknown fields, types and values, uniqueness of lists, then the CEL rules of each part that is sound in itself.
 A value that something fills in later (`is_open`) fits anything, and rules over a part that holds one are not run.
 Never raises, whatever the tree; depth and number of faults are bounded.
 
@@ -76,8 +75,9 @@ def faults(obj: Any, schema: Schema, *, is_open: Callable[[object], bool] = neve
     if not isinstance(obj, dict):
         return [Fault(WRONG_TYPE, (), f"must be a section, not {_kind(obj)}")]
     tree = schema.tree
+    obj = {key: each for key, each in obj.items() if key != "status"}
     if not schema.core:
-        obj = _with_name(check.prepared({key: each for key, each in obj.items() if key != "status"}, tree, 0))
+        obj = _with_name(check.prepared(obj, tree, 0))
         check.root = True
     check.walk(obj, tree, (), 0)
     if not schema.core:
