@@ -1,8 +1,9 @@
 """An object against the schema of its kind: what the API server would refuse when the object is applied.
 
-The order is the server's: the status dropped, nulls dropped and defaults filled in (on a copy), unknown fields, types and values, uniqueness of lists, then the CEL rules of each part that is sound in itself.
-A value that something fills in later (`is_open`) fits anything, and rules over a part that holds one are not run.
-Never raises, whatever the tree; depth and number of faults are bounded.
+The order is the server's: the status dropped, nulls dropped and defaults filled in (on a copy), unknown fields, types
+and values, uniqueness of lists, then the CEL rules of each part that is sound in itself. A value that
+something fills in later (`is_open`) fits anything, and rules over a part that holds one are not run. Never raises,
+whatever the tree; depth and number of faults are bounded.
 
 Kubernetes' own kinds have more rules than a schema says: `core_validation`.
 """

@@ -117,9 +117,7 @@ def sections(tree: Any) -> list[tuple[int, dict[str, Any]]]:
 
 def texts(tree: Any) -> dict[str, str]:
     """The entries of a section whose value is text."""
-    return (
-        {k: v for k, v in tree.items() if isinstance(k, str) and isinstance(v, str)} if isinstance(tree, dict) else {}
-    )
+    return {k: v for k, v in tree.items() if isinstance(k, str) and isinstance(v, str)} if isinstance(tree, dict) else {}
 
 
 def _text(value: Any) -> str:
