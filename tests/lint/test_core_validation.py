@@ -432,9 +432,10 @@ SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_
 KEYS = st.sampled_from(
     ["spec", "metadata", "name", "labels", "template", "containers", "initContainers", "resources", "requests",
      "limits", "cpu", "nvidia.com/gpu", "ports", "env", "valueFrom", "volumes", "volumeMounts", "selector",
-     "matchLabels", "matchExpressions", "operator", "values", "key", "strategy", "rollingUpdate", "maxSurge", "maxUnavailable",
-     "affinity", "nodeAffinity", "tolerations", "jobTemplate", "schedule", "rules", "data", "metrics", "behavior",
-     "scaleDown", "policies", "type", "readinessProbe", "httpGet", "port", "topologySpreadConstraints"]
+     "matchLabels", "matchExpressions", "operator", "values", "key", "strategy", "rollingUpdate", "maxSurge",
+     "maxUnavailable", "affinity", "nodeAffinity", "tolerations", "jobTemplate", "schedule", "rules", "data",
+     "metrics", "behavior", "scaleDown", "policies", "type", "readinessProbe", "httpGet", "port",
+     "topologySpreadConstraints"]
 )  # fmt: skip
 TREES = st.recursive(
     SCALARS,
