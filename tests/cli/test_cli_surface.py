@@ -95,6 +95,10 @@ SURFACE = {
     "stoker schemas add": ["FILE..."],
     "stoker schemas remove": ["KIND..."],
     "stoker schema": [],
+    "stoker schemas": [],
+    "stoker schemas list": ["--json"],
+    "stoker schemas add": ["FILES...", "--kubernetes"],
+    "stoker schemas remove": ["GROUP/VERSION/KIND|MINOR..."],
     "stoker openapi": ["--file"],
 }
 
