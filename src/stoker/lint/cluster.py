@@ -99,7 +99,10 @@ class Cluster:
             open_to = _is_open if manifest.templated else _is_closed
             found += [(manifest, fault) for fault in structural.faults(manifest.data, schema, is_open=open_to)]
             found += [
-                (manifest, fault) for fault in core_validation.core_faults(manifest.data, schema, is_open=open_to)
+                (manifest, fault)
+                for fault in core_validation.core_faults(
+                    manifest.data, (manifest.group, manifest.version, manifest.kind), is_open=open_to
+                )
             ]
         return tuple(found)
 
