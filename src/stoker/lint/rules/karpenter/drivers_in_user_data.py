@@ -61,8 +61,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             yield Problem(
                 each,
                 ("spec", "userData"),
-                f"user data installs or starts {listed(dict.fromkeys(found))}: the accelerated image that Karpenter takes "
-                "for GPU types has its own driver",
+                f"it installs or starts {listed(dict.fromkeys(found))}: the image for GPU types has its own driver",
                 hint="no such lines",
             )
 

@@ -52,7 +52,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             yield Problem(
                 each,
                 _PATH,
-                "the default hop limit is 2 in v1beta1 and 1 in v1: containers lose the instance metadata with the move",
+                "the default hop limit is 2 in v1beta1 and 1 in v1: with the move containers lose the metadata",
                 hint="httpPutResponseHopLimit: 1 with Pod Identity for the pods; 2 if they must reach it",
                 severity=Severity.WARNING,
             )

@@ -37,6 +37,7 @@ from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules.karpenter._views import node_classes
 from stoker.manifests.objects import sections
+from stoker.spec.faults import Path
 
 _TERMS = ("spec", "amiSelectorTerms")
 
@@ -44,14 +45,14 @@ _TERMS = ("spec", "amiSelectorTerms")
 def check(cluster: Cluster) -> Iterator[Problem]:
     for each in node_classes(cluster):
         terms = sections(each.get(*_TERMS))
-        aliases = [
+        aliases: list[Path] = [
             (*_TERMS, i, "alias")
             for i, term in terms
             if isinstance(term.get("alias"), str) and term["alias"].partition("@")[0].lower() == "al2"
         ]
         # With images of one's own, the family only says how they are set up.
         by_family = each.get("spec", "amiFamily") == "AL2" and not terms
-        for path in aliases or ([("spec", "amiFamily")] if by_family else []):
+        for path in [("spec", "amiFamily")] if by_family else aliases:
             yield Problem(
                 each,
                 path,

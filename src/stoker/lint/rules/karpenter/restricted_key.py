@@ -1,10 +1,9 @@
 """A label or requirement that a pool may not have.
 
-`karpenter.sh/nodepool` and `kubernetes.io/hostname` are set by others. The domains of Karpenter are closed but for the
-labels that it documents. Those of Kubernetes are checked when Karpenter reads the pool: the pool is then not ready.
+`karpenter.sh/nodepool` and `kubernetes.io/hostname` are set by others, and the domains of Karpenter are closed but for
+the labels that it documents. Those of Kubernetes are open since Karpenter 1.14; before, the pool is refused.
 
 Symptom: label domain "karpenter.sh" is restricted
-Symptom: NodePool is not Ready: ValidationSucceeded=False
 
 Wrong:
 
@@ -14,7 +13,7 @@ Wrong:
     spec:
       template:
         metadata:
-          labels: {node-role.kubernetes.io/serving: "true"}
+          labels: {karpenter.sh/team: serving}
         spec:
           nodeClassRef: {group: karpenter.k8s.aws, kind: EC2NodeClass, name: serving}
           requirements:
@@ -28,7 +27,7 @@ Right:
     spec:
       template:
         metadata:
-          labels: {example.com/serving: "true"}
+          labels: {example.com/team: serving}
         spec:
           nodeClassRef: {group: karpenter.k8s.aws, kind: EC2NodeClass, name: serving}
           requirements:
@@ -40,36 +39,43 @@ Source: kubernetes-sigs/karpenter@v1.14.1 pkg/apis/v1/labels.go
 
 from collections.abc import Iterator
 
-from stoker.catalog.labels import why_restricted
+from stoker.catalog.labels import is_kept_for_kubernetes, why_restricted
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules.karpenter._views import LABELS, REQUIREMENTS, is_open, pools, section, view_of
-from stoker.manifests.objects import sections
+from stoker.manifests.objects import Manifest, sections
+from stoker.spec.faults import Path
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
     for pool in pools(cluster):
-        domain = view_of(pool).domain
-        for key in section(pool, *LABELS):
-            why = why_restricted(key, domain) if isinstance(key, str) and not is_open(pool, key) else None
-            if why is not None:
-                yield Problem(
-                    pool,
-                    (*LABELS, key),
-                    f"a pool may not give the label {key}: {why}",
-                    hint="a label in a domain of your own",
-                    key=True,
-                )
+        for name in section(pool, *LABELS):
+            yield from _problems(pool, name, "give", (*LABELS, str(name)), key=True)
         for i, line in sections(pool.get(*REQUIREMENTS)):
-            asked = line.get("key")
-            why = why_restricted(asked, domain) if isinstance(asked, str) and not is_open(pool, asked) else None
-            if why is not None:
-                yield Problem(
-                    pool,
-                    (*REQUIREMENTS, i, "key"),
-                    f"a pool may not ask for {asked}: {why}",
-                    hint="a label that Karpenter knows, or one in a domain of your own",
-                )
+            yield from _problems(pool, line.get("key"), "ask for", (*REQUIREMENTS, i, "key"), key=False)
+
+
+def _problems(pool: Manifest, name: object, verb: str, path: Path, *, key: bool) -> Iterator[Problem]:
+    if not isinstance(name, str) or is_open(pool, name):
+        return
+    why = why_restricted(name, view_of(pool).domain)
+    if why is not None:
+        yield Problem(
+            pool,
+            path,
+            f"a pool may not {verb} {name}: {why}",
+            hint="a label that Karpenter knows, or one in a domain of your own",
+            key=key,
+        )
+    elif is_kept_for_kubernetes(name):
+        yield Problem(
+            pool,
+            path,
+            f"a pool may {verb} {name} since Karpenter 1.14 only: one before refuses the pool",
+            hint="a label in a domain of your own",
+            key=key,
+            severity=Severity.INFO,
+        )
 
 
 RULE = Rule("STK-KARPENTER-017", Severity.ERROR, "A restricted label or requirement", check, __name__)

@@ -63,7 +63,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                 yield Problem(
                     each,
                     (*_MAPPINGS, i, "ebs", "volumeSize"),
-                    f"{size} is less than the image's root of {_LEAST_GIB}Gi: EC2 makes no such volume, and no node comes",
+                    f"{size} is less than the image's root of {_LEAST_GIB}Gi: EC2 makes no such volume",
                     hint=f"volumeSize: {_LEAST_GIB}Gi at least, and room for container images",
                 )
 

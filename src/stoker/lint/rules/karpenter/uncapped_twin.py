@@ -87,7 +87,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                 yield Problem(
                     pool,
                     ("spec", "limits", capped[0]),
-                    f"the limit of {pool.get('spec', 'limits', capped[0])} does not cap its pods: NodePool {other.name} "
+                    f"the limit of {pool.get('spec', 'limits', capped[0])} does not cap its pods: {other.name} "
                     f"takes them {'first' if first else 'as well'}, and has no limit of {capped[0]}",
                     hint=f"limits of {capped[0]} in both, whose sum is what is meant",
                 )
