@@ -61,6 +61,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                     "the comment speaks of interruptions: nothing in disruption has to do with them",
                     hint="settings.interruptionQueue of Karpenter's chart, with the queue and rules that feed it",
                 )
+                break  # once for each pool: the comments on its budgets speak of one thing
 
 
 RULE = Rule("STK-KARPENTER-026", Severity.WARNING, "Budgets meant for interruptions", check, __name__, guide=("S14",))

@@ -67,6 +67,7 @@ def _said(manifest: Manifest) -> Iterator[Problem]:
                 "the comment speaks of a placement group: nothing here asks for one, so nodes are in none",
                 hint="spec.placementGroupSelector: {name: <group>} in the EC2NodeClass (Karpenter 1.14)",
             )
+            break  # once for each object
 
 
 RULE = Rule(
