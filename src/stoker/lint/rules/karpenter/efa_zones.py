@@ -83,10 +83,11 @@ _AFFINITY = ("affinity", "podAffinity", "requiredDuringSchedulingIgnoredDuringEx
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
+    with_efa = [(each, pod_view(each)) for each in cluster.workloads if _uses_efa(each)]
     for pool in pools(cluster):
         if pool.templated or not any(each.efa_count for each in types_of(pool)) or _is_in_one_zone(pool):
             continue
-        users = [each for each in cluster.workloads if _uses_efa(each) and runs_on(pod_view(each), view_of(pool))]
+        users = [each for each, pod in with_efa if runs_on(pod, view_of(pool))]
         if users and all(_keeps_together(each) for each in users):
             continue
         node_class = node_class_of(cluster, pool)

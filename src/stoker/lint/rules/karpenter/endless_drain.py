@@ -63,12 +63,12 @@ _ANNOTATION = "karpenter.sh/do-not-disrupt"
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
-    kept = [each for each in cluster.workloads if each.annotations.get(_ANNOTATION) == "true"]
+    kept = [(each, pod_view(each)) for each in cluster.workloads if each.annotations.get(_ANNOTATION) == "true"]
     for pool in pools(cluster) if kept else ():
         node = section(pool, *NODE)
         if not node or "terminationGracePeriod" in node or expire_after(pool) == "Never" or pool.templated:
             continue
-        staying = [str(each) for each in kept if runs_on(pod_view(each), view_of(pool))]
+        staying = [str(each) for each, pod in kept if runs_on(pod, view_of(pool))]
         if staying:
             yield Problem(
                 pool,

@@ -66,6 +66,7 @@ Right:
 Source: kubernetes-sigs/karpenter@v1.14.1 pkg/controllers/provisioning/scheduling/scheduler.go
 """
 
+from collections import Counter
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
@@ -78,13 +79,17 @@ from stoker.policy.taints import BLOCKING
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
-    every = [each for each in pools(cluster) if isinstance(each.get("spec", "template", "spec"), dict)]
+    every = list(pools(cluster))
     weighed = [each for each in every if isinstance(each.get("spec", "weight"), int)]
-    if len(every) < 2 or not weighed or any(each.templated for each in every):
+    if len(every) < 2 or not weighed or any(each.templated or not _is_tainted(each) for each in every):
         return
+    given = Counter(item for each in every for item in own_labels(each).items())
+    keys = Counter(key for each in every for key in own_labels(each))
     pods = [pod_view(each) for each in cluster.workloads]
     for pool in weighed:
-        if all(_apart(pool, other, pods) for other in every if other.name != pool.name):
+        # A label that each pool gives, this one with a value of its own.
+        apart = [key for key, value in own_labels(pool).items() if keys[key] == len(every) and given[key, value] == 1]
+        if apart and not any(_goes_elsewhere(pod, pool, every) for pod in pods if not _asks_for(pod, apart)):
             yield Problem(
                 pool,
                 ("spec", "weight"),
@@ -93,16 +98,20 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             )
 
 
-def _apart(a: Manifest, b: Manifest, pods: list[PodView]) -> bool:
-    """Whether no pod of these manifests goes to both, and labels and taints show that none is to."""
-    ours, theirs = own_labels(a), own_labels(b)
-    labelled = any(theirs.get(key, value) != value for key, value in ours.items())
-    taints = [{(t.key, t.value) for t in view_of(each).taints if t.effect in BLOCKING} for each in (a, b)]
-    return (
-        labelled
-        and bool(taints[0] and taints[1])
-        and not any(runs_on(pod, view_of(a)) and runs_on(pod, view_of(b)) for pod in pods)
+def _is_tainted(pool: Manifest) -> bool:
+    return any(each.effect in BLOCKING for each in view_of(pool).taints)
+
+
+def _asks_for(pod: PodView, keys: list[str]) -> bool:
+    """Whether the pod names one value of one of these labels: it then has one pool at most."""
+    return all(
+        any(key in asked and not asked[key].complement and len(asked[key].values) == 1 for key in keys)
+        for asked in pod.requirements
     )
+
+
+def _goes_elsewhere(pod: PodView, pool: Manifest, every: list[Manifest]) -> bool:
+    return runs_on(pod, view_of(pool)) and any(runs_on(pod, view_of(each)) for each in every if each is not pool)
 
 
 RULE = Rule("STK-KARPENTER-030", Severity.INFO, "A weight that decides nothing", check, __name__, guide=("S11",))

@@ -89,10 +89,9 @@ def _annotations(manifest: Manifest, path: Path) -> Iterator[Problem]:
 
 
 def _renamed(written: dict[str, object], path: Path, name: str) -> tuple[Edit, ...]:
-    others = [each for each in _ANNOTATIONS if each in written and each != path[-1]]
-    if name in written:
-        return (Remove(path),)
-    return () if others and path[-1] in _ANNOTATIONS else (Rename(path, name),)
+    # Of two old annotations the first is renamed.
+    first = next((each for each in _ANNOTATIONS if each in written), None)
+    return (Remove(path),) if name in written or path[-1] != (first or path[-1]) else (Rename(path, name),)
 
 
 RULE = Rule("STK-KARPENTER-014", Severity.WARNING, "Names of Karpenter that are gone", check, __name__)

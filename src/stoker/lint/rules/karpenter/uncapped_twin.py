@@ -66,6 +66,7 @@ Right:
 Source: Karpenter documentation, NodePools: spec.limits, spec.weight
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
@@ -77,11 +78,15 @@ from stoker.policy.taints import BLOCKING
 
 def check(cluster: Cluster) -> Iterator[Problem]:
     every = [each for each in pools(cluster) if not each.templated]
+    by_label: dict[tuple[str, str], list[Manifest]] = defaultdict(list)
+    for pool in every:
+        for item in own_labels(pool).items():
+            by_label[item].append(pool)
     for pool in every:
         capped = [key for key in GPU_LIMITS if key in view_of(pool).limits]
         if not capped:
             continue
-        for other in every:
+        for other in by_label.get(next(iter(own_labels(pool).items()), ("", "")), ()):
             if other.name != pool.name and _takes_the_same(pool, other) and capped[0] not in view_of(other).limits:
                 first = view_of(other).weight > view_of(pool).weight
                 yield Problem(
