@@ -56,20 +56,36 @@ def _symptoms() -> Iterator[str]:
         yield f"| {_cell(symptom)} | [{rule.id}]({_link(rule)}) | {_cell(documentation.of(rule).title)} |\n"
 
 
+CEL = """\
+# CEL
+
+The definitions that ship carry {all} rules between fields (`x-kubernetes-validations`), {different} different ones. All have
+been compiled, and each was evaluated on samples made from its schema (`tests/lint/test_lint_cel.py`).
+
+## Rules that cannot be evaluated: {number}
+
+{cannot}
+
+A definition that you add may have one: the finding STK-API-008 then says which, and why. The evaluator has no `cel.bind`,
+no optional fields (`?.`), and no macros of two variables.
+
+## Rules on changes
+
+They compare an object with what it was before. There is nothing before a create, so the API server does not apply them
+then, and neither does the linter.
+
+| kind | rules on changes |
+|---|---|
+"""
+
+
 def _cel() -> Iterator[str]:
     shipped = [(schema, [each["rule"] for _, each in cel.rules_of(schema.tree)]) for schema in _shipped()]
     rules = [rule for _, each in shipped for rule in each]
     cannot = cel.compile_all([schema.tree for schema, _ in shipped])
-    yield f"{MADE}# CEL\n\nThe definitions that ship carry {len(rules)} rules between fields "
-    yield f"(`x-kubernetes-validations`), {len(set(rules))} different ones. All have been compiled, and each was evaluated "
-    yield "on samples made from its schema (`tests/lint/test_lint_cel.py`).\n\n"
-    yield f"## Rules that cannot be evaluated: {len(cannot)}\n\n"
-    yield "".join(f"- `{rule}`: {reason}\n" for rule, reason in cannot) or "None.\n"
-    yield "\nA definition that you add may have one: the finding STK-API-008 then says which, and why. The evaluator has no "
-    yield "`cel.bind`, no optional fields (`?.`), and no macros of two variables.\n\n"
+    listed = "\n".join(f"- `{rule}`: {reason}" for rule, reason in cannot) or "None."
+    yield MADE + CEL.format(all=len(rules), different=len(set(rules)), number=len(cannot), cannot=listed)
     on_changes = {schema.kind: {rule for rule in each if "oldSelf" in rule} for schema, each in shipped}
-    yield "## Rules on changes\n\nThey compare an object with what it was before. There is nothing before a create, so the "
-    yield "API server does not apply them then, and neither does the linter.\n\n| kind | rules on changes |\n|---|---|\n"
     for kind in sorted(kind for kind, each in on_changes.items() if each):
         yield f"| {kind} | {len(on_changes[kind])} |\n"
 
