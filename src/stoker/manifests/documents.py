@@ -367,7 +367,7 @@ def _near(ranges: list[tuple[int, int, int, int]], position: int, line: int) -> 
 def _after(text: str, began: int, broken: int) -> tuple[str, int] | None:
     """The text from the next `---` on, and how many lines were left behind; None where there is no more.
 
-    The document began in the line `began`, and was found broken in `broken`, which may be the very line of the next one.
+    The document began in the line `began`, and broke in the line `broken`, which may be the very line of the next one.
     """
     starts = [0, *(match.end() for match in _LINE_END.finditer(text))]
     line = max(began + 1, broken)

@@ -185,10 +185,8 @@ class _Source:
     # Where things are.
 
     def offset(self, mark: Any) -> int:
-        return min(
-            self.starts[min(mark.line, len(self.starts) - 1)] + mark.column + (self.bom and mark.line == 0),
-            len(self.text),
-        )
+        line, column = min(int(mark.line), len(self.starts) - 1), int(mark.column)
+        return min(self.starts[line] + column + (self.bom and line == 0), len(self.text))
 
     def line(self, number: int) -> str:
         end = self.starts[number + 1] if number + 1 < len(self.starts) else len(self.text)
