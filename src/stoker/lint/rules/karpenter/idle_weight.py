@@ -71,7 +71,7 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.karpenter._views import own_labels, pools, view_of
+from stoker.lint.rules.karpenter._views import NODE, own_labels, pools, view_of
 from stoker.manifests.node_pools import pod_view
 from stoker.manifests.objects import Manifest
 from stoker.policy.placement import PodView, runs_on
@@ -79,7 +79,7 @@ from stoker.policy.taints import BLOCKING
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
-    every = list(pools(cluster))
+    every = [each for each in pools(cluster) if isinstance(each.get(*NODE), dict)]
     weighed = [each for each in every if isinstance(each.get("spec", "weight"), int)]
     if len(every) < 2 or not weighed or any(each.templated or not _is_tainted(each) for each in every):
         return

@@ -58,8 +58,8 @@ def check(cluster: Cluster) -> Iterator[Problem]:
         # Within a tenth is as meant: limits are round numbers, and nodes are not.
         short = [each for each in largest if (each.nodes or 0) < 0.9 * each.by_limit[key]]
         promised = _promised(pool, key, limits[key])
-        # In a pool of many types some are always too large for their GPUs: it is worth a line where those are the most.
-        if not short or (len(short) * 2 < len(largest) and not promised):
+        # In a pool of several types some are always too large; that is meant, unless a comment says otherwise.
+        if not short or (len(short) < len(largest) and not promised):
             continue
         sure = len(short) == len(every) or promised
         said = [f"{each.type} {each.gpus} (by {each.limit})" for each in short]

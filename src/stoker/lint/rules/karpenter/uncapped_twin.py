@@ -71,7 +71,7 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.karpenter._views import GPU_LIMITS, is_gpu_pool, own_labels, pools, view_of
+from stoker.lint.rules.karpenter._views import GPU_LIMITS, LABELS, is_gpu_pool, own_labels, pools, view_of
 from stoker.manifests.objects import Manifest
 from stoker.policy.taints import BLOCKING
 
@@ -88,12 +88,13 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             continue
         for other in by_label.get(next(iter(own_labels(pool).items()), ("", "")), ()):
             if other.name != pool.name and _takes_the_same(pool, other) and capped[0] not in view_of(other).limits:
-                first = view_of(other).weight > view_of(pool).weight
+                turn = "first" if view_of(other).weight > view_of(pool).weight else "as well"
+                limit = pool.get("spec", "limits", capped[0])
                 yield Problem(
                     pool,
-                    ("spec", "limits", capped[0]),
-                    f"the limit of {pool.get('spec', 'limits', capped[0])} does not cap its pods: {other.name} "
-                    f"takes them {'first' if first else 'as well'}, and has no limit of {capped[0]}",
+                    (*LABELS, next(iter(own_labels(pool)))),
+                    f"{other.name} has this label, too, takes these pods {turn}, and has no limit of {capped[0]}: "
+                    f"the {limit} here do not cap them",
                     hint=f"limits of {capped[0]} in both, whose sum is what is meant",
                 )
 
