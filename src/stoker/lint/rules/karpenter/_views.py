@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 from stoker.catalog import ec2
 from stoker.catalog.ec2 import InstanceType
-from stoker.catalog.labels import present_name
+from stoker.catalog.labels import AUTO_MODE, present_name
 from stoker.lint.cluster import Cluster
 from stoker.manifests.node_pools import node_pool_view
 from stoker.manifests.objects import Manifest, look, sections, texts
@@ -89,11 +89,20 @@ def view_of(pool: Manifest) -> NodePoolView:
     return _VIEWS[pool]
 
 
+def is_on_aws(pool: Manifest) -> bool:
+    """Whether the types of EC2 are what the pool chooses from; a reference that does not say is taken to be."""
+    ref = section(pool, *NODE, "nodeClassRef")
+    return ref.get("group", AWS) in (AWS, AUTO_MODE) and ref.get("kind", "EC2NodeClass") in (
+        "EC2NodeClass",
+        "NodeClass",
+    )
+
+
 def types_of(pool: Manifest) -> tuple[InstanceType, ...]:
-    """The instance types that the pool allows. None for a pool of which nothing is known (no template, no
-    requirements): that is others' finding."""
+    """The instance types that the pool allows. None for a pool of which nothing is known: of another cloud, without
+    requirements, or with some that are filled in later."""
     if pool not in _TYPES:
-        known = isinstance(pool.get(*REQUIREMENTS), list) and not pool.templated
+        known = isinstance(pool.get(*REQUIREMENTS), list) and not pool.templated and is_on_aws(pool)
         _TYPES[pool] = pool_types(view_of(pool), ec2.instance_types().values()) if known else ()
     return _TYPES[pool]
 
@@ -281,6 +290,11 @@ def ami_family(manifest: Manifest) -> str:
         if isinstance(alias, str) and "@" in alias:
             return alias.partition("@")[0].lower()
     return _text(manifest.get("spec", "amiFamily")).lower()
+
+
+def has_own_images(manifest: Manifest) -> bool:
+    """Whether images are selected by id, name or tags: nobody here knows what is in them."""
+    return any("alias" not in term for _, term in sections(manifest.get("spec", "amiSelectorTerms")))
 
 
 def listed(names: Any, most: int = 4) -> str:

@@ -39,14 +39,14 @@ from stoker.catalog import ec2
 from stoker.catalog.labels import OF_TYPES, labels_of
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.karpenter._views import REQUIREMENTS, Line, lines_of, listed, pools, types_of, view_of
+from stoker.lint.rules.karpenter._views import REQUIREMENTS, Line, is_on_aws, lines_of, listed, pools, types_of, view_of
 from stoker.manifests.objects import Manifest
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
     for pool in pools(cluster):
         view = view_of(pool)
-        if pool.templated or not view.requirements or view.contradictions or types_of(pool):
+        if pool.templated or not is_on_aws(pool) or not view.requirements or view.contradictions or types_of(pool):
             continue
         strange = _unknown(pool)
         news = f", if {listed(strange)} is not newer than this catalogue" if strange else ""

@@ -41,7 +41,7 @@ from stoker.catalog import ec2
 from stoker.catalog.labels import ARCH, CAPACITY_TYPE, CAPACITY_TYPES, OF_TYPES, OS, Domain, labels_of
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.karpenter._views import Line, is_open, lines_of, listed, pools, view_of
+from stoker.lint.rules.karpenter._views import Line, is_on_aws, is_open, lines_of, listed, pools, view_of
 from stoker.manifests.objects import Manifest
 from stoker.policy.placement import NodePoolView, pool_types
 
@@ -51,7 +51,7 @@ _CLOSED = {CAPACITY_TYPE: CAPACITY_TYPES, ARCH: ("amd64", "arm64"), OS: ("linux"
 
 def check(cluster: Cluster) -> Iterator[Problem]:
     for pool in pools(cluster):
-        lines = [each for each in lines_of(pool) if each.operator == "In"]
+        lines = [each for each in lines_of(pool) if each.operator == "In" and is_on_aws(pool)]
         for line in lines:
             if any(is_open(pool, value) for value in line.values):
                 continue
