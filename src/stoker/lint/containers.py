@@ -19,7 +19,7 @@ from stoker.spec.faults import Path
 
 _FILLED_IN_LATER = re.compile(r"\$\{.*\}|\{\{.*\}\}", re.DOTALL)
 _SHELLS = ("sh", "bash", "ash", "dash", "zsh", "ksh")
-_PYTHON = re.compile(r"python(\d+(\.\d+)?)?")
+_PYTHON = re.compile(r"python(3(\.\d+)?)?")
 _HOOKS: tuple[tuple[str, ...], ...] = (
     ("lifecycle", "preStop", "exec"),
     ("lifecycle", "postStart", "exec"),
