@@ -51,7 +51,7 @@ def main() -> None:
     head = [
         "# Where the schemas come from",
         "",
-        f"Snapshot: {asked.date}. Made by `scripts/build_schemas.py`; descriptions are left out, nothing else is changed.",
+        f"Snapshot: {asked.date}. Made by `scripts/build_schemas.py`, which leaves descriptions out.",
         "",
         "| file | repository | ref | licence |",
         "|---|---|---|---|",
@@ -66,7 +66,9 @@ def custom(folder: Path, index: dict) -> list[str]:
     for crd in sorted(known, key=order):
         source = f"{crd['repo']}@{crd['ref']}"
         lines.append(f"| custom/{crd['group']}, {crd['kind']} | {crd['repo']} | {crd['ref']} | {crd['licence']} |")
-        for definition in yaml.load_all((folder / crd["file"]).read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        for definition in yaml.load_all(
+            (folder / crd["file"]).read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        ):
             for kind in schema_files.custom_kinds(definition, where=crd["file"]):
                 same = seen.setdefault(schema_files.label(kind.api_version, kind.kind), [])
                 if kind.tree in same:

@@ -17,7 +17,7 @@ SOURCE = ROOT / "src" / "stoker"
 COMES_WITH = {"pydantic_core": "pydantic"}
 # Where the name that is imported is not that of the distribution.
 IMPORTED_AS = {"pillow": "PIL", "prometheus-client": "prometheus_client"}
-IMPORTED_AS |= {"python-multipart": "python_multipart", "pyyaml": "yaml"}
+IMPORTED_AS |= {"python-multipart": "python_multipart", "pyyaml": "yaml", "common-expression-language": "cel"}
 
 
 def homes() -> dict[str, set[str]]:

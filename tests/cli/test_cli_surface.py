@@ -85,6 +85,15 @@ SURFACE = {
     "stoker batches results": ["ID", *PLATFORM, "--errors"],
     "stoker batches cancel": ["ID", *PLATFORM, "--json"],
     "stoker audit": [*PLATFORM, "--by", "--did", "--object", "--since", "--limit", "--json"],
+    "stoker lint": [
+        "PATH...",
+        *("--fix", "--diff", "--json", "--sarif", "--fail-on", "--rule", "--ignore", "--config", "--kubernetes"),
+        *("--explain", "--list"),
+    ],
+    "stoker schemas": [],
+    "stoker schemas list": ["--json"],
+    "stoker schemas add": ["FILE..."],
+    "stoker schemas remove": ["KIND..."],
     "stoker schema": [],
     "stoker openapi": ["--file"],
 }

@@ -123,27 +123,25 @@ def domain_of(key: str) -> str:
 
 
 def why_restricted(key: str, domain: Domain = AWS) -> str | None:
-    """Why a NodePool may neither ask for nor give this label; None when it may.
-
-    The API server refuses `karpenter.sh` and `karpenter.k8s.aws`; those of Kubernetes are refused by Karpenter when it
-    reads the pool, since 1.14.
-    """
+    """Why a NodePool may neither ask for this label nor give it; None when it may."""
     if key == NODE_POOL:
         return "Karpenter sets it to the name of the pool"
     if key == HOSTNAME:
         return "a node has it from its own name"
-    if key in WELL_KNOWN[domain] or key in OLD_NAMES:
+    if key in WELL_KNOWN[domain]:
         return None
-    found = domain_of(key)
     for restricted in _RESTRICTED_DOMAINS:
-        if found.endswith(restricted):
+        if domain_of(key).endswith(restricted):
             return f"the domain {restricted} is Karpenter's own, and it knows no such label"
-    if any(found.endswith(each) for each in _OPEN_DOMAINS):
-        return None
-    for restricted in _KUBERNETES_DOMAINS:
-        if found.endswith(restricted):
-            return f"the domain {restricted} is kept for Kubernetes, and Karpenter knows no such label"
     return None
+
+
+def is_kept_for_kubernetes(key: str) -> bool:
+    """Whether Karpenter before 1.14 refuses the label, in a NodePool, for its domain; since then it is allowed."""
+    found = domain_of(key)
+    if key in WELL_KNOWN[AWS] or key in OLD_NAMES or any(found.endswith(each) for each in _OPEN_DOMAINS):
+        return False
+    return any(found.endswith(each) for each in _KUBERNETES_DOMAINS)
 
 
 @cache

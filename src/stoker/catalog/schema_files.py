@@ -12,7 +12,7 @@ people (descriptions, examples) stays outside.
 import gzip
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -228,7 +228,7 @@ def empty_index() -> Tree:
 
 
 def add_custom(folder: Path, index: Tree, kind: CustomKind, *, source: str, variant: str = "", note: str = "") -> None:
-    """Write one version of a custom kind. What came first is what `find` gives; `variant` names what comes beside it."""
+    """Write one version of a custom kind. The first is what `find` gives; `variant` names what comes beside it."""
     name = f"custom/{kind.group}/{kind.kind.lower()}_{kind.version}{'-' + variant if variant else ''}.json.gz"
     pack(folder / name, kind.tree)
     entry = {"file": name, "scope": kind.scope, "served": kind.served and not note, "note": note, "source": source}
@@ -238,7 +238,29 @@ def add_custom(folder: Path, index: Tree, kind: CustomKind, *, source: str, vari
 
 def add_core(folder: Path, index: Tree, minors: Mapping[str, Tree], sources: Mapping[str, str]) -> None:
     """Write the definitions of several minors, and what kinds they are. Minors that are there already stay."""
-    minors = {**{minor: read_core(folder, index, minor) for minor in index["minors"]}, **minors}
+    _write_core(folder, index, {**{minor: read_core(folder, index, minor) for minor in index["minors"]}, **minors})
+    index["minors"] = {**index["minors"], **{minor: sources[minor] for minor in minors}}
+
+
+def remove_custom(folder: Path, index: Tree, name: str) -> bool:
+    """Take a kind away; False where it is not there. `name` is that of `label`."""
+    entries = index["custom"].pop(name, None)
+    for entry in entries or ():
+        (folder / entry["file"]).unlink(missing_ok=True)
+    return entries is not None
+
+
+def remove_core(folder: Path, index: Tree, minor: str) -> bool:
+    """Take the core kinds of a minor away; False where they are not there."""
+    if minor not in index["minors"]:
+        return False
+    left = {each: read_core(folder, index, each) for each in index["minors"] if each != minor}
+    _write_core(folder, index, left)
+    del index["minors"][minor]
+    return True
+
+
+def _write_core(folder: Path, index: Tree, minors: Mapping[str, Tree]) -> None:
     packages: dict[str, Tree] = {}
     core: Tree = {}
     for minor in sorted(minors):
@@ -254,10 +276,11 @@ def add_core(folder: Path, index: Tree, minors: Mapping[str, Tree], sources: Map
                 )
                 entry["scope"] = "Cluster" if kind in CLUSTER_KINDS else "Namespaced"
                 entry["minors"].append(minor)
+    for path in (folder / "core").glob("*.json.gz"):
+        path.unlink()
     for package_name, package in packages.items():
         pack(folder / "core" / f"{package_name}.json.gz", package)
     index["core"] = core
-    index["minors"] = {**index["minors"], **{minor: sources[minor] for minor in minors if minor in sources}}
 
 
 def read_core(folder: Path, index: Tree, minor: str) -> Tree:
@@ -271,7 +294,3 @@ def read_core(folder: Path, index: Tree, minor: str) -> Tree:
 
 def package_of(name: str) -> str:
     return name.rpartition(".")[0]
-
-
-def sources_of(entries: Iterable[Tree]) -> list[str]:
-    return [each["source"] for each in entries]

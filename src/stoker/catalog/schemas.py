@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from stoker.catalog import schema_files
+from stoker.catalog import core_values, schema_files
 from stoker.catalog.schema_files import Tree, label
 
 SHIPPED = Path(__file__).parent / "data" / "schemas"
@@ -67,10 +67,12 @@ def find(
     api_version: str, kind: str, kubernetes: str = DEFAULT_KUBERNETES, *, folder: Path | None = None
 ) -> Schema | None:
     """The schema of a kind; None where nobody here knows it. A minor that is not here is answered by the nearest."""
+    answered = False
     for place in _folders(folder):
-        found = _in(place, api_version, kind, kubernetes)
+        found = _in(place, api_version, kind, kubernetes, core=not answered)
         if found is not None:
             return found
+        answered = answered or kubernetes in index(place)["minors"]
     return None
 
 
@@ -131,13 +133,13 @@ def _folders(folder: Path | None) -> tuple[Path, ...]:
     return (folder or user_folder(), SHIPPED)
 
 
-def _in(folder: Path, api_version: str, kind: str, kubernetes: str) -> Schema | None:
+def _in(folder: Path, api_version: str, kind: str, kubernetes: str, *, core: bool) -> Schema | None:
     here = index(folder)
     name = label(api_version, kind)
     if name in here["custom"]:
         return _custom(folder, api_version, kind, 0)
     entry = here["core"].get(name)
-    if entry is None:
+    if entry is None or not core:
         return None
     if kubernetes in here["minors"] and kubernetes not in entry["minors"]:
         return None
@@ -185,7 +187,7 @@ def definition(name: str, minor: str, folder: Path = SHIPPED) -> Tree:
     package = _package(schema_files.package_of(name), folder)
     place = package.get(minor, {}).get(name)
     found = {} if place is None else package["trees"][place]
-    return found if isinstance(found, dict) else {}
+    return core_values.completed(name, found) if isinstance(found, dict) else {}
 
 
 @lru_cache(maxsize=256)

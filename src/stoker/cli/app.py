@@ -24,6 +24,7 @@ from stoker.cli import (
     ps,
     scale,
     schema,
+    schemas,
     tasks,
     tenants,
     up,
@@ -56,6 +57,7 @@ for _command in (
     drill.drill,
     lint.lint,
     schema.schema,
+    schemas.schemas,
     openapi.openapi,
 ):
     stoker.add_command(_command)

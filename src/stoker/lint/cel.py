@@ -15,7 +15,10 @@ from importlib.machinery import ExtensionFileLoader
 from pathlib import Path
 from typing import Any
 
+from stoker.lint import patterns
+
 Tree = dict[str, Any]
+_LONG_TEXT = 256  # from here on Python could take forever over a pattern, and the evaluator cannot
 
 
 class Outcome(Enum):
@@ -35,18 +38,71 @@ _HOLDS = Verdict(Outcome.HOLDS)
 
 # What the evaluator has of its own; operators and macros begin with a sign.
 _NATIVE = frozenset(
-    "bool bytes contains double duration dyn endsWith getDate getDayOfMonth getDayOfWeek getDayOfYear getFullYear "
-    "getHours getMilliseconds getMinutes getMonth getSeconds hasValue int matches optional.none optional.of "
-    "optional.ofNonZeroValue or orValue size startsWith string timestamp type uint value".split()
+    [
+        "bool",
+        "bytes",
+        "contains",
+        "double",
+        "duration",
+        "dyn",
+        "endsWith",
+        "getDate",
+        "getDayOfMonth",
+        "getDayOfWeek",
+        "getDayOfYear",
+        "getFullYear",
+        "getHours",
+        "getMilliseconds",
+        "getMinutes",
+        "getMonth",
+        "getSeconds",
+        "hasValue",
+        "int",
+        "matches",
+        "optional.none",
+        "optional.of",
+        "optional.ofNonZeroValue",
+        "or",
+        "orValue",
+        "size",
+        "startsWith",
+        "string",
+        "timestamp",
+        "type",
+        "uint",
+        "value",
+    ]
 )
-_SIZE = re.compile(
-    r"""[rR]?\"\"\".*?\"\"\"|[rR]?'''.*?'''|[rR]"[^"]*"|[rR]'[^']*'|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\bsize(?=\s*\()""",
+_REPLACED = re.compile(
+    r"""[rR]?\"\"\".*?\"\"\"|[rR]?'''.*?'''|[rR]"[^"]*"|[rR]'[^']*'|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\b(?:size|matches)(?=\s*\()""",
     re.DOTALL,
 )
+_OURS = {"size": "sizeOf", "matches": "isMatchedBy"}
 _OLD_SELF = re.compile(r"\boldSelf\b")
 _WORDS = frozenset(
-    "true false null in as break const continue else for function if import let loop package namespace return var void "
-    "while".split()
+    [
+        "true",
+        "false",
+        "null",
+        "in",
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
+    ]
 )
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 _MAX_WRITTEN = 160
@@ -63,7 +119,7 @@ class Rule:
 
 @lru_cache(maxsize=1)
 def engine() -> Any:
-    """The evaluator's native module alone: the package around it imports a command line, which takes 20 times longer."""
+    """The evaluator's native module alone: the package around it imports its command line, 20 times slower."""
     if "cel" not in sys.modules:
         spec = importlib.util.find_spec("cel")
         for folder in spec.submodule_search_locations or () if spec else ():
@@ -87,8 +143,9 @@ def engine() -> Any:
 def compiled(expression: str) -> Rule:
     from stoker.lint.cel_functions import FUNCTIONS
 
-    # The evaluator counts bytes of text where CEL counts characters, and its `size` cannot be replaced by name.
-    ours = _SIZE.sub(lambda match: "sizeOf" if match[0] == "size" else match[0], expression)
+    # The evaluator counts bytes of text where CEL counts characters, and its patterns are not quite those of Go. What
+    # it has of its own cannot be replaced by name.
+    ours = _REPLACED.sub(lambda match: _OURS.get(match[0], match[0]), expression)
     try:
         program = engine().compile(ours)
         names = program.functions()
@@ -103,43 +160,79 @@ def compiled(expression: str) -> Rule:
     return Rule(program, {name: FUNCTIONS[name] for name in (*names, *dotted) if name in FUNCTIONS})
 
 
+def judge_all(rules: Sequence[Mapping[str, Any]], value: Any) -> Iterator[tuple[Mapping[str, Any], Verdict]]:
+    """The rules that do not hold for a value of a new object, as `typed` gives it, and those nobody can tell of."""
+    asked = [rule for rule in rules if isinstance(rule.get("rule"), str) and _is_asked(rule)]
+    if not asked:
+        return
+    try:
+        context = _context(asked, value)
+    except BaseException as error:  # a panic of the native code is no Exception
+        _unless_ours(error)
+        for rule in asked:
+            yield rule, Verdict(Outcome.CANNOT, _said(error))
+        return
+    for rule in asked:
+        verdict = _judged(rule, context)
+        if verdict is not _HOLDS:
+            yield rule, verdict
+
+
 def judge(rule: Mapping[str, Any], value: Any) -> Verdict:
-    """One rule of a schema on a value of a new object: as `typed` gives it."""
-    expression = rule.get("rule")
-    if not isinstance(expression, str):
-        return _HOLDS
+    """One rule alone."""
+    return next((verdict for _, verdict in judge_all([rule], value)), _HOLDS)
+
+
+def _is_asked(rule: Mapping[str, Any]) -> bool:
+    """A rule on changes is not: there is nothing before a create."""
+    return rule.get("optionalOldSelf") is True or not _OLD_SELF.search(rule["rule"])
+
+
+def _context(rules: Sequence[Mapping[str, Any]], value: Any) -> Any:
+    functions: dict[str, Callable[..., Any]] = {}
     variables = {"self": value}
-    if _OLD_SELF.search(expression):
-        if rule.get("optionalOldSelf") is not True:
-            return _HOLDS  # a rule on changes: there is nothing before a create
-        variables["oldSelf"] = engine().OptionalValue.none()
-    result = _run(expression, variables)
-    if isinstance(result, Verdict):
-        return result
+    for rule in rules:
+        for key in ("rule", "messageExpression"):
+            if isinstance(rule.get(key), str):
+                functions.update(compiled(rule[key]).functions)
+        if rule.get("optionalOldSelf") is True:
+            variables["oldSelf"] = engine().OptionalValue.none()
+    return engine().Context(variables=variables, functions=functions)
+
+
+def _judged(rule: Mapping[str, Any], context: Any) -> Verdict:
+    expression = rule["rule"]
+    result = _run(expression, context)
     if result is True:
         return _HOLDS
+    if isinstance(result, Verdict):
+        if result.outcome is Outcome.CANNOT:
+            return result
+        return Verdict(result.outcome, f"{result.message}, in the rule: {_cut(str(rule.get('message') or expression))}")
     if result is not False:
         return Verdict(Outcome.CANNOT, f"the rule gave {type(result).__name__} and not true or false")
-    return Verdict(Outcome.BROKEN, _message(rule, variables))
+    return Verdict(Outcome.BROKEN, _message(rule, context))
 
 
-def _message(rule: Mapping[str, Any], variables: Mapping[str, Any]) -> str:
+def _message(rule: Mapping[str, Any], context: Any) -> str:
     asked = rule.get("messageExpression")
     if isinstance(asked, str):
-        said = _run(asked, variables)
+        said = _run(asked, context)
         if isinstance(said, str) and said.strip() and "\n" not in said:
             return said
     message = rule.get("message")
-    return message.strip() if isinstance(message, str) and message.strip() else f"failed rule: {_cut(str(rule['rule']))}"
+    return (
+        message.strip() if isinstance(message, str) and message.strip() else f"failed rule: {_cut(str(rule['rule']))}"
+    )
 
 
-def _run(expression: str, variables: Mapping[str, Any]) -> Any:
+def _run(expression: str, context: Any) -> Any:
     """The value of an expression, or a Verdict where there is none."""
     rule = compiled(expression)
     if rule.program is None:
         return Verdict(Outcome.CANNOT, rule.reason)
     try:
-        return rule.program.execute(engine().Context(variables=dict(variables), functions=dict(rule.functions)))
+        return rule.program.execute(context)
     except KeyError as error:
         return Verdict(Outcome.BROKEN, f"rule evaluation error: no such key: {error.args[0] if error.args else ''}")
     except (IndexError, ZeroDivisionError, OverflowError) as error:
@@ -153,9 +246,13 @@ def _run(expression: str, variables: Mapping[str, Any]) -> Any:
 
 
 def matches(pattern: str, text: str) -> bool | None:
-    """Is the pattern in the text? In time that grows with the text alone; None where the pattern cannot be read."""
+    """Is Go's pattern in the text? Whatever they are, it takes no longer than the text is long; None where the pattern
+    cannot be read."""
+    ours = patterns.compiled(pattern) if len(text) < _LONG_TEXT else None
+    if ours is not None:
+        return bool(ours.search(text))
     try:
-        context = engine().Context(variables={"text": text, "pattern": pattern})
+        context = engine().Context(variables={"text": text, "pattern": patterns.in_rust(pattern)})
         return _matcher().execute(context) is True
     except BaseException as error:
         _unless_ours(error)
@@ -176,10 +273,7 @@ def escaped(name: str) -> str | None:
     if not _NAME.fullmatch(name):
         return None
     return (
-        name.replace("__", "__underscores__")
-        .replace(".", "__dot__")
-        .replace("-", "__dash__")
-        .replace("/", "__slash__")
+        name.replace("__", "__underscores__").replace(".", "__dot__").replace("-", "__dash__").replace("/", "__slash__")
     )
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
@@ -71,7 +72,7 @@ def _size(value: Any) -> int:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"text is wanted, not {type(value).__name__}")
+        raise ValueError(f"text is wanted, not {type(value).__name__}")  # noqa: TRY004  # evaluation errors are these
     return value
 
 
@@ -79,6 +80,15 @@ def _pattern(text: str) -> re.Pattern[str]:
     found = patterns.compiled(_text(text))
     if found is None:
         raise ValueError(f"the pattern {text!r} cannot be read")
+    return found
+
+
+def _matches(text: str, pattern: str) -> bool:
+    from stoker.lint.cel import matches
+
+    found = matches(_text(pattern), _text(text))
+    if found is None:
+        raise ValueError(f"the pattern {pattern!r} cannot be read")
     return found
 
 
@@ -225,7 +235,7 @@ def _extreme(choose: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_sorted(values: list[Any]) -> bool:
-    return all(a <= b for a, b in zip(values, values[1:], strict=False))
+    return all(a <= b for a, b in pairwise(values))
 
 
 def _distinct(values: list[Any]) -> list[Any]:
@@ -398,16 +408,19 @@ def _can(make: Callable[..., Any]) -> Callable[..., bool]:
     return can
 
 
+def _of_format(form: str) -> Callable[[str], str]:
+    fits, example = patterns.FORMATS[form]
+    return lambda text: "" if fits(text) else f"is not {example}"
+
+
 _NAMED_FORMATS: dict[str, Callable[[str], str]] = {
     "dns1123Label": names.dns_label,
     "dns1123Subdomain": names.dns_subdomain,
     "dns1035Label": names.dns_1035_label,
     "qualifiedName": names.label_key,
     "labelValue": names.label_value,
-    **{
-        short: (lambda text, form=form: "" if patterns.FORMATS[form][0](text) else f"is not {patterns.FORMATS[form][1]}")
-        for short, form in (("uri", "uri"), ("uuid", "uuid"), ("byte", "byte"), ("date", "date"), ("datetime", "date-time"))
-    },
+    **{form: _of_format(form) for form in ("uri", "uuid", "byte", "date")},
+    "datetime": _of_format("date-time"),
 }
 
 
@@ -467,6 +480,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "isLessThan": lambda a, b: _compare(a, b) < 0,
     "isLinkLocalMulticast": lambda value: _ip(value).is_multicast and str(_ip(value)).startswith(("224.0.0.", "ff02")),
     "isLinkLocalUnicast": lambda value: _ip(value).is_link_local,
+    "isMatchedBy": _matches,
     "isLoopback": lambda value: _ip(value).is_loopback,
     "isQuantity": _can(_quantity),
     "isSemver": _can(_semver),

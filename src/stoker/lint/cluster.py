@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
 from stoker.catalog import schemas
+from stoker.catalog.schema_files import NotASchema, custom_kinds
 from stoker.lint import core_validation, structural
 from stoker.lint.rule import Problem
 from stoker.manifests.objects import Manifest
@@ -51,7 +52,36 @@ class Cluster:
         )
 
     def schema(self, manifest: Manifest) -> schemas.Schema | None:
-        return schemas.find(manifest.api_version, manifest.kind, self.kubernetes)
+        """The schema of an object's kind: of a CustomResourceDefinition in sight, or else as shipped or added."""
+        defined = self._defined.get((manifest.api_version, manifest.kind))
+        return defined or schemas.find(manifest.api_version, manifest.kind, self.kubernetes)
+
+    def is_made_by_graph(self, manifest: Manifest) -> bool:
+        """Whether the kind is one that a kro graph in sight makes: the graph says what its fields are."""
+        return (manifest.group, manifest.kind) in self._of_graphs
+
+    @cached_property
+    def _defined(self) -> dict[tuple[str, str], schemas.Schema]:
+        found = {}
+        for manifest in self.of("CustomResourceDefinition", group="apiextensions.k8s.io"):
+            try:
+                kinds = custom_kinds(manifest.data)
+            except NotASchema:  # what is wrong with it is the API's own finding
+                continue
+            for kind in kinds:
+                found[kind.api_version, kind.kind] = schemas.Schema(
+                    kind.api_version, kind.kind, kind.scope, kind.served, "", manifest.document.file, kind.tree
+                )
+        return found
+
+    @cached_property
+    def _of_graphs(self) -> frozenset[tuple[str, str]]:
+        return frozenset(
+            (manifest.get("spec", "schema", "group", default="kro.run"), manifest.get("spec", "schema", "kind"))
+            for manifest in self.of("ResourceGraphDefinition", "ResourceGroup")
+            if isinstance(manifest.get("spec", "schema", "group", default="kro.run"), str)
+            and isinstance(manifest.get("spec", "schema", "kind"), str)
+        )
 
     def faults(self, *kinds: str) -> Iterator[Problem]:
         """What the API server would say of each object, of these kinds of faults."""
@@ -69,7 +99,10 @@ class Cluster:
             open_to = _is_open if manifest.templated else _is_closed
             found += [(manifest, fault) for fault in structural.faults(manifest.data, schema, is_open=open_to)]
             found += [
-                (manifest, fault) for fault in core_validation.core_faults(manifest.data, schema, is_open=open_to)
+                (manifest, fault)
+                for fault in core_validation.core_faults(
+                    manifest.data, (manifest.group, manifest.version, manifest.kind), is_open=open_to
+                )
             ]
         return tuple(found)
 

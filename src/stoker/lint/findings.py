@@ -23,7 +23,7 @@ class Finding:
     def order(self) -> tuple[str, int, int, int, str, str]:
         return (self.file, self.line, self.column, -self.severity.rank, self.rule, self.message)
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> dict[str, str | int]:
         return {
             "rule": self.rule,
             "severity": self.severity.value,

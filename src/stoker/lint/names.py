@@ -33,9 +33,7 @@ def dns_subdomain(text: str) -> str:
     if len(text) > SUBDOMAIN_LENGTH:
         return f"is {len(text)} characters long; {SUBDOMAIN_LENGTH} is the most"
     if not all(_LABEL.fullmatch(part) for part in text.split(".")):
-        return (
-            "must be lower-case letters, digits, '-' and '.', each part beginning and ending with a letter or digit"
-        )
+        return "must be lower-case letters, digits, '-' and '.', each part beginning and ending with a letter or digit"
     return ""
 
 

@@ -25,7 +25,6 @@ _CLASSES = {
     "word": "0-9A-Za-z_",
     "xdigit": "0-9A-Fa-f",
 }
-_UNICODE = {"L": "^\\W\\d_", "Lu": "A-Z", "Ll": "a-z", "N": "\\d", "Nd": "\\d"}
 _PIECE = re.compile(
     r"\\Q.*?(?:\\E|$)|\\z|\\C|\\[pP](?:\{\^?\w+\}|\w)|\\x\{[0-9A-Fa-f]+\}|\\.|\[:\^?\w+:\]|\[\^?\]?|\]|\$|\(\?\w+\)|\(\?P?<|.",
     re.DOTALL,
@@ -46,7 +45,7 @@ def compiled(pattern: str) -> re.Pattern[str] | None:
 
 
 def translated(pattern: str) -> str:
-    """RE2's spelling in Python's: `\\z`, POSIX classes, `\\Q...\\E`, and `$`, which in Go is the very end of the text."""
+    """RE2's spelling in Python's: `\\z`, POSIX classes, `\\Q...\\E`, and `$`, which in Go is the very end."""
     out: list[str] = []
     flags = ""
     inside = False
@@ -84,6 +83,32 @@ def translated(pattern: str) -> str:
         elif inside and piece in ("&", "~", "|", "-") and out and out[-1] == piece:
             out.append("\\" + piece)  # the same warning for '&&', '~~', '||' and '--'
         else:
+            out.append(piece)
+    return "".join(out)
+
+
+_RUST = {"d": "0-9", "w": "0-9A-Za-z_", "s": r"\t\n\f\r "}
+
+
+def in_rust(pattern: str) -> str:
+    """RE2's spelling in that of Rust, whose `\\d`, `\\w` and `\\s` are not ASCII alone, and whose classes nest."""
+    out: list[str] = []
+    inside = False
+    for piece in _PIECE.findall(pattern):
+        low = piece[1:].lower()
+        if piece.startswith("\\Q"):
+            out.append(re.escape(piece[2:].removesuffix("\\E")))
+        elif piece[:1] == "\\" and low in _RUST and inside:
+            out.append(f"[^{_RUST[low]}]" if piece[1].isupper() else _RUST[low])
+        elif piece[:1] == "\\" and low in _RUST:
+            out.append(f"[{'^' if piece[1].isupper() else ''}{_RUST[low]}]")
+        elif piece[:1] == "[" and piece[1:2] != ":":
+            out.append("\\" + piece if inside else piece)
+            inside = True
+        else:
+            if inside and piece in ("&", "~", "-") and out[-1] == piece:
+                piece = "\\" + piece
+            inside = inside and piece != "]"
             out.append(piece)
     return "".join(out)
 
@@ -167,4 +192,4 @@ FORMATS: dict[str, tuple[Callable[[str], bool], str]] = {
     "uri": (_uri, "a URI such as https://example.com"),
     "uuid": (_matching(r"(?i:[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12})"), "a UUID"),
 }
-"""Format -> (is this text one?, what one looks like). A format that is not here is not checked, as on the API server."""
+"""Format -> (is this text one?, what one looks like). One that is not here is not checked, as on the API server."""

@@ -12,6 +12,7 @@ import difflib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,6 @@ Tree = dict[str, Any]
 
 MAX_FAULTS = 200
 MAX_DEPTH = 100
-_LONG_TEXT = 256  # from here on patterns run in the evaluator, whose time grows with the text alone
 _META = {"$ref": "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"}
 _TYPE_META = ("apiVersion", "kind", "metadata")
 _RULES = "x-kubernetes-validations"
@@ -77,9 +77,11 @@ def faults(obj: Any, schema: Schema, *, is_open: Callable[[object], bool] = neve
         return [Fault(WRONG_TYPE, (), f"must be a section, not {_kind(obj)}")]
     tree = schema.tree
     if not schema.core:
-        obj = check.prepared(obj, tree, 0)
+        obj = _with_name(check.prepared(obj, tree, 0))
         check.root = True
     check.walk(obj, tree, (), 0)
+    if not schema.core:
+        check.found.extend(name_faults(obj.get("metadata"), ("metadata",), is_open))
     return check.found
 
 
@@ -258,7 +260,9 @@ class _Check:
 
     def _unknown(self, key: str, properties: Tree, path: Path) -> None:
         where = written(path) or "the object"
-        self.say(UNKNOWN_FIELD, (*path, key), f"{where} has no field {key}", self._nearest(key, properties, path), key=True)
+        self.say(
+            UNKNOWN_FIELD, (*path, key), f"{where} has no field {key}", self._nearest(key, properties, path), key=True
+        )
 
     def _missing(self, name: str, tree: Tree, path: Path) -> None:
         tree = self.resolve(tree)
@@ -327,8 +331,7 @@ class _Check:
             self.say(BAD_FORMAT, path, f"{shown(value)} is not {form[1]}")
 
     def _pattern(self, value: str, pattern: Any, path: Path) -> None:
-        ours = patterns.compiled(pattern) if isinstance(pattern, str) and len(value) < _LONG_TEXT else None
-        fits = bool(ours.search(value)) if ours is not None else cel.matches(str(pattern), value)
+        fits = cel.matches(pattern, value) if isinstance(pattern, str) else True
         if fits is None:
             self.say(NOT_EVALUATED, path, f"the pattern {shown(pattern)} could not be read here")
         elif not fits:
@@ -358,7 +361,9 @@ class _Check:
             return
         if self.core and value == "":
             return  # in Kubernetes' own kinds an empty text is a field that is not there
-        near = _near(value, [each for each in allowed if isinstance(each, str)], 0.6) if isinstance(value, str) else None
+        near = (
+            _near(value, [each for each in allowed if isinstance(each, str)], 0.6) if isinstance(value, str) else None
+        )
         hint = f"did you mean {near}?" if near else ""
         self.say(NOT_IN_ENUM, path, f"{shown(value)} is not one of {_listed(allowed)}", hint)
 
@@ -383,24 +388,19 @@ class _Check:
             self.say(BAD_VALUE, path, "has a form that is not allowed here")
 
     def _apart(self, value: Any, tree: Tree, path: Path, depth: int) -> list[Fault]:
-        """The faults of a value against one schema of several, where nothing is unknown: the schema around says that."""
+        """The faults of a value against one schema of several; which fields are unknown, the schema around says."""
         check = _Check(self.schema, self.is_open)
         if not isinstance(tree, dict):
             return []
-        try:
+        with suppress(_Full):
             check._value(value, _without_names(tree, value), path, depth + 1)
-        except _Full:
-            pass
         if check.open:
             self.open += 1
         return check.found
 
     def _rules(self, value: Any, tree: Tree, path: Path) -> None:
-        seen = cel.typed(value, tree, self.resolve)
-        for rule in tree[_RULES]:
-            verdict = cel.judge(rule, seen)
-            if verdict.outcome is cel.Outcome.HOLDS:
-                continue
+        rules = [rule for rule in tree[_RULES] if isinstance(rule, dict)]
+        for rule, verdict in cel.judge_all(rules, cel.typed(value, tree, self.resolve)):
             if verdict.outcome is cel.Outcome.CANNOT:
                 said = f"the rule {_cut(str(rule.get('rule')))} could not be evaluated: {verdict.message}"
                 self.say(NOT_EVALUATED, path, said)
@@ -419,7 +419,7 @@ class _Check:
         ranked = sorted((_steps(here, place), place) for place in places)
         if ranked and ranked[0][0] <= 4:
             return f"it stands at {written((*ranked[0][1], key))}"
-        close = _near(key, properties, 0.5)
+        close = _near(key, properties, 0.6)
         if close:
             return f"did you mean {close}?"
         return f"known here: {_listed(sorted(properties), 8)}" if properties else ""
@@ -448,6 +448,15 @@ class _Check:
         return places
 
 
+def _with_name(obj: Tree) -> Tree:
+    """With the name that the server makes of `generateName` before it validates: rules may look at it."""
+    meta = obj.get("metadata")
+    start = meta.get("generateName") if isinstance(meta, dict) else None
+    if isinstance(meta, dict) and isinstance(start, str) and not meta.get("name"):
+        return {**obj, "metadata": {**meta, "name": f"{start}00000"}}
+    return obj
+
+
 def metadata_faults(meta: Any, path: Path, is_open: Callable[[object], bool]) -> Iterator[Fault]:
     """What is wrong with the name, the labels and the annotations of any object, beyond their types."""
     if not isinstance(meta, dict):
@@ -461,6 +470,19 @@ def metadata_faults(meta: Any, path: Path, is_open: Callable[[object], bool]) ->
             wrong = names.label_key(key.lower())
             if wrong:
                 yield Fault(BAD_NAME, (*path, "annotations", key), f"the annotation {shown(key)} {wrong}", key=True)
+
+
+def name_faults(
+    meta: Any, path: Path, is_open: Callable[[object], bool], rule: Callable[[str], str] = names.dns_subdomain
+) -> Iterator[Fault]:
+    """The name of an object: it has one, or the beginning of one, and it is written as its kind demands."""
+    name, start = (meta.get("name"), meta.get("generateName")) if isinstance(meta, dict) else (None, None)
+    if not name and not start and not (isinstance(meta, dict) and any(is_open(key) for key in meta)):
+        yield Fault(MISSING_FIELD, (*path, "name"), "the object needs a name", "write metadata.name", key=True)
+    if isinstance(name, str) and name and not is_open(name):
+        wrong = rule(name)
+        if wrong:
+            yield Fault(BAD_NAME, (*path, "name"), f"the name {shown(name)} {wrong}")
 
 
 def label_faults(key: Any, value: Any, path: Path, is_open: Callable[[object], bool]) -> Iterator[Fault]:

@@ -52,9 +52,9 @@ class Workload:
         if "containers" not in self.spec:
             # A template of a Workflow has one container, beside the rest of the pod's spec.
             for key in ("container", "script"):
-                container = self.spec.get(key)
-                if isinstance(container, dict):
-                    yield (*self.path, key), container
+                only = self.spec.get(key)
+                if isinstance(only, dict):
+                    yield (*self.path, key), only
 
     def __str__(self) -> str:
         return f"{self.manifest} ({self.role})" if self.role else str(self.manifest)

@@ -201,10 +201,11 @@ class Placement:
 
     @cached_property
     def nearest(self) -> InstanceType | None:
-        """The cheapest type of all that would do for the pod, if the pool allowed it. Of another arch, or with another
-        device than the pool asks for, it would not do."""
+        """The cheapest type of all that would do for the pod, if the pool allowed it. With another device than the pool
+        asks for it would not do, nor of an arch that none of the pool's types has: images are built for an arch."""
         kept = {key: each for key, each in self.pool.offered.items() if key in (ARCH, OS) or _label(key) in _KEPT}
-        return self._cheapest(kept, self.all_types)
+        archs = {each.arch for each in self._own or self.all_types}
+        return self._cheapest(kept, [each for each in self.all_types if each.arch in archs])
 
     @cached_property
     def nearest_in_families(self) -> InstanceType | None:
@@ -258,7 +259,13 @@ def pool_types(pool: NodePoolView, types: Iterable[InstanceType]) -> tuple[Insta
     """The types that the pool allows, in the order given. None when its requirements contradict one another."""
     if pool.contradictions:
         return ()
-    return tuple(each for each in types if not _mislabelled(pool.offered, each, pool))
+    asked = _of_types(pool.offered, pool)
+    found = []
+    for each in types:
+        labels = labels_of(each, pool.domain)
+        if all(wanted.allows(labels.get(key)) for key, wanted in asked):
+            found.append(each)
+    return tuple(found)
 
 
 def runs_on(pod: PodView, pool: NodePoolView) -> bool:
@@ -381,13 +388,15 @@ def _label_blocker(key: str, wanted: Requirement, offered: str) -> Blocker:
 
 def _mislabelled(asked: Requirements, instance: InstanceType, pool: NodePoolView) -> list[str]:
     """The labels for which a type does not have what is asked for."""
-    labels, decided = labels_of(instance, pool.domain), OF_TYPES[pool.domain]
-    return [
-        key
-        for key, wanted in asked.items()
-        # The image of a pool that asks for another system decides that label, not the type.
-        if (key in decided or (key == OS and OS not in pool.requirements)) and not wanted.allows(labels.get(key))
-    ]
+    labels = labels_of(instance, pool.domain)
+    return [key for key, wanted in _of_types(asked, pool) if not wanted.allows(labels.get(key))]
+
+
+def _of_types(asked: Requirements, pool: NodePoolView) -> list[tuple[str, Requirement]]:
+    """What is asked of labels that the type decides. The system is Linux unless the pool asks for one: then its image
+    decides."""
+    decided = OF_TYPES[pool.domain]
+    return [(key, each) for key, each in asked.items() if key in decided or (key == OS and OS not in pool.requirements)]
 
 
 def _label(key: str) -> str:

@@ -7,7 +7,7 @@ compared by intersecting theirs.
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 Operator = Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt", "Gte", "Lte"]
@@ -116,11 +116,6 @@ def all_of(requirements: Iterable[Requirement]) -> dict[str, Requirement]:
 
 def both(a: Requirements, b: Requirements) -> dict[str, Requirement]:
     return all_of([*a.values(), *b.values()])
-
-
-def renamed(asked: Requirement, key: str) -> Requirement:
-    """The same of another label."""
-    return replace(asked, key=key)
 
 
 def _bound(key: str, operator: str, values: Sequence[str]) -> int:

@@ -1,19 +1,39 @@
 """`platform.yaml`: what is wanted of the platform, as frozen types. Loaded once, handed down, never changed.
 
-Everybody above imports from here. In YAML the keys are camelCase, in Python snake_case (`global` is `global_`).
+Everybody above imports from here. In YAML the keys are camelCase, in Python snake_case (`global` is `global_`). The
+types are made when the first of them is asked for: who only reads YAML (`stoker lint`) does not wait for them.
 """
 
-from stoker.spec.budgets import NO_BUDGETS, Budgets, Priority, Team, Tenant, WhenBusy, WhenRedisIsAway
-from stoker.spec.guide import Architecture, Autoscaling, Global, Inference, Karpenter, Keda, NodePool, Training
-from stoker.spec.llm import AUTO, EMBEDDED, TASKS, Limits, Llm, Model, Prices, Replicas, ServerEngine, Task
-from stoker.spec.loading import dump, load, loads, read_section
-from stoker.spec.platform import Platform
-from stoker.spec.reference import template
-from stoker.spec.schema import json_schema
-from stoker.spec.secrets import engine_key
-from stoker.spec.section import plain
-from stoker.spec.services import RESERVED_ROUTES, Gateway, Ledger, MaxWaiting, Queue, Redis, Sessions, Timeouts
-from stoker.spec.spot import Spot
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stoker.spec.budgets import NO_BUDGETS, Budgets, Priority, Team, Tenant, WhenBusy, WhenRedisIsAway
+    from stoker.spec.guide import Architecture, Autoscaling, Global, Inference, Karpenter, Keda, NodePool, Training
+    from stoker.spec.llm import AUTO, EMBEDDED, TASKS, Limits, Llm, Model, Prices, Replicas, ServerEngine, Task
+    from stoker.spec.loading import dump, load, loads, read_section
+    from stoker.spec.platform import Platform
+    from stoker.spec.reference import template
+    from stoker.spec.schema import json_schema
+    from stoker.spec.secrets import engine_key
+    from stoker.spec.section import plain
+    from stoker.spec.services import RESERVED_ROUTES, Gateway, Ledger, MaxWaiting, Queue, Redis, Sessions, Timeouts
+    from stoker.spec.spot import Spot
+
+_HOMES = {
+    "budgets": ["NO_BUDGETS", "Budgets", "Priority", "Team", "Tenant", "WhenBusy", "WhenRedisIsAway"],
+    "guide": ["Architecture", "Autoscaling", "Global", "Inference", "Karpenter", "Keda", "NodePool", "Training"],
+    "llm": ["AUTO", "EMBEDDED", "TASKS", "Limits", "Llm", "Model", "Prices", "Replicas", "ServerEngine", "Task"],
+    "loading": ["dump", "load", "loads", "read_section"],
+    "platform": ["Platform"],
+    "reference": ["template"],
+    "schema": ["json_schema"],
+    "secrets": ["engine_key"],
+    "section": ["plain"],
+    "services": ["RESERVED_ROUTES", "Gateway", "Ledger", "MaxWaiting", "Queue", "Redis", "Sessions", "Timeouts"],
+    "spot": ["Spot"],
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AUTO",
@@ -60,3 +80,11 @@ __all__ = [
     "read_section",
     "template",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = found
+    return found

@@ -17,6 +17,7 @@ from stoker.spec.faults import Fault, Path, Position, refusal
 MAX_BYTES = 1 << 20  # a platform.yaml of a thousand models is a tenth of this
 MAX_DEPTH = 64  # the schema is 7 deep; libyaml would otherwise follow a megabyte of "["
 _TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
+_MAX_MACHINE_DEPTH = 256  # the schema of a pod's template within another is 60 deep
 MAX_NODES = 100_000  # counted with every alias written out, so ten short lines cannot mean a billion values
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # C is 10 times faster; not every wheel has it
@@ -78,6 +79,27 @@ def parse(source: str | bytes, name: str, *, max_bytes: int = MAX_BYTES) -> Docu
     if builder.faults:
         raise refusal(name, builder.faults, hint=_HINT)
     return Document(name, builder.root, builder.values, builder.keys)
+
+
+def documents(text: str, name: str) -> list[Any]:
+    """The documents of YAML that a program wrote (a release of someone's), as plain data without places.
+
+    What could grow without bound is refused: aliases, and more depth than such files have.
+    """
+    try:
+        depth = 0
+        for event in yaml.parse(text, _Loader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > _MAX_MACHINE_DEPTH:
+                mark = event.start_mark
+                at = Position(mark.line + 1, mark.column + 1) if mark else None
+                what = "aliases are not read here" if isinstance(event, yaml.AliasEvent) else "nested too deep"
+                raise refusal(name, [Fault((), what, at)], hint=_HINT)
+        return list(yaml.load_all(text, _Loader))
+    except yaml.MarkedYAMLError as error:
+        raise refusal(name, [_syntax(error, text)], hint=_HINT) from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise refusal(name, [Fault((), f"is no YAML: {error}")], hint=_HINT) from error
 
 
 def dump(data: object) -> str:

@@ -30,7 +30,7 @@ from stoker.lint.rule import Problem, Rule, Severity
 
 def check(cluster: Cluster) -> Iterator[Problem]:
     for manifest in cluster.manifests:
-        if manifest.inside is not None and not manifest.kind:
+        if cluster.is_made_by_graph(manifest):
             continue
         if not manifest.api_version or not manifest.kind:
             missing = "apiVersion" if not manifest.api_version else "kind"
