@@ -1,8 +1,8 @@
 """A step runs on spot nodes and is not tried again.
 
 The node is taken away with two minutes' notice, the pod with it, and the workflow fails as a whole: the hours before
-are paid for. A pod that is deleted with its node is an Error to Argo and no Failure, which `OnFailure`, the default policy,
-leaves alone.
+are paid for. A pod that is deleted with its node is an Error to Argo and no Failure, which `OnFailure`, the default
+policy, leaves alone.
 
 Symptom: a workflow failed with: pod deleted; or with exit code 143 after hours of training
 
