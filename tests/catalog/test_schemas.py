@@ -138,11 +138,27 @@ def test_every_kind_can_be_read_and_every_ref_leads_somewhere(own: Path) -> None
 
 def test_the_tables_of_core_values_name_fields_that_exist() -> None:
     for minor in schemas.minors():
-        for table in (core_values.ENUMS, core_values.REQUIRED):
+        for table in (core_values.ENUMS, core_values.REQUIRED, core_values.OPTIONAL):
             for short, fields in table.items():
                 name = short if short.startswith("io.") else f"io.k8s.api.{short}"
                 properties = schemas.definition(name, minor).get("properties", {})
                 assert set(fields) <= set(properties), (minor, name)
+
+
+@pytest.mark.parametrize(
+    ("api_version", "kind", "said"),
+    [
+        ("policy/v1beta1", "PodDisruptionBudget",
+         "Kubernetes 1.25 took policy/v1beta1 PodDisruptionBudget away; write policy/v1"),
+        ("extensions/v1beta1", "Ingress",
+         "Kubernetes 1.22 took extensions/v1beta1 Ingress away; write networking.k8s.io/v1"),
+        ("apps/v1", "Deployment", ""),
+        ("networking.k8s.io/v1beta1", "IPAddress", ""),
+    ],
+)  # fmt: skip
+def test_versions_that_kubernetes_took_away(api_version: str, kind: str, said: str) -> None:
+    assert core_values.gone(api_version, kind) == said
+    assert (schemas.find(api_version, kind) is None) is bool(said)
 
 
 def test_what_the_user_added_comes_first(own: Path) -> None:

@@ -90,11 +90,11 @@ SURFACE = {
         *("--fix", "--diff", "--json", "--sarif", "--fail-on", "--rule", "--ignore", "--config", "--kubernetes"),
         *("--explain", "--list"),
     ],
+    "stoker schema": [],
     "stoker schemas": [],
     "stoker schemas list": ["--json"],
-    "stoker schemas add": ["FILE..."],
-    "stoker schemas remove": ["KIND..."],
-    "stoker schema": [],
+    "stoker schemas add": ["FILES...", "--kubernetes"],
+    "stoker schemas remove": ["GROUP/VERSION/KIND|MINOR..."],
     "stoker openapi": ["--file"],
 }
 

@@ -372,6 +372,11 @@ def test_a_name_is_needed_or_the_beginning_of_one() -> None:
     assert brief(NODE_POOL.replace("{name: gpu}\nspec", "{generateName: gpu-}\nspec")) == []
 
 
+def test_the_status_of_a_custom_object_is_not_looked_at() -> None:
+    """The server drops it from what is applied; tools write an empty one."""
+    assert found(NODE_POOL + "status: {conditions: [{}], nonsense: 1}\n") == []
+
+
 # What something fills in later.
 
 

@@ -116,6 +116,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "apps.v1.DaemonSet": ("spec",),
     "apps.v1.Deployment": ("spec",),
     "apps.v1.ReplicaSet": ("spec",),
+    "apps.v1.ReplicaSetSpec": ("template",),
     "apps.v1.StatefulSet": ("spec",),
     "autoscaling.v2.HorizontalPodAutoscaler": ("spec",),
     "batch.v1.CronJob": ("spec",),
@@ -132,13 +133,59 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 }
 """Definition -> fields that the API server demands although the published schema does not."""
 
+OPTIONAL: dict[str, tuple[str, ...]] = {
+    "core.v1.HTTPHeader": ("value",),
+    "core.v1.LimitRangeSpec": ("limits",),
+    "core.v1.PreferredSchedulingTerm": ("preference",),
+    "core.v1.SleepAction": ("seconds",),
+    "core.v1.Sysctl": ("value",),
+}
+"""Definition -> fields that the published schema demands although the API server takes them for empty or 0."""
+
+_WORKLOADS = ("DaemonSet", "Deployment", "ReplicaSet", "StatefulSet")
+_RBAC = ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
+_GONE: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "apps/v1beta1": (_WORKLOADS, "1.16", "apps/v1"),
+    "apps/v1beta2": (_WORKLOADS, "1.16", "apps/v1"),
+    "autoscaling/v2beta1": (("HorizontalPodAutoscaler",), "1.25", "autoscaling/v2"),
+    "autoscaling/v2beta2": (("HorizontalPodAutoscaler",), "1.26", "autoscaling/v2"),
+    "batch/v1beta1": (("CronJob",), "1.25", "batch/v1"),
+    "discovery.k8s.io/v1beta1": (("EndpointSlice",), "1.25", "discovery.k8s.io/v1"),
+    "apiextensions.k8s.io/v1beta1": (("CustomResourceDefinition",), "1.22", "apiextensions.k8s.io/v1"),
+    "networking.k8s.io/v1beta1": (("Ingress", "IngressClass"), "1.22", "networking.k8s.io/v1"),
+    "node.k8s.io/v1beta1": (("RuntimeClass",), "1.25", "node.k8s.io/v1"),
+    "policy/v1beta1": (("PodDisruptionBudget",), "1.25", "policy/v1"),
+    "rbac.authorization.k8s.io/v1beta1": (_RBAC, "1.22", "rbac.authorization.k8s.io/v1"),
+    "scheduling.k8s.io/v1beta1": (("PriorityClass",), "1.22", "scheduling.k8s.io/v1"),
+    "storage.k8s.io/v1beta1": (
+        ("CSIDriver", "CSINode", "StorageClass", "VolumeAttachment"),
+        "1.22",
+        "storage.k8s.io/v1",
+    ),
+}
+_EXTENSIONS = {**dict.fromkeys(_WORKLOADS, ("1.16", "apps/v1")), "NetworkPolicy": ("1.16", "networking.k8s.io/v1")}
+_EXTENSIONS["Ingress"] = ("1.22", "networking.k8s.io/v1")
+
+
+def gone(api_version: str, kind: str) -> str:
+    """Since when Kubernetes no longer serves one of its own kinds in a version, and what to write; or an empty text."""
+    if kind == "PodSecurityPolicy":
+        return "Kubernetes 1.25 took PodSecurityPolicy away; label namespaces with pod-security.kubernetes.io/enforce"
+    if api_version == "extensions/v1beta1" and kind in _EXTENSIONS:
+        since, now = _EXTENSIONS[kind]
+    elif kind in _GONE.get(api_version, ((),))[0]:
+        _, since, now = _GONE[api_version]
+    else:
+        return ""
+    return f"Kubernetes {since} took {api_version} {kind} away; write {now}"
+
 
 def completed(name: str, definition: dict[str, Any]) -> dict[str, Any]:
     """A definition with what stands here; the definition itself where nothing does."""
     short = name.removeprefix(_API)
-    enums, required = ENUMS.get(short, {}), REQUIRED.get(short, ())
+    enums, required, optional = ENUMS.get(short, {}), REQUIRED.get(short, ()), OPTIONAL.get(short, ())
     properties = definition.get("properties")
-    if not isinstance(properties, dict) or not (enums or required):
+    if not isinstance(properties, dict) or not (enums or required or optional):
         return definition
     properties = dict(properties)
     for field, values in enums.items():
@@ -148,4 +195,8 @@ def completed(name: str, definition: dict[str, Any]) -> dict[str, Any]:
         elif isinstance(tree, dict):
             properties[field] = {**tree, "enum": list(values)}
     listed = dict.fromkeys([*definition.get("required", ()), *required])
-    return {**definition, "properties": properties, "required": [each for each in listed if each in properties]}
+    return {
+        **definition,
+        "properties": properties,
+        "required": [each for each in listed if each in properties and each not in optional],
+    }

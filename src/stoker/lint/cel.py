@@ -18,7 +18,9 @@ from typing import Any
 from stoker.lint import patterns
 
 Tree = dict[str, Any]
-_LONG_TEXT = 256  # from here on Python could take forever over a pattern, and the evaluator cannot
+# Where Python could take forever over a pattern, the evaluator matches: it cannot.
+_LONG_TEXT = 256
+_REPEATED_GROUP = re.compile(r"\)[*+{]")
 
 
 class Outcome(Enum):
@@ -245,10 +247,12 @@ def _run(expression: str, context: Any) -> Any:
         return Verdict(Outcome.CANNOT, said)
 
 
+@lru_cache(maxsize=8192)
 def matches(pattern: str, text: str) -> bool | None:
     """Is Go's pattern in the text? Whatever they are, it takes no longer than the text is long; None where the pattern
     cannot be read."""
-    ours = patterns.compiled(pattern) if len(text) < _LONG_TEXT else None
+    quick = len(text) < _LONG_TEXT and not _REPEATED_GROUP.search(pattern)
+    ours = patterns.compiled(pattern) if quick else None
     if ours is not None:
         return bool(ours.search(text))
     try:

@@ -14,7 +14,8 @@ from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules import RULES, TROUBLES
 from stoker.lint.rules.lint import failed_rule, idle_comment, unread_comment
 from stoker.manifests.objects import Document
-from stoker.manifests.reading import Reading, Trouble
+from stoker.manifests.reading import Reading
+from stoker.manifests.troubles import Trouble
 from stoker.spec.faults import Path, written
 
 KNOWN = frozenset(rule.id for rule in RULES)

@@ -1,9 +1,9 @@
 """An object against the schema of its kind: what the API server would refuse when the object is applied.
 
-The order is the server's: unknown fields of the object as written, nulls dropped and defaults filled in on a copy,
-types and values, uniqueness of lists, then the CEL rules of each part that is sound in itself. A value that something
-fills in later (`is_open`) fits anything, and rules over a part that holds one are not run. Never raises, whatever the
-tree; depth and number of faults are bounded.
+The order is the server's: the status dropped, nulls dropped and defaults filled in (on a copy), unknown fields, types
+and values, uniqueness of lists, then the CEL rules of each part that is sound in itself. A value that
+something fills in later (`is_open`) fits anything, and rules over a part that holds one are not run. Never raises,
+whatever the tree; depth and number of faults are bounded.
 
 Kubernetes' own kinds have more rules than a schema says: `core_validation`.
 """
@@ -76,6 +76,7 @@ def faults(obj: Any, schema: Schema, *, is_open: Callable[[object], bool] = neve
     if not isinstance(obj, dict):
         return [Fault(WRONG_TYPE, (), f"must be a section, not {_kind(obj)}")]
     tree = schema.tree
+    obj = {key: each for key, each in obj.items() if key != "status"}
     if not schema.core:
         obj = _with_name(check.prepared(obj, tree, 0))
         check.root = True
