@@ -4,7 +4,7 @@ Argo CD that you run yourself calls its own cluster https://kubernetes.default.s
 capability) runs outside of the cluster: it takes the ARN of the EKS cluster in `server`, and the cluster has to be
 registered first, its own one too.
 
-Symptom: ComparisonError: cluster "https://kubernetes.default.svc" is not found
+Symptom: the Application stays Unknown: its cluster is not found
 
 Wrong:
 

@@ -2,7 +2,7 @@
 
 The controller refuses it, though the API server takes it.
 
-Symptom: invalid spec: entrypoint is required; template name 'main' undefined
+Symptom: spec.entrypoint is required; or: spec.entrypoint template name 'main' undefined
 
 Wrong:
 

@@ -3,7 +3,7 @@
 An AppProject lists the repositories and the clusters and namespaces that its Applications may use. What is not in it
 is refused: the Application stays Unknown and never syncs.
 
-Symptom: InvalidSpecError: application destination is not permitted in project 'ai-platform'
+Symptom: InvalidSpecError: the destination does not match any of the allowed destinations in project 'ai-platform'
 
 Wrong:
 

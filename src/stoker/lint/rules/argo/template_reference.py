@@ -3,7 +3,7 @@
 The workflow fails when it comes to that task. What is not among the manifests may be in the cluster already; a template
 that a WorkflowTemplate among them does not have is missing for certain.
 
-Symptom: workflow templates.argoproj.io "shared" not found; template evaluate not found in workflow template shared
+Symptom: workflowtemplates.argoproj.io "shared" not found
 
 Wrong:
 
