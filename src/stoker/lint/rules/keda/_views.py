@@ -144,7 +144,7 @@ def _is_named(target: Manifest, name: str, scaler: Manifest) -> bool:
         return target.name == name and not filled_in_later(scaler, name)
     reference = _GRAPH_REFERENCE.fullmatch(name)
     if reference and target.root[-1:] == ("template",):
-        return look(target.document.data, *target.root[:-1], "id") == reference[1]
+        return text(look(target.document.data, *target.root[:-1], "id")) == reference[1]
     return target.name == name
 
 

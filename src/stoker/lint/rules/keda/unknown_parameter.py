@@ -49,8 +49,8 @@ PASSED_ON = ("external", "external-push")
 """Their scalers get whatever stands in `metadata`."""
 
 # Read by code that many scalers share, and not in the list of each: sign-in to AWS, Azure and Google, to a web server.
-_SHARED = re.compile(
-    r"^(aws\w*|identityOwner|azure\w*|cloud|endpointSuffix|activeDirectory\w*|tenantId|client\w*|credentials\w*|gcp\w*|"
+SHARED = re.compile(
+    r"^(aws(RoleArn|ExternalId|AccessKeyI[dD]|SecretAccessKey|SessionToken|Endpoint|Region|AccountId)|identityOwner|azure\w*|cloud|endpointSuffix|activeDirectory\w*|tenantId|client\w*|credentials\w*|gcp\w*|"
     r"auth\w*|username|password|bearerToken|apiKey|token|customAuth\w*|oauth\w*|scopes?|ca|cert|key|keyPassword|tls|"
     r"enableTLS|unsafeSsl|connection|timeout|workloadIdentity\w*|subscriptionId|resourceGroupName)(FromEnv|FromEnvFile)?$"
 )
@@ -74,13 +74,14 @@ def _judged(trigger: Trigger, name: str) -> Problem | None:
         told = f"{name} belongs to the trigger: in metadata {trigger.type} does not read it"
         return Problem(trigger.manifest, path, told, hint=f"{name} beside metadata, one level up", key=True)
     near = known.nearest(name)
+    is_other_case = near is not None and near.lower() == name.lower()
+    if SHARED.match(name) and not is_other_case:
+        return None
     if near and near not in trigger.metadata:
         told = f"{trigger.type} has no parameter {name}: it is not read"
         # A name that differs in the case of letters alone can mean nothing else.
-        edits = (Rename(path, near),) if near.lower() == name.lower() else ()
+        edits = (Rename(path, near),) if is_other_case else ()
         return Problem(trigger.manifest, path, told, hint=near, key=True, edits=edits)
-    if _SHARED.match(name):
-        return None
     told = f"{trigger.type} is not known to read {name}"
     return Problem(trigger.manifest, path, told, hint="leave it out", key=True, severity=Severity.INFO)
 
