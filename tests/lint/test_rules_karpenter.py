@@ -290,12 +290,32 @@ def test_values_that_are_all_known_are_a_mistake_when_they_are_others() -> None:
 
 
 def test_a_family_that_the_catalogue_does_not_have_may_be_newer() -> None:
-    beside = findings(pool(family("g5", "g99")), "020", "021")
-    alone = findings(pool(family("g99")), "020", "021")
-    assert [(each.rule[-3:], each.severity) for each in (*beside, *alone)] == [
-        ("020", Severity.INFO),
-        ("021", Severity.WARNING),
-    ]
+    for text in (pool(family("g5", "g99")), pool(family("g99"))):
+        assert [(each.rule[-3:], each.severity) for each in findings(text, "020", "021", "036")] == [
+            ("020", Severity.INFO)
+        ]
+
+
+def test_of_general_families_the_catalogue_has_some_and_says_nothing_of_others() -> None:
+    size = "{key: karpenter.k8s.aws/instance-size, operator: In, values: [large, 99xlarge]}"
+    newer = "{key: karpenter.k8s.aws/instance-generation, operator: Gt, values: ['98']}"
+    spot = "{key: karpenter.sh/capacity-type, operator: In, values: [spot]}"
+    category = "{key: karpenter.k8s.aws/instance-category, operator: In, values: [c]}"
+    for requirements in ((family("c6a"), size, spot), (category, newer, spot), (family("g5", "c6a"), spot)):
+        assert findings(pool(*requirements, taints="[]"), "020", "021", "031", "036") == []
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        family("g5"),
+        "{key: karpenter.k8s.aws/instance-category, operator: In, values: [g, p]}",
+        "{key: karpenter.k8s.aws/instance-gpu-manufacturer, operator: Exists}",
+        "{key: node.kubernetes.io/instance-type, operator: In, values: [g5.2xlarge, p5.48xlarge]}",
+    ],
+)
+def test_how_a_pool_says_that_all_its_nodes_have_gpus(asked: str) -> None:
+    assert [path for path, _ in said(pool(asked, taints="[]"), "036")] == ["spec.template.spec.taints"]
 
 
 def test_a_pool_of_another_cloud_is_not_held_against_ec2() -> None:
