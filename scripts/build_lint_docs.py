@@ -9,7 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from stoker.lint import documentation
+from stoker.catalog import schemas
+from stoker.lint import cel, documentation
 from stoker.lint.rule import Rule
 from stoker.lint.rules import RULES
 
@@ -25,6 +26,7 @@ def pages() -> dict[str, str]:
     made = {f"{area.lower()}.md": "".join(_area(area, rules)) for area, rules in areas.items()}
     made["rules.md"] = "".join(_all(areas))
     made["symptoms.md"] = "".join(_symptoms())
+    made["cel.md"] = "".join(_cel())
     return made
 
 
@@ -52,6 +54,45 @@ def _symptoms() -> Iterator[str]:
     rows = [(symptom, rule) for rule in RULES for symptom in documentation.of(rule).symptoms]
     for symptom, rule in sorted(rows, key=_by_words):
         yield f"| {_cell(symptom)} | [{rule.id}]({_link(rule)}) | {_cell(documentation.of(rule).title)} |\n"
+
+
+CEL = """\
+# CEL
+
+The definitions that ship carry {all} rules between fields (`x-kubernetes-validations`), {different} different ones. All
+have been compiled, and each was evaluated on samples made from its schema (`tests/lint/test_lint_cel.py`).
+
+## Rules that cannot be evaluated: {number}
+
+{cannot}
+
+A definition that you add may have one: the finding STK-API-008 then says which, and why. The evaluator has no
+`cel.bind`, no optional fields (`?.`), and no macros of two variables.
+
+## Rules on changes
+
+They compare an object with what it was before. There is nothing before a create, so the API server does not apply them
+then, and neither does the linter.
+
+| kind | rules on changes |
+|---|---|
+"""
+
+
+def _cel() -> Iterator[str]:
+    shipped = [(schema, [each["rule"] for _, each in cel.rules_of(schema.tree)]) for schema in _shipped()]
+    rules = [rule for _, each in shipped for rule in each]
+    cannot = cel.compile_all([schema.tree for schema, _ in shipped])
+    listed = "\n".join(f"- `{rule}`: {reason}" for rule, reason in cannot) or "None."
+    yield MADE + CEL.format(all=len(rules), different=len(set(rules)), number=len(cannot), cannot=listed)
+    on_changes = {schema.kind: {rule for rule in each if "oldSelf" in rule} for schema, each in shipped}
+    for kind in sorted(kind for kind, each in on_changes.items() if each):
+        yield f"| {kind} | {len(on_changes[kind])} |\n"
+
+
+def _shipped() -> Iterator[schemas.Schema]:
+    for api_version, kind in schemas.kinds(folder=Path("nowhere")):
+        yield from schemas.variants(api_version, kind)
 
 
 def _by_words(row: tuple[str, Rule]) -> tuple[str, str]:

@@ -66,6 +66,8 @@ def lint(
         raise click.UsageError("say what to look at: files, folders, or - for stdin")
     if as_json and sarif:
         raise click.UsageError("--json and --sarif are two answers; ask for one")
+    if fix and not diff and "-" in paths:
+        raise click.UsageError("--fix changes files; what comes from stdin has none (--diff shows the changes)")
     settings = _settings(config, fail_on, only, ignore, kubernetes)
     reading = _read(paths)
     if diff or fix:
@@ -118,7 +120,6 @@ def _read(paths: tuple[str, ...]) -> "Reading":
 def _mended(reading: "Reading", settings: "Config", *, write: bool, show: bool) -> "Reading":
     from stoker.lint import fixing
     from stoker.manifests import edits
-    from stoker.manifests.reading import STDIN
 
     fixed = fixing.fix(reading, settings)
     for said in fixed.skipped:
@@ -129,10 +130,8 @@ def _mended(reading: "Reading", settings: "Config", *, write: bool, show: bool) 
     if not write:
         return reading
     for file, text in fixed.texts.items():
-        if file == STDIN:
-            raise click.UsageError("--fix changes files; what came from stdin has none (--diff shows the changes)")
         _write(Path(file), text)
-    click.echo(f"{fixed.count} mended in {len(fixed.texts)} files", err=True)
+    click.echo(f"mended: {fixed.count} in {len(fixed.texts)} of {len(reading.texts)} files", err=True)
     return fixed.reading
 
 

@@ -98,12 +98,10 @@ class Cluster:
                 continue
             open_to = _is_open if manifest.templated else _is_closed
             found += [(manifest, fault) for fault in structural.faults(manifest.data, schema, is_open=open_to)]
-            found += [
-                (manifest, fault)
-                for fault in core_validation.core_faults(
-                    manifest.data, (manifest.group, manifest.version, manifest.kind), is_open=open_to
-                )
-            ]
+            if schema.core:
+                kind = (manifest.group, manifest.version, manifest.kind)
+                more = core_validation.core_faults(manifest.data, kind, is_open=open_to)
+                found += [(manifest, fault) for fault in more]
         return tuple(found)
 
     @cached_property

@@ -14,7 +14,8 @@ from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules import RULES, TROUBLES
 from stoker.lint.rules.lint import failed_rule, idle_comment, unread_comment
 from stoker.manifests.objects import Document
-from stoker.manifests.reading import Reading, Trouble
+from stoker.manifests.reading import Reading
+from stoker.manifests.troubles import Trouble
 from stoker.spec.faults import Path, written
 
 KNOWN = frozenset(rule.id for rule in RULES)
@@ -49,7 +50,12 @@ def problems(cluster: Cluster, config: Config, rules: Sequence[Rule] = RULES) ->
             found += [(rule, problem) for problem in rule.check(cluster)]
         except Exception as error:  # one broken rule must not cost the others' findings
             found += failed_rule.problems(rule, error, cluster)
-    named = {(id(problem.manifest), problem.path) for rule, problem in found if not rule.id.startswith("STK-API-")}
+    named = {
+        (id(problem.manifest), path)
+        for rule, problem in found
+        if not rule.id.startswith("STK-API-")
+        for path in (problem.path, problem.instead_of)
+    }
     return [
         (rule, problem)
         for rule, problem in found

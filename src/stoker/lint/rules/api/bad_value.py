@@ -40,7 +40,7 @@ from stoker.lint.rule import Problem, Rule, Severity
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
-    return cluster.faults("bad-format", "bad-pattern", "out-of-range", "too-many")
+    return cluster.faults("bad-format", "bad-pattern", "bad-name", "bad-value", "out-of-range", "too-many")
 
 
 RULE = Rule(

@@ -35,7 +35,7 @@ from stoker.lint.rule import Problem, Rule, Severity
 
 def check(cluster: Cluster) -> Iterator[Problem]:
     for manifest in cluster.manifests:
-        if not manifest.api_version or not manifest.kind:
+        if not manifest.api_version or not manifest.kind or cluster.is_made_by_graph(manifest):
             continue
         schema = cluster.schema(manifest)
         if schema is not None and schema.served:
@@ -43,14 +43,15 @@ def check(cluster: Cluster) -> Iterator[Problem]:
         served = [
             version for version in schemas.versions_of(manifest.group, manifest.kind) if version != manifest.version
         ]
-        if served:
-            group = f"{manifest.group}/" if manifest.group else ""
-            yield Problem(
-                manifest,
-                ("apiVersion",),
-                f"no served version {manifest.version} of {manifest.kind}",
-                hint=f"apiVersion: {group}{served[0]}",
-            )
+        if schema is None and not served:
+            continue  # not known at all: STK-API-009
+        group = f"{manifest.group}/" if manifest.group else ""
+        yield Problem(
+            manifest,
+            ("apiVersion",),
+            f"no API server serves {manifest.kind} in {manifest.api_version}",
+            (schema.note if schema is not None else "") or f"apiVersion: {group}{served[0]}",
+        )
 
 
 RULE = Rule("STK-API-010", Severity.ERROR, "The kind exists, but not in this version", check, __name__)
