@@ -124,3 +124,8 @@ def texts(tree: Any) -> dict[str, str]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
+
+
+def filled_in_later(value: Any) -> bool:
+    """Whether text holds `${...}`, `{{...}}` or `$(...)`, which something else fills in: it can not be judged here."""
+    return isinstance(value, str) and ("${" in value or "{{" in value or "$(" in value)

@@ -22,14 +22,19 @@ Source: Kubernetes documentation, API concepts: resource types
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from stoker.catalog import schemas
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
+from stoker.manifests.objects import Manifest
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
+    defined = _defined_here(cluster)
     for manifest in cluster.manifests:
+        if _is_defined(manifest, defined):
+            continue
         if cluster.is_made_by_graph(manifest):
             continue
         if not manifest.api_version or not manifest.kind:
@@ -57,6 +62,22 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                     f"no schema of {manifest.kind} in {manifest.api_version}: its fields were not checked",
                     hint="`stoker schemas add FILE` with the CustomResourceDefinition of its release",
                 )
+
+
+def _defined_here(cluster: Cluster) -> set[tuple[str, str]]:
+    """Group and kind of what definitions among the manifests make: of custom resources, and graphs of kro."""
+    found: list[tuple[Any, Any]] = []
+    for each in cluster.of("CustomResourceDefinition"):
+        found.append((each.get("spec", "group"), each.get("spec", "names", "kind")))
+    for each in cluster.of("ResourceGraphDefinition", "ResourceGroup"):
+        kind = each.get("spec", "schema", "kind")
+        found += [(each.get("spec", "schema", "group", default="kro.run"), kind), ("", kind)]
+    return {(group, kind) for group, kind in found if isinstance(group, str) and isinstance(kind, str)}
+
+
+def _is_defined(manifest: Manifest, defined: set[tuple[str, str]]) -> bool:
+    """What a graph defines is its own even where it lacks the group: another rule says that."""
+    return (manifest.group, manifest.kind) in defined
 
 
 RULE = Rule("STK-API-009", Severity.INFO, "No schema is at hand for this kind", check, __name__)

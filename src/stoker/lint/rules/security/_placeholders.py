@@ -1,0 +1,31 @@
+"""Texts that somebody meant to replace before applying."""
+
+import re
+
+_ACCOUNT = re.compile(r"X{8,}|\b0{12}\b")
+_ANGLE = re.compile(r"<[A-Za-z][A-Za-z0-9 _.-]{1,40}>")
+_WORDS = re.compile(
+    r"(?<![A-Za-z0-9])(?:YOUR[-_/ ][A-Za-z]|your-[a-z]+|CHANGE[-_]?ME|REPLACE[-_]?(?:ME|THIS|WITH)|FIXME\b|"
+    r"(?:ACCOUNT_ID|AWS_ACCOUNT_ID|ACCOUNT-ID|REGION_NAME|CLUSTER_NAME)(?![A-Za-z0-9_-]))",
+    re.IGNORECASE,
+)
+_AWS_EXAMPLE = "123456789012"
+_LONGEST = 400
+
+
+def placeholder(text: str) -> str:
+    """The placeholder in a text of one line; empty where there is none. Longer texts are scripts, which have their own
+    use of such words."""
+    if len(text) > _LONGEST or "\n" in text.strip():
+        return ""
+    match = _ACCOUNT.search(text)
+    if match is None and "<" in text and (text.count(" ") < 3 or text.startswith("<")):
+        match = _ANGLE.search(text)
+    if match is None and text.count(" ") < 3:
+        match = _WORDS.search(text)
+    return match[0] if match else ""
+
+
+def is_example_account(text: str) -> bool:
+    """Whether an ARN or an image has the account that documentation uses."""
+    return _AWS_EXAMPLE in text and (text.startswith("arn:") or ".amazonaws.com" in text)
