@@ -140,6 +140,8 @@ def test_a_gang_by_any_of_its_names() -> None:
     }
     assert said("STK-TRAINING-012", pytorch_job(worker=trainer(), workers=2), queue) == []
     assert said("STK-TRAINING-012", pytorch_job(worker=trainer(), workers=1)) == []
+    elastic = pytorch_job(worker=trainer(), workers=2, elasticPolicy={"minReplicas": 1, "maxReplicas": 2})
+    assert said("STK-TRAINING-012", elastic) == []
 
 
 def _runtime(**spec: Any) -> dict[str, Any]:
