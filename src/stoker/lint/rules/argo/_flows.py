@@ -20,7 +20,7 @@ _BASES: dict[str, Path] = {
 _STATUS = r"Succeeded|Failed|Errored|Skipped|Omitted|Daemoned|AnySucceeded|AllFailed"
 _IN_DEPENDS = re.compile(rf"([A-Za-z0-9_][\w-]*)(?:\.({_STATUS})\b)?")
 _TAG = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
-_READ = re.compile(r"\b(?:tasks|steps)\.([\w-]+)(?:\.outputs\.(parameters|artifacts)\.([\w-]+))?")
+_READ = re.compile(r"(?<![\w.])(?:tasks|steps)\.([\w-]+)(?:\.outputs\.(parameters|artifacts)\.([\w-]+))?")
 _DEPTH = 30
 
 

@@ -94,7 +94,9 @@ def _scaled_with_replicas(cluster: Cluster) -> Iterator[tuple[Manifest, Manifest
     for scaler in cluster.of("HorizontalPodAutoscaler", "ScaledObject"):
         reference = scaler.get("spec", "scaleTargetRef")
         kind, name = look(reference, "kind", default="Deployment"), look(reference, "name")
-        target = cluster.find(kind, name, scaler.namespace or None) if isinstance(name, str) else None
+        if not isinstance(name, str) or not isinstance(kind, str):
+            continue
+        target = cluster.find(kind, name, scaler.namespace or None)
         if target is not None and target.get("spec", "replicas") is not None:
             yield target, scaler
 

@@ -22,12 +22,16 @@ _NAME = re.compile(
     r"ENCRYPTION_?KEY|MASTER_?KEY|SIGNING_?KEY|AUTH_?KEY|LICENSE_?KEY|CREDENTIALS?|WEBHOOK(?:_?URL)?)$",
     re.IGNORECASE,
 )
-_NAME_OF_OTHER = re.compile(r"(?:^|_)(?:BOS|EOS|PAD|UNK|SEP|CLS|MASK|STOP|START|IMAGE|OLD)_TOKEN$|^PWD$", re.IGNORECASE)
+_NAME_OF_OTHER = re.compile(
+    r"(?:^|_)(?:BOS|EOS|PAD|UNK|SEP|CLS|MASK|STOP|START|IMAGE)_TOKEN$|(?:PULL|TLS|CERT|REGISTRY)_SECRET$|^PWD$",
+    re.IGNORECASE,
+)
 # A flag such as --api-key=abc. With the value as the next word, see `flag`.
 _FLAG = re.compile(r"^--?(?P<name>[A-Za-z][\w-]*)=(?P<value>.+)$", re.DOTALL)
 _PLACE = re.compile(r"^(?:/|\./|~/|[A-Za-z]:\\|file:|arn:|s3:|https?://|vault:|secret:|ref\+|op://|env:)")
 _NOTHING = re.compile(
-    r"^(?:true|false|yes|no|on|off|none|null|nil|disabled?|enabled?|required|optional|[0-9.]+)$", re.I
+    r"^(?:empty|unused|n/?a|not-needed|true|false|yes|no|on|off|none|null|nil|disabled?|enabled?|required|optional|[0-9.]+)$",
+    re.I,
 )
 
 PLACEHOLDER = re.compile(
