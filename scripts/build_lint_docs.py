@@ -59,15 +59,15 @@ def _symptoms() -> Iterator[str]:
 CEL = """\
 # CEL
 
-The definitions that ship carry {all} rules between fields (`x-kubernetes-validations`), {different} different ones. All have
-been compiled, and each was evaluated on samples made from its schema (`tests/lint/test_lint_cel.py`).
+The definitions that ship carry {all} rules between fields (`x-kubernetes-validations`), {different} different ones. All
+have been compiled, and each was evaluated on samples made from its schema (`tests/lint/test_lint_cel.py`).
 
 ## Rules that cannot be evaluated: {number}
 
 {cannot}
 
-A definition that you add may have one: the finding STK-API-008 then says which, and why. The evaluator has no `cel.bind`,
-no optional fields (`?.`), and no macros of two variables.
+A definition that you add may have one: the finding STK-API-008 then says which, and why. The evaluator has no
+`cel.bind`, no optional fields (`?.`), and no macros of two variables.
 
 ## Rules on changes
 

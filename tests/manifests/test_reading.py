@@ -47,9 +47,9 @@ def _value(text: str) -> Any:
         ("0x1F", 31),
         ("0b101", 5),
         ("1_000", 1000),
-        ("089", 89.0),
+        ("089", 89),
         ("1.50", 1.5),
-        ("1e3", 1000.0),
+        ("1e3", 1000),
         (".5", 0.5),
         ("1:30", "1:30"),
         ("2026-01-02", "2026-01-02"),
@@ -57,7 +57,7 @@ def _value(text: str) -> Any:
         ("10Gi", "10Gi"),
         ("!!str 10", "10"),
         ("!!int '10'", 10),
-        ("!!float 1", 1.0),
+        ("!!float 1", 1),
         ("! 10", "10"),
         ("9" * 500, "9" * 500),
         ("|\n  a\n  b\n", "a\nb\n"),
@@ -172,6 +172,14 @@ spec:
     assert (str(job), job.inside is workflow, job.templated) == ("Job job-{{workflow.name}}", True, True)
     assert job.where(("metadata", "name")) == Position(10, 17)
     assert job.document.comments == {10: "# named"}
+
+
+def test_what_cannot_be_read_of_an_argo_step_is_said_at_its_place() -> None:
+    text = "kind: Workflow\nspec:\n  templates:\n  - resource:\n      manifest: |\n        kind: Job\n        x: [\n"
+    found = read_text(text)
+    assert [str(each) for each in found.manifests] == ["Workflow (no name)"]
+    assert [(trouble.kind, trouble.line) for trouble in found.troubles] == [("syntax", 8)]
+    assert found.troubles[0].message.startswith("in the text of an object: ")
 
 
 def test_comments_are_those_that_yaml_has() -> None:
@@ -394,7 +402,9 @@ def test_what_was_written_is_read(tree: Any) -> None:
 
 
 def _as_kubectl(tree: Any) -> Any:
-    """What kubectl reads otherwise than PyYAML: `y` and `n`, and the like, which PyYAML writes without quotes."""
+    """What kubectl reads otherwise than PyYAML: `y` and `n`, which PyYAML writes without quotes, and whole numbers."""
+    if isinstance(tree, float) and tree.is_integer() and abs(tree) < 1 << 63:
+        return int(tree)
     if isinstance(tree, dict):
         return {_key(key): _as_kubectl(value) for key, value in tree.items()}
     if isinstance(tree, list):

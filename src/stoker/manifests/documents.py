@@ -97,7 +97,7 @@ def scalar(text: str) -> object:
     plain = text.replace("_", "")
     if _INTEGER.fullmatch(plain):
         return _integer(plain)
-    return float(plain) if _FLOAT.fullmatch(plain) else text
+    return _float(plain) if _FLOAT.fullmatch(plain) else text
 
 
 def _integer(text: str) -> int:
@@ -105,6 +105,12 @@ def _integer(text: str) -> int:
     base = {"0x": 16, "0b": 2, "0o": 8}.get(digits[:2], 8 if digits[:1] == "0" and len(digits) > 1 else 10)
     value = int(digits[2:] if digits[:2] in ("0x", "0b", "0o") else digits, base)
     return -value if text.startswith("-") else value
+
+
+def _float(text: str) -> int | float:
+    """A whole number is one however it is written (`1e3`): what kubectl sends is JSON, which has no other kind."""
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) < 1 << 63 else value
 
 
 class _Stop(Exception):
@@ -307,8 +313,7 @@ class _Reader:
         short = tag.removeprefix(_TAG)
         try:
             if short in ("int", "float", "bool", "null"):
-                value = scalar(text) if text else None
-                return float(text) if short == "float" and isinstance(value, int) else value
+                return scalar(text) if text else None
         except ValueError:
             return text
         if short not in ("str", "!", "binary", "timestamp"):

@@ -2,15 +2,18 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from stoker.manifests.documents import parse
-from stoker.manifests.objects import Document, Manifest, look, sections
+from stoker.manifests.objects import Document, Manifest, sections
+from stoker.manifests.troubles import Trouble
 from stoker.spec.faults import Path, Position
 
 _GRAPHS = ("ResourceGraphDefinition", "ResourceGroup")
 _WORKFLOWS = ("Workflow", "WorkflowTemplate", "ClusterWorkflowTemplate", "CronWorkflow")
 NOT_OF_A_FILE = -1  # the index of a document that is text within another: it is not mended at its own places
+_LITERAL = re.compile(r"\|[+-]?\s*(#|$)")
 _EXPRESSION = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 
 
@@ -19,15 +22,29 @@ def is_object(tree: Any) -> bool:
     return isinstance(tree, dict) and ("kind" in tree or "apiVersion" in tree)
 
 
-def manifests_of(document: Document, text: str) -> list[Manifest]:
-    """All objects of a document, the ones within others after the one that holds them. `text` is that of the file."""
+def manifests_of(document: Document, text: str) -> tuple[list[Manifest], list[Trouble]]:
+    """All objects of a document, the ones within others after the one that holds them, and what of those within cannot
+    be read. `text` is that of the file."""
     if isinstance(document.data, list):
-        found = [Manifest(each, document, (i,)) for i, each in sections(document.data) if is_object(each)]
+        found = [_manifest(each, document, (i,)) for i, each in sections(document.data) if is_object(each)]
     elif is_object(document.data):
-        found = _of_list(document) or [Manifest(document.data, document)]
+        found = _of_list(document) or [_manifest(document.data, document)]
     else:
-        return []
-    return [each for manifest in found for each in (manifest, *_within(manifest, text))]
+        return [], []
+    manifests: list[Manifest] = []
+    troubles: list[Trouble] = []
+    for each in found:
+        manifests.append(each)
+        manifests += _of_graph(each)
+        for path in _texts(each):
+            within, unread = _of_text(each, path, text)
+            manifests += within
+            troubles += unread
+    return manifests, troubles
+
+
+def _manifest(data: dict[str, Any], document: Document, root: Path = ()) -> Manifest:
+    return Manifest(data, document, root, templated=data.get("kind") in _WORKFLOWS)
 
 
 def _of_list(document: Document) -> list[Manifest]:
@@ -37,32 +54,38 @@ def _of_list(document: Document) -> list[Manifest]:
     if not isinstance(kind, str) or not kind.endswith("List") or not isinstance(items, list):
         return []
     of_one_kind = {"kind": kind.removesuffix("List"), "apiVersion": data.get("apiVersion")} if kind != "List" else {}
-    return [Manifest({**of_one_kind, **each}, document, ("items", i)) for i, each in sections(items)]
+    return [_manifest({**of_one_kind, **each}, document, ("items", i)) for i, each in sections(items)]
 
 
-def _within(manifest: Manifest, text: str) -> Iterator[Manifest]:
-    if manifest.kind in _GRAPHS:
-        for i, resource in sections(manifest.get("spec", "resources")):
-            template = resource.get("template")
-            if isinstance(template, dict) and is_object(template):
-                path: Path = (*manifest.root, "spec", "resources", i, "template")
-                yield Manifest(template, manifest.document, path, manifest, templated=True)
-    elif manifest.kind in _WORKFLOWS:
-        base: Path = ("spec", "workflowSpec", "templates") if manifest.kind == "CronWorkflow" else ("spec", "templates")
-        for i, template in sections(manifest.get(*base)):
-            written = look(template, "resource", "manifest")
-            if isinstance(written, str):
-                yield from _of_text(manifest, (*base, i, "resource", "manifest"), written, text)
+def _of_graph(manifest: Manifest) -> Iterator[Manifest]:
+    for i, resource in sections(manifest.get("spec", "resources")) if manifest.kind in _GRAPHS else ():
+        template = resource.get("template")
+        if isinstance(template, dict) and is_object(template):
+            path: Path = (*manifest.root, "spec", "resources", i, "template")
+            yield Manifest(template, manifest.document, path, manifest, templated=True)
 
 
-def _of_text(manifest: Manifest, path: Path, written: str, text: str) -> Iterator[Manifest]:
+def _texts(manifest: Manifest) -> list[Path]:
+    """Where a workflow has the text of an object that a step creates."""
+    if manifest.kind not in _WORKFLOWS:
+        return []
+    base: Path = ("spec", "workflowSpec", "templates") if manifest.kind == "CronWorkflow" else ("spec", "templates")
+    paths: list[Path] = [(*base, i, "resource", "manifest") for i, _ in sections(manifest.get(*base))]
+    return [path for path in paths if isinstance(manifest.get(*path), str)]
+
+
+def _of_text(manifest: Manifest, path: Path, text: str) -> tuple[list[Manifest], list[Trouble]]:
     """The objects of a text within an object. While it is read, words of the same length stand for expressions."""
+    written, begins = manifest.get(*path), manifest.where(path)
     words = {_word(each): each for each in _EXPRESSION.findall(written)}
-    documents, _ = parse(_EXPRESSION.sub(lambda match: _word(match[0]), written), manifest.document.file)
+    documents, unread = parse(_EXPRESSION.sub(lambda match: _word(match[0]), written), manifest.document.file)
+    indent = _indent(begins, text)
+    found = []
     for each in documents:
         if is_object(each.data):
             data = _with_expressions(each.data, words)
-            yield Manifest(data, _moved(each, data, manifest.where(path), text), (), manifest, templated=True)
+            found.append(Manifest(data, _moved(each, data, begins, indent), (), manifest, templated=True))
+    return found, [_moved_trouble(each, begins, indent) for each in unread]
 
 
 def _word(expression: str) -> str:
@@ -83,17 +106,28 @@ def _text_with(text: str, words: dict[str, str]) -> str:
     return text
 
 
-def _moved(document: Document, data: Any, begins: Position, text: str) -> Document:
-    """The same document at its places in the file: exact for a literal block, the text's own place for others."""
+def _indent(begins: Position, text: str) -> int | None:
+    """How far in the lines of a literal block stand; None for a text that is written in another way."""
     lines = text.splitlines()
     header = lines[begins.line - 1][begins.column - 1 :] if begins.line <= len(lines) else ""
-    if not header.startswith("|"):
-        return Document(document.file, NOT_OF_A_FILE, data, {(): begins})
+    if not _LITERAL.match(header):
+        return None
     first = next((line for line in lines[begins.line :] if line.strip()), "")
-    indent = len(first) - len(first.lstrip())
+    return len(first) - len(first.lstrip())
+
+
+def _moved(document: Document, data: Any, begins: Position, indent: int | None) -> Document:
+    """The same document at its places in the file: exact for a literal block, the text's own place for others."""
+    if indent is None:
+        return Document(document.file, NOT_OF_A_FILE, data, {(): begins})
 
     def moved(places: Mapping[Path, Position]) -> dict[Path, Position]:
         return {path: Position(at.line + begins.line, at.column + indent) for path, at in places.items()}
 
     comments = {line + begins.line: said for line, said in document.comments.items()}
     return Document(document.file, NOT_OF_A_FILE, data, moved(document.values), moved(document.keys), comments)
+
+
+def _moved_trouble(trouble: Trouble, begins: Position, indent: int | None) -> Trouble:
+    at = begins if indent is None else Position(trouble.line + begins.line, trouble.column + indent)
+    return replace(trouble, line=at.line, column=at.column, message=f"in the text of an object: {trouble.message}")

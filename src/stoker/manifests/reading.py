@@ -61,7 +61,11 @@ def read_text(text: str | bytes, name: str = "<text>", *, named: bool = True) ->
         except UnicodeDecodeError as error:
             return _failed("encoding", name, *_not_utf8(raw, error))
     documents, troubles = parse(text, name)
-    manifests = [each for document in documents for each in manifests_of(document, text)]
+    manifests: list[Manifest] = []
+    for document in documents:
+        objects, unread = manifests_of(document, text)
+        manifests += objects
+        troubles += unread
     if not named and not manifests and not any(_looks_like_one(text, trouble) for trouble in troubles):
         return Reading()
     if manifests or (named and not troubles):

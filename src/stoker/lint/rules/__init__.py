@@ -14,6 +14,7 @@ from stoker.lint.rules import (
     kro,
     match,
     read,
+    scripts,
     security,
     training,
 )
@@ -29,6 +30,7 @@ RULES: tuple[Rule, ...] = (
     *disruption.RULES,
     *gpu.RULES,
     *training.RULES,
+    *scripts.RULES,
     *security.RULES,
     *edge.RULES,
     *argo.RULES,

@@ -1,5 +1,50 @@
 """What keeps nodes and pods from leaving, or lets them leave too soon."""
 
 from stoker.lint.rule import Rule
+from stoker.lint.rules.disruption import (
+    budget_of_nothing,
+    budget_too_tight,
+    default_grace_on_spot,
+    disruption_counts_as_failure,
+    grace_beyond_notice,
+    handler_beside_karpenter,
+    handler_kept_off,
+    hook_outlasts_grace,
+    idle_budget,
+    never_disrupted,
+    no_budget,
+    no_drain,
+    no_interruption_queue,
+    old_annotation,
+    one_replica_on_spot,
+    rollout_is_an_outage,
+    rollout_needs_one_more,
+    spot_loss_is_fatal,
+    training_unprotected,
+    two_budgets,
+    unhealthy_pods_stay,
+)
 
-RULES: tuple[Rule, ...] = ()
+RULES: tuple[Rule, ...] = (
+    budget_of_nothing.RULE,
+    budget_too_tight.RULE,
+    two_budgets.RULE,
+    idle_budget.RULE,
+    unhealthy_pods_stay.RULE,
+    never_disrupted.RULE,
+    old_annotation.RULE,
+    hook_outlasts_grace.RULE,
+    default_grace_on_spot.RULE,
+    grace_beyond_notice.RULE,
+    handler_beside_karpenter.RULE,
+    handler_kept_off.RULE,
+    no_interruption_queue.RULE,
+    spot_loss_is_fatal.RULE,
+    disruption_counts_as_failure.RULE,
+    training_unprotected.RULE,
+    rollout_is_an_outage.RULE,
+    rollout_needs_one_more.RULE,
+    no_drain.RULE,
+    one_replica_on_spot.RULE,
+    no_budget.RULE,
+)

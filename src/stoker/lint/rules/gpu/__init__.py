@@ -1,5 +1,48 @@
-"""GPUs: requests, drivers, exporters, sharing."""
+"""GPUs and what watches, shares and uses them."""
 
 from stoker.lint.rule import Rule
+from stoker.lint.rules.gpu import (
+    agent_by_capacity_type,
+    agent_kept_off,
+    device_not_there,
+    gpu_product,
+    gpus_unaccounted,
+    huge_pages_alone,
+    memory_volume,
+    metric_that_is_not,
+    model_not_told,
+    no_cpu_or_memory,
+    parallel_size,
+    part_of_a_gpu,
+    privileged_exporter,
+    request_is_not_limit,
+    request_without_limit,
+    runtime_class,
+    second_exporter,
+    server_without_gpu,
+    shared_gpu,
+    small_shm,
+)
 
-RULES: tuple[Rule, ...] = ()
+RULES: tuple[Rule, ...] = (
+    agent_by_capacity_type.RULE,
+    second_exporter.RULE,
+    agent_kept_off.RULE,
+    metric_that_is_not.RULE,
+    request_without_limit.RULE,
+    request_is_not_limit.RULE,
+    part_of_a_gpu.RULE,
+    gpus_unaccounted.RULE,
+    server_without_gpu.RULE,
+    model_not_told.RULE,
+    parallel_size.RULE,
+    small_shm.RULE,
+    memory_volume.RULE,
+    shared_gpu.RULE,
+    privileged_exporter.RULE,
+    no_cpu_or_memory.RULE,
+    runtime_class.RULE,
+    device_not_there.RULE,
+    huge_pages_alone.RULE,
+    gpu_product.RULE,
+)

@@ -1,5 +1,46 @@
-"""Jobs of many pods: their network, their ranks, their checkpoints."""
+"""Jobs that train on several GPUs, and the network between them."""
 
 from stoker.lint.rule import Rule
+from stoker.lint.rules.training import (
+    checkpoint_is_lost,
+    efa_count,
+    efa_not_requested,
+    efa_of_the_host,
+    efa_over_zones,
+    efa_without_huge_pages,
+    environment_of_the_node,
+    launcher_numbers,
+    nccl_interface,
+    nccl_off_the_fabric,
+    nccl_without_nvlink,
+    no_gang,
+    older_job_kind,
+    older_launcher,
+    one_process_per_pod,
+    pytorch_job_parts,
+    runtime_not_there,
+    worker_differs,
+    world_by_hand,
+)
 
-RULES: tuple[Rule, ...] = ()
+RULES: tuple[Rule, ...] = (
+    efa_not_requested.RULE,
+    efa_count.RULE,
+    efa_without_huge_pages.RULE,
+    efa_of_the_host.RULE,
+    nccl_off_the_fabric.RULE,
+    nccl_interface.RULE,
+    nccl_without_nvlink.RULE,
+    environment_of_the_node.RULE,
+    world_by_hand.RULE,
+    one_process_per_pod.RULE,
+    worker_differs.RULE,
+    no_gang.RULE,
+    older_job_kind.RULE,
+    older_launcher.RULE,
+    checkpoint_is_lost.RULE,
+    pytorch_job_parts.RULE,
+    runtime_not_there.RULE,
+    efa_over_zones.RULE,
+    launcher_numbers.RULE,
+)

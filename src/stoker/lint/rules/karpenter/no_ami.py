@@ -1,0 +1,72 @@
+"""An EC2NodeClass that selects no image.
+
+v1 requires `amiSelectorTerms`. In v1beta1 `amiFamily` alone selected the latest image of its family; now the version
+is to be said, so that a new image does not replace all nodes by surprise.
+
+Symptom: spec.amiSelectorTerms: Required value
+
+Wrong:
+
+    apiVersion: karpenter.k8s.aws/v1
+    kind: EC2NodeClass
+    metadata: {name: serving}
+    spec:
+      amiFamily: AL2023
+      role: nodes
+      subnetSelectorTerms:
+      - tags: {karpenter.sh/discovery: atelier}
+      securityGroupSelectorTerms:
+      - tags: {karpenter.sh/discovery: atelier}
+
+Right:
+
+    apiVersion: karpenter.k8s.aws/v1
+    kind: EC2NodeClass
+    metadata: {name: serving}
+    spec:
+      amiSelectorTerms:
+      - alias: al2023@v20260801
+      role: nodes
+      subnetSelectorTerms:
+      - tags: {karpenter.sh/discovery: atelier}
+      securityGroupSelectorTerms:
+      - tags: {karpenter.sh/discovery: atelier}
+
+Source: aws/karpenter-provider-aws@v1.14.1 pkg/apis/crds/karpenter.k8s.aws_ec2nodeclasses.yaml
+"""
+
+from collections.abc import Iterator
+
+from stoker.lint.cluster import Cluster
+from stoker.lint.rule import Problem, Rule, Severity
+from stoker.lint.rules.karpenter._views import node_classes
+
+_PATH = ("spec", "amiSelectorTerms")
+_ALIASES = {
+    "AL2": "al2023@<version> (al2 has no images from Kubernetes 1.33 on)",
+    "AL2023": "al2023@<version>",
+    "Bottlerocket": "bottlerocket@<version>",
+    "Windows2019": "windows2019@latest",
+    "Windows2022": "windows2022@latest",
+    "Windows2025": "windows2025@latest",
+}
+
+
+def check(cluster: Cluster) -> Iterator[Problem]:
+    for each in node_classes(cluster):
+        if not isinstance(each.get("spec"), dict) or each.get(*_PATH) is not None:
+            continue
+        family = each.get("spec", "amiFamily")
+        alias = _ALIASES.get(family) if isinstance(family, str) else None
+        said = f"amiFamily {family} alone selects none: " if isinstance(family, str) else ""
+        yield Problem(
+            each,
+            _PATH,
+            f"v1 requires amiSelectorTerms; {said}the node class is refused",
+            hint=f"amiSelectorTerms: [{{alias: {alias}}}]"
+            if alias
+            else "amiSelectorTerms with an id, tags or an alias",
+        )
+
+
+RULE = Rule("STK-KARPENTER-010", Severity.ERROR, "A node class without an image", check, __name__, guide=("E07",))
