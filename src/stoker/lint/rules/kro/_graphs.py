@@ -8,7 +8,7 @@ from typing import Any
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rules.kro._simple_schema import Leaf, leaf
-from stoker.manifests.objects import Manifest, look, sections
+from stoker.manifests.objects import Manifest, sections
 from stoker.spec.faults import Path
 
 GROUP, WRONG_GROUP = "kro.run", "kro.aws.io"
@@ -223,13 +223,3 @@ def _leaves(tree: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...],
             yield from _leaves(value, (*path, key))
         else:
             yield (*path, key), leaf(value)
-
-
-def target_name(text: Any, resource: Resource) -> bool:
-    """Whether a text names a resource's object: by an expression on it, or as its own name is written."""
-    if not isinstance(text, str) or not text:
-        return False
-    for expression in expressions(text):
-        if any(root == resource.id and fields == ("metadata", "name") for root, fields in references(expression)):
-            return True
-    return bool(text == look(resource.template, "metadata", "name"))

@@ -90,4 +90,4 @@ def _camel(name: str) -> str:
     )
 
 
-RULE = Rule("STK-KRO-013", Severity.ERROR, "The id of a resource cannot be used in expressions", check, __name__)
+RULE = Rule("STK-KRO-012", Severity.ERROR, "The id of a resource cannot be used in expressions", check, __name__)

@@ -92,4 +92,4 @@ def _unready(workload: Workload, serves: bool) -> list[tuple[Path, str]]:
     return [(path, named(container)) for path, container in asked]
 
 
-RULE = Rule("STK-SECURITY-009", Severity.WARNING, "A server without a readiness probe", check, __name__)
+RULE = Rule("STK-SECURITY-008", Severity.WARNING, "A server without a readiness probe", check, __name__)
