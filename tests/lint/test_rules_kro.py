@@ -56,7 +56,10 @@ def test_where_expressions_are(text: str, found: list[str]) -> None:
         ("size(server.status.conditions)", [("server", ("status", "conditions"))]),
         ("server.spec.ports[0].port", [("server", ("spec", "ports", 0, "port"))]),
         ("server.metadata.name.startsWith('a')", [("server", ("metadata", "name"))]),
-        ("server.status.?ready", [("server", ("status",))]),
+        ("server.status.?ready.seconds", [("server", ("status", "?ready"))]),
+        ("schema.spec.?size.orValue(3)", [("schema", ("spec", "?size"))]),
+        ('"${USER}"', []),
+        ("schema.spec.ports.transformMap(i, v, v + 1)", [("schema", ("spec", "ports"))]),
         ("pods.items.map(p, p.metadata.name)", [("pods", ("items",)), ("p", ("metadata", "name"))]),
         ("has(schema.spec.a) ? 1 : 2", [("schema", ("spec", "a"))]),
     ],
@@ -89,6 +92,13 @@ def test_fields_of_resources(text: str, expected: str) -> None:
     said_ = messages("STK-KRO-004", graph)
     assert len(said_) == (1 if expected else 0)
     assert expected in "".join(said_)
+
+
+def test_a_collection_is_a_list() -> None:
+    graph = a_graph("{}", SERVICE, a_map("reader", "${service.map(s, s.spec.gone)} ${service.anything}"))
+    graph = graph.replace("  - id: service\n", '  - id: service\n    forEach: [{zone: "${schema.spec.zones}"}]\n')
+    assert said("STK-KRO-004", graph) == []
+    assert said("STK-KRO-007", graph.replace("service.anything", "zone.metadata.name")) == []
 
 
 def test_a_kind_without_a_schema_is_not_judged() -> None:
@@ -125,6 +135,28 @@ def test_what_nothing_reads() -> None:
         ("spec.schema.spec.size", "warning"),
     ]
     assert said("STK-KRO-006", a_graph(spec, a_map("reader", "${json.marshal(schema.spec)}"))) == []
+
+
+def test_an_optional_field_is_read_and_need_not_be_there() -> None:
+    graph = a_graph("{size: integer, mode: string}", a_map("reader", "${string(schema.spec.?size.orValue(1))}"))
+    assert said("STK-KRO-006", graph) == [("spec.schema.spec.mode", "warning")]
+    assert said("STK-KRO-005", graph.replace("?size", "?gone")) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "flagged"),
+    [
+        ("${schema.spec.size}", False),
+        ("a-${schema.spec.size}", True),
+        ("${schema.spec.name}-${schema.spec.size}", True),
+        ("a-${string(schema.spec.size)}", False),
+        ("a-${schema.spec.name}", False),
+        ("a-${schema.spec.gone}", False),
+    ],
+)
+def test_numbers_in_texts(text: str, flagged: bool) -> None:
+    graph = a_graph("{name: string, size: integer}", a_map("reader", text))
+    assert said("STK-KRO-013", graph) == ([("data.a", "error")] if flagged else [])
 
 
 def test_conditions_read_too() -> None:

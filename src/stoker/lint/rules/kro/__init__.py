@@ -8,6 +8,7 @@ from stoker.lint.rules.kro import (
     instance_version,
     no_selector,
     resource_cycle,
+    text_of_numbers,
     undeclared_input,
     unknown_field,
     unknown_resource,
@@ -29,4 +30,5 @@ RULES: tuple[Rule, ...] = (
     instance_field.RULE,
     bad_declaration.RULE,
     bad_id.RULE,
+    text_of_numbers.RULE,
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rules.kro._simple_schema import Leaf, leaf
-from stoker.manifests.objects import Manifest, sections
+from stoker.manifests.objects import Manifest, look, sections
 from stoker.spec.faults import Path
 
 GROUP, WRONG_GROUP = "kro.run", "kro.aws.io"
@@ -25,12 +25,19 @@ _DEPTH = 40
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """`server.metadata.name` in an expression: where its text stands, whose it is, and which field of that."""
+    """`server.metadata.name` in an expression: where its text stands, whose it is, and which field of that.
+
+    A last field such as `?ready` is an optional one.
+    """
 
     manifest: Manifest
     path: Path
     root: str
     fields: tuple[str | int, ...]
+
+    @property
+    def is_optional(self) -> bool:
+        return bool(self.fields) and str(self.fields[-1]).startswith("?")
 
     def __str__(self) -> str:
         return self.root + "".join(f"[{each}]" if isinstance(each, int) else f".{each}" for each in self.fields)
@@ -59,6 +66,11 @@ class Resource:
     def template(self) -> dict[str, Any]:
         found = self.tree.get("template", self.tree.get("externalRef"))
         return found if isinstance(found, dict) else {}
+
+    @property
+    def is_collection(self) -> bool:
+        """Whether its id is a list of objects: one for each of something, or all that a selector finds."""
+        return "forEach" in self.tree or look(self.template, "metadata", "selector") is not None
 
     @cached_property
     def reads(self) -> list[Reference]:
@@ -186,9 +198,9 @@ def references(expression: str) -> Iterator[tuple[str, tuple[str | int, ...]]]:
         root, called = match[1], match[3] is not None
         parts: list[str | int] = []
         for name, index in _ONE.findall(match[2]):
-            if name.startswith("?"):
-                break  # an optional field: whoever writes it says that it may not be there
             parts.append(name if name else int(index[:9]))
+            if name.startswith("?"):
+                break  # an optional field: whoever writes it says that it may not be there, and what follows neither
         else:
             if called and parts:
                 parts.pop()  # the name of a function on it
