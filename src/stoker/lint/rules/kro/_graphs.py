@@ -21,6 +21,7 @@ _REFERENCE = re.compile(rf"(?<![\w.\])])([A-Za-z_]\w*)({_PART}*)(\s*\()?")
 _VARIABLE = re.compile(r"(?:\.\w+|\bcel\.bind)\(\s*([A-Za-z_]\w*)\s*,(?:\s*([A-Za-z_]\w*)\s*,)?")
 _ONE = re.compile(r"\.(\??[A-Za-z_]\w*)|\[\??\s*(\d+)\s*\]")
 _DEPTH = 40
+_LONGEST = 4096  # of an expression that is read
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,6 +193,8 @@ def expressions(text: str) -> Iterator[str]:
 
 def references(expression: str) -> Iterator[tuple[str, tuple[str | int, ...]]]:
     """The names that an expression begins with and the fields it reads of them; no functions, no own variables."""
+    if len(expression) > _LONGEST:
+        return
     plain = _TEXT.sub('""', expression)
     own = {name for match in _VARIABLE.finditer(plain) for name in match.groups() if name}
     for match in _REFERENCE.finditer(plain):
