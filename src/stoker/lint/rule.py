@@ -45,6 +45,8 @@ class Problem:
     """Point at the key and not at its value (for fields that must not be there)."""
     severity: Severity | None = None
     """Where one rule has two degrees; None is the rule's own."""
+    instead_of: Path | None = None
+    """Where the API's finding of the same fault points, when that is another place: it is replaced, too."""
     edits: Sequence[Edit] = ()
     """What `--fix` does in this manifest, where there is one safe answer; paths are in the manifest's own tree."""
 

@@ -50,7 +50,12 @@ def problems(cluster: Cluster, config: Config, rules: Sequence[Rule] = RULES) ->
             found += [(rule, problem) for problem in rule.check(cluster)]
         except Exception as error:  # one broken rule must not cost the others' findings
             found += failed_rule.problems(rule, error, cluster)
-    named = {(id(problem.manifest), problem.path) for rule, problem in found if not rule.id.startswith("STK-API-")}
+    named = {
+        (id(problem.manifest), path)
+        for rule, problem in found
+        if not rule.id.startswith("STK-API-")
+        for path in (problem.path, problem.instead_of)
+    }
     return [
         (rule, problem)
         for rule, problem in found

@@ -227,7 +227,7 @@ class _Check:
                 present.add(key)
         for name in tree.get("required", ()):
             if name not in present:
-                self._missing(name, properties.get(name) or {}, path)
+                self._missing(name, properties.get(name) or {}, path, empty=name in value)
         if tree.get(_EMBEDDED) and not at_root:
             for name in ("apiVersion", "kind"):
                 if not value.get(name) and name not in tree.get("required", ()):
@@ -265,10 +265,12 @@ class _Check:
             UNKNOWN_FIELD, (*path, key), f"{where} has no field {key}", self._nearest(key, properties, path), key=True
         )
 
-    def _missing(self, name: str, tree: Tree, path: Path) -> None:
+    def _missing(self, name: str, tree: Tree, path: Path, *, empty: bool = False) -> None:
         tree = self.resolve(tree)
         hint = f"one of {_listed(tree['enum'])}" if tree.get("enum") else ""
-        self.say(MISSING_FIELD, (*path, name), f"{written(path) or 'the object'} needs {name}", hint, key=True)
+        said = f"{written(path) or 'the object'} needs {name}"
+        said += ", which is written and empty: that counts as missing" if empty else ""
+        self.say(MISSING_FIELD, (*path, name), said, hint, key=True)
 
     def _list(self, value: list[Any], tree: Tree, path: Path, depth: int) -> None:
         items = tree.get("items")

@@ -35,4 +35,4 @@ def check(cluster: Cluster) -> Iterator[Problem]:
     return cluster.faults("missing-field")
 
 
-RULE = Rule("STK-API-003", Severity.ERROR, "A field that must be there is not", check, __name__)
+RULE = Rule("STK-API-003", Severity.ERROR, "A field that must be there is not", check, __name__, guide=("E10", "E11"))

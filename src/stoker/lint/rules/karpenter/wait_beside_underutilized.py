@@ -59,6 +59,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                 _PATH,
                 f"v1beta1 refuses consolidateAfter ({after}) beside WhenUnderutilized: valid in no version",
                 hint=f"in v1: consolidationPolicy: WhenEmptyOrUnderutilized, consolidateAfter: {after}",
+                instead_of=DISRUPTION,
             )
 
 
