@@ -423,6 +423,14 @@ def test_a_reason_without_a_budget_has_no_limit() -> None:
     assert findings(disrupted('{nodes: "10%", reasons: [Empty]}', '{nodes: "20%"}'), "025") == []
 
 
+def test_a_budget_with_an_empty_list_of_reasons_limits_none() -> None:
+    found = said(disrupted('{nodes: "10%", reasons: []}'), "025")
+    assert [message.partition(",")[0] for _, message in found] == [
+        "no budget covers Drifted",
+        "no budget covers Underutilized",
+    ]
+
+
 def test_outside_of_its_hours_a_budget_limits_nothing() -> None:
     found = findings(disrupted('{nodes: "0", schedule: "0 9 * * MON-FRI", duration: 8h}'), "025")
     assert [(each.severity, each.message.partition(":")[0]) for each in found] == [

@@ -46,7 +46,7 @@ from stoker.manifests.edits import Add
 
 _PATH = ("spec", "amiSelectorTerms")
 _ALIASES = {
-    "AL2": "al2023@<version> (al2 has no images from Kubernetes 1.33 on)",
+    "AL2": "al2023@<version>",
     "AL2023": "al2023@<version>",
     "Bottlerocket": "bottlerocket@<version>",
     "Windows2019": "windows2019@latest",
