@@ -191,6 +191,31 @@ def test_fix_moves_what_moved_and_keeps_the_rest() -> None:
     assert "# a running job is never disrupted" in next(iter(result.texts.values()))
 
 
+def test_a_node_class_keeps_to_the_latest_image_that_v1beta1_meant() -> None:
+    text = node_class("amiFamily: Bottlerocket").replace("/v1\n", "/v1beta1\n")
+    text = text.replace("  amiSelectorTerms: [{alias: al2023@v20260801}]\n", "")
+    mended = fixed(text)
+    assert (mended["apiVersion"], mended["spec"]["amiSelectorTerms"]) == (
+        "karpenter.k8s.aws/v1",
+        [{"alias": "bottlerocket@latest"}],
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pool(family("g5"), rest="disruption: {consolidationPolicy: WhenUnderutilized}").replace(
+            "      taints", "      kubelet: {maxPods: 40}\n      taints"
+        ),
+        node_class("amiFamily: Ubuntu").replace("{alias: al2023@v20260801}", "{id: ami-0123456789abcdef0}"),
+    ],
+)
+def test_what_v1_would_refuse_is_not_moved_by_halves(text: str) -> None:
+    """The kubelet's settings belong in another object; the family Ubuntu is gone: somebody has to decide."""
+    old = text.replace("/v1\n", "/v1beta1\n").replace("group: karpenter.k8s.aws, kind: EC2NodeClass, ", "")
+    assert fix(read_text(old, "a.yaml"), Config()).texts == {}
+
+
 def test_fix_takes_the_group_of_an_old_reference() -> None:
     text = pool(family("g5")).replace(
         "group: karpenter.k8s.aws, kind: EC2NodeClass", "apiVersion: karpenter.k8s.aws/v1beta1"
@@ -396,6 +421,14 @@ def test_a_reason_without_a_budget_has_no_limit() -> None:
         )
     ]
     assert findings(disrupted('{nodes: "10%", reasons: [Empty]}', '{nodes: "20%"}'), "025") == []
+
+
+def test_a_budget_with_an_empty_list_of_reasons_limits_none() -> None:
+    found = said(disrupted('{nodes: "10%", reasons: []}'), "025")
+    assert [message.partition(",")[0] for _, message in found] == [
+        "no budget covers Drifted",
+        "no budget covers Underutilized",
+    ]
 
 
 def test_outside_of_its_hours_a_budget_limits_nothing() -> None:

@@ -167,13 +167,14 @@ class Budget:
     path: Path
     nodes: Any
     reasons: tuple[str, ...]
-    """Empty is every reason."""
+    """Empty where the field is left out, which is every reason, or where its list is empty, which is none."""
     schedule: str
     """Empty where it is active always."""
     data: dict[str, Any]
 
     def covers(self, reason: str) -> bool:
-        return not self.reasons or reason in self.reasons
+        # An empty list names no reason; only without the field is every reason meant.
+        return reason in self.reasons or (not self.reasons and self.data.get("reasons") is None)
 
     @property
     def share(self) -> int | None:

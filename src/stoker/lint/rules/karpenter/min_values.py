@@ -56,6 +56,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                     path,
                     f"minValues {least}, and {len(line.values)} values are listed: the pool is refused",
                     hint=f"minValues: {len(line.values)} at most",
+                    instead_of=REQUIREMENTS,
                 )
             elif line.key in OF_TYPES[domain] and is_known(pool) and types_of(pool):
                 there = {labels_of(each, domain).get(line.key) for each in types_of(pool)} - {None}

@@ -60,7 +60,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             yield Problem(
                 pool,
                 (*DISRUPTION, "consolidationPolicy"),
-                f"{types} instance types: a spot node is never replaced by a cheaper spot node, which takes {_LEAST}",
+                f"{types} instance types: a spot node alone is not replaced by a cheaper one: that takes {_LEAST}",
                 hint="more families and sizes, and the feature gate SpotToSpotConsolidation",
             )
 
