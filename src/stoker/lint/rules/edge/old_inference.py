@@ -42,12 +42,11 @@ def check(cluster: Cluster) -> Iterator[Problem]:
     for model in cluster.of("InferenceModel", group=OLD):
         told = "InferenceModel was removed: the API server does not know it"
         right = "InferenceObjective, with priority in place of criticality"
-        yield Problem(model, ("kind",), told, hint=right)
-        # The version's own finding says the same, less well.
-        yield Problem(model, ("apiVersion",), told, hint=f"{OLD}/v1alpha2 with kind InferenceObjective")
+        yield Problem(model, ("kind",), told, hint=right, instead_of=("apiVersion",))
     for pool in cluster.of(POOL, group=OLD):
         told = f"InferencePool is {NEW}/v1 now: with targetPorts, selector.matchLabels and endpointPickerRef"
-        yield Problem(pool, ("apiVersion",), told, hint=f"apiVersion: {NEW}/v1", severity=Severity.WARNING)
+        right = f"apiVersion: {NEW}/v1"
+        yield Problem(pool, ("apiVersion",), told, hint=right, severity=Severity.WARNING, instead_of=("kind",))
 
 
 RULE = Rule("STK-EDGE-016", Severity.ERROR, "A kind of the inference extension that has gone", check, __name__)
