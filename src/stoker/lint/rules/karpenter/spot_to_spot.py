@@ -47,14 +47,14 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.karpenter._views import DISRUPTION, allows, policy_of, pools, types_of
+from stoker.lint.rules.karpenter._views import DISRUPTION, allows, is_known, policy_of, pools, types_of
 
 _LEAST = 15
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
     for pool in pools(cluster):
-        types = len(types_of(pool))
+        types = len(types_of(pool)) if is_known(pool) else 0
         off = policy_of(pool) == "WhenEmpty" or pool.get(*DISRUPTION, "consolidateAfter") == "Never"
         if not off and 0 < types < _LEAST and allows(pool, "spot"):
             yield Problem(

@@ -86,6 +86,11 @@ def _judged(workload: Workload, volume: str, where: str) -> tuple[str, Severity 
             Severity.INFO,
             "readOnly: true in its volumeMounts, where it only reads",
         )
+    if where == "/dev/shm":  # noqa: S108  - the path that a manifest mounts; nothing is written here
+        return "all pods of the node share its shared memory", None, "emptyDir: {medium: Memory, sizeLimit: 16Gi}"
+    if where.startswith("/dev/"):
+        hint = "the resource of its device plugin (nvidia.com/gpu, vpc.amazonaws.com/efa)"
+        return "the device is not counted: two pods may have it, and a node without it may be chosen", None, hint
     return (
         "it is another directory on each node, outlives the pod, and is shared with every pod that mounts it",
         None,
