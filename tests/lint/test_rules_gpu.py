@@ -231,6 +231,19 @@ def test_shares_of_a_gpu(limits: dict[str, int], is_said: bool) -> None:
     assert (said("STK-GPU-014", pod(container(resources={"limits": limits}))) != []) is is_said
 
 
+def test_a_limit_range_gives_what_is_left_out() -> None:
+    ranges = {
+        "apiVersion": "v1",
+        "kind": "LimitRange",
+        "metadata": {"name": "a", "namespace": "ai"},
+        "spec": {"limits": []},
+    }
+    assert messages("STK-GPU-016", pod(container(gpus=1))) == [
+        "1 GPU and no request of cpu and memory: the cheapest node with the GPUs is taken, and filled with others"
+    ]
+    assert said("STK-GPU-016", pod(container(gpus=1)), ranges) == []
+
+
 @pytest.mark.parametrize(
     ("selector", "gpus", "is_said"),
     [
@@ -242,10 +255,10 @@ def test_shares_of_a_gpu(limits: dict[str, int], is_said: bool) -> None:
     ],
 )
 def test_gpus_that_a_type_has_not(selector: dict[str, str], gpus: int, is_said: bool) -> None:
-    assert (said("STK-GPU-017", pod(container(gpus=gpus), nodeSelector=selector)) != []) is is_said
+    assert (said("STK-GPU-018", pod(container(gpus=gpus), nodeSelector=selector)) != []) is is_said
 
 
 def test_gpus_and_neuron_in_one_pod() -> None:
     limits = {"nvidia.com/gpu": 1, "aws.amazon.com/neuron": 1}
     path = written(("spec", "containers", 0, "resources", "limits", "aws.amazon.com/neuron"))
-    assert said("STK-GPU-017", pod(container(resources={"limits": limits}))) == [("Pod ai/chat", path, "error")]
+    assert said("STK-GPU-018", pod(container(resources={"limits": limits}))) == [("Pod ai/chat", path, "error")]

@@ -58,6 +58,11 @@ EXPECTED = {
         ("TRAINING-012", "spec.runPolicy.schedulingPolicy"),
         ("TRAINING-013", "kind"),
     },
+    "JobDefinition finetune": {
+        ("SCRIPTS-004", "spec.nodeProperties.nodeRangeProperties[0].container.command[5]"),
+        ("SCRIPTS-004", "spec.nodeProperties.nodeRangeProperties[0].container.command[6]"),
+        ("TRAINING-014", "spec.nodeProperties.nodeRangeProperties[0].container.command[2]"),
+    },
     "Deployment ${schema.spec.modelName}": {
         ("GPU-009", f'{POD}.containers[0].resources.limits."nvidia.com/gpu"'),
         ("GPU-010", f"{POD}.containers[0].env[0].name"),

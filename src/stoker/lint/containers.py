@@ -79,19 +79,16 @@ def has_open_environment(container: dict[str, Any]) -> bool:
 class Command:
     """What is executed, word by word, each with its place."""
 
-    workload: Workload
+    manifest: Manifest
     path: Path
     """Of the container."""
     container: dict[str, Any]
+    workload: Workload | None
     place: str
     """`main`, `init`, `preStop`, `postStart`, or the name of a probe."""
     words: tuple[tuple[Path, str], ...]
     has_program: bool
     """Whether the first word is the program, and not an argument of the image's own."""
-
-    @property
-    def manifest(self) -> Manifest:
-        return self.workload.manifest
 
     @property
     def text(self) -> str:
@@ -122,8 +119,9 @@ class Script:
 
 @lru_cache(maxsize=1)
 def commands(cluster: Cluster) -> tuple[Command, ...]:
-    """Every command of the cluster's containers, of their hooks and of their probes."""
-    return tuple(command for workload in cluster.workloads for command in _of_workload(workload))
+    """Every command of the cluster's containers, of their hooks and probes, and of AWS Batch job definitions."""
+    found = [command for workload in cluster.workloads for command in _of_workload(workload)]
+    return (*found, *(command for manifest in cluster.of("JobDefinition") for command in _of_batch(manifest)))
 
 
 @lru_cache(maxsize=1)
@@ -149,17 +147,28 @@ def program(words: tuple[tuple[Path, str], ...]) -> str:
 def _of_workload(workload: Workload) -> Iterator[Command]:
     for path, container in workload.containers(init=True):
         place = "init" if "initContainers" in path else "main"
-        yield from _of_container(workload, path, container, place)
+        yield from _of_container(workload.manifest, path, container, workload, place)
 
 
-def _of_container(workload: Workload, path: Path, container: dict[str, Any], place: str) -> Iterator[Command]:
+def _of_container(
+    manifest: Manifest, path: Path, container: dict[str, Any], workload: Workload | None, place: str
+) -> Iterator[Command]:
     words = (*_words(container, path, "command"), *_words(container, path, "args"))
     if words:
-        yield Command(workload, path, container, place, words, bool(_words(container, path, "command")))
+        yield Command(manifest, path, container, workload, place, words, bool(_words(container, path, "command")))
     for hook in _HOOKS:
         words = _words(look(container, *hook), (*path, *hook), "command")
         if words:
-            yield Command(workload, path, container, hook[-2], words, True)
+            yield Command(manifest, path, container, workload, hook[-2], words, True)
+
+
+def _of_batch(manifest: Manifest) -> Iterator[Command]:
+    base: Path = ("spec", "nodeProperties", "nodeRangeProperties")
+    places: list[Path] = [(*base, i, "container") for i, _ in sections(manifest.get(*base))]
+    for path in (*places, ("spec", "containerProperties")):
+        container = manifest.get(*path)
+        if isinstance(container, dict):
+            yield from _of_container(manifest, path, container, None, "main")
 
 
 def _words(tree: Any, path: Path, key: str) -> tuple[tuple[Path, str], ...]:
@@ -193,7 +202,7 @@ def _of_argo(workload: Workload) -> Iterator[Script]:
     name = program(words)
     language = "sh" if name in _SHELLS else "python" if _PYTHON.fullmatch(name) else ""
     if language:
-        command = Command(workload, path, script, "main", words, True)
+        command = Command(workload.manifest, path, script, workload, "main", words, True)
         yield Script(workload.manifest, (*path, "source"), language, source, "main", command)
 
 

@@ -100,4 +100,4 @@ def _place(workload: Workload, device: str) -> Path:
     return workload.path
 
 
-RULE = Rule("STK-GPU-017", Severity.ERROR, "A device is asked for that the instance type has not", check, __name__)
+RULE = Rule("STK-GPU-018", Severity.ERROR, "A device is asked for that the instance type has not", check, __name__)

@@ -82,4 +82,4 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             )
 
 
-RULE = Rule("STK-GPU-019", Severity.INFO, "A pod selects a GPU model that no pool has", check, __name__)
+RULE = Rule("STK-GPU-020", Severity.INFO, "A pod selects a GPU model that no pool has", check, __name__)

@@ -55,4 +55,4 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                     yield Problem(workload.manifest, (*path, "resources", "limits", name), message, hint=hint)
 
 
-RULE = Rule("STK-GPU-018", Severity.ERROR, "Huge pages are asked for in a way that is refused", check, __name__)
+RULE = Rule("STK-GPU-019", Severity.ERROR, "Huge pages are asked for in a way that is refused", check, __name__)

@@ -55,7 +55,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
     for command in commands(cluster):
         held = gpus(command.container)
         text = command.text
-        if not held or command.place != "main" or is_open(command.manifest, text):
+        if not held or command.place != "main" or command.workload is None or is_open(command.manifest, text):
             continue
         if not _SERVES.search(f"{image(command.container)} {text}"):
             continue

@@ -52,4 +52,4 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             )
 
 
-RULE = Rule("STK-GPU-016", Severity.INFO, "A runtime class for GPUs is not in sight", check, __name__)
+RULE = Rule("STK-GPU-017", Severity.INFO, "A runtime class for GPUs is not in sight", check, __name__)

@@ -50,7 +50,7 @@ _GIVEN = re.compile(
 def check(cluster: Cluster) -> Iterator[Problem]:
     for command in commands(cluster):
         # Hooks and probes are not expanded at all; what a shell does with the text there is its own affair.
-        if command.place not in ("main", "init") or has_open_environment(command.container):
+        if command.workload is None or command.place not in ("main", "init") or has_open_environment(command.container):
             continue
         known = environment(command.container)
         for path, word in command.words:

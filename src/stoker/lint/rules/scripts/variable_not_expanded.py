@@ -1,7 +1,8 @@
 """A $VARIABLE in a command that no shell reads.
 
 `command` and `args` are executed as they are: there is no shell that would replace `$NAME`. Kubernetes replaces
-`$(NAME)`, for names in the container's own `env`. Either write `$(NAME)`, or run a shell with `-c`.
+`$(NAME)`, for names in the container's own `env`. AWS Batch replaces nothing. Either write `$(NAME)`, or run a shell
+with `-c`.
 
 Symptom: the program is given the text "$NAME", or says that it is no number
 
@@ -30,13 +31,14 @@ Right:
         env: [{name: RANK_OF_NODE, value: "0"}]
 
 Source: Kubernetes documentation, tasks/inject-data-application/define-command-argument-container
+Source: AWS Batch API reference, ContainerProperties (command)
 """
 
 import re
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
-from stoker.lint.containers import commands, environment, is_open, program, scripts
+from stoker.lint.containers import Command, commands, environment, is_open, program, scripts
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.manifests.edits import Edit, Replace
 
@@ -60,15 +62,21 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                 continue
             expanded = _VARIABLE.sub(lambda found: f"$({found[1] or found[2]})", word)
             is_known = all(name in known for name in names)
-            edits: tuple[Edit, ...] = (Replace(path, expanded),) if is_known else ()
+            edits: tuple[Edit, ...] = (Replace(path, expanded),) if is_known and command.workload is not None else ()
             yield Problem(
                 command.manifest,
                 path,
                 f"no shell reads this, so {', '.join(f'${name}' for name in dict.fromkeys(names))} stays as it is",
-                hint=f"{expanded} with the variable in env, or a shell with -c",
-                severity=None if is_known else Severity.INFO,
+                hint=_hint(command, expanded),
+                severity=None if is_known or command.workload is None else Severity.INFO,
                 edits=edits,
             )
+
+
+def _hint(command: Command, expanded: str) -> str:
+    if command.workload is None:
+        return '[/bin/sh, -c, "exec ..."] around the command'
+    return f"{expanded} with the variable in env, or a shell with -c"
 
 
 RULE = Rule(
@@ -77,4 +85,5 @@ RULE = Rule(
     "A $VARIABLE in a command that no shell reads",
     check,
     __name__,
+    guide=("E18",),
 )

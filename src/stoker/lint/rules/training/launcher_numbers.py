@@ -51,7 +51,7 @@ _LAUNCHERS = ("torchrun", "torch.distributed.run", "torch.distributed.launch")
 def check(cluster: Cluster) -> Iterator[Problem]:
     for command in commands(cluster):
         text = command.text
-        if command.place != "main" or is_open(command.manifest, text):
+        if command.place != "main" or command.workload is None or is_open(command.manifest, text):
             continue
         if not any(each in text for each in _LAUNCHERS):
             continue
