@@ -99,9 +99,8 @@ def test_no_text_makes_it_fail(text: str) -> None:
 @settings(max_examples=200, deadline=None)
 def test_what_validates_still_validates_after_fix(tree: dict[str, Any]) -> None:
     reading = _read(tree)
-    before = _refused(reading)
-    after = _refused(fixing.fix(reading, Config()).reading)
-    assert set(after) - set(before) == set()
+    if not _refused(reading):
+        assert _refused(fixing.fix(reading, Config()).reading) == []
 
 
 def _refused(reading: Reading) -> list[str]:
