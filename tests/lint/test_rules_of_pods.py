@@ -3,9 +3,11 @@
 from collections import defaultdict
 from pathlib import Path
 
+from stoker.lint import fixing
+from stoker.lint.config import Config
 from stoker.lint.rules import RULES
 from stoker.lint.run import lint
-from stoker.manifests.reading import read
+from stoker.manifests.reading import read, read_text
 
 AREAS = ("STK-DISRUPTION-", "STK-GPU-", "STK-TRAINING-", "STK-SCRIPTS-")
 MASTER = "spec.pytorchReplicaSpecs.Master.template"
@@ -77,3 +79,32 @@ def test_what_is_said_of_the_guide() -> None:
         if finding.rule in naming:
             found[finding.object].add((finding.rule.removeprefix("STK-"), finding.path))
     assert found == EXPECTED
+
+
+TEXT = """\
+apiVersion: v1
+kind: Pod
+metadata:
+  name: train
+  annotations:
+    karpenter.sh/do-not-evict: "true"  # it runs for 8 h
+spec:
+  containers:
+  - name: train
+    image: example.com/train:v1
+    command: [train, --rank=$RANK]
+    env:
+    - {name: RANK, value: "0"}
+"""
+
+
+def test_what_fix_writes() -> None:
+    fixed = fixing.fix(read_text(TEXT, "some.yaml"), Config())
+    right = TEXT.replace("do-not-evict", "do-not-disrupt").replace("$RANK", "$(RANK)")
+    assert fixed.reading.texts["some.yaml"] == right
+
+
+def test_fix_takes_world_size_out() -> None:
+    text = (Path(__file__).parent / "guide_wrong" / "14-training-job.yaml").read_text()
+    fixed = fixing.fix(read_text(text, "some.yaml"), Config()).reading.texts["some.yaml"]
+    assert fixed == text.replace('            - {name: WORLD_SIZE, value: "16"}  # 2 nodes of 8\n', "")

@@ -38,7 +38,7 @@ import re
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
-from stoker.lint.containers import commands, environment, is_open, program, scripts
+from stoker.lint.containers import Command, commands, environment, is_open, program, scripts
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.manifests.edits import Edit, Replace
 
@@ -55,8 +55,6 @@ def check(cluster: Cluster) -> Iterator[Problem]:
     for command in commands(cluster):
         if id(command) in inline or _OWN_DOLLARS.fullmatch(program(command.words)) or command.text.count("$") > 50:
             continue
-        if command.workload is None:
-            continue  # a definition of AWS Batch: STK-AWS-006
         known = environment(command.container)
         for path, word in command.words:
             names = [a or b for a, b in _VARIABLE.findall(word)]
@@ -64,15 +62,28 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                 continue
             expanded = _VARIABLE.sub(lambda found: f"$({found[1] or found[2]})", word)
             is_known = all(name in known for name in names)
-            edits: tuple[Edit, ...] = (Replace(path, expanded),) if is_known else ()
+            edits: tuple[Edit, ...] = (Replace(path, expanded),) if is_known and command.workload is not None else ()
             yield Problem(
                 command.manifest,
                 path,
                 f"no shell reads this, so {', '.join(f'${name}' for name in dict.fromkeys(names))} stays as it is",
-                hint=f"{expanded} with the variable in env, or a shell with -c",
-                severity=None if is_known else Severity.INFO,
+                hint=_hint(command, expanded),
+                severity=_severity(command, is_known),
                 edits=edits,
             )
+
+
+def _severity(command: Command, is_known: bool) -> Severity | None:
+    """In Batch nothing will ever replace it. A name that `env` lacks may be one that the program itself replaces."""
+    if command.workload is None:
+        return Severity.ERROR
+    return None if is_known else Severity.INFO
+
+
+def _hint(command: Command, expanded: str) -> str:
+    if command.workload is None:
+        return '[/bin/sh, -c, "exec ..."] around the command'
+    return f"{expanded} with the variable in env, or a shell with -c"
 
 
 RULE = Rule(
@@ -81,4 +92,5 @@ RULE = Rule(
     "A $VARIABLE in a command that no shell reads",
     check,
     __name__,
+    guide=("E18",),
 )
