@@ -59,6 +59,8 @@ EXPECTED = {
         ("TRAINING-013", "kind"),
     },
     "JobDefinition finetune": {
+        ("SCRIPTS-004", "spec.nodeProperties.nodeRangeProperties[0].container.command[5]"),
+        ("SCRIPTS-004", "spec.nodeProperties.nodeRangeProperties[0].container.command[6]"),
         ("TRAINING-014", "spec.nodeProperties.nodeRangeProperties[0].container.command[2]"),
     },
     "Deployment ${schema.spec.modelName}": {
