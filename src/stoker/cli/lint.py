@@ -188,6 +188,7 @@ def _explained(rule: str) -> str:
     from stoker.lint import documentation
     from stoker.lint.rules import RULES
 
+    rule = rule.upper()
     _known(rule)
     found = next(each for each in RULES if each.id == rule)
     return documentation.page(found).rstrip("\n")
