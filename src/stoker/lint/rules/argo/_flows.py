@@ -20,8 +20,9 @@ _BASES: dict[str, Path] = {
 _STATUS = r"Succeeded|Failed|Errored|Skipped|Omitted|Daemoned|AnySucceeded|AllFailed"
 _IN_DEPENDS = re.compile(rf"([A-Za-z0-9_][\w-]*)(?:\.({_STATUS})\b)?")
 _TAG = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
-_READ = re.compile(r"\b(?:tasks|steps)\.([\w-]+)(?:\.outputs\.(parameters|artifacts)\.([\w-]+))?")
+_READ = re.compile(r"(?<![\w.])(?:tasks|steps)\.([\w-]+)(?:\.outputs\.(parameters|artifacts)\.([\w-]+))?")
 _DEPTH = 30
+_LONGEST = 20_000  # beyond that it is no condition and no argument that a person wrote
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +183,7 @@ def flows(cluster: Cluster) -> tuple[Flow, ...]:
 def reads(tree: Any, path: Path) -> Iterator[Read]:
     """What the tags in the texts of a tree read of tasks and steps."""
     if isinstance(tree, str):
-        for tag in _TAG.findall(tree) if "{{" in tree else ():
+        for tag in _TAG.findall(tree) if "{{" in tree and len(tree) < _LONGEST else ():
             for match in _READ.finditer(tag):
                 yield Read(path, match[0], match[1], match[2] or "", match[3] or "")
     elif isinstance(tree, dict) and len(path) < _DEPTH:

@@ -87,7 +87,8 @@ def _one_name(manifest: Manifest) -> Iterator[Problem]:
         key
         for _i, generator in sections(manifest.get("spec", "generators"))
         for key, value in generator.items()
-        if key != "list" or not isinstance(value, dict) or _more_than_one(value.get("elements"))
+        if key not in ("selector", "template")
+        and (key != "list" or not isinstance(value, dict) or _more_than_one(value.get("elements")))
     ]
     if many:
         yield Problem(

@@ -51,7 +51,11 @@ Right:
       selector: {matchLabels: {app: chat}}
       template:
         metadata: {labels: {app: chat}}
-        spec: {containers: [{name: chat, image: "registry.example.com/chat:1.0"}]}
+        spec:
+          containers:
+          - name: chat
+            image: registry.example.com/chat:1.0
+            resources: {requests: {cpu: 1, memory: 1Gi}}
     ---
     apiVersion: autoscaling/v2
     kind: HorizontalPodAutoscaler
@@ -94,7 +98,9 @@ def _scaled_with_replicas(cluster: Cluster) -> Iterator[tuple[Manifest, Manifest
     for scaler in cluster.of("HorizontalPodAutoscaler", "ScaledObject"):
         reference = scaler.get("spec", "scaleTargetRef")
         kind, name = look(reference, "kind", default="Deployment"), look(reference, "name")
-        target = cluster.find(kind, name, scaler.namespace or None) if isinstance(name, str) else None
+        if not isinstance(name, str) or not isinstance(kind, str):
+            continue
+        target = cluster.find(kind, name, scaler.namespace or None)
         if target is not None and target.get("spec", "replicas") is not None:
             yield target, scaler
 

@@ -48,7 +48,7 @@ from stoker.lint.rules.argo._flows import flows
 def check(cluster: Cluster) -> Iterator[Problem]:
     for flow in flows(cluster):
         entry = flow.spec.get("entrypoint")
-        if not flow.runs or flow.borrowed or entry not in flow.by_name:
+        if not flow.runs or flow.borrowed or not isinstance(entry, str) or entry not in flow.by_name:
             continue
         called = {name for _path, name in flow.names_called()}
         if any("{{" in name for name in called) or any(

@@ -47,9 +47,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
     for flow in flows(cluster):
         if not flow.runs or flow.borrowed or flow.spec.get("serviceAccountName"):
             continue
-        if look(flow.spec, "executor", "serviceAccountName") or look(
-            flow.spec, "templateDefaults", "serviceAccountName"
-        ):
+        if any(look(flow.spec, key, "serviceAccountName") for key in ("executor", "templateDefaults")):
             continue
         reporting = [
             template.name

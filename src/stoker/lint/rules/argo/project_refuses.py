@@ -108,7 +108,7 @@ def _fits(permitted: dict[str, Any], wanted: dict[str, Any]) -> bool:
         value = wanted.get(key)
         if isinstance(value, str) and value:
             # A cluster that is listed by its other name may be the same one.
-            return matches(permitted[key], value) if permitted.get(key) else "*" not in permitted.values()
+            return not permitted.get(key) or matches(permitted[key], value)
     return True
 
 

@@ -34,7 +34,11 @@ Right:
       selector: {matchLabels: {app: chat}}
       template:
         metadata: {labels: {app: chat}}
-        spec: {containers: [{name: chat, image: "registry.example.com/chat:1.0"}]}
+        spec:
+          containers:
+          - name: chat
+            image: registry.example.com/chat:1.0
+            resources: {requests: {cpu: 1, memory: 1Gi}}
     ---
     apiVersion: autoscaling/v2
     kind: HorizontalPodAutoscaler

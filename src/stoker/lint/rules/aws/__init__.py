@@ -12,13 +12,11 @@ from stoker.lint.rules.aws import (
     misplaced_volumes,
     no_dead_letters,
     no_tag_session,
-    old_launcher,
     old_resources,
     open_bucket,
     platform_capability,
     spot_retry,
     tag_shape,
-    unexpanded_variable,
     unreadable_policy,
 )
 
@@ -28,9 +26,7 @@ RULES: tuple[Rule, ...] = (
     misplaced_volumes.RULE,
     old_resources.RULE,
     spot_retry.RULE,
-    unexpanded_variable.RULE,
     main_node_address.RULE,
-    old_launcher.RULE,
     bucket_tags.RULE,
     tag_shape.RULE,
     open_bucket.RULE,

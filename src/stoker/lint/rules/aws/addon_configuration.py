@@ -71,7 +71,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
 
 
 RULE = Rule(
-    "STK-AWS-016",
+    "STK-AWS-014",
     Severity.INFO,
     "The configuration of an add-on cannot be read, or has a key that it does not know",
     check,

@@ -66,4 +66,4 @@ def check(cluster: Cluster) -> Iterator[Problem]:
         )
 
 
-RULE = Rule("STK-AWS-012", Severity.WARNING, "A node group with Amazon Linux 2", check, __name__, guide=("W02",))
+RULE = Rule("STK-AWS-010", Severity.WARNING, "A node group with Amazon Linux 2", check, __name__, guide=("W02",))

@@ -65,5 +65,5 @@ def _edits(manifest: Manifest, tags: Any) -> Sequence[Edit]:
 
 
 RULE = Rule(
-    "STK-AWS-009", Severity.ERROR, "Tags of an ACK Bucket are in `tagging.tagSet`", check, __name__, guide=("E19",)
+    "STK-AWS-007", Severity.ERROR, "Tags of an ACK Bucket are in `tagging.tagSet`", check, __name__, guide=("E19",)
 )

@@ -61,7 +61,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
 
 
 RULE = Rule(
-    "STK-AWS-013",
+    "STK-AWS-011",
     Severity.WARNING,
     "A version of Kubernetes that EKS does not support any more, or only at a price",
     check,

@@ -71,7 +71,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
 
 
 RULE = Rule(
-    "STK-AWS-014",
+    "STK-AWS-012",
     Severity.INFO,
     "A PodIdentityAssociation for a ServiceAccount that is not there",
     check,

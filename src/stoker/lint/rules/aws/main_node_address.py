@@ -60,7 +60,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
 
 
 RULE = Rule(
-    "STK-AWS-007",
+    "STK-AWS-006",
     Severity.ERROR,
     "The main node of a Batch job asks for its own address in a variable that it does not have",
     check,

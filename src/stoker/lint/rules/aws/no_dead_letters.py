@@ -52,4 +52,4 @@ def check(cluster: Cluster) -> Iterator[Problem]:
         )
 
 
-RULE = Rule("STK-AWS-017", Severity.INFO, "A queue without a dead-letter queue", check, __name__)
+RULE = Rule("STK-AWS-015", Severity.INFO, "A queue without a dead-letter queue", check, __name__)

@@ -62,7 +62,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
 
 
 RULE = Rule(
-    "STK-AWS-015",
+    "STK-AWS-013",
     Severity.WARNING,
     "A role for Pod Identity does not let its session be tagged",
     check,

@@ -71,7 +71,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
 
 
 RULE = Rule(
-    "STK-AWS-011",
+    "STK-AWS-009",
     Severity.WARNING,
     "A bucket is open to the public, or does not say that it is not",
     check,

@@ -61,4 +61,4 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             )
 
 
-RULE = Rule("STK-AWS-010", Severity.ERROR, "Tags of an ACK object are of the other form", check, __name__)
+RULE = Rule("STK-AWS-008", Severity.ERROR, "Tags of an ACK object are of the other form", check, __name__)

@@ -47,4 +47,4 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             )
 
 
-RULE = Rule("STK-AWS-018", Severity.ERROR, "An embedded policy is none", check, __name__)
+RULE = Rule("STK-AWS-016", Severity.ERROR, "An embedded policy is none", check, __name__)

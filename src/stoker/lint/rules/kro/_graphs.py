@@ -21,16 +21,24 @@ _REFERENCE = re.compile(rf"(?<![\w.\])])([A-Za-z_]\w*)({_PART}*)(\s*\()?")
 _VARIABLE = re.compile(r"(?:\.\w+|\bcel\.bind)\(\s*([A-Za-z_]\w*)\s*,(?:\s*([A-Za-z_]\w*)\s*,)?")
 _ONE = re.compile(r"\.(\??[A-Za-z_]\w*)|\[\??\s*(\d+)\s*\]")
 _DEPTH = 40
+_LONGEST = 4096  # of an expression that is read
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """`server.metadata.name` in an expression: where its text stands, whose it is, and which field of that."""
+    """`server.metadata.name` in an expression: where its text stands, whose it is, and which field of that.
+
+    A last field such as `?ready` is an optional one.
+    """
 
     manifest: Manifest
     path: Path
     root: str
     fields: tuple[str | int, ...]
+
+    @property
+    def is_optional(self) -> bool:
+        return bool(self.fields) and str(self.fields[-1]).startswith("?")
 
     def __str__(self) -> str:
         return self.root + "".join(f"[{each}]" if isinstance(each, int) else f".{each}" for each in self.fields)
@@ -59,6 +67,11 @@ class Resource:
     def template(self) -> dict[str, Any]:
         found = self.tree.get("template", self.tree.get("externalRef"))
         return found if isinstance(found, dict) else {}
+
+    @property
+    def is_collection(self) -> bool:
+        """Whether its id is a list of objects: one for each of something, or all that a selector finds."""
+        return "forEach" in self.tree or look(self.template, "metadata", "selector") is not None
 
     @cached_property
     def reads(self) -> list[Reference]:
@@ -180,15 +193,17 @@ def expressions(text: str) -> Iterator[str]:
 
 def references(expression: str) -> Iterator[tuple[str, tuple[str | int, ...]]]:
     """The names that an expression begins with and the fields it reads of them; no functions, no own variables."""
+    if len(expression) > _LONGEST:
+        return
     plain = _TEXT.sub('""', expression)
     own = {name for match in _VARIABLE.finditer(plain) for name in match.groups() if name}
     for match in _REFERENCE.finditer(plain):
         root, called = match[1], match[3] is not None
         parts: list[str | int] = []
         for name, index in _ONE.findall(match[2]):
-            if name.startswith("?"):
-                break  # an optional field: whoever writes it says that it may not be there
             parts.append(name if name else int(index[:9]))
+            if name.startswith("?"):
+                break  # an optional field: whoever writes it says that it may not be there, and what follows neither
         else:
             if called and parts:
                 parts.pop()  # the name of a function on it
@@ -223,13 +238,3 @@ def _leaves(tree: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...],
             yield from _leaves(value, (*path, key))
         else:
             yield (*path, key), leaf(value)
-
-
-def target_name(text: Any, resource: Resource) -> bool:
-    """Whether a text names a resource's object: by an expression on it, or as its own name is written."""
-    if not isinstance(text, str) or not text:
-        return False
-    for expression in expressions(text):
-        if any(root == resource.id and fields == ("metadata", "name") for root, fields in references(expression)):
-            return True
-    return bool(text == look(resource.template, "metadata", "name"))

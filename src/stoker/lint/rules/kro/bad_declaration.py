@@ -93,7 +93,7 @@ def _field(graph: Graph, path: Path, field: Leaf) -> Iterator[Problem]:
 
 
 RULE = Rule(
-    "STK-KRO-012",
+    "STK-KRO-011",
     Severity.ERROR,
     "A field of the schema is declared in a way that kro does not read",
     check,

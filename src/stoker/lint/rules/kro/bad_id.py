@@ -44,24 +44,13 @@ from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules.kro._graphs import graphs
 
 _ID = re.compile(r"[a-z][A-Za-z0-9]*", re.ASCII)
-_TAKEN = frozenset(
-    [
-        *(
-            "apiVersion",
-            "context",
-            "dependency",
-            "dependencies",
-            "externalRef",
-            "externalReference",
-            "graph",
-            "instance",
-        ),
-        *("kind", "metadata", "namespace", "object", "resource", "resourcegraphdefinition", "resources", "runtime"),
-        *("serviceAccountName", "schema", "spec", "status", "kro", "variables", "vars", "version"),
-        *("true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import"),
-        *("let", "loop", "package", "return", "var", "void", "while"),
-    ]
-)
+_WORDS = """
+apiVersion context dependency dependencies each externalRef externalReference externalRefs externalReferences graph
+graphengine instance item items kind kro metadata namespace object resource resourceGraphDefinition
+resourcegraphdefinition resources root runtime schema self serviceAccountName spec status this variables vars version
+true false null in as break const continue else for function if import let loop package return var void while
+"""
+_TAKEN = frozenset(_WORDS.split())
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
@@ -90,4 +79,4 @@ def _camel(name: str) -> str:
     )
 
 
-RULE = Rule("STK-KRO-013", Severity.ERROR, "The id of a resource cannot be used in expressions", check, __name__)
+RULE = Rule("STK-KRO-012", Severity.ERROR, "The id of a resource cannot be used in expressions", check, __name__)

@@ -113,4 +113,4 @@ def _value(manifest: Manifest, path: Path, field: Leaf, value: Any) -> Iterator[
             yield Problem(manifest, path, f"{name} is {value}", hint=ends)
 
 
-RULE = Rule("STK-KRO-011", Severity.ERROR, "An instance does not fit the schema of its graph", check, __name__)
+RULE = Rule("STK-KRO-010", Severity.ERROR, "An instance does not fit the schema of its graph", check, __name__)

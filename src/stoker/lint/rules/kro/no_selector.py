@@ -78,7 +78,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
 
 
 RULE = Rule(
-    "STK-KRO-010",
+    "STK-KRO-009",
     Severity.ERROR,
     "A Deployment in a graph lacks its selector or the labels of its pods",
     check,

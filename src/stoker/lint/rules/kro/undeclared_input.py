@@ -65,7 +65,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
 
 def _undeclared(graph: Graph, reference: Reference) -> str:
     """The field that is not declared; empty where all is, or where it is in a type of one's own or a free object."""
-    fields = reference.fields[1:]
+    fields = reference.fields[1:-1] if reference.is_optional else reference.fields[1:]
     for i in range(1, len(fields) + 1):
         path = tuple(each for each in fields[:i] if isinstance(each, str))
         if path in graph.fields:

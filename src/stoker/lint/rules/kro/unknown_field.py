@@ -84,7 +84,9 @@ def _schema(cluster: Cluster, resource: Resource) -> Schema | None:
 
 def _problem(graph: Graph, reference: Reference, resource: Resource, schema: Schema) -> Problem | None:
     fields = reference.fields
-    if "forEach" in resource.tree or not fields or fields[0] in ("metadata", "apiVersion", "kind"):
+    if reference.is_optional:
+        fields = fields[:-1]
+    if resource.is_collection or not fields or fields[0] in ("metadata", "apiVersion", "kind"):
         return None  # a collection is a list of such objects; the rest every object has
     if isinstance(fields[0], int):
         return None

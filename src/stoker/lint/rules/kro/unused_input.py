@@ -73,7 +73,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
 
 
 def _names(fields: tuple[str | int, ...]) -> tuple[str, ...]:
-    return tuple(each for each in fields if isinstance(each, str))
+    return tuple(each.removeprefix("?") for each in fields if isinstance(each, str))
 
 
 RULE = Rule(

@@ -2,13 +2,13 @@
 
 import re
 
-_ACCOUNT = re.compile(r"X{8,}|\b0{12}\b")
+_ACCOUNT = re.compile(r"X{8,}")
 _ANGLE = re.compile(r"<[A-Za-z][A-Za-z0-9 _.-]{1,40}>")
 _WORDS = re.compile(
-    r"(?<![A-Za-z0-9])(?:YOUR[-_/ ][A-Za-z]|your-[a-z]+|CHANGE[-_]?ME|REPLACE[-_]?(?:ME|THIS|WITH)|FIXME\b|"
-    r"(?:ACCOUNT_ID|AWS_ACCOUNT_ID|ACCOUNT-ID|REGION_NAME|CLUSTER_NAME)(?![A-Za-z0-9_-]))",
-    re.IGNORECASE,
+    r"(?<![A-Za-z0-9])(?:YOUR[-_/ ][A-Za-z]|CHANGE[-_]?ME|REPLACE[-_]?(?:ME|THIS|WITH)|FIXME\b)", re.IGNORECASE
 )
+# In the place of the account or the region of an ARN or an image; elsewhere such words are names of variables.
+_IN_AWS = re.compile(r"(?:arn:[a-z-]+:[^$]*?|^)(?<![\w${])(?:AWS_)?(?:ACCOUNT[-_]?ID|REGION)(?=[:.])", re.IGNORECASE)
 _AWS_EXAMPLE = "123456789012"
 _LONGEST = 400
 
@@ -23,6 +23,8 @@ def placeholder(text: str) -> str:
         match = _ANGLE.search(text)
     if match is None and text.count(" ") < 3:
         match = _WORDS.search(text)
+    if match is None and (text.startswith("arn:") or ".amazonaws.com" in text):
+        match = _IN_AWS.search(text)
     return match[0] if match else ""
 
 

@@ -7,8 +7,8 @@ _FORMS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"), "an AWS access key id"),
     (re.compile(r"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----"), "a private key"),
     (re.compile(r"https://hooks\.slack\.com/(?:services|workflows|triggers)/\S+"), "a Slack webhook"),
-    (re.compile(r"https://(?:\w+\.)?discord(?:app)?\.com/api/webhooks/\S+"), "a Discord webhook"),
-    (re.compile(r"https://[\w.-]+\.webhook\.office\.com/\S+"), "a Teams webhook"),
+    (re.compile(r"https://(?:\w{1,50}\.)?discord(?:app)?\.com/api/webhooks/\S+"), "a Discord webhook"),
+    (re.compile(r"https://[\w.-]{1,200}\.webhook\.office\.com/\S+"), "a Teams webhook"),
     (re.compile(r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}"), "a Slack token"),
     (re.compile(r"\b(?:ghp|gho|ghu|ghs|ghr)_[A-Za-z0-9]{30,}|\bgithub_pat_\w{30,}"), "a GitHub token"),
     (re.compile(r"\bglpat-[\w-]{18,}"), "a GitLab token"),
@@ -16,18 +16,22 @@ _FORMS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\bsk-(?:ant-|proj-)?[A-Za-z0-9_-]{20,}"), "an API key"),
     (re.compile(r"\bAIza[\w-]{35}\b"), "a Google API key"),
 )
-_IN_URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s/:@]*:(?P<password>[^\s/@]+)@[^\s/]")
+_IN_URL = re.compile(r"\b[a-z][a-z0-9+.-]{0,30}://[^\s/:@]{0,200}:(?P<password>[^\s/@]{1,500})@[^\s/]")
 _NAME = re.compile(
     r"(?:^|[_.-])(?:PASS(?:WORD|WD|PHRASE)?|PWD|SECRET|TOKEN|API_?KEY|ACCESS_?KEY|SECRET_?KEY|PRIVATE_?KEY|"
     r"ENCRYPTION_?KEY|MASTER_?KEY|SIGNING_?KEY|AUTH_?KEY|LICENSE_?KEY|CREDENTIALS?|WEBHOOK(?:_?URL)?)$",
     re.IGNORECASE,
 )
-_NAME_OF_OTHER = re.compile(r"(?:^|_)(?:BOS|EOS|PAD|UNK|SEP|CLS|MASK|STOP|START|IMAGE|OLD)_TOKEN$|^PWD$", re.IGNORECASE)
+_NAME_OF_OTHER = re.compile(
+    r"(?:^|_)(?:BOS|EOS|PAD|UNK|SEP|CLS|MASK|STOP|START|IMAGE)_TOKEN$|(?:PULL|TLS|CERT|REGISTRY)_SECRET$|^PWD$",
+    re.IGNORECASE,
+)
 # A flag such as --api-key=abc. With the value as the next word, see `flag`.
 _FLAG = re.compile(r"^--?(?P<name>[A-Za-z][\w-]*)=(?P<value>.+)$", re.DOTALL)
 _PLACE = re.compile(r"^(?:/|\./|~/|[A-Za-z]:\\|file:|arn:|s3:|https?://|vault:|secret:|ref\+|op://|env:)")
 _NOTHING = re.compile(
-    r"^(?:true|false|yes|no|on|off|none|null|nil|disabled?|enabled?|required|optional|[0-9.]+)$", re.I
+    r"^(?:empty|unused|n/?a|not-needed|true|false|yes|no|on|off|none|null|nil|disabled?|enabled?|required|optional|[0-9.]+)$",
+    re.I,
 )
 
 PLACEHOLDER = re.compile(

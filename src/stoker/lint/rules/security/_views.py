@@ -45,12 +45,9 @@ def words(container: dict[str, Any]) -> Iterator[tuple[Path, str]]:
 
 
 def wants_gpu(container: dict[str, Any]) -> bool:
-    return any(
-        isinstance(name, str) and name.startswith(GPUS)
-        for key in ("limits", "requests")
-        for name in (look(container, "resources", key) or ())
-        if isinstance(look(container, "resources", key), dict)
-    )
+    amounts = [look(container, "resources", key) for key in ("limits", "requests")]
+    names = [name for each in amounts if isinstance(each, dict) for name in each]
+    return any(isinstance(name, str) and name.startswith(GPUS) for name in names)
 
 
 def volumes(workload: Workload) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -50,4 +50,4 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                 )
 
 
-RULE = Rule("STK-SECURITY-018", Severity.WARNING, "A ClusterRole that may read every Secret", check, __name__)
+RULE = Rule("STK-SECURITY-017", Severity.WARNING, "A ClusterRole that may read every Secret", check, __name__)

@@ -51,7 +51,7 @@ from stoker.spec.faults import Path
 def check(cluster: Cluster) -> Iterator[Problem]:
     for workload, path, container in containers(cluster):
         for part, name, value, what in _credentials(container):
-            if cluster.exists("Secret", value, workload.namespace):
+            if any(cluster.exists(kind, value, workload.namespace) for kind in ("Secret", "ExternalSecret")):
                 continue  # the name of a Secret, not what is in it
             yield Problem(
                 workload.manifest,

@@ -78,4 +78,4 @@ def _use(workload: Workload) -> str:
     return ""
 
 
-RULE = Rule("STK-SECURITY-024", Severity.INFO, "A pod that uses AWS has the default ServiceAccount", check, __name__)
+RULE = Rule("STK-SECURITY-023", Severity.INFO, "A pod that uses AWS has the default ServiceAccount", check, __name__)

@@ -57,11 +57,14 @@ _SOCKETS = ("docker.sock", "containerd.sock", "crio.sock", "dockershim.sock")
 _NODE = ("/", "/etc", "/root", "/home", "/var", "/var/run", "/run", "/var/lib", "/var/lib/kubelet", "/etc/kubernetes")
 
 
+_EFA = "/opt/amazon/efa"  # has a rule of its own: STK-TRAINING-004
+
+
 def check(cluster: Cluster) -> Iterator[Problem]:
     for workload in cluster.workloads:
         for path, volume in volumes(workload):
             where = look(volume, "hostPath", "path")
-            if isinstance(where, str) and not filled_in_later(where):
+            if isinstance(where, str) and not filled_in_later(where) and not where.startswith(_EFA):
                 consequence, severity, hint = _judged(workload, str(volume.get("name", "")), posixpath.normpath(where))
                 yield Problem(
                     workload.manifest,
@@ -86,6 +89,11 @@ def _judged(workload: Workload, volume: str, where: str) -> tuple[str, Severity 
             Severity.INFO,
             "readOnly: true in its volumeMounts, where it only reads",
         )
+    if where == "/dev/shm":  # noqa: S108  - the path that a manifest mounts; nothing is written here
+        return "all pods of the node share its shared memory", None, "emptyDir: {medium: Memory, sizeLimit: 16Gi}"
+    if where.startswith("/dev/"):
+        hint = "the resource of its device plugin (nvidia.com/gpu, vpc.amazonaws.com/efa)"
+        return "the device is not counted: two pods may have it, and a node without it may be chosen", None, hint
     return (
         "it is another directory on each node, outlives the pod, and is shared with every pod that mounts it",
         None,

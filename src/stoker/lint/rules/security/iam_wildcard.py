@@ -92,4 +92,4 @@ def _managed(manifest: Manifest) -> Iterator[Problem]:
             )
 
 
-RULE = Rule("STK-SECURITY-020", Severity.WARNING, "An IAM policy that allows everything", check, __name__)
+RULE = Rule("STK-SECURITY-019", Severity.WARNING, "An IAM policy that allows everything", check, __name__)

@@ -89,7 +89,7 @@ def _whole(value: Any, default: int) -> int | None:
 
 
 RULE = Rule(
-    "STK-SECURITY-011",
+    "STK-SECURITY-010",
     Severity.WARNING,
     "The liveness probe kills a model server that is still loading",
     check,

@@ -61,4 +61,4 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                 )
 
 
-RULE = Rule("STK-SECURITY-010", Severity.INFO, "A server without a liveness probe", check, __name__)
+RULE = Rule("STK-SECURITY-009", Severity.INFO, "A server without a liveness probe", check, __name__)

@@ -63,4 +63,4 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             )
 
 
-RULE = Rule("STK-SECURITY-023", Severity.INFO, "A container without a limit of memory", check, __name__)
+RULE = Rule("STK-SECURITY-022", Severity.INFO, "A container without a limit of memory", check, __name__)

@@ -89,7 +89,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
 
 
 RULE = Rule(
-    "STK-SECURITY-026",
+    "STK-SECURITY-025",
     Severity.INFO,
     "Pods that are reached from outside, in a namespace without a NetworkPolicy",
     check,

@@ -64,7 +64,11 @@ from stoker.spec.faults import Path
 
 def check(cluster: Cluster) -> Iterator[Problem]:
     for workload in cluster.workloads_like(SERVING):
-        behind = services_of(cluster, workload)
+        behind = [
+            each
+            for each in services_of(cluster, workload)
+            if each.get("spec", "publishNotReadyAddresses") is not True  # it wants them before they are ready
+        ]
         for path, said in _unready(workload, bool(behind)):
             if behind:
                 message = f"{said} has no readinessProbe: {behind[0]} sends requests to it before it can answer"
@@ -88,4 +92,4 @@ def _unready(workload: Workload, serves: bool) -> list[tuple[Path, str]]:
     return [(path, named(container)) for path, container in asked]
 
 
-RULE = Rule("STK-SECURITY-009", Severity.WARNING, "A server without a readiness probe", check, __name__)
+RULE = Rule("STK-SECURITY-008", Severity.WARNING, "A server without a readiness probe", check, __name__)

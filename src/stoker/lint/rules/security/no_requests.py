@@ -15,7 +15,7 @@ Wrong:
       - name: server
         image: registry.example.com/server:1.0
         resources:
-          limits: {nvidia.com/gpu: 1}
+          limits: {memory: 24Gi}
 
 Right:
 
@@ -28,7 +28,7 @@ Right:
         image: registry.example.com/server:1.0
         resources:
           requests: {cpu: 4, memory: 24Gi}
-          limits: {nvidia.com/gpu: 1, memory: 24Gi}
+          limits: {memory: 24Gi}
 
 Source: Kubernetes documentation, Resource Management for Pods and Containers
 """
@@ -47,6 +47,8 @@ def check(cluster: Cluster) -> Iterator[Problem]:
     for workload, path, container in containers(cluster, init=False):
         if workload.namespace in defaulted or "" in defaulted or _counted_per_pod(workload):
             continue
+        if wants_gpu(container):
+            continue  # STK-GPU-016 says it, and what it does to the choice of the node
         resources = container.get("resources")
         if filled_in_later(resources) or filled_in_later(look(resources, "requests")):
             continue
@@ -56,11 +58,10 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             if look(resources, "requests", name) is None and look(resources, "limits", name) is None
         ]
         if missing:
-            node = "its GPU's node" if wants_gpu(container) else "its node"
             yield Problem(
                 workload.manifest,
                 (*path, "resources", "requests"),
-                f"{named(container)} requests no {' and no '.join(missing)}: {node} is chosen as if it needed none",
+                f"{named(container)} requests no {' and no '.join(missing)}: its node is chosen as if it needed none",
                 hint="requests of what it uses when it is busy",
             )
 
@@ -74,4 +75,4 @@ def _has_defaults(limits: object) -> bool:
     return any(each.get("defaultRequest") or each.get("default") for _i, each in sections(limits))
 
 
-RULE = Rule("STK-SECURITY-022", Severity.WARNING, "A container without requests of cpu or memory", check, __name__)
+RULE = Rule("STK-SECURITY-021", Severity.WARNING, "A container without requests of cpu or memory", check, __name__)

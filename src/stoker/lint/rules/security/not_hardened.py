@@ -55,4 +55,4 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             )
 
 
-RULE = Rule("STK-SECURITY-013", Severity.INFO, "A container may do more than it needs", check, __name__)
+RULE = Rule("STK-SECURITY-012", Severity.INFO, "A container may do more than it needs", check, __name__)

@@ -62,4 +62,4 @@ def _open(statement: dict[str, Any], use: str) -> str:
     return ""
 
 
-RULE = Rule("STK-SECURITY-021", Severity.WARNING, "A policy lets anybody in", check, __name__)
+RULE = Rule("STK-SECURITY-020", Severity.WARNING, "A policy lets anybody in", check, __name__)

@@ -94,4 +94,4 @@ def _texts(tree: Any, path: Path, name: str) -> Iterator[tuple[Path, str, str]]:
             yield from _texts(value, (*path, i), "")
 
 
-RULE = Rule("STK-SECURITY-027", Severity.WARNING, "A placeholder that was not replaced", check, __name__)
+RULE = Rule("STK-SECURITY-026", Severity.WARNING, "A placeholder that was not replaced", check, __name__)

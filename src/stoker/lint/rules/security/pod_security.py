@@ -66,4 +66,4 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             )
 
 
-RULE = Rule("STK-SECURITY-015", Severity.ERROR, "A pod asks for what its namespace forbids", check, __name__)
+RULE = Rule("STK-SECURITY-014", Severity.ERROR, "A pod asks for what its namespace forbids", check, __name__)

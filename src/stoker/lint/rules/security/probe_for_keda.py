@@ -67,5 +67,5 @@ def check(cluster: Cluster) -> Iterator[Problem]:
 
 
 RULE = Rule(
-    "STK-SECURITY-012", Severity.INFO, "A comment says that a probe is for KEDA", check, __name__, guide=("F15",)
+    "STK-SECURITY-011", Severity.INFO, "A comment says that a probe is for KEDA", check, __name__, guide=("F15",)
 )

@@ -51,4 +51,4 @@ def check(cluster: Cluster) -> Iterator[Problem]:
         )
 
 
-RULE = Rule("STK-SECURITY-019", Severity.ERROR, "The role of a ServiceAccount is no ARN of a role", check, __name__)
+RULE = Rule("STK-SECURITY-018", Severity.ERROR, "The role of a ServiceAccount is no ARN of a role", check, __name__)

@@ -62,7 +62,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
 
 
 RULE = Rule(
-    "STK-SECURITY-017",
+    "STK-SECURITY-016",
     Severity.WARNING,
     "A binding that gives a workload the whole cluster, or everybody a role",
     check,

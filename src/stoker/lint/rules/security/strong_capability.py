@@ -67,7 +67,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
 
 
 RULE = Rule(
-    "STK-SECURITY-014",
+    "STK-SECURITY-013",
     Severity.WARNING,
     "A container is given a capability that is as good as root on the node",
     check,

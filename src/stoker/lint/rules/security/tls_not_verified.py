@@ -89,4 +89,4 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                     )
 
 
-RULE = Rule("STK-SECURITY-028", Severity.WARNING, "Certificates are not verified", check, __name__)
+RULE = Rule("STK-SECURITY-027", Severity.WARNING, "Certificates are not verified", check, __name__)

@@ -72,7 +72,7 @@ def _opted_out(cluster: Cluster, workload: Workload) -> bool:
 
 
 RULE = Rule(
-    "STK-SECURITY-025",
+    "STK-SECURITY-024",
     Severity.INFO,
     "A pod that is reached from outside holds a token of the API server",
     check,

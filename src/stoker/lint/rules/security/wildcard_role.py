@@ -75,4 +75,4 @@ def _texts(value: Any) -> list[str]:
     return [each if isinstance(each, str) else "" for each in value] if isinstance(value, list) else []
 
 
-RULE = Rule("STK-SECURITY-016", Severity.WARNING, "A role that may do anything", check, __name__)
+RULE = Rule("STK-SECURITY-015", Severity.WARNING, "A role that may do anything", check, __name__)
