@@ -160,6 +160,7 @@ def test_names_and_values_of_dimensions_go_in_pairs() -> None:
         (f'{STREAM}, lagCount: "5"}}', False),
         (f'{STREAM}, lagCount: " 5 "}}', False),
         (f"{STREAM}, lagCount: five}}", True),
+        (f'{STREAM}, lagCount: "${{lag}}"}}', False),
         (f'{STREAM}, lagCount: "5m"}}', True),
         (f'{STREAM}, lagCount: "5", unsafeSsl: "yes"}}', True),
         (f'{STREAM}, lagCount: "5", unsafeSsl: "true"}}', False),
@@ -566,6 +567,11 @@ spec: {limits: [{type: Container, defaultRequest: {cpu: 100m}}]}
     assert said(scaled(named) + one_has, "STK-KEDA-032") == []
     assert said(scaled(CPU) + one_has + limit_range, "STK-KEDA-032") == []
     assert said(scaled(CPU.replace("Utilization", "AverageValue")) + one_has, "STK-KEDA-032") == []
+
+
+def test_an_hpa_of_version_1_measures_cpu() -> None:
+    old = hpa().replace("autoscaling/v2", "autoscaling/v1")
+    assert said(old + deployment(), "STK-KEDA-032") == [("warning", "spec.targetCPUUtilizationPercentage")]
 
 
 def test_cpu_alone_never_goes_to_zero() -> None:
