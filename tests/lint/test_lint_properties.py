@@ -1,6 +1,7 @@
 """Whatever the text says: no crash, no rule that fails, and what was valid is valid after `--fix`."""
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +99,13 @@ def test_no_text_makes_it_fail(text: str) -> None:
 @settings(max_examples=200, deadline=None)
 def test_what_validates_still_validates_after_fix(tree: dict[str, Any]) -> None:
     reading = _read(tree)
-    before = _refused(reading)
-    after = _refused(fixing.fix(reading, Config()).reading)
-    assert set(after) - set(before) == set()
+    if not _refused(reading):
+        assert _refused(fixing.fix(reading, Config()).reading) == []
 
 
 def _refused(reading: Reading) -> list[str]:
-    """What the API server would refuse, as kinds of faults with their places."""
+    """What the API server would refuse, as kinds of faults with their places; without the numbers of items, which
+    change when an item before goes."""
     api = [rule for rule in RULES if rule.id.startswith("STK-API-")]
-    return [f"{f.rule} {f.path}" for f in lint(reading, rules=api).findings if f.severity.value == "error"]
+    found = [f for f in lint(reading, rules=api).findings if f.severity.value == "error"]
+    return [f"{f.rule} {re.sub(r'[0-9]+(?=[]])', '', f.path)}" for f in found]

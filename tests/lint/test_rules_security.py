@@ -38,7 +38,6 @@ def a_pod(spec: str, *, kind: str = "Pod") -> str:
         ("/var/lib/kubelet/pod-resources", "Pod", "warning"),
         ("/dev/infiniband", "DaemonSet", "info"),
         ("/dev/infiniband", "Pod", "warning"),
-        ("/opt/amazon/efa", "Pod", "warning"),
         ("/procfs", "DaemonSet", "warning"),
     ],
 )

@@ -53,6 +53,7 @@ class Pools:
         self.all = tuple(_pools(cluster))
         self._pods: dict[Workload, PodView] = {}
         self._found: dict[Workload, tuple[Pool, ...]] = {}
+        self._spot: dict[Workload, Spot] = {}
 
     def of(self, workload: Workload) -> tuple[Pool, ...]:
         """The pools that the pods' labels and tolerations let them go to; for pods with GPUs, those that have some."""
@@ -67,6 +68,12 @@ class Pools:
 
     def spot(self, workload: Workload) -> Spot:
         """Whether the pods may be on spot nodes, or can be nowhere else."""
+        found = self._spot.get(workload)
+        if found is None:
+            found = self._spot[workload] = self._spot_of(workload)
+        return found
+
+    def _spot_of(self, workload: Workload) -> Spot:
         selector = texts(workload.spec.get("nodeSelector"))
         if any(selector.get(key) == value for key, value in _SPOT_LABELS.items()):
             return "only"

@@ -21,15 +21,18 @@ def plain(text: str, _name: str) -> str:
     return text
 
 
-def text(report: Report, style: Style = plain) -> str:
-    """Grouped by file, in the order of the text; the last line counts. Understandable without colour."""
+def text(report: Report, style: Style = plain, *, level: Severity = Severity.WARNING) -> str:
+    """Grouped by file, in the order of the text; the last line counts. Understandable without colour.
+
+    What is less severe than `level` is counted and not shown."""
     lines: list[str] = []
-    for file, findings in groupby(report.findings, key=lambda finding: finding.file):
+    shown = [finding for finding in report.findings if finding.severity.rank >= level.rank]
+    for file, findings in groupby(shown, key=lambda finding: finding.file):
         lines.append(style(file, "file"))
         for finding in findings:
             lines += _lines(finding, style)
         lines.append("")
-    lines.append(summary(report))
+    lines.append(summary(report) + (" (--level info shows all)" if len(shown) < len(report.findings) else ""))
     return "\n".join(lines) + "\n"
 
 

@@ -1,6 +1,7 @@
 """Whatever makes pods, seen alike: Deployment, Job, PyTorchJob, an Argo template, a kro graph's Deployment.
 
-`workloads_of` finds the pod specs of one object. It reads broken objects, too: what is of another type is not there.
+`workloads_of` finds the pod specs of one object. It reads broken objects, too: what is not of the right type is
+not there.
 """
 
 from collections.abc import Iterator
@@ -13,13 +14,13 @@ from stoker.spec.faults import Path
 
 @dataclass(frozen=True, eq=False)
 class Workload:
-    """The pods of one template. `path` is where their spec stands in the manifest, `meta` where their metadata does."""
+    """The pods of one template. `path` is where the pod spec stands in the manifest, `meta` where its metadata does."""
 
     manifest: Manifest
     path: Path
     meta: Path
     replicas: int | None
-    """As written; None where nothing says a number (a DaemonSet; a Deployment that an autoscaler scales)."""
+    """Pods at once, as written; None where nothing says a number (a DaemonSet; a Deployment that is scaled)."""
     role: str = ""
     """`Master` or `Worker` of a PyTorchJob, the template of a Workflow, the replicated job of a JobSet."""
 
@@ -49,12 +50,14 @@ class Workload:
         for key in ("containers", "initContainers") if init else ("containers",):
             for i, container in sections(self.spec.get(key)):
                 yield (*self.path, key, i), container
-        if "containers" not in self.spec:
-            # A template of a Workflow has one container, beside the rest of the pod's spec.
+        if self.kind in _ARGO:
+            # A template of a Workflow has its container beside the rest of the pod's spec, or a set of them.
             for key in ("container", "script"):
-                only = self.spec.get(key)
-                if isinstance(only, dict):
-                    yield (*self.path, key), only
+                single = self.spec.get(key)
+                if isinstance(single, dict):
+                    yield (*self.path, key), single
+            for i, container in sections(look(self.spec, "containerSet", "containers")):
+                yield (*self.path, "containerSet", "containers", i), container
 
     def __str__(self) -> str:
         return f"{self.manifest} ({self.role})" if self.role else str(self.manifest)
@@ -68,10 +71,13 @@ _TEMPLATES: dict[str, tuple[str | int, ...]] = {
     "ReplicaSet": _TEMPLATE,
     "ReplicationController": _TEMPLATE,
     "Rollout": _TEMPLATE,
-    "Job": _TEMPLATE,
-    "CronJob": ("spec", "jobTemplate", "spec", "template"),
-    "ScaledJob": ("spec", "jobTargetRef", "template"),
 }
+_JOBS: dict[str, tuple[str | int, ...]] = {
+    "Job": ("spec",),
+    "CronJob": ("spec", "jobTemplate", "spec"),
+    "ScaledJob": ("spec", "jobTargetRef"),
+}
+_ARGO = ("Workflow", "WorkflowTemplate", "ClusterWorkflowTemplate", "CronWorkflow")
 _KUBEFLOW = ("PyTorchJob", "TFJob", "MPIJob", "XGBoostJob", "PaddleJob", "JAXJob")
 
 
@@ -81,14 +87,21 @@ def workloads_of(manifest: Manifest) -> list[Workload]:
     if kind == "Pod":
         return [Workload(manifest, ("spec",), ("metadata",), 1)]
     if kind in _TEMPLATES:
-        path = _TEMPLATES[kind]
-        replicas = manifest.get("spec", "replicas", default=manifest.get("spec", "parallelism"))
-        if replicas is None and kind in ("Job", "ReplicaSet"):
-            replicas = 1
-        return [_of_template(manifest, path, replicas)]
+        if kind == "Rollout" and manifest.get("spec", "workloadRef") is not None:
+            return []  # its pods are those of the Deployment that it names
+        return [_of_template(manifest, _TEMPLATES[kind], manifest.get("spec", "replicas"))]
+    if kind == "Job" and manifest.group == "batch.volcano.sh":
+        return [
+            _of_template(manifest, ("spec", "tasks", i, "template"), task.get("replicas", 1), str(task.get("name", i)))
+            for i, task in sections(manifest.get("spec", "tasks"))
+        ]
+    if kind in _JOBS:
+        path = _JOBS[kind]
+        pods = None if kind == "ScaledJob" else manifest.get(*path, "parallelism", default=1)
+        return [_of_template(manifest, (*path, "template"), pods)]
     if kind in _KUBEFLOW:
         return _kubeflow(manifest)
-    if kind in ("Workflow", "WorkflowTemplate", "ClusterWorkflowTemplate", "CronWorkflow"):
+    if kind in _ARGO:
         return _argo(manifest)
     if kind == "JobSet":
         base: Path = ("spec", "replicatedJobs")
@@ -132,16 +145,16 @@ def _argo(manifest: Manifest) -> list[Workload]:
     return [
         Workload(manifest, (*base, i), (*base, i, "metadata"), 1, str(template.get("name", i)))
         for i, template in sections(manifest.get(*base))
-        if "container" in template or "script" in template
+        if "container" in template or "script" in template or "containerSet" in template
     ]
 
 
 def _leader_worker(manifest: Manifest) -> list[Workload]:
     base: Path = ("spec", "leaderWorkerTemplate")
     groups = manifest.get("spec", "replicas", default=1)
-    size = manifest.get(*base, "size", default=1)
+    size = _whole(manifest.get(*base, "size", default=1))
     leader = manifest.get(*base, "leaderTemplate") is not None
-    workers = _product(groups, size - 1 if leader and isinstance(size, int) else size)
+    workers = _product(groups, size - 1 if leader and size is not None else size)
     found = [_of_template(manifest, (*base, "leaderTemplate"), groups, "leader")] if leader else []
     return [*found, _of_template(manifest, (*base, "workerTemplate"), workers, "worker")]
 

@@ -17,6 +17,7 @@ from stoker.lint.rules.disruption import (
     no_interruption_queue,
     old_annotation,
     one_replica_on_spot,
+    protection_runs_out,
     rollout_is_an_outage,
     rollout_needs_one_more,
     spot_loss_is_fatal,
@@ -47,4 +48,5 @@ RULES: tuple[Rule, ...] = (
     no_drain.RULE,
     one_replica_on_spot.RULE,
     no_budget.RULE,
+    protection_runs_out.RULE,
 )

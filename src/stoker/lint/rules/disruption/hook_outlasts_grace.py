@@ -6,7 +6,7 @@ finished and nothing is saved. The default period is 30 s. A native `sleep` that
 at once.
 
 Symptom: requests break at every rollout although there is a preStop hook
-Symptom: "must be greater than 0 and less than terminationGracePeriodSeconds"
+Symptom: "lifecycle.preStop.sleep: Invalid value"
 
 Wrong:
 

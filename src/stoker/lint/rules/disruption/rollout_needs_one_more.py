@@ -65,34 +65,35 @@ Source: aws/karpenter-provider-aws@v1.14.1 website/content/en/docs/concepts/node
 
 from collections.abc import Iterator
 
-from stoker.catalog.ec2 import instance_types
 from stoker.lint.cluster import Cluster
-from stoker.lint.pools import pools
+from stoker.lint.pools import GPU, pools
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules.disruption._views import scaled_share
-from stoker.manifests.node_pools import pod_view
-from stoker.policy.placement import most_pods
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
     nodes = pools(cluster)
     for workload in cluster.workloads_like(("Deployment",)):
         strategy = workload.manifest.get("spec", "strategy", "type", default="RollingUpdate")
-        replicas = workload.replicas
-        if not replicas or strategy != "RollingUpdate" or not nodes.gpus(workload) or not nodes.of(workload):
+        replicas, held = workload.replicas, nodes.gpus(workload)
+        if not replicas or not held or strategy != "RollingUpdate" or not nodes.of(workload):
             continue
         path = ("spec", "strategy", "rollingUpdate", "maxUnavailable")
         unavailable = scaled_share(workload.manifest.get(*path, default="25%"), replicas, up=False)
-        if unavailable != 0:
+        surge = scaled_share(workload.manifest.get(*path[:-1], "maxSurge", default="25%"), replicas, up=True)
+        if surge == 0:  # where both come to 0, Kubernetes lets one pod go
             continue
         views = [pool.view for pool in nodes.of(workload)]
-        most = most_pods(pod_view(workload), views, tuple(instance_types().values()))
+        if unavailable != 0 or any(GPU not in view.limits for view in views):
+            continue
+        most = sum(view.limits[GPU] // held for view in views)
         if most == replicas:
             names = ", ".join(view.name for view in views)
             yield Problem(
                 workload.manifest,
                 path,
-                f"a rollout needs a pod more than {replicas}, and the limits of {names} allow {most}: it stands still",
+                f"a rollout needs one pod more than {replicas}, and the GPU limits of {names} allow {most}: "
+                "it stands still",
                 hint="rollingUpdate: {maxUnavailable: 1, maxSurge: 0}, or a higher limit",
             )
 

@@ -80,7 +80,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
     if not nodes.all:
         return
     for workload in cluster.workloads_like(ONE_SHOT_KINDS):
-        if not nodes.gpus(workload) or DO_NOT_DISRUPT in workload.annotations:
+        if not nodes.gpus(workload) or workload.annotations.get(DO_NOT_DISRUPT, "false") != "false":
             continue
         found = nodes.of(workload)
         if found and all(_leaves_alone(pool) for pool in found):

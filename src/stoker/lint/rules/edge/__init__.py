@@ -1,5 +1,50 @@
-"""Ingress, load balancers and gateways."""
+"""The way in: Ingress, Gateway API, Services of type LoadBalancer."""
 
 from stoker.lint.rule import Rule
+from stoker.lint.rules.edge import (
+    backend_port,
+    bad_attributes,
+    drain_after_death,
+    empty_pool,
+    health_check,
+    idle_timeout,
+    in_tree_balancer,
+    instance_targets,
+    no_certificate,
+    no_class,
+    no_firewall,
+    old_inference,
+    old_name,
+    path_unchanged,
+    route_backend,
+    same_path,
+    ssl_redirect,
+    unknown_annotation,
+    unknown_backend,
+    unknown_class,
+    unknown_gateway,
+)
 
-RULES: tuple[Rule, ...] = ()
+RULES: tuple[Rule, ...] = (
+    unknown_backend.RULE,
+    backend_port.RULE,
+    path_unchanged.RULE,
+    old_name.RULE,
+    unknown_annotation.RULE,
+    ssl_redirect.RULE,
+    no_certificate.RULE,
+    no_firewall.RULE,
+    instance_targets.RULE,
+    health_check.RULE,
+    drain_after_death.RULE,
+    idle_timeout.RULE,
+    bad_attributes.RULE,
+    unknown_gateway.RULE,
+    route_backend.RULE,
+    old_inference.RULE,
+    empty_pool.RULE,
+    unknown_class.RULE,
+    in_tree_balancer.RULE,
+    no_class.RULE,
+    same_path.RULE,
+)

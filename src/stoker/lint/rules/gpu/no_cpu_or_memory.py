@@ -55,7 +55,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             parts = [look(container, "resources", each) for each in ("requests", "limits")]
             written = {key for part in parts if isinstance(part, dict) for key in part}
             missing = [each for each in ("cpu", "memory") if each not in written]
-            if missing:
+            if missing and not any(isinstance(part, str) for part in parts):  # as a template's value is
                 yield Problem(
                     workload.manifest,
                     (*path, "resources", "requests"),

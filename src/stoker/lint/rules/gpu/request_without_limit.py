@@ -36,6 +36,7 @@ from stoker.lint.cluster import Cluster
 from stoker.lint.containers import is_open
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.manifests.edits import Add
+from stoker.manifests.node_pools import amounts
 from stoker.manifests.objects import look
 from stoker.spec.faults import Path
 
@@ -51,7 +52,9 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                 if not is_device or (isinstance(limits, dict) and name in limits) or is_open(workload.manifest, value):
                     continue
                 place: Path = (*path, "resources", "requests", name)
-                edits = (Add((*path, "resources", "limits", name), value),) if isinstance(value, int | str) else ()
+                # Only what is right as a request is right as a limit.
+                is_right = amounts({name: value}).get(name) is not None and isinstance(limits, dict)
+                edits = (Add((*path, "resources", "limits", name), value),) if is_right else ()
                 yield Problem(
                     workload.manifest,
                     place,

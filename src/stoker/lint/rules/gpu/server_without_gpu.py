@@ -43,7 +43,7 @@ from stoker.lint.rules.gpu._views import servers
 from stoker.manifests.objects import look
 
 _ON_CPU = re.compile(r"--device[= ]cpu|\bbench\b|benchmark|router")
-_SERVES = re.compile(r"vllm|sglang|api_server|launch_server|text-generation-launcher|serve")
+_SERVES = re.compile(r"vllm|sglang|api_server|launch_server|text-generation-launcher|\bserve\b")
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:

@@ -3,13 +3,13 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from stoker.catalog import ec2
 from stoker.catalog.ec2 import InstanceType
-from stoker.catalog.labels import present_name
+from stoker.catalog.labels import AUTO_MODE, INSTANCE_TYPE, present_name
 from stoker.lint.cluster import Cluster
 from stoker.manifests.node_pools import node_pool_view
 from stoker.manifests.objects import Manifest, look, sections, texts
@@ -89,19 +89,63 @@ def view_of(pool: Manifest) -> NodePoolView:
     return _VIEWS[pool]
 
 
+def is_on_aws(pool: Manifest) -> bool:
+    """Whether the types of EC2 are what the pool chooses from; a reference that does not say is taken to be."""
+    ref = section(pool, *NODE, "nodeClassRef")
+    return ref.get("group", AWS) in (AWS, AUTO_MODE) and ref.get("kind", "EC2NodeClass") in (
+        "EC2NodeClass",
+        "NodeClass",
+    )
+
+
 def types_of(pool: Manifest) -> tuple[InstanceType, ...]:
-    """The instance types that the pool allows. None for a pool of which nothing is known (no template, no
-    requirements): that is others' finding."""
+    """The instance types that the pool allows. None for a pool of which nothing is known: of another cloud, without
+    requirements, or with some that are filled in later."""
     if pool not in _TYPES:
-        known = isinstance(pool.get(*REQUIREMENTS), list) and not pool.templated
+        known = isinstance(pool.get(*REQUIREMENTS), list) and not pool.templated and is_on_aws(pool)
         _TYPES[pool] = pool_types(view_of(pool), ec2.instance_types().values()) if known else ()
     return _TYPES[pool]
 
 
+def is_known(pool: Manifest) -> bool:
+    """Whether the catalogue has every type that the pool may choose from. It has all with GPUs or other accelerators,
+    and of the general families some."""
+    if not is_on_aws(pool) or pool.templated:
+        return False
+    view = view_of(pool)
+    prefix = f"{view.domain}/instance-"
+    named = {
+        key: asked.values
+        for key, asked in view.offered.items()
+        if not asked.complement and asked.values and not asked.absent
+    }
+    of_types = {name.partition(".")[0] for name in named.get(INSTANCE_TYPE, ())}
+    return (
+        (bool(of_types) and of_types <= ec2.families())
+        or named.get(f"{prefix}family", _UNKNOWN) <= ec2.families()
+        or named.get(f"{prefix}category", _UNKNOWN) <= _accelerated()
+        or any(
+            key.startswith((f"{prefix}gpu-", f"{prefix}accelerator-")) and not asked.absent
+            for key, asked in view.offered.items()
+        )
+    )
+
+
+_UNKNOWN = frozenset({""})
+
+
+@cache
+def _accelerated() -> frozenset[str]:
+    """The categories of which each type has a device, or a part of one."""
+    every = ec2.instance_types().values()
+    bare = {each.category for each in every if not each.gpu_name and not each.accelerator_name}
+    return frozenset({each.category for each in every} - bare)
+
+
 def is_gpu_pool(pool: Manifest) -> bool:
-    """Whether each node of the pool has GPUs, or other accelerators."""
-    types = types_of(pool)
-    return bool(types) and all(each.gpu_count or each.accelerator_count for each in types)
+    """Whether each node of the pool has GPUs or other accelerators, or a part of one."""
+    types = types_of(pool) if is_known(pool) else ()
+    return bool(types) and all(each.gpu_name or each.accelerator_name for each in types)
 
 
 def allows(pool: Manifest, capacity_type: str) -> bool:
@@ -123,13 +167,14 @@ class Budget:
     path: Path
     nodes: Any
     reasons: tuple[str, ...]
-    """Empty is every reason."""
+    """Empty where the field is left out, which is every reason, or where its list is empty, which is none."""
     schedule: str
     """Empty where it is active always."""
     data: dict[str, Any]
 
     def covers(self, reason: str) -> bool:
-        return not self.reasons or reason in self.reasons
+        # An empty list names no reason; only without the field is every reason meant.
+        return reason in self.reasons or (not self.reasons and self.data.get("reasons") is None)
 
     @property
     def share(self) -> int | None:
@@ -281,6 +326,11 @@ def ami_family(manifest: Manifest) -> str:
         if isinstance(alias, str) and "@" in alias:
             return alias.partition("@")[0].lower()
     return _text(manifest.get("spec", "amiFamily")).lower()
+
+
+def has_own_images(manifest: Manifest) -> bool:
+    """Whether images are selected by id, name or tags: nobody here knows what is in them."""
+    return any("alias" not in term for _, term in sections(manifest.get("spec", "amiSelectorTerms")))
 
 
 def listed(names: Any, most: int = 4) -> str:

@@ -41,7 +41,7 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.karpenter._views import ami_family, commands, listed, node_classes, user_data
+from stoker.lint.rules.karpenter._views import ami_family, commands, has_own_images, listed, node_classes, user_data
 
 _THINGS = (
     r"nvidia-(?:driver|dkms|open|gpgpu|container-toolkit|docker)\S*|kmod-nvidia\S*|cuda-drivers?\S*"
@@ -54,7 +54,7 @@ _INSTALLS = re.compile(
 
 def check(cluster: Cluster) -> Iterator[Problem]:
     for each in node_classes(cluster):
-        if ami_family(each) not in ("al2", "al2023", "bottlerocket"):
+        if ami_family(each) not in ("al2", "al2023", "bottlerocket") or has_own_images(each):
             continue
         found = [match[1] for line in commands(user_data(each)) for match in _INSTALLS.finditer(line)]
         if found:

@@ -58,6 +58,7 @@ Source: EC2 documentation, Elastic Fabric Adapter: limitations
 Source: Karpenter documentation, NodeClasses: networkInterfaces, placementGroupSelector
 """
 
+import re
 from collections.abc import Iterator
 
 from stoker.catalog.labels import ZONE, ZONE_ID
@@ -79,6 +80,7 @@ from stoker.manifests.workloads import Workload
 from stoker.policy.placement import runs_on
 from stoker.policy.pod_resources import EFA
 
+_EFA = re.compile(r"(?<![a-z])efa(?![a-z])", re.IGNORECASE)
 _AFFINITY = ("affinity", "podAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
 
 
@@ -124,7 +126,7 @@ def _sets_up_efa(node_class: Manifest) -> bool:
     interfaces = sections(node_class.get("spec", "networkInterfaces"))
     if any(each.get("interfaceType") == "efa-only" for _, each in interfaces):
         return True
-    return any("efa" in line.lower() for line in commands(user_data(node_class)))
+    return any(_EFA.search(line) for line in commands(user_data(node_class)))
 
 
 RULE = Rule("STK-KARPENTER-038", Severity.WARNING, "EFA over several zones", check, __name__, guide=("S17",))

@@ -44,7 +44,8 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.karpenter._views import DISRUPTION, NODE, pools, section
+from stoker.lint.rules.karpenter._moving import alone
+from stoker.lint.rules.karpenter._views import DISRUPTION, NODE, pools, seconds, section
 from stoker.manifests.edits import Add, Edit, Remove
 from stoker.manifests.objects import Manifest
 
@@ -53,6 +54,11 @@ _NEW = (*NODE, "expireAfter")
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
+    return alone(problems(cluster))
+
+
+def problems(cluster: Cluster) -> Iterator[Problem]:
+    """With what mends them, whatever the version of the object."""
     for pool in pools(cluster):
         if "expireAfter" not in section(pool, *DISRUPTION):
             continue
@@ -70,7 +76,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
 def _edits(pool: Manifest) -> tuple[Edit, ...]:
     """Moves the value. Not where there is nowhere to move it to, nor where two places say two things."""
     old, new, node = pool.get(*_OLD), pool.get(*_NEW), section(pool, *NODE)
-    if not isinstance(old, str) or not node or new not in (None, old):
+    if (old != "Never" and seconds(old) is None) or not node or new not in (None, old):
         return ()
     alone = len(section(pool, *DISRUPTION)) == 1
     removed = Remove(DISRUPTION if alone else _OLD)

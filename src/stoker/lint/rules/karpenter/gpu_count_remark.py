@@ -43,14 +43,14 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.karpenter._views import REQUIREMENTS, denies, listed, pools, remarks, types_of
+from stoker.lint.rules.karpenter._views import REQUIREMENTS, denies, is_known, listed, pools, remarks, types_of
 
 _COUNT = re.compile(r"\b(\d{1,2})(?:\s*(?:-|–|—|to|or|and|/)\s*(\d{1,2}))?\s*x?\s*GPUs?\b", re.IGNORECASE)
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
     for pool in pools(cluster):
-        types = types_of(pool)
+        types = types_of(pool) if is_known(pool) else ()
         there = {each.gpu_count or each.accelerator_count for each in types}
         for remark in remarks(pool) if types else ():
             match = _COUNT.search(remark.text)

@@ -52,7 +52,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             yield Problem(
                 each,
                 ("spec", "userData"),
-                f"user data calls {call.strip(' ;&|(`/')}: nodes have no kubectl, and their role may not do this",
+                f"user data calls {call.strip(' ;&|(`/')}: the images have no kubectl, and a node may not do this",
                 hint="install it once, from outside the nodes",
             )
 

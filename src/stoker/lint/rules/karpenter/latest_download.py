@@ -31,7 +31,7 @@ Right:
       securityGroupSelectorTerms: [{tags: {karpenter.sh/discovery: atelier}}]
       userData: |
         #!/bin/bash
-        curl -O https://efa-installer.amazonaws.com/aws-efa-installer-1.44.0.tar.gz
+        curl -O https://efa-installer.amazonaws.com/aws-efa-installer-1.38.0.tar.gz
 
 Source: EC2 documentation, EFA: install the software (versions are listed)
 """

@@ -42,7 +42,7 @@ from collections.abc import Iterator
 from stoker.catalog import ec2
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.karpenter._views import GPU_LIMITS, listed, pools, remarks, types_of, view_of
+from stoker.lint.rules.karpenter._views import GPU_LIMITS, is_known, listed, pools, remarks, types_of, view_of
 from stoker.manifests.objects import Manifest
 from stoker.policy.placement import Reach, reachable
 
@@ -51,7 +51,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
     for pool in pools(cluster):
         limits = view_of(pool).limits
         key = next((each for each in GPU_LIMITS if each in limits), None)
-        if key is None:
+        if key is None or not is_known(pool):
             continue
         every = [each for each in reachable(view_of(pool), types_of(pool)) if key in each.by_limit]
         largest = [each for each in every if _gpus(each) == max(map(_gpus, every))]

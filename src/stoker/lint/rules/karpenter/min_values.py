@@ -39,7 +39,7 @@ from collections.abc import Iterator
 from stoker.catalog.labels import OF_TYPES, labels_of
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.karpenter._views import REQUIREMENTS, lines_of, pools, types_of, view_of
+from stoker.lint.rules.karpenter._views import REQUIREMENTS, is_known, lines_of, pools, types_of, view_of
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
@@ -56,8 +56,9 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                     path,
                     f"minValues {least}, and {len(line.values)} values are listed: the pool is refused",
                     hint=f"minValues: {len(line.values)} at most",
+                    instead_of=REQUIREMENTS,
                 )
-            elif line.key in OF_TYPES[domain] and types_of(pool):
+            elif line.key in OF_TYPES[domain] and is_known(pool) and types_of(pool):
                 there = {labels_of(each, domain).get(line.key) for each in types_of(pool)} - {None}
                 if least > len(there):
                     yield Problem(

@@ -1,7 +1,8 @@
 """An EC2NodeClass that selects no image.
 
 v1 requires `amiSelectorTerms`. In v1beta1 `amiFamily` alone selected the latest image of its family; now the version
-is to be said, so that a new image does not replace all nodes by surprise.
+is to be said, so that a new image does not replace all nodes by surprise. For a v1beta1 object `--fix` writes the
+latest, which is what it meant.
 
 Symptom: spec.amiSelectorTerms: Required value
 
@@ -39,11 +40,13 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
+from stoker.lint.rules.karpenter._moving import alone
 from stoker.lint.rules.karpenter._views import node_classes
+from stoker.manifests.edits import Add
 
 _PATH = ("spec", "amiSelectorTerms")
 _ALIASES = {
-    "AL2": "al2023@<version> (al2 has no images from Kubernetes 1.33 on)",
+    "AL2": "al2023@<version>",
     "AL2023": "al2023@<version>",
     "Bottlerocket": "bottlerocket@<version>",
     "Windows2019": "windows2019@latest",
@@ -53,19 +56,24 @@ _ALIASES = {
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
+    return alone(problems(cluster))
+
+
+def problems(cluster: Cluster) -> Iterator[Problem]:
+    """With what mends them, whatever the version of the object."""
     for each in node_classes(cluster):
         if not isinstance(each.get("spec"), dict) or each.get(*_PATH) is not None:
             continue
-        family = each.get("spec", "amiFamily")
-        alias = _ALIASES.get(family) if isinstance(family, str) else None
-        said = f"amiFamily {family} alone selects none: " if isinstance(family, str) else ""
+        found = each.get("spec", "amiFamily")
+        family = found if isinstance(found, str) else ""
+        alias = _ALIASES.get(family)
+        said = f"amiFamily {family} alone selects none: " if family else ""
         yield Problem(
             each,
             _PATH,
             f"v1 requires amiSelectorTerms; {said}the node class is refused",
-            hint=f"amiSelectorTerms: [{{alias: {alias}}}]"
-            if alias
-            else "amiSelectorTerms with an id, tags or an alias",
+            hint=f"amiSelectorTerms: [{{alias: {alias}}}]" if alias else "amiSelectorTerms: an id, tags or an alias",
+            edits=(Add(_PATH, [{"alias": f"{family.lower()}@latest"}]),) if alias and each.version == "v1beta1" else (),
         )
 
 

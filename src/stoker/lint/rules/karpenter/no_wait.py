@@ -40,6 +40,7 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
+from stoker.lint.rules.karpenter._moving import alone
 from stoker.lint.rules.karpenter._views import DISRUPTION, pools
 from stoker.manifests.edits import Add
 
@@ -47,6 +48,11 @@ _PATH = (*DISRUPTION, "consolidateAfter")
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
+    return alone(problems(cluster))
+
+
+def problems(cluster: Cluster) -> Iterator[Problem]:
+    """With what mends them, whatever the version of the object."""
     for pool in pools(cluster):
         disruption = pool.get(*DISRUPTION)
         if isinstance(disruption, dict) and disruption.get("consolidateAfter") is None:

@@ -38,6 +38,7 @@ from typing import Any
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
+from stoker.lint.rules.karpenter._moving import alone
 from stoker.lint.rules.karpenter._views import AWS, NODE, pools
 from stoker.manifests.edits import Add, Remove
 
@@ -47,6 +48,11 @@ _KINDS = {group: kind for kind, group in _GROUPS.items()}
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
+    return alone(problems(cluster))
+
+
+def problems(cluster: Cluster) -> Iterator[Problem]:
+    """With what mends them, whatever the version of the object."""
     for pool in pools(cluster):
         ref = pool.get(*_PATH)
         if not isinstance(ref, dict):

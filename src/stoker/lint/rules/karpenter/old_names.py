@@ -32,7 +32,9 @@ Source: Karpenter documentation, v1 migration: breaking changes of the API
 Source: Karpenter documentation, v1beta1 migration: provisioner-name became nodepool
 """
 
+import re
 from collections.abc import Iterator
+from typing import Any
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
@@ -44,6 +46,7 @@ from stoker.spec.faults import Path
 _ANNOTATIONS = ("karpenter.sh/do-not-evict", "karpenter.sh/do-not-consolidate")
 _DO_NOT_DISRUPT = "karpenter.sh/do-not-disrupt"
 _PROVISIONER, _NODE_POOL = "karpenter.sh/provisioner-name", "karpenter.sh/nodepool"
+_VALUE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _OLD_TAINT, _TAINT = "karpenter.sh/disruption", "karpenter.sh/disrupted"
 
 
@@ -88,7 +91,10 @@ def _annotations(manifest: Manifest, path: Path) -> Iterator[Problem]:
             )
 
 
-def _renamed(written: dict[str, object], path: Path, name: str) -> tuple[Edit, ...]:
+def _renamed(written: dict[Any, Any], path: Path, name: str) -> tuple[Edit, ...]:
+    value = written.get(path[-1])
+    if not isinstance(value, str) or _VALUE.fullmatch(value) is None:
+        return ()  # what is no value under the old name is none under the new one
     # Of two old annotations the first is renamed.
     first = next((each for each in _ANNOTATIONS if each in written), None)
     return (Remove(path),) if name in written or path[-1] != (first or path[-1]) else (Rename(path, name),)

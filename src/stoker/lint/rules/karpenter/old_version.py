@@ -35,28 +35,55 @@ Source: aws/karpenter-provider-aws@v1.14.1 pkg/apis/crds
 Source: Karpenter documentation, v1 migration
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
+from stoker.lint.rules.karpenter import (
+    expire_after_moved,
+    no_ami,
+    no_wait,
+    node_class_ref,
+    policy_renamed,
+    schedule_alone,
+    unknown_reason,
+)
+from stoker.lint.rules.karpenter._moving import OLD, Find, to_v1
 from stoker.lint.rules.karpenter._views import AWS, CORE
-from stoker.manifests.edits import Replace
 
 _KINDS = {CORE: ("NodePool", "NodeClaim"), AWS: ("EC2NodeClass",)}
-_OLD = ("v1alpha1", "v1alpha5", "v1beta1")
+_BESIDE: tuple[Find, ...] = (
+    policy_renamed.problems,
+    expire_after_moved.problems,
+    node_class_ref.problems,
+    no_wait.problems,
+    no_ami.problems,
+    unknown_reason.problems,
+    schedule_alone.problems,
+)
+"""What else changes with the version."""
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
-    for group, kinds in _KINDS.items():
-        for manifest in cluster.of(*kinds, group=group):
-            if manifest.version in _OLD:
-                yield Problem(
-                    manifest,
-                    ("apiVersion",),
-                    f"{manifest.api_version} is served by no Karpenter since 1.1: the object is refused",
-                    hint=f"apiVersion: {group}/v1",
-                    edits=(Replace(("apiVersion",), f"{group}/v1"),),
-                )
+    old = [
+        manifest
+        for group, kinds in _KINDS.items()
+        for manifest in cluster.of(*kinds, group=group)
+        if manifest.version in OLD
+    ]
+    beside: dict[int, list[Problem]] = defaultdict(list)
+    for find in _BESIDE if old else ():
+        for problem in find(cluster):
+            beside[id(problem.manifest)].append(problem)
+    for manifest in old:
+        yield Problem(
+            manifest,
+            ("apiVersion",),
+            f"{manifest.api_version} is served by no Karpenter since 1.1: the object is refused",
+            hint=f"apiVersion: {manifest.group}/v1",
+            edits=to_v1(cluster, manifest, beside[id(manifest)]),
+        )
 
 
 RULE = Rule("STK-KARPENTER-001", Severity.ERROR, "An API version that is gone", check, __name__, guide=("E01",))

@@ -42,6 +42,7 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
+from stoker.lint.rules.karpenter._moving import alone
 from stoker.lint.rules.karpenter._views import DISRUPTION, pools
 from stoker.manifests.edits import Replace
 
@@ -50,6 +51,11 @@ _NOW = "WhenEmptyOrUnderutilized"
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
+    return alone(problems(cluster))
+
+
+def problems(cluster: Cluster) -> Iterator[Problem]:
+    """With what mends them, whatever the version of the object."""
     for pool in pools(cluster):
         if pool.get(*_PATH) == "WhenUnderutilized":
             yield Problem(

@@ -66,6 +66,7 @@ def _problems(pool: Manifest, name: object, verb: str, path: Path, *, key: bool)
             f"a pool may not {verb} {name}: {why}",
             hint="a label that Karpenter knows, or one in a domain of your own",
             key=key,
+            instead_of=LABELS if key else None,
         )
     elif is_kept_for_kubernetes(name):
         yield Problem(

@@ -45,12 +45,13 @@ def check(cluster: Cluster) -> Iterator[Problem]:
     for each in node_classes(cluster):
         for tag in section(each, "spec", "tags"):
             if isinstance(tag, str) and (tag in _TAGS or tag.startswith(_PREFIX)):
-                # At the place of the rule that the API's definition has for all tags together.
                 yield Problem(
                     each,
-                    ("spec", "tags"),
+                    ("spec", "tags", tag),
                     f"Karpenter sets the tag {tag} itself: the node class is refused",
                     hint="no such tag; Karpenter's own carry the names of cluster, pool and node class",
+                    key=True,
+                    instead_of=("spec", "tags"),
                 )
 
 

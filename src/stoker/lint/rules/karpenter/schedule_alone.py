@@ -45,12 +45,18 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
+from stoker.lint.rules.karpenter._moving import alone
 from stoker.lint.rules.karpenter._views import ALWAYS, BUDGETS, pools
 from stoker.manifests.edits import Remove
 from stoker.manifests.objects import sections
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
+    return alone(problems(cluster))
+
+
+def problems(cluster: Cluster) -> Iterator[Problem]:
+    """With what mends them, whatever the version of the object."""
     for pool in pools(cluster):
         for i, budget in sections(pool.get(*BUDGETS)):
             schedule, duration = budget.get("schedule"), budget.get("duration")
@@ -65,6 +71,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                 f"{there} {budget[there]} without {lacking}: the pool is refused",
                 hint="leave the schedule out: the budget then holds always" if always else f"{lacking} beside it",
                 edits=(Remove(path),) if always else (),
+                instead_of=BUDGETS,
             )
 
 

@@ -41,7 +41,7 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.karpenter._views import ami_family, node_classes
+from stoker.lint.rules.karpenter._views import ami_family, has_own_images, node_classes
 from stoker.manifests.objects import look, sections
 from stoker.manifests.quantities import bytes_of
 
@@ -51,7 +51,7 @@ _LEAST_GIB = 20
 
 def check(cluster: Cluster) -> Iterator[Problem]:
     for each in node_classes(cluster):
-        if ami_family(each) not in ("al2", "al2023") or _has_own_images(each.get("spec", "amiSelectorTerms")):
+        if ami_family(each) not in ("al2", "al2023") or has_own_images(each):
             continue
         for i, mapping in sections(each.get(*_MAPPINGS)):
             size = look(mapping, "ebs", "volumeSize")
@@ -66,10 +66,6 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                     f"{size} is less than the image's root of {_LEAST_GIB}Gi: EC2 makes no such volume",
                     hint=f"volumeSize: {_LEAST_GIB}Gi at least, and room for container images",
                 )
-
-
-def _has_own_images(terms: object) -> bool:
-    return any("alias" not in term for _, term in sections(terms))
 
 
 RULE = Rule("STK-KARPENTER-050", Severity.WARNING, "A root volume smaller than the image", check, __name__)

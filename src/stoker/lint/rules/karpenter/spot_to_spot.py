@@ -47,20 +47,20 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.karpenter._views import DISRUPTION, allows, policy_of, pools, types_of
+from stoker.lint.rules.karpenter._views import DISRUPTION, allows, is_known, policy_of, pools, types_of
 
 _LEAST = 15
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
     for pool in pools(cluster):
-        types = len(types_of(pool))
+        types = len(types_of(pool)) if is_known(pool) else 0
         off = policy_of(pool) == "WhenEmpty" or pool.get(*DISRUPTION, "consolidateAfter") == "Never"
         if not off and 0 < types < _LEAST and allows(pool, "spot"):
             yield Problem(
                 pool,
                 (*DISRUPTION, "consolidationPolicy"),
-                f"{types} instance types: a spot node is never replaced by a cheaper spot node, which takes {_LEAST}",
+                f"{types} instance types: a spot node alone is not replaced by a cheaper one: that takes {_LEAST}",
                 hint="more families and sizes, and the feature gate SpotToSpotConsolidation",
             )
 

@@ -50,20 +50,23 @@ def check(cluster: Cluster) -> Iterator[Problem]:
         if spec.get("replicas") is None:
             continue
         others = [str(each) for each in section(pool, "spec", "limits") if each != "nodes"]
-        # At the place of the rules that the API's definition has for spec as a whole.
         if spec.get("weight") is not None:
             yield Problem(
                 pool,
-                ("spec",),
+                ("spec", "weight"),
                 f"a pool with replicas has no weight ({spec['weight']}): the pool is refused",
                 hint="no weight",
+                key=True,
+                instead_of=("spec",),
             )
         if others:
             yield Problem(
                 pool,
-                ("spec",),
+                ("spec", "limits"),
                 f"a pool with replicas has no limit of {listed(others)}: the pool is refused",
                 hint="limits: {nodes: <number>}",
+                key=True,
+                instead_of=("spec",),
             )
 
 

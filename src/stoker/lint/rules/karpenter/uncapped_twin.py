@@ -73,6 +73,7 @@ from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules.karpenter._views import GPU_LIMITS, LABELS, is_gpu_pool, own_labels, pools, view_of
 from stoker.manifests.objects import Manifest
+from stoker.policy.placement import NODES
 from stoker.policy.taints import BLOCKING
 
 
@@ -87,7 +88,11 @@ def check(cluster: Cluster) -> Iterator[Problem]:
         if not capped:
             continue
         for other in by_label.get(next(iter(own_labels(pool).items()), ("", "")), ()):
-            if other.name != pool.name and _takes_the_same(pool, other) and capped[0] not in view_of(other).limits:
+            if (
+                other.name != pool.name
+                and _takes_the_same(pool, other)
+                and not view_of(other).limits.keys() & {capped[0], NODES}
+            ):
                 turn = "first" if view_of(other).weight > view_of(pool).weight else "as well"
                 limit = pool.get("spec", "limits", capped[0])
                 yield Problem(

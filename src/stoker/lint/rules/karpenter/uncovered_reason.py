@@ -57,21 +57,38 @@ _WHAT = {
 def check(cluster: Cluster) -> Iterator[Problem]:
     for pool in pools(cluster):
         budgets = budgets_of(pool)
+        if pool.get(*BUDGETS) == []:
+            yield Problem(
+                pool,
+                BUDGETS,
+                "an empty list is no limit for any reason: the default of 10% holds where there is no list",
+                hint="no budgets, or a list with one",
+            )
         if not budgets or pool.templated:
             continue
         idle = "Underutilized" if policy_of(pool) == "WhenEmpty" else ""
         consolidates = pool.get(*DISRUPTION, "consolidateAfter") != "Never"
         for reason, what in _WHAT.items():
-            off = reason == "Underutilized" and (bool(idle) or not consolidates)
-            if not off and not any(each.covers(reason) for each in budgets):
+            covering = [each for each in budgets if each.covers(reason)]
+            if reason == "Underutilized" and (idle or not consolidates):
+                continue
+            if not covering:
                 yield Problem(
                     pool,
                     BUDGETS,
                     f"no budget covers {reason}, which then has no limit: {what}",
                     hint=f'a budget with reasons: [{reason}], such as nodes: "0" or "10%"',
                 )
+            elif all(each.schedule for each in covering):
+                yield Problem(
+                    pool,
+                    BUDGETS,
+                    f"outside of the hours of its budgets {reason} has no limit: {what}",
+                    hint='a budget without a schedule beside them, such as nodes: "10%"',
+                    severity=Severity.INFO,
+                )
         for each in budgets:
-            if idle in each.reasons and not {"Empty", "Drifted"}.intersection(each.reasons):
+            if idle and idle in each.reasons and not {"Empty", "Drifted"}.intersection(each.reasons):
                 yield Problem(
                     pool,
                     (*each.path, "reasons"),

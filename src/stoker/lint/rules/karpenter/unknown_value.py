@@ -35,23 +35,36 @@ Right:
 Source: aws/karpenter-provider-aws@v1.14.1 website/content/en/docs/reference/instance-types.md
 """
 
+import re
 from collections.abc import Iterator
 
 from stoker.catalog import ec2
-from stoker.catalog.labels import ARCH, CAPACITY_TYPE, CAPACITY_TYPES, OF_TYPES, OS, Domain, labels_of
+from stoker.catalog.labels import ARCH, CAPACITY_TYPE, CAPACITY_TYPES, INSTANCE_TYPE, OF_TYPES, OS, labels_of
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.karpenter._views import Line, is_open, lines_of, listed, pools, view_of
+from stoker.lint.rules.karpenter._views import (
+    Line,
+    is_known,
+    is_on_aws,
+    is_open,
+    lines_of,
+    listed,
+    pools,
+    types_of,
+    view_of,
+)
 from stoker.manifests.objects import Manifest
 from stoker.policy.placement import NodePoolView, pool_types
 
+_WITH_DEVICES = re.compile(r"(?:g|gr|p|inf|trn)\d")
+"""Families with GPUs or Neuron devices: of these the catalogue has all."""
 _CLOSED = {CAPACITY_TYPE: CAPACITY_TYPES, ARCH: ("amd64", "arm64"), OS: ("linux", "windows")}
 """Labels whose values are all known: another one is a mistake, and no news of AWS."""
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
     for pool in pools(cluster):
-        lines = [each for each in lines_of(pool) if each.operator == "In"]
+        lines = [each for each in lines_of(pool) if each.operator == "In" and is_on_aws(pool)]
         for line in lines:
             if any(is_open(pool, value) for value in line.values):
                 continue
@@ -76,19 +89,28 @@ def _closed(pool: Manifest, line: Line) -> Iterator[Problem]:
 
 def _of_types(pool: Manifest, line: Line) -> Iterator[Problem]:
     view = view_of(pool)
-    there = _values(line.key, view.domain, _without(view, line.key))
+    if line.key in (INSTANCE_TYPE, f"{view.domain}/instance-family"):
+        known = ec2.instance_types().keys() if line.key == INSTANCE_TYPE else ec2.families()
+        for i, value in enumerate(line.values):
+            if value not in known and _WITH_DEVICES.match(value):
+                yield _problem(pool, line, i, "that is known here", "a newer one may be missing from this catalogue")
+    if not is_known(pool) or {labels_of(each, view.domain).get(line.key) for each in types_of(pool)}.issuperset(
+        line.values
+    ):
+        return
+    there = _values(line.key, _without(view, line.key))
     if not there.intersection(line.values):
         return  # nothing is left: that is said of the pool as a whole
+    right = f"there are {listed(sorted(there, key=_in_order), 8)}"
     for i, value in enumerate(line.values):
         if value not in there:
-            exists = value in _values(line.key, view.domain, None)
-            which = "that the pool's other requirements leave" if exists else "that is known here"
-            yield Problem(
-                pool,
-                (*line.path, "values", i),
-                f"no instance type {which} has {line.key} {value}",
-                hint=f"there are {listed(sorted(there, key=_in_order), 8)}",
-            )
+            yield _problem(pool, line, i, "that the pool's other requirements leave", right)
+
+
+def _problem(pool: Manifest, line: Line, i: int, which: str, hint: str) -> Problem:
+    return Problem(
+        pool, (*line.path, "values", i), f"no instance type {which} has {line.key} {line.values[i]}", hint=hint
+    )
 
 
 def _without(view: NodePoolView, key: str) -> NodePoolView:
@@ -97,10 +119,9 @@ def _without(view: NodePoolView, key: str) -> NodePoolView:
     return NodePoolView(name=view.name, requirements=asked, labels=labels, domain=view.domain)
 
 
-def _values(key: str, domain: Domain, view: NodePoolView | None) -> set[str]:
-    types = ec2.instance_types().values()
-    found = (labels_of(each, domain).get(key) for each in (types if view is None else pool_types(view, types)))
-    return {each for each in found if each is not None}
+def _values(key: str, view: NodePoolView) -> set[str]:
+    types = pool_types(view, ec2.instance_types().values())
+    return {found for each in types if (found := labels_of(each, view.domain).get(key)) is not None}
 
 
 def _in_order(value: str) -> tuple[int, str]:

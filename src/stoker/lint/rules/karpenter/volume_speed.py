@@ -57,8 +57,9 @@ def check(cluster: Cluster) -> Iterator[Problem]:
     for each in node_classes(cluster):
         for i, mapping in sections(each.get(*_MAPPINGS)):
             ebs = mapping.get("ebs")
-            if isinstance(ebs, dict) and isinstance(ebs.get("volumeType", "gp3"), str):
-                for field, message, hint in _faults(ebs, ebs.get("volumeType", "gp3")):
+            kind = ebs.get("volumeType") if isinstance(ebs, dict) else None
+            if isinstance(ebs, dict) and isinstance(kind, str):
+                for field, message, hint in _faults(ebs, kind):
                     yield Problem(each, (*_MAPPINGS, i, "ebs", field), f"{message}: no node is launched", hint=hint)
 
 

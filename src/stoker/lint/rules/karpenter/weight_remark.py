@@ -42,11 +42,14 @@ from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules.karpenter._views import denies, pools, remarks
 
+_IS = r"(?:=|:|->|→|\bis\b|\bare\b|\bmeans?\b|\bhas\b|\bhave\b|\bgets?\b)\s*"
+_FILLER = r"(?:(?:a|an|the|of|more|tried|used|chosen|taken|considered)\s+)*"
 _INVERTED = re.compile(
-    r"\b(?:low|lower|lowest|small|smaller|less|fewer)\b.*?(?:=|:|->|→|\bis\b|\bare\b|\bmeans?\b|\bthe\b|\bhas\b).*?"
-    r"\b(?:higher|highest|more|greater|first|preferred|prefer|wins|before)\b"
-    r"|\b(?:high|higher|highest|large|larger)\b.*?(?:=|:|->|→|\bis\b|\bare\b|\bmeans?\b|\bthe\b|\bhas\b).*?"
-    r"\b(?:lower|lowest|less|last|later|after)\b",
+    rf"\b(?:low|lower|lowest|small|smaller|smallest)\b[^=]*?{_IS}{_FILLER}"
+    r"(?:high|higher|highest|greater|first|preferred|prefer|important|earlier)\b"
+    rf"|\b(?:high|higher|highest|large|larger|largest)\b[^=]*?{_IS}{_FILLER}(?:low|lower|lowest|less|last|later)\b"
+    r"|\bthe lower\b[^,]*,\s*the (?:higher|greater|more|sooner|earlier)\b"
+    r"|\b(?:lower|lowest|smaller|smallest)\s+(?:\w+\s+)?(?:first|wins|preferred)\b",
     re.IGNORECASE,
 )
 _YIELDS = re.compile(

@@ -1,10 +1,12 @@
 """What the rules about autoscalers see alike: scalers, their triggers, their targets, the comments beside a value."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from stoker.catalog import keda
 from stoker.lint.cluster import Cluster
@@ -122,45 +124,71 @@ def target_of(manifest: Manifest) -> tuple[str, str]:
     return kind, text(look(ref, "name"))
 
 
+class _Index:
+    """Workloads and scalers by the name that leads to them, so that a thousand manifests are not compared in pairs."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.workloads: dict[str, list[Workload]] = defaultdict(list)
+        self.scalers: dict[str, list[Manifest]] = defaultdict(list)
+        self.jobs: dict[Manifest, Workload] = {}
+        for workload in cluster.workloads:
+            self.workloads[workload.manifest.name].append(workload)
+            if workload.kind == SCALED_JOB:
+                self.jobs.setdefault(workload.manifest, workload)
+            identity = _graph_id(workload.manifest)
+            if identity:
+                self.workloads[f"${{{identity}.metadata.name}}"].append(workload)
+        for scaler in (*cluster.of(SCALED_OBJECT, group="keda.sh"), *cluster.of(HPA, group="autoscaling")):
+            self.scalers[_without_spaces(target_of(scaler)[1])].append(scaler)
+
+
+_INDEXES: WeakKeyDictionary[Cluster, _Index] = WeakKeyDictionary()
+
+
+def _index(cluster: Cluster) -> _Index:
+    if cluster not in _INDEXES:
+        _INDEXES[cluster] = _Index(cluster)
+    return _INDEXES[cluster]
+
+
+def _without_spaces(name: str) -> str:
+    return re.sub(r"\s+", "", name)
+
+
+def _graph_id(manifest: Manifest) -> str:
+    """What the other resources of a kro graph call this one."""
+    if manifest.inside is None or manifest.root[-1:] != ("template",):
+        return ""
+    return text(look(manifest.document.data, *manifest.root[:-1], "id"))
+
+
 def scaled_workload(cluster: Cluster, manifest: Manifest) -> Workload | None:
     """The pods that a scaler makes more or fewer of: those of its target, or its own jobs'."""
     if manifest.kind == SCALED_JOB:
-        return next((each for each in cluster.workloads if each.manifest is manifest), None)
-    kind, name = target_of(manifest)
-    for workload in cluster.workloads:
-        if kind in (workload.kind, "") and _is_named(workload.manifest, name, manifest):
-            return workload
-    return None
-
-
-_GRAPH_REFERENCE = re.compile(r"\$\{\s*([A-Za-z0-9_]+)\.metadata\.name\s*\}")
-
-
-def _is_named(target: Manifest, name: str, scaler: Manifest) -> bool:
-    """Also by `${id.metadata.name}`, as the resources of one kro graph name each other."""
-    if not name or not _same_namespace(target, scaler):
-        return False
-    if target.inside is not scaler.inside or target.document is not scaler.document:
-        return target.name == name and not filled_in_later(scaler, name)
-    reference = _GRAPH_REFERENCE.fullmatch(name)
-    if reference and target.root[-1:] == ("template",):
-        return text(look(target.document.data, *target.root[:-1], "id")) == reference[1]
-    return target.name == name
-
-
-def _same_namespace(one: Manifest, other: Manifest) -> bool:
-    return one.namespace == other.namespace or (not one.namespace) or (not other.namespace)
+        return _index(cluster).jobs.get(manifest)
+    name = _without_spaces(target_of(manifest)[1])
+    return next((each for each in _index(cluster).workloads.get(name, ()) if _names(manifest, each.manifest)), None)
 
 
 def scalers_of(cluster: Cluster, workload: Workload) -> list[Manifest]:
     """The ScaledObjects and HPAs that name this workload's object."""
-    kinds = (*cluster.of(SCALED_OBJECT, group="keda.sh"), *cluster.of(HPA, group="autoscaling"))
-    return [each for each in kinds if _names(each, workload)]
+    target = workload.manifest
+    identity = _graph_id(target)
+    named = list(_index(cluster).scalers.get(target.name, ())) if target.name else []
+    if identity:
+        named += _index(cluster).scalers.get(f"${{{identity}.metadata.name}}", ())
+    return [each for each in named if _names(each, target)]
 
 
-def _names(scaler: Manifest, workload: Workload) -> bool:
+def _names(scaler: Manifest, target: Manifest) -> bool:
+    """Of two that the name brings together: whether kind, namespace and graph agree, too."""
     kind, name = target_of(scaler)
-    return kind in (workload.kind, "") and _is_named(workload.manifest, name, scaler)
+    if not name or kind not in (target.kind, ""):
+        return False
+    if scaler.namespace and target.namespace and scaler.namespace != target.namespace:
+        return False
+    # In a template the same words mean the same name in the same graph alone.
+    return target.inside is scaler.inside or not filled_in_later(scaler, name)
 
 
 def auth_of(cluster: Cluster, trigger: Trigger) -> Manifest | None:

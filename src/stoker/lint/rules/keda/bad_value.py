@@ -38,6 +38,7 @@ from stoker.catalog.keda import Parameter
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules.keda._views import filled_in_later, number, triggers
+from stoker.spec.faults import shown
 
 # Numbers that have no default to tell it by. `value` and `threshold` are numbers in every trigger that has them.
 _NUMBERS = re.compile(
@@ -66,7 +67,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                 yield Problem(
                     trigger.manifest,
                     trigger.at("metadata", name),
-                    f"{name} of {trigger.type} is {value!r}, which is {wrong}: the scaler can not be built",
+                    f"{name} of {trigger.type} is {shown(value)}, which is {wrong}: the scaler can not be built",
                     hint=right,
                 )
 

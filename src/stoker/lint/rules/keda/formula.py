@@ -50,6 +50,7 @@ from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules.keda._views import OF_PODS, SCALED_OBJECT, filled_in_later, number, scaled, text, triggers_of
 from stoker.manifests.objects import Manifest
+from stoker.spec.faults import shown
 
 PATH = ("spec", "advanced", "scalingModifiers")
 _STRINGS = re.compile(r"\"[^\"]*\"|'[^']*'|`[^`]*`|//.*|/\*.*?\*/", re.DOTALL)
@@ -83,7 +84,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
         yield from _names(manifest, formula)
         target = manifest.get(*PATH, "target")
         if target is None or (isinstance(target, str) and not _is_positive(target)):
-            told = f"target is {target!r}" if target is not None else "a formula needs a target"
+            told = f"target is {shown(target)}" if target is not None else "a formula needs a target"
             yield Problem(manifest, (*PATH, "target"), f"{told}: KEDA refuses it", hint="a number over 0, in quotes")
 
 

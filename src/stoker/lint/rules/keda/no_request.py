@@ -122,7 +122,7 @@ def _is_given_by_range(cluster: Cluster, workload: Workload, resource: str) -> b
 
 RULE = Rule(
     "STK-KEDA-032",
-    Severity.ERROR,
+    Severity.WARNING,
     "CPU or memory is measured against a request that is not there",
     check,
     __name__,

@@ -50,7 +50,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             yield Problem(
                 manifest,
                 trigger.at("metadata", "lagCount"),
-                "without lagCount only entries already read and not acknowledged are counted: what waits is not seen",
+                "without lagCount only what was read and not acknowledged counts: what waits is not seen (nor from 0)",
                 hint='lagCount: "5", with Redis 7 or newer',
             )
 
@@ -78,5 +78,5 @@ RULE = Rule(
     "A redis-streams trigger counts only what the workers have already read",
     check,
     __name__,
-    guide=("S06",),
+    guide=("S06", "S07"),
 )

@@ -83,11 +83,4 @@ def _nearest(cluster: Cluster, scaler: Manifest, kind: str, name: str) -> tuple[
     return ("spec", "scaleTargetRef", "name"), f"a {kind} of this name, or the name of one"
 
 
-RULE = Rule(
-    "STK-KEDA-028",
-    Severity.WARNING,
-    "An autoscaler scales something that is not there",
-    check,
-    __name__,
-    guide=("R03",),
-)
+RULE = Rule("STK-KEDA-028", Severity.WARNING, "An autoscaler scales something that is not there", check, __name__)

@@ -57,9 +57,10 @@ _WITH_TOKEN = re.compile(r"metadata-token|imdsutils|ec2-metadata\b|InstanceMetad
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
-    optional = {each.get("spec", "metadataOptions", "httpTokens") for each in cluster.of("EC2NodeClass")}
+    classes = [each.get("spec", "metadataOptions", "httpTokens") for each in cluster.of("EC2NodeClass")]
+    all_optional = bool(classes) and all(each == "optional" for each in classes)
     for script in judged(cluster):
-        if script.place != "userData" and optional == {"optional"}:
+        if script.place != "userData" and all_optional:
             continue
         if script.place == "userData" and script.manifest.get("spec", "metadataOptions", "httpTokens") == "optional":
             continue

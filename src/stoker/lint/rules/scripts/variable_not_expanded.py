@@ -68,9 +68,16 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                 path,
                 f"no shell reads this, so {', '.join(f'${name}' for name in dict.fromkeys(names))} stays as it is",
                 hint=_hint(command, expanded),
-                severity=None if is_known or command.workload is None else Severity.INFO,
+                severity=_severity(command, is_known),
                 edits=edits,
             )
+
+
+def _severity(command: Command, is_known: bool) -> Severity | None:
+    """In Batch nothing will ever replace it. A name that `env` lacks may be one that the program itself replaces."""
+    if command.workload is None:
+        return Severity.ERROR
+    return None if is_known else Severity.INFO
 
 
 def _hint(command: Command, expanded: str) -> str:

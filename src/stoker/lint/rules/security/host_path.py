@@ -57,11 +57,14 @@ _SOCKETS = ("docker.sock", "containerd.sock", "crio.sock", "dockershim.sock")
 _NODE = ("/", "/etc", "/root", "/home", "/var", "/var/run", "/run", "/var/lib", "/var/lib/kubelet", "/etc/kubernetes")
 
 
+_EFA = "/opt/amazon/efa"  # has a rule of its own: STK-TRAINING-004
+
+
 def check(cluster: Cluster) -> Iterator[Problem]:
     for workload in cluster.workloads:
         for path, volume in volumes(workload):
             where = look(volume, "hostPath", "path")
-            if isinstance(where, str) and not filled_in_later(where):
+            if isinstance(where, str) and not filled_in_later(where) and not where.startswith(_EFA):
                 consequence, severity, hint = _judged(workload, str(volume.get("name", "")), posixpath.normpath(where))
                 yield Problem(
                     workload.manifest,

@@ -90,14 +90,14 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             yield Problem(
                 workload.manifest,
                 path,
-                f"{total} pods with GPUs train together and none asks for {EFA}: NCCL goes over TCP",
+                f"{total} pods with GPUs work together and none asks for {EFA}: NCCL goes over TCP",
                 hint=f"in requests and limits, {', '.join(said[:_LISTED])}; hugepages-2Mi: 5120Mi beside it",
             )
         elif not nodes.all and nodes.gpus(workload) >= _WHOLE_NODE:
             yield Problem(
                 workload.manifest,
                 path,
-                f"{total} pods with {nodes.gpus(workload)} GPUs each train together and none asks for {EFA}",
+                f"{total} pods with {nodes.gpus(workload)} GPUs each work together and none asks for {EFA}",
                 hint="4 on p4d.24xlarge, 32 on p5.48xlarge; nothing where the nodes have no EFA",
                 severity=Severity.INFO,
             )

@@ -54,8 +54,8 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             continue
         for path, container in workload.containers():
             for name, (i, value) in environment(container).items():
-                if (name, value) in _OFF:
-                    yield Problem(workload.manifest, (*path, "env", i, "value"), *_said(name, str(value)))
+                if isinstance(value, str) and (name, value) in _OFF:
+                    yield Problem(workload.manifest, (*path, "env", i, "value"), *_said(name, value))
     for manifest, set_there in nccl_of_nodes(cluster):
         for name, value in set_there.items():
             if (name, value) in _OFF:

@@ -88,6 +88,8 @@ def _ungrouped(cluster: Cluster, workload: Workload) -> Iterator[tuple[Manifest,
                 yield job, ("metadata", "labels", _QUEUE), f"{label}, or podGroupPolicy in {manifest}"
     elif workload.kind == "JobSet":
         yield manifest, ("metadata", "labels", _QUEUE), label
+    elif manifest.get("spec", "elasticPolicy") is not None:
+        return  # it begins with the pods that there are
     elif manifest.get("spec", "runPolicy", "schedulingPolicy") is None:
         yield manifest, ("spec", "runPolicy", "schedulingPolicy"), f"{label}, or runPolicy.schedulingPolicy"
 
