@@ -33,6 +33,11 @@ def test_what_is_less_severe_than_the_level_is_counted_and_not_shown() -> None:
     assert told.endswith("1 error, 1 info in 2 objects of 2 files; 1 silenced (--level info shows all)\n")
 
 
+def test_a_name_does_nothing_to_the_terminal() -> None:
+    odd = Finding("STK-READ-005", Severity.ERROR, "a.yaml", 1, 1, "Pod \x1b[2Ja\nb", "", "m\r", "h")
+    assert "Pod \\x1b[2Ja\\nb\n" in reports.text(Report((odd,), checked=1, files=1))
+
+
 def test_a_clean_report_says_what_was_looked_at() -> None:
     assert reports.text(Report((), checked=1, files=3)) == "nothing found in 1 object of 3 files\n"
 

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from stoker.catalog import keda
 from stoker.lint.cluster import Cluster
-from stoker.manifests.objects import Document, Manifest, look, sections, texts
+from stoker.manifests.objects import Document, Manifest, look, sections
 from stoker.manifests.workloads import Workload
 from stoker.spec.faults import Path
 
@@ -45,8 +45,11 @@ class Trigger:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """The parameters that are text; anything else is refused by the API server."""
-        return texts(self.data.get("metadata"))
+        """The parameters. The API server refuses what is not text; here it is judged as if it stood in quotes."""
+        written = self.data.get("metadata")
+        if not isinstance(written, dict):
+            return {}
+        return {key: _quoted(each) for key, each in written.items() if isinstance(key, str) and _is_scalar(each)}
 
     @property
     def metric_type(self) -> str:
@@ -67,6 +70,20 @@ class Trigger:
 
     def __str__(self) -> str:
         return f"{self.type} ({self.name})" if self.name else self.type
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, str | int | float)
+
+
+def _quoted(value: str | int | float) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    # No parameter is a number of more digits, and Python refuses to write those of thousands.
+    return value if isinstance(value, str) else str(value) if abs(value) < _LARGEST else "a very large number"
+
+
+_LARGEST = 10**30
 
 
 def text(value: Any) -> str:
@@ -138,7 +155,11 @@ class _Index:
             identity = _graph_id(workload.manifest)
             if identity:
                 self.workloads[f"${{{identity}.metadata.name}}"].append(workload)
-        for scaler in (*cluster.of(SCALED_OBJECT, group="keda.sh"), *cluster.of(HPA, group="autoscaling")):
+        for scaler in (
+            *cluster.of(SCALED_OBJECT, group="keda.sh"),
+            *cluster.of(HPA, group="autoscaling"),
+            *cluster.of("HTTPScaledObject", group="http.keda.sh"),
+        ):
             self.scalers[_without_spaces(target_of(scaler)[1])].append(scaler)
 
 
@@ -171,7 +192,7 @@ def scaled_workload(cluster: Cluster, manifest: Manifest) -> Workload | None:
 
 
 def scalers_of(cluster: Cluster, workload: Workload) -> list[Manifest]:
-    """The ScaledObjects and HPAs that name this workload's object."""
+    """The autoscalers that name this workload's object."""
     target = workload.manifest
     identity = _graph_id(target)
     named = list(_index(cluster).scalers.get(target.name, ())) if target.name else []
