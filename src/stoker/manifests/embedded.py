@@ -47,7 +47,7 @@ def manifests_of(document: Document, text: str) -> tuple[list[Manifest], list[Tr
 
 
 def _manifest(data: dict[str, Any], document: Document, variables: bool, root: Path = ()) -> Manifest:
-    """With `variables`, there are some in the file: `envsubst`, Flux or Terraform fills them in before it is applied."""
+    """With `variables`, some are in the file: envsubst, Flux or Terraform fills them in before it is applied."""
     templated = data.get("kind") in _WORKFLOWS or (variables and _has_variables(data))
     return Manifest(data, document, root, templated=templated)
 

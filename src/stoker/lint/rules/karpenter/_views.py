@@ -102,15 +102,20 @@ def types_of(pool: Manifest) -> tuple[InstanceType, ...]:
     """The instance types that the pool allows. None for a pool of which nothing is known: of another cloud, without
     requirements, or with some that are filled in later."""
     if pool not in _TYPES:
-        known = isinstance(pool.get(*REQUIREMENTS), list) and not pool.templated and is_on_aws(pool)
+        known = isinstance(pool.get(*REQUIREMENTS), list) and not _is_chosen_later(pool) and is_on_aws(pool)
         _TYPES[pool] = pool_types(view_of(pool), ec2.instance_types().values()) if known else ()
     return _TYPES[pool]
+
+
+def _is_chosen_later(pool: Manifest) -> bool:
+    """Whether something fills in what the pool asks for."""
+    return pool.templated and is_open(pool, str(pool.get(*REQUIREMENTS)))
 
 
 def is_known(pool: Manifest) -> bool:
     """Whether the catalogue has every type that the pool may choose from. It has all with GPUs or other accelerators,
     and of the general families some."""
-    if not is_on_aws(pool) or pool.templated:
+    if not is_on_aws(pool) or _is_chosen_later(pool):
         return False
     view = view_of(pool)
     prefix = f"{view.domain}/instance-"
