@@ -136,7 +136,7 @@ class Fleet:
         self.is_whole = not any(each.templated for each in cluster.of("NodePool", group="karpenter.sh"))
         """Whether all that the pools give can be read; what is filled in later cannot."""
 
-        self._scalers = _scalers(cluster) if self.pools else {}
+        self._scalers = scalers(cluster)
         judged = [each for each in cluster.workloads if each.kind != "DaemonSet" and not _is_open(each)]
         self.pods = tuple(self._pod(each) for each in judged) if self.pools else ()
         """Without those of DaemonSets, which run on whatever node there is, and those whose node is not known yet."""
@@ -145,23 +145,8 @@ class Fleet:
         manifest = workload.manifest
         if workload.kind in ARGO:
             workload = ArgoPods(manifest, workload.path, workload.meta, workload.replicas, workload.role)
-        most, place_said, path = self._most(workload)
+        most, place_said, path = most_of(workload, self._scalers)
         return Pod(workload, pod_view(workload), most, place_said, path)
-
-    def _most(self, workload: Workload) -> tuple[int | None, Manifest | None, Path]:
-        manifest = workload.manifest
-        for scaler, path in self._scalers.get((manifest.kind, manifest.name), ()):
-            if scaler.namespace in ("", manifest.namespace) or not manifest.namespace:
-                most = scaler.get(*path)
-                return (most, scaler, path) if _is_whole(most) else (None, None, ())
-        if manifest.kind == "ScaledJob":
-            most = manifest.get("spec", "maxReplicaCount")
-            return (most, manifest, ("spec", "maxReplicaCount")) if _is_whole(most) else (None, None, ())
-        found = next(
-            (path for key in ("replicas", "parallelism") if _is_whole(manifest.get(*(path := ("spec", key))))),
-            workload.path,
-        )
-        return workload.replicas, manifest, found
 
     def allowing(self, pod: Pod) -> tuple[Pool, ...]:
         """The pools whose taints and labels let the pod on, whatever its size."""
@@ -222,7 +207,11 @@ def _pools(cluster: Cluster, daemons: tuple[PodView, ...]) -> Iterator[Pool]:
         yield Pool(manifest, view, pool_types(view, every), overhead_of(view, daemons))
 
 
-def _scalers(cluster: Cluster) -> dict[tuple[str, str], list[tuple[Manifest, Path]]]:
+Scalers = dict[tuple[str, str], list[tuple[Manifest, Path]]]
+"""Kind and name of what is scaled -> the autoscalers that scale it, each with the path of its maximum."""
+
+
+def scalers(cluster: Cluster) -> Scalers:
     found = defaultdict(list)
     for kind, group, key in (
         ("ScaledObject", "keda.sh", "maxReplicaCount"),
@@ -235,6 +224,23 @@ def _scalers(cluster: Cluster) -> dict[tuple[str, str], list[tuple[Manifest, Pat
                 path: Path = ("spec", key)
                 found[of_kind, name].append((each, path))
     return found
+
+
+def most_of(workload: Workload, known: Scalers) -> tuple[int | None, Manifest | None, Path]:
+    """The largest number of its pods that is asked for, and where: by its autoscaler, or as written."""
+    manifest = workload.manifest
+    for scaler, path in known.get((manifest.kind, manifest.name), ()):
+        if scaler.namespace in ("", manifest.namespace) or not manifest.namespace:
+            most = scaler.get(*path)
+            return (most, scaler, path) if _is_whole(most) else (None, None, ())
+    if manifest.kind == "ScaledJob":
+        most = manifest.get("spec", "maxReplicaCount")
+        return (most, manifest, ("spec", "maxReplicaCount")) if _is_whole(most) else (None, None, ())
+    found = next(
+        (path for key in ("replicas", "parallelism") if _is_whole(manifest.get(*(path := ("spec", key))))),
+        workload.path,
+    )
+    return workload.replicas, manifest, found
 
 
 def has_devices(pool: Pool, pod: Pod) -> bool:

@@ -68,6 +68,7 @@ from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules.fit._views import fleet
 from stoker.manifests.placements import blocker_text
+from stoker.policy.placement import Blocker
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
@@ -83,7 +84,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
         against = [each for each in placement.against_type.items() if each[1]]
         if not against:
             continue
-        missed = min(against, key=lambda each: len(each[1]))
+        missed = min(against, key=lambda each: (len(each[1]), lacking(each[1])))
         spot = all(each.view.capacity_types == ("spot",) for each, _ in possible)
         yield Problem(
             pod.workload.manifest,
@@ -93,6 +94,12 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             hint=f"request what {missed[0]} has left, or allow more types",
             severity=Severity.WARNING if spot else None,
         )
+
+
+def lacking(blockers: tuple[Blocker, ...]) -> float:
+    """The largest part of a request that is not there."""
+    amounts = [(each.wanted, each.offered) for each in blockers]
+    return max((1 - b / a for a, b in amounts if isinstance(a, int) and isinstance(b, int) and a > 0), default=1.0)
 
 
 RULE = Rule(

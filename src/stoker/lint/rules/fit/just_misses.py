@@ -88,7 +88,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                 for each in (CPU, MEMORY)
                 if each in pod.view.requests
             }
-            said = " and ".join(f"{format_amount(each, amount)} of {each}" for each, amount in had.items())
+            said = " and ".join(f"{_exact(each, amount)} of {each}" for each, amount in had.items())
             yield Problem(
                 pod.workload.manifest,
                 pod.path_of_request(key),
@@ -97,6 +97,11 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                 hint=f"at most {said}, to fit {missed.name}",
             )
             break
+
+
+def _exact(resource: str, amount: int) -> str:
+    """Never more than the amount: it is what to write."""
+    return f"{amount // 1024**2}Mi" if resource == MEMORY else format_amount(resource, amount)
 
 
 def missed_type(pod: Pod, pool: Pool, placement: Placement) -> InstanceType | None:

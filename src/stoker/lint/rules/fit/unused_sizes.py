@@ -81,7 +81,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                 yield Problem(
                     pool.manifest,
                     path,
-                    f"{value}: none of the {len(pods)} workloads in sight that {pool} takes fits "
+                    f"{value}: no workload in sight that {pool} takes (of {len(pods)}) fits "
                     f"{types[0] if len(types) == 1 else f'one of these {len(types)} types'}",
                     hint=f"leave it out, or request less; used are {', '.join(sorted(used)[:4])}",
                 )
