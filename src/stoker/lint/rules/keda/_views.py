@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from stoker.catalog import keda
 from stoker.lint.cluster import Cluster
-from stoker.manifests.objects import Document, Manifest, look, sections
+from stoker.manifests.objects import Document, Manifest, is_open, look, sections
 from stoker.manifests.workloads import Workload
 from stoker.spec.faults import Path
 
@@ -20,7 +20,6 @@ OF_PODS = ("cpu", "memory")
 STREAMS = ("redis-streams", "redis-cluster-streams", "redis-sentinel-streams")
 MAX_REPLICAS = 100
 """What KEDA takes where `maxReplicaCount` is not written."""
-_FILLED_IN_LATER = re.compile(r"\$\{.*\}|\{\{.*\}\}", re.DOTALL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,10 +98,6 @@ def number(value: str) -> float | None:
     return (
         float(value) if re.fullmatch(r"\s*[+-]?(\d{1,30}\.?\d{0,30}|\.\d{1,30})([eE][+-]?\d{1,2})?\s*", value) else None
     )
-
-
-def filled_in_later(manifest: Manifest, value: Any) -> bool:
-    return manifest.templated and isinstance(value, str) and _FILLED_IN_LATER.search(value) is not None
 
 
 def scaled(cluster: Cluster, *kinds: str) -> Iterator[Manifest]:
@@ -209,7 +204,7 @@ def _names(scaler: Manifest, target: Manifest) -> bool:
     if scaler.namespace and target.namespace and scaler.namespace != target.namespace:
         return False
     # In a template the same words mean the same name in the same graph alone.
-    return target.inside is scaler.inside or not filled_in_later(scaler, name)
+    return target.inside is scaler.inside or not is_open(scaler, name)
 
 
 def auth_of(cluster: Cluster, trigger: Trigger) -> Manifest | None:

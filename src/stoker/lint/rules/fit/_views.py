@@ -1,0 +1,316 @@
+"""Pods and pools as the rules of fit and match look at them: who may run where, and on what. Computed once a run."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from stoker.catalog import ec2
+from stoker.catalog.ec2 import InstanceType
+from stoker.catalog.labels import NODE_POOL, WELL_KNOWN, ZONE, present_name
+from stoker.lint.cluster import Cluster
+from stoker.manifests.node_pools import node_pool_view, pod_view
+from stoker.manifests.objects import Manifest, look, sections
+from stoker.manifests.workloads import Workload
+from stoker.policy.placement import Blocker, NodePoolView, Placement, PodView, most_pods, place, pool_types, runs_on
+from stoker.policy.placement import daemon_overhead as overhead_of
+from stoker.policy.pod_resources import ACCELERATORS, NOTHING, Amounts
+from stoker.policy.requirements import Requirements
+from stoker.spec.faults import Path
+
+ARGO = ("Workflow", "WorkflowTemplate", "ClusterWorkflowTemplate", "CronWorkflow")
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+TERMS: Path = ("affinity", "nodeAffinity", REQUIRED, "nodeSelectorTerms")
+LIMITS: Path = ("spec", "limits")
+REQUIREMENTS: Path = ("spec", "template", "spec", "requirements")
+_WELL_KNOWN = frozenset(key for known in WELL_KNOWN.values() for key in known)
+_OF_WORKFLOW = ("nodeSelector", "affinity", "tolerations")
+
+
+@dataclass(frozen=True, eq=False)
+class ArgoPods(Workload):
+    """A template of a Workflow with what the Workflow says for all of them: the template's own counts instead."""
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        whole = self.manifest.get(*workflow_path(self.manifest), default={})
+        shared = {key: whole[key] for key in _OF_WORKFLOW if isinstance(whole, dict) and whole.get(key)}
+        return {**shared, **{key: value for key, value in super().spec.items() if value or key not in shared}}
+
+
+def workflow_path(manifest: Manifest) -> Path:
+    return ("spec", "workflowSpec") if manifest.kind == "CronWorkflow" else ("spec",)
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """A NodePool, with the instance types that it allows."""
+
+    manifest: Manifest
+    view: NodePoolView
+    types: tuple[InstanceType, ...]
+    daemons: Amounts = field(default_factory=dict)
+    """What DaemonSets in sight take of each node."""
+
+    @property
+    def own_labels(self) -> frozenset[str]:
+        """The labels by which pods select this pool and not another."""
+        return frozenset({*self.view.labels, *self.view.requirements, NODE_POOL}) - _WELL_KNOWN
+
+    def __str__(self) -> str:
+        return f"NodePool {self.view.name}"
+
+
+@dataclass(frozen=True, eq=False)
+class Pod:
+    """The pods of one workload, and the largest number of them that is asked for, with the place that says it."""
+
+    workload: Workload
+    view: PodView
+    most: int | None = None
+    most_in: Manifest | None = None
+    most_at: Path = ()
+
+    @cached_property
+    def key(self) -> tuple[Any, ...]:
+        """Pods that are placed alike have the same."""
+        asked = tuple(tuple(sorted(each.items(), key=lambda pair: pair[0])) for each in self.view.requirements)
+        return asked, self.view.tolerations, tuple(sorted(self.view.requests.items()))
+
+    @property
+    def devices(self) -> dict[str, int]:
+        return {key: self.view.requests[key] for key in ACCELERATORS if self.view.requests.get(key, 0) > 0}
+
+    def path_of_request(self, *resources: str) -> Path:
+        """Where the most of the first of these is requested; the pod's spec where nothing requests one."""
+        for resource in resources:
+            found = [
+                (self.view.requests.get(resource, 0), (*path, "resources", key, resource))
+                for path, container in self.workload.containers(init=True)
+                for key in ("limits", "requests")
+                if look(container, "resources", key, resource) is not None
+            ]
+            if found:
+                return _largest(self.workload.manifest, [path for _, path in found])
+        return self.workload.path
+
+    def path_of_label(self, key: str) -> Path:
+        """Where the pod asks for a label: in its node selector, or in its affinity."""
+        return path_of_label(self.workload, key)
+
+
+def _largest(manifest: Manifest, paths: list[Path]) -> Path:
+    """The first that requests; a limit stands for the request where there is none."""
+    return next((path for path in paths if path[-2] == "requests"), paths[0])
+
+
+def path_of_label(workload: Workload, key: str) -> Path:
+    manifest = workload.manifest
+    bases = [workload.path, *([workflow_path(manifest)] if manifest.kind in ARGO else [])]
+    for base in bases:
+        selector = manifest.get(*base, "nodeSelector")
+        for name in selector if isinstance(selector, dict) else ():
+            if isinstance(name, str) and present_name(name) == key:
+                return (*base, "nodeSelector", name)
+        for i, term in sections(manifest.get(*base, *TERMS)):
+            for j, line in sections(term.get("matchExpressions")):
+                name = line.get("key")
+                if isinstance(name, str) and present_name(name) == key:
+                    end = "values" if "values" in line else "key"
+                    return (*base, *TERMS, i, "matchExpressions", j, end)
+    return workload.path
+
+
+class Fleet:
+    """The pools in sight and the pods that are to run on them."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._placed: dict[tuple[Any, ...], Placement] = {}
+        self._allowed: dict[tuple[Any, ...], tuple[Pool, ...]] = {}
+        self.daemons = tuple(
+            pod_view(each) for each in cluster.workloads_like(["DaemonSet"]) if not each.manifest.templated
+        )
+        self.pools = tuple(_pools(cluster, self.daemons))
+        self.is_whole = not any(each.templated for each in cluster.of("NodePool", group="karpenter.sh"))
+        """Whether all that the pools give can be read; what is filled in later cannot."""
+
+        self._scalers = scalers(cluster)
+        judged = [each for each in cluster.workloads if each.kind != "DaemonSet" and not _is_open(each)]
+        self.pods = tuple(self._pod(each) for each in judged) if self.pools else ()
+        """Without those of DaemonSets, which run on whatever node there is, and those whose node is not known yet."""
+
+    def _pod(self, workload: Workload) -> Pod:
+        manifest = workload.manifest
+        if workload.kind in ARGO:
+            workload = ArgoPods(manifest, workload.path, workload.meta, workload.replicas, workload.role)
+        most, place_said, path = most_of(workload, self._scalers)
+        return Pod(workload, pod_view(workload), most, place_said, path)
+
+    def allowing(self, pod: Pod) -> tuple[Pool, ...]:
+        """The pools whose taints and labels let the pod on, whatever its size."""
+        key = pod.key[:2]
+        if key not in self._allowed:
+            self._allowed[key] = tuple(pool for pool in self.pools if runs_on(pod.view, pool.view))
+        return self._allowed[key]
+
+    def placement(self, pod: Pod, pool: Pool, *, daemons: bool = True) -> Placement:
+        key = (*pod.key, id(pool), daemons)
+        if key not in self._placed:
+            overhead = pool.daemons if daemons else NOTHING
+            found = place(pod.view, pool.view, pool.types, overhead)
+            if not found.is_possible:  # for the types that would do, which are not the pool's own
+                found = place(pod.view, pool.view, ec2.instance_types().values(), overhead)
+            self._placed[key] = found
+        return self._placed[key]
+
+    def placements(self, pod: Pod) -> list[tuple[Pool, Placement]]:
+        return [(pool, self.placement(pod, pool)) for pool in self.allowing(pod)]
+
+    def fits(self, pod: Pod) -> bool:
+        return any(placement.is_possible for _, placement in self.placements(pod))
+
+    def most_pods(self, pod: Pod, pool: Pool) -> int | None:
+        return most_pods(pod.view, (pool.view,), pool.types, self.daemons)
+
+    def tied(self, pod: Pod) -> tuple[Pool, ...]:
+        """The pools that the pod selects by a label of theirs."""
+        return tuple(pool for pool in self.pools if any(_selects(each, pool) for each in pod.view.requirements))
+
+    def meant(self, pod: Pod) -> tuple[Pool, ...]:
+        """The pools that the pod seems to be meant for: those it selects; for one with GPUs, those that have them;
+        else those whose taints it tolerates."""
+        tied = self.tied(pod)
+        if tied:
+            return tied
+        if pod.devices:
+            return tuple(pool for pool in self.pools if has_devices(pool, pod))
+        return tuple(pool for pool in self.pools if not taints_against(self.placement(pod, pool)))
+
+    def refused(self, pod: Pod) -> list[tuple[Pool, tuple[Blocker, ...]]]:
+        """Where no pool lets the pod on: what is against it in those it is meant for, the least first."""
+        if self.allowing(pod):
+            return []
+        found = [(pool, self.placement(pod, pool).against_pool) for pool in self.meant(pod)]
+        return sorted((each for each in found if each[1]), key=lambda each: len(each[1]))
+
+
+def _pools(cluster: Cluster, daemons: tuple[PodView, ...]) -> Iterator[Pool]:
+    every = ec2.instance_types().values()
+    classes = {each.name: each for each in cluster.of("EC2NodeClass", group="karpenter.k8s.aws")}
+    for manifest in cluster.of("NodePool", group="karpenter.sh"):
+        if manifest.templated or not isinstance(manifest.get("spec", "template", "spec"), dict):
+            continue
+        name = manifest.get("spec", "template", "spec", "nodeClassRef", "name")
+        view = node_pool_view(manifest, classes.get(name) if isinstance(name, str) else None)
+        yield Pool(manifest, view, pool_types(view, every), overhead_of(view, daemons))
+
+
+Scalers = dict[tuple[str, str], list[tuple[Manifest, Path]]]
+"""Kind and name of what is scaled -> the autoscalers that scale it, each with the path of its maximum."""
+
+
+def scalers(cluster: Cluster) -> Scalers:
+    found = defaultdict(list)
+    for kind, group, key in (
+        ("ScaledObject", "keda.sh", "maxReplicaCount"),
+        ("HorizontalPodAutoscaler", "autoscaling", "maxReplicas"),
+    ):
+        for each in cluster.of(kind, group=group):
+            target = each.get("spec", "scaleTargetRef")
+            name, of_kind = look(target, "name"), look(target, "kind", default="Deployment")
+            if isinstance(name, str) and isinstance(of_kind, str):
+                path: Path = ("spec", key)
+                found[of_kind, name].append((each, path))
+    return found
+
+
+def most_of(workload: Workload, known: Scalers) -> tuple[int | None, Manifest | None, Path]:
+    """The largest number of its pods that is asked for, and where: by its autoscaler, or as written."""
+    manifest = workload.manifest
+    for scaler, path in known.get((manifest.kind, manifest.name), ()):
+        if scaler.namespace in ("", manifest.namespace) or not manifest.namespace:
+            most = scaler.get(*path)
+            return (most, scaler, path) if _is_whole(most) else (None, None, ())
+    if manifest.kind == "ScaledJob":
+        most = manifest.get("spec", "maxReplicaCount")
+        return (most, manifest, ("spec", "maxReplicaCount")) if _is_whole(most) else (None, None, ())
+    found = next(
+        (path for key in ("replicas", "parallelism") if _is_whole(manifest.get(*(path := ("spec", key))))),
+        workload.path,
+    )
+    return workload.replicas, manifest, found
+
+
+def has_devices(pool: Pool, pod: Pod) -> bool:
+    """Whether a type of the pool has any of the devices that the pod asks for."""
+    return any(each.allocatable.get(key, 0) > 0 for each in pool.types for key in pod.devices)
+
+
+def taints_against(placement: Placement) -> tuple[Blocker, ...]:
+    return tuple(each for each in placement.against_pool if each.kind == "taint")
+
+
+def _selects(asked: Requirements, pool: Pool) -> bool:
+    for key, wanted in asked.items():
+        offered = pool.view.offered.get(key)
+        if key not in pool.own_labels or offered is None or wanted.complement or wanted.absent:
+            continue
+        if not wanted.intersect(offered).is_empty:
+            return True
+    return False
+
+
+def zones(pools: tuple[Pool, ...] | list[Pool]) -> frozenset[str] | None:
+    """The zones that these pools have; None where one leaves them open."""
+    found: set[str] = set()
+    for pool in pools:
+        if not pool.view.zones:
+            return None
+        found.update(pool.view.zones)
+    return frozenset(found)
+
+
+def zones_of(pod: Pod, pools: tuple[Pool, ...] | list[Pool]) -> frozenset[str] | None:
+    """The same, less those that the pod does not ask for."""
+    found = zones(pools)
+    if found is None:
+        return None
+    return frozenset(
+        zone for zone in found if any(ZONE not in each or each[ZONE].allows(zone) for each in pod.view.requirements)
+    )
+
+
+_FLEETS: WeakKeyDictionary[Cluster, Fleet] = WeakKeyDictionary()
+
+
+def fleet(cluster: Cluster) -> Fleet:
+    """The fleet of a run."""
+    if cluster not in _FLEETS:
+        _FLEETS[cluster] = Fleet(cluster)
+    return _FLEETS[cluster]
+
+
+def is_open(manifest: Manifest, value: Any) -> bool:
+    """Whether something fills this in later, or a part of it."""
+    return manifest.templated and _holds_template(value)
+
+
+def _holds_template(value: Any) -> bool:
+    if isinstance(value, str):
+        return "${" in value or "{{" in value
+    if isinstance(value, dict):
+        return any(_holds_template(each) for pair in value.items() for each in pair)
+    return isinstance(value, list) and any(_holds_template(each) for each in value)
+
+
+def _is_open(workload: Workload) -> bool:
+    spec = workload.spec
+    if "podSpecPatch" in spec:
+        return True
+    return is_open(workload.manifest, [spec.get(key) for key in _OF_WORKFLOW])
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
