@@ -196,6 +196,63 @@ def test_a_runtime_leaves_resources_to_the_job(kind: str, severity: str) -> None
         assert [how for _, how in said(rule, text)] == [severity]
 
 
+# -- one file of several --
+
+SERVED = """
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: db}
+spec:
+  serviceName: db
+  selector: {matchLabels: {app: db}}
+  template:
+    metadata: {labels: {app: db}}
+    spec:
+      containers: [{name: db, image: "db:1"}]
+      volumes: [{name: data, persistentVolumeClaim: {claimName: data}}]
+---
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: fast}
+provisioner: ebs.csi.aws.com
+"""
+
+
+def test_what_a_file_of_one_workload_refers_to_is_perhaps_in_another_file() -> None:
+    assert [how for _, how in said("STK-MATCH-010", SERVED)] == ["info"]
+    assert [how for _, how in said("STK-MATCH-020", SERVED)] == ["info"]
+    service = "---\napiVersion: v1\nkind: Service\nmetadata: {name: other}\nspec: {clusterIP: None}\n"
+    assert [how for _, how in said("STK-MATCH-020", SERVED + service)] == ["warning"]
+
+
+def test_whether_a_claim_may_be_shared_is_not_known_without_it() -> None:
+    two = SERVED.replace("  serviceName: db\n", "  replicas: 2\n  serviceName: db\n")
+    claim = "---\napiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data}\nspec: {accessModes: [%s]}\n"
+    assert [how for _, how in said("STK-MATCH-030", two)] == ["info"]
+    assert [how for _, how in said("STK-MATCH-030", two + claim % "ReadWriteOnce")] == ["warning"]
+    assert said("STK-MATCH-030", two + claim % "ReadWriteMany") == []
+
+
+def test_a_route_whose_gateway_is_kept_elsewhere() -> None:
+    route = (
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: a}\n"
+        "spec: {parentRefs: [{name: shared}]}\n"
+    )
+    other = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: other}\nspec: {}\n"
+    assert [how for _, how in said("STK-EDGE-014", route)] == ["info"]
+    assert [how for _, how in said("STK-EDGE-014", route + other)] == ["warning"]
+
+
+def test_the_limit_of_a_pool_goes_by_its_accelerators() -> None:
+    pool = (
+        "apiVersion: karpenter.sh/v1\nkind: NodePool\nmetadata: {name: a}\nspec: {template: {spec: {requirements: "
+        "[{key: karpenter.k8s.aws/instance-family, operator: In, values: [%s]}]}}}\n"
+    )
+    for family, limit in (("inf2", "aws.amazon.com/neuron"), ("g5", "nvidia.com/gpu"), ("m5", "cpu")):
+        found = [each for each in lint(read_text(pool % family)).findings if each.rule == "STK-KARPENTER-034"]
+        assert [each.hint for each in found] == [f'limits: {{{limit}: "<number>"}}']
+
+
 # -- several files of one folder --
 
 

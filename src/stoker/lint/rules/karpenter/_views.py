@@ -12,7 +12,7 @@ from stoker.catalog.ec2 import InstanceType
 from stoker.catalog.labels import AUTO_MODE, INSTANCE_TYPE, present_name
 from stoker.lint.cluster import Cluster
 from stoker.manifests.node_pools import node_pool_view
-from stoker.manifests.objects import Manifest, look, sections, texts
+from stoker.manifests.objects import Manifest, is_open, look, sections, texts
 from stoker.policy.placement import NodePoolView, pool_types
 from stoker.spec.faults import Path
 
@@ -146,6 +146,13 @@ def is_gpu_pool(pool: Manifest) -> bool:
     """Whether each node of the pool has GPUs or other accelerators, or a part of one."""
     types = types_of(pool) if is_known(pool) else ()
     return bool(types) and all(each.gpu_name or each.accelerator_name for each in types)
+
+
+def limit_of(pool: Manifest) -> str:
+    """The resource that a limit of the pool's accelerators goes by."""
+    makers = {each.gpu_manufacturer or each.accelerator_manufacturer for each in types_of(pool)}
+    one = makers.pop() if len(makers) == 1 else ""
+    return {"amd": "amd.com/gpu", "aws": "aws.amazon.com/neuron"}.get(one, "nvidia.com/gpu")
 
 
 def allows(pool: Manifest, capacity_type: str) -> bool:

@@ -97,6 +97,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             path,
             f"{who} mount the claim {name}, which is {mode}: one node at a time has it{spread}, so the others wait",
             hint="a claim with ReadWriteMany (EFS, FSx for Lustre), or a volume for each pod",
+            severity=Severity.INFO if claim is None else None,
         )
 
 
