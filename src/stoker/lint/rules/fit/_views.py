@@ -128,6 +128,7 @@ class Fleet:
 
     def __init__(self, cluster: Cluster) -> None:
         self._placed: dict[tuple[Any, ...], Placement] = {}
+        self._most: dict[tuple[Any, ...], int | None] = {}
         self._allowed: dict[tuple[Any, ...], tuple[Pool, ...]] = {}
         self.daemons = tuple(
             pod_view(each) for each in cluster.workloads_like(["DaemonSet"]) if not each.manifest.templated
@@ -172,7 +173,10 @@ class Fleet:
         return any(placement.is_possible for _, placement in self.placements(pod))
 
     def most_pods(self, pod: Pod, pool: Pool) -> int | None:
-        return most_pods(pod.view, (pool.view,), pool.types, self.daemons)
+        key = (*pod.key, id(pool))
+        if key not in self._most:
+            self._most[key] = most_pods(pod.view, (pool.view,), pool.types, self.daemons)
+        return self._most[key]
 
     def tied(self, pod: Pod) -> tuple[Pool, ...]:
         """The pools that the pod selects by a label of theirs."""
