@@ -14,7 +14,18 @@ from stoker.lint.cluster import Cluster
 from stoker.manifests.node_pools import node_pool_view, pod_view
 from stoker.manifests.objects import Manifest, look, sections
 from stoker.manifests.workloads import Workload
-from stoker.policy.placement import Blocker, NodePoolView, Placement, PodView, most_pods, place, pool_types, runs_on
+from stoker.policy.placement import (
+    Blocker,
+    NodePoolView,
+    Placement,
+    PodView,
+    capacity_of,
+    how_many,
+    most_pods,
+    place,
+    pool_types,
+    runs_on,
+)
 from stoker.policy.placement import daemon_overhead as overhead_of
 from stoker.policy.pod_resources import ACCELERATORS, NOTHING, Amounts
 from stoker.policy.requirements import Requirements
@@ -172,7 +183,23 @@ class Fleet:
         return any(placement.is_possible for _, placement in self.placements(pod))
 
     def most_pods(self, pod: Pod, pool: Pool) -> int | None:
+        """The most of them that the pool's limits allow; None where no limit counts for them."""
         return most_pods(pod.view, (pool.view,), pool.types, self.daemons)
+
+    def has_room(self, pod: Pod, pool: Pool, number: int) -> bool:
+        """Whether the pool's limits allow so many of them."""
+        types = self.placement(pod, pool).types
+        cheapest = ec2.find(types[0]) if types else None
+        if cheapest is None:
+            return False
+        # Most often the cheapest type alone shows it, and saves looking at all of them.
+        capacity = capacity_of(cheapest)
+        nodes = [limit // capacity[key] for key, limit in pool.view.limits.items() if capacity.get(key, 0) > 0]
+        nodes += [pool.view.replicas] if pool.view.replicas is not None else []
+        if not nodes or min(nodes) * how_many(pod.view, cheapest, pool.daemons, pool.view) >= number:
+            return True
+        most = self.most_pods(pod, pool)
+        return most is None or most >= number
 
     def tied(self, pod: Pod) -> tuple[Pool, ...]:
         """The pools that the pod selects by a label of theirs."""
