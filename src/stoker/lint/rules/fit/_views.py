@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 from stoker.catalog import ec2
 from stoker.catalog.ec2 import InstanceType
-from stoker.catalog.labels import NODE_POOL, WELL_KNOWN, ZONE, present_name
+from stoker.catalog.labels import NODE_POOL, OF_TYPES, WELL_KNOWN, ZONE, present_name
 from stoker.lint.cluster import Cluster
 from stoker.manifests.node_pools import node_pool_view, pod_view
 from stoker.manifests.objects import Manifest, look, sections
@@ -36,6 +36,9 @@ REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 TERMS: Path = ("affinity", "nodeAffinity", REQUIRED, "nodeSelectorTerms")
 LIMITS: Path = ("spec", "limits")
 REQUIREMENTS: Path = ("spec", "template", "spec", "requirements")
+OF_INSTANCES = frozenset(key for known in OF_TYPES.values() for key in known)
+"""Labels that the instance type decides."""
+_QUEUE = "kueue.x-k8s.io/queue-name"
 _WELL_KNOWN = frozenset(key for known in WELL_KNOWN.values() for key in known)
 _OF_WORKFLOW = ("nodeSelector", "affinity", "tolerations")
 
@@ -148,7 +151,14 @@ class Fleet:
         """Whether all that the pools give can be read; what is filled in later cannot."""
 
         self._scalers = scalers(cluster)
-        judged = [each for each in cluster.workloads if each.kind != "DaemonSet" and not _is_open(each)]
+        placed_by_kueue = _flavors_place(cluster)
+        judged = [
+            each
+            for each in cluster.workloads
+            if each.kind != "DaemonSet"
+            and not _is_open(each)
+            and not (placed_by_kueue and _QUEUE in each.manifest.labels)
+        ]
         self.pods = tuple(self._pod(each) for each in judged) if self.pools else ()
         """Without those of DaemonSets, which run on whatever node there is, and those whose node is not known yet."""
 
@@ -220,7 +230,17 @@ class Fleet:
         if self.allowing(pod):
             return []
         found = [(pool, self.placement(pod, pool).against_pool) for pool in self.meant(pod)]
+        # A label that these pools know nothing of: the pod is for other nodes, or the label is wrong (STK-MATCH-001).
+        if any(each.kind == "label" and each.key not in OF_INSTANCES for _, blockers in found for each in blockers):
+            return []
         return sorted((each for each in found if each[1]), key=lambda each: len(each[1]))
+
+
+def _flavors_place(cluster: Cluster) -> bool:
+    """Whether Kueue may add selectors and tolerations to pods when it admits them: by flavors in sight that have some,
+    or by those that are not in sight."""
+    flavors = list(cluster.of("ResourceFlavor", group="kueue.x-k8s.io"))
+    return not flavors or any(each.get("spec", key) for each in flavors for key in ("nodeLabels", "tolerations"))
 
 
 def _pools(cluster: Cluster, daemons: tuple[PodView, ...]) -> Iterator[Pool]:

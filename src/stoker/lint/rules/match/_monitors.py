@@ -16,10 +16,13 @@ def monitored(cluster: Cluster) -> Iterator[tuple[Manifest, list[Manifest | Work
         selector = monitor.get("spec", "selector")
         if not isinstance(selector, dict) or is_open(monitor, selector):
             continue
-        candidates: list[Manifest | Workload] = (
-            list(cluster.of("Service", group="")) if monitor.kind == "ServiceMonitor" else list(cluster.workloads)
-        )
-        yield monitor, [each for each in candidates if _looks_in(monitor, _manifest(each).namespace)]
+        found = candidates(cluster, monitor)
+        yield monitor, [each for each in found if _looks_in(monitor, _manifest(each).namespace)]
+
+
+def candidates(cluster: Cluster, monitor: Manifest) -> list[Manifest | Workload]:
+    """What such a monitor looks for, in any namespace."""
+    return list(cluster.of("Service", group="")) if monitor.kind == "ServiceMonitor" else list(cluster.workloads)
 
 
 def is_found(monitor: Manifest, candidate: Manifest | Workload) -> bool:

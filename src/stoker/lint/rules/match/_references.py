@@ -21,6 +21,19 @@ _OF_CLUSTER = ("ClusterTrainingRuntime", "ClusterWorkflowTemplate")
 SECRETS = ("Secret", "ExternalSecret", "SealedSecret")
 """Where one of these is in sight, secrets are kept with the rest."""
 
+_NOWHERE = "of the cluster"
+_OF_THE_CLUSTER = frozenset(
+    {
+        *("Namespace", "Node", "PersistentVolume", "CustomResourceDefinition", "StorageClass", "PriorityClass"),
+        *("RuntimeClass", "IngressClass", "ClusterRole", "ClusterRoleBinding", "DeviceClass", "CSIDriver"),
+        *("NodePool", "EC2NodeClass", "NodeClass", "NodeClaim", "ResourceGraphDefinition", "ResourceGroup"),
+        *("ClusterQueue", "ResourceFlavor", "WorkloadPriorityClass", "ClusterTrainingRuntime", "ClusterIssuer"),
+        *("ClusterSecretStore", "ClusterExternalSecret", "ClusterWorkflowTemplate", "ClusterTriggerAuthentication"),
+        *("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration", "GatewayClass", "ClusterPolicy"),
+    }
+)
+"""Kinds that have no namespace: that they are in sight says nothing of a namespace."""
+
 
 @dataclass(frozen=True, eq=False)
 class Reference:
@@ -134,10 +147,10 @@ def meets(a: str, b: str) -> bool:
 def looks_whole(cluster: Cluster, kind: str, namespace: str, like: tuple[str, ...] = ()) -> bool:
     """Whether what is in sight of a namespace seems to be all of it: some object of the kind, or two other kinds."""
     seen = _seen(cluster)
-    there = seen[namespace] | (seen[""] if namespace else set())
+    there = seen[namespace] | seen[""] | seen[_NOWHERE]
     if like:
         return any(each in there for each in like)
-    return kind in there or len(seen[namespace] - {kind, "Namespace"}) >= 2
+    return kind in there or len(seen[namespace] - {kind}) >= 2
 
 
 _SEEN: WeakKeyDictionary[Cluster, defaultdict[str, set[str]]] = WeakKeyDictionary()
@@ -147,7 +160,10 @@ def _seen(cluster: Cluster) -> defaultdict[str, set[str]]:
     if cluster not in _SEEN:
         found: defaultdict[str, set[str]] = defaultdict(set)
         for manifest in cluster.manifests:
-            found[manifest.namespace].add(manifest.kind)
+            if manifest.kind not in _OF_THE_CLUSTER:
+                found[manifest.namespace].add(manifest.kind)
+            elif not manifest.namespace:
+                found[_NOWHERE].add(manifest.kind)
         _SEEN[cluster] = found
     return _SEEN[cluster]
 
