@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -13,6 +13,7 @@ from stoker.catalog.labels import NODE_POOL, OF_TYPES, WELL_KNOWN, ZONE, present
 from stoker.lint.cluster import Cluster
 from stoker.manifests.node_pools import node_pool_view, pod_view
 from stoker.manifests.objects import Manifest, look, sections
+from stoker.manifests.placements import nearest_text, placement_text
 from stoker.manifests.workloads import Workload
 from stoker.policy.placement import (
     Blocker,
@@ -151,6 +152,7 @@ class Fleet:
         """Whether all that the pools give can be read; what is filled in later cannot."""
 
         self._scalers = scalers(cluster)
+        self._laid_over = _overlaid(cluster)
         placed_by_kueue = _flavors_place(cluster)
         judged = [
             each
@@ -167,7 +169,10 @@ class Fleet:
         if workload.kind in ARGO:
             workload = ArgoPods(manifest, workload.path, workload.meta, workload.replicas, workload.role)
         most, place_said, path = most_of(workload, self._scalers)
-        return Pod(workload, pod_view(workload), most, place_said, path)
+        view = pod_view(workload)
+        if self._laid_over & view.requests.keys():
+            view = replace(view, requests={k: n for k, n in view.requests.items() if k not in self._laid_over})
+        return Pod(workload, view, most, place_said, path)
 
     def allowing(self, pod: Pod) -> tuple[Pool, ...]:
         """The pools whose taints and labels let the pod on, whatever its size."""
@@ -236,6 +241,13 @@ class Fleet:
         return sorted((each for each in found if each[1]), key=lambda each: len(each[1]))
 
 
+def _overlaid(cluster: Cluster) -> frozenset[str]:
+    """The resources of which NodeOverlays in sight say how many a node has: more than its type, as of shared GPUs. How
+    many pods that is, is not judged."""
+    found = [each.get("spec", "capacity") for each in cluster.of("NodeOverlay", group="karpenter.sh")]
+    return frozenset(key for each in found if isinstance(each, dict) for key in each if isinstance(key, str))
+
+
 def _flavors_place(cluster: Cluster) -> bool:
     """Whether Kueue may add selectors and tolerations to pods when it admits them: by flavors in sight that have some,
     or by those that are not in sight."""
@@ -293,6 +305,12 @@ def most_of(workload: Workload, known: Scalers) -> tuple[int | None, Manifest | 
 def has_devices(pool: Pool, pod: Pod) -> bool:
     """Whether a type of the pool has any of the devices that the pod asks for."""
     return any(each.allocatable.get(key, 0) > 0 for each in pool.types for key in pod.devices)
+
+
+def what_blocks(placement: Placement) -> str:
+    """What is against the pod on the type that comes closest; which other type would do is for the hint to say."""
+    text = placement_text(placement)
+    return text.removesuffix(nearest_text(placement)).removesuffix("; ")
 
 
 def taints_against(placement: Placement) -> tuple[Blocker, ...]:
