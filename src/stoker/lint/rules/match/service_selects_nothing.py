@@ -62,7 +62,7 @@ from stoker.lint.rules.match._pods import is_by_controller, labelled, pods_in
 from stoker.manifests.objects import texts
 from stoker.manifests.workloads import Workload
 
-_ALIKE = 0.8
+_ALIKE = 0.7
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
