@@ -56,7 +56,7 @@ def test_fail_on_says_from_where_on_it_fails(here: Path) -> None:
         ([], "say what to look at"),
         (["nowhere.yaml"], "there is no nowhere.yaml"),
         ([".", "--rule", "STK-KARPENTR-001"], "there is no rule STK-KARPENTR-001"),
-        ([".", "--explain", "x"], "there is no rule x"),
+        ([".", "--explain", "x"], "there is no rule X"),
         ([".", "--json", "--sarif"], "two answers"),
         ([".", "--config", "none.yaml"], "there is no config file none.yaml"),
         ([".", "--kubernetes", "1.2"], "no schemas of Kubernetes 1.2"),
@@ -127,6 +127,7 @@ spec:
   limits: {cpu: "100"}
   disruption:
     consolidationPolicy: WhenUnderutilized
+    # then they go
     expireAfter: 720h  # a month
 """
 NEW = """\
@@ -145,7 +146,8 @@ spec:
         name: general
         group: karpenter.k8s.aws
         kind: EC2NodeClass
-      expireAfter: 720h
+      # then they go
+      expireAfter: 720h  # a month
   limits: {cpu: "100"}
   disruption:
     consolidationPolicy: WhenEmptyOrUnderutilized

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stoker.catalog import schemas
-from stoker.lint import core_validation, cron, names, quantities, structural
+from stoker.lint import core_validation, cron, names, structural
 from stoker.lint.structural import Fault
+from stoker.manifests import quantities
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ REPORT = Report((FIRST, SECOND), checked=2, files=2, silenced=((SECOND, "known")
 
 
 def test_text_is_grouped_by_file_and_counts_at_the_end() -> None:
-    assert reports.text(REPORT) == (
+    assert reports.text(REPORT, level=Severity.INFO) == (
         "a b.yaml\n"
         "  3:5      error   x is written twice\n"
         "           STK-READ-005  Pod ai/a\n"
@@ -25,6 +25,17 @@ def test_text_is_grouped_by_file_and_counts_at_the_end() -> None:
         "\n"
         "1 error, 1 info in 2 objects of 2 files; 1 silenced\n"
     )
+
+
+def test_what_is_less_severe_than_the_level_is_counted_and_not_shown() -> None:
+    told = reports.text(REPORT)
+    assert "c.yaml" not in told
+    assert told.endswith("1 error, 1 info in 2 objects of 2 files; 1 silenced (--level info shows all)\n")
+
+
+def test_a_name_does_nothing_to_the_terminal() -> None:
+    odd = Finding("STK-READ-005", Severity.ERROR, "a.yaml", 1, 1, "Pod \x1b[2Ja\nb", "", "m\r", "h")
+    assert "Pod \\x1b[2Ja\\nb\n" in reports.text(Report((odd,), checked=1, files=1))
 
 
 def test_a_clean_report_says_what_was_looked_at() -> None:

@@ -133,6 +133,13 @@ def test_and_not_for_the_next_document() -> None:
     assert [finding.line for finding in report.findings] == [21]
 
 
+def test_what_could_not_be_read_is_silenced_on_its_line() -> None:
+    text = "kind: x\na: 1\na: 2  # stoker:ignore STK-READ-005 both are meant\n"
+    report = lint(read_text(text), rules=[])
+    assert [(finding.rule, reason) for finding, reason in report.silenced] == [("STK-READ-005", "both are meant")]
+    assert report.findings == ()
+
+
 def test_one_comment_names_several_rules() -> None:
     text = "# stoker:ignore STK-READ-002, STK-READ-001 known\n" + POD
     assert _silenced(text) == ["known"]

@@ -160,6 +160,7 @@ def test_names_and_values_of_dimensions_go_in_pairs() -> None:
         (f'{STREAM}, lagCount: "5"}}', False),
         (f'{STREAM}, lagCount: " 5 "}}', False),
         (f"{STREAM}, lagCount: five}}", True),
+        (f'{STREAM}, lagCount: "${{lag}}"}}', False),
         (f'{STREAM}, lagCount: "5m"}}', True),
         (f'{STREAM}, lagCount: "5", unsafeSsl: "yes"}}', True),
         (f'{STREAM}, lagCount: "5", unsafeSsl: "true"}}', False),
@@ -568,6 +569,11 @@ spec: {limits: [{type: Container, defaultRequest: {cpu: 100m}}]}
     assert said(scaled(CPU.replace("Utilization", "AverageValue")) + one_has, "STK-KEDA-032") == []
 
 
+def test_an_hpa_of_version_1_measures_cpu() -> None:
+    old = hpa().replace("autoscaling/v2", "autoscaling/v1")
+    assert said(old + deployment(), "STK-KEDA-032") == [("warning", "spec.targetCPUUtilizationPercentage")]
+
+
 def test_cpu_alone_never_goes_to_zero() -> None:
     path = [("error", "spec.minReplicaCount")]
     assert said(scaled(CPU, spec="maxReplicaCount: 5"), "STK-KEDA-033") == path
@@ -716,3 +722,37 @@ def test_the_guides_faults_are_found_at_their_places() -> None:
 def test_the_corrected_forms_have_no_finding_of_this_area() -> None:
     report = lint(read([str(HERE / "guide_right")]))
     assert [f for f in report.findings if f.rule.startswith("STK-KEDA-")] == []
+
+
+# -- what is written otherwise --
+
+
+def test_a_number_without_quotes_is_judged_as_the_number_that_it_is() -> None:
+    text = scaled(stream(f"{STREAM}, lagCount: 5}}"), spec="minReplicaCount: 1")
+    assert {finding.rule for finding in lint(read_text(text)).findings if finding.rule.startswith("STK-KEDA-")} == {
+        "STK-KEDA-019",
+        "STK-KEDA-028",
+    }
+
+
+def test_an_object_of_keda_1_is_moved_to_keda_2() -> None:
+    text = "apiVersion: keda.k8s.io/v1alpha1\nkind: ScaledObject\nmetadata: {name: chat}\nspec:\n"
+    text += f"  scaleTargetRef:\n    deploymentName: chat\n  triggers:\n  - {{{OF_METRIC}}}\n"
+    assert said(text, "STK-KEDA-047") == [("error", "apiVersion")]
+    moved = text.replace("keda.k8s.io", "keda.sh").replace("deploymentName", "name")
+    assert fixed(text) == moved
+
+
+def test_an_autoscaler_of_http_requests_scales_too() -> None:
+    http = """\
+---
+apiVersion: http.keda.sh/v1alpha1
+kind: HTTPScaledObject
+metadata: {name: chat, namespace: ai}
+spec:
+  scaleTargetRef: {name: chat, kind: Deployment, apiVersion: apps/v1, service: chat, port: 8080}
+"""
+    text = deployment(replicas="replicas: 1  # KEDA가 관리") + http
+    assert said(text, "STK-KEDA-027") == []
+    assert said(text, "STK-KEDA-026") == [("warning", "spec.replicas")]
+    assert said(deployment(replicas="replicas: 1  # KEDA가 관리"), "STK-KEDA-027") == [("warning", "spec.replicas")]

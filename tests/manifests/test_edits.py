@@ -60,6 +60,11 @@ kind: other
         ([Remove(("spec", "list", 0, "a"))], "  - a: 1\n    b: 2\n", "  - b: 2\n"),
         ([Remove(("spec", "list", 1, "a"))], "  - a: 3\n", "  - {}\n"),
         ([Add(("spec", "disruption", "after"), "0s")], "    policy: When\n", "    policy: When\n    after: 0s\n"),
+        (
+            [Add(("spec", "disruption", "after"), "0s", "# at once", ("# one", "# two"))],
+            "    policy: When\n",
+            "    policy: When\n    # one\n    # two\n    after: 0s  # at once\n",
+        ),
         ([Add(("spec", "limits", "gpu"), "4")], "memory: 1Gi}", 'memory: 1Gi, gpu: "4"}'),
         ([Add(("spec", "list", 2), {"a": 4})], "  - a: 3\n", "  - a: 3\n  - a: 4\n"),
         ([Add(("spec", "empty", "x"), 1)], "  empty:\n", "  empty:\n    x: 1\n"),

@@ -275,7 +275,7 @@ def test_a_folder_is_searched_in_order_and_what_is_no_manifest_is_passed_over(tr
     for name in ("values.yaml", "notes.txt", ".git/x.yaml", "node_modules/x.yaml", "b/compose.yaml"):
         _put(tree / name, "services: {}\n" if "compose" in name or "values" in name else POD)
     found = read(["."])
-    assert found.files == ("./a.yaml", "./b/x.yml", "./c.json")
+    assert found.files == ("a.yaml", "b/x.yml", "c.json")
     assert found.troubles == ()
     assert set(found.texts) == set(found.files)
 
@@ -299,7 +299,7 @@ def test_stdin(tree: Path) -> None:
 def test_a_broken_file_that_looks_like_manifests_is_said_in_a_folder(tree: Path) -> None:
     _put(tree / "a.yaml", "apiVersion: v1\nkind: [\n")
     _put(tree / "b.yaml", "just: [\n")
-    assert [trouble.file for trouble in read(["."]).troubles] == ["./a.yaml"]
+    assert [trouble.file for trouble in read(["."]).troubles] == ["a.yaml"]
 
 
 def test_patches_of_a_kustomization_are_no_objects(tree: Path) -> None:
@@ -321,8 +321,8 @@ def test_a_chart_that_was_not_rendered_is_one_trouble(tree: Path) -> None:
         _put(tree / "chart" / "templates" / name, "{{- if .Values.x }}\nkind: Pod\n{{- end }}\n")
     _put(tree / "pod.yaml", POD)
     found = read(["."])
-    assert [(trouble.kind, trouble.file) for trouble in found.troubles] == [("template", "./chart/Chart.yaml")]
-    assert found.troubles[0].hint == "helm template ./chart | stoker lint -"
+    assert [(trouble.kind, trouble.file) for trouble in found.troubles] == [("template", "chart/Chart.yaml")]
+    assert found.troubles[0].hint == "helm template chart | stoker lint -"
     assert _names(found) == ["Pod a"]
 
 

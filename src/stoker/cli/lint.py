@@ -30,6 +30,12 @@ _COLOURS |= {"rule": {"dim": True}, "hint": {"fg": "green"}}
     type=click.Choice(["error", "warning", "info", "never"]),
     help="The least severity that makes the exit code 1 (default: warning).",
 )
+@click.option(
+    "--level",
+    type=click.Choice(["error", "warning", "info"]),
+    default="warning",
+    help="The least severity that the text shows (default: warning); the others are counted.",
+)
 @click.option("--rule", "only", multiple=True, metavar="RULE", help="Only this rule; may be given more than once.")
 @click.option("--ignore", multiple=True, metavar="RULE", help="Not this rule; may be given more than once.")
 @click.option(
@@ -45,6 +51,7 @@ def lint(
     as_json: bool,
     sarif: bool,
     fail_on: str | None,
+    level: str,
     only: tuple[str, ...],
     ignore: tuple[str, ...],
     config: str | None,
@@ -79,7 +86,7 @@ def lint(
     from stoker.lint import run
 
     report = run.lint(reading, settings)
-    click.echo(_answer(report, as_json, sarif), nl=False)
+    click.echo(_answer(report, as_json, sarif, level), nl=False)
     return int(settings.fail_on is not None and report.at_least(settings.fail_on))
 
 
@@ -149,8 +156,9 @@ def _write(file: Path, text: str) -> None:
         beside.unlink(missing_ok=True)
 
 
-def _answer(report: "Report", as_json: bool, sarif: bool) -> str:
+def _answer(report: "Report", as_json: bool, sarif: bool, level: str) -> str:
     from stoker.lint import report as reports
+    from stoker.lint.rule import Severity
 
     if as_json:
         return reports.as_json(report) + "\n"
@@ -159,7 +167,7 @@ def _answer(report: "Report", as_json: bool, sarif: bool) -> str:
 
         return reports.as_sarif(report, RULES) + "\n"
     coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    return reports.text(report, _styled if coloured else reports.plain)
+    return reports.text(report, _styled if coloured else reports.plain, level=Severity(level))
 
 
 def _styled(text: str, name: str) -> str:
@@ -180,6 +188,7 @@ def _explained(rule: str) -> str:
     from stoker.lint import documentation
     from stoker.lint.rules import RULES
 
+    rule = rule.upper()
     _known(rule)
     found = next(each for each in RULES if each.id == rule)
     return documentation.page(found).rstrip("\n")

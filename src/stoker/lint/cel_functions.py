@@ -15,7 +15,8 @@ from itertools import pairwise
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
-from stoker.lint import names, patterns, quantities
+from stoker.lint import names, patterns
+from stoker.manifests import quantities
 
 _QUANTITY, _URL, _IP, _CIDR, _SEMVER, _FORMAT = (
     "__quantity__",

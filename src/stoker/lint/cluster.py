@@ -1,16 +1,15 @@
 """All manifests of one run as one cluster: who is there, what refers to what. Rules read it; nobody changes it."""
 
 import fnmatch
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 from stoker.catalog import schemas
 from stoker.catalog.schema_files import NotASchema, custom_kinds
 from stoker.lint import core_validation, structural
 from stoker.lint.rule import Problem
-from stoker.manifests.objects import Manifest
+from stoker.manifests.objects import Manifest, is_open
 from stoker.manifests.workloads import Workload, workloads_of
 
 
@@ -96,7 +95,7 @@ class Cluster:
             schema = self.schema(manifest)
             if schema is None:
                 continue
-            open_to = _is_open if manifest.templated else _is_closed
+            open_to = partial(is_open, manifest)
             found += [(manifest, fault) for fault in structural.faults(manifest.data, schema, is_open=open_to)]
             if schema.core:
                 kind = (manifest.group, manifest.version, manifest.kind)
@@ -119,14 +118,3 @@ class Cluster:
             if manifest.kind == kind and manifest.name == name and manifest.namespace in ("", namespace):
                 return workload
         return None
-
-
-_FILLED_IN_LATER = re.compile(r"\$\{.*\}|\{\{.*\}\}", re.DOTALL)
-
-
-def _is_open(value: object) -> bool:
-    return isinstance(value, str) and _FILLED_IN_LATER.search(value) is not None
-
-
-def _is_closed(_value: object) -> bool:
-    return False

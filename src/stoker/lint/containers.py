@@ -17,7 +17,6 @@ from stoker.manifests.workloads import Workload
 from stoker.policy.pod_resources import requested
 from stoker.spec.faults import Path
 
-_FILLED_IN_LATER = re.compile(r"\$\{.*\}|\{\{.*\}\}", re.DOTALL)
 _SHELLS = ("sh", "bash", "ash", "dash", "zsh", "ksh")
 _PYTHON = re.compile(r"python(3(\.\d+)?)?")
 _HOOKS: tuple[tuple[str, ...], ...] = (
@@ -28,11 +27,6 @@ _HOOKS: tuple[tuple[str, ...], ...] = (
     ("startupProbe", "exec"),
 )
 _CODE_FOLLOWS = re.compile(r"-[a-z]*c")
-
-
-def is_open(manifest: Manifest, value: Any) -> bool:
-    """Whether something fills the value in later, so that it cannot be judged."""
-    return manifest.templated and isinstance(value, str) and _FILLED_IN_LATER.search(value) is not None
 
 
 def resources(container: dict[str, Any]) -> dict[str, int]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from stoker.lint import cron, names, quantities
+from stoker.lint import cron, names
 from stoker.lint.notes import Notes, Tree
 from stoker.lint.pod_validation import pod_faults, selector_faults
 from stoker.lint.structural import (
@@ -20,6 +20,7 @@ from stoker.lint.structural import (
     name_faults,
     never_open,
 )
+from stoker.manifests import quantities
 from stoker.manifests.objects import look, sections, texts
 from stoker.spec.faults import Path, shown
 

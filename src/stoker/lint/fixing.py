@@ -7,10 +7,9 @@ points at.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from stoker.lint.cluster import Cluster
 from stoker.lint.config import Config
 from stoker.lint.rule import Problem
-from stoker.lint.run import problems
+from stoker.lint.run import mendable
 from stoker.manifests import edits
 from stoker.manifests.reading import Reading, read_text
 from stoker.spec.faults import Path
@@ -30,7 +29,7 @@ class Fixed:
 
 
 def fix(reading: Reading, config: Config) -> Fixed:
-    """Mend what has one safe answer in what is on; a rule that the config turns off mends nothing."""
+    """Mend what has one safe answer. What is silenced or off is not mended."""
     before = dict(reading.texts)
     skipped: dict[str, None] = {}
     count = 0
@@ -46,14 +45,13 @@ def fix(reading: Reading, config: Config) -> Fixed:
 
 
 def _one_pass(reading: Reading, config: Config) -> tuple[dict[str, str], int, list[str]]:
-    cluster = Cluster(reading.manifests, kubernetes=config.kubernetes, exists=config.exists)
     shifted: list[tuple[str, int, Path]] = []  # lists of which an item was removed: their indexes are no longer true
     changed: dict[str, str] = {}
     done, failed = 0, []
-    for _rule, problem in problems(cluster, config):
+    for problem in mendable(reading, config):
         document = problem.manifest.document
         paths = [problem.manifest.root + edit.path for edit in problem.edits]
-        if not paths or any(_under(shifted, document.file, document.index, path) for path in paths):
+        if any(_under(shifted, document.file, document.index, path) for path in paths):
             continue
         text = changed.get(document.file, reading.texts[document.file])
         try:

@@ -8,9 +8,10 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from stoker.lint import names, quantities
+from stoker.lint import names
 from stoker.lint.notes import Notes, Tree
 from stoker.lint.structural import BAD_NAME, BAD_VALUE, MISSING_FIELD, OUT_OF_RANGE
+from stoker.manifests import quantities
 from stoker.manifests.objects import look, sections, texts
 from stoker.spec.faults import Path, shown
 

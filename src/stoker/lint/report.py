@@ -21,24 +21,36 @@ def plain(text: str, _name: str) -> str:
     return text
 
 
-def text(report: Report, style: Style = plain) -> str:
-    """Grouped by file, in the order of the text; the last line counts. Understandable without colour."""
+def text(report: Report, style: Style = plain, *, level: Severity = Severity.WARNING) -> str:
+    """Grouped by file, in the order of the text; the last line counts. Understandable without colour.
+
+    What is less severe than `level` is counted and not shown."""
     lines: list[str] = []
-    for file, findings in groupby(report.findings, key=lambda finding: finding.file):
-        lines.append(style(file, "file"))
+    shown = [finding for finding in report.findings if finding.severity.rank >= level.rank]
+    for file, findings in groupby(shown, key=lambda finding: finding.file):
+        lines.append(style(_safe(file), "file"))
         for finding in findings:
             lines += _lines(finding, style)
         lines.append("")
-    lines.append(summary(report))
+    lines.append(summary(report) + (" (--level info shows all)" if len(shown) < len(report.findings) else ""))
     return "\n".join(lines) + "\n"
+
+
+def _safe(text: str) -> str:
+    """Text on one line that does nothing to a terminal, whatever a manifest has for a name."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _lines(finding: Finding, style: Style) -> list[str]:
     place = f"{finding.line}:{finding.column}"
-    head = f"  {place:<8} {style(f'{finding.severity.value:<7}', finding.severity.value)} {finding.message}"
-    about = "  ".join(part for part in (style(finding.rule, "rule"), finding.object) if part)
+    head = f"  {place:<8} {style(f'{finding.severity.value:<7}', finding.severity.value)} {_safe(finding.message)}"
+    about = "  ".join(part for part in (style(finding.rule, "rule"), _safe(finding.object)) if part)
     indent = " " * 11
-    return [head, f"{indent}{about}", *([f"{indent}{style('right: ' + finding.hint, 'hint')}"] if finding.hint else [])]
+    return [
+        head,
+        f"{indent}{about}",
+        *([f"{indent}{style('right: ' + _safe(finding.hint), 'hint')}"] if finding.hint else []),
+    ]
 
 
 def summary(report: Report) -> str:

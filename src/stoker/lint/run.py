@@ -3,12 +3,11 @@
 `lint` does no I/O. A rule that fails is a finding, too (STK-LINT-003): what was not judged is said.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 
 from stoker.lint import suppressions
 from stoker.lint.cluster import Cluster
-from stoker.lint.config import Config
+from stoker.lint.config import Config, Ignore
 from stoker.lint.findings import Finding, Report
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules import RULES, TROUBLES
@@ -16,7 +15,7 @@ from stoker.lint.rules.lint import failed_rule, idle_comment, unread_comment
 from stoker.manifests.objects import Document
 from stoker.manifests.reading import Reading
 from stoker.manifests.troubles import Trouble
-from stoker.spec.faults import Path, written
+from stoker.spec.faults import written
 
 KNOWN = frozenset(rule.id for rule in RULES)
 
@@ -24,20 +23,40 @@ KNOWN = frozenset(rule.id for rule in RULES)
 def lint(reading: Reading, config: Config | None = None, *, rules: Sequence[Rule] = RULES) -> Report:
     """Everything that is wrong with what was read, in the order of the text."""
     config = config or Config()
-    cluster = Cluster(reading.manifests, kubernetes=config.kubernetes, exists=config.exists)
-    placed: list[tuple[Finding, Document | None, Path]] = [
-        (finding, None, ()) for trouble in reading.troubles if (finding := _of_trouble(trouble, config))
+    silencer = _Silencer(reading, config)
+    kept: list[Finding] = []
+    silenced: list[tuple[Finding, str]] = []
+    found: list[tuple[Finding, Problem | None]] = [
+        (_of_trouble(each, config), None) for each in reading.troubles if _is_on(TROUBLES[each.kind], config)
     ]
-    for rule, problem in problems(cluster, config, rules):
-        found = _of_problem(rule, problem, config)
-        placed.append((found, problem.manifest.document, problem.manifest.root + problem.path))
-    kept, silenced = _silence(placed, _documents(reading), config)
+    found += [(_of_problem(*each, config), each[1]) for each in problems(_cluster(reading, config), config, rules)]
+    for finding, problem in found:
+        reason = silencer.reason(finding, problem)
+        if reason is None:
+            kept.append(finding)
+        else:
+            silenced.append((finding, reason))
+    kept += silencer.about_comments()
     return Report(
         tuple(sorted(set(kept), key=lambda finding: finding.order)),
         checked=len(reading.manifests),
         files=len(reading.files),
         silenced=tuple(silenced),
     )
+
+
+def mendable(reading: Reading, config: Config) -> list[Problem]:
+    """The problems that have edits, without those that are silenced: the reason for leaving them stands."""
+    silencer = _Silencer(reading, config)
+    return [
+        problem
+        for rule, problem in problems(_cluster(reading, config), config)
+        if problem.edits and silencer.reason(_of_problem(rule, problem, config), problem) is None
+    ]
+
+
+def _cluster(reading: Reading, config: Config) -> Cluster:
+    return Cluster(reading.manifests, kubernetes=config.kubernetes, exists=config.exists)
 
 
 def problems(cluster: Cluster, config: Config, rules: Sequence[Rule] = RULES) -> list[tuple[Rule, Problem]]:
@@ -85,52 +104,51 @@ def _of_problem(rule: Rule, problem: Problem, config: Config) -> Finding:
     )
 
 
-def _of_trouble(trouble: Trouble, config: Config) -> Finding | None:
+def _of_trouble(trouble: Trouble, config: Config) -> Finding:
     rule = TROUBLES[trouble.kind]
-    if not _is_on(rule, config):
-        return None
     severity = config.severities.get(rule.id) or rule.severity
     return Finding(rule.id, severity, trouble.file, trouble.line, trouble.column, "", "", trouble.message, trouble.hint)
 
 
-def _documents(reading: Reading) -> list[Document]:
-    return list({id(manifest.document): manifest.document for manifest in reading.manifests}.values())
+class _Silencer:
+    """The reasons that comments and the config give for passing over a finding; knows which comments were of use."""
+
+    def __init__(self, reading: Reading, config: Config) -> None:
+        self._config = config
+        self._documents = list({id(each.document): each.document for each in reading.manifests}.values())
+        self._read = {id(document): suppressions.read(document, KNOWN) for document in self._documents}
+
+    def reason(self, finding: Finding, problem: Problem | None) -> str | None:
+        """Why a finding is silenced; None where it is not. What could not be read has no problem, only a line."""
+        reasons = [each.reason for each in self._config.ignores if _covers(each, finding)]
+        documents = [problem.manifest.document] if problem else [d for d in self._documents if d.file == finding.file]
+        path = problem.manifest.root + problem.path if problem else ("", "no place in an object")
+        for document in documents:
+            for each in self._read[id(document)][0]:
+                if each.covers(finding.rule, finding.line, path):
+                    each.used = True
+                    reasons.append(each.reason)
+        return reasons[0] if reasons else None
+
+    def about_comments(self) -> Iterator[Finding]:
+        """Comments that silence nothing: those that are not understood, and those whose fault is gone."""
+        for document in self._documents:
+            found, bad = self._read[id(document)]
+            if _is_on(unread_comment.RULE, self._config):
+                yield from (self._of(unread_comment.RULE, document, each.line, each.message) for each in bad)
+            if self._config.only or not _is_on(idle_comment.RULE, self._config):
+                continue
+            for each in found:
+                if each.rules and each.reason and not each.used:
+                    yield self._of(idle_comment.RULE, document, each.line, idle_comment.MESSAGE)
+
+    def _of(self, rule: Rule, document: Document, line: int, message: str) -> Finding:
+        severity = self._config.severities.get(rule.id) or rule.severity
+        return Finding(rule.id, severity, document.file, line, 1, "", "", f"this comment {message}", "")
 
 
-def _silence(
-    placed: Iterable[tuple[Finding, Document | None, Path]], documents: Iterable[Document], config: Config
-) -> tuple[list[Finding], list[tuple[Finding, str]]]:
-    kept: list[Finding] = []
-    silenced: list[tuple[Finding, str]] = []
-    comments: dict[int, list[suppressions.Suppression]] = defaultdict(list)
-    for document in documents:
-        found, bad = suppressions.read(document, KNOWN)
-        comments[id(document)] = found
-        if _is_on(unread_comment.RULE, config):
-            kept += [_of_comment(unread_comment.RULE, document, each.line, each.message, config) for each in bad]
-    for finding, where, path in placed:
-        reason = next(
-            (each.reason for each in config.ignores if each.covers(finding.rule, finding.file, finding.object)), None
-        )
-        for each in comments[id(where)] if where is not None else ():
-            if each.covers(finding.rule, finding.line, path):
-                each.used = True
-                reason = reason or each.reason
-        if reason is None:
-            kept.append(finding)
-        else:
-            silenced.append((finding, reason))
-    for document in documents:
-        for each in comments[id(document)]:
-            idle = each.rules and each.reason and not each.used
-            if idle and not config.only and _is_on(idle_comment.RULE, config):
-                kept.append(_of_comment(idle_comment.RULE, document, each.line, idle_comment.MESSAGE, config))
-    return kept, silenced
+def _covers(ignore: Ignore, finding: Finding) -> bool:
+    return ignore.covers(finding.rule, finding.file, finding.object)
 
 
-def _of_comment(rule: Rule, document: Document, line: int, message: str, config: Config) -> Finding:
-    severity = config.severities.get(rule.id) or rule.severity
-    return Finding(rule.id, severity, document.file, line, 1, "", "", f"this comment {message}", "")
-
-
-__all__ = ["KNOWN", "Severity", "lint", "problems"]
+__all__ = ["KNOWN", "Severity", "lint", "mendable", "problems"]

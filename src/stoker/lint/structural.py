@@ -18,7 +18,8 @@ from typing import Any
 
 from stoker.catalog import schemas
 from stoker.catalog.schemas import Schema
-from stoker.lint import cel, names, patterns, quantities
+from stoker.lint import cel, names, patterns
+from stoker.manifests import quantities
 from stoker.spec.faults import Path, shown, written
 
 Tree = dict[str, Any]

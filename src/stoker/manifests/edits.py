@@ -50,6 +50,10 @@ class Add:
 
     path: Path
     value: Any
+    comment: str = ""
+    """A comment on its line, from `#`; where the entry is no line of its own it is left out."""
+    above: tuple[str, ...] = ()
+    """Comments on lines of their own above it, likewise."""
 
 
 Edit = Replace | Rename | Remove | Add
@@ -151,7 +155,7 @@ def _attempts(text: str, document: int, edit: Edit) -> Iterator[str]:
     elif isinstance(edit, Remove):
         yield source.without(edit.path)
     else:
-        yield from source.with_entry(edit.path, edit.value)
+        yield from source.with_entry(edit)
 
 
 def _scalars(value: Any, style: str | None) -> Iterator[str]:
@@ -300,8 +304,9 @@ class _Source:
             line -= 1
         return line
 
-    def with_entry(self, path: Path, value: Any) -> Iterator[str]:
+    def with_entry(self, edit: Add) -> Iterator[str]:
         """The nearest section that is there gets a new entry; the sections between are written with it."""
+        path, value = edit.path, edit.value
         depth = len(path) - 1
         while depth and not self._is_there(path[:depth]):
             depth -= 1
@@ -313,7 +318,7 @@ class _Source:
         elif node.flow_style or not node.value:
             yield self._into_flow(node, name, value)
         else:
-            yield self._after_last(node, name, value)
+            yield self._after_last(node, name, value, edit)
 
     def _is_there(self, path: Path) -> bool:
         try:
@@ -322,10 +327,14 @@ class _Source:
             return False
         return True
 
-    def _after_last(self, node: Any, name: str | int, value: Any) -> str:
+    def _after_last(self, node: Any, name: str | int, value: Any, edit: Add) -> str:
         last = node.value[-1]
         last_line = self.last_line(last[1] if isinstance(last, tuple) else last)
         lines = self._block(name, value, node.start_mark.column)
+        if edit.comment and lines.count(self.line_end) == 1:
+            lines = f"{lines.removesuffix(self.line_end)}  {edit.comment}{self.line_end}"
+        indent = " " * node.start_mark.column
+        lines = "".join(f"{indent}{each}{self.line_end}" for each in edit.above) + lines
         at = self.after_line(last_line)
         glue = "" if self.text[:at].endswith(("\n", "\r")) else self.line_end
         return self.cut(at, at, glue + lines)

@@ -1,10 +1,13 @@
 """One Kubernetes object, and where each part of it stands in the text it was read from."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from stoker.spec.faults import Path, Position
+
+_EXPRESSION = re.compile(r"\$\{.*\}|\{\{.*\}\}", re.DOTALL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +127,11 @@ def texts(tree: Any) -> dict[str, str]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
+
+
+def is_open(manifest: Manifest, value: Any) -> bool:
+    """Whether something that holds the object fills this value in later: it can be of any type, and is not judged."""
+    return manifest.templated and isinstance(value, str) and _EXPRESSION.search(value) is not None
 
 
 def filled_in_later(value: Any) -> bool:

@@ -15,6 +15,7 @@ _BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 _WRITTEN = re.compile(r"([+-]?)(\d+\.?\d*|\.\d+)(?:[eE]([+-]?\d+)|([numkMGTPE]|[KMGTPE]i)?)", re.ASCII)
 _LONGEST = 64  # more digits than any quantity has; keeps a hostile one from costing time
 _EXPONENT = 40
+EXAMPLE = "a quantity such as 500m, 2, 1.5Gi"
 _RIGHT = "write a number, or one with a suffix, such as 500m, 2, 1.5, 1k, 512Mi or 32Gi"
 
 
@@ -39,6 +40,14 @@ def parse(value: object) -> int | Fraction:
     else:
         number *= Fraction(10) ** (int(exponent) if exponent is not None else _DECIMAL[suffix or ""])
     return number.numerator if number.denominator == 1 else number
+
+
+def amount(value: object) -> int | Fraction | None:
+    """As `parse`; None for what is no quantity."""
+    try:
+        return parse(value)
+    except ValueError:
+        return None
 
 
 def cpu_milli(value: object) -> int:

@@ -130,7 +130,11 @@ def _walk(folder: str) -> list[str]:
         if in_chart:
             folders[:] = [each for each in folders if each != "ci"]
             files = []
-        found += [os.path.join(place, each) for each in files if each.endswith(_ENDINGS) and not each.startswith(".")]
+        found += [
+            os.path.normpath(os.path.join(place, each))
+            for each in files
+            if each.endswith(_ENDINGS) and not each.startswith(".")
+        ]
     return sorted(found)
 
 
@@ -141,6 +145,7 @@ def _charts(folder: str) -> list[Trouble]:
         folders[:] = sorted(each for each in folders if _is_open(each))
         if "Chart.yaml" in files and "templates" in folders:
             said = "a Helm chart: what Kubernetes gets is what Helm makes of it, so nothing in it was judged"
+            place = os.path.normpath(place)
             file = os.path.join(place, "Chart.yaml")
             found.append(Trouble("template", file, 1, 1, said, f"helm template {place} | stoker lint -"))
             folders[:] = []

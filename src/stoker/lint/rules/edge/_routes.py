@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from stoker.lint.cluster import Cluster
-from stoker.lint.rules.edge._views import filled_in_later, text
-from stoker.manifests.objects import Manifest, sections
+from stoker.lint.rules.edge._views import text
+from stoker.manifests.objects import Manifest, is_open, sections
 from stoker.spec.faults import Path
 
 GROUP = "gateway.networking.k8s.io"
@@ -45,7 +45,7 @@ def backends(route: Manifest) -> Iterator[Reference]:
 def _reference(route: Manifest, path: Path, data: dict[str, Any], kind: str, group: str) -> Iterator[Reference]:
     name = text(data.get("name"))
     written = data.get("group")
-    if name and not filled_in_later(route, name):
+    if name and not is_open(route, name):
         yield Reference(
             route,
             path,

@@ -1,7 +1,6 @@
 """What the rules about the way in see alike: Ingresses, their annotations, their backends, the pods behind them."""
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,13 +8,12 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from stoker.lint.cluster import Cluster
-from stoker.manifests.objects import Manifest, look, sections, texts
+from stoker.manifests.objects import Manifest, is_open, look, sections, texts
 from stoker.manifests.workloads import Workload
 from stoker.spec.faults import Path
 
 ALB = "alb.ingress.kubernetes.io/"
 CLASS = "kubernetes.io/ingress.class"
-_FILLED_IN_LATER = re.compile(r"\$\{.*\}|\{\{.*\}\}", re.DOTALL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +35,6 @@ def text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def filled_in_later(manifest: Manifest, value: Any) -> bool:
-    return manifest.templated and isinstance(value, str) and _FILLED_IN_LATER.search(value) is not None
-
-
 def ingresses(cluster: Cluster) -> Iterator[Manifest]:
     yield from cluster.of("Ingress", group="networking.k8s.io")
 
@@ -56,7 +50,7 @@ def albs(cluster: Cluster) -> Iterator[Manifest]:
 def alb(ingress: Manifest, suffix: str) -> str | None:
     """An annotation of the controller; None where it is not there, or is filled in later."""
     value = ingress.annotations.get(ALB + suffix)
-    return None if value is None or filled_in_later(ingress, value) else value
+    return None if value is None or is_open(ingress, value) else value
 
 
 def at(suffix: str) -> Path:
@@ -104,7 +98,7 @@ def backends(ingress: Manifest) -> Iterator[Backend]:
         service = ingress.get(*path, "service")
         name = text(look(service, "name"))
         port = look(service, "port", "number", default=look(service, "port", "name"))
-        if not name or port == "use-annotation" or filled_in_later(ingress, name):
+        if not name or port == "use-annotation" or is_open(ingress, name):
             continue
         key = "number" if look(service, "port", "number") is not None else "name"
         here = (*path, "service")

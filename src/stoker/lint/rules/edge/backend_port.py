@@ -44,8 +44,8 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.edge._views import backends, filled_in_later, has_port, ingresses, ports_shown, service_of
-from stoker.manifests.objects import sections
+from stoker.lint.rules.edge._views import backends, has_port, ingresses, ports_shown, service_of
+from stoker.manifests.objects import is_open, sections
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
@@ -54,7 +54,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             service = service_of(cluster, backend)
             if service is None or backend.port is None or not sections(service.get("spec", "ports")):
                 continue
-            if filled_in_later(ingress, backend.port) or service.templated or has_port(service, backend.port):
+            if is_open(ingress, backend.port) or service.templated or has_port(service, backend.port):
                 continue
             yield Problem(
                 ingress,

@@ -50,8 +50,8 @@ from collections.abc import Iterator
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules.edge._routes import POOL, POOL_GROUPS
-from stoker.lint.rules.edge._views import filled_in_later, has_port, labelled, ports_shown, text
-from stoker.manifests.objects import Manifest, look, sections, texts
+from stoker.lint.rules.edge._views import has_port, labelled, ports_shown, text
+from stoker.manifests.objects import Manifest, is_open, look, sections, texts
 from stoker.manifests.workloads import Workload
 
 
@@ -59,7 +59,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
     for pool in cluster.of(POOL, group=POOL_GROUPS[0]):
         yield from _picker(cluster, pool)
         selector = texts(pool.get("spec", "selector", "matchLabels"))
-        if not selector or any(filled_in_later(pool, each) for each in selector.values()):
+        if not selector or any(is_open(pool, each) for each in selector.values()):
             continue
         pods = labelled(cluster, selector, pool.namespace)
         if not pods:
@@ -74,7 +74,7 @@ def _picker(cluster: Cluster, pool: Manifest) -> Iterator[Problem]:
     path = ("spec", "endpointPickerRef")
     ref = pool.get(*path)
     name = text(look(ref, "name"))
-    if not name or filled_in_later(pool, name) or look(ref, "kind", default="Service") != "Service":
+    if not name or is_open(pool, name) or look(ref, "kind", default="Service") != "Service":
         return
     service = cluster.find("Service", name, pool.namespace or None)
     port = look(ref, "port", "number")

@@ -34,6 +34,7 @@ from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules.edge._views import text
 
 _OLD = re.compile(r"\bALB[ -]?Ingress[ -]?Controller\b", re.IGNORECASE)
+_SAYS_SO = re.compile(r"\b(former\w*|was|old|ex|renamed|no longer|not)\b", re.IGNORECASE)
 _IMAGE = re.compile(r"aws-alb-ingress-controller")
 _NEW = "AWS Load Balancer Controller"
 
@@ -51,7 +52,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
         if id(document) in seen:
             continue
         seen.add(id(document))
-        if any(_OLD.search(comment) for comment in document.comments.values()):
+        if any(_OLD.search(each) and not _SAYS_SO.search(each) for each in document.comments.values()):
             told = "a comment says ALB Ingress Controller, which is the name of version 1"
             yield Problem(manifest, (), told, hint=_NEW)
 

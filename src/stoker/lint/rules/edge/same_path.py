@@ -38,8 +38,8 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.edge._views import filled_in_later, ingresses, text
-from stoker.manifests.objects import look, sections
+from stoker.lint.rules.edge._views import ingresses, text
+from stoker.manifests.objects import is_open, look, sections
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
@@ -51,7 +51,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             for j, each in sections(look(rule, "http", "paths")):
                 host, path = text(rule.get("host")), text(each.get("path"))
                 key = (host, path, text(each.get("pathType")))
-                if key in seen and not filled_in_later(ingress, host) and not filled_in_later(ingress, path):
+                if key in seen and not is_open(ingress, host) and not is_open(ingress, path):
                     told = f"{host or 'any host'}{path} is there already: this backend gets no requests"
                     yield Problem(ingress, ("spec", "rules", i, "http", "paths", j, "path"), told, hint="another path")
                 seen.add(key)

@@ -37,7 +37,8 @@ from collections.abc import Iterator
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules.edge._routes import GROUP
-from stoker.lint.rules.edge._views import filled_in_later, text
+from stoker.lint.rules.edge._views import text
+from stoker.manifests.objects import is_open
 
 # What controllers install themselves.
 _BROUGHT_ALONG = (
@@ -48,7 +49,7 @@ _BROUGHT_ALONG = (
 def check(cluster: Cluster) -> Iterator[Problem]:
     for gateway in cluster.of("Gateway", group=GROUP):
         name = text(gateway.get("spec", "gatewayClassName"))
-        if not name or filled_in_later(gateway, name) or name in _BROUGHT_ALONG or name.startswith("gke-"):
+        if not name or is_open(gateway, name) or name in _BROUGHT_ALONG or name.startswith("gke-"):
             continue
         if not cluster.exists("GatewayClass", name):
             known = ", ".join(each.name for each in cluster.of("GatewayClass", group=GROUP))

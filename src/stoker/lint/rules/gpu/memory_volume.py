@@ -43,10 +43,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from stoker.lint.cluster import Cluster
-from stoker.lint.containers import is_open
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.manifests.node_pools import amounts
-from stoker.manifests.objects import look, sections
+from stoker.manifests.objects import is_open, look, sections
 from stoker.manifests.quantities import format_bytes
 from stoker.manifests.workloads import Workload
 from stoker.spec.faults import Path

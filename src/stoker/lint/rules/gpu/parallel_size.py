@@ -38,8 +38,9 @@ import re
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
-from stoker.lint.containers import Command, commands, gpus, image, is_open
+from stoker.lint.containers import Command, commands, gpus, image
 from stoker.lint.rule import Problem, Rule, Severity
+from stoker.manifests.objects import is_open
 from stoker.spec.faults import Path
 
 _TENSOR = re.compile(r"(?:^|\s)(?:--tensor-parallel-size|--tp-size|--tp|-tp|--num-shard)[=\s]+\"?(\d{1,4})(?!\S*[.\w])")

@@ -33,11 +33,10 @@ Source: Kubernetes documentation, tasks/manage-gpus/scheduling-gpus
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
-from stoker.lint.containers import is_open
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.manifests.edits import Add
 from stoker.manifests.node_pools import amounts
-from stoker.manifests.objects import look
+from stoker.manifests.objects import is_open, look
 from stoker.spec.faults import Path
 
 DEVICES = ("nvidia.com/", "amd.com/gpu", "aws.amazon.com/neuron", "habana.ai/", "vpc.amazonaws.com/efa")

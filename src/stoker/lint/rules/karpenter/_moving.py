@@ -12,9 +12,8 @@ from stoker.catalog.schemas import Schema
 from stoker.lint import structural
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem
-from stoker.lint.rules.karpenter._views import is_open
 from stoker.manifests.edits import CannotEdit, Edit, Remove, Replace, meaning
-from stoker.manifests.objects import Manifest
+from stoker.manifests.objects import Manifest, is_open
 
 OLD = ("v1alpha1", "v1alpha5", "v1beta1")
 Find = Callable[[Cluster], Iterable[Problem]]

@@ -44,11 +44,6 @@ def node_class_of(cluster: Cluster, pool: Manifest) -> Manifest | None:
     return next((each for each in node_classes(cluster) if each.name == name), None) if _text(name) else None
 
 
-def is_open(manifest: Manifest, value: Any) -> bool:
-    """Whether something fills this value in later."""
-    return manifest.templated and isinstance(value, str) and ("${" in value or "{{" in value)
-
-
 def section(manifest: Manifest, *path: str | int) -> dict[str, Any]:
     found = manifest.get(*path)
     return found if isinstance(found, dict) else {}

@@ -41,8 +41,9 @@ from collections.abc import Iterator
 from stoker.catalog.labels import CAPACITY_TYPE
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.karpenter._views import LABELS, is_open, label_at, pools, section, view_of
+from stoker.lint.rules.karpenter._views import LABELS, label_at, pools, section, view_of
 from stoker.manifests.edits import Remove
+from stoker.manifests.objects import is_open
 
 _PATH = (*LABELS, CAPACITY_TYPE)
 

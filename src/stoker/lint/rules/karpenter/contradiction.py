@@ -38,7 +38,8 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.karpenter._views import is_open, lines_of, pools, view_of
+from stoker.lint.rules.karpenter._views import lines_of, pools, view_of
+from stoker.manifests.objects import is_open
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:

@@ -80,7 +80,17 @@ def _edits(pool: Manifest) -> tuple[Edit, ...]:
         return ()
     alone = len(section(pool, *DISRUPTION)) == 1
     removed = Remove(DISRUPTION if alone else _OLD)
-    return (removed,) if "expireAfter" in node else (removed, Add(_NEW, old))
+    return (removed,) if "expireAfter" in node else (removed, Add(_NEW, old, *_comments(pool)))
+
+
+def _comments(pool: Manifest) -> tuple[str, tuple[str, ...]]:
+    """The comments beside the old place and directly above it, which go along."""
+    comments, line = pool.document.comments, pool.where(_OLD, key=True).line
+    taken = {position.line for places in (pool.document.keys, pool.document.values) for position in places.values()}
+    first = line
+    while first - 1 in comments and first - 1 not in taken:
+        first -= 1
+    return comments.get(line, ""), tuple(comments[each] for each in range(first, line))
 
 
 RULE = Rule("STK-KARPENTER-005", Severity.ERROR, "expireAfter in its old place", check, __name__, guide=("E03",))

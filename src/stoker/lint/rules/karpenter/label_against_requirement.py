@@ -39,8 +39,8 @@ from collections.abc import Iterator
 from stoker.catalog.labels import CAPACITY_TYPE, present_name
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.karpenter._views import LABELS, is_open, pools, view_of
-from stoker.manifests.objects import texts
+from stoker.lint.rules.karpenter._views import LABELS, pools, view_of
+from stoker.manifests.objects import is_open, texts
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:

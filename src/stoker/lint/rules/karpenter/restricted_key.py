@@ -42,8 +42,8 @@ from collections.abc import Iterator
 from stoker.catalog.labels import is_kept_for_kubernetes, why_restricted
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.karpenter._views import LABELS, REQUIREMENTS, is_open, pools, section, view_of
-from stoker.manifests.objects import Manifest, sections
+from stoker.lint.rules.karpenter._views import LABELS, REQUIREMENTS, pools, section, view_of
+from stoker.manifests.objects import Manifest, is_open, sections
 from stoker.spec.faults import Path
 
 

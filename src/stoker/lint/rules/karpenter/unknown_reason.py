@@ -49,9 +49,9 @@ from typing import Any
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules.karpenter._moving import alone
-from stoker.lint.rules.karpenter._views import BUDGETS, REASONS, is_open, pools
+from stoker.lint.rules.karpenter._views import BUDGETS, REASONS, pools
 from stoker.manifests.edits import Edit, Remove, Replace
-from stoker.manifests.objects import Manifest, sections
+from stoker.manifests.objects import Manifest, is_open, sections
 
 _BY_LOWER = {each.lower(): each for each in REASONS}
 _FORCED = ("expired", "expiration", "interrupted", "interruption", "spotinterruption", "deleted", "unhealthy")

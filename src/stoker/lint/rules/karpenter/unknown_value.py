@@ -42,18 +42,8 @@ from stoker.catalog import ec2
 from stoker.catalog.labels import ARCH, CAPACITY_TYPE, CAPACITY_TYPES, INSTANCE_TYPE, OF_TYPES, OS, labels_of
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.karpenter._views import (
-    Line,
-    is_known,
-    is_on_aws,
-    is_open,
-    lines_of,
-    listed,
-    pools,
-    types_of,
-    view_of,
-)
-from stoker.manifests.objects import Manifest
+from stoker.lint.rules.karpenter._views import Line, is_known, is_on_aws, lines_of, listed, pools, types_of, view_of
+from stoker.manifests.objects import Manifest, is_open
 from stoker.policy.placement import NodePoolView, pool_types
 
 _WITH_DEVICES = re.compile(r"(?:g|gr|p|inf|trn)\d")

@@ -42,7 +42,8 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.karpenter._views import DISRUPTION, is_open, pools
+from stoker.lint.rules.karpenter._views import DISRUPTION, pools
+from stoker.manifests.objects import is_open
 
 _PATH = (*DISRUPTION, "consolidateAfter")
 

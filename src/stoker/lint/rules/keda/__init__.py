@@ -30,6 +30,7 @@ from stoker.lint.rules.keda import (
     no_maximum,
     no_request,
     not_scalable,
+    old_group,
     paused,
     pending_only,
     pods_metrics_to_zero,
@@ -97,4 +98,5 @@ RULES: tuple[Rule, ...] = (
     trigger_fields.RULE,
     no_identity.RULE,
     bad_behavior.RULE,
+    old_group.RULE,
 )

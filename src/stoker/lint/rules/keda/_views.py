@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from stoker.catalog import keda
 from stoker.lint.cluster import Cluster
-from stoker.manifests.objects import Document, Manifest, look, sections, texts
+from stoker.manifests.objects import Document, Manifest, is_open, look, sections
 from stoker.manifests.workloads import Workload
 from stoker.spec.faults import Path
 
@@ -20,7 +20,6 @@ OF_PODS = ("cpu", "memory")
 STREAMS = ("redis-streams", "redis-cluster-streams", "redis-sentinel-streams")
 MAX_REPLICAS = 100
 """What KEDA takes where `maxReplicaCount` is not written."""
-_FILLED_IN_LATER = re.compile(r"\$\{.*\}|\{\{.*\}\}", re.DOTALL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +44,11 @@ class Trigger:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """The parameters that are text; anything else is refused by the API server."""
-        return texts(self.data.get("metadata"))
+        """The parameters. The API server refuses what is not text; here it is judged as if it stood in quotes."""
+        written = self.data.get("metadata")
+        if not isinstance(written, dict):
+            return {}
+        return {key: _quoted(each) for key, each in written.items() if isinstance(key, str) and _is_scalar(each)}
 
     @property
     def metric_type(self) -> str:
@@ -69,6 +71,20 @@ class Trigger:
         return f"{self.type} ({self.name})" if self.name else self.type
 
 
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, str | int | float)
+
+
+def _quoted(value: str | int | float) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    # No parameter is a number of more digits, and Python refuses to write those of thousands.
+    return value if isinstance(value, str) else str(value) if abs(value) < _LARGEST else "a very large number"
+
+
+_LARGEST = 10**30
+
+
 def text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
@@ -82,10 +98,6 @@ def number(value: str) -> float | None:
     return (
         float(value) if re.fullmatch(r"\s*[+-]?(\d{1,30}\.?\d{0,30}|\.\d{1,30})([eE][+-]?\d{1,2})?\s*", value) else None
     )
-
-
-def filled_in_later(manifest: Manifest, value: Any) -> bool:
-    return manifest.templated and isinstance(value, str) and _FILLED_IN_LATER.search(value) is not None
 
 
 def scaled(cluster: Cluster, *kinds: str) -> Iterator[Manifest]:
@@ -138,7 +150,11 @@ class _Index:
             identity = _graph_id(workload.manifest)
             if identity:
                 self.workloads[f"${{{identity}.metadata.name}}"].append(workload)
-        for scaler in (*cluster.of(SCALED_OBJECT, group="keda.sh"), *cluster.of(HPA, group="autoscaling")):
+        for scaler in (
+            *cluster.of(SCALED_OBJECT, group="keda.sh"),
+            *cluster.of(HPA, group="autoscaling"),
+            *cluster.of("HTTPScaledObject", group="http.keda.sh"),
+        ):
             self.scalers[_without_spaces(target_of(scaler)[1])].append(scaler)
 
 
@@ -171,7 +187,7 @@ def scaled_workload(cluster: Cluster, manifest: Manifest) -> Workload | None:
 
 
 def scalers_of(cluster: Cluster, workload: Workload) -> list[Manifest]:
-    """The ScaledObjects and HPAs that name this workload's object."""
+    """The autoscalers that name this workload's object."""
     target = workload.manifest
     identity = _graph_id(target)
     named = list(_index(cluster).scalers.get(target.name, ())) if target.name else []
@@ -188,7 +204,7 @@ def _names(scaler: Manifest, target: Manifest) -> bool:
     if scaler.namespace and target.namespace and scaler.namespace != target.namespace:
         return False
     # In a template the same words mean the same name in the same graph alone.
-    return target.inside is scaler.inside or not filled_in_later(scaler, name)
+    return target.inside is scaler.inside or not is_open(scaler, name)
 
 
 def auth_of(cluster: Cluster, trigger: Trigger) -> Manifest | None:

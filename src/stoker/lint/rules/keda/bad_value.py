@@ -37,7 +37,7 @@ from collections.abc import Iterator
 from stoker.catalog.keda import Parameter
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.keda._views import filled_in_later, number, triggers
+from stoker.lint.rules.keda._views import number, triggers
 from stoker.spec.faults import shown
 
 # Numbers that have no default to tell it by. `value` and `threshold` are numbers in every trigger that has them.
@@ -51,6 +51,10 @@ _TRUTHS = ("true", "false", "1", "0", "t", "f", "T", "F", "True", "False", "TRUE
 _NOT_JUDGED = frozenset({("cpu", "value"), ("memory", "value"), ("kubernetes-resource", "targetValue")})
 
 
+# By whatever tool, also where the manifest itself is no template: Flux and envsubst fill in plain ones.
+_FILLED_IN = re.compile(r"\$\{|\$\(|\{\{")
+
+
 def check(cluster: Cluster) -> Iterator[Problem]:
     for trigger in triggers(cluster):
         known = trigger.known
@@ -60,7 +64,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             parameter = known.parameters.get(name)
             if parameter is None or not parameter.from_metadata or not value.strip():
                 continue
-            if filled_in_later(trigger.manifest, value) or (trigger.type, name) in _NOT_JUDGED:
+            if _FILLED_IN.search(value) or (trigger.type, name) in _NOT_JUDGED:
                 continue
             wrong, right = _judged(parameter, value)
             if wrong:

@@ -49,7 +49,9 @@ from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules.keda._views import comment_at, scalers_of
 from stoker.lint.rules.keda.replicas_beside_scaler import PATH
 
-_SCALER = re.compile(r"\b(keda|hpa|horizontal\s?pod\s?autoscaler|auto-?\s?scal\w+|scaled\s?object)\b", re.IGNORECASE)
+_SCALER = re.compile(
+    r"(?<![a-z])(keda|hpa|horizontal\s?pod\s?autoscaler|auto-?\s?scal[a-z]+|scaled\s?object)(?![a-z])", re.IGNORECASE
+)
 _DENIES = re.compile(r"\b(no|not|never|without|instead|until|initial\w*|disabled)\b|n't\b", re.IGNORECASE)
 
 

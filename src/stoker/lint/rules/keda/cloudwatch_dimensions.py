@@ -44,7 +44,8 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.keda._views import Trigger, filled_in_later, triggers
+from stoker.lint.rules.keda._views import Trigger, triggers
+from stoker.manifests.objects import is_open
 
 NEEDED = ("namespace", "metricName", "dimensionName", "dimensionValue")
 
@@ -66,7 +67,7 @@ def _judged(trigger: Trigger) -> Iterator[Problem]:
         )
         return
     names, values = (trigger.metadata[name] for name in NEEDED[2:])
-    if any(filled_in_later(trigger.manifest, each) for each in (names, values)):
+    if any(is_open(trigger.manifest, each) for each in (names, values)):
         return
     n, m = len(names.split(";")), len(values.split(";"))
     if n != m:

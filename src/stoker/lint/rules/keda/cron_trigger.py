@@ -36,7 +36,8 @@ from collections.abc import Iterator
 from stoker.lint import cron
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.keda._views import Trigger, filled_in_later, maximum, number, triggers
+from stoker.lint.rules.keda._views import Trigger, maximum, number, triggers
+from stoker.manifests.objects import is_open
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
@@ -52,7 +53,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
 def _times(trigger: Trigger) -> Iterator[Problem]:
     for name in ("start", "end"):
         line = trigger.metadata.get(name, "").strip()
-        if not line or line.startswith(("TZ=", "CRON_TZ=")) or filled_in_later(trigger.manifest, line):
+        if not line or line.startswith(("TZ=", "CRON_TZ=")) or is_open(trigger.manifest, line):
             continue
         wrong = cron.fault(line)
         if wrong:

@@ -53,7 +53,9 @@ _DENIES = re.compile(r"\b(no|not|never|without)\b|n't\b", re.IGNORECASE)
 def check(cluster: Cluster) -> Iterator[Problem]:
     for manifest in scaled(cluster):
         triggers = triggers_of(manifest)
-        if len(triggers) < 2 or isinstance(manifest.get("spec", "advanced", "scalingModifiers", "formula"), str):
+        if len(triggers) < 2 or manifest.get("spec", "fallback") is not None:
+            continue  # the comment may be about that one
+        if isinstance(manifest.get("spec", "advanced", "scalingModifiers", "formula"), str):
             continue
         for trigger in triggers:
             comment = comment_at(manifest, trigger.at("type"))

@@ -48,8 +48,8 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.keda._views import OF_PODS, SCALED_OBJECT, filled_in_later, number, scaled, text, triggers_of
-from stoker.manifests.objects import Manifest
+from stoker.lint.rules.keda._views import OF_PODS, SCALED_OBJECT, number, scaled, text, triggers_of
+from stoker.manifests.objects import Manifest, is_open
 from stoker.spec.faults import shown
 
 PATH = ("spec", "advanced", "scalingModifiers")
@@ -79,7 +79,7 @@ _WORDS = frozenset(
 def check(cluster: Cluster) -> Iterator[Problem]:
     for manifest in scaled(cluster, SCALED_OBJECT):
         formula = text(manifest.get(*PATH, "formula"))
-        if not formula or filled_in_later(manifest, formula):
+        if not formula or is_open(manifest, formula):
             continue
         yield from _names(manifest, formula)
         target = manifest.get(*PATH, "target")

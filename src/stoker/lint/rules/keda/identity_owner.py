@@ -1,7 +1,8 @@
 """identityOwner is going away.
 
-Deprecated since KEDA 2.13 and to be removed in 3. What it says belongs in a TriggerAuthentication: `podIdentity:
-{provider: aws}`. With that one in place KEDA does not look at identityOwner any more.
+Deprecated since KEDA 2.13 and to be removed in 3, as is `podIdentity: {provider: aws-eks}`. What it says belongs in a
+TriggerAuthentication: `podIdentity: {provider: aws}`. With that one in place KEDA does not look at identityOwner any
+more.
 
 Symptom: after the upgrade of KEDA the AWS triggers find no credentials
 
@@ -35,7 +36,8 @@ Right:
     spec:
       podIdentity: {provider: aws}
 
-Source: kedacore/keda-docs content/docs/2.21/scalers/aws-sqs.md; kedacore/keda@v2.20.2 pkg/scalers/aws/aws_common.go
+Source: kedacore/keda-docs content/docs/2.21/scalers/aws-sqs.md, authentication-providers/aws-eks.md;
+  kedacore/keda@v2.20.2 pkg/scalers/aws/aws_common.go
 """
 
 from collections.abc import Iterator
@@ -44,6 +46,8 @@ from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules.keda._views import auth_of, triggers
 from stoker.manifests.edits import Remove
+
+PROVIDER = ("spec", "podIdentity", "provider")
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
@@ -65,6 +69,10 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             key=True,
             edits=(Remove(path),) if is_idle else (),
         )
+    for auth in cluster.of("TriggerAuthentication", "ClusterTriggerAuthentication", group="keda.sh"):
+        if auth.get(*PROVIDER) == "aws-eks":
+            told = "podIdentity aws-eks is deprecated since KEDA 2.13 and goes away in 3"
+            yield Problem(auth, PROVIDER, told, hint="provider: aws, with a role that KEDA's own role may assume")
 
 
 RULE = Rule("STK-KEDA-020", Severity.WARNING, "identityOwner is going away", check, __name__, guide=("S10",))

@@ -88,6 +88,9 @@ def _measured(scaler: Manifest) -> Iterator[Measured]:
             if trigger.type in OF_PODS and trigger.metric_type != "AverageValue":
                 yield trigger.at("type"), trigger.type, trigger.metadata.get("containerName", "")
         return
+    if scaler.version == "v1":
+        yield ("spec", "targetCPUUtilizationPercentage"), "cpu", ""
+        return
     metrics = scaler.get("spec", "metrics")
     if not metrics and scaler.version.startswith("v2"):
         yield ("spec", "metrics"), "cpu", ""

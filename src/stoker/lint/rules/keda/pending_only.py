@@ -39,7 +39,8 @@ from collections.abc import Iterator
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules.keda._streams import LAG, LENGTH, PENDING, mode, stream
-from stoker.lint.rules.keda._views import STREAMS, Trigger, filled_in_later, scaled, scales_to_zero, triggers_of
+from stoker.lint.rules.keda._views import STREAMS, Trigger, scaled, scales_to_zero, triggers_of
+from stoker.manifests.objects import is_open
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
@@ -59,7 +60,7 @@ def unseen_backlogs(triggers: list[Trigger]) -> Iterator[Trigger]:
     """Pending counters that no counter of what waits in the same stream stands beside."""
     streams = [each for each in triggers if each.type in STREAMS]
     for trigger in streams:
-        if mode(trigger) != PENDING or filled_in_later(trigger.manifest, trigger.metadata.get("lagCount")):
+        if mode(trigger) != PENDING or is_open(trigger.manifest, trigger.metadata.get("lagCount")):
             continue
         name, group = stream(trigger)
         if not any(_sees(each, name, group) for each in streams):

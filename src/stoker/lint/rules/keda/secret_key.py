@@ -40,8 +40,8 @@ from typing import Any
 from stoker.catalog import keda
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.keda._views import filled_in_later, text
-from stoker.manifests.objects import Manifest, look, sections
+from stoker.lint.rules.keda._views import text
+from stoker.manifests.objects import Manifest, is_open, look, sections
 
 SOURCES = {"secretTargetRef": "Secret", "configMapTargetRef": "ConfigMap"}
 
@@ -59,7 +59,7 @@ def _judged(
     cluster: Cluster, auth: Manifest, kind: str, ref: dict[str, Any], path: tuple[str | int, ...]
 ) -> Problem | None:
     name, key = text(ref.get("name")), text(ref.get("key"))
-    if not name or not key or filled_in_later(auth, name) or filled_in_later(auth, key):
+    if not name or not key or is_open(auth, name) or is_open(auth, key):
         return None
     namespace = auth.namespace if auth.kind == "TriggerAuthentication" else ""
     source = cluster.find(kind, name, namespace or None)

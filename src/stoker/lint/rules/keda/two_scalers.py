@@ -52,8 +52,8 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.keda._views import HPA, SCALED_OBJECT, filled_in_later, target_of
-from stoker.manifests.objects import Manifest
+from stoker.lint.rules.keda._views import HPA, SCALED_OBJECT, target_of
+from stoker.manifests.objects import Manifest, is_open
 
 TRANSFER = "scaledobject.keda.sh/transfer-hpa-ownership"
 NOT_OWNED = "validations.keda.sh/hpa-ownership"
@@ -63,7 +63,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
     first: dict[tuple[str, str, str, str], list[Manifest]] = defaultdict(list)
     for scaler in (*cluster.of(HPA, group="autoscaling"), *cluster.of(SCALED_OBJECT, group="keda.sh")):
         kind, name = target_of(scaler)
-        if not kind or not name or filled_in_later(scaler, name):
+        if not kind or not name or is_open(scaler, name):
             continue
         same = first[(kind, name, scaler.namespace, str(id(scaler.inside) if scaler.inside else ""))]
         other = next((each for each in same if not _may_share(each, scaler)), None)

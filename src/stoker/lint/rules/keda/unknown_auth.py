@@ -48,7 +48,8 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.keda._views import Trigger, auth_of, filled_in_later, triggers
+from stoker.lint.rules.keda._views import Trigger, auth_of, triggers
+from stoker.manifests.objects import is_open
 
 OF_NAMESPACE, OF_CLUSTER = "TriggerAuthentication", "ClusterTriggerAuthentication"
 
@@ -57,7 +58,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
     for trigger in triggers(cluster):
         kind, name = trigger.auth
         namespace = trigger.manifest.namespace if kind == OF_NAMESPACE else ""
-        if not name or filled_in_later(trigger.manifest, name) or auth_of(cluster, trigger) is not None:
+        if not name or is_open(trigger.manifest, name) or auth_of(cluster, trigger) is not None:
             continue
         if kind in (OF_NAMESPACE, OF_CLUSTER) and not cluster.exists(kind, name, namespace):
             yield Problem(

@@ -45,8 +45,12 @@ from stoker.lint.rules.keda._views import Trigger, triggers
 from stoker.manifests.edits import Rename
 
 OF_THE_TRIGGER = ("metricType", "useCachedMetrics", "authenticationRef")
+OF_THE_WHOLE = ("minReplicaCount", "maxReplicaCount", "pollingInterval", "cooldownPeriod", "idleReplicaCount")
 PASSED_ON = ("external", "external-push")
 """Their scalers get whatever stands in `metadata`."""
+
+PARTLY_LISTED = ("azure-eventhub",)
+"""What these read is not all in the list."""
 
 # Read by code that many scalers share, and not in the list of each: sign-in to AWS, Azure and Google, to a web server.
 SHARED = re.compile(
@@ -73,6 +77,9 @@ def _judged(trigger: Trigger, name: str) -> Problem | None:
     if name in OF_THE_TRIGGER:
         told = f"{name} belongs to the trigger: in metadata {trigger.type} does not read it"
         return Problem(trigger.manifest, path, told, hint=f"{name} beside metadata, one level up", key=True)
+    if name in OF_THE_WHOLE:
+        told = f"{name} belongs to the {trigger.manifest.kind}: in metadata {trigger.type} does not read it"
+        return Problem(trigger.manifest, path, told, hint=f"spec.{name}", key=True)
     near = known.nearest(name)
     is_other_case = near is not None and near.lower() == name.lower()
     if SHARED.match(name) and not is_other_case:
@@ -82,6 +89,8 @@ def _judged(trigger: Trigger, name: str) -> Problem | None:
         # A name that differs in the case of letters alone can mean nothing else.
         edits = (Rename(path, near),) if is_other_case else ()
         return Problem(trigger.manifest, path, told, hint=near, key=True, edits=edits)
+    if trigger.type in PARTLY_LISTED:
+        return None
     told = f"{trigger.type} is not known to read {name}"
     return Problem(trigger.manifest, path, told, hint="leave it out", key=True, severity=Severity.INFO)
 

@@ -56,8 +56,8 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.keda._views import HPA, SCALED_OBJECT, filled_in_later, scaled_workload, target_of
-from stoker.manifests.objects import Manifest
+from stoker.lint.rules.keda._views import HPA, SCALED_OBJECT, scaled_workload, target_of
+from stoker.manifests.objects import Manifest, is_open
 
 _SCALED = ("Deployment", "StatefulSet", "ReplicaSet", "ReplicationController", "Rollout")
 
@@ -65,7 +65,7 @@ _SCALED = ("Deployment", "StatefulSet", "ReplicaSet", "ReplicationController", "
 def check(cluster: Cluster) -> Iterator[Problem]:
     for scaler in (*cluster.of(SCALED_OBJECT, group="keda.sh"), *cluster.of(HPA, group="autoscaling")):
         kind, name = target_of(scaler)
-        if not name or kind not in _SCALED or filled_in_later(scaler, name):
+        if not name or kind not in _SCALED or is_open(scaler, name):
             continue
         if scaled_workload(cluster, scaler) is None and not cluster.exists(kind, name, scaler.namespace):
             path, hint = _nearest(cluster, scaler, kind, name)

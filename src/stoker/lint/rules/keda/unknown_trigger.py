@@ -36,12 +36,13 @@ from collections.abc import Iterator
 from stoker.catalog import keda
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.keda._views import filled_in_later, triggers
+from stoker.lint.rules.keda._views import triggers
+from stoker.manifests.objects import is_open
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
     for trigger in triggers(cluster):
-        if not trigger.type or trigger.known is not None or filled_in_later(trigger.manifest, trigger.type):
+        if not trigger.type or trigger.known is not None or is_open(trigger.manifest, trigger.type):
             continue
         near = keda.nearest_type(trigger.type)
         yield Problem(

@@ -51,9 +51,9 @@ from collections.abc import Iterator
 from stoker.catalog import keda
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.keda._views import Trigger, auth_of, filled_in_later, text, triggers
+from stoker.lint.rules.keda._views import Trigger, auth_of, text, triggers
 from stoker.lint.rules.keda.unknown_parameter import PASSED_ON, SHARED
-from stoker.manifests.objects import Manifest, sections
+from stoker.manifests.objects import Manifest, is_open, sections
 
 LISTS = ("secretTargetRef", "env", "configMapTargetRef")
 
@@ -74,7 +74,7 @@ def _judged(auth: Manifest, users: list[Trigger]) -> Iterator[Problem]:
     for part in LISTS:
         for i, each in sections(auth.get("spec", part)):
             name = text(each.get("parameter"))
-            if not name or name in taken or filled_in_later(auth, name):
+            if not name or name in taken or is_open(auth, name):
                 continue
             near = keda.nearest(name, taken)
             if SHARED.match(name) and (near or "").lower() != name.lower():

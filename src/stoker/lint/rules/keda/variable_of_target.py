@@ -60,8 +60,8 @@ from typing import Any
 from stoker.catalog.keda import FROM_ENV
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.keda._views import Trigger, filled_in_later, scaled_workload, text, triggers
-from stoker.manifests.objects import look, sections
+from stoker.lint.rules.keda._views import Trigger, scaled_workload, text, triggers
+from stoker.manifests.objects import is_open, look, sections
 from stoker.manifests.workloads import Workload
 
 
@@ -71,7 +71,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
         if workload is None or trigger.known is None:
             continue
         for name, variable in trigger.metadata.items():
-            if not name.endswith(FROM_ENV) or not variable or filled_in_later(trigger.manifest, variable):
+            if not name.endswith(FROM_ENV) or not variable or is_open(trigger.manifest, variable):
                 continue
             if trigger.known.written_as(name) is not None:
                 yield from _judged(cluster, trigger, name, variable, workload)

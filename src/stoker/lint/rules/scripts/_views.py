@@ -6,7 +6,8 @@ import warnings
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
-from stoker.lint.containers import Script, is_open, scripts
+from stoker.lint.containers import Script, scripts
+from stoker.manifests.objects import is_open
 
 IMDS = re.compile(r"169\.254\.169\.254|\[?fd00:ec2::254\]?")
 OTHER_CLOUDS = re.compile(r"metadata-flavor|metadata:\s*true|/metadata/instance|computemetadata", re.IGNORECASE)

@@ -38,8 +38,9 @@ import re
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
-from stoker.lint.containers import commands, environment, has_open_environment, is_open
+from stoker.lint.containers import commands, environment, has_open_environment
 from stoker.lint.rule import Problem, Rule, Severity
+from stoker.manifests.objects import is_open
 
 _REFERENCE = re.compile(r"(?<!\$)\$\(([A-Z_][A-Z0-9_]{2,})\)")
 _GIVEN = re.compile(

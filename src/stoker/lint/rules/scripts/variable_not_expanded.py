@@ -38,9 +38,10 @@ import re
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
-from stoker.lint.containers import Command, commands, environment, is_open, program, scripts
+from stoker.lint.containers import Command, commands, environment, program, scripts
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.manifests.edits import Edit, Replace
+from stoker.manifests.objects import is_open
 
 _VARIABLE = re.compile(r"(?<![\\$])\$(?:\{([A-Z_][A-Z0-9_]*)\}|([A-Z_][A-Z0-9_]+))")
 _OWN_DOLLARS = re.compile(

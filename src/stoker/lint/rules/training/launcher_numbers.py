@@ -38,9 +38,10 @@ import re
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
-from stoker.lint.containers import Command, commands, gpus, is_open
+from stoker.lint.containers import Command, commands, gpus
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules.training._views import KUBEFLOW_KINDS, RUNTIME_KINDS, pods_of_job
+from stoker.manifests.objects import is_open
 from stoker.spec.faults import Path
 
 _PROCESSES = re.compile(r"--nproc[-_]per[-_]node[= ]\"?(\d{1,4})\b")

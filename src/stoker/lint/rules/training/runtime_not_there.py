@@ -44,8 +44,8 @@ import re
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
-from stoker.lint.containers import is_open
 from stoker.lint.rule import Problem, Rule, Severity
+from stoker.manifests.objects import is_open
 
 _CLUSTER = "ClusterTrainingRuntime"
 _OWN = "TrainingRuntime"
