@@ -12,7 +12,7 @@ from stoker.catalog.ec2 import InstanceType
 from stoker.catalog.labels import NODE_POOL, OF_TYPES, WELL_KNOWN, ZONE, present_name
 from stoker.lint.cluster import Cluster
 from stoker.manifests.node_pools import node_pool_view, pod_view
-from stoker.manifests.objects import Manifest, look, sections
+from stoker.manifests.objects import Manifest, is_open, look, sections
 from stoker.manifests.placements import nearest_text, placement_text
 from stoker.manifests.workloads import Workload
 from stoker.policy.placement import (
@@ -357,24 +357,20 @@ def fleet(cluster: Cluster) -> Fleet:
     return _FLEETS[cluster]
 
 
-def is_open(manifest: Manifest, value: Any) -> bool:
+def holds_open(manifest: Manifest, value: Any) -> bool:
     """Whether something fills this in later, or a part of it."""
-    return manifest.templated and _holds_template(value)
-
-
-def _holds_template(value: Any) -> bool:
-    if isinstance(value, str):
-        return "${" in value or "{{" in value
     if isinstance(value, dict):
-        return any(_holds_template(each) for pair in value.items() for each in pair)
-    return isinstance(value, list) and any(_holds_template(each) for each in value)
+        return any(holds_open(manifest, each) for pair in value.items() for each in pair)
+    if isinstance(value, list):
+        return any(holds_open(manifest, each) for each in value)
+    return is_open(manifest, value)
 
 
 def _is_open(workload: Workload) -> bool:
     spec = workload.spec
     if "podSpecPatch" in spec:
         return True
-    return is_open(workload.manifest, [spec.get(key) for key in _OF_WORKFLOW])
+    return holds_open(workload.manifest, [spec.get(key) for key in _OF_WORKFLOW])
 
 
 def _is_whole(value: Any) -> bool:

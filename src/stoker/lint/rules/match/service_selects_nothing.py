@@ -57,7 +57,7 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import is_open
+from stoker.lint.rules.fit._views import holds_open
 from stoker.lint.rules.match._pods import is_by_controller, labelled, pods_in
 from stoker.manifests.objects import texts
 from stoker.manifests.workloads import Workload
@@ -69,10 +69,10 @@ def check(cluster: Cluster) -> Iterator[Problem]:
     for service in cluster.of("Service", group=""):
         written = service.get("spec", "selector")
         selector = {key: value for key, value in texts(written).items() if not is_by_controller(key)}
-        if not selector or is_open(service, written) or service.get("spec", "type") == "ExternalName":
+        if not selector or holds_open(service, written) or service.get("spec", "type") == "ExternalName":
             continue
         pods = list(pods_in(cluster, service.namespace))
-        if not pods or any(labelled(each, selector) or is_open(each.manifest, each.labels) for each in pods):
+        if not pods or any(labelled(each, selector) or holds_open(each.manifest, each.labels) for each in pods):
             continue
         near = [each for each in pods if is_near(service.name, selector, each)]
         like = next(({key: each.labels[key] for key in selector if key in each.labels} for each in near), {})

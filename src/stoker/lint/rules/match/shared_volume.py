@@ -64,7 +64,7 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import is_open, most_of, scalers
+from stoker.lint.rules.fit._views import holds_open, most_of, scalers
 from stoker.lint.rules.match._references import PodSpec, claims
 from stoker.manifests.objects import Manifest, sections
 from stoker.manifests.workloads import Workload
@@ -82,7 +82,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
     for workload in cluster.workloads:
         most, _, _ = most_of(workload, known)
         for each in claims(PodSpec(workload.manifest, workload.path, str(workload))):
-            if not is_open(workload.manifest, each.name):
+            if not holds_open(workload.manifest, each.name):
                 pods = _OF_A_DAEMON if workload.kind == "DaemonSet" else most or 1
                 users[each.namespace, each.name].append((workload, each.path, pods))
     for (namespace, name), found in users.items():

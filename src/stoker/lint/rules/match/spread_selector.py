@@ -52,7 +52,7 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import is_open
+from stoker.lint.rules.fit._views import holds_open
 from stoker.lint.rules.match._pods import is_by_controller
 from stoker.lint.selectors import selects
 from stoker.manifests.objects import look, sections, texts
@@ -63,7 +63,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
         for i, each in sections(workload.spec.get("topologySpreadConstraints")):
             selector = each.get("labelSelector")
             keys = [*texts(look(selector, "matchLabels")), *_keys(look(selector, "matchExpressions"))]
-            if is_open(workload.manifest, [selector, workload.labels]) or any(is_by_controller(key) for key in keys):
+            if holds_open(workload.manifest, [selector, workload.labels]) or any(is_by_controller(key) for key in keys):
                 continue
             if selector is None and each.get("matchLabelKeys"):
                 continue
