@@ -26,9 +26,8 @@ def candidates(cluster: Cluster, monitor: Manifest) -> list[Manifest | Workload]
 
 
 def is_found(monitor: Manifest, candidate: Manifest | Workload) -> bool:
-    return holds_open(_manifest(candidate), candidate.labels) or selects(
-        monitor.get("spec", "selector"), candidate.labels
-    )
+    selector = monitor.get("spec", "selector")
+    return holds_open(_manifest(candidate), candidate.labels) or selects(selector, candidate.labels)
 
 
 def _looks_in(monitor: Manifest, namespace: str) -> bool:

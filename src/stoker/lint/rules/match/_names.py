@@ -13,15 +13,9 @@ def named(cluster: Cluster) -> Iterator[Manifest]:
     for manifest in cluster.manifests:
         embedded = manifest.inside is not None and not manifest.inside.kind.endswith("List")
         name = manifest.get("metadata", "name")
-        if (
-            not isinstance(name, str)
-            or not name
-            or not manifest.kind
-            or embedded
-            or holds_open(manifest, manifest.data)
-        ):
+        if not isinstance(name, str) or not name or not manifest.kind or embedded:
             continue
-        if place(manifest) not in kustomized:
+        if not holds_open(manifest, [name, manifest.namespace]) and place(manifest) not in kustomized:
             yield manifest
 
 

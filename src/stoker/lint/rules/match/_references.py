@@ -12,8 +12,8 @@ from weakref import WeakKeyDictionary
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Severity
-from stoker.lint.rules.fit._views import ARGO, holds_open, workflow_path
-from stoker.manifests.objects import Manifest, look, sections
+from stoker.lint.rules.fit._views import ARGO, workflow_path
+from stoker.manifests.objects import Manifest, is_open, look, sections
 from stoker.spec.faults import Path
 
 _OF_CLUSTER = ("ClusterTrainingRuntime", "ClusterWorkflowTemplate")
@@ -124,11 +124,9 @@ def missing(
     whose presence says that such objects are kept here; none is the kind itself, or that much else is in sight."""
     always = frozenset(known)
     for each in references:
-        if (
-            each.name in always
-            or holds_open(each.manifest, each.name)
-            or cluster.exists(kind, each.name, each.namespace)
-        ):
+        if each.name in always or is_open(each.manifest, each.name):
+            continue
+        if cluster.exists(kind, each.name, each.namespace):
             continue
         if any(name == each.name and meets(space, each.namespace) for space, name in made):
             continue
