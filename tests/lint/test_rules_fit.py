@@ -283,3 +283,21 @@ def test_the_guide_s_faults_are_found_where_they_stand() -> None:
 def test_the_corrected_forms_have_room() -> None:
     report = lint(read([str(HERE / "guide_right")]), Config(only=OWN))
     assert {each.severity.value for each in report.findings} == {"info"}
+
+
+def test_small_pods_share_machines_and_miss_none() -> None:
+    """One core is all of a medium machine; a pod that large shares a larger one."""
+    broad = "[{key: karpenter.k8s.aws/instance-category, operator: In, values: [c, m, r]}]"
+    only = frozenset({"STK-FIT-002"})
+    assert said(pool(broad) + deployment("{cpu: 1}"), only) == []
+    assert said(pool(broad) + deployment("{cpu: 16, memory: 8Gi}"), only) == [
+        ("STK-FIT-002", "info", f"{REQUESTS}.cpu")
+    ]
+
+
+def test_no_gpus_anywhere_is_said_once() -> None:
+    gpu = deployment("{cpu: 1, nvidia.com/gpu: 1}", spec="")
+    tied = deployment("{cpu: 1, nvidia.com/gpu: 1}")
+    path = f'{REQUESTS}."nvidia.com/gpu"'
+    assert said(pool() + gpu) == [("STK-FIT-013", "warning", path)]
+    assert said(pool() + tied) == [("STK-FIT-001", "error", path)]

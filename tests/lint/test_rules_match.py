@@ -425,3 +425,20 @@ def test_the_corrected_forms_meet() -> None:
         ("STK-MATCH-017", "info"),
         ("STK-MATCH-021", "info"),
     }
+
+
+def test_a_template_of_a_workflow_is_not_given_tolerations_that_would_replace_the_workflow_s() -> None:
+    text = (
+        pool(TIER)
+        + """
+apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+metadata: {name: run, namespace: ai}
+spec:
+  entrypoint: work
+  tolerations: [{key: other, operator: Exists}]
+  templates: [{name: work, nodeSelector: {tier: serving}, container: {image: "work:v1"}}]
+"""
+    )
+    assert said(text, "STK-MATCH-004") == [("error", "spec.templates[0].tolerations")]
+    assert fix(read_text(text, "a.yaml"), Config(only=frozenset({"STK-MATCH-004"}))).texts.get("a.yaml", text) == text

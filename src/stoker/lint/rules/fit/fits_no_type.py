@@ -65,7 +65,7 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import Fleet, Pod, Pool, fleet, what_blocks
+from stoker.lint.rules.fit._views import Fleet, Pod, Pool, fleet, has_devices, what_blocks
 from stoker.manifests.placements import nearest_text
 from stoker.policy.placement import Placement
 
@@ -94,6 +94,8 @@ def fits_nowhere(known: Fleet, pod: Pod) -> list[tuple[Pool, Placement]]:
     """The pools that let the pod on, where it fits none of them by its size; nothing where one is broken, or where only
     DaemonSets or the pool's limits are in the way."""
     found = known.placements(pod)
+    if pod.devices and not known.tied(pod) and not any(has_devices(pool, pod) for pool in known.pools):
+        return []  # said by STK-FIT-013
     if any(each.is_possible or each.against_pool for _, each in found):
         return []
     if any(known.placement(pod, pool, daemons=False).is_possible for pool, _ in found):
