@@ -2,13 +2,10 @@
 
 from collections.abc import Callable, Iterator
 
-from stoker.catalog.labels import OF_TYPES
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Severity
 from stoker.lint.rules.fit._views import fleet
 from stoker.policy.placement import Blocker
-
-OF_INSTANCES = frozenset(key for known in OF_TYPES.values() for key in known)
 
 
 def refusals(cluster: Cluster, is_it: Callable[[Blocker], bool], consequence: str, hint: str) -> Iterator[Problem]:

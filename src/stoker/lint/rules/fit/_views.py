@@ -2,19 +2,31 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from stoker.catalog import ec2
 from stoker.catalog.ec2 import InstanceType
-from stoker.catalog.labels import NODE_POOL, WELL_KNOWN, ZONE, present_name
+from stoker.catalog.labels import NODE_POOL, OF_TYPES, WELL_KNOWN, ZONE, present_name
 from stoker.lint.cluster import Cluster
 from stoker.manifests.node_pools import node_pool_view, pod_view
-from stoker.manifests.objects import Manifest, look, sections
+from stoker.manifests.objects import Manifest, is_open, look, sections
+from stoker.manifests.placements import nearest_text, placement_text
 from stoker.manifests.workloads import Workload
-from stoker.policy.placement import Blocker, NodePoolView, Placement, PodView, most_pods, place, pool_types, runs_on
+from stoker.policy.placement import (
+    Blocker,
+    NodePoolView,
+    Placement,
+    PodView,
+    capacity_of,
+    how_many,
+    most_pods,
+    place,
+    pool_types,
+    runs_on,
+)
 from stoker.policy.placement import daemon_overhead as overhead_of
 from stoker.policy.pod_resources import ACCELERATORS, NOTHING, Amounts
 from stoker.policy.requirements import Requirements
@@ -25,6 +37,9 @@ REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 TERMS: Path = ("affinity", "nodeAffinity", REQUIRED, "nodeSelectorTerms")
 LIMITS: Path = ("spec", "limits")
 REQUIREMENTS: Path = ("spec", "template", "spec", "requirements")
+OF_INSTANCES = frozenset(key for known in OF_TYPES.values() for key in known)
+"""Labels that the instance type decides."""
+_QUEUE = "kueue.x-k8s.io/queue-name"
 _WELL_KNOWN = frozenset(key for known in WELL_KNOWN.values() for key in known)
 _OF_WORKFLOW = ("nodeSelector", "affinity", "tolerations")
 
@@ -138,7 +153,15 @@ class Fleet:
         """Whether all that the pools give can be read; what is filled in later cannot."""
 
         self._scalers = scalers(cluster)
-        judged = [each for each in cluster.workloads if each.kind != "DaemonSet" and not _is_open(each)]
+        self._laid_over = _overlaid(cluster)
+        placed_by_kueue = _flavors_place(cluster)
+        judged = [
+            each
+            for each in cluster.workloads
+            if each.kind != "DaemonSet"
+            and not _is_open(each)
+            and not (placed_by_kueue and _QUEUE in each.manifest.labels)
+        ]
         self.pods = tuple(self._pod(each) for each in judged) if self.pools else ()
         """Without those of DaemonSets, which run on whatever node there is, and those whose node is not known yet."""
 
@@ -147,7 +170,10 @@ class Fleet:
         if workload.kind in ARGO:
             workload = ArgoPods(manifest, workload.path, workload.meta, workload.replicas, workload.role)
         most, place_said, path = most_of(workload, self._scalers)
-        return Pod(workload, pod_view(workload), most, place_said, path)
+        view = pod_view(workload)
+        if self._laid_over & view.requests.keys():
+            view = replace(view, requests={k: n for k, n in view.requests.items() if k not in self._laid_over})
+        return Pod(workload, view, most, place_said, path)
 
     def allowing(self, pod: Pod) -> tuple[Pool, ...]:
         """The pools whose taints and labels let the pod on, whatever its size."""
@@ -173,10 +199,26 @@ class Fleet:
         return any(placement.is_possible for _, placement in self.placements(pod))
 
     def most_pods(self, pod: Pod, pool: Pool) -> int | None:
+        """The most of them that the pool's limits allow; None where no limit counts for them."""
         key = (*pod.key, id(pool))
         if key not in self._most:
             self._most[key] = most_pods(pod.view, (pool.view,), pool.types, self.daemons)
         return self._most[key]
+
+    def has_room(self, pod: Pod, pool: Pool, number: int) -> bool:
+        """Whether the pool's limits allow so many of them."""
+        types = self.placement(pod, pool).types
+        cheapest = ec2.find(types[0]) if types else None
+        if cheapest is None:
+            return False
+        # Most often the cheapest type alone shows it, and saves looking at all of them.
+        capacity = capacity_of(cheapest)
+        nodes = [limit // capacity[key] for key, limit in pool.view.limits.items() if capacity.get(key, 0) > 0]
+        nodes += [pool.view.replicas] if pool.view.replicas is not None else []
+        if not nodes or min(nodes) * how_many(pod.view, cheapest, pool.daemons, pool.view) >= number:
+            return True
+        most = self.most_pods(pod, pool)
+        return most is None or most >= number
 
     def tied(self, pod: Pod) -> tuple[Pool, ...]:
         """The pools that the pod selects by a label of theirs."""
@@ -197,7 +239,24 @@ class Fleet:
         if self.allowing(pod):
             return []
         found = [(pool, self.placement(pod, pool).against_pool) for pool in self.meant(pod)]
+        # A label that these pools know nothing of: the pod is for other nodes, or the label is wrong (STK-MATCH-001).
+        if any(each.kind == "label" and each.key not in OF_INSTANCES for _, blockers in found for each in blockers):
+            return []
         return sorted((each for each in found if each[1]), key=lambda each: len(each[1]))
+
+
+def _overlaid(cluster: Cluster) -> frozenset[str]:
+    """The resources of which NodeOverlays in sight say how many a node has: more than its type, as of shared GPUs. How
+    many pods that is, is not judged."""
+    found = [each.get("spec", "capacity") for each in cluster.of("NodeOverlay", group="karpenter.sh")]
+    return frozenset(key for each in found if isinstance(each, dict) for key in each if isinstance(key, str))
+
+
+def _flavors_place(cluster: Cluster) -> bool:
+    """Whether Kueue may add selectors and tolerations to pods when it admits them: by flavors in sight that have some,
+    or by those that are not in sight."""
+    flavors = list(cluster.of("ResourceFlavor", group="kueue.x-k8s.io"))
+    return not flavors or any(each.get("spec", key) for each in flavors for key in ("nodeLabels", "tolerations"))
 
 
 def _pools(cluster: Cluster, daemons: tuple[PodView, ...]) -> Iterator[Pool]:
@@ -252,6 +311,12 @@ def has_devices(pool: Pool, pod: Pod) -> bool:
     return any(each.allocatable.get(key, 0) > 0 for each in pool.types for key in pod.devices)
 
 
+def what_blocks(placement: Placement) -> str:
+    """What is against the pod on the type that comes closest; which other type would do is for the hint to say."""
+    text = placement_text(placement)
+    return text.removesuffix(nearest_text(placement)).removesuffix("; ")
+
+
 def taints_against(placement: Placement) -> tuple[Blocker, ...]:
     return tuple(each for each in placement.against_pool if each.kind == "taint")
 
@@ -296,24 +361,20 @@ def fleet(cluster: Cluster) -> Fleet:
     return _FLEETS[cluster]
 
 
-def is_open(manifest: Manifest, value: Any) -> bool:
+def holds_open(manifest: Manifest, value: Any) -> bool:
     """Whether something fills this in later, or a part of it."""
-    return manifest.templated and _holds_template(value)
-
-
-def _holds_template(value: Any) -> bool:
-    if isinstance(value, str):
-        return "${" in value or "{{" in value
     if isinstance(value, dict):
-        return any(_holds_template(each) for pair in value.items() for each in pair)
-    return isinstance(value, list) and any(_holds_template(each) for each in value)
+        return any(holds_open(manifest, each) for pair in value.items() for each in pair)
+    if isinstance(value, list):
+        return any(holds_open(manifest, each) for each in value)
+    return is_open(manifest, value)
 
 
 def _is_open(workload: Workload) -> bool:
     spec = workload.spec
     if "podSpecPatch" in spec:
         return True
-    return is_open(workload.manifest, [spec.get(key) for key in _OF_WORKFLOW])
+    return holds_open(workload.manifest, [spec.get(key) for key in _OF_WORKFLOW])
 
 
 def _is_whole(value: Any) -> bool:

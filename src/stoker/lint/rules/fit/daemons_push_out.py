@@ -90,8 +90,8 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import fleet
-from stoker.manifests.placements import nearest_text, placement_text
+from stoker.lint.rules.fit._views import fleet, what_blocks
+from stoker.manifests.placements import nearest_text
 from stoker.manifests.quantities import format_amount
 
 
@@ -110,7 +110,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                 pod.workload.manifest,
                 pod.path_of_request(*keys, "cpu", "memory"),
                 f"{pod.workload}: fits {alone.types[0]} of {pool} only without the DaemonSets, which take {taken} of "
-                f"each node, so it is never scheduled: {placement_text(placement)}",
+                f"each node, so it is never scheduled: {what_blocks(placement)}",
                 hint=f"request that much less; or {nearest_text(placement)}",
             )
             break

@@ -65,8 +65,8 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import Fleet, Pod, Pool, fleet
-from stoker.manifests.placements import nearest_text, placement_text
+from stoker.lint.rules.fit._views import Fleet, Pod, Pool, fleet, has_devices, what_blocks
+from stoker.manifests.placements import nearest_text
 from stoker.policy.placement import Placement
 
 
@@ -78,13 +78,15 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             continue
         pool, best = min(found, key=lambda each: len(each[1].closest[1]) if each[1].closest else 99)
         closest = best.closest[1] if best.closest else ()
+        # A device that no type of the catalogue has: of a plugin that may be on nodes that are there already.
+        unknown = any(each.kind == "resource" for each in closest)
         among = f" (nor of {len(found) - 1} more that take it)" if len(found) > 1 else ""
         yield Problem(
             pod.workload.manifest,
             pod.path_of_request(*(each.key for each in closest), "nvidia.com/gpu", "cpu", "memory"),
-            f"{pod.workload}: fits no node of {pool}{among}, so it is never scheduled: {placement_text(best)}",
+            f"{pod.workload}: fits no node of {pool}{among}, so it is never scheduled: {what_blocks(best)}",
             hint=f"{nearest_text(best)}: allow it in the pool, or request less",
-            severity=Severity.ERROR if known.tied(pod) else Severity.WARNING,
+            severity=Severity.ERROR if known.tied(pod) and not unknown else Severity.WARNING,
         )
 
 
@@ -92,6 +94,8 @@ def fits_nowhere(known: Fleet, pod: Pod) -> list[tuple[Pool, Placement]]:
     """The pools that let the pod on, where it fits none of them by its size; nothing where one is broken, or where only
     DaemonSets or the pool's limits are in the way."""
     found = known.placements(pod)
+    if pod.devices and not known.tied(pod) and not any(has_devices(pool, pod) for pool in known.pools):
+        return []  # said by STK-FIT-013
     if any(each.is_possible or each.against_pool for _, each in found):
         return []
     if any(known.placement(pod, pool, daemons=False).is_possible for pool, _ in found):

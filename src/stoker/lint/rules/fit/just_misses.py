@@ -71,6 +71,8 @@ from stoker.manifests.quantities import format_amount
 from stoker.policy.placement import Placement, by_price, how_many
 from stoker.policy.pod_resources import CPU, MEMORY
 
+_LARGE_CPU = 8_000
+_LARGE_MEMORY = 32 * 1024**3
 _MUCH = 1.2
 """How many times dearer the larger type is before it is worth a word."""
 
@@ -108,7 +110,7 @@ def missed_type(pod: Pod, pool: Pool, placement: Placement) -> InstanceType | No
     """The cheapest type that the pod would fit if all that is sold were for pods, where it is much cheaper than the one
     that it fits, and the pod asks for all of it."""
     best = find(placement.types[0]) if placement.types else None
-    if best is None:
+    if best is None or not takes_machines(pod):
         return None
     nominal = [each for each in pool.types if _fits_as_sold(pod, each, placement)]
     cheapest = min(nominal, key=by_price, default=None)
@@ -120,6 +122,12 @@ def missed_type(pod: Pod, pool: Pool, placement: Placement) -> InstanceType | No
         or pod.view.requests.get(MEMORY, 0) == cheapest.memory_mib * 1024**2
     )
     return cheapest if asks_for_all and cheap and dear and dear > _MUCH * cheap else None
+
+
+def takes_machines(pod: Pod) -> bool:
+    """Whether it is large enough to have a machine for itself: smaller ones share, and its size is not theirs."""
+    cpu, memory = pod.view.requests.get(CPU, 0), pod.view.requests.get(MEMORY, 0)
+    return bool(pod.devices) or cpu >= _LARGE_CPU or memory >= _LARGE_MEMORY
 
 
 def _fits_as_sold(pod: Pod, each: InstanceType, placement: Placement) -> bool:

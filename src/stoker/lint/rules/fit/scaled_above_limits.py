@@ -82,9 +82,10 @@ def check(cluster: Cluster) -> Iterator[Problem]:
     for pod in known.pods:
         if not pod.most or pod.most_in is None or not known.fits(pod):
             continue
-        held = {pool: known.most_pods(pod, pool) for pool in known.allowing(pod)}
-        if not held or all(n is None for n in held.values()):
+        pools = known.allowing(pod)
+        if all(known.has_room(pod, pool, pod.most) for pool in pools):
             continue
+        held = {pool: known.most_pods(pod, pool) for pool in pools}
         counted = {pool: n for pool, n in held.items() if n is not None}
         each_said = ", ".join(f"{pool.view.name} {n}" for pool, n in counted.items())
         total = sum(counted.values())

@@ -103,7 +103,7 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import LIMITS, Fleet, Pod, Pool, fleet
+from stoker.lint.rules.fit._views import LIMITS, Pod, Pool, fleet
 from stoker.manifests.quantities import format_amount
 
 
@@ -115,7 +115,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
         if len(pools) == 1 and pod.most and pools[0].view.limits and known.fits(pod):
             only.setdefault(pools[0], []).append(pod)
     for pool, pods in only.items():
-        alone = [pod for pod in pods if _has_room(known, pod, pool)]
+        alone = [pod for pod in pods if known.has_room(pod, pool, pod.most or 0)]
         if len(alone) < 2:
             continue
         for key, limit in pool.view.limits.items():
@@ -128,11 +128,6 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                     f"all are at their largest, and it is limited to {format_amount(key, limit)}: each alone has room",
                     hint=f"a limit above {format_amount(key, asked)}, if they are ever at their largest together",
                 )
-
-
-def _has_room(known: Fleet, pod: Pod, pool: Pool) -> bool:
-    held = known.most_pods(pod, pool)
-    return held is None or held >= (pod.most or 0)
 
 
 RULE = Rule(

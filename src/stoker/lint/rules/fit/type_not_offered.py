@@ -59,8 +59,8 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._refusals import OF_INSTANCES, refusals
-from stoker.lint.rules.fit._views import fleet
+from stoker.lint.rules.fit._refusals import refusals
+from stoker.lint.rules.fit._views import OF_INSTANCES, fleet
 from stoker.manifests.placements import blocker_text
 
 

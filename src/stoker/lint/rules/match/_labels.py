@@ -1,6 +1,10 @@
 """Labels and taints of nodes that no NodePool has to give: Kubernetes, Karpenter, agents or node groups set them."""
 
+from collections.abc import Iterator
+
 from stoker.catalog.labels import HOSTNAME, OLD_NAMES, WELL_KNOWN, domain_of
+from stoker.lint.cluster import Cluster
+from stoker.manifests.objects import sections, texts
 
 _KNOWN = frozenset({key for known in WELL_KNOWN.values() for key in known} | {HOSTNAME} | set(OLD_NAMES))
 _SET_LATER = (
@@ -38,6 +42,16 @@ def is_known(key: str) -> bool:
 def is_set_later(key: str) -> bool:
     """Whether the label comes to be when the node has joined, and so after Karpenter had to know it."""
     return key in _INITIALIZED or _is_in(domain_of(key), _SET_LATER)
+
+
+def labels_of_node_groups(cluster: Cluster) -> Iterator[str]:
+    """The labels that node groups in sight give: of ACK, and of eksctl."""
+    for group in cluster.of("Nodegroup", group="eks.services.k8s.aws"):
+        yield from texts(group.get("spec", "labels"))
+    for config in cluster.of("ClusterConfig", group="eksctl.io"):
+        for key in ("nodeGroups", "managedNodeGroups"):
+            for _, each in sections(config.get(key)):
+                yield from texts(each.get("labels"))
 
 
 def is_of_system(taint: str) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
-from stoker.lint.rules.fit._views import is_open
+from stoker.lint.rules.fit._views import holds_open
 from stoker.lint.rules.match._references import meets
 from stoker.lint.selectors import selects
 from stoker.manifests.objects import Manifest
@@ -14,16 +14,20 @@ def monitored(cluster: Cluster) -> Iterator[tuple[Manifest, list[Manifest | Work
     """Each monitor that can be judged, with the Services or pods of the namespaces that it looks in."""
     for monitor in cluster.of("ServiceMonitor", "PodMonitor", group="monitoring.coreos.com"):
         selector = monitor.get("spec", "selector")
-        if not isinstance(selector, dict) or is_open(monitor, selector):
+        if not isinstance(selector, dict) or holds_open(monitor, selector):
             continue
-        candidates: list[Manifest | Workload] = (
-            list(cluster.of("Service", group="")) if monitor.kind == "ServiceMonitor" else list(cluster.workloads)
-        )
-        yield monitor, [each for each in candidates if _looks_in(monitor, _manifest(each).namespace)]
+        found = candidates(cluster, monitor)
+        yield monitor, [each for each in found if _looks_in(monitor, _manifest(each).namespace)]
+
+
+def candidates(cluster: Cluster, monitor: Manifest) -> list[Manifest | Workload]:
+    """What such a monitor looks for, in any namespace."""
+    return list(cluster.of("Service", group="")) if monitor.kind == "ServiceMonitor" else list(cluster.workloads)
 
 
 def is_found(monitor: Manifest, candidate: Manifest | Workload) -> bool:
-    return is_open(_manifest(candidate), candidate.labels) or selects(monitor.get("spec", "selector"), candidate.labels)
+    selector = monitor.get("spec", "selector")
+    return holds_open(_manifest(candidate), candidate.labels) or selects(selector, candidate.labels)
 
 
 def _looks_in(monitor: Manifest, namespace: str) -> bool:

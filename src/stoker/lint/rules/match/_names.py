@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
-from stoker.lint.rules.fit._views import is_open
+from stoker.lint.rules.fit._views import holds_open
 from stoker.manifests.objects import Manifest
 
 
@@ -13,9 +13,9 @@ def named(cluster: Cluster) -> Iterator[Manifest]:
     for manifest in cluster.manifests:
         embedded = manifest.inside is not None and not manifest.inside.kind.endswith("List")
         name = manifest.get("metadata", "name")
-        if not isinstance(name, str) or not name or not manifest.kind or embedded or is_open(manifest, manifest.data):
+        if not isinstance(name, str) or not name or not manifest.kind or embedded:
             continue
-        if place(manifest) not in kustomized:
+        if not holds_open(manifest, [name, manifest.namespace]) and place(manifest) not in kustomized:
             yield manifest
 
 

@@ -12,14 +12,27 @@ from weakref import WeakKeyDictionary
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Severity
-from stoker.lint.rules.fit._views import ARGO, is_open, workflow_path
-from stoker.manifests.objects import Manifest, look, sections
+from stoker.lint.rules.fit._views import ARGO, workflow_path
+from stoker.manifests.objects import Manifest, is_open, look, sections
 from stoker.spec.faults import Path
 
 _OF_CLUSTER = ("ClusterTrainingRuntime", "ClusterWorkflowTemplate")
 """Kinds of the cluster with pods in them: in whose namespace is not known."""
 SECRETS = ("Secret", "ExternalSecret", "SealedSecret")
 """Where one of these is in sight, secrets are kept with the rest."""
+
+_NOWHERE = "of the cluster"
+_OF_THE_CLUSTER = frozenset(
+    {
+        *("Namespace", "Node", "PersistentVolume", "CustomResourceDefinition", "StorageClass", "PriorityClass"),
+        *("RuntimeClass", "IngressClass", "ClusterRole", "ClusterRoleBinding", "DeviceClass", "CSIDriver"),
+        *("NodePool", "EC2NodeClass", "NodeClass", "NodeClaim", "ResourceGraphDefinition", "ResourceGroup"),
+        *("ClusterQueue", "ResourceFlavor", "WorkloadPriorityClass", "ClusterTrainingRuntime", "ClusterIssuer"),
+        *("ClusterSecretStore", "ClusterExternalSecret", "ClusterWorkflowTemplate", "ClusterTriggerAuthentication"),
+        *("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration", "GatewayClass", "ClusterPolicy"),
+    }
+)
+"""Kinds that have no namespace: that they are in sight says nothing of a namespace."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +124,9 @@ def missing(
     whose presence says that such objects are kept here; none is the kind itself, or that much else is in sight."""
     always = frozenset(known)
     for each in references:
-        if each.name in always or is_open(each.manifest, each.name) or cluster.exists(kind, each.name, each.namespace):
+        if each.name in always or is_open(each.manifest, each.name):
+            continue
+        if cluster.exists(kind, each.name, each.namespace):
             continue
         if any(name == each.name and meets(space, each.namespace) for space, name in made):
             continue
@@ -135,7 +150,7 @@ def looks_whole(cluster: Cluster, kind: str, namespace: str, like: tuple[str, ..
     """Whether what is in sight of a namespace seems to be all of it: some object of the kind, or three other kinds.
     A Deployment and its Service are often a file of their own."""
     seen = _seen(cluster)
-    there = seen[namespace] | (seen[""] if namespace else set())
+    there = seen[namespace] | seen[""] | seen[_NOWHERE]
     if like:
         return any(each in there for each in like)
     return kind in there or len(seen[namespace] - {kind, "Namespace", "StorageClass"}) >= 3
@@ -148,7 +163,10 @@ def _seen(cluster: Cluster) -> defaultdict[str, set[str]]:
     if cluster not in _SEEN:
         found: defaultdict[str, set[str]] = defaultdict(set)
         for manifest in cluster.manifests:
-            found[manifest.namespace].add(manifest.kind)
+            if manifest.kind not in _OF_THE_CLUSTER:
+                found[manifest.namespace].add(manifest.kind)
+            elif not manifest.namespace:
+                found[_NOWHERE].add(manifest.kind)
         _SEEN[cluster] = found
     return _SEEN[cluster]
 

@@ -50,7 +50,7 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import REQUIRED, is_open
+from stoker.lint.rules.fit._views import REQUIRED, holds_open
 from stoker.lint.rules.match._pods import pods_in
 from stoker.lint.selectors import selects
 from stoker.manifests.objects import look, sections
@@ -61,10 +61,10 @@ def check(cluster: Cluster) -> Iterator[Problem]:
     for workload in cluster.workloads:
         for i, term in sections(look(workload.spec, *path)):
             selector = term.get("labelSelector")
-            if is_open(workload.manifest, selector) or term.get("namespaces") or "namespaceSelector" in term:
+            if holds_open(workload.manifest, selector) or term.get("namespaces") or "namespaceSelector" in term:
                 continue
             pods = (*pods_in(cluster, workload.manifest.namespace), workload)
-            if not any(is_open(each.manifest, each.labels) or selects(selector, each.labels) for each in pods):
+            if not any(holds_open(each.manifest, each.labels) or selects(selector, each.labels) for each in pods):
                 yield Problem(
                     workload.manifest,
                     (*workload.path, *path, i, "labelSelector"),

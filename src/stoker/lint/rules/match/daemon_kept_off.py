@@ -57,11 +57,13 @@ Source: Kubernetes documentation, DaemonSet (taints and tolerations)
 
 from collections.abc import Iterator
 
+from stoker.catalog.labels import ARCH, OS
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules.fit._views import fleet
 from stoker.manifests.node_pools import pod_view
 from stoker.manifests.workloads import Workload
+from stoker.policy.placement import PodView
 from stoker.policy.taints import untolerated
 
 
@@ -69,7 +71,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
     pools = fleet(cluster).pools
     for workload in cluster.workloads_like(["DaemonSet"]):
         view = pod_view(workload)
-        if workload.manifest.templated or not pools or view.requirements != ({},) or _has_own_rule(workload):
+        if workload.manifest.templated or not pools or not is_for_all(view) or _has_own_rule(workload):
             continue
         kept = {pool.view.name: untolerated(pool.view.taints, view.tolerations) for pool in pools}
         off = {name: taints for name, taints in kept.items() if taints}
@@ -85,6 +87,13 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             hint="tolerations: {operator: Exists}, if it is meant for every node",
             severity=Severity.WARNING if everywhere else Severity.INFO,
         )
+
+
+def is_for_all(view: PodView) -> bool:
+    """Whether it says nothing of where it is to run but the system, the processor, or where it is not."""
+    return len(view.requirements) == 1 and all(
+        key in (OS, ARCH) or asked.absent for key, asked in view.requirements[0].items()
+    )
 
 
 def _has_own_rule(workload: Workload) -> bool:

@@ -55,7 +55,7 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import fleet, is_open
+from stoker.lint.rules.fit._views import fleet, holds_open
 from stoker.lint.rules.match._labels import is_of_system
 from stoker.manifests.objects import look, sections
 from stoker.policy.taints import Taint
@@ -69,7 +69,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
     for workload in cluster.workloads:
         for i, each in sections(workload.manifest.get(*workload.path, "tolerations")):
             key, value = each.get("key"), each.get("value", "")
-            if not isinstance(key, str) or not key or is_of_system(key) or is_open(workload.manifest, [key, value]):
+            if not isinstance(key, str) or not key or is_of_system(key) or holds_open(workload.manifest, [key, value]):
                 continue
             of_key = sorted({taint.value for taint in taints if taint.key == key})
             if not of_key:

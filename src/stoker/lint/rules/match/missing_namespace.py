@@ -33,7 +33,7 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import is_open
+from stoker.lint.rules.fit._views import holds_open
 
 _BUILT_IN = ("default", "kube-system", "kube-public", "kube-node-lease")
 
@@ -44,7 +44,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
     said = set(_BUILT_IN)
     for manifest in cluster.manifests:
         name = manifest.namespace
-        if not name or name in said or is_open(manifest, name) or cluster.exists("Namespace", name):
+        if not name or name in said or holds_open(manifest, name) or cluster.exists("Namespace", name):
             continue
         said.add(name)
         yield Problem(

@@ -61,7 +61,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             kind,
             [Reference(pool, _PATH, name, str(pool))],
             "the pool launches no node",
-            f"a {kind} of this name, or exists: [{kind} ...] in the config",
+            f"{kind} {name} beside it, or exists: [{kind} ...] in the config",
             known=built_in,
             like=_KINDS,
         )

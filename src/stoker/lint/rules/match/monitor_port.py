@@ -70,7 +70,7 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import is_open
+from stoker.lint.rules.fit._views import holds_open
 from stoker.lint.rules.match._monitors import is_found, monitored
 from stoker.lint.rules.match.service_port import declared
 from stoker.manifests.objects import Manifest, sections
@@ -84,7 +84,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
         key = "endpoints" if monitor.kind == "ServiceMonitor" else "podMetricsEndpoints"
         for i, endpoint in sections(monitor.get("spec", key)):
             port = endpoint.get("port")
-            if found and isinstance(port, str) and port not in names and not is_open(monitor, port):
+            if found and isinstance(port, str) and port not in names and not holds_open(monitor, port):
                 yield Problem(
                     monitor,
                     ("spec", key, i, "port"),

@@ -70,7 +70,8 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.match._monitors import is_found, monitored
+from stoker.lint.rules.match._monitors import candidates, is_found, monitored
+from stoker.manifests.workloads import Workload
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
@@ -78,12 +79,23 @@ def check(cluster: Cluster) -> Iterator[Problem]:
         if any(is_found(monitor, each) for each in others):
             continue
         what = "Service" if monitor.kind == "ServiceMonitor" else "pod"
+        elsewhere = next((each for each in candidates(cluster, monitor) if is_found(monitor, each)), None)
+        if elsewhere is not None:
+            space = (elsewhere.manifest if isinstance(elsewhere, Workload) else elsewhere).namespace
+            yield Problem(
+                monitor,
+                ("spec", "namespaceSelector"),
+                f"looks in its own namespace only, and {elsewhere} is in {space}: nothing is scraped",
+                hint=f"namespaceSelector: {{matchNames: [{space}]}}",
+            )
+            continue
+        if not others:
+            continue
         yield Problem(
             monitor,
             ("spec", "selector"),
             f"selects no {what} in sight ({len(others)} where it looks): nothing is scraped",
             hint="labels of the Service's own metadata" if what == "Service" else "labels of the pod template",
-            severity=Severity.WARNING if others else Severity.INFO,
         )
 
 

@@ -55,7 +55,7 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import is_open
+from stoker.lint.rules.fit._views import holds_open
 from stoker.lint.rules.match._pods import pods_in
 from stoker.lint.selectors import selects
 
@@ -64,9 +64,9 @@ def check(cluster: Cluster) -> Iterator[Problem]:
     for policy in cluster.of("NetworkPolicy", group="networking.k8s.io"):
         selector = policy.get("spec", "podSelector")
         pods = list(pods_in(cluster, policy.namespace))
-        if not isinstance(selector, dict) or not selector or is_open(policy, selector) or not pods:
+        if not isinstance(selector, dict) or not selector or holds_open(policy, selector) or not pods:
             continue
-        if not any(is_open(each.manifest, each.labels) or selects(selector, each.labels) for each in pods):
+        if not any(holds_open(each.manifest, each.labels) or selects(selector, each.labels) for each in pods):
             yield Problem(
                 policy,
                 ("spec", "podSelector"),

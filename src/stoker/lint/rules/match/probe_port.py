@@ -36,7 +36,7 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import is_open
+from stoker.lint.rules.fit._views import holds_open
 from stoker.manifests.objects import look, sections
 
 _HANDLERS = (
@@ -58,7 +58,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                         not isinstance(port, str)
                         or port.isdecimal()
                         or port in names
-                        or is_open(workload.manifest, port)
+                        or holds_open(workload.manifest, port)
                     ):
                         continue
                     yield Problem(

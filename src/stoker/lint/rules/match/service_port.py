@@ -59,7 +59,7 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import is_open
+from stoker.lint.rules.fit._views import holds_open
 from stoker.lint.rules.match._pods import labelled, pods_in
 from stoker.manifests.objects import sections, texts
 from stoker.manifests.workloads import Workload
@@ -79,7 +79,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             target = port.get("targetPort", port.get("port"))
             key = "targetPort" if "targetPort" in port else "port"
             named = isinstance(target, str) and not target.isdecimal()
-            if is_open(service, target) or not (
+            if holds_open(service, target) or not (
                 target not in names if named else numbers and _number(target) not in numbers
             ):
                 continue

@@ -52,25 +52,29 @@ Right:
 Source: Kubernetes documentation, Service (services with and without selectors)
 """
 
+import difflib
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import is_open
+from stoker.lint.rules.fit._views import holds_open
 from stoker.lint.rules.match._pods import is_by_controller, labelled, pods_in
 from stoker.manifests.objects import texts
+from stoker.manifests.workloads import Workload
+
+_ALIKE = 0.7
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
     for service in cluster.of("Service", group=""):
         written = service.get("spec", "selector")
         selector = {key: value for key, value in texts(written).items() if not is_by_controller(key)}
-        if not selector or is_open(service, written) or service.get("spec", "type") == "ExternalName":
+        if not selector or holds_open(service, written) or service.get("spec", "type") == "ExternalName":
             continue
         pods = list(pods_in(cluster, service.namespace))
-        if any(labelled(each, selector) or is_open(each.manifest, each.labels) for each in pods):
+        if not pods or any(labelled(each, selector) or holds_open(each.manifest, each.labels) for each in pods):
             continue
-        near = [each for each in pods if selector.keys() & each.labels.keys()]
+        near = [each for each in pods if is_near(service.name, selector, each)]
         like = next(({key: each.labels[key] for key in selector if key in each.labels} for each in near), {})
         yield Problem(
             service,
@@ -81,6 +85,15 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             else "labels of the pods",
             severity=Severity.WARNING if near else Severity.INFO,
         )
+
+
+def is_near(name: str, selector: dict[str, str], workload: Workload) -> bool:
+    """Whether these pods seem to be meant: of the same name, alike in a label, or nearly so. Others may be made by an
+    operator that is not known here."""
+    shared = [(value, workload.labels[key]) for key, value in selector.items() if key in workload.labels]
+    if shared and workload.manifest.name == name:
+        return True
+    return any(a == b or difflib.SequenceMatcher(None, a, b).ratio() > _ALIKE for a, b in shared)
 
 
 def _written(labels: dict[str, str]) -> str:

@@ -64,13 +64,15 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import is_open, most_of, scalers
+from stoker.lint.rules.fit._views import holds_open, most_of, scalers
 from stoker.lint.rules.match._references import PodSpec, claims
 from stoker.manifests.objects import Manifest, sections
 from stoker.manifests.workloads import Workload
 from stoker.spec.faults import Path
 
 _SHARED = ("ReadWriteMany", "ReadOnlyMany")
+_OVER_THE_NETWORK = ("efs", "fsx", "nfs", "s3")
+_OF_A_DAEMON = 2  # at least: one on each node
 _APART = ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
 
 
@@ -80,16 +82,18 @@ def check(cluster: Cluster) -> Iterator[Problem]:
     for workload in cluster.workloads:
         most, _, _ = most_of(workload, known)
         for each in claims(PodSpec(workload.manifest, workload.path, str(workload))):
-            if not is_open(workload.manifest, each.name):
-                users[each.namespace, each.name].append((workload, each.path, most or 1))
+            if not holds_open(workload.manifest, each.name):
+                pods = _OF_A_DAEMON if workload.kind == "DaemonSet" else most or 1
+                users[each.namespace, each.name].append((workload, each.path, pods))
     for (namespace, name), found in users.items():
         claim = cluster.find("PersistentVolumeClaim", name, namespace or None)
         pods = sum(n for _, _, n in found)
-        if pods < 2 or (claim is not None and (claim.templated or _may_be_shared(claim))):
+        if pods < 2 or (claim is not None and (claim.templated or _may_be_shared(cluster, claim))):
             continue
         workload, path, most = max(found, key=lambda each: each[2])
         apart = next((key for each, _, _ in found for key in _APART if is_spread(each, key)), None)
-        who = f"{most} pods of {workload}" if len(found) == 1 else f"{pods} pods of {len(found)} workloads"
+        many = "the" if workload.kind == "DaemonSet" else str(most)
+        who = f"{many} pods of {workload}" if len(found) == 1 else f"the pods of {len(found)} workloads"
         mode = "ReadWriteOnce" if claim is not None else "ReadWriteOnce, if its class is EBS (it is not in sight)"
         spread = f", and they are to be spread by {apart}" if apart else ""
         yield Problem(
@@ -97,13 +101,19 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             path,
             f"{who} mount the claim {name}, which is {mode}: one node at a time has it{spread}, so the others wait",
             hint="a claim with ReadWriteMany (EFS, FSx for Lustre), or a volume for each pod",
-            severity=Severity.INFO if claim is None else None,
+            # Single pods of several workloads may take turns, as a job that fills it and a server that reads it.
+            severity=Severity.INFO if claim is None or (most == 1 and apart is None) else None,
         )
 
 
-def _may_be_shared(claim: Manifest) -> bool:
-    modes = claim.get("spec", "accessModes")
-    return not isinstance(modes, list) or any(each in _SHARED for each in modes)
+def _may_be_shared(cluster: Cluster, claim: Manifest) -> bool:
+    """By its access modes; or by a class of files over the network, which are attached to no machine."""
+    modes, name = claim.get("spec", "accessModes"), claim.get("spec", "storageClassName")
+    if not isinstance(modes, list) or any(each in _SHARED for each in modes):
+        return True
+    made_by = cluster.find("StorageClass", name) if isinstance(name, str) else None
+    said = f"{made_by.get('provisioner')}" if made_by is not None else str(name)
+    return any(each in said for each in _OVER_THE_NETWORK)
 
 
 def is_spread(workload: Workload, key: str) -> bool:

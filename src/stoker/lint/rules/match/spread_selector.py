@@ -52,21 +52,18 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import is_open
+from stoker.lint.rules.fit._views import holds_open
 from stoker.lint.rules.match._pods import is_by_controller
 from stoker.lint.selectors import selects
-from stoker.manifests.objects import look, sections
+from stoker.manifests.objects import look, sections, texts
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
     for workload in cluster.workloads:
         for i, each in sections(workload.spec.get("topologySpreadConstraints")):
             selector = each.get("labelSelector")
-            keys = look(selector, "matchLabels", default={})
-            by_controller = isinstance(keys, dict) and any(
-                isinstance(key, str) and is_by_controller(key) for key in keys
-            )
-            if is_open(workload.manifest, [selector, workload.labels]) or by_controller:
+            keys = [*texts(look(selector, "matchLabels")), *_keys(look(selector, "matchExpressions"))]
+            if holds_open(workload.manifest, [selector, workload.labels]) or any(is_by_controller(key) for key in keys):
                 continue
             if selector is None and each.get("matchLabelKeys"):
                 continue
@@ -81,6 +78,10 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                     if workload.labels
                     else "labels",
                 )
+
+
+def _keys(expressions: object) -> list[str]:
+    return [each["key"] for _, each in sections(expressions) if isinstance(each.get("key"), str)]
 
 
 def _written(labels: dict[str, str]) -> str:

@@ -35,7 +35,7 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import is_open
+from stoker.lint.rules.fit._views import holds_open
 from stoker.manifests.objects import look, sections
 from stoker.manifests.workloads import Workload
 from stoker.spec.faults import Path
@@ -54,7 +54,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             field = workload.manifest.get(*path)
             if not isinstance(field, str) or field in allowed or _ONE_OF_MANY.fullmatch(field):
                 continue
-            if not is_open(workload.manifest, field):
+            if not holds_open(workload.manifest, field):
                 yield Problem(
                     workload.manifest,
                     path,

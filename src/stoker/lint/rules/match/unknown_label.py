@@ -55,7 +55,7 @@ from stoker.catalog.labels import NODE_POOL
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules.fit._views import Fleet, fleet
-from stoker.lint.rules.match._labels import is_known, is_set_later
+from stoker.lint.rules.match._labels import is_known, is_set_later, labels_of_node_groups
 from stoker.policy.requirements import Requirement
 
 
@@ -63,6 +63,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
     known = fleet(cluster)
     if not known.is_whole:
         return
+    groups = set(labels_of_node_groups(cluster))
     for pod in known.pods:
         if known.allowing(pod) or not pod.view.requirements:
             continue
@@ -71,7 +72,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             asked = [wanted, *(each[key] for each in others if key in each)]
             if len(asked) <= len(others) or key == NODE_POOL or is_known(key) or is_set_later(key):
                 continue
-            if any(_is_given(known, each) for each in asked):
+            if key in groups or any(_is_given(known, each) for each in asked):
                 continue
             given = sorted(_values(known, key))
             said = f": they give {', '.join(given[:6])}" if given else " label"

@@ -55,7 +55,7 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import Fleet, Pod, Pool, fleet
+from stoker.lint.rules.fit._views import ARGO, Fleet, Pod, Pool, fleet
 from stoker.manifests.edits import Add
 from stoker.manifests.node_pools import pod_view
 from stoker.policy.taints import Taint, untolerated
@@ -72,17 +72,6 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             continue
         pool, taints = min(against, key=lambda each: len(each[1]))
         at = (*pod.workload.path, "tolerations")
-        missing = [
-            {
-                "key": each.key,
-                **({"value": each.value} if each.value else {"operator": "Exists"}),
-                "effect": each.effect,
-            }
-            for each in taints
-        ]
-        written = pod.workload.manifest.get(*at)
-        end = len(written) if isinstance(written, list) else 0
-        adds = [Add((*at, end + i), each) for i, each in enumerate(missing)] if isinstance(written, list) else []
         why = "selects" if known.tied(pod) else "needs"
         yield Problem(
             pod.workload.manifest,
@@ -91,7 +80,8 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             f"{', '.join(str(each) for each in taints)}, so it is never scheduled there",
             hint="; ".join(_written(each) for each in taints),
             severity=Severity.ERROR if known.tied(pod) else Severity.WARNING,
-            edits=adds or ([Add(at, missing)] if written is None else []),
+            # Of a template of a Workflow they would take the place of those that the Workflow has for all.
+            edits=additions(pod, taints) if known.tied(pod) and pod.workload.kind not in ARGO else (),
         )
 
 
@@ -105,6 +95,19 @@ def taints_of_meant(known: Fleet, pod: Pod) -> list[tuple[Pool, tuple[Taint, ...
     if any(not taints for _, taints in found):
         return []
     return found
+
+
+def additions(pod: Pod, taints: tuple[Taint, ...]) -> list[Add]:
+    """The tolerations that are missing, after those that are written."""
+    at = (*pod.workload.path, "tolerations")
+    written = pod.workload.manifest.get(*at)
+    missing = [
+        {"key": each.key, **({"value": each.value} if each.value else {"operator": "Exists"}), "effect": each.effect}
+        for each in taints
+    ]
+    if written is None:
+        return [Add(at, missing)]
+    return [Add((*at, len(written) + i), each) for i, each in enumerate(missing)] if isinstance(written, list) else []
 
 
 def _written(taint: Taint) -> str:

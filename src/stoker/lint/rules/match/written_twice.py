@@ -54,6 +54,8 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                 ("metadata", "name"),
                 f"{each} is written before, at {where}: what is applied last replaces the other",
                 hint="another name, or one of the two",
+                # Files side by side may be for clusters of their own.
+                severity=None if first.file == each.document.file else Severity.INFO,
             )
 
 
