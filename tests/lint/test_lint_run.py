@@ -27,13 +27,19 @@ spec:
 """
 
 
-def _rule(path: tuple[str | int, ...], *, rule_id: str = "STK-READ-001", key: bool = False) -> Rule:
+def _rule(
+    path: tuple[str | int, ...],
+    *,
+    rule_id: str = "STK-READ-001",
+    key: bool = False,
+    severity: Severity = Severity.WARNING,
+) -> Rule:
     """A rule that finds one thing in each Pod, under the name of one that exists."""
 
     def check(cluster: Cluster) -> list[Problem]:
         return [Problem(manifest, path, "seen", "another", key=key) for manifest in cluster.of("Pod")]
 
-    return Rule(rule_id, Severity.WARNING, "a rule of this test", check, __name__)
+    return Rule(rule_id, severity, "a rule of this test", check, __name__)
 
 
 IMAGE = ("spec", "containers", 0, "image")
@@ -76,6 +82,11 @@ def test_a_rule_that_names_a_fault_replaces_the_api_s_own_finding(number: int) -
     api, other = _rule(IMAGE, rule_id="STK-API-001"), _rule(IMAGE, rule_id="STK-READ-001")
     both = lint(read_text(POD), rules=[api, other][:number])
     assert [finding.rule for finding in both.findings] == ["STK-API-001" if number == 1 else "STK-READ-001"]
+
+
+def test_but_not_an_error_by_a_warning() -> None:
+    api = _rule(IMAGE, rule_id="STK-API-001", severity=Severity.ERROR)
+    assert [f.rule for f in lint(read_text(POD), rules=[api, _rule(IMAGE)]).findings] == ["STK-API-001", "STK-READ-001"]
 
 
 def test_an_api_finding_elsewhere_in_the_object_stays() -> None:

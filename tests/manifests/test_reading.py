@@ -402,15 +402,22 @@ def test_what_was_written_is_read(tree: Any) -> None:
 
 
 def _as_kubectl(tree: Any) -> Any:
-    """What kubectl reads otherwise than PyYAML: `y` and `n`, which PyYAML writes without quotes, and whole numbers."""
+    """What kubectl reads otherwise than PyYAML, which writes it without quotes: `y`, `0E0`; and whole numbers."""
     if isinstance(tree, float) and tree.is_integer() and abs(tree) < 1 << 63:
         return int(tree)
     if isinstance(tree, dict):
         return {_key(key): _as_kubectl(value) for key, value in tree.items()}
     if isinstance(tree, list):
         return [_as_kubectl(each) for each in tree]
-    return scalar(tree) if isinstance(tree, str) and tree in ("y", "Y", "n", "N") else tree
+    return scalar(tree) if isinstance(tree, str) and _is_written_plain(tree) else tree
+
+
+def _is_written_plain(text: str) -> bool:
+    return bool(text) and yaml.safe_dump(text, allow_unicode=True).partition("\n")[0] == text
 
 
 def _key(key: str) -> str:
-    return {"y": "true", "Y": "true", "n": "false", "N": "false"}.get(key, key)
+    value = scalar(key) if _is_written_plain(key) else key
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int) else key

@@ -32,7 +32,7 @@ class Problem:
 
     For something that is missing, `path` is where it would stand: its parent's path and its name. The place said is
     then that of the parent. A problem with the same object and path as one of the API's own (unknown field, missing
-    field) replaces it: it says the same, with the reason.
+    field) replaces it, where it is as severe: it says the same, with the reason.
     """
 
     manifest: Manifest

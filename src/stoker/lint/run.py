@@ -15,7 +15,7 @@ from stoker.lint.rules.lint import failed_rule, idle_comment, unread_comment
 from stoker.manifests.objects import Document
 from stoker.manifests.reading import Reading
 from stoker.manifests.troubles import Trouble
-from stoker.spec.faults import written
+from stoker.spec.faults import Path, written
 
 KNOWN = frozenset(rule.id for rule in RULES)
 
@@ -69,16 +69,17 @@ def problems(cluster: Cluster, config: Config, rules: Sequence[Rule] = RULES) ->
             found += [(rule, problem) for problem in rule.check(cluster)]
         except Exception as error:  # one broken rule must not cost the others' findings
             found += failed_rule.problems(rule, error, cluster)
-    named = {
-        (id(problem.manifest), path)
-        for rule, problem in found
-        if not rule.id.startswith("STK-API-")
-        for path in (problem.path, problem.instead_of)
-    }
+    named: dict[tuple[int, Path | None], int] = {}
+    for rule, problem in found:
+        if not rule.id.startswith("STK-API-"):
+            for path in (problem.path, problem.instead_of):
+                at = (id(problem.manifest), path)
+                named[at] = max(named.get(at, 0), (problem.severity or rule.severity).rank)
     return [
         (rule, problem)
         for rule, problem in found
-        if not rule.id.startswith("STK-API-") or (id(problem.manifest), problem.path) not in named
+        if not rule.id.startswith("STK-API-")
+        or named.get((id(problem.manifest), problem.path), -1) < (problem.severity or rule.severity).rank
     ]
 
 

@@ -9,7 +9,7 @@ class (`unjudged` names the resources).
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -253,6 +253,19 @@ def place(
         all_types=types,
         daemons=daemon_overhead,
     )
+
+
+def fitting_types(
+    pod: PodView, pool: NodePoolView, types: Iterable[InstanceType], daemon_overhead: Amounts = NOTHING
+) -> Iterator[InstanceType]:
+    """The types of `place` that fit, one after the other in the order given, for who needs but the first.
+
+    `types` are those that the pool allows (`pool_types`). The pool's minValues are not looked at."""
+    if untolerated(pool.taints, pod.tolerations):
+        return
+    suited = _alternatives(pod, pool)[0]
+    if suited:
+        yield from (each for each in types if not _against(pod, each, pool, suited, daemon_overhead))
 
 
 def pool_types(pool: NodePoolView, types: Iterable[InstanceType]) -> tuple[InstanceType, ...]:

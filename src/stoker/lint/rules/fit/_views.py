@@ -20,7 +20,9 @@ from stoker.policy.placement import (
     NodePoolView,
     Placement,
     PodView,
+    by_price,
     capacity_of,
+    fitting_types,
     how_many,
     most_pods,
     place,
@@ -30,6 +32,7 @@ from stoker.policy.placement import (
 from stoker.policy.placement import daemon_overhead as overhead_of
 from stoker.policy.pod_resources import ACCELERATORS, NOTHING, Amounts
 from stoker.policy.requirements import Requirements
+from stoker.policy.taints import untolerated
 from stoker.spec.faults import Path
 
 ARGO = ("Workflow", "WorkflowTemplate", "ClusterWorkflowTemplate", "CronWorkflow")
@@ -68,6 +71,16 @@ class Pool:
     types: tuple[InstanceType, ...]
     daemons: Amounts = field(default_factory=dict)
     """What DaemonSets in sight take of each node."""
+
+    @cached_property
+    def by_price(self) -> tuple[InstanceType, ...]:
+        """Its types, the cheapest first."""
+        return tuple(sorted(self.types, key=by_price))
+
+    @cached_property
+    def by_size(self) -> tuple[InstanceType, ...]:
+        """Its types, the largest first."""
+        return tuple(sorted(self.types, key=lambda each: (-each.gpu_count, -each.vcpu, -each.memory_mib, each.name)))
 
     @property
     def own_labels(self) -> frozenset[str]:
@@ -192,11 +205,24 @@ class Fleet:
             self._placed[key] = found
         return self._placed[key]
 
+    def each_placement(self, pod: Pod) -> Iterator[tuple[Pool, Placement]]:
+        """One pool after the other, for who may stop early: a placement is a look at each type of a pool."""
+        return ((pool, self.placement(pod, pool)) for pool in self.allowing(pod))
+
+    def fitting(self, pod: Pod) -> Iterator[tuple[Pool, InstanceType]]:
+        """The types that the pod fits, of each pool that lets it on, the largest first: found one by one, since most
+        pods fit the first that is looked at."""
+        for pool in self.allowing(pod):
+            for each in fitting_types(pod.view, pool.view, pool.by_size, pool.daemons):
+                yield pool, each
+
     def placements(self, pod: Pod) -> list[tuple[Pool, Placement]]:
-        return [(pool, self.placement(pod, pool)) for pool in self.allowing(pod)]
+        return list(self.each_placement(pod))
 
     def fits(self, pod: Pod) -> bool:
-        return any(placement.is_possible for _, placement in self.placements(pod))
+        if not any(pool.view.min_values for pool in self.pools):
+            return next(self.fitting(pod), None) is not None
+        return any(placement.is_possible for _, placement in self.each_placement(pod))
 
     def most_pods(self, pod: Pod, pool: Pool) -> int | None:
         """The most of them that the pool's limits allow; None where no limit counts for them."""
@@ -207,8 +233,7 @@ class Fleet:
 
     def has_room(self, pod: Pod, pool: Pool, number: int) -> bool:
         """Whether the pool's limits allow so many of them."""
-        types = self.placement(pod, pool).types
-        cheapest = ec2.find(types[0]) if types else None
+        cheapest = next(fitting_types(pod.view, pool.view, pool.by_price, pool.daemons), None)
         if cheapest is None:
             return False
         # Most often the cheapest type alone shows it, and saves looking at all of them.
@@ -232,7 +257,7 @@ class Fleet:
             return tied
         if pod.devices:
             return tuple(pool for pool in self.pools if has_devices(pool, pod))
-        return tuple(pool for pool in self.pools if not taints_against(self.placement(pod, pool)))
+        return tuple(pool for pool in self.pools if not untolerated(pool.view.taints, pod.view.tolerations))
 
     def refused(self, pod: Pod) -> list[tuple[Pool, tuple[Blocker, ...]]]:
         """Where no pool lets the pod on: what is against it in those it is meant for, the least first."""
@@ -315,10 +340,6 @@ def what_blocks(placement: Placement) -> str:
     """What is against the pod on the type that comes closest; which other type would do is for the hint to say."""
     text = placement_text(placement)
     return text.removesuffix(nearest_text(placement)).removesuffix("; ")
-
-
-def taints_against(placement: Placement) -> tuple[Blocker, ...]:
-    return tuple(each for each in placement.against_pool if each.kind == "taint")
 
 
 def _selects(asked: Requirements, pool: Pool) -> bool:

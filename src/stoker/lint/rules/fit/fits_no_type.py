@@ -93,10 +93,12 @@ def check(cluster: Cluster) -> Iterator[Problem]:
 def fits_nowhere(known: Fleet, pod: Pod) -> list[tuple[Pool, Placement]]:
     """The pools that let the pod on, where it fits none of them by its size; nothing where one is broken, or where only
     DaemonSets or the pool's limits are in the way."""
-    found = known.placements(pod)
     if pod.devices and not known.tied(pod) and not any(has_devices(pool, pod) for pool in known.pools):
         return []  # said by STK-FIT-013
-    if any(each.is_possible or each.against_pool for _, each in found):
+    if known.fits(pod):
+        return []
+    found = known.placements(pod)
+    if any(placement.against_pool for _, placement in found):
         return []
     if any(known.placement(pod, pool, daemons=False).is_possible for pool, _ in found):
         return []

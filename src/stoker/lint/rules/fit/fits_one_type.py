@@ -66,7 +66,7 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import fleet
+from stoker.lint.rules.fit._views import Fleet, Pod, fleet
 from stoker.manifests.placements import blocker_text
 from stoker.policy.placement import Blocker
 
@@ -74,6 +74,8 @@ from stoker.policy.placement import Blocker
 def check(cluster: Cluster) -> Iterator[Problem]:
     known = fleet(cluster)
     for pod in known.pods:
+        if _fits_several(known, pod):
+            continue
         possible = [(pool, each) for pool, each in known.placements(pod) if each.is_possible]
         names = {name for _, each in possible for name in each.types}
         allowed = {name for _, each in possible for name in each.against_type}
@@ -94,6 +96,15 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             hint=f"request what {missed[0]} has left, or allow more types",
             severity=Severity.WARNING if spot else None,
         )
+
+
+def _fits_several(known: Fleet, pod: Pod) -> bool:
+    first = ""
+    for _, each in known.fitting(pod):
+        if first and each.name != first:
+            return True
+        first = each.name
+    return False
 
 
 def lacking(blockers: tuple[Blocker, ...]) -> float:

@@ -67,6 +67,8 @@ from stoker.lint.rules.fit._views import fleet
 def check(cluster: Cluster) -> Iterator[Problem]:
     known = fleet(cluster)
     for pod in known.pods:
+        if not pod.devices:
+            continue
         names = {name for _, placement in known.placements(pod) for name in placement.types}
         types = [each for name in sorted(names) if (each := find(name)) is not None]
         for key, wanted in pod.devices.items():

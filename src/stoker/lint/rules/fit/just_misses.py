@@ -80,7 +80,7 @@ _MUCH = 1.2
 def check(cluster: Cluster) -> Iterator[Problem]:
     known = fleet(cluster)
     for pod in known.pods:
-        for pool, placement in known.placements(pod):
+        for pool, placement in known.each_placement(pod) if takes_machines(pod) else ():
             missed = missed_type(pod, pool, placement)
             if missed is None:
                 continue
@@ -110,7 +110,7 @@ def missed_type(pod: Pod, pool: Pool, placement: Placement) -> InstanceType | No
     """The cheapest type that the pod would fit if all that is sold were for pods, where it is much cheaper than the one
     that it fits, and the pod asks for all of it."""
     best = find(placement.types[0]) if placement.types else None
-    if best is None or not takes_machines(pod):
+    if best is None:
         return None
     nominal = [each for each in pool.types if _fits_as_sold(pod, each, placement)]
     cheapest = min(nominal, key=by_price, default=None)

@@ -60,27 +60,27 @@ Source: aws/karpenter-provider-aws website/content/en/docs/reference/instance-ty
 
 from collections.abc import Iterator
 
-from stoker.catalog.ec2 import find
+from stoker.catalog.ec2 import InstanceType
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import Pod, Pool, fleet
+from stoker.lint.rules.fit._views import Fleet, Pod, Pool, fleet
 from stoker.manifests.quantities import format_amount
 from stoker.policy.placement import allocatable_of
 from stoker.policy.pod_resources import CPU, MEMORY
 
+Left = tuple[str, str, int, int]
 _LEAST_LEFT = 50  # a fiftieth of the machine
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
     known = fleet(cluster)
     for pod in known.pods:
-        left = [
-            found
-            for pool, placement in known.placements(pod)
-            for name in placement.types
-            if (found := tightest(pod, pool, name)) is not None
-        ]
-        if not left or any(rest * _LEAST_LEFT >= whole for _, _, rest, whole in left):
+        left: list[Left] = []
+        for each in _each_left(known, pod):
+            left.append(each)
+            if each[2] * _LEAST_LEFT >= each[3]:
+                break  # there is room somewhere
+        if not left or left[-1][2] * _LEAST_LEFT >= left[-1][3]:
             continue
         key, name, rest, _ = max(left, key=lambda each: each[2] / each[3])
         yield Problem(
@@ -92,14 +92,18 @@ def check(cluster: Cluster) -> Iterator[Problem]:
         )
 
 
-def tightest(pod: Pod, pool: Pool, name: str) -> tuple[str, str, int, int] | None:
+def _each_left(known: Fleet, pod: Pod) -> Iterator[Left]:
+    for pool, each in known.fitting(pod):
+        left = tightest(pod, pool, each)
+        if left is not None:
+            yield left
+
+
+def tightest(pod: Pod, pool: Pool, instance: InstanceType) -> Left | None:
     """What is left of a type beside the pod and the DaemonSets: resource, type, how much, and of how much."""
-    instance = find(name)
-    if instance is None:
-        return None
     had = allocatable_of(instance, pool.view)
     found = [
-        (key, name, had[key] - pod.view.requests[key] - pool.daemons.get(key, 0), had[key])
+        (key, instance.name, had[key] - pod.view.requests[key] - pool.daemons.get(key, 0), had[key])
         for key in (CPU, MEMORY)
         if pod.view.requests.get(key, 0) > 0 and had.get(key, 0) > 0
     ]

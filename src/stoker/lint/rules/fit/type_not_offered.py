@@ -73,6 +73,8 @@ def check(cluster: Cluster) -> Iterator[Problem]:
     )
     known = fleet(cluster)
     for pod in known.pods:
+        if known.fits(pod):
+            continue
         found = known.placements(pod)
         if not found or any(each.is_possible or each.against_pool for _, each in found):
             continue

@@ -70,12 +70,15 @@ from stoker.spec.faults import Path
 def check(cluster: Cluster) -> Iterator[Problem]:
     known = fleet(cluster)
     for pool in known.pools:
-        pods = [pod for pod in known.pods if pool in known.allowing(pod)]
+        named = list(_named(pool))
+        pods = [pod for pod in known.pods if named and pool in known.allowing(pod)]
+        if not any(pool in known.tied(pod) for pod in pods):
+            continue
         placed = [known.placement(pod, pool) for pod in pods]
-        if not any(pool in known.tied(pod) for pod in pods) or not any(each.is_possible for each in placed):
+        if not any(each.is_possible for each in placed):
             continue
         used = {name for each in placed for name in each.types}
-        for path, key, value in _named(pool):
+        for path, key, value in named:
             types = [each.name for each in pool.types if labels_of(each, pool.view.domain).get(key) == value]
             if types and not used.intersection(types):
                 yield Problem(

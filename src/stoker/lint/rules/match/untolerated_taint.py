@@ -88,10 +88,9 @@ def check(cluster: Cluster) -> Iterator[Problem]:
 def taints_of_meant(known: Fleet, pod: Pod) -> list[tuple[Pool, tuple[Taint, ...]]]:
     """The pools that the pod is meant for by label or device, and whose taints alone keep it off; none where one of
     them lets it on, or where it may go elsewhere."""
-    meant = known.meant(pod)
     if known.allowing(pod):
         return []
-    found = [(pool, untolerated(pool.view.taints, pod.view.tolerations)) for pool in meant]
+    found = [(pool, untolerated(pool.view.taints, pod.view.tolerations)) for pool in known.meant(pod)]
     if any(not taints for _, taints in found):
         return []
     return found
