@@ -313,6 +313,12 @@ def what_blocks(placement: Placement) -> str:
     return text.removesuffix(nearest_text(placement)).removesuffix("; ")
 
 
+def lacking(blockers: tuple[Blocker, ...]) -> float:
+    """The largest part of a request that is not there."""
+    amounts = [(each.wanted, each.offered) for each in blockers]
+    return max((1 - b / a for a, b in amounts if isinstance(a, int) and isinstance(b, int) and a > 0), default=1.0)
+
+
 def taints_against(placement: Placement) -> tuple[Blocker, ...]:
     return tuple(each for each in placement.against_pool if each.kind == "taint")
 
