@@ -143,7 +143,9 @@ def test_a_template_is_idle_only_where_all_calls_are_known() -> None:
 
 def test_who_reports_outputs() -> None:
     text = a_dag("      - {name: a, template: work}\n").replace("  serviceAccountName: workflow\n", "")
-    assert said("STK-ARGO-008", text) == [("spec.serviceAccountName", "warning")]
+    account = "\n---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {name: workflow, namespace: ai}\n"
+    assert said("STK-ARGO-008", text + account) == [("spec.serviceAccountName", "warning")]
+    assert said("STK-ARGO-008", text) == [("spec.serviceAccountName", "info")]  # who may do what is not in sight
     own = text.replace("    container:", "    serviceAccountName: own\n    container:")
     assert said("STK-ARGO-008", own) == []
     silent = text.replace("    outputs: {parameters: [{name: score, valueFrom: {path: /tmp/score}}]}\n", "")
@@ -339,7 +341,7 @@ def test_the_faults_of_the_guide_are_where_they_should_be() -> None:
     assert found == {
         ("STK-ARGO-001", "Workflow ai/pipeline", f"{tasks}[0].template", "error"),
         ("STK-ARGO-001", "Workflow ai/pipeline", f"{tasks}[3].template", "error"),
-        ("STK-ARGO-008", "Workflow ai/pipeline", "spec.serviceAccountName", "warning"),
+        ("STK-ARGO-008", "Workflow ai/pipeline", "spec.serviceAccountName", "info"),
         ("STK-ARGO-013", "Workflow ai/pipeline", "spec.ttlStrategy", "info"),
         ("STK-ARGO-016", "Application argocd/chat", "spec.destination.server", "warning"),
         ("STK-ARGO-018", "Application argocd/chat", "spec.project", "info"),

@@ -525,7 +525,9 @@ def test_a_comment_claims_an_autoscaler(line: str, is_claimed: bool) -> None:
 
 def test_a_target_that_is_not_there_and_what_was_perhaps_meant() -> None:
     elsewhere = deployment(namespace="test")
-    assert said(scaled(OF_METRIC), "STK-KEDA-028") == [("warning", "spec.scaleTargetRef.name")]
+    other = elsewhere.replace("chat", "other")
+    assert said(scaled(OF_METRIC), "STK-KEDA-028") == [("info", "spec.scaleTargetRef.name")]  # nothing to compare with
+    assert said(scaled(OF_METRIC) + other, "STK-KEDA-028") == [("warning", "spec.scaleTargetRef.name")]
     assert said(scaled(OF_METRIC) + elsewhere, "STK-KEDA-028") == [("warning", "metadata.namespace")]
     assert said(scaled(OF_METRIC), "STK-KEDA-028", Config(exists=("Deployment ai/*",))) == []
 

@@ -311,7 +311,7 @@ def claim(mode: str, storage_class: str = "gp3") -> str:
         (2, claim("ReadWriteOnce"), ["warning"]),
         (2, claim("ReadWriteMany"), []),
         (2, claim("ReadWriteOnce", "efs-sc"), []),
-        (2, "", ["warning"]),
+        (2, "", ["info"]),
         (1, claim("ReadWriteOnce") + deployment(CLAIM, name="loader"), ["info"]),
     ],
     ids=["one pod", "two pods", "for many", "a file system of the network", "not in sight", "by turns"],

@@ -459,7 +459,7 @@ def test_a_limit_range_gives_what_is_missing() -> None:
         ("arn:aws:iam::ACCOUNT_ID:role/a", "arn:aws:iam::ACCOUNT_ID"),
         ("ACCOUNT_ID", ""),  # the name of a variable
         ("arn:aws:iam::${ACCOUNT_ID}:role/a", ""),
-        ("https://example.com/YOUR-ORG/repo", "YOUR-O"),
+        ("https://example.com/YOUR-ORG/repo", "YOUR-ORG"),
         ("changeme", "changeme"),
         ("a < b and c > d", ""),
         ("yourself", ""),

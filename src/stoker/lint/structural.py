@@ -421,7 +421,8 @@ class _Check:
         places = self._places().get(key, [])
         here = tuple(part for part in path if isinstance(part, str))
         ranked = sorted((_steps(here, place), place) for place in places)
-        if ranked and ranked[0][0] <= 4:
+        alone = len(ranked) == 1 or (len(ranked) > 1 and ranked[0][0] < ranked[1][0])
+        if alone and ranked[0][0] <= 4:
             return f"it stands at {written((*ranked[0][1], key))}"
         close = _near(key, properties, 0.6)
         if close:

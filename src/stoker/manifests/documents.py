@@ -25,6 +25,8 @@ _NEXT_DOCUMENT = re.compile(r"^---(?=[ \t\r\n]|$)", re.MULTILINE)
 _NOT_PRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LINE_END = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 _TEMPLATED = re.compile(r"\s*\{\{-?\s*[a-z./$]")
+_VALUE_OF_TEMPLATE = re.compile(r"[^#'\"]*(?::|-)\s+\{\{-?\s*[a-z./$]")
+_OF_TERRAFORM = re.compile(r"\s*%\{")
 _IN_JSON = re.compile(r"\s*[\[{]")
 _COMMENT = re.compile(r"(?:^|(?<=[ \t]))#")
 
@@ -402,11 +404,16 @@ def _syntax(error: yaml.MarkedYAMLError, file: str, first_line: int, text: str) 
 
 def _or_template(trouble: Trouble, text: str, first_line: int) -> Trouble:
     """The trouble, or what it comes from: a template that nobody has rendered."""
-    before = _LINE_END.split(text)[: trouble.line - first_line]
-    if trouble.kind != "syntax" or not any(_TEMPLATED.match(line) for line in before):
+    if trouble.kind != "syntax":
         return trouble
+    lines = _LINE_END.split(text)[: trouble.line - first_line]
     said = "this is a template and no manifest yet, so it was not judged"
-    return replace(trouble, kind="template", message=said, hint="render it first: helm template CHART | stoker lint -")
+    hint = ""
+    if any(_OF_TERRAFORM.match(line) for line in lines):
+        hint = "render it first: templatefile() of Terraform"
+    elif any(_TEMPLATED.match(line) for line in lines) or _VALUE_OF_TEMPLATE.match(lines[-1] if lines else ""):
+        hint = "render it first: helm template CHART | stoker lint -"
+    return replace(trouble, kind="template", message=said, hint=hint) if hint else trouble
 
 
 def _place_of(text: str, start: int) -> tuple[int, int]:

@@ -6,12 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 from stoker.manifests.documents import parse
-from stoker.manifests.objects import Document, Manifest, sections
+from stoker.manifests.objects import Document, Manifest, look, sections
 from stoker.manifests.troubles import Trouble
 from stoker.spec.faults import Path, Position
 
 _GRAPHS = ("ResourceGraphDefinition", "ResourceGroup")
 _WORKFLOWS = ("Workflow", "WorkflowTemplate", "ClusterWorkflowTemplate", "CronWorkflow")
+_TO_READ = ("get", "delete", "patch")  # these name an object or a part of one: no whole object is made
+_COMMANDS = ("command", "args")
 NOT_OF_A_FILE = -1  # the index of a document that is text within another: it is not mended at its own places
 _LITERAL = re.compile(r"\|[+-]?\s*(#|$)")
 _EXPRESSION = re.compile(r"\{\{.*?\}\}", re.DOTALL)
@@ -25,10 +27,11 @@ def is_object(tree: Any) -> bool:
 def manifests_of(document: Document, text: str) -> tuple[list[Manifest], list[Trouble]]:
     """All objects of a document, the ones within others after the one that holds them, and what of those within cannot
     be read. `text` is that of the file."""
+    variables = "${" in text
     if isinstance(document.data, list):
-        found = [_manifest(each, document, (i,)) for i, each in sections(document.data) if is_object(each)]
+        found = [_manifest(each, document, variables, (i,)) for i, each in sections(document.data) if is_object(each)]
     elif is_object(document.data):
-        found = _of_list(document) or [_manifest(document.data, document)]
+        found = _of_list(document, variables) or [_manifest(document.data, document, variables)]
     else:
         return [], []
     manifests: list[Manifest] = []
@@ -43,18 +46,29 @@ def manifests_of(document: Document, text: str) -> tuple[list[Manifest], list[Tr
     return manifests, troubles
 
 
-def _manifest(data: dict[str, Any], document: Document, root: Path = ()) -> Manifest:
-    return Manifest(data, document, root, templated=data.get("kind") in _WORKFLOWS)
+def _manifest(data: dict[str, Any], document: Document, variables: bool, root: Path = ()) -> Manifest:
+    """With `variables`, some are in the file: envsubst, Flux or Terraform fills them in before it is applied."""
+    templated = data.get("kind") in _WORKFLOWS or (variables and _has_variables(data))
+    return Manifest(data, document, root, templated=templated)
 
 
-def _of_list(document: Document) -> list[Manifest]:
+def _has_variables(tree: Any) -> bool:
+    """Whether a text of one line holds `${...}`. In longer ones and in commands it is a shell's."""
+    if isinstance(tree, dict):
+        return any(_has_variables(key) or _has_variables(tree[key]) for key in tree if key not in _COMMANDS)
+    if isinstance(tree, list):
+        return any(_has_variables(each) for each in tree)
+    return isinstance(tree, str) and "${" in tree and "\n" not in tree
+
+
+def _of_list(document: Document, variables: bool) -> list[Manifest]:
     """The items of a `List`, or of one of the lists that kubectl prints (`PodList`)."""
     data = document.data
     kind, items = data.get("kind"), data.get("items")
     if not isinstance(kind, str) or not kind.endswith("List") or not isinstance(items, list):
         return []
     of_one_kind = {"kind": kind.removesuffix("List"), "apiVersion": data.get("apiVersion")} if kind != "List" else {}
-    return [_manifest({**of_one_kind, **each}, document, ("items", i)) for i, each in sections(items)]
+    return [_manifest({**of_one_kind, **each}, document, variables, ("items", i)) for i, each in sections(items)]
 
 
 def _of_graph(manifest: Manifest) -> Iterator[Manifest]:
@@ -70,7 +84,11 @@ def _texts(manifest: Manifest) -> list[Path]:
     if manifest.kind not in _WORKFLOWS:
         return []
     base: Path = ("spec", "workflowSpec", "templates") if manifest.kind == "CronWorkflow" else ("spec", "templates")
-    paths: list[Path] = [(*base, i, "resource", "manifest") for i, _ in sections(manifest.get(*base))]
+    paths: list[Path] = [
+        (*base, i, "resource", "manifest")
+        for i, each in sections(manifest.get(*base))
+        if look(each, "resource", "action") not in _TO_READ
+    ]
     return [path for path in paths if isinstance(manifest.get(*path), str)]
 
 

@@ -2,7 +2,8 @@
 
 It may be right. The kinds that are known are those of Kubernetes and of the definitions that ship with Stoker
 (`stoker schemas list`); the definition of any other can be added with `stoker schemas add FILE`, from the YAML of its
-release. A kind that belongs to a group that is known, but is not in it, is an error: the API server has no such kind.
+release. A kind that is not in its group, where the group is Kubernetes' own or all of its kinds are known, is an error:
+the API server has no such kind.
 
 Symptom: no matches for kind "AIInferenceStack" in version "v1alpha1"
 
@@ -22,12 +23,17 @@ Source: Kubernetes documentation, API concepts: resource types
 """
 
 from collections.abc import Iterator
+from difflib import get_close_matches
+from functools import cache
 from typing import Any
 
 from stoker.catalog import schemas
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.manifests.objects import Manifest
+
+_WHOLE = ("karpenter.sh", "karpenter.k8s.aws", "keda.sh")
+"""Groups of which every kind ships. Of others (argoproj.io, external-secrets.io) some do."""
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
@@ -47,13 +53,14 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                 hint="every object has apiVersion and kind",
             )
         elif cluster.schema(manifest) is None and not schemas.versions_of(manifest.group, manifest.kind):
-            if schemas.known_group(manifest.group):
+            meant = _nearest(manifest)
+            if meant or manifest.group in _WHOLE or manifest.group in _of_kubernetes():
                 yield Problem(
                     manifest,
                     ("kind",),
                     f"the group {manifest.group or 'core'} has no kind {manifest.kind}",
                     severity=Severity.ERROR,
-                    hint="see `stoker schemas list` for the kinds of each group",
+                    hint=meant or "see `stoker schemas list` for the kinds of each group",
                 )
             else:
                 yield Problem(
@@ -62,6 +69,17 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                     f"no schema of {manifest.kind} in {manifest.api_version}: its fields were not checked",
                     hint="`stoker schemas add FILE` with the CustomResourceDefinition of its release",
                 )
+
+
+def _nearest(manifest: Manifest) -> str:
+    """The kind of this group that is written almost alike; empty where there is none."""
+    of_group = [kind for version, kind in schemas.kinds() if version.rpartition("/")[0] == manifest.group]
+    return next(iter(get_close_matches(manifest.kind, of_group, 1, 0.9)), "")
+
+
+@cache
+def _of_kubernetes() -> frozenset[str]:
+    return frozenset(each.partition(" ")[0].rpartition("/")[0] for each in schemas.index(schemas.SHIPPED)["core"])
 
 
 def _defined_here(cluster: Cluster) -> set[tuple[str, str]]:

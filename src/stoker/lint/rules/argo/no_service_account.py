@@ -61,7 +61,13 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                 f"the outputs of {', '.join(reporting)} are reported with the default ServiceAccount,"
                 " which may not create workflowtaskresults",
                 hint="serviceAccountName, of an account with a Role for that (create and patch)",
+                severity=None if _rights_in_sight(cluster) else Severity.INFO,
             )
+
+
+def _rights_in_sight(cluster: Cluster) -> bool:
+    """Without any, the account may have its Role from elsewhere, or the controller a default of its own."""
+    return next(cluster.of("ServiceAccount", "Role", "RoleBinding", "ClusterRoleBinding"), None) is not None
 
 
 def _puts_out(template: Template) -> bool:

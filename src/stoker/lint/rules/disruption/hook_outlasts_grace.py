@@ -59,13 +59,13 @@ def check(cluster: Cluster) -> Iterator[Problem]:
         for path, container in workload.containers(init=True):
             hook: Path = (*path, "lifecycle", "preStop")
             seconds = look(container, "lifecycle", "preStop", "sleep", "seconds")
-            if isinstance(seconds, int) and not isinstance(seconds, bool) and seconds >= grace:
+            if isinstance(seconds, int) and not isinstance(seconds, bool) and seconds >= max(grace, 1):
                 severity = Severity.ERROR if seconds > grace else None
                 yield _problem(workload, (*hook, "sleep", "seconds"), seconds, grace, severity)
             words = look(container, "lifecycle", "preStop", "exec", "command")
             text = " ".join(each for each in words if isinstance(each, str)) if isinstance(words, list) else ""
             slept = sum(int(number) * _UNITS[unit or ""] for number, unit in _SLEEP.findall(text))
-            if slept >= grace:
+            if slept >= max(grace, 1):
                 yield _problem(workload, (*hook, "exec", "command"), slept, grace, None)
 
 

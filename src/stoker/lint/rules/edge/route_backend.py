@@ -47,6 +47,7 @@ from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules.edge._routes import POOL, POOL_GROUPS, Reference, backends, routes
 from stoker.lint.rules.edge._views import has_port, ports_shown
+from stoker.lint.rules.match._references import looks_whole
 from stoker.manifests.objects import sections
 
 
@@ -67,8 +68,13 @@ def _judged(cluster: Cluster, backend: Reference) -> Iterator[Problem]:
     if found is None:
         if not cluster.exists(backend.kind, backend.name, backend.namespace):
             told = f"no {what} is in sight{f' in namespace {backend.namespace}' if backend.namespace else ''}"
+            whole = looks_whole(cluster, backend.kind, backend.namespace)
             yield Problem(
-                backend.route, at, f"{told}: requests of this route fail", hint=f"a {what}", severity=Severity.WARNING
+                backend.route,
+                at,
+                f"{told}: requests of this route fail",
+                hint=f"a {what}",
+                severity=Severity.WARNING if whole else Severity.INFO,
             )
         return
     if backend.kind == "Service":

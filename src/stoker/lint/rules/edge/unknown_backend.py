@@ -45,6 +45,7 @@ from collections.abc import Iterator
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules.edge._views import backends, ingresses, service_of
+from stoker.lint.rules.match._references import looks_whole
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
@@ -55,6 +56,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             if cluster.exists("Service", backend.name, ingress.namespace):
                 continue
             elsewhere = cluster.find("Service", backend.name)
+            sure = elsewhere is not None or looks_whole(cluster, "Service", ingress.namespace)
             yield Problem(
                 ingress,
                 backend.name_at,
@@ -62,6 +64,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                 hint=f"a Service in namespace {ingress.namespace}: that of {elsewhere.namespace} is not looked at"
                 if elsewhere is not None
                 else f"a Service {backend.name}",
+                severity=None if sure else Severity.INFO,
             )
 
 

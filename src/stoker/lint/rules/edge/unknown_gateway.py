@@ -65,6 +65,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                     (*parent.path, "name"),
                     f"no Gateway {parent.name} is in sight{_where(parent)}: nothing takes this route",
                     hint=f"namespace: {elsewhere.namespace}" if elsewhere else f"a Gateway {parent.name}",
+                    severity=None if next(cluster.of("Gateway"), None) is not None else Severity.INFO,
                 )
 
 

@@ -143,6 +143,7 @@ class Fleet:
 
     def __init__(self, cluster: Cluster) -> None:
         self._placed: dict[tuple[Any, ...], Placement] = {}
+        self._most: dict[tuple[Any, ...], int | None] = {}
         self._allowed: dict[tuple[Any, ...], tuple[Pool, ...]] = {}
         self.daemons = tuple(
             pod_view(each) for each in cluster.workloads_like(["DaemonSet"]) if not each.manifest.templated
@@ -199,7 +200,10 @@ class Fleet:
 
     def most_pods(self, pod: Pod, pool: Pool) -> int | None:
         """The most of them that the pool's limits allow; None where no limit counts for them."""
-        return most_pods(pod.view, (pool.view,), pool.types, self.daemons)
+        key = (*pod.key, id(pool))
+        if key not in self._most:
+            self._most[key] = most_pods(pod.view, (pool.view,), pool.types, self.daemons)
+        return self._most[key]
 
     def has_room(self, pod: Pod, pool: Pool, number: int) -> bool:
         """Whether the pool's limits allow so many of them."""

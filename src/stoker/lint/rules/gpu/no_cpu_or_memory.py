@@ -42,6 +42,9 @@ from stoker.lint.containers import gpus
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.manifests.objects import look
 
+_GIVEN_ELSEWHERE = ("TrainingRuntime", "ClusterTrainingRuntime")
+"""Each TrainJob says what its nodes have (resourcesPerNode)."""
+
 
 def check(cluster: Cluster) -> Iterator[Problem]:
     limited = {each.namespace for each in cluster.of("LimitRange")}  # which gives containers what they leave out
@@ -62,6 +65,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                     f"{held} GPU{'s' if held > 1 else ''} and no request of {' and '.join(missing)}: "
                     "the cheapest node with the GPUs is taken, and filled with others",
                     hint="requests of cpu and memory that the process needs, and a memory limit",
+                    severity=Severity.INFO if workload.kind in _GIVEN_ELSEWHERE else None,
                 )
 
 

@@ -12,7 +12,7 @@ from stoker.catalog.ec2 import InstanceType
 from stoker.catalog.labels import AUTO_MODE, INSTANCE_TYPE, present_name
 from stoker.lint.cluster import Cluster
 from stoker.manifests.node_pools import node_pool_view
-from stoker.manifests.objects import Manifest, look, sections, texts
+from stoker.manifests.objects import Manifest, is_open, look, sections, texts
 from stoker.policy.placement import NodePoolView, pool_types
 from stoker.spec.faults import Path
 
@@ -97,15 +97,20 @@ def types_of(pool: Manifest) -> tuple[InstanceType, ...]:
     """The instance types that the pool allows. None for a pool of which nothing is known: of another cloud, without
     requirements, or with some that are filled in later."""
     if pool not in _TYPES:
-        known = isinstance(pool.get(*REQUIREMENTS), list) and not pool.templated and is_on_aws(pool)
+        known = isinstance(pool.get(*REQUIREMENTS), list) and not _is_chosen_later(pool) and is_on_aws(pool)
         _TYPES[pool] = pool_types(view_of(pool), ec2.instance_types().values()) if known else ()
     return _TYPES[pool]
+
+
+def _is_chosen_later(pool: Manifest) -> bool:
+    """Whether something fills in what the pool asks for."""
+    return pool.templated and is_open(pool, str(pool.get(*REQUIREMENTS)))
 
 
 def is_known(pool: Manifest) -> bool:
     """Whether the catalogue has every type that the pool may choose from. It has all with GPUs or other accelerators,
     and of the general families some."""
-    if not is_on_aws(pool) or pool.templated:
+    if not is_on_aws(pool) or _is_chosen_later(pool):
         return False
     view = view_of(pool)
     prefix = f"{view.domain}/instance-"
@@ -141,6 +146,13 @@ def is_gpu_pool(pool: Manifest) -> bool:
     """Whether each node of the pool has GPUs or other accelerators, or a part of one."""
     types = types_of(pool) if is_known(pool) else ()
     return bool(types) and all(each.gpu_name or each.accelerator_name for each in types)
+
+
+def limit_of(pool: Manifest) -> str:
+    """The resource that a limit of the pool's accelerators goes by."""
+    makers = {each.gpu_manufacturer or each.accelerator_manufacturer for each in types_of(pool)}
+    one = makers.pop() if len(makers) == 1 else ""
+    return {"amd": "amd.com/gpu", "aws": "aws.amazon.com/neuron"}.get(one, "nvidia.com/gpu")
 
 
 def allows(pool: Manifest, capacity_type: str) -> bool:

@@ -38,8 +38,7 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.karpenter._views import GPU_LIMITS, is_gpu_pool, pools, section, types_of, view_of
-from stoker.manifests.objects import Manifest
+from stoker.lint.rules.karpenter._views import GPU_LIMITS, is_gpu_pool, limit_of, pools, section, types_of, view_of
 from stoker.policy.placement import NODES, reachable
 
 
@@ -48,7 +47,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
         limits = section(pool, "spec", "limits")
         if not limits or "replicas" in section(pool, "spec") or NODES in limits or not is_gpu_pool(pool):
             continue
-        key = _limit_of(pool)
+        key = limit_of(pool)
         if any(each in limits for each in GPU_LIMITS):
             continue
         most = max((each.gpus or 0 for each in reachable(view_of(pool), types_of(pool))), default=0)
@@ -58,12 +57,6 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             f"no limit of {key}: by {' and '.join(map(str, limits))} alone the pool grows to {most} of them",
             hint=f'{key}: "<number>"',
         )
-
-
-def _limit_of(pool: Manifest) -> str:
-    makers = {each.gpu_manufacturer or each.accelerator_manufacturer for each in types_of(pool)}
-    one = makers.pop() if len(makers) == 1 else ""
-    return {"amd": "amd.com/gpu", "aws": "aws.amazon.com/neuron"}.get(one, "nvidia.com/gpu")
 
 
 RULE = Rule("STK-KARPENTER-033", Severity.INFO, "No limit of GPUs", check, __name__, guide=("W13",))

@@ -37,7 +37,7 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.karpenter._views import is_gpu_pool, pools, section
+from stoker.lint.rules.karpenter._views import is_gpu_pool, limit_of, pools, section
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
@@ -49,8 +49,8 @@ def check(cluster: Cluster) -> Iterator[Problem]:
         yield Problem(
             pool,
             ("spec", "limits"),
-            f"no limits: the pool grows{', in GPU nodes,' if gpus else ''} as long as pods wait",
-            hint='limits: {nvidia.com/gpu: "<number>"}' if gpus else 'limits: {cpu: "<number>"}',
+            f"no limits: the pool grows{', in nodes with accelerators,' if gpus else ''} as long as pods wait",
+            hint=f'limits: {{{limit_of(pool)}: "<number>"}}' if gpus else 'limits: {cpu: "<number>"}',
             severity=None if gpus else Severity.INFO,
         )
 

@@ -55,7 +55,9 @@ def check(cluster: Cluster) -> Iterator[Problem]:
 
 
 def _selects(node_class: Manifest) -> bool:
-    return node_class.get("spec", "placementGroupSelector") is not None
+    """By the field, or by one that was meant: that it is unknown is another finding."""
+    spec = node_class.get("spec")
+    return isinstance(spec, dict) and any(str(key).startswith("placementGroup") for key in spec)
 
 
 def _said(manifest: Manifest) -> Iterator[Problem]:

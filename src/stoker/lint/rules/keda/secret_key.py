@@ -72,8 +72,11 @@ def _judged(
             f"no {kind} {name} is in sight, from which {auth.name} takes {text(ref.get('parameter')) or 'a parameter'}"
         )
         return Problem(auth, (*path, "name"), told, hint=f"a {kind} with the key {key}", severity=Severity.INFO)
-    keys = {k for part in ("data", "stringData", "binaryData") for k in _keys(source.get(part))}
-    if key in keys:
+    same = [
+        each for each in cluster.of(kind) if each.name == name and each.namespace in ("", namespace or source.namespace)
+    ]
+    keys = {k for each in same for part in ("data", "stringData", "binaryData") for k in _keys(each.get(part))}
+    if key in keys:  # in one of them: of overlays, each has its own Secret of this name
         return None
     near = keda.nearest(key, keys) or (min(keys) if len(keys) == 1 else "")
     told = f"{source} has no key {key}: the parameter {text(ref.get('parameter'))} is empty"

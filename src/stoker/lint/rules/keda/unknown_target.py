@@ -69,7 +69,15 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             continue
         if scaled_workload(cluster, scaler) is None and not cluster.exists(kind, name, scaler.namespace):
             path, hint = _nearest(cluster, scaler, kind, name)
-            yield Problem(scaler, path, f"no {kind} {name} is in sight: {scaler.kind} scales nothing", hint=hint)
+            alone = next(cluster.of(*_SCALED), None) is None
+            yield Problem(
+                scaler,
+                path,
+                f"no {kind} {name} is in sight: "
+                + (f"what {scaler.kind} scales was not judged" if alone else f"{scaler.kind} scales nothing"),
+                hint=hint,
+                severity=Severity.INFO if alone else None,
+            )
 
 
 def _nearest(cluster: Cluster, scaler: Manifest, kind: str, name: str) -> tuple[tuple[str, ...], str]:

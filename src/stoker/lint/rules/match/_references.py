@@ -147,12 +147,13 @@ def meets(a: str, b: str) -> bool:
 
 
 def looks_whole(cluster: Cluster, kind: str, namespace: str, like: tuple[str, ...] = ()) -> bool:
-    """Whether what is in sight of a namespace seems to be all of it: some object of the kind, or two other kinds."""
+    """Whether what is in sight of a namespace seems to be all of it: some object of the kind, or three other kinds.
+    A Deployment and its Service are often a file of their own."""
     seen = _seen(cluster)
     there = seen[namespace] | seen[""] | seen[_NOWHERE]
     if like:
         return any(each in there for each in like)
-    return kind in there or len(seen[namespace] - {kind}) >= 2
+    return kind in there or len(seen[namespace] - {kind, "Namespace", "StorageClass"}) >= 3
 
 
 _SEEN: WeakKeyDictionary[Cluster, defaultdict[str, set[str]]] = WeakKeyDictionary()

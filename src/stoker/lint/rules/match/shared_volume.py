@@ -102,7 +102,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             f"{who} mount the claim {name}, which is {mode}: one node at a time has it{spread}, so the others wait",
             hint="a claim with ReadWriteMany (EFS, FSx for Lustre), or a volume for each pod",
             # Single pods of several workloads may take turns, as a job that fills it and a server that reads it.
-            severity=Severity.INFO if most == 1 and apart is None else None,
+            severity=Severity.INFO if apart is None and (claim is None or most == 1) else None,
         )
 
 

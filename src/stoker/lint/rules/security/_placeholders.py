@@ -5,7 +5,7 @@ import re
 _ACCOUNT = re.compile(r"X{8,}")
 _ANGLE = re.compile(r"<[A-Za-z][A-Za-z0-9 _.-]{1,40}>")
 _WORDS = re.compile(
-    r"(?<![A-Za-z0-9])(?:YOUR[-_/ ][A-Za-z]|CHANGE[-_]?ME|REPLACE[-_]?(?:ME|THIS|WITH)|FIXME\b)", re.IGNORECASE
+    r"(?<![A-Za-z0-9])(?:YOUR[-_/ ][A-Za-z][\w-]*|CHANGE[-_]?ME|REPLACE[-_]?(?:ME|THIS|WITH)|FIXME\b)", re.IGNORECASE
 )
 # In the place of the account or the region of an ARN or an image; elsewhere such words are names of variables.
 _IN_AWS = re.compile(r"(?:arn:[a-z-]+:[^$]*?|^)(?<![\w${])(?:AWS_)?(?:ACCOUNT[-_]?ID|REGION)(?=[:.])", re.IGNORECASE)

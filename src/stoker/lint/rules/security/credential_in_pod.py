@@ -37,6 +37,7 @@ Source: Kubernetes documentation, Good practices for Kubernetes Secrets
 Source: guide-errors W08
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,6 +47,8 @@ from stoker.lint.rules.security._secrets import by_form, by_name, flag, shortene
 from stoker.lint.rules.security._views import containers, variables, words
 from stoker.manifests.objects import filled_in_later
 from stoker.spec.faults import Path
+
+_VARIABLE = re.compile(r"\$\{?[A-Za-z_]\w*\}?")
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
@@ -63,6 +66,8 @@ def check(cluster: Cluster) -> Iterator[Problem]:
 
 def _credentials(container: dict[str, Any]) -> Iterator[tuple[Path, str, str, str]]:
     for i, name, value in variables(container):
+        if _VARIABLE.fullmatch(value):
+            continue  # filled in before it is applied
         what = by_form(value) or by_name(name, value)
         if what:
             yield ("env", i, "value"), name, value, what

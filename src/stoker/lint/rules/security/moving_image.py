@@ -32,6 +32,7 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
+from stoker.lint.rules.security._placeholders import placeholder
 from stoker.lint.rules.security._views import containers
 from stoker.manifests.objects import filled_in_later
 
@@ -43,6 +44,8 @@ def check(cluster: Cluster) -> Iterator[Problem]:
         image = container.get("image")
         if not isinstance(image, str) or not image or image == "auto" or filled_in_later(image) or "@" in image:
             continue  # `auto` is what Istio's injection replaces
+        if placeholder(image):
+            continue  # STK-SECURITY-026 says it
         tag = image.rpartition("/")[2].partition(":")[2]
         if tag and tag not in _MOVING:
             continue

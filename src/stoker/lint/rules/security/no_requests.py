@@ -41,6 +41,9 @@ from stoker.lint.rules.security._views import containers, named, wants_gpu
 from stoker.manifests.objects import filled_in_later, look, sections
 from stoker.manifests.workloads import Workload
 
+_GIVEN_ELSEWHERE = ("TrainingRuntime", "ClusterTrainingRuntime")
+"""Each TrainJob says what its nodes have (resourcesPerNode)."""
+
 
 def check(cluster: Cluster) -> Iterator[Problem]:
     defaulted = {each.namespace for each in cluster.of("LimitRange") if _has_defaults(each.get("spec", "limits"))}
@@ -63,6 +66,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                 (*path, "resources", "requests"),
                 f"{named(container)} requests no {' and no '.join(missing)}: its node is chosen as if it needed none",
                 hint="requests of what it uses when it is busy",
+                severity=Severity.INFO if workload.kind in _GIVEN_ELSEWHERE else None,
             )
 
 

@@ -36,10 +36,12 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.security._secrets import PLACEHOLDER
+from stoker.lint.rules.security._secrets import PLACEHOLDER, by_form
 from stoker.manifests.objects import Manifest, filled_in_later, texts
 
 _PUBLIC = (".crt", ".pub", "ca.pem", "username", "user", "host", "port", "endpoint", "region", "namespace")
+_PUBLIC_NAMES = ("ca", "cert", "tls", "sasl", "scopes", "protocol", "mode", "database", "dbname")
+_ADDRESSES = ("uri", "url")
 _HINT = "an ExternalSecret (or SealedSecret, SOPS, the Secrets Store CSI driver) that fetches it"
 
 
@@ -48,13 +50,20 @@ def check(cluster: Cluster) -> Iterator[Problem]:
         if manifest.get("type") in ("kubernetes.io/service-account-token", "helm.sh/release.v1"):
             continue
         for section, key, value in _values(manifest):
-            if key.lower().endswith(_PUBLIC):
+            if _is_public(key.lower(), value):
                 continue
             if PLACEHOLDER.search(value.strip()):
                 message = f"{key} is the placeholder {value.strip()[:60]!r}: applied, it overwrites the real value"
             else:
                 message = f"{key} stands in the manifest, readable for everyone who can read the file"
             yield Problem(manifest, (section, key), message, hint=_HINT)
+
+
+def _is_public(key: str, value: str) -> bool:
+    """By its name, or an address without a password in it."""
+    if key.endswith(_ADDRESSES):
+        return value.startswith(("http://", "https://")) and not by_form(value)
+    return key.endswith(_PUBLIC) or key in _PUBLIC_NAMES
 
 
 def _values(manifest: Manifest) -> Iterator[tuple[str, str, str]]:

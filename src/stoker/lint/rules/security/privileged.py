@@ -47,26 +47,31 @@ from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules.security._views import containers, named
 from stoker.manifests.objects import look, sections
 
+_DEVICE_PLUGINS = "/var/lib/kubelet/device-plugins"
+
 
 def check(cluster: Cluster) -> Iterator[Problem]:
     for workload, path, container in containers(cluster):
         if look(container, "securityContext", "privileged") is True:
-            needed = _mounts_for_others(container)
+            needed = _needs_it(container)
             yield Problem(
                 workload.manifest,
                 (*path, "securityContext", "privileged"),
                 f"{named(container)} is privileged: it has all devices and capabilities of the node"
-                + (", which its Bidirectional mount needs" if needed else ""),
+                + (f", which its {needed} needs" if needed else ""),
                 hint="" if needed else "the one capability or device that it needs",
                 severity=Severity.INFO if needed else None,
             )
 
 
-def _mounts_for_others(container: dict[str, Any]) -> bool:
-    """The API server demands privileged for this."""
-    return any(
-        mount.get("mountPropagation") == "Bidirectional" for _i, mount in sections(container.get("volumeMounts"))
-    )
+def _needs_it(container: dict[str, Any]) -> str:
+    """The API server demands it for mounts that others see; a device plugin passes on the devices of the node."""
+    mounts = [mount for _i, mount in sections(container.get("volumeMounts"))]
+    if any(mount.get("mountPropagation") == "Bidirectional" for mount in mounts):
+        return "Bidirectional mount"
+    if any(str(mount.get("mountPath")).startswith(_DEVICE_PLUGINS) for mount in mounts):
+        return "device plugin"
+    return ""
 
 
 RULE = Rule("STK-SECURITY-001", Severity.WARNING, "A container runs privileged", check, __name__)
