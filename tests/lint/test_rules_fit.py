@@ -301,3 +301,10 @@ def test_no_gpus_anywhere_is_said_once() -> None:
     path = f'{REQUESTS}."nvidia.com/gpu"'
     assert said(pool() + gpu) == [("STK-FIT-013", "warning", path)]
     assert said(pool() + tied) == [("STK-FIT-001", "error", path)]
+
+
+def test_a_gpu_count_that_no_type_of_the_pool_has_is_said_once() -> None:
+    """g5 has 1, 4 or 8 GPUs."""
+    two = 'nodeSelector: {tier: serving, karpenter.k8s.aws/instance-gpu-count: "2"}'
+    path = 'spec.template.spec.nodeSelector."karpenter.k8s.aws/instance-gpu-count"'
+    assert said(pool(f"[{G5}]") + deployment("{cpu: 1}", spec=two)) == [("STK-FIT-010", "error", path)]

@@ -442,3 +442,13 @@ spec:
     )
     assert said(text, "STK-MATCH-004") == [("error", "spec.templates[0].tolerations")]
     assert fix(read_text(text, "a.yaml"), Config(only=frozenset({"STK-MATCH-004"}))).texts.get("a.yaml", text) == text
+
+
+def test_a_label_that_other_nodes_may_have_too_is_less_sure() -> None:
+    """`stage: prod` may be on node groups out of sight; the tainted label, and the pool's name, are this pool's."""
+    prod = pool(TIER, labels="{tier: serving, stage: prod}")
+    path = "spec.template.spec.tolerations"
+    assert said(prod + deployment("nodeSelector: {stage: prod}"), "STK-MATCH-004") == [("warning", path)]
+    assert said(prod + deployment("nodeSelector: {tier: serving}"), "STK-MATCH-004") == [("error", path)]
+    named = deployment("nodeSelector: {karpenter.sh/nodepool: serving}")
+    assert said(prod + named, "STK-MATCH-004") == [("error", path)]

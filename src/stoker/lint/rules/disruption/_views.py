@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from stoker.lint.cluster import Cluster
-from stoker.manifests.objects import Manifest, look, sections, texts
+from stoker.lint.selectors import selects
+from stoker.manifests.objects import Manifest, look, texts
 from stoker.manifests.workloads import Workload
 
 TRAINING_KINDS = (
@@ -21,32 +22,6 @@ DO_NOT_DISRUPT = "karpenter.sh/do-not-disrupt"
 def share_namespace(a: Manifest, b: Manifest) -> bool:
     """Whether they can meet; an object that names no namespace goes along with either."""
     return not a.namespace or not b.namespace or a.namespace == b.namespace
-
-
-def selects(selector: Any, labels: dict[str, str]) -> bool:
-    """Whether a label selector matches. An empty one matches everything, one that is missing nothing."""
-    if not isinstance(selector, dict):
-        return False
-    wanted = texts(selector.get("matchLabels"))
-    if any(labels.get(key) != value for key, value in wanted.items()):
-        return False
-    return all(_holds(each, labels) for _, each in sections(selector.get("matchExpressions")))
-
-
-def _holds(expression: dict[str, Any], labels: dict[str, str]) -> bool:
-    key, values = expression.get("key"), expression.get("values")
-    listed = values if isinstance(values, list) else []
-    found = labels.get(key) if isinstance(key, str) else None
-    match expression.get("operator"):
-        case "In":
-            return found in listed
-        case "NotIn":
-            return found not in listed
-        case "Exists":
-            return found is not None
-        case "DoesNotExist":
-            return found is None
-    return False
 
 
 def budgets(cluster: Cluster) -> Iterator[Manifest]:

@@ -84,7 +84,8 @@ from collections.abc import Iterator
 from stoker.lint.cluster import Cluster
 from stoker.lint.pools import pools
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.disruption._views import is_served, selects, share_namespace
+from stoker.lint.rules.disruption._views import is_served, share_namespace
+from stoker.lint.selectors import selects
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:

@@ -16,6 +16,7 @@ from stoker.lint.rules.fit import (
     scaled_above_limits,
     spread_over_one_zone,
     sum_above_limits,
+    too_few_values,
     type_not_offered,
     unused_sizes,
     zone_not_offered,
@@ -39,4 +40,5 @@ RULES: tuple[Rule, ...] = (
     nearly_full.RULE,
     spread_over_one_zone.RULE,
     more_replicas_than_zones.RULE,
+    too_few_values.RULE,
 )

@@ -342,6 +342,12 @@ def what_blocks(placement: Placement) -> str:
     return text.removesuffix(nearest_text(placement)).removesuffix("; ")
 
 
+def lacking(blockers: tuple[Blocker, ...]) -> float:
+    """The largest part of a request that is not there."""
+    amounts = [(each.wanted, each.offered) for each in blockers]
+    return max((1 - b / a for a, b in amounts if isinstance(a, int) and isinstance(b, int) and a > 0), default=1.0)
+
+
 def _selects(asked: Requirements, pool: Pool) -> bool:
     for key, wanted in asked.items():
         offered = pool.view.offered.get(key)

@@ -65,7 +65,7 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import Fleet, Pod, Pool, fleet, has_devices, what_blocks
+from stoker.lint.rules.fit._views import OF_INSTANCES, Fleet, Pod, Pool, fleet, has_devices, lacking, what_blocks
 from stoker.manifests.placements import nearest_text
 from stoker.policy.placement import Placement
 
@@ -76,7 +76,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
         found = fits_nowhere(known, pod)
         if not found:
             continue
-        pool, best = min(found, key=lambda each: len(each[1].closest[1]) if each[1].closest else 99)
+        pool, best = min(found, key=lambda each: _distance(each[1]))
         closest = best.closest[1] if best.closest else ()
         # A device that no type of the catalogue has: of a plugin that may be on nodes that are there already.
         unknown = any(each.kind == "resource" for each in closest)
@@ -85,26 +85,35 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             pod.workload.manifest,
             pod.path_of_request(*(each.key for each in closest), "nvidia.com/gpu", "cpu", "memory"),
             f"{pod.workload}: fits no node of {pool}{among}, so it is never scheduled: {what_blocks(best)}",
-            hint=f"{nearest_text(best)}: allow it in the pool, or request less",
+            hint=f"{nearest_text(best)}: allow it in the pool, or request less" if best.nearest else "request less",
             severity=Severity.ERROR if known.tied(pod) and not unknown else Severity.WARNING,
         )
 
 
 def fits_nowhere(known: Fleet, pod: Pod) -> list[tuple[Pool, Placement]]:
-    """The pools that let the pod on, where it fits none of them by its size; nothing where one is broken, or where only
-    DaemonSets or the pool's limits are in the way."""
-    if pod.devices and not known.tied(pod) and not any(has_devices(pool, pod) for pool in known.pools):
-        return []  # said by STK-FIT-013
+    """The pools that let the pod on, where it fits none of them by its size. Nothing where a pool is broken, and where
+    another rule says what is wrong: no GPUs anywhere, DaemonSets, limits, labels of the type."""
     if known.fits(pod):
         return []
     found = known.placements(pod)
     if any(placement.against_pool for _, placement in found):
         return []
+    if pod.devices and not known.tied(pod) and not any(has_devices(pool, pod) for pool in known.pools):
+        return []
     if any(known.placement(pod, pool, daemons=False).is_possible for pool, _ in found):
         return []
-    if any(all(blocker.kind == "limit" for blocker in each) for _, one in found for each in one.against_type.values()):
+    against = [blockers for _, each in found for blockers in each.against_type.values()]
+    if any(all(each.kind == "limit" for each in blockers) for blockers in against):
+        return []
+    if all(any(each.key in OF_INSTANCES for each in blockers) for blockers in against):
         return []
     return found
+
+
+def _distance(placement: Placement) -> tuple[int, float]:
+    """How far the pod is from fitting: how much is against it on the closest type, and how large a part is lacking."""
+    blockers = placement.closest[1] if placement.closest else ()
+    return len(blockers), lacking(blockers)
 
 
 RULE = Rule(

@@ -66,9 +66,8 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import Fleet, Pod, fleet
+from stoker.lint.rules.fit._views import Fleet, Pod, fleet, lacking
 from stoker.manifests.placements import blocker_text
-from stoker.policy.placement import Blocker
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
@@ -105,12 +104,6 @@ def _fits_several(known: Fleet, pod: Pod) -> bool:
             return True
         first = each.name
     return False
-
-
-def lacking(blockers: tuple[Blocker, ...]) -> float:
-    """The largest part of a request that is not there."""
-    amounts = [(each.wanted, each.offered) for each in blockers]
-    return max((1 - b / a for a, b in amounts if isinstance(a, int) and isinstance(b, int) and a > 0), default=1.0)
 
 
 RULE = Rule(

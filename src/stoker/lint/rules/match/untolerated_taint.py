@@ -53,6 +53,7 @@ Source: Kubernetes documentation, Taints and Tolerations
 
 from collections.abc import Iterator
 
+from stoker.catalog.labels import NODE_POOL
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules.fit._views import ARGO, Fleet, Pod, Pool, fleet
@@ -79,9 +80,9 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             f"{pod.workload}: {why} {pool} and does not tolerate its taint{'s' if len(taints) > 1 else ''} "
             f"{', '.join(str(each) for each in taints)}, so it is never scheduled there",
             hint="; ".join(_written(each) for each in taints),
-            severity=Severity.ERROR if known.tied(pod) else Severity.WARNING,
+            severity=Severity.ERROR if is_sure(known, pod, taints) else Severity.WARNING,
             # Of a template of a Workflow they would take the place of those that the Workflow has for all.
-            edits=additions(pod, taints) if known.tied(pod) and pod.workload.kind not in ARGO else (),
+            edits=additions(pod, taints) if is_sure(known, pod, taints) and pod.workload.kind not in ARGO else (),
         )
 
 
@@ -94,6 +95,14 @@ def taints_of_meant(known: Fleet, pod: Pod) -> list[tuple[Pool, tuple[Taint, ...
     if any(not taints for _, taints in found):
         return []
     return found
+
+
+def is_sure(known: Fleet, pod: Pod, taints: tuple[Taint, ...]) -> bool:
+    """Whether the pod is for this pool and no other nodes: it names the pool, asks for its devices, or selects by the
+    label that is tainted. Another label may be one that nodes out of sight have too."""
+    keys = {key for each in pod.view.requirements for key in each}
+    named = NODE_POOL in keys or bool(pod.devices) or any(each.key in keys for each in taints)
+    return named and bool(known.tied(pod))
 
 
 def additions(pod: Pod, taints: tuple[Taint, ...]) -> list[Add]:
