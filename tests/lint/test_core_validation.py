@@ -87,7 +87,7 @@ CHANGES: list[tuple[str, str, list[str]]] = [
         "NoSchedule, tolerationSeconds: 5}",
         ["bad-value spec.template.spec.tolerations.0.tolerationSeconds"],
     ),
-    ("emptyDir: {medium: Memory}", "emptyDir:", ["bad-value spec.template.spec.volumes.0"]),
+    ("emptyDir: {medium: Memory}", "emptyDir:", []),
     (
         "emptyDir: {medium: Memory}",
         "emptyDir: {medium: Ram}",

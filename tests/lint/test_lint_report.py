@@ -3,13 +3,15 @@
 import json
 
 from stoker.lint import report as reports
-from stoker.lint.findings import Finding, Report
+from stoker.lint.findings import Finding, Report, Silenced
 from stoker.lint.rule import Severity
 from stoker.lint.rules import RULES
 
 FIRST = Finding("STK-READ-005", Severity.ERROR, "a b.yaml", 3, 5, "Pod ai/a", "spec.x", "x is written twice", "one x")
 SECOND = Finding("STK-READ-007", Severity.INFO, "c.yaml", 1, 1, "", "", "no object")
-REPORT = Report((FIRST, SECOND), checked=2, files=2, silenced=((SECOND, "known"),))
+REPORT = Report(
+    (FIRST, SECOND), checked=2, files=2, silenced=(Silenced(SECOND, "known"), Silenced(SECOND, "agreed", True))
+)
 
 
 def test_text_is_grouped_by_file_and_counts_at_the_end() -> None:
@@ -23,14 +25,14 @@ def test_text_is_grouped_by_file_and_counts_at_the_end() -> None:
         "  1:1      info    no object\n"
         "           STK-READ-007\n"
         "\n"
-        "1 error, 1 info in 2 objects of 2 files; 1 silenced\n"
+        "1 error, 1 info in 2 objects of 2 files; 2 silenced\n"
     )
 
 
 def test_what_is_less_severe_than_the_level_is_counted_and_not_shown() -> None:
     told = reports.text(REPORT)
     assert "c.yaml" not in told
-    assert told.endswith("1 error, 1 info in 2 objects of 2 files; 1 silenced (--level info shows all)\n")
+    assert told.endswith("1 error, 1 info in 2 objects of 2 files; 2 silenced (--level info shows all)\n")
 
 
 def test_a_name_does_nothing_to_the_terminal() -> None:
@@ -56,7 +58,7 @@ def test_json_has_the_keys_that_scripts_rely_on() -> None:
         "message": "x is written twice",
         "hint": "one x",
     }
-    assert [each["reason"] for each in told["silenced"]] == ["known"]
+    assert [each["reason"] for each in told["silenced"]] == ["known", "agreed"]
 
 
 def test_sarif_names_each_rule_once_and_points_at_the_place() -> None:
@@ -70,6 +72,11 @@ def test_sarif_names_each_rule_once_and_points_at_the_place() -> None:
     assert location["region"] == {"startLine": 3, "startColumn": 5}
 
 
-def test_sarif_tells_what_was_silenced_and_why() -> None:
+def test_sarif_tells_what_was_silenced_where_and_why() -> None:
     results = json.loads(reports.as_sarif(REPORT, RULES))["runs"][0]["results"]
-    assert [each.get("suppressions", [{}])[0].get("justification") for each in results] == [None, None, "known"]
+    assert [each.get("suppressions") for each in results] == [
+        None,
+        None,
+        [{"kind": "inSource", "justification": "known"}],
+        [{"kind": "external", "justification": "agreed"}],
+    ]

@@ -112,14 +112,14 @@ def _with(line: str, after: str) -> str:
 
 
 def _silenced(text: str) -> list[str]:
-    return [reason for _, reason in lint(read_text(text), rules=[_rule(IMAGE)]).silenced]
+    return [each.reason for each in lint(read_text(text), rules=[_rule(IMAGE)]).silenced]
 
 
 def test_a_comment_on_the_line_silences_that_line() -> None:
     text = POD.replace("a:latest", "a:latest  # stoker:ignore STK-READ-001 pulled by digest in the mirror")
     report = lint(read_text(text), rules=[_rule(IMAGE)])
     assert report.findings == ()
-    assert [reason for _, reason in report.silenced] == ["pulled by digest in the mirror"]
+    assert [each.reason for each in report.silenced] == ["pulled by digest in the mirror"]
 
 
 def test_a_comment_on_another_line_does_not() -> None:
@@ -135,6 +135,42 @@ def test_a_comment_alone_stands_for_the_entry_that_follows_and_all_in_it() -> No
     assert _silenced(_with("# stoker:ignore STK-READ-001 known", "metadata:")) == []
 
 
+SIBLINGS = """\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  # stoker:ignore STK-READ-001 this one
+  hostname: a
+  containers:
+  # stoker:ignore STK-READ-001 and this one
+  - image: b
+  - image: c
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "silenced"),
+    [
+        (("spec", "hostname"), True),
+        (("spec", "containers"), False),
+        (("spec", "subdomain"), False),
+        (("spec", "containers", 0, "image"), True),
+        (("spec", "containers", 1, "image"), False),
+    ],
+)
+def test_above_the_first_entry_it_stands_for_that_entry_alone(path: tuple[str | int, ...], silenced: bool) -> None:
+    report = lint(read_text(SIBLINGS), rules=[_rule(path)])
+    assert len(report.silenced) == silenced
+
+
+def test_many_comments_take_no_time_that_grows_with_their_square() -> None:
+    lines = "".join(f"  k{i}: x\n  # stoker:ignore STK-READ-001 known\n" for i in range(3000))
+    text = f"apiVersion: v1\nkind: Pod\nmetadata: {{name: a}}\nspec:\n{lines}  last: y\n"
+    report = lint(read_text(text), rules=[_rule(("spec", "last"))])
+    assert len(report.silenced) == 1
+
+
 def test_a_comment_before_the_first_key_stands_for_the_object() -> None:
     assert _silenced("# stoker:ignore STK-READ-001 known\n" + POD) == ["known"]
 
@@ -147,7 +183,7 @@ def test_and_not_for_the_next_document() -> None:
 def test_what_could_not_be_read_is_silenced_on_its_line() -> None:
     text = "kind: x\na: 1\na: 2  # stoker:ignore STK-READ-005 both are meant\n"
     report = lint(read_text(text), rules=[])
-    assert [(finding.rule, reason) for finding, reason in report.silenced] == [("STK-READ-005", "both are meant")]
+    assert [(each.finding.rule, each.reason) for each in report.silenced] == [("STK-READ-005", "both are meant")]
     assert report.findings == ()
 
 

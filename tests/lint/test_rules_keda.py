@@ -246,7 +246,7 @@ spec:
         ([PENDING], "minReplicaCount: 0", {"STK-KEDA-010": ["error"]}),
         ([PENDING], "maxReplicaCount: 9", {"STK-KEDA-010": ["error"]}),  # 0 is the default
         ([PENDING], "minReplicaCount: 2\nidleReplicaCount: 0", {"STK-KEDA-010": ["error"]}),
-        ([LAG], "minReplicaCount: 0", {"STK-KEDA-011": ["warning"]}),
+        ([LAG], "minReplicaCount: 0", {"STK-KEDA-011": ["info"]}),
         ([LAG], "minReplicaCount: 1", {}),
         ([LAG, PENDING], "minReplicaCount: 0", {}),
         ([LAG.replace("tasks", "others"), PENDING], "minReplicaCount: 0", {"STK-KEDA-010": ["error"]}),

@@ -143,6 +143,18 @@ def test_items_of_a_printed_list_have_its_kind() -> None:
     assert [(each.api_version, str(each)) for each in found.manifests] == [("apps/v1", "Deployment a")]
 
 
+def test_a_stream_of_json_objects() -> None:
+    found = read_text('{"kind": "Pod"}\n{"kind": "Job"}{"kind": "Pod"}')
+    assert [manifest.where(()) for manifest in found.manifests] == [Position(1, 1), Position(2, 1), Position(2, 16)]
+    assert found.troubles == ()
+
+
+def test_lists_that_are_empty_or_within_a_list() -> None:
+    assert read_text("apiVersion: v1\nkind: List\nitems: []\n").manifests == ()
+    text = "kind: List\nitems:\n- kind: List\n  items:\n  - {kind: Pod, metadata: {name: a}}\n"
+    assert [(str(each), each.root) for each in read_text(text).manifests] == [("Pod a", ("items", 0, "items", 0))]
+
+
 def test_a_json_array_of_objects() -> None:
     assert _names(read_text('[{"kind": "Pod"}, {"kind": "Job"}]')) == ["Pod (no name)", "Job (no name)"]
 
@@ -233,6 +245,12 @@ def test_depth_is_refused(text: str) -> None:
     assert MAX_DEPTH == 128
 
 
+def test_no_more_faults_are_listed_than_help() -> None:
+    found = read_text("---\n[\n" * 5000 + "---\n" + POD)
+    assert len(found.troubles) == 101
+    assert found.troubles[-1].message.startswith("100 parts were read and 100 faults found up to here")
+
+
 def test_a_million_brackets_are_refused() -> None:
     assert [trouble.kind for trouble in read_text("[" * 1_000_000).troubles] == ["depth"]
 
@@ -284,7 +302,16 @@ def test_a_file_is_read_once_whatever_it_is_called(tree: Path) -> None:
     _put(tree / "a.yaml", POD)
     (tree / "again.yaml").symlink_to("a.yaml")
     (tree / "loop").symlink_to(".", target_is_directory=True)
+    (tree / "b").mkdir()
+    (tree / "b" / "up").symlink_to("..", target_is_directory=True)
     assert len(read(["a.yaml", ".", "a.yaml"]).manifests) == 1
+
+
+def test_a_link_to_a_folder_is_followed(tree: Path) -> None:
+    _put(tree / "elsewhere" / "a.yaml", POD)
+    (tree / "here").mkdir()
+    (tree / "here" / "linked").symlink_to("../elsewhere", target_is_directory=True)
+    assert read(["here"]).files == ("here/linked/a.yaml",)
 
 
 def test_a_path_that_is_not_there(tree: Path) -> None:

@@ -38,13 +38,22 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Silenced:
+    """A finding that is passed over, why, and whether the config says so (or a comment in the manifest)."""
+
+    finding: Finding
+    reason: str
+    by_config: bool = False
+
+
+@dataclass(frozen=True)
 class Report:
     """The findings in the order of the text, how many objects were looked at, and what was silenced, with why."""
 
     findings: tuple[Finding, ...]
     checked: int
     files: int
-    silenced: tuple[tuple[Finding, str], ...] = ()
+    silenced: tuple[Silenced, ...] = ()
 
     def at_least(self, severity: Severity) -> bool:
         return any(finding.severity.rank >= severity.rank for finding in self.findings)

@@ -56,9 +56,7 @@ def _volumes(notes: Notes, spec: Tree, path: Path) -> set[str]:
         notes.name(name, (*here, "name"), "the volume name")
         named.append(((*here, "name"), name))
         sources = [key for key, value in volume.items() if key != "name" and value is not None]
-        if not sources:
-            notes.bad(here, f"the volume {name or i} says no source", "write emptyDir: {} with the braces, or a source")
-        elif len(sources) > 1:
+        if len(sources) > 1:  # one that says none is an emptyDir
             notes.bad((*here, str(sources[1])), f"a volume has one source, not {' and '.join(map(str, sources))}")
         medium = notes.text(look(volume, "emptyDir", "medium"))
         if medium and medium != "Memory" and not medium.startswith("HugePages"):

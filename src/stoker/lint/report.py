@@ -77,7 +77,7 @@ def as_json(report: Report) -> str:
             "findings": [finding.as_json() for finding in report.findings],
             "checked": report.checked,
             "files": report.files,
-            "silenced": [{**finding.as_json(), "reason": reason} for finding, reason in report.silenced],
+            "silenced": [{**each.finding.as_json(), "reason": each.reason} for each in report.silenced],
         },
         indent=2,
     )
@@ -85,12 +85,13 @@ def as_json(report: Report) -> str:
 
 def as_sarif(report: Report, rules: Sequence[Rule]) -> str:
     """A SARIF 2.1.0 log of one run; what was silenced is in it as suppressed, with the reason."""
-    used = {finding.rule for finding in report.findings} | {finding.rule for finding, _ in report.silenced}
+    used = {finding.rule for finding in report.findings} | {each.finding.rule for each in report.silenced}
     listed = [rule for rule in rules if rule.id in used]
     index = {rule.id: i for i, rule in enumerate(listed)}
     results = [_result(finding, index) for finding in report.findings]
-    for finding, reason in report.silenced:
-        results.append({**_result(finding, index), "suppressions": [{"kind": "inSource", "justification": reason}]})
+    for each in report.silenced:
+        why = {"kind": "external" if each.by_config else "inSource", "justification": each.reason}
+        results.append({**_result(each.finding, index), "suppressions": [why]})
     log = {
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",

@@ -3,12 +3,13 @@
 `lint` does no I/O. A rule that fails is a finding, too (STK-LINT-003): what was not judged is said.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from stoker.lint import suppressions
 from stoker.lint.cluster import Cluster
 from stoker.lint.config import Config, Ignore
-from stoker.lint.findings import Finding, Report
+from stoker.lint.findings import Finding, Report, Silenced
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules import RULES, TROUBLES
 from stoker.lint.rules.lint import failed_rule, idle_comment, unread_comment
@@ -25,17 +26,17 @@ def lint(reading: Reading, config: Config | None = None, *, rules: Sequence[Rule
     config = config or Config()
     silencer = _Silencer(reading, config)
     kept: list[Finding] = []
-    silenced: list[tuple[Finding, str]] = []
+    silenced: list[Silenced] = []
     found: list[tuple[Finding, Problem | None]] = [
         (_of_trouble(each, config), None) for each in reading.troubles if _is_on(TROUBLES[each.kind], config)
     ]
     found += [(_of_problem(*each, config), each[1]) for each in problems(_cluster(reading, config), config, rules)]
     for finding, problem in found:
-        reason = silencer.reason(finding, problem)
-        if reason is None:
+        found_silenced = silencer.silenced(finding, problem)
+        if found_silenced is None:
             kept.append(finding)
         else:
-            silenced.append((finding, reason))
+            silenced.append(found_silenced)
     kept += silencer.about_comments()
     return Report(
         tuple(sorted(set(kept), key=lambda finding: finding.order)),
@@ -51,7 +52,7 @@ def mendable(reading: Reading, config: Config) -> list[Problem]:
     return [
         problem
         for rule, problem in problems(_cluster(reading, config), config)
-        if problem.edits and silencer.reason(_of_problem(rule, problem, config), problem) is None
+        if problem.edits and silencer.silenced(_of_problem(rule, problem, config), problem) is None
     ]
 
 
@@ -118,18 +119,24 @@ class _Silencer:
         self._config = config
         self._documents = list({id(each.document): each.document for each in reading.manifests}.values())
         self._read = {id(document): suppressions.read(document, KNOWN) for document in self._documents}
+        self._of_rule: dict[tuple[int, str], list[suppressions.Suppression]] = defaultdict(list)
+        for document in self._documents:
+            for each in self._read[id(document)][0]:
+                for rule in each.rules:
+                    self._of_rule[id(document), rule].append(each)
 
-    def reason(self, finding: Finding, problem: Problem | None) -> str | None:
-        """Why a finding is silenced; None where it is not. What could not be read has no problem, only a line."""
-        reasons = [each.reason for each in self._config.ignores if _covers(each, finding)]
+    def silenced(self, finding: Finding, problem: Problem | None) -> Silenced | None:
+        """The finding with why it is silenced; None where it is not. What could not be read has no problem, only a
+        line."""
+        found = [Silenced(finding, each.reason, True) for each in self._config.ignores if _covers(each, finding)]
         documents = [problem.manifest.document] if problem else [d for d in self._documents if d.file == finding.file]
         path = problem.manifest.root + problem.path if problem else ("", "no place in an object")
         for document in documents:
-            for each in self._read[id(document)][0]:
+            for each in self._of_rule.get((id(document), finding.rule), ()):
                 if each.covers(finding.rule, finding.line, path):
                     each.used = True
-                    reasons.append(each.reason)
-        return reasons[0] if reasons else None
+                    found.append(Silenced(finding, each.reason))
+        return found[0] if found else None
 
     def about_comments(self) -> Iterator[Finding]:
         """Comments that silence nothing: those that are not understood, and those whose fault is gone."""

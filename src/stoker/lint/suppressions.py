@@ -5,6 +5,7 @@ everything in it; before the first key of an object, for the whole object. Witho
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
@@ -47,6 +48,7 @@ def read(document: Document, known: Collection[str]) -> tuple[list[Suppression],
     if not any("ignore" in comment or "disable" in comment for comment in document.comments.values()):
         return found, bad
     first_of_line = _first_paths(document)
+    lines = sorted(first_of_line)
     for line, comment in sorted(document.comments.items()):
         match = _COMMENT.match(comment)
         if not match:
@@ -56,7 +58,7 @@ def read(document: Document, known: Collection[str]) -> tuple[list[Suppression],
         rules, reason = _parts(match[1])
         for message in _faults(rules, reason, known):
             bad.append(BadComment(line, message))
-        scope = None if line in first_of_line else _scope(line, first_of_line, document.comments)
+        scope = None if line in first_of_line else _scope(line, first_of_line, lines)
         found.append(Suppression(line, rules, reason, scope))
     return found, bad
 
@@ -81,20 +83,21 @@ def _faults(rules: tuple[str, ...], reason: str, known: Collection[str]) -> Iter
 
 
 def _first_paths(document: Document) -> dict[int, Path]:
-    """Line -> the shortest path that begins there."""
+    """Line -> the shortest path of an entry or an item that begins there. A section begins where its first entry does,
+    and is not meant by what stands above that."""
     found: dict[int, Path] = {}
-    for places in (document.keys, document.values):
-        for path, position in places.items():
-            if position.line not in found or len(path) < len(found[position.line]):
-                found[position.line] = path
+    items = ((path, at) for path, at in document.values.items() if path and isinstance(path[-1], int))
+    for path, position in (*document.keys.items(), *items):
+        if position.line not in found or len(path) < len(found[position.line]):
+            found[position.line] = path
+    for position in document.values.values():  # the further lines of a text, and scalars below their keys
+        found.setdefault(position.line, ("", "no entry begins here"))
     return found
 
 
-def _scope(line: int, first_of_line: dict[int, Path], comments: Collection[int]) -> Path:
+def _scope(line: int, first_of_line: dict[int, Path], lines: list[int]) -> Path:
     """The entry that follows a comment that is alone on its line; () when that is the first of the object."""
-    following = min((other for other in first_of_line if other > line), default=None)
-    if following is None:
+    at = bisect_right(lines, line)
+    if at == len(lines):
         return ("", "nothing follows")
-    if following == min(first_of_line):
-        return ()
-    return first_of_line[following]
+    return () if at == 0 else first_of_line[lines[at]]

@@ -18,6 +18,8 @@ from stoker.manifests.troubles import Trouble
 from stoker.spec.faults import Path, Position
 
 MAX_DEPTH = 128  # the deepest field of the schemas that ship is 30 down
+MAX_PARTS = 1_000  # of a file: reading begins anew behind what is broken, and at each object of a JSON stream
+MAX_TROUBLES = 100  # that are listed for a file; whoever has more is not helped by the next
 MAX_NODES = 1_000_000  # of a file, each alias written out, so that ten lines cannot mean a billion values
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -60,7 +62,7 @@ def parse(text: str, file: str) -> tuple[list[Document], list[Trouble]]:
         return [], [Trouble("encoding", file, line, column, message)]
     if "\t" in text and _IN_JSON.match(text):
         text = text.replace("\t", " ")  # JSON may be indented with them; within its texts they are written \t
-    first_line, index, budget = 0, 0, _Budget(MAX_NODES)
+    first_line, index, parts, budget = 0, 0, 0, _Budget(MAX_NODES)
     while True:
         reader = _Reader(file, first_line, index, budget)
         try:
@@ -79,12 +81,16 @@ def parse(text: str, file: str) -> tuple[list[Document], list[Trouble]]:
         troubles += reader.troubles
         if found is None:
             return documents, troubles
-        troubles.append(found)
-        if found.kind == "aliases":
-            return documents, troubles
-        rest = _after(text, reader.began - first_line, found.line - 1 - first_line)
+        rest = _after_json(text, found, first_line)
         if rest is None:
+            troubles.append(found)
+            rest = _after(text, reader.began - first_line, found.line - 1 - first_line)
+        parts += 1
+        if rest is None or found.kind == "aliases":
             return documents, troubles
+        if parts == MAX_PARTS or len(troubles) >= MAX_TROUBLES:
+            said = f"{parts} parts were read and {len(troubles)} faults found up to here; what follows was not read"
+            return documents, [*troubles, replace(found, message=said, hint="mend these first, or split the file")]
         index = reader.index + 1
         text, skipped = rest
         first_line += skipped
@@ -385,6 +391,17 @@ def _after(text: str, began: int, broken: int) -> tuple[str, int] | None:
         return None
     skipped = len(_LINE_END.findall(text, 0, begins.start()))
     return text[begins.start() :], skipped
+
+
+def _after_json(text: str, found: Trouble, first_line: int) -> tuple[str, int] | None:
+    """The text from the next object on, of a stream of JSON objects that nothing parts (`{...}{...}`)."""
+    if "<document start>" not in found.message or not _IN_JSON.match(text):
+        return None
+    line, column, start = found.line - 1 - first_line, found.column - 1, 0
+    for _ in range(line):
+        start = text.find("\n", start) + 1
+    at = start + column
+    return (" " * column + text[at:], line) if text[at : at + 1] in ("{", "[") else None
 
 
 def _syntax(error: yaml.MarkedYAMLError, file: str, first_line: int, text: str) -> Trouble:

@@ -31,7 +31,8 @@ def manifests_of(document: Document, text: str) -> tuple[list[Manifest], list[Tr
     if isinstance(document.data, list):
         found = [_manifest(each, document, variables, (i,)) for i, each in sections(document.data) if is_object(each)]
     elif is_object(document.data):
-        found = _of_list(document, variables) or [_manifest(document.data, document, variables)]
+        listed = _of_list(document.data, document, variables)
+        found = [_manifest(document.data, document, variables)] if listed is None else listed
     else:
         return [], []
     manifests: list[Manifest] = []
@@ -61,14 +62,19 @@ def _has_variables(tree: Any) -> bool:
     return isinstance(tree, str) and "${" in tree and "\n" not in tree
 
 
-def _of_list(document: Document, variables: bool) -> list[Manifest]:
-    """The items of a `List`, or of one of the lists that kubectl prints (`PodList`)."""
-    data = document.data
+def _of_list(data: dict[str, Any], document: Document, variables: bool, root: Path = ()) -> list[Manifest] | None:
+    """The items of a `List`, or of one of the lists that kubectl prints (`PodList`), and of lists within it; None where
+    it is none."""
     kind, items = data.get("kind"), data.get("items")
     if not isinstance(kind, str) or not kind.endswith("List") or not isinstance(items, list):
-        return []
+        return None
     of_one_kind = {"kind": kind.removesuffix("List"), "apiVersion": data.get("apiVersion")} if kind != "List" else {}
-    return [_manifest({**of_one_kind, **each}, document, variables, ("items", i)) for i, each in sections(items)]
+    found: list[Manifest] = []
+    for i, each in sections(items):
+        path = (*root, "items", i)
+        within = _of_list(each, document, variables, path)
+        found += [_manifest({**of_one_kind, **each}, document, variables, path)] if within is None else within
+    return found
 
 
 def _of_graph(manifest: Manifest) -> Iterator[Manifest]:

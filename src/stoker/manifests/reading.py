@@ -122,7 +122,11 @@ def _known(path: str, seen: set[str]) -> bool:
 
 def _walk(folder: str) -> list[str]:
     found = []
-    for place, folders, files in os.walk(folder):
+    been: set[str] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        if _known(place, been):
+            folders.clear()  # a link that leads back
+            continue
         in_chart = "templates" in folders and "Chart.yaml" in files
         folders[:] = sorted(
             each for each in folders if _is_open(each) and not (in_chart and each in ("templates", "charts", "crds"))

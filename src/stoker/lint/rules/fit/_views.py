@@ -11,7 +11,7 @@ from stoker.catalog import ec2
 from stoker.catalog.ec2 import InstanceType
 from stoker.catalog.labels import NODE_POOL, OF_TYPES, WELL_KNOWN, ZONE, present_name
 from stoker.lint.cluster import Cluster
-from stoker.manifests.node_pools import node_pool_view, pod_view
+from stoker.manifests.node_pools import amounts, node_pool_view, pod_view
 from stoker.manifests.objects import Manifest, is_open, look, sections
 from stoker.manifests.placements import nearest_text, placement_text
 from stoker.manifests.workloads import Workload
@@ -115,23 +115,19 @@ class Pod:
         """Where the most of the first of these is requested; the pod's spec where nothing requests one."""
         for resource in resources:
             found = [
-                (self.view.requests.get(resource, 0), (*path, "resources", key, resource))
+                (amounts({resource: written}).get(resource, 0), key == "requests", (*path, "resources", key, resource))
                 for path, container in self.workload.containers(init=True)
                 for key in ("limits", "requests")
-                if look(container, "resources", key, resource) is not None
+                if (written := look(container, "resources", key, resource)) is not None
             ]
             if found:
-                return _largest(self.workload.manifest, [path for _, path in found])
+                # The largest, and of a container its request rather than the limit that stands for one.
+                return max(found, key=lambda each: each[:2])[2]
         return self.workload.path
 
     def path_of_label(self, key: str) -> Path:
         """Where the pod asks for a label: in its node selector, or in its affinity."""
         return path_of_label(self.workload, key)
-
-
-def _largest(manifest: Manifest, paths: list[Path]) -> Path:
-    """The first that requests; a limit stands for the request where there is none."""
-    return next((path for path in paths if path[-2] == "requests"), paths[0])
 
 
 def path_of_label(workload: Workload, key: str) -> Path:
@@ -314,12 +310,17 @@ def scalers(cluster: Cluster) -> Scalers:
     return found
 
 
+_KEDA_MAXIMUM = 100  # maxReplicaCount where none is written
+
+
 def most_of(workload: Workload, known: Scalers) -> tuple[int | None, Manifest | None, Path]:
     """The largest number of its pods that is asked for, and where: by its autoscaler, or as written."""
     manifest = workload.manifest
     for scaler, path in known.get((manifest.kind, manifest.name), ()):
         if scaler.namespace in ("", manifest.namespace) or not manifest.namespace:
             most = scaler.get(*path)
+            if most is None and scaler.kind == "ScaledObject":
+                most = _KEDA_MAXIMUM
             return (most, scaler, path) if _is_whole(most) else (None, None, ())
     if manifest.kind == "ScaledJob":
         most = manifest.get("spec", "maxReplicaCount")

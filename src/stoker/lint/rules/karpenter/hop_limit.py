@@ -37,13 +37,20 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
+from stoker.lint.rules.karpenter._moving import alone
 from stoker.lint.rules.karpenter._views import node_classes
+from stoker.manifests.edits import Add
 
 _OPTIONS = ("spec", "metadataOptions")
 _PATH = (*_OPTIONS, "httpPutResponseHopLimit")
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
+    return alone(problems(cluster))
+
+
+def problems(cluster: Cluster) -> Iterator[Problem]:
+    """With what keeps v1beta1's default, whatever the version of the object."""
     for each in node_classes(cluster):
         off = each.get(*_OPTIONS, "httpEndpoint") == "disabled"
         if off or not isinstance(each.get("spec"), dict) or each.get(*_PATH) is not None:
@@ -55,6 +62,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                 "the default hop limit is 2 in v1beta1 and 1 in v1: with the move containers lose the metadata",
                 hint="httpPutResponseHopLimit: 1 with Pod Identity for the pods; 2 if they must reach it",
                 severity=Severity.WARNING,
+                edits=(Add(_PATH, 2),),
             )
         else:
             yield Problem(

@@ -42,6 +42,7 @@ from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules.karpenter import (
     expire_after_moved,
+    hop_limit,
     no_ami,
     no_wait,
     node_class_ref,
@@ -59,6 +60,7 @@ _BESIDE: tuple[Find, ...] = (
     node_class_ref.problems,
     no_wait.problems,
     no_ami.problems,
+    hop_limit.problems,
     unknown_reason.problems,
     schedule_alone.problems,
 )
@@ -77,12 +79,14 @@ def check(cluster: Cluster) -> Iterator[Problem]:
         for problem in find(cluster):
             beside[id(problem.manifest)].append(problem)
     for manifest in old:
+        edits = to_v1(cluster, manifest, beside[id(manifest)])
+        by_hand = "" if edits else "; --fix moves an object as a whole or not at all, and not all here has one answer"
         yield Problem(
             manifest,
             ("apiVersion",),
             f"{manifest.api_version} is served by no Karpenter since 1.1: the object is refused",
-            hint=f"apiVersion: {manifest.group}/v1",
-            edits=to_v1(cluster, manifest, beside[id(manifest)]),
+            hint=f"apiVersion: {manifest.group}/v1{by_hand}",
+            edits=edits,
         )
 
 

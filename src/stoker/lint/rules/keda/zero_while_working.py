@@ -65,5 +65,5 @@ def check(cluster: Cluster) -> Iterator[Problem]:
 
 
 RULE = Rule(
-    "STK-KEDA-011", Severity.WARNING, "The workload is scaled to zero although tasks are still in work", check, __name__
+    "STK-KEDA-011", Severity.INFO, "The workload is scaled to zero although tasks are still in work", check, __name__
 )

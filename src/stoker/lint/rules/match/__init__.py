@@ -35,6 +35,7 @@ from stoker.lint.rules.match import (
     unknown_field_ref,
     unknown_label,
     unknown_pool,
+    unknown_topology,
     untolerated_taint,
     written_twice,
 )
@@ -75,4 +76,5 @@ RULES: tuple[Rule, ...] = (
     probe_port.RULE,
     same_port_twice.RULE,
     unknown_field_ref.RULE,
+    unknown_topology.RULE,
 )

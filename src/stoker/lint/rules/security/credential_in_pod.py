@@ -43,7 +43,7 @@ from typing import Any
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.security._secrets import by_form, by_name, flag, shortened
+from stoker.lint.rules.security._secrets import by_form, by_name, flag
 from stoker.lint.rules.security._views import containers, variables, words
 from stoker.manifests.objects import filled_in_later
 from stoker.spec.faults import Path
@@ -59,7 +59,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             yield Problem(
                 workload.manifest,
                 (*path, *part),
-                f"{name} is {what} in plain text ({shortened(value)}): whoever may read pods has it",
+                f"{name} is {what} in plain text: whoever may read pods has it",
                 hint="valueFrom.secretKeyRef" if part[0] == "env" else "an environment variable with secretKeyRef",
             )
 
