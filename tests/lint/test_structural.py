@@ -447,3 +447,9 @@ def test_any_tree_is_judged(tree: Any, kind: tuple[str, str]) -> None:
     if isinstance(tree, dict):
         faults({**tree, "metadata": {"name": "a"}}, schema)
         faults({"metadata": tree, "spec": tree}, schema)
+
+
+def test_a_rule_that_names_a_field_points_at_it() -> None:
+    rule = {"rule": "self.a < 3", "message": "a is too large", "fieldPath": ".a"}
+    tree = {"type": "object", "properties": {"a": {"type": "integer"}}, "x-kubernetes-validations": [rule]}
+    assert of_spec({"a": 5}, tree) == [("cel", ("a",), "a is too large")]
