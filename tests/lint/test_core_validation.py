@@ -455,3 +455,34 @@ def test_any_tree_is_judged(tree: Any, gvk: tuple[str, str]) -> None:
     template = {"selector": tree, "strategy": tree, "template": {"metadata": tree, "spec": tree}}
     core_validation.core_faults({"spec": template}, (group, "v1", kind))
     core_validation.pod_spec_faults({"containers": [tree], "volumes": [tree], "affinity": tree}, ("spec",))
+
+
+POLICY = """\
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: a, namespace: shop}
+spec:
+  podSelector: {}
+  egress:
+  - ports: [{port: 80, endPort: 90}]
+    to: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.1.0.0/16]}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "path"),
+    [
+        ("endPort: 90", "endPort: 70", ("spec", "egress", 0, "ports", 0, "endPort")),
+        ("port: 80, endPort", "port: http, endPort", ("spec", "egress", 0, "ports", 0, "endPort")),
+        ("10.0.0.0/8", "10.0.0.0", ("spec", "egress", 0, "to", 0, "ipBlock", "cidr")),
+        ("10.1.0.0/16", "10.1.0.0/99", ("spec", "egress", 0, "to", 0, "ipBlock", "except", 0)),
+        ("namespace: shop", "namespace: sh.op", ("metadata", "namespace")),
+    ],
+)
+def test_a_network_policy(right: str, wrong: str, path: tuple[str | int, ...]) -> None:
+    def paths(text: str) -> list[tuple[str | int, ...]]:
+        kind = ("networking.k8s.io", "v1", "NetworkPolicy")
+        return [fault.path for fault in core_validation.core_faults(yaml.safe_load(text), kind)]
+
+    assert paths(POLICY) == []
+    assert paths(POLICY.replace(right, wrong)) == [path]

@@ -453,3 +453,8 @@ def test_a_rule_that_names_a_field_points_at_it() -> None:
     rule = {"rule": "self.a < 3", "message": "a is too large", "fieldPath": ".a"}
     tree = {"type": "object", "properties": {"a": {"type": "integer"}}, "x-kubernetes-validations": [rule]}
     assert of_spec({"a": 5}, tree) == [("cel", ("a",), "a is too large")]
+
+
+def test_an_item_that_is_empty_is_no_section() -> None:
+    pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, image: 'a:1'}, null]}\n"
+    assert [(fault.path, fault.message) for fault in found(pod)] == [(("spec", "containers", 1), "the item is empty")]

@@ -4,6 +4,7 @@ Only what is certain in every supported minor. What the schema says already (typ
 is `structural`'s. It says nothing of what would be accepted and then not work: that is what rules are for.
 """
 
+import ipaddress
 import re
 from collections.abc import Callable
 from typing import Any
@@ -426,6 +427,35 @@ def _disruption_budget(notes: Notes, obj: Tree) -> None:
 # the net and rights
 
 
+def _network_policy(notes: Notes, obj: Tree) -> None:
+    spec = _spec(obj)
+    selector_faults(notes, spec.get("podSelector"), ("spec", "podSelector"))
+    for way, peers in (("ingress", "from"), ("egress", "to")):
+        for i, rule in sections(spec.get(way)):
+            here: Path = ("spec", way, i)
+            for j, port in sections(rule.get("ports")):
+                first, last = port.get("port"), port.get("endPort")
+                if isinstance(last, int) and not (isinstance(first, int) and first <= last):
+                    notes.bad((*here, "ports", j, "endPort"), f"endPort {last} must be at least port, a number")
+            for j, peer in sections(rule.get(peers)):
+                _ip_block(notes, peer.get("ipBlock"), (*here, peers, j, "ipBlock"))
+
+
+def _ip_block(notes: Notes, block: Any, path: Path) -> None:
+    if not isinstance(block, dict):
+        return
+    excepted = block.get("except")
+    listed = [((*path, "except", i), each) for i, each in enumerate(excepted if isinstance(excepted, list) else ())]
+    for at, value in [((*path, "cidr"), block.get("cidr")), *listed]:
+        text = notes.text(value)
+        if text is None:
+            continue
+        try:
+            ipaddress.ip_network(text if "/" in text else "", strict=False)
+        except ValueError:
+            notes.bad(at, f"{shown(text)} is no CIDR", "an address and a length, such as 10.0.0.0/16")
+
+
 def _ingress(notes: Notes, obj: Tree) -> None:
     spec = _spec(obj)
     if isinstance(obj.get("spec"), dict) and not spec.get("rules") and spec.get("defaultBackend") is None:
@@ -512,6 +542,7 @@ _CHECKS: dict[tuple[str, str], Callable[[Notes, Tree], None]] = {
     ("batch", "CronJob"): _cron_job,
     ("batch", "Job"): _job,
     ("networking.k8s.io", "Ingress"): _ingress,
+    ("networking.k8s.io", "NetworkPolicy"): _network_policy,
     ("policy", "PodDisruptionBudget"): _disruption_budget,
     ("rbac.authorization.k8s.io", "ClusterRole"): _role,
     ("rbac.authorization.k8s.io", "ClusterRoleBinding"): _binding,

@@ -281,7 +281,10 @@ class _Check:
         if "minItems" in tree and size < tree["minItems"]:
             self.say(TOO_MANY, path, f"has {size} items; {tree['minItems']} is the least")
         if isinstance(items, dict):
+            holds_sections = self.core and bool(self.resolve(items).get("properties"))
             for i, each in enumerate(value):
+                if each is None and holds_sections:
+                    self.say(WRONG_TYPE, (*path, i), "the item is empty", "a section, or no dash")
                 self._value(each, items, (*path, i), depth + 1)
         if not self.core:
             self._unique(value, tree, path)
@@ -466,6 +469,10 @@ def metadata_faults(meta: Any, path: Path, is_open: Callable[[object], bool]) ->
     """What is wrong with the name, the labels and the annotations of any object, beyond their types."""
     if not isinstance(meta, dict):
         return
+    namespace = meta.get("namespace")
+    if isinstance(namespace, str) and namespace and not is_open(namespace) and names.dns_label(namespace):
+        said = f"the namespace {shown(namespace)} {names.dns_label(namespace)}"
+        yield Fault(BAD_NAME, (*path, "namespace"), said)
     labels = meta.get("labels")
     for key, value in labels.items() if isinstance(labels, dict) else ():
         yield from label_faults(key, value, (*path, "labels", _key(key)), is_open)
