@@ -104,3 +104,32 @@ def test_the_overhead_of_a_pod_is_part_of_its_requests() -> None:
     text = PODS.replace("      containers:\n", "      overhead: {cpu: 250m}\n      containers:\n")
     (workload,) = Cluster(read_text(text).manifests).workloads
     assert requests_of(workload)["cpu"] == 2150
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("{key: team, operator: NotIn, values: [ai]}", ["Pod probe"]),
+        ("{key: team, operator: DoesNotExist}", ["Pod probe"]),
+        ("{key: team, operator: NotIn, values: [other]}", []),
+        ("{key: squad, operator: DoesNotExist}", []),
+    ],
+)
+def test_an_affinity_that_denies_what_every_pool_gives(line: str, found: list[str]) -> None:
+    pool = POOL.replace(
+        "    spec:\n      nodeClassRef", "    metadata: {labels: {team: ai}}\n    spec:\n      nodeClassRef"
+    )
+    required = (
+        f"requiredDuringSchedulingIgnoredDuringExecution: {{nodeSelectorTerms: [{{matchExpressions: [{line}]}}]}}"
+    )
+    pod = f"""\
+apiVersion: v1
+kind: Pod
+metadata: {{name: probe}}
+spec:
+  affinity: {{nodeAffinity: {{{required}}}}}
+  tolerations: [{{key: team, operator: Exists}}]
+  containers:
+  - {{name: probe, image: "probe:1.0", resources: {{requests: {{cpu: 100m, memory: 64Mi}}}}}}
+"""
+    assert _found(pool + pod, "STK-MATCH-001") == found

@@ -88,7 +88,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
 def _is_given(known: Fleet, wanted: Requirement) -> bool:
     for pool in known.pools:
         offered = pool.view.offered.get(wanted.key)
-        if wanted.absent or (offered is not None and not wanted.intersect(offered).is_empty):
+        if wanted.absent if offered is None else not wanted.intersect(offered).is_empty:
             return True
     return False
 
