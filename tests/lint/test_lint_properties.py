@@ -5,15 +5,16 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from stoker.catalog import schemas
-from stoker.lint import fixing
+from stoker.lint import documentation, fixing
 from stoker.lint.config import Config
 from stoker.lint.rules import RULES
-from stoker.lint.run import lint
+from stoker.lint.run import lint, mendable
 from stoker.manifests.reading import Reading, read, read_text
 
 HERE = Path(__file__).parent
@@ -47,20 +48,27 @@ def _places(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 @st.composite
-def damaged(draw: st.DrawFn) -> dict[str, Any]:
-    """A real object in which up to three values are something else, or gone."""
-    tree = copy.deepcopy(draw(st.sampled_from(REAL)))
-    for _ in range(draw(st.integers(1, 3))):
-        path = draw(st.sampled_from(_places(tree)))
-        if not path:
-            continue
-        parent = tree
+def damaged_once(draw: st.DrawFn, tree: dict[str, Any]) -> dict[str, Any]:
+    """The object, in which one value is something else, or gone."""
+    tree = copy.deepcopy(tree)
+    path = draw(st.sampled_from(_places(tree)))
+    if path:
+        parent: Any = tree
         for part in path[:-1]:
             parent = parent[part]
         if draw(st.booleans()):
             parent[path[-1]] = draw(trees)
         else:
             del parent[path[-1]]
+    return tree
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> dict[str, Any]:
+    """A real object in which up to three values are something else, or gone."""
+    tree = draw(st.sampled_from(REAL))
+    for _ in range(draw(st.integers(1, 3))):
+        tree = draw(damaged_once(tree))
     return tree
 
 
@@ -96,18 +104,78 @@ def test_no_text_makes_it_fail(text: str) -> None:
     assert _failed(read_text(text, "some.yaml")) == []
 
 
-@given(damaged())
-@settings(max_examples=200, deadline=None)
-def test_what_validates_still_validates_after_fix(tree: dict[str, Any]) -> None:
-    reading = _read(tree)
-    known = all(schemas.find(each.api_version, each.kind) for each in reading.manifests)  # or nothing was validated
-    if known and not _refused(reading):
-        assert _refused(fixing.fix(reading, Config()).reading) == []
-
-
 def _refused(reading: Reading) -> list[str]:
     """What the API server would refuse, as kinds of faults with their places; without the numbers of items, which
     change when an item before goes."""
     api = [rule for rule in RULES if rule.id.startswith("STK-API-")]
     found = [f for f in lint(reading, rules=api).findings if f.severity.value == "error"]
     return [f"{f.rule} {re.sub(r'[0-9]+(?=[]])', '', f.path)}" for f in found]
+
+
+@st.composite
+def varied(draw: st.DrawFn, tree: dict[str, Any]) -> dict[str, Any]:
+    """The object with another value of the same type in one place, or without one entry: mostly still valid."""
+    tree = copy.deepcopy(tree)
+    leaves = [path for path in _places(tree) if path and not isinstance(_at(tree, path), dict | list)]
+    path = draw(st.sampled_from([each for each in leaves if each[0] not in ("apiVersion", "kind")]))
+    parent, value = _at(tree, path[:-1]), _at(tree, path)
+    if draw(st.booleans()):
+        del parent[path[-1]]
+    elif isinstance(value, bool):
+        parent[path[-1]] = not value
+    elif isinstance(value, int):
+        parent[path[-1]] = draw(st.integers(0, 70000))
+    else:
+        parent[path[-1]] = draw(st.sampled_from(["a", "other", "1", "10%", "5m", "Exists", "${a.b}", "a:1", "2Gi"]))
+    return tree
+
+
+def _at(tree: Any, path: tuple[Any, ...]) -> Any:
+    for part in path:
+        tree = tree[part]
+    return tree
+
+
+def _is_validated(reading: Reading) -> bool:
+    """Whether there is a schema for each object: without one, that nothing is refused says nothing."""
+    return all(schemas.find(each.api_version, each.kind) for each in reading.manifests)
+
+
+def _mendable() -> dict[str, list[dict[str, Any]]]:
+    """Rule -> the objects of its wrong example, of the rules whose example is valid and can be mended."""
+    examples = {rule.id: documentation.of(rule).wrong for rule in RULES}
+    read_ones = {rule_id: read_text(text, "some.yaml") for rule_id, text in examples.items()}
+    return {
+        rule_id: [each.data for each in reading.manifests if each.inside is None]
+        for rule_id, reading in read_ones.items()
+        if mendable(reading, Config()) and _is_validated(reading) and not _refused(reading)
+    }
+
+
+MENDABLE = _mendable()
+
+
+def test_there_is_something_to_mend_in_valid_objects() -> None:
+    assert len(MENDABLE) >= 12
+
+
+@pytest.mark.parametrize("rule_id", MENDABLE)
+def test_a_valid_example_is_mended_and_still_valid(rule_id: str) -> None:
+    reading = _read(*MENDABLE[rule_id])
+    fixed = fixing.fix(reading, Config())
+    assert fixed.count > 0
+    assert _refused(fixed.reading) == []
+
+
+@given(st.data(), st.sampled_from(sorted(MENDABLE)))
+@settings(max_examples=300, deadline=None)
+def test_what_validates_still_validates_after_fix(data: st.DataObject, rule_id: str) -> None:
+    """With something else in one place of an example, where it is valid all the same and still mended."""
+    objects = copy.deepcopy(MENDABLE[rule_id])
+    which = data.draw(st.integers(0, len(objects) - 1))
+    objects[which] = data.draw(varied(objects[which]))
+    reading = _read(*objects)
+    assume(_is_validated(reading) and not _refused(reading))
+    fixed = fixing.fix(reading, Config())
+    assume(fixed.count)
+    assert _refused(fixed.reading) == []
