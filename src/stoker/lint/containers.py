@@ -11,10 +11,9 @@ from typing import Any
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.pools import GPU
-from stoker.manifests.node_pools import amounts
+from stoker.manifests.node_pools import container_requests
 from stoker.manifests.objects import Manifest, look, sections
 from stoker.manifests.workloads import Workload
-from stoker.policy.pod_resources import requested
 from stoker.spec.faults import Path
 
 _SHELLS = ("sh", "bash", "ash", "dash", "zsh", "ksh")
@@ -29,13 +28,8 @@ _HOOKS: tuple[tuple[str, ...], ...] = (
 _CODE_FOLLOWS = re.compile(r"-[a-z]*c")
 
 
-def resources(container: dict[str, Any]) -> dict[str, int]:
-    """What a container requests, in base units: a limit without a request is one."""
-    return requested(amounts(look(container, "resources", "requests")), amounts(look(container, "resources", "limits")))
-
-
 def gpus(container: dict[str, Any]) -> int:
-    return resources(container).get(GPU, 0)
+    return container_requests(container).get(GPU, 0)
 
 
 def has_device(container: dict[str, Any]) -> bool:

@@ -4,33 +4,54 @@ Knows no rule. What cannot be known (capacity, quotas, nodes that something else
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Literal
 
 from stoker.catalog.ec2 import InstanceType, instance_types
-from stoker.catalog.labels import CAPACITY_TYPE, CAPACITY_TYPES
+from stoker.catalog.labels import CAPACITY_TYPE, CAPACITY_TYPES, NODE_POOL, WELL_KNOWN
 from stoker.lint.cluster import Cluster
 from stoker.manifests.node_pools import node_pool_view, pod_view
 from stoker.manifests.objects import Manifest, texts
 from stoker.manifests.workloads import Workload
-from stoker.policy.placement import NodePoolView, PodView, pool_types, runs_on
+from stoker.policy.placement import NodePoolView, PodView, by_price, daemon_overhead, pool_types, runs_on
+from stoker.policy.pod_resources import Amounts
 
 GPU = "nvidia.com/gpu"
 EFA = "vpc.amazonaws.com/efa"
 Spot = Literal["never", "may", "only"]
+_WELL_KNOWN = frozenset(key for known in WELL_KNOWN.values() for key in known)
 _SPOT_LABELS = {CAPACITY_TYPE: "spot", "eks.amazonaws.com/capacityType": "SPOT", "node-lifecycle": "spot"}
 
 
 @dataclass(frozen=True, eq=False)
 class Pool:
+    """A NodePool, with the instance types that it allows."""
+
     manifest: Manifest
     view: NodePoolView
     node_class: Manifest | None
+    daemons: Amounts = field(default_factory=dict)
+    """What DaemonSets in sight take of each node."""
 
     @cached_property
     def types(self) -> tuple[InstanceType, ...]:
         return pool_types(self.view, instance_types().values())
+
+    @cached_property
+    def by_price(self) -> tuple[InstanceType, ...]:
+        """Its types, the cheapest first."""
+        return tuple(sorted(self.types, key=by_price))
+
+    @cached_property
+    def by_size(self) -> tuple[InstanceType, ...]:
+        """Its types, the largest first."""
+        return tuple(sorted(self.types, key=lambda each: (-each.gpu_count, -each.vcpu, -each.memory_mib, each.name)))
+
+    @property
+    def own_labels(self) -> frozenset[str]:
+        """The labels by which pods select this pool and not another."""
+        return frozenset({*self.view.labels, *self.view.requirements, NODE_POOL}) - _WELL_KNOWN
 
     @cached_property
     def gpu_types(self) -> tuple[InstanceType, ...]:
@@ -45,12 +66,18 @@ class Pool:
     def name(self) -> str:
         return self.manifest.name
 
+    def __str__(self) -> str:
+        return f"NodePool {self.view.name}"
+
 
 class Pools:
     """The pools of one cluster."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self.all = tuple(_pools(cluster))
+        self.daemons = tuple(
+            pod_view(each) for each in cluster.workloads_like(["DaemonSet"]) if not each.manifest.templated
+        )
+        self.all = tuple(_pools(cluster, self.daemons))
         self._pods: dict[Workload, PodView] = {}
         self._found: dict[Workload, tuple[Pool, ...]] = {}
         self._spot: dict[Workload, Spot] = {}
@@ -115,8 +142,9 @@ def pools(cluster: Cluster) -> Pools:
     return Pools(cluster)
 
 
-def _pools(cluster: Cluster) -> Iterator[Pool]:
+def _pools(cluster: Cluster, daemons: tuple[PodView, ...]) -> Iterator[Pool]:
     for manifest in cluster.of("NodePool", group="karpenter.sh"):
         name = manifest.get("spec", "template", "spec", "nodeClassRef", "name")
         node_class = cluster.find("EC2NodeClass", name) if isinstance(name, str) else None
-        yield Pool(manifest, node_pool_view(manifest, node_class), node_class)
+        view = node_pool_view(manifest, node_class)
+        yield Pool(manifest, view, node_class, daemon_overhead(view, daemons))

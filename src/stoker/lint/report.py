@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from stoker import __version__
+from stoker.base.terminal import printable
 from stoker.lint import documentation
 from stoker.lint.findings import Finding, Report
 from stoker.lint.rule import Rule, Severity
@@ -28,7 +29,7 @@ def text(report: Report, style: Style = plain, *, level: Severity = Severity.WAR
     lines: list[str] = []
     shown = [finding for finding in report.findings if finding.severity.rank >= level.rank]
     for file, findings in groupby(shown, key=lambda finding: finding.file):
-        lines.append(style(_safe(file), "file"))
+        lines.append(style(printable(file), "file"))
         for finding in findings:
             lines += _lines(finding, style)
         lines.append("")
@@ -36,20 +37,15 @@ def text(report: Report, style: Style = plain, *, level: Severity = Severity.WAR
     return "\n".join(lines) + "\n"
 
 
-def _safe(text: str) -> str:
-    """Text on one line that does nothing to a terminal, whatever a manifest has for a name."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
 def _lines(finding: Finding, style: Style) -> list[str]:
     place = f"{finding.line}:{finding.column}"
-    head = f"  {place:<8} {style(f'{finding.severity.value:<7}', finding.severity.value)} {_safe(finding.message)}"
-    about = "  ".join(part for part in (style(finding.rule, "rule"), _safe(finding.object)) if part)
+    head = f"  {place:<8} {style(f'{finding.severity.value:<7}', finding.severity.value)} {printable(finding.message)}"
+    about = "  ".join(part for part in (style(finding.rule, "rule"), printable(finding.object)) if part)
     indent = " " * 11
     return [
         head,
         f"{indent}{about}",
-        *([f"{indent}{style('right: ' + _safe(finding.hint), 'hint')}"] if finding.hint else []),
+        *([f"{indent}{style('right: ' + printable(finding.hint), 'hint')}"] if finding.hint else []),
     ]
 
 

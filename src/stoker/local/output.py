@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
+from stoker.base.terminal import printable
+
 FILES = 5
 FILE_BYTES = 2_000_000
 TAIL_LINES = 20
@@ -129,12 +131,6 @@ def render(name: str, text: str, event: Mapping[str, object] | None, *, colour: 
     level = printable(str(event.get("level", "info")))
     shown = f"\x1b[{_COLOURS[level]}m{level}\x1b[0m" if colour and level in _COLOURS else level
     return f"{_local_time(event)}  {name}  {shown}  {describe(event)}"
-
-
-def printable(text: str) -> str:
-    """`text` without line breaks and control characters, which could move the cursor or rename the window of whoever
-    reads along: they are shown as escapes."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def wants_colour(terminal: TextIO, environ: Mapping[str, str] = os.environ) -> bool:

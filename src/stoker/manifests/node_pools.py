@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from stoker.catalog.labels import AUTO_MODE, AWS, Domain, present_name
-from stoker.manifests.objects import Manifest, look, sections, texts
+from stoker.manifests.objects import Manifest, look, sections, texts, whole
 from stoker.manifests.quantities import bytes_of, in_base_units
 from stoker.manifests.workloads import Workload
 from stoker.policy.placement import NodePoolView, PodView
@@ -51,12 +51,12 @@ def node_pool_view(pool: Manifest, node_class: Manifest | None = None) -> NodePo
         labels={present_name(key): value for key, value in labels.items()},
         taints=_taints(look(spec, "taints")),
         limits=amounts(pool.get("spec", "limits")),
-        weight=weight if _is_whole(weight) else 0,
-        replicas=replicas if _is_whole(replicas) else None,
+        weight=weight if whole(weight) is not None else 0,
+        replicas=replicas if whole(replicas) is not None else None,
         min_values={
             present_name(each["key"]): each["minValues"]
             for _, each in lines
-            if isinstance(each.get("key"), str) and _is_whole(each.get("minValues"))
+            if isinstance(each.get("key"), str) and whole(each.get("minValues")) is not None
         },
         domain=domain,
         storage_bytes=_storage(node_class),
@@ -73,7 +73,7 @@ def pod_view(workload: Workload) -> PodView:
         requirements=pod_requirements(spec),
         tolerations=_tolerations(spec.get("tolerations")),
         requests=requests_of(workload),
-        priority=priority if _is_whole(priority) else None,
+        priority=priority if whole(priority) is not None else None,
         priority_class=priority_class if isinstance(priority_class, str) else "",
     )
 
@@ -97,12 +97,12 @@ def pod_requirements(spec: dict[str, Any]) -> tuple[Requirements, ...]:
 def requests_of(workload: Workload) -> dict[str, int]:
     """What one pod of a workload requests, in base units."""
     spec = workload.spec
-    containers = [_container(each) for _, each in workload.containers()]
+    containers = [container_requests(each) for _, each in workload.containers()]
     inits = [
-        Init(_container(each), each.get("restartPolicy") == "Always")
+        Init(container_requests(each), each.get("restartPolicy") == "Always")
         for _, each in sections(spec.get("initContainers"))
     ]
-    return pod_requests(containers, inits, amounts(spec.get("overhead")), _container(spec))
+    return pod_requests(containers, inits, amounts(spec.get("overhead")), container_requests(spec))
 
 
 def amounts(tree: Any) -> dict[str, int]:
@@ -153,7 +153,8 @@ def _tolerations(tree: Any) -> tuple[Toleration, ...]:
     )
 
 
-def _container(container: dict[str, Any]) -> dict[str, int]:
+def container_requests(container: dict[str, Any]) -> dict[str, int]:
+    """What a container requests, in base units: a limit without a request is one."""
     return requested(amounts(look(container, "resources", "requests")), amounts(look(container, "resources", "limits")))
 
 
@@ -178,7 +179,7 @@ def _max_pods(spec: Any, node_class: Manifest | None) -> int | None:
     places = [look(spec, "kubelet", "maxPods")]
     if node_class is not None:
         places.insert(0, node_class.get("spec", "kubelet", "maxPods"))
-    return next((each for each in places if _is_whole(each)), None)
+    return next((each for each in places if whole(each) is not None), None)
 
 
 def _or_none(read: Callable[..., Any], *values: Any) -> Any:
@@ -191,10 +192,6 @@ def _or_none(read: Callable[..., Any], *values: Any) -> Any:
 def _text(section: dict[str, Any], key: str) -> str:
     value = section.get(key)
     return value if isinstance(value, str) else ""
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_tree(value: Any) -> bool:

@@ -129,6 +129,11 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
+def whole(value: Any) -> int | None:
+    """A whole number; None for anything else, true and false among it."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 def is_open(manifest: Manifest, value: Any) -> bool:
     """Whether something that holds the object fills this value in later: it can be of any type, and is not judged."""
     return manifest.templated and isinstance(value, str) and _EXPRESSION.search(value) is not None

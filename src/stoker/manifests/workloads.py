@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from stoker.manifests.objects import Manifest, look, sections, texts
+from stoker.manifests.objects import Manifest, look, sections, texts, whole
 from stoker.spec.faults import Path
 
 
@@ -126,7 +126,7 @@ def workloads_of(manifest: Manifest) -> list[Workload]:
 
 
 def _of_template(manifest: Manifest, path: Path, replicas: Any, role: str = "") -> Workload:
-    return Workload(manifest, (*path, "spec"), (*path, "metadata"), _whole(replicas), role)
+    return Workload(manifest, (*path, "spec"), (*path, "metadata"), whole(replicas), role)
 
 
 def _kubeflow(manifest: Manifest) -> list[Workload]:
@@ -152,16 +152,12 @@ def _argo(manifest: Manifest) -> list[Workload]:
 def _leader_worker(manifest: Manifest) -> list[Workload]:
     base: Path = ("spec", "leaderWorkerTemplate")
     groups = manifest.get("spec", "replicas", default=1)
-    size = _whole(manifest.get(*base, "size", default=1))
+    size = whole(manifest.get(*base, "size", default=1))
     leader = manifest.get(*base, "leaderTemplate") is not None
     workers = _product(groups, size - 1 if leader and size is not None else size)
     found = [_of_template(manifest, (*base, "leaderTemplate"), groups, "leader")] if leader else []
     return [*found, _of_template(manifest, (*base, "workerTemplate"), workers, "worker")]
 
 
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
 def _product(a: Any, b: Any) -> int | None:
-    return a * b if _whole(a) is not None and _whole(b) is not None else None
+    return a * b if whole(a) is not None and whole(b) is not None else None

@@ -5,7 +5,7 @@ from typing import Any
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.selectors import selects
-from stoker.manifests.objects import Manifest, look, texts
+from stoker.manifests.objects import Manifest, look, texts, whole
 from stoker.manifests.workloads import Workload
 
 TRAINING_KINDS = (
@@ -60,7 +60,7 @@ def least_replicas(cluster: Cluster, workload: Workload) -> int | None:
         if named and share_namespace(scaler, manifest):
             key = "minReplicas" if scaler.kind == "HorizontalPodAutoscaler" else "minReplicaCount"
             least = scaler.get("spec", key, default=1)
-            return max(1, least) if _is_whole(least) else None
+            return max(1, least) if whole(least) is not None else None
     return workload.replicas
 
 
@@ -72,13 +72,9 @@ def grace_s(workload: Workload) -> int:
 
 def scaled_share(value: Any, total: int, *, up: bool) -> int | None:
     """A number or a percentage of a total, rounded as Kubernetes does; None for what is neither."""
-    if _is_whole(value):
+    if whole(value) is not None:
         return int(value)
     if not isinstance(value, str) or not value.endswith("%") or not value[:-1].isdecimal() or len(value) > 6:
         return None
     share = int(value[:-1]) * total
     return -(-share // 100) if up else share // 100
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import fleet
 from stoker.lint.rule import Problem, Severity
-from stoker.lint.rules.fit._views import fleet
 from stoker.policy.placement import Blocker
 
 

@@ -89,8 +89,8 @@ Source: kubernetes-sigs/karpenter@v1.14.1 pkg/controllers/provisioning/schedulin
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import fleet, what_blocks
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import fleet, what_blocks
 from stoker.manifests.placements import nearest_text
 from stoker.manifests.quantities import format_amount
 

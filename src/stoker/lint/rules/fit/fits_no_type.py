@@ -64,8 +64,9 @@ Source: aws/karpenter-provider-aws website/content/en/docs/reference/instance-ty
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import OF_INSTANCES, Fleet, Pod, fleet, has_devices, lacking, what_blocks
+from stoker.lint.pools import Pool
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import OF_INSTANCES, Fleet, Pod, Pool, fleet, has_devices, lacking, what_blocks
 from stoker.manifests.placements import nearest_text
 from stoker.policy.placement import Placement
 

@@ -65,8 +65,8 @@ Source: Amazon EC2 user guide, best practices for EC2 Spot (be flexible about in
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import Fleet, Pod, fleet, lacking
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import Fleet, Pod, fleet, lacking
 from stoker.manifests.placements import blocker_text
 
 

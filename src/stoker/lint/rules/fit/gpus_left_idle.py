@@ -60,8 +60,8 @@ from collections.abc import Iterator
 
 from stoker.catalog.ec2 import find
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import fleet
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import fleet
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:

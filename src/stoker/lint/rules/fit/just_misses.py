@@ -65,8 +65,9 @@ from collections.abc import Iterator
 
 from stoker.catalog.ec2 import InstanceType, find
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import Pod, fleet
+from stoker.lint.pools import Pool
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import Pod, Pool, fleet
 from stoker.manifests.quantities import format_amount
 from stoker.policy.placement import Placement, by_price, how_many
 from stoker.policy.pod_resources import CPU, MEMORY

@@ -80,8 +80,8 @@ from collections.abc import Iterator
 
 from stoker.catalog.labels import ZONE
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import REQUIRED, fleet, zones_of
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import REQUIRED, fleet, zones_of
 from stoker.lint.selectors import selects
 from stoker.manifests.objects import look, sections
 

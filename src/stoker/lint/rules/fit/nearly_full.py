@@ -62,8 +62,9 @@ from collections.abc import Iterator
 
 from stoker.catalog.ec2 import InstanceType
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import Fleet, Pod, fleet
+from stoker.lint.pools import Pool
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import Fleet, Pod, Pool, fleet
 from stoker.manifests.quantities import format_amount
 from stoker.policy.placement import allocatable_of
 from stoker.policy.pod_resources import CPU, MEMORY

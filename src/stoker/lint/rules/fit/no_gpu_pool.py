@@ -55,8 +55,8 @@ Source: aws/karpenter-provider-aws website/content/en/docs/concepts/scheduling.m
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import fleet, has_devices
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import fleet, has_devices
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:

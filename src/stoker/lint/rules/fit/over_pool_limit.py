@@ -65,8 +65,8 @@ Source: aws/karpenter-provider-aws website/content/en/docs/concepts/nodepools.md
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import LIMITS, fleet
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import LIMITS, fleet
 from stoker.manifests.placements import blocker_text
 
 

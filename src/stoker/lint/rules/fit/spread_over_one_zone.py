@@ -82,8 +82,8 @@ from collections.abc import Iterator
 
 from stoker.catalog.labels import ZONE
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import fleet, zones_of
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import fleet, zones_of
 from stoker.manifests.objects import sections
 
 

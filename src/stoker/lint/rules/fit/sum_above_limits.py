@@ -102,8 +102,9 @@ Source: aws/karpenter-provider-aws website/content/en/docs/concepts/nodepools.md
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import LIMITS, Pod, fleet
+from stoker.lint.pools import Pool
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import LIMITS, Pod, Pool, fleet
 from stoker.manifests.quantities import format_amount
 
 

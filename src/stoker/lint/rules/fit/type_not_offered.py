@@ -58,9 +58,9 @@ Source: aws/karpenter-provider-aws website/content/en/docs/concepts/scheduling.m
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import OF_INSTANCES, fleet
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules.fit._refusals import refusals
-from stoker.lint.rules.fit._views import OF_INSTANCES, fleet
 from stoker.manifests.placements import blocker_text
 
 

@@ -61,8 +61,9 @@ from collections.abc import Iterator
 
 from stoker.catalog.labels import INSTANCE_TYPE, labels_of
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import REQUIREMENTS, fleet
+from stoker.lint.pools import Pool
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import REQUIREMENTS, Pool, fleet
 from stoker.manifests.objects import sections
 from stoker.spec.faults import Path
 

@@ -33,15 +33,15 @@ Source: Kubernetes documentation, tasks/manage-hugepages/scheduling-hugepages
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
-from stoker.lint.containers import resources
 from stoker.lint.rule import Problem, Rule, Severity
+from stoker.manifests.node_pools import container_requests
 from stoker.manifests.objects import look
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
     for workload in cluster.workloads:
         for path, container in workload.containers(init=True):
-            asked = resources(container)
+            asked = container_requests(container)
             limits = look(container, "resources", "limits", default={})
             for name in asked:
                 if not name.startswith("hugepages-"):

@@ -36,9 +36,9 @@ import re
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
-from stoker.lint.containers import resources
 from stoker.lint.pools import pools
 from stoker.lint.rule import Problem, Rule, Severity
+from stoker.manifests.node_pools import container_requests
 from stoker.manifests.objects import look
 from stoker.manifests.workloads import Workload
 
@@ -51,7 +51,7 @@ _WITH_MIG = frozenset({"a100", "h100", "h200", "b200", "b300", "rtx-pro-server-6
 def check(cluster: Cluster) -> Iterator[Problem]:
     for workload in cluster.workloads:
         for path, container in workload.containers(init=True):
-            asked = resources(container)
+            asked = container_requests(container)
             for name, amount in asked.items():
                 message, hint = _fault(cluster, workload, name, amount, asked)
                 if message:

@@ -44,7 +44,7 @@ from typing import Any
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules.karpenter._views import node_classes
-from stoker.manifests.objects import sections
+from stoker.manifests.objects import sections, whole
 from stoker.manifests.quantities import bytes_of
 
 _MAPPINGS = ("spec", "blockDeviceMappings")
@@ -65,7 +65,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
 
 def _faults(ebs: dict[str, Any], kind: str) -> Iterator[tuple[str, str, str]]:
     """Field, what is wrong with it, what would be right."""
-    iops, throughput, gib = _whole(ebs.get("iops")), _whole(ebs.get("throughput")), _gib(ebs.get("volumeSize"))
+    iops, throughput, gib = whole(ebs.get("iops")), whole(ebs.get("throughput")), _gib(ebs.get("volumeSize"))
     if iops is not None and kind not in _PER_GIB:
         yield "iops", f"{kind} takes no iops", "volumeType: gp3"
     elif iops is not None:
@@ -88,10 +88,6 @@ def _faults(ebs: dict[str, Any], kind: str) -> Iterator[tuple[str, str, str]]:
             )
         elif throughput < _BASE_MIBPS:
             yield "throughput", f"{throughput} MiB/s are fewer than gp3 has (125)", "throughput: 125 at least"
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _gib(size: Any) -> int | None:

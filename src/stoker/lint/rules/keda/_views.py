@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from stoker.catalog import keda
 from stoker.lint.cluster import Cluster
-from stoker.manifests.objects import Document, Manifest, is_open, look, sections
+from stoker.manifests.objects import Document, Manifest, is_open, look, sections, whole
 from stoker.manifests.workloads import Workload
 from stoker.spec.faults import Path
 
@@ -87,10 +87,6 @@ _LARGEST = 10**30
 
 def text(value: Any) -> str:
     return value if isinstance(value, str) else ""
-
-
-def whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def number(value: str) -> float | None:

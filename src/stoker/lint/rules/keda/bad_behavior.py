@@ -41,8 +41,8 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.keda._views import SCALED_OBJECT, scaled, whole
-from stoker.manifests.objects import Manifest, sections
+from stoker.lint.rules.keda._views import SCALED_OBJECT, scaled
+from stoker.manifests.objects import Manifest, sections, whole
 from stoker.spec.faults import Path
 
 LONGEST_WINDOW_S = 3600

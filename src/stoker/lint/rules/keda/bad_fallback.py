@@ -41,7 +41,8 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.keda._views import OF_PODS, SCALED_OBJECT, maximum, scaled, triggers_of, whole
+from stoker.lint.rules.keda._views import OF_PODS, SCALED_OBJECT, maximum, scaled, triggers_of
+from stoker.manifests.objects import whole
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:

@@ -40,8 +40,8 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.keda._views import SCALED_OBJECT, maximum, minimum, scaled, whole
-from stoker.manifests.objects import Manifest
+from stoker.lint.rules.keda._views import SCALED_OBJECT, maximum, minimum, scaled
+from stoker.manifests.objects import Manifest, whole
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:

@@ -46,8 +46,8 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.keda._views import HPA, scaled, text, whole
-from stoker.manifests.objects import Manifest, look, sections
+from stoker.lint.rules.keda._views import HPA, scaled, text
+from stoker.manifests.objects import Manifest, look, sections, whole
 from stoker.spec.faults import Path
 
 _WORDS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "eight": 8, "ten": 10, "fifteen": 15}

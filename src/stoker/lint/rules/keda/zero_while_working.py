@@ -41,7 +41,8 @@ from collections.abc import Iterator
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules.keda._streams import counts_work
-from stoker.lint.rules.keda._views import OF_PODS, SCALED_OBJECT, STREAMS, scaled, scales_to_zero, triggers_of, whole
+from stoker.lint.rules.keda._views import OF_PODS, SCALED_OBJECT, STREAMS, scaled, scales_to_zero, triggers_of
+from stoker.manifests.objects import whole
 
 COOLDOWN_S = 300
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
-from stoker.lint.rules.fit._views import holds_open
+from stoker.lint.fleet import holds_open
 from stoker.lint.rules.match._references import meets
 from stoker.lint.selectors import selects
 from stoker.manifests.objects import Manifest

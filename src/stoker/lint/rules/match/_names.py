@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
-from stoker.lint.rules.fit._views import holds_open
+from stoker.lint.fleet import holds_open
 from stoker.manifests.objects import Manifest
 
 

@@ -11,8 +11,8 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import ARGO, workflow_path
 from stoker.lint.rule import Problem, Severity
-from stoker.lint.rules.fit._views import ARGO, workflow_path
 from stoker.manifests.objects import Manifest, is_open, look, sections
 from stoker.spec.faults import Path
 
@@ -44,6 +44,13 @@ class Reference:
     name: str
     by: str
     namespace: str = ""
+
+
+def named(manifest: Manifest, path: Path) -> Iterator[Reference]:
+    """The reference at a path of an object, where a name is written."""
+    name = manifest.get(*path)
+    if isinstance(name, str) and name:
+        yield Reference(manifest, path, name, str(manifest))
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,8 +49,8 @@ Source: Kubernetes documentation, Assigning Pods to Nodes (inter-pod affinity an
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import REQUIRED, holds_open
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import REQUIRED, holds_open
 from stoker.lint.rules.match._pods import pods_in
 from stoker.lint.selectors import selects
 from stoker.manifests.objects import look, sections

@@ -59,8 +59,8 @@ from collections.abc import Iterator
 
 from stoker.catalog.labels import ARCH, OS
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import fleet
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import fleet
 from stoker.manifests.node_pools import pod_view
 from stoker.manifests.workloads import Workload
 from stoker.policy.placement import PodView

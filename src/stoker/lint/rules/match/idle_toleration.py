@@ -54,8 +54,8 @@ Source: Kubernetes documentation, Taints and Tolerations
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import fleet, holds_open
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import fleet, holds_open
 from stoker.lint.rules.match._labels import is_of_system
 from stoker.manifests.objects import look, sections
 from stoker.policy.taints import Taint

@@ -53,8 +53,8 @@ Source: kubernetes-sigs/karpenter@v1.14.1 pkg/scheduling/requirements.go (labels
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import fleet
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import fleet
 from stoker.lint.rules.match._labels import is_set_later
 
 

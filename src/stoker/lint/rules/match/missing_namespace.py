@@ -32,8 +32,8 @@ Source: Kubernetes documentation, Namespaces
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import holds_open
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import holds_open
 
 _BUILT_IN = ("default", "kube-system", "kube-public", "kube-node-lease")
 

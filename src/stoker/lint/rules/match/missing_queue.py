@@ -54,9 +54,8 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.match._references import Reference, missing
-from stoker.manifests.objects import Manifest, sections
-from stoker.spec.faults import Path
+from stoker.lint.rules.match._references import Reference, missing, named
+from stoker.manifests.objects import sections
 
 _QUEUE = "kueue.x-k8s.io/queue-name"
 _GROUP = "kueue.x-k8s.io"
@@ -69,19 +68,13 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             reference = Reference(manifest, ("metadata", "labels", _QUEUE), name, str(manifest), manifest.namespace)
             yield from _missing(cluster, "LocalQueue", reference, "the job stays suspended")
     for queue in cluster.of("LocalQueue", group=_GROUP):
-        for each in _named(queue, ("spec", "clusterQueue")):
+        for each in named(queue, ("spec", "clusterQueue")):
             yield from _missing(cluster, "ClusterQueue", each, "the queue is inactive")
     for queue in cluster.of("ClusterQueue", group=_GROUP):
         for i, group in sections(queue.get("spec", "resourceGroups")):
             for j, _ in sections(group.get("flavors")):
-                for each in _named(queue, ("spec", "resourceGroups", i, "flavors", j, "name")):
+                for each in named(queue, ("spec", "resourceGroups", i, "flavors", j, "name")):
                     yield from _missing(cluster, "ResourceFlavor", each, "the queue is inactive")
-
-
-def _named(manifest: Manifest, path: Path) -> Iterator[Reference]:
-    name = manifest.get(*path)
-    if isinstance(name, str) and name:
-        yield Reference(manifest, path, name, str(manifest))
 
 
 def _missing(cluster: Cluster, kind: str, reference: Reference, consequence: str) -> Iterator[Problem]:

@@ -37,9 +37,8 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.match._references import Reference, missing
-from stoker.manifests.objects import Manifest, sections
-from stoker.spec.faults import Path
+from stoker.lint.rules.match._references import Reference, missing, named
+from stoker.manifests.objects import sections
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
@@ -52,16 +51,10 @@ def _named(cluster: Cluster) -> Iterator[Reference]:
     for claim in cluster.of("PersistentVolumeClaim", group=""):
         # A claim of a volume that is named, too, is bound by that name: its class need not exist.
         if claim.get("spec", "volumeName") is None:
-            yield from _reference(claim, ("spec", "storageClassName"))
+            yield from named(claim, ("spec", "storageClassName"))
     for each in cluster.of("StatefulSet", group="apps"):
         for i, _ in sections(each.get("spec", "volumeClaimTemplates")):
-            yield from _reference(each, ("spec", "volumeClaimTemplates", i, "spec", "storageClassName"))
-
-
-def _reference(manifest: Manifest, path: Path) -> Iterator[Reference]:
-    name = manifest.get(*path)
-    if isinstance(name, str) and name:
-        yield Reference(manifest, path, name, str(manifest))
+            yield from named(each, ("spec", "volumeClaimTemplates", i, "spec", "storageClassName"))
 
 
 RULE = Rule("STK-MATCH-017", Severity.INFO, "A claim names a storage class that is not in sight", check, __name__)

@@ -69,8 +69,8 @@ Source: prometheus-operator/prometheus-operator Documentation/api-reference/api.
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import holds_open
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import holds_open
 from stoker.lint.rules.match._monitors import is_found, monitored
 from stoker.lint.rules.match.service_port import declared
 from stoker.manifests.objects import Manifest, sections

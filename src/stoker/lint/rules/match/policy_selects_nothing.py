@@ -54,8 +54,8 @@ Source: Kubernetes documentation, Network Policies
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import holds_open
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import holds_open
 from stoker.lint.rules.match._pods import pods_in
 from stoker.lint.selectors import selects
 

@@ -35,8 +35,8 @@ Source: Kubernetes documentation, Configure Liveness, Readiness and Startup Prob
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import holds_open
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import holds_open
 from stoker.manifests.objects import look, sections
 
 _HANDLERS = (

@@ -58,8 +58,8 @@ Source: Kubernetes documentation, Service (port definitions)
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import holds_open
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import holds_open
 from stoker.lint.rules.match._pods import labelled, pods_in
 from stoker.manifests.objects import sections, texts
 from stoker.manifests.workloads import Workload

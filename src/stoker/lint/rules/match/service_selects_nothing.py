@@ -56,8 +56,8 @@ import difflib
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import holds_open
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import holds_open
 from stoker.lint.rules.match._pods import is_by_controller, labelled, pods_in
 from stoker.manifests.objects import texts
 from stoker.manifests.workloads import Workload

@@ -63,8 +63,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import holds_open, most_of, scalers
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import holds_open, most_of, scalers
 from stoker.lint.rules.match._references import PodSpec, claims
 from stoker.manifests.objects import Manifest, sections
 from stoker.manifests.workloads import Workload

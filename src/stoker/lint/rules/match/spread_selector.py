@@ -51,8 +51,8 @@ Source: Kubernetes documentation, Pod Topology Spread Constraints (labelSelector
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import holds_open
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import holds_open
 from stoker.lint.rules.match._pods import is_by_controller
 from stoker.lint.selectors import selects
 from stoker.manifests.objects import look, sections, texts

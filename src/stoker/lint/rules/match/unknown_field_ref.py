@@ -34,8 +34,8 @@ import re
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import holds_open
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import holds_open
 from stoker.manifests.objects import look, sections
 from stoker.manifests.workloads import Workload
 from stoker.spec.faults import Path

@@ -53,8 +53,8 @@ from collections.abc import Iterator
 
 from stoker.catalog.labels import NODE_POOL
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import Fleet, fleet
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import Fleet, fleet
 from stoker.lint.rules.match._labels import is_known, is_set_later, labels_of_node_groups
 from stoker.policy.requirements import Requirement
 

@@ -51,8 +51,8 @@ from collections.abc import Iterator
 
 from stoker.catalog.labels import AUTO_MODE, NODE_POOL
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import fleet
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import fleet
 
 _OF_AUTO_MODE = ("general-purpose", "system")
 """Pools that EKS Auto Mode brings along."""

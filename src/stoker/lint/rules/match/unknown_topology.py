@@ -70,8 +70,8 @@ Source: Kubernetes documentation, pod topology spread constraints
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import Fleet, fleet
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import Fleet, fleet
 from stoker.manifests.objects import filled_in_later, look, sections
 from stoker.manifests.workloads import Workload
 from stoker.spec.faults import Path

@@ -55,8 +55,9 @@ from collections.abc import Iterator
 
 from stoker.catalog.labels import NODE_POOL
 from stoker.lint.cluster import Cluster
+from stoker.lint.fleet import ARGO, Fleet, Pod, fleet
+from stoker.lint.pools import Pool
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.fit._views import ARGO, Fleet, Pod, Pool, fleet
 from stoker.manifests.edits import Add
 from stoker.manifests.node_pools import pod_view
 from stoker.policy.taints import Taint, untolerated

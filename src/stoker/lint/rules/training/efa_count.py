@@ -67,16 +67,16 @@ from collections.abc import Iterator
 
 from stoker.catalog.ec2 import instance_types
 from stoker.lint.cluster import Cluster
-from stoker.lint.containers import resources
 from stoker.lint.pools import EFA, pools
 from stoker.lint.rule import Problem, Rule, Severity
+from stoker.manifests.node_pools import container_requests
 from stoker.manifests.objects import look
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
     for workload in cluster.workloads:
         for path, container in workload.containers():
-            asked = resources(container).get(EFA, 0)
+            asked = container_requests(container).get(EFA, 0)
             if not asked:
                 continue
             part = "limits" if look(container, "resources", "limits", EFA) is not None else "requests"

@@ -33,15 +33,15 @@ Source: awsdocs/amazon-eks-user-guide@main latest/ug/ml/node-efa.adoc
 from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
-from stoker.lint.containers import resources
 from stoker.lint.pools import EFA
 from stoker.lint.rule import Problem, Rule, Severity
+from stoker.manifests.node_pools import container_requests
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
     for workload in cluster.workloads:
         for path, container in workload.containers():
-            asked = resources(container)
+            asked = container_requests(container)
             if asked.get(EFA) and not any(name.startswith("hugepages-") for name in asked):
                 yield Problem(
                     workload.manifest,

@@ -1,36 +1,33 @@
-"""Pods and pools as the rules of fit and match look at them: who may run where, and on what. Computed once a run."""
+"""Which pods may run on which pools, and on what types: what the rules of fit and match ask. Computed once a run."""
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from stoker.catalog import ec2
 from stoker.catalog.ec2 import InstanceType
-from stoker.catalog.labels import NODE_POOL, OF_TYPES, WELL_KNOWN, ZONE, present_name
+from stoker.catalog.labels import OF_TYPES, WELL_KNOWN, ZONE, present_name
 from stoker.lint.cluster import Cluster
-from stoker.manifests.node_pools import amounts, node_pool_view, pod_view
-from stoker.manifests.objects import Manifest, is_open, look, sections
+from stoker.lint.pools import Pool, pools
+from stoker.manifests.node_pools import amounts, pod_view
+from stoker.manifests.objects import Manifest, is_open, look, sections, whole
 from stoker.manifests.placements import nearest_text, placement_text
 from stoker.manifests.workloads import Workload
 from stoker.policy.placement import (
     Blocker,
-    NodePoolView,
     Placement,
     PodView,
-    by_price,
     capacity_of,
     fitting_types,
     how_many,
     most_pods,
     place,
-    pool_types,
     runs_on,
 )
-from stoker.policy.placement import daemon_overhead as overhead_of
-from stoker.policy.pod_resources import ACCELERATORS, NOTHING, Amounts
+from stoker.policy.pod_resources import ACCELERATORS, NOTHING
 from stoker.policy.requirements import Requirements
 from stoker.policy.taints import untolerated
 from stoker.spec.faults import Path
@@ -60,35 +57,6 @@ class ArgoPods(Workload):
 
 def workflow_path(manifest: Manifest) -> Path:
     return ("spec", "workflowSpec") if manifest.kind == "CronWorkflow" else ("spec",)
-
-
-@dataclass(frozen=True, eq=False)
-class Pool:
-    """A NodePool, with the instance types that it allows."""
-
-    manifest: Manifest
-    view: NodePoolView
-    types: tuple[InstanceType, ...]
-    daemons: Amounts = field(default_factory=dict)
-    """What DaemonSets in sight take of each node."""
-
-    @cached_property
-    def by_price(self) -> tuple[InstanceType, ...]:
-        """Its types, the cheapest first."""
-        return tuple(sorted(self.types, key=by_price))
-
-    @cached_property
-    def by_size(self) -> tuple[InstanceType, ...]:
-        """Its types, the largest first."""
-        return tuple(sorted(self.types, key=lambda each: (-each.gpu_count, -each.vcpu, -each.memory_mib, each.name)))
-
-    @property
-    def own_labels(self) -> frozenset[str]:
-        """The labels by which pods select this pool and not another."""
-        return frozenset({*self.view.labels, *self.view.requirements, NODE_POOL}) - _WELL_KNOWN
-
-    def __str__(self) -> str:
-        return f"NodePool {self.view.name}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,10 +122,9 @@ class Fleet:
         self._placed: dict[tuple[Any, ...], Placement] = {}
         self._most: dict[tuple[Any, ...], int | None] = {}
         self._allowed: dict[tuple[Any, ...], tuple[Pool, ...]] = {}
-        self.daemons = tuple(
-            pod_view(each) for each in cluster.workloads_like(["DaemonSet"]) if not each.manifest.templated
-        )
-        self.pools = tuple(_pools(cluster, self.daemons))
+        known = pools(cluster)
+        self.daemons = known.daemons
+        self.pools = tuple(each for each in known.all if _can_be_read(each.manifest))
         self.is_whole = not any(each.templated for each in cluster.of("NodePool", group="karpenter.sh"))
         """Whether all that the pools give can be read; what is filled in later cannot."""
 
@@ -266,6 +233,10 @@ class Fleet:
         return sorted((each for each in found if each[1]), key=lambda each: len(each[1]))
 
 
+def _can_be_read(pool: Manifest) -> bool:
+    return not pool.templated and isinstance(pool.get("spec", "template", "spec"), dict)
+
+
 def _overlaid(cluster: Cluster) -> frozenset[str]:
     """The resources of which NodeOverlays in sight say how many a node has: more than its type, as of shared GPUs. How
     many pods that is, is not judged."""
@@ -278,17 +249,6 @@ def _flavors_place(cluster: Cluster) -> bool:
     or by those that are not in sight."""
     flavors = list(cluster.of("ResourceFlavor", group="kueue.x-k8s.io"))
     return not flavors or any(each.get("spec", key) for each in flavors for key in ("nodeLabels", "tolerations"))
-
-
-def _pools(cluster: Cluster, daemons: tuple[PodView, ...]) -> Iterator[Pool]:
-    every = ec2.instance_types().values()
-    classes = {each.name: each for each in cluster.of("EC2NodeClass", group="karpenter.k8s.aws")}
-    for manifest in cluster.of("NodePool", group="karpenter.sh"):
-        if manifest.templated or not isinstance(manifest.get("spec", "template", "spec"), dict):
-            continue
-        name = manifest.get("spec", "template", "spec", "nodeClassRef", "name")
-        view = node_pool_view(manifest, classes.get(name) if isinstance(name, str) else None)
-        yield Pool(manifest, view, pool_types(view, every), overhead_of(view, daemons))
 
 
 Scalers = dict[tuple[str, str], list[tuple[Manifest, Path]]]
@@ -321,12 +281,12 @@ def most_of(workload: Workload, known: Scalers) -> tuple[int | None, Manifest | 
             most = scaler.get(*path)
             if most is None and scaler.kind == "ScaledObject":
                 most = _KEDA_MAXIMUM
-            return (most, scaler, path) if _is_whole(most) else (None, None, ())
+            return (most, scaler, path) if whole(most) is not None else (None, None, ())
     if manifest.kind == "ScaledJob":
         most = manifest.get("spec", "maxReplicaCount")
-        return (most, manifest, ("spec", "maxReplicaCount")) if _is_whole(most) else (None, None, ())
+        return (most, manifest, ("spec", "maxReplicaCount")) if whole(most) is not None else (None, None, ())
     found = next(
-        (path for key in ("replicas", "parallelism") if _is_whole(manifest.get(*(path := ("spec", key))))),
+        (path for key in ("replicas", "parallelism") if whole(manifest.get(*(path := ("spec", key)))) is not None),
         workload.path,
     )
     return workload.replicas, manifest, found
@@ -403,7 +363,3 @@ def _is_open(workload: Workload) -> bool:
     if "podSpecPatch" in spec:
         return True
     return holds_open(workload.manifest, [spec.get(key) for key in _OF_WORKFLOW])
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
