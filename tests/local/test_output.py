@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from stoker.local.output import Output, RotatingFile, parse_event, render, wants_colour
+from stoker.base.terminal import wants_colour
+from stoker.local.output import Output, RotatingFile, parse_event, render
 
 
 def event(level: str, **fields: object) -> bytes:

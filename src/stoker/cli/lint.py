@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stoker.base.errors import InvalidInput
+from stoker.base.terminal import wants_colour
 
 if TYPE_CHECKING:
     from stoker.lint.config import Config
@@ -166,8 +167,7 @@ def _answer(report: "Report", as_json: bool, sarif: bool, level: str) -> str:
         from stoker.lint.rules import RULES
 
         return reports.as_sarif(report, RULES) + "\n"
-    coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    return reports.text(report, _styled if coloured else reports.plain, level=Severity(level))
+    return reports.text(report, _styled if wants_colour(sys.stdout) else reports.plain, level=Severity(level))
 
 
 def _styled(text: str, name: str) -> str:

@@ -5,7 +5,6 @@ kept and shown as it is, because it is what one looks for when a process does no
 """
 
 import json
-import os
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -131,11 +130,6 @@ def render(name: str, text: str, event: Mapping[str, object] | None, *, colour: 
     level = printable(str(event.get("level", "info")))
     shown = f"\x1b[{_COLOURS[level]}m{level}\x1b[0m" if colour and level in _COLOURS else level
     return f"{_local_time(event)}  {name}  {shown}  {describe(event)}"
-
-
-def wants_colour(terminal: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
-    """Colour only for a person: on a terminal, and unless NO_COLOR (no-color.org) or STOKER_NO_COLOR is set."""
-    return terminal.isatty() and not (environ.get("NO_COLOR") or environ.get("STOKER_NO_COLOR"))
 
 
 def _local_time(event: Mapping[str, object]) -> str:

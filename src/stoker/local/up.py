@@ -24,12 +24,13 @@ from stoker.base import logs
 from stoker.base.clock import Clock, SystemClock
 from stoker.base.errors import Conflict, QueueUnavailable, StokerError, Unavailable
 from stoker.base.ids import ModelName
+from stoker.base.terminal import wants_colour
 from stoker.local import plan, ports
 from stoker.local.autoscaler import REPLICAS_PER_CORE, Autoscaler
 from stoker.local.banner import ready_block, ready_line
 from stoker.local.board import Board, Child, Limits, Role, Trouble
 from stoker.local.fleet import LocalFleet
-from stoker.local.output import Output, wants_colour
+from stoker.local.output import Output
 from stoker.local.state import Credentials, Lock, StateDirectory
 from stoker.local.status import snapshot
 from stoker.local.supervisor import Launch, Supervisor
