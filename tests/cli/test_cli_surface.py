@@ -85,6 +85,7 @@ SURFACE = {
     "stoker batches results": ["ID", *PLATFORM, "--errors"],
     "stoker batches cancel": ["ID", *PLATFORM, "--json"],
     "stoker audit": [*PLATFORM, "--by", "--did", "--object", "--since", "--limit", "--json"],
+    "stoker render": ["--file", "--out", "--mode", "--only", "--force", "--json"],
     "stoker lint": [
         "PATH...",
         *(

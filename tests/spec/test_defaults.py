@@ -13,13 +13,30 @@ global:
   cluster:
     name: agentic-ai-cluster
     region: us-west-2
+    account: null
+    mode: karpenter
+    zones: []
+    namespace: agentic-ai
+  images:
+    registry: null
+    tag: null
+  tags: {}
   observability:
     enabled: true
     cloudwatch: false
     prometheus: true
+    prometheusUrl: http://prometheus-operated.monitoring.svc:9090
     grafana: true
+    alarmEmail: null
 karpenter:
   enabled: true
+  nodeRole: null
+  image: al2023@v20260801
+  interruptionQueue: null
+  protectedHours:
+    schedule: 0 9 * * mon-fri
+    duration: 8h
+    nodes: 10%
   nodePools:
     gpu:
       enabled: true
@@ -30,6 +47,13 @@ karpenter:
       - p5
       spotEnabled: true
       consolidationEnabled: true
+      use: inference
+      maxUsdPerHourPerNode: null
+      maxUsdPerHour: null
+      zones: []
+      volume: 200Gi
+      capacityReservation: null
+      placementGroup: null
 keda:
   enabled: true
   scalers:
@@ -75,6 +99,7 @@ llm:
       engine: embedded
       aliases: []
       replicas: null
+      serving: {}
       limits:
         contextTokens: 2048
         maxOutputTokens: 512
@@ -92,6 +117,7 @@ llm:
       engine: embedded
       aliases: []
       replicas: null
+      serving: {}
       limits:
         contextTokens: 2048
         maxOutputTokens: 512
@@ -109,6 +135,7 @@ llm:
       engine: embedded
       aliases: []
       replicas: null
+      serving: {}
       limits:
         contextTokens: 2048
         maxOutputTokens: 512
@@ -124,10 +151,20 @@ llm:
   inference:
     enabled: true
     replicas: 3
-    image: llm-inference:v1.0.0
+    image: vllm/vllm-openai:v0.11.0
     gpu:
       count: 1
       memory: 24Gi
+      sharing: none
+      share: 2
+      migProfile: 3g.40gb
+    cpu: "2"
+    memory: 10Gi
+    cache:
+      kind: auto
+      bucket: null
+      fileSystem: null
+      size: 100Gi
     autoscaling:
       enabled: true
       minReplicas: 1
@@ -175,6 +212,9 @@ redis:
       size: 8Gi
   replica:
     replicaCount: 2
+  elasticache:
+    enabled: false
+    nodeType: cache.r7g.large
 queue:
   leaseSeconds: 15
   maxAttempts: 3
@@ -201,6 +241,48 @@ training:
   kubeflow: true
   checkpointing:
     s3Bucket: null
+  image: null
+  nodes: 2
+  gpus: 8
+  efa: true
+  data: null
+  legacyPytorchJob: false
+  storage:
+    enabled: false
+    fileSystem: null
+    mountName: fsx
+    size: 1200Gi
+  batch:
+    enabled: false
+    spot: false
+  pipeline:
+    enabled: true
+    leastScore: 0.8
+edge:
+  enabled: true
+  host: null
+  scheme: internal
+  certificateArn: null
+  wafAclArn: null
+  accessLogsBucket: null
+  websocket: false
+  gatewayApi:
+    enabled: false
+    className: kgateway
+composition:
+  ack:
+    enabled: true
+    rds: false
+    sagemaker: false
+  kro: false
+  argocd:
+    enabled: false
+    capability: false
+    repository: https://github.com/example/platform
+    revision: main
+    path: manifests
+    clusters: []
+  canary: false
 """
 
 

@@ -40,7 +40,6 @@ from stoker.meter.store import Store
 from stoker.policy.retry import delay_s
 from stoker.policy.scaled import scaled_object
 
-DEFAULT_FILE = Path("platform.yaml")
 DEFAULT_STATE = Path(".stoker")
 _BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.5, 15.0
 _PROBE_S = 2.0
@@ -84,9 +83,7 @@ def up(options: Options, *, out: TextIO = sys.stdout, err: TextIO = sys.stderr) 
 
 
 def _load(file: Path | None, err: TextIO) -> spec.Platform:
-    chosen = file if file is not None else DEFAULT_FILE if DEFAULT_FILE.exists() else None
-    platform = spec.load(chosen)
-    source = f"platform: {chosen}" if chosen else "platform: built-in defaults (no platform.yaml here; `stoker init`)"
+    platform, source = spec.load_chosen(file)
     print(source, file=err, flush=True)
     return platform
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stoker.spec.budgets import NO_BUDGETS, Budgets, Priority, Team, Tenant, WhenBusy, WhenRedisIsAway
-    from stoker.spec.guide import Architecture, Autoscaling, Global, Inference, Karpenter, Keda, NodePool, Training
-    from stoker.spec.llm import AUTO, EMBEDDED, TASKS, Limits, Llm, Model, Prices, Replicas, ServerEngine, Task
-    from stoker.spec.loading import dump, load, loads, read_section
+    from stoker.spec.edge import Edge
+    from stoker.spec.guide import Architecture, Autoscaling, Global, Gpu, Inference, Keda, Mode
+    from stoker.spec.llm import AUTO, EMBEDDED, TASKS, Limits, Llm, Model, Prices, Replicas, ServerEngine, Serving, Task
+    from stoker.spec.loading import dump, load, load_chosen, loads, read_section
+    from stoker.spec.nodes import Karpenter, NodePool
     from stoker.spec.platform import Platform
     from stoker.spec.reference import template
     from stoker.spec.schema import json_schema
@@ -19,12 +21,27 @@ if TYPE_CHECKING:
     from stoker.spec.section import plain
     from stoker.spec.services import RESERVED_ROUTES, Gateway, Ledger, MaxWaiting, Queue, Redis, Sessions, Timeouts
     from stoker.spec.spot import Spot
+    from stoker.spec.training import Training
 
 _HOMES = {
     "budgets": ["NO_BUDGETS", "Budgets", "Priority", "Team", "Tenant", "WhenBusy", "WhenRedisIsAway"],
-    "guide": ["Architecture", "Autoscaling", "Global", "Inference", "Karpenter", "Keda", "NodePool", "Training"],
-    "llm": ["AUTO", "EMBEDDED", "TASKS", "Limits", "Llm", "Model", "Prices", "Replicas", "ServerEngine", "Task"],
-    "loading": ["dump", "load", "loads", "read_section"],
+    "edge": ["Edge"],
+    "guide": ["Architecture", "Autoscaling", "Global", "Gpu", "Inference", "Keda", "Mode"],
+    "llm": [
+        "AUTO",
+        "EMBEDDED",
+        "TASKS",
+        "Limits",
+        "Llm",
+        "Model",
+        "Prices",
+        "Replicas",
+        "ServerEngine",
+        "Serving",
+        "Task",
+    ],
+    "loading": ["dump", "load", "load_chosen", "loads", "read_section"],
+    "nodes": ["Karpenter", "NodePool"],
     "platform": ["Platform"],
     "reference": ["template"],
     "schema": ["json_schema"],
@@ -32,6 +49,7 @@ _HOMES = {
     "section": ["plain"],
     "services": ["RESERVED_ROUTES", "Gateway", "Ledger", "MaxWaiting", "Queue", "Redis", "Sessions", "Timeouts"],
     "spot": ["Spot"],
+    "training": ["Training"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -44,8 +62,10 @@ __all__ = [
     "Architecture",
     "Autoscaling",
     "Budgets",
+    "Edge",
     "Gateway",
     "Global",
+    "Gpu",
     "Inference",
     "Karpenter",
     "Keda",
@@ -53,6 +73,7 @@ __all__ = [
     "Limits",
     "Llm",
     "MaxWaiting",
+    "Mode",
     "Model",
     "NodePool",
     "Platform",
@@ -62,6 +83,7 @@ __all__ = [
     "Redis",
     "Replicas",
     "ServerEngine",
+    "Serving",
     "Sessions",
     "Spot",
     "Task",
@@ -75,6 +97,7 @@ __all__ = [
     "engine_key",
     "json_schema",
     "load",
+    "load_chosen",
     "loads",
     "plain",
     "read_section",

@@ -12,10 +12,11 @@ from pydantic import Field, StringConstraints
 from stoker.spec.faults import Fault
 from stoker.spec.section import Count, Expected, Name, Quantity, Section
 
-Word = Annotated[
+Mode = Literal["karpenter", "auto", "hybrid"]
+Zone = Annotated[
     str,
-    StringConstraints(pattern="^[a-z0-9][a-z0-9-]{0,19}$"),
-    Expected("an EC2 instance family, such as g5"),
+    StringConstraints(pattern="^[a-z]{2}(-[a-z]+)+-[0-9]+[a-z]$"),
+    Expected("an availability zone, such as us-west-2a"),
 ]
 
 
@@ -34,6 +35,53 @@ class Cluster(Section):
     ] = "us-west-2"
     """AWS region of the cluster. Prices and the instance types on offer differ by region."""
 
+    account: (
+        Annotated[
+            str, StringConstraints(pattern="^[0-9]{12}$"), Expected('an AWS account, 12 digits in quotes: "0123..."')
+        ]
+        | None
+    ) = None
+    """AWS account of the cluster. null: what needs one by name (images in its registry, bucket names that nobody else
+    has, ARNs of the EKS capabilities) is rendered in the form that needs none."""
+
+    mode: Mode = "karpenter"
+    """Who makes the nodes: a Karpenter of your own, EKS Auto Mode, or both (hybrid): Auto Mode for CPUs, Karpenter for
+    GPUs."""
+
+    zones: Annotated[tuple[Zone, ...], Field(strict=False, max_length=10)] = ()
+    """Availability zones of the nodes. Empty: a, b and c of the region."""
+
+    namespace: Name = "agentic-ai"
+    """Kubernetes namespace of the platform; NAME-training is that of training."""
+
+    def broken_rules(self) -> Iterator[Fault]:
+        for index, zone in enumerate(self.zones):
+            if not zone.startswith(self.region):
+                yield Fault(("zones", index), f"{zone} is not in the region {self.region}")
+
+
+class Images(Section):
+    registry: (
+        Annotated[
+            str,
+            StringConstraints(pattern="^[a-z0-9][a-z0-9./:-]{0,199}$"),
+            Expected("a container registry with its path, such as registry.example.com/stoker"),
+        ]
+        | None
+    ) = None
+    """Where Stoker's own images (gateway, worker, trainer) are. null: the account's ECR, or else no registry at all, by
+    the name alone."""
+
+    tag: (
+        Annotated[
+            str,
+            StringConstraints(pattern="^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"),
+            Expected("a tag of an image, such as 1.2.0"),
+        ]
+        | None
+    ) = None
+    """Tag of Stoker's own images. null: the version of this Stoker."""
+
 
 class Observability(Section):
     enabled: bool = True
@@ -45,43 +93,46 @@ class Observability(Section):
     prometheus: bool = True
     """Render ServiceMonitors and PrometheusRules."""
 
+    prometheus_url: Annotated[
+        str,
+        StringConstraints(pattern=r"^https?://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?(/[A-Za-z0-9._/-]*)?$"),
+        Expected("an http or https URL, such as http://prometheus.monitoring:9090"),
+    ] = "http://prometheus-operated.monitoring.svc:9090"
+    """Where KEDA asks Prometheus how many requests run."""
+
     grafana: bool = True
     """Render Grafana dashboards."""
+
+    alarm_email: (
+        Annotated[
+            str,
+            StringConstraints(pattern=r"^[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9.-]{1,190}$"),
+            Expected("an e-mail address"),
+        ]
+        | None
+    ) = None
+    """Who is told by CloudWatch alarms, through SNS. null: the topic has no subscriber."""
+
+
+TagText = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9 +=._:/@-]{1,128}$"),
+    Expected("the key or value of an AWS tag: letters, digits, spaces and + = . _ : / @ -"),
+]
 
 
 class Global(Section):
     cluster: Cluster = Cluster()
     """Which cluster the platform is deployed to."""
 
+    images: Images = Images()
+    """Stoker's own container images."""
+
+    tags: Mapping[TagText, TagText] = Field(default={}, max_length=40)
+    """Tags on every AWS resource that is rendered, for cost allocation; Project and ManagedBy are added."""
+
     observability: Observability = Observability()
     """What of metrics and dashboards is deployed."""
-
-
-class NodePool(Section):
-    enabled: bool = True
-    """Whether the pool is rendered."""
-
-    instance_families: Annotated[tuple[Word, ...], Field(strict=False, min_length=1, max_length=50)] = (
-        "g5",
-        "g6",
-        "p4d",
-        "p5",
-    )
-    """EC2 instance families that Karpenter may choose from. More families mean fewer waits for capacity."""
-
-    spot_enabled: bool = True
-    """Allow spot capacity: cheaper, and taken back at two minutes' notice, which workers survive."""
-
-    consolidation_enabled: bool = True
-    """Let Karpenter replace and remove nodes that are not full."""
-
-
-class Karpenter(Section):
-    enabled: bool = True
-    """Render NodePools and EC2NodeClasses; false for a cluster that brings its own nodes."""
-
-    node_pools: Mapping[Name, NodePool] = Field(default={"gpu": NodePool()}, max_length=100)
-    """Node pools by name."""
 
 
 class Scalers(Section):
@@ -226,12 +277,74 @@ class Keda(Section):
             yield Fault(("minReplicaCount",), f"{least} is more than maxReplicaCount ({most}); must be at most that")
 
 
+Image = Annotated[
+    str,
+    StringConstraints(pattern="^[a-z0-9][A-Za-z0-9._:/@-]{0,254}$"),
+    Expected("a container image, such as llm-inference:v1.0.0"),
+]
+Cores = Annotated[
+    str,
+    StringConstraints(pattern="^[1-9][0-9]{0,5}m?$"),
+    Expected('processor cores as Kubernetes writes them, such as "2" or 500m'),
+]
+Sharing = Literal["none", "time-slicing", "mps", "mig"]
+
+
 class Gpu(Section):
     count: Annotated[int, Field(ge=0, le=16)] = 1
-    """GPUs of one replica. 0 runs on the CPU; no instance has more than 16."""
+    """GPUs of one replica, on each of its nodes. 0 runs the embedded engine on the CPU; no instance has more than
+    16."""
 
     memory: Quantity = "24Gi"
-    """GPU memory that one replica needs in total; pools whose instances have less are refused."""
+    """GPU memory that one replica needs in total, on each of its nodes; instances whose GPUs have less are left out. A
+    GPU that is sold with 24 GB counts as 24Gi, although the device reports a little less."""
+
+    sharing: Sharing = "none"
+    """Whether several replicas share a GPU: by turns (time-slicing, memory is not divided), at once (mps, memory is
+    divided), or by hardware (mig, on A100, H100 and newer). count must be 1."""
+
+    share: Annotated[int, Field(ge=2, le=48)] = 2
+    """Replicas on one GPU with time-slicing and mps. `memory` is then that of one share."""
+
+    mig_profile: Annotated[
+        str, StringConstraints(pattern=r"^[1-7]g\.[0-9]{1,3}gb$"), Expected("a MIG profile, such as 3g.40gb")
+    ] = "3g.40gb"
+    """Slice of a GPU that one replica gets with mig."""
+
+    def broken_rules(self) -> Iterator[Fault]:
+        if self.sharing != "none" and self.count != 1:
+            yield Fault(
+                ("sharing",), f"{self.sharing} shares one GPU, and count is {self.count}; write count 1, or none"
+            )
+
+
+BucketName = Annotated[
+    str,
+    StringConstraints(pattern="^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"),
+    Expected("the name of an S3 bucket: 3 to 63 lower-case letters, digits, dots and hyphens"),
+]
+FileSystemId = Annotated[
+    str, StringConstraints(pattern="^fs-[0-9a-f]{8,40}$"), Expected("a file system's id, such as fs-0123abcd")
+]
+
+
+class Cache(Section):
+    kind: Literal["auto", "node", "s3", "efs", "fsx"] = "auto"
+    """Where replicas find a model's weights. node: each downloads them to its node. s3: vLLM streams them from
+    `bucket`. efs, fsx: a file system that all mount. auto: s3 where there is a bucket or an account to name one by."""
+
+    bucket: BucketName | None = None
+    """Bucket with the weights of model NAME under NAME/. null: CLUSTER-models-ACCOUNT."""
+
+    file_system: FileSystemId | None = None
+    """Id of the EFS or FSx for Lustre file system."""
+
+    size: Quantity = "100Gi"
+    """Room for weights: the claim on the file system, or what a replica may take of its node's disk."""
+
+    def broken_rules(self) -> Iterator[Fault]:
+        if self.kind in ("efs", "fsx") and self.file_system is None:
+            yield Fault(("fileSystem",), f"null, and kind is {self.kind}; write the id of the file system")
 
 
 class Autoscaling(Section):
@@ -262,15 +375,20 @@ class Inference(Section):
     """Replicas of a model at deployment, and for good where autoscaling is off. May lie outside of the autoscaler's
     range, as in Helm: the autoscaler then corrects it at once."""
 
-    image: Annotated[
-        str,
-        StringConstraints(pattern="^[a-z0-9][A-Za-z0-9._:/@-]{0,254}$"),
-        Expected("a container image, such as llm-inference:v1.0.0"),
-    ] = "llm-inference:v1.0.0"
-    """Container image of the inference server."""
+    image: Image = "vllm/vllm-openai:v0.11.0"
+    """Container image of the inference server: vLLM, or one with the same arguments."""
 
     gpu: Gpu = Gpu()
     """GPU of one replica."""
+
+    cpu: Cores = "2"
+    """Processor cores that one replica requests beside its GPUs."""
+
+    memory: Quantity = "10Gi"
+    """Memory that one replica requests beside its GPUs, shared memory included."""
+
+    cache: Cache = Cache()
+    """Where replicas find the weights."""
 
     autoscaling: Autoscaling = Autoscaling()
     """How far a model scales in the cluster."""
@@ -292,26 +410,3 @@ class RedisReplica(Section):
 
 
 Architecture = Literal["replication", "standalone"]
-
-
-class Checkpointing(Section):
-    s3_bucket: (
-        Annotated[
-            str,
-            StringConstraints(pattern="^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"),
-            Expected("the name of an S3 bucket: 3 to 63 lower-case letters, digits, dots and hyphens"),
-        ]
-        | None
-    ) = None
-    """S3 bucket of checkpoints. null keeps them in the state directory, which a spot node takes with it."""
-
-
-class Training(Section):
-    enabled: bool = False
-    """Render the training stack into the cluster; off by default because it installs operators that run always."""
-
-    kubeflow: bool = True
-    """Run training as Kubeflow TrainJobs; false leaves AWS Batch."""
-
-    checkpointing: Checkpointing = Checkpointing()
-    """Where checkpoints are kept."""

@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from ipaddress import ip_address
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag
 
 from stoker.spec.faults import Fault
-from stoker.spec.guide import Inference
-from stoker.spec.section import Count, EnvName, Expected, Name, Seconds, Section, Usd
+from stoker.spec.guide import Cores, Gpu, Image, Inference
+from stoker.spec.section import Count, EnvName, Expected, Name, Quantity, Seconds, Section, Usd
 
 Task = Literal["general", "code", "vision"]
 TASKS: tuple[str, ...] = get_args(Task)
@@ -163,6 +163,47 @@ EXAMPLE_PRICES = Prices(
 )
 
 
+class Serving(Section):
+    """How a model with the embedded engine is served in the cluster, where vLLM takes its place. What is null is as
+    `llm.inference` says."""
+
+    leaves_out_defaults: ClassVar[bool] = True  # there may be a thousand models
+
+    weights: (
+        Annotated[
+            str,
+            StringConstraints(pattern=r"^(s3://)?[A-Za-z0-9][A-Za-z0-9._/-]{1,255}$"),
+            Expected("a model of the Hugging Face hub, such as Qwen/Qwen3-8B, or an s3:// URL"),
+        ]
+        | None
+    ) = None
+    """The model's weights. null: an open model of 7 or 8 billion parameters for its task."""
+
+    image: Image | None = None
+    """Container image of the inference server."""
+
+    gpu: Gpu | None = None
+    """GPU of one replica."""
+
+    cpu: Cores | None = None
+    """Processor cores that one replica requests."""
+
+    memory: Quantity | None = None
+    """Memory that one replica requests."""
+
+    nodes: Annotated[int, Field(ge=1, le=16)] = 1
+    """Nodes of one replica. More than 1 is a LeaderWorkerSet, with tensor parallelism on each node and pipeline
+    parallelism over them."""
+
+    node_pool: Name | None = None
+    """Pool of `karpenter.nodePools` that it runs on. null: the first that is for inference."""
+
+    args: Annotated[
+        tuple[Annotated[str, StringConstraints(min_length=1, max_length=512)], ...], Field(strict=False, max_length=100)
+    ] = ()
+    """Further arguments for the inference server, such as --quantization=fp8."""
+
+
 class Model(Section):
     task: Task = "general"
     """What it is for, which decides what `model: auto` sends to it. Unwritten, it is the model's name where that is
@@ -176,6 +217,9 @@ class Model(Section):
 
     replicas: Replicas | None = None
     """How many run, here and in the cluster. null means one here, and `llm.inference` in the cluster."""
+
+    serving: Serving = Serving()
+    """How it is served in the cluster."""
 
     limits: Limits = Limits()
     """What one request, and one replica, may take."""

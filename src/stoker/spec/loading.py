@@ -38,6 +38,19 @@ def load(path: FilePath | None) -> Platform:
     return loads(source, str(path))
 
 
+DEFAULT_FILE = FilePath("platform.yaml")
+
+
+def load_chosen(path: FilePath | None) -> tuple[Platform, str]:
+    """What a command works on, and a line that says so: the file that was asked for, or platform.yaml of the current
+    directory where there is one, or the defaults. Raises SpecInvalid as `load`."""
+    chosen = path if path is not None else DEFAULT_FILE if DEFAULT_FILE.exists() else None
+    platform = load(chosen)
+    if chosen is not None:
+        return platform, f"platform: {chosen}"
+    return platform, "platform: built-in defaults (no platform.yaml here; `stoker init`)"
+
+
 def loads(text: str | bytes, name: str = "platform.yaml") -> Platform:
     """As `load`, for text that is called `name` in messages. Empty text means the defaults."""
     document = yaml.parse(text, name)

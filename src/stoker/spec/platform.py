@@ -6,12 +6,16 @@ from typing import Any
 from pydantic import Field
 
 from stoker.spec.budgets import Tenant, Tenants
+from stoker.spec.composition import Composition
+from stoker.spec.edge import Edge
 from stoker.spec.faults import Fault, Path
-from stoker.spec.guide import Global, Karpenter, Keda, Training
+from stoker.spec.guide import Global, Keda
 from stoker.spec.llm import AUTO, TASKS, Llm, Replicas
+from stoker.spec.nodes import Karpenter
 from stoker.spec.section import Section
 from stoker.spec.services import Gateway, Ledger, Queue, Redis
 from stoker.spec.spot import Spot
+from stoker.spec.training import Training
 
 
 class Platform(Section):
@@ -49,6 +53,12 @@ class Platform(Section):
 
     training: Training = Training()
     """Fine-tuning in the cluster."""
+
+    edge: Edge = Edge()
+    """How requests come into the cluster."""
+
+    composition: Composition = Composition()
+    """AWS resources as Kubernetes objects, and delivery by Git."""
 
     def local_replicas(self, model: str) -> Replicas:
         """How many of `model` run on one machine: what it says, or what `keda` says for all, or exactly one."""
@@ -102,6 +112,7 @@ class Platform(Section):
             if chosen is not None and chosen not in models:
                 yield Fault(("gateway", "auto", key), f'"{chosen}" is not a model; the models are: {known}')
         yield from self._wrong_weights()
+        yield from self._wrong_pools()
         yield from self._never_woken()
 
     def _never_woken(self) -> Iterator[Fault]:
@@ -119,6 +130,15 @@ class Platform(Section):
                     "with keda.minReplicaCount 0 the other model would answer everything, so that this one never "
                     "starts; write replicas.min 1, or leave fallback out",
                 )
+
+    def _wrong_pools(self) -> Iterator[Fault]:
+        pools = self.karpenter.node_pools
+        usable = ", ".join(name for name, pool in pools.items() if pool.use == "inference" and pool.enabled)
+        for name, model in self.llm.models.items():
+            pool = model.serving.node_pool
+            path: Path = ("llm", "models", name, "serving", "nodePool")
+            if pool is not None and (pool not in pools or pools[pool].use != "inference" or not pools[pool].enabled):
+                yield Fault(path, f'"{pool}" is no node pool for inference; those of karpenter.nodePools are: {usable}')
 
     def _wrong_weights(self) -> Iterator[Fault]:
         models = self.llm.models

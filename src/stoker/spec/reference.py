@@ -20,7 +20,21 @@ _HEAD = """\
 # platform.yaml: what you want of the platform. `stoker up`, `stoker simulate` and `stoker deploy` read this one file.
 # Every key below has its default; what you take out keeps it. docs/spec.md says more.
 """
-_ORDER = ("llm", "gateway", "tenants", "queue", "redis", "ledger", "spot", "global", "karpenter", "keda", "training")
+_ORDER = (
+    "llm",
+    "gateway",
+    "tenants",
+    "queue",
+    "redis",
+    "ledger",
+    "spot",
+    "global",
+    "karpenter",
+    "keda",
+    "edge",
+    "training",
+    "composition",
+)
 """What matters on a laptop first, what only a cluster reads last."""
 
 

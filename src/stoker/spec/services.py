@@ -200,6 +200,18 @@ def _redis_url(url: str) -> str:
     return url
 
 
+class ElastiCache(Section):
+    enabled: bool = False
+    """Redis in the cluster is ElastiCache for Valkey (`terraform/redis.tf`) instead of pods."""
+
+    node_type: Annotated[
+        str,
+        StringConstraints(pattern=r"^cache\.[a-z0-9-]{2,20}\.[a-z0-9]{4,10}$"),
+        Expected("a node type of ElastiCache, such as cache.r7g.large"),
+    ] = "cache.r7g.large"
+    """Its nodes."""
+
+
 class Redis(Section):
     enabled: bool = True
     """Run Redis with the platform; false needs `url`."""
@@ -231,6 +243,9 @@ class Redis(Section):
 
     replica: RedisReplica = RedisReplica()
     """The copies of it."""
+
+    elasticache: ElastiCache = ElastiCache()
+    """ElastiCache in its place."""
 
     def broken_rules(self) -> Iterator[Fault]:
         if not self.enabled and self.url is None:

@@ -1,0 +1,46 @@
+"""`stoker render`: the objects of the platform as files."""
+
+import json
+from pathlib import Path
+
+import click
+
+from stoker.base.errors import InvalidInput
+
+
+@click.command("render")
+@click.option("-f", "--file", "spec", type=click.Path(dir_okay=False), help="The spec (default: platform.yaml).")
+@click.option("-o", "--out", required=True, metavar="DIR", help="Folder for the files, or - for stdout.")
+@click.option(
+    "--mode",
+    type=click.Choice(["karpenter", "auto", "hybrid"]),
+    help="Who makes the nodes (default: global.cluster.mode of the spec).",
+)
+@click.option("--only", multiple=True, metavar="COMPONENT", help="Only this component; may be given more than once.")
+@click.option("--force", is_flag=True, help="Write over files that something else made, or that were changed since.")
+@click.option("--json", "as_json", is_flag=True, help="Say as JSON what was written.")
+def render(spec: str | None, out: str, mode: str | None, only: tuple[str, ...], force: bool, as_json: bool) -> int:
+    """Write every Kubernetes and AWS object of the platform, for one cluster.
+
+    The same spec gives the same bytes. What was rendered into DIR before and is no more is removed; what is not
+    Stoker's stays.
+    """
+    from stoker.render import folder, run
+    from stoker.spec import load_chosen
+
+    platform, source = load_chosen(None if spec is None else Path(spec))
+    click.echo(source, err=True)
+    texts = run.render(platform, mode=mode, only=only)  # type: ignore[arg-type]
+    if out == "-":
+        if as_json:
+            raise InvalidInput("--json says what was written, and -o - writes nothing", param="--json")
+        click.echo(
+            "---\n".join(text for name, text in texts.items() if "/" in name and name.endswith(".yaml")), nl=False
+        )
+        return 0
+    written = folder.write(Path(out), texts, force=force)
+    if as_json:
+        click.echo(json.dumps({"files": sorted(texts), "changed": written.changed, "removed": written.removed}))
+        return 0
+    click.echo(f"{len(texts)} files in {out}: {len(written.changed)} changed, {len(written.removed)} removed", err=True)
+    return 0

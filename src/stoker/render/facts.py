@@ -1,0 +1,145 @@
+"""Names, ports and the kinds of fact that a `plan.Plan` is made of."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from stoker.catalog.ec2 import InstanceType
+from stoker.catalog.labels import Domain
+from stoker.manifests.quantities import bytes_of, cpu_milli
+from stoker.spec import Gpu, Model, NodePool, Replicas, Serving
+
+SERVES = "stoker.dev/serves"
+"""Node label: what the nodes of a pool are for: `model.NAME`, `models` where several share them, `training`, `cpu`."""
+SHARED, TRAINING, CPU = "models", "training", "cpu"
+MODEL = "stoker.dev/model"
+"""Pod label: the model that a replica serves."""
+GPU = "nvidia.com/gpu"
+GPU_TAINT = {"key": GPU, "value": "present", "effect": "NoSchedule"}
+TRAINING_TAINT = {"key": SERVES, "value": TRAINING, "effect": "NoSchedule"}
+GPU_TOLERATION = {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}
+TRAINING_TOLERATION = {"key": SERVES, "operator": "Equal", "value": TRAINING, "effect": "NoSchedule"}
+
+WEIGHTS = {
+    "general": "Qwen/Qwen3-8B",
+    "code": "Qwen/Qwen2.5-Coder-7B-Instruct",
+    "vision": "Qwen/Qwen2.5-VL-7B-Instruct",
+}
+"""What a model that names no weights is served from, by its task: open weights (Apache-2.0) of 15 to 17 GB in bf16."""
+
+# Names of objects that several components refer to. A model is called by a user, so its objects are `model-NAME`.
+GATEWAY, REDIS, LEDGER, MODELS_ACCOUNT = "gateway", "redis", "ledger", "models"
+PLATFORM_CONFIG = "platform"  # ConfigMap with the key platform.yaml
+ENGINE_SECRET = "engine"  # Secret with the key `key`: what engines ask of the gateway and the workers
+REDIS_SECRET, LEDGER_SECRET = "redis", "ledger"  # Secrets with the key `password`; `url`, `address` for ElastiCache
+ENGINE_KEY = "STOKER_ENGINE_KEY"
+
+ENGINE_PORT = 8000
+GATEWAY_PORT = 8080
+REDIS_PORT = 6379
+LEDGER_PORT = 5432
+STREAM_GROUP = "workers"
+
+# What the worker beside an engine requests: it moves text, and computes nothing.
+WORKER = {"cpu": "250m", "memory": "512Mi"}
+
+CacheKind = Literal["node", "s3", "efs", "fsx"]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """One NodePool to be. `types` are all that it allows, the cheapest first; `limits` in Kubernetes' own notation."""
+
+    name: str
+    use: Literal["inference", "training", "general"]
+    serves: str
+    """The value of SERVES on its nodes."""
+    said: NodePool
+    types: tuple[InstanceType, ...]
+    left_out: tuple[str, ...]
+    """Types of the families that were left out, with the reason, for the comment."""
+    capacity: tuple[str, ...]
+    limits: Mapping[str, str]
+    weight: int
+    zones: tuple[str, ...]
+    domain: Domain
+    node_class: str
+    taints: tuple[Mapping[str, str], ...]
+    sharing: Gpu | None = None
+    """How its GPUs are shared; None: not at all."""
+
+    @property
+    def has_gpus(self) -> bool:
+        return self.use != "general"
+
+
+@dataclass(frozen=True)
+class Served:
+    """One model that the cluster itself runs: on GPUs by vLLM, or with `gpu.count` 0 by the embedded engine."""
+
+    name: str
+    model: Model
+    serving: Serving
+    weights: str
+    image: str
+    gpu: Gpu
+    cpu: str
+    memory: str
+    replicas: Replicas
+    is_scaled: bool
+    pool: str
+    """Its pool of `karpenter.nodePools`, by whose families it is placed. Empty on the CPU."""
+
+    @property
+    def serves(self) -> str:
+        """The value of SERVES on nodes that are for it alone. Names have no dots, so it is nothing else's."""
+        return f"model.{self.name}"
+
+    @property
+    def workload(self) -> str:
+        """The name of its Deployment or LeaderWorkerSet, Service, PodDisruptionBudget and ScaledObject."""
+        return f"model-{self.name}"
+
+    @property
+    def is_on_gpu(self) -> bool:
+        return self.gpu.count > 0
+
+    @property
+    def spans_nodes(self) -> bool:
+        return self.serving.nodes > 1
+
+    @property
+    def shares_nodes(self) -> bool:
+        """Whether its pods may run on the nodes that all models share: not when the GPU is set up for it alone, and not
+        when losing one spot node loses several."""
+        return self.is_on_gpu and self.gpu.sharing == "none" and not self.spans_nodes
+
+    @property
+    def requests(self) -> dict[str, int]:
+        """What one pod requests with its worker, in base units."""
+        worker = (cpu_milli(WORKER["cpu"]), bytes_of(WORKER["memory"]))
+        cpu, memory = cpu_milli(self.cpu) + worker[0], bytes_of(self.memory) + worker[1]
+        return {"cpu": cpu, "memory": memory, **({GPU: self.gpu.count} if self.is_on_gpu else {})}
+
+
+@dataclass(frozen=True)
+class TrainingPods:
+    """What each pod of a training job requests: nearly the whole of the smallest type of its pool."""
+
+    pool: str
+    cpu: str
+    memory: str
+    gpus: int
+    efa: int
+    huge_pages: str
+    """Empty without EFA."""
+
+
+def short(*parts: str, at_most: int = 63) -> str:
+    """The parts joined by hyphens. One that is too long is cut, and ends with six characters that tell it from others
+    cut alike."""
+    whole = "-".join(part for part in parts if part)
+    if len(whole) <= at_most:
+        return whole
+    return f"{whole[: at_most - 7].rstrip('-')}-{hashlib.sha256(whole.encode()).hexdigest()[:6]}"

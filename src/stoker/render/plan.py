@@ -1,0 +1,225 @@
+"""What all components go by: names, labels, which model runs where, on which instance types.
+
+Two components that must agree (a pod and its pool, a scaler and its queue) ask the same property here.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from stoker import __version__
+from stoker.base.errors import InvalidInput
+from stoker.catalog.labels import AUTO_MODE, AWS, CAPACITY_TYPE, Domain
+from stoker.render import types
+from stoker.render.facts import (
+    CPU,
+    GPU_TOLERATION,
+    REDIS,
+    REDIS_PORT,
+    SERVES,
+    SHARED,
+    TRAINING,
+    TRAINING_TOLERATION,
+    WEIGHTS,
+    CacheKind,
+    Pool,
+    Served,
+    TrainingPods,
+    short,
+)
+from stoker.spec import EMBEDDED, Mode, Model, Platform
+
+
+@dataclass(frozen=True)
+class Plan:
+    spec: Platform
+    mode: Mode
+
+    @property
+    def cluster(self) -> str:
+        return self.spec.global_.cluster.name
+
+    @property
+    def region(self) -> str:
+        return self.spec.global_.cluster.region
+
+    @property
+    def account(self) -> str | None:
+        return self.spec.global_.cluster.account
+
+    @property
+    def partition(self) -> str:
+        """`aws`, `aws-us-gov` or `aws-cn`, by the region: the second part of an ARN."""
+        return {"us-gov": "aws-us-gov", "cn": "aws-cn"}.get(self.region.rsplit("-", 2)[0], "aws")
+
+    @property
+    def zones(self) -> tuple[str, ...]:
+        return self.spec.global_.cluster.zones or tuple(f"{self.region}{letter}" for letter in "abc")
+
+    @property
+    def namespace(self) -> str:
+        return self.spec.global_.cluster.namespace
+
+    @property
+    def training_namespace(self) -> str:
+        return f"{self.namespace}-training"
+
+    @property
+    def monitoring_namespace(self) -> str:
+        return f"{self.namespace}-monitoring"
+
+    @cached_property
+    def tags(self) -> dict[str, str]:
+        """On every AWS resource."""
+        return {"Project": self.cluster, "ManagedBy": "stoker", **self.spec.global_.tags}
+
+    def image(self, part: Literal["gateway", "worker", "trainer"]) -> str:
+        """Stoker's own images: one repository each."""
+        said = self.spec.global_.images
+        registry = said.registry
+        if registry is None and self.account is not None:
+            registry = f"{self.account}.dkr.ecr.{self.region}.amazonaws.com/stoker"
+        return f"{registry or 'stoker'}/{part}:{said.tag or __version__}"
+
+    def bucket(self, what: Literal["models", "checkpoints"]) -> str | None:
+        """As written, or by the account; None where neither is known: bucket names are the whole world's."""
+        said = self.spec.llm.inference.cache.bucket if what == "models" else self.spec.training.checkpointing.s3_bucket
+        if said is not None or self.account is None:
+            return said
+        return short(self.cluster.lower().replace("_", "-"), what, self.account)
+
+    @property
+    def cache(self) -> CacheKind:
+        """Where replicas find weights."""
+        kind = self.spec.llm.inference.cache.kind
+        if kind == "auto":
+            return "s3" if self.bucket("models") else "node"
+        return kind
+
+    @property
+    def redis(self) -> Literal["cluster", "url", "elasticache"]:
+        """Where tasks wait: in pods of our own, at the URL of the spec, or in ElastiCache."""
+        if self.spec.redis.url is not None:
+            return "url"
+        return "elasticache" if self.spec.redis.elasticache.enabled else "cluster"
+
+    @property
+    def redis_address(self) -> str:
+        """host:port, as pods of the cluster reach the Redis that runs in it."""
+        return f"{REDIS}.{self.namespace}.svc.cluster.local:{REDIS_PORT}"
+
+    @property
+    def ledger(self) -> Literal["cluster", "url", "rds"]:
+        """Where usage is kept: in PostgreSQL in a pod of our own, at the URL of the spec, or on RDS."""
+        if self.spec.ledger.url is not None:
+            return "url"
+        return "rds" if self.spec.composition.ack.enabled and self.spec.composition.ack.rds else "cluster"
+
+    @property
+    def node_role(self) -> str:
+        return self.spec.karpenter.node_role or f"KarpenterNodeRole-{self.cluster}"[:64]
+
+    @property
+    def interruption_queue(self) -> str:
+        return self.spec.karpenter.interruption_queue or self.cluster[:80]
+
+    def domain(self, use: str) -> Domain:
+        """Who makes the nodes of a use: Karpenter's own label domain, or Auto Mode's."""
+        by_auto_mode = self.mode == "auto" or (self.mode == "hybrid" and use == "general")
+        return AUTO_MODE if by_auto_mode else AWS
+
+    @cached_property
+    def served(self) -> tuple[Served, ...]:
+        """The models that the cluster runs, in the order of the file. None where inference is switched off."""
+        if not self.spec.llm.inference.enabled:
+            return ()
+        models = self.spec.llm.models.items()
+        return tuple(self._served(name, model) for name, model in models if model.engine == EMBEDDED)
+
+    @cached_property
+    def hosted(self) -> tuple[str, ...]:
+        """The models on servers elsewhere: the cluster runs only a worker for each."""
+        return tuple(name for name, model in self.spec.llm.models.items() if model.engine != EMBEDDED)
+
+    def _served(self, name: str, model: Model) -> Served:
+        usual, own = self.spec.llm.inference, model.serving
+        gpu = own.gpu or usual.gpu
+        replicas = self.spec.cluster_replicas(name)
+        return Served(
+            name=name,
+            model=model,
+            serving=own,
+            weights=own.weights or WEIGHTS[model.task],
+            image=(own.image or usual.image) if gpu.count else self.image("worker"),
+            gpu=gpu,
+            cpu=own.cpu or usual.cpu,
+            memory=own.memory or usual.memory,
+            replicas=replicas,
+            is_scaled=self.spec.keda.enabled and replicas.min < replicas.max,
+            pool=(own.node_pool or self._first_pool(name)) if gpu.count and self.spec.karpenter.enabled else "",
+        )
+
+    def _first_pool(self, model: str) -> str:
+        pools = self.spec.karpenter.node_pools.items()
+        found = next((name for name, pool in pools if pool.use == "inference" and pool.enabled), None)
+        if found is None:
+            raise InvalidInput(
+                f"llm.models.{model} needs a GPU, and karpenter.nodePools has no pool for inference that is enabled",
+                hint="enable one, write llm.inference.gpu.count 0, or karpenter.enabled false for nodes of your own",
+            )
+        return found
+
+    @cached_property
+    def pools(self) -> tuple[Pool, ...]:
+        """All NodePools, in the order in which they are written out. Raises InvalidInput that names the key when no
+        instance type fits a model, or a cap buys fewer nodes than its models may ask for."""
+        if not self.spec.karpenter.enabled:
+            return ()
+        found: list[Pool] = []
+        for name, said in self.spec.karpenter.node_pools.items():
+            if said.enabled and said.use == "inference":
+                found += types.inference_pools(self, name, said)
+        if self.spec.training.enabled:
+            found.append(types.training_pool(self))
+        found += types.general_pools(self)
+        return tuple(found)
+
+    @cached_property
+    def training_pods(self) -> TrainingPods:
+        return types.training_pods(self)
+
+    def placement(self, served: Served) -> dict[str, Any]:
+        """The parts of a pod spec that put a model's pods on its nodes: `affinity` and `tolerations`."""
+        if not served.is_on_gpu:
+            return self.general_placement()
+        where = [served.serves]
+        if served.shares_nodes and any(pool.serves == SHARED and pool.name == served.pool for pool in self.pools):
+            where.append(SHARED)
+        chosen = _node_affinity(SERVES, where) if self.spec.karpenter.enabled else {}
+        return {**chosen, "tolerations": [GPU_TOLERATION]}
+
+    def general_placement(self, *, stateful: bool = False) -> dict[str, Any]:
+        """The same for everything that needs no GPU. `stateful`: never on spot."""
+        if not self.spec.karpenter.enabled:
+            return {}
+        return {"nodeSelector": {SERVES: CPU, **({CAPACITY_TYPE: "on-demand"} if stateful else {})}}
+
+    def training_placement(self) -> dict[str, Any]:
+        chosen = {"nodeSelector": {SERVES: TRAINING}} if self.spec.karpenter.enabled else {}
+        return {**chosen, "tolerations": [GPU_TOLERATION, TRAINING_TOLERATION]}
+
+    def on_gpu_nodes(self) -> dict[str, Any]:
+        """For DaemonSets that belong on every GPU node and on no other."""
+        terms = [
+            {"matchExpressions": [{"key": f"{domain}/instance-gpu-count", "operator": "Exists"}]}
+            for domain in sorted({pool.domain for pool in self.pools if pool.has_gpus})
+        ]
+        chosen = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
+        return {**({"affinity": chosen} if terms else {}), "tolerations": [GPU_TOLERATION, TRAINING_TOLERATION]}
+
+
+def _node_affinity(key: str, values: list[str]) -> dict[str, Any]:
+    term = {"matchExpressions": [{"key": key, "operator": "In", "values": values}]}
+    return {
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}
+    }

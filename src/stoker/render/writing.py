@@ -1,0 +1,61 @@
+"""Items into files: YAML of Kubernetes, Terraform, and the kustomization that lists the former."""
+
+import textwrap
+from collections.abc import Iterable
+from typing import Any
+
+from stoker.manifests.writing import to_yaml
+from stoker.render.hcl import Block, Raw, write
+from stoker.render.items import Item, Resource, Terraform, Variable
+
+_HEAD = "# Made by `stoker render`; change platform.yaml and render again.\n"
+_WIDTH = 110
+_VERSIONS = Block(
+    "terraform",
+    (),
+    {"required_version": ">= 1.9"},
+    [Block("required_providers", (), {"aws": {"source": "hashicorp/aws", "version": ">= 5.95, < 7.0"}})],
+)
+
+
+def files(items: Iterable[Item]) -> dict[str, str]:
+    """Texts by file name, in the order of names. Raises ValueError when two components ask for different variables of
+    one name."""
+    manifests: dict[str, list[str]] = {}
+    blocks: dict[str, list[str]] = {}
+    variables: dict[str, Variable] = {}
+    for item in items:
+        match item:
+            case Resource():
+                manifests.setdefault(item.file, []).append(_comment(item.comment) + to_yaml(item.object))
+            case Terraform():
+                blocks.setdefault(item.file, []).append(_comment(item.comment) + write(item.block))
+            case Variable():
+                if variables.setdefault(item.name, item) != item:
+                    raise ValueError(f"two different variables are called {item.name}")
+    found = {name: _HEAD + "---\n".join(texts) for name, texts in manifests.items()}
+    found |= {name: _HEAD + "\n" + "\n".join(texts) for name, texts in blocks.items()}
+    if blocks:
+        found["terraform/versions.tf"] = _HEAD + "\n" + write(_VERSIONS)
+        if variables:
+            written = "\n".join(write(_variable(variables[name])) for name in sorted(variables))
+            found["terraform/variables.tf"] = _HEAD + "\n" + written
+    if manifests:
+        found["kustomization.yaml"] = _HEAD + to_yaml(_kustomization(sorted(manifests)))
+    return dict(sorted(found.items()))
+
+
+def _kustomization(names: list[str]) -> dict[str, Any]:
+    return {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": names}
+
+
+def _variable(variable: Variable) -> Block:
+    attributes: dict[str, Any] = {"type": Raw(variable.type), "description": variable.description}
+    if variable.default is not None:
+        attributes["default"] = variable.default
+    return Block("variable", (variable.name,), attributes)
+
+
+def _comment(text: str) -> str:
+    lines = [line for part in text.splitlines() for line in textwrap.wrap(part, _WIDTH) or [""]]
+    return "".join(f"# {line}".rstrip() + "\n" for line in lines)

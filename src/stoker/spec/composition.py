@@ -1,0 +1,58 @@
+"""`composition`: AWS resources as Kubernetes objects (ACK), stacks of them (kro), delivery by Git (Argo)."""
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from stoker.spec.section import Expected, Section
+
+
+class Ack(Section):
+    enabled: bool = True
+    """Render buckets, queues, roles and pod identities as ACK objects; false leaves them to Terraform or to you."""
+
+    rds: bool = False
+    """Keep the ledger on RDS for PostgreSQL instead of in the cluster."""
+
+    sagemaker: bool = False
+    """Render a SageMaker TrainingJob, Model, EndpointConfig and Endpoint beside the cluster's own."""
+
+
+class ArgoCd(Section):
+    enabled: bool = False
+    """Render an AppProject and an Application that keeps the cluster as this repository says."""
+
+    capability: bool = False
+    """Argo CD is the EKS capability, which names clusters by ARN; needs global.cluster.account."""
+
+    repository: Annotated[
+        str,
+        StringConstraints(pattern="^(https|ssh)://[!-~]{4,512}$"),
+        Expected("the https or ssh URL of a Git repository"),
+    ] = "https://github.com/example/platform"
+    """Repository in which what is rendered lies."""
+
+    revision: Annotated[str, StringConstraints(pattern="^[A-Za-z0-9._/-]{1,128}$"), Expected("a branch or tag")] = (
+        "main"
+    )
+    """Branch, tag or commit."""
+
+    path: Annotated[str, StringConstraints(pattern="^[A-Za-z0-9._/-]{1,256}$"), Expected("a folder")] = "manifests"
+    """Folder in the repository."""
+
+    clusters: Annotated[tuple[str, ...], Field(strict=False, max_length=100)] = ()
+    """Names of registered clusters: an ApplicationSet delivers to all of them instead of an Application to this one."""
+
+
+class Composition(Section):
+    ack: Ack = Ack()
+    """AWS Controllers for Kubernetes."""
+
+    kro: bool = False
+    """Render the ResourceGraphDefinition AIInferenceStack, and an instance of it."""
+
+    argocd: ArgoCd = ArgoCd()
+    """Delivery by Git."""
+
+    canary: bool = False
+    """Deliver the gateway by an Argo Rollout, step by step with a look at its errors, instead of a Deployment."""
