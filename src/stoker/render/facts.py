@@ -31,7 +31,7 @@ WEIGHTS = {
 # Names of objects that several components refer to. A model is called by a user, so its objects are `model-NAME`.
 GATEWAY, REDIS, LEDGER, MODELS_ACCOUNT = "gateway", "redis", "ledger", "models"
 PLATFORM_CONFIG = "platform"  # ConfigMap with the key platform.yaml
-ENGINE_SECRET = "engine"  # Secret with the key `key`: what engines ask of the gateway and the workers
+ENGINE_SECRET = "engine"  # noqa: S105 - the name of the Secret with the key `key`: what engines ask of the gateway and the workers
 REDIS_SECRET, LEDGER_SECRET = "redis", "ledger"  # Secrets with the key `password`; `url`, `address` for ElastiCache
 ENGINE_KEY = "STOKER_ENGINE_KEY"
 

@@ -47,7 +47,7 @@ class Choice:
     left_out: tuple[str, ...]
 
 
-def inference_pools(plan: "Plan", name: str, said: NodePool) -> Iterator["Pool"]:
+def inference_pools(plan: "Plan", name: str, said: NodePool) -> Iterator[Pool]:
     """One pool for each model of the spec's pool `name`, and one of spot that those share that can."""
     models = [each for each in plan.served if each.pool == name]
     choices = {each.name: _for_model(name, said, each, _DEAR) for each in models}
@@ -78,7 +78,7 @@ def inference_pools(plan: "Plan", name: str, said: NodePool) -> Iterator["Pool"]
         )
 
 
-def training_pool(plan: "Plan") -> "Pool":
+def training_pool(plan: "Plan") -> Pool:
     name, said = _of_use(plan, "training", TRAINING_POOL)
     pods = training_pods(plan)
     choice = _for_training(plan, name, said)
@@ -91,7 +91,7 @@ def training_pool(plan: "Plan") -> "Pool":
     return _pool(plan, name, TRAINING, said, choice, (*reserved, *capacity), _gpu_limit(gpus), weight=0)
 
 
-def training_pods(plan: "Plan") -> "TrainingPods":
+def training_pods(plan: "Plan") -> TrainingPods:
     """The most that each of the pool's types has for a pod: the least over them, in whole cores and GiB."""
     name, said = _of_use(plan, "training", TRAINING_POOL)
     types = _for_training(plan, name, said).types
@@ -111,7 +111,7 @@ def training_pods(plan: "Plan") -> "TrainingPods":
     )
 
 
-def general_pools(plan: "Plan") -> Iterator["Pool"]:
+def general_pools(plan: "Plan") -> Iterator[Pool]:
     """Those of the spec for general use, or else one of usual types."""
     pools = plan.spec.karpenter.node_pools.items()
     said = {name: pool for name, pool in pools if pool.use == "general" and pool.enabled} or {"general": GENERAL_POOL}
@@ -140,7 +140,7 @@ def _pool(
     *,
     weight: int,
     sharing: "Served | None" = None,
-) -> "Pool":
+) -> Pool:
     uses: Mapping[str, Literal["training", "general"]] = {TRAINING: "training", CPU: "general"}
     use: Literal["inference", "training", "general"] = uses.get(serves, "inference")
     zones = said.zones or (plan.zones[:1] if use == "training" else plan.zones)
@@ -165,7 +165,7 @@ def _pool(
     )
 
 
-def _for_model(plan: "Plan", name: str, said: NodePool, served: "Served") -> Choice:
+def _for_model(name: str, said: NodePool, served: Served, dear: int) -> Choice:
     path = f"llm.models.{served.name}"
     gpu = served.gpu
     wanted_mib = Decimal(bytes_of(gpu.memory)) / _MIB * _MEMORY_SOLD
@@ -264,7 +264,7 @@ def _cap_too_low(name: str, why: str) -> InvalidInput:
     )
 
 
-def _gpus_at_most(served: "Served") -> int:
+def _gpus_at_most(served: Served) -> int:
     most = served.replicas.max * served.serving.nodes * served.gpu.count
     return most + (0 if served.spans_nodes else _SURGE * served.gpu.count)
 
@@ -305,7 +305,7 @@ def _can_be_cut(instance: InstanceType) -> bool:
     return instance.gpu_name in ("a100", "h100", "h200", "b200", "b300")
 
 
-def _what_would_do(served: "Served", wanted_mib: Decimal) -> str:
+def _what_would_do(served: Served, wanted_mib: Decimal) -> str:
     everything = (each for types in _by_family().values() for each in types if each.gpu_manufacturer == "nvidia")
     found = [
         each

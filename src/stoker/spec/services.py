@@ -209,7 +209,7 @@ class ElastiCache(Section):
         StringConstraints(pattern=r"^cache\.[a-z0-9-]{2,20}\.[a-z0-9]{4,10}$"),
         Expected("a node type of ElastiCache, such as cache.r7g.large"),
     ] = "cache.r7g.large"
-    """Its nodes."""
+    """What its nodes are; docs of ElastiCache list them."""
 
 
 class Redis(Section):
