@@ -33,7 +33,7 @@ MODEL = "llm: {models: {general: "  # closed by "}}"
         ("queue: {LEASESECONDS: 1}", "p.yaml:1:9: queue.LEASESECONDS: no such key; did you mean leaseSeconds?"),
         (
             '"<server>": 1',
-            'p.yaml:1:1: "<server>": no such key; the keys here are: gateway, global, karpenter, keda, ledger, llm, queue, redis, spot, tenants, training',
+            'p.yaml:1:1: "<server>": no such key; the keys here are: composition, edge, gateway, global, karpenter, keda, ledger, llm, queue, redis, spot, tenants, training',
         ),
         (
             '"[key]": 1',

@@ -3,12 +3,52 @@
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
-from stoker.render import nodes
+from stoker.render import (
+    argocd,
+    aws,
+    base,
+    batch,
+    cloudwatch,
+    edge,
+    gateway,
+    gpus,
+    interruption,
+    kro,
+    ledger,
+    models,
+    monitoring,
+    network,
+    nodes,
+    pipeline,
+    redis,
+    scaling,
+    training,
+    workers,
+)
 from stoker.render.items import Item
 from stoker.render.plan import Plan
 
 COMPONENTS: Mapping[str, Callable[[Plan], Iterable[Item]]] = MappingProxyType(
     {
+        "base": base.render,
         "nodes": nodes.render,
+        "gpus": gpus.render,
+        "interruption": interruption.render,
+        "redis": redis.render,
+        "ledger": ledger.render,
+        "gateway": gateway.render,
+        "models": models.render,
+        "workers": workers.render,
+        "scaling": scaling.render,
+        "edge": edge.render,
+        "network": network.render,
+        "monitoring": monitoring.render,
+        "cloudwatch": cloudwatch.render,
+        "training": training.render,
+        "batch": batch.render,
+        "pipeline": pipeline.render,
+        "aws": aws.render,
+        "kro": kro.render,
+        "argocd": argocd.render,
     }
 )

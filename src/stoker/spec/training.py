@@ -89,7 +89,7 @@ class Training(Section):
     """A file system for training data."""
 
     batch: Batch = Batch()
-    """AWS Batch."""
+    """Training by AWS Batch, without Kubernetes."""
 
     pipeline: Pipeline = Pipeline()
     """From data to a model in service."""
