@@ -4,7 +4,6 @@ What the embedded server of one machine promises (`queue/server.py`) holds here 
 when the server is killed, and no key is ever evicted.
 """
 
-import textwrap
 from collections.abc import Iterator
 
 from stoker.manifests.quantities import bytes_of
@@ -48,6 +47,10 @@ maxmemory-policy noeviction
 loglevel notice
 """
 
+_WHY_SETTINGS = """\
+appendfsync always: a task is on disk before its client hears that it is accepted.
+noeviction: a full server refuses new tasks, and forgets none."""
+
 _WHY_MASTER = """\
 One server takes all writes. It is not replaced by a copy when it is lost: its pod starts again elsewhere in its zone with its
 volume, which takes a minute or two, and gateways go on meanwhile with what budgets they hold (docs/budgets.md). For
@@ -83,7 +86,7 @@ def render(plan: Plan) -> Iterator[Item]:
         yield from redis_terraform.render(plan)
     if plan.redis != "cluster":
         return
-    yield Resource(_FILE, _config(plan), _why_settings(plan))
+    yield Resource(_FILE, _config(plan), _WHY_SETTINGS)
     yield Resource(_FILE, _stateful_set(plan, REDIS, 1), _WHY_MASTER)
     yield Resource(_FILE, _service(plan, REDIS, headless=False), "always the one that takes writes")
     yield Resource(_FILE, _service(plan, REDIS, headless=True))
@@ -111,12 +114,6 @@ def _settings(plan: Plan) -> str:
     return _SETTINGS.format(port=REDIS_PORT, maxmemory=memory_bytes(plan) * 3 // 4)
 
 
-def _why_settings(plan: Plan) -> str:
-    return textwrap.dedent("""\
-        appendfsync always: a task is on disk before its client hears that it is accepted.
-        noeviction: a full server refuses new tasks, and forgets none.""")
-
-
 def _config(plan: Plan) -> Object:
     return {
         "apiVersion": "v1",
@@ -138,7 +135,7 @@ def _account(plan: Plan) -> Object:
 def _service(plan: Plan, name: str, *, headless: bool) -> Object:
     called = f"{name}-pods" if headless else name
     ports = [{"name": "redis", "port": REDIS_PORT, "targetPort": "redis"}]
-    if headless and _has_exporter(plan):
+    if not headless and has_exporter(plan):
         ports.append({"name": "metrics", "port": METRICS_PORT, "targetPort": "metrics"})
     spec: Object = {"selector": selector(name), "ports": ports}
     return {
@@ -149,7 +146,7 @@ def _service(plan: Plan, name: str, *, headless: bool) -> Object:
     }
 
 
-def _has_exporter(plan: Plan) -> bool:
+def has_exporter(plan: Plan) -> bool:
     seen = plan.spec.global_.observability
     return seen.enabled and seen.prometheus
 
@@ -190,7 +187,7 @@ def _pod(plan: Plan, name: str) -> Object:
         "securityContext": restricted_pod(_VALKEY_USER),
         **plan.general_placement(stateful=True),
         **({"topologySpreadConstraints": [spread]} if name == REPLICA else {}),
-        "containers": [_server(plan, start), *([_exporter()] if _has_exporter(plan) else [])],
+        "containers": [_server(plan, start), *([_exporter()] if has_exporter(plan) else [])],
         "volumes": [
             {"name": "config", "configMap": {"name": CONFIG}},
             {"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},

@@ -9,7 +9,8 @@ from stoker.render.items import Item, Terraform, Variable
 from stoker.render.plan import Plan
 
 _FILE = "terraform/redis.tf"
-_TOKEN = 'jsondecode(data.aws_secretsmanager_secret_version.redis_auth.secret_string)["password"]'
+_SAID = 'jsondecode(data.aws_secretsmanager_secret_version.redis_auth.secret_string)["password"]'
+_TOKEN = "local.redis_token"  # noqa: S105 - an expression
 _ENDPOINT = "aws_elasticache_replication_group.redis.primary_endpoint_address"
 
 VPC = Variable("vpc_id", "string", "VPC of the cluster.")
@@ -20,8 +21,11 @@ NODES_GROUP = Variable("node_security_group_id", "string", "Security group of th
 def render(plan: Plan) -> Iterator[Item]:
     yield from (VPC, SUBNETS, NODES_GROUP)
     auth = secrets.remote(plan, f"{REDIS_SECRET}-auth")
-    why = f'{auth} has to be there: JSON with "password", 16 to 128 letters and digits. Terraform\'s state holds it too.'
+    why = (
+        f'{auth} has to be there: JSON with "password", 16 to 128 letters and digits. Terraform\'s state holds it too.'
+    )
     yield Terraform(_FILE, _data("aws_secretsmanager_secret_version", "redis_auth", {"secret_id": auth}), why)
+    yield Terraform(_FILE, Block("locals", (), {"redis_token": Raw(_SAID)}))
     for block, comment in _blocks(plan):
         yield Terraform(_FILE, block, comment)
 
