@@ -1,4 +1,4 @@
-"""The gateway as an Argo Rollout: a new version gets a tenth, then half, and goes back by itself when its requests fail.
+"""The gateway as an Argo Rollout: a new version gets a tenth, then half, and goes back when its requests fail.
 
 Sources: Argo Rollouts documentation, "Canary" (setWeight without a traffic router is a ratio of pods), "Analysis"
 (Prometheus, podTemplateHashValue), "Horizontal Pod Autoscaling". The metric is the gateway's own (gateway/measures.py).

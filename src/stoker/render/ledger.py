@@ -37,8 +37,8 @@ def render(plan: Plan) -> Iterator[Item]:
 
 
 _WHY_ONE = """\
-One PostgreSQL without a standby: while its pod moves, gateways keep usage in Redis and write it down afterwards, and new
-keys cannot be made. For a standby and backups: composition.ack.rds, or ledger.url. Never on spot."""
+One PostgreSQL without a standby: while its pod moves, gateways keep usage in Redis and write it down afterwards, and
+new keys cannot be made. For a standby and backups: composition.ack.rds, or ledger.url. Never on spot."""
 
 _WHY_BUDGET = "one may be down: a budget of none would hold its node for ever, and each replacement is a short pause"
 

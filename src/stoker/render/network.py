@@ -1,6 +1,6 @@
 """NetworkPolicies: nothing is allowed in each namespace, and then what the platform does.
 
-They hold where something enforces them: the VPC CNI with its network policy agent, Auto Mode's own, or Calico or Cilium.
+They hold where something enforces them: the VPC CNI with its network policy agent, Auto Mode's own, Calico, Cilium.
 Peers that only AWS knows by address (load balancers, ElastiCache, RDS, servers elsewhere) are named by their port. What
 the edge's own pods need stands in `edge`.
 """
@@ -19,7 +19,7 @@ from stoker.spec import ServerEngine
 METADATA = "169.254.169.254/32"
 """Instance metadata: spot notices, and the credentials of the node, which no other pod is to have."""
 POD_IDENTITY = "169.254.170.23/32"
-"""Where pods get their own credentials (EKS user guide, "EKS Pod Identity": the agent's link-local address, port 80)."""
+"""Where pods get credentials of their own (EKS user guide, "EKS Pod Identity": the agent's link-local address)."""
 KEDA_NAMESPACE = "keda"
 
 _PODS_OF_MODELS: Object = {"matchExpressions": [{"key": MODEL, "operator": "Exists"}]}
@@ -44,8 +44,8 @@ _WHY_MONITORING = (
     "exporters are read by Prometheus; the agent of CloudWatch reads the platform's metrics and sends them"
 )
 _WHY_MODELS = """\
-Pods of models and workers. The metadata service is for spot notices (spot.watch); it also gives out the node's role, so that
-one should be allowed little."""
+Pods of models and workers. The metadata service is for spot notices (spot.watch); it also gives out the node's role,
+so that one should be allowed little."""
 
 
 def _namespaces(plan: Plan) -> Iterator[str]:
@@ -74,7 +74,7 @@ def _platform(plan: Plan) -> Iterator[Item]:
 
 
 def _gateway(plan: Plan) -> Object:
-    callers = [{"ports": [_port(GATEWAY_PORT)]}] if plan.spec.edge.enabled else [_from(_callers(plan), GATEWAY_PORT)]
+    callers = [{"ports": [_port(GATEWAY_PORT)]}] if _is_open(plan) else [_from(_callers(plan), GATEWAY_PORT)]
     egress = [_to_redis(plan), _to_ledger(plan), *_to_hosted(plan), _to_the_world()]
     if plan.served:
         egress.append(_to([{"podSelector": _PODS_OF_MODELS}], ENGINE_PORT))
@@ -83,9 +83,14 @@ def _gateway(plan: Plan) -> Object:
     return _policy(plan, GATEWAY, plan.namespace, _pod_selector(GATEWAY), ingress=callers, egress=egress)
 
 
+def _is_open(plan: Plan) -> bool:
+    """Whether something outside of the cluster calls: the Ingress' load balancer, or that of the VPC link."""
+    return plan.spec.edge.enabled or plan.spec.edge.websocket
+
+
 def _why_gateway(plan: Plan) -> str:
-    if plan.spec.edge.enabled:
-        return "from anywhere, since a load balancer has no label and its address is the VPC's; its security group says who"
+    if _is_open(plan):
+        return "from anywhere: a load balancer has no label and an address of the VPC; its security group says who"
     return "no edge: from the platform's own namespace and Prometheus"
 
 

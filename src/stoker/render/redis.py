@@ -52,9 +52,9 @@ appendfsync always: a task is on disk before its client hears that it is accepte
 noeviction: a full server refuses new tasks, and forgets none."""
 
 _WHY_MASTER = """\
-One server takes all writes. It is not replaced by a copy when it is lost: its pod starts again elsewhere in its zone with its
-volume, which takes a minute or two, and gateways go on meanwhile with what budgets they hold (docs/budgets.md). For
-failover by itself: redis.elasticache. Never on spot."""
+One server takes all writes. It is not replaced by a copy when it is lost: its pod starts again elsewhere in its zone
+with its volume, which takes a minute or two, and gateways go on meanwhile with what budgets they hold
+(docs/budgets.md). For failover by itself: redis.elasticache. Never on spot."""
 
 _WHY_REPLICAS = """\
 Copies for the loss of the volume or the zone: to promote one, stop the server and say REPLICAOF NO ONE to the copy
@@ -73,8 +73,9 @@ exec valkey-server /run/valkey/valkey.conf
 _FOLLOW = """\
 umask 077
 cp /etc/valkey/valkey.conf /run/valkey/valkey.conf
-printf 'requirepass %s\\nmasterauth %s\\nreplicaof {host} {port}\\n' "$STOKER_REDIS_PASSWORD" "$STOKER_REDIS_PASSWORD" \\
-  >> /run/valkey/valkey.conf
+printf 'requirepass %s\\n' "$STOKER_REDIS_PASSWORD" >> /run/valkey/valkey.conf
+printf 'masterauth %s\\n' "$STOKER_REDIS_PASSWORD" >> /run/valkey/valkey.conf
+printf 'replicaof {host} {port}\\n' >> /run/valkey/valkey.conf
 exec valkey-server /run/valkey/valkey.conf
 """
 _PING = 'REDISCLI_AUTH="$STOKER_REDIS_PASSWORD" valkey-cli -h 127.0.0.1 ping | grep -q PONG'

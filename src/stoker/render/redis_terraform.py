@@ -1,6 +1,6 @@
 """ElastiCache for Valkey, as `terraform/redis.tf`: ACK's schema for it is not among those that are checked."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from stoker.render import secrets
 from stoker.render.facts import REDIS_PORT, REDIS_SECRET, short
@@ -82,7 +82,7 @@ Not cluster mode: the platform's scripts touch keys of several slots. It has no 
 the primary had not yet copied, which is less than a second; a snapshot is taken each day."""
 
 
-def _group(plan: Plan, name: str) -> dict[str, object]:
+def _group(plan: Plan, name: str) -> Mapping[str, object]:
     copies = plan.spec.redis.replica.replica_count if plan.spec.redis.architecture == "replication" else 0
     return {
         "replication_group_id": name,
@@ -105,9 +105,9 @@ def _group(plan: Plan, name: str) -> dict[str, object]:
     }
 
 
-def _data(kind: str, name: str, attributes: dict[str, object]) -> Block:
+def _data(kind: str, name: str, attributes: Mapping[str, object]) -> Block:
     return Block("data", (kind, name), attributes)
 
 
-def _resource(kind: str, attributes: dict[str, object], *blocks: Block) -> Block:
+def _resource(kind: str, attributes: Mapping[str, object], *blocks: Block) -> Block:
     return Block("resource", (kind, REDIS_SECRET), attributes, blocks)
