@@ -216,7 +216,14 @@ class Plan:
             for domain in sorted({pool.domain for pool in self.pools if pool.has_gpus})
         ]
         chosen = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
-        return {**({"affinity": chosen} if terms else {}), "tolerations": [GPU_TOLERATION, TRAINING_TOLERATION]}
+        tolerations = [GPU_TOLERATION, *([TRAINING_TOLERATION] if self.spec.training.enabled else [])]
+        return {**({"affinity": chosen} if terms else {}), "tolerations": tolerations}
+
+    @property
+    def auto_node_role(self) -> str:
+        """IAM role of Auto Mode's nodes. Beside Karpenter's it is another: a role has one access entry, whose type is
+        EC2 for Auto Mode and EC2_LINUX for Karpenter."""
+        return short(self.node_role, "auto", at_most=64) if self.mode == "hybrid" else self.node_role
 
 
 def _node_affinity(key: str, values: list[str]) -> dict[str, Any]:
