@@ -225,6 +225,14 @@ class Plan:
         EC2 for Auto Mode and EC2_LINUX for Karpenter."""
         return short(self.node_role, "auto", at_most=64) if self.mode == "hybrid" else self.node_role
 
+    def pools_of(self, served: Served) -> tuple[Pool, ...]:
+        """The pools on whose nodes `placement` may put a model's pods."""
+        if not served.is_on_gpu:
+            return tuple(pool for pool in self.pools if pool.use == "general")
+        where = {served.serves, *([SHARED] if served.shares_nodes else [])}
+        own = (pool for pool in self.pools if pool.use == "inference" and pool.serves in where)
+        return tuple(pool for pool in own if pool.serves != SHARED or pool.name == served.pool)
+
 
 def _node_affinity(key: str, values: list[str]) -> dict[str, Any]:
     term = {"matchExpressions": [{"key": key, "operator": "In", "values": values}]}
