@@ -268,7 +268,7 @@ edge:
   websocket: false
   gatewayApi:
     enabled: false
-    className: kgateway
+    className: agentgateway
 composition:
   ack:
     enabled: true
