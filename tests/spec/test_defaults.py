@@ -99,7 +99,15 @@ llm:
       engine: embedded
       aliases: []
       replicas: null
-      serving: {}
+      serving:
+        weights: null
+        image: null
+        gpu: null
+        cpu: null
+        memory: null
+        nodes: 1
+        nodePool: null
+        args: []
       limits:
         contextTokens: 2048
         maxOutputTokens: 512
@@ -117,7 +125,15 @@ llm:
       engine: embedded
       aliases: []
       replicas: null
-      serving: {}
+      serving:
+        weights: null
+        image: null
+        gpu: null
+        cpu: null
+        memory: null
+        nodes: 1
+        nodePool: null
+        args: []
       limits:
         contextTokens: 2048
         maxOutputTokens: 512
@@ -135,7 +151,15 @@ llm:
       engine: embedded
       aliases: []
       replicas: null
-      serving: {}
+      serving:
+        weights: null
+        image: null
+        gpu: null
+        cpu: null
+        memory: null
+        nodes: 1
+        nodePool: null
+        args: []
       limits:
         contextTokens: 2048
         maxOutputTokens: 512

@@ -37,7 +37,7 @@ MODEL = "llm: {models: {general: "  # closed by "}}"
         ),
         (
             '"[key]": 1',
-            'p.yaml:1:1: "[key]": no such key; the keys here are: gateway, global, karpenter, keda, ledger, llm, queue, redis, spot, tenants, training',
+            'p.yaml:1:1: "[key]": no such key; the keys here are: composition, edge, gateway, global, karpenter, keda, ledger, llm, queue, redis, spot, tenants, training',
         ),
         (
             MODEL + "{engine: {'<server>': 1, url: 'http://h'}}}}",

@@ -176,6 +176,7 @@ class Plan:
         if not self.spec.karpenter.enabled:
             return ()
         found: list[Pool] = []
+        _ = self.served  # each of which has a pool, or is refused
         for name, said in self.spec.karpenter.node_pools.items():
             if said.enabled and said.use == "inference":
                 found += types.inference_pools(self, name, said)

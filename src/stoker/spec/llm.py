@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from ipaddress import ip_address
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag
@@ -166,8 +166,6 @@ EXAMPLE_PRICES = Prices(
 class Serving(Section):
     """How a model with the embedded engine is served in the cluster, where vLLM takes its place. What is null is as
     `llm.inference` says."""
-
-    leaves_out_defaults: ClassVar[bool] = True  # there may be a thousand models
 
     weights: (
         Annotated[
