@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from stoker.base.errors import InvalidInput
-from stoker.render.facts import short
+from stoker.render.facts import GATEWAY, short
 from stoker.render.items import Item, Resource
 from stoker.render.objects import metadata
 from stoker.render.plan import Plan
@@ -64,12 +64,12 @@ def _why(plan: Plan) -> str:
     where = (
         "Argo CD as an EKS capability: it knows clusters by their ARN, its own one too, and each is registered first."
         if plan.spec.composition.argocd.capability
-        else "An Argo CD of your own, in the cluster that it delivers to."
+        else "stoker:ignore STK-ARGO-016 an Argo CD of your own, in the cluster that it delivers to"
     )
     return f"{where}\nWithout the finalizer of Argo CD, so that deleting the Application deletes nothing that it made."
 
 
-def name(plan: Plan) -> str:
+def _name(plan: Plan) -> str:
     """Of the project and of the Application; one Argo CD may serve several clusters."""
     return short("stoker", _dns(plan.cluster))
 
@@ -106,7 +106,7 @@ def _project(plan: Plan) -> dict[str, Any]:
     return {
         "apiVersion": _API,
         "kind": "AppProject",
-        "metadata": metadata(plan, name(plan), "argocd", namespace=_NAMESPACE),
+        "metadata": metadata(plan, _name(plan), "argocd", namespace=_NAMESPACE),
         "spec": {
             "description": f"Stoker on {plan.cluster}",
             "sourceRepos": [plan.spec.composition.argocd.repository],
@@ -122,7 +122,7 @@ def _application(plan: Plan) -> dict[str, Any]:
     return {
         "apiVersion": _API,
         "kind": "Application",
-        "metadata": metadata(plan, name(plan), "argocd", namespace=_NAMESPACE, annotations=_COMPARED),
+        "metadata": metadata(plan, _name(plan), "argocd", namespace=_NAMESPACE, annotations=_COMPARED),
         "spec": _spec(plan, plan.spec.composition.argocd.path, _targets(plan)[0]),
     }
 
@@ -138,7 +138,7 @@ def _application_set(plan: Plan) -> dict[str, Any]:
     return {
         "apiVersion": _API,
         "kind": "ApplicationSet",
-        "metadata": metadata(plan, name(plan), "argocd", namespace=_NAMESPACE),
+        "metadata": metadata(plan, _name(plan), "argocd", namespace=_NAMESPACE),
         "spec": {
             "goTemplate": True,
             "goTemplateOptions": ["missingkey=error"],
@@ -157,7 +157,7 @@ def _spec(plan: Plan, path: str, target: dict[str, str]) -> dict[str, Any]:
     there before."""
     said = plan.spec.composition.argocd
     return {
-        "project": name(plan),
+        "project": _name(plan),
         "source": {
             "repoURL": said.repository,
             "targetRevision": said.revision,
@@ -180,17 +180,19 @@ def _spec(plan: Plan, path: str, target: dict[str, str]) -> dict[str, Any]:
 
 
 def _set_by_others(plan: Plan) -> list[dict[str, Any]]:
-    """What KEDA scales. No replicas are rendered for it; this holds even where somebody writes them into the files."""
-    scaled = [("apps", "Deployment"), ("leaderworkerset.x-k8s.io", "LeaderWorkerSet")]
+    """What KEDA scales, and the gateway's HPA. No replicas are rendered for it; this holds even where somebody writes
+    them into the files."""
+    deployment, rollout = ("apps", "Deployment"), ("argoproj.io", "Rollout")
+    several = ("leaderworkerset.x-k8s.io", "LeaderWorkerSet")
+    scaled = [(GATEWAY, rollout if plan.spec.composition.canary else deployment)]
+    scaled += [(each.workload, several if each.spans_nodes else deployment) for each in plan.served if each.is_scaled]
     return [
         {
             "group": group,
             "kind": kind,
-            "name": served.workload,
+            "name": name,
             "namespace": plan.namespace,
             "jsonPointers": ["/spec/replicas"],
         }
-        for served in plan.served
-        if served.is_scaled
-        for group, kind in [scaled[served.spans_nodes]]
+        for name, (group, kind) in scaled
     ]

@@ -3,12 +3,11 @@
 The gateway routes by prefix and by model itself, so there is one backend, and paths reach it as the client wrote them.
 """
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
 from stoker.render import gateway_api, websocket
-from stoker.render.facts import DRAIN_S, EDGE, GATEWAY, GATEWAY_PORT
+from stoker.render.facts import EDGE, GATEWAY, GATEWAY_PORT
 from stoker.render.items import Item, Resource
 from stoker.render.objects import metadata, pairs, tags_in_annotation
 from stoker.render.plan import Plan
@@ -94,7 +93,7 @@ def _annotations(plan: Plan) -> dict[str, str]:
                 "stickiness.enabled": "true",
                 "stickiness.type": "lb_cookie",
                 "stickiness.lb_cookie.duration_seconds": str(_STICKY_S),
-                "deregistration_delay.timeout_seconds": str(DRAIN_S),
+                "deregistration_delay.timeout_seconds": str(plan.deregistration_s),
             }
         ),
         "load-balancer-attributes": pairs(_attributes(plan)),
@@ -131,7 +130,7 @@ def _health() -> dict[str, str]:
 
 def _attributes(plan: Plan) -> dict[str, str]:
     found = {
-        "idle_timeout.timeout_seconds": str(idle_s(plan)),
+        "idle_timeout.timeout_seconds": str(_idle_s(plan)),
         "routing.http.drop_invalid_header_fields.enabled": "true",
     }
     if plan.spec.edge.access_logs_bucket is not None:
@@ -143,6 +142,6 @@ def _attributes(plan: Plan) -> dict[str, str]:
     return found
 
 
-def idle_s(plan: Plan) -> int:
+def _idle_s(plan: Plan) -> int:
     """An answer that is not streamed sends nothing until it is whole."""
-    return min(math.ceil(plan.spec.gateway.timeouts.total_seconds) + _SPARE_S, _LONGEST_IDLE_S)
+    return min(plan.drain_s + _SPARE_S, _LONGEST_IDLE_S)

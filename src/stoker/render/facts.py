@@ -145,12 +145,12 @@ def short(*parts: str, at_most: int = 63) -> str:
     return f"{whole[: at_most - 7].rstrip('-')}-{hashlib.sha256(whole.encode()).hexdigest()[:6]}"
 
 
-# How a gateway's pod leaves, in seconds from when it is told to. The load balancer sends it nothing new, and lets what
-# runs end for DRAIN_S; the pod sleeps for PRE_STOP_S before its SIGTERM, on which the gateway says goodbye to its
-# WebSockets within 5 s, before the load balancer cuts them. All of it within the two minutes of a spot notice.
-PRE_STOP_S, DRAIN_S, GATEWAY_GRACE_S = 80, 90, 110
+UNHEARD_S, WRITING_DOWN_S = 15, 15
+"""How a gateway's pod leaves: it goes on answering for UNHEARD_S, until every load balancer has heard of it, then for
+`Plan.drain_s` only what runs, and has WRITING_DOWN_S for what that used. The load balancer waits for the first two."""
 EDGE = "edge"
 """The name of the Ingress, and of the Gateway of the Gateway API."""
 GATEWAY_NLB = "gateway-nlb"
 """The Service by which API Gateway reaches the gateway."""
-PICKER_PORT, PICKER_METRICS_PORT = 9002, 9090
+ROLE = "stoker.dev/role"
+"""Pod label within a LeaderWorkerSet: `leader` or `follower`. The leader serves."""

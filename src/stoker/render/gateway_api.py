@@ -5,7 +5,6 @@ What goes to a pool goes past Stoker's gateway: no budgets, no queue, no usage. 
 hold the engines' key, and each model's path says that it is another way: /models/NAME/v1/...
 """
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,8 +14,7 @@ from stoker.render.facts import (
     GATEWAY,
     GATEWAY_PORT,
     MODEL,
-    PICKER_METRICS_PORT,
-    PICKER_PORT,
+    ROLE,
     Served,
     short,
 )
@@ -40,7 +38,7 @@ _OF_GATEWAY = {"gateway.networking.k8s.io/gateway-name": EDGE}
 _IMAGE = "registry.k8s.io/gateway-api-inference-extension/epp:v1.5.0"
 """The last release line of the inference extension with a picker of its own; since then it is llm-d's router.
 Source: kubernetes-sigs/gateway-api-inference-extension README."""
-_HEALTH_PORT = 9003
+_PORT, _HEALTH_PORT, _METRICS_PORT = 9002, 9003, 9090
 _CONFIG = "picker.yaml"
 _PLUGINS = """\
 apiVersion: inference.networking.x-k8s.io/v1alpha1
@@ -150,7 +148,7 @@ def _prefix_replaced(by: str) -> dict[str, str]:
 
 
 def _longest(plan: Plan) -> str:
-    return f"{min(math.ceil(plan.spec.gateway.timeouts.total_seconds) + _SPARE_S, _LONGEST_S)}s"
+    return f"{min(plan.drain_s + _SPARE_S, _LONGEST_S)}s"
 
 
 def _for_model(plan: Plan, served: Served) -> Iterator[Item]:
@@ -174,8 +172,8 @@ def _picker_name(served: Served) -> str:
 
 
 def _replicas_of(served: Served) -> dict[str, str]:
-    """The pods that listen: of a replica that spans nodes only the first, which LeaderWorkerSet labels."""
-    leader = {"leaderworkerset.sigs.k8s.io/worker-index": "0"} if served.spans_nodes else {}
+    """The pods that listen: of a replica that spans nodes only the first."""
+    leader = {ROLE: "leader"} if served.spans_nodes else {}
     return {MODEL: served.name, **leader}
 
 
@@ -187,7 +185,7 @@ def _pool(plan: Plan, served: Served, picker: str) -> dict[str, Any]:
         "spec": {
             "selector": {"matchLabels": _replicas_of(served)},
             "targetPorts": [{"number": ENGINE_PORT}],
-            "endpointPickerRef": {"name": picker, "port": {"number": PICKER_PORT}, "failureMode": "FailOpen"},
+            "endpointPickerRef": {"name": picker, "port": {"number": _PORT}, "failureMode": "FailOpen"},
         },
     }
 
@@ -303,9 +301,9 @@ def _container(plan: Plan, served: Served) -> dict[str, Any]:
             f"--pool-namespace={plan.namespace}",
             f"--pool-group={_POOLS}",
             f"--config-file=/config/{_CONFIG}",
-            f"--grpc-port={PICKER_PORT}",
+            f"--grpc-port={_PORT}",
             f"--grpc-health-port={_HEALTH_PORT}",
-            f"--metrics-port={PICKER_METRICS_PORT}",
+            f"--metrics-port={_METRICS_PORT}",
             # A token review for each scrape would take a role of the whole cluster; a NetworkPolicy guards the port.
             "--metrics-endpoint-auth=false",
             "--enable-pprof=false",
@@ -314,9 +312,9 @@ def _container(plan: Plan, served: Served) -> dict[str, Any]:
         ],
         "env": [from_field("NAMESPACE", "metadata.namespace"), from_field("POD_NAME", "metadata.name")],
         "ports": [
-            {"name": "grpc", "containerPort": PICKER_PORT},
+            {"name": "grpc", "containerPort": _PORT},
             {"name": "grpc-health", "containerPort": _HEALTH_PORT},
-            {"name": "metrics", "containerPort": PICKER_METRICS_PORT},
+            {"name": "metrics", "containerPort": _METRICS_PORT},
         ],
         "startupProbe": {**asked, "periodSeconds": 2, "failureThreshold": 30},
         "readinessProbe": {**asked, "periodSeconds": 2},
@@ -335,8 +333,8 @@ def _service(plan: Plan, picker: str) -> dict[str, Any]:
         "spec": {
             "selector": selector(picker),
             "ports": [
-                {"name": "grpc", "port": PICKER_PORT, "targetPort": "grpc"},
-                {"name": "metrics", "port": PICKER_METRICS_PORT, "targetPort": "metrics"},
+                {"name": "grpc", "port": _PORT, "targetPort": "grpc"},
+                {"name": "metrics", "port": _METRICS_PORT, "targetPort": "metrics"},
             ],
         },
     }
@@ -373,7 +371,7 @@ def _policies(plan: Plan, served: Served, picker: str) -> Iterator[dict[str, Any
     """From the proxy to the picker and the replicas; from the picker to the replicas' metrics and the API server."""
     proxy = {"podSelector": {"matchLabels": _OF_GATEWAY}}
     monitoring = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": plan.monitoring_namespace}}}
-    replicas = {"podSelector": {"matchLabels": {MODEL: served.name}}}
+    replicas = {"podSelector": {"matchLabels": _replicas_of(served)}}
     own = {"podSelector": {"matchLabels": selector(picker)}}
     api_server = {"ports": [{"port": 443}]}
     names = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53}]}
@@ -383,8 +381,8 @@ def _policies(plan: Plan, served: Served, picker: str) -> Iterator[dict[str, Any
         selector(picker),
         {
             "ingress": [
-                {"from": [proxy], "ports": [{"port": PICKER_PORT}]},
-                {"from": [monitoring], "ports": [{"port": PICKER_METRICS_PORT}]},
+                {"from": [proxy], "ports": [{"port": _PORT}]},
+                {"from": [monitoring], "ports": [{"port": _METRICS_PORT}]},
             ],
             "egress": [{"to": [replicas], "ports": [{"port": ENGINE_PORT}]}, api_server, names],
         },
@@ -392,7 +390,7 @@ def _policies(plan: Plan, served: Served, picker: str) -> Iterator[dict[str, Any
     yield _policy(
         plan,
         short(served.workload, "from-gateway"),
-        {MODEL: served.name},
+        _replicas_of(served),
         {"ingress": [{"from": [proxy, own], "ports": [{"port": ENGINE_PORT}]}]},
     )
 

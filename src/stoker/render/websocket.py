@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stoker.render.facts import DRAIN_S, EDGE, GATEWAY, GATEWAY_NLB, GATEWAY_PORT, short
+from stoker.render.facts import EDGE, GATEWAY, GATEWAY_NLB, GATEWAY_PORT, short
 from stoker.render.hcl import Block, Json, Raw
 from stoker.render.items import Item, Resource, Terraform, Variable
 from stoker.render.objects import metadata, pairs, selector, tags_in_annotation
@@ -96,7 +96,7 @@ def _service(plan: Plan) -> dict[str, Any]:
         "healthcheck-protocol": "HTTP",
         "healthcheck-path": "/health",
         "healthcheck-port": "traffic-port",
-        "target-group-attributes": pairs({"deregistration_delay.timeout_seconds": str(DRAIN_S)}),
+        "target-group-attributes": pairs({"deregistration_delay.timeout_seconds": str(plan.deregistration_s)}),
         # What comes through the link has an address of AWS's own, which no rule could name.
         "inbound-sg-rules-on-private-link-traffic": "off",
         "additional-resource-tags": f"{tags_in_annotation(plan)},{pairs(_tag(plan))}",
