@@ -58,10 +58,7 @@ schedulingProfiles:
     weight: 3
 """
 """Scorers and weights that the extension's chart has, too; the metrics that they read are vLLM's."""
-_PROXY = (
-    "The proxy that the controller runs for the Gateway.\n"
-    "stoker:ignore STK-MATCH-029 the controller makes its pods, with this label"
-)
+_PROXY = "The proxy that the controller runs for the Gateway: it makes the pods, and gives them this label."
 _SPARE_S, _LONGEST_S = 30, 99_999
 
 
