@@ -143,3 +143,14 @@ def short(*parts: str, at_most: int = 63) -> str:
     if len(whole) <= at_most:
         return whole
     return f"{whole[: at_most - 7].rstrip('-')}-{hashlib.sha256(whole.encode()).hexdigest()[:6]}"
+
+
+UNHEARD_S, WRITING_DOWN_S = 15, 15
+"""How a gateway's pod leaves: it goes on answering for UNHEARD_S, until every load balancer has heard of it, then for
+`Plan.drain_s` only what runs, and has WRITING_DOWN_S for what that used. The load balancer waits for the first two."""
+EDGE = "edge"
+"""The name of the Ingress, and of the Gateway of the Gateway API."""
+GATEWAY_NLB = "gateway-nlb"
+"""The Service by which API Gateway reaches the gateway."""
+ROLE = "stoker.dev/role"
+"""Pod label within a LeaderWorkerSet: `leader` or `follower`. The leader serves."""

@@ -3,6 +3,7 @@
 Two components that must agree (a pod and its pool, a scaler and its queue) ask the same property here.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from stoker.render.facts import (
     SHARED,
     TRAINING,
     TRAINING_TOLERATION,
+    UNHEARD_S,
     WEIGHTS,
     CacheKind,
     Pool,
@@ -232,6 +234,17 @@ class Plan:
         where = {served.serves, *([SHARED] if served.shares_nodes else [])}
         own = (pool for pool in self.pools if pool.use == "inference" and pool.serves in where)
         return tuple(pool for pool in own if pool.serves != SHARED or pool.name == served.pool)
+
+    @property
+    def drain_s(self) -> int:
+        """Seconds that a gateway which leaves has for the answers that run. No answer takes longer."""
+        return max(1, math.ceil(self.spec.gateway.timeouts.total_seconds))
+
+    @property
+    def deregistration_s(self) -> int:
+        """Seconds that a load balancer lets requests of a gateway which leaves run on; 3600 is the most that one takes.
+        Less than the pod has before it is killed."""
+        return min(UNHEARD_S + self.drain_s, 3600)
 
 
 def _node_affinity(key: str, values: list[str]) -> dict[str, Any]:
