@@ -218,6 +218,22 @@ class Plan:
         chosen = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
         return {**({"affinity": chosen} if terms else {}), "tolerations": [GPU_TOLERATION, TRAINING_TOLERATION]}
 
+    @cached_property
+    def has_gpu_nodes(self) -> bool:
+        """Whether there may be a node with a GPU at all, whoever makes it."""
+        if self.spec.karpenter.enabled:
+            return any(pool.has_gpus for pool in self.pools)
+        return self.spec.training.enabled or any(served.is_on_gpu for served in self.served)
+
+    @property
+    def gpu_exporter(self) -> Literal["own", "addon", "none"]:
+        """Who runs the one dcgm-exporter of each GPU node: we, or the CloudWatch add-on, which brings one of its own and
+        is the only source that Container Insights reads."""
+        said = self.spec.global_.observability
+        if not said.enabled or not self.has_gpu_nodes:
+            return "none"
+        return "addon" if said.cloudwatch else "own"
+
 
 def _node_affinity(key: str, values: list[str]) -> dict[str, Any]:
     term = {"matchExpressions": [{"key": key, "operator": "In", "values": values}]}
