@@ -41,8 +41,8 @@ REDIS_PORT = 6379
 LEDGER_PORT = 5432
 STREAM_GROUP = "workers"
 
-# How what is measured is found: the port's name on each exporter's Service, and the namespace of Stoker's own metrics in
-# CloudWatch.
+# How what is measured is found: the port's name on each exporter's Service, and the namespace of Stoker's own metrics
+# in CloudWatch.
 DCGM, METRICS_PORT, REDIS_METRICS_PORT, DCGM_PORT = "dcgm-exporter", "metrics", 9121, 9400
 CLOUDWATCH_NAMESPACE = "AgenticAI"
 

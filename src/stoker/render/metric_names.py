@@ -28,8 +28,8 @@ SOURCES: Mapping[str, str] = MappingProxyType(
         "keda": "keda.sh docs/integrations/prometheus (2.16 and later)",
         "prometheus": "Prometheus itself, for each target",
         "rules": "the recording rules of monitoring_rules.py",
-        "ContainerInsights": "Amazon CloudWatch user guide, Container Insights metrics of EKS; aws/amazon-cloudwatch-agent "
-        "translator/.../awsemf/kubernetes.go (dimensions)",
+        "ContainerInsights": "Amazon CloudWatch user guide, Container Insights metrics of EKS; dimensions: "
+        "aws/amazon-cloudwatch-agent translator/.../awsemf/kubernetes.go",
         "AgenticAI": "the agent of cloudwatch_agent.py, from the gateway's metrics",
         "AWS/SQS": "Amazon SQS developer guide, CloudWatch metrics",
     }
@@ -65,7 +65,7 @@ _ADDON = ("GPU_UTIL", "MEM_COPY_UTIL", "FB_FREE", "FB_USED", "MEMORY_TEMP", "GPU
 
 
 def _all_of(publisher: Publisher, names: str) -> dict[str, tuple[Publisher, ...]]:
-    return {name: (publisher,) for name in names.split()}
+    return dict.fromkeys(names.split(), (publisher,))
 
 
 def _gpu(name: str) -> tuple[Publisher, ...]:
@@ -179,7 +179,7 @@ _LABELS = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([
 _RANGE = re.compile(r"\[[^\]]*\]")
 _DURATION = re.compile(r"\boffset\s+\S+")
 _NAME = re.compile(r"(?<![\w:.])[A-Za-z_:][\w:]*(?!\s*\()(?![\w:])")
-_WORDS = frozenset("and or unless bool inf nan by without on ignoring group_left group_right offset".split())
+_WORDS = frozenset({"and", "or", "unless", "bool", "inf", "nan", "by", "without", "on", "ignoring", "offset"})
 
 
 def names_in(promql: str) -> frozenset[str]:

@@ -13,7 +13,7 @@ from stoker.render import dashboards, monitoring_rules
 from stoker.render.facts import DCGM, DCGM_PORT, GATEWAY, METRICS_PORT, MODEL, REDIS
 from stoker.render.items import Item, Resource
 from stoker.render.metric_names import COUNTERS, publishers
-from stoker.render.objects import NAME, Object, from_field, metadata, resources, selector
+from stoker.render.objects import Object, from_field, metadata, resources, selector
 from stoker.render.plan import Plan
 
 EXPORTER_IMAGE = "nvcr.io/nvidia/k8s/dcgm-exporter:4.6.1-4.8.4-distroless"
@@ -71,12 +71,12 @@ def _exporter(plan: Plan) -> Iterator[Resource]:
 
 
 _WHY_EXPORTER = """\
-On each GPU node, whoever made it and however it is bought, and nowhere else. Auto Mode's nodes bring driver and device \
-plugin, and no exporter. With observability.cloudwatch the add-on runs one of its own and this one is left out: two \
+On each GPU node, whoever made it and however it is bought, and nowhere else. Auto Mode's nodes bring driver and \
+device plugin, and no exporter. With observability.cloudwatch the add-on runs one of its own and this one is left out: two \
 would count each GPU twice.
 SYS_ADMIN and root, for two reasons: profiling fields (DCGM_FI_PROF_*), and NVIDIA's container toolkit, which on \
 Bottlerocket shows devices to a container that has not requested them only with it. Not privileged.
-stoker:ignore STK-SECURITY-003,STK-SECURITY-004,STK-SECURITY-005 the kubelet's socket tells which pod has which GPU"""
+stoker:ignore STK-SECURITY-002,STK-SECURITY-013 as said above; the kubelet's socket names pods"""
 
 
 def _counters() -> str:
@@ -104,7 +104,6 @@ def _daemon_set(plan: Plan) -> Object:
         "readinessProbe": _probe(period=15, failures=3),
         "securityContext": {
             "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
             "runAsNonRoot": False,
             "runAsUser": 0,
             "capabilities": {"drop": ["ALL"], "add": ["SYS_ADMIN"]},
@@ -155,7 +154,7 @@ def _monitors(plan: Plan) -> Iterator[Resource]:
         GATEWAY,
         {"matchLabels": selector(GATEWAY)},
         {"port": "http", "path": "/metrics", "interval": "15s"},
-        why="/metrics of the gateway asks for no key. Each gateway counts its own requests: all are scraped, one by one.",
+        why="/metrics of the gateway asks for no key. Each gateway counts its own requests, so all are scraped.",
     )
     if "engine" in there:
         model = {
@@ -202,8 +201,8 @@ def _monitors(plan: Plan) -> Iterator[Resource]:
             scraped,
             space=CLOUDWATCH_SPACE,
             attach=True,
-            why=f"{_WHY_GPU_LABELS}\nThis is the exporter of the CloudWatch add-on, found by the names of its pods. Its "
-            "certificate is made by the add-on itself at each installation, so that there is none to check it against.",
+            why=f"{_WHY_GPU_LABELS}\nThis is the exporter of the CloudWatch add-on, found by the names of its pods. "
+            "Its certificate is made by the add-on itself at each installation, so that there is none to check it against.",
         )
     if "karpenter" in there:
         yield _monitor(
@@ -227,8 +226,8 @@ def _monitors(plan: Plan) -> Iterator[Resource]:
 
 
 _WHY_GPU_LABELS = """\
-honorLabels: namespace, pod and container are those of the pod that has the GPU. The exporter's own are dropped, or a GPU \
-that nobody uses would seem to be the exporter's. Type, zone and capacity of the node come with it, for prices."""
+honorLabels: namespace, pod and container are those of the pod that has the GPU. The exporter's own are dropped, or a \
+GPU that nobody uses would seem to be the exporter's. Type, zone and capacity of the node come with it, for prices."""
 
 
 def _gpu_endpoint(plan: Plan) -> Object:

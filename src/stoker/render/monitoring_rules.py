@@ -1,11 +1,11 @@
 """Recording rules and alerts for Prometheus, from the spec: capacity of queues, prices of tokens and of nodes.
 
-A rule is rendered only where all that its expression names is published (`metric_names.published`): an alert on a metric
-that is not there would never fire, and nobody would know. Thresholds that no key of the spec says stand here with their
+A rule is rendered only where all that its expression names is published (`metric_names.published`): an alert on a
+metric that is not there would never fire, and nobody would know. Thresholds that no key of the spec says stand here with their
 reason.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from stoker.render.plan import Plan
 Severity = Literal["critical", "warning", "info"]
 
 HARDWARE_XIDS = (48, 64, 74, 79, 95, 119, 120, 140)
-"""XID errors that say that the GPU, its memory or its link is bad. Others (13, 31, 43, 45) are mostly a program's fault.
+"""XID errors that say that the GPU, its memory or its link is bad. Others (13, 31, 43, 45) are mostly a program's.
 Source: NVIDIA, XID Errors, the list of codes."""
 SLOW_FIRST_TOKEN_S = 10
 """Nobody waits longer for the first word of an answer."""
@@ -62,7 +62,7 @@ class Alert:
 
 
 Rule = Record | Alert
-Group = tuple[str, Sequence[Rule]]
+Group = tuple[str, list[Rule]]
 
 
 def groups(plan: Plan) -> list[Group]:
@@ -85,7 +85,7 @@ def recorded(plan: Plan) -> frozenset[str]:
     return frozenset(rule.name for _, rules in groups(plan) for rule in rules if isinstance(rule, Record))
 
 
-def _all_groups(plan: Plan) -> list[Group]:
+def _all_groups(plan: Plan) -> list[tuple[str, Iterable[Rule]]]:
     return [
         ("stoker.prices", [*_token_prices(plan), *_node_prices(plan), *_capacities(plan)]),
         ("stoker.records", _RECORDS),
@@ -243,7 +243,7 @@ def _request_alerts(plan: Plan) -> Iterator[Alert]:
     if always:
         yield Alert(
             "NoReplica",
-            f'max by (model) (sum by (model, pod) (stoker_replicas{{breaker!="open",model=~"{"|".join(always)}"}})) == 0',
+            f'stoker:replicas_up:max{{model=~"{"|".join(always)}"}} == 0',
             "5m",
             "critical",
             "{{ $labels.model }} has no replica.",
@@ -275,7 +275,8 @@ def _request_alerts(plan: Plan) -> Iterator[Alert]:
     )
     yield Alert(
         "CacheFull",
-        "avg by (model) (vllm:kv_cache_usage_perc) > 0.95 and on (model) sum by (model) (vllm:num_requests_waiting) > 0",
+        "avg by (model) (vllm:kv_cache_usage_perc) > 0.95 "
+        "and on (model) sum by (model) (vllm:num_requests_waiting) > 0",
         "10m",
         "warning",
         "The KV cache of {{ $labels.model }} is full and requests wait in the engine.",
@@ -311,7 +312,7 @@ def _gpu_alerts() -> Iterator[Alert]:
         "0m",
         "critical",
         f"{where} reports XID {{{{ $value }}}}, an error of the hardware.",
-        "kubectl cordon and drain the node and delete its NodeClaim: a new one comes. Keep the instance for AWS support.",
+        "kubectl cordon and drain the node and delete its NodeClaim: a new one comes.",
     )
     yield Alert(
         "GpuXid",
@@ -365,7 +366,7 @@ def _node_alerts(plan: Plan) -> Iterator[Alert]:
             "15m",
             "warning",
             "{{ $labels.namespace }}/{{ $labels.pod }} has waited 15 minutes for a GPU.",
-            "kubectl describe the pod, and see Karpenter's events: limits of the pool, quota of the account, or capacity.",
+            "kubectl describe the pod, and see Karpenter's events: the pool's limits, the account's quota, or capacity.",
         )
         yield Alert(
             "GpuNodeUnhealthy",
@@ -373,7 +374,7 @@ def _node_alerts(plan: Plan) -> Iterator[Alert]:
             "1m",
             "critical",
             "The EKS node monitoring agent holds the GPUs of {{ $labels.node }} for broken.",
-            "kubectl describe the node for the reason (an XID, a missing GPU); delete its NodeClaim unless it is repaired.",
+            "kubectl describe the node for the reason (an XID, a missing GPU); delete its NodeClaim unless it heals.",
         )
         yield Alert(
             "GpuNodeNotMeasured",

@@ -227,8 +227,8 @@ class Plan:
 
     @property
     def gpu_exporter(self) -> Literal["own", "addon", "none"]:
-        """Who runs the one dcgm-exporter of each GPU node: we, or the CloudWatch add-on, which brings one of its own and
-        is the only source that Container Insights reads."""
+        """Who runs the one dcgm-exporter of each GPU node: we, or the CloudWatch add-on, which brings its own and reads
+        no other."""
         said = self.spec.global_.observability
         if not said.enabled or not self.has_gpu_nodes:
             return "none"
