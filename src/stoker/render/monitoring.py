@@ -72,8 +72,8 @@ def _exporter(plan: Plan) -> Iterator[Resource]:
 
 _WHY_EXPORTER = """\
 On each GPU node, whoever made it and however it is bought, and nowhere else. Auto Mode's nodes bring driver and \
-device plugin, and no exporter. With observability.cloudwatch the add-on runs one of its own and this one is left out: two \
-would count each GPU twice.
+device plugin, and no exporter. With observability.cloudwatch the add-on runs its own and this one is left \
+out: two would count each GPU twice.
 SYS_ADMIN and root, for two reasons: profiling fields (DCGM_FI_PROF_*), and NVIDIA's container toolkit, which on \
 Bottlerocket shows devices to a container that has not requested them only with it. Not privileged.
 stoker:ignore STK-SECURITY-002,STK-SECURITY-013 as said above; the kubelet's socket names pods"""
@@ -202,7 +202,7 @@ def _monitors(plan: Plan) -> Iterator[Resource]:
             space=CLOUDWATCH_SPACE,
             attach=True,
             why=f"{_WHY_GPU_LABELS}\nThis is the exporter of the CloudWatch add-on, found by the names of its pods. "
-            "Its certificate is made by the add-on itself at each installation, so that there is none to check it against.",
+            "Its certificate is made by the add-on itself at each installation: there is none to check it against.",
         )
     if "karpenter" in there:
         yield _monitor(

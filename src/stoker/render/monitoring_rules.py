@@ -1,8 +1,8 @@
 """Recording rules and alerts for Prometheus, from the spec: capacity of queues, prices of tokens and of nodes.
 
 A rule is rendered only where all that its expression names is published (`metric_names.published`): an alert on a
-metric that is not there would never fire, and nobody would know. Thresholds that no key of the spec says stand here with their
-reason.
+metric that is not there would never fire, and nobody would know. Thresholds that no key of the spec says stand here
+with their reason.
 """
 
 from collections.abc import Iterable, Iterator
@@ -366,7 +366,7 @@ def _node_alerts(plan: Plan) -> Iterator[Alert]:
             "15m",
             "warning",
             "{{ $labels.namespace }}/{{ $labels.pod }} has waited 15 minutes for a GPU.",
-            "kubectl describe the pod, and see Karpenter's events: the pool's limits, the account's quota, or capacity.",
+            "kubectl describe the pod, and see Karpenter's events: the pool's limits, a quota, or capacity.",
         )
         yield Alert(
             "GpuNodeUnhealthy",
