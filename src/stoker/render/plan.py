@@ -246,6 +246,22 @@ class Plan:
         Less than the pod has before it is killed."""
         return min(UNHEARD_S + self.drain_s, 3600)
 
+    @cached_property
+    def has_gpu_nodes(self) -> bool:
+        """Whether there may be a node with a GPU at all, whoever makes it."""
+        if self.spec.karpenter.enabled:
+            return any(pool.has_gpus for pool in self.pools)
+        return self.spec.training.enabled or any(served.is_on_gpu for served in self.served)
+
+    @property
+    def gpu_exporter(self) -> Literal["own", "addon", "none"]:
+        """Who runs the one dcgm-exporter of each GPU node: we, or the CloudWatch add-on, which brings its own and reads
+        no other."""
+        said = self.spec.global_.observability
+        if not said.enabled or not self.has_gpu_nodes:
+            return "none"
+        return "addon" if said.cloudwatch else "own"
+
 
 def _node_affinity(key: str, values: list[str]) -> dict[str, Any]:
     term = {"matchExpressions": [{"key": key, "operator": "In", "values": values}]}
