@@ -143,3 +143,7 @@ def short(*parts: str, at_most: int = 63) -> str:
     if len(whole) <= at_most:
         return whole
     return f"{whole[: at_most - 7].rstrip('-')}-{hashlib.sha256(whole.encode()).hexdigest()[:6]}"
+
+
+TRAINING_ACCOUNT, PIPELINE_ACCOUNT = "training", "pipeline"
+"""ServiceAccounts of the training namespace: of the pods that train, and of the steps of the pipeline."""
