@@ -19,6 +19,7 @@ from stoker.render.training_pods import (
 )
 
 COMPONENT = "training"
+IGNORE_OLDER_KIND = "stoker:ignore STK-TRAINING-013 training.legacyPytorchJob asks for the Training Operator v1"
 _RESTARTS = 3
 _HELD = (
     "Applying this starts nothing: its queue is held. It starts with\n"
@@ -32,7 +33,9 @@ def render(plan: Plan) -> Iterator[Item]:
         return
     checkpoints(plan)
     yield Resource("training/service-account.yaml", service_account(plan))
-    yield Resource("training/run.yaml", run_config(plan), "The run file, the same as for `stoker train` on one machine.")
+    yield Resource(
+        "training/run.yaml", run_config(plan), "The run file, the same as for `stoker train` on one machine."
+    )
     if training.storage.enabled:
         yield Resource("training/data.yaml", volume(plan), "The file system is not deleted with the claim.")
         yield Resource("training/data.yaml", claim(plan))
@@ -46,15 +49,14 @@ def render(plan: Plan) -> Iterator[Item]:
 
 _RUNTIME_COMMENT = (
     "A node that is taken away (DisruptionTarget) restarts all pods and does not count; whatever else fails counts "
-    f"against {_RESTARTS} restarts. All pods end before the first begins again: one that is left over would hang in NCCL."
+    f"against {_RESTARTS} restarts. All pods end before the first begins again: one that is left would hang in NCCL."
 )
 
 
 def _job_comment(plan: Plan, kind: str) -> str:
     held = _HELD.format(namespace=plan.training_namespace, kind=kind, name=RUN, queue=training_queue.QUEUE)
     if kind == "pytorchjob":
-        reason = "training.legacyPytorchJob asks for the Training Operator v1"
-        return f"{held}\nstoker-lint: ignore STK-TRAINING-013 {reason}"
+        return f"{held}\n{IGNORE_OLDER_KIND}"
     return held
 
 

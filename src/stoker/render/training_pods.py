@@ -9,7 +9,7 @@ from stoker.base.errors import InvalidInput
 from stoker.catalog.labels import ZONE
 from stoker.manifests.quantities import bytes_of
 from stoker.manifests.writing import to_yaml
-from stoker.render.facts import GPU, TRAINING_ACCOUNT
+from stoker.render.facts import GPU, TRAINING_ACCOUNT, WEIGHTS, Served
 from stoker.render.objects import resources, restricted_container, restricted_pod
 from stoker.render.plan import Plan
 
@@ -23,7 +23,8 @@ SCORE_FILE = "/tmp/score"  # noqa: S108 - the container's own, a volume of the p
 
 # torchrun has the number of nodes, processes and the address from PET_* in its environment: Trainer v2 and the
 # Training Operator both set them.
-TRAIN = ("torchrun", "-m", "stoker.train", "--run", RUN_FILE)
+TRAIN = ("torchrun", "-m", "stoker.train", "--run")
+"""Before the run file."""
 PREPARE = ("stoker", "train", RUN_FILE, "--check")
 EVALUATE = ("stoker", "evaluate", RUN_FILE, "--score-file", SCORE_FILE)
 REGISTER = ("stoker", "register", RUN_FILE)
@@ -67,7 +68,7 @@ def run_text(plan: Plan) -> str:
         {
             "name": RUN,
             "base": _base(plan),
-            "data": training.data or f"s3://{checkpoints(plan)}/data.jsonl",
+            "data": data(plan),
             "checkpoints": run_folder(plan),
             "nodes": training.nodes,
             "gpus": training.gpus,
@@ -75,15 +76,17 @@ def run_text(plan: Plan) -> str:
     )
 
 
+def data(plan: Plan) -> str:
+    return plan.spec.training.data or f"s3://{checkpoints(plan)}/data.jsonl"
+
+
 def _base(plan: Plan) -> str:
     """The weights that are tuned: those of the model that the pipeline puts into service."""
-    from stoker.render.facts import WEIGHTS
-
     model = tuned(plan)
     return WEIGHTS["general"] if model is None else model.weights
 
 
-def tuned(plan: Plan) -> Any:
+def tuned(plan: Plan) -> Served | None:
     """The model that is tuned: the first on a GPU, or else the first at all. None where the cluster serves none."""
     on_gpu = [each for each in plan.served if each.is_on_gpu]
     return next(iter((*on_gpu, *plan.served)), None)
@@ -164,7 +167,7 @@ def pod_spec(plan: Plan, container_name: str, of_one_job: str) -> Object:
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": GRACE_S,
         "securityContext": restricted_pod(),
-        "containers": [container(plan, container_name, TRAIN)],
+        "containers": [container(plan, container_name, (*TRAIN, RUN_FILE))],
         "volumes": volumes(plan),
     }
 

@@ -33,6 +33,9 @@ _DEAR_ON_SPOT = 5
 _SURGE = 1
 """Pods beyond the maximum while a rollout goes on."""
 
+_KEPT = 50
+"""The part of a machine, a fiftieth, that a training pod leaves."""
+
 GENERAL_POOL = NodePool(instance_families=("m7i", "m7a", "m6i", "m6a"), spot_enabled=False)
 TRAINING_POOL = NodePool(use="training", instance_families=("p4d", "p4de", "p5"))
 _GENERAL_VCPU = range(4, 33)
@@ -92,15 +95,15 @@ def training_pool(plan: "Plan") -> Pool:
 
 
 def training_pods(plan: "Plan") -> TrainingPods:
-    """The most that each of the pool's types has for a pod: the least over them, in whole cores and GiB."""
+    """What each of the pool's types has for a pod but a fiftieth: the least over them, in whole cores and GiB."""
     name, said = _of_use(plan, "training", TRAINING_POOL)
     types = _for_training(plan, name, said).types
     gpus, efa = plan.spec.training.gpus, plan.spec.training.efa
     huge = 5120 * _MIB if efa else 0  # what AWS asks for beside EFA, on each node
     # A pod with EFA has its node alone: one pod for each network card.
     parts = [1 if efa else max(each.gpu_count // gpus, 1) for each in types]
-    cpu = min(_free(each)["cpu"] // part for each, part in zip(types, parts, strict=True))
-    memory = min((_free(each)["memory"] - huge) // part for each, part in zip(types, parts, strict=True))
+    cpu = min(_left(each, "cpu") // part for each, part in zip(types, parts, strict=True))
+    memory = min((_left(each, "memory") - huge) // part for each, part in zip(types, parts, strict=True))
     return TrainingPods(
         pool=name,
         cpu=format_cpu(cpu // 1000 * 1000 or cpu),
@@ -298,6 +301,11 @@ def _by_family() -> dict[str, tuple[InstanceType, ...]]:
 
 def _free(instance: InstanceType) -> dict[str, int]:
     return added(instance.allocatable, {key: -amount for key, amount in DAEMONS.items()})
+
+
+def _left(instance: InstanceType, resource: str) -> int:
+    """Without a fiftieth of the machine: a pod that fills it is not scheduled again with one more DaemonSet."""
+    return _free(instance)[resource] - instance.allocatable[resource] // _KEPT
 
 
 def _can_be_cut(instance: InstanceType) -> bool:
