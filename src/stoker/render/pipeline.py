@@ -13,7 +13,7 @@ from stoker.render.facts import PIPELINE_ACCOUNT, Served
 from stoker.render.items import Item, Resource
 from stoker.render.objects import Object, metadata, resources, restricted_container, restricted_pod
 from stoker.render.plan import Plan
-from stoker.render.training import IGNORE_OLDER_KIND, pytorch_job_spec, train_job_spec
+from stoker.render.training import pytorch_job_ignores, pytorch_job_spec, train_job_spec
 from stoker.render.training_pods import (
     DO_NOT_DISRUPT,
     EVALUATE,
@@ -35,6 +35,7 @@ from stoker.render.training_pods import (
 if TYPE_CHECKING:
     from hera.workflows import Container, Task
     from hera.workflows import Resource as ResourceStep
+    from hera.workflows.models import DAGTask
 
 PIPELINE = "pipeline"
 REGISTERED = "stoker.dev/registered"
@@ -150,13 +151,13 @@ def _general(plan: Plan) -> dict[str, Any]:
     return {"node_selector": place["nodeSelector"]} if place else {}
 
 
-def _tasks(plan: Plan, *, deploys: bool) -> "list[Task]":
+def _tasks(plan: Plan, *, deploys: bool) -> "list[Task | DAGTask]":
     """`depends` names the result: a task that was skipped counts as done for `dependencies`, and what failed the gate
     would be deployed."""
     from hera.workflows import Task
 
     gate = f"{{{{tasks.evaluate.outputs.parameters.score}}}} >= {plan.spec.training.pipeline.least_score}"
-    found = [
+    found: list[Task | DAGTask] = [
         Task(name="prepare", template="prepare"),
         Task(name="train", template="train", depends="prepare.Succeeded"),
         Task(name="evaluate", template="evaluate", depends="train.Succeeded"),
@@ -251,6 +252,7 @@ def _train(plan: Plan) -> "ResourceStep":
 
     legacy = plan.spec.training.legacy_pytorch_job
     manifest = _pytorch_job(plan) if legacy else _train_job(plan)
+    ignores = "".join(f"# {each}\n" for each in pytorch_job_ignores(plan)) if legacy else ""
     conditions: dict[str, Any] = {
         "success_condition": "status.conditions.1.type == Complete",
         "failure_condition": "status.conditions.1.type == Failed",
@@ -261,7 +263,7 @@ def _train(plan: Plan) -> "ResourceStep":
         name="train",
         action="create",
         set_owner_reference=True,
-        manifest=(f"# {IGNORE_OLDER_KIND}\n" if legacy else "") + to_yaml(manifest),
+        manifest=ignores + to_yaml(manifest),
         active_deadline_seconds=_LONGEST_S,
         annotations=dict(DO_NOT_DISRUPT),
         **conditions,

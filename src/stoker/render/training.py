@@ -16,10 +16,10 @@ from stoker.render.training_pods import (
     checkpoints,
     pod_spec,
     run_text,
+    without_efa,
 )
 
 COMPONENT = "training"
-IGNORE_OLDER_KIND = "stoker:ignore STK-TRAINING-013 training.legacyPytorchJob asks for the Training Operator v1"
 _RESTARTS = 3
 _HELD = (
     "Applying this starts nothing: its queue is held. It starts with\n"
@@ -43,7 +43,7 @@ def render(plan: Plan) -> Iterator[Item]:
     if training.legacy_pytorch_job:
         yield Resource("training/job.yaml", pytorch_job(plan), _job_comment(plan, "pytorchjob"))
     else:
-        yield Resource("training/runtime.yaml", runtime(plan), _RUNTIME_COMMENT)
+        yield Resource("training/runtime.yaml", runtime(plan), _lines(_RUNTIME_COMMENT, without_efa(plan)))
         yield Resource("training/job.yaml", train_job(plan), _job_comment(plan, "trainjob"))
 
 
@@ -55,9 +55,16 @@ _RUNTIME_COMMENT = (
 
 def _job_comment(plan: Plan, kind: str) -> str:
     held = _HELD.format(namespace=plan.training_namespace, kind=kind, name=RUN, queue=training_queue.QUEUE)
-    if kind == "pytorchjob":
-        return f"{held}\n{IGNORE_OLDER_KIND}"
-    return held
+    return _lines(held, *pytorch_job_ignores(plan)) if kind == "pytorchjob" else held
+
+
+def pytorch_job_ignores(plan: Plan) -> tuple[str, ...]:
+    older = "stoker:ignore STK-TRAINING-013 training.legacyPytorchJob asks for the Training Operator v1"
+    return tuple(filter(None, (older, without_efa(plan))))
+
+
+def _lines(*parts: str) -> str:
+    return "\n".join(filter(None, parts))
 
 
 def service_account(plan: Plan) -> Object:

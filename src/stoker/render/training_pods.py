@@ -39,6 +39,8 @@ CLAIM = "training-data"
 _MOUNT = "/fsx"
 _GIB = 1024**3
 _SHM_AT_MOST = 64
+_WHOLE_NODE = 8
+"""GPUs of the types that have EFA and that nobody shares."""
 
 
 def checkpoints(plan: Plan) -> str:
@@ -172,6 +174,16 @@ def pod_spec(plan: Plan, container_name: str, of_one_job: str) -> Object:
     }
 
 
+def without_efa(plan: Plan) -> str:
+    """The comment that says to the linter that this is meant, where the nodes have EFA and the spec wants none."""
+    training = plan.spec.training
+    if training.efa or training.nodes == 1:
+        return ""
+    pools = [pool for pool in plan.pools if pool.use == "training"]
+    has_efa = any(each.efa_count for pool in pools for each in pool.types) if pools else training.gpus >= _WHOLE_NODE
+    return "stoker:ignore STK-TRAINING-001 training.efa is false" if has_efa else ""
+
+
 def _together(plan: Plan, of_one_job: str) -> Object:
     """One zone for all pods of a job, where the nodes could be in several: EFA does not cross zones, and traffic that
     does is paid for. Source: Amazon EC2 user guide, Elastic Fabric Adapter (limitations)."""
@@ -180,7 +192,7 @@ def _together(plan: Plan, of_one_job: str) -> Object:
         return {}
     term = {
         "topologyKey": ZONE,
-        "labelSelector": {"matchExpressions": [{"key": of_one_job, "operator": "Exists"}]},
+        "labelSelector": {"matchLabels": {"app.kubernetes.io/component": "training"}},
         "matchLabelKeys": [of_one_job],
     }
     return {"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}}
