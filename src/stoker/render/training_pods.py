@@ -115,7 +115,9 @@ def environment(plan: Plan) -> dict[str, str]:
         "AWS_REGION": plan.region,
         "CHECKPOINT_S3": run_folder(plan),
         "HOME": "/tmp",  # noqa: S108 - the root file system is read-only
-        "NCCL_DEBUG": "WARN",
+        # At its start NCCL says which network it uses, and little else.
+        "NCCL_DEBUG": "INFO",
+        "NCCL_DEBUG_SUBSYS": "INIT,NET",
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(_SHUTDOWN_S),
     }
     if plan.training_pods.efa:
