@@ -85,7 +85,9 @@ def render(plan: Plan) -> Iterator[Item]:
             "metadata": metadata(plan, WEIGHTS_ACCOUNT, "models", namespace=plan.namespace),
             "automountServiceAccountToken": False,
         }
-        yield Resource("models/weights.yaml", account, "Pod Identity lets it write to the models' bucket, if there is one.")
+        yield Resource(
+            "models/weights.yaml", account, "Pod Identity lets it write to the models' bucket, if there is one."
+        )
     for served in filling:
         yield Resource("models/weights.yaml", _job(plan, served), _why_job(plan, served))
 

@@ -39,6 +39,9 @@ _SURGE = 1
 HUGE_PAGES_MIB = 5120
 """What AWS asks for beside EFA on each node (EKS user guide, node-efa)."""
 
+_KEPT = 50
+"""The part of a machine, a fiftieth, that a training pod leaves."""
+
 GENERAL_POOL = NodePool(instance_families=("m7i", "m7a", "m6i", "m6a"), spot_enabled=False)
 TRAINING_POOL = NodePool(use="training", instance_families=("p4d", "p4de", "p5"))
 _GENERAL_VCPU = range(4, 33)
@@ -102,7 +105,7 @@ def training_pool(plan: "Plan") -> Pool:
 
 
 def training_pods(plan: "Plan") -> TrainingPods:
-    """The most that each of the pool's types has for a pod: the least over them, in whole cores and GiB."""
+    """What each of the pool's types has for a pod but a fiftieth: the least over them, in whole cores and GiB."""
     name, said = _of_use(plan, "training", TRAINING_POOL)
     types = _for_training(plan, name, said).types
     gpus, efa = plan.spec.training.gpus, plan.spec.training.efa
@@ -111,8 +114,8 @@ def training_pods(plan: "Plan") -> TrainingPods:
     huge = HUGE_PAGES_MIB * _MIB if has_huge_pages else 0
     # A pod with EFA has its node alone: one pod for each network card.
     parts = [1 if efa else max(each.gpu_count // gpus, 1) for each in types]
-    cpu = min(_free(each)["cpu"] // part for each, part in zip(types, parts, strict=True))
-    memory = min((_free(each)["memory"] - huge) // part for each, part in zip(types, parts, strict=True))
+    cpu = min(_left(each, "cpu") // part for each, part in zip(types, parts, strict=True))
+    memory = min((_left(each, "memory") - huge) // part for each, part in zip(types, parts, strict=True))
     return TrainingPods(
         pool=name,
         cpu=format_cpu(cpu // 1000 * 1000 or cpu),
@@ -450,6 +453,11 @@ def _by_family() -> dict[str, tuple[InstanceType, ...]]:
 
 def _free(instance: InstanceType) -> dict[str, int]:
     return added(instance.allocatable, {key: -amount for key, amount in DAEMONS.items()})
+
+
+def _left(instance: InstanceType, resource: str) -> int:
+    """Without a fiftieth of the machine: a pod that fills it is not scheduled again with one more DaemonSet."""
+    return _free(instance)[resource] - instance.allocatable[resource] // _KEPT
 
 
 def _what_would_do(plan: "Plan", served: Served) -> str:
