@@ -23,6 +23,7 @@ from stoker.render.training_pods import (
     RUN,
     RUN_FOLDER,
     SCORE_FILE,
+    checkpoints,
     container,
     devices,
     environment,
@@ -184,10 +185,10 @@ def _steps(plan: Plan, deployed: Served | None) -> "Sequence[Container | Resourc
 def registry(plan: Plan) -> str:
     """Where the weights are registered: where the replicas of the model look for them, or else beside the
     checkpoints."""
-    bucket, model = plan.bucket("models"), tuned(plan)
-    if bucket is None or model is None:
-        return f"s3://{plan.bucket('checkpoints')}/registry/"
-    return f"s3://{bucket}/{model.name}/"
+    deployed = deployed_model(plan)
+    if deployed is None:
+        return f"s3://{checkpoints(plan)}/registry/"
+    return f"s3://{plan.bucket('models')}/{deployed.name}/"
 
 
 def _cpu_step(plan: Plan, name: str, command: tuple[str, ...]) -> "Container":
