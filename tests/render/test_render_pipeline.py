@@ -170,6 +170,10 @@ def test_without_replicas_that_load_it_the_pipeline_ends_with_the_registration()
         plan("checkpointing: {s3Bucket: mine}", first=""),
         plan(more="llm: {inference: {enabled: false}}"),
         plan(more="llm: {inference: {cache: {kind: node}}}"),
+        plan(more="llm: {inference: {gpu: {count: 0}}}"),
+        plan(
+            more='llm: {models: {own: {serving: {weights: "s3://weights/own"}}}}\ngateway: {defaultModel: own}',
+        ),
     ]
     for made in without:
         assert [each["name"] for each in tasks(made)] == ["prepare", "train", "evaluate", "register"]

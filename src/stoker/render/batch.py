@@ -131,7 +131,7 @@ def _role_name(plan: Plan, name: str) -> str:
 
 
 def job_policy(plan: Plan) -> dict[str, Any]:
-    """Read the data and the weights of the base model, and read, write and delete (old ones) below the prefix of checkpoints."""
+    """Read the data and the base model; read, write and delete (old ones) below the prefix of checkpoints."""
     bucket = f"arn:{plan.partition}:s3:::{checkpoints(plan)}"
     places = [data(plan), *([f"{base(plan).rstrip('/')}/"] if base(plan).startswith("s3://") else [])]
     read, listed = [], [bucket]

@@ -65,14 +65,19 @@ def _comment(plan: Plan, deployed: Served | None) -> str:
     if deployed is None and not plan.served:
         said += " It ends with the registration: the cluster serves no model of its own."
     elif deployed is None:
-        said += " It ends with the registration: replicas load no weights from a bucket (llm.inference.cache)."
+        said += (
+            " It ends with the registration: replicas do not load from there (llm.inference.cache, serving.weights)."
+        )
     return said
 
 
 def deployed_model(plan: Plan) -> Served | None:
-    """Whose replicas are replaced in the end. None where none of them would load what was registered: they do from the
-    bucket of models."""
-    return tuned(plan) if plan.cache == "s3" and plan.bucket("models") else None
+    """Whose replicas are replaced in the end. None where they would not load what was registered: they stream what lies
+    under their name in the bucket of models, unless their weights are a place in S3 of their own."""
+    model = tuned(plan)
+    if model is None or not model.is_on_gpu or model.weights.startswith("s3://"):
+        return None
+    return model if plan.cache == "s3" and plan.bucket("models") else None
 
 
 def account(plan: Plan) -> Object:
