@@ -6,8 +6,9 @@ left as it is. What holds data stays when its object is deleted.
 
 import json
 from collections.abc import Iterator
+from typing import Literal
 
-from stoker.render import iam, sagemaker, secrets
+from stoker.render import aws_secrets, iam, sagemaker
 from stoker.render.iam import COMPONENT, tag_list
 from stoker.render.items import Item, Resource
 from stoker.render.objects import Object, metadata
@@ -20,10 +21,10 @@ _EBS_ROLE = "ebs-csi-controller"
 
 
 def render(plan: Plan) -> Iterator[Item]:
-    yield from secrets.terraform(plan)
+    yield from aws_secrets.terraform(plan)
     if not plan.spec.composition.ack.enabled:
         return
-    yield from secrets.empty(plan)
+    yield from aws_secrets.empty(plan)
     yield from _buckets(plan)
     yield from _dead_letters(plan)
     yield from _repositories(plan)
@@ -50,7 +51,7 @@ def _bucket(plan: Plan, what: str, name: str, uses: list[str], *, old_days: int,
     comment = f"For {' and '.join(uses)}. Deleting this object leaves the bucket and what is in it."
     if is_said:
         comment += " If it is there already, ACK refuses to touch it, and this file can be left out."
-    block = {key: True for key in ("blockPublicACLs", "blockPublicPolicy", "ignorePublicACLs", "restrictPublicBuckets")}
+    block = dict.fromkeys(("blockPublicACLs", "blockPublicPolicy", "ignorePublicACLs", "restrictPublicBuckets"), True)
     rule = {
         "id": "old",
         "status": "Enabled",
@@ -127,7 +128,9 @@ def _repositories(plan: Plan) -> Iterator[Item]:
     if plan.spec.global_.images.registry is not None:
         return
     training = plan.spec.training
-    parts = ["gateway", "worker", *(["trainer"] if training.enabled and training.image is None else [])]
+    parts: list[Literal["gateway", "worker", "trainer"]] = ["gateway", "worker"]
+    if training.enabled and training.image is None:
+        parts.append("trainer")
     untagged = {"tagStatus": "untagged", "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 14}
     many = {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 100}
     rules = [
@@ -149,13 +152,15 @@ def _repositories(plan: Plan) -> Iterator[Item]:
             "metadata": metadata(plan, f"stoker-{part}", COMPONENT, namespace=plan.namespace, annotations=_RETAIN),
             "spec": spec,
         }
-        pods = f"Pods pull {plan.image(part)}." if plan.account else "Pods name it once global.cluster.account is known."  # type: ignore[arg-type]
+        pods = (
+            f"Pods pull {plan.image(part)}." if plan.account else "Pods name it once global.cluster.account is known."
+        )
         yield Resource("aws/repositories.yaml", found, f"{pods} A tag that was pushed stays what it is.")
 
 
 def _addons(plan: Plan) -> Iterator[Item]:
-    """What this platform needs beside what every cluster has. Auto Mode brings Pod Identity and EBS with it, EFS and FSx
-    it does not; where it runs only the CPU nodes, the others need the agent of Pod Identity.
+    """What this platform needs beside what every cluster has. Auto Mode brings Pod Identity and EBS with it, EFS and
+    FSx it does not; where it runs only the CPU nodes, the others need the agent of Pod Identity.
 
     Versions are EKS' default for the version of the cluster: which that is, is not known here.
     Source: awsdocs/amazon-eks-user-guide, workloads-add-ons-available-eks, automode.
@@ -165,7 +170,9 @@ def _addons(plan: Plan) -> Iterator[Item]:
     if plan.mode == "karpenter":
         managed = ("service-role/AmazonEBSCSIDriverPolicy",)
         trust = iam.pod_trust(plan, "kube-system", "ebs-csi-controller-sa")
-        yield Resource("aws/addons.yaml", iam.role(plan, _EBS_ROLE, trust, managed=managed), "Makes and attaches volumes.")
+        yield Resource(
+            "aws/addons.yaml", iam.role(plan, _EBS_ROLE, trust, managed=managed), "Makes and attaches volumes."
+        )
         account = {"serviceAccount": "ebs-csi-controller-sa", "roleRef": {"from": {"name": _EBS_ROLE}}}
         yield _addon(plan, "aws-ebs-csi-driver", "Volumes of Redis and the ledger.", [account])
     cache = plan.spec.llm.inference.cache
@@ -192,8 +199,8 @@ def _addon(plan: Plan, name: str, why: str, identities: list[Object] | None = No
 
 
 def _capabilities(plan: Plan) -> Iterator[Item]:
-    """kro as the EKS capability. ACK's cannot be made by itself, and Argo CD's needs an instance of IAM Identity Center,
-    which the spec does not know: docs/render/aws.md has the commands.
+    """kro as the EKS capability. ACK's cannot be made by itself, and Argo CD's needs an instance of IAM Identity
+    Center, which the spec does not know: docs/render/aws.md has the commands.
 
     Source: awsdocs/amazon-eks-user-guide, capability-role, create-kro-capability;
     aws-controllers-k8s/eks-controller@v1.20.0 Capability CRD.

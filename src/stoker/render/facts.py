@@ -44,6 +44,9 @@ STREAM_GROUP = "workers"
 # What the worker beside an engine requests: it moves text, and computes nothing.
 WORKER = {"cpu": "250m", "memory": "512Mi"}
 
+STACK_REPLICAS = 2
+"""Most replicas of the instance of AIInferenceStack (component `kro`)."""
+
 CacheKind = Literal["node", "s3", "efs", "fsx"]
 
 
@@ -143,3 +146,7 @@ def short(*parts: str, at_most: int = 63) -> str:
     if len(whole) <= at_most:
         return whole
     return f"{whole[: at_most - 7].rstrip('-')}-{hashlib.sha256(whole.encode()).hexdigest()[:6]}"
+
+
+TRAINING_ACCOUNT, PIPELINE_ACCOUNT = "training", "pipeline"
+"""ServiceAccounts of the training namespace: of the pods that train, and of the steps of the pipeline."""

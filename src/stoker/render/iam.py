@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stoker.render.facts import GATEWAY, MODELS_ACCOUNT, short
+from stoker.render.facts import GATEWAY, MODELS_ACCOUNT, PIPELINE_ACCOUNT, TRAINING_ACCOUNT, short
 from stoker.render.items import Item, Resource
 from stoker.render.objects import Object, metadata
 from stoker.render.plan import Plan
@@ -62,18 +62,17 @@ def identities(plan: Plan) -> Iterator[Identity]:
     if looking and plan.spec.keda.enabled:
         yield Identity(*KEDA, looking, "KEDA's operator reads what keda.scalers names.", elsewhere=True)
     yield Identity(*EXTERNAL_SECRETS, (_secrets(plan),), "ExternalSecrets copy the platform's secrets.", elsewhere=True)
-    if plan.spec.training.enabled:
-        yield Identity(
-            plan.training_namespace, "training", training(plan), "Training reads data and weights, and keeps checkpoints."
-        )
-        if plan.spec.training.pipeline.enabled:
-            yield Identity(
-                plan.training_namespace, "pipeline", _pipeline(plan), "The pipeline also puts a model where replicas load it."
-            )
+    said = plan.spec.training
+    if said.enabled and said.kubeflow:  # AWS Batch has roles of its own
+        why = "Training reads data and weights, and keeps checkpoints."
+        yield Identity(plan.training_namespace, TRAINING_ACCOUNT, training(plan), why)
+        if said.pipeline.enabled:
+            why = "The pipeline also puts a model where replicas load it."
+            yield Identity(plan.training_namespace, PIPELINE_ACCOUNT, _pipeline(plan), why)
 
 
 def identity(plan: Plan, who: Identity) -> Iterator[Item]:
-    """A role and its association, which names the role by its object: its ARN, and so the account, need not be known."""
+    """A role and its association, which names the role by its object, so that no account need be known."""
     file = f"aws/identity-{who.account}.yaml"
     trust = pod_trust(plan, who.namespace, who.account)
     yield Resource(file, role(plan, who.account, trust, who.statements), f"{who.why} {_unknown_account(plan)}".strip())
@@ -86,9 +85,7 @@ def identity(plan: Plan, who: Identity) -> Iterator[Item]:
     }
     comment = ""
     if who.elsewhere:
-        comment = (
-            f"stoker:ignore STK-AWS-012 the ServiceAccount {who.namespace}/{who.account} comes with the operator's chart"
-        )
+        comment = f"stoker:ignore STK-AWS-012 the operator's chart brings {who.namespace}/{who.account}"
     yield Resource(
         file,
         {

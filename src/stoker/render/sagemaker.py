@@ -34,12 +34,7 @@ _SURE = 0.9  # as `types` counts: a GPU that is sold with 24 GB has nine tenths 
 
 def render(plan: Plan) -> Iterator[Item]:
     """What needs no training is rendered without it, and a training job without a model on a GPU."""
-    if plan.account is None:
-        raise InvalidInput(
-            "composition.ack.sagemaker is true, and global.cluster.account is null: SageMaker takes roles by their ARNs",
-            param="global.cluster.account",
-            hint='write the account, as in account: "111122223333"',
-        )
+    assert plan.account is not None  # noqa: S101 - the spec is refused without
     served = next((each for each in plan.served if each.is_on_gpu and not each.spans_nodes), None)
     if served is None and not plan.spec.training.enabled:
         return
@@ -107,10 +102,12 @@ def _training_job(plan: Plan) -> Item:
     }
     name = _versioned(plan, "train", spec)
     comment = (
-        "It runs as soon as it is applied, once, beside whatever the cluster trains. Its image has to be in ECR, and to "
-        "have a program `train`."
+        "It runs as soon as it is applied, once, beside whatever the cluster trains. Its image has to be in ECR, and "
+        "to have a program `train`."
     )
-    return Resource("aws/sagemaker.yaml", _object(plan, "TrainingJob", name, {"trainingJobName": name, **spec}), comment)
+    return Resource(
+        "aws/sagemaker.yaml", _object(plan, "TrainingJob", name, {"trainingJobName": name, **spec}), comment
+    )
 
 
 def _endpoint(plan: Plan, served: Served) -> Iterator[Item]:

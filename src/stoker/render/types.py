@@ -14,7 +14,18 @@ from stoker.base.errors import InvalidInput
 from stoker.catalog.ec2 import InstanceType, instance_types
 from stoker.manifests.quantities import bytes_of, format_cpu
 from stoker.policy.pod_resources import added, fits, times
-from stoker.render.facts import CPU, GPU_TAINT, SHARED, TRAINING, TRAINING_TAINT, Pool, Served, TrainingPods, short
+from stoker.render.facts import (
+    CPU,
+    GPU_TAINT,
+    SHARED,
+    STACK_REPLICAS,
+    TRAINING,
+    TRAINING_TAINT,
+    Pool,
+    Served,
+    TrainingPods,
+    short,
+)
 from stoker.spec import NodePool
 
 if TYPE_CHECKING:
@@ -51,7 +62,7 @@ def inference_pools(plan: "Plan", name: str, said: NodePool) -> Iterator[Pool]:
     """One pool for each model of the spec's pool `name`, and one of spot that those share that can."""
     models = [each for each in plan.served if each.pool == name]
     choices = {each.name: _for_model(name, said, each, _DEAR) for each in models}
-    needed = {each.name: _gpus_at_most(each) for each in models}
+    needed = {each.name: _gpus_at_most(each) + _gpus_of_stack(plan, each) for each in models}
     if said.max_usd_per_hour is not None:
         choices = _within_cap(name, said.max_usd_per_hour, choices, needed)
     sharing = [each for each in models if each.shares_nodes]
@@ -267,6 +278,11 @@ def _cap_too_low(name: str, why: str) -> InvalidInput:
 def _gpus_at_most(served: Served) -> int:
     most = served.replicas.max * served.serving.nodes * served.gpu.count
     return most + (0 if served.spans_nodes else _SURGE * served.gpu.count)
+
+
+def _gpus_of_stack(plan: "Plan", served: Served) -> int:
+    """What the instance of AIInferenceStack asks for beside the model from whose nodes it takes them."""
+    return (STACK_REPLICAS + _SURGE) * served.gpu.count if served is plan.stack else 0
 
 
 def _gpu_limit(gpus: int) -> dict[str, str]:
