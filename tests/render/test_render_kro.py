@@ -1,8 +1,10 @@
 """The stack AIInferenceStack and its instance."""
 
 import json
+import re
 from typing import Any
 
+from stoker.lint.cel import Outcome, judge
 from stoker.lint.rules.kro._simple_schema import leaf
 from stoker.render import kro
 from stoker.render.items import Resource
@@ -97,6 +99,29 @@ def test_weights_come_from_the_hub_or_are_streamed_from_s3() -> None:
     ]
     (document,) = templates()["role"]["spec"]["inlinePolicies"].values()
     assert [each["Action"] for each in json.loads(document)["Statement"]] == [["s3:ListBucket"], ["s3:GetObject"]]
+
+
+def outcome(text: str, weights: str, expected: str) -> Outcome:
+    """Whether the expressions in `text` give what is expected, by a CEL evaluator."""
+    for root, variable in (("schema.spec.weights", "self.weights"), ("bucket.spec.name", "self.bucket")):
+        text = text.replace(root, variable)
+    parts = [f"({part})" if number % 2 else f"'{part}'" for number, part in enumerate(re.split(r"\$\{([^}]*)\}", text))]
+    return judge({"rule": f"{' + '.join(parts)} == '{expected}'"}, {"weights": weights, "bucket": "own"}).outcome
+
+
+def test_expressions_on_weights_say_what_is_loaded_how_and_from_which_bucket() -> None:
+    _, model, _, how = container()["args"][:4]
+    (document,) = templates()["role"]["spec"]["inlinePolicies"].values()
+    (bucket,) = json.loads(document)["Statement"][0]["Resource"]
+    for weights, loaded, by, read in (
+        ("Qwen/Qwen3-8B", "Qwen/Qwen3-8B", "auto", "own"),
+        ("s3://lake/a/b/", "s3://lake/a/b/", "runai_streamer", "lake"),
+        ("", "s3://own/", "runai_streamer", "own"),
+    ):
+        assert outcome(model, weights, loaded) is Outcome.HOLDS
+        assert outcome(how, weights, by) is Outcome.HOLDS
+        assert outcome(bucket, weights, f"arn:aws:s3:::{read}") is Outcome.HOLDS
+    assert outcome(model, "", "s3://other/") is Outcome.BROKEN
 
 
 def test_the_bucket_is_named_by_the_account_or_else_by_the_region() -> None:
