@@ -304,6 +304,33 @@ def test_another_spec_makes_another_model_of_sagemaker_and_the_same_endpoint_goe
     assert of_kind("TrainingJob", text) == {}
 
 
+def test_sagemaker_follows_the_model_and_the_training() -> None:
+    model = (
+        "llm: {models: {m: {replicas: {min: 3, max: 3}, limits: {contextTokens: 4096}, "
+        "serving: {weights: s3://lake/m, gpu: {count: 4, memory: 80Gi}}}}}\n"
+    )
+    job = "training: {enabled: true, image: trainer:1.0, nodes: 1, gpus: 4, efa: false}\n"
+    pools = "karpenter: {nodePools: {gpu: {}, train: {use: training, spotEnabled: false, instanceFamilies: [g6]}}}\n"
+    text = ACCOUNT + SAGEMAKER + model + job + pools
+    (container,) = (each["primaryContainer"] for each in of_kind("Model", text).values())
+    assert container["environment"] == {
+        "SM_VLLM_MODEL": "/opt/ml/model",
+        "SM_VLLM_SERVED_MODEL_NAME": "m",
+        "SM_VLLM_TENSOR_PARALLEL_SIZE": "4",
+        "SM_VLLM_MAX_MODEL_LEN": "4096",
+    }
+    assert container["modelDataSource"]["s3DataSource"]["s3URI"] == "s3://lake/m/"
+    (config,) = of_kind("EndpointConfig", text).values()
+    assert config["productionVariants"][0]["initialInstanceCount"] == 3
+    assert config["productionVariants"][0]["instanceType"] == "ml.g6.12xlarge"
+    (training,) = of_kind("TrainingJob", text).values()
+    assert training["algorithmSpecification"]["trainingImage"] == "trainer:1.0"
+    assert training["resourceConfig"]["instanceType"] == "ml.g6.12xlarge"
+    assert training["resourceConfig"]["instanceCount"] == 1
+    assert training["enableManagedSpotTraining"] is False
+    assert "maxWaitTimeInSeconds" not in training["stoppingCondition"]
+
+
 def test_without_pools_sagemaker_has_the_whole_catalogue() -> None:
     text = ACCOUNT + SAGEMAKER + "karpenter: {enabled: false}"
     (config,) = of_kind("EndpointConfig", text).values()

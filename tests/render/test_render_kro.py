@@ -166,6 +166,15 @@ def test_keys_of_keda_and_prometheus_are_followed() -> None:
     assert spec["triggers"][0]["metadata"]["serverAddress"] == "http://prom.watch:9090"
 
 
+def test_image_context_and_tags_are_those_of_the_spec() -> None:
+    text = "global: {tags: {Team: ml}}\nllm: {inference: {image: vllm/vllm-openai:v0.11.2}, "
+    found = text + "models: {m: {limits: {contextTokens: 4096}}}}\ncomposition: {kro: true}"
+    assert container(found)["image"] == "vllm/vllm-openai:v0.11.2"
+    assert "--max-model-len=4096" in container(found)["args"]
+    assert templates(found)["identity"]["spec"]["tags"]["Team"] == "ml"
+    assert {"key": "Team", "value": "ml"} in templates(found)["bucket"]["spec"]["tagging"]["tagSet"]
+
+
 def test_the_instance_is_the_first_model_on_a_gpu_by_another_name() -> None:
     text = KRO + (
         "llm: {models: {small: {serving: {gpu: {count: 0}}}, "

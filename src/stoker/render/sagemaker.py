@@ -199,7 +199,13 @@ def _types(plan: Plan, serves: str, gpus: int, memory_mib: float) -> list[Instan
         and each.gpu_count >= gpus
         and each.gpu_memory_mib * gpus >= memory_mib
     ]
-    return sorted(fit, key=lambda each: (max(each.prices.values()), each.name))
+    return sorted(fit, key=_by_price)
+
+
+def _by_price(instance: InstanceType) -> tuple[float, str]:
+    """In the region whose prices are known for nearly every type, as pools are ordered."""
+    price = instance.usd_per_hour()
+    return (max(instance.prices.values()) if price is None else price), instance.name
 
 
 def _chosen(types: Sequence[InstanceType], need: str, param: str) -> InstanceType:
