@@ -289,7 +289,7 @@ def test_sagemaker_trains_on_the_types_of_the_pool_and_serves_the_first_model() 
     assert source["s3URI"] == "s3://atelier-models-111122223333/general/"
     (config,) = (each["spec"] for (kind, _), each in found.items() if kind == "EndpointConfig")
     assert config["productionVariants"][0]["modelName"] == model["modelName"]
-    assert config["productionVariants"][0]["instanceType"] == "ml.g5.xlarge"
+    assert config["productionVariants"][0]["instanceType"] == "ml.g6.xlarge"
     assert found["Endpoint", "atelier-general"]["spec"]["endpointConfigName"] == config["endpointConfigName"]
 
 
