@@ -332,9 +332,12 @@ def test_sagemaker_follows_the_model_and_the_training() -> None:
 
 
 def test_without_pools_sagemaker_has_the_whole_catalogue() -> None:
-    text = ACCOUNT + SAGEMAKER + "karpenter: {enabled: false}"
-    (config,) = of_kind("EndpointConfig", text).values()
-    assert config["productionVariants"][0]["instanceType"].startswith("ml.g")
+    text = ACCOUNT + SAGEMAKER + "karpenter: {enabled: false}\n"
+    (one,) = of_kind("EndpointConfig", text).values()
+    assert one["productionVariants"][0]["instanceType"] == "ml.g6.xlarge"
+    four = text + "llm: {inference: {gpu: {count: 4, memory: 80Gi}}}"
+    (config,) = of_kind("EndpointConfig", four).values()
+    assert config["productionVariants"][0]["instanceType"] == "ml.g6.12xlarge"
 
 
 def test_sagemaker_has_nothing_to_do_without_a_gpu_and_without_training() -> None:
