@@ -17,7 +17,19 @@ from stoker.catalog.ec2 import InstanceType, instance_types, regions
 from stoker.catalog.labels import AUTO_MODE
 from stoker.manifests.quantities import bytes_of, format_cpu
 from stoker.policy.pod_resources import added, fits, times
-from stoker.render.facts import CPU, GPU, GPU_TAINT, SHARED, TRAINING, TRAINING_TAINT, Pool, Served, TrainingPods, short
+from stoker.render.facts import (
+    CPU,
+    GPU,
+    GPU_TAINT,
+    SHARED,
+    STACK_REPLICAS,
+    TRAINING,
+    TRAINING_TAINT,
+    Pool,
+    Served,
+    TrainingPods,
+    short,
+)
 from stoker.render.sharing import offered, profiles, slice_mib, slices
 from stoker.spec import NodePool
 
@@ -71,7 +83,7 @@ def inference_pools(plan: "Plan", name: str, said: NodePool) -> Iterator[Pool]:
     reserved = ("reserved",) if said.capacity_reservation else ()
     if has_spot_pool:
         together = _union([_for_model(plan, name, said, each, _DEAR_ON_SPOT) for each in sharing])
-        limit = sum(_most_gpus(each, together.types) for each in sharing)
+        limit = sum(_most_gpus(plan, each, together.types) for each in sharing)
         # The pool that is tried first: with a reservation it has to know it, too.
         yield _pool(plan, name, name, SHARED, said, together, (*reserved, "spot"), _gpu_limit(limit), weight=10)
     for each in models:
@@ -86,7 +98,7 @@ def inference_pools(plan: "Plan", name: str, said: NodePool) -> Iterator[Pool]:
             said,
             choice,
             (*reserved, *spot, "on-demand"),
-            _gpu_limit(_most_gpus(each, choice.types)),
+            _gpu_limit(_most_gpus(plan, each, choice.types)),
             sharing=each,
         )
 
@@ -350,7 +362,7 @@ def _within_cap(
     that is what Karpenter counts."""
     kept = dict(choices)
     while True:
-        gpus = {each.name: _most_gpus(each, kept[each.name].types) for each in models}
+        gpus = {each.name: _most_gpus(plan, each, kept[each.name].types) for each in models}
         worst = sum((gpus[each] * _per_gpu(plan, kept[each].types) for each in gpus), Decimal(0))
         if worst <= cap:
             return kept
@@ -383,10 +395,10 @@ def _cap_too_low(name: str, why: str) -> InvalidInput:
     )
 
 
-def _most_gpus(served: Served, types: Sequence[InstanceType]) -> int:
+def _most_gpus(plan: "Plan", served: Served, types: Sequence[InstanceType]) -> int:
     """GPUs that let every replica run, and one more pod while a rollout goes on, whichever types are launched: a node
     may have more GPUs than its pods can use, and the last node is launched whole."""
-    pods = served.replicas.max * served.serving.nodes + (0 if served.spans_nodes else _SURGE)
+    pods = _pods_at_most(plan, served)
     able = [each for each in types if not _why_not(each, served)]
     used = max(Fraction(offered(each, served.gpu), _places(served, each)) for each in able)
     return floor(used * (pods - 1)) + min(offered(each, served.gpu) for each in able)
@@ -409,6 +421,12 @@ def _training_gpus(plan: "Plan", types: Sequence[InstanceType]) -> int:
 def _places(served: Served, instance: InstanceType) -> int:
     """Replicas beside one another on a node, as many as share its GPUs. At least 1: one was found to fit."""
     return max(times(served.requests, {**_free(instance), GPU: offered(instance, served.gpu)}), 1)
+
+
+def _pods_at_most(plan: "Plan", served: Served) -> int:
+    """With one more of them while a rollout goes on, and with those of the AIInferenceStack on the model's nodes."""
+    pods = served.replicas.max * served.serving.nodes + (0 if served.spans_nodes else _SURGE)
+    return pods + (STACK_REPLICAS + _SURGE if served is plan.stack else 0)
 
 
 def _gpu_limit(gpus: int) -> dict[str, str]:
