@@ -1,10 +1,12 @@
 """NodePools, node classes and overlays as they are written, and what the linter says of them."""
 
+import email
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -276,6 +278,28 @@ def test_karpenter_is_told_of_huge_pages_and_nodes_set_them_aside() -> None:
     assert spec("NodeOverlay", "training-1", TRAINING)["capacity"] == {"hugepages-2Mi": "5120Mi"}
     assert "sysctl -w vm.nr_hugepages=2560\n" in spec("EC2NodeClass", "training", TRAINING)["userData"]
     assert not [e for e in resources("training: {enabled: true, efa: false}") if e.object["kind"] == "NodeOverlay"]
+
+
+def test_user_data_is_of_the_parts_that_nodeadm_and_cloud_init_take() -> None:
+    text = spec("EC2NodeClass", "gpu.a", SLICED)["userData"]
+
+    parts = email.message_from_string(text).get_payload()
+    assert isinstance(parts, list)
+    assert [each.get_content_type() for each in parts] == ["application/node.eks.aws", "text/x-shellscript"]
+    assert yaml.safe_load(parts[0].get_payload()) == {
+        "apiVersion": "node.eks.aws/v1alpha1",
+        "kind": "NodeConfig",
+        "spec": {"featureGates": {"FastImagePull": True}},
+    }
+    assert parts[1].get_payload().startswith("#!/bin/bash\n")
+
+
+def test_subnets_and_security_groups_are_found_by_the_clusters_name() -> None:
+    made = spec("EC2NodeClass", "general", "global: {cluster: {name: atelier}}")
+
+    discovery = [{"tags": {"karpenter.sh/discovery": "atelier"}}]
+    assert made["subnetSelectorTerms"] == made["securityGroupSelectorTerms"] == discovery
+    assert made["role"] == "KarpenterNodeRole-atelier"
 
 
 NVIDIA_SMI = """\

@@ -52,6 +52,20 @@ def test_the_default_pools() -> None:
     }
 
 
+def test_without_spot_each_model_has_its_own_pool_alone() -> None:
+    found = plan(with_pool("spotEnabled: false")).pools
+
+    assert [(each.name, each.capacity) for each in found] == [("gpu.a", ("on-demand",)), ("general", ("on-demand",))]
+
+
+def test_pools_for_general_use_are_the_specs_unless_they_are_switched_off() -> None:
+    text = "karpenter: {nodePools: {gpu: {}, cpu: {use: general, instanceFamilies: [c7i], %s}}}"
+
+    found = pool(text % "spotEnabled: true", "cpu")
+    assert ({each.family for each in found.types}, found.capacity) == ({"c7i"}, ("spot", "on-demand"))
+    assert [each.name for each in plan(text % "enabled: false").pools if each.use == "general"] == ["general"]
+
+
 def test_each_type_that_is_left_out_has_a_reason() -> None:
     found = pool(with_pool("instanceFamilies: [g4dn, g5, g4ad]", "a: {serving: {memory: 15Gi}}"), "gpu.a")
 
