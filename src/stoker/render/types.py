@@ -74,15 +74,17 @@ class Choice:
 def inference_pools(plan: "Plan", name: str, said: NodePool) -> Iterator[Pool]:
     """One pool for each model of the spec's pool `name`, and one of spot that those share that can."""
     models = [each for each in plan.served if each.pool == name]
-    choices = {each.name: _for_model(plan, name, said, each, _DEAR) for each in models}
+    choices = {each.name: _within_limit(plan, _for_model(plan, name, said, each, _DEAR), [each]) for each in models}
     if said.max_usd_per_hour is not None:
-        choices = _within_cap(plan, name, said.max_usd_per_hour, choices, models)
+        capped = _within_cap(plan, name, said.max_usd_per_hour, choices, models)
+        choices = {each.name: _within_limit(plan, capped[each.name], [each]) for each in models}
     sharing = [each for each in models if each.shares_nodes]
     # A cap holds over all pools together, and pods could be on any: with one it is one pool for each model.
     has_spot_pool = said.spot_enabled and said.max_usd_per_hour is None and bool(sharing)
     reserved = ("reserved",) if said.capacity_reservation else ()
     if has_spot_pool:
         together = _union([_for_model(plan, name, said, each, _DEAR_ON_SPOT) for each in sharing])
+        together = _within_limit(plan, together, sharing)
         limit = sum(_most_gpus(plan, each, together.types) for each in sharing)
         # The pool that is tried first: with a reservation it has to know it, too.
         yield _pool(plan, name, name, SHARED, said, together, (*reserved, "spot"), _gpu_limit(limit), weight=10)
@@ -241,8 +243,8 @@ def _refuse_for_auto_mode(key: str, said: NodePool, sharing: Served | None) -> N
 
 def _for_model(plan: "Plan", name: str, said: NodePool, served: Served, dear: int) -> Choice:
     suited, reasons = [], []
-    for each in _of_families(plan, said):
-        why = _why_not(each, served)
+    for each in _all_of_families(said):
+        why = _why_not(each, served) if _is_sold(plan, each) else f"not sold in {plan.region}"
         if why:
             reasons.append(f"{each}: {why}")
         else:
@@ -254,7 +256,7 @@ def _for_model(plan: "Plan", name: str, said: NodePool, served: Served, dear: in
         raise InvalidInput(
             f"llm.models.{served.name}: a replica with {gpu.count} GPU of {gpu.memory}{shared}{cut}, {served.cpu} CPU "
             f"and {served.memory} fits no instance type of karpenter.nodePools.{name} "
-            f"({', '.join(said.instance_families)})",
+            f"({', '.join(said.instance_families)}{_where(plan)})",
             param=f"llm.models.{served.name}.serving",
             hint=_what_would_do(plan, served),
         )
@@ -300,7 +302,7 @@ def _for_training(plan: "Plan", name: str, said: NodePool) -> Choice:
     if not suited:
         raise InvalidInput(
             f"training.gpus is {training.gpus}{' with training.efa' if training.efa else ''}, and no instance type of "
-            f"{', '.join(said.instance_families)} has that many",
+            f"{', '.join(said.instance_families)}{_where(plan)} has that many",
             param="training.gpus",
             hint="choose other instanceFamilies for the pool with `use: training`, fewer GPUs, or efa false",
         )
@@ -326,8 +328,9 @@ def _for_general(plan: "Plan", name: str, said: NodePool) -> Choice:
     suited = tuple(each for each in of_family if each.vcpu in _GENERAL_VCPU)
     if not suited:
         raise InvalidInput(
-            f"karpenter.nodePools.{name} is for general use, and {', '.join(said.instance_families)} have no instance "
-            f"type without GPUs and with {_GENERAL_VCPU.start} to {_GENERAL_VCPU.stop - 1} vCPUs (x86-64)",
+            f"karpenter.nodePools.{name} is for general use, and {', '.join(said.instance_families)}{_where(plan)} "
+            f"have no instance type without GPUs and with {_GENERAL_VCPU.start} to {_GENERAL_VCPU.stop - 1} vCPUs "
+            "(x86-64)",
             param=f"karpenter.nodePools.{name}.instanceFamilies",
             hint="families such as m7i, c7i or r7i; a pool of GPUs is `use: inference`",
         )
@@ -404,6 +407,22 @@ def _most_gpus(plan: "Plan", served: Served, types: Sequence[InstanceType]) -> i
     return floor(used * (pods - 1)) + min(offered(each, served.gpu) for each in able)
 
 
+def _within_limit(plan: "Plan", choice: Choice, models: Sequence[Served]) -> Choice:
+    """Without the types of which one node is more than the pool may have, so that none is ever launched. Fewer types
+    may mean a lower limit, and so on."""
+    while True:
+        limit = sum(_most_gpus(plan, each, choice.types) for each in models)
+        kept = tuple(one for one in choice.types if all(offered(one, each.gpu) <= limit for each in models))
+        if len(kept) == len(choice.types):
+            return choice
+        reasons = [
+            f"{one}: {one.gpu_count} GPUs at once, more than the replicas of the pool can use"
+            for one in choice.types
+            if one not in kept
+        ]
+        choice = Choice(kept, (*choice.left_out, *reasons))
+
+
 def _most_vcpus(served: Served, types: Sequence[InstanceType]) -> int:
     """The same for a model on the CPU."""
     able = [each for each in types if fits(served.requests, _free(each))]
@@ -454,9 +473,21 @@ def _free_name(plan: "Plan", name: str) -> str:
 
 
 def _of_families(plan: "Plan", said: NodePool) -> list[InstanceType]:
-    """Those that are sold in the region, as far as that is known."""
-    found = [each for family in dict.fromkeys(said.instance_families) for each in _by_family().get(family, ())]
-    return [each for each in found if plan.region not in regions() or plan.region in each.prices]
+    return [each for each in _all_of_families(said) if _is_sold(plan, each)]
+
+
+def _all_of_families(said: NodePool) -> Iterator[InstanceType]:
+    for family in dict.fromkeys(said.instance_families):
+        yield from _by_family().get(family, ())
+
+
+def _is_sold(plan: "Plan", instance: InstanceType) -> bool:
+    """Whether the region has the type, as far as the catalogue knows."""
+    return plan.region not in regions() or plan.region in instance.prices
+
+
+def _where(plan: "Plan") -> str:
+    return f", in {plan.region}" if plan.region in regions() else ""
 
 
 @cache
