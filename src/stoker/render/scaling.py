@@ -1,7 +1,7 @@
 """Autoscaling: a ScaledObject for each model that is scaled, with the numbers that `stoker up` scales by.
 
-Parameters of the triggers: kedacore/keda@v2.20.2 pkg/scalers/*.go and schema/generated/scalers-schema.json. All triggers
-are asked at all times, and the one that wants the most replicas wins.
+Parameters of the triggers: kedacore/keda@v2.20.2 pkg/scalers/*.go and schema/generated/scalers-schema.json. All
+triggers are asked at all times, and the one that wants the most replicas wins.
 """
 
 from collections.abc import Iterator
@@ -194,7 +194,9 @@ def _behavior(behavior: hpa.Behavior) -> Object:
 
 def _rules(rules: hpa.Rules) -> Object:
     """A tolerance that is not the cluster's own wants Kubernetes 1.35 (HPAConfigurableTolerance)."""
-    policies = [{"type": each.type, "value": each.value, "periodSeconds": int(each.period_s)} for each in rules.policies]
+    policies = [
+        {"type": each.type, "value": each.value, "periodSeconds": int(each.period_s)} for each in rules.policies
+    ]
     found: Object = {
         "stabilizationWindowSeconds": int(rules.stabilization_s),
         "selectPolicy": rules.select,
@@ -252,7 +254,9 @@ def _why(plan: Plan, served: Served) -> str:
             "of your own."
         )
     if not _has_prometheus(plan):
-        lines.append("Without Prometheus nobody counts the requests that gateways send to replicas; tasks that run count.")
+        lines.append(
+            "Without Prometheus nobody counts the requests that gateways send to replicas; tasks that run count."
+        )
     return "\n".join(lines)
 
 
