@@ -31,8 +31,8 @@ def redis_env(plan: Plan) -> list[Object]:
 
 def with_password(variable: str, url: str, password: str, secret: str) -> list[Object]:
     """The variable with a URL, and before it the one with the password: the kubelet puts $(NAME) in when it stands
-    further up in the list. It is not escaped, so a password here is letters, digits, - and _ (docs/render/platform.md).
-    """
+    further up in the list. It is not escaped, so a password here is letters, digits, - and _
+    (docs/render/platform.md)."""
     scheme, _, rest = url.partition("://")
     host = rest.partition("/")[0]
     user = ""

@@ -412,6 +412,13 @@ class Inference(Section):
     autoscaling: Autoscaling = Autoscaling()
     """How far a model scales in the cluster."""
 
+    def broken_rules(self) -> Iterator[Fault]:
+        never = "0 never serves a request; must be at least 1, or write llm.inference.enabled false"
+        if self.autoscaling.enabled and self.autoscaling.max_replicas == 0:
+            yield Fault(("autoscaling", "maxReplicas"), never)
+        if not self.autoscaling.enabled and self.replicas == 0:
+            yield Fault(("replicas",), never)
+
 
 class Persistence(Section):
     size: Quantity = "8Gi"
