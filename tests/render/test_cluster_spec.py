@@ -80,6 +80,6 @@ def test_models_are_as_they_are_where_the_cluster_serves_none() -> None:
 
 
 def test_one_that_no_configmap_holds_is_refused() -> None:
-    tenants = "tenants:\n" + "".join(f"  tenant-{number}: {{description: {'x' * 240}}}\n" for number in range(4000))
+    tenants = "tenants:\n" + "".join(f"  tenant-{number}: {{description: {'x' * 240}}}\n" for number in range(3750))
     with pytest.raises(InvalidInput, match="a ConfigMap holds 1000000"):
         platform_yaml(plan_of(tenants))
