@@ -1,4 +1,4 @@
-"""What a gateway is told at its start in a cluster: the first admin's key, and how long answers may go on at its end."""
+"""What a gateway is told at its start in a cluster: the first admin's key, and how long answers may go on."""
 
 import argparse
 import asyncio
