@@ -97,7 +97,7 @@ def test_who_chose_no_firewall_has_the_linter_s_remark_silenced_with_a_reason() 
     )
     assert [firewall in text for text in (open_, guarded, internal)] == [True, False, False]
     config = Config(only=frozenset([firewall, "STK-LINT-001", "STK-LINT-002"]))
-    assert lint(read_text(open_), config).findings == []
+    assert lint(read_text(open_), config).findings == ()
     assert [each.rule for each in lint(read_text(open_.replace("stoker:ignore", "")), config).findings] == [firewall]
 
 
