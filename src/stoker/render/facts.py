@@ -30,6 +30,7 @@ WEIGHTS = {
 
 # Names of objects that several components refer to. A model is called by a user, so its objects are `model-NAME`.
 GATEWAY, REDIS, LEDGER, MODELS_ACCOUNT = "gateway", "redis", "ledger", "models"
+WEIGHTS_ACCOUNT = "weights"  # of the Jobs that fill the models' bucket
 PLATFORM_CONFIG = "platform"  # ConfigMap with the key platform.yaml
 ENGINE_SECRET = "engine"  # noqa: S105 - the name of the Secret with the key `key`: what engines ask of the gateway and the workers
 REDIS_SECRET, LEDGER_SECRET = "redis", "ledger"  # Secrets with the key `password`; `url`, `address` for ElastiCache
@@ -39,7 +40,11 @@ ENGINE_PORT = 8000
 GATEWAY_PORT = 8080
 REDIS_PORT = 6379
 LEDGER_PORT = 5432
-STREAM_GROUP = "workers"
+
+# How what is measured is found: the port's name on each exporter's Service, and the namespace of Stoker's own metrics
+# in CloudWatch.
+DCGM, METRICS_PORT, REDIS_METRICS_PORT, DCGM_PORT = "dcgm-exporter", "metrics", 9121, 9400
+CLOUDWATCH_NAMESPACE = "AgenticAI"
 
 # What the worker beside an engine requests: it moves text, and computes nothing.
 WORKER = {"cpu": "250m", "memory": "512Mi"}
@@ -154,3 +159,5 @@ GATEWAY_NLB = "gateway-nlb"
 """The Service by which API Gateway reaches the gateway."""
 ROLE = "stoker.dev/role"
 """Pod label within a LeaderWorkerSet: `leader` or `follower`. The leader serves."""
+TRAINING_ACCOUNT, PIPELINE_ACCOUNT = "training", "pipeline"
+"""ServiceAccounts of the training namespace: of the pods that train, and of the steps of the pipeline."""
