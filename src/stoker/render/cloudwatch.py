@@ -78,9 +78,14 @@ def configuration(plan: Plan) -> dict[str, Any]:
     return {"agent": {"config": {"logs": {"metrics_collected": {"kubernetes": kubernetes}}}}}
 
 
-_WHY_ADDON = """\
-It brings a dcgm-exporter of its own, and Container Insights reads no other: so it is this one that runs, and that of \
-the component monitoring is left out."""
+def _why_addon(plan: Plan) -> str:
+    return {
+        "addon": "It brings a dcgm-exporter of its own, and Container Insights reads no other: so it is this one that "
+        "runs, and that of the component monitoring is left out.",
+        "own": "Without its own dcgm-exporter, which sees no GPU on Bottlerocket (Auto Mode's nodes are that): ours runs, "
+        "and our agent publishes what it says.",
+        "none": "Nothing here asks for a GPU, so there is no exporter.",
+    }[plan.gpu_exporter]
 
 
 def _addon_by_ack(plan: Plan) -> Iterator[Resource]:
@@ -131,7 +136,7 @@ def _addon_by_ack(plan: Plan) -> Iterator[Resource]:
                 "tags": plan.tags,
             },
         },
-        _WHY_ADDON,
+        _why_addon(plan),
     )
 
 
@@ -168,7 +173,7 @@ def _addon_by_terraform(plan: Plan) -> Iterator[Terraform]:
             },
             [Block("pod_identity_association", (), {"role_arn": role, "service_account": ADDON_ACCOUNT})],
         ),
-        _WHY_ADDON,
+        _why_addon(plan),
     )
     yield Terraform(
         _FILE,
