@@ -13,7 +13,7 @@ import pytest
 import yaml
 from seeing_parts import objects, one, only, terraform, terraform_text
 
-from stoker.render import cloudwatch, monitoring
+from stoker.render import cloudwatch
 from stoker.render.cloudwatch_alarms import Alarm, alarms
 from stoker.render.cloudwatch_dashboard import body
 from stoker.render.items import Terraform
@@ -105,37 +105,6 @@ def test_the_agent_finds_each_gateway_pod_and_takes_the_credentials_of_its_accou
     ]
 
 
-@pytest.mark.parametrize(
-    ("text", "mode"), [(ON, "auto"), (f'{ON}\nkarpenter: {{image: "bottlerocket@v1.55.0"}}', "karpenter")]
-)
-def test_on_bottlerocket_the_addons_exporter_would_see_no_gpu_so_ours_runs(text: str, mode: Mode) -> None:
-    made = plan(text, mode)
-    assert kubernetes(made)["accelerated_compute_metrics"] is False
-    assert len(only(monitoring.render(made), "DaemonSet")) == 1
-    config = one(cloudwatch.render(made), "ConfigMap", "cwagent-prometheus-scrape")["data"]["prometheus.yaml"]
-    gateway, gpus = yaml.safe_load(config)["scrape_configs"]
-    assert gpus["kubernetes_sd_configs"][0]["namespaces"] == {"names": ["agentic-ai-monitoring"]}
-    assert [each["regex"] for each in gpus["relabel_configs"]] == ["dcgm-exporter", "9400"]
-    assert gateway["job_name"] != gpus["job_name"]
-    bound = [each["metadata"]["namespace"] for each in only(cloudwatch.render(made), "RoleBinding")]
-    assert bound == ["agentic-ai", "agentic-ai-monitoring"]
-
-
-def test_alarms_of_our_own_exporter_are_in_dcgms_names_and_units() -> None:
-    made = found(plan(mode="auto"))
-    said = {
-        name: (each.namespace, each.metric, each.statistic) for name, each in made.items() if name.startswith("gpu")
-    }
-    assert said == {
-        "gpu_memory": ("AgenticAI", "DCGM_FI_DEV_FB_FREE", "Minimum"),
-        "gpu_hot": ("AgenticAI", "DCGM_FI_DEV_GPU_TEMP", "Maximum"),
-        "gpu_idle": ("AgenticAI", "DCGM_FI_DEV_GPU_UTIL", "Average"),
-        "gpu_xid": ("AgenticAI", "DCGM_FI_DEV_XID_ERRORS", "Maximum"),
-    }
-    assert (made["gpu_memory"].below, made["gpu_xid"].above) == (480, 47)
-    assert made["gpu_idle"].period_s * made["gpu_idle"].periods == 7200
-
-
 def found(made: Plan) -> dict[str, Alarm]:
     return {each.name: each for each in alarms(made)}
 
@@ -145,7 +114,7 @@ def test_which_alarms_there_are() -> None:
     queues = {"queue_general", "queue_code", "queue_vision"}
     usual = {"node_failed", "interruptions_unread"}
     assert set(found(plan())) == gpus | queues | usual
-    assert set(found(plan(mode="auto"))) == gpus | queues | {"node_failed", "gpu_xid"}
+    assert set(found(plan(mode="auto"))) == gpus | queues | {"node_failed"}
     assert set(found(plan(NO_GPU))) == queues | usual
     assert set(found(plan(f"{ON}\nkeda: {{scalers: {{sqs: true}}}}"))) - set(found(plan())) == {"dead_letters"}
 
@@ -250,9 +219,6 @@ def test_dollars_per_million_tokens() -> None:
     assert 1.0 < float(dearest[1]) < 6.0
     assert cost["metrics"][-1][:4] == ["ContainerInsights", "node_gpu_limit", "ClusterName", "agentic-ai-cluster"]
     assert cost["period"] == 3600
-    (own,) = [each for title, each in widgets(plan(mode="auto")).items() if "per million" in title]
-    assert own["metrics"][-1][:2] == ["AgenticAI", "DCGM_FI_DEV_FB_USED"]
-    assert own["metrics"][-1][-1]["stat"] == "SampleCount"
 
 
 def test_what_is_billed_is_by_the_prices_of_the_spec() -> None:

@@ -171,8 +171,7 @@ def metrics_of(metrics: list[list[Any]]) -> list[tuple[str, str, tuple[str, ...]
 
 
 def test_the_agent_publishes_what_is_said_of_its_namespace() -> None:
-    made = Plan(loads(BOTH), "auto")
-    prometheus = agent_config(made)["logs"]["metrics_collected"]["prometheus"]
+    prometheus = agent_config(CLOUD[0])["logs"]["metrics_collected"]["prometheus"]
     declared = {
         (CLOUDWATCH_NAMESPACE, selector.strip("^$")): [tuple(sorted(each)) for each in declaration["dimensions"]]
         for declaration in prometheus["emf_processor"]["metric_declaration"]
@@ -185,6 +184,6 @@ def test_the_agent_publishes_what_is_said_of_its_namespace() -> None:
 
 
 def test_cloudwatch_is_asked_for_nothing_of_dcgms_own_names() -> None:
-    text = terraform_text(cloudwatch.render(CLOUD[0]))  # with the add-on's exporter
+    text = terraform_text(cloudwatch.render(CLOUD[0]))
     assert "dcgm_" not in text.lower().replace("dcgm_exporter", "")
     assert objects(cloudwatch.render(CLOUD[0])) != []

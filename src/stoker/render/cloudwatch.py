@@ -78,14 +78,9 @@ def configuration(plan: Plan) -> dict[str, Any]:
     return {"agent": {"config": {"logs": {"metrics_collected": {"kubernetes": kubernetes}}}}}
 
 
-def _why_addon(plan: Plan) -> str:
-    return {
-        "addon": "It brings a dcgm-exporter of its own, and Container Insights reads no other: so it is this one that "
-        "runs, and that of the component monitoring is left out.",
-        "own": "Without its own dcgm-exporter, which sees no GPU on Bottlerocket (Auto Mode's nodes are that): ours runs, "
-        "and our agent publishes what it says.",
-        "none": "Nothing here asks for a GPU, so there is no exporter.",
-    }[plan.gpu_exporter]
+_WHY_ADDON = """\
+It brings a dcgm-exporter of its own, and Container Insights reads no other: so it is this one that runs, and that of \
+the component monitoring is left out."""
 
 
 def _addon_by_ack(plan: Plan) -> Iterator[Resource]:
@@ -136,7 +131,7 @@ def _addon_by_ack(plan: Plan) -> Iterator[Resource]:
                 "tags": plan.tags,
             },
         },
-        _why_addon(plan),
+        _WHY_ADDON,
     )
 
 
@@ -173,7 +168,7 @@ def _addon_by_terraform(plan: Plan) -> Iterator[Terraform]:
             },
             [Block("pod_identity_association", (), {"role_arn": role, "service_account": ADDON_ACCOUNT})],
         ),
-        _why_addon(plan),
+        _WHY_ADDON,
     )
     yield Terraform(
         _FILE,

@@ -1,4 +1,4 @@
-"""The CloudWatch agent that brings the gateway's own metrics, and those of our own GPU exporter, to CloudWatch.
+"""The CloudWatch agent that brings the gateway's own metrics to CloudWatch.
 
 The add-on's agent publishes what nodes and containers do, and nothing of tokens or queues. This one scrapes each
 gateway as Prometheus would and writes the numbers as embedded metrics, of which CloudWatch makes metrics in the
@@ -10,11 +10,10 @@ Source: Amazon CloudWatch user guide, "Scraping additional Prometheus sources" a
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from stoker.manifests.writing import to_yaml
-from stoker.render.facts import CLOUDWATCH_NAMESPACE, DCGM, DCGM_PORT, GATEWAY, GATEWAY_PORT
+from stoker.render.facts import CLOUDWATCH_NAMESPACE, GATEWAY, GATEWAY_PORT
 from stoker.render.items import Resource
 from stoker.render.metric_names import CLOUDWATCH
 from stoker.render.objects import Object, metadata, resources, selector
@@ -22,6 +21,7 @@ from stoker.render.plan import Plan
 
 AGENT = "cwagent-prometheus"
 IMAGE = "public.ecr.aws/cloudwatch-agent/cloudwatch-agent:1.300066.1b1374"
+JOB = "stoker-gateway"
 SCRAPED_EVERY_S = 60
 """A custom metric is paid for by the hour, whatever its interval; log lines are paid for by size."""
 
@@ -32,33 +32,6 @@ One, and never two at a time: counters would be counted twice. RUN_WITH_IRSA, in
 take the credentials of its service account (Pod Identity here) instead of asking the node for its role. As root, as \
 the image is made, without any capability.
 stoker:ignore STK-SECURITY-012 the image writes its translated configuration as root"""
-
-
-@dataclass(frozen=True)
-class Job:
-    """Pods that are scraped: those of that name and namespace, at that port, for metrics that begin so."""
-
-    name: str
-    namespace: str
-    app: str
-    port: int
-    begin: str
-
-    @property
-    def metrics(self) -> dict[str, tuple[tuple[str, ...], ...]]:
-        """Metric -> sets of dimensions."""
-        return {
-            name: sets
-            for (namespace, name), sets in CLOUDWATCH.items()
-            if namespace == CLOUDWATCH_NAMESPACE and name.startswith(self.begin)
-        }
-
-
-def jobs(plan: Plan) -> list[Job]:
-    found = [Job("stoker-gateway", plan.namespace, GATEWAY, GATEWAY_PORT, "stoker_")]
-    if plan.gpu_exporter == "own":
-        found.append(Job("stoker-gpus", plan.monitoring_namespace, DCGM, DCGM_PORT, "DCGM_"))
-    return found
 
 
 def log_group(plan: Plan) -> str:
@@ -75,35 +48,29 @@ def render(plan: Plan) -> Iterator[Resource]:
             "metadata": metadata(plan, AGENT, _COMPONENT, namespace=space),
         },
     )
-    for job in jobs(plan):
-        yield from _may_look(plan, job)
+    yield Resource(
+        _FILE,
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "Role",
+            "metadata": metadata(plan, AGENT, _COMPONENT, namespace=plan.namespace),
+            "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}],
+        },
+        "It looks for the gateway's pods, and sees no others' secrets.",
+    )
+    yield Resource(
+        _FILE,
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": metadata(plan, AGENT, _COMPONENT, namespace=plan.namespace),
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": AGENT},
+            "subjects": [{"kind": "ServiceAccount", "name": AGENT, "namespace": space}],
+        },
+    )
     yield _config_map(plan, f"{AGENT}-agent", {"cwagentconfig.json": json.dumps(agent_config(plan), indent=1) + "\n"})
     yield _config_map(plan, f"{AGENT}-scrape", {"prometheus.yaml": to_yaml(scrape_config(plan))})
     yield Resource(_FILE, _deployment(plan), _WHY_ONE)
-
-
-def _may_look(plan: Plan, job: Job) -> Iterator[Resource]:
-    group = "rbac.authorization.k8s.io"
-    yield Resource(
-        _FILE,
-        {
-            "apiVersion": f"{group}/v1",
-            "kind": "Role",
-            "metadata": metadata(plan, AGENT, _COMPONENT, namespace=job.namespace),
-            "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}],
-        },
-        f"It looks for the pods of {job.app}.",
-    )
-    yield Resource(
-        _FILE,
-        {
-            "apiVersion": f"{group}/v1",
-            "kind": "RoleBinding",
-            "metadata": metadata(plan, AGENT, _COMPONENT, namespace=job.namespace),
-            "roleRef": {"apiGroup": group, "kind": "Role", "name": AGENT},
-            "subjects": [{"kind": "ServiceAccount", "name": AGENT, "namespace": plan.monitoring_namespace}],
-        },
-    )
 
 
 def _config_map(plan: Plan, name: str, data: dict[str, str]) -> Resource:
@@ -117,29 +84,46 @@ def _config_map(plan: Plan, name: str, data: dict[str, str]) -> Resource:
 
 
 def scrape_config(plan: Plan) -> dict[str, Any]:
+    label = "__meta_kubernetes_pod_label_app_kubernetes_io_name"
     return {
         "global": {"scrape_interval": f"{SCRAPED_EVERY_S}s", "scrape_timeout": "10s"},
-        "scrape_configs": [_scraped(job) for job in jobs(plan)],
-    }
-
-
-def _scraped(job: Job) -> dict[str, Any]:
-    app = ["__meta_kubernetes_pod_label_app_kubernetes_io_name"]
-    port = ["__meta_kubernetes_pod_container_port_number"]
-    return {
-        "job_name": job.name,
-        "metrics_path": "/metrics",
-        "kubernetes_sd_configs": [{"role": "pod", "namespaces": {"names": [job.namespace]}}],
-        "relabel_configs": [
-            {"source_labels": app, "regex": job.app, "action": "keep"},
-            {"source_labels": port, "regex": str(job.port), "action": "keep"},
+        "scrape_configs": [
+            {
+                "job_name": JOB,
+                "metrics_path": "/metrics",
+                "kubernetes_sd_configs": [{"role": "pod", "namespaces": {"names": [plan.namespace]}}],
+                "relabel_configs": [
+                    {"source_labels": [label], "regex": GATEWAY, "action": "keep"},
+                    {
+                        "source_labels": ["__meta_kubernetes_pod_container_port_number"],
+                        "regex": str(GATEWAY_PORT),
+                        "action": "keep",
+                    },
+                ],
+                "metric_relabel_configs": [
+                    {"source_labels": ["__name__"], "regex": "|".join(_names()), "action": "keep"}
+                ],
+            }
         ],
-        "metric_relabel_configs": [{"source_labels": ["__name__"], "regex": "|".join(job.metrics), "action": "keep"}],
     }
 
 
 def agent_config(plan: Plan) -> dict[str, Any]:
-    names = [name for job in jobs(plan) for name in job.metrics]
+    """One declaration for each set of dimensions."""
+    by_dimensions: dict[tuple[str, ...], list[str]] = {}
+    for (namespace, name), sets in CLOUDWATCH.items():
+        if namespace == CLOUDWATCH_NAMESPACE:
+            for dimensions in sets:
+                by_dimensions.setdefault(dimensions, []).append(name)
+    declarations = [
+        {
+            "source_labels": ["job"],
+            "label_matcher": f"^{JOB}$",
+            "dimensions": [list(dimensions)],
+            "metric_selectors": [f"^{name}$" for name in names],
+        }
+        for dimensions, names in by_dimensions.items()
+    ]
     prometheus = {
         "cluster_name": plan.cluster,
         "log_group_name": log_group(plan),
@@ -147,8 +131,8 @@ def agent_config(plan: Plan) -> dict[str, Any]:
         "emf_processor": {
             "metric_declaration_dedup": True,
             "metric_namespace": CLOUDWATCH_NAMESPACE,
-            "metric_unit": {name: "Count" for name in names if name.startswith("stoker_")},
-            "metric_declaration": [each for job in jobs(plan) for each in _declarations(job)],
+            "metric_unit": dict.fromkeys(_names(), "Count"),
+            "metric_declaration": declarations,
         },
     }
     return {
@@ -157,21 +141,8 @@ def agent_config(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _declarations(job: Job) -> list[dict[str, Any]]:
-    """One for each set of dimensions."""
-    by_dimensions: dict[tuple[str, ...], list[str]] = {}
-    for name, sets in job.metrics.items():
-        for dimensions in sets:
-            by_dimensions.setdefault(dimensions, []).append(name)
-    return [
-        {
-            "source_labels": ["job"],
-            "label_matcher": f"^{job.name}$",
-            "dimensions": [list(dimensions)],
-            "metric_selectors": [f"^{name}$" for name in names],
-        }
-        for dimensions, names in by_dimensions.items()
-    ]
+def _names() -> list[str]:
+    return [name for namespace, name in CLOUDWATCH if namespace == CLOUDWATCH_NAMESPACE]
 
 
 def _deployment(plan: Plan) -> Object:

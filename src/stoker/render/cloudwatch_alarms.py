@@ -1,19 +1,15 @@
 """CloudWatch's alarms. Thresholds are those of the alerts for Prometheus where both know the same."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from stoker.render.facts import CLOUDWATCH_NAMESPACE
 from stoker.render.hcl import Block, Raw
-from stoker.render.monitoring_rules import GPU_HOT_C, GPU_MEMORY_PART, HARDWARE_XIDS, IDLE_PERCENT, capacities
+from stoker.render.monitoring_rules import GPU_HOT_C, GPU_MEMORY_PART, IDLE_PERCENT, capacities
 from stoker.render.plan import Plan
-
-Dimensions = tuple[tuple[str, str], ...]
 
 INSIGHTS = "ContainerInsights"
 SQS = "AWS/SQS"
-GPU_FREE_MIB = 480
-"""Two hundredths of the smallest GPU that models are served on, 24 GB. Of a larger one it is less."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +19,7 @@ class Alarm:
     says: str
     namespace: str
     metric: str
-    dimensions: Dimensions
+    dimensions: tuple[tuple[str, str], ...]
     statistic: str
     period_s: int
     periods: int
@@ -58,8 +54,6 @@ def alarms(plan: Plan) -> Iterator[Alarm]:
     cluster = (("ClusterName", plan.cluster),)
     if plan.gpu_exporter == "addon":
         yield from _of_gpus(cluster)
-    if plan.gpu_exporter == "own":
-        yield from _of_our_exporter(cluster)
     yield Alarm(
         "node_failed",
         "A node has a condition that makes it unfit, such as a GPU that the node monitoring agent holds for broken.",
@@ -70,7 +64,7 @@ def alarms(plan: Plan) -> Iterator[Alarm]:
         60,
         5,
         above=0,
-        why="The add-on's exporter has no metric of XID errors. Where the EKS node monitoring agent runs (always "
+        why="XID errors: the add-on's exporter has no metric of them. Where the EKS node monitoring agent runs (always "
         "in Auto Mode), those of the hardware make the node fail.",
     )
     for name, tasks in capacities(plan).items():
@@ -112,29 +106,12 @@ def alarms(plan: Plan) -> Iterator[Alarm]:
         )
 
 
-def _of_our_exporter(cluster: Dimensions) -> Iterator[Alarm]:
-    """The same of DCGM's own names, as our agent publishes them, and XID errors."""
-
-    def alarm(name: str, says: str, metric: str, statistic: str, minutes: int) -> Alarm:
-        field = f"DCGM_FI_DEV_{metric}"
-        return Alarm(name, says, CLOUDWATCH_NAMESPACE, field, cluster, statistic, 300, minutes // 5)
-
-    idle = alarm("gpu_idle", "All GPUs have been idle for two hours, and are paid for.", "GPU_UTIL", "Average", 120)
-    memory = alarm("gpu_memory", "A GPU has no memory left.", "FB_FREE", "Minimum", 15)
-    hot = alarm("gpu_hot", "A GPU is so hot that it slows down.", "GPU_TEMP", "Maximum", 15)
-    xid = alarm("gpu_xid", "A GPU reports an XID error of the hardware: replace its node.", "XID_ERRORS", "Maximum", 5)
-    yield replace(memory, below=GPU_FREE_MIB)
-    yield replace(hot, above=GPU_HOT_C)
-    yield replace(idle, below=IDLE_PERCENT)
-    yield replace(xid, above=min(HARDWARE_XIDS) - 1, why="The codes of programs that fail are lower.")
-
-
 def watches_interruptions(plan: Plan) -> bool:
     """Whether there is a queue of interruptions: Auto Mode looks after its nodes without one."""
     return plan.spec.karpenter.enabled and plan.mode != "auto"
 
 
-def _of_gpus(cluster: Dimensions) -> Iterator[Alarm]:
+def _of_gpus(cluster: tuple[tuple[str, str], ...]) -> Iterator[Alarm]:
     yield Alarm(
         "gpu_memory",
         "A GPU has no memory left.",

@@ -16,7 +16,6 @@ Metric = list[Any]
 
 MODELS_AT_MOST = 100
 """A widget has at most 500 metrics: two for each model. Models beyond are in `stoker cost`, as all are."""
-_EACH_GPU = "DCGM_FI_DEV_FB_USED"
 _WIDTH, _HEIGHT, _COLUMNS = 8, 6, 24
 
 
@@ -37,32 +36,35 @@ def body(plan: Plan) -> dict[str, Any]:
 
 
 def _gpus(plan: Plan) -> list[dict[str, Any]]:
-    if plan.gpu_exporter == "none":
+    if plan.gpu_exporter != "addon":
         return []
-    is_addons = plan.gpu_exporter == "addon"
 
-    def metric(addons: str, own: str, stat: str, label: str) -> Metric:
-        named = [INSIGHTS, f"node_gpu_{addons}"] if is_addons else [CLOUDWATCH_NAMESPACE, f"DCGM_FI_DEV_{own}"]
-        return [*named, "ClusterName", plan.cluster, {"stat": stat, "label": label}]
+    def metric(name: str, stat: str, label: str) -> Metric:
+        return [INSIGHTS, f"node_gpu_{name}", "ClusterName", plan.cluster, {"stat": stat, "label": label}]
 
-    there = metric("limit", _EACH_GPU.removeprefix("DCGM_FI_DEV_"), "Sum" if is_addons else "SampleCount", "there")
-    used = [metric("usage_total", "", "Sum", "in use by pods")] if is_addons else []
-    shown = {
-        "GPU utilization (%)": [
-            metric("utilization", "GPU_UTIL", "Average", "average"),
-            metric("utilization", "GPU_UTIL", "Maximum", "highest"),
-        ],
-        "GPU memory in use (%)" if is_addons else "GPU memory in use (MiB)": [
-            metric("memory_utilization", "FB_USED", "Average", "average"),
-            metric("memory_utilization", "FB_USED", "Maximum", "highest"),
-        ],
-        "GPUs": [there, *used],
-        "GPU temperature (C) and power (W)": [
-            metric("temperature", "GPU_TEMP", "Maximum", "hottest"),
-            metric("power_draw", "POWER_USAGE", "Sum", "power of all"),
-        ],
-    }
-    return [{"title": title, "period": 60, "metrics": metrics} for title, metrics in shown.items()]
+    both = (("Average", "average"), ("Maximum", "highest"))
+    return [
+        {
+            "title": "GPU utilization (%)",
+            "period": 60,
+            "metrics": [metric("utilization", stat, label) for stat, label in both],
+        },
+        {
+            "title": "GPU memory in use (%)",
+            "period": 60,
+            "metrics": [metric("memory_utilization", stat, label) for stat, label in both],
+        },
+        {
+            "title": "GPUs: there, and in use by pods",
+            "period": 60,
+            "metrics": [metric("limit", "Sum", "there"), metric("usage_total", "Sum", "in use")],
+        },
+        {
+            "title": "GPU temperature (C) and power (W)",
+            "period": 60,
+            "metrics": [metric("temperature", "Maximum", "hottest"), metric("power_draw", "Sum", "power of all")],
+        },
+    ]
 
 
 def _tokens(plan: Plan) -> list[dict[str, Any]]:
@@ -84,7 +86,7 @@ def _tokens(plan: Plan) -> list[dict[str, Any]]:
         _billed(plan),
     ]
     dearest = max((usd_of_gpu(plan, each) for each in gpu_types(plan)), default=None)
-    if dearest is not None and plan.gpu_exporter != "none":
+    if dearest is not None and plan.gpu_exporter == "addon":
         found.append(_per_million(plan, dearest))
     return found
 
@@ -117,11 +119,11 @@ def _billed(plan: Plan) -> dict[str, Any]:
 
 
 def _per_million(plan: Plan, usd_per_gpu_hour: Decimal) -> dict[str, Any]:
-    """Once a minute each node says how many GPUs it has, or each GPU what it does: the sum, or the number, of what was
-    said within an hour is GPU-minutes."""
-    named = (INSIGHTS, "node_gpu_limit") if plan.gpu_exporter == "addon" else (CLOUDWATCH_NAMESPACE, _EACH_GPU)
-    stat = "Sum" if plan.gpu_exporter == "addon" else "SampleCount"
-    gpus = [*named, "ClusterName", plan.cluster, {"id": "m1", "stat": stat, "visible": False}]
+    """Each node says its GPUs once a minute: the sum of an hour is GPU-minutes."""
+    gpus = [
+        *(INSIGHTS, "node_gpu_limit", "ClusterName", plan.cluster),
+        {"id": "m1", "stat": "Sum", "visible": False},
+    ]
     tokens = f"SUM({_search(plan, 'model,type', 'stoker_tokens_total', 'Sum', 3600)})"
     return {
         "title": "USD of GPUs per million tokens, at most",

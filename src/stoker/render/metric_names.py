@@ -30,7 +30,7 @@ SOURCES: Mapping[str, str] = MappingProxyType(
         "rules": "the recording rules of monitoring_rules.py",
         "ContainerInsights": "Amazon CloudWatch user guide, Container Insights metrics of EKS; dimensions: "
         "aws/amazon-cloudwatch-agent translator/.../awsemf/kubernetes.go",
-        "AgenticAI": "the agent of cloudwatch_agent.py, from the gateway's metrics and those of our own GPU exporter",
+        "AgenticAI": "the agent of cloudwatch_agent.py, from the gateway's metrics",
         "AWS/SQS": "Amazon SQS developer guide, CloudWatch metrics",
     }
 )
@@ -134,10 +134,6 @@ CLOUDWATCH: Mapping[tuple[str, str], tuple[tuple[str, ...], ...]] = MappingProxy
         **{
             ("AgenticAI", f"stoker_{what}"): (("ClusterName", "model"),)
             for what in ("queue_lag", "queue_pending", "requests_in_flight")
-        },
-        **{
-            ("AgenticAI", f"DCGM_FI_DEV_{what}"): (("ClusterName",),)
-            for what in ("GPU_UTIL", "FB_USED", "FB_FREE", "GPU_TEMP", "POWER_USAGE", "XID_ERRORS")
         },
         **{
             ("AWS/SQS", what): (("QueueName",),)

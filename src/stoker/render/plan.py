@@ -228,14 +228,11 @@ class Plan:
     @property
     def gpu_exporter(self) -> Literal["own", "addon", "none"]:
         """Who runs the one dcgm-exporter of each GPU node: we, or the CloudWatch add-on, which brings its own and reads
-        no other. On Bottlerocket the add-on's sees no GPU, for want of SYS_ADMIN, which its chart does not give.
-
-        Source: aws-observability/helm-charts issue 34, bottlerocket-os/bottlerocket issue 3992."""
+        no other."""
         said = self.spec.global_.observability
         if not said.enabled or not self.has_gpu_nodes:
             return "none"
-        is_bottlerocket = self.mode == "auto" or self.spec.karpenter.image.startswith("bottlerocket")
-        return "addon" if said.cloudwatch and not is_bottlerocket else "own"
+        return "addon" if said.cloudwatch else "own"
 
 
 def _node_affinity(key: str, values: list[str]) -> dict[str, Any]:
