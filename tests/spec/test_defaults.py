@@ -292,7 +292,7 @@ edge:
   websocket: false
   gatewayApi:
     enabled: false
-    className: kgateway
+    className: agentgateway
 composition:
   ack:
     enabled: true

@@ -5,18 +5,23 @@ import hashlib
 import os
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from stoker.base import logs, process
 from stoker.base.clock import SystemClock
-from stoker.base.errors import StokerError
-from stoker.gateway.running import Gateway
+from stoker.base.errors import Conflict, InvalidInput, StokerError
+from stoker.gateway.running import GRACE_S, Gateway
+from stoker.meter.keys import KeyStore
 from stoker.meter.store import Store
 from stoker.queue import QueueSettings, RedisBudgets, RedisQueue, RedisRegistry
 from stoker.spec import load
 from stoker.web import server
 
 _log = logs.get(__name__)
+
+ADMIN_KEY = "STOKER_ADMIN_KEY"
+SHORTEST_ADMIN_KEY = 32
 
 
 def main() -> None:
@@ -32,6 +37,9 @@ def main() -> None:
         default=os.environ.get("STOKER_JOURNALS"),
         help="folder in which the gateways of this machine say what they have in flight; it has to outlive the process "
         "(default: $STOKER_JOURNALS, or one for each user and Redis in the system's place for temporary files)",
+    )
+    parser.add_argument(
+        "--grace", type=float, default=GRACE_S, help="seconds for running answers after a stop (default: %(default)s)"
     )
     parser.add_argument("--leash", action="store_true", help="stop when stdin ends")
     options = parser.parse_args()
@@ -51,6 +59,7 @@ async def run(options: argparse.Namespace) -> None:
     listening = server.bind(options.host, options.port)
     url = server.url_of(listening)
     store = Store(options.ledger)
+    ensure_admin(KeyStore(store), os.environ, tenant=next(iter(platform.tenants)))
     queue = RedisQueue(options.redis, settings=QueueSettings.of(platform.queue, platform.gateway.max_waiting))
     registry, budgets = RedisRegistry(options.redis), RedisBudgets(options.redis)
     gateway = Gateway.of(
@@ -63,12 +72,30 @@ async def run(options: argparse.Namespace) -> None:
         clock=SystemClock(),
     )
     try:
-        await gateway.run(listening, stop, on_ready=lambda: _ready(url))
+        await gateway.run(listening, stop, on_ready=lambda: _ready(url), grace_s=options.grace)
     finally:
         await queue.aclose()
         await registry.aclose()
         await budgets.aclose()
         store.close()
+
+
+def ensure_admin(keys: KeyStore, environ: Mapping[str, str], *, tenant: str) -> None:
+    """Make the key in $STOKER_ADMIN_KEY an admin's, where nobody could make one otherwise: in a cluster. One that was
+    revoked or rotated away stays dead. Raises InvalidInput for one that could be guessed."""
+    secret = environ.get(ADMIN_KEY)
+    if not secret:
+        return
+    if len(secret) < SHORTEST_ADMIN_KEY:
+        raise InvalidInput(
+            f"{ADMIN_KEY} has {len(secret)} characters; it must have at least {SHORTEST_ADMIN_KEY}, by chance",
+            param=ADMIN_KEY,
+            hint="make one: echo sk-stoker-$(openssl rand -hex 32)",
+        )
+    try:
+        keys.ensure(secret, tenant=tenant, name="first admin", role="admin")
+    except Conflict as error:
+        _log.warning("the key in the environment is no admin's any more", variable=ADMIN_KEY, why=error.message)
 
 
 def _ready(url: str) -> None:

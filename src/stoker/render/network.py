@@ -1,10 +1,265 @@
-"""Network policies."""
+"""NetworkPolicies: nothing is allowed in each namespace, and then what the platform does.
+
+They hold where something enforces them: the VPC CNI with its network policy agent, Auto Mode's own, Calico, Cilium.
+Peers that only AWS knows by address (load balancers, ElastiCache, RDS, servers elsewhere) are named by their port. What
+the edge's own pods need stands in `edge`.
+"""
 
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
-from stoker.render.items import Item
+from stoker.catalog.labels import AUTO_MODE
+from stoker.render import redis
+from stoker.render.facts import ENGINE_PORT, GATEWAY, GATEWAY_PORT, LEDGER, LEDGER_PORT, MODEL, REDIS, REDIS_PORT
+from stoker.render.items import Item, Resource
+from stoker.render.objects import Object, metadata, selector
 from stoker.render.plan import Plan
+from stoker.spec import ServerEngine
+
+METADATA = "169.254.169.254/32"
+"""Instance metadata: spot notices, and the credentials of the node, which no other pod is to have."""
+POD_IDENTITY = "169.254.170.23/32"
+"""Where pods get credentials of their own (EKS user guide, "EKS Pod Identity": the agent's link-local address)."""
+KEDA_NAMESPACE = "keda"
+
+_PODS_OF_MODELS: Object = {"matchExpressions": [{"key": MODEL, "operator": "Exists"}]}
+_EVERYBODY: Object = {}
 
 
 def render(plan: Plan) -> Iterator[Item]:
-    yield from ()
+    for namespace in _namespaces(plan):
+        file = f"network/{namespace}.yaml"
+        deny = {"policyTypes": ["Ingress", "Egress"], "podSelector": _EVERYBODY}
+        yield Resource(file, _object(plan, "default-deny", namespace, deny), "what is not allowed below is not allowed")
+        yield Resource(file, _policy(plan, "allow-dns", namespace, _EVERYBODY, egress=[_dns(plan)]), _why_dns(plan))
+    yield from _platform(plan)
+    if plan.spec.training.enabled:
+        yield Resource(f"network/{plan.training_namespace}.yaml", _training(plan), _WHY_TRAINING)
+    if plan.spec.global_.observability.enabled:
+        yield Resource(f"network/{plan.monitoring_namespace}.yaml", _monitoring(plan), _WHY_MONITORING)
+
+
+_WHY_TRAINING = "ranks talk to each other on ports of their choice; data, weights and checkpoints come by HTTPS"
+_WHY_MONITORING = (
+    "exporters are read by Prometheus; the agent of CloudWatch reads the platform's metrics and sends them"
+)
+_WHY_MODELS = """\
+Pods of models and workers. The metadata service is for spot notices (spot.watch); it also gives out the node's role,
+so that one should be allowed little."""
+
+
+def _namespaces(plan: Plan) -> Iterator[str]:
+    yield plan.namespace
+    if plan.spec.training.enabled:
+        yield plan.training_namespace
+    if plan.spec.global_.observability.enabled:
+        yield plan.monitoring_namespace
+
+
+def _platform(plan: Plan) -> Iterator[Item]:
+    file = f"network/{plan.namespace}.yaml"
+    yield Resource(file, _gateway(plan), _why_gateway(plan))
+    if plan.served or plan.hosted:
+        yield Resource(file, _models(plan), _WHY_MODELS)
+    if plan.redis == "cluster":
+        yield Resource(file, _redis(plan))
+        if redis.replicas(plan):
+            yield Resource(file, _redis_replicas(plan))
+    if plan.ledger == "cluster":
+        asks = [_from([_pods(GATEWAY)], LEDGER_PORT)]
+        yield Resource(file, _policy(plan, LEDGER, plan.namespace, _pod_selector(LEDGER), ingress=asks))
+
+
+# --- who may do what --------------------------------------------------------------------------------------------------
+
+
+def _gateway(plan: Plan) -> Object:
+    callers = [{"ports": [_port(GATEWAY_PORT)]}] if _is_open(plan) else [_from(_callers(plan), GATEWAY_PORT)]
+    egress = [_to_redis(plan), _to_ledger(plan), *_to_hosted(plan), _to_the_world()]
+    if plan.served:
+        egress.append(_to([{"podSelector": _PODS_OF_MODELS}], ENGINE_PORT))
+    if plan.spec.keda.scalers.sqs:
+        egress.append(_to_address(POD_IDENTITY, 80))
+    return _policy(plan, GATEWAY, plan.namespace, _pod_selector(GATEWAY), ingress=callers, egress=egress)
+
+
+def _is_open(plan: Plan) -> bool:
+    """Whether something outside of the cluster calls: the Ingress' load balancer, or that of the VPC link."""
+    return plan.spec.edge.enabled or plan.spec.edge.websocket
+
+
+def _why_gateway(plan: Plan) -> str:
+    if _is_open(plan):
+        return "from anywhere: a load balancer has no label and an address of the VPC; its security group says who"
+    return "no edge: from the platform's own namespace and Prometheus"
+
+
+def _callers(plan: Plan) -> list[Object]:
+    return [{"podSelector": {}}, *_watchers(plan)]
+
+
+def _models(plan: Plan) -> Object:
+    """Replicas and workers. Pods of one model talk to each other freely: a replica may span nodes, and vLLM takes what
+    ports it finds."""
+    ingress: list[Object] = []
+    if plan.served:
+        ingress.append(_from([_pods(GATEWAY), *_watchers(plan)], ENGINE_PORT))
+    egress = [_to_redis(plan), *_to_hosted(plan), _to_the_world(), _to_address(POD_IDENTITY, 80)]
+    if any(each.spans_nodes for each in plan.served):
+        ingress.append({"from": [{"podSelector": _PODS_OF_MODELS}]})
+        egress.append({"to": [{"podSelector": _PODS_OF_MODELS}]})
+    if plan.spec.spot.watch is not False:
+        egress.append(_to_address(METADATA, 80))
+    return _policy(plan, "models", plan.namespace, _PODS_OF_MODELS, ingress=ingress, egress=egress)
+
+
+def _redis(plan: Plan) -> Object:
+    asking: list[Object] = [_pods(GATEWAY), {"podSelector": _PODS_OF_MODELS}]
+    if redis.replicas(plan):
+        asking.append(_pods(redis.REPLICA))
+    if plan.spec.keda.enabled:
+        asking.append(_in_namespace(KEDA_NAMESPACE))
+    ingress = [_from(asking, REDIS_PORT)]
+    if redis.has_exporter(plan):
+        ingress.append(_from(_watchers(plan), redis.METRICS_PORT))
+    return _policy(plan, REDIS, plan.namespace, _pod_selector(REDIS), ingress=ingress)
+
+
+def _redis_replicas(plan: Plan) -> Object:
+    ingress = [_from(_watchers(plan), redis.METRICS_PORT)] if redis.has_exporter(plan) else []
+    egress = [_to([_pods(REDIS)], REDIS_PORT)]
+    return _policy(plan, redis.REPLICA, plan.namespace, _pod_selector(redis.REPLICA), ingress=ingress, egress=egress)
+
+
+def _training(plan: Plan) -> Object:
+    each_other: Object = {"podSelector": {}}
+    egress = [{"to": [each_other]}, _to_the_world(), _to_address(POD_IDENTITY, 80), _to_address(METADATA, 80)]
+    return _policy(
+        plan, "training", plan.training_namespace, _EVERYBODY, ingress=[{"from": [each_other]}], egress=egress
+    )
+
+
+def _monitoring(plan: Plan) -> Object:
+    egress = [
+        {"to": [{"podSelector": {}}, _in_namespace(plan.namespace)]},
+        _to_the_world(),
+        _to_address(POD_IDENTITY, 80),
+    ]
+    return _policy(
+        plan,
+        "monitoring",
+        plan.monitoring_namespace,
+        _EVERYBODY,
+        ingress=[{"from": _watchers(plan)}] if _watchers(plan) else [],
+        egress=egress,
+    )
+
+
+# --- where to ---------------------------------------------------------------------------------------------------------
+
+
+def _to_redis(plan: Plan) -> Object:
+    if plan.redis == "cluster":
+        return _to([_pods(REDIS)], REDIS_PORT)
+    return {"ports": [_port(_port_of(plan.spec.redis.url, REDIS_PORT))]}
+
+
+def _to_ledger(plan: Plan) -> Object:
+    if plan.ledger == "cluster":
+        return _to([_pods(LEDGER)], LEDGER_PORT)
+    return {"ports": [_port(_port_of(plan.spec.ledger.url, LEDGER_PORT))]}
+
+
+def _to_hosted(plan: Plan) -> list[Object]:
+    """Ports of servers elsewhere that are not everybody's 443, wherever they are."""
+    urls = [model.engine.url for model in plan.spec.llm.models.values() if isinstance(model.engine, ServerEngine)]
+    ports = {_port_of(url, 443 if url.startswith("https:") else 80) for url in urls}
+    return [{"ports": [_port(port)]} for port in sorted(ports - {443})]
+
+
+def _to_the_world() -> Object:
+    """HTTPS: APIs of AWS, weights, webhooks, servers elsewhere."""
+    return {"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": [METADATA]}}], "ports": [_port(443)]}
+
+
+def _dns(plan: Plan) -> Object:
+    ports = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
+    if plan.domain("general") == AUTO_MODE:
+        return {"ports": ports}
+    peer = {**_in_namespace("kube-system"), "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}
+    return {"to": [peer], "ports": ports}
+
+
+def _why_dns(plan: Plan) -> str:
+    return "Auto Mode answers names on each node, not in pods" if plan.domain("general") == AUTO_MODE else ""
+
+
+def _watchers(plan: Plan) -> list[Object]:
+    """Those who read metrics: the namespace of our monitoring, and that of the Prometheus that the spec names."""
+    seen = plan.spec.global_.observability
+    if not seen.enabled:
+        return []
+    host = (urlsplit(seen.prometheus_url).hostname or "").split(".")
+    # SERVICE.NAMESPACE, SERVICE.NAMESPACE.svc and longer; a name of the internet says nothing about a namespace.
+    inside = len(host) == 2 or (len(host) > 2 and host[2] == "svc")
+    names = {plan.monitoring_namespace, *([host[1]] if inside and seen.prometheus else [])}
+    return [_in_namespace(name) for name in sorted(names)]
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _port_of(url: str | None, usual: int) -> int:
+    return (urlsplit(url).port if url else None) or usual
+
+
+def _pod_selector(name: str) -> Object:
+    return {"matchLabels": selector(name)}
+
+
+def _pods(name: str) -> Object:
+    return {"podSelector": _pod_selector(name)}
+
+
+def _in_namespace(name: str) -> Object:
+    return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+
+
+def _port(number: int) -> Object:
+    return {"protocol": "TCP", "port": number}
+
+
+def _from(peers: list[Object], port: int) -> Object:
+    return {"from": peers, "ports": [_port(port)]}
+
+
+def _to(peers: list[Object], port: int) -> Object:
+    return {"to": peers, "ports": [_port(port)]}
+
+
+def _to_address(cidr: str, port: int) -> Object:
+    return _to([{"ipBlock": {"cidr": cidr}}], port)
+
+
+def _policy(
+    plan: Plan,
+    name: str,
+    namespace: str,
+    pods: Object,
+    *,
+    ingress: list[Object] | None = None,
+    egress: list[Object] | None = None,
+) -> Object:
+    """`default-deny` has taken everything, so a direction without rules needs none."""
+    allowed = {kind: rules for kind, rules in (("ingress", ingress), ("egress", egress)) if rules}
+    kinds = [kind.capitalize() for kind in allowed]
+    return _object(plan, name, namespace, {"podSelector": pods, "policyTypes": kinds, **allowed})
+
+
+def _object(plan: Plan, name: str, namespace: str, spec: Object) -> Object:
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata(plan, name, "network", namespace=namespace),
+        "spec": spec,
+    }

@@ -3,6 +3,7 @@
 Two components that must agree (a pod and its pool, a scaler and its queue) ask the same property here.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from stoker.render.facts import (
     SHARED,
     TRAINING,
     TRAINING_TOLERATION,
+    UNHEARD_S,
     WEIGHTS,
     CacheKind,
     Pool,
@@ -216,7 +218,33 @@ class Plan:
             for domain in sorted({pool.domain for pool in self.pools if pool.has_gpus})
         ]
         chosen = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
-        return {**({"affinity": chosen} if terms else {}), "tolerations": [GPU_TOLERATION, TRAINING_TOLERATION]}
+        tolerations = [GPU_TOLERATION, *([TRAINING_TOLERATION] if self.spec.training.enabled else [])]
+        return {**({"affinity": chosen} if terms else {}), "tolerations": tolerations}
+
+    @property
+    def auto_node_role(self) -> str:
+        """IAM role of Auto Mode's nodes. Beside Karpenter's it is another: a role has one access entry, whose type is
+        EC2 for Auto Mode and EC2_LINUX for Karpenter."""
+        return short(self.node_role, "auto", at_most=64) if self.mode == "hybrid" else self.node_role
+
+    def pools_of(self, served: Served) -> tuple[Pool, ...]:
+        """The pools on whose nodes `placement` may put a model's pods."""
+        if not served.is_on_gpu:
+            return tuple(pool for pool in self.pools if pool.use == "general")
+        where = {served.serves, *([SHARED] if served.shares_nodes else [])}
+        own = (pool for pool in self.pools if pool.use == "inference" and pool.serves in where)
+        return tuple(pool for pool in own if pool.serves != SHARED or pool.name == served.pool)
+
+    @property
+    def drain_s(self) -> int:
+        """Seconds that a gateway which leaves has for the answers that run. No answer takes longer."""
+        return max(1, math.ceil(self.spec.gateway.timeouts.total_seconds))
+
+    @property
+    def deregistration_s(self) -> int:
+        """Seconds that a load balancer lets requests of a gateway which leaves run on; 3600 is the most that one takes.
+        Less than the pod has before it is killed."""
+        return min(UNHEARD_S + self.drain_s, 3600)
 
     @cached_property
     def has_gpu_nodes(self) -> bool:

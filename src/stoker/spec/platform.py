@@ -114,6 +114,13 @@ class Platform(Section):
         yield from self._wrong_weights()
         yield from self._wrong_pools()
         yield from self._never_woken()
+        argocd = self.composition.argocd
+        if argocd.enabled and argocd.capability and not argocd.clusters and self.global_.cluster.account is None:
+            yield Fault(
+                ("global", "cluster", "account"),
+                "null, and composition.argocd.capability names the cluster by its ARN; write the account, or the names "
+                "of registered clusters in composition.argocd.clusters",
+            )
 
     def _never_woken(self) -> Iterator[Fault]:
         """Models that may be at zero, with something that keeps them there."""

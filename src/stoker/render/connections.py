@@ -1,0 +1,45 @@
+"""How pods reach Redis, as environment variables: a password is never in a manifest or on a command line."""
+
+from urllib.parse import urlsplit
+
+from stoker.base.errors import InvalidInput
+from stoker.render.facts import REDIS_SECRET
+from stoker.render.objects import Object, from_secret
+from stoker.render.plan import Plan
+
+REDIS_URL = "STOKER_REDIS_URL"
+REDIS_PASSWORD = "STOKER_REDIS_PASSWORD"  # noqa: S105 - the name of a variable
+
+
+def redis_env(plan: Plan) -> list[Object]:
+    """STOKER_REDIS_URL, after whatever it is made of."""
+    if plan.redis == "elasticache":
+        return [from_secret(REDIS_URL, REDIS_SECRET, "url")]
+    if plan.redis == "cluster":
+        return with_password(REDIS_URL, f"redis://{plan.redis_address}/0", REDIS_PASSWORD, REDIS_SECRET)
+    url = plan.spec.redis.url or ""
+    if urlsplit(url).scheme == "unix":
+        raise InvalidInput(
+            f"redis.url is {url}, a socket of one machine, which no pod reaches",
+            param="redis.url",
+            hint="name a server with redis:// or rediss://, or leave redis.url out for Redis in the cluster",
+        )
+    if plan.spec.redis.password_env is None:
+        return [{"name": REDIS_URL, "value": url}]
+    return with_password(REDIS_URL, url, REDIS_PASSWORD, REDIS_SECRET)
+
+
+def with_password(variable: str, url: str, password: str, secret: str) -> list[Object]:
+    """The variable with a URL, and before it the one with the password: the kubelet puts $(NAME) in when it stands
+    further up in the list. It is not escaped, so a password here is letters, digits, - and _
+    (docs/render/platform.md)."""
+    scheme, _, rest = url.partition("://")
+    host = rest.partition("/")[0]
+    user = ""
+    if "@" in host:
+        user, _, _ = host.partition("@")
+        rest = rest[len(user) + 1 :]
+    return [
+        from_secret(password, secret, "password"),
+        {"name": variable, "value": f"{scheme}://{user}:$({password})@{rest}"},
+    ]

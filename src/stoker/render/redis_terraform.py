@@ -1,0 +1,113 @@
+"""ElastiCache for Valkey, as `terraform/redis.tf`: ACK's schema for it is not among those that are checked."""
+
+from collections.abc import Iterator, Mapping
+
+from stoker.render import secrets
+from stoker.render.facts import REDIS_PORT, REDIS_SECRET, short
+from stoker.render.hcl import Block, Json, Raw
+from stoker.render.items import Item, Terraform, Variable
+from stoker.render.plan import Plan
+
+_FILE = "terraform/redis.tf"
+_SAID = 'jsondecode(data.aws_secretsmanager_secret_version.redis_auth.secret_string)["password"]'
+_TOKEN = "local.redis_token"  # noqa: S105 - an expression
+_ENDPOINT = "aws_elasticache_replication_group.redis.primary_endpoint_address"
+
+VPC = Variable("vpc_id", "string", "VPC of the cluster.")
+SUBNETS = Variable("private_subnet_ids", "list(string)", "Private subnets of the cluster, in at least two zones.")
+NODES_GROUP = Variable("node_security_group_id", "string", "Security group of the cluster's nodes.")
+
+
+def render(plan: Plan) -> Iterator[Item]:
+    yield from (VPC, SUBNETS, NODES_GROUP)
+    auth = secrets.remote(plan, f"{REDIS_SECRET}-auth")
+    why = (
+        f'{auth} has to be there: JSON with "password", 16 to 128 letters and digits. Terraform\'s state holds it too.'
+    )
+    yield Terraform(_FILE, _data("aws_secretsmanager_secret_version", "redis_auth", {"secret_id": auth}), why)
+    yield Terraform(_FILE, Block("locals", (), {"redis_token": Raw(_SAID)}))
+    for block, comment in _blocks(plan):
+        yield Terraform(_FILE, block, comment)
+
+
+def _blocks(plan: Plan) -> Iterator[tuple[Block, str]]:
+    name = short(plan.cluster.lower().replace("_", "-"), REDIS_SECRET, at_most=40)
+    yield (
+        _resource(
+            "aws_elasticache_subnet_group",
+            {"name": name, "subnet_ids": Raw("var.private_subnet_ids"), "tags": plan.tags},
+        ),
+        "",
+    )
+    yield (
+        _resource(
+            "aws_security_group",
+            {
+                "name": f"{name}-elasticache",
+                "description": "Redis of the platform",
+                "vpc_id": Raw("var.vpc_id"),
+                "tags": plan.tags,
+            },
+        ),
+        "",
+    )
+    rule = {
+        "security_group_id": Raw("aws_security_group.redis.id"),
+        "referenced_security_group_id": Raw("var.node_security_group_id"),
+        "ip_protocol": "tcp",
+        "from_port": REDIS_PORT,
+        "to_port": REDIS_PORT,
+    }
+    yield _resource("aws_vpc_security_group_ingress_rule", rule), ""
+    policy = Block("parameter", (), {"name": "maxmemory-policy", "value": "noeviction"})
+    group = {"name": name, "family": "valkey8", "tags": plan.tags}
+    yield _resource("aws_elasticache_parameter_group", group, policy), "the family's own policy evicts keys"
+    yield _resource("aws_elasticache_replication_group", _group(plan, name)), _WHY_GROUP
+    yield _resource("aws_secretsmanager_secret", {"name": secrets.remote(plan, REDIS_SECRET), "tags": plan.tags}), ""
+    version = {
+        "secret_id": Raw("aws_secretsmanager_secret.redis.id"),
+        "secret_string": Json(
+            {
+                "password": Raw(_TOKEN),
+                "address": f"${{{_ENDPOINT}}}:{REDIS_PORT}",
+                "url": f"rediss://:${{urlencode({_TOKEN})}}@${{{_ENDPOINT}}}:{REDIS_PORT}/0",
+            }
+        ),
+    }
+    yield _resource("aws_secretsmanager_secret_version", version), "what the ExternalSecret redis copies"
+
+
+_WHY_GROUP = """\
+Not cluster mode: the platform's scripts touch keys of several slots. It has no append-only file: a failover loses what
+the primary had not yet copied, which is less than a second; a snapshot is taken each day."""
+
+
+def _group(plan: Plan, name: str) -> Mapping[str, object]:
+    copies = plan.spec.redis.replica.replica_count if plan.spec.redis.architecture == "replication" else 0
+    return {
+        "replication_group_id": name,
+        "description": "Tasks and budgets of the platform",
+        "engine": "valkey",
+        "engine_version": "8.0",
+        "node_type": plan.spec.redis.elasticache.node_type,
+        "port": REDIS_PORT,
+        "num_cache_clusters": 1 + copies,
+        "automatic_failover_enabled": copies > 0,
+        "multi_az_enabled": copies > 0,
+        "parameter_group_name": Raw("aws_elasticache_parameter_group.redis.name"),
+        "subnet_group_name": Raw("aws_elasticache_subnet_group.redis.name"),
+        "security_group_ids": [Raw("aws_security_group.redis.id")],
+        "at_rest_encryption_enabled": True,
+        "transit_encryption_enabled": True,
+        "auth_token": Raw(_TOKEN),
+        "snapshot_retention_limit": 7,
+        "tags": plan.tags,
+    }
+
+
+def _data(kind: str, name: str, attributes: Mapping[str, object]) -> Block:
+    return Block("data", (kind, name), attributes)
+
+
+def _resource(kind: str, attributes: Mapping[str, object], *blocks: Block) -> Block:
+    return Block("resource", (kind, REDIS_SECRET), attributes, blocks)

@@ -1,0 +1,89 @@
+"""Secrets: the External Secrets Operator copies them from AWS Secrets Manager; no manifest holds one.
+
+The operator signs in by the pod identity of its own ServiceAccount, so the store names no key and no role (External
+Secrets Operator documentation, AWS provider, "controller's pod identity").
+"""
+
+from collections.abc import Iterator
+
+from stoker.render.facts import ENGINE_SECRET, LEDGER_SECRET, REDIS_SECRET
+from stoker.render.items import Item, Resource
+from stoker.render.objects import Object, metadata
+from stoker.render.plan import Plan
+from stoker.spec import ServerEngine
+
+STORE = "aws-secrets-manager"
+ADMIN_SECRET = "admin"  # noqa: S105 - the name of the Secret with the key `key`: the first admin's key
+
+
+def render(plan: Plan) -> Iterator[Item]:
+    yield Resource("base/secret-store.yaml", _store(plan))
+    for name, keys in wanted(plan).items():
+        comment = f"in AWS Secrets Manager: {remote(plan, name)}, JSON with {', '.join(keys)}"
+        yield Resource("base/secrets.yaml", _external_secret(plan, name, keys), comment)
+
+
+def remote(plan: Plan, name: str) -> str:
+    """What a Secret is called in AWS Secrets Manager."""
+    return f"{plan.cluster}/{name}"
+
+
+def wanted(plan: Plan) -> dict[str, tuple[str, ...]]:
+    """The Secrets of the platform's namespace with their keys, which are also the properties of the JSON in AWS."""
+    found: dict[str, tuple[str, ...]] = {}
+    if plan.redis == "elasticache":
+        found[REDIS_SECRET] = ("password", "url", "address")
+    elif plan.redis == "cluster" or plan.spec.redis.password_env is not None:
+        found[REDIS_SECRET] = ("password",)
+    if plan.ledger != "url" or plan.spec.ledger.password_env is not None:
+        found[LEDGER_SECRET] = ("password",)
+    found[ENGINE_SECRET] = ("key",)
+    found[ADMIN_SECRET] = ("key",)
+    for name in plan.hosted:
+        if _key_env(plan, name) is not None:
+            found[engine_secret(name)] = ("key",)
+    return found
+
+
+def engine_secret(model: str) -> str:
+    """The Secret with the key of a server elsewhere."""
+    return f"{ENGINE_SECRET}-{model}"
+
+
+def hosted_keys(plan: Plan) -> dict[str, str]:
+    """Environment variables for the keys of servers elsewhere, with the Secret of each. Models that name the same
+    variable have one key, and the first of them says which Secret."""
+    found: dict[str, str] = {}
+    for name in plan.hosted:
+        variable = _key_env(plan, name)
+        if variable is not None:
+            found.setdefault(variable, engine_secret(name))
+    return found
+
+
+def _key_env(plan: Plan, model: str) -> str | None:
+    engine = plan.spec.llm.models[model].engine
+    return engine.api_key_env if isinstance(engine, ServerEngine) else None
+
+
+def _store(plan: Plan) -> Object:
+    return {
+        "apiVersion": "external-secrets.io/v1",
+        "kind": "SecretStore",
+        "metadata": metadata(plan, STORE, "base", namespace=plan.namespace),
+        "spec": {"provider": {"aws": {"service": "SecretsManager", "region": plan.region}}},
+    }
+
+
+def _external_secret(plan: Plan, name: str, keys: tuple[str, ...]) -> Object:
+    return {
+        "apiVersion": "external-secrets.io/v1",
+        "kind": "ExternalSecret",
+        "metadata": metadata(plan, name, "base", namespace=plan.namespace),
+        "spec": {
+            "refreshInterval": "1h",
+            "secretStoreRef": {"kind": "SecretStore", "name": STORE},
+            "target": {"name": name, "creationPolicy": "Owner"},
+            "data": [{"secretKey": key, "remoteRef": {"key": remote(plan, name), "property": key}} for key in keys],
+        },
+    }
