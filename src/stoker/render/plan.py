@@ -256,7 +256,9 @@ class Plan:
     @property
     def gpu_exporter(self) -> Literal["own", "addon", "none"]:
         """Who runs the one dcgm-exporter of each GPU node: we, or the CloudWatch add-on, which brings its own and reads
-        no other."""
+        no other. Auto Mode's nodes bring none.
+
+        Source: aws-observability/helm-charts values.yaml; its pull request 217 for Bottlerocket, since June 2025."""
         said = self.spec.global_.observability
         if not said.enabled or not self.has_gpu_nodes:
             return "none"
