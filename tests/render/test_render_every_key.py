@@ -168,10 +168,9 @@ CHANGES: Mapping[str, Any] = {
 
 WHICH = {"karpenter.nodePools": "gpu", "llm.models": "general"}
 OTHER_ONE = {
-    "karpenter.nodePools.*.use": "system",
+    "karpenter.nodePools.*.use": "cpu",
     "karpenter.nodePools.*.maxUsdPerHour": "large",
     "karpenter.nodePools.*.placementGroup": "train",
-    "llm.models.*.serving.gpu.migProfile": "small",
     "karpenter.nodePools.*.enabled": "train",
 }
 
@@ -192,6 +191,11 @@ BEFORE: Mapping[str, Mapping[str, Any]] = {
     "llm.inference.cache.kind": {},
     "llm.inference.cache.fileSystem": {"llm.inference.cache": {"kind": "efs", "fileSystem": "fs-0123abcd"}},
     "llm.inference.cache.size": {"llm.inference.cache": {"kind": "efs", "fileSystem": "fs-0123abcd"}},
+    "llm.models.*.serving.gpu.migProfile": {
+        "llm.models.general.serving.gpu": {"count": 1, "memory": "8Gi", "sharing": "mig", "migProfile": "3g.20gb"},
+        "karpenter.nodePools.gpu.instanceFamilies": ["p4d"],
+        "karpenter.nodePools.gpu.maxUsdPerHourPerNode": OFF,
+    },
     "llm.models.*.serving.gpu.share": {"llm.models.general.serving.gpu": SHARED},
     "llm.models.*.serving.gpu.sharing": {"llm.models.general.serving.gpu": {"count": 1, "memory": "8Gi"}},
     "redis.passwordEnv": {"redis": {"url": "redis://redis.example.com:6379/0", "passwordEnv": "PASSWORD"}},
@@ -200,7 +204,7 @@ BEFORE: Mapping[str, Mapping[str, Any]] = {
     "ledger.passwordEnv": {"ledger": {"url": "postgresql://stoker@db.example.com/ledger", "passwordEnv": "PASSWORD"}},
     "training.batch.spot": {"training.nodes": 1, "training.efa": False},
     "edge.certificateArn": {},
-    "karpenter.nodePools.*.use": {"karpenter.nodePools.system.instanceFamilies": ["g6"]},
+    "karpenter.nodePools.*.use": {"karpenter.nodePools.cpu.instanceFamilies": ["g6"]},
 }
 """What is different before the change, where the key counts for nothing in examples/everything.yaml."""
 for _key in ("gpu.count", "gpu.memory", "cpu", "memory", "autoscaling.enabled", "autoscaling.minReplicas"):
