@@ -343,4 +343,6 @@ def _without_contradictions(spec: Tree) -> Tree:
     training = spec.get("training", {})
     if training.get("enabled") and "account" not in spec["global"]["cluster"]:
         training.setdefault("checkpointing", {"s3Bucket": "checkpoints-of-us"})
+    if "account" not in spec["global"]["cluster"]:
+        spec.get("composition", {}).get("ack", {}).pop("sagemaker", None)
     return spec

@@ -89,6 +89,7 @@ def test_every_file_that_a_row_names_is_rendered() -> None:
 
 ELSEWHERE = {
     "monitoring/dcgm-exporter.yaml": "{}",
+    "edge/ingress-class.yaml": "global: {cluster: {mode: auto}}",
     "terraform/redis.tf": "redis: {elasticache: {enabled: true}}",
     "gpus/nvidia-device-plugin-mig.yaml": "llm: {inference: {gpu: {sharing: mig, migProfile: 3g.20gb, memory: 20Gi}}}",
 }

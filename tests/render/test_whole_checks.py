@@ -35,7 +35,7 @@ MISSED = [
     *("ServiceAccount", "Service", "ConfigMap", "ExternalSecret", "ClusterSecretStore", "PersistentVolumeClaim"),
     *("PersistentVolume", "StorageClass", "PriorityClass", "TriggerAuthentication", "EC2NodeClass", "Role"),
     *("Deployment", "StatefulSet", "Gateway", "InferencePool", "AppProject", "TrainingRuntime", "LocalQueue"),
-    *("ClusterQueue", "ResourceFlavor", "AnalysisTemplate", "WorkflowTemplate", "NodePool", "Rollout"),
+    *("ClusterQueue", "ResourceFlavor", "AnalysisTemplate", "NodePool", "Rollout"),
 ]
 
 

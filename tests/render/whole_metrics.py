@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import stoker
 from whole import Output, sections, strings
+
+import stoker
 
 _MADE = re.compile(r"\b(counter|gauge|histogram)\(\s*\"(stoker_[a-z_]+)\"")
 _ASKED = re.compile(r"\bstoker[_:][a-z0-9_:]*[a-z0-9_]\b")
