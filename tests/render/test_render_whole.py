@@ -49,7 +49,13 @@ class TestAnySpec:
     refused = 0
 
     @given(case=strategies.cases())
-    @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=40,
+        deadline=None,
+        derandomize=True,
+        phases=[Phase.generate],  # to make a failing spec smaller takes minutes; the message has it whole
+        suppress_health_check=list(HealthCheck),
+    )
     def test_it_renders_whole(self, case: tuple[dict[str, Any], Mode]) -> None:
         spec, mode = case
         text = yaml.safe_dump(spec, sort_keys=False)
@@ -64,11 +70,11 @@ class TestAnySpec:
         assert problems(output) == [], text
 
     def test_most_specs_are_rendered(self) -> None:
-        assert TestAnySpec.tried >= 40
+        assert TestAnySpec.tried >= 30
         assert TestAnySpec.refused <= TestAnySpec.tried / 4
 
     @given(case=strategies.cases(), seed=strategies.seeds)
-    @settings(max_examples=25, deadline=None, derandomize=True, phases=[Phase.generate])
+    @settings(max_examples=12, deadline=None, derandomize=True, phases=[Phase.generate])
     def test_the_order_of_keys_changes_nothing(self, case: tuple[dict[str, Any], Mode], seed: int) -> None:
         """But for the names that a user gives, whose order is that of the file (models, pools, tenants)."""
         spec, mode = case

@@ -18,7 +18,7 @@ _PLACEHOLDER = re.compile(
 _FLOATING = re.compile(r"(:|@)latest\b")
 _SECRET = re.compile(r"password|secret|token|api_?key|credential", re.IGNORECASE)
 _NO_SECRET = re.compile(r"_(FILE|PATH|NAME|ENV|TTL|URL_ENV)$|^TOKENIZERS_|_TOKENS$")
-_MODULE = re.compile(r"python3? -m ([a-z_]+(?:\.[a-z_]+)*)")
+_MODULE = re.compile(r"python3?(?: -[A-Za-z])* -m ([a-z_]+(?:\.[a-z_]+)*)")
 _WITH_POD_NAMES = ("StatefulSet", "Deployment", "DaemonSet", "Job", "CronJob", "LeaderWorkerSet", "TrainJob", "Rollout")
 
 
