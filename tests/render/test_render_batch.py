@@ -77,7 +77,9 @@ def test_several_nodes_are_never_on_spot_though_a_spec_said_so() -> None:
 def test_one_node_may_be_on_spot() -> None:
     found = resources_of(plan(SPOT))
     assert (found["type"], found["allocation_strategy"]) == ("SPOT", "SPOT_PRICE_CAPACITY_OPTIMIZED")
-    assert found["instance_type"] == ["p4d.24xlarge", "p4de.24xlarge"]
+    (pool,) = [each for each in plan(SPOT).pools if each.use == "training"]
+    assert found["instance_type"] == [each.name for each in pool.types]
+    assert len(found["instance_type"]) > 1
     assert "placement_group" not in found
     assert resources_of(plan("kubeflow: false, nodes: 1"))["type"] == "EC2"
 
@@ -164,6 +166,9 @@ def test_a_job_may_read_the_data_and_write_checkpoints_and_nothing_else() -> Non
     assert batch.job_policy(plan('kubeflow: false, data: "s3://corpus"'))["Statement"][0]["Resource"] == [
         "arn:aws:s3:::corpus/*"
     ]
+    own = plan(more='llm: {models: {own: {serving: {weights: "s3://weights/own"}}}}\ngateway: {defaultModel: own}')
+    assert batch.job_policy(own)["Statement"][0]["Resource"] == [f"{mine}/data.jsonl", "arn:aws:s3:::weights/own/*"]
+    assert batch.job_policy(own)["Statement"][1]["Resource"] == [mine, "arn:aws:s3:::weights"]
 
 
 def test_arns_are_of_the_partition() -> None:

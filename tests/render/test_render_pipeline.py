@@ -170,11 +170,16 @@ def test_without_replicas_that_load_it_the_pipeline_ends_with_the_registration()
         plan("checkpointing: {s3Bucket: mine}", first=""),
         plan(more="llm: {inference: {enabled: false}}"),
         plan(more="llm: {inference: {cache: {kind: node}}}"),
+        plan(more="llm: {inference: {gpu: {count: 0}}}"),
+        plan(
+            more='llm: {models: {own: {serving: {weights: "s3://weights/own"}}}}\ngateway: {defaultModel: own}',
+        ),
     ]
     for made in without:
         assert [each["name"] for each in tasks(made)] == ["prepare", "train", "evaluate", "register"]
         assert not [each for each in rendered(made) if each.startswith("Role/deploys")]
-    assert templates(without[0])["register"]["container"]["command"][-1] == "s3://mine/registry/"
+        bucket = made.bucket("checkpoints")
+        assert templates(made)["register"]["container"]["command"][-1] == f"s3://{bucket}/registry/"
 
 
 def test_runs_are_one_at_a_time_and_are_removed() -> None:

@@ -1,12 +1,13 @@
 """Training by Kubeflow: what the job's pods ask for, how a lost node counts, and what the queue admits."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import yaml
 
 from stoker.base.errors import InvalidInput
-from stoker.render import training
+from stoker.render import training, training_queue
 from stoker.render.items import Resource
 from stoker.render.plan import Plan
 from stoker.spec import Mode, loads
@@ -84,6 +85,7 @@ def test_a_pod_takes_a_node_with_its_network() -> None:
         },
     }
     assert pod["spec"]["nodeSelector"] == {"stoker.dev/serves": "training"}
+    assert pod["spec"]["priorityClassName"] == "stoker-training"
     assert pod["spec"]["volumes"][1]["emptyDir"] == {"medium": "Memory", "sizeLimit": "64Gi"}
 
 
@@ -167,11 +169,12 @@ def test_a_job_fits_its_quota_in_every_resource(said: str) -> None:
 
 
 def test_pods_share_nodes_where_they_leave_room_and_the_quota_knows() -> None:
-    made = rendered(plan("gpus: 4, efa: false, nodes: 2"))
-    resources = made["ClusterQueue/agentic-ai-training"]["spec"]["resourceGroups"][0]["flavors"][0]["resources"]
-    pods = plan("gpus: 4, efa: false, nodes: 2").training_pods
-    assert [each["nominalQuota"] for each in resources if each["name"] == "nvidia.com/gpu"] == ["16"]
-    assert [each["nominalQuota"] for each in resources if each["name"] == "cpu"] == [str(4 * int(pods.cpu))]
+    made = plan("gpus: 4, efa: false, nodes: 2")
+    (pool,) = [each for each in made.pools if each.use == "training"]
+    gpus = int(pool.limits["nvidia.com/gpu"])
+    found = training_queue.quotas(made)
+    assert found["nvidia.com/gpu"] == str(gpus)
+    assert found["cpu"] == str(gpus // 4 * int(made.training_pods.cpu))
 
 
 def test_one_zone_for_a_job_where_the_nodes_have_several() -> None:
@@ -290,3 +293,13 @@ def test_the_linter_is_told_that_no_efa_is_meant_only_where_it_would_ask(said: s
     items = [each for each in training.render(plan(said, more)) if isinstance(each, Resource)]
     (runtime,) = [each for each in items if each.object["kind"] == "TrainingRuntime"]
     assert ("stoker:ignore STK-TRAINING-001" in runtime.comment) is comment
+
+
+def test_the_linter_is_told_that_auto_mode_has_no_huge_pages() -> None:
+    made = plan()
+    vars(made)["training_pods"] = replace(made.training_pods, huge_pages="")
+    items = [each for each in training.render(made) if isinstance(each, Resource)]
+    (runtime,) = [each for each in items if each.object["kind"] == "TrainingRuntime"]
+    assert "stoker:ignore STK-TRAINING-003" in runtime.comment
+    assert "hugepages-2Mi" not in training_queue.quotas(made)
+    assert "hugepages-2Mi" not in pod_of(runtime.object)["spec"]["containers"][0]["resources"]["limits"]

@@ -14,7 +14,7 @@ from stoker.render.plan import Plan
 from stoker.spec import Mode, loads
 
 ACCOUNT = 'cluster: {account: "111122223333"}'
-NAMESPACES = """\
+OF_BASE = """\
 apiVersion: v1
 kind: Namespace
 metadata: {name: agentic-ai-training, labels: {pod-security.kubernetes.io/enforce: restricted}}
@@ -22,6 +22,11 @@ metadata: {name: agentic-ai-training, labels: {pod-security.kubernetes.io/enforc
 apiVersion: v1
 kind: Namespace
 metadata: {name: agentic-ai, labels: {pod-security.kubernetes.io/enforce: restricted}}
+---
+apiVersion: scheduling.k8s.io/v1
+kind: PriorityClass
+metadata: {name: stoker-training}
+value: 100000
 """
 SPECS = [
     "training: {enabled: true}",
@@ -47,7 +52,7 @@ def items(plan: Plan) -> Iterator[Item]:
 @pytest.mark.parametrize("text", SPECS)
 def test_the_linter_has_nothing_to_say(text: str, mode: Mode) -> None:
     plan = Plan(loads(f"global: {{{ACCOUNT}}}\n{text}"), mode)
-    documents = [NAMESPACES]
+    documents = [OF_BASE]
     for item in items(plan):
         if isinstance(item, Resource):
             comment = "".join(f"# {line}\n" for line in item.comment.splitlines())

@@ -1,5 +1,6 @@
 """`stoker render`: the objects of the platform as files."""
 
+import gc
 import json
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def render(spec: str | None, out: str, mode: str | None, only: tuple[str, ...], 
     The same spec gives the same bytes. What was rendered into DIR before and is no more is removed; what is not
     Stoker's stays. With -o - the Kubernetes objects go to stdout, for kubectl; Terraform needs a folder.
     """
+    gc.disable()  # the classes of a library for pipelines are a million objects that stay
     from stoker.render import folder, run
     from stoker.spec import load_chosen
 

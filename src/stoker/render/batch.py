@@ -15,6 +15,7 @@ from stoker.render.plan import Plan
 from stoker.render.training_pods import (
     RUN,
     TRAIN,
+    base,
     checkpoints,
     data,
     environment,
@@ -130,17 +131,21 @@ def _role_name(plan: Plan, name: str) -> str:
 
 
 def job_policy(plan: Plan) -> dict[str, Any]:
-    """Read the data, and read, write and delete (old ones) below the prefix of checkpoints."""
+    """Read the data and the base model; read, write and delete (old ones) below the prefix of checkpoints."""
     bucket = f"arn:{plan.partition}:s3:::{checkpoints(plan)}"
-    data_bucket, _, key = data(plan).removeprefix("s3://").partition("/")
-    read = f"arn:{plan.partition}:s3:::{data_bucket}/{key}{'*' if key.endswith('/') or not key else ''}"
-    listed = sorted({bucket, f"arn:{plan.partition}:s3:::{data_bucket}"})
+    places = [data(plan), *([f"{base(plan).rstrip('/')}/"] if base(plan).startswith("s3://") else [])]
+    read, listed = [], [bucket]
+    for place in places:
+        name, _, key = place.removeprefix("s3://").partition("/")
+        arn = f"arn:{plan.partition}:s3:::{name}"
+        read.append(f"{arn}/{key}{'*' if key.endswith('/') or not key else ''}")
+        listed.append(arn)
     kept = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
     return {
         "Version": "2012-10-17",
         "Statement": [
-            {"Effect": "Allow", "Action": ["s3:GetObject"], "Resource": [read]},
-            {"Effect": "Allow", "Action": ["s3:ListBucket"], "Resource": listed},
+            {"Effect": "Allow", "Action": ["s3:GetObject"], "Resource": read},
+            {"Effect": "Allow", "Action": ["s3:ListBucket"], "Resource": sorted(set(listed))},
             {"Effect": "Allow", "Action": kept, "Resource": [f"{bucket}/runs/*"]},
         ],
     }

@@ -23,6 +23,7 @@ from stoker.render.training_pods import (
     RUN,
     RUN_FOLDER,
     SCORE_FILE,
+    checkpoints,
     container,
     devices,
     environment,
@@ -64,14 +65,19 @@ def _comment(plan: Plan, deployed: Served | None) -> str:
     if deployed is None and not plan.served:
         said += " It ends with the registration: the cluster serves no model of its own."
     elif deployed is None:
-        said += " It ends with the registration: replicas load no weights from a bucket (llm.inference.cache)."
+        said += (
+            " It ends with the registration: replicas do not load from there (llm.inference.cache, serving.weights)."
+        )
     return said
 
 
 def deployed_model(plan: Plan) -> Served | None:
-    """Whose replicas are replaced in the end. None where none of them would load what was registered: they do from the
-    bucket of models."""
-    return tuned(plan) if plan.cache == "s3" and plan.bucket("models") else None
+    """Whose replicas are replaced in the end. None where they would not load what was registered: they stream what lies
+    under their name in the bucket of models, unless their weights are a place in S3 of their own."""
+    model = tuned(plan)
+    if model is None or not model.is_on_gpu or model.weights.startswith("s3://"):
+        return None
+    return model if plan.cache == "s3" and plan.bucket("models") else None
 
 
 def account(plan: Plan) -> Object:
@@ -184,10 +190,10 @@ def _steps(plan: Plan, deployed: Served | None) -> "Sequence[Container | Resourc
 def registry(plan: Plan) -> str:
     """Where the weights are registered: where the replicas of the model look for them, or else beside the
     checkpoints."""
-    bucket, model = plan.bucket("models"), tuned(plan)
-    if bucket is None or model is None:
-        return f"s3://{plan.bucket('checkpoints')}/registry/"
-    return f"s3://{bucket}/{model.name}/"
+    deployed = deployed_model(plan)
+    if deployed is None:
+        return f"s3://{checkpoints(plan)}/registry/"
+    return f"s3://{plan.bucket('models')}/{deployed.name}/"
 
 
 def _cpu_step(plan: Plan, name: str, command: tuple[str, ...]) -> "Container":

@@ -14,9 +14,9 @@ from stoker.render.training_pods import (
     RUN,
     RUN_CONFIG,
     checkpoints,
+    meant,
     pod_spec,
     run_text,
-    without_efa,
 )
 
 COMPONENT = "training"
@@ -43,7 +43,7 @@ def render(plan: Plan) -> Iterator[Item]:
     if training.legacy_pytorch_job:
         yield Resource("training/job.yaml", pytorch_job(plan), _job_comment(plan, "pytorchjob"))
     else:
-        yield Resource("training/runtime.yaml", runtime(plan), _lines(_RUNTIME_COMMENT, without_efa(plan)))
+        yield Resource("training/runtime.yaml", runtime(plan), _lines(_RUNTIME_COMMENT, *meant(plan)))
         yield Resource("training/job.yaml", train_job(plan), _job_comment(plan, "trainjob"))
 
 
@@ -60,11 +60,11 @@ def _job_comment(plan: Plan, kind: str) -> str:
 
 def pytorch_job_ignores(plan: Plan) -> tuple[str, ...]:
     older = "stoker:ignore STK-TRAINING-013 training.legacyPytorchJob asks for the Training Operator v1"
-    return tuple(filter(None, (older, without_efa(plan))))
+    return (older, *meant(plan))
 
 
 def _lines(*parts: str) -> str:
-    return "\n".join(filter(None, parts))
+    return "\n".join(parts)
 
 
 def service_account(plan: Plan) -> Object:

@@ -31,6 +31,8 @@ REGISTER = ("stoker", "register", RUN_FILE)
 
 EFA = "vpc.amazonaws.com/efa"
 HUGE_PAGES = "hugepages-2Mi"
+PRIORITY_CLASS = "stoker-training"
+"""Of component `base`: after everything that serves."""
 GRACE_S = 110
 """Ten seconds less than the notice of a spot interruption."""
 _SHUTDOWN_S = 100
@@ -69,7 +71,7 @@ def run_text(plan: Plan) -> str:
     return to_yaml(
         {
             "name": RUN,
-            "base": _base(plan),
+            "base": base(plan),
             "data": data(plan),
             "checkpoints": run_folder(plan),
             "nodes": training.nodes,
@@ -82,7 +84,7 @@ def data(plan: Plan) -> str:
     return plan.spec.training.data or f"s3://{checkpoints(plan)}/data.jsonl"
 
 
-def _base(plan: Plan) -> str:
+def base(plan: Plan) -> str:
     """The weights that are tuned: those of the model that the pipeline puts into service."""
     model = tuned(plan)
     return WEIGHTS["general"] if model is None else model.weights
@@ -168,6 +170,7 @@ def pod_spec(plan: Plan, container_name: str, of_one_job: str) -> Object:
         **plan.training_placement(),
         **_together(plan, of_one_job),
         "serviceAccountName": TRAINING_ACCOUNT,
+        "priorityClassName": PRIORITY_CLASS,
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": GRACE_S,
         "securityContext": restricted_pod(),
@@ -176,14 +179,23 @@ def pod_spec(plan: Plan, container_name: str, of_one_job: str) -> Object:
     }
 
 
-def without_efa(plan: Plan) -> str:
-    """The comment that says to the linter that this is meant, where the nodes have EFA and the spec wants none."""
-    training = plan.spec.training
-    if training.efa or training.nodes == 1:
-        return ""
+def meant(plan: Plan) -> tuple[str, ...]:
+    """Comments that say to the linter what is meant, where it would ask."""
+    training, pods = plan.spec.training, plan.training_pods
+    found = []
+    if not training.efa and training.nodes > 1 and _nodes_have_efa(plan):
+        found.append("stoker:ignore STK-TRAINING-001 training.efa is false")
+    if pods.efa and not pods.huge_pages:
+        found.append("stoker:ignore STK-TRAINING-003 nodes of EKS Auto Mode set no huge pages aside")
+    return tuple(found)
+
+
+def _nodes_have_efa(plan: Plan) -> bool:
+    """As far as is known: of nodes of somebody else, by the GPUs that are asked for."""
     pools = [pool for pool in plan.pools if pool.use == "training"]
-    has_efa = any(each.efa_count for pool in pools for each in pool.types) if pools else training.gpus >= _WHOLE_NODE
-    return "stoker:ignore STK-TRAINING-001 training.efa is false" if has_efa else ""
+    if not pools:
+        return plan.spec.training.gpus >= _WHOLE_NODE
+    return any(each.efa_count for pool in pools for each in pool.types)
 
 
 def _together(plan: Plan, of_one_job: str) -> Object:
