@@ -87,6 +87,12 @@ def test_the_repository_may_write_to_the_platform_s_namespaces_and_to_no_other()
     assert application(text)["destination"]["namespace"] == "ai"
 
 
+def test_what_a_graph_of_kro_needs_is_allowed_where_there_is_one() -> None:
+    text = "composition: {kro: true, argocd: {enabled: true}}"
+    kinds = [{each["kind"] for each in project(each)["clusterResourceWhitelist"]} for each in (on(), text)]
+    assert kinds[1] - kinds[0] == {"ResourceGraphDefinition", "ClusterRole"}
+
+
 def test_the_plugins_of_karpenter_s_gpu_nodes_are_among_the_system_s_own_pods() -> None:
     spaces = {mode: {each["namespace"] for each in project(on(), mode)["destinations"]} for mode in MODES}
     assert [mode for mode in MODES if "kube-system" in spaces[mode]] == ["karpenter", "hybrid"]

@@ -27,7 +27,6 @@ CLUSTER_KINDS = (
     ("karpenter.k8s.aws", "EC2NodeClass"),
     ("karpenter.sh", "NodeOverlay"),
     ("karpenter.sh", "NodePool"),
-    ("kro.run", "ResourceGraphDefinition"),
     ("kueue.x-k8s.io", "ClusterQueue"),
     ("kueue.x-k8s.io", "ResourceFlavor"),
     ("kueue.x-k8s.io", "WorkloadPriorityClass"),
@@ -36,6 +35,8 @@ CLUSTER_KINDS = (
     ("storage.k8s.io", "StorageClass"),
 )
 """What is rendered outside of namespaces, and so what the project may make there. A test compares."""
+_KRO_S = (("kro.run", "ResourceGraphDefinition"), ("rbac.authorization.k8s.io", "ClusterRole"))
+"""The same, where there is a graph of kro. Who may make a ClusterRole has none by it; no binding is allowed."""
 
 
 def render(plan: Plan) -> Iterator[Item]:
@@ -99,6 +100,7 @@ def _namespaces(plan: Plan) -> list[str]:
 
 
 def _project(plan: Plan) -> dict[str, Any]:
+    kinds = sorted((*CLUSTER_KINDS, *_KRO_S)) if plan.spec.composition.kro else CLUSTER_KINDS
     return {
         "apiVersion": _API,
         "kind": "AppProject",
@@ -109,7 +111,7 @@ def _project(plan: Plan) -> dict[str, Any]:
             "destinations": [
                 {**target, "namespace": namespace} for target in _targets(plan) for namespace in _namespaces(plan)
             ],
-            "clusterResourceWhitelist": [{"group": group, "kind": kind} for group, kind in CLUSTER_KINDS],
+            "clusterResourceWhitelist": [{"group": group, "kind": kind} for group, kind in kinds],
         },
     }
 
