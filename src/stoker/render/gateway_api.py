@@ -36,8 +36,8 @@ _OBJECTIVES = "inference.networking.x-k8s.io"
 _OF_GATEWAY = {"gateway.networking.k8s.io/gateway-name": EDGE}
 """On the pods that a controller makes for the Gateway. Source: Gateway API, GEP-1762 (in-cluster deployments)."""
 _IMAGE = "registry.k8s.io/gateway-api-inference-extension/epp:v1.4.0"
-"""The inference extension's own picker. v1.5.0, its last, fails to read a vLLM that serves no LoRA adapters (llm-d-router
-issue 926); since then it is llm-d's router. Source: kubernetes-sigs/gateway-api-inference-extension README."""
+"""The inference extension's own picker. v1.5.0, its last, fails to read a vLLM that serves no LoRA adapters
+(llm-d-router issue 926); since then it is llm-d's router. Source: README of kubernetes-sigs' extension."""
 _PORT, _HEALTH_PORT, _METRICS_PORT = 9002, 9003, 9090
 _CONFIG = "picker.yaml"
 _PLUGINS = """\
