@@ -8,14 +8,12 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from stoker.policy import hpa, keda, scaled, streams
-from stoker.render.facts import MODEL, REDIS_SECRET, Served
+from stoker.render.facts import CLOUDWATCH_NAMESPACE, MODEL, REDIS_SECRET, Served
 from stoker.render.items import Item, Resource
 from stoker.render.objects import Object, metadata
 from stoker.render.plan import Plan
 
 REDIS_AUTH, AWS_AUTH = "keda-redis", "keda-aws"
-CLOUDWATCH_NAMESPACE = "AgenticAI"
-"""Where component `cloudwatch` has its agent put the gateways' metrics, with the dimensions ClusterName and model."""
 
 
 def render(plan: Plan) -> Iterator[Item]:
@@ -155,7 +153,8 @@ def _sqs(plan: Plan, served: Served) -> Object:
 
 
 def _cloudwatch(plan: Plan, served: Served) -> Object:
-    """The lag once more, as the agent put it into CloudWatch a minute ago: for who has no way to Redis from KEDA."""
+    """The lag once more, as component `cloudwatch` has its agent put it there (`metric_names`), a minute old: for a
+    KEDA that does not reach Redis."""
     return {
         "type": "aws-cloudwatch",
         "name": "cloudwatch",
