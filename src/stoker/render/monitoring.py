@@ -191,17 +191,15 @@ def _monitors(plan: Plan) -> Iterator[Resource]:
     if plan.gpu_exporter == "addon":
         scraped = _gpu_endpoint(plan)
         scraped |= {"scheme": "https", "tlsConfig": {"insecureSkipVerify": True}}
-        mine = {"sourceLabels": ["__meta_kubernetes_pod_name"], "regex": "dcgm-exporter-.+", "action": "keep"}
-        scraped["relabelings"] = [mine, *scraped["relabelings"]]
         yield _monitor(
             plan,
             "PodMonitor",
             DCGM,
-            {},
+            {"matchLabels": {"k8s-app": "dcgm-exporter"}},  # the chart's label, which its operator hands on to pods
             scraped,
             space=CLOUDWATCH_SPACE,
             attach=True,
-            why=f"{_WHY_GPU_LABELS}\nThis is the exporter of the CloudWatch add-on, found by the names of its pods. "
+            why=f"{_WHY_GPU_LABELS}\nThis is the exporter of the CloudWatch add-on. "
             "Its certificate is made by the add-on itself at each installation: there is none to check it against.",
         )
     if "karpenter" in there:

@@ -256,11 +256,22 @@ class Plan:
     @property
     def gpu_exporter(self) -> Literal["own", "addon", "none"]:
         """Who runs the one dcgm-exporter of each GPU node: we, or the CloudWatch add-on, which brings its own and reads
-        no other."""
+        no other. Auto Mode's nodes bring none.
+
+        Source: aws-observability/helm-charts values.yaml; its pull request 217 for Bottlerocket, since June 2025."""
         said = self.spec.global_.observability
         if not said.enabled or not self.has_gpu_nodes:
             return "none"
         return "addon" if said.cloudwatch else "own"
+
+    @cached_property
+    def stack(self) -> Served | None:
+        """The model that the instance of AIInferenceStack serves once more (component `kro`), on the same nodes: the
+        first that has GPUs of one node to itself. None where there is none, or kro is off."""
+        if not self.spec.composition.kro:
+            return None
+        alone = (each for each in self.served if each.is_on_gpu and not each.spans_nodes and each.gpu.sharing == "none")
+        return next(alone, None)
 
 
 def _node_affinity(key: str, values: list[str]) -> dict[str, Any]:
