@@ -127,10 +127,8 @@ def test_an_image_may_not_count_for_more_than_what_is_reserved_for_it() -> None:
 )
 def test_a_shared_gpu_is_asked_for_as_one_and_its_share_is_told(sharing: str, said: str | None) -> None:
     families = "karpenter: {nodePools: {gpu: {instanceFamilies: [p4d, g6]}}}\n"
-    engine = vllm(
-        families
-        + f"llm: {{models: {{general: {{serving: {{gpu: {{sharing: {sharing}, share: 3, migProfile: 3g.20gb, memory: 7Gi}}}}}}}}}}"
-    )
+    gpu = f"{{sharing: {sharing}, share: 3, migProfile: 3g.20gb, memory: 7Gi}}"
+    engine = vllm(families + f"llm: {{models: {{general: {{serving: {{gpu: {gpu}}}}}}}}}")
     assert engine["resources"]["limits"]["nvidia.com/gpu"] == 1
     args = engine["args"]
     assert (value(args, "--gpu-memory-utilization") if "--gpu-memory-utilization" in args else None) == said
