@@ -134,9 +134,19 @@ def _prometheus(plan: Plan, served: Served, running: keda.Trigger) -> Object:
     }
 
 
+def sqs_queue(plan: Plan, served: Served) -> str:
+    """The user's queue of a model."""
+    return f"{plan.spec.keda.sqs_queue}-{served.name}"
+
+
+def sqs_queues(plan: Plan) -> tuple[str, ...]:
+    """Those that KEDA asks."""
+    return tuple(sqs_queue(plan, served) for served in plan.served if served.is_scaled) if _has_sqs(plan) else ()
+
+
 def _sqs(plan: Plan, served: Served) -> Object:
     """A queue by its name is enough where no account is said (keda-docs scalers/aws-sqs.md, queueURL)."""
-    name = f"{plan.spec.keda.sqs_queue}-{served.name}"
+    name = sqs_queue(plan, served)
     suffix = ".cn" if plan.partition == "aws-cn" else ""
     at = f"https://sqs.{plan.region}.amazonaws.com{suffix}/{plan.account}/"
     waiting = _waiting(plan, served)
