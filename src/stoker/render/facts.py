@@ -161,6 +161,7 @@ EDGE = "edge"
 GATEWAY_NLB = "gateway-nlb"
 """The Service by which API Gateway reaches the gateway."""
 ROLE = "stoker.dev/role"
-"""Pod label within a LeaderWorkerSet: `leader` or `follower`. The leader serves."""
+"""Pod label: `leader` or `follower` within a LeaderWorkerSet, of which the leader serves; `fill` of a Job that fetches
+weights."""
 TRAINING_ACCOUNT, PIPELINE_ACCOUNT = "training", "pipeline"
 """ServiceAccounts of the training namespace: of the pods that train, and of the steps of the pipeline."""
