@@ -5,6 +5,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
+from deployed_parts import objects
 from rendered import Object, plan_of
 
 from stoker.render import network
@@ -26,6 +27,7 @@ REDIS = Pod(AI, {"app.kubernetes.io/name": "redis"})
 COPY = Pod(AI, {"app.kubernetes.io/name": "redis-replica"})
 LEDGER = Pod(AI, {"app.kubernetes.io/name": "ledger"})
 MODEL = Pod(AI, {"app.kubernetes.io/name": "model-general", "stoker.dev/model": "general"})
+WEIGHTS = Pod(AI, {"app.kubernetes.io/name": "weights-general", "app.kubernetes.io/component": "models"})
 ANOTHER = Pod(AI, {"app.kubernetes.io/name": "another"})
 KEDA, PROMETHEUS, ELSEWHERE = Pod("keda"), Pod("monitoring"), Pod("default")
 OUR_EXPORTER, RANK = Pod(MONITORING), Pod(TRAINING)
@@ -100,6 +102,9 @@ def _selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
         (MODEL, SOMEWHERE, 443, True),  # weights
         (MODEL, METADATA, 80, True),  # spot notices
         (MODEL, POD_IDENTITY, 80, True),  # S3
+        (WEIGHTS, SOMEWHERE, 443, True),
+        (WEIGHTS, POD_IDENTITY, 80, True),
+        (WEIGHTS, REDIS, 6379, False),
         (COPY, REDIS, 6379, True),
         (KEDA, REDIS, 6379, True),
         (KEDA, LEDGER, 5432, False),
@@ -207,7 +212,8 @@ llm:
         ("redis: {elasticache: {enabled: true}}", {"redis", "redis-replica"}),
         ("redis: {architecture: standalone}", {"redis-replica"}),
         ("composition: {ack: {rds: true}}", {"ledger"}),
-        ("llm: {inference: {enabled: false}}", {"models"}),
+        ("llm: {inference: {enabled: false}}", {"models", "weights"}),
+        ("llm: {inference: {gpu: {count: 0}}}", {"weights"}),
     ],
 )
 def test_no_policy_for_pods_that_are_not_there(text: str, gone: set[str]) -> None:
@@ -219,3 +225,26 @@ def test_replicas_that_span_nodes_talk_to_each_other() -> None:
     assert not Network().lets(MODEL, MODEL, 29500)
     many = "llm: {models: {general: {serving: {nodes: 2, gpu: {count: 8}}}}}\nkarpenter: {enabled: false}"
     assert Network(many).lets(MODEL, MODEL, 29500)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "llm: {models: {general: {}, far: {engine: {url: 'https://api.example.com/v1'}}}}",
+        "llm: {models: {small: {serving: {gpu: {count: 0}}}}}\ncomposition: {canary: true}",
+    ],
+)
+def test_pods_reach_what_their_environment_names(text: str) -> None:
+    """Over all components: a pod that is told where Redis or the ledger is may go there."""
+    found, told = Network(text), 0
+    for workload in objects(plan_of(text)):
+        template = workload.get("spec", {}).get("template", {})
+        spec = template.get("spec", {})
+        for container in [*spec.get("initContainers", []), *spec.get("containers", [])]:
+            pod = Pod(workload["metadata"]["namespace"], template["metadata"]["labels"])
+            names = {each["name"] for each in container.get("env", [])}
+            for variable, target, port in (("STOKER_REDIS_URL", REDIS, 6379), ("STOKER_LEDGER_URL", LEDGER, 5432)):
+                if variable in names:
+                    assert found.lets(pod, target, port), (workload["kind"], workload["metadata"]["name"], variable)
+                    told += 1
+    assert told >= 2  # the gateway at least
