@@ -27,7 +27,6 @@ REDIS = Pod(AI, {"app.kubernetes.io/name": "redis"})
 COPY = Pod(AI, {"app.kubernetes.io/name": "redis-replica"})
 LEDGER = Pod(AI, {"app.kubernetes.io/name": "ledger"})
 MODEL = Pod(AI, {"app.kubernetes.io/name": "model-general", "stoker.dev/model": "general"})
-WEIGHTS = Pod(AI, {"app.kubernetes.io/name": "weights-general", "app.kubernetes.io/component": "models"})
 ANOTHER = Pod(AI, {"app.kubernetes.io/name": "another"})
 KEDA, PROMETHEUS, ELSEWHERE = Pod("keda"), Pod("monitoring"), Pod("default")
 OUR_EXPORTER, RANK = Pod(MONITORING), Pod(TRAINING)
@@ -102,9 +101,6 @@ def _selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
         (MODEL, SOMEWHERE, 443, True),  # weights
         (MODEL, METADATA, 80, True),  # spot notices
         (MODEL, POD_IDENTITY, 80, True),  # S3
-        (WEIGHTS, SOMEWHERE, 443, True),
-        (WEIGHTS, POD_IDENTITY, 80, True),
-        (WEIGHTS, REDIS, 6379, False),
         (COPY, REDIS, 6379, True),
         (KEDA, REDIS, 6379, True),
         (KEDA, LEDGER, 5432, False),
@@ -212,8 +208,7 @@ llm:
         ("redis: {elasticache: {enabled: true}}", {"redis", "redis-replica"}),
         ("redis: {architecture: standalone}", {"redis-replica"}),
         ("composition: {ack: {rds: true}}", {"ledger"}),
-        ("llm: {inference: {enabled: false}}", {"models", "weights"}),
-        ("llm: {inference: {gpu: {count: 0}}}", {"weights"}),
+        ("llm: {inference: {enabled: false}}", {"models"}),
     ],
 )
 def test_no_policy_for_pods_that_are_not_there(text: str, gone: set[str]) -> None:

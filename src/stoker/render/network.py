@@ -22,7 +22,6 @@ POD_IDENTITY = "169.254.170.23/32"
 """Where pods get credentials of their own (EKS user guide, "EKS Pod Identity": the agent's link-local address)."""
 KEDA_NAMESPACE = "keda"
 
-COMPONENT = "app.kubernetes.io/component"
 _PODS_OF_MODELS: Object = {"matchExpressions": [{"key": MODEL, "operator": "Exists"}]}
 _EVERYBODY: Object = {}
 
@@ -49,9 +48,6 @@ Pods of models and workers. The metadata service is for spot notices (spot.watch
 so that one should be allowed little."""
 
 
-_WHY_WEIGHTS = "the Jobs that bring weights to S3 or a file system, which serve nothing and so carry no model's label"
-
-
 def _namespaces(plan: Plan) -> Iterator[str]:
     yield plan.namespace
     if plan.spec.training.enabled:
@@ -65,8 +61,6 @@ def _platform(plan: Plan) -> Iterator[Item]:
     yield Resource(file, _gateway(plan), _why_gateway(plan))
     if plan.served or plan.hosted:
         yield Resource(file, _models(plan), _WHY_MODELS)
-    if any(each.is_on_gpu for each in plan.served):
-        yield Resource(file, _weights(plan), _WHY_WEIGHTS)
     if plan.redis == "cluster":
         yield Resource(file, _redis(plan))
         if redis.replicas(plan):
@@ -117,11 +111,6 @@ def _models(plan: Plan) -> Object:
     if plan.spec.spot.watch is not False:
         egress.append(_to_address(METADATA, 80))
     return _policy(plan, "models", plan.namespace, _PODS_OF_MODELS, ingress=ingress, egress=egress)
-
-
-def _weights(plan: Plan) -> Object:
-    egress = [_to_the_world(), _to_address(POD_IDENTITY, 80)]
-    return _policy(plan, "weights", plan.namespace, {"matchLabels": {COMPONENT: "models"}}, egress=egress)
 
 
 def _redis(plan: Plan) -> Object:
