@@ -3,8 +3,9 @@
 
     scripts/build_schemas.py --crds FOLDER --core 1.36=FILE [--core 1.37=FILE ...] [--core-source TEXT]
 
-FOLDER holds CustomResourceDefinitions and an index.json with the repository, tag and licence of each. FILE is the
-OpenAPI document (api/openapi-spec/swagger.json) of a Kubernetes release, or the `_definitions.json` that the package
+FOLDER holds CustomResourceDefinitions and an index.json with the repository, tag and licence of each; scripts/schemas
+is like it, and holds what nobody publishes and we wrote by hand. FILE is the OpenAPI document
+(api/openapi-spec/swagger.json) of a Kubernetes release, or the `_definitions.json` that the package
 kubernetes-validate makes from it. The same files in give the same bytes out.
 """
 
@@ -18,6 +19,7 @@ import yaml
 from stoker.catalog import schema_files
 
 OUT = Path(__file__).parent.parent / "src" / "stoker" / "catalog" / "data" / "schemas"
+BY_HAND = Path(__file__).parent / "schemas"
 # Whole API versions that a later release of the same project took away.
 TAKEN_AWAY = {
     ("karpenter.sh", "v1beta1"): "Karpenter v1.1 took v1beta1 away; write v1",
@@ -39,7 +41,7 @@ def main() -> None:
     for folder in ("core", "custom"):
         shutil.rmtree(OUT / folder, ignore_errors=True)
     index = schema_files.empty_index()
-    lines = custom(asked.crds, index)
+    lines = custom(asked.crds, index) + custom(BY_HAND, index)
     minors, sources = {}, {}
     for pair in asked.core:
         minor, _, name = pair.partition("=")

@@ -262,6 +262,16 @@ MODEL = "llm: {models: {general: "  # closed by "}}"
             "llm: {inference: {autoscaling: {minReplicas: 51}}}",
             "p.yaml:1:46: llm.inference.autoscaling.minReplicas: 51 is more than maxReplicas (50); must be at most that",
         ),
+        (
+            "llm: {inference: {autoscaling: {minReplicas: 0, maxReplicas: 0}}}",
+            "p.yaml:1:62: llm.inference.autoscaling.maxReplicas: 0 never serves a request; must be at least 1, or "
+            "write llm.inference.enabled false",
+        ),
+        (
+            "llm: {inference: {replicas: 0, autoscaling: {enabled: false}}}",
+            "p.yaml:1:29: llm.inference.replicas: 0 never serves a request; must be at least 1, or "
+            "write llm.inference.enabled false",
+        ),
         # gateway
         (
             "llm: {models: {a: {fallback: a}}}",

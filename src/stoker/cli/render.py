@@ -1,5 +1,6 @@
 """`stoker render`: the objects of the platform as files."""
 
+import gc
 import json
 from pathlib import Path
 
@@ -23,8 +24,9 @@ def render(spec: str | None, out: str, mode: str | None, only: tuple[str, ...], 
     """Write every Kubernetes and AWS object of the platform, for one cluster.
 
     The same spec gives the same bytes. What was rendered into DIR before and is no more is removed; what is not
-    Stoker's stays.
+    Stoker's stays. With -o - the Kubernetes objects go to stdout, for kubectl; Terraform needs a folder.
     """
+    gc.disable()  # the classes of a library for pipelines are a million objects that stay
     from stoker.render import folder, run
     from stoker.spec import load_chosen
 
@@ -38,7 +40,7 @@ def render(spec: str | None, out: str, mode: str | None, only: tuple[str, ...], 
             "---\n".join(text for name, text in texts.items() if "/" in name and name.endswith(".yaml")), nl=False
         )
         return 0
-    written = folder.write(Path(out), texts, force=force)
+    written = folder.write(Path(out), texts, only=only, force=force)
     if as_json:
         click.echo(json.dumps({"files": sorted(texts), "changed": written.changed, "removed": written.removed}))
         return 0

@@ -1,8 +1,10 @@
 """Every Redis key, channel and field that Stoker uses, and what lies there. `docs/queue.md` shows them together.
 
 Two of these names are contracts with the outside: `stoker:tasks:<model>` with the group `workers`, whose lag KEDA
-scales on, and `stoker:dead:<model>`.
+scales on (`policy.streams`), and `stoker:dead:<model>`.
 """
+
+from stoker.policy import streams
 
 # --- for each model -------------------------------------------------------------------------------------------------
 
@@ -10,7 +12,7 @@ scales on, and `stoker:dead:<model>`.
 def tasks(model: str) -> str:
     """Stream of tickets: one for each task that waits (not delivered to the group) or runs (delivered, pending). Which
     task a ticket stands for is decided when it is delivered."""
-    return f"stoker:tasks:{model}"
+    return streams.tasks(model)
 
 
 def dead(model: str) -> str:
@@ -137,7 +139,7 @@ REPLICAS = "stoker:replicas"  # hash: replica id -> JSON
 REPLICAS_EXPIRY = "stoker:replicas:expiry"  # sorted set of replica ids by the millisecond when they expire
 EVENTS = "stoker:events"  # channel: a task ended, was asked to be cancelled, or lost its lease; the message is its id
 
-WORKERS_GROUP = "workers"
+WORKERS_GROUP = streams.GROUP
 LEDGER_GROUP = "ledger"
 
 # --- fields of a task's hash; times are milliseconds since the epoch -------------------------------------------------

@@ -30,6 +30,7 @@ WEIGHTS = {
 
 # Names of objects that several components refer to. A model is called by a user, so its objects are `model-NAME`.
 GATEWAY, REDIS, LEDGER, MODELS_ACCOUNT = "gateway", "redis", "ledger", "models"
+WEIGHTS_ACCOUNT = "weights"  # of the Jobs that fill the models' bucket
 PLATFORM_CONFIG = "platform"  # ConfigMap with the key platform.yaml
 ENGINE_SECRET = "engine"  # noqa: S105 - the name of the Secret with the key `key`: what engines ask of the gateway and the workers
 REDIS_SECRET, LEDGER_SECRET = "redis", "ledger"  # Secrets with the key `password`; `url`, `address` for ElastiCache
@@ -39,10 +40,17 @@ ENGINE_PORT = 8000
 GATEWAY_PORT = 8080
 REDIS_PORT = 6379
 LEDGER_PORT = 5432
-STREAM_GROUP = "workers"
+
+# How what is measured is found: the port's name on each exporter's Service, and the namespace of Stoker's own metrics
+# in CloudWatch.
+DCGM, METRICS_PORT, REDIS_METRICS_PORT, DCGM_PORT = "dcgm-exporter", "metrics", 9121, 9400
+CLOUDWATCH_NAMESPACE = "AgenticAI"
 
 # What the worker beside an engine requests: it moves text, and computes nothing.
 WORKER = {"cpu": "250m", "memory": "512Mi"}
+
+STACK_REPLICAS = 2
+"""Most replicas of the instance of AIInferenceStack (component `kro`)."""
 
 CacheKind = Literal["node", "s3", "efs", "fsx"]
 
@@ -143,3 +151,16 @@ def short(*parts: str, at_most: int = 63) -> str:
     if len(whole) <= at_most:
         return whole
     return f"{whole[: at_most - 7].rstrip('-')}-{hashlib.sha256(whole.encode()).hexdigest()[:6]}"
+
+
+UNHEARD_S, WRITING_DOWN_S = 15, 15
+"""How a gateway's pod leaves: it goes on answering for UNHEARD_S, until every load balancer has heard of it, then for
+`Plan.drain_s` only what runs, and has WRITING_DOWN_S for what that used. The load balancer waits for the first two."""
+EDGE = "edge"
+"""The name of the Ingress, and of the Gateway of the Gateway API."""
+GATEWAY_NLB = "gateway-nlb"
+"""The Service by which API Gateway reaches the gateway."""
+ROLE = "stoker.dev/role"
+"""Pod label within a LeaderWorkerSet: `leader` or `follower`. The leader serves."""
+TRAINING_ACCOUNT, PIPELINE_ACCOUNT = "training", "pipeline"
+"""ServiceAccounts of the training namespace: of the pods that train, and of the steps of the pipeline."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from stoker.base.errors import InvalidInput
 from stoker.render.plan import Plan
 
 Object = dict[str, Any]
@@ -77,3 +78,19 @@ def resources(cpu: str, memory: str, *, devices: Mapping[str, int | str] | None 
     """Requests of CPU and memory, a limit of memory, and devices as both. CPU has no limit: it would throttle."""
     extra = dict(devices or {})
     return {"requests": {"cpu": cpu, "memory": memory, **extra}, "limits": {"memory": memory, **extra}}
+
+
+def tags_in_annotation(plan: Plan) -> str:
+    """As annotations have them. Raises InvalidInput for a key that they cannot hold."""
+    for key in plan.tags:
+        if "=" in key:
+            raise InvalidInput(
+                f'global.tags has the key "{key}": load balancers get tags as key=value, which ends at the first =',
+                param=f"global.tags.{key}",
+                hint="a key without =",
+            )
+    return pairs(plan.tags)
+
+
+def pairs(values: Mapping[str, str]) -> str:
+    return ",".join(f"{key}={value}" for key, value in values.items())

@@ -3,6 +3,7 @@
 Two components that must agree (a pod and its pool, a scaler and its queue) ask the same property here.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from stoker.render.facts import (
     SHARED,
     TRAINING,
     TRAINING_TOLERATION,
+    UNHEARD_S,
     WEIGHTS,
     CacheKind,
     Pool,
@@ -216,7 +218,60 @@ class Plan:
             for domain in sorted({pool.domain for pool in self.pools if pool.has_gpus})
         ]
         chosen = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
-        return {**({"affinity": chosen} if terms else {}), "tolerations": [GPU_TOLERATION, TRAINING_TOLERATION]}
+        tolerations = [GPU_TOLERATION, *([TRAINING_TOLERATION] if self.spec.training.enabled else [])]
+        return {**({"affinity": chosen} if terms else {}), "tolerations": tolerations}
+
+    @property
+    def auto_node_role(self) -> str:
+        """IAM role of Auto Mode's nodes. Beside Karpenter's it is another: a role has one access entry, whose type is
+        EC2 for Auto Mode and EC2_LINUX for Karpenter."""
+        return short(self.node_role, "auto", at_most=64) if self.mode == "hybrid" else self.node_role
+
+    def pools_of(self, served: Served) -> tuple[Pool, ...]:
+        """The pools on whose nodes `placement` may put a model's pods."""
+        if not served.is_on_gpu:
+            return tuple(pool for pool in self.pools if pool.use == "general")
+        where = {served.serves, *([SHARED] if served.shares_nodes else [])}
+        own = (pool for pool in self.pools if pool.use == "inference" and pool.serves in where)
+        return tuple(pool for pool in own if pool.serves != SHARED or pool.name == served.pool)
+
+    @property
+    def drain_s(self) -> int:
+        """Seconds that a gateway which leaves has for the answers that run. No answer takes longer."""
+        return max(1, math.ceil(self.spec.gateway.timeouts.total_seconds))
+
+    @property
+    def deregistration_s(self) -> int:
+        """Seconds that a load balancer lets requests of a gateway which leaves run on; 3600 is the most that one takes.
+        Less than the pod has before it is killed."""
+        return min(UNHEARD_S + self.drain_s, 3600)
+
+    @cached_property
+    def has_gpu_nodes(self) -> bool:
+        """Whether there may be a node with a GPU at all, whoever makes it."""
+        if self.spec.karpenter.enabled:
+            return any(pool.has_gpus for pool in self.pools)
+        return self.spec.training.enabled or any(served.is_on_gpu for served in self.served)
+
+    @property
+    def gpu_exporter(self) -> Literal["own", "addon", "none"]:
+        """Who runs the one dcgm-exporter of each GPU node: we, or the CloudWatch add-on, which brings its own and reads
+        no other. Auto Mode's nodes bring none.
+
+        Source: aws-observability/helm-charts values.yaml; its pull request 217 for Bottlerocket, since June 2025."""
+        said = self.spec.global_.observability
+        if not said.enabled or not self.has_gpu_nodes:
+            return "none"
+        return "addon" if said.cloudwatch else "own"
+
+    @cached_property
+    def stack(self) -> Served | None:
+        """The model that the instance of AIInferenceStack serves once more (component `kro`), on the same nodes: the
+        first that has GPUs of one node to itself. None where there is none, or kro is off."""
+        if not self.spec.composition.kro:
+            return None
+        alone = (each for each in self.served if each.is_on_gpu and not each.spans_nodes and each.gpu.sharing == "none")
+        return next(alone, None)
 
 
 def _node_affinity(key: str, values: list[str]) -> dict[str, Any]:

@@ -1,10 +1,275 @@
-"""Autoscaling."""
+"""Autoscaling: a ScaledObject for each model that is scaled, with the numbers that `stoker up` scales by.
+
+Parameters of the triggers: kedacore/keda@v2.20.2 pkg/scalers/*.go and schema/generated/scalers-schema.json. All
+triggers are asked at all times, and the one that wants the most replicas wins.
+"""
 
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
-from stoker.render.items import Item
+from stoker.policy import hpa, keda, scaled, streams
+from stoker.render.facts import MODEL, REDIS_SECRET, Served
+from stoker.render.items import Item, Resource
+from stoker.render.objects import Object, metadata
 from stoker.render.plan import Plan
+
+REDIS_AUTH, AWS_AUTH = "keda-redis", "keda-aws"
+CLOUDWATCH_NAMESPACE = "AgenticAI"
+"""Where component `cloudwatch` has its agent put the gateways' metrics, with the dimensions ClusterName and model."""
 
 
 def render(plan: Plan) -> Iterator[Item]:
-    yield from ()
+    found = [served for served in plan.served if served.is_scaled]
+    said = plan.spec.keda.scalers
+    if found and said.redis and (parameters := _secret_parameters(plan)):
+        yield Resource("scaling/authentication.yaml", _redis_auth(plan, parameters))
+    if found and (_has_cloudwatch(plan) or _has_sqs(plan)):
+        comment = "As the role of KEDA's operator, which has it by Pod Identity."
+        yield Resource("scaling/authentication.yaml", _aws_auth(plan), comment)
+    for served in found:
+        yield Resource(f"scaling/{served.workload}.yaml", scaled_object(plan, served), _why(plan, served))
+
+
+def scaled_object(plan: Plan, served: Served) -> Object:
+    numbers = scaled.scaled_object(plan.spec, served.name, "cluster")
+    kind = "LeaderWorkerSet" if served.spans_nodes else "Deployment"
+    version = "leaderworkerset.x-k8s.io/v1" if served.spans_nodes else "apps/v1"
+    spec: Object = {
+        "scaleTargetRef": {"apiVersion": version, "kind": kind, "name": served.workload},
+        "minReplicaCount": numbers.minimum,
+        "maxReplicaCount": numbers.maximum,
+    }
+    if numbers.minimum == 0:
+        # From 1 on the HPA decides, and none of these says anything.
+        spec["pollingInterval"] = int(numbers.polling_s)
+        spec["cooldownPeriod"] = int(numbers.cooldown_s)
+        if numbers.initial_cooldown_s:
+            spec["initialCooldownPeriod"] = int(numbers.initial_cooldown_s)
+    spec["fallback"] = _fallback(numbers)
+    if numbers.behavior is not None:
+        spec["advanced"] = {"horizontalPodAutoscalerConfig": {"behavior": _behavior(numbers.behavior)}}
+    spec["triggers"] = list(_triggers(plan, served, numbers))
+    return {
+        "apiVersion": "keda.sh/v1alpha1",
+        "kind": "ScaledObject",
+        "metadata": metadata(plan, served.workload, "scaling", namespace=plan.namespace, labels={MODEL: served.name}),
+        "spec": spec,
+    }
+
+
+def _triggers(plan: Plan, served: Served, numbers: keda.ScaledObject) -> Iterator[Object]:
+    known = {one.name: one for one in numbers.triggers}
+    running = known[scaled.RUNNING]
+    has_prometheus = _has_prometheus(plan)
+    if (waiting := known.get(scaled.WAITING)) is not None:
+        counts = {"lagCount": str(_up(waiting.target)), "activationLagCount": str(_down(waiting.activation))}
+        yield _redis_streams(plan, served, scaled.WAITING, counts)
+    pending = known.get(scaled.PENDING)
+    if pending is None and not has_prometheus and plan.spec.keda.scalers.redis:
+        pending = running  # nobody counts requests; tasks that run at least keep their replicas
+    if pending is not None:
+        yield _redis_streams(plan, served, scaled.PENDING, {"pendingEntriesCount": str(_up(pending.target))})
+    if has_prometheus:
+        yield _prometheus(plan, served, running)
+    if _has_sqs(plan):
+        yield _sqs(plan, served)
+    if _has_cloudwatch(plan):
+        yield _cloudwatch(plan, served)
+
+
+def _redis_streams(plan: Plan, served: Served, name: str, counts: Object) -> Object:
+    trigger: Object = {
+        "type": "redis-streams",
+        "name": name,
+        "metadata": {
+            **_redis_metadata(plan),
+            "stream": streams.tasks(served.name),
+            "consumerGroup": streams.GROUP,
+            **counts,
+        },
+    }
+    if _secret_parameters(plan):
+        trigger["authenticationRef"] = {"name": REDIS_AUTH}
+    return trigger
+
+
+def _redis_metadata(plan: Plan) -> Object:
+    """Where Redis is; of ElastiCache only AWS knows, so its address comes out of the Secret."""
+    if plan.redis == "cluster":
+        return {"address": plan.redis_address}
+    if plan.redis == "elasticache":
+        return {"enableTLS": "true"}
+    url = urlsplit(plan.spec.redis.url or "")
+    host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
+    found = {"address": f"{host}:{url.port or 6379}"}
+    if (number := url.path.strip("/")) not in ("", "0"):
+        found["databaseIndex"] = number
+    if url.username:
+        found["username"] = url.username
+    if url.scheme == "rediss":
+        found["enableTLS"] = "true"
+    return found
+
+
+def _secret_parameters(plan: Plan) -> tuple[str, ...]:
+    if plan.redis == "elasticache":
+        return ("address", "password")
+    if plan.redis == "cluster" or plan.spec.redis.password_env is not None:
+        return ("password",)
+    return ()
+
+
+def _prometheus(plan: Plan, served: Served, running: keda.Trigger) -> Object:
+    """Each gateway counts its own requests, and all say the same of the queue. Without an answer nobody knows, and
+    nothing is scaled down: `ignoreNullValues` false makes that an error, where true would be 0."""
+    label = f'{{model="{served.name}"}}'
+    return {
+        "type": "prometheus",
+        "name": scaled.RUNNING,
+        "metadata": {
+            "serverAddress": plan.spec.global_.observability.prometheus_url,
+            "query": f"sum(stoker_requests_in_flight{label}) + max(stoker_queue_pending{label})",
+            "threshold": _text(running.target),
+            "activationThreshold": _text(running.activation),
+            "ignoreNullValues": "false",
+        },
+    }
+
+
+def _sqs(plan: Plan, served: Served) -> Object:
+    """A queue by its name is enough where no account is said (keda-docs scalers/aws-sqs.md, queueURL)."""
+    name = f"{plan.spec.keda.sqs_queue}-{served.name}"
+    suffix = ".cn" if plan.partition == "aws-cn" else ""
+    at = f"https://sqs.{plan.region}.amazonaws.com{suffix}/{plan.account}/"
+    waiting = _waiting(plan, served)
+    return {
+        "type": "aws-sqs-queue",
+        "name": "sqs",
+        "metadata": {
+            "queueURL": f"{at}{name}" if plan.account else name,
+            "queueLength": str(_up(waiting)),
+            "awsRegion": plan.region,
+        },
+        "authenticationRef": {"name": AWS_AUTH},
+    }
+
+
+def _cloudwatch(plan: Plan, served: Served) -> Object:
+    """The lag once more, as the agent put it into CloudWatch a minute ago: for who has no way to Redis from KEDA."""
+    return {
+        "type": "aws-cloudwatch",
+        "name": "cloudwatch",
+        "metadata": {
+            "namespace": CLOUDWATCH_NAMESPACE,
+            "metricName": "stoker_queue_lag",
+            "dimensionName": "ClusterName;model",
+            "dimensionValue": f"{plan.cluster};{served.name}",
+            "metricStat": "Maximum",
+            "metricStatPeriod": "60",
+            "metricCollectionTime": "300",
+            "targetMetricValue": _text(_waiting(plan, served)),
+            "minMetricValue": "0",
+            "awsRegion": plan.region,
+        },
+        "authenticationRef": {"name": AWS_AUTH},
+    }
+
+
+def _waiting(plan: Plan, served: Served) -> int:
+    """What should wait for each replica at most, in thousandths, whether or not Redis is asked."""
+    said = plan.spec.keda.lag_count
+    return scaled.milli(served.model.limits.concurrency if said is None else said)
+
+
+def _fallback(numbers: keda.ScaledObject) -> Object:
+    """Said by nobody, it is as many as there are, which is what KEDA and the HPA do anyway."""
+    said = numbers.fallback or keda.Fallback(3, max(numbers.minimum, 1), "currentReplicas")
+    found: Object = {"failureThreshold": said.failure_threshold, "replicas": min(said.replicas, numbers.maximum)}
+    return found if said.behavior == "static" else {**found, "behavior": said.behavior}
+
+
+def _behavior(behavior: hpa.Behavior) -> Object:
+    return {"scaleUp": _rules(behavior.up), "scaleDown": _rules(behavior.down)}
+
+
+def _rules(rules: hpa.Rules) -> Object:
+    """A tolerance that is not the cluster's own wants Kubernetes 1.35 (HPAConfigurableTolerance)."""
+    policies = [
+        {"type": each.type, "value": each.value, "periodSeconds": int(each.period_s)} for each in rules.policies
+    ]
+    found: Object = {
+        "stabilizationWindowSeconds": int(rules.stabilization_s),
+        "selectPolicy": rules.select,
+        "policies": policies,
+    }
+    own = {} if rules.tolerance == hpa.TOLERANCE else {"tolerance": _text(scaled.milli(rules.tolerance))}
+    return {**found, **own}
+
+
+def _redis_auth(plan: Plan, parameters: tuple[str, ...]) -> Object:
+    return {
+        "apiVersion": "keda.sh/v1alpha1",
+        "kind": "TriggerAuthentication",
+        "metadata": metadata(plan, REDIS_AUTH, "scaling", namespace=plan.namespace),
+        "spec": {
+            "secretTargetRef": [{"parameter": each, "name": REDIS_SECRET, "key": each} for each in parameters],
+        },
+    }
+
+
+def _aws_auth(plan: Plan) -> Object:
+    return {
+        "apiVersion": "keda.sh/v1alpha1",
+        "kind": "TriggerAuthentication",
+        "metadata": metadata(plan, AWS_AUTH, "scaling", namespace=plan.namespace),
+        "spec": {"podIdentity": {"provider": "aws"}},
+    }
+
+
+def _has_prometheus(plan: Plan) -> bool:
+    said = plan.spec.global_.observability
+    return said.enabled and said.prometheus
+
+
+def _has_cloudwatch(plan: Plan) -> bool:
+    """Only where the agent runs that publishes what would be read."""
+    said = plan.spec.global_.observability
+    return plan.spec.keda.scalers.cloudwatch and said.enabled and said.cloudwatch
+
+
+def _has_sqs(plan: Plan) -> bool:
+    return plan.spec.keda.scalers.sqs and plan.spec.keda.sqs_queue is not None
+
+
+def _why(plan: Plan, served: Served) -> str:
+    said, lines = plan.spec.keda, []
+    if said.scalers.cloudwatch and not _has_cloudwatch(plan):
+        lines.append(
+            "No CloudWatch trigger, although keda.scalers.cloudwatch is on: without global.observability.cloudwatch "
+            "nobody publishes what it would read."
+        )
+    if said.scalers.sqs and not _has_sqs(plan):
+        lines.append(
+            "No SQS trigger: SQS gets what was given up, which no replica would work off. keda.sqsQueue names queues "
+            "of your own."
+        )
+    if not _has_prometheus(plan):
+        lines.append(
+            "Without Prometheus nobody counts the requests that gateways send to replicas; tasks that run count."
+        )
+    return "\n".join(lines)
+
+
+def _up(milli: int) -> int:
+    """KEDA takes whole numbers here."""
+    return max(1, hpa.ceil_div(milli, 1000))
+
+
+def _down(milli: int) -> int:
+    """More than 2.5 of something that is counted is more than 2."""
+    return milli // 1000
+
+
+def _text(milli: int) -> str:
+    whole, part = divmod(milli, 1000)
+    return f"{whole}.{part:03}".rstrip("0") if part else str(whole)

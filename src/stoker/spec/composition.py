@@ -1,9 +1,11 @@
 """`composition`: AWS resources as Kubernetes objects (ACK), stacks of them (kro), delivery by Git (Argo)."""
 
+from collections.abc import Iterator
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from stoker.spec.faults import Fault
 from stoker.spec.section import Expected, Section
 
 
@@ -15,7 +17,15 @@ class Ack(Section):
     """Keep the ledger on RDS for PostgreSQL instead of in the cluster."""
 
     sagemaker: bool = False
-    """Render a SageMaker TrainingJob, Model, EndpointConfig and Endpoint beside the cluster's own."""
+    """Render a SageMaker TrainingJob, Model, EndpointConfig and Endpoint beside the cluster's own. Needs
+    global.cluster.account."""
+
+
+Registered = Annotated[
+    str,
+    StringConstraints(pattern="^[A-Za-z0-9]([A-Za-z0-9_.-]{0,98}[A-Za-z0-9])?$"),
+    Expected("the name of a cluster: letters, digits, hyphens, dots and underscores"),
+]
 
 
 class ArgoCd(Section):
@@ -23,7 +33,8 @@ class ArgoCd(Section):
     """Render an AppProject and an Application that keeps the cluster as this repository says."""
 
     capability: bool = False
-    """Argo CD is the EKS capability, which names clusters by ARN; needs global.cluster.account."""
+    """Argo CD is the EKS capability, which names clusters by ARN; needs global.cluster.account, unless `clusters` names
+    them."""
 
     repository: Annotated[
         str,
@@ -40,8 +51,18 @@ class ArgoCd(Section):
     path: Annotated[str, StringConstraints(pattern="^[A-Za-z0-9._/-]{1,256}$"), Expected("a folder")] = "manifests"
     """Folder in the repository."""
 
-    clusters: Annotated[tuple[str, ...], Field(strict=False, max_length=100)] = ()
-    """Names of registered clusters: an ApplicationSet delivers to all of them instead of an Application to this one."""
+    clusters: Annotated[tuple[Registered, ...], Field(strict=False, max_length=100)] = ()
+    """Names of registered clusters: an ApplicationSet delivers to all of them instead of an Application to this one,
+    to each what lies in the folder of its name below `path`."""
+
+    def broken_rules(self) -> Iterator[Fault]:
+        seen: set[str] = set()
+        for index, cluster in enumerate(self.clusters):
+            if (alike := cluster.lower().replace("_", "-").replace(".", "-")) in seen:
+                yield Fault(
+                    ("clusters", index), f'"{cluster}" differs from another by no more than case or punctuation'
+                )
+            seen.add(alike)
 
 
 class Composition(Section):

@@ -19,10 +19,11 @@ Arn = Annotated[
 class GatewayApi(Section):
     enabled: bool = False
     """Render a Gateway, HTTPRoutes and an InferencePool for each model, where a controller of the Gateway API with the
-    inference extension (kgateway, Istio, ...) runs."""
+    inference extension (agentgateway, Istio, ...) runs."""
 
-    class_name: Name = "kgateway"
-    """GatewayClass of that controller."""
+    class_name: Name = "agentgateway"
+    """GatewayClass of that controller. kgateway's own proxy, the class kgateway, knows no InferencePool since 2.2;
+    agentgateway, which it hands them to, does."""
 
 
 class Edge(Section):

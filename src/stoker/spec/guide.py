@@ -233,6 +233,18 @@ class Keda(Section):
     scalers: Scalers = Scalers()
     """Which sources of load the ScaledObjects read."""
 
+    sqs_queue: (
+        Annotated[
+            str,
+            StringConstraints(pattern="^[A-Za-z0-9_-]{1,40}$"),
+            Expected("what the names of SQS queues begin with: at most 40 letters, digits, hyphens and underscores"),
+        ]
+        | None
+    ) = None
+    """SQS queues of your own, whose messages you turn into tasks: QUEUE-MODEL for each model, such as
+    llm-tasks-general. With scalers.sqs each scales its model, too, in the cluster. null: none; Stoker itself sends only
+    dead letters to SQS, which no replica works off."""
+
     min_replica_count: Count | None = None
     """Fewest replicas of a model that has no `replicas` of its own. 0 stops the last one when nothing has to be done.
     null: 1 here, and `llm.inference.autoscaling` in the cluster."""
@@ -339,6 +351,13 @@ class Cache(Section):
     file_system: FileSystemId | None = None
     """Id of the EFS or FSx for Lustre file system."""
 
+    mount_name: Annotated[
+        str,
+        StringConstraints(pattern="^[a-z0-9]{1,32}$"),
+        Expected("the mount name of an FSx for Lustre file system, such as fsx"),
+    ] = "fsx"
+    """Mount name of the FSx for Lustre file system, as FSx says it. Not for EFS, which has none."""
+
     size: Quantity = "100Gi"
     """Room for weights: the claim on the file system, or what a replica may take of its node's disk."""
 
@@ -392,6 +411,13 @@ class Inference(Section):
 
     autoscaling: Autoscaling = Autoscaling()
     """How far a model scales in the cluster."""
+
+    def broken_rules(self) -> Iterator[Fault]:
+        never = "0 never serves a request; must be at least 1, or write llm.inference.enabled false"
+        if self.autoscaling.enabled and self.autoscaling.max_replicas == 0:
+            yield Fault(("autoscaling", "maxReplicas"), never)
+        if not self.autoscaling.enabled and self.replicas == 0:
+            yield Fault(("replicas",), never)
 
 
 class Persistence(Section):

@@ -1,6 +1,7 @@
 """An object is put in a namespace that is not among those in sight.
 
-Other namespaces are made here, this one is not: applied to a new cluster, the object is refused.
+Other namespaces are made here, this one is not: applied to a new cluster, the object is refused. Argo CD's own objects
+are in the namespace where it runs, which was made with it.
 
 Symptom: namespaces "ai" not found
 
@@ -36,6 +37,7 @@ from stoker.lint.fleet import holds_open
 from stoker.lint.rule import Problem, Rule, Severity
 
 _BUILT_IN = ("default", "kube-system", "kube-public", "kube-node-lease")
+_ARGO_CD = ("Application", "ApplicationSet", "AppProject")
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
@@ -45,6 +47,8 @@ def check(cluster: Cluster) -> Iterator[Problem]:
     for manifest in cluster.manifests:
         name = manifest.namespace
         if not name or name in said or holds_open(manifest, name) or cluster.exists("Namespace", name):
+            continue
+        if manifest.group == "argoproj.io" and manifest.kind in _ARGO_CD:
             continue
         said.add(name)
         yield Problem(

@@ -1,6 +1,7 @@
 """A NetworkPolicy selects no pods.
 
-It is accepted and protects nobody: the pods that were meant stay open to all.
+It is accepted and protects nobody: the pods that were meant stay open to all. The pods that a controller makes for a
+Gateway of the Gateway API are in no manifest; they have its name as a label.
 
 Symptom: traffic that a policy should stop goes through
 
@@ -58,6 +59,10 @@ from stoker.lint.fleet import holds_open
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules.match._pods import pods_in
 from stoker.lint.selectors import selects
+from stoker.manifests.objects import Manifest, look
+
+_GATEWAY = "gateway.networking.k8s.io/gateway-name"
+"""On the pods of a Gateway. Source: Gateway API, GEP-1762."""
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
@@ -66,6 +71,8 @@ def check(cluster: Cluster) -> Iterator[Problem]:
         pods = list(pods_in(cluster, policy.namespace))
         if not isinstance(selector, dict) or not selector or holds_open(policy, selector) or not pods:
             continue
+        if _is_of_gateway(cluster, policy):
+            continue
         if not any(holds_open(each.manifest, each.labels) or selects(selector, each.labels) for each in pods):
             yield Problem(
                 policy,
@@ -73,6 +80,11 @@ def check(cluster: Cluster) -> Iterator[Problem]:
                 f"selects none of the {len(pods)} workloads in sight of its namespace: it protects nobody",
                 hint="labels of the pod template",
             )
+
+
+def _is_of_gateway(cluster: Cluster, policy: Manifest) -> bool:
+    name = look(policy.get("spec", "podSelector"), "matchLabels", _GATEWAY)
+    return isinstance(name, str) and cluster.exists("Gateway", name, policy.namespace)
 
 
 RULE = Rule("STK-MATCH-029", Severity.INFO, "A NetworkPolicy selects no pods", check, __name__)

@@ -1,0 +1,446 @@
+"""Recording rules and alerts for Prometheus, from the spec: capacity of queues, prices of tokens and of nodes.
+
+A rule is rendered only where all that its expression names is published (`metric_names.published`): an alert on a
+metric that is not there would never fire, and nobody would know. Thresholds that no key of the spec says stand here
+with their reason.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Literal
+
+from stoker.catalog.ec2 import InstanceType
+from stoker.render.metric_names import names_in, published, publishers
+from stoker.render.plan import Plan
+
+Severity = Literal["critical", "warning", "info"]
+
+HARDWARE_XIDS = (48, 64, 74, 79, 95, 119, 120, 140)
+"""XID errors that say that the GPU, its memory or its link is bad. Others (13, 31, 43, 45) are mostly a program's.
+Source: NVIDIA, XID Errors, the list of codes."""
+SLOW_FIRST_TOKEN_S = 10
+"""Nobody waits longer for the first word of an answer."""
+ERRORS_PART = 0.05
+GPU_MEMORY_PART = 0.98
+"""vLLM takes nine tenths at its start and keeps them, so that 90 % is no news; beyond this, allocation fails."""
+GPU_HOT_C = 88
+"""Data centre GPUs slow down from 85 to 90 C on."""
+IDLE_PERCENT = 3
+SPOT_PER_HOUR = 5
+ENDED_BADLY = "failed|lost"
+
+
+@dataclass(frozen=True)
+class Record:
+    name: str
+    expr: str
+    labels: tuple[tuple[str, str], ...] = ()
+
+    def written(self) -> dict[str, Any]:
+        labels = {"labels": dict(self.labels)} if self.labels else {}
+        return {"record": self.name, "expr": self.expr, **labels}
+
+
+@dataclass(frozen=True)
+class Alert:
+    name: str
+    expr: str
+    lasts: str
+    severity: Severity
+    summary: str
+    runbook: str
+
+    def written(self) -> dict[str, Any]:
+        return {
+            "alert": self.name,
+            "expr": self.expr,
+            "for": self.lasts,
+            "labels": {"severity": self.severity},
+            "annotations": {"summary": self.summary, "runbook": self.runbook},
+        }
+
+
+Rule = Record | Alert
+Group = tuple[str, list[Rule]]
+
+
+def groups(plan: Plan) -> list[Group]:
+    """All groups with the rules whose metrics are there, in the order of evaluation."""
+    kept: list[Group] = []
+    recorded: set[str] = set()
+    for name, rules in _all_groups(plan):
+        found: list[Rule] = []
+        for rule in rules:
+            if names_in(rule.expr) <= published(plan, recorded):
+                found.append(rule)
+                if isinstance(rule, Record):
+                    recorded.add(rule.name)
+        if found:
+            kept.append((name, found))
+    return kept
+
+
+def recorded(plan: Plan) -> frozenset[str]:
+    return frozenset(rule.name for _, rules in groups(plan) for rule in rules if isinstance(rule, Record))
+
+
+def _all_groups(plan: Plan) -> list[tuple[str, Iterable[Rule]]]:
+    return [
+        ("stoker.prices", [*_token_prices(plan), *_node_prices(plan), *_capacities(plan)]),
+        ("stoker.records", _RECORDS),
+        ("stoker.cost", _cost(plan)),
+        ("stoker.requests", _request_alerts(plan)),
+        ("stoker.gpus", _gpu_alerts()),
+        ("stoker.nodes", _node_alerts(plan)),
+        ("stoker.redis", _REDIS_ALERTS),
+    ]
+
+
+_RECORDS = [
+    Record("stoker:requests:rate5m", "sum by (model, status) (rate(stoker_requests_total[5m]))"),
+    Record("stoker:tokens:rate5m", "sum by (model, type) (rate(stoker_tokens_total[5m]))"),
+    Record(
+        "stoker:errors:ratio5m",
+        f'sum by (model) (rate(stoker_requests_total{{status=~"{ENDED_BADLY}"}}[5m])) '
+        "/ (sum by (model) (rate(stoker_requests_total[5m])) > 0)",
+    ),
+    *(
+        Record(
+            f"stoker:time_to_first_token_seconds:p{int(part * 100)}",
+            f"histogram_quantile({part}, sum by (model, le) (rate(stoker_time_to_first_token_seconds_bucket[5m])))",
+        )
+        for part in (0.5, 0.95, 0.99)
+    ),
+    # Each gateway tells the same numbers of the one queue, so the highest, not the sum.
+    Record("stoker:queue_lag:max", "max by (model) (stoker_queue_lag)"),
+    Record("stoker:queue_pending:max", "max by (model) (stoker_queue_pending)"),
+    # A gateway's breakers are its own opinion: a replica is there when any gateway gets through to it.
+    Record(
+        "stoker:replicas_up:max",
+        'max by (model) (sum by (model, pod) (stoker_replicas{breaker!="open"}))',
+    ),
+]
+
+
+def _token_prices(plan: Plan) -> Iterator[Record]:
+    """What a tenant pays, by `llm.models.*.prices`. The gateway counts cached tokens among the input, so what they cost
+    less is not seen here: usage and bills have it (`stoker cost`)."""
+    for name, model in plan.spec.llm.models.items():
+        for kind, price in (
+            ("input", model.prices.input_usd_per_million_tokens),
+            ("output", model.prices.output_usd_per_million_tokens),
+        ):
+            yield Record(
+                "stoker:price_usd_per_million_tokens", f"vector({_number(price)})", (("model", name), ("type", kind))
+            )
+
+
+def _node_prices(plan: Plan) -> Iterator[Record]:
+    """Of one GPU of each type that a pool allows, on demand, by the catalogue."""
+    for each in gpu_types(plan):
+        yield Record(
+            "stoker:gpu_usd_per_hour:on_demand",
+            f"vector({_number(usd_of_gpu(plan, each))})",
+            (("instance_type", each.name),),
+        )
+        yield Record("stoker:gpus_of_type", f"vector({each.gpu_count})", (("instance_type", each.name),))
+
+
+def gpu_types(plan: Plan) -> list[InstanceType]:
+    """The priced types with GPUs that any pool allows, by name."""
+    found = {each.name: each for pool in plan.pools for each in pool.types if each.gpu_count and each.prices}
+    return [found[name] for name in sorted(found)]
+
+
+def usd_of_gpu(plan: Plan, instance: InstanceType) -> Decimal:
+    """In the region of the cluster, else in us-east-1, else the dearest region that is known."""
+    price = instance.usd_per_hour(plan.region) or instance.usd_per_hour() or max(instance.prices.values())
+    return (Decimal(repr(price)) / instance.gpu_count).quantize(Decimal("0.0001"))
+
+
+def _capacities(plan: Plan) -> Iterator[Record]:
+    for name, tasks in capacities(plan).items():
+        yield Record("stoker:capacity_tasks", f"vector({tasks})", (("model", name),))
+
+
+def capacities(plan: Plan) -> dict[str, int]:
+    """By model, how many requests its most replicas run at once. A longer queue waits for a second round."""
+    models = plan.spec.llm.models.items()
+    return {name: plan.spec.cluster_replicas(name).max * model.limits.concurrency for name, model in models}
+
+
+def _cost(plan: Plan) -> Iterator[Record]:
+    """Dollars of GPUs by model (a GPU that no model holds has none) and of tokens. A node has as many series as GPUs,
+    so that counting GPUs pays for whole nodes, idle ones included."""
+    gpus = (
+        "count by (model, instance_type, capacity_type, zone) "
+        "(max by (model, instance_type, capacity_type, zone, node, gpu) (DCGM_FI_DEV_FB_USED))"
+    )
+    yield Record("stoker:gpus:count", gpus)
+    on_demand = "stoker:gpus:count * on (instance_type) group_left () stoker:gpu_usd_per_hour:on_demand"
+    if "karpenter" in publishers(plan):
+        # Karpenter knows what spot costs now, by zone. Reserved capacity is 0 there, and is paid for nevertheless.
+        price = (
+            "(max by (instance_type, capacity_type, zone) "
+            "(karpenter_cloudprovider_instance_type_offering_price_estimate) > 0)"
+        )
+        now = (
+            f"stoker:gpus:count * on (instance_type, capacity_type, zone) group_left () {price} "
+            "/ on (instance_type) group_left () stoker:gpus_of_type"
+        )
+        yield Record("stoker:gpu_usd_per_hour", f"({now}) or ({on_demand})")
+    else:
+        yield Record("stoker:gpu_usd_per_hour", on_demand)
+    yield Record(
+        "stoker:billed_usd_per_hour",
+        "sum by (model) (sum by (model, type) (rate(stoker_tokens_total[1h])) * 3600 / 1000000 "
+        "* on (model, type) group_left () stoker:price_usd_per_million_tokens)",
+    )
+    tokens = "(sum by (model) (rate(stoker_tokens_total[1h])) * 3600 / 1000000 > 0)"
+    yield Record(
+        "stoker:gpu_usd_per_million_tokens:model",
+        f'sum by (model) (stoker:gpu_usd_per_hour{{model!=""}}) / {tokens}',
+    )
+    yield Record("stoker:gpu_usd_per_million_tokens", f"sum(stoker:gpu_usd_per_hour) / sum({tokens})")
+
+
+def _request_alerts(plan: Plan) -> Iterator[Alert]:
+    yield Alert(
+        "GatewayDown",
+        'absent(up{job="gateway"} == 1)',
+        "2m",
+        "critical",
+        "No gateway answers Prometheus.",
+        "kubectl get pods -l app.kubernetes.io/name=gateway; requests are refused until one is ready.",
+    )
+    yield Alert(
+        "QueueLong",
+        "stoker:queue_lag:max > on (model) stoker:capacity_tasks",
+        "10m",
+        "warning",
+        "More tasks wait for {{ $labels.model }} than all of its replicas can run at once.",
+        "See whether replicas are at their maximum (ReplicasAtMaximum) or nodes do not come (PodsWaitForGpu); raise "
+        "maxReplicas or the pool's limits.",
+    )
+    yield Alert(
+        "QueueStuck",
+        "stoker:queue_lag:max > 0 unless on (model) stoker:queue_pending:max > 0",
+        "10m",
+        "critical",
+        "Tasks wait for {{ $labels.model }} and none runs.",
+        "See whether a replica is up, then the logs of its worker, then `stoker tasks list`.",
+    )
+    yield Alert(
+        "QueueUnknown",
+        "absent(stoker_queue_lag)",
+        "5m",
+        "critical",
+        "No gateway can tell the depth of the queue.",
+        "The gateways do not reach Redis: see its pods, its password and the network policies.",
+    )
+    always = [name for name in plan.spec.llm.models if not plan.spec.may_be_at_zero(name)]
+    if always:
+        yield Alert(
+            "NoReplica",
+            f'stoker:replicas_up:max{{model=~"{"|".join(always)}"}} == 0',
+            "5m",
+            "critical",
+            "{{ $labels.model }} has no replica.",
+            "kubectl describe the pods of model-{{ $labels.model }}: an image, weights that do not load, or no node.",
+        )
+    yield Alert(
+        "NoReplicaForTasks",
+        "stoker:queue_lag:max > 0 and on (model) stoker:replicas_up:max == 0",
+        "15m",
+        "critical",
+        "Tasks wait for {{ $labels.model }}, which has no replica.",
+        "See the ScaledObject's conditions and events, then whether a node comes for its pods.",
+    )
+    yield Alert(
+        "ManyErrors",
+        f"stoker:errors:ratio5m > {ERRORS_PART}",
+        "10m",
+        "warning",
+        "{{ $value | humanizePercentage }} of the requests to {{ $labels.model }} fail.",
+        "See the logs of the gateway for `code`, then those of the engine.",
+    )
+    yield Alert(
+        "SlowFirstToken",
+        f"stoker:time_to_first_token_seconds:p95 > {SLOW_FIRST_TOKEN_S}",
+        "10m",
+        "warning",
+        "One in twenty waits more than {{ $value | humanizeDuration }} for the first token of {{ $labels.model }}.",
+        "See running_count and maxReplicas of the model, and whether prompts became longer.",
+    )
+    yield Alert(
+        "CacheFull",
+        "avg by (model) (vllm:kv_cache_usage_perc) > 0.95 "
+        "and on (model) sum by (model) (vllm:num_requests_waiting) > 0",
+        "10m",
+        "warning",
+        "The KV cache of {{ $labels.model }} is full and requests wait in the engine.",
+        "Lower limits.concurrency or contextTokens, or give the model a larger GPU.",
+    )
+    yield Alert(
+        "ScalerErrors",
+        "sum by (exported_namespace, scaledObject) (increase(keda_scaler_detail_errors_total[10m])) > 0",
+        "10m",
+        "warning",
+        "KEDA cannot read a trigger of {{ $labels.scaledObject }}.",
+        "kubectl describe the ScaledObject; its fallback holds the replicas meanwhile.",
+    )
+    ours = f'namespace="{plan.namespace}"'
+    yield Alert(
+        "ReplicasAtMaximum",
+        f"kube_horizontalpodautoscaler_status_desired_replicas{{{ours}}} "
+        f">= on (namespace, horizontalpodautoscaler) kube_horizontalpodautoscaler_spec_max_replicas{{{ours}}} "
+        f"> on (namespace, horizontalpodautoscaler) kube_horizontalpodautoscaler_spec_min_replicas{{{ours}}}",
+        "15m",
+        "warning",
+        "{{ $labels.horizontalpodautoscaler }} is at its maximum.",
+        "If the queue grows, raise replicas.max of the model, and the limits of its pool with it.",
+    )
+
+
+def _gpu_alerts() -> Iterator[Alert]:
+    where = "GPU {{ $labels.gpu }} of {{ $labels.node }}"
+    hardware = " or ".join(f"DCGM_FI_DEV_XID_ERRORS == {code}" for code in HARDWARE_XIDS)
+    yield Alert(
+        "GpuBroken",
+        hardware,
+        "0m",
+        "critical",
+        f"{where} reports XID {{{{ $value }}}}, an error of the hardware.",
+        "kubectl cordon and drain the node and delete its NodeClaim: a new one comes.",
+    )
+    yield Alert(
+        "GpuXid",
+        "changes(DCGM_FI_DEV_XID_ERRORS[15m]) > 0",
+        "0m",
+        "warning",
+        f"{where} reported an XID error.",
+        "Look the code up in NVIDIA's list; 13, 31, 43 and 45 are mostly the program's: see the pod's log.",
+    )
+    yield Alert(
+        "GpuMemoryErrors",
+        "increase(DCGM_FI_DEV_ECC_DBE_VOL_TOTAL[1h]) > 0 or DCGM_FI_DEV_ROW_REMAP_FAILURE > 0",
+        "0m",
+        "critical",
+        f"{where} has memory errors that ECC cannot correct.",
+        "Replace the node: cordon, drain, delete its NodeClaim.",
+    )
+    yield Alert(
+        "GpuMemoryFull",
+        f"DCGM_FI_DEV_FB_USED / (DCGM_FI_DEV_FB_USED + DCGM_FI_DEV_FB_FREE) > {GPU_MEMORY_PART}",
+        "15m",
+        "warning",
+        f"{where} has no memory left.",
+        "Lower gpu-memory-utilization of the server, or see whether a second process holds memory.",
+    )
+    yield Alert(
+        "GpuHot",
+        f"DCGM_FI_DEV_GPU_TEMP > {GPU_HOT_C}",
+        "15m",
+        "warning",
+        f"{where} is at {{{{ $value }}}} C and slows down.",
+        "Replace the node when others of its type are cooler under the same load.",
+    )
+    yield Alert(
+        "GpuIdle",
+        "avg by (node, model, instance_type) (avg_over_time(DCGM_FI_DEV_GPU_UTIL[1h])) "
+        f"< {IDLE_PERCENT} and on (node) count by (node) (DCGM_FI_DEV_GPU_UTIL offset 1h) > 0",
+        "1h",
+        "warning",
+        "{{ $labels.node }} ({{ $labels.instance_type }}) has been idle for two hours, and is paid for.",
+        "Write replicas.min 0 for a model that is not always used, or see what keeps Karpenter from removing the node.",
+    )
+
+
+def _node_alerts(plan: Plan) -> Iterator[Alert]:
+    if plan.has_gpu_nodes:
+        yield Alert(
+            "PodsWaitForGpu",
+            'sum by (namespace, pod) (kube_pod_status_phase{phase="Pending"}) > 0 and on (namespace, pod) '
+            'sum by (namespace, pod) (kube_pod_container_resource_requests{resource="nvidia_com_gpu"}) > 0',
+            "15m",
+            "warning",
+            "{{ $labels.namespace }}/{{ $labels.pod }} has waited 15 minutes for a GPU.",
+            "kubectl describe the pod, and see Karpenter's events: the pool's limits, a quota, or capacity.",
+        )
+        yield Alert(
+            "GpuNodeUnhealthy",
+            'kube_node_status_condition{condition="AcceleratedHardwareReady",status="false"} == 1',
+            "1m",
+            "critical",
+            "The EKS node monitoring agent holds the GPUs of {{ $labels.node }} for broken.",
+            "kubectl describe the node for the reason (an XID, a missing GPU); delete its NodeClaim unless it heals.",
+        )
+        yield Alert(
+            "GpuNodeNotMeasured",
+            'sum by (node) (kube_node_status_allocatable{resource="nvidia_com_gpu"}) > 0 '
+            "unless on (node) count by (node) (DCGM_FI_DEV_FB_USED)",
+            "15m",
+            "warning",
+            "{{ $labels.node }} has GPUs that nobody measures.",
+            "See the pod of dcgm-exporter on it: a taint that it does not tolerate, or an exporter that failed.",
+        )
+    yield Alert(
+        "SpotInterruptions",
+        'sum(increase(karpenter_interruption_received_messages_total{message_type=~"(?i)spot.*"}[1h])) '
+        f"> {SPOT_PER_HOUR}",
+        "0m",
+        "warning",
+        "Spot took back {{ $value | humanize }} nodes within an hour.",
+        "Nothing is lost, and it costs latency: allow more families or zones, or switch spotEnabled off for a while.",
+    )
+    yield Alert(
+        "NodePoolNearLimit",
+        "karpenter_nodepools_usage / on (nodepool, resource_type) (karpenter_nodepools_limit > 0) > 0.9",
+        "15m",
+        "warning",
+        "{{ $labels.nodepool }} uses {{ $value | humanizePercentage }} of its limit of {{ $labels.resource_type }}.",
+        "Raise maxUsdPerHour of the pool or replicas.max of its models, if the bill may grow.",
+    )
+    yield Alert(
+        "NodesNotCreated",
+        "sum by (controller, error) (increase(karpenter_cloudprovider_errors_total[15m])) > 3",
+        "15m",
+        "warning",
+        "AWS refuses what Karpenter asks for ({{ $labels.error }}).",
+        "See Karpenter's log: capacity, quota, or a role that lacks a right.",
+    )
+
+
+_REDIS_ALERTS = [
+    Alert(
+        "RedisDown",
+        "redis_up == 0",
+        "1m",
+        "critical",
+        "Redis of {{ $labels.pod }} does not answer.",
+        "See its pod and volume. Tasks wait meanwhile; none is lost that was acknowledged.",
+    ),
+    Alert(
+        "RedisMemory",
+        "redis_memory_used_bytes / (redis_memory_max_bytes > 0) > 0.85",
+        "10m",
+        "warning",
+        "Redis uses {{ $value | humanizePercentage }} of its memory.",
+        "Lower queue.resultTtlSeconds, or give it more memory: when it is full, tasks are refused.",
+    ),
+    Alert(
+        "RedisEvicts",
+        "increase(redis_evicted_keys_total[10m]) > 0",
+        "0m",
+        "critical",
+        "Redis throws keys away: tasks and budgets are among them.",
+        "Its maxmemory-policy has to be noeviction.",
+    ),
+]
+
+
+def _number(value: Decimal) -> str:
+    """Without an exponent and trailing zeros."""
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,0 +1,212 @@
+"""The pod that trains, and the commands of training: the same for TrainJob, PyTorchJob, the pipeline and AWS Batch.
+
+The trainer comes with issue 9. The commands stand here alone, so that they are changed in one place.
+"""
+
+from typing import Any
+
+from stoker.base.errors import InvalidInput
+from stoker.catalog.labels import ZONE
+from stoker.manifests.quantities import bytes_of
+from stoker.manifests.writing import to_yaml
+from stoker.render.facts import GPU, TRAINING_ACCOUNT, WEIGHTS, Served
+from stoker.render.objects import resources, restricted_container, restricted_pod
+from stoker.render.plan import Plan
+
+Object = dict[str, Any]
+
+RUN = "finetune"
+"""The name of the run that the platform brings: of its runtime, its job and its prefix of checkpoints."""
+RUN_CONFIG = "training-run"
+RUN_FOLDER, RUN_FILE = "/etc/stoker", "/etc/stoker/run.yaml"
+SCORE_FILE = "/tmp/score"  # noqa: S108 - the container's own, a volume of the pod
+
+# torchrun has the number of nodes, processes and the address from PET_* in its environment: Trainer v2 and the
+# Training Operator both set them.
+TRAIN = ("torchrun", "-m", "stoker.train", "--run")
+"""Before the run file."""
+PREPARE = ("stoker", "train", RUN_FILE, "--check")
+EVALUATE = ("stoker", "evaluate", RUN_FILE, "--score-file", SCORE_FILE)
+REGISTER = ("stoker", "register", RUN_FILE)
+
+EFA = "vpc.amazonaws.com/efa"
+HUGE_PAGES = "hugepages-2Mi"
+PRIORITY_CLASS = "stoker-training"
+"""Of component `base`: after everything that serves."""
+GRACE_S = 110
+"""Ten seconds less than the notice of a spot interruption."""
+_SHUTDOWN_S = 100
+DO_NOT_DISRUPT = {"karpenter.sh/do-not-disrupt": "true"}
+CLAIM = "training-data"
+_MOUNT = "/fsx"
+_GIB = 1024**3
+_SHM_AT_MOST = 64
+_WHOLE_NODE = 8
+"""GPUs of the types that have EFA and that nobody shares."""
+
+
+def checkpoints(plan: Plan) -> str:
+    """The bucket of checkpoints. Raises InvalidInput where none is known: its name is needed in the pods."""
+    bucket = plan.bucket("checkpoints")
+    if bucket is None:
+        raise InvalidInput(
+            "training.enabled is true, and no bucket for checkpoints is known: training.checkpointing.s3Bucket is null",
+            param="training.checkpointing.s3Bucket",
+            hint="write the name of a bucket there, or global.cluster.account, which names one",
+        )
+    return bucket
+
+
+def run_folder(plan: Plan, run: str = RUN) -> str:
+    return f"s3://{checkpoints(plan)}/runs/{run}/"
+
+
+def image(plan: Plan) -> str:
+    return plan.spec.training.image or plan.image("trainer")
+
+
+def run_text(plan: Plan) -> str:
+    """The run file: the same for one machine, TrainJob, PyTorchJob and AWS Batch."""
+    training = plan.spec.training
+    return to_yaml(
+        {
+            "name": RUN,
+            "base": base(plan),
+            "data": data(plan),
+            "checkpoints": run_folder(plan),
+            "nodes": training.nodes,
+            "gpus": training.gpus,
+        }
+    )
+
+
+def data(plan: Plan) -> str:
+    return plan.spec.training.data or f"s3://{checkpoints(plan)}/data.jsonl"
+
+
+def base(plan: Plan) -> str:
+    """The weights that are tuned: those of the model that the pipeline puts into service."""
+    model = tuned(plan)
+    return WEIGHTS["general"] if model is None else model.weights
+
+
+def tuned(plan: Plan) -> Served | None:
+    """The model that is tuned: the first on a GPU, or else the first at all. None where the cluster serves none."""
+    on_gpu = [each for each in plan.served if each.is_on_gpu]
+    return next(iter((*on_gpu, *plan.served)), None)
+
+
+def devices(plan: Plan, *, efa: bool = True) -> dict[str, int | str]:
+    pods = plan.training_pods
+    found: dict[str, int | str] = {GPU: pods.gpus}
+    if efa and pods.efa:
+        found[EFA] = pods.efa
+    if efa and pods.huge_pages:
+        found[HUGE_PAGES] = pods.huge_pages
+    return found
+
+
+def environment(plan: Plan) -> dict[str, str]:
+    """NCCL_SOCKET_IFNAME and NCCL_IB_DISABLE are unset on purpose: NCCL finds the interface of the pod, and EFA comes
+    by the plugin of libfabric (guide-errors S19). WORLD_SIZE and RANK are the operator's (S21).
+
+    torchrun kills its processes 30 s after SIGTERM unless it is told otherwise, which would cut short the last
+    checkpoint. Source: pytorch/pytorch, torch/distributed/run.py (--shutdown-timeout), since 2.13.
+    """
+    found = {
+        "AWS_REGION": plan.region,
+        "CHECKPOINT_S3": run_folder(plan),
+        "HOME": "/tmp",  # noqa: S108 - the root file system is read-only
+        # At its start NCCL says which network it uses, and little else.
+        "NCCL_DEBUG": "INFO",
+        "NCCL_DEBUG_SUBSYS": "INIT,NET",
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(_SHUTDOWN_S),
+    }
+    if plan.training_pods.efa:
+        found["FI_PROVIDER"] = "efa"
+    return found
+
+
+def shared_memory_gib(plan: Plan) -> int:
+    """Of /dev/shm, which counts as memory of the pod: data loaders and NCCL use it."""
+    return max(1, min(_SHM_AT_MOST, bytes_of(plan.training_pods.memory) // _GIB // 8))
+
+
+def container(plan: Plan, name: str, command: tuple[str, ...]) -> Object:
+    """The container of a pod that uses the GPUs."""
+    pods = plan.training_pods
+    mounts = [
+        {"name": "run", "mountPath": RUN_FOLDER, "readOnly": True},
+        {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - as NCCL looks for it
+        {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108 - a volume of the pod
+    ]
+    if plan.spec.training.storage.enabled:
+        mounts.append({"name": "data", "mountPath": _MOUNT})
+    return {
+        "name": name,
+        "image": image(plan),
+        "command": list(command),
+        "env": [{"name": key, "value": value} for key, value in environment(plan).items()],
+        "resources": resources(pods.cpu, pods.memory, devices=devices(plan)),
+        "securityContext": restricted_container(),
+        "volumeMounts": mounts,
+    }
+
+
+def volumes(plan: Plan) -> list[Object]:
+    found: list[Object] = [
+        {"name": "run", "configMap": {"name": RUN_CONFIG}},
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{shared_memory_gib(plan)}Gi"}},
+        {"name": "scratch", "emptyDir": {"sizeLimit": "50Gi"}},
+    ]
+    if plan.spec.training.storage.enabled:
+        found.append({"name": "data", "persistentVolumeClaim": {"claimName": CLAIM}})
+    return found
+
+
+def pod_spec(plan: Plan, container_name: str, of_one_job: str) -> Object:
+    """`of_one_job`: the label whose value the pods of one job share, and no others have."""
+    return {
+        **plan.training_placement(),
+        **_together(plan, of_one_job),
+        "serviceAccountName": TRAINING_ACCOUNT,
+        "priorityClassName": PRIORITY_CLASS,
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": GRACE_S,
+        "securityContext": restricted_pod(),
+        "containers": [container(plan, container_name, (*TRAIN, RUN_FILE))],
+        "volumes": volumes(plan),
+    }
+
+
+def meant(plan: Plan) -> tuple[str, ...]:
+    """Comments that say to the linter what is meant, where it would ask."""
+    training, pods = plan.spec.training, plan.training_pods
+    found = []
+    if not training.efa and training.nodes > 1 and _nodes_have_efa(plan):
+        found.append("stoker:ignore STK-TRAINING-001 training.efa is false")
+    if pods.efa and not pods.huge_pages:
+        found.append("stoker:ignore STK-TRAINING-003 nodes of EKS Auto Mode set no huge pages aside")
+    return tuple(found)
+
+
+def _nodes_have_efa(plan: Plan) -> bool:
+    """As far as is known: of nodes of somebody else, by the GPUs that are asked for."""
+    pools = [pool for pool in plan.pools if pool.use == "training"]
+    if not pools:
+        return plan.spec.training.gpus >= _WHOLE_NODE
+    return any(each.efa_count for pool in pools for each in pool.types)
+
+
+def _together(plan: Plan, of_one_job: str) -> Object:
+    """One zone for all pods of a job, where the nodes could be in several: EFA does not cross zones, and traffic that
+    does is paid for. Source: Amazon EC2 user guide, Elastic Fabric Adapter (limitations)."""
+    zones = [zone for pool in plan.pools if pool.use == "training" for zone in pool.zones]
+    if plan.spec.training.nodes == 1 or len(zones) == 1:
+        return {}
+    term = {
+        "topologyKey": ZONE,
+        "labelSelector": {"matchLabels": {"app.kubernetes.io/component": "training"}},
+        "matchLabelKeys": [of_one_job],
+    }
+    return {"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}}

@@ -1,0 +1,302 @@
+"""Each key of the spec's cluster sections changes what is rendered: a key that is silently ignored is a lie.
+
+The keys are read from the JSON Schema, so that a new one is held here, too. For each there is one change, from a spec
+in which it counts; those that rightly change nothing are named with the reason.
+"""
+
+import copy
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stoker.render.run import render
+from stoker.spec import json_schema, loads
+
+Tree = dict[str, Any]
+EVERYTHING = yaml.safe_load((Path(__file__).parents[2] / "examples" / "everything.yaml").read_text())
+SECTIONS = ("global", "karpenter", "keda", "llm.inference", "llm.models.*.serving", "redis", "ledger", "training")
+SECTIONS += ("edge", "composition")
+ARN = "arn:aws:acm:us-west-2:111122223333:certificate/99999999-2222-3333-4444-555555555555"
+
+OFF = object()
+"""As a value in `given`: the key is taken out."""
+
+CHANGES: Mapping[str, Any] = {
+    "global.cluster.name": "other",
+    "global.cluster.region": "us-east-1",
+    "global.cluster.account": "444455556666",
+    "global.cluster.mode": "auto",
+    "global.cluster.zones": ["us-west-2a", "us-west-2b", "us-west-2d"],
+    "global.cluster.namespace": "other",
+    "global.images.registry": "registry.example.com/other",
+    "global.images.tag": "9.9.9",
+    "global.tags": {"CostCenter": "other"},
+    "global.observability.enabled": False,
+    "global.observability.cloudwatch": False,
+    "global.observability.prometheus": False,
+    "global.observability.prometheusUrl": "http://other.monitoring.svc:9090",
+    "global.observability.grafana": False,
+    "global.observability.alarmEmail": "other@example.com",
+    "karpenter.enabled": False,
+    "karpenter.nodeRole": "OtherRole",
+    "karpenter.image": "bottlerocket@v1.55.0",
+    "karpenter.interruptionQueue": "other",
+    "karpenter.protectedHours.schedule": "0 3 * * *",
+    "karpenter.protectedHours.duration": "2h",
+    "karpenter.protectedHours.nodes": "3",
+    "karpenter.nodePools.*.enabled": False,
+    "karpenter.nodePools.*.instanceFamilies": ["g6"],
+    "karpenter.nodePools.*.spotEnabled": False,
+    "karpenter.nodePools.*.consolidationEnabled": False,
+    "karpenter.nodePools.*.use": "training",
+    "karpenter.nodePools.*.maxUsdPerHourPerNode": 2,
+    "karpenter.nodePools.*.maxUsdPerHour": 150,
+    "karpenter.nodePools.*.zones": ["us-west-2c"],
+    "karpenter.nodePools.*.volume": "777Gi",
+    "karpenter.nodePools.*.capacityReservation": "cr-99999999",
+    "karpenter.nodePools.*.placementGroup": "other",
+    "keda.enabled": False,
+    "keda.scalers.redis": False,
+    "keda.scalers.sqs": False,
+    "keda.scalers.cloudwatch": False,
+    "keda.minReplicaCount": 2,
+    "keda.maxReplicaCount": 9,
+    "keda.pollingInterval": 33,
+    "keda.cooldownPeriod": 333,
+    "keda.initialCooldownPeriod": 44,
+    "keda.lagCount": 7,
+    "keda.activationLagCount": 5,
+    "keda.pendingEntriesCount": 9,
+    "keda.runningCount": 3,
+    "keda.sqsQueue": "other",
+    "keda.fallback.failureThreshold": 9,
+    "keda.fallback.replicas": 1,
+    "keda.fallback.behavior": "static",
+    "keda.advanced.horizontalPodAutoscalerConfig.behavior.scaleUp.stabilizationWindowSeconds": 11,
+    "keda.advanced.horizontalPodAutoscalerConfig.behavior.scaleUp.policies": [
+        {"type": "Pods", "value": 2, "periodSeconds": 30}
+    ],
+    "keda.advanced.horizontalPodAutoscalerConfig.behavior.scaleUp.selectPolicy": "Min",
+    "keda.advanced.horizontalPodAutoscalerConfig.behavior.scaleUp.tolerance": 0.3,
+    "keda.advanced.horizontalPodAutoscalerConfig.behavior.scaleDown.stabilizationWindowSeconds": 111,
+    "keda.advanced.horizontalPodAutoscalerConfig.behavior.scaleDown.policies": [
+        {"type": "Pods", "value": 2, "periodSeconds": 30}
+    ],
+    "keda.advanced.horizontalPodAutoscalerConfig.behavior.scaleDown.selectPolicy": "Disabled",
+    "keda.advanced.horizontalPodAutoscalerConfig.behavior.scaleDown.tolerance": 0.3,
+    "llm.inference.enabled": False,
+    "llm.inference.replicas": 2,
+    "llm.inference.image": "registry.example.com/vllm:v9",
+    "llm.inference.gpu.count": 2,
+    "llm.inference.gpu.memory": "40Gi",
+    "llm.inference.gpu.sharing": "mps",
+    "llm.inference.gpu.share": 3,
+    "llm.inference.gpu.migProfile": "2g.10gb",
+    "llm.inference.cpu": "5",
+    "llm.inference.memory": "13Gi",
+    "llm.inference.cache.kind": "node",
+    "llm.inference.cache.bucket": "other-weights",
+    "llm.inference.cache.fileSystem": "fs-99999999",
+    "llm.inference.cache.size": "77Gi",
+    "llm.inference.cache.mountName": "other",
+    "llm.inference.autoscaling.enabled": False,
+    "llm.inference.autoscaling.minReplicas": 2,
+    "llm.inference.autoscaling.maxReplicas": 9,
+    "llm.models.*.serving.weights": "Qwen/Qwen3-14B",
+    "llm.models.*.serving.image": "registry.example.com/vllm:v9",
+    "llm.models.*.serving.gpu.count": 2,
+    "llm.models.*.serving.gpu.memory": "40Gi",
+    "llm.models.*.serving.gpu.sharing": "mps",
+    "llm.models.*.serving.gpu.share": 3,
+    "llm.models.*.serving.gpu.migProfile": "2g.10gb",
+    "llm.models.*.serving.cpu": "5",
+    "llm.models.*.serving.memory": "13Gi",
+    "llm.models.*.serving.nodes": 2,
+    "llm.models.*.serving.nodePool": "large",
+    "llm.models.*.serving.args": ["--enforce-eager"],
+    "redis.url": "redis://redis.example.com:6379/0",
+    "redis.passwordEnv": None,
+    "redis.architecture": "standalone",
+    "redis.master.persistence.size": "33Gi",
+    "redis.replica.replicaCount": 3,
+    "redis.elasticache.enabled": True,
+    "redis.elasticache.nodeType": "cache.m7g.large",
+    "ledger.url": "postgresql://stoker@db.example.com/ledger",
+    "ledger.passwordEnv": None,
+    "training.enabled": False,
+    "training.kubeflow": False,
+    "training.checkpointing.s3Bucket": "other-checkpoints",
+    "training.image": "registry.example.com/trainer:9",
+    "training.nodes": 3,
+    "training.gpus": 4,
+    "training.efa": False,
+    "training.data": "s3://other/data.jsonl",
+    "training.legacyPytorchJob": True,
+    "training.storage.enabled": False,
+    "training.storage.fileSystem": "fs-99999999",
+    "training.storage.mountName": "other",
+    "training.storage.size": "2400Gi",
+    "training.batch.enabled": False,
+    "training.batch.spot": True,
+    "training.pipeline.enabled": False,
+    "training.pipeline.leastScore": 0.5,
+    "edge.enabled": False,
+    "edge.host": "other.example.com",
+    "edge.scheme": "internal",
+    "edge.certificateArn": ARN,
+    "edge.wafAclArn": ARN,
+    "edge.accessLogsBucket": "other-logs",
+    "edge.websocket": False,
+    "edge.gatewayApi.enabled": False,
+    "edge.gatewayApi.className": "other",
+    "composition.ack.enabled": False,
+    "composition.ack.rds": False,
+    "composition.ack.sagemaker": False,
+    "composition.kro": False,
+    "composition.argocd.enabled": False,
+    "composition.argocd.capability": True,
+    "composition.argocd.repository": "https://github.com/example/other",
+    "composition.argocd.revision": "other",
+    "composition.argocd.path": "other",
+    "composition.argocd.clusters": ["east"],
+    "composition.canary": False,
+}
+"""By key: another value than that of examples/everything.yaml. A `*` is the pool or model of `WHICH`."""
+
+WHICH = {"karpenter.nodePools": "gpu", "llm.models": "general"}
+OTHER_ONE = {
+    "karpenter.nodePools.*.use": "cpu",
+    "karpenter.nodePools.*.maxUsdPerHour": "large",
+    "karpenter.nodePools.*.placementGroup": "train",
+    "karpenter.nodePools.*.enabled": "train",
+}
+
+USUAL = {"llm.models.general": {}, "llm.models.code": {}, "llm.models.vision": {}}
+SHARED = {"count": 1, "memory": "8Gi", "sharing": "mps"}
+BEFORE: Mapping[str, Mapping[str, Any]] = {
+    # A region brings its zones and its ARNs along.
+    "global.cluster.region": {"global.cluster.zones": OFF},
+    "llm.inference.replicas": {**USUAL, "llm.inference.autoscaling": {"enabled": False}, "keda.enabled": False},
+    "llm.inference.gpu.sharing": {**USUAL, "llm.inference.gpu": {"memory": "8Gi"}},
+    "llm.inference.gpu.share": {**USUAL, "llm.inference.gpu": SHARED},
+    "llm.inference.gpu.migProfile": {
+        **USUAL,
+        "llm.inference.gpu": {"count": 1, "memory": "8Gi", "sharing": "mig", "migProfile": "3g.20gb"},
+        "karpenter.nodePools.gpu.instanceFamilies": ["p4d"],
+        "karpenter.nodePools.gpu.maxUsdPerHourPerNode": OFF,
+    },
+    "llm.inference.cache.kind": {},
+    "llm.inference.cache.fileSystem": {"llm.inference.cache": {"kind": "efs", "fileSystem": "fs-0123abcd"}},
+    "llm.inference.cache.mountName": {"llm.inference.cache": {"kind": "fsx", "fileSystem": "fs-0123abcd"}},
+    "llm.inference.cache.size": {"llm.inference.cache": {"kind": "efs", "fileSystem": "fs-0123abcd"}},
+    "llm.models.*.serving.gpu.migProfile": {
+        "llm.models.general.serving.gpu": {"count": 1, "memory": "8Gi", "sharing": "mig", "migProfile": "3g.20gb"},
+        "karpenter.nodePools.gpu.instanceFamilies": ["p4d"],
+        "karpenter.nodePools.gpu.maxUsdPerHourPerNode": OFF,
+    },
+    "llm.models.*.serving.gpu.share": {"llm.models.general.serving.gpu": SHARED},
+    "llm.models.*.serving.gpu.sharing": {"llm.models.general.serving.gpu": {"count": 1, "memory": "8Gi"}},
+    "redis.passwordEnv": {"redis": {"url": "redis://redis.example.com:6379/0", "passwordEnv": "PASSWORD"}},
+    "redis.elasticache.nodeType": {"redis.elasticache": {"enabled": True}},
+    "ledger.url": {"composition.ack.rds": False},
+    "ledger.passwordEnv": {"ledger": {"url": "postgresql://stoker@db.example.com/ledger", "passwordEnv": "PASSWORD"}},
+    "training.batch.spot": {"training.nodes": 1, "training.efa": False},
+    "edge.certificateArn": {},
+    "keda.scalers.redis": {"llm.models.code.replicas": {"min": 1, "max": 4}},
+}
+"""What is different before the change, where the key counts for nothing in examples/everything.yaml."""
+for _key in ("gpu.count", "gpu.memory", "cpu", "memory", "autoscaling.enabled", "autoscaling.minReplicas"):
+    BEFORE = {**BEFORE, f"llm.inference.{_key}": USUAL}
+for _key in ("llm.inference.autoscaling.maxReplicas", "keda.minReplicaCount", "keda.maxReplicaCount"):
+    BEFORE = {**BEFORE, _key: USUAL}
+
+EXCEPTIONS = {
+    "redis.enabled": "false is refused without redis.url, and with one it says what the url says already",
+}
+
+IN_THE_CONFIG = {"ledger.retentionDays": 100, "ledger.auditDays": 100}
+"""Keys that the gateway reads from its ConfigMap, and nothing else."""
+
+
+def keys() -> list[str]:
+    """The leaves of the schema's cluster sections, `*` for a name that the user gives."""
+    schema = json_schema()
+    found = [".".join(path) for path in _leaves(schema, schema, ())]
+    return [key for key in found if key.startswith(SECTIONS) and _is_in(key)]
+
+
+def _is_in(key: str) -> bool:
+    return any(key == section or key.startswith(f"{section}.") for section in SECTIONS)
+
+
+def _leaves(schema: Tree, node: Tree, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    node = _section(schema, node)
+    if "properties" in node:
+        for name, inner in node["properties"].items():
+            yield from _leaves(schema, inner, (*path, name))
+    elif any("$ref" in inner for inner in node.get("patternProperties", {}).values()):
+        for inner in node["patternProperties"].values():
+            yield from _leaves(schema, inner, (*path, "*"))
+    else:
+        yield path
+
+
+def _section(schema: Tree, node: Tree) -> Tree:
+    if "$ref" in node:
+        return _section(schema, {**schema["$defs"][node["$ref"].rpartition("/")[2]]})
+    for inner in (*node.get("anyOf", ()), *node.get("allOf", ())):
+        if "$ref" in inner:
+            return _section(schema, inner)
+    return node
+
+
+def put(spec: Tree, key: str, value: Any) -> None:
+    *above, last = key.split(".")
+    for name in above:
+        spec = spec.setdefault(name, {})
+    if value is OFF:
+        spec.pop(last, None)
+    else:
+        spec[last] = copy.deepcopy(value)
+
+
+def of(key: str) -> str:
+    """The key with the name of a pool or model in place of `*`."""
+    above = key.partition(".*.")[0]
+    return key.replace("*", OTHER_ONE.get(key, WHICH.get(above, "")))
+
+
+def test_every_key_has_a_change_or_a_reason() -> None:
+    assert sorted(keys()) == sorted([*CHANGES, *IN_THE_CONFIG, *EXCEPTIONS])
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_a_key_changes_what_is_rendered(key: str) -> None:
+    before = copy.deepcopy(EVERYTHING)
+    for other, value in BEFORE.get(key, {}).items():
+        put(before, other, value)
+    after = copy.deepcopy(before)
+    put(after, of(key), CHANGES[key])
+    assert _rendered(after) != _rendered(before)
+
+
+@pytest.mark.parametrize("key", IN_THE_CONFIG)
+def test_a_key_of_the_gateway_is_in_its_config(key: str) -> None:
+    after = copy.deepcopy(EVERYTHING)
+    put(after, key, IN_THE_CONFIG[key])
+    before = render(loads(yaml.safe_dump(EVERYTHING, sort_keys=False)))
+    changed = {
+        name for name, text in render(loads(yaml.safe_dump(after, sort_keys=False))).items() if text != before[name]
+    }
+    assert changed >= {"gateway/config.yaml"}
+
+
+def _rendered(spec: Tree) -> dict[str, str]:
+    """Without the ConfigMap that holds the spec itself, in which every key would show, and its digest in pods."""
+    texts = render(loads(yaml.safe_dump(spec, sort_keys=False)))
+    own = {name: text for name, text in texts.items() if name != "gateway/config.yaml"}
+    return {name: re.sub(r"-sha256: [0-9a-f]{64}", "", text) for name, text in own.items()}

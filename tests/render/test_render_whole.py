@@ -1,0 +1,96 @@
+"""The whole output, for each feature and for whatever spec and mode: it lints clean, and every name in it leads
+somewhere. What `whole*.py` checks is written without the linter's code."""
+
+import random
+import tempfile
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import strategies
+import yaml
+from hypothesis import HealthCheck, Phase, given, settings
+from whole import Output, rendered
+from whole_checks import all_problems
+
+from stoker.base.errors import InvalidInput
+from stoker.render import folder
+from stoker.spec import Mode
+
+MODES: tuple[Mode, ...] = get_args(Mode)
+EXAMPLES = Path(__file__).parents[2] / "examples"
+FEATURES: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "features.yaml").read_text())
+
+
+def problems(output: Output) -> list[str]:
+    with tempfile.TemporaryDirectory() as where:
+        folder.write(Path(where), output.texts)
+        return all_problems(output, where)
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_a_feature_renders_whole(feature: str) -> None:
+    """In one mode each, which differ from feature to feature."""
+    spec = FEATURES[feature]
+    mode = spec.get("global", {}).get("cluster", {}).get("mode", MODES[list(FEATURES).index(feature) % len(MODES)])
+    assert problems(rendered(yaml.safe_dump(spec, sort_keys=False), mode)) == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("example", sorted(path.name for path in EXAMPLES.glob("*.yaml")))
+def test_an_example_renders_whole(example: str, mode: Mode) -> None:
+    assert problems(rendered((EXAMPLES / example).read_text(), mode)) == []
+
+
+class TestAnySpec:
+    """What hypothesis makes of the spec's keys; see `strategies`."""
+
+    tried = 0
+    refused = 0
+
+    @given(case=strategies.cases())
+    @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    def test_it_renders_whole(self, case: tuple[dict[str, Any], Mode]) -> None:
+        spec, mode = case
+        text = yaml.safe_dump(spec, sort_keys=False)
+        type(self).tried += 1
+        try:
+            output = rendered(text, mode)
+        except InvalidInput as error:
+            type(self).refused += 1
+            if not error.hint:
+                raise
+            return
+        assert problems(output) == [], text
+
+    def test_most_specs_are_rendered(self) -> None:
+        assert TestAnySpec.tried >= 40
+        assert TestAnySpec.refused <= TestAnySpec.tried / 4
+
+    @given(case=strategies.cases(), seed=strategies.seeds)
+    @settings(max_examples=25, deadline=None, derandomize=True, phases=[Phase.generate])
+    def test_the_order_of_keys_changes_nothing(self, case: tuple[dict[str, Any], Mode], seed: int) -> None:
+        """But for the names that a user gives, whose order is that of the file (models, pools, tenants)."""
+        spec, mode = case
+        try:
+            first = rendered(yaml.safe_dump(spec, sort_keys=False), mode).texts
+        except InvalidInput:
+            return
+        shuffled = _shuffled(spec, random.Random(seed))
+        again = rendered(yaml.safe_dump(shuffled, sort_keys=False), mode).texts
+        assert again == first
+        assert list(again) == list(first)
+
+
+_GIVEN_NAMES = ("models", "nodePools", "tenants", "tags", "routes")
+
+
+def _shuffled(tree: Any, chance: random.Random, key: str = "") -> Any:
+    if isinstance(tree, list):
+        return [_shuffled(each, chance) for each in tree]
+    if not isinstance(tree, dict):
+        return tree
+    keys = list(tree)
+    if key not in _GIVEN_NAMES:
+        chance.shuffle(keys)
+    return {each: _shuffled(tree[each], chance, each) for each in keys}
