@@ -321,9 +321,28 @@ def platforms(draw: st.DrawFn) -> Tree:
     return _without_contradictions(found)
 
 
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Tree, Any]:
+    """A spec and the mode that it is rendered in. Auto Mode's device plugin cannot be told to share GPUs."""
+    mode, spec = draw(modes), draw(platforms())
+    if mode == "auto":
+        for tree in (spec.get("llm", {}).get("inference", {}), *_servings(spec)):
+            tree.get("gpu", {}).pop("sharing", None)
+    return spec, mode
+
+
+def _servings(spec: Tree) -> list[Tree]:
+    return [model.get("serving", {}) for model in spec.get("llm", {}).get("models", {}).values()]
+
+
 def _without_contradictions(spec: Tree) -> Tree:
-    """What the spec itself refuses is taken out: no replicas at all."""
+    """What the spec itself refuses is taken out (no replicas at all), and what nothing works without is put in."""
     inference = spec.get("llm", {}).get("inference", {})
     if inference.get("autoscaling", {}).get("enabled") is False and inference.get("replicas") == 0:
         del inference["replicas"]
+    training = spec.get("training", {})
+    if training.get("enabled") and "account" not in spec["global"]["cluster"]:
+        training.setdefault("checkpointing", {"s3Bucket": "checkpoints-of-us"})
+    if "account" not in spec["global"]["cluster"]:
+        spec.get("composition", {}).get("ack", {}).pop("sagemaker", None)
     return spec

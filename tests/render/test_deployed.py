@@ -5,7 +5,6 @@ import asyncio
 import json
 import signal
 import subprocess
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,18 +85,18 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
+def cluster(tmp_path: Path) -> Cluster:
     found = objects(Plan(loads(SPEC), "karpenter"))
     remote = {f"agentic-ai-cluster/{name}": {"password": password()} for name in ("redis", "ledger")}
     remote |= {f"agentic-ai-cluster/{name}": {"key": f"sk-stoker-{password()}"} for name in ("engine", "admin")}
-    yield Cluster(found, secrets_of(found, remote), tmp_path, free_port())
+    return Cluster(found, secrets_of(found, remote), tmp_path, free_port())
 
 
 async def ready(started: "subprocess.Popen[str]", log: Path) -> dict[str, Any]:
     assert started.stdout is not None
     async with asyncio.timeout(60):
         line = await asyncio.to_thread(started.stdout.readline)
-    assert line, log.read_text()
+    assert line, await asyncio.to_thread(log.read_text)
     return dict(json.loads(line))
 
 
@@ -174,13 +173,12 @@ async def test_a_copy_of_redis_follows_and_asks_for_a_password(cluster: Cluster)
             assert secret not in " ".join(argv)
             stack.enter_context(process(cluster.folder / f"{name}.log", argv, environ))
             await wait_ready(f"redis://:{secret}@127.0.0.1:{where}/0")
-        first = Redis.from_url(f"redis://:{secret}@127.0.0.1:{cluster.redis_port}/0", protocol=2)
+        first = Redis.from_url(f"redis://:{secret}@127.0.0.1:{cluster.redis_port}/0", protocol=2, socket_timeout=60)
         copy = Redis.from_url(f"redis://:{secret}@127.0.0.1:{port}/0", protocol=2)
         stranger = Redis.from_url(f"redis://127.0.0.1:{cluster.redis_port}/0", protocol=2)
         await first.set("told", "all")
-        async with asyncio.timeout(30):
-            while await copy.get("told") != b"all":
-                await asyncio.sleep(0.05)
+        assert await first.wait(1, 30_000) == 1
+        assert await copy.get("told") == b"all"
         settings = await first.config_get()
         kept = {key: settings[key] for key in ("appendonly", "appendfsync", "maxmemory-policy", "save", "maxmemory")}
         assert kept == {

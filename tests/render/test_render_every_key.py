@@ -5,6 +5,7 @@ in which it counts; those that rightly change nothing are named with the reason.
 """
 
 import copy
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ CHANGES: Mapping[str, Any] = {
     "karpenter.nodePools.*.instanceFamilies": ["g6"],
     "karpenter.nodePools.*.spotEnabled": False,
     "karpenter.nodePools.*.consolidationEnabled": False,
-    "karpenter.nodePools.*.use": "inference",
+    "karpenter.nodePools.*.use": "training",
     "karpenter.nodePools.*.maxUsdPerHourPerNode": 2,
     "karpenter.nodePools.*.maxUsdPerHour": 150,
     "karpenter.nodePools.*.zones": ["us-west-2c"],
@@ -71,6 +72,7 @@ CHANGES: Mapping[str, Any] = {
     "keda.activationLagCount": 5,
     "keda.pendingEntriesCount": 9,
     "keda.runningCount": 3,
+    "keda.sqsQueue": "other",
     "keda.fallback.failureThreshold": 9,
     "keda.fallback.replicas": 1,
     "keda.fallback.behavior": "static",
@@ -100,6 +102,7 @@ CHANGES: Mapping[str, Any] = {
     "llm.inference.cache.bucket": "other-weights",
     "llm.inference.cache.fileSystem": "fs-99999999",
     "llm.inference.cache.size": "77Gi",
+    "llm.inference.cache.mountName": "other",
     "llm.inference.autoscaling.enabled": False,
     "llm.inference.autoscaling.minReplicas": 2,
     "llm.inference.autoscaling.maxReplicas": 9,
@@ -116,16 +119,14 @@ CHANGES: Mapping[str, Any] = {
     "llm.models.*.serving.nodePool": "large",
     "llm.models.*.serving.args": ["--enforce-eager"],
     "redis.url": "redis://redis.example.com:6379/0",
-    "redis.passwordEnv": "OTHER_PASSWORD",
+    "redis.passwordEnv": None,
     "redis.architecture": "standalone",
     "redis.master.persistence.size": "33Gi",
     "redis.replica.replicaCount": 3,
     "redis.elasticache.enabled": True,
     "redis.elasticache.nodeType": "cache.m7g.large",
     "ledger.url": "postgresql://stoker@db.example.com/ledger",
-    "ledger.passwordEnv": "OTHER_PASSWORD",
-    "ledger.retentionDays": 100,
-    "ledger.auditDays": 100,
+    "ledger.passwordEnv": None,
     "training.enabled": False,
     "training.kubeflow": False,
     "training.checkpointing.s3Bucket": "other-checkpoints",
@@ -168,10 +169,9 @@ CHANGES: Mapping[str, Any] = {
 
 WHICH = {"karpenter.nodePools": "gpu", "llm.models": "general"}
 OTHER_ONE = {
-    "karpenter.nodePools.*.use": "system",
+    "karpenter.nodePools.*.use": "cpu",
     "karpenter.nodePools.*.maxUsdPerHour": "large",
     "karpenter.nodePools.*.placementGroup": "train",
-    "llm.models.*.serving.gpu.migProfile": "small",
     "karpenter.nodePools.*.enabled": "train",
 }
 
@@ -191,7 +191,13 @@ BEFORE: Mapping[str, Mapping[str, Any]] = {
     },
     "llm.inference.cache.kind": {},
     "llm.inference.cache.fileSystem": {"llm.inference.cache": {"kind": "efs", "fileSystem": "fs-0123abcd"}},
+    "llm.inference.cache.mountName": {"llm.inference.cache": {"kind": "fsx", "fileSystem": "fs-0123abcd"}},
     "llm.inference.cache.size": {"llm.inference.cache": {"kind": "efs", "fileSystem": "fs-0123abcd"}},
+    "llm.models.*.serving.gpu.migProfile": {
+        "llm.models.general.serving.gpu": {"count": 1, "memory": "8Gi", "sharing": "mig", "migProfile": "3g.20gb"},
+        "karpenter.nodePools.gpu.instanceFamilies": ["p4d"],
+        "karpenter.nodePools.gpu.maxUsdPerHourPerNode": OFF,
+    },
     "llm.models.*.serving.gpu.share": {"llm.models.general.serving.gpu": SHARED},
     "llm.models.*.serving.gpu.sharing": {"llm.models.general.serving.gpu": {"count": 1, "memory": "8Gi"}},
     "redis.passwordEnv": {"redis": {"url": "redis://redis.example.com:6379/0", "passwordEnv": "PASSWORD"}},
@@ -200,7 +206,7 @@ BEFORE: Mapping[str, Mapping[str, Any]] = {
     "ledger.passwordEnv": {"ledger": {"url": "postgresql://stoker@db.example.com/ledger", "passwordEnv": "PASSWORD"}},
     "training.batch.spot": {"training.nodes": 1, "training.efa": False},
     "edge.certificateArn": {},
-    "karpenter.nodePools.*.use": {"karpenter.nodePools.system.instanceFamilies": ["g6"]},
+    "keda.scalers.redis": {"llm.models.code.replicas": {"min": 1, "max": 4}},
 }
 """What is different before the change, where the key counts for nothing in examples/everything.yaml."""
 for _key in ("gpu.count", "gpu.memory", "cpu", "memory", "autoscaling.enabled", "autoscaling.minReplicas"):
@@ -211,6 +217,9 @@ for _key in ("llm.inference.autoscaling.maxReplicas", "keda.minReplicaCount", "k
 EXCEPTIONS = {
     "redis.enabled": "false is refused without redis.url, and with one it says what the url says already",
 }
+
+IN_THE_CONFIG = {"ledger.retentionDays": 100, "ledger.auditDays": 100}
+"""Keys that the gateway reads from its ConfigMap, and nothing else."""
 
 
 def keys() -> list[str]:
@@ -262,7 +271,7 @@ def of(key: str) -> str:
 
 
 def test_every_key_has_a_change_or_a_reason() -> None:
-    assert sorted(keys()) == sorted([*CHANGES, *EXCEPTIONS])
+    assert sorted(keys()) == sorted([*CHANGES, *IN_THE_CONFIG, *EXCEPTIONS])
 
 
 @pytest.mark.parametrize("key", CHANGES)
@@ -275,7 +284,19 @@ def test_a_key_changes_what_is_rendered(key: str) -> None:
     assert _rendered(after) != _rendered(before)
 
 
+@pytest.mark.parametrize("key", IN_THE_CONFIG)
+def test_a_key_of_the_gateway_is_in_its_config(key: str) -> None:
+    after = copy.deepcopy(EVERYTHING)
+    put(after, key, IN_THE_CONFIG[key])
+    before = render(loads(yaml.safe_dump(EVERYTHING, sort_keys=False)))
+    changed = {
+        name for name, text in render(loads(yaml.safe_dump(after, sort_keys=False))).items() if text != before[name]
+    }
+    assert changed >= {"gateway/config.yaml"}
+
+
 def _rendered(spec: Tree) -> dict[str, str]:
-    """Without the ConfigMap that holds the spec itself, in which every key would show."""
+    """Without the ConfigMap that holds the spec itself, in which every key would show, and its digest in pods."""
     texts = render(loads(yaml.safe_dump(spec, sort_keys=False)))
-    return {name: text for name, text in texts.items() if "platform.yaml: |" not in text}
+    own = {name: text for name, text in texts.items() if name != "gateway/config.yaml"}
+    return {name: re.sub(r"-sha256: [0-9a-f]{64}", "", text) for name, text in own.items()}

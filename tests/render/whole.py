@@ -25,6 +25,14 @@ CLUSTER_WIDE = frozenset(
         *("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "DeviceClass", "AdmissionCheck"),
     )
 )
+OUTSIDE_NAMESPACES = frozenset(
+    (
+        *("kube-system", "argocd", "argo", "keda", "monitoring", "karpenter", "kro", "ack-system", "amazon-cloudwatch"),
+        *("external-secrets", "kueue-system", "kubeflow", "argo-rollouts", "kgateway-system", "istio-system"),
+        "metrics",  # where the Prometheus of some specs of the tests is
+    )
+)
+"""Of controllers, which are in the cluster before."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,6 @@
 """All checks over one output, in one list of sentences."""
 
+import whole_metrics
 import whole_names
 import whole_places
 import whole_references
@@ -15,6 +16,7 @@ CHECKS = {
     "places": whole_places.problems,
     "names": whole_names.problems,
     "terraform": whole_terraform.problems,
+    "metrics": whole_metrics.problems,
 }
 
 

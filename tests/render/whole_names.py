@@ -6,15 +6,14 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 
-from whole import Output, sections, strings
+from whole import OUTSIDE_NAMESPACES, Output, sections, strings
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _SERVICE = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 _KEY = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _PLACEHOLDER = re.compile(
-    r"change.?me|placeholder|REPLACE|\bTODO\b|\bFIXME\b|\byour[-_][a-z]|<[A-Z][A-Z_ -]+>|\b123456789012\b|\bx{4,}\b",
-    re.IGNORECASE,
+    r"\b(?i:change.?me|placeholder|todo|fixme|your[-_][a-z]+|x{4,})\b|\bREPLACE_|<[A-Z][A-Z_ -]+>|\b123456789012\b"
 )
 _FLOATING = re.compile(r"(:|@)latest\b")
 _SECRET = re.compile(r"password|secret|token|api_?key|credential", re.IGNORECASE)
@@ -46,7 +45,7 @@ def _names(output: Output) -> Iterator[str]:
             yield f"{each}: a name with a dot is no host name of a pod"
         if each.kind in ("CronJob", "CronWorkflow") and len(each.name) > 52:
             yield f"{each}: its name leaves no room for that of its jobs"
-        if each.namespace and each.namespace not in output.namespaces:
+        if each.namespace and each.namespace not in output.namespaces | OUTSIDE_NAMESPACES:
             yield f"{each}: its namespace is not among those rendered"
         if len(each.namespace) > 63:
             yield f"{each}: its namespace has {len(each.namespace)} characters"

@@ -1,18 +1,11 @@
-"""Each selector finds something, each reference resolves: by plain look-ups over the objects.
-
-What stands outside of the output on purpose is listed here, with who brings it.
-"""
+"""Each selector finds something, each reference resolves: by plain look-ups over the objects."""
 
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from whole import Object, Output, Pod, Tree, matches, sections, strings
+from whole import OUTSIDE_NAMESPACES, Object, Output, Pod, Tree, matches, sections, strings
 
-OUTSIDE_NAMESPACES = frozenset(
-    ("kube-system", "argocd", "argo", "keda", "monitoring", "karpenter", "kro", "ack-system")
-)
-"""Of controllers, which are installed before."""
 OUTSIDE_CLASSES = frozenset(("alb", "nvidia"))
 _HOST = re.compile(
     r"\b([a-z](?:[a-z0-9-]*[a-z0-9])?)\.([a-z](?:[a-z0-9-]*[a-z0-9])?)\.svc(?:\.cluster\.local)?(?::(\d+))?"
@@ -41,7 +34,15 @@ def problems(output: Output) -> Iterator[str]:
 
 
 def selected(output: Output, namespace: str, selector: Tree | None) -> list[Pod]:
-    return [pod for pod in output.pods if pod.namespace == namespace and matches(selector, pod.labels)]
+    """The pods that a selector finds: those that are rendered, and those that a controller makes for a Gateway."""
+    proxies = [
+        Pod(each, {"containers": []}, {"gateway.networking.k8s.io/gateway-name": each.name})
+        for each in output.of("Gateway")
+        if each.namespace == namespace
+    ]
+    return [pod for pod in proxies if selector and matches(selector, pod.labels)] + [
+        pod for pod in output.pods if pod.namespace == namespace and matches(selector, pod.labels)
+    ]
 
 
 # -- pods and what they name --
@@ -101,11 +102,22 @@ def secret_keys(output: Output) -> dict[tuple[str, str], set[str] | None]:
     return found
 
 
+def map_keys(output: Output) -> dict[tuple[str, str], set[str]]:
+    """The ConfigMaps with their keys, those that ACK fills in among them."""
+    found = {
+        (each.namespace, each.name): {*each.data.get("data", {}), *each.data.get("binaryData", {})}
+        for each in output.of("ConfigMap")
+    }
+    for each in output.of("FieldExport"):
+        to = each.spec["to"]
+        if to["kind"] == "configmap":
+            found.setdefault((to.get("namespace", each.namespace), to["name"]), set()).add(to["key"])
+    return found
+
+
 def _secrets_and_maps(output: Output) -> Iterator[str]:
     secrets = secret_keys(output)
-    maps = {
-        (e.namespace, e.name): {*e.data.get("data", {}), *e.data.get("binaryData", {})} for e in output.of("ConfigMap")
-    }
+    maps = map_keys(output)
     for owner, kind, namespace, name, key, optional in _named(output):
         known: Mapping[tuple[str, str], set[str] | None] = secrets if kind == "Secret" else maps
         if "{" in name or optional or namespace in OUTSIDE_NAMESPACES:
@@ -397,7 +409,7 @@ def _network(output: Output) -> Iterator[str]:
                 names, numbers = _ports_of(receivers)
                 for port in rule.get("ports", ()):
                     number = port.get("port")
-                    if number is None or (way == "egress" and outside) or not receivers:
+                    if number is None or (way == "egress" and outside) or not numbers:
                         continue
                     if "endPort" not in port and number not in (names if isinstance(number, str) else numbers):
                         yield f"{each}: no pod that {way} leads to has the port {number}"

@@ -60,6 +60,7 @@ keda:
     redis: true
     sqs: false
     cloudwatch: false
+  sqsQueue: null
   minReplicaCount: null
   maxReplicaCount: null
   pollingInterval: 10
@@ -188,6 +189,7 @@ llm:
       kind: auto
       bucket: null
       fileSystem: null
+      mountName: fsx
       size: 100Gi
     autoscaling:
       enabled: true

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from stoker.base.errors import InvalidInput
 from stoker.render.facts import GATEWAY, short
 from stoker.render.items import Item, Resource
 from stoker.render.objects import metadata
@@ -80,15 +79,9 @@ def _dns(text: str) -> str:
 
 def _server(plan: Plan) -> str:
     """Source: Amazon EKS user guide, argocd-register-clusters: the capability takes ARNs, and not the address of the
-    API server."""
+    API server. The spec sees to the account."""
     if not plan.spec.composition.argocd.capability:
         return _SELF
-    if plan.account is None:
-        raise InvalidInput(
-            "composition.argocd.capability names the cluster by its ARN, and global.cluster.account is null",
-            param="global.cluster.account",
-            hint="write the account, or the names of registered clusters in composition.argocd.clusters",
-        )
     return f"arn:{plan.partition}:eks:{plan.region}:{plan.account}:cluster/{plan.cluster}"
 
 

@@ -13,8 +13,8 @@ from stoker.render.plan import Plan
 
 REFERENCE: Object = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout"}
 WHY = """\
-Weights are ratios of pods, rounded up: of two gateways a tenth is one of three. After each step its failures are looked
-at; without requests there is nothing against it, and without Prometheus there are only the pauses."""
+Weights are ratios of pods, rounded up: of two gateways a tenth is one of three. After each step its failures are \
+looked at; without requests there is nothing against it, and without Prometheus there are only the pauses."""
 ERRORS = "gateway-errors"
 _MOST_FAILED = 0.05
 

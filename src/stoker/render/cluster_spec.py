@@ -6,17 +6,27 @@ addresses of its pod. It holds no secret, only names of variables, as every spec
 
 from typing import Any
 
+from stoker.base.errors import InvalidInput
 from stoker.render.connections import REDIS_PASSWORD
 from stoker.render.facts import ENGINE_KEY, ENGINE_PORT, GATEWAY_PORT, LEDGER, LEDGER_PORT, Served
 from stoker.render.plan import Plan
 from stoker.spec import Ledger, Platform, ServerEngine, dump
 
+MOST_BYTES = 1_000_000
+"""Of a ConfigMap, which the API server bounds at 1 MiB, names and labels included."""
 LEDGER_PASSWORD = "STOKER_LEDGER_PASSWORD"  # noqa: S105 - the name of a variable
 
 
 def platform_yaml(plan: Plan) -> str:
-    """Normalised, so that the same spec gives the same bytes."""
-    return dump(cluster_platform(plan))
+    """Normalised, so that the same spec gives the same bytes. Raises InvalidInput for one that no ConfigMap holds."""
+    text = dump(cluster_platform(plan))
+    size = len(text.encode())
+    if size > MOST_BYTES:
+        raise InvalidInput(
+            f"platform.yaml with all its keys is {size} bytes, and a ConfigMap holds {MOST_BYTES}",
+            hint="leave out tenants, and make them by `stoker tenants` once the platform runs",
+        )
+    return text
 
 
 def cluster_platform(plan: Plan) -> Platform:

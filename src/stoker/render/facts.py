@@ -49,6 +49,9 @@ CLOUDWATCH_NAMESPACE = "AgenticAI"
 # What the worker beside an engine requests: it moves text, and computes nothing.
 WORKER = {"cpu": "250m", "memory": "512Mi"}
 
+STACK_REPLICAS = 2
+"""Most replicas of the instance of AIInferenceStack (component `kro`)."""
+
 CacheKind = Literal["node", "s3", "efs", "fsx"]
 
 

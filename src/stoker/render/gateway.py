@@ -34,11 +34,11 @@ _WRITING_DOWN_S = 15
 """After the last answer: what it used goes to Redis and to the ledger."""
 
 _WHY = """\
-/ready says whether each model has a replica. It is not the readiness of this pod: a model whose nodes are still
-starting would take all gateways out of service, and with them the queue in which its requests wait. So a pod is ready
+/ready says whether each model has a replica. It is not the readiness of this pod: a model whose nodes are still \
+starting would take all gateways out of service, and with them the queue in which its requests wait. So a pod is ready \
 when it answers.
-Its journal of what is in flight is in an emptyDir: it outlives the process and a restart of the container, which read
-it. When the pod itself is gone, what it had set aside counts as spent (docs/budgets.md); a volume for each pod would
+Its journal of what is in flight is in an emptyDir: it outlives the process and a restart of the container, which read \
+it. When the pod itself is gone, what it had set aside counts as spent (docs/budgets.md); a volume for each pod would \
 keep it, and tie each to a zone and a number.
 The environment is that of the pod's start: after a change of a Secret, restart it."""
 

@@ -37,14 +37,14 @@ def render(plan: Plan) -> Iterator[Item]:
 
 
 _WHY_ONE = """\
-One PostgreSQL without a standby: while its pod moves, gateways keep usage in Redis and write it down afterwards, and
+One PostgreSQL without a standby: while its pod moves, gateways keep usage in Redis and write it down afterwards, and \
 new keys cannot be made. For a standby and backups: composition.ack.rds, or ledger.url. Never on spot."""
 
 _WHY_BUDGET = "one may be down: a budget of none would hold its node for ever, and each replacement is a short pause"
 
 _WHY_RDS = """\
-Needs a DB subnet group of that name, in subnets that the nodes reach; the instance is in the VPC's default security
-group, which has to let the nodes in on 5432. FieldExport is how ACK tells pods an address; it is deprecated without a
+Needs a DB subnet group of that name, in subnets that the nodes reach; the instance is in the VPC's default security \
+group, which has to let the nodes in on 5432. FieldExport is how ACK tells pods an address; it is deprecated without a \
 date of its end, and kro is to follow it: composition.kro."""
 
 

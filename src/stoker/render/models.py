@@ -26,6 +26,7 @@ PRIORITY = "stoker-serving"
 """PriorityClass of component `base`."""
 ROLE = "stoker.dev/role"
 """Pod label within a LeaderWorkerSet: `leader` or `follower`."""
+_WHOLE_NODE = 8
 _NODE_COMES_S = 900
 """A node for a pod that has none yet, with its image."""
 
@@ -64,15 +65,31 @@ def _why(plan: Plan, served: Served) -> str:
     ]
     if served.is_scaled:
         lines.append("How many replicas there are is KEDA's.")
+    elif max(1, served.replicas.min) == 1 and plan.pools and may_be_on_spot(plan, served) and not served.spans_nodes:
+        lines.append("stoker:ignore STK-DISRUPTION-020 one replica is what platform.yaml asks for")
+    if served.spans_nodes and _could_have_efa(plan, served):
+        reason = "pipeline parallelism passes little between nodes, and vLLM's image has no libfabric for EFA"
+        lines.append(f"stoker:ignore STK-TRAINING-001 {reason}")
     return "\n".join(lines)
+
+
+def _could_have_efa(plan: Plan, served: Served) -> bool:
+    if not plan.pools:
+        return served.gpu.count >= _WHOLE_NODE
+    return any(each.efa_count for pool in plan.pools_of(served) for each in pool.types)
 
 
 def _labels(served: Served) -> dict[str, str]:
     return {**selector(served.workload), **usual_labels("models"), MODEL: served.name}
 
 
+def _replicas(served: Served) -> Object:
+    """KEDA's, where it scales; else one at least, as `stoker up` has it."""
+    return {} if served.is_scaled else {"replicas": max(1, served.replicas.min)}
+
+
 def _deployment(plan: Plan, served: Served) -> Object:
-    spec: Object = {} if served.is_scaled else {"replicas": served.replicas.min}
+    spec = _replicas(served)
     spec |= {
         "revisionHistoryLimit": 3,
         "progressDeadlineSeconds": startup_s(plan, served) + _NODE_COMES_S,
@@ -92,7 +109,7 @@ def _leader_worker_set(plan: Plan, served: Served) -> Object:
     """Source: kubernetes-sigs/lws v0.10 docs, the example with vLLM; a group is made again as a whole."""
     leader = {**_labels(served), ROLE: "leader"}
     follower = {**_labels(served), ROLE: "follower"}
-    spec: Object = {} if served.is_scaled else {"replicas": served.replicas.min}
+    spec = _replicas(served)
     spec |= {
         "leaderWorkerTemplate": {
             "size": served.serving.nodes,
@@ -147,7 +164,7 @@ def _leader_pod(plan: Plan, served: Served) -> Object:
         **_pod(plan, served),
         "topologySpreadConstraints": [spread],
         # The engine stays until its worker is gone: what gateways sent straight to it goes on as long, too.
-        "containers": [engine_container(plan, served, sleep_s=grace + HAND_BACK_S), worker],
+        "containers": [engine_container(plan, served, stays_s=grace + HAND_BACK_S), worker],
         "volumes": [SPEC_VOLUME, TMP_VOLUME, *volumes(plan, served)],
     }
 
@@ -156,7 +173,7 @@ def _follower_pod(plan: Plan, served: Served) -> Object:
     stays = grace_of(plan, served) + HAND_BACK_S
     return {
         **_pod(plan, served),
-        "containers": [follower_container(plan, served, sleep_s=stays)],
+        "containers": [follower_container(plan, served, stays_s=stays)],
         "volumes": volumes(plan, served),
     }
 

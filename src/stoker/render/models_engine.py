@@ -10,7 +10,7 @@ from typing import Any
 
 from stoker.manifests.quantities import bytes_of
 from stoker.render.facts import ENGINE_KEY, ENGINE_PORT, ENGINE_SECRET, GPU, Served
-from stoker.render.models_scripts import RAY_LEADER, RAY_WORKER
+from stoker.render.models_scripts import DRAIN, RAY_LEADER, RAY_WORKER
 from stoker.render.models_weights import FOLDER, VOLUME, hub_env, streamed_from, volume
 from stoker.render.objects import Object, from_field, from_secret, resources, restricted_container
 from stoker.render.plan import Plan
@@ -35,16 +35,16 @@ _CPU_STARTS_S = 60
 _PERIOD_S = 10
 
 
-def engine_container(plan: Plan, served: Served, *, sleep_s: int) -> Object:
-    """`sleep_s`: how long it goes on when its pod is told to end, until its worker is gone."""
+def engine_container(plan: Plan, served: Served, *, stays_s: int) -> Object:
+    """`stays_s`: how long it may go on when its pod is told to end, until its worker is gone."""
     container = _vllm(plan, served) if served.is_on_gpu else _embedded(served)
-    return {**container, **_served(served, startup_s(plan, served)), "lifecycle": _stays(sleep_s)}
+    return {**container, **_served(served, startup_s(plan, served)), "lifecycle": _stays(stays_s)}
 
 
-def follower_container(plan: Plan, served: Served, *, sleep_s: int) -> Object:
+def follower_container(plan: Plan, served: Served, *, stays_s: int) -> Object:
     """Of the further nodes of a replica that spans several: its GPUs, by Ray, at the leader's disposal."""
     container = {**_on_gpu(plan, served), "command": ["bash", "-ec", RAY_WORKER]}
-    return {**container, "lifecycle": _stays(sleep_s)}
+    return {**container, "lifecycle": _stays(stays_s)}
 
 
 def startup_s(plan: Plan, served: Served) -> int:
@@ -72,7 +72,7 @@ def key_env(variable: str) -> Object:
 
 
 def _stays(seconds: int) -> Object:
-    return {"preStop": {"sleep": {"seconds": seconds}}}
+    return {"preStop": {"exec": {"command": ["python3", "-c", DRAIN, str(seconds)]}}}
 
 
 def _served(served: Served, starts_s: int) -> Object:

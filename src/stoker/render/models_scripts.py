@@ -44,6 +44,29 @@ say("complete")
 """Under $TARGET. A note beside the files says of which model they are and whether all of them are there: a Job that was
 killed in the middle goes on, and weights that somebody else has put there are left alone."""
 
+DRAIN = """\
+import os
+import sys
+import time
+import urllib.request
+
+ends = time.monotonic() + float(sys.argv[1])
+url = "http://" + os.environ.get("LWS_LEADER_ADDRESS", "127.0.0.1") + ":8000/metrics"
+time.sleep(5)
+while time.monotonic() < ends:
+    try:
+        lines = urllib.request.urlopen(url, timeout=2).read().decode().splitlines()
+    except OSError:
+        break
+    counts = [line for line in lines if line.startswith(("vllm:num_requests_running", "vllm:num_requests_waiting"))]
+    if not any(float(line.rsplit(" ", 1)[1]) for line in counts):
+        break
+    time.sleep(1)
+"""
+"""Before an engine gets SIGTERM: until it has nothing left to do, whoever sent it, or for as many seconds as are given.
+Five at least: its worker withdraws at once, gateways believe an announcement for 3.5 s, and a claim that was under way
+starts within one. The embedded engine has vLLM's metrics. A further node of a replica looks at the leader."""
+
 RAY_LEADER = """\
 ray start --head --port=6379 --node-ip-address="$POD_IP" --object-store-memory=536870912 \\
   --include-dashboard=false --disable-usage-stats

@@ -105,8 +105,8 @@ def _filled(plan: Plan, served: Served) -> Literal["bucket", "file system"] | No
 def _why_job(plan: Plan, served: Served) -> str:
     where = streamed_from(plan, served) or "the file system"
     return (
-        f"Once, from the hub: {served.weights} to {where}. Again with other weights or another image, under another name, "
-        "since a Job cannot be changed; it does nothing where they are already."
+        f"Once, from the hub: {served.weights} to {where}. Again with other weights or another image, under another "
+        "name, since a Job cannot be changed; it does nothing where they are already."
     )
 
 
@@ -187,8 +187,8 @@ def _claim(plan: Plan) -> Iterator[Item]:
 
 
 _WHY_EFS = (
-    "An access point of its own in the file system, whose files belong to the user of the pods: the root of an EFS file "
-    "system belongs to root, and pods that are not root could not write there."
+    "An access point of its own in the file system, whose files belong to the user of the pods: the root of an EFS "
+    "file system belongs to root, and pods that are not root could not write there."
 )
 _WHY_LUSTRE = (
     "The file system as it is. Locks (flock) are for the hub's cache: two replicas that start at once download once. "

@@ -44,7 +44,7 @@ _WHY_MONITORING = (
     "exporters are read by Prometheus; the agent of CloudWatch reads the platform's metrics and sends them"
 )
 _WHY_MODELS = """\
-Pods of models and workers. The metadata service is for spot notices (spot.watch); it also gives out the node's role,
+Pods of models and workers. The metadata service is for spot notices (spot.watch); it also gives out the node's role, \
 so that one should be allowed little."""
 
 

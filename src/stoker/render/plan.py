@@ -264,6 +264,15 @@ class Plan:
             return "none"
         return "addon" if said.cloudwatch else "own"
 
+    @cached_property
+    def stack(self) -> Served | None:
+        """The model that the instance of AIInferenceStack serves once more (component `kro`), on the same nodes: the
+        first that has GPUs of one node to itself. None where there is none, or kro is off."""
+        if not self.spec.composition.kro:
+            return None
+        alone = (each for each in self.served if each.is_on_gpu and not each.spans_nodes and each.gpu.sharing == "none")
+        return next(alone, None)
+
 
 def _node_affinity(key: str, values: list[str]) -> dict[str, Any]:
     term = {"matchExpressions": [{"key": key, "operator": "In", "values": values}]}

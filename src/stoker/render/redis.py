@@ -52,12 +52,12 @@ appendfsync always: a task is on disk before its client hears that it is accepte
 noeviction: a full server refuses new tasks, and forgets none."""
 
 _WHY_MASTER = """\
-One server takes all writes. It is not replaced by a copy when it is lost: its pod starts again elsewhere in its zone
-with its volume, which takes a minute or two, and gateways go on meanwhile with what budgets they hold
+One server takes all writes. It is not replaced by a copy when it is lost: its pod starts again elsewhere in its zone \
+with its volume, and gateways go on meanwhile with what budgets they hold \
 (docs/budgets.md). For failover by itself: redis.elasticache. Never on spot."""
 
 _WHY_REPLICAS = """\
-Copies for the loss of the volume or the zone: to promote one, stop the server and say REPLICAOF NO ONE to the copy
+Copies for the loss of the volume or the zone: to promote one, stop the server and say REPLICAOF NO ONE to the copy \
 (docs/render/platform.md). Nothing reads from them, and nothing promotes them by itself."""
 
 _WHY_BUDGET = "one may be down: a budget of none would hold its node for ever, and each replacement is a short pause"

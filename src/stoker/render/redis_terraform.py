@@ -78,8 +78,8 @@ def _blocks(plan: Plan) -> Iterator[tuple[Block, str]]:
 
 
 _WHY_GROUP = """\
-Not cluster mode: the platform's scripts touch keys of several slots. It has no append-only file: a failover loses what
-the primary had not yet copied, which is less than a second; a snapshot is taken each day."""
+Not cluster mode: the platform's scripts touch keys of several slots. It has no append-only file: a failover loses \
+what the primary had not yet copied; a snapshot is taken each day."""
 
 
 def _group(plan: Plan, name: str) -> Mapping[str, object]:

@@ -1,7 +1,7 @@
 """Autoscaling: a ScaledObject for each model that is scaled, with the numbers that `stoker up` scales by.
 
-Parameters of the triggers: kedacore/keda@v2.20.2 pkg/scalers/*.go and schema/generated/scalers-schema.json. All triggers
-are asked at all times, and the one that wants the most replicas wins.
+Parameters of the triggers: kedacore/keda@v2.20.2 pkg/scalers/*.go and schema/generated/scalers-schema.json. All
+triggers are asked at all times, and the one that wants the most replicas wins.
 """
 
 from collections.abc import Iterator

@@ -17,7 +17,19 @@ from stoker.catalog.ec2 import InstanceType, instance_types, regions
 from stoker.catalog.labels import AUTO_MODE
 from stoker.manifests.quantities import bytes_of, format_cpu
 from stoker.policy.pod_resources import added, fits, times
-from stoker.render.facts import CPU, GPU, GPU_TAINT, SHARED, TRAINING, TRAINING_TAINT, Pool, Served, TrainingPods, short
+from stoker.render.facts import (
+    CPU,
+    GPU,
+    GPU_TAINT,
+    SHARED,
+    STACK_REPLICAS,
+    TRAINING,
+    TRAINING_TAINT,
+    Pool,
+    Served,
+    TrainingPods,
+    short,
+)
 from stoker.render.sharing import offered, profiles, slice_mib, slices
 from stoker.spec import NodePool
 
@@ -62,16 +74,18 @@ class Choice:
 def inference_pools(plan: "Plan", name: str, said: NodePool) -> Iterator[Pool]:
     """One pool for each model of the spec's pool `name`, and one of spot that those share that can."""
     models = [each for each in plan.served if each.pool == name]
-    choices = {each.name: _for_model(plan, name, said, each, _DEAR) for each in models}
+    choices = {each.name: _within_limit(plan, _for_model(plan, name, said, each, _DEAR), [each]) for each in models}
     if said.max_usd_per_hour is not None:
-        choices = _within_cap(plan, name, said.max_usd_per_hour, choices, models)
+        capped = _within_cap(plan, name, said.max_usd_per_hour, choices, models)
+        choices = {each.name: _within_limit(plan, capped[each.name], [each]) for each in models}
     sharing = [each for each in models if each.shares_nodes]
     # A cap holds over all pools together, and pods could be on any: with one it is one pool for each model.
     has_spot_pool = said.spot_enabled and said.max_usd_per_hour is None and bool(sharing)
     reserved = ("reserved",) if said.capacity_reservation else ()
     if has_spot_pool:
         together = _union([_for_model(plan, name, said, each, _DEAR_ON_SPOT) for each in sharing])
-        limit = sum(_most_gpus(each, together.types) for each in sharing)
+        together = _within_limit(plan, together, sharing)
+        limit = sum(_most_gpus(plan, each, together.types) for each in sharing)
         # The pool that is tried first: with a reservation it has to know it, too.
         yield _pool(plan, name, name, SHARED, said, together, (*reserved, "spot"), _gpu_limit(limit), weight=10)
     for each in models:
@@ -86,7 +100,7 @@ def inference_pools(plan: "Plan", name: str, said: NodePool) -> Iterator[Pool]:
             said,
             choice,
             (*reserved, *spot, "on-demand"),
-            _gpu_limit(_most_gpus(each, choice.types)),
+            _gpu_limit(_most_gpus(plan, each, choice.types)),
             sharing=each,
         )
 
@@ -229,8 +243,8 @@ def _refuse_for_auto_mode(key: str, said: NodePool, sharing: Served | None) -> N
 
 def _for_model(plan: "Plan", name: str, said: NodePool, served: Served, dear: int) -> Choice:
     suited, reasons = [], []
-    for each in _of_families(plan, said):
-        why = _why_not(each, served)
+    for each in _all_of_families(said):
+        why = _why_not(each, served) if _is_sold(plan, each) else f"not sold in {plan.region}"
         if why:
             reasons.append(f"{each}: {why}")
         else:
@@ -242,7 +256,7 @@ def _for_model(plan: "Plan", name: str, said: NodePool, served: Served, dear: in
         raise InvalidInput(
             f"llm.models.{served.name}: a replica with {gpu.count} GPU of {gpu.memory}{shared}{cut}, {served.cpu} CPU "
             f"and {served.memory} fits no instance type of karpenter.nodePools.{name} "
-            f"({', '.join(said.instance_families)})",
+            f"({', '.join(said.instance_families)}{_where(plan)})",
             param=f"llm.models.{served.name}.serving",
             hint=_what_would_do(plan, served),
         )
@@ -288,7 +302,7 @@ def _for_training(plan: "Plan", name: str, said: NodePool) -> Choice:
     if not suited:
         raise InvalidInput(
             f"training.gpus is {training.gpus}{' with training.efa' if training.efa else ''}, and no instance type of "
-            f"{', '.join(said.instance_families)} has that many",
+            f"{', '.join(said.instance_families)}{_where(plan)} has that many",
             param="training.gpus",
             hint="choose other instanceFamilies for the pool with `use: training`, fewer GPUs, or efa false",
         )
@@ -314,8 +328,9 @@ def _for_general(plan: "Plan", name: str, said: NodePool) -> Choice:
     suited = tuple(each for each in of_family if each.vcpu in _GENERAL_VCPU)
     if not suited:
         raise InvalidInput(
-            f"karpenter.nodePools.{name} is for general use, and {', '.join(said.instance_families)} have no instance "
-            f"type without GPUs and with {_GENERAL_VCPU.start} to {_GENERAL_VCPU.stop - 1} vCPUs (x86-64)",
+            f"karpenter.nodePools.{name} is for general use, and {', '.join(said.instance_families)}{_where(plan)} "
+            f"have no instance type without GPUs and with {_GENERAL_VCPU.start} to {_GENERAL_VCPU.stop - 1} vCPUs "
+            "(x86-64)",
             param=f"karpenter.nodePools.{name}.instanceFamilies",
             hint="families such as m7i, c7i or r7i; a pool of GPUs is `use: inference`",
         )
@@ -350,7 +365,7 @@ def _within_cap(
     that is what Karpenter counts."""
     kept = dict(choices)
     while True:
-        gpus = {each.name: _most_gpus(each, kept[each.name].types) for each in models}
+        gpus = {each.name: _most_gpus(plan, each, kept[each.name].types) for each in models}
         worst = sum((gpus[each] * _per_gpu(plan, kept[each].types) for each in gpus), Decimal(0))
         if worst <= cap:
             return kept
@@ -383,13 +398,29 @@ def _cap_too_low(name: str, why: str) -> InvalidInput:
     )
 
 
-def _most_gpus(served: Served, types: Sequence[InstanceType]) -> int:
+def _most_gpus(plan: "Plan", served: Served, types: Sequence[InstanceType]) -> int:
     """GPUs that let every replica run, and one more pod while a rollout goes on, whichever types are launched: a node
     may have more GPUs than its pods can use, and the last node is launched whole."""
-    pods = served.replicas.max * served.serving.nodes + (0 if served.spans_nodes else _SURGE)
+    pods = _pods_at_most(plan, served)
     able = [each for each in types if not _why_not(each, served)]
     used = max(Fraction(offered(each, served.gpu), _places(served, each)) for each in able)
     return floor(used * (pods - 1)) + min(offered(each, served.gpu) for each in able)
+
+
+def _within_limit(plan: "Plan", choice: Choice, models: Sequence[Served]) -> Choice:
+    """Without the types of which one node is more than the pool may have, so that none is ever launched. Fewer types
+    may mean a lower limit, and so on."""
+    while True:
+        limit = sum(_most_gpus(plan, each, choice.types) for each in models)
+        kept = tuple(one for one in choice.types if all(offered(one, each.gpu) <= limit for each in models))
+        if len(kept) == len(choice.types):
+            return choice
+        reasons = [
+            f"{one}: {one.gpu_count} GPUs at once, more than the replicas of the pool can use"
+            for one in choice.types
+            if one not in kept
+        ]
+        choice = Choice(kept, (*choice.left_out, *reasons))
 
 
 def _most_vcpus(served: Served, types: Sequence[InstanceType]) -> int:
@@ -409,6 +440,12 @@ def _training_gpus(plan: "Plan", types: Sequence[InstanceType]) -> int:
 def _places(served: Served, instance: InstanceType) -> int:
     """Replicas beside one another on a node, as many as share its GPUs. At least 1: one was found to fit."""
     return max(times(served.requests, {**_free(instance), GPU: offered(instance, served.gpu)}), 1)
+
+
+def _pods_at_most(plan: "Plan", served: Served) -> int:
+    """With one more of them while a rollout goes on, and with those of the AIInferenceStack on the model's nodes."""
+    pods = served.replicas.max * served.serving.nodes + (0 if served.spans_nodes else _SURGE)
+    return pods + (STACK_REPLICAS + _SURGE if served is plan.stack else 0)
 
 
 def _gpu_limit(gpus: int) -> dict[str, str]:
@@ -436,9 +473,21 @@ def _free_name(plan: "Plan", name: str) -> str:
 
 
 def _of_families(plan: "Plan", said: NodePool) -> list[InstanceType]:
-    """Those that are sold in the region, as far as that is known."""
-    found = [each for family in dict.fromkeys(said.instance_families) for each in _by_family().get(family, ())]
-    return [each for each in found if plan.region not in regions() or plan.region in each.prices]
+    return [each for each in _all_of_families(said) if _is_sold(plan, each)]
+
+
+def _all_of_families(said: NodePool) -> Iterator[InstanceType]:
+    for family in dict.fromkeys(said.instance_families):
+        yield from _by_family().get(family, ())
+
+
+def _is_sold(plan: "Plan", instance: InstanceType) -> bool:
+    """Whether the region has the type, as far as the catalogue knows."""
+    return plan.region not in regions() or plan.region in instance.prices
+
+
+def _where(plan: "Plan") -> str:
+    return f", in {plan.region}" if plan.region in regions() else ""
 
 
 @cache

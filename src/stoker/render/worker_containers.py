@@ -1,7 +1,7 @@
 """Stoker's worker as a container: beside an engine (`models`), or alone for a server elsewhere (`workers`).
 
-Its arguments are those of `python -m stoker.worker`; the URL that it is given is the one that it announces, and gateways
-call the engine there.
+Its arguments are those of `python -m stoker.worker`; the URL that it is given is the one that it announces, and
+gateways call the engine there.
 """
 
 import math

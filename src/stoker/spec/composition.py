@@ -17,7 +17,8 @@ class Ack(Section):
     """Keep the ledger on RDS for PostgreSQL instead of in the cluster."""
 
     sagemaker: bool = False
-    """Render a SageMaker TrainingJob, Model, EndpointConfig and Endpoint beside the cluster's own."""
+    """Render a SageMaker TrainingJob, Model, EndpointConfig and Endpoint beside the cluster's own. Needs
+    global.cluster.account."""
 
 
 Registered = Annotated[

@@ -432,7 +432,8 @@ class RedisMaster(Section):
 
 class RedisReplica(Section):
     replica_count: Annotated[int, Field(ge=0, le=5)] = 2
-    """Read replicas of Redis in the cluster, promoted when the master is lost. 0 leaves only the volume."""
+    """Copies of Redis in the cluster, for the loss of its volume or zone; a person promotes one. With ElastiCache
+    they take over by themselves. 0 leaves only the volume."""
 
 
 Architecture = Literal["replication", "standalone"]

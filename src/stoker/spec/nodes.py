@@ -46,7 +46,9 @@ class NodePool(Section):
     type) are left out. null: none."""
 
     max_usd_per_hour: Usd | None = None
-    """Cap on what all nodes of the pool cost together in the worst case, by a limit on their number. null: none."""
+    """Cap on what all nodes of the pool cost together in the worst case, by a limit on their number. Prices are those
+    on demand in the region where all are known (us-east-1, us-gov-east-1, us-gov-west-1), else in us-east-1. null:
+    none."""
 
     zones: Annotated[tuple[Zone, ...], Field(strict=False, max_length=10)] = ()
     """Zones of the pool's nodes. Empty: those of the cluster, and for training the first of them, since EFA does not

@@ -112,6 +112,7 @@ class Platform(Section):
             if chosen is not None and chosen not in models:
                 yield Fault(("gateway", "auto", key), f'"{chosen}" is not a model; the models are: {known}')
         yield from self._wrong_weights()
+        yield from self._wrong_sagemaker()
         yield from self._wrong_pools()
         yield from self._never_woken()
         argocd = self.composition.argocd
@@ -120,6 +121,14 @@ class Platform(Section):
                 ("global", "cluster", "account"),
                 "null, and composition.argocd.capability names the cluster by its ARN; write the account, or the names "
                 "of registered clusters in composition.argocd.clusters",
+            )
+
+    def _wrong_sagemaker(self) -> Iterator[Fault]:
+        ack = self.composition.ack
+        if ack.enabled and ack.sagemaker and self.global_.cluster.account is None:
+            yield Fault(
+                ("composition", "ack", "sagemaker"),
+                "true, and global.cluster.account is null: SageMaker takes roles by their ARNs, which hold the account",
             )
 
     def _never_woken(self) -> Iterator[Fault]:

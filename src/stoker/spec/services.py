@@ -236,7 +236,7 @@ class Redis(Section):
     """Environment variable that holds the password for `url`. null sends none."""
 
     architecture: Architecture = "replication"
-    """Redis in the cluster: replication survives the loss of a node, standalone costs less."""
+    """Redis in the cluster: replication keeps copies of it, standalone costs less. Both survive the loss of a node."""
 
     master: RedisMaster = RedisMaster()
     """The Redis in the cluster that takes writes."""

@@ -25,7 +25,7 @@ _log = logs.get(__name__)
 GRACE_S = 2.0
 
 
-def main() -> None:
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="stoker.worker", description=__doc__)
     parser.add_argument("--spec", type=Path, required=True, help="platform.yaml")
     parser.add_argument("--model", required=True, help="a model of the spec")
@@ -39,9 +39,14 @@ def main() -> None:
         help="holds, while it exists, the URL of an instance metadata service; looked at instead of the instance's own",
     )
     parser.add_argument("--leash", action="store_true", help="stop when stdin ends")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     if not options.redis:
         parser.error("--redis is needed, or $STOKER_REDIS_URL")
+    return options
+
+
+def main() -> None:
+    options = arguments()
     logs.configure(f"worker-{options.replica}")
     try:
         asyncio.run(run(options))

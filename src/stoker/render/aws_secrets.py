@@ -1,0 +1,97 @@
+"""Secrets in AWS Secrets Manager, from which ExternalSecrets take them (component `base`): CLUSTER/NAME, a JSON object.
+
+Those that nobody needs to know are made by Terraform, which neither prints nor keeps them: the value is ephemeral, and
+the argument that takes it write-only. Those that somebody else gave out are made empty, as ACK objects, for a person to
+fill in: with a value, ACK would want it in a Secret of the cluster, which is where it is to come from in the end.
+"""
+
+from collections.abc import Iterator
+
+from stoker.render.hcl import Block, Json, Raw
+from stoker.render.iam import COMPONENT, tag_list
+from stoker.render.items import Item, Resource, Terraform
+from stoker.render.objects import metadata
+from stoker.render.plan import Plan
+from stoker.spec import ServerEngine
+
+FILE = "terraform/secrets.tf"
+_LENGTH = 40
+_RECOVERY_DAYS = 7
+
+
+def made(plan: Plan) -> Iterator[tuple[str, str, str]]:
+    """Name, property and use of the secrets whose values are made up."""
+    if plan.redis == "cluster":
+        yield "redis", "password", "Password of Redis."
+    if plan.ledger != "url":
+        yield "ledger", "password", "Password of the ledger's database."
+    yield "engine", "key", "What engines ask of the gateway and the workers."
+    yield "admin", "key", "The key of the admin API."
+
+
+def given(plan: Plan) -> Iterator[tuple[str, str, str]]:
+    """The same of those whose values come from elsewhere."""
+    if plan.redis == "url" and plan.spec.redis.password_env:
+        yield "redis", "password", "Password of the Redis at redis.url."
+    if plan.ledger == "url" and plan.spec.ledger.password_env:
+        yield "ledger", "password", "Password of the database at ledger.url."
+    for name in plan.hosted:
+        engine = plan.spec.llm.models[name].engine
+        if isinstance(engine, ServerEngine) and engine.api_key_env:
+            yield f"engine-{name}", "key", f"Key of the server of the model {name}."
+
+
+def terraform(plan: Plan) -> Iterator[Item]:
+    """Source: Terraform's AWS provider, ephemeral aws_secretsmanager_random_password and secret_string_wo of
+    aws_secretsmanager_secret_version; write-only arguments are Terraform's since 1.11."""
+    yield Terraform(FILE, Block("terraform", (), {"required_version": ">= 1.11"}), "For write-only arguments.")
+    for name, key, use in made(plan):
+        yield from _made(plan, name, key, use)
+    if not plan.spec.composition.ack.enabled:
+        for name, key, use in given(plan):
+            yield Terraform(FILE, _secret(plan, name, use), f'Empty until somebody writes {{"{key}": "..."}} into it.')
+
+
+def _made(plan: Plan, name: str, key: str, use: str) -> Iterator[Item]:
+    random = {"password_length": _LENGTH, "exclude_punctuation": True}
+    yield Terraform(FILE, Block("ephemeral", ("aws_secretsmanager_random_password", name), random), use)
+    yield Terraform(FILE, _secret(plan, name, use))
+    value = {key: Raw(f"ephemeral.aws_secretsmanager_random_password.{name}.random_password")}
+    version = {
+        "secret_id": Raw(f"aws_secretsmanager_secret.{name}.id"),
+        "secret_string_wo": Json(value),
+        "secret_string_wo_version": 1,
+    }
+    comment = "Written once. A higher number writes a new one; pods take it when they are restarted."
+    yield Terraform(FILE, Block("resource", ("aws_secretsmanager_secret_version", name), version), comment)
+
+
+def _secret(plan: Plan, name: str, use: str) -> Block:
+    attributes = {
+        "name": f"{plan.cluster}/{name}",
+        "description": use,
+        "recovery_window_in_days": _RECOVERY_DAYS,
+        "tags": plan.tags,
+    }
+    return Block("resource", ("aws_secretsmanager_secret", name), attributes)
+
+
+def empty(plan: Plan) -> Iterator[Item]:
+    for name, key, use in given(plan):
+        found = {
+            "apiVersion": "secretsmanager.services.k8s.aws/v1alpha1",
+            "kind": "Secret",
+            "metadata": metadata(
+                plan,
+                name,
+                COMPONENT,
+                namespace=plan.namespace,
+                annotations={"services.k8s.aws/deletion-policy": "retain"},
+            ),
+            "spec": {"name": f"{plan.cluster}/{name}", "description": use, "tags": tag_list(plan)},
+        }
+        comment = (
+            f"Empty until somebody writes the value: aws secretsmanager put-secret-value --secret-id "
+            f'{plan.cluster}/{name} --secret-string \'{{"{key}": "..."}}\''
+        )
+        yield Resource("aws/secrets.yaml", found, comment)
