@@ -328,7 +328,7 @@ def _gpu_alerts() -> Iterator[Alert]:
         "0m",
         "critical",
         f"{where} has memory errors that ECC cannot correct.",
-        "Replace the node: cordon, drain, delete its NodeClaim.",
+        "kubectl cordon and drain the node and delete its NodeClaim: a new one comes.",
     )
     yield Alert(
         "GpuMemoryFull",
@@ -344,7 +344,7 @@ def _gpu_alerts() -> Iterator[Alert]:
         "15m",
         "warning",
         f"{where} is at {{{{ $value }}}} C and slows down.",
-        "Replace the node when others of its type are cooler under the same load.",
+        "When others of its type are cooler under the same load, delete its NodeClaim.",
     )
     yield Alert(
         "GpuIdle",
