@@ -260,3 +260,22 @@ def test_a_node_class_in_sight_changes_nothing_of_this() -> None:
     assert said("STK-DISRUPTION-020", deployment(replicas=1), service(), spot, node_class()) == [
         ("Deployment ai/chat", "spec.replicas", "info")
     ]
+
+
+@pytest.mark.parametrize(
+    ("budgets", "said_of"),
+    [
+        ([], True),
+        ([{"nodes": "0", "reasons": ["Drifted"]}], False),
+        ([{"nodes": "0"}], False),
+        ([{"nodes": "0", "reasons": ["Empty"]}], True),
+        ([{"nodes": "0", "reasons": ["Drifted"], "schedule": "0 9 * * *", "duration": "8h"}], True),
+    ],
+)
+def test_a_grace_period_matters_where_a_budget_allows_drift(budgets: list[dict[str, Any]], said_of: bool) -> None:
+    training = pytorch_job(master={"containers": [container(gpus=1)]})
+    template = training["spec"]["pytorchReplicaSpecs"]["Master"]["template"]
+    template["metadata"] = {"annotations": {DO_NOT_DISRUPT: "true"}}
+    nodes = pool(types=("g6.12xlarge",), disruption={"consolidationPolicy": "WhenEmpty", "budgets": budgets})
+    nodes["spec"]["template"]["spec"]["terminationGracePeriod"] = "24h"
+    assert bool(said("STK-DISRUPTION-022", training, nodes)) is said_of

@@ -479,6 +479,9 @@ spec:
     assert said(auth, "STK-KEDA-024") == [("info", name)]
     assert said(auth + made, "STK-KEDA-024") == []
     assert said(auth + plain, "STK-KEDA-024") == [("error", key)]
+    of_aws = plain.replace("apiVersion: v1", "apiVersion: secretsmanager.services.k8s.aws/v1alpha1")
+    assert of_aws != plain
+    assert said(auth + made + of_aws, "STK-KEDA-024") == []
 
 
 # -- targets --

@@ -299,6 +299,34 @@ def test_a_monitor_that_looks_in_the_wrong_namespace() -> None:
 # -- volumes --
 
 
+def test_a_monitor_is_not_judged_by_the_ports_of_what_may_have_other_labels() -> None:
+    """A kro graph's pods get their labels when somebody makes an instance."""
+    monitor = thing(
+        "PodMonitor",
+        "keda",
+        "monitoring.coreos.com/v1",
+        more="spec: {selector: {matchLabels: {app: keda}}, podMetricsEndpoints: [{port: metrics}]}",
+    )
+    pod = "spec: {containers: [{name: a, image: 'a:1', ports: [{name: http, containerPort: 80}]}]}"
+    known = thing("Pod", "chat", more=pod).replace("namespace: ai}", "namespace: ai, labels: {app: keda}}")
+    graph = """\
+apiVersion: kro.run/v1alpha1
+kind: ResourceGraphDefinition
+metadata: {name: stack}
+spec:
+  schema: {apiVersion: v1alpha1, kind: Stack, spec: {name: string}}
+  resources:
+  - id: pod
+    template:
+      apiVersion: v1
+      kind: Pod
+      metadata: {name: "${schema.spec.name}", namespace: ai, labels: {app: "${schema.spec.name}"}}
+      spec: {containers: [{name: a, image: "a:1", ports: [{name: http, containerPort: 80}]}]}
+"""
+    assert [severity for severity, _ in said(f"{monitor}---\n{known}", "STK-MATCH-028")] == ["warning"]
+    assert said(f"{monitor}---\n{graph}", "STK-MATCH-028") == []
+
+
 def claim(mode: str, storage_class: str = "gp3") -> str:
     spec = f"accessModes: [{mode}], storageClassName: {storage_class}, resources: {{requests: {{storage: 1Gi}}}}"
     return thing("PersistentVolumeClaim", "weights", more=f"spec: {{{spec}}}")

@@ -119,3 +119,11 @@ def test_names_that_are_too_long_are_cut_and_stay_apart() -> None:
     one, other = short("x" * 70, "1"), short("x" * 70, "2")
     assert one != other
     assert {len(one), len(other)} == {63}
+
+
+def test_batch_alone_has_no_pool_for_training() -> None:
+    """It has machines of its own; a pool that nothing runs on would say otherwise."""
+    training = "training: {enabled: true, kubeflow: %s, checkpointing: {s3Bucket: some-bucket}}\n"
+    text = f"{training}llm: {{inference: {{gpu: {{count: 0}}}}}}"
+    uses = [[pool.use for pool in Plan(loads(text % value), "karpenter").pools] for value in ("true", "false")]
+    assert uses == [["training", "general"], ["general"]]

@@ -100,7 +100,7 @@ def _pod(plan: Plan) -> Object:
         "priorityClassName": PLATFORM_PRIORITY,
         "terminationGracePeriodSeconds": _UNHEARD_S + _drain_s(plan) + _WRITING_DOWN_S,
         "securityContext": restricted_pod(),
-        **plan.general_placement(),
+        **plan.general_placement(stateful=True),  # it drains for longer than a spot notice
         "topologySpreadConstraints": [
             _spread(key) for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
         ],

@@ -43,8 +43,8 @@ def render(plan: Plan) -> Iterator[Item]:
     if said.prometheus:
         yield from _monitors(plan)
         yield Resource("monitoring/rules.yaml", _rules(plan))
-    if said.grafana:
-        yield from _dashboards(plan)
+        if said.grafana:  # which shows what the rules record
+            yield from _dashboards(plan)
 
 
 def _exporter(plan: Plan) -> Iterator[Resource]:

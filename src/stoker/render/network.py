@@ -122,7 +122,9 @@ def _weights(plan: Plan) -> Object:
 
 
 def _redis(plan: Plan) -> Object:
-    asking: list[Object] = [_pods(GATEWAY), {"podSelector": _PODS_OF_MODELS}]
+    asking: list[Object] = [_pods(GATEWAY)]
+    if plan.served or plan.hosted:
+        asking.append({"podSelector": _PODS_OF_MODELS})
     if redis.replicas(plan):
         asking.append(_pods(redis.REPLICA))
     if plan.spec.keda.enabled:

@@ -182,7 +182,7 @@ class Plan:
         for name, said in self.spec.karpenter.node_pools.items():
             if said.enabled and said.use == "inference":
                 found += types.inference_pools(self, name, said)
-        if self.spec.training.enabled:
+        if self.spec.training.enabled and self.spec.training.kubeflow:  # AWS Batch has machines of its own
             found.append(types.training_pool(self))
         found += types.general_pools(self)
         return tuple(found)
@@ -251,7 +251,9 @@ class Plan:
         """Whether there may be a node with a GPU at all, whoever makes it."""
         if self.spec.karpenter.enabled:
             return any(pool.has_gpus for pool in self.pools)
-        return self.spec.training.enabled or any(served.is_on_gpu for served in self.served)
+        return (self.spec.training.enabled and self.spec.training.kubeflow) or any(
+            served.is_on_gpu for served in self.served
+        )
 
     @property
     def gpu_exporter(self) -> Literal["own", "addon", "none"]:

@@ -101,7 +101,7 @@ class Observability(Section):
     """Where KEDA asks Prometheus how many requests run."""
 
     grafana: bool = True
-    """Render Grafana dashboards."""
+    """Render Grafana dashboards. They show what the PrometheusRules record, so only with `prometheus`."""
 
     alarm_email: (
         Annotated[

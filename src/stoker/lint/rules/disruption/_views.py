@@ -5,7 +5,7 @@ from typing import Any
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.selectors import selects
-from stoker.manifests.objects import Manifest, look, texts, whole
+from stoker.manifests.objects import Manifest, look, sections, texts, whole
 from stoker.manifests.workloads import Workload
 
 TRAINING_KINDS = (
@@ -78,3 +78,13 @@ def scaled_share(value: Any, total: int, *, up: bool) -> int | None:
         return None
     share = int(value[:-1]) * total
     return -(-share // 100) if up else share // 100
+
+
+def allows_no_drift(pool: Manifest) -> bool:
+    """Whether a budget that always holds keeps Karpenter from replacing nodes of the pool for drift."""
+    for _, budget in sections(pool.get("spec", "disruption", "budgets")):
+        reasons = budget.get("reasons")
+        covers = not isinstance(reasons, list) or not reasons or "Drifted" in reasons
+        if budget.get("nodes") in ("0", "0%") and covers and budget.get("schedule") is None:
+            return True
+    return False

@@ -3,7 +3,7 @@
 With `terminationGracePeriod` in its template a NodePool may replace nodes for drift although a pod on it says that it
 is not to be disrupted: the node is drained, and the pod is deleted when the period is over, less its own grace
 period. That is what the field is for. A training job that runs longer than the period is not protected from a new
-AMI.
+AMI, unless a budget of the pool allows no drift at all.
 
 Symptom: a pod with do-not-disrupt is deleted some hours after a new AMI came out
 
@@ -73,7 +73,7 @@ from collections.abc import Iterator
 from stoker.lint.cluster import Cluster
 from stoker.lint.pools import pools
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.disruption._views import DO_NOT_DISRUPT, ONE_SHOT_KINDS, TRAINING_KINDS
+from stoker.lint.rules.disruption._views import DO_NOT_DISRUPT, ONE_SHOT_KINDS, TRAINING_KINDS, allows_no_drift
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
@@ -82,7 +82,7 @@ def check(cluster: Cluster) -> Iterator[Problem]:
             continue
         for pool in pools(cluster).of(workload):
             period = pool.manifest.get("spec", "template", "spec", "terminationGracePeriod")
-            if isinstance(period, str):
+            if isinstance(period, str) and not allows_no_drift(pool.manifest):
                 yield Problem(
                     workload.manifest,
                     (*workload.meta, "annotations", DO_NOT_DISRUPT),

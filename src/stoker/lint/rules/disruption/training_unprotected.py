@@ -71,8 +71,7 @@ from collections.abc import Iterator
 from stoker.lint.cluster import Cluster
 from stoker.lint.pools import Pool, pools
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.disruption._views import DO_NOT_DISRUPT, ONE_SHOT_KINDS, TRAINING_KINDS
-from stoker.manifests.objects import sections
+from stoker.lint.rules.disruption._views import DO_NOT_DISRUPT, ONE_SHOT_KINDS, TRAINING_KINDS, allows_no_drift
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
@@ -97,14 +96,9 @@ def check(cluster: Cluster) -> Iterator[Problem]:
 
 def _leaves_alone(pool: Pool) -> bool:
     """Whether the pool itself keeps Karpenter from moving a pod that runs."""
-    if pool.manifest.get("spec", "disruption", "consolidationPolicy") != "WhenEmpty":
-        return False
-    for _, budget in sections(pool.manifest.get("spec", "disruption", "budgets")):
-        reasons = budget.get("reasons")
-        covers = not isinstance(reasons, list) or not reasons or "Drifted" in reasons
-        if budget.get("nodes") in ("0", "0%") and covers and budget.get("schedule") is None:
-            return True
-    return False
+    return pool.manifest.get("spec", "disruption", "consolidationPolicy") == "WhenEmpty" and allows_no_drift(
+        pool.manifest
+    )
 
 
 RULE = Rule(

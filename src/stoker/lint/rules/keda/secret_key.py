@@ -62,8 +62,13 @@ def _judged(
     if not name or not key or is_open(auth, name) or is_open(auth, key):
         return None
     namespace = auth.namespace if auth.kind == "TriggerAuthentication" else ""
-    source = cluster.find(kind, name, namespace or None)
-    if source is None:
+    # Not ACK's Secret, which is of AWS Secrets Manager.
+    same = [
+        each
+        for each in cluster.of(kind, group="")
+        if each.name == name and each.namespace in ("", namespace or each.namespace)
+    ]
+    if not same:
         if kind == "Secret" and _is_made_by_another(cluster, name, namespace):
             return None
         if cluster.exists(kind, name, namespace):
@@ -72,9 +77,8 @@ def _judged(
             f"no {kind} {name} is in sight, from which {auth.name} takes {text(ref.get('parameter')) or 'a parameter'}"
         )
         return Problem(auth, (*path, "name"), told, hint=f"a {kind} with the key {key}", severity=Severity.INFO)
-    same = [
-        each for each in cluster.of(kind) if each.name == name and each.namespace in ("", namespace or source.namespace)
-    ]
+    source = same[0]
+    same = [each for each in same if each.namespace in ("", namespace or source.namespace)]
     keys = {k for each in same for part in ("data", "stringData", "binaryData") for k in _keys(each.get(part))}
     if key in keys:  # in one of them: of overlays, each has its own Secret of this name
         return None

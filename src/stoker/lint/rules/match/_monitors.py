@@ -30,6 +30,11 @@ def is_found(monitor: Manifest, candidate: Manifest | Workload) -> bool:
     return holds_open(_manifest(candidate), candidate.labels) or selects(selector, candidate.labels)
 
 
+def is_certain(candidate: Manifest | Workload) -> bool:
+    """Whether its labels are known, and not filled in by somebody later."""
+    return not holds_open(_manifest(candidate), candidate.labels)
+
+
 def _looks_in(monitor: Manifest, namespace: str) -> bool:
     if monitor.get("spec", "namespaceSelector", "any") is True:
         return True

@@ -71,7 +71,7 @@ from collections.abc import Iterator
 from stoker.lint.cluster import Cluster
 from stoker.lint.fleet import holds_open
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.match._monitors import is_found, monitored
+from stoker.lint.rules.match._monitors import is_certain, is_found, monitored
 from stoker.lint.rules.match.service_port import declared
 from stoker.manifests.objects import Manifest, sections
 from stoker.manifests.workloads import Workload
@@ -79,7 +79,7 @@ from stoker.manifests.workloads import Workload
 
 def check(cluster: Cluster) -> Iterator[Problem]:
     for monitor, others in monitored(cluster):
-        found = [each for each in others if is_found(monitor, each)]
+        found = [each for each in others if is_found(monitor, each) and is_certain(each)]
         names = {name for each in found for name in _names(each)}
         key = "endpoints" if monitor.kind == "ServiceMonitor" else "podMetricsEndpoints"
         for i, endpoint in sections(monitor.get("spec", key)):
