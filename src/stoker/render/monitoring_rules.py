@@ -166,8 +166,8 @@ def _capacities(plan: Plan) -> Iterator[Record]:
 
 def capacities(plan: Plan) -> dict[str, int]:
     """By model, how many requests its most replicas run at once. A longer queue waits for a second round."""
-    models = plan.spec.llm.models.items()
-    return {name: plan.spec.cluster_replicas(name).max * model.limits.concurrency for name, model in models}
+    spec = plan.spec
+    return {name: spec.cluster_replicas(name).max * spec.cluster_limits(name).concurrency for name in spec.llm.models}
 
 
 def _cost(plan: Plan) -> Iterator[Record]:

@@ -145,6 +145,7 @@ class Plan:
 
     def _served(self, name: str, model: Model) -> Served:
         usual, own = self.spec.llm.inference, model.serving
+        model = model.model_copy(update={"limits": self.spec.cluster_limits(name)})
         gpu = own.gpu or usual.gpu
         replicas = self.spec.cluster_replicas(name)
         return Served(

@@ -30,7 +30,7 @@ TMP_VOLUME: Object = {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}
 
 def grace_s(plan: Plan, model: str, *, may_be_on_spot: bool) -> int:
     """How long running tasks go on after SIGTERM: as long as one may take, if the node is there so long."""
-    longest = math.ceil(plan.spec.llm.models[model].limits.timeout_seconds)
+    longest = math.ceil(plan.spec.cluster_limits(model).timeout_seconds)
     return min(longest, _ON_SPOT_S if may_be_on_spot else _ELSEWHERE_S)
 
 
