@@ -125,7 +125,7 @@ def test_an_image_may_not_count_for_more_than_what_is_reserved_for_it() -> None:
     ("sharing", "said"), [("none", None), ("time-slicing", "0.300"), ("mps", "0.300"), ("mig", None)]
 )
 def test_a_shared_gpu_is_asked_for_as_one_and_its_share_is_told(sharing: str, said: str | None) -> None:
-    families = "karpenter: {nodePools: {gpu: {instanceFamilies: [p4d, g6]}}}\n"
+    families = "karpenter: {nodePools: {gpu: {instanceFamilies: [p4de, g6]}}}\n"
     engine = vllm(
         families + f"llm: {{models: {{general: {{serving: {{gpu: {{sharing: {sharing}, share: 3, memory: 7Gi}}}}}}}}}}"
     )
