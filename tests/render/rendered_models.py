@@ -53,7 +53,8 @@ def _source(said: Object) -> str:
 def findings(made_of: Plan) -> list[Finding]:
     """What the linter says, of any level, about what the three components made, among the pools and what base makes."""
     made = files(item for component in (*COMPONENTS, nodes) for item in component.render(made_of))
-    text = "---\n".join([*(each for name, each in made.items() if name != "kustomization.yaml"), *_context(made_of)])
+    objects = [each for name, each in made.items() if name.endswith(".yaml") and name != "kustomization.yaml"]
+    text = "---\n".join([*objects, *_context(made_of)])
     return [each for each in lint(read_text(text, "all.yaml")).findings if not _is_of_others(each)]
 
 

@@ -487,13 +487,19 @@ def test_a_replica_of_several_nodes_is_a_group_whose_leader_serves() -> None:
         ON_DEMAND,
         "llm: {inference: {cache: {kind: efs, fileSystem: fs-0123abcd}}}",
         "llm: {inference: {cache: {kind: fsx, fileSystem: fs-0123abcd}}}",
-        "llm: {models: {general: {serving: {gpu: {sharing: mps, share: 2, memory: 8Gi}}}}}",
         "keda: {enabled: false}",
         "karpenter: {enabled: false}",
         "karpenter: {enabled: false}\n" + GIANT,
     ],
 )
 def test_the_linter_has_nothing_to_say(text: str, mode: Mode) -> None:
+    assert [(each.rule, each.message) for each in findings(plan(text, mode))] == []
+
+
+@pytest.mark.parametrize("mode", ["karpenter", "hybrid"])
+def test_the_linter_has_nothing_to_say_of_shared_gpus(mode: Mode) -> None:
+    text = "llm: {models: {general: {serving: {gpu: {sharing: mps, share: 2, memory: 8Gi}}}}}"
+
     assert [(each.rule, each.message) for each in findings(plan(text, mode))] == []
 
 
