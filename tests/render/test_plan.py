@@ -93,9 +93,9 @@ def test_a_model_runs_on_its_own_nodes_and_on_those_that_models_share() -> None:
     for each in made.served:
         affinity = made.placement(each)["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
         wanted[each.name] = affinity["nodeSelectorTerms"][0]["matchExpressions"][0]["values"]
-    assert wanted == {"general": ["model.general", "models"], "code": ["model.code"]}
+    assert wanted == {"general": ["model.general", "models.gpu"], "code": ["model.code"]}
     assert {pool.name: pool.serves for pool in made.pools} == {
-        "gpu": "models",
+        "gpu": "models.gpu",
         "gpu.general": "model.general",
         "gpu.code": "model.code",
         "general": "cpu",

@@ -11,7 +11,8 @@ from stoker.manifests.quantities import bytes_of, cpu_milli
 from stoker.spec import Gpu, Model, NodePool, Replicas, Serving
 
 SERVES = "stoker.dev/serves"
-"""Node label: what the nodes of a pool are for: `model.NAME`, `models` where several share them, `training`, `cpu`."""
+"""Node label: what the nodes of a pool are for: `model.NAME`, `models.POOL` where several share them, `training`,
+`cpu`."""
 SHARED, TRAINING, CPU = "models", "training", "cpu"
 MODEL = "stoker.dev/model"
 """Pod label: the model that a replica serves."""
@@ -142,6 +143,12 @@ class TrainingPods:
     efa: int
     huge_pages: str
     """Empty without EFA."""
+
+
+def shared_by(pool: str) -> str:
+    """The value of SERVES on nodes that the models of a pool of the spec share. Those of another pool do not come here:
+    their GPUs may have to be larger."""
+    return f"{SHARED}.{pool}"
 
 
 def short(*parts: str, at_most: int = 63) -> str:
