@@ -258,6 +258,14 @@ def _request_alerts(plan: Plan) -> Iterator[Alert]:
         "See the ScaledObject's conditions and events, then whether a node comes for its pods.",
     )
     yield Alert(
+        "DeadLetters",
+        "max by (model) (stoker_queue_dead) > max by (model) (stoker_queue_dead offset 15m)",
+        "0m",
+        "warning",
+        "Tasks of {{ $labels.model }} were given up.",
+        "`stoker tasks dead` says why; `stoker tasks replay` puts back what is mended.",
+    )
+    yield Alert(
         "ManyErrors",
         f"stoker:errors:ratio5m > {ERRORS_PART}",
         "10m",

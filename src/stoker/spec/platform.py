@@ -168,8 +168,8 @@ class Platform(Section):
             if model.engine == EMBEDDED and gpu.count == 0 and said and said.context_tokens > EMBEDDED_CONTEXT:
                 yield Fault(
                     ("llm", "models", name, "serving", "limits", "contextTokens"),
-                    f"{said.context_tokens} is more than the embedded engine can hold, which serves it with gpu.count 0; must "
-                    f"be at most {EMBEDDED_CONTEXT}",
+                    f"{said.context_tokens} is more than the embedded engine can hold, which serves it with gpu.count "
+                    f"0; must be at most {EMBEDDED_CONTEXT}",
                 )
 
     def _wrong_weights(self) -> Iterator[Fault]:
