@@ -86,6 +86,18 @@ async def test_the_numbers_of_the_queue_are_redis_own(tmp_path: Path, redis_serv
     await budgets.aclose()
 
 
+async def test_tasks_that_were_given_up_are_counted(stack: Stack) -> None:
+    async def dead() -> float | None:
+        text = (await (await stack.http(key=None)).request("GET", "/metrics")).body.decode()
+        return read_by(text, "model", "stoker_queue_dead")["stoker_queue_dead"].get("general")
+
+    await stack.queue.submit(a_task())
+    assert await dead() == 0
+    (claimed,) = await stack.queue.claim(GENERAL, "w1", count=1)
+    await stack.queue.fail(claimed, "no", retry_in_s=None)
+    assert await dead() == 1
+
+
 async def test_while_redis_is_away_there_is_no_number_and_not_an_old_one(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,13 +53,17 @@ def _source(said: Object) -> str:
 def findings(made_of: Plan) -> list[Finding]:
     """What the linter says, of any level, about what the three components made, among the pools and what base makes."""
     made = files(item for component in (*COMPONENTS, nodes) for item in component.render(made_of))
-    text = "---\n".join([*(each for name, each in made.items() if name != "kustomization.yaml"), *_context(made_of)])
+    text = "---\n".join([*(each for name, each in made.items() if _is_objects(name)), *_context(made_of)])
     return [each for each in lint(read_text(text, "all.yaml")).findings if not _is_of_others(each)]
+
+
+def _is_objects(file: str) -> bool:
+    return file.endswith(".yaml") and file != "kustomization.yaml"
 
 
 def _is_of_others(finding: Finding) -> bool:
     of = (finding.object or "").split(" ")[0]
-    return of in ("NodePool", "EC2NodeClass", "NodeClass", "Namespace", "ExternalSecret", "SecretStore", "ConfigMap")
+    return of in ("NodePool", "EC2NodeClass", "NodeClass", "ExternalSecret", "ConfigMap")
 
 
 def _context(made_of: Plan) -> Iterable[str]:

@@ -5,6 +5,7 @@ import asyncio
 import json
 import signal
 import subprocess
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +25,12 @@ from deployed_parts import (
     secrets_of,
     the,
 )
-from sqlalchemy.engine import make_url
 
+from stoker.base.errors import Unavailable
 from stoker.queue.server import find_binary, wait_ready
 from stoker.render.plan import Plan
 from stoker.spec import loads
+from stoker.testing.postgres import PostgresServer, find_programs
 from stoker.web.client import HttpClient
 
 pytestmark = [pytest.mark.flow, pytest.mark.redis]
@@ -100,22 +102,39 @@ async def ready(started: "subprocess.Popen[str]", log: Path) -> dict[str, Any]:
     return dict(json.loads(line))
 
 
-async def test_the_rendered_platform_answers(cluster: Cluster) -> None:
+LEDGER = "ledger.agentic-ai.svc.cluster.local:5432"
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def ledger_of(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[Callable[[str], str]]:
+    """From the URL of the ledger in the cluster to one on this machine: a file, or a PostgreSQL with that user,
+    password and database."""
+    if request.param == "sqlite":
+        yield lambda url: f"sqlite:///{cluster.folder / 'ledger.sqlite'}"
+        return
+    try:
+        find_programs()
+    except Unavailable as missing:
+        pytest.skip(f"{missing.message}; {missing.hint}")
+    with PostgresServer() as server:
+        with server.connect("postgres") as connection:
+            secret = cluster.secrets["ledger"]["password"]
+            connection.execute(f"ALTER ROLE stoker PASSWORD '{secret}'")
+            connection.execute("CREATE DATABASE stoker")
+        yield lambda url: url.replace(LEDGER, f"127.0.0.1:{server.port}")
+
+
+async def test_the_rendered_platform_answers(cluster: Cluster, ledger_of: Callable[[str], str]) -> None:
     """Gateway, worker and Redis with the command lines and environments of their pods; vLLM's place is taken by the
-    embedded engine, the ledger's by a file."""
+    embedded engine."""
     folder = cluster.folder
     spec = folder / "platform.yaml"
     spec.write_text(the(cluster.found, "ConfigMap", "platform")["data"]["platform.yaml"])
     [gateway_container] = containers_that_run(cluster.found, "stoker.gateway")
     environ = cluster.environ(gateway_container)
-    ledger = make_url(environ["STOKER_LEDGER_URL"])
-    assert (ledger.host, ledger.username, ledger.password, ledger.database) == (
-        "ledger.agentic-ai.svc.cluster.local",
-        "stoker",
-        cluster.secrets["ledger"]["password"],
-        "stoker",
-    )
-    environ["STOKER_LEDGER_URL"] = f"sqlite:///{folder / 'ledger.sqlite'}"
+    url = environ["STOKER_LEDGER_URL"]
+    assert url == f"postgresql://stoker:{cluster.secrets['ledger']['password']}@{LEDGER}/stoker"
+    environ["STOKER_LEDGER_URL"] = ledger_of(url)
 
     with ExitStack() as stack:
         argv, redis_environ = cluster.redis("redis", cluster.redis_port)

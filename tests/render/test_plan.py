@@ -3,8 +3,9 @@
 import pytest
 
 from stoker import __version__
-from stoker.base.errors import InvalidInput
+from stoker.base.errors import InvalidInput, SpecInvalid
 from stoker.catalog.labels import AUTO_MODE, AWS
+from stoker.policy.scaled import scaled_object
 from stoker.render.facts import short
 from stoker.render.plan import Plan
 from stoker.spec import Mode, loads
@@ -92,9 +93,9 @@ def test_a_model_runs_on_its_own_nodes_and_on_those_that_models_share() -> None:
     for each in made.served:
         affinity = made.placement(each)["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
         wanted[each.name] = affinity["nodeSelectorTerms"][0]["matchExpressions"][0]["values"]
-    assert wanted == {"general": ["model.general", "models"], "code": ["model.code"]}
+    assert wanted == {"general": ["model.general", "models.gpu"], "code": ["model.code"]}
     assert {pool.name: pool.serves for pool in made.pools} == {
-        "gpu": "models",
+        "gpu": "models.gpu",
         "gpu.general": "model.general",
         "gpu.code": "model.code",
         "general": "cpu",
@@ -127,3 +128,25 @@ def test_batch_alone_has_no_pool_for_training() -> None:
     text = f"{training}llm: {{inference: {{gpu: {{count: 0}}}}}}"
     uses = [[pool.use for pool in Plan(loads(text % value), "karpenter").pools] for value in ("true", "false")]
     assert uses == [["training", "general"], ["general"]]
+
+
+CLUSTER_LIMITS = """\
+llm:
+  models:
+    general: {serving: {limits: {contextTokens: 32768, maxOutputTokens: 4096, concurrency: 64}}}
+"""
+
+
+def test_a_model_may_take_more_in_the_cluster_than_the_embedded_engine_holds() -> None:
+    made = plan(CLUSTER_LIMITS)
+    assert made.spec.llm.models["general"].limits.context_tokens == 2048
+    limits = made.served[0].model.limits
+    assert (limits.context_tokens, limits.concurrency) == (32768, 64)
+    waiting = scaled_object(made.spec, "general", "cluster").triggers[0]
+    assert (waiting.name, waiting.target) == ("waiting", 64_000)
+    assert scaled_object(made.spec, "general", "here").triggers[0].target == 8_000
+
+
+def test_not_on_a_cpu_where_the_embedded_engine_serves_it() -> None:
+    with pytest.raises(SpecInvalid, match="32768 is more than the embedded engine can hold"):
+        plan(CLUSTER_LIMITS + "  inference: {gpu: {count: 0}}\n")

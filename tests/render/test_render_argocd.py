@@ -13,6 +13,7 @@ from stoker.render.run import render
 from stoker.spec import Mode, loads
 
 ACCOUNT = 'global: {cluster: {name: Prod_1, account: "111122223333"}}\n'
+MODES: tuple[Mode, ...] = ("karpenter", "auto", "hybrid")
 ARN = "arn:aws:eks:us-west-2:111122223333:cluster/Prod_1"
 
 
@@ -20,8 +21,8 @@ def on(*keys: str) -> str:
     return f"composition: {{argocd: {{{', '.join(['enabled: true', *keys])}}}}}\n"
 
 
-def objects(text: str) -> dict[str, dict[str, Any]]:
-    found = [item.object for item in argocd.render(Plan(loads(text), "karpenter")) if isinstance(item, Resource)]
+def objects(text: str, mode: Mode = "karpenter") -> dict[str, dict[str, Any]]:
+    found = [item.object for item in argocd.render(Plan(loads(text), mode)) if isinstance(item, Resource)]
     return {each["kind"]: each for each in found}
 
 
@@ -29,8 +30,8 @@ def application(text: str) -> dict[str, Any]:
     return dict(objects(text)["Application"]["spec"])
 
 
-def project(text: str) -> dict[str, Any]:
-    return dict(objects(text)["AppProject"]["spec"])
+def project(text: str, mode: Mode = "karpenter") -> dict[str, Any]:
+    return dict(objects(text, mode)["AppProject"]["spec"])
 
 
 def test_it_is_off_until_asked_for() -> None:
@@ -77,9 +78,26 @@ def test_the_project_is_the_application_s_and_there_is_one_for_each_cluster() ->
 
 
 def test_the_repository_may_write_to_the_platform_s_namespaces_and_to_no_other() -> None:
-    text = "global: {cluster: {namespace: ai}}\n" + on()
-    assert [each["namespace"] for each in project(text)["destinations"]] == ["ai", "ai-training", "ai-monitoring"]
+    text = "global: {cluster: {namespace: ai, mode: auto}}\n" + on()
+    assert [each["namespace"] for each in project(text, "auto")["destinations"]] == [
+        "ai",
+        "ai-training",
+        "ai-monitoring",
+    ]
     assert application(text)["destination"]["namespace"] == "ai"
+
+
+def test_what_a_graph_of_kro_needs_is_allowed_where_there_is_one() -> None:
+    text = "composition: {kro: true, argocd: {enabled: true}}"
+    kinds = [{each["kind"] for each in project(each)["clusterResourceWhitelist"]} for each in (on(), text)]
+    assert kinds[1] - kinds[0] == {"ResourceGraphDefinition", "ClusterRole"}
+
+
+def test_the_plugins_of_karpenter_s_gpu_nodes_are_among_the_system_s_own_pods() -> None:
+    spaces = {mode: {each["namespace"] for each in project(on(), mode)["destinations"]} for mode in MODES}
+    assert [mode for mode in MODES if "kube-system" in spaces[mode]] == ["karpenter", "hybrid"]
+    none = on() + "llm: {inference: {gpu: {count: 0}}}\ntraining: {enabled: false}\n"
+    assert "kube-system" not in {each["namespace"] for each in project(none)["destinations"]}
 
 
 def test_a_set_delivers_to_each_cluster_what_was_rendered_for_it() -> None:
@@ -101,7 +119,7 @@ def test_a_set_delivers_to_each_cluster_what_was_rendered_for_it() -> None:
     assert template["spec"]["source"]["path"] == "deploy/{{.cluster}}"
     assert template["spec"]["destination"] == {"name": "{{.cluster}}", "namespace": "agentic-ai"}
     destinations = project(text)["destinations"]
-    assert [each["name"] for each in destinations] == ["prod"] * 3 + ["Staging_eu"] * 3
+    assert [each["name"] for each in destinations] == ["prod"] * 4 + ["Staging_eu"] * 4
 
 
 @pytest.mark.parametrize("clusters", ["[prod, prod]", "[a_b, A-b]"])
@@ -134,7 +152,7 @@ def test_a_canary_is_a_rollout() -> None:
     assert (first["group"], first["kind"], first["name"]) == ("argoproj.io", "Rollout", "gateway")
 
 
-@pytest.mark.parametrize("mode", ["karpenter", "auto", "hybrid"])
+@pytest.mark.parametrize("mode", MODES)
 def test_the_project_allows_all_that_is_rendered(mode: Mode) -> None:
     """Over the whole output: each kind outside of namespaces is on the list, each namespace is a destination."""
     text = ACCOUNT + (
@@ -142,7 +160,7 @@ def test_the_project_allows_all_that_is_rendered(mode: Mode) -> None:
         "edge: {websocket: true, gatewayApi: {enabled: true}}\n"
     )
     plan = Plan(loads(text), mode)
-    allowed = project(text)
+    allowed = project(text, mode)
     kinds = {(each["group"], each["kind"]) for each in allowed["clusterResourceWhitelist"]}
     namespaces = {each["namespace"] for each in allowed["destinations"]}
     for name, written in render(plan.spec, mode=mode).items():

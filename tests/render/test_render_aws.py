@@ -140,6 +140,7 @@ def test_every_role_is_for_one_service_account_of_this_cluster() -> None:
     accounts = {name: (each["namespace"], each["serviceAccount"]) for name, each in found.items()}
     assert accounts == {
         "models": ("agentic-ai", "models"),
+        "weights": ("agentic-ai", "weights"),
         "gateway": ("agentic-ai", "gateway"),
         "keda-operator": ("keda", "keda-operator"),
         "external-secrets": ("external-secrets", "external-secrets"),
@@ -204,7 +205,15 @@ def test_replicas_read_the_bucket_of_models_and_what_their_weights_name() -> Non
     assert "models" not in of_kind("Role")
 
 
-def test_the_gateway_and_keda_know_one_queue() -> None:
+def test_jobs_write_to_the_bucket_of_models() -> None:
+    actions, places = rights("weights", ACCOUNT)["WriteWeights"]
+    assert {"s3:GetObject", "s3:PutObject"} <= set(actions)
+    assert places == ["arn:aws:s3:::atelier-models-111122223333/*"]
+    theirs = ACCOUNT + "llm: {models: {a: {serving: {weights: s3://lake/a/}}}}"
+    assert "weights" not in of_kind("Role", theirs)
+
+
+def test_dead_letters_are_the_gateways_and_keda_reads_other_queues() -> None:
     text = ACCOUNT + "keda: {scalers: {sqs: true}}\nqueue: {deadLetters: {sqsQueue: letters}}"
     queue = ["arn:aws:sqs:us-west-2:111122223333:letters"]
     assert rights("gateway", text)["DeadLetters"] == (
@@ -218,7 +227,14 @@ def test_the_gateway_and_keda_know_one_queue() -> None:
         ],
         queue,
     )
-    assert rights("keda-operator", text) == {"QueueLength": (["sqs:GetQueueUrl", "sqs:GetQueueAttributes"], queue)}
+    assert "keda-operator" not in of_kind("Role", text)
+    own = ACCOUNT + "keda: {scalers: {sqs: true}, sqsQueue: jobs}\nllm: {models: {a: {}, b: {}}}"
+    assert rights("keda-operator", own) == {
+        "QueueLength": (
+            ["sqs:GetQueueUrl", "sqs:GetQueueAttributes"],
+            ["arn:aws:sqs:us-west-2:111122223333:jobs-a", "arn:aws:sqs:us-west-2:111122223333:jobs-b"],
+        )
+    }
     off = of_kind("Role", ACCOUNT + "keda: {enabled: false, scalers: {cloudwatch: true}}")
     assert "keda-operator" not in off
     assert "gateway" not in off

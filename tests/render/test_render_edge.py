@@ -8,7 +8,7 @@ from stoker.base.errors import InvalidInput
 from stoker.lint.config import Config
 from stoker.lint.run import lint
 from stoker.manifests.reading import read_text
-from stoker.render import edge
+from stoker.render import edge, gateway
 from stoker.render.items import Resource
 from stoker.render.plan import Plan
 from stoker.render.run import render
@@ -113,6 +113,19 @@ def test_a_gateway_that_leaves_may_end_what_runs() -> None:
     assert attributes("", "target-group-attributes")[delay] == "315"
     assert attributes("gateway: {timeouts: {totalSeconds: 100}}", "target-group-attributes")[delay] == "115"
     assert attributes("gateway: {timeouts: {totalSeconds: 86400}}", "target-group-attributes")[delay] == "3600"
+
+
+@pytest.mark.parametrize("seconds", [100, 300, 7200])
+def test_the_pod_outlives_what_the_load_balancer_waits_for(seconds: int) -> None:
+    """Two components: what the gateway's pod is given, and what the load balancer is told."""
+    text = f"gateway: {{timeouts: {{totalSeconds: {seconds}}}}}"
+    (pod,) = [
+        item.object["spec"]["template"]["spec"]
+        for item in gateway.render(Plan(loads(text), "karpenter"))
+        if isinstance(item, Resource) and item.object["kind"] == "Deployment"
+    ]
+    delay = int(attributes(text, "target-group-attributes")["deregistration_delay.timeout_seconds"])
+    assert delay < pod["terminationGracePeriodSeconds"]
 
 
 def test_a_browser_stays_with_its_gateway_for_an_hour() -> None:

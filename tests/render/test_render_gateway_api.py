@@ -100,7 +100,7 @@ def test_batch_work_gives_way() -> None:
 
 def test_a_picker_is_told_its_pool_and_may_watch_what_it_needs() -> None:
     (container,) = one("Deployment", "model-code-picker")["spec"]["template"]["spec"]["containers"]
-    assert container["image"] == "registry.k8s.io/gateway-api-inference-extension/epp:v1.5.0"
+    assert container["image"] == "registry.k8s.io/gateway-api-inference-extension/epp:v1.4.0"
     flags = dict(flag.removeprefix("--").split("=") for flag in container["args"])
     assert flags["pool-name"] == "model-code"
     assert flags["pool-namespace"] == "agentic-ai"

@@ -15,7 +15,8 @@ from rendered_models import comments, container, env, findings, objects, plan, p
 from stoker.base.errors import InvalidInput
 from stoker.engine import __main__ as engine_program
 from stoker.manifests.quantities import bytes_of, cpu_milli
-from stoker.render import models_scripts
+from stoker.render import models_scripts, network
+from stoker.render.items import Resource
 from stoker.render.models_weights import s3_urls
 from stoker.spec import Mode
 from stoker.worker import __main__ as worker_program
@@ -126,9 +127,8 @@ def test_an_image_may_not_count_for_more_than_what_is_reserved_for_it() -> None:
 )
 def test_a_shared_gpu_is_asked_for_as_one_and_its_share_is_told(sharing: str, said: str | None) -> None:
     families = "karpenter: {nodePools: {gpu: {instanceFamilies: [p4d, g6]}}}\n"
-    engine = vllm(
-        families + f"llm: {{models: {{general: {{serving: {{gpu: {{sharing: {sharing}, share: 3, memory: 7Gi}}}}}}}}}}"
-    )
+    gpu = f"{{sharing: {sharing}, share: 3, migProfile: 3g.20gb, memory: 7Gi}}"
+    engine = vllm(families + f"llm: {{models: {{general: {{serving: {{gpu: {gpu}}}}}}}}}")
     assert engine["resources"]["limits"]["nvidia.com/gpu"] == 1
     args = engine["args"]
     assert (value(args, "--gpu-memory-utilization") if "--gpu-memory-utilization" in args else None) == said
@@ -353,6 +353,18 @@ def test_a_job_for_each_model_fills_the_bucket() -> None:
     assert pod["nodeSelector"] == {"stoker.dev/serves": "cpu"}
 
 
+def test_nobody_routes_requests_to_a_job() -> None:
+    (job,) = jobs(ACCOUNT + "llm: {models: {general: {}}}").values()
+    assert "stoker.dev/model" not in job["spec"]["template"]["metadata"]["labels"]
+    policies = [item.object for item in network.render(plan(ACCOUNT)) if isinstance(item, Resource)]
+    (allowed,) = [each for each in policies if each["metadata"]["name"] == "weights"]
+    assert (
+        allowed["spec"]["podSelector"]["matchLabels"].items() <= job["spec"]["template"]["metadata"]["labels"].items()
+    )
+    names = [item.object["metadata"]["name"] for item in network.render(plan()) if isinstance(item, Resource)]
+    assert "weights" not in names
+
+
 def test_on_a_file_system_it_fills_the_cache_that_replicas_read() -> None:
     text = "llm: {inference: {cache: {kind: efs, fileSystem: fs-0123abcd}}, models: {general: {}}}"
     (job,) = jobs(text).values()
@@ -487,7 +499,6 @@ def test_a_replica_of_several_nodes_is_a_group_whose_leader_serves() -> None:
         ON_DEMAND,
         "llm: {inference: {cache: {kind: efs, fileSystem: fs-0123abcd}}}",
         "llm: {inference: {cache: {kind: fsx, fileSystem: fs-0123abcd}}}",
-        "llm: {models: {general: {serving: {gpu: {sharing: mps, share: 2, memory: 8Gi}}}}}",
         "keda: {enabled: false}",
         "karpenter: {enabled: false}",
         "karpenter: {enabled: false}\n" + GIANT,
@@ -495,6 +506,12 @@ def test_a_replica_of_several_nodes_is_a_group_whose_leader_serves() -> None:
 )
 def test_the_linter_has_nothing_to_say(text: str, mode: Mode) -> None:
     assert [(each.rule, each.message) for each in findings(plan(text, mode))] == []
+
+
+@pytest.mark.parametrize("mode", ["karpenter", "hybrid"])
+def test_nor_of_a_shared_gpu(mode: Mode) -> None:
+    shared = "llm: {models: {general: {serving: {gpu: {sharing: mps, share: 2, memory: 8Gi}}}}}"
+    assert [(each.rule, each.message) for each in findings(plan(shared, mode))] == []
 
 
 def test_comments_say_where_weights_come_from_and_how_long_leaving_takes() -> None:

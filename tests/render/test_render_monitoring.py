@@ -3,7 +3,7 @@
 import pytest
 from seeing_parts import objects, one, only
 
-from stoker.render import monitoring
+from stoker.render import monitoring, redis
 from stoker.render.metric_names import COUNTERS
 from stoker.render.plan import Plan
 from stoker.spec import Mode, loads
@@ -27,7 +27,7 @@ def test_one_exporter_on_each_gpu_node_and_on_no_other() -> None:
     assert [term["matchExpressions"] for term in terms] == [
         [{"key": "karpenter.k8s.aws/instance-gpu-count", "operator": "Exists"}]
     ]
-    assert {each["key"] for each in pod["tolerations"]} == {"nvidia.com/gpu", "stoker.dev/serves"}
+    assert {each["key"] for each in pod["tolerations"]} == {"nvidia.com/gpu"}
     assert exporter["metadata"]["namespace"] == "agentic-ai-monitoring"
 
 
@@ -87,7 +87,9 @@ def test_without_a_gpu_there_is_nothing_of_gpus() -> None:
 
 def test_training_nodes_have_gpus_too() -> None:
     made = plan(f"{NO_GPU}\ntraining: {{enabled: true}}")
-    assert len(only(monitoring.render(made), "DaemonSet")) == 1
+    (exporter,) = only(monitoring.render(made), "DaemonSet")
+    tolerated = exporter["spec"]["template"]["spec"]["tolerations"]
+    assert {each["key"] for each in tolerated} == {"nvidia.com/gpu", "stoker.dev/serves"}
 
 
 def test_the_switches() -> None:
@@ -102,7 +104,7 @@ def test_the_switches() -> None:
 
 
 def test_who_is_scraped() -> None:
-    monitors = {"ServiceMonitor gateway", "ServiceMonitor engines", "ServiceMonitor redis", "PodMonitor dcgm-exporter"}
+    monitors = {"ServiceMonitor gateway", "ServiceMonitor engines", "PodMonitor redis", "PodMonitor dcgm-exporter"}
     others = {"ServiceMonitor karpenter", "PodMonitor keda-operator"}
 
     def scraped(made: Plan) -> set[str]:
@@ -110,11 +112,11 @@ def test_who_is_scraped() -> None:
 
     assert scraped(plan()) == monitors | others
     assert scraped(plan(mode="auto")) == monitors | others - {"ServiceMonitor karpenter"}
-    assert scraped(plan("redis: {url: redis://cache:6379}")) == (monitors | others) - {"ServiceMonitor redis"}
+    assert scraped(plan("redis: {url: redis://cache:6379}")) == (monitors | others) - {"PodMonitor redis"}
     assert scraped(plan("keda: {enabled: false}")) == (monitors | others) - {"PodMonitor keda-operator"}
     assert scraped(plan("llm: {inference: {enabled: false}}")) == {
         "ServiceMonitor gateway",
-        "ServiceMonitor redis",
+        "PodMonitor redis",
         "ServiceMonitor karpenter",
     }
 
@@ -125,8 +127,18 @@ def test_a_monitor_looks_where_the_service_is_and_by_its_port() -> None:
     assert gateway["namespaceSelector"] == {"matchNames": ["ai"]}
     assert gateway["selector"] == {"matchLabels": {"app.kubernetes.io/name": "gateway"}}
     assert [(each["port"], each["path"]) for each in gateway["endpoints"]] == [("http", "/metrics")]
-    redis = one(monitoring.render(made), "ServiceMonitor", "redis")["spec"]
-    assert [each["port"] for each in redis["endpoints"]] == ["metrics"]
+    server = one(monitoring.render(made), "PodMonitor", "redis")["spec"]
+    assert [each["port"] for each in server["podMetricsEndpoints"]] == ["metrics"]
+
+
+def test_the_copies_of_redis_are_scraped_too() -> None:
+    made = plan()
+    chosen = one(monitoring.render(made), "PodMonitor", "redis")["spec"]["selector"]["matchExpressions"]
+    pods = [each["spec"]["template"]["metadata"]["labels"] for each in only(redis.render(made), "StatefulSet")]
+    assert len(pods) == 2
+    assert chosen == [
+        {"key": "app.kubernetes.io/name", "operator": "In", "values": [each["app.kubernetes.io/name"] for each in pods]}
+    ]
 
 
 def test_engines_and_gpus_have_the_model_as_a_label() -> None:

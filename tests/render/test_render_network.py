@@ -5,6 +5,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
+from deployed_parts import objects
 from rendered import Object, plan_of
 
 from stoker.render import network
@@ -219,3 +220,26 @@ def test_replicas_that_span_nodes_talk_to_each_other() -> None:
     assert not Network().lets(MODEL, MODEL, 29500)
     many = "llm: {models: {general: {serving: {nodes: 2, gpu: {count: 8}}}}}\nkarpenter: {enabled: false}"
     assert Network(many).lets(MODEL, MODEL, 29500)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "llm: {models: {general: {}, far: {engine: {url: 'https://api.example.com/v1'}}}}",
+        "llm: {models: {small: {serving: {gpu: {count: 0}}}}}\ncomposition: {canary: true}",
+    ],
+)
+def test_pods_reach_what_their_environment_names(text: str) -> None:
+    """Over all components: a pod that is told where Redis or the ledger is may go there."""
+    found, told = Network(text), 0
+    for workload in objects(plan_of(text)):
+        template = workload.get("spec", {}).get("template", {})
+        spec = template.get("spec", {})
+        for container in [*spec.get("initContainers", []), *spec.get("containers", [])]:
+            pod = Pod(workload["metadata"]["namespace"], template["metadata"]["labels"])
+            names = {each["name"] for each in container.get("env", [])}
+            for variable, target, port in (("STOKER_REDIS_URL", REDIS, 6379), ("STOKER_LEDGER_URL", LEDGER, 5432)):
+                if variable in names:
+                    assert found.lets(pod, target, port), (workload["kind"], workload["metadata"]["name"], variable)
+                    told += 1
+    assert told >= 2  # the gateway at least

@@ -275,8 +275,8 @@ def test_huge_pages_go_with_efa_and_not_with_auto_mode() -> None:
     text = TRAINING % (8, "true", "p4d")
 
     pods, auto = plan(text).training_pods, plan(text, "auto").training_pods
-    assert (pods.efa, pods.huge_pages, pods.memory) == (4, "5120Mi", "1051Gi")
-    assert (auto.efa, auto.huge_pages, auto.memory) == (4, "", "1056Gi")
+    assert (pods.efa, pods.huge_pages, pods.memory) == (4, "5120Mi", "1030Gi")
+    assert (auto.efa, auto.huge_pages, auto.memory) == (4, "", "1035Gi")
 
 
 def test_training_with_gpus_that_no_type_has_is_refused() -> None:
@@ -301,6 +301,10 @@ llm: {models: {a: {}, b: {serving: {nodePool: big, gpu: {memory: 80Gi}}}}}
 """
     found = {each.name: each.node_class for each in plan(text).pools}
 
+    assert {each.name: each.serves for each in plan(text).pools if each.weight} == {
+        "small": "models.small",
+        "big": "models.big",
+    }
     assert found == {"small": "small", "small.a": "small", "big": "big", "big.b": "big", "general": "general"}
 
 

@@ -106,6 +106,7 @@ llm:
         gpu: null
         cpu: null
         memory: null
+        limits: null
         nodes: 1
         nodePool: null
         args: []
@@ -132,6 +133,7 @@ llm:
         gpu: null
         cpu: null
         memory: null
+        limits: null
         nodes: 1
         nodePool: null
         args: []
@@ -158,6 +160,7 @@ llm:
         gpu: null
         cpu: null
         memory: null
+        limits: null
         nodes: 1
         nodePool: null
         args: []

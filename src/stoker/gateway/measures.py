@@ -27,6 +27,7 @@ class Measures:
         )
         self._pending = metrics.gauge("stoker_queue_pending", "Tasks that run: the group's pending entries.", ["model"])
         self._delayed = metrics.gauge("stoker_queue_delayed", "Tasks that wait for their next attempt.", ["model"])
+        self._dead = metrics.gauge("stoker_queue_dead", "Dead letters: tasks that were given up.", ["model"])
         self._waiting_tokens = metrics.gauge(
             "stoker_queue_waiting_tokens", "Tokens that are reserved for the tasks that wait.", ["model"]
         )
@@ -69,12 +70,13 @@ class Measures:
     def queued(self, depths: Mapping[str, tuple[Depth, int]]) -> None:
         """By model, how much there is in the queue and how many tokens wait. What is not in it has no sample: whoever
         scales on it has to see that nobody knows, not a number of a while ago."""
-        for gauge in (self._lag, self._pending, self._delayed, self._waiting_tokens):
+        for gauge in (self._lag, self._pending, self._delayed, self._dead, self._waiting_tokens):
             gauge.clear()
         for model, (depth, tokens) in depths.items():
             self._lag.labels(model).set(depth.lag)
             self._pending.labels(model).set(depth.pending)
             self._delayed.labels(model).set(depth.delayed)
+            self._dead.labels(model).set(depth.dead)
             self._waiting_tokens.labels(model).set(tokens)
 
     def refused(self, code: str) -> None:

@@ -30,7 +30,7 @@ def scaled_object(platform: Platform, model: str, place: Place = "here") -> keda
         fallback = keda.Fallback(said.fallback.failure_threshold, said.fallback.replicas, said.fallback.behavior)
     behavior = said.advanced.horizontal_pod_autoscaler_config.behavior
     return keda.ScaledObject(
-        triggers=triggers(platform, model),
+        triggers=triggers(platform, model, place),
         minimum=replicas.min,
         maximum=replicas.max,
         polling_s=said.polling_interval,
@@ -41,8 +41,9 @@ def scaled_object(platform: Platform, model: str, place: Place = "here") -> keda
     )
 
 
-def triggers(platform: Platform, model: str) -> tuple[keda.Trigger, ...]:
-    said, at_once = platform.keda, platform.llm.models[model].limits.concurrency
+def triggers(platform: Platform, model: str, place: Place = "here") -> tuple[keda.Trigger, ...]:
+    limits = platform.llm.models[model].limits if place == "here" else platform.cluster_limits(model)
+    said, at_once = platform.keda, limits.concurrency
     found = []
     if said.scalers.redis:
         waiting = at_once if said.lag_count is None else said.lag_count

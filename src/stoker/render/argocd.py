@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from stoker.catalog.labels import AUTO_MODE
 from stoker.render.facts import GATEWAY, short
 from stoker.render.items import Item, Resource
 from stoker.render.objects import metadata
@@ -17,27 +18,25 @@ _API = "argoproj.io/v1alpha1"
 _NAMESPACE = "argocd"
 _SELF = "https://kubernetes.default.svc"
 _LEFT_OUT = "{argocd/*,kustomization.yaml}"
+"""Of a directory: said as one, it is read as one, though there is a kustomization in it. Source: argoproj/argo-cd
+types.go (ExplicitType), reposerver/repository (findManifests)."""
 CLUSTER_KINDS = (
     ("", "Namespace"),
     ("", "PersistentVolume"),
     ("eks.amazonaws.com", "NodeClass"),
-    ("external-secrets.io", "ClusterSecretStore"),
     ("karpenter.k8s.aws", "EC2NodeClass"),
+    ("karpenter.sh", "NodeOverlay"),
     ("karpenter.sh", "NodePool"),
-    ("kro.run", "ResourceGraphDefinition"),
     ("kueue.x-k8s.io", "ClusterQueue"),
     ("kueue.x-k8s.io", "ResourceFlavor"),
-    ("kueue.x-k8s.io", "Topology"),
     ("kueue.x-k8s.io", "WorkloadPriorityClass"),
     ("networking.k8s.io", "IngressClass"),
-    ("nvidia.com", "ClusterPolicy"),
-    ("rbac.authorization.k8s.io", "ClusterRole"),
-    ("rbac.authorization.k8s.io", "ClusterRoleBinding"),
     ("scheduling.k8s.io", "PriorityClass"),
     ("storage.k8s.io", "StorageClass"),
-    ("trainer.kubeflow.org", "ClusterTrainingRuntime"),
 )
 """What is rendered outside of namespaces, and so what the project may make there. A test compares."""
+_KRO_S = (("kro.run", "ResourceGraphDefinition"), ("rbac.authorization.k8s.io", "ClusterRole"))
+"""The same, where there is a graph of kro. Who may make a ClusterRole has none by it; no binding is allowed."""
 
 
 def render(plan: Plan) -> Iterator[Item]:
@@ -45,7 +44,9 @@ def render(plan: Plan) -> Iterator[Item]:
     if not said.enabled:
         return
     yield Resource(
-        "argocd/project.yaml", _project(plan), "What the repository may change: no other namespace, no other kind."
+        "argocd/project.yaml",
+        _project(plan),
+        "What the repository may change: no other namespace, nothing else outside of namespaces.",
     )
     if said.clusters:
         yield Resource("argocd/applications.yaml", _application_set(plan), _WHY_FOLDERS)
@@ -91,11 +92,15 @@ def _targets(plan: Plan) -> list[dict[str, str]]:
     return [{"name": cluster} for cluster in clusters] if clusters else [{"server": _server(plan)}]
 
 
-def _namespaces(plan: Plan) -> tuple[str, ...]:
-    return plan.namespace, plan.training_namespace, plan.monitoring_namespace
+def _namespaces(plan: Plan) -> list[str]:
+    """The platform's own, and that of the plugins of GPU nodes which EKS does not make itself."""
+    own = [plan.namespace, plan.training_namespace, plan.monitoring_namespace]
+    has_plugins = any(pool.has_gpus and pool.domain != AUTO_MODE for pool in plan.pools)
+    return [*own, "kube-system"] if has_plugins else own
 
 
 def _project(plan: Plan) -> dict[str, Any]:
+    kinds = sorted((*CLUSTER_KINDS, *_KRO_S)) if plan.spec.composition.kro else CLUSTER_KINDS
     return {
         "apiVersion": _API,
         "kind": "AppProject",
@@ -106,7 +111,7 @@ def _project(plan: Plan) -> dict[str, Any]:
             "destinations": [
                 {**target, "namespace": namespace} for target in _targets(plan) for namespace in _namespaces(plan)
             ],
-            "clusterResourceWhitelist": [{"group": group, "kind": kind} for group, kind in CLUSTER_KINDS],
+            "clusterResourceWhitelist": [{"group": group, "kind": kind} for group, kind in kinds],
         },
     }
 

@@ -23,6 +23,8 @@ def made(plan: Plan) -> Iterator[tuple[str, str, str]]:
     """Name, property and use of the secrets whose values are made up."""
     if plan.redis == "cluster":
         yield "redis", "password", "Password of Redis."
+    if plan.redis == "elasticache":
+        yield "redis-auth", "password", "Token of ElastiCache, from which redis.tf makes the secret of the platform."
     if plan.ledger != "url":
         yield "ledger", "password", "Password of the ledger's database."
     yield "engine", "key", "What engines ask of the gateway and the workers."

@@ -33,7 +33,7 @@ def cluster_platform(plan: Plan) -> Platform:
     spec = plan.spec
     models = {
         **spec.llm.models,
-        **{each.name: each.model.model_copy(update=_served(plan, each)) for each in plan.served if each.is_on_gpu},
+        **{each.name: each.model.model_copy(update=_served(plan, each)) for each in plan.served},
     }
     everywhere = "0.0.0.0"  # noqa: S104 - a pod has an address of its own, and NetworkPolicies say who reaches it
     sections: dict[str, Any] = {
@@ -73,6 +73,12 @@ def _ledger(plan: Plan) -> Ledger:
 
 
 def _served(plan: Plan, served: Served) -> dict[str, Any]:
+    if not served.is_on_gpu:
+        return {}
+    return _by_vllm(plan, served)
+
+
+def _by_vllm(plan: Plan, served: Served) -> dict[str, Any]:
     """What differs of a model when vLLM serves it. What the chat template and an image may take is a bound on money,
     and the engine decides it: what was not written is the usual of a server, and no longer the embedded engine's."""
     engine = ServerEngine(url=engine_url(plan, served), model=served.name, api_key_env=ENGINE_KEY, continues=True)

@@ -33,7 +33,7 @@ class Panel:
 
 def texts(plan: Plan) -> dict[str, str]:
     """The JSON of each dashboard by name; one without any panel left is left out."""
-    known = published(plan, recorded(plan))
+    known = published(plan, recorded(plan) if plan.spec.global_.observability.prometheus else ())
     found = {}
     for name, (title, panels) in _all(plan).items():
         kept = [panel for panel in panels if all(names_in(expr) <= known for expr, _ in panel.queries)]

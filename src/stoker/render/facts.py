@@ -11,7 +11,8 @@ from stoker.manifests.quantities import bytes_of, cpu_milli
 from stoker.spec import Gpu, Model, NodePool, Replicas, Serving
 
 SERVES = "stoker.dev/serves"
-"""Node label: what the nodes of a pool are for: `model.NAME`, `models` where several share them, `training`, `cpu`."""
+"""Node label: what the nodes of a pool are for: `model.NAME`, `models.POOL` where several share them, `training`,
+`cpu`."""
 SHARED, TRAINING, CPU = "models", "training", "cpu"
 MODEL = "stoker.dev/model"
 """Pod label: the model that a replica serves."""
@@ -144,6 +145,12 @@ class TrainingPods:
     """Empty without EFA."""
 
 
+def shared_by(pool: str) -> str:
+    """The value of SERVES on nodes that the models of a pool of the spec share. Those of another pool do not come here:
+    their GPUs may have to be larger."""
+    return f"{SHARED}.{pool}"
+
+
 def short(*parts: str, at_most: int = 63) -> str:
     """The parts joined by hyphens. One that is too long is cut, and ends with six characters that tell it from others
     cut alike."""
@@ -161,6 +168,7 @@ EDGE = "edge"
 GATEWAY_NLB = "gateway-nlb"
 """The Service by which API Gateway reaches the gateway."""
 ROLE = "stoker.dev/role"
-"""Pod label within a LeaderWorkerSet: `leader` or `follower`. The leader serves."""
+"""Pod label: `leader` or `follower` within a LeaderWorkerSet, of which the leader serves; `fill` of a Job that fetches
+weights."""
 TRAINING_ACCOUNT, PIPELINE_ACCOUNT = "training", "pipeline"
 """ServiceAccounts of the training namespace: of the pods that train, and of the steps of the pipeline."""

@@ -132,7 +132,7 @@ def _container(plan: Plan) -> Object:
     return {
         "name": "gateway",
         "image": plan.image("gateway"),
-        "command": ["python", "-P", "-m", "stoker.gateway"],
+        "command": ["python", "-m", "stoker.gateway"],
         "args": [
             *("--spec", _SPEC, "--host", "0.0.0.0", "--port", str(GATEWAY_PORT)),  # noqa: S104 - of its pod
             *("--journals", f"{_STATE}/journals", "--grace", str(_drain_s(plan))),

@@ -35,9 +35,9 @@ _POOLS = "inference.networking.k8s.io"
 _OBJECTIVES = "inference.networking.x-k8s.io"
 _OF_GATEWAY = {"gateway.networking.k8s.io/gateway-name": EDGE}
 """On the pods that a controller makes for the Gateway. Source: Gateway API, GEP-1762 (in-cluster deployments)."""
-_IMAGE = "registry.k8s.io/gateway-api-inference-extension/epp:v1.5.0"
-"""The last release line of the inference extension with a picker of its own; since then it is llm-d's router.
-Source: kubernetes-sigs/gateway-api-inference-extension README."""
+_IMAGE = "registry.k8s.io/gateway-api-inference-extension/epp:v1.4.0"
+"""The inference extension's own picker. v1.5.0, its last, fails to read a vLLM that serves no LoRA adapters
+(llm-d-router issue 926); since then it is llm-d's router. Source: README of kubernetes-sigs' extension."""
 _PORT, _HEALTH_PORT, _METRICS_PORT = 9002, 9003, 9090
 _CONFIG = "picker.yaml"
 _PLUGINS = """\
@@ -217,7 +217,7 @@ def _account(plan: Plan, picker: str) -> dict[str, Any]:
 
 
 def _rights(plan: Plan, picker: str) -> Iterator[dict[str, Any]]:
-    """What it watches, in this namespace. Source: the extension's chart `inferencepool` v1.5.0, templates/rbac.yaml."""
+    """What it watches, in this namespace. Source: the extension's chart `inferencepool`, templates/rbac.yaml."""
     watched = [
         ("", ["pods"]),
         (_POOLS, ["inferencepools"]),
@@ -287,7 +287,7 @@ def _picker(plan: Plan, served: Served, picker: str) -> dict[str, Any]:
 
 
 def _container(plan: Plan, served: Served) -> dict[str, Any]:
-    """Source: the extension v1.5.0, cmd/epp/runner/options.go (flags, ports) and health.go (with no election, every
+    """Source: the extension v1.4.0, cmd/epp/runner/options.go (flags, ports) and health.go (with no election, every
     service of the health check says whether the pool is known)."""
     asked = {"grpc": {"port": _HEALTH_PORT}}
     return {

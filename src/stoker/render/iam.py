@@ -10,10 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stoker.render.facts import GATEWAY, MODELS_ACCOUNT, PIPELINE_ACCOUNT, TRAINING_ACCOUNT, short
+from stoker.render.facts import GATEWAY, MODELS_ACCOUNT, PIPELINE_ACCOUNT, TRAINING_ACCOUNT, WEIGHTS_ACCOUNT, short
 from stoker.render.items import Item, Resource
+from stoker.render.models_weights import has_jobs
 from stoker.render.objects import Object, metadata
 from stoker.render.plan import Plan
+from stoker.render.scaling import sqs_queues
 
 COMPONENT = "aws"
 KEDA = ("keda", "keda-operator")
@@ -54,6 +56,10 @@ def identities(plan: Plan) -> Iterator[Identity]:
     models = weights(plan)
     if models:
         yield Identity(plan.namespace, MODELS_ACCOUNT, models, "Replicas read weights from S3.")
+    filled = plan.bucket("models")
+    if filled is not None and plan.cache == "s3" and has_jobs(plan):
+        why = "Jobs put weights from the hub into the bucket."
+        yield Identity(plan.namespace, WEIGHTS_ACCOUNT, _writing(plan, "Weights", filled), why)
     scalers = plan.spec.keda.scalers
     if scalers.sqs:
         statement = allow("DeadLetters", _QUEUE, dead_letters_arn(plan))
@@ -219,8 +225,9 @@ def _keda(plan: Plan) -> Iterator[Object]:
 
     Source: KEDA's documentation of the triggers aws-sqs-queue and aws-cloudwatch. CloudWatch's metrics have no ARNs.
     """
-    if plan.spec.keda.scalers.sqs:
-        yield allow("QueueLength", ("sqs:GetQueueUrl", "sqs:GetQueueAttributes"), dead_letters_arn(plan))
+    if queues := sqs_queues(plan):  # not that of the dead letters, which scales nothing
+        actions = ("sqs:GetQueueUrl", "sqs:GetQueueAttributes")
+        yield allow("QueueLength", actions, *(arn(plan, "sqs", each) for each in queues))
     if plan.spec.keda.scalers.cloudwatch:
         yield allow("Metrics", ("cloudwatch:GetMetricData", "cloudwatch:GetMetricStatistics"), "*")
 

@@ -7,7 +7,8 @@ pod's own address, and gateways call the engine there; the Service is for whoeve
 from collections.abc import Iterator
 
 from stoker.render import models_weights
-from stoker.render.facts import ENGINE_KEY, ENGINE_PORT, MODEL, MODELS_ACCOUNT, Served
+from stoker.render.base import SERVING_PRIORITY
+from stoker.render.facts import ENGINE_KEY, ENGINE_PORT, MODEL, MODELS_ACCOUNT, ROLE, Served
 from stoker.render.items import Item, Resource
 from stoker.render.models_engine import engine_container, follower_container, key_env, startup_s, volumes
 from stoker.render.objects import Object, metadata, restricted_pod, selector, usual_labels
@@ -17,15 +18,12 @@ from stoker.render.worker_containers import (
     HAND_BACK_S,
     SPEC_VOLUME,
     TMP_VOLUME,
+    disruption_budget,
     grace_s,
     may_be_on_spot,
     worker_container,
 )
 
-PRIORITY = "stoker-serving"
-"""PriorityClass of component `base`."""
-ROLE = "stoker.dev/role"
-"""Pod label within a LeaderWorkerSet: `leader` or `follower`."""
 _WHOLE_NODE = 8
 _NODE_COMES_S = 900
 """A node for a pod that has none yet, with its image."""
@@ -47,7 +45,7 @@ def render(plan: Plan) -> Iterator[Item]:
         workload = _leader_worker_set(plan, served) if served.spans_nodes else _deployment(plan, served)
         yield Resource(file, workload, _why(plan, served))
         yield Resource(file, _service(plan, served))
-        yield Resource(file, _budget(plan, served))
+        yield Resource(file, disruption_budget(plan, served.workload, "models"))
 
 
 def grace_of(plan: Plan, served: Served) -> int:
@@ -137,7 +135,7 @@ def _pod(plan: Plan, served: Served) -> Object:
         "serviceAccountName": MODELS_ACCOUNT,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "priorityClassName": PRIORITY,
+        "priorityClassName": SERVING_PRIORITY,
         "terminationGracePeriodSeconds": stays + ENGINE_ENDS_S,
         "securityContext": restricted_pod(),
         **plan.placement(served),
@@ -193,18 +191,5 @@ def _service(plan: Plan, served: Served) -> Object:
             "type": "ClusterIP",
             "selector": serving_pods(served),
             "ports": [{"name": "http", "port": ENGINE_PORT, "targetPort": "http"}],
-        },
-    }
-
-
-def _budget(plan: Plan, served: Served) -> Object:
-    return {
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
-        "metadata": metadata(plan, served.workload, "models", namespace=plan.namespace),
-        "spec": {
-            "maxUnavailable": 1,
-            "unhealthyPodEvictionPolicy": "AlwaysAllow",
-            "selector": {"matchLabels": selector(served.workload)},
         },
     }

@@ -1,6 +1,7 @@
 """The container that computes: vLLM on GPUs, or the embedded engine on the CPU.
 
-vLLM's arguments are those of its command line (vllm serve --help, v0.11); what stands in `serving.args` comes last, and
+vLLM's arguments are those of its command line (docs.vllm.ai, engine arguments, and the Run:ai model streamer's page;
+the key by VLLM_API_KEY: vllm/envs.py); what stands in `serving.args` comes last, and
 so has the last word.
 """
 

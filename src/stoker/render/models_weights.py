@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from stoker.base.errors import InvalidInput
-from stoker.render.facts import WEIGHTS_ACCOUNT, Served
+from stoker.render.facts import ROLE, WEIGHTS_ACCOUNT, Served
 from stoker.render.items import Item, Resource
 from stoker.render.models_scripts import FILL_BUCKET, FILL_FILE_SYSTEM
 from stoker.render.objects import (
@@ -25,6 +25,8 @@ from stoker.render.objects import (
 )
 from stoker.render.plan import Plan
 
+FILLS = "fill"
+"""ROLE of the pods of the Jobs."""
 VOLUME, FOLDER = "weights", "/weights"
 HUB_HOME = f"{FOLDER}/huggingface"
 HUB_SECRET = "hub"  # noqa: S105 - the name of a Secret with the key `token`, which may be missing: open weights need none
@@ -92,6 +94,10 @@ def render(plan: Plan) -> Iterator[Item]:
         yield Resource("models/weights.yaml", _job(plan, served), _why_job(plan, served))
 
 
+def has_jobs(plan: Plan) -> bool:
+    return any(_filled(plan, served) is not None for served in plan.served)
+
+
 def _is_shared(plan: Plan) -> bool:
     return plan.cache in ("efs", "fsx")
 
@@ -115,7 +121,8 @@ def _job(plan: Plan, served: Served) -> Object:
     runai-model-streamer-s3 needs (vllm-project/vllm v0.11.0 docker/Dockerfile; run-ai/runai-model-streamer
     py/runai_model_streamer_s3)."""
     name = f"{VOLUME}-{served.name}"[:56] + "-" + _digest(served.weights, served.image)
-    labels = {**selector(name), **usual_labels("models")}
+    # Not the label of a model's replicas: it is none, and nobody is to route requests to it.
+    labels = {**selector(name), **usual_labels("models"), ROLE: FILLS}
     to_bucket = _filled(plan, served) == "bucket"
     volumes: list[Object] = [
         {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}},

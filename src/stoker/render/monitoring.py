@@ -13,8 +13,9 @@ from stoker.render import dashboards, monitoring_rules
 from stoker.render.facts import DCGM, DCGM_PORT, GATEWAY, METRICS_PORT, MODEL, REDIS
 from stoker.render.items import Item, Resource
 from stoker.render.metric_names import COUNTERS, publishers
-from stoker.render.objects import Object, from_field, metadata, resources, selector
+from stoker.render.objects import NAME, Object, from_field, metadata, resources, selector
 from stoker.render.plan import Plan
+from stoker.render.redis import REPLICA as REDIS_COPIES
 
 EXPORTER_IMAGE = "nvcr.io/nvidia/k8s/dcgm-exporter:4.6.1-4.8.4-distroless"
 """The last release with the names that dashboards, alerts and Container Insights know: 4.9 renames 23 of them to those
@@ -172,10 +173,11 @@ def _monitors(plan: Plan) -> Iterator[Resource]:
     if "redis" in there:
         yield _monitor(
             plan,
-            "ServiceMonitor",
+            "PodMonitor",
             REDIS,
-            {"matchLabels": selector(REDIS)},
+            {"matchExpressions": [{"key": NAME, "operator": "In", "values": [REDIS, REDIS_COPIES]}]},
             {"port": METRICS_PORT, "interval": "15s"},
+            why="The server and its copies, which the Service does not lead to.",
         )
     if plan.gpu_exporter == "own":
         yield _monitor(

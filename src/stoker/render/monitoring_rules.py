@@ -166,8 +166,8 @@ def _capacities(plan: Plan) -> Iterator[Record]:
 
 def capacities(plan: Plan) -> dict[str, int]:
     """By model, how many requests its most replicas run at once. A longer queue waits for a second round."""
-    models = plan.spec.llm.models.items()
-    return {name: plan.spec.cluster_replicas(name).max * model.limits.concurrency for name, model in models}
+    spec = plan.spec
+    return {name: spec.cluster_replicas(name).max * spec.cluster_limits(name).concurrency for name in spec.llm.models}
 
 
 def _cost(plan: Plan) -> Iterator[Record]:
@@ -258,6 +258,14 @@ def _request_alerts(plan: Plan) -> Iterator[Alert]:
         "See the ScaledObject's conditions and events, then whether a node comes for its pods.",
     )
     yield Alert(
+        "DeadLetters",
+        "max by (model) (stoker_queue_dead) > max by (model) (stoker_queue_dead offset 15m)",
+        "0m",
+        "warning",
+        "Tasks of {{ $labels.model }} were given up.",
+        "`stoker tasks dead` says why; `stoker tasks replay` puts back what is mended.",
+    )
+    yield Alert(
         "ManyErrors",
         f"stoker:errors:ratio5m > {ERRORS_PART}",
         "10m",
@@ -328,7 +336,7 @@ def _gpu_alerts() -> Iterator[Alert]:
         "0m",
         "critical",
         f"{where} has memory errors that ECC cannot correct.",
-        "Replace the node: cordon, drain, delete its NodeClaim.",
+        "kubectl cordon and drain the node and delete its NodeClaim: a new one comes.",
     )
     yield Alert(
         "GpuMemoryFull",
@@ -344,7 +352,7 @@ def _gpu_alerts() -> Iterator[Alert]:
         "15m",
         "warning",
         f"{where} is at {{{{ $value }}}} C and slows down.",
-        "Replace the node when others of its type are cooler under the same load.",
+        "When others of its type are cooler under the same load, delete its NodeClaim.",
     )
     yield Alert(
         "GpuIdle",

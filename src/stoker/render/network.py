@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from stoker.catalog.labels import AUTO_MODE
-from stoker.render import redis
-from stoker.render.facts import ENGINE_PORT, GATEWAY, GATEWAY_PORT, LEDGER, LEDGER_PORT, MODEL, REDIS, REDIS_PORT
+from stoker.render import models_weights, redis
+from stoker.render.facts import ENGINE_PORT, GATEWAY, GATEWAY_PORT, LEDGER, LEDGER_PORT, MODEL, REDIS, REDIS_PORT, ROLE
 from stoker.render.items import Item, Resource
 from stoker.render.objects import Object, metadata, selector
 from stoker.render.plan import Plan
@@ -61,6 +61,8 @@ def _platform(plan: Plan) -> Iterator[Item]:
     yield Resource(file, _gateway(plan), _why_gateway(plan))
     if plan.served or plan.hosted:
         yield Resource(file, _models(plan), _WHY_MODELS)
+    if models_weights.has_jobs(plan):
+        yield Resource(file, _weights(plan), "Jobs that fetch weights from the hub, and put them into S3.")
     if plan.redis == "cluster":
         yield Resource(file, _redis(plan))
         if redis.replicas(plan):
@@ -111,6 +113,12 @@ def _models(plan: Plan) -> Object:
     if plan.spec.spot.watch is not False:
         egress.append(_to_address(METADATA, 80))
     return _policy(plan, "models", plan.namespace, _PODS_OF_MODELS, ingress=ingress, egress=egress)
+
+
+def _weights(plan: Plan) -> Object:
+    fills: Object = {"matchLabels": {ROLE: models_weights.FILLS}}
+    egress = [_to_the_world(), _to_address(POD_IDENTITY, 80)]
+    return _policy(plan, "weights", plan.namespace, fills, egress=egress)
 
 
 def _redis(plan: Plan) -> Object:

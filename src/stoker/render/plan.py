@@ -18,7 +18,6 @@ from stoker.render.facts import (
     REDIS,
     REDIS_PORT,
     SERVES,
-    SHARED,
     TRAINING,
     TRAINING_TOLERATION,
     UNHEARD_S,
@@ -27,6 +26,7 @@ from stoker.render.facts import (
     Pool,
     Served,
     TrainingPods,
+    shared_by,
     short,
 )
 from stoker.spec import EMBEDDED, Mode, Model, Platform
@@ -145,6 +145,7 @@ class Plan:
 
     def _served(self, name: str, model: Model) -> Served:
         usual, own = self.spec.llm.inference, model.serving
+        model = model.model_copy(update={"limits": self.spec.cluster_limits(name)})
         gpu = own.gpu or usual.gpu
         replicas = self.spec.cluster_replicas(name)
         return Served(
@@ -196,8 +197,8 @@ class Plan:
         if not served.is_on_gpu:
             return self.general_placement()
         where = [served.serves]
-        if served.shares_nodes and any(pool.serves == SHARED and pool.name == served.pool for pool in self.pools):
-            where.append(SHARED)
+        if served.shares_nodes and any(pool.serves == shared_by(served.pool) for pool in self.pools):
+            where.append(shared_by(served.pool))
         chosen = _node_affinity(SERVES, where) if self.spec.karpenter.enabled else {}
         return {**chosen, "tolerations": [GPU_TOLERATION]}
 
@@ -231,9 +232,8 @@ class Plan:
         """The pools on whose nodes `placement` may put a model's pods."""
         if not served.is_on_gpu:
             return tuple(pool for pool in self.pools if pool.use == "general")
-        where = {served.serves, *([SHARED] if served.shares_nodes else [])}
-        own = (pool for pool in self.pools if pool.use == "inference" and pool.serves in where)
-        return tuple(pool for pool in own if pool.serves != SHARED or pool.name == served.pool)
+        where = {served.serves, *([shared_by(served.pool)] if served.shares_nodes else [])}
+        return tuple(pool for pool in self.pools if pool.use == "inference" and pool.serves in where)
 
     @property
     def drain_s(self) -> int:

@@ -21,10 +21,9 @@ NODES_GROUP = Variable("node_security_group_id", "string", "Security group of th
 def render(plan: Plan) -> Iterator[Item]:
     yield from (VPC, SUBNETS, NODES_GROUP)
     auth = secrets.remote(plan, f"{REDIS_SECRET}-auth")
-    why = (
-        f'{auth} has to be there: JSON with "password", 16 to 128 letters and digits. Terraform\'s state holds it too.'
-    )
-    yield Terraform(_FILE, _data("aws_secretsmanager_secret_version", "redis_auth", {"secret_id": auth}), why)
+    why = "Made in secrets.tf. ElastiCache takes its token as an argument, so that Terraform's state holds it too."
+    read = {"secret_id": auth, "depends_on": [Raw(f"aws_secretsmanager_secret_version.{REDIS_SECRET}-auth")]}
+    yield Terraform(_FILE, _data("aws_secretsmanager_secret_version", "redis_auth", read), why)
     yield Terraform(_FILE, Block("locals", (), {"redis_token": Raw(_SAID)}))
     for block, comment in _blocks(plan):
         yield Terraform(_FILE, block, comment)

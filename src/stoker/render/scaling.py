@@ -8,14 +8,12 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from stoker.policy import hpa, keda, scaled, streams
-from stoker.render.facts import MODEL, REDIS_SECRET, Served
+from stoker.render.facts import CLOUDWATCH_NAMESPACE, MODEL, REDIS_SECRET, Served
 from stoker.render.items import Item, Resource
 from stoker.render.objects import Object, metadata
 from stoker.render.plan import Plan
 
 REDIS_AUTH, AWS_AUTH = "keda-redis", "keda-aws"
-CLOUDWATCH_NAMESPACE = "AgenticAI"
-"""Where component `cloudwatch` has its agent put the gateways' metrics, with the dimensions ClusterName and model."""
 
 
 def render(plan: Plan) -> Iterator[Item]:
@@ -136,9 +134,19 @@ def _prometheus(plan: Plan, served: Served, running: keda.Trigger) -> Object:
     }
 
 
+def sqs_queue(plan: Plan, served: Served) -> str:
+    """The user's queue of a model."""
+    return f"{plan.spec.keda.sqs_queue}-{served.name}"
+
+
+def sqs_queues(plan: Plan) -> tuple[str, ...]:
+    """Those that KEDA asks."""
+    return tuple(sqs_queue(plan, served) for served in plan.served if served.is_scaled) if _has_sqs(plan) else ()
+
+
 def _sqs(plan: Plan, served: Served) -> Object:
     """A queue by its name is enough where no account is said (keda-docs scalers/aws-sqs.md, queueURL)."""
-    name = f"{plan.spec.keda.sqs_queue}-{served.name}"
+    name = sqs_queue(plan, served)
     suffix = ".cn" if plan.partition == "aws-cn" else ""
     at = f"https://sqs.{plan.region}.amazonaws.com{suffix}/{plan.account}/"
     waiting = _waiting(plan, served)
@@ -155,7 +163,8 @@ def _sqs(plan: Plan, served: Served) -> Object:
 
 
 def _cloudwatch(plan: Plan, served: Served) -> Object:
-    """The lag once more, as the agent put it into CloudWatch a minute ago: for who has no way to Redis from KEDA."""
+    """The lag once more, as component `cloudwatch` has its agent put it there (`metric_names`), a minute old: for a
+    KEDA that does not reach Redis."""
     return {
         "type": "aws-cloudwatch",
         "name": "cloudwatch",

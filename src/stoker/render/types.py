@@ -21,13 +21,13 @@ from stoker.render.facts import (
     CPU,
     GPU,
     GPU_TAINT,
-    SHARED,
     STACK_REPLICAS,
     TRAINING,
     TRAINING_TAINT,
     Pool,
     Served,
     TrainingPods,
+    shared_by,
     short,
 )
 from stoker.render.sharing import offered, profiles, slice_mib, slices
@@ -87,7 +87,9 @@ def inference_pools(plan: "Plan", name: str, said: NodePool) -> Iterator[Pool]:
         together = _within_limit(plan, together, sharing)
         limit = sum(_most_gpus(plan, each, together.types) for each in sharing)
         # The pool that is tried first: with a reservation it has to know it, too.
-        yield _pool(plan, name, name, SHARED, said, together, (*reserved, "spot"), _gpu_limit(limit), weight=10)
+        yield _pool(
+            plan, name, name, shared_by(name), said, together, (*reserved, "spot"), _gpu_limit(limit), weight=10
+        )
     for each in models:
         alone = not (has_spot_pool and each.shares_nodes)
         spot = ("spot",) if said.spot_enabled and alone and not each.spans_nodes else ()

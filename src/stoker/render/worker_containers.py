@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from stoker.render.connections import redis_env
 from stoker.render.facts import PLATFORM_CONFIG, WORKER, Served
-from stoker.render.objects import Object, from_field, resources, restricted_container
+from stoker.render.objects import Object, from_field, metadata, resources, restricted_container, selector
 from stoker.render.plan import Plan
 
 HAND_BACK_S = 5
@@ -30,7 +30,7 @@ TMP_VOLUME: Object = {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}
 
 def grace_s(plan: Plan, model: str, *, may_be_on_spot: bool) -> int:
     """How long running tasks go on after SIGTERM: as long as one may take, if the node is there so long."""
-    longest = math.ceil(plan.spec.llm.models[model].limits.timeout_seconds)
+    longest = math.ceil(plan.spec.cluster_limits(model).timeout_seconds)
     return min(longest, _ON_SPOT_S if may_be_on_spot else _ELSEWHERE_S)
 
 
@@ -73,4 +73,18 @@ def worker_container(plan: Plan, model: str, *, url: str, grace: int, env: Seque
             {"name": "platform", "mountPath": _SPEC_FOLDER, "readOnly": True},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - an empty volume of the pod's own
         ],
+    }
+
+
+def disruption_budget(plan: Plan, name: str, component: str) -> Object:
+    """One pod at a time; one that still loads, or cannot, may always be moved."""
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": metadata(plan, name, component, namespace=plan.namespace),
+        "spec": {
+            "maxUnavailable": 1,
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            "selector": {"matchLabels": selector(name)},
+        },
     }

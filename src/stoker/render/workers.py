@@ -2,22 +2,22 @@
 
 from collections.abc import Iterator
 
-from stoker.render.facts import ENGINE_SECRET, MODEL
+from stoker.render.base import SERVING_PRIORITY
+from stoker.render.facts import MODEL
 from stoker.render.items import Item, Resource
 from stoker.render.objects import Object, from_secret, metadata, restricted_pod, selector, usual_labels
 from stoker.render.plan import Plan
+from stoker.render.secrets import engine_secret
 from stoker.render.worker_containers import (
     HAND_BACK_S,
     SPEC_VOLUME,
     TMP_VOLUME,
+    disruption_budget,
     general_may_be_on_spot,
     grace_s,
     worker_container,
 )
 from stoker.spec import ServerEngine
-
-PRIORITY = "stoker-platform"
-"""PriorityClass of component `base`: without its worker, a hosted model answers nothing that waits."""
 
 
 def render(plan: Plan) -> Iterator[Item]:
@@ -26,26 +26,21 @@ def render(plan: Plan) -> Iterator[Item]:
         assert isinstance(engine, ServerEngine)  # noqa: S101 - that is what hosted means
         file = f"workers/{name_of(model)}.yaml"
         yield Resource(file, _deployment(plan, model, engine), f"Takes the tasks of {model} to {engine.url}.")
-        yield Resource(file, _budget(plan, model))
+        yield Resource(file, disruption_budget(plan, name_of(model), "workers"))
 
 
 def name_of(model: str) -> str:
     return f"worker-{model}"
 
 
-def secret_of(model: str) -> str:
-    """The Secret that holds, as `key`, the key of the server."""
-    return f"{ENGINE_SECRET}-{model}"
-
-
 def _deployment(plan: Plan, model: str, engine: ServerEngine) -> Object:
     name = name_of(model)
     grace = grace_s(plan, model, may_be_on_spot=general_may_be_on_spot(plan))
-    key = [from_secret(engine.api_key_env, secret_of(model), "key")] if engine.api_key_env is not None else []
+    key = [from_secret(engine.api_key_env, engine_secret(model), "key")] if engine.api_key_env is not None else []
     pod: Object = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "priorityClassName": PRIORITY,
+        "priorityClassName": SERVING_PRIORITY,
         "terminationGracePeriodSeconds": grace + HAND_BACK_S,
         "securityContext": restricted_pod(),
         **plan.general_placement(),
@@ -65,19 +60,5 @@ def _deployment(plan: Plan, model: str, engine: ServerEngine) -> Object:
                 "metadata": {"labels": {**selector(name), **usual_labels("workers"), MODEL: model}},
                 "spec": pod,
             },
-        },
-    }
-
-
-def _budget(plan: Plan, model: str) -> Object:
-    name = name_of(model)
-    return {
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
-        "metadata": metadata(plan, name, "workers", namespace=plan.namespace),
-        "spec": {
-            "maxUnavailable": 1,
-            "unhealthyPodEvictionPolicy": "AlwaysAllow",
-            "selector": {"matchLabels": selector(name)},
         },
     }

@@ -189,6 +189,10 @@ class Serving(Section):
     memory: Quantity | None = None
     """Memory that one replica requests."""
 
+    limits: Limits | None = None
+    """What one request, and one replica, may take in the cluster, where vLLM holds more than the embedded engine. null:
+    the model's own limits."""
+
     nodes: Annotated[int, Field(ge=1, le=16)] = 1
     """Nodes of one replica. More than 1 is a LeaderWorkerSet, with tensor parallelism on each node and pipeline
     parallelism over them."""

@@ -10,7 +10,7 @@ from stoker.spec.composition import Composition
 from stoker.spec.edge import Edge
 from stoker.spec.faults import Fault, Path
 from stoker.spec.guide import Global, Keda
-from stoker.spec.llm import AUTO, TASKS, Llm, Replicas
+from stoker.spec.llm import AUTO, EMBEDDED, EMBEDDED_CONTEXT, TASKS, Limits, Llm, Replicas
 from stoker.spec.nodes import Karpenter
 from stoker.spec.section import Section
 from stoker.spec.services import Gateway, Ledger, Queue, Redis
@@ -76,6 +76,11 @@ class Platform(Section):
             return _between(self.keda.min_replica_count, self.keda.max_replica_count, otherwise=usual)
         return Replicas(min=inference.replicas, max=inference.replicas)
 
+    def cluster_limits(self, model: str) -> Limits:
+        """What a request and a replica of `model` may take in the cluster."""
+        said = self.llm.models[model]
+        return said.serving.limits or said.limits
+
     def may_be_at_zero(self, model: str) -> bool:
         """Whether it may have no replica, here or in the cluster, until a request comes."""
         return self.keda.enabled and 0 in (self.local_replicas(model).min, self.cluster_replicas(model).min)
@@ -114,6 +119,7 @@ class Platform(Section):
         yield from self._wrong_weights()
         yield from self._wrong_sagemaker()
         yield from self._wrong_pools()
+        yield from self._too_long_for_a_cpu()
         yield from self._never_woken()
         argocd = self.composition.argocd
         if argocd.enabled and argocd.capability and not argocd.clusters and self.global_.cluster.account is None:
@@ -155,6 +161,16 @@ class Platform(Section):
             path: Path = ("llm", "models", name, "serving", "nodePool")
             if pool is not None and (pool not in pools or pools[pool].use != "inference" or not pools[pool].enabled):
                 yield Fault(path, f'"{pool}" is no node pool for inference; those of karpenter.nodePools are: {usable}')
+
+    def _too_long_for_a_cpu(self) -> Iterator[Fault]:
+        for name, model in self.llm.models.items():
+            gpu, said = model.serving.gpu or self.llm.inference.gpu, model.serving.limits
+            if model.engine == EMBEDDED and gpu.count == 0 and said and said.context_tokens > EMBEDDED_CONTEXT:
+                yield Fault(
+                    ("llm", "models", name, "serving", "limits", "contextTokens"),
+                    f"{said.context_tokens} is more than the embedded engine can hold, which serves it with gpu.count "
+                    f"0; must be at most {EMBEDDED_CONTEXT}",
+                )
 
     def _wrong_weights(self) -> Iterator[Fault]:
         models = self.llm.models
