@@ -115,6 +115,9 @@ CHANGES: Mapping[str, Any] = {
     "llm.models.*.serving.gpu.migProfile": "2g.10gb",
     "llm.models.*.serving.cpu": "5",
     "llm.models.*.serving.memory": "13Gi",
+    "llm.models.*.serving.limits.contextTokens": 4096,
+    "llm.models.*.serving.limits.concurrency": 77,
+    "llm.models.*.serving.limits.timeoutSeconds": 33,
     "llm.models.*.serving.nodes": 2,
     "llm.models.*.serving.nodePool": "large",
     "llm.models.*.serving.args": ["--enforce-eager"],
@@ -218,7 +221,13 @@ EXCEPTIONS = {
     "redis.enabled": "false is refused without redis.url, and with one it says what the url says already",
 }
 
-IN_THE_CONFIG = {"ledger.retentionDays": 100, "ledger.auditDays": 100}
+IN_THE_CONFIG = {
+    "ledger.retentionDays": 100,
+    "ledger.auditDays": 100,
+    "llm.models.*.serving.limits.maxOutputTokens": 77,
+    "llm.models.*.serving.limits.promptOverheadTokens": 77,
+    "llm.models.*.serving.limits.imageTokens": 77,
+}
 """Keys that the gateway reads from its ConfigMap, and nothing else."""
 
 
@@ -287,7 +296,7 @@ def test_a_key_changes_what_is_rendered(key: str) -> None:
 @pytest.mark.parametrize("key", IN_THE_CONFIG)
 def test_a_key_of_the_gateway_is_in_its_config(key: str) -> None:
     after = copy.deepcopy(EVERYTHING)
-    put(after, key, IN_THE_CONFIG[key])
+    put(after, of(key), IN_THE_CONFIG[key])
     before = render(loads(yaml.safe_dump(EVERYTHING, sort_keys=False)))
     changed = {
         name for name, text in render(loads(yaml.safe_dump(after, sort_keys=False))).items() if text != before[name]

@@ -10,7 +10,15 @@ from stoker.render import canary, secrets
 from stoker.render.base import PLATFORM_PRIORITY, disruption_budget
 from stoker.render.cluster_spec import platform_yaml
 from stoker.render.connections import redis_env
-from stoker.render.facts import ENGINE_KEY, ENGINE_SECRET, GATEWAY, GATEWAY_PORT, PLATFORM_CONFIG
+from stoker.render.facts import (
+    ENGINE_KEY,
+    ENGINE_SECRET,
+    GATEWAY,
+    GATEWAY_PORT,
+    PLATFORM_CONFIG,
+    UNHEARD_S,
+    WRITING_DOWN_S,
+)
 from stoker.render.items import Item, Resource
 from stoker.render.ledger import ledger_env
 from stoker.render.objects import (
@@ -28,11 +36,6 @@ _FILE = "gateway/gateway.yaml"
 _SPEC = "/etc/stoker/platform.yaml"
 _STATE = "/var/lib/stoker"
 _LEAST, _MOST, _CPU_PERCENT = 2, 10, 70
-# Load balancers and kube-proxies hear that a pod leaves while it already stops: it goes on answering meanwhile.
-_UNHEARD_S = 15
-_WRITING_DOWN_S = 15
-"""After the last answer: what it used goes to Redis and to the ledger."""
-
 _WHY = """\
 /ready says whether each model has a replica. It is not the readiness of this pod: a model whose nodes are still \
 starting would take all gateways out of service, and with them the queue in which its requests wait. So a pod is ready \
@@ -98,7 +101,7 @@ def _pod(plan: Plan) -> Object:
         "serviceAccountName": GATEWAY,
         "automountServiceAccountToken": False,
         "priorityClassName": PLATFORM_PRIORITY,
-        "terminationGracePeriodSeconds": _UNHEARD_S + _drain_s(plan) + _WRITING_DOWN_S,
+        "terminationGracePeriodSeconds": UNHEARD_S + plan.drain_s + WRITING_DOWN_S,
         "securityContext": restricted_pod(),
         **plan.general_placement(stateful=True),  # it drains for longer than a spot notice
         "topologySpreadConstraints": [
@@ -122,11 +125,6 @@ def _spread(key: str) -> Object:
     }
 
 
-def _drain_s(plan: Plan) -> int:
-    """No answer takes longer, so none is cut off when a pod is replaced."""
-    return max(1, round(plan.spec.gateway.timeouts.total_seconds))
-
-
 def _container(plan: Plan) -> Object:
     health = {"httpGet": {"path": "/health", "port": "http"}, "timeoutSeconds": 5}
     return {
@@ -135,7 +133,7 @@ def _container(plan: Plan) -> Object:
         "command": ["python", "-m", "stoker.gateway"],
         "args": [
             *("--spec", _SPEC, "--host", "0.0.0.0", "--port", str(GATEWAY_PORT)),  # noqa: S104 - of its pod
-            *("--journals", f"{_STATE}/journals", "--grace", str(_drain_s(plan))),
+            *("--journals", f"{_STATE}/journals", "--grace", str(plan.drain_s)),
         ],
         "env": _env(plan),
         "ports": [{"name": "http", "containerPort": GATEWAY_PORT}],
@@ -143,7 +141,7 @@ def _container(plan: Plan) -> Object:
         "startupProbe": {**health, "periodSeconds": 2, "failureThreshold": 60},
         "readinessProbe": {**health, "periodSeconds": 5, "failureThreshold": 2},
         "livenessProbe": {**health, "periodSeconds": 10, "failureThreshold": 6},
-        "lifecycle": {"preStop": {"sleep": {"seconds": _UNHEARD_S}}},
+        "lifecycle": {"preStop": {"sleep": {"seconds": UNHEARD_S}}},
         "resources": resources("1", "1Gi"),
         "securityContext": restricted_container(),
         "volumeMounts": [

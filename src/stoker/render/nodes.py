@@ -46,6 +46,10 @@ def _comment(pool: Pool) -> str:
             f"stoker:ignore STK-KARPENTER-031 nothing else of these families does; consolidation is to empty nodes, "
             f"which takes no {_SPOT_TO_SPOT} types"
         )
+    if pool.domain == AUTO_MODE and pool.use == "training":
+        lines.append(
+            "stoker:ignore STK-KARPENTER-054 it does not wait without end: Auto Mode ends a node after 21 days"
+        )
     return "\n".join(lines)
 
 
