@@ -115,6 +115,9 @@ CHANGES: Mapping[str, Any] = {
     "llm.models.*.serving.gpu.migProfile": "2g.10gb",
     "llm.models.*.serving.cpu": "5",
     "llm.models.*.serving.memory": "13Gi",
+    "llm.models.*.serving.limits.contextTokens": 16384,
+    "llm.models.*.serving.limits.concurrency": 3,
+    "llm.models.*.serving.limits.timeoutSeconds": 77,
     "llm.models.*.serving.nodes": 2,
     "llm.models.*.serving.nodePool": "large",
     "llm.models.*.serving.args": ["--enforce-eager"],
@@ -218,8 +221,14 @@ EXCEPTIONS = {
     "redis.enabled": "false is refused without redis.url, and with one it says what the url says already",
 }
 
-IN_THE_CONFIG = {"ledger.retentionDays": 100, "ledger.auditDays": 100}
-"""Keys that the gateway reads from its ConfigMap, and nothing else."""
+IN_THE_CONFIG = {
+    "ledger.retentionDays": 100,
+    "ledger.auditDays": 100,
+    "llm.models.*.serving.limits.maxOutputTokens": 300,
+    "llm.models.*.serving.limits.promptOverheadTokens": 33,
+    "llm.models.*.serving.limits.imageTokens": 333,
+}
+"""Keys that gateway and workers read from the ConfigMap, and nothing else."""
 
 
 def keys() -> list[str]:
@@ -287,7 +296,7 @@ def test_a_key_changes_what_is_rendered(key: str) -> None:
 @pytest.mark.parametrize("key", IN_THE_CONFIG)
 def test_a_key_of_the_gateway_is_in_its_config(key: str) -> None:
     after = copy.deepcopy(EVERYTHING)
-    put(after, key, IN_THE_CONFIG[key])
+    put(after, of(key), IN_THE_CONFIG[key])
     before = render(loads(yaml.safe_dump(EVERYTHING, sort_keys=False)))
     changed = {
         name for name, text in render(loads(yaml.safe_dump(after, sort_keys=False))).items() if text != before[name]
