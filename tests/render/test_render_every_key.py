@@ -115,9 +115,9 @@ CHANGES: Mapping[str, Any] = {
     "llm.models.*.serving.gpu.migProfile": "2g.10gb",
     "llm.models.*.serving.cpu": "5",
     "llm.models.*.serving.memory": "13Gi",
-    "llm.models.*.serving.limits.contextTokens": 4096,
-    "llm.models.*.serving.limits.concurrency": 77,
-    "llm.models.*.serving.limits.timeoutSeconds": 33,
+    "llm.models.*.serving.limits.contextTokens": 16384,
+    "llm.models.*.serving.limits.concurrency": 3,
+    "llm.models.*.serving.limits.timeoutSeconds": 77,
     "llm.models.*.serving.nodes": 2,
     "llm.models.*.serving.nodePool": "large",
     "llm.models.*.serving.args": ["--enforce-eager"],
@@ -224,11 +224,11 @@ EXCEPTIONS = {
 IN_THE_CONFIG = {
     "ledger.retentionDays": 100,
     "ledger.auditDays": 100,
-    "llm.models.*.serving.limits.maxOutputTokens": 77,
-    "llm.models.*.serving.limits.promptOverheadTokens": 77,
-    "llm.models.*.serving.limits.imageTokens": 77,
+    "llm.models.*.serving.limits.maxOutputTokens": 300,
+    "llm.models.*.serving.limits.promptOverheadTokens": 33,
+    "llm.models.*.serving.limits.imageTokens": 333,
 }
-"""Keys that the gateway reads from its ConfigMap, and nothing else."""
+"""Keys that gateway and workers read from the ConfigMap, and nothing else."""
 
 
 def keys() -> list[str]:

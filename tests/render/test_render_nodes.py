@@ -230,8 +230,7 @@ def test_auto_mode_has_classes_and_lifetimes_of_its_own() -> None:
     assert template["nodeClassRef"] == {"group": "eks.amazonaws.com", "kind": "NodeClass", "name": "gpu"}
     assert template["expireAfter"] == "336h"
     training = spec("NodePool", "training", TRAINING, "auto")["template"]["spec"]
-    assert training["expireAfter"] == "480h"
-    assert "terminationGracePeriod" not in training
+    assert (training["expireAfter"], training["terminationGracePeriod"]) == ("480h", "24h")
 
 
 def test_hybrid_has_both_and_a_role_for_each() -> None:

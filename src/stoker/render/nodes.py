@@ -46,10 +46,6 @@ def _comment(pool: Pool) -> str:
             f"stoker:ignore STK-KARPENTER-031 nothing else of these families does; consolidation is to empty nodes, "
             f"which takes no {_SPOT_TO_SPOT} types"
         )
-    if pool.domain == AUTO_MODE and pool.use == "training":
-        lines.append(
-            "stoker:ignore STK-KARPENTER-054 it does not wait without end: Auto Mode ends a node after 21 days"
-        )
     return "\n".join(lines)
 
 
@@ -88,10 +84,11 @@ def _node_pool(plan: Plan, pool: Pool) -> dict[str, Any]:
 
 def _lifetime(pool: Pool) -> dict[str, str]:
     """Auto Mode ends each node after 21 days, whatever is written (EKS user guide, automode-learn-instances): of these,
-    a training job has the last one to end in order. No terminationGracePeriod says so: with one, a new image could take
-    the node of a job that is not to be disrupted."""
+    a training job has the last one to end in order. The period does not let a new image take the node of a job that is
+    not to be disrupted, since the pool's budget allows no drift."""
     if pool.domain == AUTO_MODE:
-        return {"expireAfter": "480h" if pool.use == "training" else "336h"}
+        last_day = {"terminationGracePeriod": "24h"} if pool.use == "training" else {}
+        return {"expireAfter": "480h" if pool.use == "training" else "336h", **last_day}
     return {"expireAfter": "Never" if pool.use == "training" else "720h"}
 
 

@@ -183,7 +183,7 @@ class Plan:
         for name, said in self.spec.karpenter.node_pools.items():
             if said.enabled and said.use == "inference":
                 found += types.inference_pools(self, name, said)
-        if self.spec.training.enabled and self.spec.training.kubeflow:  # AWS Batch has machines of its own
+        if self._trains_on_nodes:
             found.append(types.training_pool(self))
         found += types.general_pools(self)
         return tuple(found)
@@ -219,7 +219,7 @@ class Plan:
             for domain in sorted({pool.domain for pool in self.pools if pool.has_gpus})
         ]
         chosen = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
-        tolerations = [GPU_TOLERATION, *([TRAINING_TOLERATION] if self.spec.training.enabled else [])]
+        tolerations = [GPU_TOLERATION, *([TRAINING_TOLERATION] if self._trains_on_nodes else [])]
         return {**({"affinity": chosen} if terms else {}), "tolerations": tolerations}
 
     @property
@@ -246,14 +246,17 @@ class Plan:
         Less than the pod has before it is killed."""
         return min(UNHEARD_S + self.drain_s, 3600)
 
+    @property
+    def _trains_on_nodes(self) -> bool:
+        """Whether nodes of the cluster train: AWS Batch has machines of its own."""
+        return self.spec.training.enabled and self.spec.training.kubeflow
+
     @cached_property
     def has_gpu_nodes(self) -> bool:
         """Whether there may be a node with a GPU at all, whoever makes it."""
         if self.spec.karpenter.enabled:
             return any(pool.has_gpus for pool in self.pools)
-        return (self.spec.training.enabled and self.spec.training.kubeflow) or any(
-            served.is_on_gpu for served in self.served
-        )
+        return self._trains_on_nodes or any(served.is_on_gpu for served in self.served)
 
     @property
     def gpu_exporter(self) -> Literal["own", "addon", "none"]:

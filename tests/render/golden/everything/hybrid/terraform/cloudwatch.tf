@@ -1,0 +1,1016 @@
+# Made by `stoker render`; change platform.yaml and render again.
+
+data "aws_caller_identity" "cloudwatch" {}
+
+# A key of our own: alarms cannot publish to a topic under SNS' key, whose policy nobody can change. The actions
+# of the account are written out.
+resource "aws_kms_key" "alarms" {
+  description             = "Alarms of everything"
+  enable_key_rotation     = true
+  deletion_window_in_days = 7
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid    = "Administer"
+        Effect = "Allow"
+        Principal = {
+          AWS = "arn:aws:iam::${data.aws_caller_identity.cloudwatch.account_id}:root"
+        }
+        Action = [
+          "kms:DescribeKey",
+          "kms:GetKeyPolicy",
+          "kms:PutKeyPolicy",
+          "kms:ListKeyPolicies",
+          "kms:EnableKey",
+          "kms:DisableKey",
+          "kms:UpdateKeyDescription",
+          "kms:GetKeyRotationStatus",
+          "kms:EnableKeyRotation",
+          "kms:DisableKeyRotation",
+          "kms:ScheduleKeyDeletion",
+          "kms:CancelKeyDeletion",
+          "kms:TagResource",
+          "kms:UntagResource",
+          "kms:ListResourceTags",
+          "kms:CreateGrant",
+          "kms:ListGrants",
+          "kms:RevokeGrant",
+        ]
+        Resource = "*"
+      },
+      {
+        Sid    = "AlarmsPublish"
+        Effect = "Allow"
+        Principal = {
+          Service = "cloudwatch.amazonaws.com"
+        }
+        Action   = ["kms:Decrypt", "kms:GenerateDataKey"]
+        Resource = "*"
+        Condition = {
+          StringEquals = {
+            "aws:SourceAccount" = "${data.aws_caller_identity.cloudwatch.account_id}"
+          }
+        }
+      },
+    ]
+  })
+  tags = {
+    Project     = "everything"
+    ManagedBy   = "stoker"
+    CostCenter  = "ml-platform"
+    Environment = "production"
+  }
+}
+
+resource "aws_sns_topic" "alarms" {
+  name              = "everything-alarms"
+  kms_master_key_id = aws_kms_key.alarms.arn
+  tags = {
+    Project     = "everything"
+    ManagedBy   = "stoker"
+    CostCenter  = "ml-platform"
+    Environment = "production"
+  }
+}
+
+resource "aws_sns_topic_policy" "alarms" {
+  arn = aws_sns_topic.alarms.arn
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid    = "AlarmsPublish"
+        Effect = "Allow"
+        Principal = {
+          Service = "cloudwatch.amazonaws.com"
+        }
+        Action   = "sns:Publish"
+        Resource = aws_sns_topic.alarms.arn
+        Condition = {
+          StringEquals = {
+            "aws:SourceAccount" = "${data.aws_caller_identity.cloudwatch.account_id}"
+          }
+        }
+      },
+    ]
+  })
+}
+
+# AWS sends a letter to this address first, and nothing more until the link in it is followed.
+resource "aws_sns_topic_subscription" "alarms" {
+  topic_arn = aws_sns_topic.alarms.arn
+  protocol  = "email"
+  endpoint  = "ml-oncall@example.com"
+}
+
+# Made before the agent makes it, which would keep its lines for ever.
+resource "aws_cloudwatch_log_group" "agent" {
+  name              = "/aws/containerinsights/everything/prometheus"
+  retention_in_days = 14
+  tags = {
+    Project     = "everything"
+    ManagedBy   = "stoker"
+    CostCenter  = "ml-platform"
+    Environment = "production"
+  }
+}
+
+resource "aws_cloudwatch_dashboard" "stoker" {
+  dashboard_name = "everything-stoker"
+  dashboard_body = jsonencode({
+    widgets = [
+      {
+        type   = "metric"
+        x      = 0
+        y      = 0
+        width  = 8
+        height = 6
+        properties = {
+          region = "us-west-2"
+          view   = "timeSeries"
+          title  = "GPU utilization (%)"
+          period = 60
+          metrics = [
+            [
+              "ContainerInsights",
+              "node_gpu_utilization",
+              "ClusterName",
+              "everything",
+              {
+                stat  = "Average"
+                label = "average"
+              },
+            ],
+            [
+              "ContainerInsights",
+              "node_gpu_utilization",
+              "ClusterName",
+              "everything",
+              {
+                stat  = "Maximum"
+                label = "highest"
+              },
+            ],
+          ]
+        }
+      },
+      {
+        type   = "metric"
+        x      = 8
+        y      = 0
+        width  = 8
+        height = 6
+        properties = {
+          region = "us-west-2"
+          view   = "timeSeries"
+          title  = "GPU memory in use (%)"
+          period = 60
+          metrics = [
+            [
+              "ContainerInsights",
+              "node_gpu_memory_utilization",
+              "ClusterName",
+              "everything",
+              {
+                stat  = "Average"
+                label = "average"
+              },
+            ],
+            [
+              "ContainerInsights",
+              "node_gpu_memory_utilization",
+              "ClusterName",
+              "everything",
+              {
+                stat  = "Maximum"
+                label = "highest"
+              },
+            ],
+          ]
+        }
+      },
+      {
+        type   = "metric"
+        x      = 16
+        y      = 0
+        width  = 8
+        height = 6
+        properties = {
+          region = "us-west-2"
+          view   = "timeSeries"
+          title  = "GPUs: there, and in use by pods"
+          period = 60
+          metrics = [
+            [
+              "ContainerInsights",
+              "node_gpu_limit",
+              "ClusterName",
+              "everything",
+              {
+                stat  = "Sum"
+                label = "there"
+              },
+            ],
+            [
+              "ContainerInsights",
+              "node_gpu_usage_total",
+              "ClusterName",
+              "everything",
+              {
+                stat  = "Sum"
+                label = "in use"
+              },
+            ],
+          ]
+        }
+      },
+      {
+        type   = "metric"
+        x      = 0
+        y      = 6
+        width  = 8
+        height = 6
+        properties = {
+          region = "us-west-2"
+          view   = "timeSeries"
+          title  = "GPU temperature (C) and power (W)"
+          period = 60
+          metrics = [
+            [
+              "ContainerInsights",
+              "node_gpu_temperature",
+              "ClusterName",
+              "everything",
+              {
+                stat  = "Maximum"
+                label = "hottest"
+              },
+            ],
+            [
+              "ContainerInsights",
+              "node_gpu_power_draw",
+              "ClusterName",
+              "everything",
+              {
+                stat  = "Sum"
+                label = "power of all"
+              },
+            ],
+          ]
+        }
+      },
+      {
+        type   = "metric"
+        x      = 8
+        y      = 6
+        width  = 8
+        height = 6
+        properties = {
+          region  = "us-west-2"
+          view    = "timeSeries"
+          title   = "Tokens by model"
+          period  = 300
+          stacked = true
+          metrics = [
+            [
+              {
+                expression = "SEARCH('{AgenticAI,ClusterName,model,type} MetricName=\"stoker_tokens_total\" ClusterName=\"everything\"', 'Sum', 300)"
+                id         = "t"
+              },
+            ],
+          ]
+        }
+      },
+      {
+        type   = "metric"
+        x      = 16
+        y      = 6
+        width  = 8
+        height = 6
+        properties = {
+          region  = "us-west-2"
+          view    = "timeSeries"
+          title   = "Requests by model and end"
+          period  = 300
+          stacked = true
+          metrics = [
+            [
+              {
+                expression = "SEARCH('{AgenticAI,ClusterName,model,status} MetricName=\"stoker_requests_total\" ClusterName=\"everything\"', 'Sum', 300)"
+                id         = "r"
+              },
+            ],
+          ]
+        }
+      },
+      {
+        type   = "metric"
+        x      = 0
+        y      = 12
+        width  = 8
+        height = 6
+        properties = {
+          region = "us-west-2"
+          view   = "timeSeries"
+          title  = "Billed, USD per hour"
+          period = 3600
+          metrics = [
+            [
+              {
+                expression = "FILL(i0,0)*0.10/1000000+FILL(o0,0)*0.40/1000000+FILL(i1,0)*0.10/1000000+FILL(o1,0)*0.40/1000000+FILL(i2,0)*0.10/1000000+FILL(o2,0)*0.40/1000000+FILL(i3,0)*0.10/1000000+FILL(o3,0)*0.40/1000000+FILL(i4,0)*0.10/1000000+FILL(o4,0)*0.40/1000000+FILL(i5,0)*0.10/1000000+FILL(o5,0)*0.40/1000000+FILL(i6,0)*0.10/1000000+FILL(o6,0)*0.40/1000000"
+                label      = "by the prices of the models"
+                id         = "e"
+              },
+            ],
+            [
+              "AgenticAI",
+              "stoker_tokens_total",
+              "ClusterName",
+              "everything",
+              "model",
+              "general",
+              "type",
+              "input",
+              {
+                id      = "i0"
+                stat    = "Sum"
+                visible = false
+              },
+            ],
+            [
+              "AgenticAI",
+              "stoker_tokens_total",
+              "ClusterName",
+              "everything",
+              "model",
+              "general",
+              "type",
+              "output",
+              {
+                id      = "o0"
+                stat    = "Sum"
+                visible = false
+              },
+            ],
+            [
+              "AgenticAI",
+              "stoker_tokens_total",
+              "ClusterName",
+              "everything",
+              "model",
+              "code",
+              "type",
+              "input",
+              {
+                id      = "i1"
+                stat    = "Sum"
+                visible = false
+              },
+            ],
+            [
+              "AgenticAI",
+              "stoker_tokens_total",
+              "ClusterName",
+              "everything",
+              "model",
+              "code",
+              "type",
+              "output",
+              {
+                id      = "o1"
+                stat    = "Sum"
+                visible = false
+              },
+            ],
+            [
+              "AgenticAI",
+              "stoker_tokens_total",
+              "ClusterName",
+              "everything",
+              "model",
+              "vision",
+              "type",
+              "input",
+              {
+                id      = "i2"
+                stat    = "Sum"
+                visible = false
+              },
+            ],
+            [
+              "AgenticAI",
+              "stoker_tokens_total",
+              "ClusterName",
+              "everything",
+              "model",
+              "vision",
+              "type",
+              "output",
+              {
+                id      = "o2"
+                stat    = "Sum"
+                visible = false
+              },
+            ],
+            [
+              "AgenticAI",
+              "stoker_tokens_total",
+              "ClusterName",
+              "everything",
+              "model",
+              "large",
+              "type",
+              "input",
+              {
+                id      = "i3"
+                stat    = "Sum"
+                visible = false
+              },
+            ],
+            [
+              "AgenticAI",
+              "stoker_tokens_total",
+              "ClusterName",
+              "everything",
+              "model",
+              "large",
+              "type",
+              "output",
+              {
+                id      = "o3"
+                stat    = "Sum"
+                visible = false
+              },
+            ],
+            [
+              "AgenticAI",
+              "stoker_tokens_total",
+              "ClusterName",
+              "everything",
+              "model",
+              "giant",
+              "type",
+              "input",
+              {
+                id      = "i4"
+                stat    = "Sum"
+                visible = false
+              },
+            ],
+            [
+              "AgenticAI",
+              "stoker_tokens_total",
+              "ClusterName",
+              "everything",
+              "model",
+              "giant",
+              "type",
+              "output",
+              {
+                id      = "o4"
+                stat    = "Sum"
+                visible = false
+              },
+            ],
+            [
+              "AgenticAI",
+              "stoker_tokens_total",
+              "ClusterName",
+              "everything",
+              "model",
+              "tiny",
+              "type",
+              "input",
+              {
+                id      = "i5"
+                stat    = "Sum"
+                visible = false
+              },
+            ],
+            [
+              "AgenticAI",
+              "stoker_tokens_total",
+              "ClusterName",
+              "everything",
+              "model",
+              "tiny",
+              "type",
+              "output",
+              {
+                id      = "o5"
+                stat    = "Sum"
+                visible = false
+              },
+            ],
+            [
+              "AgenticAI",
+              "stoker_tokens_total",
+              "ClusterName",
+              "everything",
+              "model",
+              "hosted",
+              "type",
+              "input",
+              {
+                id      = "i6"
+                stat    = "Sum"
+                visible = false
+              },
+            ],
+            [
+              "AgenticAI",
+              "stoker_tokens_total",
+              "ClusterName",
+              "everything",
+              "model",
+              "hosted",
+              "type",
+              "output",
+              {
+                id      = "o6"
+                stat    = "Sum"
+                visible = false
+              },
+            ],
+          ]
+        }
+      },
+      {
+        type   = "metric"
+        x      = 8
+        y      = 12
+        width  = 8
+        height = 6
+        properties = {
+          region = "us-west-2"
+          view   = "timeSeries"
+          title  = "USD of GPUs per million tokens, at most"
+          period = 3600
+          metrics = [
+            [
+              {
+                expression = "(m1/60*6.8800)/(m2/1000000)"
+                label      = "each GPU at 6.8800 USD an hour, the dearest that the pools allow"
+                id         = "e1"
+              },
+            ],
+            [
+              {
+                expression = "SUM(SEARCH('{AgenticAI,ClusterName,model,type} MetricName=\"stoker_tokens_total\" ClusterName=\"everything\"', 'Sum', 3600))"
+                id         = "m2"
+                visible    = false
+              },
+            ],
+            [
+              "ContainerInsights",
+              "node_gpu_limit",
+              "ClusterName",
+              "everything",
+              {
+                id      = "m1"
+                stat    = "Sum"
+                visible = false
+              },
+            ],
+          ]
+        }
+      },
+      {
+        type   = "metric"
+        x      = 16
+        y      = 12
+        width  = 8
+        height = 6
+        properties = {
+          region = "us-west-2"
+          view   = "timeSeries"
+          title  = "Tasks that wait"
+          period = 60
+          metrics = [
+            [
+              {
+                expression = "SEARCH('{AgenticAI,ClusterName,model} MetricName=\"stoker_queue_lag\" ClusterName=\"everything\"', 'Maximum', 60)"
+                id         = "q"
+              },
+            ],
+          ]
+        }
+      },
+      {
+        type   = "metric"
+        x      = 0
+        y      = 18
+        width  = 8
+        height = 6
+        properties = {
+          region = "us-west-2"
+          view   = "timeSeries"
+          title  = "Tasks that run"
+          period = 60
+          metrics = [
+            [
+              {
+                expression = "SEARCH('{AgenticAI,ClusterName,model} MetricName=\"stoker_queue_pending\" ClusterName=\"everything\"', 'Maximum', 60)"
+                id         = "q"
+              },
+            ],
+          ]
+        }
+      },
+      {
+        type   = "metric"
+        x      = 8
+        y      = 18
+        width  = 8
+        height = 6
+        properties = {
+          region = "us-west-2"
+          view   = "timeSeries"
+          title  = "Requests past the queue"
+          period = 60
+          metrics = [
+            [
+              {
+                expression = "SEARCH('{AgenticAI,ClusterName,model} MetricName=\"stoker_requests_in_flight\" ClusterName=\"everything\"', 'Sum', 60)"
+                id         = "q"
+              },
+            ],
+          ]
+        }
+      },
+      {
+        type   = "metric"
+        x      = 16
+        y      = 18
+        width  = 8
+        height = 6
+        properties = {
+          region = "us-west-2"
+          view   = "timeSeries"
+          title  = "Dead letters"
+          period = 300
+          metrics = [
+            [
+              "AWS/SQS",
+              "ApproximateNumberOfMessagesVisible",
+              "QueueName",
+              "stoker-dead-letters",
+              {
+                stat = "Maximum"
+              },
+            ],
+          ]
+        }
+      },
+      {
+        type   = "metric"
+        x      = 0
+        y      = 24
+        width  = 8
+        height = 6
+        properties = {
+          region = "us-west-2"
+          view   = "timeSeries"
+          title  = "What EC2 says of its nodes (interruptions)"
+          period = 300
+          metrics = [
+            [
+              "AWS/SQS",
+              "NumberOfMessagesSent",
+              "QueueName",
+              "everything",
+              {
+                stat = "Sum"
+              },
+            ],
+          ]
+        }
+      },
+    ]
+  })
+}
+
+# Per cent, and not 90: vLLM takes nine tenths at its start and keeps them.
+resource "aws_cloudwatch_metric_alarm" "gpu_memory" {
+  alarm_name        = "everything-gpu-memory"
+  alarm_description = "A GPU has no memory left."
+  namespace         = "ContainerInsights"
+  metric_name       = "node_gpu_memory_utilization"
+  dimensions = {
+    ClusterName = "everything"
+  }
+  statistic           = "Maximum"
+  period              = 300
+  evaluation_periods  = 3
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 98.0
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.alarms.arn]
+  ok_actions          = [aws_sns_topic.alarms.arn]
+  tags = {
+    Project     = "everything"
+    ManagedBy   = "stoker"
+    CostCenter  = "ml-platform"
+    Environment = "production"
+  }
+}
+
+resource "aws_cloudwatch_metric_alarm" "gpu_hot" {
+  alarm_name        = "everything-gpu-hot"
+  alarm_description = "A GPU is so hot that it slows down."
+  namespace         = "ContainerInsights"
+  metric_name       = "node_gpu_temperature"
+  dimensions = {
+    ClusterName = "everything"
+  }
+  statistic           = "Maximum"
+  period              = 300
+  evaluation_periods  = 3
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 88
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.alarms.arn]
+  ok_actions          = [aws_sns_topic.alarms.arn]
+  tags = {
+    Project     = "everything"
+    ManagedBy   = "stoker"
+    CostCenter  = "ml-platform"
+    Environment = "production"
+  }
+}
+
+# Without nodes there is no data, and no alarm.
+resource "aws_cloudwatch_metric_alarm" "gpu_idle" {
+  alarm_name        = "everything-gpu-idle"
+  alarm_description = "All GPUs have been idle for two hours, and are paid for."
+  namespace         = "ContainerInsights"
+  metric_name       = "node_gpu_utilization"
+  dimensions = {
+    ClusterName = "everything"
+  }
+  statistic           = "Average"
+  period              = 3600
+  evaluation_periods  = 2
+  comparison_operator = "LessThanThreshold"
+  threshold           = 3
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.alarms.arn]
+  ok_actions          = [aws_sns_topic.alarms.arn]
+  tags = {
+    Project     = "everything"
+    ManagedBy   = "stoker"
+    CostCenter  = "ml-platform"
+    Environment = "production"
+  }
+}
+
+# XID errors: the add-on's exporter has no metric of them. Where the EKS node monitoring agent runs (always in
+# Auto Mode), those of the hardware make the node fail.
+resource "aws_cloudwatch_metric_alarm" "node_failed" {
+  alarm_name        = "everything-node-failed"
+  alarm_description = "A node has a condition that makes it unfit, such as a GPU that the node monitoring agent holds for broken."
+  namespace         = "ContainerInsights"
+  metric_name       = "cluster_failed_node_count"
+  dimensions = {
+    ClusterName = "everything"
+  }
+  statistic           = "Maximum"
+  period              = 60
+  evaluation_periods  = 5
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.alarms.arn]
+  ok_actions          = [aws_sns_topic.alarms.arn]
+  tags = {
+    Project     = "everything"
+    ManagedBy   = "stoker"
+    CostCenter  = "ml-platform"
+    Environment = "production"
+  }
+}
+
+resource "aws_cloudwatch_metric_alarm" "queue_general" {
+  alarm_name        = "everything-queue-general"
+  alarm_description = "More tasks wait for general than all of its replicas can run at once."
+  namespace         = "AgenticAI"
+  metric_name       = "stoker_queue_lag"
+  dimensions = {
+    ClusterName = "everything"
+    model       = "general"
+  }
+  statistic           = "Maximum"
+  period              = 60
+  evaluation_periods  = 10
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 64
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.alarms.arn]
+  ok_actions          = [aws_sns_topic.alarms.arn]
+  tags = {
+    Project     = "everything"
+    ManagedBy   = "stoker"
+    CostCenter  = "ml-platform"
+    Environment = "production"
+  }
+}
+
+resource "aws_cloudwatch_metric_alarm" "queue_code" {
+  alarm_name        = "everything-queue-code"
+  alarm_description = "More tasks wait for code than all of its replicas can run at once."
+  namespace         = "AgenticAI"
+  metric_name       = "stoker_queue_lag"
+  dimensions = {
+    ClusterName = "everything"
+    model       = "code"
+  }
+  statistic           = "Maximum"
+  period              = 60
+  evaluation_periods  = 10
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 32
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.alarms.arn]
+  ok_actions          = [aws_sns_topic.alarms.arn]
+  tags = {
+    Project     = "everything"
+    ManagedBy   = "stoker"
+    CostCenter  = "ml-platform"
+    Environment = "production"
+  }
+}
+
+resource "aws_cloudwatch_metric_alarm" "queue_vision" {
+  alarm_name        = "everything-queue-vision"
+  alarm_description = "More tasks wait for vision than all of its replicas can run at once."
+  namespace         = "AgenticAI"
+  metric_name       = "stoker_queue_lag"
+  dimensions = {
+    ClusterName = "everything"
+    model       = "vision"
+  }
+  statistic           = "Maximum"
+  period              = 60
+  evaluation_periods  = 10
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 32
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.alarms.arn]
+  ok_actions          = [aws_sns_topic.alarms.arn]
+  tags = {
+    Project     = "everything"
+    ManagedBy   = "stoker"
+    CostCenter  = "ml-platform"
+    Environment = "production"
+  }
+}
+
+resource "aws_cloudwatch_metric_alarm" "queue_large" {
+  alarm_name        = "everything-queue-large"
+  alarm_description = "More tasks wait for large than all of its replicas can run at once."
+  namespace         = "AgenticAI"
+  metric_name       = "stoker_queue_lag"
+  dimensions = {
+    ClusterName = "everything"
+    model       = "large"
+  }
+  statistic           = "Maximum"
+  period              = 60
+  evaluation_periods  = 10
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 16
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.alarms.arn]
+  ok_actions          = [aws_sns_topic.alarms.arn]
+  tags = {
+    Project     = "everything"
+    ManagedBy   = "stoker"
+    CostCenter  = "ml-platform"
+    Environment = "production"
+  }
+}
+
+resource "aws_cloudwatch_metric_alarm" "queue_giant" {
+  alarm_name        = "everything-queue-giant"
+  alarm_description = "More tasks wait for giant than all of its replicas can run at once."
+  namespace         = "AgenticAI"
+  metric_name       = "stoker_queue_lag"
+  dimensions = {
+    ClusterName = "everything"
+    model       = "giant"
+  }
+  statistic           = "Maximum"
+  period              = 60
+  evaluation_periods  = 10
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 8
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.alarms.arn]
+  ok_actions          = [aws_sns_topic.alarms.arn]
+  tags = {
+    Project     = "everything"
+    ManagedBy   = "stoker"
+    CostCenter  = "ml-platform"
+    Environment = "production"
+  }
+}
+
+resource "aws_cloudwatch_metric_alarm" "queue_tiny" {
+  alarm_name        = "everything-queue-tiny"
+  alarm_description = "More tasks wait for tiny than all of its replicas can run at once."
+  namespace         = "AgenticAI"
+  metric_name       = "stoker_queue_lag"
+  dimensions = {
+    ClusterName = "everything"
+    model       = "tiny"
+  }
+  statistic           = "Maximum"
+  period              = 60
+  evaluation_periods  = 10
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 16
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.alarms.arn]
+  ok_actions          = [aws_sns_topic.alarms.arn]
+  tags = {
+    Project     = "everything"
+    ManagedBy   = "stoker"
+    CostCenter  = "ml-platform"
+    Environment = "production"
+  }
+}
+
+resource "aws_cloudwatch_metric_alarm" "queue_hosted" {
+  alarm_name        = "everything-queue-hosted"
+  alarm_description = "More tasks wait for hosted than all of its replicas can run at once."
+  namespace         = "AgenticAI"
+  metric_name       = "stoker_queue_lag"
+  dimensions = {
+    ClusterName = "everything"
+    model       = "hosted"
+  }
+  statistic           = "Maximum"
+  period              = 60
+  evaluation_periods  = 10
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 400
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.alarms.arn]
+  ok_actions          = [aws_sns_topic.alarms.arn]
+  tags = {
+    Project     = "everything"
+    ManagedBy   = "stoker"
+    CostCenter  = "ml-platform"
+    Environment = "production"
+  }
+}
+
+resource "aws_cloudwatch_metric_alarm" "dead_letters" {
+  alarm_name        = "everything-dead-letters"
+  alarm_description = "Tasks were given up: see `stoker tasks dead`."
+  namespace         = "AWS/SQS"
+  metric_name       = "ApproximateNumberOfMessagesVisible"
+  dimensions = {
+    QueueName = "stoker-dead-letters"
+  }
+  statistic           = "Maximum"
+  period              = 300
+  evaluation_periods  = 1
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.alarms.arn]
+  ok_actions          = [aws_sns_topic.alarms.arn]
+  tags = {
+    Project     = "everything"
+    ManagedBy   = "stoker"
+    CostCenter  = "ml-platform"
+    Environment = "production"
+  }
+}
+
+# Two minutes is all the notice that there is.
+resource "aws_cloudwatch_metric_alarm" "interruptions_unread" {
+  alarm_name        = "everything-interruptions-unread"
+  alarm_description = "Karpenter does not read what EC2 says of spot interruptions: nodes go without being drained."
+  namespace         = "AWS/SQS"
+  metric_name       = "ApproximateAgeOfOldestMessage"
+  dimensions = {
+    QueueName = "everything"
+  }
+  statistic           = "Maximum"
+  period              = 60
+  evaluation_periods  = 5
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 120
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.alarms.arn]
+  ok_actions          = [aws_sns_topic.alarms.arn]
+  tags = {
+    Project     = "everything"
+    ManagedBy   = "stoker"
+    CostCenter  = "ml-platform"
+    Environment = "production"
+  }
+}
