@@ -126,7 +126,10 @@ def test_two_at_least_in_different_places_and_more_with_load() -> None:
 
 
 def test_it_runs_where_no_gpu_is_paid_for() -> None:
-    assert pod_of(deployment())["nodeSelector"] == {"stoker.dev/serves": "cpu"}
+    assert pod_of(deployment())["nodeSelector"] == {
+        "stoker.dev/serves": "cpu",
+        "karpenter.sh/capacity-type": "on-demand",
+    }
     assert "nodeSelector" not in pod_of(deployment("karpenter: {enabled: false}"))
 
 

@@ -14,11 +14,16 @@ from stoker.spec import Mode, load
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.yaml"))
+CASES = [
+    (example, mode)
+    for example in EXAMPLES
+    for mode in get_args(Mode)
+    if example != "everything" or mode == "karpenter"  # its other modes differ in what the small examples show, too
+]
 AGAIN = "scripts/build_golden.py writes them anew"
 
 
-@pytest.mark.parametrize("mode", get_args(Mode))
-@pytest.mark.parametrize("example", EXAMPLES)
+@pytest.mark.parametrize(("example", "mode"), CASES)
 def test_an_example_is_rendered_as_it_was(example: str, mode: Mode) -> None:
     folder = GOLDEN / example / mode
     there = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
