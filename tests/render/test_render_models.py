@@ -518,3 +518,12 @@ def test_comments_say_where_weights_come_from_and_how_long_leaving_takes() -> No
     said = comments(plan(ACCOUNT))["Deployment model-general"]
     assert "s3://c-models-111122223333/general/" in said
     assert "90 s after SIGTERM, since a spot node" in said
+
+
+@pytest.mark.parametrize(("most", "is_silenced"), [(4, True), (5, False)])
+def test_a_model_on_machines_with_many_more_gpus_says_that_these_were_asked_for(most: int, is_silenced: bool) -> None:
+    families = "karpenter: {nodePools: {gpu: {instanceFamilies: [p4d]}}}\n"
+    made = plan(families + f"llm: {{models: {{general: {{replicas: {{min: 1, max: {most}}}}}}}}}")
+
+    assert [each.message for each in findings(made)] == []
+    assert ("STK-FIT-014" in comments(made)["Deployment model-general"]) == is_silenced

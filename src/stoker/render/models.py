@@ -68,7 +68,16 @@ def _why(plan: Plan, served: Served) -> str:
     if served.spans_nodes and _could_have_efa(plan, served):
         reason = "pipeline parallelism passes little between nodes, and vLLM's image has no libfabric for EFA"
         lines.append(f"stoker:ignore STK-TRAINING-001 {reason}")
+    if _leaves_gpus_idle(plan, served):
+        lines.append("stoker:ignore STK-FIT-014 its pool allows nothing smaller (instanceFamilies)")
     return "\n".join(lines)
+
+
+def _leaves_gpus_idle(plan: Plan, served: Served) -> bool:
+    """Whether all its replicas need no more than half of the smallest node."""
+    smallest = min((each.gpu_count for pool in plan.pools_of(served) for each in pool.types), default=0)
+    most = max(1, served.replicas.max) * served.serving.nodes * served.gpu.count
+    return served.is_on_gpu and most * 2 <= smallest
 
 
 def _could_have_efa(plan: Plan, served: Served) -> bool:
