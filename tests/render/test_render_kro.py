@@ -94,6 +94,7 @@ def test_weights_come_from_the_hub_or_are_streamed_from_s3() -> None:
     assert container()["command"] == ["vllm", "serve"]
     named = {each["name"]: each.get("value") for each in container()["env"]}
     assert (named["AWS_REGION"], named["AWS_DEFAULT_REGION"]) == ("us-west-2", "us-west-2")
+    assert named["RUNAI_STREAMER_MEMORY_LIMIT"] == "0"
     assert container()["args"][:3] == [
         "${schema.spec.weights == '' ? 's3://' + bucket.spec.name + '/' : schema.spec.weights}",
         "--load-format",

@@ -300,6 +300,7 @@ def test_from_s3_they_are_streamed() -> None:
     assert value(engine["args"], "--load-format") == "runai_streamer"
     # boto3, by which the streamer lists what is there, reads only the second.
     assert (env(engine)["AWS_REGION"], env(engine)["AWS_DEFAULT_REGION"]) == ("us-west-2", "us-west-2")
+    assert env(engine)["RUNAI_STREAMER_MEMORY_LIMIT"] == "0"  # else 40 GB for each GPU, in memory
     assert "HF_HOME" not in env(engine)
     assert weights_volume(ACCOUNT) is None
     named = "llm: {inference: {cache: {kind: s3, bucket: mine}}}"

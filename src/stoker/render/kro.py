@@ -22,11 +22,11 @@ from stoker.render.facts import (
     short,
 )
 from stoker.render.items import Item, Resource
+from stoker.render.models_weights import stream_env
 from stoker.render.objects import (
     Object,
     from_secret,
     metadata,
-    region_env,
     restricted_container,
     restricted_pod,
     selector,
@@ -256,7 +256,7 @@ def _vllm(plan: Plan, served: Served | None) -> Object:
             {"name": "HOME", "value": "/tmp"},  # noqa: S108 - of the container
             {"name": "HF_HOME", "value": "/cache"},
             {"name": "VLLM_CACHE_ROOT", "value": "/cache/vllm"},
-            *region_env(plan.region),
+            *stream_env(plan.region),
             from_secret("VLLM_API_KEY", ENGINE_SECRET, "key"),
         ],
         "ports": [{"name": "http", "containerPort": ENGINE_PORT}],

@@ -12,8 +12,8 @@ from typing import Any
 from stoker.manifests.quantities import bytes_of
 from stoker.render.facts import ENGINE_KEY, ENGINE_PORT, ENGINE_SECRET, GPU, Served
 from stoker.render.models_scripts import DRAIN, RAY_LEADER, RAY_WORKER
-from stoker.render.models_weights import FOLDER, VOLUME, hub_env, streamed_from, volume
-from stoker.render.objects import Object, from_field, from_secret, region_env, resources, restricted_container
+from stoker.render.models_weights import FOLDER, VOLUME, hub_env, stream_env, streamed_from, volume
+from stoker.render.objects import Object, from_field, from_secret, resources, restricted_container
 from stoker.render.plan import Plan
 
 _MIB = 1024**2
@@ -185,7 +185,7 @@ def _env(plan: Plan, served: Served) -> list[Object]:
     found: list[Object] = [{"name": name, "value": value} for name, value in plain.items()]
     found.append(key_env("VLLM_API_KEY"))
     if streamed_from(plan, served) is not None:
-        found += region_env(plan.region)
+        found += stream_env(plan.region)
     else:
         found += hub_env()
     if served.spans_nodes:

@@ -70,6 +70,13 @@ def volume(plan: Plan, served: Served) -> Object | None:
     return {"name": VOLUME, "emptyDir": {"sizeLimit": plan.spec.llm.inference.cache.size}}
 
 
+def stream_env(region: str) -> list[Object]:
+    """For Run:ai's streamer. Without a limit each process that loads (one for each GPU) keeps a buffer in memory for
+    all files, up to 40 GB, for which the container would be killed; 0 is room for the largest tensor
+    (runai-model-streamer 0.15.0, file_streamer/requests_iterator.py; its docs/src/env-vars.md)."""
+    return [*region_env(region), {"name": "RUNAI_STREAMER_MEMORY_LIMIT", "value": "0"}]
+
+
 def hub_env() -> list[Object]:
     token = {"secretKeyRef": {"name": HUB_SECRET, "key": "token", "optional": True}}
     return [{"name": "HF_HOME", "value": HUB_HOME}, {"name": "HF_TOKEN", "valueFrom": token}]
