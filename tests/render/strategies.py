@@ -144,7 +144,7 @@ def servings(draw: st.DrawFn, pools: list[str]) -> Tree:
     found = draw(
         some(
             weights=st.sampled_from(["Qwen/Qwen3-8B", "s3://weights-of-us/some/model", "mistralai/Mistral-7B-v0.3"]),
-            image=st.sampled_from(["vllm/vllm-openai:v0.11.0", "registry.example.com/vllm:1@sha256:" + "ab" * 32]),
+            image=st.sampled_from(["vllm/vllm-openai:v0.11.2", "registry.example.com/vllm:1@sha256:" + "ab" * 32]),
             cpu=st.sampled_from(["1", "1500m", "3"]),
             memory=st.sampled_from(["4Gi", "6000Mi", "12Gi"]),
             nodePool=st.sampled_from(pools),

@@ -91,8 +91,11 @@ def test_the_server_has_the_gpus_that_it_splits_the_model_over() -> None:
 
 
 def test_weights_come_from_the_hub_or_are_streamed_from_s3() -> None:
-    assert container()["args"][:4] == [
-        "--model",
+    assert container()["command"] == ["vllm", "serve"]
+    named = {each["name"]: each.get("value") for each in container()["env"]}
+    assert (named["AWS_REGION"], named["AWS_DEFAULT_REGION"]) == ("us-west-2", "us-west-2")
+    assert named["RUNAI_STREAMER_MEMORY_LIMIT"] == "0"
+    assert container()["args"][:3] == [
         "${schema.spec.weights == '' ? 's3://' + bucket.spec.name + '/' : schema.spec.weights}",
         "--load-format",
         "${schema.spec.weights == '' || schema.spec.weights.startsWith('s3://') ? 'runai_streamer' : 'auto'}",
@@ -110,7 +113,7 @@ def outcome(text: str, weights: str, expected: str) -> Outcome:
 
 
 def test_expressions_on_weights_say_what_is_loaded_how_and_from_which_bucket() -> None:
-    _, model, _, how = container()["args"][:4]
+    model, _, how = container()["args"][:3]
     (document,) = templates()["role"]["spec"]["inlinePolicies"].values()
     (bucket,) = json.loads(document)["Statement"][0]["Resource"]
     for weights, loaded, by, read in (

@@ -160,6 +160,19 @@ def test_shared_memory_is_a_part_of_the_memory() -> None:
     assert size("llm: {inference: {memory: 6Gi}}") == "1536Mi"
 
 
+@pytest.mark.parametrize(("sharing", "has_shm"), [("time-slicing", True), ("mps", False)])
+def test_what_the_daemon_of_mps_shares_is_not_covered_by_a_volume_of_the_pod(sharing: str, has_shm: bool) -> None:
+    """The device plugin mounts it at /dev/shm, and the pod's own mounts come after that."""
+    text = (
+        "karpenter: {nodePools: {gpu: {instanceFamilies: [g6]}}}\n"
+        f"llm: {{models: {{general: {{serving: {{gpu: {{sharing: {sharing}, share: 2, memory: 10Gi}}}}}}}}}}"
+    )
+    pod = pod_of(objects(plan(text))["Deployment model-general"])
+    assert ("shm" in [each["name"] for each in pod["volumes"]]) is has_shm
+    paths = [each["mountPath"] for each in container(pod, "engine")["volumeMounts"]]
+    assert ("/dev/shm" in paths) is has_shm
+
+
 def test_replicas_are_kedas_where_it_scales() -> None:
     assert "replicas" not in objects(plan())["Deployment model-general"]["spec"]
     fixed = "keda: {enabled: false}\nllm: {models: {a: {replicas: {min: 2, max: 4}}, b: {replicas: {min: 0, max: 4}}}}"
@@ -285,7 +298,9 @@ def test_from_s3_they_are_streamed() -> None:
     engine = vllm(ACCOUNT)
     assert engine["args"][0] == "s3://c-models-111122223333/general/"
     assert value(engine["args"], "--load-format") == "runai_streamer"
-    assert env(engine)["AWS_REGION"] == "us-west-2"
+    # boto3, by which the streamer lists what is there, reads only the second.
+    assert (env(engine)["AWS_REGION"], env(engine)["AWS_DEFAULT_REGION"]) == ("us-west-2", "us-west-2")
+    assert env(engine)["RUNAI_STREAMER_MEMORY_LIMIT"] == "0"  # else 40 GB for each GPU, in memory
     assert "HF_HOME" not in env(engine)
     assert weights_volume(ACCOUNT) is None
     named = "llm: {inference: {cache: {kind: s3, bucket: mine}}}"

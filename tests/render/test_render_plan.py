@@ -77,7 +77,7 @@ def test_what_the_cluster_serves() -> None:
     chat, tiny, own = made.served
     assert (chat.weights, chat.image, chat.cpu, chat.memory) == (
         "Qwen/Qwen3-8B",
-        "vllm/vllm-openai:v0.11.0",
+        "vllm/vllm-openai:v0.11.2",
         "3",
         "11Gi",
     )

@@ -68,6 +68,18 @@ def test_the_password_comes_by_environment_and_never_on_a_command_line() -> None
     assert exporter["env"][1] == {"name": "REDIS_PASSWORD", "valueFrom": by_reference}
 
 
+def test_its_version_has_no_hole_for_who_may_run_lua() -> None:
+    """8.1.7 is the last release of 8.1 with a mended one (CVE-2026-23631)."""
+    images = {
+        pod_of(found)["containers"][0]["image"]
+        for (kind, _), found in objects_of(redis.render).items()
+        if kind == "StatefulSet"
+    }
+    (image,) = images
+    name, _, version = image.partition(":")
+    assert (name, version.startswith("8.1."), int(version.split(".")[2]) >= 7) == ("valkey/valkey", True, True)
+
+
 def test_never_on_spot() -> None:
     selector = pod_of(objects_of(redis.render)["StatefulSet", "redis"])["nodeSelector"]
     assert selector["karpenter.sh/capacity-type"] == "on-demand"

@@ -61,7 +61,7 @@ def found(output: Output) -> set[str]:
     ("file", "old", "new", "said"),
     [
         ("models/model-general.yaml", "kind: Service\n", "kind: Service\n", ""),
-        ("models/model-general.yaml", "image: vllm/vllm-openai:v0.11.0", "image: vllm/vllm-openai:latest", "floating"),
+        ("models/model-general.yaml", "image: vllm/vllm-openai:v0.11.2", "image: vllm/vllm-openai:latest", "floating"),
         ("models/model-general.yaml", "cpu: '3'", "cpu: '300'", "fits no instance"),
         ("gateway/gateway.yaml", "stoker.gateway", "stoker.gatway", "there is no module stoker.gatway"),
         ("nodes/gpu.general.yaml", "name: gpu\n", "name: gpux\n", "there is no EC2NodeClass gpux"),

@@ -179,7 +179,7 @@ llm:
   inference:
     enabled: true
     replicas: 3
-    image: vllm/vllm-openai:v0.11.0
+    image: vllm/vllm-openai:v0.11.2
     gpu:
       count: 1
       memory: 24Gi

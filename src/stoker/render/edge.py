@@ -82,7 +82,8 @@ def _backend() -> dict[str, Any]:
 
 
 def _annotations(plan: Plan) -> dict[str, str]:
-    """Source: AWS Load Balancer Controller 3.x, Ingress annotations; all of them are known to Auto Mode, too."""
+    """Source: AWS Load Balancer Controller 3.x, Ingress annotations. None of them is among those that Auto Mode lacks
+    (Amazon EKS user guide, auto-configure-alb)."""
     said = {
         "scheme": plan.spec.edge.scheme,
         "target-type": "ip",

@@ -22,6 +22,7 @@ from stoker.render.facts import (
     short,
 )
 from stoker.render.items import Item, Resource
+from stoker.render.models_weights import stream_env
 from stoker.render.objects import (
     Object,
     from_secret,
@@ -230,7 +231,7 @@ def _vllm(plan: Plan, served: Served | None) -> Object:
     """The user has no entry in the image's passwd, hence USER and HOME. The weights of the stack's own bucket are
     streamed.
 
-    Source: vllm-project/vllm v0.11.0, engine arguments and "Loading models with Run:ai Model Streamer".
+    The model is the first word: `--model` of `vllm serve` is deprecated (vLLM 0.11.2, vllm/utils/argparse_utils.py).
     """
     given = """${schema.spec.weights == '' ? 's3://' + bucket.spec.name + '/' : schema.spec.weights}"""
     streamed = f"${{schema.spec.weights == '' || {_IN_S3} ? 'runai_streamer' : 'auto'}}"
@@ -240,8 +241,8 @@ def _vllm(plan: Plan, served: Served | None) -> Object:
     return {
         "name": "vllm",
         "image": served.image if served is not None else plan.spec.llm.inference.image,
+        "command": ["vllm", "serve"],
         "args": [
-            "--model",
             given,
             "--load-format",
             streamed,
@@ -255,6 +256,7 @@ def _vllm(plan: Plan, served: Served | None) -> Object:
             {"name": "HOME", "value": "/tmp"},  # noqa: S108 - of the container
             {"name": "HF_HOME", "value": "/cache"},
             {"name": "VLLM_CACHE_ROOT", "value": "/cache/vllm"},
+            *stream_env(plan.region),
             from_secret("VLLM_API_KEY", ENGINE_SECRET, "key"),
         ],
         "ports": [{"name": "http", "containerPort": ENGINE_PORT}],
@@ -340,7 +342,7 @@ def _monitor() -> Object:
 def _scaled_object(plan: Plan) -> Object:
     """Metrics of a server that is not there do not exist: so it never goes to zero.
 
-    Source: vllm-project/vllm v0.11.0 docs, production metrics: num_requests_running, num_requests_waiting.
+    Source: vLLM 0.11.2, vllm/v1/metrics/loggers.py: num_requests_running, num_requests_waiting.
     """
     keda = plan.spec.keda
     where = '{namespace="${schema.metadata.namespace}",service="${service.metadata.name}"}'

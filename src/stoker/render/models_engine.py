@@ -1,8 +1,8 @@
 """The container that computes: vLLM on GPUs, or the embedded engine on the CPU.
 
-vLLM's arguments are those of its command line (docs.vllm.ai, engine arguments, and the Run:ai model streamer's page;
-the key by VLLM_API_KEY: vllm/envs.py); what stands in `serving.args` comes last, and
-so has the last word.
+vLLM's arguments are those of its command line (vLLM 0.11.2: vllm/engine/arg_utils.py, entrypoints/openai/cli_args.py;
+the key by VLLM_API_KEY: entrypoints/openai/api_server.py); what stands in `serving.args` comes last, and so has the
+last word.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 from stoker.manifests.quantities import bytes_of
 from stoker.render.facts import ENGINE_KEY, ENGINE_PORT, ENGINE_SECRET, GPU, Served
 from stoker.render.models_scripts import DRAIN, RAY_LEADER, RAY_WORKER
-from stoker.render.models_weights import FOLDER, VOLUME, hub_env, streamed_from, volume
+from stoker.render.models_weights import FOLDER, VOLUME, hub_env, stream_env, streamed_from, volume
 from stoker.render.objects import Object, from_field, from_secret, resources, restricted_container
 from stoker.render.plan import Plan
 
@@ -60,10 +60,10 @@ def startup_s(plan: Plan, served: Served) -> int:
 def volumes(plan: Plan, served: Served) -> list[Object]:
     if not served.is_on_gpu:
         return []
-    found = [
-        {"name": "scratch", "emptyDir": {"sizeLimit": "20Gi"}},
-        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{_shm(served) // _MIB}Mi"}},
-    ]
+    found: list[Object] = [{"name": "scratch", "emptyDir": {"sizeLimit": "20Gi"}}]
+    if _has_own_shm(served):
+        limit = f"{_shm(served) // _MIB}Mi"
+        found.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": limit}})
     weights = volume(plan, served)
     return [*found, weights] if weights is not None else found
 
@@ -118,7 +118,9 @@ def _vllm(plan: Plan, served: Served) -> Object:
 
 
 def _on_gpu(plan: Plan, served: Served) -> Object:
-    mounts = [{"name": "scratch", "mountPath": _SCRATCH}, {"name": "shm", "mountPath": "/dev/shm"}]  # noqa: S108
+    mounts = [{"name": "scratch", "mountPath": _SCRATCH}]
+    if _has_own_shm(served):
+        mounts.append({"name": "shm", "mountPath": "/dev/shm"})  # noqa: S108 - of the container
     if volume(plan, served) is not None:
         mounts.append({"name": VOLUME, "mountPath": FOLDER})
     return {
@@ -183,12 +185,19 @@ def _env(plan: Plan, served: Served) -> list[Object]:
     found: list[Object] = [{"name": name, "value": value} for name, value in plain.items()]
     found.append(key_env("VLLM_API_KEY"))
     if streamed_from(plan, served) is not None:
-        found.append({"name": "AWS_REGION", "value": plan.region})
+        found += stream_env(plan.region)
     else:
         found += hub_env()
     if served.spans_nodes:
         found += [from_field("POD_IP", "status.podIP"), {"name": "VLLM_HOST_IP", "value": "$(POD_IP)"}]
     return found
+
+
+def _has_own_shm(served: Served) -> bool:
+    """With MPS the device plugin mounts there what clients share with the daemon (NVIDIA/k8s-device-plugin,
+    internal/plugin/mps.go), and a volume of the pod would cover it: the kubelet adds the pod's mounts after the
+    plugin's (kubernetes, pkg/kubelet/kubelet_pods.go, GenerateRunContainerOptions)."""
+    return served.gpu.sharing != "mps"
 
 
 def _shm(served: Served) -> int:

@@ -17,6 +17,7 @@ from stoker.render.models_scripts import FILL_BUCKET, FILL_FILE_SYSTEM
 from stoker.render.objects import (
     Object,
     metadata,
+    region_env,
     resources,
     restricted_container,
     restricted_pod,
@@ -69,6 +70,13 @@ def volume(plan: Plan, served: Served) -> Object | None:
     return {"name": VOLUME, "emptyDir": {"sizeLimit": plan.spec.llm.inference.cache.size}}
 
 
+def stream_env(region: str) -> list[Object]:
+    """For Run:ai's streamer. Without a limit each process that loads (one for each GPU) keeps a buffer in memory for
+    all files, up to 40 GB, for which the container would be killed; 0 is room for the largest tensor
+    (runai-model-streamer 0.15.0, file_streamer/requests_iterator.py; its docs/src/env-vars.md)."""
+    return [*region_env(region), {"name": "RUNAI_STREAMER_MEMORY_LIMIT", "value": "0"}]
+
+
 def hub_env() -> list[Object]:
     token = {"secretKeyRef": {"name": HUB_SECRET, "key": "token", "optional": True}}
     return [{"name": "HF_HOME", "value": HUB_HOME}, {"name": "HF_TOKEN", "valueFrom": token}]
@@ -118,8 +126,8 @@ def _why_job(plan: Plan, served: Served) -> str:
 
 def _job(plan: Plan, served: Served) -> Object:
     """Downloads with what is in vLLM's image: huggingface_hub, which transformers needs, and boto3, which the package
-    runai-model-streamer-s3 needs (vllm-project/vllm v0.11.0 docker/Dockerfile; run-ai/runai-model-streamer
-    py/runai_model_streamer_s3)."""
+    runai-model-streamer-s3 needs (vllm-project/vllm docker/Dockerfile, which installs `runai-model-streamer[s3,gcs]`;
+    the metadata of runai-model-streamer-s3 0.15.0)."""
     name = f"{VOLUME}-{served.name}"[:56] + "-" + _digest(served.weights, served.image)
     # Not the label of a model's replicas: it is none, and nobody is to route requests to it.
     labels = {**selector(name), **usual_labels("models"), ROLE: FILLS}
@@ -137,7 +145,7 @@ def _job(plan: Plan, served: Served) -> Object:
         {"name": "LEFT_OUT", "value": _OTHER_FORMATS},
     ]
     if to_bucket:
-        env += [{"name": "AWS_REGION", "value": plan.region}, {"name": "TARGET", "value": streamed_from(plan, served)}]
+        env += [*region_env(plan.region), {"name": "TARGET", "value": streamed_from(plan, served)}]
     container = {
         "name": "fill",
         "image": served.image,

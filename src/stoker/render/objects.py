@@ -74,6 +74,13 @@ def from_field(variable: str, path: str) -> Object:
     return {"name": variable, "valueFrom": {"fieldRef": {"fieldPath": path}}}
 
 
+def region_env(region: str) -> list[Object]:
+    """Under both names: boto3 reads AWS_DEFAULT_REGION alone (botocore/configprovider.py), other SDKs AWS_REGION. The
+    webhook of Pod Identity adds neither to a container that has one of them (aws/amazon-eks-pod-identity-webhook,
+    pkg/handler/handler.go)."""
+    return [{"name": name, "value": region} for name in ("AWS_REGION", "AWS_DEFAULT_REGION")]
+
+
 def resources(cpu: str, memory: str, *, devices: Mapping[str, int | str] | None = None) -> Object:
     """Requests of CPU and memory, a limit of memory, and devices as both. CPU has no limit: it would throttle."""
     extra = dict(devices or {})

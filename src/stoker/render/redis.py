@@ -27,7 +27,9 @@ REPLICA = "redis-replica"
 CONFIG = "redis"
 METRICS_PORT = 9121
 _FILE = "redis/redis.yaml"
-_IMAGE = "valkey/valkey:8.1.3-bookworm"
+_IMAGE = "valkey/valkey:8.1.8"
+"""On Debian. 8.1.4 and 8.1.7 close holes that a client which may run Lua can use: CVE-2025-49844, CVE-2026-23631 (their
+release notes). Its user and tags: valkey-io/valkey-container 8.1/debian/Dockerfile, versions.json."""
 _VALKEY_USER = 999  # of that image
 _EXPORTER_IMAGE = "oliver006/redis_exporter:v1.74.0"
 _GIB = 1024**3

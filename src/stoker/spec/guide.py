@@ -394,7 +394,7 @@ class Inference(Section):
     """Replicas of a model at deployment, and for good where autoscaling is off. May lie outside of the autoscaler's
     range, as in Helm: the autoscaler then corrects it at once."""
 
-    image: Image = "vllm/vllm-openai:v0.11.0"
+    image: Image = "vllm/vllm-openai:v0.11.2"
     """Container image of the inference server: vLLM, or one with the same arguments."""
 
     gpu: Gpu = Gpu()

@@ -27,7 +27,7 @@ Right:
     spec:
       containers:
       - name: vllm
-        image: vllm/vllm-openai:v0.11.0
+        image: vllm/vllm-openai:v0.11.2
         args: [--model, "s3://models/chat/", --load-format, runai_streamer]
         resources: {limits: {nvidia.com/gpu: 1}}
 
