@@ -168,21 +168,28 @@ def launch_template(plan: Plan, pool: Pool) -> Block:
         target = Block("capacity_reservation_target", (), {"capacity_reservation_id": pool.said.capacity_reservation})
         blocks.append(Block("capacity_reservation_specification", (), {}, [target]))
     if _has_efa(plan):
-        blocks += [_efa_interface(card) for card in range(plan.training_pods.efa)]
+        blocks += _efa_interfaces(_types(plan, pool)[0], plan.training_pods.efa)
     blocks.append(Block("tag_specifications", (), {"resource_type": "instance", "tags": plan.tags}))
     attributes = {"name": _name(plan), "update_default_version": True, "tags": plan.tags}
     return Block("resource", ("aws_launch_template", "training"), attributes, blocks)
 
 
-def _efa_interface(card: int) -> Block:
-    """The first carries IP as well, and the others need no address: a p5 has 32.
+def _efa_interfaces(instance_type: str, number: int) -> list[Block]:
+    """The first carries IP as well, and the others need no address: a p5 has 32. The first card of a p6-b300 has no
+    EFA, so that all of its EFA interfaces are on others.
 
-    Source: Amazon EC2 user guide, efa-acc-inst-types and create-efa.
+    Source: Amazon EC2 user guide, efa-acc-inst-types; for p6-b300 aws/aws-parallelcluster issue 7143, which cites AWS.
     """
-    attributes = {
+    if instance_type.startswith("p6-b300."):
+        return [_interface(0, 0), *(_interface(card, 0, "efa-only") for card in range(1, number + 1))]
+    return [_interface(0, 0, "efa"), *(_interface(card, 1, "efa-only") for card in range(1, number))]
+
+
+def _interface(card: int, device: int, kind: str | None = None) -> Block:
+    attributes: dict[str, Any] = {
         "network_card_index": card,
-        "device_index": 0 if card == 0 else 1,
-        "interface_type": "efa" if card == 0 else "efa-only",
+        "device_index": device,
+        **({"interface_type": kind} if kind else {}),
         "delete_on_termination": True,
         "security_groups": Raw("var.training_security_group_ids"),
     }
@@ -191,7 +198,7 @@ def _efa_interface(card: int) -> Block:
 
 def compute_environment(plan: Plan, pool: Pool) -> Block:
     """It has no name of its own: a change that needs a new one makes that first. With interfaces in the launch
-    template, the security groups are theirs."""
+    template, the security groups are theirs, as in aws-samples/aws-batch-efa and awsome-distributed-training."""
     on_spot = _is_on_spot(plan)
     vcpus = plan.spec.training.nodes * max(each.vcpu for each in pool.types)
     used: dict[str, Any] = {
@@ -304,7 +311,7 @@ def script(plan: Plan) -> str:
 
 
 def _environment(plan: Plan) -> Mapping[str, str]:
-    found = {key: value for key, value in environment(plan).items() if key != "FI_PROVIDER" or _has_efa(plan)}
+    found = {key: value for key, value in environment(plan).items() if not key.startswith("FI_") or _has_efa(plan)}
     found |= {"PET_NNODES": str(plan.spec.training.nodes), "PET_NPROC_PER_NODE": str(plan.training_pods.gpus)}
     if _is_multi_node(plan):
         found["PET_MASTER_PORT"] = str(_PORT)

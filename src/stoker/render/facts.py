@@ -141,8 +141,6 @@ class TrainingPods:
     memory: str
     gpus: int
     efa: int
-    huge_pages: str
-    """Empty without EFA."""
 
 
 def shared_by(pool: str) -> str:
