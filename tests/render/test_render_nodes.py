@@ -209,6 +209,18 @@ def test_a_reservation_and_a_placement_group_are_the_classes() -> None:
     assert made["placementGroupSelector"] == {"name": "near"}
 
 
+def test_interfaces_are_written_out_where_the_first_card_has_no_efa() -> None:
+    text = "%skarpenter: {nodePools: {gpu: {}, training: {use: training, instanceFamilies: [%s]}}}"
+    made = spec("EC2NodeClass", "training", text % (TRAINING, "p6-b300"))["networkInterfaces"]
+
+    assert made[0] == {"networkCardIndex": 0, "deviceIndex": 0, "interfaceType": "interface"}
+    assert [each["networkCardIndex"] for each in made] == list(range(17))
+    assert {(each["deviceIndex"], each["interfaceType"]) for each in made[1:]} == {(0, "efa-only")}
+    assert "networkInterfaces" not in spec("EC2NodeClass", "training", text % (TRAINING, "p5"))
+    without = "training: {enabled: true, efa: false}\n"
+    assert "networkInterfaces" not in spec("EC2NodeClass", "training", text % (without, "p6-b300"))
+
+
 def test_a_placement_group_is_for_auto_mode_too() -> None:
     assert spec("NodeClass", "gpu", pool("placementGroup: near"), "auto")["placementGroupSelector"] == {"name": "near"}
     assert "placementGroupSelector" not in spec("NodeClass", "gpu", "", "auto")

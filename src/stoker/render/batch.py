@@ -8,7 +8,7 @@ from typing import Any
 
 from stoker.manifests.quantities import bytes_of
 from stoker.render import types
-from stoker.render.facts import Pool, short
+from stoker.render.facts import FIRST_CARD_WITHOUT_EFA, Pool, short
 from stoker.render.hcl import Block, Json, Raw
 from stoker.render.items import Item, Terraform, Variable
 from stoker.render.plan import Plan
@@ -175,12 +175,11 @@ def launch_template(plan: Plan, pool: Pool) -> Block:
 
 
 def _efa_interfaces(instance_type: str, number: int) -> list[Block]:
-    """The first carries IP as well, and the others need no address: a p5 has 32. The first card of a p6-b300 has no
-    EFA, so that all of its EFA interfaces are on others.
+    """The first carries IP as well, and the others need no address: a p5 has 32.
 
-    Source: Amazon EC2 user guide, efa-acc-inst-types; for p6-b300 aws/aws-parallelcluster issue 7143, which cites AWS.
+    Source: Amazon EC2 user guide, efa-acc-inst-types.
     """
-    if instance_type.startswith("p6-b300."):
+    if instance_type.startswith(FIRST_CARD_WITHOUT_EFA):
         return [_interface(0, 0), *(_interface(card, 0, "efa-only") for card in range(1, number + 1))]
     return [_interface(0, 0, "efa"), *(_interface(card, 1, "efa-only") for card in range(1, number))]
 

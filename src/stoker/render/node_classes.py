@@ -7,7 +7,7 @@ from typing import Any
 from stoker.base.errors import InvalidInput
 from stoker.catalog.labels import AUTO_MODE, AWS
 from stoker.manifests.quantities import bytes_of
-from stoker.render.facts import Pool
+from stoker.render.facts import FIRST_CARD_WITHOUT_EFA, Pool
 from stoker.render.objects import metadata
 from stoker.render.plan import Plan
 from stoker.render.user_data import user_data
@@ -60,6 +60,7 @@ def _karpenter(plan: Plan, pools: Sequence[Pool], common: dict[str, Any]) -> dic
     return {
         "amiSelectorTerms": [{"alias": image}],
         **common,
+        **_interfaces(plan, pools),
         "metadataOptions": {
             "httpEndpoint": "enabled",
             "httpProtocolIPv6": "disabled",
@@ -90,6 +91,20 @@ def _placement(pool: Pool) -> dict[str, Any]:
     """Of either class: EKS user guide, ml-node-pools and device-management-efa, for Auto Mode since May 2026."""
     group = pool.said.placement_group
     return {"placementGroupSelector": {"name": group}} if group else {}
+
+
+def _interfaces(plan: Plan, pools: Sequence[Pool]) -> dict[str, Any]:
+    """Written out only where Karpenter's own would not do: for pods that ask for EFA it puts an interface of EFA on each
+    card from the first (pkg/providers/launchtemplate)."""
+    names = [each.name for each in _types(pools)]
+    if pools[0].use != "training" or not all(each.startswith(FIRST_CARD_WITHOUT_EFA) for each in names):
+        return {}
+    efa = [
+        {"networkCardIndex": card, "deviceIndex": 0, "interfaceType": "efa-only"}
+        for card in range(1, plan.training_pods.efa + 1)
+    ]
+    first = {"networkCardIndex": 0, "deviceIndex": 0, "interfaceType": "interface"}
+    return {"networkInterfaces": [first, *efa]} if efa else {}
 
 
 def _volumes(pools: Sequence[Pool], image: str) -> list[dict[str, Any]]:
