@@ -92,7 +92,7 @@ def karpenters(draw: st.DrawFn, region: str) -> Tree:
         some(
             enabled=st.sampled_from([True, True, True, False]),
             nodeRole=st.just("Nodes"),
-            image=st.sampled_from(["al2023@v20260801", "bottlerocket@v1.55.0"]),
+            image=st.sampled_from(["al2023@v20260903", "bottlerocket@v1.55.0"]),
             interruptionQueue=st.just("spot-news"),
             protectedHours=st.sampled_from([None, {"nodes": "1"}, {"schedule": "0 22 * * *", "duration": "1h30m"}]),
         )

@@ -280,7 +280,7 @@ def test_the_driver_of_ebs_gets_its_role_by_name() -> None:
     (account,) = of_kind("Addon")["aws-ebs-csi-driver"]["podIdentityAssociations"]
     assert account == {"serviceAccount": "ebs-csi-controller-sa", "roleRef": {"from": {"name": "ebs-csi-controller"}}}
     managed = of_kind("Role")["ebs-csi-controller"]["policies"]
-    assert managed == ["arn:aws:iam::aws:policy/service-role/AmazonEBSCSIDriverPolicy"]
+    assert managed == ["arn:aws:iam::aws:policy/AmazonEBSCSIDriverPolicyV2"]
 
 
 def test_kro_is_a_capability_where_it_is_asked_for_and_the_account_is_known() -> None:

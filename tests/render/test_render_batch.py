@@ -105,8 +105,19 @@ def test_an_efa_interface_for_each_card_and_its_device_in_the_container() -> Non
     devices = container_of(plan())["linuxParameters"]["devices"]
     assert [each["hostPath"] for each in devices] == [f"/dev/infiniband/uverbs{number}" for number in range(4)]
     assert environment(plan())["FI_PROVIDER"] == "efa"
+    assert environment(plan())["FI_EFA_USE_HUGE_PAGE"] == "0"
     assert "devices" not in container_of(plan("kubeflow: false, nodes: 1"))["linuxParameters"]
-    assert "FI_PROVIDER" not in environment(plan("kubeflow: false, nodes: 1"))
+    assert not [each for each in environment(plan("kubeflow: false, nodes: 1")) if each.startswith("FI_")]
+
+
+def test_the_first_card_of_a_p6_b300_has_no_efa() -> None:
+    made = plan(more="karpenter: {nodePools: {gpu: {}, t: {use: training, instanceFamilies: [p6-b300]}}}")
+    first, *others = [
+        each.attributes for each in inside(blocks(made)["aws_launch_template.training"], "network_interfaces")
+    ]
+    assert (first["network_card_index"], first["device_index"], "interface_type" in first) == (0, 0, False)
+    assert [each["network_card_index"] for each in others] == list(range(1, 17))
+    assert {(each["device_index"], each["interface_type"]) for each in others} == {(0, "efa-only")}
 
 
 def test_the_keys_of_the_pool() -> None:
@@ -137,7 +148,7 @@ def test_what_the_container_asks_for() -> None:
     assert {each["type"]: each["value"] for each in found["resourceRequirements"]} == {
         "GPU": "8",
         "VCPU": "93",
-        "MEMORY": str(1030 * 1024),
+        "MEMORY": str(1035 * 1024),
     }
     assert found["image"] == "mine/trainer:v1"
     assert found["linuxParameters"]["sharedMemorySize"] == 64 * 1024

@@ -54,6 +54,13 @@ def test_nvidias_plugin_runs_on_each_gpu_node() -> None:
     assert [each["mountPath"] for each in container["volumeMounts"]] == ["/var/lib/kubelet/device-plugins"]
 
 
+def test_nvidias_plugin_leaves_the_devices_of_efa_to_efas() -> None:
+    for name in (PLUGIN, f"{PLUGIN}-time-slicing-2"):
+        text = TRAINING + models(a="sharing: time-slicing, share: 2, memory: 10Gi", b="memory: 20Gi")
+        (container,) = pod(name, text)["containers"]
+        assert {"name": "MOFED_ENABLED", "value": "false"} in container["env"]
+
+
 @pytest.mark.parametrize(
     ("text", "mode"),
     [

@@ -59,6 +59,9 @@ def test_all_that_karpenter_listens_for_reaches_the_queue() -> None:
         "rebalance": ("agentic-ai-cluster-rebalance", ec2, ["EC2 Instance Rebalance Recommendation"]),
         "state_change": ("agentic-ai-cluster-state-change", ec2, ["EC2 Instance State-change Notification"]),
         "scheduled_change": ("agentic-ai-cluster-scheduled-change", ["aws.health"], ["AWS Health Event"]),
+        "capacity_reservation": (
+            "agentic-ai-cluster-capacity-reservation", ec2,
+            ["EC2 Capacity Reservation Instance Interruption Warning"]),
     }  # fmt: skip
     for name in patterns:
         target = made["aws_cloudwatch_event_target", name].attributes
@@ -70,14 +73,14 @@ def test_names_of_rules_are_short_enough_for_a_long_cluster() -> None:
     made = blocks(f"global: {{cluster: {{name: {'x' * 100}}}}}")
 
     names = [each.attributes["name"] for labels, each in made.items() if labels[0] == "aws_cloudwatch_event_rule"]
-    assert len(set(names)) == 4
+    assert len(set(names)) == 5
     assert max(map(len, names)) <= 64
     assert len(made["aws_sqs_queue", "interruption"].attributes["name"]) == 80
 
 
 @pytest.mark.parametrize(
     ("text", "mode", "number"),
-    [("", "karpenter", 10), ("", "hybrid", 10), ("", "auto", 0), ("karpenter: {enabled: false}", "karpenter", 0)],
+    [("", "karpenter", 12), ("", "hybrid", 12), ("", "auto", 0), ("karpenter: {enabled: false}", "karpenter", 0)],
 )
 def test_only_a_karpenter_of_ones_own_has_a_queue(text: str, mode: Mode, number: int) -> None:
     assert len(blocks(text, mode)) == number

@@ -134,7 +134,7 @@ def test_the_class_of_gpu_nodes() -> None:
     text = made.pop("userData")
     assert "FastImagePull: true" in text
     assert made == {
-        "amiSelectorTerms": [{"alias": "al2023@v20260801"}],
+        "amiSelectorTerms": [{"alias": "al2023@v20260903"}],
         "role": "nodes",
         "subnetSelectorTerms": [{"tags": {"karpenter.sh/discovery": "agentic-ai-cluster"}}],
         "securityGroupSelectorTerms": [{"tags": {"karpenter.sh/discovery": "agentic-ai-cluster"}}],
@@ -209,6 +209,23 @@ def test_a_reservation_and_a_placement_group_are_the_classes() -> None:
     assert made["placementGroupSelector"] == {"name": "near"}
 
 
+def test_interfaces_are_written_out_where_the_first_card_has_no_efa() -> None:
+    text = "%skarpenter: {nodePools: {gpu: {}, training: {use: training, instanceFamilies: [%s]}}}"
+    made = spec("EC2NodeClass", "training", text % (TRAINING, "p6-b300"))["networkInterfaces"]
+
+    assert made[0] == {"networkCardIndex": 0, "deviceIndex": 0, "interfaceType": "interface"}
+    assert [each["networkCardIndex"] for each in made] == list(range(17))
+    assert {(each["deviceIndex"], each["interfaceType"]) for each in made[1:]} == {(0, "efa-only")}
+    assert "networkInterfaces" not in spec("EC2NodeClass", "training", text % (TRAINING, "p5"))
+    without = "training: {enabled: true, efa: false}\n"
+    assert "networkInterfaces" not in spec("EC2NodeClass", "training", text % (without, "p6-b300"))
+
+
+def test_a_placement_group_is_for_auto_mode_too() -> None:
+    assert spec("NodeClass", "gpu", pool("placementGroup: near"), "auto")["placementGroupSelector"] == {"name": "near"}
+    assert "placementGroupSelector" not in spec("NodeClass", "gpu", "", "auto")
+
+
 def test_auto_mode_has_classes_and_lifetimes_of_its_own() -> None:
     made = found("NodeClass", "gpu", pool("capacityReservation: cr-0123abcd, volume: 80Gi"), "auto")
 
@@ -274,10 +291,9 @@ def test_karpenter_is_told_of_shares() -> None:
     }
 
 
-def test_karpenter_is_told_of_huge_pages_and_nodes_set_them_aside() -> None:
-    assert spec("NodeOverlay", "training-1", TRAINING)["capacity"] == {"hugepages-2Mi": "5120Mi"}
-    assert "sysctl -w vm.nr_hugepages=2560\n" in spec("EC2NodeClass", "training", TRAINING)["userData"]
-    assert not [e for e in resources("training: {enabled: true, efa: false}") if e.object["kind"] == "NodeOverlay"]
+def test_training_with_efa_needs_no_alpha_gate_of_karpenter() -> None:
+    assert not [each for each in resources(TRAINING) if each.object["kind"] == "NodeOverlay"]
+    assert "hugepages" not in spec("EC2NodeClass", "training", TRAINING)["userData"]
 
 
 def test_user_data_is_of_the_parts_that_nodeadm_and_cloud_init_take() -> None:
@@ -446,7 +462,7 @@ karpenter: {{image: "{}", nodePools: {{one: {{{}}}, two: {{{}}}}}}}
 llm: {{models: {{{}}}}}
 training: {{enabled: {}, nodes: {}, gpus: {}, efa: {}}}
 """.format,
-    st.sampled_from(["al2023@v20260801", "bottlerocket@v1.55.0"]), POOL, POOL, _models(3),
+    st.sampled_from(["al2023@v20260903", "bottlerocket@v1.55.0"]), POOL, POOL, _models(3),
     st.sampled_from(["true", "false"]), st.integers(1, 4), st.sampled_from([1, 4, 8]),
     st.sampled_from(["true", "false"]),
 )  # fmt: skip

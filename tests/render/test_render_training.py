@@ -1,6 +1,5 @@
 """Training by Kubeflow: what the job's pods ask for, how a lost node counts, and what the queue admits."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -72,16 +71,14 @@ def test_a_pod_takes_a_node_with_its_network() -> None:
     assert container["resources"] == {
         "requests": {
             "cpu": "93",
-            "memory": "1030Gi",
+            "memory": "1035Gi",
             "nvidia.com/gpu": 8,
             "vpc.amazonaws.com/efa": 4,
-            "hugepages-2Mi": "5120Mi",
         },
         "limits": {
-            "memory": "1030Gi",
+            "memory": "1035Gi",
             "nvidia.com/gpu": 8,
             "vpc.amazonaws.com/efa": 4,
-            "hugepages-2Mi": "5120Mi",
         },
     }
     assert pod["spec"]["nodeSelector"] == {"stoker.dev/serves": "training"}
@@ -94,7 +91,7 @@ def test_without_efa_no_devices_of_it_and_no_provider() -> None:
     limits = pod["spec"]["containers"][0]["resources"]["limits"]
     assert limits["nvidia.com/gpu"] == 4
     assert set(limits) == {"memory", "nvidia.com/gpu"}
-    assert "FI_PROVIDER" not in environment(pod)
+    assert not {"FI_PROVIDER", "FI_EFA_USE_HUGE_PAGE"} & set(environment(pod))
     assert environment(pod_of(rendered(plan())["TrainingRuntime/finetune"]))["FI_PROVIDER"] == "efa"
 
 
@@ -151,10 +148,9 @@ def test_quotas_are_what_the_pool_holds() -> None:
     (flavor,) = group["flavors"]
     assert {each["name"]: each["nominalQuota"] for each in flavor["resources"]} == {
         "cpu": "279",
-        "memory": f"{3 * 1030 * 1024}Mi",
+        "memory": f"{3 * 1035 * 1024}Mi",
         "nvidia.com/gpu": "24",
         "vpc.amazonaws.com/efa": "12",
-        "hugepages-2Mi": "15360Mi",
     }
     assert group["coveredResources"] == [each["name"] for each in flavor["resources"]]
 
@@ -295,11 +291,11 @@ def test_the_linter_is_told_that_no_efa_is_meant_only_where_it_would_ask(said: s
     assert ("stoker:ignore STK-TRAINING-001" in runtime.comment) is comment
 
 
-def test_the_linter_is_told_that_auto_mode_has_no_huge_pages() -> None:
-    made = plan()
-    vars(made)["training_pods"] = replace(made.training_pods, huge_pages="")
-    items = [each for each in training.render(made) if isinstance(each, Resource)]
-    (runtime,) = [each for each in items if each.object["kind"] == "TrainingRuntime"]
-    assert "stoker:ignore STK-TRAINING-003" in runtime.comment
-    assert "hugepages-2Mi" not in training_queue.quotas(made)
-    assert "hugepages-2Mi" not in pod_of(runtime.object)["spec"]["containers"][0]["resources"]["limits"]
+@pytest.mark.parametrize("mode", ["karpenter", "auto", "hybrid"])
+def test_efa_takes_ordinary_pages_since_no_node_is_launched_for_huge_ones(mode: Mode) -> None:
+    pod = pod_of(rendered(plan(mode=mode))["TrainingRuntime/finetune"])
+
+    assert environment(pod)["FI_EFA_USE_HUGE_PAGE"] == "0"
+    assert set(pod["spec"]["containers"][0]["resources"]["limits"]) == {
+        "memory", "nvidia.com/gpu", "vpc.amazonaws.com/efa"
+    }  # fmt: skip

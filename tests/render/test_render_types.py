@@ -268,15 +268,14 @@ def test_without_efa_training_pods_share_a_node() -> None:
     found = next(each for each in made.pools if each.name == "t")
     assert names(found) == ["g6.12xlarge", "g6.24xlarge"][: len(names(found))]
     assert found.limits == {"nvidia.com/gpu": "8"}
-    assert (made.training_pods.efa, made.training_pods.huge_pages) == (0, "")
+    assert made.training_pods.efa == 0
 
 
-def test_huge_pages_go_with_efa_and_not_with_auto_mode() -> None:
-    text = TRAINING % (8, "true", "p4d")
+@pytest.mark.parametrize("mode", ["karpenter", "auto"])
+def test_a_training_pod_has_every_network_card_and_all_memory_but_a_fiftieth(mode: Mode) -> None:
+    pods = plan(TRAINING % (8, "true", "p4d"), mode).training_pods
 
-    pods, auto = plan(text).training_pods, plan(text, "auto").training_pods
-    assert (pods.efa, pods.huge_pages, pods.memory) == (4, "5120Mi", "1030Gi")
-    assert (auto.efa, auto.huge_pages, auto.memory) == (4, "", "1035Gi")
+    assert (pods.efa, pods.memory) == (4, "1035Gi")
 
 
 def test_training_with_gpus_that_no_type_has_is_refused() -> None:
@@ -332,7 +331,6 @@ def test_a_reservation_comes_first_on_whichever_pool_is_tried_first() -> None:
     ("text", "param"),
     [
         (with_pool("", "a: {serving: {gpu: {sharing: mps, memory: 10Gi}}}"), "llm.models.a.serving.gpu.sharing"),
-        (with_pool("placementGroup: near"), "karpenter.nodePools.gpu.placementGroup"),
         ("karpenter: {nodePools: {system: {}}}", "karpenter.nodePools.system"),
     ],
 )

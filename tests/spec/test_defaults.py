@@ -31,7 +31,7 @@ global:
 karpenter:
   enabled: true
   nodeRole: null
-  image: al2023@v20260801
+  image: al2023@v20260903
   interruptionQueue: null
   protectedHours:
     schedule: 0 9 * * mon-fri

@@ -163,12 +163,13 @@ def _addons(plan: Plan) -> Iterator[Item]:
     FSx it does not; where it runs only the CPU nodes, the others need the agent of Pod Identity.
 
     Versions are EKS' default for the version of the cluster: which that is, is not known here.
-    Source: awsdocs/amazon-eks-user-guide, workloads-add-ons-available-eks, automode.
+    Source: awsdocs/amazon-eks-user-guide, workloads-add-ons-available-eks, automode; for the policy of the EBS driver,
+    which allows it no volumes but those it made, kubernetes-sigs/aws-ebs-csi-driver issue 2918.
     """
     if plan.mode != "auto":
         yield _addon(plan, "eks-pod-identity-agent", "Pods get their roles' credentials from it.")
     if plan.mode == "karpenter":
-        managed = ("service-role/AmazonEBSCSIDriverPolicy",)
+        managed = ("AmazonEBSCSIDriverPolicyV2",)
         trust = iam.pod_trust(plan, "kube-system", "ebs-csi-controller-sa")
         yield Resource(
             "aws/addons.yaml", iam.role(plan, _EBS_ROLE, trust, managed=managed), "Makes and attaches volumes."

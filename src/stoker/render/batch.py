@@ -8,7 +8,7 @@ from typing import Any
 
 from stoker.manifests.quantities import bytes_of
 from stoker.render import types
-from stoker.render.facts import Pool, short
+from stoker.render.facts import FIRST_CARD_WITHOUT_EFA, Pool, short
 from stoker.render.hcl import Block, Json, Raw
 from stoker.render.items import Item, Terraform, Variable
 from stoker.render.plan import Plan
@@ -168,21 +168,27 @@ def launch_template(plan: Plan, pool: Pool) -> Block:
         target = Block("capacity_reservation_target", (), {"capacity_reservation_id": pool.said.capacity_reservation})
         blocks.append(Block("capacity_reservation_specification", (), {}, [target]))
     if _has_efa(plan):
-        blocks += [_efa_interface(card) for card in range(plan.training_pods.efa)]
+        blocks += _efa_interfaces(_types(plan, pool)[0], plan.training_pods.efa)
     blocks.append(Block("tag_specifications", (), {"resource_type": "instance", "tags": plan.tags}))
     attributes = {"name": _name(plan), "update_default_version": True, "tags": plan.tags}
     return Block("resource", ("aws_launch_template", "training"), attributes, blocks)
 
 
-def _efa_interface(card: int) -> Block:
+def _efa_interfaces(instance_type: str, number: int) -> list[Block]:
     """The first carries IP as well, and the others need no address: a p5 has 32.
 
-    Source: Amazon EC2 user guide, efa-acc-inst-types and create-efa.
+    Source: Amazon EC2 user guide, efa-acc-inst-types.
     """
-    attributes = {
+    if instance_type.startswith(FIRST_CARD_WITHOUT_EFA):
+        return [_interface(0, 0), *(_interface(card, 0, "efa-only") for card in range(1, number + 1))]
+    return [_interface(0, 0, "efa"), *(_interface(card, 1, "efa-only") for card in range(1, number))]
+
+
+def _interface(card: int, device: int, kind: str | None = None) -> Block:
+    attributes: dict[str, Any] = {
         "network_card_index": card,
-        "device_index": 0 if card == 0 else 1,
-        "interface_type": "efa" if card == 0 else "efa-only",
+        "device_index": device,
+        **({"interface_type": kind} if kind else {}),
         "delete_on_termination": True,
         "security_groups": Raw("var.training_security_group_ids"),
     }
@@ -191,7 +197,7 @@ def _efa_interface(card: int) -> Block:
 
 def compute_environment(plan: Plan, pool: Pool) -> Block:
     """It has no name of its own: a change that needs a new one makes that first. With interfaces in the launch
-    template, the security groups are theirs."""
+    template, the security groups are theirs, as in aws-samples/aws-batch-efa and awsome-distributed-training."""
     on_spot = _is_on_spot(plan)
     vcpus = plan.spec.training.nodes * max(each.vcpu for each in pool.types)
     used: dict[str, Any] = {
@@ -304,7 +310,7 @@ def script(plan: Plan) -> str:
 
 
 def _environment(plan: Plan) -> Mapping[str, str]:
-    found = {key: value for key, value in environment(plan).items() if key != "FI_PROVIDER" or _has_efa(plan)}
+    found = {key: value for key, value in environment(plan).items() if not key.startswith("FI_") or _has_efa(plan)}
     found |= {"PET_NNODES": str(plan.spec.training.nodes), "PET_NPROC_PER_NODE": str(plan.training_pods.gpus)}
     if _is_multi_node(plan):
         found["PET_MASTER_PORT"] = str(_PORT)

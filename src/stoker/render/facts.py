@@ -132,6 +132,11 @@ class Served:
         return {"cpu": cpu, "memory": memory, **({GPU: self.gpu.count} if self.is_on_gpu else {})}
 
 
+FIRST_CARD_WITHOUT_EFA = ("p6-b300.",)
+"""How types are named whose first network card has no EFA, and has to carry the node's address (aws/aws-parallelcluster
+issue 7143, which cites AWS). All others have one on each card."""
+
+
 @dataclass(frozen=True)
 class TrainingPods:
     """What each pod of a training job requests: nearly the whole of the smallest type of its pool."""
@@ -141,8 +146,6 @@ class TrainingPods:
     memory: str
     gpus: int
     efa: int
-    huge_pages: str
-    """Empty without EFA."""
 
 
 def shared_by(pool: str) -> str:

@@ -91,9 +91,13 @@ def _config(plan: Plan, name: str, gpu: Gpu) -> Object:
 
 def _plugin(plan: Plan, name: str, where: Object, gpu: Gpu | None = None) -> Object:
     """As NVIDIA's static manifest has it; with MIG it needs SYS_ADMIN to see all slices, with MPS the daemon's
-    directories (NVIDIA/k8s-device-plugin, deployments/helm)."""
+    directories (NVIDIA/k8s-device-plugin, deployments/helm).
+
+    Since 0.19 it gives every EFA device of the node to each container with a GPU unless it is told not to, over the
+    head of EFA's own plugin (EKS user guide, device-management-efa).
+    """
     way = gpu.sharing if gpu is not None else "none"
-    environment = [{"name": "FAIL_ON_INIT_ERROR", "value": "false"}]
+    environment = [{"name": "FAIL_ON_INIT_ERROR", "value": "false"}, {"name": "MOFED_ENABLED", "value": "false"}]
     volumes = {"sockets": ({"hostPath": {"path": _SOCKETS, "type": "Directory"}}, _SOCKETS)}
     if gpu is not None:
         environment.append({"name": "CONFIG_FILE", "value": "/config/config.yaml"})

@@ -15,8 +15,9 @@ _EVENTS = {
     "rebalance": ("aws.ec2", "EC2 Instance Rebalance Recommendation"),
     "state_change": ("aws.ec2", "EC2 Instance State-change Notification"),
     "scheduled_change": ("aws.health", "AWS Health Event"),
+    "capacity_reservation": ("aws.ec2", "EC2 Capacity Reservation Instance Interruption Warning"),
 }
-"""What Karpenter listens for (aws/karpenter-provider-aws, getting-started-with-karpenter/cloudformation.yaml)."""
+"""What Karpenter listens for (aws/karpenter-provider-aws v1.14, getting-started-with-karpenter/cloudformation.yaml)."""
 _OF_QUEUE = ("SendMessage", "ReceiveMessage", "DeleteMessage", "GetQueueAttributes", "GetQueueUrl", "PurgeQueue")
 
 

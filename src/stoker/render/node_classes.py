@@ -7,10 +7,9 @@ from typing import Any
 from stoker.base.errors import InvalidInput
 from stoker.catalog.labels import AUTO_MODE, AWS
 from stoker.manifests.quantities import bytes_of
-from stoker.render.facts import Pool
+from stoker.render.facts import FIRST_CARD_WITHOUT_EFA, Pool
 from stoker.render.objects import metadata
 from stoker.render.plan import Plan
-from stoker.render.types import HUGE_PAGES_MIB
 from stoker.render.user_data import user_data
 
 DISCOVERY = "karpenter.sh/discovery"
@@ -30,6 +29,7 @@ def node_class(plan: Plan, pools: Sequence[Pool]) -> dict[str, Any]:
         "subnetSelectorTerms": [{"tags": {DISCOVERY: plan.cluster}}],
         "securityGroupSelectorTerms": [{"tags": {DISCOVERY: plan.cluster}}],
         **_reservation(pool),
+        **_placement(pool),
     }
     return {
         "apiVersion": f"{AUTO_MODE if in_auto_mode else AWS}/v1",
@@ -52,27 +52,15 @@ def comment(plan: Plan, pools: Sequence[Pool]) -> str:
     return "\n".join(found)
 
 
-def huge_pages_mib(plan: Plan, pool: Pool) -> int:
-    """Huge pages that nodes set aside for EFA."""
-    return HUGE_PAGES_MIB if pool.use == "training" and plan.training_pods.huge_pages else 0
-
-
 def _karpenter(plan: Plan, pools: Sequence[Pool], common: dict[str, Any]) -> dict[str, Any]:
     """Karpenter 1.14, concepts/nodeclasses: pinned alias, IMDSv2, encrypted gp3."""
     pool = pools[0]
     image = plan.spec.karpenter.image
-    text = user_data(
-        image,
-        _types(pools),
-        fast_pull=pool.has_gpus,
-        sharing=pool.sharing,
-        huge_pages_mib=huge_pages_mib(plan, pool),
-    )
-    group = pool.said.placement_group
+    text = user_data(image, _types(pools), fast_pull=pool.has_gpus, sharing=pool.sharing)
     return {
         "amiSelectorTerms": [{"alias": image}],
         **common,
-        **({"placementGroupSelector": {"name": group}} if group else {}),
+        **_interfaces(plan, pools),
         "metadataOptions": {
             "httpEndpoint": "enabled",
             "httpProtocolIPv6": "disabled",
@@ -97,6 +85,26 @@ def _auto_mode(plan: Plan, pool: Pool, common: dict[str, Any]) -> dict[str, Any]
 def _reservation(pool: Pool) -> dict[str, Any]:
     reservation = pool.said.capacity_reservation
     return {"capacityReservationSelectorTerms": [{"id": reservation}]} if reservation else {}
+
+
+def _placement(pool: Pool) -> dict[str, Any]:
+    """Of either class: EKS user guide, ml-node-pools and device-management-efa, for Auto Mode since May 2026."""
+    group = pool.said.placement_group
+    return {"placementGroupSelector": {"name": group}} if group else {}
+
+
+def _interfaces(plan: Plan, pools: Sequence[Pool]) -> dict[str, Any]:
+    """Written out only where Karpenter's own would not do: for pods that ask for EFA it puts an interface of EFA on each
+    card from the first (pkg/providers/launchtemplate)."""
+    names = [each.name for each in _types(pools)]
+    if pools[0].use != "training" or not all(each.startswith(FIRST_CARD_WITHOUT_EFA) for each in names):
+        return {}
+    efa = [
+        {"networkCardIndex": card, "deviceIndex": 0, "interfaceType": "efa-only"}
+        for card in range(1, plan.training_pods.efa + 1)
+    ]
+    first = {"networkCardIndex": 0, "deviceIndex": 0, "interfaceType": "interface"}
+    return {"networkInterfaces": [first, *efa]} if efa else {}
 
 
 def _volumes(pools: Sequence[Pool], image: str) -> list[dict[str, Any]]:

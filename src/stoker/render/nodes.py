@@ -7,7 +7,7 @@ from stoker.catalog.labels import AUTO_MODE, CAPACITY_TYPE, INSTANCE_TYPE, NODE_
 from stoker.render.facts import GPU, SERVES, Pool
 from stoker.render.hcl import Block, Raw
 from stoker.render.items import Item, Resource, Terraform
-from stoker.render.node_classes import comment, huge_pages_mib, node_class
+from stoker.render.node_classes import comment, node_class
 from stoker.render.objects import metadata
 from stoker.render.plan import Plan
 from stoker.render.sharing import CONFIG_LABEL, config_name, offered
@@ -121,8 +121,6 @@ def _overlays(plan: Plan, pool: Pool) -> Iterator[dict[str, Any]]:
         capacity: dict[str, Any] = {}
         if offered(each, pool.sharing) != each.gpu_count:
             capacity[GPU] = offered(each, pool.sharing)
-        if pages := huge_pages_mib(plan, pool):
-            capacity["hugepages-2Mi"] = f"{pages}Mi"
         if capacity:
             found.setdefault(str(capacity), (capacity, []))[1].append(each.name)
     for number, (capacity, names) in enumerate(found.values(), 1):

@@ -30,7 +30,6 @@ EVALUATE = ("stoker", "evaluate", RUN_FILE, "--score-file", SCORE_FILE)
 REGISTER = ("stoker", "register", RUN_FILE)
 
 EFA = "vpc.amazonaws.com/efa"
-HUGE_PAGES = "hugepages-2Mi"
 PRIORITY_CLASS = "stoker-training"
 """Of component `base`: after everything that serves."""
 GRACE_S = 110
@@ -101,8 +100,6 @@ def devices(plan: Plan, *, efa: bool = True) -> dict[str, int | str]:
     found: dict[str, int | str] = {GPU: pods.gpus}
     if efa and pods.efa:
         found[EFA] = pods.efa
-    if efa and pods.huge_pages:
-        found[HUGE_PAGES] = pods.huge_pages
     return found
 
 
@@ -112,6 +109,12 @@ def environment(plan: Plan) -> dict[str, str]:
 
     torchrun kills its processes 30 s after SIGTERM unless it is told otherwise, which would cut short the last
     checkpoint. Source: pytorch/pytorch, torch/distributed/run.py (--shutdown-timeout), since 2.13.
+
+    The provider of EFA takes its buffers from huge pages unless it is told not to, and a pod that requests none may use
+    none. It requests none, because Karpenter counts none on any type and launches no node for who asks (but with an
+    alpha gate); and with them fork() of data loaders can fail. Ordinary pages are a little slower. Source:
+    ofiwg/libfabric, man/fi_efa.7.md; awsome-distributed-training, efa-cheatsheet; aws/karpenter-provider-aws,
+    pkg/providers/instancetype/types.go (computeCapacity).
     """
     found = {
         "AWS_REGION": plan.region,
@@ -123,7 +126,7 @@ def environment(plan: Plan) -> dict[str, str]:
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(_SHUTDOWN_S),
     }
     if plan.training_pods.efa:
-        found["FI_PROVIDER"] = "efa"
+        found |= {"FI_PROVIDER": "efa", "FI_EFA_USE_HUGE_PAGE": "0"}
     return found
 
 
@@ -181,12 +184,10 @@ def pod_spec(plan: Plan, container_name: str, of_one_job: str) -> Object:
 
 def meant(plan: Plan) -> tuple[str, ...]:
     """Comments that say to the linter what is meant, where it would ask."""
-    training, pods = plan.spec.training, plan.training_pods
+    training = plan.spec.training
     found = []
     if not training.efa and training.nodes > 1 and _nodes_have_efa(plan):
         found.append("stoker:ignore STK-TRAINING-001 training.efa is false")
-    if pods.efa and not pods.huge_pages:
-        found.append("stoker:ignore STK-TRAINING-003 nodes of EKS Auto Mode set no huge pages aside")
     return tuple(found)
 
 

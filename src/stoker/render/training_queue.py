@@ -9,7 +9,7 @@ from stoker.render.facts import GPU, GPU_TOLERATION, SERVES, TRAINING, TRAINING_
 from stoker.render.items import Item, Resource
 from stoker.render.objects import Object, metadata
 from stoker.render.plan import Plan
-from stoker.render.training_pods import EFA, HUGE_PAGES
+from stoker.render.training_pods import EFA
 
 QUEUE, HELD = "training", "held"
 """LocalQueues: of jobs that are to run, and of those that wait for a person."""
@@ -48,8 +48,10 @@ def _name(plan: Plan) -> str:
 
 
 def cluster_queue(plan: Plan) -> Object:
-    """Every resource that a pod requests has to be covered, huge pages too: a workload with one that is not is never
-    admitted. Source: kubernetes-sigs/kueue site/content/en/docs/concepts/cluster_queue.md."""
+    """Every resource that a pod requests has to be covered: a workload with one that is not is never admitted.
+
+    Source: kubernetes-sigs/kueue site/content/en/docs/concepts/cluster_queue.md.
+    """
     found = quotas(plan)
     return {
         "apiVersion": _API,
@@ -84,8 +86,6 @@ def quotas(plan: Plan) -> Mapping[str, str]:
     }
     if pods.efa:
         found[EFA] = str(pods.efa * places)
-    if pods.huge_pages:
-        found[HUGE_PAGES] = f"{bytes_of(pods.huge_pages) * places // _MIB}Mi"
     return found
 
 

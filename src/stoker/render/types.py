@@ -48,9 +48,6 @@ _DEAR_ON_SPOT = 5
 """The same on spot, where more types mean fewer interruptions, and the cheapest that has room is taken anyway."""
 _SURGE = 1
 """Pods beyond the maximum while a rollout goes on."""
-HUGE_PAGES_MIB = 5120
-"""What AWS asks for beside EFA on each node (EKS user guide, node-efa)."""
-
 _KEPT = 50
 """The part of a machine, a fiftieth, that a training pod leaves."""
 
@@ -125,20 +122,16 @@ def training_pods(plan: "Plan") -> TrainingPods:
     name, said = _of_use(plan, "training", TRAINING_POOL)
     types = _for_training(plan, name, said).types
     gpus, efa = plan.spec.training.gpus, plan.spec.training.efa
-    # Auto Mode sets no huge pages aside, and its Karpenter, like any, launches no node for what it does not know.
-    has_huge_pages = efa and plan.domain("training") != AUTO_MODE
-    huge = HUGE_PAGES_MIB * _MIB if has_huge_pages else 0
     # A pod with EFA has its node alone: one pod for each network card.
     parts = [1 if efa else max(each.gpu_count // gpus, 1) for each in types]
     cpu = min(_left(each, "cpu") // part for each, part in zip(types, parts, strict=True))
-    memory = min((_left(each, "memory") - huge) // part for each, part in zip(types, parts, strict=True))
+    memory = min(_left(each, "memory") // part for each, part in zip(types, parts, strict=True))
     return TrainingPods(
         pool=name,
         cpu=format_cpu(cpu // 1000 * 1000 or cpu),
         memory=f"{memory // _GIB}Gi",
         gpus=gpus,
         efa=types[0].efa_count if efa else 0,
-        huge_pages=f"{HUGE_PAGES_MIB}Mi" if has_huge_pages else "",
     )
 
 
@@ -228,12 +221,6 @@ def _refuse_for_auto_mode(key: str, said: NodePool, sharing: Served | None) -> N
             "and EKS Auto Mode's cannot",
             param=f"llm.models.{sharing.name}.serving.gpu.sharing",
             hint="write global.cluster.mode hybrid, so that Karpenter makes the GPU nodes, or sharing none",
-        )
-    if said.placement_group is not None:
-        raise InvalidInput(
-            f"{path}.placementGroup is {said.placement_group}, and a NodeClass of EKS Auto Mode has no placement group",
-            param=f"{path}.placementGroup",
-            hint="write global.cluster.mode hybrid, so that Karpenter makes the GPU nodes, or leave it out",
         )
     if key in _OF_AUTO_MODE:
         raise InvalidInput(

@@ -1,4 +1,4 @@
-"""What a node of Karpenter's is told at its start: fast image pulls, GPUs cut by MIG, huge pages.
+"""What a node of Karpenter's is told at its start: fast image pulls, GPUs cut by MIG.
 
 In the form of its image: AL2023 takes a multipart text whose parts are nodeadm's NodeConfig and shell scripts (which
 run before the kubelet does), Bottlerocket takes TOML. Karpenter adds its own settings to either.
@@ -19,24 +19,19 @@ _SOCI_SINCE, _MIG_SINCE, _MPS_SINCE = (1, 44), (1, 34), (1, 54)
 kubelet-device-plugins)."""
 
 
-def user_data(
-    image: str, types: Sequence[InstanceType], *, fast_pull: bool, sharing: Gpu | None, huge_pages_mib: int
-) -> str:
+def user_data(image: str, types: Sequence[InstanceType], *, fast_pull: bool, sharing: Gpu | None) -> str:
     """Empty where the node is to be as its image makes it. Raises InvalidInput for what the image cannot do."""
     if image.startswith("bottlerocket@"):
-        return "\n".join(_toml(image, types, fast_pull, sharing, huge_pages_mib))
-    parts = list(_parts(image, fast_pull, sharing, huge_pages_mib))
+        return "\n".join(_toml(image, types, fast_pull, sharing))
+    parts = list(_parts(image, fast_pull, sharing))
     return _multipart(parts) if parts else ""
 
 
-def _parts(image: str, fast_pull: bool, sharing: Gpu | None, huge_pages_mib: int) -> Iterator[tuple[str, str]]:
+def _parts(image: str, fast_pull: bool, sharing: Gpu | None) -> Iterator[tuple[str, str]]:
     if fast_pull and _number(image) >= _FAST_PULL_SINCE:
         yield "application/node.eks.aws", _NODE_CONFIG
     if sharing is not None and sharing.sharing == "mig":
         yield 'text/x-shellscript; charset="us-ascii"', _MIG_SCRIPT.replace("PROFILE", sharing.mig_profile)
-    if huge_pages_mib:
-        script = f"#!/bin/bash\nset -eu\nsysctl -w vm.nr_hugepages={huge_pages_mib // 2}\n"
-        yield 'text/x-shellscript; charset="us-ascii"', script
 
 
 _NODE_CONFIG = """\
@@ -73,17 +68,13 @@ def _multipart(parts: Sequence[tuple[str, str]]) -> str:
     return "\n".join([*lines, "--//--", ""])
 
 
-def _toml(
-    image: str, types: Sequence[InstanceType], fast_pull: bool, sharing: Gpu | None, huge_pages_mib: int
-) -> Iterator[str]:
+def _toml(image: str, types: Sequence[InstanceType], fast_pull: bool, sharing: Gpu | None) -> Iterator[str]:
     version = _release(image)
     if fast_pull and version >= _SOCI_SINCE:
         yield '[settings.container-runtime]\nsnapshotter = "soci"\n'
         yield '[settings.container-runtime-plugins.soci-snapshotter]\npull-mode = "parallel-pull-unpack"\n'
     if sharing is not None:
         yield from _sharing_toml(image, version, types, sharing)
-    if huge_pages_mib:
-        yield f'[settings.kernel.sysctl]\n"vm.nr_hugepages" = "{huge_pages_mib // 2}"\n'
 
 
 def _sharing_toml(image: str, version: tuple[int, ...], types: Sequence[InstanceType], sharing: Gpu) -> Iterator[str]:
@@ -107,12 +98,12 @@ def _cannot(image: str, what: str, since: tuple[int, ...]) -> InvalidInput:
     return InvalidInput(
         f"karpenter.image is {image}, and that cannot share GPUs by {what}",
         param="karpenter.image",
-        hint=f"al2023@v20260801, or bottlerocket@v{'.'.join(map(str, since))}.0 or later on A100, H100, H200 or B200",
+        hint=f"al2023@v20260903, or bottlerocket@v{'.'.join(map(str, since))}.0 or later on A100, H100, H200 or B200",
     )
 
 
 def _number(image: str) -> int:
-    """20260801 of `al2023@v20260801`."""
+    """20260903 of `al2023@v20260903`."""
     digits = image.partition("@")[2].lstrip("v").partition(".")[0]
     return int(digits or 0)
 

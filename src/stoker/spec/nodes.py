@@ -115,8 +115,8 @@ class Karpenter(Section):
     image: Annotated[
         str,
         StringConstraints(pattern=r"^(al2023|bottlerocket)@v?[0-9][0-9.]*$"),
-        Expected("an image alias with a version, such as al2023@v20260801 or bottlerocket@v1.55.0"),
-    ] = "al2023@v20260801"
+        Expected("an image alias with a version, such as al2023@v20260903 or bottlerocket@v1.55.0"),
+    ] = "al2023@v20260903"
     """Image of the nodes, pinned, since a floating one replaces nodes whenever AWS publishes. Not for Auto Mode, which
     has its own."""
 
