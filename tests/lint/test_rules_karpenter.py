@@ -644,6 +644,9 @@ def test_an_expired_node_waits_only_where_it_expires() -> None:
     assert [path for path, _ in said(text + pod, "054")] == ["spec.template.spec.terminationGracePeriod"]
     assert said(text.replace("      taints", "      expireAfter: Never\n      taints") + pod, "054") == []
     assert said(text + pod.replace("do-not-disrupt: 'true'", "do-not-disrupt: 'false'"), "054") == []
+    auto = text.replace("karpenter.k8s.aws, kind: EC2NodeClass", "eks.amazonaws.com, kind: NodeClass")
+    assert auto != text
+    assert said(auto + pod, "054") == []  # it ends its nodes after 21 days
 
 
 # -- what is filled in later, and what is broken --

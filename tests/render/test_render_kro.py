@@ -223,6 +223,8 @@ def test_kro_may_make_what_the_graph_holds() -> None:
     role = objects()["ClusterRole"]
     assert role["metadata"]["labels"]["rbac.kro.run/aggregate-to-controller"] == "true"
     allowed = {(group, name) for rule in role["rules"] for group in rule["apiGroups"] for name in rule["resources"]}
+    stacks = {name for group, name in allowed if group == "kro.run"}
+    assert stacks == {"aiinferencestacks", "aiinferencestacks/status", "aiinferencestacks/finalizers"}
     for text in (KRO, KRO + "keda: {enabled: false}"):
         for template in templates(text).values():
             group = template["apiVersion"].rpartition("/")[0]

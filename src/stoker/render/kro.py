@@ -36,6 +36,7 @@ from stoker.render.plan import Plan
 
 COMPONENT = "kro"
 GRAPH, KIND, VERSION = "ai-inference-stack", "AIInferenceStack", "v1alpha1"
+PLURAL = "aiinferencestacks"
 NAME = "${schema.spec.modelName}"
 _MOST_GPUS = 8
 _SYNCED = '.status.conditions.exists(c, c.type == "ACK.ResourceSynced" && c.status == "True")}'
@@ -61,8 +62,9 @@ _GRAPH_COMMENT = (
     "every expression fits the kinds that it reads, so ACK's controllers for S3, IAM and EKS have to be there first."
 )
 _ROLE_COMMENT = (
-    "What kro may make for this graph, and no more. It takes the role in by its label: as the EKS capability, and "
-    "installed by Helm with rbac.mode aggregation (the chart's default may do everything)."
+    "What kro may do for this graph, and no more. Installed by Helm with rbac.mode aggregation, kro takes the role in "
+    "by its label (the chart's default may do everything). The EKS capability has it once a group of the capability's "
+    "access entry is bound to it."
 )
 
 
@@ -393,6 +395,8 @@ def _role(plan: Plan) -> Object:
         "eks.services.k8s.aws": ["podidentityassociations"],
         "iam.services.k8s.aws": ["roles"],
         "keda.sh": ["scaledobjects"],
+        # the chart's own role lacks the kinds that graphs define (kro, advanced/access-control)
+        "kro.run": [PLURAL, f"{PLURAL}/status", f"{PLURAL}/finalizers"],
         "monitoring.coreos.com": ["servicemonitors"],
         "networking.k8s.io": ["networkpolicies"],
         "policy": ["poddisruptionbudgets"],

@@ -94,8 +94,8 @@ def _placement(pool: Pool) -> dict[str, Any]:
 
 
 def _interfaces(plan: Plan, pools: Sequence[Pool]) -> dict[str, Any]:
-    """Written out only where Karpenter's own would not do: for pods that ask for EFA it puts an EFA interface on each
-    card from the first (pkg/providers/launchtemplate)."""
+    """Written out only where Karpenter's own would not do: for pods that ask for EFA it puts an interface of EFA on
+    each card from the first (pkg/providers/launchtemplate)."""
     names = [each.name for each in _types(pools)]
     if pools[0].use != "training" or not all(each.startswith(FIRST_CARD_WITHOUT_EFA) for each in names):
         return {}
