@@ -97,7 +97,7 @@ def _why_gateway(plan: Plan) -> str:
 
 
 def _callers(plan: Plan) -> list[Object]:
-    return [{"podSelector": {}}, *_watchers(plan)]
+    return [{"podSelector": {}}, *watchers(plan)]
 
 
 def _models(plan: Plan) -> Object:
@@ -105,7 +105,7 @@ def _models(plan: Plan) -> Object:
     ports it finds."""
     ingress: list[Object] = []
     if plan.served:
-        ingress.append(_from([_pods(GATEWAY), *_watchers(plan)], ENGINE_PORT))
+        ingress.append(_from([_pods(GATEWAY), *watchers(plan)], ENGINE_PORT))
     egress = [_to_redis(plan), *_to_hosted(plan), _to_the_world(), _to_address(POD_IDENTITY, 80)]
     if any(each.spans_nodes for each in plan.served):
         ingress.append({"from": [{"podSelector": _PODS_OF_MODELS}]})
@@ -131,12 +131,12 @@ def _redis(plan: Plan) -> Object:
         asking.append(_in_namespace(KEDA_NAMESPACE))
     ingress = [_from(asking, REDIS_PORT)]
     if redis.has_exporter(plan):
-        ingress.append(_from(_watchers(plan), redis.METRICS_PORT))
+        ingress.append(_from(watchers(plan), redis.METRICS_PORT))
     return _policy(plan, REDIS, plan.namespace, _pod_selector(REDIS), ingress=ingress)
 
 
 def _redis_replicas(plan: Plan) -> Object:
-    ingress = [_from(_watchers(plan), redis.METRICS_PORT)] if redis.has_exporter(plan) else []
+    ingress = [_from(watchers(plan), redis.METRICS_PORT)] if redis.has_exporter(plan) else []
     egress = [_to([_pods(REDIS)], REDIS_PORT)]
     return _policy(plan, redis.REPLICA, plan.namespace, _pod_selector(redis.REPLICA), ingress=ingress, egress=egress)
 
@@ -160,7 +160,7 @@ def _monitoring(plan: Plan) -> Object:
         "monitoring",
         plan.monitoring_namespace,
         _EVERYBODY,
-        ingress=[{"from": _watchers(plan)}] if _watchers(plan) else [],
+        ingress=[{"from": watchers(plan)}] if watchers(plan) else [],
         egress=egress,
     )
 
@@ -204,7 +204,7 @@ def _why_dns(plan: Plan) -> str:
     return "Auto Mode answers names on each node, not in pods" if plan.domain("general") == AUTO_MODE else ""
 
 
-def _watchers(plan: Plan) -> list[Object]:
+def watchers(plan: Plan) -> list[Object]:
     """Those who read metrics: the namespace of our monitoring, and that of the Prometheus that the spec names."""
     seen = plan.spec.global_.observability
     if not seen.enabled:
