@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from stoker.catalog import schemas
 from stoker.lint import core_validation, cron, names, structural
+from stoker.lint.run import lint
 from stoker.lint.structural import Fault
 from stoker.manifests import quantities
+from stoker.manifests.reading import read_text
 
 
 @pytest.fixture(autouse=True)
@@ -379,6 +381,60 @@ def test_the_pods_of_other_kinds() -> None:
 
     assert fault.path == ("spec", "pod", "containers", 0, "volumeMounts", 0, "name")
     assert (fault.message, fault.hint) == ("no volume of the pod is called no", "the pod has no volumes")
+
+
+GROUP = """\
+apiVersion: leaderworkerset.x-k8s.io/v1
+kind: LeaderWorkerSet
+metadata: {name: big, namespace: ai}
+spec:
+  leaderWorkerTemplate:
+    size: 2
+    leaderTemplate: {spec: {containers: [{name: a, image: a:1, volumeMounts: [{name: shm, mountPath: /dev/shm}]}]}}
+    workerTemplate:
+      spec:
+        containers: [{name: a, image: a:1, volumeMounts: [{name: shm, mountPath: /dev/shm}]}]
+        volumes: [{name: shm, emptyDir: {medium: Memory}}]
+"""
+JOBS = """\
+apiVersion: jobset.x-k8s.io/v1alpha2
+kind: JobSet
+metadata: {name: jobs, namespace: ai}
+spec:
+  replicatedJobs:
+    - name: w
+      template:
+        spec:
+          template: {spec: {restartPolicy: Never, containers: [{name: a, image: a:1, volumeMounts: [MOUNT]}]}}
+""".replace("MOUNT", "{name: data, mountPath: /d}")
+RUNTIME = """\
+apiVersion: trainer.kubeflow.org/v1alpha1
+kind: TrainingRuntime
+metadata: {name: runtime, namespace: ai}
+spec:
+  template:
+    spec:
+      replicatedJobs:
+        - name: node
+          template: {spec: {template: {spec: {containers: [{name: node, image: a:1, volumeMounts: [MOUNT]}]}}}}
+""".replace("MOUNT", "{name: data, mountPath: /d}")
+
+
+@pytest.mark.parametrize(
+    ("text", "paths"),
+    [
+        (GROUP, ["spec.leaderWorkerTemplate.leaderTemplate.spec.containers[0].volumeMounts[0].name"]),
+        (GROUP.replace("size: 2", "size: 2\n    volumeClaimTemplates: [{metadata: {name: shm}, spec: {}}]"), []),
+        (JOBS, ["spec.replicatedJobs[0].template.spec.template.spec.containers[0].volumeMounts[0].name"]),
+        (JOBS + "  volumeClaimPolicies: [{templates: [{metadata: {name: data}, spec: {}}]}]\n", []),
+        (RUNTIME, []),  # a TrainJob may add the volume
+    ],
+)
+def test_a_mount_without_its_volume_is_found_in_the_pods_of_other_controllers(text: str, paths: list[str]) -> None:
+    report = lint(read_text(text))
+
+    said = [(each.rule, each.path) for each in report.findings if "no volume of the pod is called" in each.message]
+    assert said == [("STK-API-005", path) for path in paths]
 
 
 @pytest.mark.parametrize(

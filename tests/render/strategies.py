@@ -340,6 +340,9 @@ def _without_contradictions(spec: Tree) -> Tree:
     inference = spec.get("llm", {}).get("inference", {})
     if inference.get("autoscaling", {}).get("enabled") is False and inference.get("replicas") == 0:
         del inference["replicas"]
+    for serving in _servings(spec):
+        if serving.get("gpu", inference.get("gpu", {})).get("count") == 0:
+            serving.pop("nodes", None)
     training = spec.get("training", {})
     if training.get("enabled") and "account" not in spec["global"]["cluster"]:
         training.setdefault("checkpointing", {"s3Bucket": "checkpoints-of-us"})

@@ -48,6 +48,12 @@ def test_the_gateway_listens_on_its_pods_address_whatever_the_laptop_says() -> N
     assert (gateway.host, gateway.port) == ("0.0.0.0", 8080)
 
 
+def test_the_mode_is_the_one_that_was_rendered() -> None:
+    written = "global: {cluster: {mode: karpenter, name: prod}}"
+    found = loads(platform_yaml(plan_of(written, "auto"))).global_.cluster
+    assert (found.mode, found.name) == ("auto", "prod")
+
+
 def test_redis_and_the_ledger_are_where_pods_reach_them() -> None:
     found = in_cluster("global: {cluster: {namespace: ai}}")
     assert found.redis.url == "redis://redis.ai.svc.cluster.local:6379/0"

@@ -404,6 +404,14 @@ def test_secrets_of_servers_of_ones_own_are_made_empty() -> None:
     assert of_kind("Secret", "redis: {url: redis://cache.internal:6379}") == {}
 
 
+def test_what_callbacks_are_signed_with_is_made_empty() -> None:
+    tenants = "tenants: {a: {callbackSecretEnv: A_SECRET}, b: {callbackSecretEnv: B_SECRET}}\n"
+    assert of_kind("Secret", tenants)["callbacks"]["name"] == "agentic-ai-cluster/callbacks"
+    by_terraform = terraform(tenants + "composition: {ack: {enabled: false}}")
+    assert 'resource "aws_secretsmanager_secret" "callbacks"' in by_terraform
+    assert 'Empty until somebody writes {"A_SECRET": "...", "B_SECRET": "..."} into it.' in by_terraform
+
+
 def test_elasticache_writes_its_own_secret() -> None:
     assert '"redis"' not in terraform("redis: {elasticache: {enabled: true}}")
 

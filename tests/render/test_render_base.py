@@ -105,6 +105,18 @@ llm:
     assert "engine-open" not in found
 
 
+def test_callbacks_of_tenants_are_signed_from_one_secret() -> None:
+    text = """\
+tenants:
+  b: {callbackHosts: [hooks.example.com], callbackSecretEnv: B_SECRET}
+  a: {callbackHosts: [hooks.example.com], callbackSecretEnv: A_SECRET}
+  c: {callbackHosts: [hooks.example.com], callbackSecretEnv: A_SECRET}
+"""
+    remote = "agentic-ai-cluster/callbacks"
+    assert secrets(text)["callbacks"] == [(remote, "A_SECRET"), (remote, "B_SECRET")]
+    assert "callbacks" not in secrets("tenants: {a: {}}")
+
+
 def test_the_store_names_a_region_and_no_key() -> None:
     store = objects_of(base.render, "global: {cluster: {region: eu-west-1}}")["SecretStore", "aws-secrets-manager"]
     assert store["spec"]["provider"] == {"aws": {"service": "SecretsManager", "region": "eu-west-1"}}

@@ -3,8 +3,10 @@
 import hashlib
 from typing import Any
 
+import pytest
 from rendered import Object, objects_of, plan_of, pod_of
 
+from stoker.base.errors import InvalidInput
 from stoker.render import gateway
 from stoker.render.cluster_spec import platform_yaml
 
@@ -95,6 +97,29 @@ llm:
     found = variables(text)
     assert (found["FAR_KEY"], found["OWN_KEY"]) == (("engine-far", "key"), ("engine-own", "key"))
     assert len(container(text)["env"]) == len(found)
+
+
+CALLED_BACK = """\
+tenants:
+  acme: {callbackHosts: [hooks.example.com], callbackSecretEnv: ACME_HOOK_SECRET}
+  beta: {callbackHosts: ["*.example.org"], callbackSecretEnv: BETA_HOOK_SECRET}
+  gamma: {callbackHosts: [hooks.example.com], callbackSecretEnv: ACME_HOOK_SECRET}
+"""
+
+
+def test_what_callbacks_are_signed_with_is_there() -> None:
+    found = variables(CALLED_BACK)
+    assert found["ACME_HOOK_SECRET"] == ("callbacks", "ACME_HOOK_SECRET")
+    assert found["BETA_HOOK_SECRET"] == ("callbacks", "BETA_HOOK_SECRET")
+    assert len(container(CALLED_BACK)["env"]) == len(found)
+
+
+@pytest.mark.parametrize("taken", ["STOKER_ADMIN_KEY", "STOKER_REDIS_URL", "FAR_KEY"])
+def test_a_secret_of_callbacks_is_no_variable_that_has_a_value_already(taken: str) -> None:
+    text = 'llm: {models: {far: {engine: {url: "https://api.example.com/v1", apiKeyEnv: FAR_KEY}}}}\n'
+    with pytest.raises(InvalidInput, match=f"{taken} is the gateway's own already") as caught:
+        container(text + f"tenants: {{acme: {{callbackHosts: [h.example.com], callbackSecretEnv: {taken}}}}}")
+    assert caught.value.param == "tenants.acme.callbackSecretEnv"
 
 
 def test_elasticache_says_its_url_and_rds_its_host() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import yaml
 
-from stoker.render import edge
+from stoker.render import edge, models
 from stoker.render.items import Resource
 from stoker.render.plan import Plan
 from stoker.spec import loads
@@ -54,7 +54,7 @@ def test_a_pool_selects_the_replicas_of_its_model() -> None:
     assert one("InferencePool", "model-code")["spec"] == {
         "selector": {"matchLabels": {"stoker.dev/model": "code"}},
         "targetPorts": [{"number": 8000}],
-        "endpointPickerRef": {"name": "model-code-picker", "port": {"number": 9002}, "failureMode": "FailOpen"},
+        "endpointPickerRef": {"name": "picker-code", "port": {"number": 9002}, "failureMode": "FailOpen"},
     }
 
 
@@ -99,24 +99,22 @@ def test_batch_work_gives_way() -> None:
 
 
 def test_a_picker_is_told_its_pool_and_may_watch_what_it_needs() -> None:
-    (container,) = one("Deployment", "model-code-picker")["spec"]["template"]["spec"]["containers"]
+    (container,) = one("Deployment", "picker-code")["spec"]["template"]["spec"]["containers"]
     assert container["image"] == "registry.k8s.io/gateway-api-inference-extension/epp:v1.4.0"
     flags = dict(flag.removeprefix("--").split("=") for flag in container["args"])
     assert flags["pool-name"] == "model-code"
     assert flags["pool-namespace"] == "agentic-ai"
     assert flags["config-file"] == "/config/picker.yaml"
-    ports = {each["name"]: each["containerPort"] for each in container["ports"]}
-    assert {flags["grpc-port"], flags["grpc-health-port"], flags["metrics-port"]} == {
-        str(each) for each in ports.values()
-    }
-    watched = {kind for rule in one("Role", "model-code-picker")["rules"] for kind in rule["resources"]}
+    ports = {each["name"]: str(each["containerPort"]) for each in container["ports"]}
+    assert ports == {"grpc": flags["grpc-port"], "grpc-health": flags["grpc-health-port"]}
+    watched = {kind for rule in one("Role", "picker-code")["rules"] for kind in rule["resources"]}
     assert watched == {"pods", "inferencepools", "inferenceobjectives", "inferencemodelrewrites"}
-    (subject,) = one("RoleBinding", "model-code-picker")["subjects"]
-    assert subject["name"] == one("Deployment", "model-code-picker")["spec"]["template"]["spec"]["serviceAccountName"]
+    (subject,) = one("RoleBinding", "picker-code")["subjects"]
+    assert subject["name"] == one("Deployment", "picker-code")["spec"]["template"]["spec"]["serviceAccountName"]
 
 
 def test_what_a_picker_weighs_names_only_plugins_that_it_has_loaded() -> None:
-    config = yaml.safe_load(one("ConfigMap", "model-code-picker")["data"]["picker.yaml"])
+    config = yaml.safe_load(one("ConfigMap", "picker-code")["data"]["picker.yaml"])
     loaded = [each["type"] for each in config["plugins"]]
     assert loaded == ["queue-scorer", "kv-cache-utilization-scorer", "prefix-cache-scorer"]
     (profile,) = config["schedulingProfiles"]
@@ -124,14 +122,37 @@ def test_what_a_picker_weighs_names_only_plugins_that_it_has_loaded() -> None:
 
 
 def test_one_picker_may_always_be_drained() -> None:
-    assert one("Deployment", "model-code-picker")["spec"]["replicas"] == 2
-    assert one("PodDisruptionBudget", "model-code-picker")["spec"]["maxUnavailable"] == 1
+    assert one("Deployment", "picker-code")["spec"]["replicas"] == 2
+    assert one("PodDisruptionBudget", "picker-code")["spec"]["maxUnavailable"] == 1
 
 
 def test_only_the_gateway_s_proxy_asks_a_picker_and_both_reach_the_replicas() -> None:
-    picker = one("NetworkPolicy", "model-code-picker")["spec"]
+    picker = one("NetworkPolicy", "picker-code")["spec"]
     proxy = {"podSelector": {"matchLabels": {"gateway.networking.k8s.io/gateway-name": "edge"}}}
-    assert picker["ingress"][0] == {"from": [proxy], "ports": [{"port": 9002}]}
+    assert picker["ingress"] == [{"from": [proxy], "ports": [{"port": 9002}]}]
     (allowed,) = one("NetworkPolicy", "model-code-from-gateway")["spec"]["ingress"]
-    own = {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "model-code-picker"}}}
+    own = {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "picker-code"}}}
     assert allowed == {"from": [proxy, own], "ports": [{"port": 8000}]}
+
+
+def test_nobody_reads_a_picker_s_metrics() -> None:
+    """No monitor asks for them, so they are not offered, and the endpoint keeps its own check of tokens."""
+    (container,) = one("Deployment", "picker-code")["spec"]["template"]["spec"]["containers"]
+    assert not [each for each in container["args"] if each.startswith("--metrics-endpoint-auth")]
+    assert [each["name"] for each in one("Service", "picker-code")["spec"]["ports"]] == ["grpc"]
+    assert "monitoring" not in str(objects())
+
+
+def test_the_gateway_s_proxy_is_called_by_its_load_balancer_and_from_any_namespace() -> None:
+    spec = one("NetworkPolicy", "edge")["spec"]
+    assert spec["podSelector"]["matchLabels"] == {"gateway.networking.k8s.io/gateway-name": "edge"}
+    assert (spec["ingress"], spec["egress"]) == ([{}], [{}])
+
+
+def test_a_model_may_be_called_like_another_s_picker() -> None:
+    text = ON + "\nllm: {models: {general: {}, general-picker: {}, picker: {}}}"
+    every = [*edge.render(Plan(loads(text), "karpenter")), *models.render(Plan(loads(text), "karpenter"))]
+    found = [item.object for item in every if isinstance(item, Resource)]
+    called = [f"{each['kind']} {each['metadata']['name']}" for each in found]
+    assert len(called) == len(set(called))
+    assert {"Deployment model-general-picker", "Deployment picker-general"} <= set(called)

@@ -162,6 +162,20 @@ def test_it_scales_on_requests_where_keda_and_prometheus_are_and_on_cpu_otherwis
         assert "monitor" not in found
 
 
+def test_those_who_watch_may_ask_it_and_nobody_is_named_who_is_not_there() -> None:
+    asked = {
+        "": ["agentic-ai-monitoring", "monitoring"],
+        "global: {observability: {prometheusUrl: http://prom.watch:9090}}\n": ["agentic-ai-monitoring", "watch"],
+        "global: {observability: {enabled: false}}\n": [],
+    }
+    for text, namespaces in asked.items():
+        (rule,) = templates(text + "composition: {kro: true}")["network"]["spec"]["ingress"]
+        here, *others = rule["from"]
+        assert here == {"podSelector": {}}
+        label = "kubernetes.io/metadata.name"
+        assert [each["namespaceSelector"]["matchLabels"][label] for each in others] == namespaces
+
+
 def test_keys_of_keda_and_prometheus_are_followed() -> None:
     text = "keda: {pollingInterval: 7}\nglobal: {observability: {prometheusUrl: http://prom.watch:9090}}\n"
     spec = templates(text + "composition: {kro: true}")["scaler"]["spec"]
@@ -185,10 +199,10 @@ def test_the_instance_is_the_first_model_on_a_gpu_by_another_name() -> None:
         "karpenter: {nodePools: {gpu: {instanceFamilies: [g6, g5]}}}"
     )
     instance = objects(text)["AIInferenceStack"]
-    assert (instance["apiVersion"], instance["metadata"]["name"]) == ("kro.run/v1alpha1", "large-stack")
+    assert (instance["apiVersion"], instance["metadata"]["name"]) == ("kro.run/v1alpha1", "stack-large")
     assert instance["metadata"]["namespace"] == "agentic-ai"
     assert instance["spec"] == {
-        "modelName": "large-stack",
+        "modelName": "stack-large",
         "weights": "Qwen/Qwen3-32B",
         "minReplicas": 1,
         "maxReplicas": 2,

@@ -7,7 +7,7 @@ import types
 import urllib.request
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from rendered_models import comments, container, env, findings, objects, plan, pod_of
@@ -388,15 +388,19 @@ def test_on_a_file_system_it_fills_the_cache_that_replicas_read() -> None:
 
 
 class Bucket:
-    """As much of a client of S3 as the script uses."""
+    """As much of a client of S3 as the script uses. Lists a page for each key, as a bucket with many has them."""
 
     def __init__(self, objects: dict[str, bytes]) -> None:
         self.objects = objects
 
-    def list_objects_v2(self, **asked: str) -> dict[str, Any]:
+    def get_paginator(self, name: str) -> "Bucket":
+        assert name == "list_objects_v2"
+        return self
+
+    def paginate(self, **asked: str) -> list[dict[str, Any]]:
         assert asked["Bucket"] == "b"
         keys = [key for key in self.objects if key.startswith(asked["Prefix"])]
-        return {"Contents": [{"Key": key} for key in keys]} if keys else {}
+        return [{"Contents": [{"Key": key}]} for key in keys] or [{}]
 
     def get_object(self, **asked: str) -> dict[str, Any]:
         return {"Body": BytesIO(self.objects[asked["Key"]])}
@@ -408,27 +412,46 @@ class Bucket:
         self.objects[key] = Path(path).read_bytes()
 
 
-def fill(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, objects: dict[str, bytes], *, breaks: bool = False) -> Any:
-    """Run the Job's script for org/a and b/general/; what it ends with."""
+class Hub:
+    """org/a at the hub. What it is asked for is noted; `breaks`: from this file on nothing comes."""
 
-    def download(model: str, *, local_dir: str, ignore_patterns: list[str]) -> None:
-        assert (model, ignore_patterns) == ("org/a", ["*.bin", "*.pth"])
-        if breaks:
+    FILES: ClassVar = {"config.json": b"{}", "deep/x.safetensors": b"x", "model.bin": b"?", "y.safetensors": b"y"}
+
+    def __init__(self, disk: Path, breaks: str = "") -> None:
+        self.disk, self.breaks = disk, breaks
+        self.downloaded: list[str] = []
+
+    def model_info(self, model: str) -> Any:
+        assert model == "org/a"
+        return types.SimpleNamespace(sha="5a5a")
+
+    def list_repo_files(self, model: str, *, revision: str) -> list[str]:
+        assert (model, revision) == ("org/a", "5a5a")
+        return list(self.FILES)
+
+    def download(self, model: str, file: str, *, revision: str, local_dir: str) -> str:
+        assert (model, revision) == ("org/a", "5a5a")
+        if file == self.breaks:
             raise OSError("no network")
-        (tmp_path / "files" / "deep").mkdir(parents=True, exist_ok=True)
-        (tmp_path / "files" / ".cache").mkdir(exist_ok=True)
-        (tmp_path / "files" / ".cache" / "lock").write_bytes(b"")
-        (tmp_path / "files" / "config.json").write_bytes(b"{}")
-        (tmp_path / "files" / "deep" / "x.safetensors").write_bytes(b"x")
+        assert [each for each in self.disk.rglob("*") if each.is_file()] == []  # there is room for one
+        self.downloaded.append(file)
+        for path, text in ((Path(local_dir) / file, self.FILES[file]), (self.disk / "huggingface/xet/chunk", b"c")):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(text)
+        return str(Path(local_dir) / file)
 
-    boto3, hub = types.ModuleType("boto3"), types.ModuleType("huggingface_hub")
+
+def fill(monkeypatch: pytest.MonkeyPatch, hub: Hub, objects: dict[str, bytes]) -> Any:
+    """Run the Job's script for org/a and b/general/; what it ends with."""
+    boto3, module = types.ModuleType("boto3"), types.ModuleType("huggingface_hub")
     boto3.client = lambda name: Bucket(objects)  # type: ignore[attr-defined]
-    hub.snapshot_download = download  # type: ignore[attr-defined]
+    module.HfApi = lambda: hub  # type: ignore[attr-defined]
+    module.hf_hub_download = hub.download  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "boto3", boto3)
-    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", module)
     for name, said in {"MODEL": "org/a", "TARGET": "s3://b/general/", "LEFT_OUT": "*.bin *.pth"}.items():
         monkeypatch.setenv(name, said)
-    script = models_scripts.FILL_BUCKET.replace("/weights/files", str(tmp_path / "files"))
+    script = models_scripts.FILL_BUCKET.replace("/weights", str(hub.disk))
     try:
         exec(compile(script, "fill", "exec"), {})
     except SystemExit as end:
@@ -439,33 +462,42 @@ def fill(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, objects: dict[str, byt
 NOTE = "general/.stoker-weights"
 
 
-def test_the_bucket_is_filled_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_bucket_is_filled_once_and_file_by_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     there: dict[str, bytes] = {"general-2/config.json": b"another model's"}
-    assert fill(monkeypatch, tmp_path, there) is None
+    hub = Hub(tmp_path)
+    assert fill(monkeypatch, hub, there) is None
     assert there == {
         "general-2/config.json": b"another model's",
         "general/config.json": b"{}",
         "general/deep/x.safetensors": b"x",
+        "general/y.safetensors": b"y",
         NOTE: b"org/a complete",
     }
-    assert fill(monkeypatch, tmp_path, there, breaks=True) is None
+    assert hub.downloaded == ["config.json", "deep/x.safetensors", "y.safetensors"]
+    assert list(tmp_path.iterdir()) == []
+    again = Hub(tmp_path, breaks="config.json")
+    assert fill(monkeypatch, again, there) is None
+    assert again.downloaded == []
 
 
-def test_what_was_broken_off_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_was_broken_off_goes_on_with_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     there: dict[str, bytes] = {}
     with pytest.raises(OSError, match="no network"):
-        fill(monkeypatch, tmp_path, there, breaks=True)
-    assert there == {NOTE: b"org/a begun"}
-    assert fill(monkeypatch, tmp_path, there) is None
+        fill(monkeypatch, Hub(tmp_path, breaks="deep/x.safetensors"), there)
+    assert there == {NOTE: b"org/a begun 5a5a", "general/config.json": b"{}"}
+    hub = Hub(tmp_path)
+    monkeypatch.setattr(hub, "model_info", None)  # the hub may have a newer one by now; it stays with what was begun
+    assert fill(monkeypatch, hub, there) is None
+    assert hub.downloaded == ["deep/x.safetensors", "y.safetensors"]
     assert there[NOTE] == b"org/a complete"
 
 
 def test_weights_of_somebody_else_are_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     theirs = {"general/config.json": b"theirs"}
-    assert fill(monkeypatch, tmp_path, theirs) is None
+    assert fill(monkeypatch, Hub(tmp_path), theirs) is None
     assert theirs == {"general/config.json": b"theirs"}
     other = {"general/config.json": b"other", NOTE: b"org/b complete"}
-    assert "weights of org/b" in fill(monkeypatch, tmp_path, other)
+    assert "weights of org/b" in fill(monkeypatch, Hub(tmp_path), other)
     assert other == {"general/config.json": b"other", NOTE: b"org/b complete"}
 
 

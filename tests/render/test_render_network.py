@@ -57,7 +57,7 @@ class Network:
 
 
 def _rule(rule: Object, way: str, namespace: str, peer: Pod | str, port: int) -> bool:
-    if "ports" in rule and port not in [each["port"] for each in rule["ports"]]:
+    if "ports" in rule and not any(each["port"] <= port <= each.get("endPort", each["port"]) for each in rule["ports"]):
         return False
     peers = rule.get("from" if way == "ingress" else "to")
     return peers is None or any(_peer(each, namespace, peer) for each in peers)
@@ -200,6 +200,25 @@ llm:
     assert reached == [5433, 6380, 8001, 8443]
     worker = Pod(AI, {"stoker.dev/model": "far"})
     assert [port for port in (5433, 6380, 8001, 8443) if found.lets(worker, ELSEWHERE, port)] == [6380, 8001, 8443]
+
+
+CALLED_BACK = "tenants: {acme: {callbackSecretEnv: ACME_SECRET, callbackHosts: [%s]}}"
+
+
+def test_receivers_of_callbacks_are_called_on_any_port() -> None:
+    found = Network(CALLED_BACK % "hooks.example.com, '2001:db8::/32', 10.9.0.0/16")
+    assert [port for port in (80, 443, 8443, 65535) if found.lets(GATEWAY, SOMEWHERE, port)] == [80, 443, 8443, 65535]
+    assert found.lets(GATEWAY, "10.9.0.1", 8443)  # which the tenant lists
+    private = ("10.8.0.1", "100.64.0.1", "172.16.0.1", "192.168.0.1", METADATA, POD_IDENTITY)
+    assert [address for address in private if found.lets(GATEWAY, address, 8443)] == []
+    assert not found.lets(MODEL, SOMEWHERE, 8443)
+    assert not Network().lets(GATEWAY, SOMEWHERE, 8443)
+    assert not Network("tenants: {acme: {callbackHosts: [hooks.example.com]}}").lets(GATEWAY, SOMEWHERE, 8443)
+
+
+def test_a_network_that_a_tenant_lists_does_not_open_the_metadata_service() -> None:
+    assert not Network(CALLED_BACK % "169.254.0.0/16").lets(GATEWAY, METADATA, 80)
+    assert Network(CALLED_BACK % "169.254.0.0/16").lets(GATEWAY, "169.254.1.1", 80)
 
 
 @pytest.mark.parametrize(

@@ -235,6 +235,14 @@ MODEL = "llm: {models: {general: "  # closed by "}}"
             "p.yaml:1:50: llm.models.general.limits.contextTokens: 8193 is more than the embedded engine can hold; must be at most 8192 (a server named by engine.url may hold more)",
         ),
         (
+            MODEL + "{serving: {nodes: 3, gpu: {count: 0}}}}}",
+            "p.yaml:1:43: llm.models.general.serving.nodes: 3 nodes for a replica need GPUs: with gpu.count 0 the embedded engine serves it, which runs on one; write nodes 1, or gpu.count at least 1",
+        ),
+        (
+            MODEL + "{serving: {nodes: 2}}}, inference: {gpu: {count: 0}}}",
+            "p.yaml:1:43: llm.models.general.serving.nodes: 2 nodes for a replica need GPUs: with gpu.count 0 the embedded engine serves it, which runs on one; write nodes 1, or gpu.count at least 1",
+        ),
+        (
             MODEL + "{limits: {contextTokens: 512, maxOutputTokens: 512}}}}",
             "p.yaml:1:72: llm.models.general.limits.maxOutputTokens: 512 leaves no room for a prompt; must be less than contextTokens (512)",
         ),

@@ -2,15 +2,25 @@
 
 import fnmatch
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 
 from stoker.catalog import schemas
 from stoker.catalog.schema_files import NotASchema, custom_kinds
 from stoker.lint import core_validation, structural
 from stoker.lint.rule import Problem
-from stoker.manifests.objects import Manifest, is_open
+from stoker.manifests.objects import Manifest, is_open, look, sections
 from stoker.manifests.workloads import Workload, workloads_of
+
+_HANDS_ON = frozenset(
+    (
+        *("JAXJob", "JobSet", "LeaderWorkerSet", "MPIJob", "PaddleJob", "PyTorchJob", "Rollout", "ScaledJob"),
+        *("TFJob", "XGBoostJob"),
+    )
+)
+"""Kinds whose controller makes pods of its templates as they are written, so that the API server refuses those. It is
+not so of a runtime of Kubeflow, to which a TrainJob may add volumes, nor of a Workflow's templates, which share them.
+"""
 
 
 class Cluster:
@@ -101,6 +111,8 @@ class Cluster:
                 kind = (manifest.group, manifest.version, manifest.kind)
                 more = core_validation.core_faults(manifest.data, kind, is_open=open_to)
                 found += [(manifest, fault) for fault in more]
+            elif manifest.kind in _HANDS_ON:
+                found += [(manifest, fault) for fault in _pods_of(manifest, open_to)]
         return tuple(found)
 
     @cached_property
@@ -118,3 +130,14 @@ class Cluster:
             if manifest.kind == kind and manifest.name == name and manifest.namespace in ("", namespace):
                 return workload
         return None
+
+
+def _pods_of(manifest: Manifest, open_to: Callable[[object], bool]) -> Iterator[structural.Fault]:
+    """What the API server would say of the pods when a controller makes them, which is when nobody looks."""
+    claims = [*sections(manifest.get("spec", "leaderWorkerTemplate", "volumeClaimTemplates"))]
+    for _, policy in sections(manifest.get("spec", "volumeClaimPolicies")):
+        claims += sections(policy.get("templates"))
+    named = [str(look(claim, "metadata", "name")) for _, claim in claims]
+    for workload in workloads_of(manifest):
+        spec = manifest.get(*workload.path)
+        yield from core_validation.pod_spec_faults(spec, workload.path, claims=named, is_open=open_to)

@@ -6,7 +6,7 @@ is `structural`'s. It says nothing of what would be accepted and then not work: 
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from stoker.lint import cron, names
@@ -60,10 +60,13 @@ def core_faults(obj: Any, gvk: Kind, *, is_open: Callable[[object], bool] = neve
     return notes.found
 
 
-def pod_spec_faults(spec: Any, path: Path, *, is_open: Callable[[object], bool] = never_open) -> list[Fault]:
-    """The faults of a pod's spec wherever it stands: in a PyTorchJob, a JobSet, a step of a Workflow."""
+def pod_spec_faults(
+    spec: Any, path: Path, *, claims: Iterable[str] = (), is_open: Callable[[object], bool] = never_open
+) -> list[Fault]:
+    """The faults of a pod's spec wherever it stands: in a PyTorchJob, a JobSet, a step of a Workflow. `claims` are the
+    volumes that whoever makes the pods adds by name."""
     notes = Notes(is_open)
-    pod_faults(notes, spec, path)
+    pod_faults(notes, spec, path, claims=claims)
     return notes.found
 
 

@@ -12,6 +12,7 @@ from stoker.render.iam import COMPONENT, tag_list
 from stoker.render.items import Item, Resource, Terraform
 from stoker.render.objects import metadata
 from stoker.render.plan import Plan
+from stoker.render.secrets import CALLBACKS_SECRET, callback_variables
 from stoker.spec import ServerEngine
 
 FILE = "terraform/secrets.tf"
@@ -31,16 +32,18 @@ def made(plan: Plan) -> Iterator[tuple[str, str, str]]:
     yield "admin", "key", "The key of the admin API."
 
 
-def given(plan: Plan) -> Iterator[tuple[str, str, str]]:
-    """The same of those whose values come from elsewhere."""
+def given(plan: Plan) -> Iterator[tuple[str, tuple[str, ...], str]]:
+    """Name, properties and use of those whose values come from elsewhere."""
     if plan.redis == "url" and plan.spec.redis.password_env:
-        yield "redis", "password", "Password of the Redis at redis.url."
+        yield "redis", ("password",), "Password of the Redis at redis.url."
     if plan.ledger == "url" and plan.spec.ledger.password_env:
-        yield "ledger", "password", "Password of the database at ledger.url."
+        yield "ledger", ("password",), "Password of the database at ledger.url."
     for name in plan.hosted:
         engine = plan.spec.llm.models[name].engine
         if isinstance(engine, ServerEngine) and engine.api_key_env:
-            yield f"engine-{name}", "key", f"Key of the server of the model {name}."
+            yield f"engine-{name}", ("key",), f"Key of the server of the model {name}."
+    if signs := callback_variables(plan):
+        yield CALLBACKS_SECRET, signs, "What callbacks of tenants are signed with: whsec_ and 24 to 64 bytes in base64."
 
 
 def terraform(plan: Plan) -> Iterator[Item]:
@@ -50,8 +53,12 @@ def terraform(plan: Plan) -> Iterator[Item]:
     for name, key, use in made(plan):
         yield from _made(plan, name, key, use)
     if not plan.spec.composition.ack.enabled:
-        for name, key, use in given(plan):
-            yield Terraform(FILE, _secret(plan, name, use), f'Empty until somebody writes {{"{key}": "..."}} into it.')
+        for name, keys, use in given(plan):
+            yield Terraform(FILE, _secret(plan, name, use), f"Empty until somebody writes {_form(keys)} into it.")
+
+
+def _form(keys: tuple[str, ...]) -> str:
+    return "{" + ", ".join(f'"{key}": "..."' for key in keys) + "}"
 
 
 def _made(plan: Plan, name: str, key: str, use: str) -> Iterator[Item]:
@@ -79,7 +86,7 @@ def _secret(plan: Plan, name: str, use: str) -> Block:
 
 
 def empty(plan: Plan) -> Iterator[Item]:
-    for name, key, use in given(plan):
+    for name, keys, use in given(plan):
         found = {
             "apiVersion": "secretsmanager.services.k8s.aws/v1alpha1",
             "kind": "Secret",
@@ -94,6 +101,6 @@ def empty(plan: Plan) -> Iterator[Item]:
         }
         comment = (
             f"Empty until somebody writes the value: aws secretsmanager put-secret-value --secret-id "
-            f'{plan.cluster}/{name} --secret-string \'{{"{key}": "..."}}\''
+            f"{plan.cluster}/{name} --secret-string '{_form(keys)}'"
         )
         yield Resource("aws/secrets.yaml", found, comment)

@@ -36,7 +36,9 @@ def cluster_platform(plan: Plan) -> Platform:
         **{each.name: each.model.model_copy(update=_served(plan, each)) for each in plan.served},
     }
     everywhere = "0.0.0.0"  # noqa: S104 - a pod has an address of its own, and NetworkPolicies say who reaches it
+    cluster = spec.global_.cluster.model_copy(update={"mode": plan.mode})
     sections: dict[str, Any] = {
+        "global_": spec.global_.model_copy(update={"cluster": cluster}),
         "llm": spec.llm.model_copy(update={"models": models}),
         "gateway": spec.gateway.model_copy(update={"host": everywhere, "port": GATEWAY_PORT}),
     }

@@ -6,6 +6,7 @@ With `composition.canary` an Argo Rollout takes the Deployment's place (`canary`
 import hashlib
 from collections.abc import Iterator
 
+from stoker.base.errors import InvalidInput
 from stoker.render import canary, secrets
 from stoker.render.base import PLATFORM_PRIORITY, disruption_budget
 from stoker.render.cluster_spec import platform_yaml
@@ -153,13 +154,24 @@ def _container(plan: Plan) -> Object:
 
 
 def _env(plan: Plan) -> list[Object]:
-    return [
+    """Raises InvalidInput for a variable that would have two values."""
+    found = [
         *redis_env(plan),
         *ledger_env(plan),
         from_secret(ENGINE_KEY, ENGINE_SECRET, "key"),
         from_secret("STOKER_ADMIN_KEY", secrets.ADMIN_SECRET, "key"),
         *(from_secret(variable, secret, "key") for variable, secret in secrets.hosted_keys(plan).items()),
     ]
+    taken = {each["name"] for each in found}
+    for name, tenant in plan.spec.tenants.items():
+        if tenant.callback_secret_env in taken:
+            raise InvalidInput(
+                f"{tenant.callback_secret_env} is the gateway's own already, for another purpose",
+                param=f"tenants.{name}.callbackSecretEnv",
+                hint="name another variable, such as CALLBACK_SECRET",
+            )
+    signs = secrets.callback_variables(plan)
+    return [*found, *(from_secret(variable, secrets.CALLBACKS_SECRET, variable) for variable in signs)]
 
 
 def _service(plan: Plan) -> Object:

@@ -165,7 +165,8 @@ def _for_model(plan: Plan, served: Served) -> Iterator[Item]:
 
 
 def _picker_name(served: Served) -> str:
-    return short(served.workload, "picker")
+    """Beginning with what no model's objects begin with: `model-NAME-picker` may be a model's own."""
+    return f"picker-{served.name}"
 
 
 def _replicas_of(served: Served) -> dict[str, str]:
@@ -300,9 +301,8 @@ def _container(plan: Plan, served: Served) -> dict[str, Any]:
             f"--config-file=/config/{_CONFIG}",
             f"--grpc-port={_PORT}",
             f"--grpc-health-port={_HEALTH_PORT}",
+            # Nothing scrapes it: it asks for a token and has no role to review one by, and policies let nobody in.
             f"--metrics-port={_METRICS_PORT}",
-            # A token review for each scrape would take a role of the whole cluster; a NetworkPolicy guards the port.
-            "--metrics-endpoint-auth=false",
             "--enable-pprof=false",
             "--tracing=false",
             "--zap-encoder=json",
@@ -311,7 +311,6 @@ def _container(plan: Plan, served: Served) -> dict[str, Any]:
         "ports": [
             {"name": "grpc", "containerPort": _PORT},
             {"name": "grpc-health", "containerPort": _HEALTH_PORT},
-            {"name": "metrics", "containerPort": _METRICS_PORT},
         ],
         "startupProbe": {**asked, "periodSeconds": 2, "failureThreshold": 30},
         "readinessProbe": {**asked, "periodSeconds": 2},
@@ -329,10 +328,7 @@ def _service(plan: Plan, picker: str) -> dict[str, Any]:
         "metadata": metadata(plan, picker, EDGE, namespace=plan.namespace),
         "spec": {
             "selector": selector(picker),
-            "ports": [
-                {"name": "grpc", "port": _PORT, "targetPort": "grpc"},
-                {"name": "metrics", "port": _METRICS_PORT, "targetPort": "metrics"},
-            ],
+            "ports": [{"name": "grpc", "port": _PORT, "targetPort": "grpc"}],
         },
     }
 
@@ -351,14 +347,14 @@ def _budget(plan: Plan, picker: str) -> dict[str, Any]:
 
 
 def _proxy_policy(plan: Plan) -> dict[str, Any]:
-    """It takes requests of this namespace, and its configuration from its controller, which is wherever that was
-    installed."""
+    """From anywhere: a load balancer has an address and no label, callers are in any namespace, and on which port its
+    pods listen is the controller's to choose. It gets its configuration from the controller, wherever that is."""
     return _policy(
         plan,
         EDGE,
         _OF_GATEWAY,
         {
-            "ingress": [{"from": [{"podSelector": {}}]}],
+            "ingress": [{}],
             "egress": [{}],
         },
     )
@@ -367,7 +363,6 @@ def _proxy_policy(plan: Plan) -> dict[str, Any]:
 def _policies(plan: Plan, served: Served, picker: str) -> Iterator[dict[str, Any]]:
     """From the proxy to the picker and the replicas; from the picker to the replicas' metrics and the API server."""
     proxy = {"podSelector": {"matchLabels": _OF_GATEWAY}}
-    monitoring = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": plan.monitoring_namespace}}}
     replicas = {"podSelector": {"matchLabels": _replicas_of(served)}}
     own = {"podSelector": {"matchLabels": selector(picker)}}
     api_server = {"ports": [{"port": 443}]}
@@ -377,10 +372,7 @@ def _policies(plan: Plan, served: Served, picker: str) -> Iterator[dict[str, Any
         picker,
         selector(picker),
         {
-            "ingress": [
-                {"from": [proxy], "ports": [{"port": _PORT}]},
-                {"from": [monitoring], "ports": [{"port": _METRICS_PORT}]},
-            ],
+            "ingress": [{"from": [proxy], "ports": [{"port": _PORT}]}],
             "egress": [{"to": [replicas], "ports": [{"port": ENGINE_PORT}]}, api_server, names],
         },
     )

@@ -10,7 +10,7 @@ access control (the label by which kro's own ClusterRole takes in others).
 from collections.abc import Iterator
 from typing import Any
 
-from stoker.render import iam
+from stoker.render import iam, network
 from stoker.render.facts import (
     ENGINE_PORT,
     ENGINE_SECRET,
@@ -298,17 +298,6 @@ def _network(plan: Plan) -> Object:
     """In a namespace that denies by default, it is asked from this namespace and by what watches; it asks for names,
     for weights over HTTPS, in the hub or in S3, and for its credentials."""
     here: Object = {"podSelector": {}}
-    prometheus = {
-        "namespaceSelector": {
-            "matchExpressions": [
-                {
-                    "key": "kubernetes.io/metadata.name",
-                    "operator": "In",
-                    "values": sorted({plan.monitoring_namespace, "monitoring"}),
-                }
-            ]
-        }
-    }
     names = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}
     dns = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
     agent = {"to": [{"ipBlock": {"cidr": "169.254.170.23/32"}}], "ports": [{"protocol": "TCP", "port": 80}]}
@@ -319,7 +308,7 @@ def _network(plan: Plan) -> Object:
         "spec": {
             "podSelector": {"matchLabels": selector("${server.metadata.name}")},
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": [{"from": [here, prometheus], "ports": [{"protocol": "TCP", "port": "http"}]}],
+            "ingress": [{"from": [here, *network.watchers(plan)], "ports": [{"protocol": "TCP", "port": "http"}]}],
             "egress": [
                 {"to": [names], "ports": dns},
                 {"ports": [{"protocol": "TCP", "port": 443}]},
@@ -413,7 +402,7 @@ def _role(plan: Plan) -> Object:
 
 
 def _instance(plan: Plan, served: Served) -> Object:
-    name = short(served.name, "stack", at_most=24)
+    name = short("stack", served.name, at_most=24)  # as no model's objects are called
     return {
         "apiVersion": f"kro.run/{VERSION}",
         "kind": KIND,

@@ -9,10 +9,12 @@ print(snapshot_download(os.environ["MODEL"], ignore_patterns=os.environ["LEFT_OU
 """Into the hub's cache, $HF_HOME, where every replica finds it. What is there already is not downloaded again."""
 
 FILL_BUCKET = """\
+import fnmatch
 import os
+import shutil
 import sys
 import boto3
-from huggingface_hub import snapshot_download
+from huggingface_hub import HfApi, hf_hub_download
 
 model, folder = os.environ["MODEL"], "/weights/files"
 bucket, _, prefix = os.environ["TARGET"].removeprefix("s3://").partition("/")
@@ -20,29 +22,37 @@ s3 = boto3.client("s3")
 note = prefix + ".stoker-weights"
 
 
-def say(state):
-    s3.put_object(Bucket=bucket, Key=note, Body=(model + " " + state).encode())
+def say(*state):
+    s3.put_object(Bucket=bucket, Key=note, Body=" ".join((model, *state)).encode())
 
 
-keys = [each["Key"] for each in s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])]
-said = s3.get_object(Bucket=bucket, Key=note)["Body"].read().decode() if note in keys else ""
-if said == model + " complete":
+pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+keys = {each["Key"] for page in pages for each in page.get("Contents", [])}
+said = s3.get_object(Bucket=bucket, Key=note)["Body"].read().decode().split() if note in keys else []
+if said == [model, "complete"]:
     sys.exit(print("they are there"))
 if keys and not said:
     sys.exit(print("somebody else has put weights there; they stay as they are"))
-if said and said.partition(" ")[0] != model:
-    sys.exit("there are weights of " + said.partition(" ")[0] + "; remove them first: " + os.environ["TARGET"])
-say("begun")
-snapshot_download(model, local_dir=folder, ignore_patterns=os.environ["LEFT_OUT"].split())
-for at, folders, files in os.walk(folder):
-    folders[:] = [each for each in folders if not each.startswith(".")]
-    for file in files:
-        path = os.path.join(at, file)
-        s3.upload_file(path, bucket, prefix + os.path.relpath(path, folder))
+if said and said[0] != model:
+    sys.exit("there are weights of " + said[0] + "; remove them first: " + os.environ["TARGET"])
+revision = said[2] if len(said) > 2 else HfApi().model_info(model).sha
+say("begun", revision)
+for file in sorted(HfApi().list_repo_files(model, revision=revision)):
+    if prefix + file in keys or any(fnmatch.fnmatch(file, each) for each in os.environ["LEFT_OUT"].split()):
+        continue
+    path = hf_hub_download(model, file, revision=revision, local_dir=folder)
+    s3.upload_file(path, bucket, prefix + file)
+    for each in os.listdir("/weights"):
+        shutil.rmtree("/weights/" + each)
 say("complete")
 """
-"""Under $TARGET. A note beside the files says of which model they are and whether all of them are there: a Job that was
-killed in the middle goes on, and weights that somebody else has put there are left alone."""
+"""Under $TARGET, one file after the other, so that there has to be room for the largest alone. A note beside the files
+says of which model and revision they are and whether all of them are there: a Job that was killed in the middle goes on
+with the files that are missing, since S3 shows none that is not whole, and weights that somebody else has put there are
+left alone.
+
+Source: huggingface_hub 0.34, hf_hub_download (`local_dir` keeps nothing in the cache but Xet's own chunks, which lie
+under $HF_HOME, and so go with the rest)."""
 
 DRAIN = """\
 import os

@@ -6,10 +6,12 @@ the edge's own pods need stands in `edge`.
 """
 
 from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network
 from urllib.parse import urlsplit
 
 from stoker.catalog.labels import AUTO_MODE
-from stoker.render import models_weights, redis
+from stoker.policy import callbacks
+from stoker.render import models_weights, redis, secrets
 from stoker.render.facts import ENGINE_PORT, GATEWAY, GATEWAY_PORT, LEDGER, LEDGER_PORT, MODEL, REDIS, REDIS_PORT, ROLE
 from stoker.render.items import Item, Resource
 from stoker.render.objects import Object, metadata, selector
@@ -21,6 +23,9 @@ METADATA = "169.254.169.254/32"
 POD_IDENTITY = "169.254.170.23/32"
 """Where pods get credentials of their own (EKS user guide, "EKS Pod Identity": the agent's link-local address)."""
 KEDA_NAMESPACE = "keda"
+_METADATA = IPv4Network(METADATA)
+_NOT_PUBLIC = ("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16")
+"""Where pods, nodes and what AWS serves on a link are: none is called back unless a tenant lists it."""
 
 _PODS_OF_MODELS: Object = {"matchExpressions": [{"key": MODEL, "operator": "Exists"}]}
 _EVERYBODY: Object = {}
@@ -82,6 +87,8 @@ def _gateway(plan: Plan) -> Object:
         egress.append(_to([{"podSelector": _PODS_OF_MODELS}], ENGINE_PORT))
     if plan.spec.keda.scalers.sqs:
         egress.append(_to_address(POD_IDENTITY, 80))
+    if secrets.callback_variables(plan):
+        egress.append(_to_receivers(plan))
     return _policy(plan, GATEWAY, plan.namespace, _pod_selector(GATEWAY), ingress=callers, egress=egress)
 
 
@@ -97,7 +104,7 @@ def _why_gateway(plan: Plan) -> str:
 
 
 def _callers(plan: Plan) -> list[Object]:
-    return [{"podSelector": {}}, *_watchers(plan)]
+    return [{"podSelector": {}}, *watchers(plan)]
 
 
 def _models(plan: Plan) -> Object:
@@ -105,7 +112,7 @@ def _models(plan: Plan) -> Object:
     ports it finds."""
     ingress: list[Object] = []
     if plan.served:
-        ingress.append(_from([_pods(GATEWAY), *_watchers(plan)], ENGINE_PORT))
+        ingress.append(_from([_pods(GATEWAY), *watchers(plan)], ENGINE_PORT))
     egress = [_to_redis(plan), *_to_hosted(plan), _to_the_world(), _to_address(POD_IDENTITY, 80)]
     if any(each.spans_nodes for each in plan.served):
         ingress.append({"from": [{"podSelector": _PODS_OF_MODELS}]})
@@ -131,12 +138,12 @@ def _redis(plan: Plan) -> Object:
         asking.append(_in_namespace(KEDA_NAMESPACE))
     ingress = [_from(asking, REDIS_PORT)]
     if redis.has_exporter(plan):
-        ingress.append(_from(_watchers(plan), redis.METRICS_PORT))
+        ingress.append(_from(watchers(plan), redis.METRICS_PORT))
     return _policy(plan, REDIS, plan.namespace, _pod_selector(REDIS), ingress=ingress)
 
 
 def _redis_replicas(plan: Plan) -> Object:
-    ingress = [_from(_watchers(plan), redis.METRICS_PORT)] if redis.has_exporter(plan) else []
+    ingress = [_from(watchers(plan), redis.METRICS_PORT)] if redis.has_exporter(plan) else []
     egress = [_to([_pods(REDIS)], REDIS_PORT)]
     return _policy(plan, redis.REPLICA, plan.namespace, _pod_selector(redis.REPLICA), ingress=ingress, egress=egress)
 
@@ -160,7 +167,7 @@ def _monitoring(plan: Plan) -> Object:
         "monitoring",
         plan.monitoring_namespace,
         _EVERYBODY,
-        ingress=[{"from": _watchers(plan)}] if _watchers(plan) else [],
+        ingress=[{"from": watchers(plan)}] if watchers(plan) else [],
         egress=egress,
     )
 
@@ -188,8 +195,23 @@ def _to_hosted(plan: Plan) -> list[Object]:
 
 
 def _to_the_world() -> Object:
-    """HTTPS: APIs of AWS, weights, webhooks, servers elsewhere."""
+    """HTTPS: APIs of AWS, weights, servers elsewhere."""
     return {"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": [METADATA]}}], "ports": [_port(443)]}
+
+
+def _to_receivers(plan: Plan) -> Object:
+    """Of callbacks, which may be on any port (policy/callbacks.py): public addresses, and those that tenants list. What
+    a name leads to the gateway checks itself, at each call."""
+    said = [entry for tenant in plan.spec.tenants.values() for entry in tenant.callback_hosts]
+    listed = {network for entry in said if (network := callbacks.network_of(entry)) is not None}
+    blocks = [{"cidr": "0.0.0.0/0", "except": list(_NOT_PUBLIC)}, *(_block(each) for each in sorted(listed, key=str))]
+    return {"to": [{"ipBlock": each} for each in blocks], "ports": [{**_port(1), "endPort": 65535}]}
+
+
+def _block(network: IPv4Network | IPv6Network) -> Object:
+    """Without the metadata service, unless it is just that which is listed."""
+    holds_more = isinstance(network, IPv4Network) and network != _METADATA and _METADATA.subnet_of(network)
+    return {"cidr": str(network), **({"except": [METADATA]} if holds_more else {})}
 
 
 def _dns(plan: Plan) -> Object:
@@ -204,7 +226,7 @@ def _why_dns(plan: Plan) -> str:
     return "Auto Mode answers names on each node, not in pods" if plan.domain("general") == AUTO_MODE else ""
 
 
-def _watchers(plan: Plan) -> list[Object]:
+def watchers(plan: Plan) -> list[Object]:
     """Those who read metrics: the namespace of our monitoring, and that of the Prometheus that the spec names."""
     seen = plan.spec.global_.observability
     if not seen.enabled:

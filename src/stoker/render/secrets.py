@@ -14,6 +14,7 @@ from stoker.spec import ServerEngine
 
 STORE = "aws-secrets-manager"
 ADMIN_SECRET = "admin"  # noqa: S105 - the name of the Secret with the key `key`: the first admin's key
+CALLBACKS_SECRET = "callbacks"  # noqa: S105 - the name of the Secret with a key for each variable of callbackSecretEnv
 
 
 def render(plan: Plan) -> Iterator[Item]:
@@ -42,7 +43,15 @@ def wanted(plan: Plan) -> dict[str, tuple[str, ...]]:
     for name in plan.hosted:
         if _key_env(plan, name) is not None:
             found[engine_secret(name)] = ("key",)
+    if signs := callback_variables(plan):
+        found[CALLBACKS_SECRET] = signs
     return found
+
+
+def callback_variables(plan: Plan) -> tuple[str, ...]:
+    """What `callbackSecretEnv` of tenants names, each once: several tenants may sign with one secret."""
+    said = (tenant.callback_secret_env for tenant in plan.spec.tenants.values())
+    return tuple(sorted({variable for variable in said if variable is not None}))
 
 
 def engine_secret(model: str) -> str:

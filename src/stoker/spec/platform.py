@@ -120,6 +120,7 @@ class Platform(Section):
         yield from self._wrong_sagemaker()
         yield from self._wrong_pools()
         yield from self._too_long_for_a_cpu()
+        yield from self._several_nodes_without_gpus()
         yield from self._never_woken()
         argocd = self.composition.argocd
         if argocd.enabled and argocd.capability and not argocd.clusters and self.global_.cluster.account is None:
@@ -170,6 +171,16 @@ class Platform(Section):
                     ("llm", "models", name, "serving", "limits", "contextTokens"),
                     f"{said.context_tokens} is more than the embedded engine can hold, which serves it with gpu.count "
                     f"0; must be at most {EMBEDDED_CONTEXT}",
+                )
+
+    def _several_nodes_without_gpus(self) -> Iterator[Fault]:
+        for name, model in self.llm.models.items():
+            gpu = model.serving.gpu or self.llm.inference.gpu
+            if model.engine == EMBEDDED and gpu.count == 0 and model.serving.nodes > 1:
+                yield Fault(
+                    ("llm", "models", name, "serving", "nodes"),
+                    f"{model.serving.nodes} nodes for a replica need GPUs: with gpu.count 0 the embedded engine serves "
+                    "it, which runs on one; write nodes 1, or gpu.count at least 1",
                 )
 
     def _wrong_weights(self) -> Iterator[Fault]:
