@@ -299,3 +299,9 @@ def test_efa_takes_ordinary_pages_since_no_node_is_launched_for_huge_ones(mode: 
     assert set(pod["spec"]["containers"][0]["resources"]["limits"]) == {
         "memory", "nvidia.com/gpu", "vpc.amazonaws.com/efa"
     }  # fmt: skip
+
+
+def test_the_region_has_the_name_that_boto3_reads_and_the_one_that_others_read() -> None:
+    found = environment(pod_of(rendered(plan())["TrainingRuntime/finetune"]))
+
+    assert (found["AWS_REGION"], found["AWS_DEFAULT_REGION"]) == ("us-west-2", "us-west-2")

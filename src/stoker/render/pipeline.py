@@ -204,7 +204,9 @@ def _cpu_step(plan: Plan, name: str, command: tuple[str, ...]) -> "Container":
         {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108 - a volume of the pod
     ]
     needed = [each for each in volumes(plan) if each["name"] in ("run", "scratch")]
-    env = {key: value for key, value in environment(plan).items() if key in ("AWS_REGION", "HOME")}
+    env = {
+        key: value for key, value in environment(plan).items() if key in ("AWS_REGION", "AWS_DEFAULT_REGION", "HOME")
+    }
     return Container(
         name=name,
         image=image(plan),
@@ -226,7 +228,8 @@ def _evaluate(plan: Plan, command: tuple[str, ...]) -> "Container":
     pod = container(plan, "evaluate", command)
     asked = resources(plan.training_pods.cpu, plan.training_pods.memory, devices=devices(plan, efa=False))
     place = plan.training_placement()
-    env = [each for each in pod["env"] if each["name"] in ("AWS_REGION", "HOME", "NCCL_DEBUG")]
+    kept = ("AWS_REGION", "AWS_DEFAULT_REGION", "HOME", "NCCL_DEBUG")
+    env = [each for each in pod["env"] if each["name"] in kept]
     return Container(
         name="evaluate",
         image=pod["image"],

@@ -118,6 +118,7 @@ def environment(plan: Plan) -> dict[str, str]:
     """
     found = {
         "AWS_REGION": plan.region,
+        "AWS_DEFAULT_REGION": plan.region,
         "CHECKPOINT_S3": run_folder(plan),
         "HOME": "/tmp",  # noqa: S108 - the root file system is read-only
         # At its start NCCL says which network it uses, and little else.
