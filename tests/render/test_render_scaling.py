@@ -194,6 +194,15 @@ def test_dead_letters_scale_nothing_and_queues_of_ones_own_do() -> None:
     assert "sqs" not in triggers("keda: {sqsQueue: llm-tasks}")
 
 
+@pytest.mark.parametrize("host", ["aps-workspaces.us-west-2.amazonaws.com", "APS-Workspaces.us-west-2.amazonaws.com"])
+def test_a_prometheus_that_wants_signatures_is_refused(host: str) -> None:
+    url = f"https://{host}/workspaces/ws-1"
+    with pytest.raises(InvalidInput, match=r"SigV4.*or of a proxy that signs") as caught:
+        loads(f'global: {{observability: {{prometheusUrl: "{url}"}}}}')
+    assert "global.observability.prometheusUrl" in str(caught.value)
+    loads('global: {observability: {prometheusUrl: "http://sigv4.monitoring:8005/workspaces/aps-workspaces"}}')
+
+
 DEAF = "keda: {scalers: {redis: false, cloudwatch: true, sqs: true}}\nglobal: {observability: {%s}}\n"
 
 
