@@ -283,8 +283,11 @@ def trainings(draw: st.DrawFn) -> Tree:
             pipeline=st.sampled_from([{"enabled": False}, {"leastScore": 0.5}]),
         )
     )
-    batch = {"enabled": draw(_flag), "spot": nodes == 1 and draw(_flag)}
-    return {"enabled": draw(_flag), "nodes": nodes, "batch": batch, **found}
+    enabled = draw(_flag)
+    batch = {"enabled": enabled and draw(_flag), "spot": nodes == 1 and draw(_flag)}
+    if "storage" in found and found.get("kubeflow", True) and not batch["enabled"] and draw(_flag):
+        found["data"] = "/fsx/some/train.jsonl"
+    return {"enabled": enabled, "nodes": nodes, "batch": batch, **found}
 
 
 compositions = some(

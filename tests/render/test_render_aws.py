@@ -283,6 +283,13 @@ def test_the_driver_of_ebs_gets_its_role_by_name() -> None:
     assert managed == ["arn:aws:iam::aws:policy/service-role/AmazonEBSCSIDriverPolicy"]
 
 
+def test_data_on_a_file_system_needs_no_right_on_s3() -> None:
+    fsx = "training: {enabled: true, data: /fsx/a.jsonl, storage: {enabled: true, fileSystem: fs-0123abcd}}\n"
+    found = rights("training", ACCOUNT + fsx)
+    assert "WriteCheckpoints" in found
+    assert not {"ListData", "ReadData"} & set(found)
+
+
 def test_kro_is_a_capability_where_it_is_asked_for_and_the_account_is_known() -> None:
     assert of_kind("Capability", ACCOUNT) == {}
     assert of_kind("Capability", "composition: {kro: true}") == {}
