@@ -222,7 +222,8 @@ behavior = st.sampled_from(
 )
 kedas = some(
     enabled=st.sampled_from([True, True, True, False]),
-    scalers=some(sqs=_flag, cloudwatch=_flag),
+    scalers=some(redis=st.sampled_from([True, True, True, False]), sqs=_flag, cloudwatch=_flag),
+    sqsQueue=st.just("llm-tasks"),
     minReplicaCount=st.sampled_from([0, 1, 2]),
     maxReplicaCount=st.sampled_from([2, 6]),
     pollingInterval=st.sampled_from([5, 30]),

@@ -200,7 +200,7 @@ def registry(plan: Plan) -> str:
 def _cpu_step(plan: Plan, name: str, command: tuple[str, ...]) -> "Container":
     from hera.workflows import Container, models
 
-    mounts = [
+    mounts: list[Object] = [
         {"name": "run", "mountPath": RUN_FOLDER, "readOnly": True},
         {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108 - a volume of the pod
     ]
