@@ -166,6 +166,15 @@ def test_a_dash_writes_the_objects_to_stdout(here: Path, capsys: pytest.CaptureF
     assert "Kustomization" not in {each["kind"] for each in objects}
 
 
+def test_what_starts_machines_at_once_is_not_piped_into_kubectl(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paid = 'global: {cluster: {account: "111122223333"}}\ncomposition: {ack: {sagemaker: true}}\n'
+    (here / "platform.yaml").write_text(paid)
+    assert run(["render", "-o", "-"]) == 0
+    kinds = [each["kind"] for each in yaml.safe_load_all(capsys.readouterr().out)]
+    assert "EndpointConfig" in kinds
+    assert "Endpoint" not in kinds
+
+
 def test_a_dash_with_json_is_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["render", "-o", "-", "--json"]) == 2
     assert capsys.readouterr().out == ""

@@ -222,7 +222,8 @@ behavior = st.sampled_from(
 )
 kedas = some(
     enabled=st.sampled_from([True, True, True, False]),
-    scalers=some(sqs=_flag, cloudwatch=_flag),
+    scalers=some(redis=st.sampled_from([True, True, True, False]), sqs=_flag, cloudwatch=_flag),
+    sqsQueue=st.just("llm-tasks"),
     minReplicaCount=st.sampled_from([0, 1, 2]),
     maxReplicaCount=st.sampled_from([2, 6]),
     pollingInterval=st.sampled_from([5, 30]),
@@ -283,8 +284,11 @@ def trainings(draw: st.DrawFn) -> Tree:
             pipeline=st.sampled_from([{"enabled": False}, {"leastScore": 0.5}]),
         )
     )
-    batch = {"enabled": draw(_flag), "spot": nodes == 1 and draw(_flag)}
-    return {"enabled": draw(_flag), "nodes": nodes, "batch": batch, **found}
+    enabled = draw(_flag)
+    batch = {"enabled": enabled and draw(_flag), "spot": nodes == 1 and draw(_flag)}
+    if "storage" in found and found.get("kubeflow", True) and not batch["enabled"] and draw(_flag):
+        found["data"] = "/fsx/some/train.jsonl"
+    return {"enabled": enabled, "nodes": nodes, "batch": batch, **found}
 
 
 compositions = some(

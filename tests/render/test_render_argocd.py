@@ -63,7 +63,7 @@ def test_what_is_delivered_and_how() -> None:
         "repoURL": "https://git.example.com/x",
         "targetRevision": "v1",
         "path": "deploy",
-        "directory": {"recurse": True, "include": "*.yaml", "exclude": "{argocd/*,kustomization.yaml}"},
+        "directory": {"recurse": True, "include": "*.yaml", "exclude": "{argocd/*,on-demand/*,kustomization.yaml}"},
     }
     assert spec["syncPolicy"]["automated"] == {"prune": True, "selfHeal": True}
     assert {"ServerSideApply=true", "CreateNamespace=false"} <= set(spec["syncPolicy"]["syncOptions"])
@@ -164,7 +164,7 @@ def test_the_project_allows_all_that_is_rendered(mode: Mode) -> None:
     kinds = {(each["group"], each["kind"]) for each in allowed["clusterResourceWhitelist"]}
     namespaces = {each["namespace"] for each in allowed["destinations"]}
     for name, written in render(plan.spec, mode=mode).items():
-        if not name.endswith(".yaml") or name.startswith("argocd/") or name == "kustomization.yaml":
+        if not name.endswith(".yaml") or name.startswith(("argocd/", "on-demand/")) or name == "kustomization.yaml":
             continue
         for each in yaml.safe_load_all(written):
             namespace = each["metadata"].get("namespace")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from stoker.base.errors import InvalidInput
 from stoker.render import aws
@@ -283,6 +284,13 @@ def test_the_driver_of_ebs_gets_its_role_by_name() -> None:
     assert managed == ["arn:aws:iam::aws:policy/AmazonEBSCSIDriverPolicyV2"]
 
 
+def test_data_on_a_file_system_needs_no_right_on_s3() -> None:
+    fsx = "training: {enabled: true, data: /fsx/a.jsonl, storage: {enabled: true, fileSystem: fs-0123abcd}}\n"
+    found = rights("training", ACCOUNT + fsx)
+    assert "WriteCheckpoints" in found
+    assert not {"ListData", "ReadData"} & set(found)
+
+
 def test_kro_is_a_capability_where_it_is_asked_for_and_the_account_is_known() -> None:
     assert of_kind("Capability", ACCOUNT) == {}
     assert of_kind("Capability", "composition: {kro: true}") == {}
@@ -307,6 +315,25 @@ def test_sagemaker_trains_on_the_types_of_the_pool_and_serves_the_first_model() 
     assert config["productionVariants"][0]["modelName"] == model["modelName"]
     assert config["productionVariants"][0]["instanceType"] == "ml.g6.xlarge"
     assert found["Endpoint", "atelier-general"]["spec"]["endpointConfigName"] == config["endpointConfigName"]
+
+
+def test_what_sagemaker_starts_at_once_is_applied_by_hand() -> None:
+    made = render(loads(ACCOUNT + TRAINING + SAGEMAKER), mode="karpenter")
+    listed = yaml.safe_load(made["kustomization.yaml"])["resources"]
+    kinds = {each["kind"]: name for name in made if "sagemaker" in name for each in yaml.safe_load_all(made[name])}
+    applied = {kind for kind, name in kinds.items() if name in listed}
+    assert applied == {"Role", "Model", "EndpointConfig"}
+    by_hand = {"TrainingJob": "on-demand/sagemaker-train.yaml", "Endpoint": "on-demand/sagemaker-endpoint.yaml"}
+    assert {kind: name for kind, name in kinds.items() if kind not in applied} == by_hand
+    assert "costs 2 x ml.p4d.24xlarge while it runs" in made["on-demand/sagemaker-train.yaml"]
+    for name in by_hand.values():
+        assert f"# kubectl apply -f {name}\n" in made[name]
+
+
+def test_sagemakers_job_reads_s3_alone() -> None:
+    fsx = "training: {enabled: true, data: /fsx/a.jsonl, storage: {enabled: true, fileSystem: fs-0123abcd}}\n"
+    with pytest.raises(InvalidInput, match=r"training\.data is /fsx/a\.jsonl: SageMaker's job reads S3"):
+        objects(ACCOUNT + fsx + SAGEMAKER)
 
 
 def test_another_spec_makes_another_model_of_sagemaker_and_the_same_endpoint_goes_over_to_it() -> None:

@@ -207,6 +207,7 @@ BEFORE: Mapping[str, Mapping[str, Any]] = {
     "redis.elasticache.nodeType": {"redis.elasticache": {"enabled": True}},
     "ledger.url": {"composition.ack.rds": False},
     "ledger.passwordEnv": {"ledger": {"url": "postgresql://stoker@db.example.com/ledger", "passwordEnv": "PASSWORD"}},
+    "training.enabled": {"training.batch": {"enabled": False}},
     "training.batch.spot": {"training.nodes": 1, "training.efa": False},
     "edge.certificateArn": {},
     "keda.scalers.redis": {"llm.models.code.replicas": {"min": 1, "max": 4}},

@@ -109,6 +109,16 @@ def test_steps_that_run_long_are_tried_again_and_not_moved() -> None:
         assert made[name]["metadata"]["annotations"] == {"karpenter.sh/do-not-disrupt": "true"}
 
 
+def test_the_data_is_looked_at_where_the_training_reads_it() -> None:
+    """The first step is given the file system only when the data lie there."""
+    storage = "storage: {enabled: true, fileSystem: fs-0123abcd}"
+    (lake,) = [each for each in templates(plan(storage)).values() if each["name"] == "prepare"]
+    assert [each["name"] for each in lake["container"]["volumeMounts"]] == ["run", "scratch"]
+    (own,) = [each for each in templates(plan(storage + ", data: /fsx/a.jsonl")).values() if each["name"] == "prepare"]
+    assert {"name": "data", "mountPath": "/fsx", "readOnly": True} in own["container"]["volumeMounts"]
+    assert {"name": "data", "persistentVolumeClaim": {"claimName": "training-data"}} in own["volumes"]
+
+
 def test_the_evaluation_uses_the_gpus_of_the_training_without_its_network() -> None:
     made = templates(plan("gpus: 4"))["evaluate"]
     assert made["nodeSelector"] == {"stoker.dev/serves": "training"}

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from rendered_models import comments, findings, objects, plan
 
+from stoker.base.errors import InvalidInput
 from stoker.policy import scaled, streams
 from stoker.queue import keys
 from stoker.spec import loads
@@ -114,6 +115,12 @@ def test_a_fallback_that_nobody_wrote_keeps_what_there_is() -> None:
     assert spec_of("")["fallback"] == {"failureThreshold": 3, "replicas": 1, "behavior": "currentReplicas"}
 
 
+def test_a_fallback_is_never_more_than_the_most() -> None:
+    text = "keda: {minReplicaCount: 1, maxReplicaCount: 2, fallback: {failureThreshold: 4, replicas: %d}}"
+    assert spec_of(text % 9)["fallback"] == {"failureThreshold": 4, "replicas": 2}
+    assert spec_of(text % 1)["fallback"] == {"failureThreshold": 4, "replicas": 1}
+
+
 def test_without_prometheus_tasks_that_run_keep_their_replicas() -> None:
     text = "global: {observability: {prometheus: false}}\nkeda: {minReplicaCount: 0}"
     named = triggers(text)
@@ -185,6 +192,36 @@ def test_dead_letters_scale_nothing_and_queues_of_ones_own_do() -> None:
     }
     assert triggers(sqs % ", sqsQueue: llm-tasks")["sqs"]["metadata"]["queueURL"] == "llm-tasks-general"
     assert "sqs" not in triggers("keda: {sqsQueue: llm-tasks}")
+
+
+@pytest.mark.parametrize("host", ["aps-workspaces.us-west-2.amazonaws.com", "APS-Workspaces.us-west-2.amazonaws.com"])
+def test_a_prometheus_that_wants_signatures_is_refused(host: str) -> None:
+    url = f"https://{host}/workspaces/ws-1"
+    with pytest.raises(InvalidInput, match=r"SigV4.*or of a proxy that signs") as caught:
+        loads(f'global: {{observability: {{prometheusUrl: "{url}"}}}}')
+    assert "global.observability.prometheusUrl" in str(caught.value)
+    loads('global: {observability: {prometheusUrl: "http://sigv4.monitoring:8005/workspaces/aps-workspaces"}}')
+
+
+DEAF = "keda: {scalers: {redis: false, cloudwatch: true, sqs: true}}\nglobal: {observability: {%s}}\n"
+
+
+@pytest.mark.parametrize("off", ["prometheus: false", "enabled: false, cloudwatch: true"])
+def test_a_model_that_nobody_could_scale_is_refused_with_the_keys(off: str) -> None:
+    with pytest.raises(InvalidInput, match=r"llm\.models\.general has 1 to 50 replicas") as caught:
+        objects(plan(DEAF % off))
+    assert caught.value.param == "keda.scalers.redis"
+    for key in ("keda.scalers.cloudwatch", "keda.sqsQueue", "global.observability"):
+        assert key in str(caught.value)
+    fixed = "llm: {models: {general: {replicas: {min: 2, max: 2}}}}\n"
+    assert "ScaledObject model-general" not in objects(plan(DEAF % off + fixed))
+
+
+def test_any_one_source_is_enough() -> None:
+    text = DEAF % "prometheus: false, cloudwatch: true"
+    assert list(triggers(text)) == ["cloudwatch"]
+    text = (DEAF % "prometheus: false").replace("keda: {", "keda: {sqsQueue: x, ")
+    assert list(triggers(text)) == ["sqs"]
 
 
 def test_what_does_not_scale_has_no_scaler() -> None:

@@ -1,5 +1,6 @@
 """Training by Kubeflow: what the job's pods ask for, how a lost node counts, and what the queue admits."""
 
+import re
 from typing import Any
 
 import pytest
@@ -246,6 +247,35 @@ def test_a_file_system_is_mounted_where_it_is_asked_for() -> None:
     spec = pod_of(made["TrainingRuntime/finetune"])["spec"]
     assert {"name": "data", "mountPath": "/fsx"} in spec["containers"][0]["volumeMounts"]
     assert {"name": "data", "persistentVolumeClaim": {"claimName": "training-data"}} in spec["volumes"]
+
+
+ON_FSX = "storage: {enabled: true, fileSystem: fs-0123abcd}, data: /fsx/corpus/train.jsonl"
+
+
+def test_data_on_the_file_system_is_what_the_run_reads() -> None:
+    text = rendered(plan(ON_FSX))["ConfigMap/training-run"]["data"]["run.yaml"]
+    assert yaml.safe_load(text)["data"] == "/fsx/corpus/train.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("data: /fsx/train.jsonl", "a file system that nothing mounts; write storage.enabled true"),
+        (ON_FSX + ", batch: {enabled: true}", "AWS Batch mounts no file system"),
+        (ON_FSX + ", kubeflow: false", "AWS Batch mounts no file system"),
+        (ON_FSX.replace("/fsx/corpus", "/fsx/.."), "such as s3://bucket/train.jsonl or /fsx/train.jsonl"),
+        (ON_FSX.replace("/fsx/corpus", "/home"), "such as s3://bucket/train.jsonl or /fsx/train.jsonl"),
+    ],
+)
+def test_data_that_no_job_could_read_is_refused(said: str, why: str) -> None:
+    with pytest.raises(InvalidInput, match=re.escape(why)):
+        plan(said)
+
+
+def test_aws_batch_without_training_is_refused_with_what_to_write() -> None:
+    with pytest.raises(InvalidInput, match=r"write training\.enabled true, and training\.kubeflow false") as caught:
+        loads("training: {batch: {enabled: true}}")
+    assert "training.batch.enabled" in str(caught.value)
 
 
 def test_in_china_the_file_system_has_another_domain() -> None:

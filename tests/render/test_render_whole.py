@@ -2,6 +2,7 @@
 somewhere. What `whole*.py` checks is written without the linter's code."""
 
 import random
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, get_args
@@ -15,7 +16,8 @@ from whole_checks import all_problems
 
 from stoker.base.errors import InvalidInput
 from stoker.render import folder
-from stoker.spec import Mode
+from stoker.render.run import render
+from stoker.spec import Mode, loads
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -100,3 +102,27 @@ def _shuffled(tree: Any, chance: random.Random, key: str = "") -> Any:
     if key not in _GIVEN_NAMES:
         chance.shuffle(keys)
     return {each: _shuffled(tree[each], chance, each) for each in keys}
+
+
+def _calls(models: int) -> int:
+    """Calls of Python's functions while so many models are rendered, which is the same on every machine."""
+    platform = loads(f"llm: {{models: {{{', '.join(f'm{each}: {{}}' for each in range(models))}}}}}")
+    counted = 0
+
+    def count(_frame: Any, event: str, _what: Any) -> None:
+        nonlocal counted
+        counted += event == "call"
+
+    sys.setprofile(count)
+    try:
+        render(platform)
+    finally:
+        sys.setprofile(None)
+    return counted
+
+
+def test_many_models_cost_each_as_much_as_few() -> None:
+    """A hundred take under a second where a model costs some 12,000 calls."""
+    _calls(1)  # catalogues are read
+    few, many = _calls(10), _calls(60)
+    assert (many - few) / 50 < 15_000, (few, many)

@@ -29,6 +29,13 @@ def test_the_kustomization_lists_every_file_of_objects_and_no_other() -> None:
     assert yaml.safe_load(made["kustomization.yaml"])["resources"] == ["a/c.yaml", "z/b.yaml"]
 
 
+def test_what_is_applied_by_hand_is_written_and_not_listed() -> None:
+    made = files([Resource("a.yaml", CONFIG), Resource("on-demand/job.yaml", CONFIG)])
+    assert list(made) == ["a.yaml", "kustomization.yaml", "on-demand/job.yaml"]
+    assert yaml.safe_load(made["kustomization.yaml"])["resources"] == ["a.yaml"]
+    assert "kustomization.yaml" not in files([Resource("on-demand/job.yaml", CONFIG)])
+
+
 def test_a_long_comment_is_wrapped() -> None:
     made = files([Resource("a.yaml", CONFIG, "word " * 40)])
     lines = made["a.yaml"].splitlines()

@@ -27,7 +27,7 @@ def render(spec: str | None, out: str, mode: str | None, only: tuple[str, ...], 
     Stoker's stays. With -o - the Kubernetes objects go to stdout, for kubectl; Terraform needs a folder.
     """
     gc.disable()  # the classes of a library for pipelines are a million objects that stay
-    from stoker.render import folder, run
+    from stoker.render import folder, items, run
     from stoker.spec import load_chosen
 
     platform, source = load_chosen(None if spec is None else Path(spec))
@@ -36,9 +36,9 @@ def render(spec: str | None, out: str, mode: str | None, only: tuple[str, ...], 
     if out == "-":
         if as_json:
             raise InvalidInput("--json says what was written, and -o - writes nothing", param="--json")
-        click.echo(
-            "---\n".join(text for name, text in texts.items() if "/" in name and name.endswith(".yaml")), nl=False
-        )
+        # What costs by being applied is no part of what is piped into kubectl.
+        applied = [name for name in texts if "/" in name and not name.startswith(items.ON_DEMAND)]
+        click.echo("---\n".join(texts[name] for name in applied if name.endswith(".yaml")), nl=False)
         return 0
     written = folder.write(Path(out), texts, only=only, force=force)
     if as_json:

@@ -7,6 +7,7 @@ Kubernetes does.
 import math
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 CPU = "cpu"
 _BYTES = ("memory", "ephemeral-storage")
@@ -27,7 +28,12 @@ def parse(value: object) -> int | Fraction:
         return value
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{value!r} is no quantity: {_RIGHT}")
-    text = repr(value) if isinstance(value, float) else value
+    return _parsed(repr(value) if isinstance(value, float) else value)
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> int | Fraction:
+    """Remembered: of a cluster with many models the same few are asked for again and again."""
     match = _WRITTEN.fullmatch(text) if len(text) <= _LONGEST else None
     if match is None:
         raise ValueError(f"{_short(text)!r} is no quantity: {_RIGHT}")

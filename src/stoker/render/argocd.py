@@ -10,14 +10,14 @@ from typing import Any
 
 from stoker.catalog.labels import AUTO_MODE
 from stoker.render.facts import GATEWAY, short
-from stoker.render.items import Item, Resource
+from stoker.render.items import ON_DEMAND, Item, Resource
 from stoker.render.objects import metadata
 from stoker.render.plan import Plan
 
 _API = "argoproj.io/v1alpha1"
 _NAMESPACE = "argocd"
 _SELF = "https://kubernetes.default.svc"
-_LEFT_OUT = "{argocd/*,kustomization.yaml}"
+_LEFT_OUT = f"{{argocd/*,{ON_DEMAND}*,kustomization.yaml}}"
 """Of a directory: said as one, it is read as one, though there is a kustomization in it. Source: argoproj/argo-cd
 types.go (ExplicitType), reposerver/repository (findManifests)."""
 CLUSTER_KINDS = (

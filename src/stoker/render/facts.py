@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from stoker.catalog.ec2 import InstanceType
@@ -124,8 +125,8 @@ class Served:
         when losing one spot node loses several."""
         return self.is_on_gpu and self.gpu.sharing == "none" and not self.spans_nodes
 
-    @property
-    def requests(self) -> dict[str, int]:
+    @cached_property
+    def requests(self) -> Mapping[str, int]:
         """What one pod requests with its worker, in base units."""
         worker = (cpu_milli(WORKER["cpu"]), bytes_of(WORKER["memory"]))
         cpu, memory = cpu_milli(self.cpu) + worker[0], bytes_of(self.memory) + worker[1]

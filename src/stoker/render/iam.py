@@ -187,7 +187,7 @@ def training(plan: Plan) -> tuple[Object, ...]:
     """Checkpoints are read and written; data and weights only read."""
     bucket, data = plan.bucket("checkpoints"), plan.spec.training.data
     found = _writing(plan, "Checkpoints", bucket) if bucket is not None else ()
-    if data is not None:
+    if data is not None and not plan.spec.training.is_on_file_system:
         found += _reading(plan, "Data", [data.removeprefix("s3://")])
     return found + weights(plan)
 

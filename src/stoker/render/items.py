@@ -5,6 +5,10 @@ from typing import Any
 
 from stoker.render.hcl import Block
 
+ON_DEMAND = "on-demand/"
+"""The folder of what costs money as soon as it is applied, and not because somebody asks the platform: it is in no
+kustomization, and is applied by hand."""
+
 
 @dataclass(frozen=True)
 class Resource:

@@ -18,6 +18,7 @@ from stoker.render.training_pods import (
     DO_NOT_DISRUPT,
     EVALUATE,
     GRACE_S,
+    MOUNT,
     PREPARE,
     REGISTER,
     RUN,
@@ -199,11 +200,14 @@ def registry(plan: Plan) -> str:
 def _cpu_step(plan: Plan, name: str, command: tuple[str, ...]) -> "Container":
     from hera.workflows import Container, models
 
-    mounts = [
+    mounts: list[Object] = [
         {"name": "run", "mountPath": RUN_FOLDER, "readOnly": True},
         {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108 - a volume of the pod
     ]
-    needed = [each for each in volumes(plan) if each["name"] in ("run", "scratch")]
+    if plan.spec.training.is_on_file_system:
+        mounts.append({"name": "data", "mountPath": MOUNT, "readOnly": True})
+    mounted = {each["name"] for each in mounts}
+    needed = [each for each in volumes(plan) if each["name"] in mounted]
     env = {
         key: value for key, value in environment(plan).items() if key in ("AWS_REGION", "AWS_DEFAULT_REGION", "HOME")
     }

@@ -1,5 +1,8 @@
 """SageMaker beside the cluster, as ACK objects: a training job, and the first model on a GPU as an endpoint.
 
+The role, the Model and the EndpointConfig cost nothing. The job and the endpoint start machines as soon as they are
+applied, and ACK knows no way to hold them: so they are in files that neither the kustomization nor Argo CD applies.
+
 Jobs, models and the configurations of endpoints cannot be changed in SageMaker. Their names end with what tells one
 version from another, so that another spec makes another one, and the endpoint goes over to it.
 """
@@ -14,7 +17,7 @@ from stoker.manifests.quantities import bytes_of
 from stoker.render import iam
 from stoker.render.facts import TRAINING, Served, short
 from stoker.render.iam import COMPONENT, tag_list
-from stoker.render.items import Item, Resource
+from stoker.render.items import ON_DEMAND, Item, Resource
 from stoker.render.objects import Object, metadata
 from stoker.render.plan import Plan
 
@@ -25,6 +28,8 @@ IMAGE = "vllm:0.11.2-sagemaker-v1.2"
 FAMILIES = ("g4dn", "g5", "g6", "g6e", "p4d", "p4de", "p5", "p5e", "p5en")
 """Of EC2's families with NVIDIA GPUs those that SageMaker has, with `ml.` before them, for training and for endpoints.
 Source: SageMaker's API reference, ResourceConfig and ProductionVariant: InstanceType."""
+_FILE = "aws/sagemaker.yaml"
+_TRAIN, _SERVE = f"{ON_DEMAND}sagemaker-train.yaml", f"{ON_DEMAND}sagemaker-endpoint.yaml"
 _GROUP = "sagemaker.services.k8s.aws/v1alpha1"
 _VOLUME_GB = 200
 _LONGEST_RUN_S = 5 * 86_400  # SageMaker's own limit for a job
@@ -63,7 +68,7 @@ def _role(plan: Plan, account: str, served: Served | None) -> Item:
         {**iam.allow("Metrics", ("cloudwatch:PutMetricData",), "*"), "Condition": metrics},
     )
     comment = "What jobs and endpoints of SageMaker may do. A token of the registry and metrics have no ARNs."
-    return Resource("aws/sagemaker.yaml", iam.role(plan, ROLE, trust, statements), comment)
+    return Resource(_FILE, iam.role(plan, ROLE, trust, statements), comment)
 
 
 def _training_job(plan: Plan) -> Item:
@@ -77,6 +82,12 @@ def _training_job(plan: Plan) -> Item:
     instance = _chosen(types, f"training.gpus is {said.gpus}", "training.gpus")
     spot = any(pool.use == "training" and "spot" in pool.capacity for pool in plan.pools)
     waiting = {"maxWaitTimeInSeconds": _LONGEST_RUN_S} if spot else {}
+    if said.is_on_file_system:
+        raise InvalidInput(
+            f"composition.ack.sagemaker is true, and training.data is {said.data}: SageMaker's job reads S3",
+            param="training.data",
+            hint="write a place in S3, or composition.ack.sagemaker false",
+        )
     data = {
         "s3DataType": "S3Prefix",
         "s3URI": said.data or f"s3://{bucket}/data.jsonl",
@@ -102,12 +113,11 @@ def _training_job(plan: Plan) -> Item:
     }
     name = _versioned(plan, "train", spec)
     comment = (
-        "It runs as soon as it is applied, once, beside whatever the cluster trains. Its image has to be in ECR, and "
-        "to have a program `train`."
+        f"{_by_hand(_TRAIN)}\nIt runs once, beside whatever the cluster trains, and costs {said.nodes} x "
+        f"ml.{instance.name} while it runs. Its image has to be in ECR, and to have a program `train`, which Stoker's "
+        "own has not: write yours into training.image."
     )
-    return Resource(
-        "aws/sagemaker.yaml", _object(plan, "TrainingJob", name, {"trainingJobName": name, **spec}), comment
-    )
+    return Resource(_TRAIN, _object(plan, "TrainingJob", name, {"trainingJobName": name, **spec}), comment)
 
 
 def _endpoint(plan: Plan, served: Served) -> Iterator[Item]:
@@ -146,7 +156,7 @@ def _endpoint(plan: Plan, served: Served) -> Iterator[Item]:
     }
     model_name = _versioned(plan, served.name, model)
     yield Resource(
-        "aws/sagemaker.yaml",
+        _FILE,
         _object(plan, "Model", model_name, {"modelName": model_name, **model}),
         f"The first model that runs on one node's GPUs, {served.name}.",
     )
@@ -165,17 +175,18 @@ def _endpoint(plan: Plan, served: Served) -> Iterator[Item]:
     config: Object = {"productionVariants": [variant], "tags": tag_list(plan)}
     config_name = _versioned(plan, served.name, config)
     yield Resource(
-        "aws/sagemaker.yaml",
+        _FILE,
         _object(plan, "EndpointConfig", config_name, {"endpointConfigName": config_name, **config}),
         "The cheapest type that the model's pool allows and SageMaker has.",
     )
     name = _name(plan, served.name)
     spec = {"endpointName": name, "endpointConfigName": config_name, "tags": tag_list(plan)}
-    yield Resource(
-        "aws/sagemaker.yaml",
-        _object(plan, "Endpoint", name, spec),
-        "It costs by the hour from when it is applied, whether or not somebody asks it.",
-    )
+    comment = f"{_by_hand(_SERVE)}\nIt costs by the hour from then on, whether or not somebody asks it."
+    yield Resource(_SERVE, _object(plan, "Endpoint", name, spec), comment)
+
+
+def _by_hand(file: str) -> str:
+    return f"Nothing applies this file by itself. It starts, and costs, with\nkubectl apply -f {file}"
 
 
 def _place(plan: Plan, served: Served) -> str | None:

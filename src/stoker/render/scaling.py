@@ -7,6 +7,7 @@ triggers are asked at all times, and the one that wants the most replicas wins.
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from stoker.base.errors import InvalidInput
 from stoker.policy import hpa, keda, scaled, streams
 from stoker.render.facts import CLOUDWATCH_NAMESPACE, MODEL, REDIS_SECRET, Served
 from stoker.render.items import Item, Resource
@@ -19,6 +20,8 @@ REDIS_AUTH, AWS_AUTH = "keda-redis", "keda-aws"
 def render(plan: Plan) -> Iterator[Item]:
     found = [served for served in plan.served if served.is_scaled]
     said = plan.spec.keda.scalers
+    if found and not _is_asked(plan):
+        raise _nobody_to_ask(found[0])
     if found and said.redis and (parameters := _secret_parameters(plan)):
         yield Resource("scaling/authentication.yaml", _redis_auth(plan, parameters))
     if found and (_has_cloudwatch(plan) or _has_sqs(plan)):
@@ -248,6 +251,23 @@ def _has_cloudwatch(plan: Plan) -> bool:
 
 def _has_sqs(plan: Plan) -> bool:
     return plan.spec.keda.scalers.sqs and plan.spec.keda.sqs_queue is not None
+
+
+def _is_asked(plan: Plan) -> bool:
+    """Whether KEDA has anything to ask: a ScaledObject without a trigger is refused by KEDA."""
+    redis = plan.spec.keda.scalers.redis
+    return redis or _has_prometheus(plan) or _has_sqs(plan) or _has_cloudwatch(plan)
+
+
+def _nobody_to_ask(served: Served) -> InvalidInput:
+    replicas = served.replicas
+    return InvalidInput(
+        f"llm.models.{served.name} has {replicas.min} to {replicas.max} replicas, and nothing tells KEDA how many: "
+        "keda.scalers.redis is false, Prometheus is off (global.observability.enabled and prometheus), there is no "
+        "keda.scalers.cloudwatch with global.observability.cloudwatch, and no keda.scalers.sqs with keda.sqsQueue",
+        param="keda.scalers.redis",
+        hint="write true, or turn one of the others on; or fix the replicas (replicas.min and max alike)",
+    )
 
 
 def _why(plan: Plan, served: Served) -> str:

@@ -37,7 +37,8 @@ GRACE_S = 110
 _SHUTDOWN_S = 100
 DO_NOT_DISRUPT = {"karpenter.sh/do-not-disrupt": "true"}
 CLAIM = "training-data"
-_MOUNT = "/fsx"
+MOUNT = "/fsx"
+"""Of the file system, below which `training.data` may be."""
 _GIB = 1024**3
 _SHM_AT_MOST = 64
 _WHOLE_NODE = 8
@@ -145,7 +146,7 @@ def container(plan: Plan, name: str, command: tuple[str, ...]) -> Object:
         {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108 - a volume of the pod
     ]
     if plan.spec.training.storage.enabled:
-        mounts.append({"name": "data", "mountPath": _MOUNT})
+        mounts.append({"name": "data", "mountPath": MOUNT})
     return {
         "name": name,
         "image": image(plan),

@@ -489,7 +489,8 @@ def _by_family() -> dict[str, tuple[InstanceType, ...]]:
     return {family: tuple(sorted(each, key=_by_price)) for family, each in found.items()}
 
 
-def _free(instance: InstanceType) -> dict[str, int]:
+@cache
+def _free(instance: InstanceType) -> Mapping[str, int]:
     return added(instance.allocatable, {key: -amount for key, amount in DAEMONS.items()})
 
 

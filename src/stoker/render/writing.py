@@ -1,4 +1,4 @@
-"""Items into files: YAML of Kubernetes, Terraform, and the kustomization that lists the former."""
+"""Items into files: YAML of Kubernetes, Terraform, and the kustomization that lists what is applied of the former."""
 
 import textwrap
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from typing import Any
 
 from stoker.manifests.writing import to_yaml
 from stoker.render.hcl import Block, Raw, write
-from stoker.render.items import Item, Resource, Terraform, Variable
+from stoker.render.items import ON_DEMAND, Item, Resource, Terraform, Variable
 
 _HEAD = "# Made by `stoker render`; change platform.yaml and render again.\n"
 _WIDTH = 110
@@ -40,8 +40,8 @@ def files(items: Iterable[Item]) -> dict[str, str]:
         if variables:
             written = "\n".join(write(_variable(variables[name])) for name in sorted(variables))
             found["terraform/variables.tf"] = _HEAD + "\n" + written
-    if manifests:
-        found["kustomization.yaml"] = _HEAD + to_yaml(_kustomization(sorted(manifests)))
+    if listed := sorted(name for name in manifests if not name.startswith(ON_DEMAND)):
+        found["kustomization.yaml"] = _HEAD + to_yaml(_kustomization(listed))
     return dict(sorted(found.items()))
 
 

@@ -11,13 +11,15 @@ from stoker.spec.section import Expected, Section
 
 class Ack(Section):
     enabled: bool = True
-    """Render buckets, queues, roles and pod identities as ACK objects; false leaves them to Terraform or to you."""
+    """Render buckets, queues, repositories, roles, pod identities and add-ons as ACK objects; false leaves them to you:
+    nothing else makes them."""
 
     rds: bool = False
     """Keep the ledger on RDS for PostgreSQL instead of in the cluster."""
 
     sagemaker: bool = False
-    """Render a SageMaker TrainingJob, Model, EndpointConfig and Endpoint beside the cluster's own. Needs
+    """Render a SageMaker Model and EndpointConfig beside the cluster's own, and in on-demand/, which nothing applies by
+    itself, the TrainingJob and the Endpoint, which cost money from when they are applied. Needs
     global.cluster.account."""
 
 

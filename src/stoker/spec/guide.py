@@ -6,6 +6,7 @@ matter. The defaults are the guide's values, except that whatever would need an 
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, StringConstraints
 
@@ -98,7 +99,8 @@ class Observability(Section):
         StringConstraints(pattern=r"^https?://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?(/[A-Za-z0-9._/-]*)?$"),
         Expected("an http or https URL, such as http://prometheus.monitoring:9090"),
     ] = "http://prometheus-operated.monitoring.svc:9090"
-    """Where KEDA asks Prometheus how many requests run."""
+    """Where KEDA asks Prometheus how many requests run. It is asked without a signature, which Amazon Managed Service
+    for Prometheus does not answer: with that, the URL of a proxy that signs."""
 
     grafana: bool = True
     """Render Grafana dashboards. They show what the PrometheusRules record, so only with `prometheus`."""
@@ -112,6 +114,15 @@ class Observability(Section):
         | None
     ) = None
     """Who is told by CloudWatch alarms, through SNS. null: the topic has no subscriber."""
+
+    def broken_rules(self) -> Iterator[Fault]:
+        if "aps-workspaces" in (urlsplit(self.prometheus_url).hostname or ""):
+            yield Fault(
+                ("prometheusUrl",),
+                f"{self.prometheus_url} is Amazon Managed Service for Prometheus, which answers only requests "
+                "signed by SigV4, and nothing here signs; write the URL of a Prometheus in the cluster or of a proxy "
+                "that signs",
+            )
 
 
 TagText = Annotated[

@@ -9,6 +9,10 @@ from stoker.spec.faults import Fault
 from stoker.spec.guide import BucketName, FileSystemId, Image
 from stoker.spec.section import Expected, Quantity, Section
 
+_OF_S3 = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()/-]*)?"
+_ON_FSX = r"/fsx(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+"
+_DATA = f"^({_OF_S3}|{_ON_FSX})$"
+
 
 class Checkpointing(Section):
     s3_bucket: BucketName | None = None
@@ -18,7 +22,8 @@ class Checkpointing(Section):
 
 class Storage(Section):
     enabled: bool = False
-    """Mount FSx for Lustre in training jobs, for data that S3 alone does not bring fast enough."""
+    """Mount FSx for Lustre in training jobs at /fsx, for data that S3 alone does not bring fast enough: training.data
+    says which file of it is read."""
 
     file_system: FileSystemId | None = None
     """Id of the file system."""
@@ -36,7 +41,7 @@ class Storage(Section):
 
 class Batch(Section):
     enabled: bool = False
-    """Render AWS Batch definitions too (`terraform/batch.tf`)."""
+    """Render AWS Batch definitions too (`terraform/batch.tf`). Only with training.enabled."""
 
     spot: bool = False
     """Run Batch jobs on spot. Only with `training.nodes` 1: Batch has no multi-node jobs on spot."""
@@ -75,12 +80,13 @@ class Training(Section):
     data: (
         Annotated[
             str,
-            StringConstraints(pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()/-]*)?$"),
-            Expected("a place in S3, such as s3://bucket/train.jsonl"),
+            StringConstraints(pattern=_DATA, max_length=1024),
+            Expected("a place in S3 or on the file system, such as s3://bucket/train.jsonl or /fsx/train.jsonl"),
         ]
         | None
     ) = None
-    """Training data. null: data.jsonl in the bucket of checkpoints."""
+    """Training data, in S3 or, with storage.enabled, on that file system below /fsx. null: data.jsonl in the bucket of
+    checkpoints."""
 
     legacy_pytorch_job: bool = False
     """Render a PyTorchJob (Training Operator v1) instead of TrainJob, for clusters that still have it."""
@@ -94,7 +100,25 @@ class Training(Section):
     pipeline: Pipeline = Pipeline()
     """From data to a model in service."""
 
+    @property
+    def is_on_file_system(self) -> bool:
+        return self.data is not None and self.data.startswith("/")
+
     def broken_rules(self) -> Iterator[Fault]:
+        if self.batch.enabled and not self.enabled:
+            yield Fault(
+                ("batch", "enabled"),
+                "true, and training.enabled is false, so that nothing is rendered; write training.enabled true, and "
+                "training.kubeflow false where AWS Batch alone trains",
+            )
+        if self.is_on_file_system and not self.storage.enabled:
+            yield Fault(
+                ("data",),
+                f"{self.data} is on a file system that nothing mounts; write storage.enabled true and its fileSystem, "
+                "or a place in S3",
+            )
+        if self.is_on_file_system and (self.batch.enabled or not self.kubeflow):
+            yield Fault(("data",), f"{self.data}, and AWS Batch mounts no file system; write a place in S3")
         if self.batch.enabled and self.batch.spot and self.nodes > 1:
             yield Fault(
                 ("batch", "spot"),
