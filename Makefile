@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup up test test-torch test-clients test-schema prove-budgets chaos check clean
+.PHONY: setup up test test-torch test-clients test-schema prove-budgets chaos test-render check clean
 
 setup: $(STAMP)  ## make the environment in .venv
 
@@ -43,6 +43,15 @@ chaos: $(STAMP)  ## budgets while gateways, Redis, the engine and clients die: m
 
 prove-budgets: $(STAMP)  ## every state of the model of budgets, at its larger sizes (docs/proofs.md); some 20 minutes
 	$(BIN)/python tests/queue/budget_model.py --large $(ARGS)
+
+RENDER_CASES ?= 1000
+ifndef RENDER_SEED
+RENDER_SEED := $(strip $(shell od -An -N3 -tu4 /dev/urandom))
+endif
+test-render: $(STAMP)  ## is any spec rendered whole? RENDER_CASES specs of the seed RENDER_SEED; some 15 minutes
+	@echo "make test-render RENDER_CASES=$(RENDER_CASES) RENDER_SEED=$(RENDER_SEED)"
+	RENDER_CASES=$(RENDER_CASES) $(BIN)/python -m pytest tests/render/test_render_whole.py -k TestAnySpec \
+		--hypothesis-seed=$(RENDER_SEED) $(ARGS)
 
 check: $(STAMP)  ## style, types and layers only
 	@scripts/check

@@ -119,6 +119,7 @@ def test_what_a_picker_weighs_names_only_plugins_that_it_has_loaded() -> None:
     assert loaded == ["queue-scorer", "kv-cache-utilization-scorer", "prefix-cache-scorer"]
     (profile,) = config["schedulingProfiles"]
     assert [each["pluginRef"] for each in profile["plugins"]] == loaded
+    assert [each["weight"] for each in profile["plugins"]] == [2, 2, 3]  # a prefix that is there counts most
 
 
 def test_one_picker_may_always_be_drained() -> None:

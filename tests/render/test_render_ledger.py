@@ -14,6 +14,8 @@ def test_one_postgresql_with_a_volume_and_a_password_from_a_file() -> None:
     found = objects_of(ledger.render)
     stateful = found["StatefulSet", "ledger"]
     assert stateful["spec"]["replicas"] == 1
+    [claim] = stateful["spec"]["volumeClaimTemplates"]
+    assert claim["spec"]["resources"] == {"requests": {"storage": "50Gi"}}
     [container] = pod_of(stateful)["containers"]
     said = {each["name"]: each["value"] for each in container["env"]}
     assert said["POSTGRES_PASSWORD_FILE"] == "/run/secrets/ledger/password"

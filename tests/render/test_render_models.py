@@ -333,6 +333,8 @@ def test_efs_is_one_claim_with_an_access_point_of_its_own() -> None:
     storage = made[f"StorageClass {claim['storageClassName']}"]
     assert storage["provisioner"] == "efs.csi.aws.com"
     assert storage["parameters"]["fileSystemId"] == "fs-0123abcd"
+    user = pod_of(made["Deployment model-general"])["securityContext"]["runAsUser"]
+    assert (storage["parameters"]["uid"], storage["parameters"]["gid"]) == (str(user), "1000")  # whose the files are
     for name in ("general", "code", "vision"):
         volumes = pod_of(made[f"Deployment model-{name}"])["volumes"]
         assert {"name": "weights", "persistentVolumeClaim": {"claimName": "weights"}} in volumes
@@ -347,6 +349,7 @@ def test_fsx_is_the_file_system_as_it_is() -> None:
         "volumeAttributes": {"dnsname": "fs-0123abcd.fsx.us-west-2.amazonaws.com", "mountname": "abcdef"},
     }
     assert volume["claimRef"] == {"namespace": "agentic-ai", "name": "weights"}
+    assert volume["mountOptions"] == ["flock"]  # the hub's cache locks while it downloads
     claim = made["PersistentVolumeClaim weights"]["spec"]
     assert (claim["storageClassName"], claim["volumeName"]) == ("", "agentic-ai-weights")
 

@@ -1,5 +1,6 @@
 """Redis in pods of our own and in ElastiCache."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -121,6 +122,10 @@ def test_elasticache_evicts_nothing_encrypts_and_fails_over() -> None:
     assert group["transit_encryption_enabled"] is group["at_rest_encryption_enabled"] is True
     assert group["parameter_group_name"] == Raw("aws_elasticache_parameter_group.redis.name")
     assert found["aws_elasticache_parameter_group"]["family"] == "valkey8"
+    text = files(redis.render(plan_of(ELASTICACHE)))["terraform/redis.tf"]
+    said = re.search(r'parameter {\s+name\s+= "maxmemory-policy"\s+value\s+= "(.+)"', text)
+    assert said is not None
+    assert said[1] == "noeviction"
 
 
 def test_elasticache_of_one_node_asks_for_no_failover() -> None:

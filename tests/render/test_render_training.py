@@ -243,6 +243,7 @@ def test_a_file_system_is_mounted_where_it_is_asked_for() -> None:
     }
     assert volume["spec"]["capacity"] == claim["spec"]["resources"]["requests"] == {"storage": "2400Gi"}
     assert volume["spec"]["claimRef"] == {"namespace": "agentic-ai-training", "name": "training-data"}
+    assert volume["spec"]["mountOptions"] == ["flock"]
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
     spec = pod_of(made["TrainingRuntime/finetune"])["spec"]
     assert {"name": "data", "mountPath": "/fsx"} in spec["containers"][0]["volumeMounts"]
