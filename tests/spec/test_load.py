@@ -396,6 +396,39 @@ MODEL = "llm: {models: {general: "  # closed by "}}"
             "p.yaml:1:24: spot.reserveSeconds: 111 does not fit; it must be a number from 0 to 110",
         ),
         (
+            "global: {cluster: {namespace: keda}}",
+            "p.yaml:1:31: global.cluster.namespace: keda is where something else runs, which the platform's policies "
+            "would shut in; write a name of its own",
+        ),
+        (
+            "karpenter: {nodePools: {gpu: {zones: [us-east-1a]}}}",
+            "p.yaml:1:39: karpenter.nodePools.gpu.zones[0]: us-east-1a is not in the region us-west-2",
+        ),
+        (
+            "edge: {certificateArn: 'arn:aws:s3:us-west-2:111122223333:bucket'}",
+            "p.yaml:1:24: edge.certificateArn: arn:aws:s3:us-west-2:111122223333:bucket is of s3; must be an ARN of acm",
+        ),
+        (
+            "edge: {wafAclArn: 'arn:aws:wafv2:us-east-1:111122223333:global/webacl/a/1'}",
+            "p.yaml:1:19: edge.wafAclArn: arn:aws:wafv2:us-east-1:111122223333:global/webacl/a/1 is for CloudFront; a "
+            "load balancer takes a regional web ACL",
+        ),
+        (
+            "composition: {argocd: {path: ../other}}",
+            'p.yaml:1:30: composition.argocd.path: "../other" does not fit; it must be a folder within the repository, '
+            "such as clusters/manifests",
+        ),
+        (
+            "llm: {models: {general: {serving: {args: [--port=9000]}}}}",
+            "p.yaml:1:43: llm.models.general.serving.args[0]: --port=9000 is what the platform, whose probes and workers "
+            "ask port 8000, says; write it there",
+        ),
+        (
+            "llm: {models: {general: {serving: {args: [--max_model_len, '99']}}}}",
+            "p.yaml:1:43: llm.models.general.serving.args[0]: --max_model_len is what limits.contextTokens says; write "
+            "it there",
+        ),
+        (
             "queue: {retryBaseSeconds: 61}",
             "p.yaml:1:27: queue.retryBaseSeconds: 61 is more than retryCapSeconds (60); must be at most that",
         ),

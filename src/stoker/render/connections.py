@@ -1,14 +1,42 @@
 """How pods reach Redis, as environment variables: a password is never in a manifest or on a command line."""
 
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from stoker.base.errors import InvalidInput
 from stoker.render.facts import REDIS_SECRET
 from stoker.render.objects import Object, from_secret
 from stoker.render.plan import Plan
+from stoker.spec import ServerEngine
 
 REDIS_URL = "STOKER_REDIS_URL"
 REDIS_PASSWORD = "STOKER_REDIS_PASSWORD"  # noqa: S105 - the name of a variable
+
+
+def check_hosts(plan: Plan) -> None:
+    """Raises InvalidInput for a URL of the spec that names the machine it is used on: in a pod that is the pod."""
+    urls = {"redis.url": plan.spec.redis.url, "ledger.url": plan.spec.ledger.url}
+    for name in plan.hosted:
+        engine = plan.spec.llm.models[name].engine
+        if isinstance(engine, ServerEngine):
+            urls[f"llm.models.{name}.engine.url"] = engine.url
+    for key, url in urls.items():
+        host = urlsplit(url or "").hostname or ""
+        if _is_own(host):
+            raise InvalidInput(
+                f"{key} names {host}, which in a pod is the pod itself",
+                param=key,
+                hint="name a host that pods reach, or leave the key out in the file for the cluster",
+            )
+
+
+def _is_own(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def redis_env(plan: Plan) -> list[Object]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from stoker.catalog.labels import AUTO_MODE, CAPACITY_TYPE, INSTANCE_TYPE, NODE_POOL, ZONE
-from stoker.render.facts import GPU, SERVES, Pool
+from stoker.render.facts import GPU, SERVES, Pool, short
 from stoker.render.hcl import Block, Raw
 from stoker.render.items import Item, Resource, Terraform
 from stoker.render.node_classes import comment, node_class
@@ -127,7 +127,7 @@ def _overlays(plan: Plan, pool: Pool) -> Iterator[dict[str, Any]]:
         yield {
             "apiVersion": "karpenter.sh/v1alpha1",
             "kind": "NodeOverlay",
-            "metadata": metadata(plan, f"{pool.name}-{number}", "nodes"),
+            "metadata": metadata(plan, short(pool.name, str(number)), "nodes"),
             "spec": {
                 "requirements": [
                     {"key": NODE_POOL, "operator": "In", "values": [pool.name]},

@@ -180,6 +180,7 @@ class Plan:
             return ()
         found: list[Pool] = []
         _ = self.served  # each of which has a pool, or is refused
+        types.check_families(self)
         for name, said in self.spec.karpenter.node_pools.items():
             if said.enabled and said.use == "inference":
                 found += types.inference_pools(self, name, said)

@@ -4,6 +4,7 @@ Pools name types and not families: a type that no pod fits, or that is above a p
 Prices are those on demand in the cluster's region where the catalogue has them all, and else those of us-east-1.
 """
 
+import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -13,7 +14,7 @@ from math import ceil, floor
 from typing import TYPE_CHECKING, Literal
 
 from stoker.base.errors import InvalidInput
-from stoker.catalog.ec2 import InstanceType, instance_types, regions
+from stoker.catalog.ec2 import InstanceType, families, instance_types, regions
 from stoker.catalog.labels import AUTO_MODE
 from stoker.manifests.quantities import bytes_of, format_cpu
 from stoker.policy.pod_resources import added, fits, times
@@ -66,6 +67,31 @@ class Choice:
 
     types: tuple[InstanceType, ...]
     left_out: tuple[str, ...]
+
+
+def check_families(plan: "Plan") -> None:
+    """Raises InvalidInput for a family that EC2 does not have, or whose types all are without a price."""
+    for name, said in plan.spec.karpenter.node_pools.items():
+        path = f"karpenter.nodePools.{name}.instanceFamilies"
+        for family in said.instance_families if said.enabled else ():
+            if family not in families():
+                near = difflib.get_close_matches(family, sorted(families()), n=3, cutoff=0.5)
+                raise InvalidInput(
+                    f"{path}: {family} is no instance family that is known here",
+                    param=path,
+                    hint=f"did you mean {', '.join(near)}?" if near else "such as g5, g6 or p5",
+                )
+        if (
+            said.enabled
+            and said.use != "general"
+            and not any(family in _by_family() for family in said.instance_families)
+        ):
+            raise InvalidInput(
+                f"{path}: {', '.join(said.instance_families)} has no type with a price on demand and an x86 processor; "
+                "what is sold as capacity blocks only is not chosen",
+                param=path,
+                hint="add a family, such as p5",
+            )
 
 
 def inference_pools(plan: "Plan", name: str, said: NodePool) -> Iterator[Pool]:
@@ -143,7 +169,7 @@ def general_pools(plan: "Plan") -> Iterator[Pool]:
     on_cpu = [each for each in plan.served if not each.is_on_gpu]
     choices = {name: _for_general(plan, name, pool) for name, pool in said.items()}
     for served in on_cpu:
-        if not any(fits(served.requests, _free(each)) for choice in choices.values() for each in choice.types):
+        if not any(fits(served.requests, free(each)) for choice in choices.values() for each in choice.types):
             raise InvalidInput(
                 f"llm.models.{served.name}: a replica with {served.cpu} CPU and {served.memory} fits no instance type "
                 f"of 4 to 32 vCPUs of the pools for general use ({', '.join(choices)})",
@@ -152,13 +178,16 @@ def general_pools(plan: "Plan") -> Iterator[Pool]:
             )
     for name, pool in said.items():
         choice = choices[name]
-        vcpus = _GENERAL_LIMIT_VCPU + sum(_most_vcpus(each, choice.types) for each in on_cpu)
+        vcpus = _GENERAL_LIMIT_VCPU + len(plan.hosted) + sum(_most_vcpus(each, choice.types) for each in on_cpu)
         if pool.max_usd_per_hour is not None:
             per_vcpu = max(_usd(plan, each) / each.vcpu for each in choice.types)
             vcpus = min(vcpus, int(pool.max_usd_per_hour / per_vcpu))
             least = min(choice.types, key=lambda each: each.vcpu)
-            if vcpus < least.vcpu:
-                raise _cap_too_low(name, f"one {least} may cost {least.vcpu * per_vcpu:.2f}")
+            small = tuple(each for each in choice.types if each.vcpu <= vcpus)
+            large = (f"{each}: one is more than the cap buys" for each in choice.types if each not in small)
+            choice = Choice(small, (*choice.left_out, *large))
+            if not small:
+                raise _cap_too_low(name, pool.max_usd_per_hour, f"one {least} may cost {least.vcpu * per_vcpu:.2f}")
         memory = max(ceil(Fraction(each.memory_mib, 1024 * each.vcpu)) for each in choice.types) * vcpus
         capacity = ("spot", "on-demand") if pool.spot_enabled else ("on-demand",)
         reserved = ("reserved",) if pool.capacity_reservation else ()
@@ -279,7 +308,7 @@ def _why_not(instance: InstanceType, served: Served) -> str:
         if instance.gpu_memory_mib * gpu.count < wanted_mib * share:
             shared = f" for each of {share}" if share > 1 else ""
             return f"{instance.gpu_memory_mib * gpu.count // 1024} GiB of GPU memory, {gpu.memory}{shared} asked for"
-    if not fits(served.requests, _free(instance)):
+    if not fits(served.requests, free(instance)):
         return f"too small for {served.cpu} CPU and {served.memory} beside its GPUs"
     return ""
 
@@ -361,7 +390,7 @@ def _within_cap(
         several = [each for each in kept if len({_usd_of_gpu(plan, one) for one in kept[each].types}) > 1]
         most = f"{sum(gpus.values())} GPUs, which {', '.join(choices)} may ask for,"
         if not several:
-            raise _cap_too_low(name, f"{most} cost {worst:.2f}")
+            raise _cap_too_low(name, cap, f"{most} cost {worst:.2f}")
         dearest = max(several, key=lambda each: _per_gpu(plan, kept[each].types))
         kept[dearest] = _without_dearest(plan, name, cap, kept[dearest], most, worst)
 
@@ -370,7 +399,7 @@ def _without_dearest(plan: "Plan", name: str, cap: Decimal, choice: Choice, what
     top = _per_gpu(plan, choice.types)
     kept = tuple(each for each in choice.types if _usd_of_gpu(plan, each) < top)
     if not kept:
-        raise _cap_too_low(name, f"{what} cost {worst:.2f}")
+        raise _cap_too_low(name, cap, f"{what} cost {worst:.2f}")
     reasons = [
         f"{each}: {top:.2f} USD an hour for a GPU, too much for the cap of {cap}"
         for each in choice.types
@@ -379,9 +408,9 @@ def _without_dearest(plan: "Plan", name: str, cap: Decimal, choice: Choice, what
     return Choice(kept, (*choice.left_out, *reasons))
 
 
-def _cap_too_low(name: str, why: str) -> InvalidInput:
+def _cap_too_low(name: str, cap: Decimal | None, why: str) -> InvalidInput:
     return InvalidInput(
-        f"karpenter.nodePools.{name}.maxUsdPerHour is too low: {why} USD an hour at most",
+        f"karpenter.nodePools.{name}.maxUsdPerHour is {cap}, and {why} USD an hour at most",
         param=f"karpenter.nodePools.{name}.maxUsdPerHour",
         hint="raise it, or lower what runs on the pool at most: replicas.max of models, training.nodes",
     )
@@ -414,9 +443,9 @@ def _within_limit(plan: "Plan", choice: Choice, models: Sequence[Served]) -> Cho
 
 def _most_vcpus(served: Served, types: Sequence[InstanceType]) -> int:
     """The same for a model on the CPU."""
-    able = [each for each in types if fits(served.requests, _free(each))]
+    able = [each for each in types if fits(served.requests, free(each))]
     pods = served.replicas.max + _SURGE
-    return ceil(pods * max((Fraction(each.vcpu, times(served.requests, _free(each))) for each in able), default=0))
+    return ceil(pods * max((Fraction(each.vcpu, times(served.requests, free(each))) for each in able), default=0))
 
 
 def _training_gpus(plan: "Plan", types: Sequence[InstanceType]) -> int:
@@ -428,7 +457,7 @@ def _training_gpus(plan: "Plan", types: Sequence[InstanceType]) -> int:
 
 def _places(served: Served, instance: InstanceType) -> int:
     """Replicas beside one another on a node, as many as share its GPUs. At least 1: one was found to fit."""
-    return max(times(served.requests, {**_free(instance), GPU: offered(instance, served.gpu)}), 1)
+    return max(times(served.requests, {**free(instance), GPU: offered(instance, served.gpu)}), 1)
 
 
 def _pods_at_most(plan: "Plan", served: Served) -> int:
@@ -490,13 +519,13 @@ def _by_family() -> dict[str, tuple[InstanceType, ...]]:
 
 
 @cache
-def _free(instance: InstanceType) -> Mapping[str, int]:
+def free(instance: InstanceType) -> Mapping[str, int]:
     return added(instance.allocatable, {key: -amount for key, amount in DAEMONS.items()})
 
 
 def _left(instance: InstanceType, resource: str) -> int:
     """Without a fiftieth of the machine: a pod that fills it is not scheduled again with one more DaemonSet."""
-    return _free(instance)[resource] - instance.allocatable[resource] // _KEPT
+    return free(instance)[resource] - instance.allocatable[resource] // _KEPT
 
 
 def _what_would_do(plan: "Plan", served: Served) -> str:

@@ -50,7 +50,11 @@ class ArgoCd(Section):
     )
     """Branch, tag or commit."""
 
-    path: Annotated[str, StringConstraints(pattern="^[A-Za-z0-9._/-]{1,256}$"), Expected("a folder")] = "manifests"
+    path: Annotated[
+        str,
+        StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*/?$", max_length=256),
+        Expected("a folder within the repository, such as clusters/manifests"),
+    ] = "manifests"
     """Folder in the repository."""
 
     clusters: Annotated[tuple[Registered, ...], Field(strict=False, max_length=100)] = ()

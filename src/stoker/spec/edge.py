@@ -59,6 +59,16 @@ class Edge(Section):
     """The Gateway API beside the Ingress."""
 
     def broken_rules(self) -> Iterator[Fault]:
+        for key, arn, service in (
+            ("certificateArn", self.certificate_arn, "acm"),
+            ("wafAclArn", self.waf_acl_arn, "wafv2"),
+        ):
+            if arn is not None and arn.split(":")[2] != service:
+                yield Fault((key,), f"{arn} is of {arn.split(':')[2]}; must be an ARN of {service}")
+        if self.waf_acl_arn is not None and ":global/" in self.waf_acl_arn:
+            yield Fault(
+                ("wafAclArn",), f"{self.waf_acl_arn} is for CloudFront; a load balancer takes a regional web ACL"
+            )
         if self.scheme == "internet-facing" and self.certificate_arn is None:
             yield Fault(
                 ("certificateArn",), "null, and scheme is internet-facing: keys would cross the internet in clear"

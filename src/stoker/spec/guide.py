@@ -21,6 +21,16 @@ Zone = Annotated[
 ]
 
 
+_TAKEN = frozenset(
+    (
+        *("default", "kube-system", "kube-public", "kube-node-lease", "amazon-cloudwatch", "argo", "argo-rollouts"),
+        *("argocd", "cert-manager", "external-secrets", "ack-system", "karpenter", "keda", "kro", "kro-system"),
+        *("kubeflow", "kubeflow-system", "kueue-system", "lws-system", "monitoring"),
+    )
+)
+"""Namespaces of Kubernetes, and of the controllers that the platform needs, as their charts are usually installed."""
+
+
 class Cluster(Section):
     name: Annotated[
         str,
@@ -56,6 +66,12 @@ class Cluster(Section):
     """Kubernetes namespace of the platform; NAME-training is that of training."""
 
     def broken_rules(self) -> Iterator[Fault]:
+        if self.namespace in _TAKEN:
+            yield Fault(
+                ("namespace",),
+                f"{self.namespace} is where something else runs, which the platform's policies would shut in; write a "
+                "name of its own",
+            )
         for index, zone in enumerate(self.zones):
             if not zone.startswith(self.region):
                 yield Fault(("zones", index), f"{zone} is not in the region {self.region}")

@@ -163,6 +163,22 @@ EXAMPLE_PRICES = Prices(
 )
 
 
+_SAID_BY_KEYS = {
+    "--model": "weights",
+    "--port": "the platform, whose probes and workers ask port 8000,",
+    "--host": "the platform, whose probes and workers ask the pod's address,",
+    "--api-key": "the platform's secret",
+    "--served-model-name": "the model's name in llm.models",
+    "--tensor-parallel-size": "gpu.count",
+    "-tp": "gpu.count",
+    "--pipeline-parallel-size": "nodes",
+    "-pp": "nodes",
+    "--max-model-len": "limits.contextTokens",
+    "--max-num-seqs": "limits.concurrency",
+}
+"""Arguments of vLLM that follow from the spec: another value would disagree with probes, requests or budgets."""
+
+
 class Serving(Section):
     """How a model with the embedded engine is served in the cluster, where vLLM takes its place. What is null is as
     `llm.inference` says."""
@@ -204,6 +220,12 @@ class Serving(Section):
         tuple[Annotated[str, StringConstraints(min_length=1, max_length=512)], ...], Field(strict=False, max_length=100)
     ] = ()
     """Further arguments for the inference server, such as --quantization=fp8."""
+
+    def broken_rules(self) -> Iterator[Fault]:
+        for index, argument in enumerate(self.args):
+            key = _SAID_BY_KEYS.get(argument.partition("=")[0].replace("_", "-"))
+            if key is not None:
+                yield Fault(("args", index), f"{argument} is what {key} says; write it there")
 
 
 class Model(Section):

@@ -156,6 +156,13 @@ class Platform(Section):
 
     def _wrong_pools(self) -> Iterator[Fault]:
         pools = self.karpenter.node_pools
+        region = self.global_.cluster.region
+        for name, said in pools.items():
+            for index, zone in enumerate(said.zones):
+                if not zone.startswith(region):
+                    yield Fault(
+                        ("karpenter", "nodePools", name, "zones", index), f"{zone} is not in the region {region}"
+                    )
         usable = ", ".join(name for name, pool in pools.items() if pool.use == "inference" and pool.enabled)
         for name, model in self.llm.models.items():
             pool = model.serving.node_pool

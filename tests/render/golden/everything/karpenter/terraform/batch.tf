@@ -261,12 +261,16 @@ resource "aws_batch_job_definition" "training" {
             },
             {
               type  = "MEMORY"
-              value = "1054720"
+              value = "1059840"
             },
           ]
           environment = [
             {
               name  = "AWS_REGION"
+              value = "us-west-2"
+            },
+            {
+              name  = "AWS_DEFAULT_REGION"
               value = "us-west-2"
             },
             {
@@ -292,6 +296,10 @@ resource "aws_batch_job_definition" "training" {
             {
               name  = "FI_PROVIDER"
               value = "efa"
+            },
+            {
+              name  = "FI_EFA_USE_HUGE_PAGE"
+              value = "0"
             },
             {
               name  = "PET_NNODES"

@@ -133,3 +133,24 @@ resource "aws_cloudwatch_event_target" "scheduled_change" {
   target_id = "KarpenterInterruptionQueueTarget"
   arn       = aws_sqs_queue.interruption.arn
 }
+
+resource "aws_cloudwatch_event_rule" "capacity_reservation" {
+  name        = "everything-capacity-reservation"
+  description = "To Karpenter: EC2 Capacity Reservation Instance Interruption Warning"
+  event_pattern = jsonencode({
+    source      = ["aws.ec2"]
+    detail-type = ["EC2 Capacity Reservation Instance Interruption Warning"]
+  })
+  tags = {
+    Project     = "everything"
+    ManagedBy   = "stoker"
+    CostCenter  = "ml-platform"
+    Environment = "production"
+  }
+}
+
+resource "aws_cloudwatch_event_target" "capacity_reservation" {
+  rule      = aws_cloudwatch_event_rule.capacity_reservation.name
+  target_id = "KarpenterInterruptionQueueTarget"
+  arn       = aws_sqs_queue.interruption.arn
+}

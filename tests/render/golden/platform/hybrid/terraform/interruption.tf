@@ -123,3 +123,22 @@ resource "aws_cloudwatch_event_target" "scheduled_change" {
   target_id = "KarpenterInterruptionQueueTarget"
   arn       = aws_sqs_queue.interruption.arn
 }
+
+resource "aws_cloudwatch_event_rule" "capacity_reservation" {
+  name        = "agentic-ai-cluster-capacity-reservation"
+  description = "To Karpenter: EC2 Capacity Reservation Instance Interruption Warning"
+  event_pattern = jsonencode({
+    source      = ["aws.ec2"]
+    detail-type = ["EC2 Capacity Reservation Instance Interruption Warning"]
+  })
+  tags = {
+    Project   = "agentic-ai-cluster"
+    ManagedBy = "stoker"
+  }
+}
+
+resource "aws_cloudwatch_event_target" "capacity_reservation" {
+  rule      = aws_cloudwatch_event_rule.capacity_reservation.name
+  target_id = "KarpenterInterruptionQueueTarget"
+  arn       = aws_sqs_queue.interruption.arn
+}
