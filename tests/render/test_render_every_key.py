@@ -151,7 +151,7 @@ CHANGES: Mapping[str, Any] = {
     "edge.host": "other.example.com",
     "edge.scheme": "internal",
     "edge.certificateArn": ARN,
-    "edge.wafAclArn": ARN,
+    "edge.wafAclArn": "arn:aws:wafv2:us-west-2:111122223333:regional/webacl/other/9",
     "edge.accessLogsBucket": "other-logs",
     "edge.websocket": False,
     "edge.gatewayApi.enabled": False,
@@ -182,7 +182,7 @@ USUAL = {"llm.models.general": {}, "llm.models.code": {}, "llm.models.vision": {
 SHARED = {"count": 1, "memory": "8Gi", "sharing": "mps"}
 BEFORE: Mapping[str, Mapping[str, Any]] = {
     # A region brings its zones and its ARNs along.
-    "global.cluster.region": {"global.cluster.zones": OFF},
+    "global.cluster.region": {"global.cluster.zones": OFF, "karpenter.nodePools.train.zones": OFF},
     "llm.inference.replicas": {**USUAL, "llm.inference.autoscaling": {"enabled": False}, "keda.enabled": False},
     "llm.inference.gpu.sharing": {**USUAL, "llm.inference.gpu": {"memory": "8Gi"}},
     "llm.inference.gpu.share": {**USUAL, "llm.inference.gpu": SHARED},

@@ -396,6 +396,15 @@ MODEL = "llm: {models: {general: "  # closed by "}}"
             "p.yaml:1:24: spot.reserveSeconds: 111 does not fit; it must be a number from 0 to 110",
         ),
         (
+            "llm: {inference: {image: vllm/vllm-openai}}",
+            'p.yaml:1:26: llm.inference.image: "vllm/vllm-openai" does not fit; it must be a container image with a tag '
+            "other than latest, or a digest, such as llm-inference:v1.0.0",
+        ),
+        (
+            "global: {images: {tag: latest}}",
+            "p.yaml:1:24: global.images.tag: latest moves, so that pods differ by when they started; write a version",
+        ),
+        (
             "global: {cluster: {namespace: keda}}",
             "p.yaml:1:31: global.cluster.namespace: keda is where something else runs, which the platform's policies "
             "would shut in; write a name of its own",

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from stoker.spec.faults import Fault
 from stoker.spec.section import Count, Expected, Name, Quantity, Section
@@ -98,6 +98,10 @@ class Images(Section):
         | None
     ) = None
     """Tag of Stoker's own images. null: the version of this Stoker."""
+
+    def broken_rules(self) -> Iterator[Fault]:
+        if self.tag == "latest":
+            yield Fault(("tag",), "latest moves, so that pods differ by when they started; write a version")
 
 
 class Observability(Section):
@@ -316,10 +320,19 @@ class Keda(Section):
             yield Fault(("minReplicaCount",), f"{least} is more than maxReplicaCount ({most}); must be at most that")
 
 
+def _pinned(image: str) -> str:
+    """A tag that moves makes replicas of one model differ by when they started."""
+    tag = image.rpartition("/")[2].partition(":")[2]
+    if "@" not in image and tag in ("", "latest"):
+        raise ValueError("no tag, or one that moves")
+    return image
+
+
 Image = Annotated[
     str,
     StringConstraints(pattern="^[a-z0-9][A-Za-z0-9._:/@-]{0,254}$"),
-    Expected("a container image, such as llm-inference:v1.0.0"),
+    AfterValidator(_pinned),
+    Expected("a container image with a tag other than latest, or a digest, such as llm-inference:v1.0.0"),
 ]
 Cores = Annotated[
     str,
