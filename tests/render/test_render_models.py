@@ -577,3 +577,12 @@ def test_a_model_on_machines_with_many_more_gpus_says_that_these_were_asked_for(
 
     assert [each.message for each in findings(made)] == []
     assert ("STK-FIT-014" in comments(made)["Deployment model-general"]) == is_silenced
+
+
+def test_no_idle_gpus_are_spoken_of_where_slices_are_asked_for() -> None:
+    alone = "llm: {models: {m: {replicas: {min: 1, max: 2}}}, inference: {memory: 8Gi, gpu: {count: 1, %s}}}\n"
+    pools = "karpenter: {nodePools: {gpu: {instanceFamilies: [p4d]}}}\n"
+    key = "Deployment model-m"
+    assert "STK-FIT-014" in comments(plan(alone % "memory: 8Gi" + pools))[key]
+    sliced = "sharing: mig, migProfile: 3g.20gb, memory: 20Gi"
+    assert "STK-FIT-014" not in comments(plan(alone % sliced + pools))[key]

@@ -74,8 +74,10 @@ def _why(plan: Plan, served: Served) -> str:
 
 
 def _leaves_gpus_idle(plan: Plan, served: Served) -> bool:
-    """Whether all its replicas, and of one over several nodes the leaders, need no more than half of the smallest
-    node."""
+    """Whether all its replicas, and of one over several nodes the leaders, need no more than half of the smallest node,
+    as the linter counts: not by MIG slices."""
+    if served.gpu.sharing == "mig":
+        return False
     smallest = min((each.gpu_count for pool in plan.pools_of(served) for each in pool.types), default=0)
     most = max(1, served.replicas.max) * served.gpu.count
     return served.is_on_gpu and most * 2 <= smallest
