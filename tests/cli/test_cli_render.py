@@ -305,4 +305,4 @@ def test_a_model_that_fits_no_instance_is_2_with_what_would_do(here: Path, capsy
 def test_a_cap_that_is_too_low_is_2(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "platform.yaml").write_text(SMALL.replace("spotEnabled: false", "maxUsdPerHour: 1"))
     assert run(["render", "-o", "out"]) == 2
-    assert "karpenter.nodePools.gpu.maxUsdPerHour is too low" in capsys.readouterr().err
+    assert "karpenter.nodePools.gpu.maxUsdPerHour is 1, and 51 GPUs" in capsys.readouterr().err
