@@ -19,6 +19,10 @@ CPU_POOL = "karpenter: {{nodePools: {{gpu: {{}}, cpu: {{use: general, {}}}}}}}\n
             "llm.models.general.engine.url names ::1, which in a pod is the pod itself",
         ),
         (
+            "llm: {models: {general: {engine: {url: 'https://a.example.com/v1', apiKeyEnv: STOKER_ENGINE_KEY}}}}",
+            "llm.models.general.engine.apiKeyEnv is STOKER_ENGINE_KEY, which the platform itself sets in its pods",
+        ),
+        (
             "karpenter: {nodePools: {gpu: {instanceFamilies: [g66, g6]}}}",
             "karpenter.nodePools.gpu.instanceFamilies: g66 is no instance family that is known here",
         ),

@@ -6,6 +6,7 @@ Secrets Operator documentation, AWS provider, "controller's pod identity").
 
 from collections.abc import Iterator
 
+from stoker.base.errors import InvalidInput
 from stoker.render.facts import ENGINE_SECRET, LEDGER_SECRET, REDIS_SECRET
 from stoker.render.items import Item, Resource
 from stoker.render.objects import Object, metadata
@@ -59,12 +60,22 @@ def engine_secret(model: str) -> str:
     return f"{ENGINE_SECRET}-{model}"
 
 
+_OWN = ("STOKER_REDIS_", "STOKER_LEDGER_", "STOKER_ENGINE_KEY", "STOKER_ADMIN_KEY")
+"""How variables begin whose values are the platform's own."""
+
+
 def hosted_keys(plan: Plan) -> dict[str, str]:
     """Environment variables for the keys of servers elsewhere, with the Secret of each. Models that name the same
     variable have one key, and the first of them says which Secret."""
     found: dict[str, str] = {}
     for name in plan.hosted:
         variable = _key_env(plan, name)
+        if variable is not None and variable.startswith(_OWN):
+            raise InvalidInput(
+                f"llm.models.{name}.engine.apiKeyEnv is {variable}, which the platform itself sets in its pods",
+                param=f"llm.models.{name}.engine.apiKeyEnv",
+                hint="choose another name for the variable, such as LARGE_API_KEY",
+            )
         if variable is not None:
             found.setdefault(variable, engine_secret(name))
     return found
