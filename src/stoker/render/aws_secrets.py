@@ -7,13 +7,20 @@ fill in: with a value, ACK would want it in a Secret of the cluster, which is wh
 
 from collections.abc import Iterator
 
+from stoker.render.facts import ENGINE_SECRET, LEDGER_SECRET, REDIS_AUTH, REDIS_SECRET
 from stoker.render.hcl import Block, Json, Raw
 from stoker.render.iam import COMPONENT, tag_list
 from stoker.render.items import Item, Resource, Terraform
 from stoker.render.objects import metadata
 from stoker.render.plan import Plan
-from stoker.render.secrets import CALLBACKS_SECRET, callback_variables
-from stoker.spec import ServerEngine
+from stoker.render.secrets import (
+    ADMIN_SECRET,
+    CALLBACKS_SECRET,
+    callback_variables,
+    engine_secret,
+    key_variable,
+    remote,
+)
 
 FILE = "terraform/secrets.tf"
 _LENGTH = 40
@@ -23,25 +30,24 @@ _RECOVERY_DAYS = 7
 def made(plan: Plan) -> Iterator[tuple[str, str, str]]:
     """Name, property and use of the secrets whose values are made up."""
     if plan.redis == "cluster":
-        yield "redis", "password", "Password of Redis."
+        yield REDIS_SECRET, "password", "Password of Redis."
     if plan.redis == "elasticache":
-        yield "redis-auth", "password", "Token of ElastiCache, from which redis.tf makes the secret of the platform."
+        yield REDIS_AUTH, "password", "Token of ElastiCache, from which redis.tf makes the secret of the platform."
     if plan.ledger != "url":
-        yield "ledger", "password", "Password of the ledger's database."
-    yield "engine", "key", "What engines ask of the gateway and the workers."
-    yield "admin", "key", "The key of the admin API."
+        yield LEDGER_SECRET, "password", "Password of the ledger's database."
+    yield ENGINE_SECRET, "key", "What engines ask of the gateway and the workers."
+    yield ADMIN_SECRET, "key", "The key of the admin API."
 
 
 def given(plan: Plan) -> Iterator[tuple[str, tuple[str, ...], str]]:
     """Name, properties and use of those whose values come from elsewhere."""
     if plan.redis == "url" and plan.spec.redis.password_env:
-        yield "redis", ("password",), "Password of the Redis at redis.url."
+        yield REDIS_SECRET, ("password",), "Password of the Redis at redis.url."
     if plan.ledger == "url" and plan.spec.ledger.password_env:
-        yield "ledger", ("password",), "Password of the database at ledger.url."
+        yield LEDGER_SECRET, ("password",), "Password of the database at ledger.url."
     for name in plan.hosted:
-        engine = plan.spec.llm.models[name].engine
-        if isinstance(engine, ServerEngine) and engine.api_key_env:
-            yield f"engine-{name}", ("key",), f"Key of the server of the model {name}."
+        if key_variable(plan, name) is not None:
+            yield engine_secret(name), ("key",), f"Key of the server of the model {name}."
     if signs := callback_variables(plan):
         yield CALLBACKS_SECRET, signs, "What callbacks of tenants are signed with: whsec_ and 24 to 64 bytes in base64."
 
@@ -77,7 +83,7 @@ def _made(plan: Plan, name: str, key: str, use: str) -> Iterator[Item]:
 
 def _secret(plan: Plan, name: str, use: str) -> Block:
     attributes = {
-        "name": f"{plan.cluster}/{name}",
+        "name": remote(plan, name),
         "description": use,
         "recovery_window_in_days": _RECOVERY_DAYS,
         "tags": plan.tags,
@@ -97,10 +103,10 @@ def empty(plan: Plan) -> Iterator[Item]:
                 namespace=plan.namespace,
                 annotations={"services.k8s.aws/deletion-policy": "retain"},
             ),
-            "spec": {"name": f"{plan.cluster}/{name}", "description": use, "tags": tag_list(plan)},
+            "spec": {"name": remote(plan, name), "description": use, "tags": tag_list(plan)},
         }
         comment = (
             f"Empty until somebody writes the value: aws secretsmanager put-secret-value --secret-id "
-            f"{plan.cluster}/{name} --secret-string '{_form(keys)}'"
+            f"{remote(plan, name)} --secret-string '{_form(keys)}'"
         )
         yield Resource("aws/secrets.yaml", found, comment)

@@ -7,8 +7,9 @@ addresses of its pod. It holds no secret, only names of variables, as every spec
 from typing import Any
 
 from stoker.base.errors import InvalidInput
+from stoker.base.process import ENGINE_KEY
 from stoker.render.connections import REDIS_PASSWORD
-from stoker.render.facts import ENGINE_KEY, ENGINE_PORT, GATEWAY_PORT, LEDGER, LEDGER_PORT, Served
+from stoker.render.facts import ENGINE_PORT, GATEWAY_PORT, LEDGER, LEDGER_PORT, Served
 from stoker.render.plan import Plan
 from stoker.spec import Ledger, Platform, ServerEngine, dump
 

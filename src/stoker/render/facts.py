@@ -34,9 +34,10 @@ WEIGHTS = {
 GATEWAY, REDIS, LEDGER, MODELS_ACCOUNT = "gateway", "redis", "ledger", "models"
 WEIGHTS_ACCOUNT = "weights"  # of the Jobs that fill the models' bucket
 PLATFORM_CONFIG = "platform"  # ConfigMap with the key platform.yaml
-ENGINE_SECRET = "engine"  # noqa: S105 - the name of the Secret with the key `key`: what engines ask of the gateway and the workers
+# Secrets. `engine` has the key `key`: what engines ask of the gateway and the workers.
+ENGINE_SECRET = "engine"  # noqa: S105 - a name
 REDIS_SECRET, LEDGER_SECRET = "redis", "ledger"  # Secrets with the key `password`; `url`, `address` for ElastiCache
-ENGINE_KEY = "STOKER_ENGINE_KEY"
+REDIS_AUTH = "redis-auth"  # in AWS alone: the token from which ElastiCache's Secret is made
 
 ENGINE_PORT = 8000
 GATEWAY_PORT = 8080
@@ -53,6 +54,23 @@ WORKER = {"cpu": "250m", "memory": "512Mi"}
 
 STACK_REPLICAS = 2
 """Most replicas of the instance of AIInferenceStack (component `kro`)."""
+
+UNHEARD_S, WRITING_DOWN_S = 15, 15
+"""How a gateway's pod leaves: it goes on answering for UNHEARD_S, until every load balancer has heard of it, then for
+`Plan.drain_s` only what runs, and has WRITING_DOWN_S for what that used. The load balancer waits for the first two."""
+EDGE = "edge"
+"""The name of the Ingress, and of the Gateway of the Gateway API."""
+GATEWAY_NLB = "gateway-nlb"
+"""The Service by which API Gateway reaches the gateway."""
+ROLE = "stoker.dev/role"
+"""Pod label: `leader` or `follower` within a LeaderWorkerSet, of which the leader serves; `fill` of a Job that fetches
+weights."""
+TRAINING_ACCOUNT, PIPELINE_ACCOUNT = "training", "pipeline"
+"""ServiceAccounts of the training namespace: of the pods that train, and of the steps of the pipeline."""
+
+FIRST_CARD_WITHOUT_EFA = ("p6-b300.",)
+"""How types are named whose first network card has no EFA, and has to carry the node's address (aws/aws-parallelcluster
+issue 7143, which cites AWS). All others have one on each card."""
 
 CacheKind = Literal["node", "s3", "efs", "fsx"]
 
@@ -133,11 +151,6 @@ class Served:
         return {"cpu": cpu, "memory": memory, **({GPU: self.gpu.count} if self.is_on_gpu else {})}
 
 
-FIRST_CARD_WITHOUT_EFA = ("p6-b300.",)
-"""How types are named whose first network card has no EFA, and has to carry the node's address (aws/aws-parallelcluster
-issue 7143, which cites AWS). All others have one on each card."""
-
-
 @dataclass(frozen=True)
 class TrainingPods:
     """What each pod of a training job requests: nearly the whole of the smallest type of its pool."""
@@ -162,17 +175,3 @@ def short(*parts: str, at_most: int = 63) -> str:
     if len(whole) <= at_most:
         return whole
     return f"{whole[: at_most - 7].rstrip('-')}-{hashlib.sha256(whole.encode()).hexdigest()[:6]}"
-
-
-UNHEARD_S, WRITING_DOWN_S = 15, 15
-"""How a gateway's pod leaves: it goes on answering for UNHEARD_S, until every load balancer has heard of it, then for
-`Plan.drain_s` only what runs, and has WRITING_DOWN_S for what that used. The load balancer waits for the first two."""
-EDGE = "edge"
-"""The name of the Ingress, and of the Gateway of the Gateway API."""
-GATEWAY_NLB = "gateway-nlb"
-"""The Service by which API Gateway reaches the gateway."""
-ROLE = "stoker.dev/role"
-"""Pod label: `leader` or `follower` within a LeaderWorkerSet, of which the leader serves; `fill` of a Job that fetches
-weights."""
-TRAINING_ACCOUNT, PIPELINE_ACCOUNT = "training", "pipeline"
-"""ServiceAccounts of the training namespace: of the pods that train, and of the steps of the pipeline."""

@@ -7,12 +7,12 @@ import hashlib
 from collections.abc import Iterator
 
 from stoker.base.errors import InvalidInput
+from stoker.base.process import ENGINE_KEY
 from stoker.render import canary, secrets
 from stoker.render.base import PLATFORM_PRIORITY, disruption_budget
 from stoker.render.cluster_spec import platform_yaml
 from stoker.render.connections import redis_env
 from stoker.render.facts import (
-    ENGINE_KEY,
     ENGINE_SECRET,
     GATEWAY,
     GATEWAY_PORT,

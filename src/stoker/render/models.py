@@ -6,9 +6,10 @@ pod's own address, and gateways call the engine there; the Service is for whoeve
 
 from collections.abc import Iterator
 
+from stoker.base.process import ENGINE_KEY
 from stoker.render import models_weights
 from stoker.render.base import SERVING_PRIORITY
-from stoker.render.facts import ENGINE_KEY, ENGINE_PORT, MODEL, MODELS_ACCOUNT, ROLE, Served
+from stoker.render.facts import ENGINE_PORT, MODEL, MODELS_ACCOUNT, ROLE, Served
 from stoker.render.items import Item, Resource
 from stoker.render.models_engine import engine_container, follower_container, key_env, startup_s, volumes
 from stoker.render.objects import Object, metadata, restricted_pod, selector, usual_labels

@@ -9,8 +9,9 @@ import json
 import math
 from typing import Any
 
+from stoker.base.process import ENGINE_KEY
 from stoker.manifests.quantities import bytes_of
-from stoker.render.facts import ENGINE_KEY, ENGINE_PORT, ENGINE_SECRET, GPU, Served
+from stoker.render.facts import ENGINE_PORT, ENGINE_SECRET, GPU, Served
 from stoker.render.models_scripts import DRAIN, RAY_LEADER, RAY_WORKER
 from stoker.render.models_weights import FOLDER, VOLUME, hub_env, stream_env, streamed_from, volume
 from stoker.render.objects import Object, from_field, from_secret, resources, restricted_container

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from stoker.render import secrets
-from stoker.render.facts import REDIS_PORT, REDIS_SECRET, short
+from stoker.render.facts import REDIS_AUTH, REDIS_PORT, REDIS_SECRET, short
 from stoker.render.hcl import Block, Json, Raw
 from stoker.render.items import Item, Terraform, Variable
 from stoker.render.plan import Plan
@@ -20,9 +20,9 @@ NODES_GROUP = Variable("node_security_group_id", "string", "Security group of th
 
 def render(plan: Plan) -> Iterator[Item]:
     yield from (VPC, SUBNETS, NODES_GROUP)
-    auth = secrets.remote(plan, f"{REDIS_SECRET}-auth")
+    auth = secrets.remote(plan, REDIS_AUTH)
     why = "Made in secrets.tf. ElastiCache takes its token as an argument, so that Terraform's state holds it too."
-    read = {"secret_id": auth, "depends_on": [Raw(f"aws_secretsmanager_secret_version.{REDIS_SECRET}-auth")]}
+    read = {"secret_id": auth, "depends_on": [Raw(f"aws_secretsmanager_secret_version.{REDIS_AUTH}")]}
     yield Terraform(_FILE, _data("aws_secretsmanager_secret_version", "redis_auth", read), why)
     yield Terraform(_FILE, Block("locals", (), {"redis_token": Raw(_SAID)}))
     for block, comment in _blocks(plan):

@@ -42,7 +42,7 @@ def wanted(plan: Plan) -> dict[str, tuple[str, ...]]:
     found[ENGINE_SECRET] = ("key",)
     found[ADMIN_SECRET] = ("key",)
     for name in plan.hosted:
-        if _key_env(plan, name) is not None:
+        if key_variable(plan, name) is not None:
             found[engine_secret(name)] = ("key",)
     if signs := callback_variables(plan):
         found[CALLBACKS_SECRET] = signs
@@ -69,7 +69,7 @@ def hosted_keys(plan: Plan) -> dict[str, str]:
     variable have one key, and the first of them says which Secret."""
     found: dict[str, str] = {}
     for name in plan.hosted:
-        variable = _key_env(plan, name)
+        variable = key_variable(plan, name)
         if variable is not None and variable.startswith(_OWN):
             raise InvalidInput(
                 f"llm.models.{name}.engine.apiKeyEnv is {variable}, which the platform itself sets in its pods",
@@ -81,7 +81,8 @@ def hosted_keys(plan: Plan) -> dict[str, str]:
     return found
 
 
-def _key_env(plan: Plan, model: str) -> str | None:
+def key_variable(plan: Plan, model: str) -> str | None:
+    """The environment variable with the key of a server elsewhere; None where it wants none."""
     engine = plan.spec.llm.models[model].engine
     return engine.api_key_env if isinstance(engine, ServerEngine) else None
 
