@@ -586,3 +586,15 @@ def test_no_idle_gpus_are_spoken_of_where_slices_are_asked_for() -> None:
     assert "STK-FIT-014" in comments(plan(alone % "memory: 8Gi" + pools))[key]
     sliced = "sharing: mig, migProfile: 3g.20gb, memory: 20Gi"
     assert "STK-FIT-014" not in comments(plan(alone % sliced + pools))[key]
+
+
+@pytest.mark.parametrize(("gpu", "is_silenced"), [("3g.20gb", False), ("7g.40gb", True)])
+def test_nor_beside_a_model_whose_gpus_a_node_overlay_counts(gpu: str, is_silenced: bool) -> None:
+    """A GPU that is one slice is counted as its type has it, and the linter judges it."""
+    shared = f"{{gpu: {{sharing: mig, migProfile: {gpu}, memory: 20Gi}}, memory: 8Gi}}"
+    models = f"m: {{replicas: {{max: 2}}}}, sliced: {{replicas: {{max: 2}}, serving: {shared}}}"
+    made = plan(f"karpenter: {{nodePools: {{gpu: {{instanceFamilies: [p4d]}}}}}}\nllm: {{models: {{{models}}}}}\n")
+
+    assert [each.message for each in findings(made)] == []
+    assert ("STK-FIT-014" in comments(made)["Deployment model-m"]) == is_silenced
+    assert ("STK-FIT-014" in comments(made)["Deployment model-sliced"]) == is_silenced

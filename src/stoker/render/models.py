@@ -14,6 +14,7 @@ from stoker.render.items import Item, Resource
 from stoker.render.models_engine import engine_container, follower_container, key_env, startup_s, volumes
 from stoker.render.objects import Object, metadata, restricted_pod, selector, usual_labels
 from stoker.render.plan import Plan
+from stoker.render.sharing import has_other_count
 from stoker.render.worker_containers import (
     ENGINE_ENDS_S,
     HAND_BACK_S,
@@ -75,9 +76,9 @@ def _why(plan: Plan, served: Served) -> str:
 
 
 def _leaves_gpus_idle(plan: Plan, served: Served) -> bool:
-    """Whether all its replicas, and of one over several nodes the leaders, need no more than half of the smallest node,
-    as the linter counts: not by MIG slices."""
-    if served.gpu.sharing == "mig":
+    """Whether all its replicas, and of one over several nodes the leaders, need no more than half of the smallest node.
+    The linter counts no GPUs where NodeOverlays say how many there are, whoever shares them."""
+    if any(has_other_count(pool) for pool in plan.pools):
         return False
     smallest = min((each.gpu_count for pool in plan.pools_of(served) for each in pool.types), default=0)
     most = max(1, served.replicas.max) * served.gpu.count

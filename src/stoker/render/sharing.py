@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from stoker.catalog.ec2 import InstanceType
+from stoker.render.facts import Pool
 from stoker.spec import Gpu
 
 _A100_40 = {"1g.5gb": 7, "1g.10gb": 4, "2g.10gb": 3, "3g.20gb": 2, "4g.20gb": 1, "7g.40gb": 1}
@@ -76,3 +77,8 @@ CONFIG_LABEL = "stoker.dev/gpu-sharing"
 
 def _geometry(instance: InstanceType) -> tuple[str, Mapping[str, int]]:
     return _SLICES.get((instance.gpu_name, instance.gpu_memory_mib // 1024), ("", {}))
+
+
+def has_other_count(pool: Pool) -> bool:
+    """Whether nodes of the pool have other numbers of GPUs to give than their types, which a NodeOverlay says."""
+    return any(offered(each, pool.sharing) != each.gpu_count for each in pool.types)
