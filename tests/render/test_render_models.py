@@ -598,3 +598,20 @@ def test_nor_beside_a_model_whose_gpus_a_node_overlay_counts(gpu: str, is_silenc
     assert [each.message for each in findings(made)] == []
     assert ("STK-FIT-014" in comments(made)["Deployment model-m"]) == is_silenced
     assert ("STK-FIT-014" in comments(made)["Deployment model-sliced"]) == is_silenced
+
+
+def test_small_machines_that_others_share_with_it_are_none_for_a_model_that_does_not_fit_them() -> None:
+    two = "{replicas: {min: 1, max: 1}, serving: {gpu: {count: 2}}}"
+    made = plan(f"llm: {{models: {{one: {{}}, two: {two}}}}}")
+
+    assert [each.message for each in findings(made)] == []
+    assert "STK-FIT-014" in comments(made)["Deployment model-two"]
+    assert "STK-FIT-014" not in comments(made)["Deployment model-one"]
+
+
+def test_nobody_scales_it_to_its_most_where_keda_is_off() -> None:
+    replicas = "{replicas: {min: 0, max: 3}, serving: {gpu: {count: 2}}}"
+    made = plan(f"keda: {{enabled: false}}\nllm: {{models: {{m: {replicas}}}}}")
+
+    assert [each.message for each in findings(made)] == []
+    assert "STK-FIT-014" in comments(made)["Deployment model-m"]

@@ -15,6 +15,7 @@ from stoker.render.models_engine import engine_container, follower_container, ke
 from stoker.render.objects import Object, metadata, restricted_pod, selector, usual_labels
 from stoker.render.plan import Plan
 from stoker.render.sharing import has_other_count
+from stoker.render.types import why_not
 from stoker.render.worker_containers import (
     ENGINE_ENDS_S,
     HAND_BACK_S,
@@ -65,7 +66,7 @@ def _why(plan: Plan, served: Served) -> str:
     ]
     if served.is_scaled:
         lines.append("How many replicas there are is KEDA's.")
-    elif max(1, served.replicas.min) == 1 and plan.pools and may_be_on_spot(plan, served) and not served.spans_nodes:
+    elif _unscaled(served) == 1 and plan.pools and may_be_on_spot(plan, served) and not served.spans_nodes:
         lines.append("stoker:ignore STK-DISRUPTION-020 one replica is what platform.yaml asks for")
     if served.spans_nodes and _could_have_efa(plan, served):
         reason = "pipeline parallelism passes little between nodes, and vLLM's image has no libfabric for EFA"
@@ -76,12 +77,14 @@ def _why(plan: Plan, served: Served) -> str:
 
 
 def _leaves_gpus_idle(plan: Plan, served: Served) -> bool:
-    """Whether all its replicas, and of one over several nodes the leaders, need no more than half of the smallest node.
+    """Whether all its replicas, and of one over several nodes the leaders, need no more than half of the smallest node
+    that one fits.
     The linter counts no GPUs where NodeOverlays say how many there are, whoever shares them."""
     if any(has_other_count(pool) for pool in plan.pools):
         return False
-    smallest = min((each.gpu_count for pool in plan.pools_of(served) for each in pool.types), default=0)
-    most = max(1, served.replicas.max) * served.gpu.count
+    able = [each for pool in plan.pools_of(served) for each in pool.types if not why_not(each, served)]
+    smallest = min((each.gpu_count for each in able), default=0)
+    most = (served.replicas.max if served.is_scaled else _unscaled(served)) * served.gpu.count
     return served.is_on_gpu and most * 2 <= smallest
 
 
@@ -96,8 +99,12 @@ def _labels(served: Served) -> dict[str, str]:
 
 
 def _replicas(served: Served) -> Object:
-    """KEDA's, where it scales; else one at least, as `stoker up` has it."""
-    return {} if served.is_scaled else {"replicas": max(1, served.replicas.min)}
+    return {} if served.is_scaled else {"replicas": _unscaled(served)}
+
+
+def _unscaled(served: Served) -> int:
+    """Replicas of what KEDA does not scale: one at least, as `stoker up` has it."""
+    return max(1, served.replicas.min)
 
 
 def _deployment(plan: Plan, served: Served) -> Object:

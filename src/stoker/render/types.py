@@ -262,7 +262,7 @@ def _refuse_for_auto_mode(key: str, said: NodePool, sharing: Served | None) -> N
 def _for_model(plan: "Plan", name: str, said: NodePool, served: Served, dear: int) -> Choice:
     suited, reasons = [], []
     for each in _all_of_families(said):
-        why = _why_not(each, served) if _is_sold(plan, each) else f"not sold in {plan.region}"
+        why = why_not(each, served) if _is_sold(plan, each) else f"not sold in {plan.region}"
         if why:
             reasons.append(f"{each}: {why}")
         else:
@@ -289,7 +289,7 @@ def _for_model(plan: "Plan", name: str, said: NodePool, served: Served, dear: in
     return _cheap_enough(name, said, Choice(kept, tuple(reasons)))
 
 
-def _why_not(instance: InstanceType, served: Served) -> str:
+def why_not(instance: InstanceType, served: Served) -> str:
     """Why one replica cannot run on the type; empty where it can."""
     gpu = served.gpu
     if not instance.gpu_count or instance.gpu_manufacturer != "nvidia":
@@ -420,7 +420,7 @@ def _most_gpus(plan: "Plan", served: Served, types: Sequence[InstanceType]) -> i
     """GPUs that let every replica run, and one more pod while a rollout goes on, whichever types are launched: a node
     may have more GPUs than its pods can use, and the last node is launched whole."""
     pods = _pods_at_most(plan, served)
-    able = [each for each in types if not _why_not(each, served)]
+    able = [each for each in types if not why_not(each, served)]
     used = max(Fraction(offered(each, served.gpu), _places(served, each)) for each in able)
     return floor(used * (pods - 1)) + min(offered(each, served.gpu) for each in able)
 
@@ -530,7 +530,7 @@ def _left(instance: InstanceType, resource: str) -> int:
 
 def _what_would_do(plan: "Plan", served: Served) -> str:
     everything = NodePool(instance_families=tuple(_by_family()))
-    found = [each for each in _of_families(plan, everything) if not _why_not(each, served)]
+    found = [each for each in _of_families(plan, everything) if not why_not(each, served)]
     if not found:
         return "no instance type has that; ask for less, or serve it over several nodes (serving.nodes)"
     best = min(found, key=_by_price)
