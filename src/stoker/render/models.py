@@ -80,12 +80,12 @@ def _leaves_gpus_idle(plan: Plan, served: Served) -> bool:
     """Whether all its replicas, and of one over several nodes the leaders, need no more than half of the smallest node
     that one fits.
     The linter counts no GPUs where NodeOverlays say how many there are, whoever shares them."""
-    if any(has_other_count(pool) for pool in plan.pools):
+    most = (served.replicas.max if served.is_scaled else _unscaled(served)) * served.gpu.count
+    types = [each for pool in plan.pools_of(served) for each in pool.types if each.gpu_count >= most * 2]
+    if not served.is_on_gpu or not types or any(has_other_count(pool) for pool in plan.pools):
         return False
     able = [each for pool in plan.pools_of(served) for each in pool.types if not why_not(each, served)]
-    smallest = min((each.gpu_count for each in able), default=0)
-    most = (served.replicas.max if served.is_scaled else _unscaled(served)) * served.gpu.count
-    return served.is_on_gpu and most * 2 <= smallest
+    return bool(able) and most * 2 <= min(each.gpu_count for each in able)
 
 
 def _could_have_efa(plan: Plan, served: Served) -> bool:
