@@ -24,8 +24,9 @@ Reason = Literal["Empty", "Drifted", "Underutilized"]
 
 @dataclass(frozen=True, eq=False)
 class Command:
-    """Take `nodes` away, once `replacement` (None: nothing) is ready. `saves` is USD per hour; `why` is a line with the
-    figures. `needs_validation`: the caller waits VALIDATION_S, asks again with `only` these nodes, and drops it when the
+    """Take `nodes` away, once `replacement` (None: nothing) is ready. `why` is a line with the figures.
+
+    With `needs_validation` the caller waits VALIDATION_S, asks again with `only` these nodes, and drops it when the
     answer differs."""
 
     reason: Reason
