@@ -77,7 +77,7 @@ def reason(decision: Decision) -> str:
     if decision.by_hand:
         words = "by hand"
     else:
-        words = _reason_of_hpa(decision.sync) if decision.sync is not None else _reason_of_keda(decision.poll)
+        words = reason_of_hpa(decision.sync) if decision.sync is not None else _reason_of_keda(decision.poll)
     return f"{words}; this machine has room for {decision.after}" if decision.is_cut else words
 
 
@@ -105,7 +105,7 @@ _LIMITS: Mapping[hpa.Limit, str] = {
 }
 
 
-def _reason_of_hpa(decision: hpa.Decision) -> str:
+def reason_of_hpa(decision: hpa.Decision) -> str:
     if decision.reason == "no metric":
         failed = [one.metric for one in decision.proposals if one.replicas is None]
         return f"{', '.join(failed)} cannot be read"

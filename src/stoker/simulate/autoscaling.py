@@ -1,0 +1,94 @@
+"""KEDA's polls and the HPA's syncs over time, each with a clock of its own. `policy.keda` and `policy.hpa` decide."""
+
+from collections.abc import Mapping
+
+from stoker.policy import hpa, keda, scaling
+from stoker.simulate import signals
+from stoker.simulate.kernel import Rank
+from stoker.simulate.replicas import Replicas
+from stoker.simulate.scenario import Scaler, Workload
+from stoker.simulate.world import World
+
+
+class Autoscaling:
+    """One scaler and its target. `histories`: by model, what its triggers can read."""
+
+    def __init__(
+        self,
+        world: World,
+        replicas: Replicas,
+        scaler: Scaler,
+        workload: Workload,
+        histories: Mapping[str, signals.History],
+    ) -> None:
+        self.world = world
+        self.replicas = replicas
+        self.scaler = scaler
+        self.workload = workload
+        self.histories = histories
+        self._polled = keda.State(created_at=world.now)
+        self._synced = hpa.State()
+
+    def begin(self) -> None:
+        """Loops begin at moments of their own within their period, as in a cluster that grew over time."""
+        world, chance = self.world, self.world.chance(f"clocks/{self.scaler.name}")
+        poll, sync = chance.random(), chance.random()
+        if self.scaler.paused_at is not None:
+            self.replicas.scale(self.workload, self.scaler.paused_at, "paused by annotation")
+            return
+        if self.scaler.scaled is not None:
+            scaled = self.scaler.scaled
+            world.kernel.after(poll * scaled.polling_s, Rank.SCALE, lambda: self._poll(scaled))
+        world.kernel.after(sync * hpa.SYNC_S, Rank.SCALE, self._sync)
+
+    def _values(self) -> dict[str, int | None]:
+        found = {}
+        for name, signal in self.scaler.signals.items():
+            model = signal.model or (self.workload.serving.model if self.workload.serving is not None else "")
+            history = self.histories.get(model)
+            found[name] = None if history is None else signals.value(signal, history, self.world.now)
+        return found
+
+    def _poll(self, scaled: keda.ScaledObject) -> None:
+        wanted, _, _ = self.replicas.counts(self.workload)
+        self._polled, decision = keda.decide(scaled, self._polled, wanted, self._values(), self.world.now)
+        if decision.after != decision.before:
+            self._scale(decision.after, scaling.reason(scaling.Decision(wanted, decision.after, decision)))
+        elif decision.reason in ("failed", "cooling down"):
+            self._note(wanted, scaling.reason(scaling.Decision(wanted, wanted, decision)))
+        self.world.kernel.after(scaled.polling_s, Rank.SCALE, lambda: self._poll(scaled))
+
+    def _sync(self) -> None:
+        wanted, there, ready = self.replicas.counts(self.workload)
+        values = self._values()
+        if self.scaler.scaled is not None:
+            self._polled = keda.read(self._polled, values)
+            metrics = keda.metrics(self.scaler.scaled, self._polled, wanted, ready, values)
+            autoscaler = self.scaler.scaled.autoscaler
+        elif self.scaler.autoscaler is not None:
+            autoscaler = self.scaler.autoscaler
+            metrics = [
+                hpa.Metric(name, values.get(name), target, kind) for name, (target, kind) in self.scaler.targets.items()
+            ]
+        else:
+            return
+        seen = hpa.Replicas(wanted, there, ready)
+        self._synced, decision = hpa.decide(autoscaler, self._synced, seen, metrics, self.world.now)
+        if decision.reason != "at zero":
+            why = scaling.reason_of_hpa(decision)
+            if decision.after != wanted:
+                self._scale(decision.after, why)
+            else:
+                self._note(wanted, why, f"{wanted} {decision.reason} {decision.asked} {decision.limits}")
+        self.world.kernel.after(hpa.SYNC_S, Rank.SCALE, self._sync)
+
+    def _scale(self, to: int, why: str) -> None:
+        before = self.replicas.counts(self.workload)[0]
+        text = f"{before} -> {to}: {why}"
+        self.world.journal.say(self.world.now, "scale", self.workload.name, text, before=before, after=to)
+        self.replicas.scale(self.workload, to, f"{self.scaler.name} {text}")
+
+    def _note(self, wanted: int, why: str, key: str = "") -> None:
+        """That it stays, and why; said once until what it goes by (`key`) is different."""
+        said = f"stays at {wanted}: {why}"
+        self.world.journal.say_once(self.world.now, "scale", self.workload.name, said, key)

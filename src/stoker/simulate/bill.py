@@ -1,0 +1,143 @@
+"""Machines and volumes -> what they would cost: per second with the minimum of a minute, at the price of the moment.
+
+AWS bills Linux instances by the second, 60 s at least, from running to shutting-down; EBS volumes likewise.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stoker.catalog import ec2
+from stoker.meter import attribution
+from stoker.policy.placement import allocatable_of
+from stoker.policy.pod_resources import CPU, GPUS, MEMORY, Amounts
+from stoker.simulate.result import Costs, NodeLife, ReplicaLife
+from stoker.simulate.scenario import Volume
+
+LEAST_S = 60.0
+AUTO_MODE_SHARE = 0.12
+"""Of the on-demand price of the instance, which EKS Auto Mode costs besides, spot or not (reference 4.9)."""
+_HOURS_PER_MONTH = 730.0
+_GIB_MONTH = {"gp3": 0.08, "gp2": 0.10, "io1": 0.125, "io2": 0.125, "st1": 0.045, "sc1": 0.015, "standard": 0.05}
+"""USD, us-east-1 (Amazon EBS pricing)."""
+_GP3_FREE_MIBS, _GP3_MIBS_MONTH = 125, 0.04
+_GP3_FREE_IOPS, _GP3_IOPS_MONTH = 3000, 0.005
+_IO_IOPS_MONTH = 0.065
+
+
+def billed(life: NodeLife, ends_at: float) -> tuple[float, float]:
+    """From when to when it is billed, within [0, ends_at]; a machine that ended sooner than a minute after it began is
+    billed for that minute."""
+    if life.launched_at is None or life.launched_at >= ends_at:
+        return 0.0, 0.0
+    ends = ends_at
+    if life.gone_at is not None and life.gone_at < ends_at:
+        ends = min(ends_at, max(life.gone_at, life.launched_at + LEAST_S))
+    began = max(0.0, life.launched_at)
+    return (began, ends) if ends > began else (0.0, 0.0)
+
+
+def volume_usd_per_hour(volume: Volume) -> float:
+    month = volume.size_gib * _GIB_MONTH.get(volume.kind, _GIB_MONTH["gp3"])
+    if volume.kind == "gp3":
+        month += max(0, volume.throughput_mibs - _GP3_FREE_MIBS) * _GP3_MIBS_MONTH
+        month += max(0, volume.iops - _GP3_FREE_IOPS) * _GP3_IOPS_MONTH
+    if volume.kind in ("io1", "io2"):
+        month += volume.iops * _IO_IOPS_MONTH
+    return month / _HOURS_PER_MONTH
+
+
+def nano(usd_per_hour: float, seconds: float) -> int:
+    return math.floor(usd_per_hour * seconds / 3600.0 * 1e9 + 0.5)
+
+
+def costs(
+    nodes: Sequence[NodeLife],
+    replicas: Sequence[ReplicaLife],
+    *,
+    ends_at: float,
+    volumes: Mapping[str, Volume],
+    auto_mode: frozenset[str],
+    requests: Mapping[str, Amounts],
+    work_s: Mapping[str, Mapping[str, float]],
+    models: Iterable[str],
+) -> Costs:
+    """`volumes` and `auto_mode` by pool; `requests` by workload, of one pod; `work_s` by model and tenant."""
+    machines = []
+    by_node_type: dict[str, int] = {}
+    by_capacity: dict[str, int] = {}
+    by_pool: dict[str, int] = {}
+    by_part = {"instances": 0, "volumes": 0, "auto mode": 0}
+    for life in nodes:
+        began, ended = billed(life, ends_at)
+        seconds = ended - began
+        if seconds <= 0:
+            continue
+        instance = ec2.instance_types()[life.type]
+        on_demand = instance.usd_per_hour() or life.usd_per_hour
+        parts = {
+            "instances": nano(life.usd_per_hour, seconds),
+            "volumes": nano(volume_usd_per_hour(volumes.get(life.pool, Volume())), seconds),
+            "auto mode": nano(on_demand * AUTO_MODE_SHARE, seconds) if life.pool in auto_mode else 0,
+        }
+        total = sum(parts.values())
+        for part, amount in parts.items():
+            by_part[part] += amount
+        for sums, key in ((by_node_type, life.type), (by_capacity, life.capacity), (by_pool, life.pool)):
+            sums[key] = sums.get(key, 0) + total
+        usable_at = life.ready_at if life.ready_at is not None else ended
+        machines.append(attribution.Machine(life.name, total, began, usable_at, ended))
+    stays = list(_stays(nodes, replicas, requests, ends_at))
+    by_model = attribution.by_user(machines, stays)
+    there_s = dict.fromkeys(models, 0.0)
+    for pod in replicas:
+        if pod.model in there_s and pod.bound_at is not None:
+            began, ended = max(0.0, pod.bound_at), ends_at if pod.gone_at is None else min(pod.gone_at, ends_at)
+            there_s[pod.model] += max(0.0, ended - began)
+    return Costs(
+        total=sum(each.nano_usd for each in machines),
+        by_node_type=dict(sorted(by_node_type.items())),
+        by_capacity=dict(sorted(by_capacity.items())),
+        by_model=dict(sorted(by_model.items())),
+        by_tenant=dict(sorted(attribution.by_tenant(by_model, work_s, there_s).items())),
+        by_pool=dict(sorted(by_pool.items())),
+        by_part={part: amount for part, amount in by_part.items() if amount or part == "instances"},
+    )
+
+
+def _stays(
+    nodes: Sequence[NodeLife], replicas: Sequence[ReplicaLife], requests: Mapping[str, Amounts], ends_at: float
+) -> Iterable[attribution.Stay]:
+    types = {life.name: life.type for life in nodes}
+    for pod in replicas:
+        if pod.node is None or pod.bound_at is None:
+            continue
+        who = pod.model or attribution.PLATFORM
+        share = share_of(requests.get(pod.workload, {}), types[pod.node])
+        yield attribution.Stay(pod.node, who, share, pod.bound_at, ends_at if pod.gone_at is None else pod.gone_at)
+
+
+def share_of(requests: Amounts, type_name: str) -> float:
+    """Of a machine with GPUs, the share of them; of any other, of processors or memory, whichever is more."""
+    whole = allocatable_of(ec2.instance_types()[type_name])
+    for gpu in GPUS:
+        if whole.get(gpu):
+            return requests.get(gpu, 0) / whole[gpu]
+    return max(requests.get(CPU, 0) / whole[CPU], requests.get(MEMORY, 0) / whole[MEMORY])
+
+
+def usd_per_hour_at(
+    nodes: Sequence[NodeLife], times: NDArray[np.float64], volumes: Mapping[str, Volume], auto_mode: frozenset[str]
+) -> NDArray[np.float64]:
+    """What all nodes that are billed at each of `times` cost per hour."""
+    found = np.zeros(len(times))
+    for life in nodes:
+        began, ended = billed(life, float("inf")) if life.launched_at is not None else (0.0, 0.0)
+        if ended > began:
+            rate = life.usd_per_hour + volume_usd_per_hour(volumes.get(life.pool, Volume()))
+            if life.pool in auto_mode:
+                rate += AUTO_MODE_SHARE * (ec2.instance_types()[life.type].usd_per_hour() or life.usd_per_hour)
+            found[(times >= began) & (times < ended)] += rate
+    return found

@@ -1,0 +1,334 @@
+"""Karpenter over time: batches of pods, launches, refusals; passes of disruption and their commands; expiry, drift.
+
+What is decided is `policy.provisioning`'s, `launching`'s and `disruption`'s.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from stoker.catalog.labels import NODE_POOL
+from stoker.policy import disruption, launching, provisioning
+from stoker.policy.cluster import Disruption, Market, Node, Offering, Pod, PodShape
+from stoker.policy.placement import NodePoolView, PodView
+from stoker.policy.provisioning import BATCH_IDLE_S, BATCH_MAX_S, NOMINATED_S, Claim
+from stoker.policy.requirements import of_labels
+from stoker.policy.taints import Toleration
+from stoker.simulate.capacity import Capacity
+from stoker.simulate.kernel import Rank
+from stoker.simulate.machines import Machines
+from stoker.simulate.scenario import Pool
+from stoker.simulate.world import World
+
+_RETRY_S = 10.0
+"""After how long pods that found no place trigger the provisioner again."""
+
+
+@dataclass(eq=False)
+class _Running:
+    """A command that is being carried out: `waits_for` is the replacement's node."""
+
+    command: disruption.Command
+    waits_for: str | None
+
+
+class Karpenter:
+    def __init__(self, world: World, machines: Machines, capacity: Capacity) -> None:
+        self.world = world
+        self.machines = machines
+        self.capacity = capacity
+        self.pools: Mapping[str, Pool] = {pool.view.name: pool for pool in world.scenario.pools}
+        self.views: Mapping[str, NodePoolView] = {name: pool.view for name, pool in self.pools.items()}
+        self.settings: Mapping[str, Disruption] = {name: pool.disruption for name, pool in self.pools.items()}
+        self.full_market: Market = world.market
+        self._refused: dict[tuple[str, str, str], float] = {}
+        """Until when an offering is not asked for again."""
+        self._window_began: float | None = None
+        self._deadline = 0.0
+        self._in_window: set[str] = set()
+        self._tried: tuple[int, frozenset[str]] | None = None
+        self._running: list[_Running] = []
+        self._quiet: tuple[int, float] | None = None
+        self._passed_at = world.now
+        self.refusals: dict[str, tuple[float, str]] = {}
+        """By node: when it was last looked at, and why it was left."""
+
+    def begin(self) -> None:
+        """Static pools get their nodes; the passes begin."""
+        for name, pool in self.pools.items():
+            for _ in range(pool.view.replicas or 0):
+                self._launch_static(name)
+        if self.pools:
+            self.world.kernel.after(disruption.PASS_S, Rank.NODES, self._pass)
+        if self.world.options.drift_at is not None:
+            self.world.kernel.at(max(self.world.options.drift_at, self.world.now), Rank.WORLD, self._drift)
+
+    # -- provisioning --
+
+    def trigger(self, pods: list[Pod]) -> None:
+        """Pods that kube-scheduler found no node for. The window closes BATCH_IDLE_S after the last new one."""
+        new = {pod.name for pod in pods} - self._in_window
+        if not new or not self.pools:
+            return
+        world = self.world
+        self._in_window |= new
+        if self._window_began is None:
+            self._window_began = world.now
+            self._deadline = world.now + BATCH_IDLE_S
+            world.kernel.at(self._deadline, Rank.NODES, self._close)
+        else:
+            self._deadline = min(self._window_began + BATCH_MAX_S, world.now + BATCH_IDLE_S)
+
+    def _close(self) -> None:
+        world = self.world
+        if world.now < self._deadline:
+            world.kernel.at(self._deadline, Rank.NODES, self._close)
+            return
+        self._window_began = None
+        self._in_window.clear()
+        self._provision()
+
+    def _provision(self) -> None:
+        world = self.world
+        pods = world.waiting()
+        coming_off = [
+            pod for node in world.nodes.values() if node.leaving_since is not None for pod in node.pods.values()
+        ]
+        pods += [pod for pod in coming_off if pod.leaving_since is None]
+        if not pods:
+            return
+        key = world.version, frozenset(pod.name for pod in pods)
+        if self._tried == key:
+            return  # nothing has changed since no place was found
+        found = provisioning.plan(
+            pods,
+            list(world.nodes.values()),
+            list(self.views.values()),
+            world.market,
+            daemons=world.scenario.daemons,
+        )
+        for node in set(found.onto.values()):
+            world.nodes[node].nominated_until = world.now + NOMINATED_S
+        for claim in found.claims:
+            self._launch(claim, _for(claim.pods))
+        for name in sorted(found.unplaced):
+            world.journal.say_once(world.now, "provision", name, f"no node for it: {found.unplaced[name]}")
+        self._tried = world.version, key[1]
+        if found.unplaced:
+            again = [world.pods[name] for name in found.unplaced if name in world.pods]
+            world.kernel.after(_RETRY_S, Rank.NODES, lambda: self._again(again))
+
+    def _again(self, pods: list[Pod]) -> None:
+        self.trigger([pod for pod in pods if pod.name in self.world.pods and pod.node is None])
+
+    def node_leaving(self, node: Node) -> None:
+        """Its pods need another place: the provisioner counts them from now on."""
+        self.trigger([pod for pod in node.pods.values() if pod.leaving_since is None])
+
+    def _launch(self, claim: Claim, why: str) -> Node | None:
+        world = self.world
+        asked = launching.request(claim, world.market)
+        if asked is None:
+            text = f"{claim.pool.name}: nothing of {', '.join(each.name for each in claim.types[:5])} is to be had now"
+            world.journal.say_once(world.now, "no capacity", claim.pool.name, text)
+            self._later(claim)
+            return None
+        offering = launching.fleet(asked, self.capacity.at(world.now, asked.offerings), world.chance("fleet"))
+        if offering is None:
+            self._refuse(asked.offerings, claim)
+            self._later(claim)
+            return None
+        considered = [
+            {"type": each.type.name, "zone": each.zone, "usd_per_hour": each.usd_per_hour}
+            for each in asked.offerings[:10]
+        ]
+        text = (
+            f"{len(claim.pods)} pods, {len(claim.types)} types fit; of {len(asked.offerings)} {asked.capacity} "
+            f"offerings {offering.type.name} in {offering.zone} at {offering.usd_per_hour:.4f} USD/h"
+        )
+        dropped = dict(asked.dropped[:20])
+        world.journal.say(world.now, "provision", claim.pool.name, text, considered=considered, dropped=dropped)
+        node = self.machines.launch(claim.pool, offering, why, claim.requirements)
+        self._expire(node)
+        return node
+
+    def _refuse(self, offerings: tuple[Offering, ...], claim: Claim) -> None:
+        world = self.world
+        for each in offerings:
+            self._refused[each.type.name, each.zone, each.capacity] = world.now + launching.UNAVAILABLE_S
+        self._remarket()
+        world.kernel.after(launching.UNAVAILABLE_S, Rank.WORLD, self._remarket)
+        kinds = sorted({each.type.name for each in offerings})
+        text = f"{claim.pool.name}: EC2 has no {offerings[0].capacity} capacity for {', '.join(kinds[:5])}"
+        world.journal.say(world.now, "no capacity", claim.pool.name, text, types=kinds)
+
+    def _later(self, claim: Claim) -> None:
+        waiting = [pod for pod in claim.pods if pod.node is None]
+        self.world.kernel.after(_RETRY_S, Rank.NODES, lambda: self._again(waiting))
+        self._tried = None
+
+    def _remarket(self) -> None:
+        """The market as Karpenter knows it: without what was refused in the last minutes."""
+        now = self.world.now
+        self._refused = {key: until for key, until in self._refused.items() if until > now}
+        market = dict(self.full_market)
+        for name in {key[0] for key in self._refused}:
+            market[name] = tuple(
+                replace(each, is_available=(name, each.zone, each.capacity) not in self._refused)
+                for each in self.full_market[name]
+            )
+        self.world.market = market
+        self.world.version += 1
+
+    def _launch_static(self, pool: str) -> None:
+        """One node of a pool that has a number of them whatever pods there are: as for a pod that asks for nothing."""
+        view = self.views[pool]
+        any_of_it = PodView(pool, (of_labels({NODE_POOL: pool}),), (Toleration(operator="Exists"),))
+        nobody = Pod(f"{pool} itself", PodShape(any_of_it), self.world.now)
+        for claim in provisioning.plan([nobody], [], [replace(view, replicas=None)], self.world.market).claims:
+            self._launch(replace(claim, pods=()), f"NodePool {pool} is to have {view.replicas} nodes")
+
+    # -- disruption --
+
+    def _expire(self, node: Node) -> None:
+        after_s = self.settings[node.pool].expire_after_s
+        if after_s is not None:
+            grace_s = self.settings[node.pool].termination_grace_s
+
+            def expired() -> None:
+                ends_by = None if grace_s is None else self.world.now + grace_s
+                self.machines.remove(node, f"expired after {after_s / 3600:g} h", ends_by)
+
+            self.world.kernel.after(after_s, Rank.NODES, expired)
+
+    def _drift(self) -> None:
+        for node in self.world.nodes.values():
+            node.is_drifted = True
+        self.world.version += 1
+
+    def _pass(self) -> None:
+        """One look; the next follows after PASS_S, or at once where this one acted."""
+        world = self.world
+        acted = False
+        is_same = self._quiet is not None and self._quiet[0] == world.version
+        if not is_same or (self._quiet and world.now - self._quiet[1] >= disruption.MEMO_S) or self._has_ripened():
+            found = disruption.look(self._view())
+            for name in sorted(found.refused):
+                if name in world.nodes:
+                    self.refusals[name] = (world.now, found.refused[name])
+            if found.command is not None:
+                acted = True
+                self._take(found.command)
+            elif not found.is_blocked_by_budget:
+                self._quiet = world.version, world.now
+        self._passed_at = world.now
+        world.kernel.after(0.1 if acted else disruption.PASS_S, Rank.NODES, self._pass)
+
+    def _has_ripened(self) -> bool:
+        """Whether a node's `consolidateAfter` has passed since the last look, which changes nothing else."""
+        return any(
+            self._passed_at < ripe <= self.world.now
+            for ripe in (self._ripe_at(node) for node in self.world.nodes.values())
+            if ripe is not None
+        )
+
+    def _ripe_at(self, node: Node) -> float | None:
+        settings = self.settings.get(node.pool)
+        if settings is None or settings.consolidate_after_s is None or node.ready_at is None:
+            return None
+        last = node.ready_at if node.last_pod_event_at is None else node.last_pod_event_at
+        return max(last, node.nominated_until - settings.consolidate_after_s) + settings.consolidate_after_s
+
+    def _view(self) -> disruption.View:
+        world = self.world
+        return disruption.View(
+            now=world.now,
+            clock_utc=world.clock_utc,
+            nodes=list(world.nodes.values()),
+            waiting=world.waiting(),
+            pools=self.views,
+            settings=self.settings,
+            market=world.market,
+            budgets=world.scenario.budgets,
+            daemons=world.scenario.daemons,
+            disrupting=frozenset(name for each in self._running for name in each.command.nodes),
+            spot_to_spot=world.options.spot_to_spot,
+        )
+
+    def _take(self, command: disruption.Command) -> None:
+        running = _Running(command, None)
+        self._running.append(running)
+        world = self.world
+        subject = ", ".join(command.nodes)
+        world.journal.say(
+            *(world.now, "disrupt", subject, f"{command.reason}: {command.why}"),
+            reason=command.reason,
+            saves_usd_per_hour=command.saves_usd_per_hour,
+        )
+        if command.needs_validation:
+            world.kernel.after(disruption.VALIDATION_S, Rank.NODES, lambda: self._validate(running))
+        else:
+            self._carry_out(running)
+
+    def _validate(self, running: _Running) -> None:
+        world, command = self.world, running.command
+        self._running.remove(running)
+        there = all(name in world.nodes for name in command.nodes)
+        again = disruption.look(self._view(), only=frozenset(command.nodes)).command if there else None
+        subject = ", ".join(command.nodes)
+        if again is None or again.reason != command.reason or set(again.nodes) != set(command.nodes):
+            said = f"dropped after {disruption.VALIDATION_S:.0f} s: no longer so"
+            world.journal.say(world.now, "disrupt", subject, said)
+            return
+        running = _Running(again, None)
+        self._running.append(running)
+        self._carry_out(running)
+
+    def _carry_out(self, running: _Running) -> None:
+        world, command = self.world, running.command
+        for name in command.nodes:
+            world.nodes[name].leaving_since = world.now
+        world.version += 1
+        if command.replacement is None:
+            self._finish(running)
+            return
+        node = self._launch(command.replacement, f"in place of {', '.join(command.nodes)}")
+        if node is None:
+            self._give_up(running, "no capacity for the replacement")
+            return
+        running.waits_for = node.name
+        node.nominated_until = world.now + 3600.0  # until the pods have moved
+
+    def node_ready(self, node: Node) -> None:
+        for running in list(self._running):
+            if running.waits_for == node.name:
+                node.nominated_until = self.world.now + NOMINATED_S
+                self._finish(running)
+
+    def node_gone(self, name: str) -> None:
+        for running in list(self._running):
+            if running.waits_for == name:
+                self._give_up(running, f"its replacement {name} is gone")
+
+    def _finish(self, running: _Running) -> None:
+        self._running.remove(running)
+        for name in running.command.nodes:
+            node = self.world.nodes.get(name)
+            if node is not None:
+                grace_s = self.settings[node.pool].termination_grace_s
+                ends_by = None if grace_s is None else self.world.now + grace_s
+                self.machines.remove(node, f"{running.command.reason.lower()}: {running.command.why}", ends_by)
+
+    def _give_up(self, running: _Running, why: str) -> None:
+        self._running.remove(running)
+        for name in running.command.nodes:
+            node = self.world.nodes.get(name)
+            if node is not None and self.world.node_lives[name].leaving_at is None:
+                node.leaving_since = None
+        self.world.version += 1
+        self.world.journal.say(self.world.now, "disrupt", ", ".join(running.command.nodes), f"given up: {why}")
+
+
+def _for(pods: tuple[Pod, ...]) -> str:
+    names = [pod.name for pod in pods[:3]]
+    more = f" and {len(pods) - 3} more" if len(pods) > 3 else ""
+    return f"for {', '.join(names)}{more}"

@@ -1,0 +1,255 @@
+"""ReplicaSets and pods over time: made, bound, pulling, loading, ready, told to leave, gone.
+
+What a scaler or a drain wants comes in through `scale` and `leave`; replicas that serve are handed to the data plane.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from stoker.base.errors import InvalidInput
+from stoker.catalog.ec2 import InstanceType
+from stoker.policy import scheduling
+from stoker.policy.cluster import Pod
+from stoker.simulate import engines, latencies
+from stoker.simulate.kernel import Rank
+from stoker.simulate.result import ReplicaLife
+from stoker.simulate.scenario import Scenario, Serving, Volume, Workload
+from stoker.simulate.serving import Plane
+from stoker.simulate.world import World
+
+_POLL_S = 1.0
+"""How often a draining pod looks whether its requests are done: the loop of our preStop hook."""
+_QUICK_END_S = 1.0
+"""Of a process that has nothing to finish, after SIGTERM."""
+
+
+@dataclass(eq=False)
+class Replica:
+    """One unit of scaling: one pod, or the leader and workers of a group, which come and go together."""
+
+    workload: Workload
+    pods: list[Pod] = field(default_factory=list)
+    slot: int | None = None
+    """In the data plane, once it is ready."""
+    is_leaving: bool = False
+    is_broken: bool = False
+
+
+class Replicas:
+    def __init__(self, world: World, planes: dict[str, Plane], priors: latencies.Priors) -> None:
+        self.world = world
+        self.planes = planes
+        self.priors = priors
+        self.wanted: dict[str, int] = {}
+        """By workload: `spec.replicas`."""
+        self.of: defaultdict[str, list[Replica]] = defaultdict(list)
+        self.slots: list[tuple[str, int, str]] = []
+        """(model, slot, name of the pod) of each replica that ever was ready."""
+        self.drained: set[tuple[str, int]] = set()
+        """(model, slot) that have finished all they had, told by `run`."""
+        self.when_changed: Callable[[], None] = lambda: None
+        self.when_gone: Callable[[str | None], None] = lambda node: None
+        self._by_pod: dict[str, Replica] = {}
+        self._volumes = volumes_of(world.scenario)
+        self._rates: dict[tuple[str, str], engines.Rates | None] = {}
+
+    # -- how many --
+
+    def counts(self, workload: Workload) -> tuple[int, int, int]:
+        """`spec.replicas`, `status.replicas` (those on their way out are not among them), ready."""
+        there = [each for each in self.of[workload.name] if not each.is_leaving]
+        ready = sum(all(pod.ready_at is not None for pod in each.pods) for each in there)
+        return self.wanted[workload.name], len(there), ready
+
+    def scale(self, workload: Workload, to: int, why: str) -> None:
+        self.wanted[workload.name] = to
+        self._reconcile(workload, why)
+
+    def _reconcile(self, workload: Workload, why: str) -> None:
+        there = [each for each in self.of[workload.name] if not each.is_leaving]
+        wanted = self.wanted.get(workload.name, 0)
+        for _ in range(wanted - len(there)):
+            self._make(workload, why)
+        if len(there) > wanted:
+            leaders = {each.pods[0].name: each for each in there}
+            pods = [each.pods[0] for each in there]
+            for pod in scheduling.first_to_leave(pods, self.world.nodes, self.world.now, len(there) - wanted):
+                for each in list(leaders[pod.name].pods):
+                    self._stop(each, why)
+        self.when_changed()
+
+    def _make(self, workload: Workload, why: str) -> None:
+        world = self.world
+        replica = Replica(workload)
+        stem = workload.shape.view.name.rpartition("/")[2].split(" ")[0]
+        name = world.name(stem)
+        for i in range(workload.pods_per_replica):
+            pod = Pod(name if i == 0 else f"{name}-{i}", workload.shape, world.now)
+            model = workload.serving.model if workload.serving is not None else ""
+            gpus = sum(n for key, n in pod.shape.requests.items() if key.endswith("/gpu"))
+            world.add_pod(pod, ReplicaLife(pod.name, workload.name, model, world.now, gpus=gpus))
+            replica.pods.append(pod)
+            self._by_pod[pod.name] = replica
+            world.journal.say(world.now, "pod", pod.name, f"made for {workload.name}: {why}")
+        self.of[workload.name].append(replica)
+
+    # -- coming up --
+
+    def begin(self, pod: Pod) -> None:
+        """It was bound to a node: pull, load, start."""
+        world = self.world
+        node = world.nodes[pod.node or ""]
+        replica = self._by_pod[pod.name]
+        load = replica.workload.load
+        volume = self._volumes.get(node.pool, Volume())
+        there = frozenset(world.images[node.name])
+        times = latencies.pod_times(load, node.type, volume, there, world.chance("pods"), self.priors)
+        life = world.pod_lives[pod.name]
+
+        def pulled() -> None:
+            if pod.name in world.pods:
+                life.pulled_at = world.now
+                world.images[node.name].update(each.name for each in load.images)
+                world.kernel.after(times.load_s, Rank.WORLD, loaded)
+
+        def loaded() -> None:
+            if pod.name in world.pods:
+                life.loaded_at = world.now
+                running_s = times.load_s + times.start_s
+                seen_s = max(1, math.ceil(running_s / load.probe_period_s)) * load.probe_period_s
+                world.kernel.after(seen_s - times.load_s, Rank.WORLD, lambda: self._ready(pod))
+
+        world.kernel.after(times.pull_s, Rank.WORLD, pulled)
+
+    def _ready(self, pod: Pod) -> None:
+        world = self.world
+        if pod.name not in world.pods or pod.leaving_since is not None:
+            return
+        replica = self._by_pod[pod.name]
+        serving = replica.workload.serving
+        if serving is not None and not self._can_serve(replica.workload, serving, pod):
+            return
+        pod.ready_at = world.pod_lives[pod.name].ready_at = world.now
+        world.version += 1
+        after_s = world.now - pod.created_at
+        world.journal.say(world.now, "pod", pod.name, f"ready, {after_s:.0f} s after it was made", after_s=after_s)
+        if serving is not None and all(each.ready_at is not None for each in replica.pods):
+            self._begin_serving(replica, serving)
+        self.when_changed()
+
+    def _begin_serving(self, replica: Replica, serving: Serving) -> None:
+        rates = self._rates[replica.workload.name, self._type_of(replica.pods[0]).name]
+        if rates is not None:
+            replica.slot = self.planes[serving.model].add(rates, serving.concurrency, self.world.now)
+            self.slots.append((serving.model, replica.slot, replica.pods[0].name))
+
+    def _can_serve(self, workload: Workload, serving: Serving, pod: Pod) -> bool:
+        """An engine whose weights do not fit ends as it starts, again and again."""
+        instance = self._type_of(pod)
+        key = workload.name, instance.name
+        if key not in self._rates:
+            try:
+                self._rates[key] = engines.rates(serving, instance)
+            except InvalidInput as error:
+                self._rates[key] = None
+                self.world.journal.say(self.world.now, "broken", workload.name, error.message, type=instance.name)
+        return self._rates[key] is not None
+
+    def _type_of(self, pod: Pod) -> InstanceType:
+        return self.world.nodes[pod.node or ""].type
+
+    # -- going --
+
+    def leave(self, pod: Pod, why: str, by: float | None = None) -> None:
+        """It is evicted: told to stop, and another is made in its place. `by`: it is gone then, whatever its grace."""
+        replica = self._by_pod[pod.name]
+        if not replica.is_leaving:
+            for each in list(replica.pods):
+                self._stop(each, why, by)
+            self._reconcile(replica.workload, f"in place of {pod.name}")
+
+    def _stop(self, pod: Pod, why: str, by: float | None = None) -> None:
+        world = self.world
+        if pod.leaving_since is not None:
+            return
+        replica = self._by_pod[pod.name]
+        replica.is_leaving = True
+        world.begin_leaving(pod)
+        world.journal.say(world.now, "pod", pod.name, f"told to leave: {why}")
+        if pod.node is None:
+            self._gone(pod, why)
+            return
+        load = replica.workload.load
+        ends_at = world.now + pod.shape.grace_s if by is None else min(by, world.now + pod.shape.grace_s)
+        served = _served(replica, pod)
+        if served is None:
+            self._gone_at(pod, min(ends_at, world.now + _QUICK_END_S), why)
+            return
+        model, slot = served
+        self.planes[model].drain(slot, world.now)
+        if load.drains:
+            self._gone_at(pod, ends_at, why)
+            world.kernel.at(min(ends_at, world.now + max(load.prestop_s, _POLL_S)), Rank.WORLD, self._poll(pod, why))
+        else:
+            self._gone_at(pod, min(ends_at, world.now + load.prestop_s + _QUICK_END_S), why)
+
+    def _poll(self, pod: Pod, why: str) -> Callable[[], None]:
+        def look() -> None:
+            if pod.name not in self.world.pods:
+                return
+            if _served(self._by_pod[pod.name], pod) in self.drained:
+                self._gone(pod, why)
+            else:
+                self.world.kernel.after(_POLL_S, Rank.WORLD, look)
+
+        return look
+
+    def _gone_at(self, pod: Pod, when: float, why: str) -> None:
+        self.world.kernel.at(when, Rank.WORLD, lambda: self._gone(pod, why))
+
+    def kill(self, pod: Pod, why: str) -> None:
+        """Its node is gone: now, and whatever it had with it."""
+        if pod.name in self.world.pods:
+            replica = self._by_pod[pod.name]
+            first = not replica.is_leaving
+            replica.is_leaving = True
+            self._gone(pod, why)
+            if first:
+                for each in list(replica.pods):  # a group ends as a whole
+                    self._stop(each, why)
+                self._reconcile(replica.workload, f"in place of {pod.name}")
+
+    def _gone(self, pod: Pod, why: str) -> None:
+        world = self.world
+        if pod.name not in world.pods:
+            return
+        replica = self._by_pod[pod.name]
+        served = _served(replica, pod)
+        if served is not None:
+            cut = self.planes[served[0]].kill(served[1], world.now)
+            if cut:
+                text = f"{cut} requests were cut off: {why}"
+                world.journal.say(world.now, "lost", pod.name, text, requests=cut)
+        node = pod.node
+        world.remove_pod(pod, why)
+        world.journal.say(world.now, "pod", pod.name, "gone")
+        if all(each.name not in world.pods for each in replica.pods):
+            self.of[replica.workload.name].remove(replica)
+        self.when_gone(node)
+        self.when_changed()
+
+
+def _served(replica: Replica, pod: Pod) -> tuple[str, int] | None:
+    """Model and slot, of the pod that the data plane knows a replica by."""
+    serving = replica.workload.serving
+    if replica.slot is None or serving is None or pod is not replica.pods[0]:
+        return None
+    return serving.model, replica.slot
+
+
+def volumes_of(scenario: Scenario) -> dict[str, Volume]:
+    """By pool or node group."""
+    found = {pool.view.name: pool.volume for pool in scenario.pools}
+    return found | {group.view.name: group.volume for group in scenario.groups}
