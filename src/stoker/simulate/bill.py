@@ -13,10 +13,13 @@ from stoker.catalog import ec2
 from stoker.meter import attribution
 from stoker.policy.placement import allocatable_of
 from stoker.policy.pod_resources import CPU, GPUS, MEMORY, Amounts
+from stoker.simulate.prices import Key, Prices
 from stoker.simulate.result import Costs, NodeLife, ReplicaLife
 from stoker.simulate.scenario import Volume
 
 LEAST_S = 60.0
+AS_LAUNCHED = Prices()
+"""Each node costs to its end what it cost when it was launched."""
 AUTO_MODE_SHARE = 0.12
 """Of the on-demand price of the instance, which EKS Auto Mode costs besides, spot or not (reference 4.9)."""
 _HOURS_PER_MONTH = 730.0
@@ -49,6 +52,10 @@ def volume_usd_per_hour(volume: Volume) -> float:
     return month / _HOURS_PER_MONTH
 
 
+def key_of(life: NodeLife) -> Key:
+    return life.type, life.zone, life.capacity
+
+
 def nano(usd_per_hour: float, seconds: float) -> int:
     return math.floor(usd_per_hour * seconds / 3600.0 * 1e9 + 0.5)
 
@@ -63,6 +70,7 @@ def costs(
     requests: Mapping[str, Amounts],
     work_s: Mapping[str, Mapping[str, float]],
     models: Iterable[str],
+    prices: Prices = AS_LAUNCHED,
 ) -> Costs:
     """`volumes` and `auto_mode` by pool; `requests` by workload, of one pod; `work_s` by model and tenant."""
     machines = []
@@ -78,7 +86,9 @@ def costs(
         instance = ec2.instance_types()[life.type]
         on_demand = instance.usd_per_hour() or life.usd_per_hour
         parts = {
-            "instances": nano(life.usd_per_hour, seconds),
+            "instances": sum(
+                nano(usd, lasted_s) for lasted_s, usd in prices.pieces(key_of(life), began, ended, life.usd_per_hour)
+            ),
             "volumes": nano(volume_usd_per_hour(volumes.get(life.pool, Volume())), seconds),
             "auto mode": nano(on_demand * AUTO_MODE_SHARE, seconds) if life.pool in auto_mode else 0,
         }
@@ -129,15 +139,20 @@ def share_of(requests: Amounts, type_name: str) -> float:
 
 
 def usd_per_hour_at(
-    nodes: Sequence[NodeLife], times: NDArray[np.float64], volumes: Mapping[str, Volume], auto_mode: frozenset[str]
+    nodes: Sequence[NodeLife],
+    times: NDArray[np.float64],
+    volumes: Mapping[str, Volume],
+    auto_mode: frozenset[str],
+    prices: Prices = AS_LAUNCHED,
 ) -> NDArray[np.float64]:
     """What all nodes that are billed at each of `times` cost per hour."""
     found = np.zeros(len(times))
     for life in nodes:
         began, ended = billed(life, float("inf")) if life.launched_at is not None else (0.0, 0.0)
         if ended > began:
-            rate = life.usd_per_hour + volume_usd_per_hour(volumes.get(life.pool, Volume()))
+            rate = volume_usd_per_hour(volumes.get(life.pool, Volume()))
             if life.pool in auto_mode:
                 rate += AUTO_MODE_SHARE * (ec2.instance_types()[life.type].usd_per_hour() or life.usd_per_hour)
-            found[(times >= began) & (times < ended)] += rate
+            there = np.flatnonzero((times >= began) & (times < ended))
+            found[there] += [rate + prices.at(key_of(life), float(at), life.usd_per_hour) for at in times[there]]
     return found

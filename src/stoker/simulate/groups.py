@@ -65,12 +65,19 @@ class Groups:
             each = offerings[(self._turn[name] + step) % len(offerings)]
             if there[each.type.name, each.zone, each.capacity]:
                 self._turn[name] += step + 1
-                self.machines.launch(self._of[name].view, each, why)
+                self.machines.launch(self._of[name].view, self._priced(each), why)
                 return
         self.world.journal.say_once(self.world.now, "no capacity", name, f"EC2 has no {offerings[0].type.name}")
         until = self.world.now + cluster_autoscaler.AFTER_ADD_S / 2
         self.state = cluster_autoscaler.State(
             *(self.state.unneeded_since, self.state.last_add_at, {**self.state.failed_until, name: until})
+        )
+
+    def _priced(self, offering: Offering) -> Offering:
+        """At the price of the moment."""
+        of_type = self.world.market.get(offering.type.name, ())
+        return next(
+            (each for each in of_type if (each.zone, each.capacity) == (offering.zone, offering.capacity)), offering
         )
 
     def _offered(self, group: NodeGroup) -> Sequence[Offering]:

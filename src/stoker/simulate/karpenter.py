@@ -166,6 +166,11 @@ class Karpenter:
         self.world.kernel.after(_RETRY_S, Rank.NODES, lambda: self._again(waiting))
         self._tried = None
 
+    def reprice(self, market: Market) -> None:
+        """Prices have changed."""
+        self.full_market = market
+        self._remarket()
+
     def _remarket(self) -> None:
         """The market as Karpenter knows it: without what was refused in the last minutes."""
         now = self.world.now

@@ -32,6 +32,8 @@ class Options:
     """How long before its notice a spot node is recommended for rebalancing, which Karpenter only logs."""
     available: tuple[tuple[float, int], ...] = ()
     """A recorded spot market: from each time on, how many spot nodes there are to be had."""
+    prices: str = ""
+    """A file of prices over time (`prices.read_prices`); empty: the catalogue's, which do not change."""
     no_capacity: float = 0.0
     """Share of all offerings that have no capacity at any one time; drawn anew every 10 minutes."""
     spot_to_spot: bool = False

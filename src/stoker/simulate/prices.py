@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,7 @@ class Prices:
     def pieces(self, key: Key, began: float, ended: float, otherwise: float) -> list[tuple[float, float]]:
         """Seconds and USD per hour of each piece of [began, ended] with one price; the seconds sum to its length."""
         bounds = [began, *(at for at, _ in self.steps.get(key, ()) if began < at < ended), ended]
-        return [
-            (until - since, self.at(key, since, otherwise)) for since, until in zip(bounds, bounds[1:], strict=False)
-        ]
+        return [(until - since, self.at(key, since, otherwise)) for since, until in pairwise(bounds)]
 
     def changes(self) -> list[float]:
         """The moments after 0 at which any price changes."""

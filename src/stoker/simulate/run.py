@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stoker.base.errors import InvalidInput
 from stoker.policy.cluster import Node
 from stoker.policy.market import market
-from stoker.simulate import bill, groups, latencies
+from stoker.simulate import bill, groups, latencies, prices
 from stoker.simulate.autoscaling import Autoscaling
 from stoker.simulate.capacity import Capacity
 from stoker.simulate.karpenter import Karpenter
@@ -52,7 +52,10 @@ class _Run:
         self.rows = {name: np.flatnonzero(self.model == i) for i, name in enumerate(self.models)}
         began_at = options.began_at or trace.began_at or _MONDAY
         self.kernel = Kernel(0.0 if options.cold else -options.warm_up_s)
-        self.world = World(scenario, options, self.kernel, began_at, market(scenario.region, scenario.zones))
+        self.base_market = market(scenario.region, scenario.zones)
+        self.prices = prices.read_prices(options.prices, began_at) if options.prices else prices.Prices()
+        sold = self.prices.applied(self.base_market, self.kernel.now)
+        self.world = World(scenario, options, self.kernel, began_at, sold)
         self.planes = {name: self._plane(name) for name in self.models}
         self.priors = latencies.overridden(options.priors)
         self.replicas = Replicas(self.world, self.planes, self.priors)
@@ -98,6 +101,8 @@ class _Run:
                 Autoscaling(self.world, self.replicas, scaler, target, self.watching.histories).begin()
         if self.options.available:
             self._follow_market()
+        for at in self.prices.changes():
+            kernel.at(at, Rank.WORLD, self._reprice)
         kernel.at(np.ceil(kernel.now / SAMPLE_S) * SAMPLE_S, Rank.WATCH, self._watch)
         self._is_over = False
         begins, told = kernel.now, kernel.now
@@ -131,6 +136,9 @@ class _Run:
             next_at = self.ends_at
         if not self._is_over:
             self.kernel.at(next_at, Rank.WATCH, self._watch)
+
+    def _reprice(self) -> None:
+        self.karpenter.reprice(self.prices.applied(self.base_market, self.world.now))
 
     def _spot_nodes(self) -> int:
         return sum(node.capacity == "spot" for node in self.world.nodes.values())
@@ -176,13 +184,16 @@ class _Run:
         volumes = volumes_of(scenario)
         auto_mode = frozenset(each.view.name for each in scenario.pools if each.is_auto_mode)
         timeline = self.watching.timeline()
+        rates = bill.usd_per_hour_at(nodes, timeline.at, volumes, auto_mode, self.prices)
         return Result(
             trace=self.trace,
             models=self.models,
             outcomes=outcomes,
             replicas=pods,
             nodes=nodes,
-            timeline=replace(timeline, usd_per_hour=bill.usd_per_hour_at(nodes, timeline.at, volumes, auto_mode)),
+            timeline=replace(
+                timeline, usd_per_hour=bill.usd_per_hour_at(nodes, timeline.at, volumes, auto_mode, self.prices)
+            ),
             journal=tuple(world.journal.events),
             costs=bill.costs(
                 *(nodes, pods),
@@ -192,11 +203,12 @@ class _Run:
                 requests={each.name: each.shape.requests for each in scenario.workloads},
                 work_s=work_s,
                 models=self.models,
+                prices=self.prices,
             ),
             began_at=world.began_at.isoformat().replace("+00:00", "Z"),
             ended_at_s=ends_at,
             seed=self.options.seed,
-            notes=(*self.trace.notes, *scenario.notes),
+            notes=(*self.trace.notes, *scenario.notes, *self.prices.notes),
             assumptions=asdict(self.priors),
             wall_s=time.perf_counter() - self._started,
             kind="karpenter" if scenario.pools else "groups",
