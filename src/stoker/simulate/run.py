@@ -191,9 +191,7 @@ class _Run:
             outcomes=outcomes,
             replicas=pods,
             nodes=nodes,
-            timeline=replace(
-                timeline, usd_per_hour=bill.usd_per_hour_at(nodes, timeline.at, volumes, auto_mode, self.prices)
-            ),
+            timeline=replace(timeline, usd_per_hour=rates),
             journal=tuple(world.journal.events),
             costs=bill.costs(
                 *(nodes, pods),
