@@ -6,8 +6,10 @@ Who simulates makes a market once, and marks offerings as not available while th
 from collections.abc import Iterable, Mapping, Sequence
 
 from stoker.catalog.ec2 import REGION, InstanceType, instance_types
+from stoker.catalog.labels import CAPACITY_TYPE, ZONE
 from stoker.catalog.spot import advice, spot_usd_per_hour
 from stoker.policy.cluster import CapacityType, Market, Offering
+from stoker.policy.requirements import Requirements
 
 DEPTH = (1.0, 0.8, 0.6, 0.4, 0.2)
 """By bucket of interruptions, how much spot capacity is thought to be there: AWS publishes no depth, and takes back
@@ -55,6 +57,12 @@ def without(market: Market, type: str, zone: str, capacity: CapacityType) -> Mar
         for each in held
     )
     return {**market, type: left} if held else market
+
+
+def suits(offering: Offering, requirements: Requirements) -> bool:
+    """Whether the zone and the capacity type are among those asked for. Other labels are the type's or the node's."""
+    zone, capacity = requirements.get(ZONE), requirements.get(CAPACITY_TYPE)
+    return (zone is None or zone.allows(offering.zone)) and (capacity is None or capacity.allows(offering.capacity))
 
 
 def _on_demand(instance: InstanceType, region: str, zones: Sequence[str]) -> list[Offering]:
