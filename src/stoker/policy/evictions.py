@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from stoker.policy.cluster import DisruptionBudget, Pod, PodShape
 from stoker.policy.fitting import matches
 
 
+@lru_cache(1 << 14)
 def selects(selector_of: DisruptionBudget, shape: PodShape) -> bool:
     """Whether a PodDisruptionBudget is about pods of this shape. An empty selector is about all of its namespace."""
     return selector_of.namespace == shape.namespace and matches(selector_of.selector, shape.labels)
@@ -50,8 +52,15 @@ def _scaled(value: int, is_percent: bool, of: int) -> int:
     return -(-value * of // 100) if is_percent else value
 
 
-def may_evict(pod: Pod, all_pods: Sequence[Pod], budgets: Sequence[DisruptionBudget]) -> bool:
-    """Whether the Eviction API would let the pod go now. (pkg/registry/core/pod/storage/eviction.go.)
+Rooms = Sequence[tuple[DisruptionBudget, Room]]
+
+
+def rooms(all_pods: Sequence[Pod], budgets: Iterable[DisruptionBudget]) -> Rooms:
+    return tuple((each, room(each, all_pods)) for each in budgets)
+
+
+def is_held(pod: Pod, by: Rooms) -> bool:
+    """Whether the Eviction API would refuse now. (pkg/registry/core/pod/storage/eviction.go.)
 
     1. One that has no node yet, or is leaving already, is not held.
     2. One that no budget is about, neither.
@@ -60,13 +69,18 @@ def may_evict(pod: Pod, all_pods: Sequence[Pod], budgets: Sequence[DisruptionBud
     5. Any other, while its budget allows one more to be away.
     """
     if pod.node is None or pod.leaving_since is not None:
-        return True
-    own = [each for each in budgets if selects(each, pod.shape)]
-    if not own:
-        return True
-    if len(own) > 1:
         return False
-    now = room(own[0], all_pods)
-    if pod.ready_at is None and now.healthy >= now.desired > 0:
+    own = [now for budget, now in by if selects(budget, pod.shape)]
+    if not own:
+        return False
+    if len(own) > 1:
         return True
-    return now.allowed > 0
+    now = own[0]
+    if pod.ready_at is None and now.healthy >= now.desired > 0:
+        return False
+    return now.allowed <= 0
+
+
+def may_evict(pod: Pod, all_pods: Sequence[Pod], budgets: Sequence[DisruptionBudget]) -> bool:
+    """Whether the Eviction API would let the pod go now: its PodDisruptionBudgets allow one more to be away."""
+    return not is_held(pod, rooms(all_pods, (each for each in budgets if selects(each, pod.shape))))

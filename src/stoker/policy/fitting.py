@@ -40,7 +40,7 @@ class Fit:
         self._takes_any = any(not each for each in shape.view.requirements)
         self._spreads = _spreads(shape, nodes, gone)
         self._affinity = _Affinity(shape, nodes, gone)
-        self._has_terms = bool(self._spreads) or not self._affinity.is_free
+        self.counts_pods = bool(self._spreads) or not self._affinity.is_free
 
     def against(self, node: Node) -> tuple[str, ...]:
         """Why not, in kube-scheduler's words: the reasons of the first filter that refuses; nothing if all agree."""
@@ -51,7 +51,7 @@ class Fit:
         if not self._takes_any and not allows(self._shape, node):
             return (NO_MATCH,)
         lacking = self._lacking(node)
-        if lacking or not self._has_terms:
+        if lacking or not self.counts_pods:
             return lacking
         for spread in self._spreads:
             reason = spread.against(node)
