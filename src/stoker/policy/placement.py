@@ -249,7 +249,7 @@ def place(
         pool=pool,
         against_pool=tuple(against_pool),
         against_type=against_type,
-        unjudged=tuple(resource for resource in pod.requests if _is_unjudged(resource, pool)),
+        unjudged=tuple(resource for resource in pod.requests if is_unjudged(resource, pool)),
         all_types=types,
         daemons=daemon_overhead,
     )
@@ -453,11 +453,12 @@ def _lacking(pod: PodView, instance: InstanceType, pool: NodePoolView, daemons: 
 
 def judged(pod: PodView, pool: NodePoolView | None) -> dict[str, int]:
     """What the pod requests, itself among it as one of `pods`, of resources that can be looked up (`unjudged`)."""
-    asked = {key: amount for key, amount in pod.requests.items() if not _is_unjudged(key, pool)}
+    asked = {key: amount for key, amount in pod.requests.items() if not is_unjudged(key, pool)}
     return {**asked, PODS: 1}
 
 
-def _is_unjudged(resource: str, pool: NodePoolView | None) -> bool:
+def is_unjudged(resource: str, pool: NodePoolView | None) -> bool:
+    """Whether nobody here can know how much of it a node has."""
     if resource == STORAGE:
         return pool is None or pool.storage_bytes is None
     return (

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from stoker.policy import hpa, keda
+from stoker.policy.downscale import Candidate, in_order
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +137,5 @@ class Pod:
 def first_to_leave(pods: Sequence[Pod], count: int) -> list[str]:
     """Which `count` of them a ReplicaSet stops: those that are not ready first, then those that became ready last, that
     restarted more often, that were created last. (Who is not bound to a node, or shares one, does not happen here.)"""
-
-    def key(pod: Pod) -> tuple[bool, float, int, float, str]:
-        return pod.ready_at is not None, -(pod.ready_at or 0.0), -pod.restarts, -pod.created_at, pod.name
-
-    return [pod.name for pod in sorted(pods, key=key)[:count]]
+    candidates = (Candidate(pod.name, pod.created_at, pod.ready_at, pod.restarts) for pod in pods)
+    return [each.name for each in in_order(candidates)[:count]]
