@@ -118,13 +118,14 @@ class Model:
         idle = self.expert_layers * (self.experts - self.experts_per_token) * self.expert_parameters
         return self.parameters - idle
 
-    def layers_touched(self, tokens: float) -> float:
-        """Parameters of the layers that a step over so many tokens reads: of experts, those expected to be chosen by
-        at least one token, each at random."""
+    def layer_bytes_touched(self, tokens: float, layer_bytes: float) -> float:
+        """Bytes of the layers that a step over so many tokens reads: of experts, those expected to be chosen by at least
+        one token, each at random."""
+        always = self.always_read * (2.0 if self.stored_as == "mxfp4" else layer_bytes)
         if not self.is_mixture:
-            return float(self.always_read)
+            return always
         missed = (1 - self.experts_per_token / self.experts) ** tokens
-        return self.always_read + self.chosen_from * (1 - missed)
+        return float(always + self.chosen_from * (1 - missed) * layer_bytes)
 
     @cached_property
     def layers_per_token(self) -> int:
