@@ -1,7 +1,7 @@
 """`sharing` as machine code, where numba is installed. The source is one; this makes its compiled twin.
 
-numba takes a quarter a second to import, and the first run on a machine compiles for some seconds; the code is then kept
-beside the source, or in the user's cache folder where that cannot be written, or nowhere where neither can.
+numba takes a moment to import, and the first run on a machine compiles for some seconds; the code is then kept beside
+the source, or in the user's cache folder where that cannot be written, or nowhere where neither can.
 """
 
 import functools

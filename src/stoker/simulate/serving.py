@@ -103,14 +103,14 @@ class Plane:
 
     def add(self, rates: Rates, concurrency: int, now: float) -> int:
         """A replica is ready from now on; returns its slot."""
+        limit = min(concurrency, len(rates.step_s) - 1)
+        if limit < 1:
+            raise ValueError(f"a replica of concurrency {concurrency} with a table of {len(rates.step_s)} steps")
         self._reach(now)
         slot = self._slots
         self._slots += 1
         if self._slots > self._capacity:
             self._grow()
-        limit = min(concurrency, len(rates.step_s) - 1)
-        if limit < 1:
-            raise ValueError(f"a replica of concurrency {concurrency} with a table of {len(rates.step_s)} steps")
         flow = self._flow = self._flow._replace(**self._table_of(rates, slot), **self._heap_of(limit, slot))
         flow.context_s[slot] = rates.step_s_per_kv_token / 2
         flow.prefill_s[slot] = rates.prefill_s_per_token

@@ -13,14 +13,14 @@ the bit. So: no containers but these, no NaN in comparisons, no integer wider th
 
 from typing import NamedTuple, TypeVar
 
-from stoker.simulate.result import LOST, NO_REPLICA, SERVED, TIMED_OUT, TOO_LONG
-
 Floats = list[float]
 Ints = list[int]
 Number = TypeVar("Number", int, float)
 
 INF = float("inf")
 NAN = float("nan")
+SERVED, TOO_LONG, TIMED_OUT, NO_REPLICA, LOST = range(1, 6)
+"""As in `result`. Written here, too, because a constant of another file would stay as it was in code that is kept."""
 BLOCK = 16
 """Tokens of a block of the prefix cache: a part of one is no hit."""
 FULL = 1 << 60
@@ -559,5 +559,7 @@ def so_far(s: Flow) -> tuple[int, float, int]:
 
 ENTRIES = (set_leaf, settle, advance, join, leave, drain, cut_off, so_far)
 """What `serving` calls. It has to give them the same types of arguments always: each new combination is compiled."""
-PARTS = (first_leaf, put_end, drop_end, enqueue, dequeue, move, let_in, plan, steps_to_end, take_turn, finish)
-PARTS += (show_load, hand_out, give, reject, arrive, wait, come_back, time_out)
+PARTS = (
+    *(first_leaf, put_end, drop_end, enqueue, dequeue, move, let_in, plan, steps_to_end, take_turn, finish, show_load),
+    *(hand_out, give, reject, arrive, wait, come_back, time_out),
+)
