@@ -31,7 +31,7 @@ class Store:
     holds the URL, which may have a password in it."""
 
     def __init__(self, url: str) -> None:
-        self.engine = _engine(url)
+        self.engine = open_engine(url)
         try:
             with self.transaction() as connection:
                 migrations.migrate(connection)
@@ -46,13 +46,13 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """To read and write: all or nothing, on disk when the block ends. SQLite has one such at a time."""
-        with _ours(), self.engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
+        with translated(), self.engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """To read only; waits for nobody who writes."""
-        with _ours(), self.engine.connect() as connection, connection.begin():
+        with translated(), self.engine.connect() as connection, connection.begin():
             yield connection
 
     def close(self) -> None:
@@ -60,7 +60,7 @@ class Store:
 
 
 @contextmanager
-def _ours() -> Iterator[None]:
+def translated() -> Iterator[None]:
     try:
         yield
     except DataError as exc:
@@ -76,7 +76,7 @@ def _cause(exc: SQLAlchemyError) -> str:
     return str(getattr(exc, "orig", None) or type(exc).__name__).partition("\nDETAIL:")[0].strip()
 
 
-def _engine(url: str) -> Engine:
+def open_engine(url: str) -> Engine:
     try:
         parsed = _with_driver(make_url(url))
         # Values stay out of SQLAlchemy's own errors, which are the cause of ours and may reach a log.

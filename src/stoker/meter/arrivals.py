@@ -1,0 +1,91 @@
+"""Requests as a ledger or an export of it tells of them: when each began, what it was, read and never written.
+
+`simulate` replays them. Unlike `Store`, nothing here makes a table, brings one up to date or makes a file.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import create_engine, inspect, select
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from stoker.base.errors import InvalidInput, Unavailable
+from stoker.meter.store import open_engine, translated
+from stoker.meter.tables import usage
+
+COLUMNS = ("started_at", "prompt_tokens", "completion_tokens", "cached_tokens", "model", "tenant", "session")
+_BATCH = 20_000
+
+Batch = dict[str, list[Any]]
+
+
+def from_file(path: Path) -> Iterator[Batch]:
+    """Of an SQLite ledger, oldest first."""
+    # A file that nobody may write beside has no journal of its own to read: then as it is.
+    flags = "mode=ro" if _has_journal(path) or _may_write_beside(path) else "mode=ro&immutable=1"
+    engine = create_engine(f"sqlite:///file:{quote(str(path.absolute()))}?{flags}&uri=true", hide_parameters=True)
+    return _batches(engine, path.name)
+
+
+def from_url(url: str) -> Iterator[Batch]:
+    """Of the ledger with this URL, oldest first. Messages never hold the URL, which may have a password in it."""
+    return _batches(open_engine(url), "the ledger")
+
+
+def _batches(engine: Engine, name: str) -> Iterator[Batch]:
+    columns = [usage.c[each] for each in COLUMNS]
+    query = select(*columns).order_by(usage.c.started_at, usage.c.id)
+    try:
+        with translated(), engine.connect() as connection:
+            try:
+                if not inspect(connection).has_table(usage.name):
+                    raise InvalidInput(f"{name} is no ledger: it has no table {usage.name}")
+                rows = connection.execution_options(yield_per=_BATCH, stream_results=True).execute(query)
+                for part in rows.partitions(_BATCH):
+                    yield dict(zip(COLUMNS, map(list, zip(*part, strict=True)), strict=True))
+            except SQLAlchemyError as exc:
+                if engine.dialect.name != "sqlite":
+                    raise
+                raise Unavailable(f"{name} cannot be read: {getattr(exc, 'orig', None) or exc}") from exc
+    finally:
+        engine.dispose()
+
+
+def _has_journal(path: Path) -> bool:
+    return path.with_name(f"{path.name}-wal").exists()
+
+
+def _may_write_beside(path: Path) -> bool:
+    return os.access(path.parent, os.W_OK)
+
+
+def parquet_columns(path: Path) -> tuple[str, ...]:
+    """The names of a Parquet file's columns."""
+    with _parquet(path) as file:
+        return tuple(file.schema_arrow.names)
+
+
+def from_parquet(path: Path, columns: tuple[str, ...]) -> Iterator[Batch]:
+    """In the order of the file."""
+    with _parquet(path) as file:
+        for batch in file.iter_batches(batch_size=_BATCH, columns=list(columns)):
+            yield batch.to_pydict()
+
+
+def _parquet(path: Path) -> Any:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as exc:
+        raise InvalidInput(
+            f"{path.name} is Parquet, which is read with pyarrow, and that is not installed here",
+            hint="`pip install 'stoker[parquet]'`, or export CSV",
+        ) from exc
+    try:
+        return parquet.ParquetFile(path)
+    except pyarrow.ArrowInvalid as exc:
+        raise InvalidInput(f"{path.name} is no whole Parquet file: {str(exc)[:200]}") from exc
