@@ -14,6 +14,14 @@ PHASE_MEANS: Mapping[str, str] = {
     "weights": "until the model's weights were loaded",
     "start": "until it was seen ready: engine start-up, compilation, probes",
 }
+PHASE_NAMES: Mapping[str, str] = {
+    "decide": "waiting",
+    "node": "EC2",
+    "boot": "booting",
+    "image": "pulling",
+    "weights": "loading",
+    "start": "starting",
+}
 
 Span = tuple[float, float]
 
@@ -66,12 +74,16 @@ def scale_ups(result: Result) -> list[ScaleUp]:
 
 
 def _scale_up(life: ReplicaLife, node: NodeLife | None) -> ScaleUp:
+    return ScaleUp(life, node, *phases_of(life, node))
+
+
+def phases_of(life: ReplicaLife, node: NodeLife | None) -> tuple[dict[str, float | None], float | None]:
+    """Seconds by phase, and in all."""
     moments = [life.created_at, *_until_bound(life, node), life.pulled_at, life.loaded_at, life.ready_at]
     phases: dict[str, float | None] = {}
     for name, before, after in zip(PHASES, moments, moments[1:], strict=False):
         phases[name] = None if before is None or after is None else max(0.0, after - before)
-    total = None if life.ready_at is None else life.ready_at - life.created_at
-    return ScaleUp(life, node, phases, total)
+    return phases, None if life.ready_at is None else life.ready_at - life.created_at
 
 
 def _until_bound(life: ReplicaLife, node: NodeLife | None) -> list[float | None]:
