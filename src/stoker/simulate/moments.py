@@ -11,9 +11,9 @@ _CLOCK = re.compile(r"(\d+):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?")
 _SECONDS = re.compile(r"\d+(?:\.\d+)?")
 
 
-def parse(text: str, began_at: str, option: str = "--explain") -> float:
+def parse(text: str, began_at: str | None, option: str = "--explain") -> float:
     """`2040`, `34m`, `1h30m`, `0:34:00` and `0:34` since the trace began, or a date with time, UTC unless it says its
-    zone. Raises InvalidInput."""
+    zone; no dates where `began_at` is not known yet. Raises InvalidInput."""
     asked = text.strip()
     if _SECONDS.fullmatch(asked):
         return float(asked)
@@ -22,13 +22,15 @@ def parse(text: str, began_at: str, option: str = "--explain") -> float:
     if clock := _CLOCK.fullmatch(asked):
         return int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3] or 0)
     try:
+        if began_at is None:
+            raise ValueError("when it begins is not known")
         return (utc(asked) - utc(began_at)).total_seconds()
     except ValueError as error:
         raise InvalidInput(
             f"{option} is {text[:60]!r}, which is no moment",
             param=option,
-            hint="seconds since the trace began (2040), a span (1h30m), hours:minutes[:seconds] (0:34:00), "
-            "or a date with time (2026-01-05T08:34:00)",
+            hint="seconds since the trace began (2040), a span (1h30m), hours:minutes[:seconds] (0:34:00)"
+            + (", or a date with time (2026-01-05T08:34:00)" if began_at is not None else ""),
         ) from error
 
 

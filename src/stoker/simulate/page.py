@@ -159,7 +159,8 @@ def _requests(seen: report.Seen, figures: Mapping[str, Any], draw: Draw) -> str:
 
 
 def _latencies(figures: Mapping[str, Any]) -> str:
-    shares = {"ttft_s": ("p50", "p95", "p99"), "tpot_s": ("p50", "p95", "p99"), "e2e_s": ("p50", "p95", "p99")}
+    shares: dict[str, tuple[str, ...]] = {}
+    shares |= {"ttft_s": ("p50", "p95", "p99"), "tpot_s": ("p50", "p95", "p99"), "e2e_s": ("p50", "p95", "p99")}
     shares["queue_s"] = ("p50", "p95")
     heads = ["model", *(each for of in shares.values() for each in of)]
     groups = [("", 1), ("first token", 3), ("per token", 3), ("whole answer", 3), ("in the queue", 2)]
@@ -372,8 +373,8 @@ def _comparison(
     )
     drawn = draw(page_series.of_both_bills(result, other.result, names))
     return (
-        f'{drawn}<div class="card"><div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div></div>"
+        f'{drawn}<div class="card"><div class="scroll" tabindex="0"><table class="compared">'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></div>"
     )
 
 

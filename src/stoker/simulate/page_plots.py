@@ -236,8 +236,8 @@ def _x_labels(end: float) -> str:
     step = next((each for each in _X_STEPS if end / each <= 8), max(1.0, end / 8))
     marks = [i * step for i in range(int(end // step) + 1)]
     return "".join(
-        f'<span class="x{" odd" * (i % 2)}{" last" * (at > 0.97 * end)}" style="left:{_n(100 * at / end)}%" aria-hidden="true">'
-        f"{escaped(moments.clock(at)[:-3])}</span>"
+        f'<span class="x{" odd" * (i % 2)}{" last" * (at > 0.97 * end)}" style="left:{_n(100 * at / end)}%" '
+        f'aria-hidden="true">{escaped(moments.clock(at)[:-3])}</span>'
         for i, at in enumerate(marks)
         if end
     )
@@ -303,14 +303,16 @@ def bars(title: str, parts: Mapping[str, float], note: str = "") -> str:
     total = sum(parts.values())
     most = max(parts.values(), default=0.0) or 1.0
     rows = "".join(
-        f'<tr><th scope="row"><span>{escaped(name)}</span></th><td class="bar"><svg viewBox="0 0 100 10" preserveAspectRatio="none" '
-        f'aria-hidden="true"><rect class="c{_colour(name, i)}" width="{_n(100 * max(usd, 0) / most)}" height="10"/>'
+        f'<tr><th scope="row"><span>{escaped(name)}</span></th><td class="bar">'
+        f'<svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
+        f'<rect class="c{_colour(name, i)}" width="{_n(100 * max(usd, 0) / most)}" height="10"/>'
         f'</svg></td><td class="number">{escaped(money.spoken(usd))}</td>'
         f'<td class="number muted">{100 * usd / total if total else 0:.0f} %</td></tr>'
         for i, (name, usd) in enumerate(parts.items())
     )
     told = f'<p class="muted">{escaped(note)}</p>' if note else ""
-    return f'<div class="bars"><table class="wide"><caption>{escaped(title)}</caption><tbody>{rows}</tbody></table>{told}</div>'
+    head = f'<div class="bars"><table class="wide"><caption>{escaped(title)}</caption>'
+    return f"{head}<tbody>{rows}</tbody></table>{told}</div>"
 
 
 def _colour(name: str, place: int) -> int | str:

@@ -113,7 +113,8 @@ def models_to_draw(result: Result, arrived: Mapping[str, int]) -> list[str]:
 
 
 def of_nodes(result: Result, steps: Steps) -> Plot:
-    """Pools are put together. What is there most is at the bottom, where it stands still. Of too many kinds the most used ones stay, the others are one."""
+    """Pools are put together. What is there most is at the bottom, where it stands still.
+    Of too many kinds the most used ones stay, the others are one."""
     by_kind: dict[tuple[str, str], Numbers] = {}
     for (_, kind, capacity), column in result.timeline.nodes.items():
         key = (kind, capacity)
