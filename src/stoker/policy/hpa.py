@@ -1,12 +1,14 @@
-"""How many replicas the HorizontalPodAutoscaler (autoscaling/v2) would run: its arithmetic on external metrics, whole.
+"""How many replicas the HorizontalPodAutoscaler (autoscaling/v2) would run: its arithmetic, whole.
 
 `stoker up` scales by it, and the simulator predicts with it. Kubernetes computes with binary floats where this computes
 with integers and fractions, so they differ where a float misses an exact multiple, and nowhere else.
 
 One sync, in order: guards, what each metric asks for, the largest of these, stabilisation, rate limits, [min, max].
-Metrics are in thousandths, as they travel in Kubernetes.
+Metrics are in thousandths, as they travel in Kubernetes. `Metric` is an external one; `PodMetric` is of the pods
+themselves (`Resource`, `ContainerResource`, `Pods`).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -18,6 +20,11 @@ STABILIZATION_S = 300.0
 """How long a recommendation holds a scale-down back (`--horizontal-pod-autoscaler-downscale-stabilization`)."""
 TOLERANCE = Fraction(1, 10)
 """How far off its target a metric may be without a change (`--horizontal-pod-autoscaler-tolerance`)."""
+
+CPU_INITIALIZATION_S = 300.0
+"""How long after its start a pod's CPU counts only while it is ready (`...-cpu-initialization-period`)."""
+INITIAL_READINESS_S = 30.0
+"""A pod whose readiness last changed sooner after its start never was ready (`...-initial-readiness-delay`)."""
 
 Select = Literal["Max", "Min", "Disabled"]
 MetricType = Literal["AverageValue", "Value"]
@@ -76,6 +83,38 @@ class Metric:
     target: int
     """In thousandths; for AverageValue, of one replica."""
     type: MetricType = "AverageValue"
+
+
+@dataclass(frozen=True, slots=True)
+class PodSample:
+    """One pod of the target, and what was measured of it. Times are of the clock of `now`."""
+
+    value: int | None
+    """In thousandths; None: nothing was measured."""
+    request: int = 0
+    """Of what is measured, in thousandths: Utilization is a share of it."""
+    is_ready: bool = True
+    ready_changed_at: float = 0.0
+    """When it last became ready, or no longer was."""
+    started_at: float | None = 0.0
+    measured_at: float = 0.0
+    window_s: float = 0.0
+    """The measurement is over so long, up to `measured_at`."""
+    is_pending: bool = False
+    """No node, or images that are still pulled."""
+    is_leaving: bool = False
+    """Being deleted, or failed: not counted at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodMetric:
+    """One metric of the pods. `target` in thousandths; of Utilization in thousandths of a per cent."""
+
+    name: str
+    pods: Sequence[PodSample]
+    target: int
+    type: Literal["AverageValue", "Utilization"] = "AverageValue"
+    is_cpu: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +179,7 @@ class Decision:
 
 
 def decide(
-    scaler: Autoscaler, state: State, replicas: Replicas, metrics: Sequence[Metric], now: float
+    scaler: Autoscaler, state: State, replicas: Replicas, metrics: Sequence[Metric | PodMetric], now: float
 ) -> tuple[State, Decision]:
     """One sync at `now` (seconds that never go back)."""
     current = replicas.wanted
@@ -152,7 +191,12 @@ def decide(
         return _moved(scaler, state, Decision(current, scaler.maximum, "above maximum", limits=("maximum",)), now)
     if current < scaler.minimum:
         return _moved(scaler, state, Decision(current, scaler.minimum, "below minimum", limits=("minimum",)), now)
-    proposals = tuple(propose(scaler, replicas, metric) for metric in metrics)
+    proposals = tuple(
+        propose(scaler, replicas, metric)
+        if isinstance(metric, Metric)
+        else propose_by_pods(scaler, current, metric, now)
+        for metric in metrics
+    )
     asked = [one.replicas for one in proposals if one.replicas is not None]
     is_partial = len(asked) < len(proposals)
     if not asked or (is_partial and max(asked) < current):
@@ -180,6 +224,81 @@ def propose(scaler: Autoscaler, replicas: Replicas, metric: Metric) -> Proposal:
         is_near = many > 0 and _is_within(Fraction(metric.value, metric.target), behavior)
         wanted = many if is_near else ceil_div(metric.value * (replicas.ready if many else 1), metric.target)
     return Proposal(metric.name, metric.value, metric.target, wanted, is_near)
+
+
+def propose_by_pods(scaler: Autoscaler, current: int, metric: PodMetric, now: float) -> Proposal:
+    """What the pods' own measurements ask for (kubernetes, podautoscaler/replica_calculator.go). `current` is
+    `spec.replicas`. Who was not measured, or is not ready, is put in so that it dampens the change: at the target on
+    the way down, at nothing on the way up; where that turns the direction round, nothing changes."""
+    behavior = scaler.behavior or Behavior()
+    counted, unready, missing = _grouped(metric, now)
+    usage = [(each.value or 0, each.request) for each in counted]
+    ratio, value = _ratio(metric, usage)
+    if ratio is None:
+        return Proposal(metric.name, None, metric.target, None)
+    is_up_with_unready = bool(unready) and ratio > 1
+    if not is_up_with_unready and not missing:
+        is_near = _is_within(ratio, behavior)
+        wanted = current if is_near else math.ceil(ratio * len(counted))
+        return Proposal(metric.name, value, metric.target, wanted, is_near)
+    if ratio < 1:
+        usage += [(_assumed(metric, each), each.request) for each in missing]
+    elif ratio > 1 or metric.type == "AverageValue":
+        usage += [(0, each.request) for each in missing]
+    if is_up_with_unready:
+        usage += [(0, each.request) for each in unready]
+    again, _ = _ratio(metric, usage)
+    if again is None or _is_within(again, behavior) or (ratio < 1 < again) or (again < 1 < ratio):
+        return Proposal(metric.name, value, metric.target, current, True)
+    wanted = math.ceil(again * len(usage))
+    if (again < 1 and wanted > current) or (again > 1 and wanted < current):
+        wanted = current
+    return Proposal(metric.name, value, metric.target, wanted)
+
+
+def _grouped(metric: PodMetric, now: float) -> tuple[list[PodSample], list[PodSample], list[PodSample]]:
+    """Those that count, those that are not ready, those that were not measured (groupPods)."""
+    counted: list[PodSample] = []
+    unready: list[PodSample] = []
+    missing: list[PodSample] = []
+    for pod in metric.pods:
+        if pod.is_leaving:
+            continue
+        if pod.is_pending:
+            unready.append(pod)
+        elif pod.value is None:
+            missing.append(pod)
+        elif metric.is_cpu and _is_starting(pod, now):
+            unready.append(pod)
+        else:
+            counted.append(pod)
+    return counted, unready, missing
+
+
+def _is_starting(pod: PodSample, now: float) -> bool:
+    """Whether what it uses may still be its start. Of CPU alone: other metrics count from the first."""
+    if pod.started_at is None:
+        return True
+    if pod.started_at + CPU_INITIALIZATION_S > now:
+        return not pod.is_ready or pod.measured_at < pod.ready_changed_at + pod.window_s
+    return not pod.is_ready and pod.started_at + INITIAL_READINESS_S > pod.ready_changed_at
+
+
+def _ratio(metric: PodMetric, usage: Sequence[tuple[int, int]]) -> tuple[Fraction | None, int | None]:
+    """Of the mean to the target, and the mean: whole per cent of the requests, or whole thousandths. None where nothing
+    was measured, or nothing is requested that it could be a share of."""
+    total, requests = sum(value for value, _ in usage), sum(request for _, request in usage)
+    if not usage or (metric.type == "Utilization" and requests <= 0):
+        return None, None
+    mean = total * 100 // requests * 1000 if metric.type == "Utilization" else total // len(usage)
+    return Fraction(mean, metric.target), mean
+
+
+def _assumed(metric: PodMetric, pod: PodSample) -> int:
+    """Of one that was not measured, when fewer are asked for: its target; of a share all that it requests at least."""
+    if metric.type == "AverageValue":
+        return metric.target
+    return pod.request * max(100_000, metric.target) // 100_000
 
 
 def ceil_div(value: int, by: int) -> int:

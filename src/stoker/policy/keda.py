@@ -3,11 +3,13 @@
 KEDA polls, and decides between none and some; how many some are is the HPA's (`hpa`). `scaling` puts both together.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Literal
 
-from stoker.policy import hpa
+from stoker.policy import hpa, keda_formulas
 
 FallbackBehavior = Literal["static", "currentReplicas", "currentReplicasIfHigher", "currentReplicasIfLower"]
 
@@ -36,6 +38,25 @@ class Fallback:
 
 
 @dataclass(frozen=True, slots=True)
+class Modifiers:
+    """`scalingModifiers`: one number made of all triggers, which stands for them. `target` and `activation` in
+    thousandths."""
+
+    formula: keda_formulas.Formula
+    target: int
+    activation: int = 0
+    type: hpa.MetricType = "AverageValue"
+
+    def __post_init__(self) -> None:
+        if self.target <= 0:
+            raise ValueError(f"scalingModifiers have the target {self.target}; it must be above 0")
+
+
+COMPOSITE = "composite-metric"
+"""What KEDA calls that number."""
+
+
+@dataclass(frozen=True, slots=True)
 class ScaledObject:
     triggers: tuple[Trigger, ...]
     minimum: int = 0
@@ -46,6 +67,7 @@ class ScaledObject:
     initial_cooldown_s: float = 0.0
     fallback: Fallback | None = None
     behavior: hpa.Behavior | None = None
+    modifiers: Modifiers | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.minimum <= self.maximum or self.maximum < 1:
@@ -105,7 +127,7 @@ def decide(scaled: ScaledObject, state: State, current: int, values: Values, now
     """One poll, whose readings are `values`."""
     state = read(state, values)
     failed = tuple(one.name for one in scaled.triggers if values.get(one.name) is None)
-    active = tuple(one.name for one in scaled.triggers if _is_active(one, values.get(one.name)))
+    active = _active(scaled, values)
     is_fallback = any(_is_in_force(scaled, state, name) for name in failed)
     if active or is_fallback:
         least = max(scaled.minimum, 1)
@@ -122,6 +144,8 @@ def decide(scaled: ScaledObject, state: State, current: int, values: Values, now
 
 def metrics(scaled: ScaledObject, state: State, current: int, ready: int, values: Values) -> Sequence[hpa.Metric]:
     """What KEDA answers when the HPA asks. Where a fallback is in force it is what makes the HPA want that many."""
+    if scaled.modifiers is not None:
+        return [_composite_metric(scaled, scaled.modifiers, state, current, ready, values)]
     return [_metric(scaled, state, current, ready, trigger, values.get(trigger.name)) for trigger in scaled.triggers]
 
 
@@ -148,8 +172,38 @@ def stream_value(
     return None if pending is None else pending * 1000
 
 
+def _active(scaled: ScaledObject, values: Values) -> tuple[str, ...]:
+    """Who says that there is something to do. With a formula, only what it makes of them all counts."""
+    if scaled.modifiers is not None:
+        value = _composite(scaled.modifiers, values)
+        return (COMPOSITE,) if value is not None and value > scaled.modifiers.activation else ()
+    return tuple(one.name for one in scaled.triggers if _is_active(one, values.get(one.name)))
+
+
 def _is_active(trigger: Trigger, value: int | None) -> bool:
     return value is not None and value > trigger.activation
+
+
+def _composite(modifiers: Modifiers, values: Values) -> int | None:
+    """In thousandths, the rest cut off; a trigger that failed is nil (pkg/scaling/modifiers)."""
+    numbers = {name: None if value is None else Fraction(value, 1000) for name, value in values.items()}
+    value = keda_formulas.value(modifiers.formula, numbers)
+    return None if value is None else math.trunc(value * 1000)
+
+
+def _composite_metric(
+    scaled: ScaledObject, modifiers: Modifiers, state: State, current: int, ready: int, values: Values
+) -> hpa.Metric:
+    value = _composite(modifiers, values)
+    is_fallback = any(_is_in_force(scaled, state, name) for name, read in values.items() if read is None)
+    if value is None and scaled.fallback is not None and is_fallback:
+        value = _as_if(_fallback_replicas(scaled.fallback, current), modifiers.target, modifiers.type, ready)
+    return hpa.Metric(COMPOSITE, None if value is None else max(0, value), modifiers.target, modifiers.type)
+
+
+def _as_if(replicas: int, target: int, type_: hpa.MetricType, ready: int) -> int:
+    """What makes the HPA want `replicas`; of Value, so that its multiplication by the ready ones cancels."""
+    return target * replicas // max(1, ready) if type_ == "Value" else target * replicas
 
 
 def _is_in_force(scaled: ScaledObject, state: State, name: str) -> bool:
@@ -177,10 +231,7 @@ def _metric(
     scaled: ScaledObject, state: State, current: int, ready: int, trigger: Trigger, value: int | None
 ) -> hpa.Metric:
     if value is None and scaled.fallback is not None and _is_in_force(scaled, state, trigger.name):
-        replicas = _fallback_replicas(scaled.fallback, current)
-        value = trigger.target * replicas
-        if trigger.type == "Value":  # so that the HPA's multiplication by the ready ones cancels
-            value = trigger.target * replicas // max(1, ready)
+        value = _as_if(_fallback_replicas(scaled.fallback, current), trigger.target, trigger.type, ready)
     told = None if value is None else max(0, value)
     return hpa.Metric(trigger.name, told, trigger.target, trigger.type)
 

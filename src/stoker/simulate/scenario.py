@@ -89,6 +89,7 @@ SignalKind = Literal[
     "kv_usage",  # 0 to 1
     "time",  # KEDA's cron trigger
     "unknown",  # cannot be computed: an error, as when the source does not answer
+    "running",  # in replicas, without what waits in engines
 ]
 
 
@@ -108,6 +109,12 @@ class Signal:
     """Start, end, time zone and replicas of a cron trigger."""
     said: str = ""
     """The trigger as written, in a few words."""
+    across: Literal["", "sum", "mean"] = ""
+    """Over the ready replicas; empty: as the kind says (counts and rates: the sum; utilisations and `kv_usage`: the
+    mean)."""
+    otherwise: int | None = None
+    """Of `unknown`: what is read all the time, in thousandths, as CloudWatch's `minMetricValue` where nobody publishes
+    the metric. None: an error."""
 
 
 @dataclass(frozen=True, eq=False)
