@@ -318,7 +318,7 @@ def _groups(scenario: "Scenario", texts: Sequence[str]) -> "Scenario":
     from stoker.simulate import node_groups
 
     found: list[NodeGroup] = [node_groups.parse(each, scenario) for each in texts]
-    return groups.with_groups(scenario, found or node_groups.instead_of_pools(scenario))
+    return node_groups.with_groups(scenario, found or node_groups.instead_of_pools(scenario))
 
 
 def _compared(compare: str, scenario: "Scenario", node_groups: Sequence[str], asked: Asked) -> "Other":

@@ -1,6 +1,6 @@
 """KEDA's polls and the HPA's syncs over time, each with a clock of its own. `policy.keda` and `policy.hpa` decide."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 
 from stoker.policy import hpa, keda, scaling
 from stoker.simulate import signals
@@ -11,7 +11,7 @@ from stoker.simulate.world import World
 
 
 class Autoscaling:
-    """One scaler and its target. `histories`: by model, what its triggers can read."""
+    """One scaler and its target. `observe`: what triggers can read of a model, this moment included."""
 
     def __init__(
         self,
@@ -19,13 +19,13 @@ class Autoscaling:
         replicas: Replicas,
         scaler: Scaler,
         workload: Workload,
-        histories: Mapping[str, signals.History],
+        observe: Callable[[str], signals.History | None],
     ) -> None:
         self.world = world
         self.replicas = replicas
         self.scaler = scaler
         self.workload = workload
-        self.histories = histories
+        self.observe = observe
         self._polled = keda.State(created_at=world.now)
         self._synced = hpa.State()
 
@@ -45,7 +45,7 @@ class Autoscaling:
         found = {}
         for name, signal in self.scaler.signals.items():
             model = signal.model or (self.workload.serving.model if self.workload.serving is not None else "")
-            history = self.histories.get(model)
+            history = self.observe(model)
             found[name] = None if history is None else signals.value(signal, history, self.world.now)
         return found
 

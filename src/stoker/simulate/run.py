@@ -98,7 +98,7 @@ class _Run:
         for scaler in scenario.scalers:
             if scaler.target in by_name:
                 target = by_name[scaler.target]
-                Autoscaling(self.world, self.replicas, scaler, target, self.watching.histories).begin()
+                Autoscaling(self.world, self.replicas, scaler, target, self.watching.observe).begin()
         if self.options.available:
             self._follow_market()
         for at in self.prices.changes():

@@ -21,7 +21,7 @@ class Watching:
         self.world = world
         self.replicas = replicas
         self.planes = planes
-        self.histories = {model: signals.History() for model in planes}
+        self.histories = {model: signals.History(began_at=world.began_at) for model in planes}
         self.step_s = step_of(lasts_s, world.options.step_s)
         self._workloads: dict[str, list[str]] = {model: [] for model in planes}
         for each in world.scenario.workloads:
@@ -35,8 +35,8 @@ class Watching:
     def sample(self) -> None:
         """Now, a multiple of SAMPLE_S."""
         now = self.world.now
-        for model, history in self.histories.items():
-            signals.observe(history, now, self.planes[model], self._count(model)[1])
+        for model in self.histories:
+            self.observe(model)
         if now >= 0 and now % self.step_s == 0:
             self._at.append(now)
             self._rows.append({model: self._row(model) for model in self.planes})
@@ -47,6 +47,13 @@ class Watching:
                     if self.world.node_lives[node.name].launched_at is not None
                 )
             )
+
+    def observe(self, model: str) -> signals.History | None:
+        """What can be read of a model, this moment included; None for one that there is not."""
+        history = self.histories.get(model)
+        if history is not None:
+            signals.observe(history, self.world.now, self.planes[model], self._count(model)[1])
+        return history
 
     def _count(self, model: str) -> tuple[int, int]:
         """Wanted and ready."""
