@@ -3,6 +3,7 @@
 Karpenter and the Cluster Autoscaler ask for them and end them; both go through here.
 """
 
+import math
 from collections.abc import Callable, Mapping
 
 from stoker.catalog import spot
@@ -23,6 +24,8 @@ NOTICE_S = 120.0
 _EVICT_AGAIN_S = 5.0
 """How often an eviction that a PodDisruptionBudget refused is tried again: between the eviction queue's first back-off
 (0.1 s) and its longest (10 s)."""
+_UNKNOWN_PER_HOUR = -math.log(1 - 0.10) / 730
+"""Interruptions of a spot type that the Spot Instance Advisor does not list: a tenth of them in a month."""
 _DETECT_S = (1.0, 3.0)
 """From the notice to Karpenter's having read it from the queue (reference 4.8)."""
 
@@ -172,6 +175,8 @@ class Machines:
         rate = options.interruptions_per_hour
         if rate is None:
             rate = spot.interruptions_per_hour(node.type.name, world.scenario.region)
+        if rate is None:
+            rate = _UNKNOWN_PER_HOUR
         if rate > 0:
             lives_s = world.chance("interruptions").expovariate(rate / 3600)
             world.kernel.after(lives_s, Rank.WORLD, lambda: self.interrupt(node))

@@ -1,5 +1,6 @@
 """One run: manifests and requests over time. Puts the parts together and turns the clock."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -103,7 +104,7 @@ class _Run:
             self._follow_market()
         for at in self.prices.changes():
             kernel.at(at, Rank.WORLD, self._reprice)
-        kernel.at(np.ceil(kernel.now / SAMPLE_S) * SAMPLE_S, Rank.WATCH, self._watch)
+        kernel.at(math.ceil(kernel.now / SAMPLE_S) * SAMPLE_S, Rank.WATCH, self._watch)
         self._is_over = False
         begins, told = kernel.now, kernel.now
         while not self._is_over:
