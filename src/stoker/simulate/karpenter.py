@@ -46,6 +46,7 @@ class Karpenter:
         self._deadline = 0.0
         self._in_window: set[str] = set()
         self._tried: tuple[int, frozenset[str]] | None = None
+        self._onto: frozenset[str] = frozenset()
         self._running: list[_Running] = []
         self._quiet: tuple[int, float] | None = None
         self._passed_at = world.now
@@ -97,8 +98,10 @@ class Karpenter:
         if not pods:
             return
         key = world.version, frozenset(pod.name for pod in pods)
-        if self._tried == key:
-            return  # nothing has changed since no place was found
+        if self._tried == key:  # nothing has changed since
+            self._nominate()
+            world.kernel.after(_RETRY_S, Rank.NODES, lambda: self._again(pods))
+            return
         found = provisioning.plan(
             pods,
             list(world.nodes.values()),
@@ -106,8 +109,8 @@ class Karpenter:
             world.market,
             daemons=world.scenario.daemons,
         )
-        for node in set(found.onto.values()):
-            world.nodes[node].nominated_until = world.now + NOMINATED_S
+        self._onto = frozenset(found.onto.values())
+        self._nominate()
         for claim in found.claims:
             self._launch(claim, _for(claim.pods))
         for name in sorted(found.unplaced):
@@ -117,12 +120,24 @@ class Karpenter:
             again = [world.pods[name] for name in found.unplaced if name in world.pods]
             world.kernel.after(_RETRY_S, Rank.NODES, lambda: self._again(again))
 
+    def _nominate(self) -> None:
+        """Nodes that pods are expected on are not taken away."""
+        for name in self._onto:
+            if name in self.world.nodes:
+                node = self.world.nodes[name]
+                node.nominated_until = max(node.nominated_until, self.world.now + NOMINATED_S)
+
     def _again(self, pods: list[Pod]) -> None:
-        self.trigger([pod for pod in pods if pod.name in self.world.pods and pod.node is None])
+        """Pods that still wait, or still have to leave where they are."""
+        there = [pod for pod in pods if pod.name in self.world.pods and pod.leaving_since is None]
+        self.trigger([pod for pod in there if pod.node is None or self.world.nodes[pod.node].leaving_since is not None])
 
     def node_leaving(self, node: Node) -> None:
-        """Its pods need another place: the provisioner counts them from now on."""
-        self.trigger([pod for pod in node.pods.values() if pod.leaving_since is None])
+        """Its pods need another place: the provisioner counts them, again and again until they have left."""
+        staying = [pod for pod in node.pods.values() if pod.leaving_since is None]
+        if node.name in self.world.nodes and staying:
+            self.trigger(staying)
+            self.world.kernel.after(_RETRY_S, Rank.NODES, lambda: self.node_leaving(node))
 
     def _launch(self, claim: Claim, why: str) -> Node | None:
         world = self.world

@@ -41,6 +41,7 @@ class Machines:
         self.handles_notices = True
         """Whether somebody drains a spot node at its notice: Karpenter does, the Cluster Autoscaler does not."""
         self._ends_by: dict[str, float] = {}
+        self._why: dict[str, str] = {}
         self._noticed: set[str] = set()
         self._overheads: dict[str, Mapping[str, int]] = {}
 
@@ -118,6 +119,7 @@ class Machines:
             return
         node.leaving_since = node.leaving_since if node.leaving_since is not None else world.now
         world.node_lives[node.name].leaving_at = world.now
+        self._why[node.name] = why
         world.version += 1
         world.journal.say(world.now, "node", node.name, f"drained: {why}", why=why)
         self.when_leaving(node)
@@ -148,7 +150,7 @@ class Machines:
         """A pod of this node is gone: the last one of a drained node lets it end."""
         node = self.world.nodes.get(name or "")
         if node is not None and not node.pods and self.world.node_lives[node.name].leaving_at is not None:
-            self._end(node, "drained")
+            self._end(node, self._why[node.name])
 
     def _end(self, node: Node, why: str) -> None:
         world = self.world

@@ -30,7 +30,7 @@ class Placing:
         world = self.world
         stuck: list[Pod] = []
         refused: dict[int, dict[str, int]] = {}
-        nodes = list(world.nodes.values())
+        nodes = list(world.registered())
         for pod in world.waiting():
             if pod.leaving_since is not None:
                 continue
@@ -59,7 +59,7 @@ class Placing:
 
     def _preempt(self, pod: Pod) -> bool:
         world = self.world
-        found = scheduling.preempt(pod, list(world.nodes.values()), world.scenario.budgets)
+        found = scheduling.preempt(pod, list(world.registered()), world.scenario.budgets)
         if found is None:
             return False
         going = [world.pods[name] for name in found.victims]

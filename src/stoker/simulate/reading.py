@@ -16,6 +16,7 @@ from stoker.manifests.workloads import Workload as Template
 from stoker.manifests.workloads import workloads_of
 from stoker.policy.cluster import PodShape
 from stoker.policy.pod_resources import CPU, largest
+from stoker.simulate import engines
 from stoker.simulate.reading_commands import Configs
 from stoker.simulate.reading_notes import Notes
 from stoker.simulate.reading_platform import Platform, platform
@@ -200,12 +201,13 @@ def _workload(
         if group.replicas == 0 and all(each.target != name for each in scalers):
             notes.say(f"{name}: 0 replicas are written and nothing scales it, so nobody serves {found.model} there")
     own = configs.get(group.manifest.namespace or "default", {})
+    load = load_of(group.pods, found, group.shape.grace_s, own)
     return Workload(
         name=name,
         kind=group.manifest.kind,
         shape=group.shape,
         replicas=max(group.replicas, least.get(name, 0)),
-        load=load_of(group.pods, found, group.shape.grace_s, own),
+        load=replace(load, weights_bytes=0 if serving is None else engines.weights_bytes(serving)),
         serving=serving,
         pods_per_replica=group.pods.size,
     )

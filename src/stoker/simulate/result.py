@@ -109,7 +109,7 @@ class Timeline:
     usd_per_hour: NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Costs:
     """Nano-dollars; each mapping sums to `total` exactly."""
 

@@ -68,6 +68,10 @@ class World:
     def nodes_of(self, pool: str) -> Iterator[Node]:
         return (node for node in self.nodes.values() if node.pool == pool)
 
+    def registered(self) -> Iterator[Node]:
+        """Nodes that the API server has: kube-scheduler knows no others."""
+        return (node for name, node in self.nodes.items() if self.node_lives[name].registered_at is not None)
+
     # -- changes --
 
     def add_pod(self, pod: Pod, life: ReplicaLife) -> None:

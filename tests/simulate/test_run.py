@@ -1,0 +1,190 @@
+"""Stories about the control plane: what happens when, by the clocks and rules of the controllers."""
+
+import numpy as np
+import pytest
+from worlds import budget, model, pool, run, said, scaler, trace
+
+from stoker.meter.attribution import IDLE, STARTING
+from stoker.simulate.result import LOST, SERVED
+
+G6_USD = 0.8048
+VOLUME_USD = 20 * 0.08 / 730
+
+
+def test_an_hour_of_nothing_costs_the_minimum_for_an_hour() -> None:
+    found = run(pool(), model(replicas=2), requests=trace(0.0), hours=1)
+    assert len(found.nodes) == 2
+    assert found.costs.total == 2 * (round(G6_USD * 1e9) + round(VOLUME_USD * 1e9))
+    assert found.costs.by_capacity == {"on-demand": found.costs.total}
+    assert found.costs.by_model == {"general": found.costs.total}
+    assert found.costs.by_part["volumes"] == 2 * round(VOLUME_USD * 1e9)
+    assert found.ended_at_s == 3600.0
+
+
+def test_from_a_request_to_its_answer_through_an_empty_cluster() -> None:
+    """KEDA's poll, the batch of one second, 92 s of a machine; then image, weights and engine, seen by the next probe."""
+    found = run(pool(), model(), scaler(minReplicaCount=0, maxReplicaCount=2), requests=trace(0.0))
+    (woken_at, why), *_ = said(found, "scale")
+    assert why == "0 -> 1: woken by waiting"
+    assert 0 <= woken_at <= 30  # the next poll
+    pod = found.replicas[-1]
+    node = found.nodes[-1]
+    assert pod.created_at == pytest.approx(woken_at, abs=1e-3)
+    assert node.asked_at == pod.created_at + 1  # the batch closes a second after the last pod
+    assert node.launched_at == node.asked_at + 2
+    assert node.registered_at == node.launched_at + 50
+    assert node.ready_at == node.registered_at + 40
+    assert pod.bound_at == node.ready_at
+    assert pod.pulled_at is not None and pod.loaded_at is not None and pod.ready_at is not None
+    assert pod.bound_at < pod.pulled_at < pod.loaded_at < pod.ready_at
+    after_pull_s = pod.ready_at - pod.pulled_at
+    assert after_pull_s == pytest.approx(round(after_pull_s / 10) * 10)  # probes come every ten seconds
+    assert found.outcomes.started_at[0] == pod.ready_at
+    assert found.outcomes.first_at[0] > pod.ready_at
+    assert found.costs.by_model[STARTING] == pytest.approx(90 / 3600 * (G6_USD + VOLUME_USD) * 1e9, rel=1e-6)
+
+
+def test_without_a_poll_from_zero_nothing_comes_up_and_the_request_waits_in_vain() -> None:
+    """An HPA alone does not start the first replica: pods at zero stay at zero."""
+    found = run(pool(), model(replicas=0), requests=trace(0.0), timeout_s=60)
+    assert not [each for each in found.nodes if each.gone_at is None]
+    assert list(found.outcomes.state) != [SERVED]
+
+
+def test_the_hpa_goes_up_by_its_policies_and_no_further_than_its_maximum() -> None:
+    times = np.arange(400) * 0.05
+    found = run(
+        pool(),
+        model(replicas=1),
+        scaler(minReplicaCount=1, maxReplicaCount=9, advanced={"horizontalPodAutoscalerConfig": {"behavior": {}}}),
+        requests=trace(*times, answer=2000),
+    )
+    steps = [text.partition(":")[0] for _, text in said(found, "scale") if "->" in text]
+    assert steps[:2] == ["1 -> 5", "5 -> 9"]
+    moments = [at for at, text in said(found, "scale") if "->" in text]
+    assert moments[1] - moments[0] == pytest.approx(15.0)
+
+
+def test_down_again_after_the_window_and_the_nodes_go_with_the_pods() -> None:
+    behavior = {"scaleDown": {"stabilizationWindowSeconds": 60}}
+    found = run(
+        pool(
+            disruption={"consolidateAfter": "30s", "consolidationPolicy": "WhenEmpty", "budgets": [{"nodes": "100%"}]}
+        ),
+        model(replicas=1),
+        scaler(
+            minReplicaCount=1,
+            maxReplicaCount=3,
+            advanced={"horizontalPodAutoscalerConfig": {"behavior": behavior}},
+        ),
+        requests=trace(*np.arange(60) * 0.1, answer=1000),
+        hours=1,
+    )
+    assert max(found.timeline.ready["general"]) == 3
+    assert found.timeline.ready["general"][-1] == 1
+    gone = [each for each in found.nodes if each.gone_at is not None and each.gone_at > 0]
+    assert [each.why_gone.partition(":")[0] for each in gone] == ["empty", "empty"]
+    emptied = sorted(each.gone_at for each in found.replicas if each.gone_at is not None and each.gone_at > 0)
+    for node, at in zip(sorted(each.gone_at or 0 for each in gone), emptied, strict=True):
+        # thirty seconds without a pod, the next pass, fifteen seconds of validation
+        assert 30 + 15 <= node - at <= 30 + 10 + 15 + 1
+
+
+def test_a_spot_node_is_gone_two_minutes_after_its_notice_and_its_pods_are_made_anew_at_once() -> None:
+    found = run(
+        pool(capacity="spot"),
+        model(replicas=1, grace=100),
+        scaler(minReplicaCount=1, maxReplicaCount=1),
+        requests=trace(*np.arange(200) * 10.0, answer=400),
+        available=((0.0, 1), (1000.0, 0), (1060.0, 1)),
+    )
+    ((noticed_at, text),) = said(found, "interruption")
+    assert noticed_at == 1000.0
+    assert text == "the recorded market has 0 spot nodes: gone in 120 s, with 1 pods on it"
+    first, second = (each for each in found.replicas if each.gone_at is None or each.gone_at > 0)
+    assert first.leaving_at is not None and 1001 <= first.leaving_at <= 1003  # Karpenter reads its queue
+    assert second.created_at == first.leaving_at
+    assert first.gone_at is not None and first.gone_at < 1100  # it finished what it had, within its grace
+    old, new = (each for each in found.nodes if each.gone_at is None or each.gone_at > 0)
+    assert old.gone_at == first.gone_at
+    assert new.asked_at > 1060  # there was no capacity before, and a refusal holds for three minutes
+    assert set(found.outcomes.state) == {SERVED}
+    assert max(found.outcomes.attempts) == 1
+
+
+def test_without_draining_requests_are_lost_or_run_again() -> None:
+    """The grace of one second is not enough for an answer of many."""
+    story = [pool(capacity="spot"), model(replicas=1, grace=1)]
+    asked = {
+        "requests": trace(990.0, answer=3000),
+        "available": ((0.0, 1), (1000.0, 0), (1010.0, 1)),
+    }
+    lost = run(*story, retries=False, **asked)
+    assert list(lost.outcomes.state) == [LOST]
+    assert [text.partition(":")[0] for _, text in said(lost, "lost")] == ["1 requests were cut off"]
+    again = run(*story, retries=True, timeout_s=3600, **asked)
+    assert list(again.outcomes.state) == [SERVED]
+    assert list(again.outcomes.attempts) == [2]
+
+
+def test_a_disruption_budget_lets_one_pod_go_after_the_other() -> None:
+    """Both nodes drift; each replacement is ready before the next pod goes."""
+    found = run(
+        pool(disruption={"budgets": [{"nodes": "100%"}]}),
+        model(replicas=2),
+        budget(maxUnavailable=1),
+        drift_at=100.0,
+        hours=1,
+    )
+    leaving = sorted(each.leaving_at for each in found.replicas if each.leaving_at is not None)
+    assert len(leaving) == 2
+    assert min(found.timeline.ready["general"]) >= 1
+    assert sum(each.gone_at is None for each in found.nodes) == 2
+    assert [each.why_gone.partition(":")[0] for each in found.nodes if each.gone_at is not None] == ["drifted"] * 2
+
+
+def test_an_expired_node_goes_without_a_replacement_made_first() -> None:
+    found = run(pool(expireAfter="45m"), model(replicas=1), hours=1, warm_up_s=600.0)
+    (why,) = {each.why_gone for each in found.nodes if each.gone_at is not None}
+    assert why == "expired after 0.75 h"
+    old, new = found.nodes
+    assert old.leaving_at == old.asked_at + 2700
+    assert new.asked_at > old.leaving_at
+    assert min(found.timeline.ready["general"]) == 0
+
+
+def test_refused_offerings_are_left_alone_for_three_minutes() -> None:
+    found = run(pool(), model(replicas=1), no_capacity=1.0, hours=0.5, cold=True)
+    refusals = [at for at, _ in said(found, "no capacity")]
+    assert len(refusals) > 3
+    said_of_ec2 = [at for at, text in said(found, "no capacity") if "EC2 has no" in text]
+    assert min(b - a for a, b in zip(said_of_ec2, said_of_ec2[1:], strict=False)) >= 180
+    assert not found.nodes
+    assert found.costs.total == 0
+
+
+def test_a_static_pool_has_its_nodes_whatever_runs() -> None:
+    found = run(pool(replicas=3), model(replicas=1), hours=1)
+    assert len(found.nodes) == 3
+    assert found.costs.by_model[IDLE] == 2 * found.costs.by_model["general"]
+
+
+def test_weights_that_do_not_fit_never_serve_and_it_is_said_why() -> None:
+    small = model(replicas=1)
+    small["spec"]["template"]["spec"]["containers"][0]["args"][1] = "Qwen/Qwen3-32B"
+    found = run(pool(), small, requests=trace(0.0), timeout_s=60, hours=0.5)
+    ((_, text),) = [(each.at, each.text) for each in found.journal if each.kind == "broken"]
+    assert "Qwen/Qwen3-32B" in text
+    assert max(found.timeline.ready["general"]) == 0
+    assert list(found.outcomes.state) != [SERVED]
+
+
+def test_the_same_seed_gives_the_same_and_another_seed_another() -> None:
+    story = [pool(capacity="spot on-demand", types="g6.xlarge g5.xlarge"), model(replicas=3)]
+    requests = trace(*np.arange(300) * 3.0)
+    asked = {"priors": {}, "interruptions_per_hour": 2.0, "requests": requests}
+    first, again, other = (run(*story, seed=seed, **asked) for seed in (1, 1, 2))
+    assert first.journal == again.journal
+    assert first.costs == again.costs
+    assert np.array_equal(first.outcomes.done_at, again.outcomes.done_at, equal_nan=True)
+    assert first.journal != other.journal
