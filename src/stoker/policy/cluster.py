@@ -11,7 +11,7 @@ from typing import Literal
 
 from stoker.catalog.ec2 import InstanceType
 from stoker.policy.placement import PodView
-from stoker.policy.pod_resources import NOTHING, Amounts
+from stoker.policy.pod_resources import Amounts
 from stoker.policy.requirements import Requirements
 from stoker.policy.taints import Taint
 
@@ -118,7 +118,7 @@ class Node:
     taints: tuple[Taint, ...]
     allocatable: Amounts
     created_at: float
-    daemons: Amounts = NOTHING
+    daemons: Amounts = field(default_factory=dict)
     ready_at: float | None = None
     leaving_since: float | None = None
     """Tainted and being drained, or about to be: no pod is put there."""
