@@ -346,7 +346,7 @@ def _newest(journal: Sequence[Event]) -> tuple[list[Event], dict[str, int]]:
 
 
 def _notes(result: Result) -> str:
-    said = [*result.trace.notes, *result.notes]
+    said = list(dict.fromkeys([*result.trace.notes, *result.notes]))
     listed = "".join(f"<li>{escaped(each)}</li>" for each in said)
     assumed = [[name, _assumed(value)] for name, value in report.plain(result.assumptions).items()]
     return (f'<ul class="plain">{listed}</ul>' if said else "<p>None.</p>") + (
