@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-# The gateways and platforms of tests are built in one place for each.
-for _folder in ("gateway", "flow"):
+# The gateways, platforms and results of tests are built in one place for each.
+for _folder in ("gateway", "flow", "simulate"):
     sys.path.append(str(Path(__file__).parents[1] / _folder))
 
 from cli_parts import CommandLine, a_command_line  # noqa: E402 - it stands on the folders above

@@ -102,6 +102,12 @@ SURFACE = {
         ),
         *("--explain", "--list"),
     ],
+    "stoker simulate": [
+        "PATH...",
+        *("--trace", "--scale", "--speed", "--hours", "--to", "--seed", "--start", "--cold", "--timeout"),
+        *("--slo-ttft", "--slo-e2e", "--region", "--node-group", "--interruptions", "--spot-trace", "--prices"),
+        *("--ice", "--spot-to-spot", "--drift", "--prior", "--json", "--html", "--explain", "--compare"),
+    ],
     "stoker schema": [],
     "stoker schemas": [],
     "stoker schemas list": ["--json"],

@@ -143,7 +143,7 @@ def _outcomes(trace: Trace, replicas: tuple[ReplicaLife, ...], chance: np.random
     first = started + 0.15 + trace.prompt_tokens / 6000
     done = first + (trace.completion_tokens - 1) * (0.018 + 0.02 * busy)
     state = np.full(n, SERVED, np.int8)
-    state[(at + 90 > trace.at_s[-1]) & (done > trace.at_s[-1])] = IN_FLIGHT
+    state[(at + 90 > trace.duration_s) & (done > trace.duration_s)] = IN_FLIGHT
     state[waited > 120] = TIMED_OUT
     state[11::997], state[13::1499], state[17::1999] = TOO_LONG, LOST, NO_REPLICA
     served = state == SERVED
@@ -193,7 +193,13 @@ def _replicas(start: float, end: float) -> list[ReplicaLife]:
         life("a3", "general", "node-5", [915, 981, 1121, 1168, 1240, 2975, 3005], "node-5 was consolidated"),
         life("a4", "general", "node-6", [930, 1011, 1155, 1203, 1275, whole, whole]),
         life("a5", "general", "node-6", [1925, 1926, 1926, 1970, 2041, whole, whole]),
-        life("c2", "code", "node-7", [3500, 3571, None, None, None, None, None]),
+        life(
+            "c2",
+            "code",
+            "node-7",
+            [3500, 3571, None, None, None, None, whole],
+            "its model is at 0 again" if whole else "",
+        ),
     ]
 
 

@@ -121,7 +121,10 @@ class Asked:
     metavar="RATE",
     help="How often a spot node is taken, per hour. Default: by its type, as the Spot Instance Advisor has it.",
 )
-@click.option("--spot-trace", metavar="FILE", help="A recorded spot market: how many spot nodes are to be had, when.")
+@click.option(
+    "--spot-trace", metavar="FILE[:N]", help="A recorded spot market: how many spot nodes are to be had, and when."
+)
+@click.option("--prices", metavar="FILE", help="Prices over time. Default: the catalogue's, which do not change.")
 @click.option(
     "--ice", type=click.FloatRange(0, 1), metavar="SHARE", help="Of all offers, how many have no capacity at a time."
 )
@@ -164,6 +167,7 @@ def simulate(
     node_groups: tuple[str, ...],
     interruptions: float | None,
     spot_trace: str | None,
+    prices: str | None,
     ice: float | None,
     spot_to_spot: bool,
     drift: str | None,
@@ -199,6 +203,7 @@ def simulate(
             shares=shares(to),
             interruptions_per_hour=interruptions,
             available=_market(spot_trace),
+            prices=prices,
             no_capacity=ice,
             spot_to_spot=spot_to_spot,
             drift_at=None if drift is None else _moment(drift, "--drift"),
@@ -278,9 +283,9 @@ def _moment(text: str, option: str) -> float:
 def _market(file: str | None) -> Any:
     if file is None:
         return None
-    from stoker.simulate import market
+    from stoker.simulate.spot_market import read_market
 
-    return market.read(file)
+    return read_market(file)
 
 
 def _trace(named: Sequence[str], scale: float, speed: float, seed: int, hours: float | None) -> "Trace":

@@ -22,8 +22,12 @@ from stoker.simulate.result import Event, Result
 
 MOST_OF_A_KIND = 200
 MOST_SCALE_UPS = 40
+MOST_STUCK = 8
+"""Of the scale-ups that are shown, at most so many that never were ready."""
 MOST_TENANTS = 12
 _MOST_DATA = 300
+_SMALLEST = 0.05
+"""Per cent: what is less is no difference."""
 
 KIND_NAMES = {
     "karpenter": "nodes by Karpenter",
@@ -257,10 +261,12 @@ def _scale_ups(result: Result) -> str:
         gone = result.ended_at_s if up.life.gone_at is None else up.life.gone_at
         return gone - up.life.created_at if up.total_s is None else up.total_s
 
-    slowest = sorted(ups, key=lambda up: -lasted(up))[:MOST_SCALE_UPS]
-    kept = [up for up in ups if up in slowest]
+    by_time = sorted(ups, key=lambda up: -lasted(up))
+    stuck = [id(up) for up in by_time if up.total_s is None][:MOST_STUCK]
+    slowest = {*stuck, *[id(up) for up in by_time if up.total_s is not None][: MOST_SCALE_UPS - len(stuck)]}
+    kept = [up for up in ups if id(up) in slowest]
     left = (
-        f"The {len(kept)} slowest of {len(ups):,}, in order of time; the table has all. "
+        f"Of {len(ups):,} the {len(kept)} slowest, at most {MOST_STUCK} of them never ready; the table is of all. "
         if len(kept) < len(ups)
         else ""
     )
@@ -287,7 +293,7 @@ def _row(up: lives.ScaleUp, lasted: float) -> Row:
         detail=f"{moments.clock(up.life.created_at)} {up.life.model}, {where}",
         phases=ended,
         open_s=max(0.0, lasted - spent) if up.total_s is None else None,
-        told=moments.span(up.total_s) if up.total_s is not None else "not ready",
+        told=moments.span(up.total_s) if up.total_s is not None else f"not in {moments.span(lasted)}",
     )
 
 
@@ -340,7 +346,7 @@ def _newest(journal: Sequence[Event]) -> tuple[list[Event], dict[str, int]]:
 
 
 def _notes(result: Result) -> str:
-    said = [*result.trace.notes, *result.notes]
+    said = list(dict.fromkeys([*result.trace.notes, *result.notes]))
     listed = "".join(f"<li>{escaped(each)}</li>" for each in said)
     assumed = [[name, _assumed(value)] for name, value in report.plain(result.assumptions).items()]
     return (f'<ul class="plain">{listed}</ul>' if said else "<p>None.</p>") + (
@@ -379,12 +385,17 @@ def _comparison(
 
 
 def change(row: comparison.Row) -> str:
-    return "-" if row.change is None else f"{row.change:+.1f} %" if row.change else "same"
+    return "-" if row.change is None else f"{row.change:+.1f} %" if abs(row.change) >= _SMALLEST else "same"
 
 
 def _judged(row: comparison.Row) -> str:
     """Of everything but what was served, less is better; what arrived is nobody's merit."""
-    if not row.change or row.name == "requests arrived" or row.name.startswith("dollars of"):
+    if (
+        row.change is None
+        or abs(row.change) < _SMALLEST
+        or row.name == "requests arrived"
+        or row.name.startswith("dollars of")
+    ):
         return ""
     less_is_better = row.name != "served"
     return "better" if (row.change < 0) == less_is_better else "worse"

@@ -333,8 +333,11 @@ class Row:
 
 
 def gantt(rows: Sequence[Row], phases: Sequence[str]) -> str:
-    """All rows begin at 0: the moment at which the replica was asked for is in its label."""
-    most = max((sum(s for _, s in row.phases) + (row.open_s or 0.0) for row in rows), default=0.0) or 1.0
+    """All rows begin at 0: the moment at which the replica was asked for is in its label. The axis is for those that
+    came to their end; one that did not goes to its edge at most, or it would leave no room for the others."""
+    ended = [sum(spent for _, spent in row.phases) for row in rows if row.open_s is None]
+    waited = [sum(spent for _, spent in row.phases) + (row.open_s or 0.0) for row in rows]
+    most = 1.05 * max(ended or waited, default=0.0) or 1.0
     keys = "".join(f'<li><i class="key c{i}"></i>{escaped(name)}</li>' for i, name in enumerate(phases))
     lines = "".join(_gantt_row(row, phases, most) for row in rows)
     step = _nice_time(most)
@@ -352,14 +355,16 @@ def gantt(rows: Sequence[Row], phases: Sequence[str]) -> str:
 def _gantt_row(row: Row, phases: Sequence[str], most: float) -> str:
     x, drawn = 0.0, []
     for name, seconds in row.phases:
-        wide = 1000 * seconds / most
+        wide = min(1000 * seconds / most, 1000 - x)
         drawn.append(
             f'<rect class="c{phases.index(name)}" x="{_n(x)}" width="{_n(wide)}" height="20">'
             f"<title>{escaped(name)} {escaped(moments.span(seconds))}</title></rect>"
         )
         x += wide
     if row.open_s is not None:
-        drawn.append(f'<rect class="open" x="{_n(x)}" width="{_n(1000 * row.open_s / most)}" height="20"/>')
+        drawn.append(
+            f'<rect class="open" x="{_n(x)}" width="{_n(min(1000 * row.open_s / most, 1000 - x))}" height="20"/>'
+        )
     return (
         f'<div class="row" role="listitem"><div class="name"><b>{escaped(row.name)}</b> '
         f'<span class="muted">{escaped(row.detail)}</span></div><svg viewBox="0 0 1000 20" preserveAspectRatio="none" '
