@@ -2,7 +2,7 @@
 
 One scan in its order: groups that failed, pods that wait and that nothing there or coming takes, one group that grows
 for them; then nodes that are little used and whose pods fit elsewhere, of which those go that have been so for long
-enough. Defaults of its flags, expander least-waste. (kubernetes/autoscaler, cluster-autoscaler/core/static_autoscaler.go.)
+enough. Defaults of its flags, expander least-waste. (kubernetes/autoscaler: core/static_autoscaler.go.)
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -408,7 +408,7 @@ def _keeps(view: _View, node: Node) -> str:
             continue  # it is not there yet, or going anyway
         if shape.do_not_disrupt:
             return f"{pod.name} is not to be disrupted"
-        if not shape.owner:
+        if not shape.owner or shape.owner.startswith("Pod "):
             return f"nobody would make {pod.name} again"
         if shape.namespace == "kube-system" and not any(selects(each, shape) for each in view.budgets):
             return f"{pod.name} is of kube-system, without a disruption budget"

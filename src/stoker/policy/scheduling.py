@@ -81,18 +81,22 @@ def preempt(
     pod: Pod, nodes: Sequence[Node], budgets: Sequence[DisruptionBudget] = (), waiting: Sequence[Pod] = ()
 ) -> Preemption | None:
     """For a pod that `bind` found no node for: which pods of lower priority have to go from which node. None where that
-    does not help, or the pod may not preempt, or room is coming: pods of lower priority are leaving already. `waiting`
-    are pods without a node, for what the budgets expect."""
-    if not pod.shape.may_preempt:
-        return None
+    does not help, or the pod may not preempt. Where it is enough that pods of lower priority go that are leaving
+    already, they are the victims, and there is nothing to do but wait. `waiting` are pods without a node, for what the
+    budgets expect."""
+    priority = pod.shape.priority
     those = present(nodes)
+    if not pod.shape.may_preempt or not any(
+        each.shape.priority < priority for node in those for each in node.pods.values()
+    ):
+        return None
     plain = Fit(pod.shape, those)
     able = [each for each in those if not _not_now(each) and plain.may_change(each)]
     leaving = {each.name: _lower(pod, each, leaving=True) for each in able}
-    for each in able:
+    for each in sorted(able, key=lambda node: node.name):
         names = leaving[each.name]
-        if not (Fit(pod.shape, those, names) if names else plain).against(each):
-            return None
+        if names and not Fit(pod.shape, those, names).against(each):
+            return Preemption(each.name, tuple(sorted(names)))
     pods = [*waiting, *(each for node in nodes for each in node.pods.values())]
     left = [room(each, pods).allowed for each in budgets]
     offers = [_offer(pod, each, those, leaving[each.name], budgets, left) for each in able]
