@@ -119,8 +119,8 @@ class Model:
         return self.parameters - idle
 
     def layer_bytes_touched(self, tokens: float, layer_bytes: float) -> float:
-        """Bytes of the layers that a step over so many tokens reads: of experts, those expected to be chosen by at least
-        one token, each at random."""
+        """Bytes of the layers that a step over so many tokens reads: of experts, those expected to be chosen by at
+        least one token, each at random."""
         always = self.always_read * (2.0 if self.stored_as == "mxfp4" else layer_bytes)
         if not self.is_mixture:
             return always
@@ -151,10 +151,7 @@ class Model:
     def weights_bytes_at(self, layer_bytes: float) -> int:
         """With so many bytes for each weight of a layer. Embeddings, output and the image tower keep 16 bits, and so do
         all but the experts of what is stored as `mxfp4`."""
-        if self.stored_as == "mxfp4":
-            small = self.chosen_from
-        else:
-            small = self.always_read + self.chosen_from
+        small = self.chosen_from + (0 if self.stored_as == "mxfp4" else self.always_read)
         return round(small * layer_bytes + (self.parameters - small) * 2.0)
 
     def __str__(self) -> str:
