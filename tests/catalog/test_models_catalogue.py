@@ -117,13 +117,30 @@ def test_a_step_over_many_tokens_reads_nearly_all_experts_and_over_one_only_its_
         ("acme/chat-7B-instruct", "mistralai/Mistral-7B-Instruct-v0.3"),
         ("8b", "meta-llama/Llama-3.1-8B-Instruct"),
         ("tiny-500m", "Qwen/Qwen2.5-0.5B-Instruct"),
+        ("tiiuae/falcon-40b", "codellama/CodeLlama-34b-Instruct-hf"),
+        ("acme/mix-26B-A4B", "Qwen/Qwen3-30B-A3B"),
     ],
 )
 def test_find_takes_the_name_then_the_family_and_size_then_the_size(name: str, found: str) -> None:
     assert named(name).name == found
 
 
-@pytest.mark.parametrize("name", ["", "general", "gpt2", "qwen", "acme/chat-200b", "qwen3-120b", "llama", "v0.1"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "general",
+        "gpt2",
+        "qwen",
+        "acme/chat-200b",
+        "qwen3-120b",
+        "llama",
+        "v0.1",
+        "acme/mix-17B-16E",
+        "acme/mix-30B-moe",
+        "acme/mix-8x3b",
+    ],
+)
 def test_find_says_nothing_where_nothing_can_be_told(name: str) -> None:
     assert find(name) is None
 
