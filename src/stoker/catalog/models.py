@@ -119,8 +119,8 @@ class Model:
         return self.parameters - idle
 
     def layer_bytes_touched(self, tokens: float, layer_bytes: float) -> float:
-        """Bytes of the layers that a step over so many tokens reads: of experts, those expected to be chosen by at least
-        one token, each at random."""
+        """Bytes of the layers that a step over so many tokens reads: of experts, those expected to be chosen by at
+        least one token, each at random."""
         always = self.always_read * (2.0 if self.stored_as == "mxfp4" else layer_bytes)
         if not self.is_mixture:
             return always
@@ -151,10 +151,7 @@ class Model:
     def weights_bytes_at(self, layer_bytes: float) -> int:
         """With so many bytes for each weight of a layer. Embeddings, output and the image tower keep 16 bits, and so do
         all but the experts of what is stored as `mxfp4`."""
-        if self.stored_as == "mxfp4":
-            small = self.chosen_from
-        else:
-            small = self.always_read + self.chosen_from
+        small = self.chosen_from + (0 if self.stored_as == "mxfp4" else self.always_read)
         return round(small * layer_bytes + (self.parameters - small) * 2.0)
 
     def __str__(self) -> str:
@@ -173,7 +170,7 @@ def find(name: str) -> Model | None:
     family = _family_in(wanted)
     if family is not None:
         return _closest(family, size)
-    return _closest(_common(), size) if size is not None else None
+    return None if size is None else _closest(_mixtures(wanted) if _is_mixture(wanted) else _common(), size)
 
 
 @cache
@@ -248,13 +245,11 @@ _COMMON = (
     "mistralai/Mistral-Small-24B-Instruct-2501",
     "Qwen/Qwen3-32B",
     "codellama/CodeLlama-34b-Instruct-hf",
-    "mistralai/Mixtral-8x7B-Instruct-v0.1",
     "meta-llama/Llama-3.1-70B-Instruct",
     "mistralai/Mistral-Large-Instruct-2411",
-    "mistralai/Mixtral-8x22B-Instruct-v0.1",
     "meta-llama/Llama-3.1-405B-Instruct",
 )
-"""What a size alone stands for."""
+"""What a size alone stands for. None is a mixture of experts: those say how much of them is active (`30B-A3B`)."""
 
 
 def _family_in(name: str) -> tuple[Model, ...] | None:
@@ -262,6 +257,19 @@ def _family_in(name: str) -> tuple[Model, ...] | None:
         if re.search(pattern, name):
             return tuple(each for family in families for each in models().values() if each.family == family)
     return None
+
+
+def _is_mixture(name: str) -> bool:
+    return re.search(r"\d+x\d|[-_]a\d+(\.\d+)?b|[-_]\d+e(?![a-z0-9])|moe", name) is not None
+
+
+def _mixtures(name: str) -> tuple[Model, ...]:
+    """Those with about as many active parameters as the name says; none where it does not."""
+    active = re.search(r"[-_]a(\d+(?:\.\d+)?)b(?![a-z0-9])", name)
+    if active is None:
+        return ()
+    found = (each for each in models().values() if each.is_mixture)
+    return tuple(each for each in found if 2 / 3 < each.active_parameters / 1e9 / float(active[1]) < 3 / 2)
 
 
 def _common() -> tuple[Model, ...]:

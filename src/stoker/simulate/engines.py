@@ -32,6 +32,9 @@ STEP_PER_SEQUENCE_S = 10e-6
 """Of scheduler and detokeniser, for each sequence: 0 to 20 us, by the host's CPU."""
 AFTER_S = 0.777e-3
 """From the last token to the client (BLIS alpha1)."""
+SKEW = 1.1
+"""Attention takes so much longer when contexts differ: 5 % of what it would read more were all as long as the longest,
+which is 3 times the mean (2.5 and 3.2 in two recorded runs)."""
 JOIN = 4
 """Of memory time and compute time: the norm that is between their maximum and their sum."""
 PROMPT_TOKENS = 2048
@@ -102,8 +105,9 @@ class Replica:
     link: str = "nvlink"
 
 
-def rates(serving: Serving, instance: InstanceType, *, share: Share = WHOLE) -> Rates:
-    """`share`: what the replica has of each of its GPUs (MIG, time-slicing).
+def rates(serving: Serving, instance: InstanceType, *, share: Share = WHOLE, use_tables: bool = True) -> Rates:
+    """`share`: what the replica has of each of its GPUs (MIG, time-slicing). Without `use_tables` all is computed,
+    which tells how good the formulas are.
 
     Raises InvalidInput when the weights cannot fit the GPUs of the replica, or nothing is known of either."""
     model = _model(serving)
@@ -113,12 +117,12 @@ def rates(serving: Serving, instance: InstanceType, *, share: Share = WHOLE) -> 
     gpu = _gpu(serving, instance)
     replica = _replica(serving, instance, model, layer_bytes, gpu, share)
     kv_tokens = _kv_tokens(serving, instance, replica)
-    row = _row(replica, gpu, share)
+    row = _row(replica, gpu, share) if use_tables else None
     steps = np.array([_step_s(replica, row, n) for n in range(serving.concurrency + 1)])
     notes = [format_note, _type_note(gpu), _context_note(serving, model, kv_tokens)]
     return Rates(
         step_s=steps,
-        step_s_per_kv_token=_kv_s_per_token(replica),
+        step_s_per_kv_token=SKEW * _kv_s_per_token(replica),
         prefill_s_per_token=_prompt_s_per_token(replica, row),
         prefill_s_fixed=model.layers * LAYER_S,
         chunk_tokens=serving.max_batched_tokens,
@@ -225,17 +229,23 @@ def _kv_bytes_per_gpu(replica: Replica) -> float:
 
 
 def _kv_s_per_token(replica: Replica) -> float:
-    """With several nodes, each reads the contexts of its share of the sequences at the same time."""
+    """Where all contexts are of one length. With several nodes, each reads those of its share of the sequences at the
+    same time."""
     return _kv_bytes_per_gpu(replica) / replica.kv_rate / replica.stages
 
 
-def _all_reduce_s(replica: Replica, tokens: float) -> float:
+def overheads_s(model: Model, tp: int, link: str, sequences: float) -> float:
+    """Of one decode step, beside kernels: communication, and the engine's own work."""
+    return _all_reduce_s(model, tp, link, sequences) + STEP_FIXED_S + STEP_PER_SEQUENCE_S * sequences
+
+
+def _all_reduce_s(model: Model, tp: int, link: str, tokens: float) -> float:
     """Two of each layer."""
-    if replica.tp == 1:
+    if tp == 1:
         return 0.0
-    link, hop = LINKS[replica.link]
-    hops = 2 * (replica.tp - 1)
-    return 2 * replica.model.layers * (hops * hop + hops / replica.tp * tokens * replica.model.hidden * 2 / link)
+    rate, hop = LINKS[link]
+    hops = 2 * (tp - 1)
+    return 2 * model.layers * (hops * hop + hops / tp * tokens * model.hidden * 2 / rate)
 
 
 # Steps and prompts
@@ -247,8 +257,9 @@ def _step_s(replica: Replica, row: engine_tables.Row | None, sequences: int) -> 
     With several nodes the sequences go through them in as many groups, and each gets one token per round."""
     group = max(1.0, sequences / replica.stages)
     kernels = _kernels_s(replica, group) * (1.0 if row is None else _correction(row, replica, group))
-    own = STEP_FIXED_S + STEP_PER_SEQUENCE_S * sequences
-    return kernels + _all_reduce_s(replica, group) + own + (replica.stages - 1) * STAGE_S
+    others = STEP_PER_SEQUENCE_S * (sequences - group) if sequences > group else 0.0
+    overheads = overheads_s(replica.model, replica.tp, replica.link, group) + others
+    return kernels + overheads + (replica.stages - 1) * STAGE_S
 
 
 def _prompt_s_per_token(replica: Replica, row: engine_tables.Row | None) -> float:
@@ -259,8 +270,8 @@ def _prompt_s_per_token(replica: Replica, row: engine_tables.Row | None) -> floa
     if row is not None and row.prompt_tokens_per_ms is not None:
         reference = models.models()[row.reference]
         kernels = model.layers_per_token / reference.layers_per_token / row.prompt_tokens_per_ms / 1e3
-    more = _all_reduce_s(replica, 1024) - _all_reduce_s(replica, 0)
-    return (kernels + more / 1024) / replica.stages
+    with_one, without = (_all_reduce_s(model, replica.tp, replica.link, tokens) for tokens in (1, 0))
+    return (kernels + with_one - without) / replica.stages
 
 
 # Measured rows
@@ -382,7 +393,7 @@ def _cpu_rates(serving: Serving, instance: InstanceType, model: Model, layer_byt
     blocks = math.floor(CPU_KV_BYTES / (BLOCK_TOKENS * _kv_bytes_per_gpu(replica)))
     return Rates(
         step_s=np.array([_step_s(replica, None, n) for n in range(serving.concurrency + 1)]),
-        step_s_per_kv_token=_kv_s_per_token(replica),
+        step_s_per_kv_token=SKEW * _kv_s_per_token(replica),
         prefill_s_per_token=_prompt_s_per_token(replica, None),
         prefill_s_fixed=model.layers * LAYER_S,
         chunk_tokens=serving.max_batched_tokens,

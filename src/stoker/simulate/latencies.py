@@ -46,18 +46,18 @@ class PodTimes:
 
 def _prior(mean: float, source: str) -> float:
     """A field of `Priors` with where its value comes from."""
-    return dataclasses.field(default=mean, metadata={"source": source})  # type: ignore[no-any-return]
+    return dataclasses.field(default=mean, metadata={"source": source})
 
 
 @dataclass(frozen=True, slots=True)
 class Priors:
-    """Means, in seconds and bytes per second. A `..._spread` is the standard deviation of the logarithm; 0 makes the mean
-    certain. `sources` says where each comes from."""
+    """Means, in seconds and bytes per second. A `..._spread` is the standard deviation of the logarithm; 0 makes the
+    mean certain. `sources` says where each comes from."""
 
     fleet_s: float = _prior(2.0, "CreateFleet 1 to 3 s: devfloor9's engineering playbook")
     fleet_spread: float = _prior(0.3, "so that 1 to 3 s hold nearly all")
     boot_s: float = _prior(52.5, "45 to 60 s: chkk, zop, tasrie; Bottlerocket and AL2023 alike")
-    boot_gpu_s: float = _prior(52.5, "as without GPUs: chain recommended for g5 and g6e")
+    boot_gpu_more_s: float = _prior(0.0, "more with GPUs: none, by the chain recommended for g5 and g6e")
     boot_metal_s: float = _prior(420.0, "bare metal: assumed, 5 to 10 minutes")
     boot_spread: float = _prior(0.1, "so that 45 to 60 s hold most")
     devices_s: float = _prior(40.0, "20 to 60 s; about 60 s in karpenter-provider-gcp PR 148")
@@ -138,9 +138,8 @@ def parsed(texts: Iterable[str]) -> dict[str, float]:
 def node_times(instance: InstanceType, chance: random.Random, priors: Priors = PRIORS) -> NodeTimes:
     """Draws three numbers, whatever the type."""
     has_devices = instance.gpu_count > 0 or instance.accelerator_count > 0
-    boot_s = priors.boot_gpu_s if has_devices else priors.boot_s
-    if instance.bare_metal:
-        boot_s = priors.boot_metal_s
+    boot_s = priors.boot_metal_s if instance.bare_metal else priors.boot_s
+    boot_s += priors.boot_gpu_more_s if has_devices else 0.0
     fleet_s = _draw(priors.fleet_s, priors.fleet_spread, chance)
     booted_s = _draw(boot_s, priors.boot_spread, chance)
     devices_s = _draw(priors.devices_s, priors.devices_spread, chance)
@@ -166,9 +165,9 @@ def pod_times(
 
 
 def image_s(image: Image, instance: InstanceType, volume: Volume, priors: Priors = PRIORS) -> float:
-    """Mean seconds until a container of this image can start, on a node that has not got it: the compressed bytes over the
-    network, then the unpacked ones onto the disk. What is lazy, or on a volume made from a snapshot, is read as it is
-    needed."""
+    """Mean seconds until a container of this image can start, on a node that has not got it: the compressed bytes over
+    the network, then the unpacked ones onto the disk. What is lazy, or on a volume made from a snapshot, is read as it
+    is needed."""
     if image.is_lazy or volume.has_images:
         return image.unpacked_bytes / GB * priors.lazy_s_per_gb
     download_s = image.size_bytes / min(_network(instance, priors), priors.registry_bytes_per_s)
@@ -177,8 +176,8 @@ def image_s(image: Image, instance: InstanceType, volume: Volume, priors: Priors
 
 
 def weights_s(load: Load, instance: InstanceType, volume: Volume, priors: Priors = PRIORS) -> float:
-    """Mean seconds until the weights have been read. A hub's files are written to the disk first; S3 is streamed; a volume
-    of its own comes over EBS or the network, whichever is wider."""
+    """Mean seconds until the weights have been read. A hub's files are written to the disk first; S3 is streamed; a
+    volume of its own comes over EBS or the network, whichever is wider."""
     network, disk = _network(instance, priors), _disk(instance, volume, priors)
     match load.weights_from:
         case "hub":
