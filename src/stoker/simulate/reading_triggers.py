@@ -126,8 +126,7 @@ def _streams(data: Mapping[str, str], around: Around) -> Read:
     if group and lag:
         return Read("", Signal("waiting", model=model), lag, activation)
     if group:
-        why = "it counts what was given out and not acknowledged, and so wakes nothing from zero"
-        return Read("", Signal("pending", model=model), _target(data, "pendingEntriesCount", 5), activation, why=why)
+        return Read("", Signal("pending", model=model), _target(data, "pendingEntriesCount", 5), activation)
     why = "it counts all entries of the stream: those that are done are taken to be deleted"
     return Read("", Signal("length", model=model), _target(data, "streamLength", 5), activation, why=why)
 
