@@ -1,14 +1,17 @@
-"""Writes the instance types and KEDA triggers that ship with the package, from the facts collected in a shared folder.
+"""Writes the instance types, spot facts and KEDA triggers that ship with the package, from a shared folder of facts.
 
     scripts/build_ec2.py SHARED [--out src/stoker/catalog/data]
 
-SHARED holds `data/ec2/instances.json` and `data/keda/scalers-schema_v2.20.2.json`, as their SOURCES.md describes them.
-Only facts from repositories with a licence are taken: prices of Karpenter's regions, and types of its reference page.
+SHARED holds `data/ec2/instances.json`, `spot_advisor_2025-06.json` and `spot_prices_sample.csv` beside it, and
+`data/keda/scalers-schema_v2.20.2.json`, as their SOURCES.md describes them. Of on-demand prices only those of
+Karpenter's regions are taken, and of types those of its reference page.
 """
 
 import argparse
+import csv
 import gzip
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +46,16 @@ FIELDS = {
     "local_nvme_gb": "local_nvme_gb",
     "efa_count": "efa_count",
     "max_pods": "max_pods",
+    "ipv4_per_eni": "ipv4_per_eni",
 }
-NUMBERS_OF_NOTHING = ("gpu_memory_mib", "network_mbps", "ebs_mbps")  # null in the source: 0 here
+NUMBERS_OF_NOTHING = ("gpu_memory_mib", "network_mbps", "ebs_mbps", "ipv4_per_eni")  # null in the source: 0 here
 
 
 def row(facts: dict[str, Any]) -> list[Any]:
     values = {name: facts[key] for name, key in FIELDS.items()}
     for name in NUMBERS_OF_NOTHING:
         values[name] = values[name] or 0
+    values["enis"] = enis(facts)
     values["bare_metal"] = bool(values["bare_metal"])
     for name, value in values.items():
         if value is None:
@@ -66,10 +71,43 @@ def row(facts: dict[str, Any]) -> list[Any]:
     return [*values.values(), dict(sorted(allocatable.items())), kept]
 
 
+def enis(facts: dict[str, Any]) -> int:
+    """Network interfaces of the default network card, which the CNI uses alone. The source counts those of all cards;
+    where that does not give the type's pods it has several cards, and the number is worked out from the pods."""
+    interfaces, addresses, pods = facts["max_enis"], facts["ipv4_per_eni"], facts["max_pods"]
+    if interfaces is None or addresses is None:
+        return 0
+    if interfaces * (addresses - 1) + 2 == pods:
+        return int(interfaces)
+    found, rest = divmod(pods - 2, addresses - 1)
+    if rest:
+        raise ValueError(f"{facts['instance_type']}: {pods} pods come from no whole number of interfaces")
+    return int(found)
+
+
 def instances(source: dict[str, Any]) -> dict[str, Any]:
     taken = [each for each in source["instances"] if each["source_tier"] == PAGE]
     taken.sort(key=lambda each: each["instance_type"])
-    return {"fields": [*FIELDS, "allocatable", "prices"], "types": [row(each) for each in taken]}
+    return {"fields": [*FIELDS, "enis", "allocatable", "prices"], "types": [row(each) for each in taken]}
+
+
+def spot(advisor: dict[str, Any], prices: Sequence[Mapping[str, str]], names: set[str]) -> dict[str, Any]:
+    """Of the types that ship: `[savings in per cent, interruption bucket]` by region and type, and by type and id of
+    the zone what spot was seen to cost, in USD per hour."""
+    regions = {
+        region: {name: found[name] for name in sorted(found.keys() & names)}
+        for region, found in sorted(advisor["regions"].items())
+    }
+    zones: dict[str, dict[str, float]] = {}
+    for each in prices:
+        if each["instance_type"] in names:
+            zones.setdefault(each["instance_type"], {})[each["az_id"]] = float(each["spot_usd"])
+    of_zone = {each["az_id"]: each["region"] for each in prices}
+    return {
+        "regions": regions,
+        "prices": {name: dict(sorted(found.items())) for name, found in sorted(zones.items())},
+        "zones": dict(sorted(of_zone.items())),
+    }
 
 
 def scalers(source: dict[str, Any]) -> dict[str, Any]:
@@ -107,9 +145,14 @@ def main() -> None:
     parser.add_argument("shared", type=Path)
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "src" / "stoker" / "catalog" / "data")
     asked = parser.parse_args()
-    ec2 = json.loads((asked.shared / "data" / "ec2" / "instances.json").read_text())
+    facts = asked.shared / "data" / "ec2"
+    ec2 = json.loads((facts / "instances.json").read_text())
+    advisor = json.loads((facts / "spot_advisor_2025-06.json").read_text())
+    prices = list(csv.DictReader((facts / "spot_prices_sample.csv").read_text().splitlines()))
     keda = json.loads((asked.shared / "data" / "keda" / "scalers-schema_v2.20.2.json").read_text())
-    write(asked.out / "ec2" / "instances.json.gz", instances(ec2))
+    types = instances(ec2)
+    write(asked.out / "ec2" / "instances.json.gz", types)
+    write(asked.out / "ec2" / "spot.json.gz", spot(advisor, prices, {each[0] for each in types["types"]}))
     write(asked.out / "keda" / "scalers.json.gz", scalers(keda))
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stoker.catalog import schemas
-from stoker.lint import core_validation, cron, names, structural
+from stoker.lint import core_validation, names, structural
 from stoker.lint.run import lint
 from stoker.lint.structural import Fault
 from stoker.manifests import quantities
@@ -435,25 +435,6 @@ def test_a_mount_without_its_volume_is_found_in_the_pods_of_other_controllers(te
 
     said = [(each.rule, each.path) for each in report.findings if "no volume of the pod is called" in each.message]
     assert said == [("STK-API-005", path) for path in paths]
-
-
-@pytest.mark.parametrize(
-    ("schedule", "wrong"),
-    [
-        ("*/5 * * * *", ""),
-        ("0 9-17 * jan,feb mon-fri", ""),
-        ("@daily", ""),
-        ("@every 1h30m", ""),
-        ("0 0 * * 7", "the day of the week, 7: 7 is not from 0 to 6"),
-        ("60 * * * *", "the minute, 60: 60 is not from 0 to 59"),
-        ("*/0 * * * *", "the minute, */0: the step 0 is no whole number above 0"),
-        ("5-1 * * * *", "the minute, 5-1: 5-1 ends before it begins"),
-        ("* * * *", "has 4 fields; five are wanted: minute, hour, day, month, day of the week"),
-        ("@noon", "@noon is not one of @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly"),
-    ],
-)
-def test_schedules(schedule: str, wrong: str) -> None:
-    assert cron.fault(schedule) == wrong
 
 
 @pytest.mark.parametrize(

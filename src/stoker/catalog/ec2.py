@@ -50,6 +50,9 @@ class InstanceType:
     local_nvme_gb: int
     efa_count: int
     max_pods: int
+    ipv4_per_eni: int
+    enis: int
+    """Network interfaces that the CNI uses: those of the default network card. 0 where it is not known."""
     allocatable: Mapping[str, int]
     """What pods can request, with Karpenter's defaults: `cpu` in thousandths, `memory` and `ephemeral-storage` in
     bytes, `pods` and devices counted."""

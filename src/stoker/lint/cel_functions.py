@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
+from stoker.base.durations import seconds_of
 from stoker.lint import names, patterns
 from stoker.manifests import quantities
 
@@ -26,8 +27,6 @@ _QUANTITY, _URL, _IP, _CIDR, _SEMVER, _FORMAT = (
     "__semver__",
     "__format__",
 )
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
-_DURATION_PIECE = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
 _SEMANTIC = re.compile(
     r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
     r"(?:-((?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(?:\.(?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*))?"
@@ -56,10 +55,7 @@ def from_base64(text: str) -> Any:
 
 
 def _duration(text: str) -> timedelta:
-    if not patterns.go_duration(text):
-        raise ValueError(f"{text!r} is no duration")
-    seconds = sum(float(number) * _UNITS[unit] for number, unit in _DURATION_PIECE.findall(text))
-    return timedelta(seconds=-seconds if text.startswith("-") else seconds)
+    return timedelta(seconds=float(seconds_of(text)))
 
 
 # text

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from stoker.lint import cron, names
+from stoker.lint import names
 from stoker.lint.notes import Notes, Tree
 from stoker.lint.pod_validation import pod_faults, selector_faults
 from stoker.lint.structural import (
@@ -23,6 +23,7 @@ from stoker.lint.structural import (
 )
 from stoker.manifests import quantities
 from stoker.manifests.objects import look, sections, texts
+from stoker.policy import cron
 from stoker.spec.faults import Path, shown
 
 Kind = tuple[str, str, str]

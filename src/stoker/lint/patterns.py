@@ -9,6 +9,8 @@ from datetime import date, datetime
 from functools import lru_cache
 from urllib.parse import urlsplit
 
+from stoker.base.durations import is_duration
+
 _CLASSES = {
     "alnum": "0-9A-Za-z",
     "alpha": "A-Za-z",
@@ -145,7 +147,6 @@ def _cidr(text: str) -> bool:
     return "/" in text and _parses(lambda each: ipaddress.ip_network(each, strict=False), text)
 
 
-_DURATION = re.compile(r"[-+]?(0|((\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h))+)", re.ASCII)
 _LONG_DURATION = re.compile(
     r"(\d+(\.\d+)? ?(ns|nanos?(econds?)?|us|µs|micros?(econds?)?|ms|millis?(econds?)?|s|secs?|seconds?|m|mins?|minutes?"
     r"|h|hrs?|hours?|d|days?|w|weeks?|wks?) ?)+",
@@ -153,13 +154,8 @@ _LONG_DURATION = re.compile(
 )
 
 
-def go_duration(text: str) -> bool:
-    """What Go's `time.ParseDuration` reads: `1h30m`, `300ms`, `0`."""
-    return bool(_DURATION.fullmatch(text))
-
-
 def _duration(text: str) -> bool:
-    return go_duration(text) or bool(_LONG_DURATION.fullmatch(text))
+    return is_duration(text) or bool(_LONG_DURATION.fullmatch(text))
 
 
 def _ip(version: int) -> Callable[[str], bool]:

@@ -220,9 +220,9 @@ class Placement:
 
     def _cheapest(self, asked: Requirements, types: Iterable[InstanceType]) -> InstanceType | None:
         roomy = [each for each in types if not _lacking(self.pod, each, self.pool, self.daemons)]
-        found = [each for each in roomy if not _mislabelled(asked, each, self.pool)]
+        found = [each for each in roomy if not mislabelled(asked, each, self.pool)]
         for alternatives in (self.pod.requirements, [_loosened(each) for each in self.pod.requirements]):
-            suited = [each for each in found if any(not _mislabelled(one, each, self.pool) for one in alternatives)]
+            suited = [each for each in found if any(not mislabelled(one, each, self.pool) for one in alternatives)]
             if suited:
                 return min(suited, key=by_price)
         return None
@@ -243,7 +243,7 @@ def place(
     against_type = {each.name: _against(pod, each, pool, asked, daemon_overhead) for each in own}
     fitting = [each for each in own if not against_type[each.name]]
     if fitting and not against_pool:
-        against_pool += _too_few_values(pool, fitting)
+        against_pool += too_few_values(pool, fitting)
     return Placement(
         pod=pod,
         pool=pool,
@@ -308,7 +308,7 @@ def how_many(
 ) -> int:
     """How many of these pods one node holds, by their size alone."""
     left = {key: amount - daemon_overhead.get(key, 0) for key, amount in allocatable_of(instance, pool).items()}
-    return times(_judged(pod, pool), left)
+    return times(judged(pod, pool), left)
 
 
 def capacity_of(instance: InstanceType) -> dict[str, int]:
@@ -377,20 +377,21 @@ def _alternatives(pod: PodView, pool: NodePoolView) -> tuple[list[Requirements],
     """The pod's alternatives that the pool's labels allow; if there are none, what is against the best of them."""
     if not pod.requirements:
         return [], [Blocker("affinity", "", "a node that matches an empty term", "")]
-    against = [(each, _label_blockers(each, pool)) for each in pod.requirements]
+    against = [(each, label_blockers(each, pool.offered, pool.domain)) for each in pod.requirements]
     suited = [each for each, blockers in against if not blockers]
     return suited, [] if suited else min((blockers for _, blockers in against), key=len)
 
 
-def _label_blockers(asked: Requirements, pool: NodePoolView) -> list[Blocker]:
-    """A label that Karpenter does not know has to be given by the pool; one that it knows may be left open."""
+def label_blockers(asked: Requirements, given: Requirements, domain: Domain) -> list[Blocker]:
+    """What of `asked` cannot be had of a node whose labels will be as `given` says. A label that Karpenter does not
+    know has to be among them; one that it knows may be left open."""
     found = []
     for key, wanted in asked.items():
-        offered = pool.offered.get(key)
+        offered = given.get(key)
         if offered is not None:
             if wanted.intersect(offered).is_empty:
                 found.append(_label_blocker(key, wanted, str(offered)))
-        elif wanted.is_empty or not (wanted.absent or key in WELL_KNOWN[pool.domain]):
+        elif wanted.is_empty or not (wanted.absent or key in WELL_KNOWN[domain]):
             found.append(_label_blocker(key, wanted, ""))
     return found
 
@@ -399,7 +400,7 @@ def _label_blocker(key: str, wanted: Requirement, offered: str) -> Blocker:
     return Blocker(_KIND_OF_LABEL.get(key, "label"), key, str(wanted), offered)
 
 
-def _mislabelled(asked: Requirements, instance: InstanceType, pool: NodePoolView) -> list[str]:
+def mislabelled(asked: Requirements, instance: InstanceType, pool: NodePoolView) -> list[str]:
     """The labels for which a type does not have what is asked for."""
     labels = labels_of(instance, pool.domain)
     return [key for key, wanted in _of_types(asked, pool) if not wanted.allows(labels.get(key))]
@@ -429,7 +430,7 @@ def _against(
     pod: PodView, instance: InstanceType, pool: NodePoolView, alternatives: Sequence[Requirements], daemons: Amounts
 ) -> tuple[Blocker, ...]:
     labels = labels_of(instance, pool.domain)
-    wrong = min(((each, _mislabelled(each, instance, pool)) for each in alternatives), key=lambda both: len(both[1]))
+    wrong = min(((each, mislabelled(each, instance, pool)) for each in alternatives), key=lambda both: len(both[1]))
     found = [_label_blocker(key, wrong[0][key], labels.get(key, "")) for key in wrong[1]]
     found += _lacking(pod, instance, pool, daemons)
     capacity = capacity_of(instance)
@@ -443,14 +444,15 @@ def _lacking(pod: PodView, instance: InstanceType, pool: NodePoolView, daemons: 
     """What the pod requests and an empty node of this type does not have left beside its DaemonSets."""
     allocatable = allocatable_of(instance, pool)
     found = []
-    for key, amount in _judged(pod, pool).items():
+    for key, amount in judged(pod, pool).items():
         left = allocatable.get(key, 0) - daemons.get(key, 0)
         if amount > left and amount > 0:
             found.append(Blocker(_KIND_OF_RESOURCE.get(key, "resource"), key, amount, max(left, 0)))
     return found
 
 
-def _judged(pod: PodView, pool: NodePoolView | None) -> dict[str, int]:
+def judged(pod: PodView, pool: NodePoolView | None) -> dict[str, int]:
+    """What the pod requests, itself among it as one of `pods`, of resources that can be looked up (`unjudged`)."""
     asked = {key: amount for key, amount in pod.requests.items() if not _is_unjudged(key, pool)}
     return {**asked, PODS: 1}
 
@@ -484,7 +486,8 @@ def _no_types(pool: NodePoolView) -> Blocker:
     return Blocker("pool", "", "an instance type", "none that meets the pool's own requirements")
 
 
-def _too_few_values(pool: NodePoolView, fitting: Iterable[InstanceType]) -> list[Blocker]:
+def too_few_values(pool: NodePoolView, fitting: Iterable[InstanceType]) -> list[Blocker]:
+    """The labels of which the types have fewer different values than the pool's minValues say."""
     labels = [labels_of(each, pool.domain) for each in fitting]
     found = []
     for key, least in pool.min_values.items():

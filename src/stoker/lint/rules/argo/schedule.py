@@ -35,11 +35,11 @@ Source: argoproj/argo-workflows@v4.1.2 docs/cron-workflows.md
 
 from collections.abc import Iterator
 
-from stoker.lint import cron
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules.argo._flows import GROUP, schedules
 from stoker.manifests.objects import filled_in_later
+from stoker.policy import cron
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:

@@ -33,11 +33,11 @@ Source: kedacore/keda@v2.20.2 pkg/scalers/cron_scaler.go; kedacore/keda-docs con
 
 from collections.abc import Iterator
 
-from stoker.lint import cron
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
 from stoker.lint.rules.keda._views import Trigger, maximum, number, triggers
 from stoker.manifests.objects import is_open
+from stoker.policy import cron
 
 
 def check(cluster: Cluster) -> Iterator[Problem]:
