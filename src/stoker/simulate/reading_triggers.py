@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from stoker.manifests.objects import look, texts
 from stoker.manifests.quantities import amount
+from stoker.policy import cron
 from stoker.policy.hpa import MetricType
 from stoker.simulate.reading_queries import Query, of_metric, of_promql
 from stoker.simulate.scenario import Signal, SignalKind
@@ -205,6 +206,9 @@ def _cron(data: Mapping[str, str], around: Around) -> Read:
     start, end, zone = data.get("start", ""), data.get("end", ""), data.get("timezone", "")
     if replicas is None or not start or not end:
         return _unknown("start, end or desiredReplicas is missing")
+    for schedule in (start, end):
+        if cron.fault(schedule):
+            return _unknown(f"{schedule} is no schedule: {cron.fault(schedule)}")
     try:
         ZoneInfo(zone)
     except (ValueError, OSError, KeyError):
