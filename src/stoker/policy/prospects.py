@@ -8,11 +8,11 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 
-from stoker.catalog.ec2 import InstanceType
 from stoker.policy.cluster import Market, Node, Pod
-from stoker.policy.placement import NodePoolView, capacity_of, pool_types
+from stoker.policy.placement import NodePoolView
 from stoker.policy.pod_resources import ACCELERATORS, CPU, EFA, MEMORY, Amounts, added
 from stoker.policy.replacing import launchable
+from stoker.policy.stock import Types, stock, types_of, whole
 
 _COUNTED = (CPU, MEMORY, EFA, *ACCELERATORS)
 """What a node surely has no more of than its machine."""
@@ -53,7 +53,7 @@ class Prospects:
 
     def _cheapest_holding(self, wanted: _Wanted, but_spot: bool) -> float:
         if (wanted, but_spot) not in self._cheapest:
-            sold = tuple(offerings[0].type for offerings in self._market.values() if offerings)
+            sold = stock(self._market).types
             self._cheapest[wanted, but_spot] = min(
                 (
                     offering.usd_per_hour
@@ -72,15 +72,10 @@ def _counted(amounts: Amounts) -> _Wanted:
 
 
 @lru_cache(maxsize=1024)
-def _large_enough(pool: NodePoolView, sold: tuple[InstanceType, ...], wanted: _Wanted) -> tuple[InstanceType, ...]:
+def _large_enough(pool: NodePoolView, sold: Types, wanted: _Wanted) -> Types:
     found = []
-    for each in _types_of(pool, sold):
-        whole = capacity_of(each)
-        if all(whole.get(key, 0) >= n for key, n in zip(_COUNTED, wanted, strict=True) if n):
+    for each in types_of(pool, sold):
+        there = whole(each)
+        if all(there.get(key, 0) >= n for key, n in zip(_COUNTED, wanted, strict=True)):
             found.append(each)
     return tuple(found)
-
-
-@lru_cache(maxsize=256)
-def _types_of(pool: NodePoolView, sold: tuple[InstanceType, ...]) -> tuple[InstanceType, ...]:
-    return pool_types(pool, sold)

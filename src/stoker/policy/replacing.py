@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from stoker.catalog.ec2 import InstanceType
-from stoker.catalog.labels import CAPACITY_TYPE, OF_TYPES, ZONE, labels_of
+from stoker.catalog.labels import CAPACITY_TYPE, OF_TYPES, labels_of
 from stoker.policy.cluster import CapacityType, Market, Node, Offering
+from stoker.policy.market import suits
 from stoker.policy.placement import NodePoolView
 from stoker.policy.provisioning import Claim
 from stoker.policy.requirements import Requirement, Requirements, both
@@ -56,14 +57,7 @@ def cheapest_launch_price(instance: InstanceType, requirements: Requirements, ma
 
 def launchable(instance: InstanceType, requirements: Requirements, market: Market) -> list[Offering]:
     """What is available of a type in the zones and capacity types that the requirements leave."""
-    zones, capacities = requirements.get(ZONE), requirements.get(CAPACITY_TYPE)
-    return [
-        each
-        for each in market.get(instance.name, ())
-        if each.is_available
-        and (zones is None or zones.allows(each.zone))
-        and (capacities is None or capacities.allows(each.capacity))
-    ]
+    return [each for each in market.get(instance.name, ()) if each.is_available and suits(each, requirements)]
 
 
 def allows(claim: Claim, capacity: CapacityType) -> bool:

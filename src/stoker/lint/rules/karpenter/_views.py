@@ -225,12 +225,6 @@ def expire_after(pool: Manifest) -> Any:
     return pool.get(*NODE, "expireAfter", default=pool.get(*DISRUPTION, "expireAfter"))
 
 
-def policy_of(pool: Manifest) -> str:
-    """The consolidation policy by its present name."""
-    found = pool.get(*DISRUPTION, "consolidationPolicy")
-    return "WhenEmptyOrUnderutilized" if found in (None, "WhenUnderutilized") else str(found)
-
-
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 

@@ -47,7 +47,8 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.karpenter._views import DISRUPTION, allows, is_known, policy_of, pools, types_of
+from stoker.lint.rules.karpenter._views import DISRUPTION, allows, is_known, pools, types_of
+from stoker.manifests.disruptions import policy_of
 
 _LEAST = 15
 

@@ -46,7 +46,8 @@ from collections.abc import Iterator
 
 from stoker.lint.cluster import Cluster
 from stoker.lint.rule import Problem, Rule, Severity
-from stoker.lint.rules.karpenter._views import BUDGETS, DISRUPTION, budgets_of, policy_of, pools
+from stoker.lint.rules.karpenter._views import BUDGETS, DISRUPTION, budgets_of, pools
+from stoker.manifests.disruptions import policy_of
 
 _WHAT = {
     "Drifted": "a new image or node class replaces all nodes at once",
