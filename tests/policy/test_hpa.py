@@ -1,5 +1,6 @@
 """The HPA's arithmetic: the cases of its own tests, the trace of a whole scale-up, and what always holds."""
 
+from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
@@ -54,14 +55,14 @@ def percent(value: int, period_s: float = 15.0) -> Policy:
 @pytest.mark.parametrize(
     ("kind", "replicas", "value", "target", "expected"),
     [
-        ("AverageValue", Replicas(3, 3, 3), 8600, 2150, 4),
-        ("AverageValue", Replicas(5, 5, 5), 8600, 2867, 3),
-        ("Value", Replicas(1, 1, 1), 8600, 4400, 2),
-        ("Value", Replicas(3, 3, 1), 8600, 4400, 2),  # 6 if those that are not ready counted
-        ("Value", Replicas(5, 5, 5), 8600, 14334, 3),
-        ("AverageValue", Replicas(1, 0, 0), 8600, 2150, 4),  # nothing there yet: nothing to be near to
-        ("AverageValue", Replicas(1, 0, 0), 0, 2150, 0),
-        ("Value", Replicas(0, 0, 0), 8600, 4400, 2),
+        pytest.param("AverageValue", Replicas(3, 3, 3), 8600, 2150, 4, id="case 1"),
+        pytest.param("AverageValue", Replicas(5, 5, 5), 8600, 2867, 3, id="case 2"),
+        pytest.param("Value", Replicas(1, 1, 1), 8600, 4400, 2, id="case 3"),
+        pytest.param("Value", Replicas(3, 3, 1), 8600, 4400, 2, id="case 4"),  # 6 if those that are not ready counted
+        pytest.param("Value", Replicas(5, 5, 5), 8600, 14334, 3, id="case 5"),
+        pytest.param("AverageValue", Replicas(1, 0, 0), 8600, 2150, 4, id="nothing there yet to be near to"),
+        pytest.param("AverageValue", Replicas(1, 0, 0), 0, 2150, 0, id="nothing there and nothing asked"),
+        pytest.param("Value", Replicas(0, 0, 0), 8600, 4400, 2, id="at zero"),
     ],
 )
 def test_what_a_metric_asks_for(
@@ -71,7 +72,13 @@ def test_what_a_metric_asks_for(
 
 
 @pytest.mark.parametrize(
-    ("current", "total", "expected"), [(35, 3700, 37), (37, 3800, 37), (37, 1000, 10), (10, 800, 10)]
+    ("current", "total", "expected"),
+    [
+        pytest.param(35, 3700, 37, id="case 6"),
+        pytest.param(37, 3800, 37, id="case 7"),
+        pytest.param(37, 1000, 10, id="case 8"),
+        pytest.param(10, 800, 10, id="case 9"),
+    ],
 )
 def test_tolerances_of_both_directions(current: int, total: int, expected: int) -> None:
     """100 for each replica; 5 % more and 50 % less change nothing."""
@@ -99,10 +106,10 @@ def test_the_edges_of_the_tolerance_belong_to_it(value: int, expected: int, is_n
 @pytest.mark.parametrize(
     ("known", "desired", "expected"),
     [
-        ([(120, 4), (60, 5)], 3, 5),
-        ([(60, 1), (60, 2)], 3, 3),
-        ([(600, 10), (540, 9)], 3, 3),
-        ([(600, 10), (60, 4), (120, 5), (540, 9)], 3, 5),
+        pytest.param([(120, 4), (60, 5)], 3, 5, id="case 10"),
+        pytest.param([(60, 1), (60, 2)], 3, 3, id="case 11"),
+        pytest.param([(600, 10), (540, 9)], 3, 3, id="case 12"),
+        pytest.param([(600, 10), (60, 4), (120, 5), (540, 9)], 3, 5, id="case 13"),
     ],
 )
 def test_stabilisation_without_a_behavior(known: list[tuple[float, int]], desired: int, expected: int) -> None:
@@ -113,11 +120,11 @@ def test_stabilisation_without_a_behavior(known: list[tuple[float, int]], desire
 @pytest.mark.parametrize(
     ("known", "up_s", "down_s", "current", "desired", "expected"),
     [
-        ([(0, 4), (0, 5)], 150, 0, 1, 7, 4),
-        ([(0, 4), (0, 5)], 150, 0, 1, 3, 3),
-        ([(60, 6), (120, 5), (180, 9), (6000, 10)], 150, 0, 1, 100, 5),
-        ([(120, 8), (240, 7)], 300, 0, 5, 10, 7),
-        ([(300, 5), (480, 4)], 0, 600, 8, 3, 5),
+        pytest.param([(0, 4), (0, 5)], 150, 0, 1, 7, 4, id="case 14"),
+        pytest.param([(0, 4), (0, 5)], 150, 0, 1, 3, 3, id="case 15"),
+        pytest.param([(60, 6), (120, 5), (180, 9), (6000, 10)], 150, 0, 1, 100, 5, id="case 16"),
+        pytest.param([(120, 8), (240, 7)], 300, 0, 5, 10, 7, id="case 17"),
+        pytest.param([(300, 5), (480, 4)], 0, 600, 8, 3, 5, id="case 18"),
     ],
 )
 def test_stabilisation_with_a_behavior(
@@ -153,16 +160,17 @@ def down_events(*numbers: int) -> State:
 @pytest.mark.parametrize(
     ("policies", "current", "desired", "expected", "state"),
     [
-        (hpa.UP.policies, 10, 50, 20, None),
-        ((pods(100), percent(100)), 10, 500, 110, None),
-        ((pods(2), percent(100)), 10, 500, 20, None),
-        ((pods(30),), 10, 50, 40, None),
-        ((percent(200),), 10, 50, 30, None),
-        ((pods(150, 120.0),), 100, 500, 235, UP_EVENTS),
-        ((percent(200, 120.0),), 100, 500, 255, UP_EVENTS),
-        ((pods(5, 120.0),), 100, 500, 100, UP_EVENTS),  # it rose by more than that already; it does not fall for it
-        ((percent(1),), 3, 1000, 4, None),
-        ((percent(10),), 10, 1000, 11, None),  # exactly; a float would say 12
+        pytest.param(hpa.UP.policies, 10, 50, 20, None, id="case 19"),
+        pytest.param((pods(100), percent(100)), 10, 500, 110, None, id="case 20"),
+        pytest.param((pods(2), percent(100)), 10, 500, 20, None, id="case 21"),
+        pytest.param((pods(30),), 10, 50, 40, None, id="case 22"),
+        pytest.param((percent(200),), 10, 50, 30, None, id="case 23"),
+        pytest.param((pods(150, 120.0),), 100, 500, 235, UP_EVENTS, id="case 28"),
+        pytest.param((percent(200, 120.0),), 100, 500, 255, UP_EVENTS, id="case 29"),
+        # It rose by more than that already, and does not fall for it.
+        pytest.param((pods(5, 120.0),), 100, 500, 100, UP_EVENTS, id="case 30"),
+        pytest.param((percent(1),), 3, 1000, 4, None, id="case 36"),
+        pytest.param((percent(10),), 10, 1000, 11, None, id="exactly, where a float says 12"),
     ],
 )
 def test_how_fast_up(
@@ -174,14 +182,14 @@ def test_how_fast_up(
 @pytest.mark.parametrize(
     ("policies", "current", "desired", "expected", "state"),
     [
-        ((pods(20), percent(1)), 100, 2, 80, None),
-        ((pods(2), percent(1)), 100, 2, 98, None),
-        ((pods(5),), 10, 2, 5, None),
-        ((percent(50),), 10, 5, 5, None),
-        ((pods(5, 120.0),), 100, 2, 100, down_events(1, 5, 9)),
-        ((percent(50, 120.0),), 100, 0, 56, down_events(2, 4, 6)),
-        ((percent(10, 120.0),), 100, 2, 100, down_events(10, 10, 10)),
-        ((percent(1000, 120.0),), 10, 5, 5, None),
+        pytest.param((pods(20), percent(1)), 100, 2, 80, None, id="case 24"),
+        pytest.param((pods(2), percent(1)), 100, 2, 98, None, id="case 25"),
+        pytest.param((pods(5),), 10, 2, 5, None, id="case 26"),
+        pytest.param((percent(50),), 10, 5, 5, None, id="case 27"),
+        pytest.param((pods(5, 120.0),), 100, 2, 100, down_events(1, 5, 9), id="case 32"),
+        pytest.param((percent(50, 120.0),), 100, 0, 56, down_events(2, 4, 6), id="case 33"),
+        pytest.param((percent(10, 120.0),), 100, 2, 100, down_events(10, 10, 10), id="case 34"),
+        pytest.param((percent(1000, 120.0),), 10, 5, 5, None, id="case 35"),
     ],
 )
 def test_how_fast_down(
@@ -190,10 +198,14 @@ def test_how_fast_down(
     assert run(exactly(down=rules(*policies)), current, desired, state) == expected
 
 
-def test_the_policy_that_allows_least() -> None:
-    both = (pods(2), percent(50))
-    assert hpa.up_limit(rules(*both, select="Min"), State(()), 1, NOW) == 2
-    assert hpa.down_limit(rules(*both, select="Min"), State(()), 5, NOW) == 3
+@pytest.mark.parametrize(
+    ("limit", "current", "expected"),
+    [pytest.param(hpa.up_limit, 1, 2, id="case 37"), pytest.param(hpa.down_limit, 5, 3, id="case 38")],
+)
+def test_the_policy_that_allows_least(
+    limit: Callable[[Rules, State, int, float], int], current: int, expected: int
+) -> None:
+    assert limit(rules(pods(2), percent(50), select="Min"), State(()), current, NOW) == expected
 
 
 def test_a_direction_that_is_disabled_is_not_taken() -> None:
@@ -202,14 +214,20 @@ def test_a_direction_that_is_disabled_is_not_taken() -> None:
     assert run(exactly(down=down), 3, 1) == 3
 
 
-def test_the_maximum_goes_before_a_policy_that_allows_more() -> None:
-    scaler = exactly(200, up=rules(pods(300)))
-    _, decision = decide(scaler, State(()), Replicas(100, 100, 100), [asks(500)], NOW)
-    assert (decision.after, decision.asked, decision.limits) == (200, 500, ("maximum",))
+@pytest.mark.parametrize(("current", "maximum", "expected"), [pytest.param(100, 200, 200, id="case 31")])
+def test_the_maximum_goes_before_a_policy_that_allows_more(current: int, maximum: int, expected: int) -> None:
+    scaler = exactly(maximum, up=rules(pods(300)))
+    _, decision = decide(scaler, State(()), Replicas(current, current, current), [asks(500)], NOW)
+    assert (decision.after, decision.asked, decision.limits) == (expected, 500, ("maximum",))
 
 
 @pytest.mark.parametrize(
-    ("current", "desired", "minimum", "maximum", "expected"), [(3, 1000, 1, 2000, 6), (1, 0, 0, 10, 0)]
+    ("current", "desired", "minimum", "maximum", "expected"),
+    [
+        pytest.param(3, 1000, 1, 2000, 6, id="case 39, no faster than twice"),
+        pytest.param(20, 1000, 1, 10, 10, id="case 39, the maximum"),
+        pytest.param(1, 0, 0, 10, 0, id="case 39, to none"),
+    ],
 )
 def test_how_fast_without_a_behavior(current: int, desired: int, minimum: int, maximum: int, expected: int) -> None:
     assert run(Autoscaler(minimum, maximum), current, desired) == expected

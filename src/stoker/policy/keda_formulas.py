@@ -31,7 +31,7 @@ class _Undefined(Exception):
 
 
 _TOKEN = re.compile(
-    r"\s*(?:(?P<number>(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<name>[A-Za-z_]\w*)"
+    r"\s*(?:(?P<number>(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d{1,2})?)|(?P<name>[A-Za-z_]\w*)"
     r"|(?P<sign>\?\?|\*\*|&&|\|\||==|!=|<=|>=|[-+*/%^<>!?:,()\[\]]))"
 )
 # The tighter an operator binds, the larger its number.
@@ -48,7 +48,7 @@ _WORDS = {"and": "&&", "or": "||", "not": "!", "^": "**"}
 _UNARY = 90
 _DEEPEST = 50
 _LONGEST = 2000
-_LARGEST_POWER = 64
+_MOST_BITS = 1024  # of a power: more than a float has
 
 
 def parse(text: str) -> Formula:
@@ -227,7 +227,8 @@ def _truth(found: Value) -> bool:
 
 
 def _power(a: Fraction, b: Fraction) -> Fraction:
-    if b.denominator != 1 or abs(b) > _LARGEST_POWER:
+    size = max(a.numerator.bit_length(), a.denominator.bit_length())
+    if b.denominator != 1 or abs(b) * size > _MOST_BITS:
         raise _Undefined
     return a ** int(b)
 

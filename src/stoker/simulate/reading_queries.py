@@ -121,7 +121,7 @@ def of_promql(text: str) -> Query | None:
         return None
     functions = [match[0].lower() for match in _WORD.finditer(bare) if bare[match.end() :].lstrip().startswith("(")]
     names = [match[0] for match in _WORD.finditer(bare) if match[0].lower() not in (*functions, "or")]
-    if not names or any(each not in _HARMLESS for each in functions) or re.search(r"[-*/%^]|\bon\b", bare):
+    if not names or any(each not in _HARMLESS for each in functions) or re.search(r"[-*/%^<>=!]|\bon\b", bare):
         return None
     found = [of_metric(name) for name in names]
     kinds = frozenset(one.kind for one in found if one is not None)

@@ -136,6 +136,8 @@ def _scaled(manifest: Manifest, target: Target, around: Around, notes: Notes) ->
         behavior=behavior_of(look(spec, "advanced", "horizontalPodAutoscalerConfig", "behavior")),
         modifiers=modifiers,
     )
+    if scaled.minimum == 0 and modifiers is None and all(each.signal.kind == "pending" for each in kept):
+        notes.say(f"{name}: it counts only what replicas were given, so nothing wakes the first one from zero")
     scaled = _annotated(manifest, scaled, notes)
     signals = {each.name: each.signal for each in reads}
     return Scaler(name, target.name, signals, scaled=scaled, paused_at=_paused_at(manifest, target))

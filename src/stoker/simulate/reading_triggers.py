@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from stoker.manifests.objects import look, texts
 from stoker.manifests.quantities import amount
+from stoker.policy import cron
 from stoker.policy.hpa import MetricType
 from stoker.simulate.reading_queries import Query, of_metric, of_promql
 from stoker.simulate.scenario import Signal, SignalKind
@@ -126,8 +127,7 @@ def _streams(data: Mapping[str, str], around: Around) -> Read:
     if group and lag:
         return Read("", Signal("waiting", model=model), lag, activation)
     if group:
-        why = "it counts what was given out and not acknowledged, and so wakes nothing from zero"
-        return Read("", Signal("pending", model=model), _target(data, "pendingEntriesCount", 5), activation, why=why)
+        return Read("", Signal("pending", model=model), _target(data, "pendingEntriesCount", 5), activation)
     why = "it counts all entries of the stream: those that are done are taken to be deleted"
     return Read("", Signal("length", model=model), _target(data, "streamLength", 5), activation, why=why)
 
@@ -206,6 +206,9 @@ def _cron(data: Mapping[str, str], around: Around) -> Read:
     start, end, zone = data.get("start", ""), data.get("end", ""), data.get("timezone", "")
     if replicas is None or not start or not end:
         return _unknown("start, end or desiredReplicas is missing")
+    for schedule in (start, end):
+        if cron.fault(schedule):
+            return _unknown(f"{schedule} is no schedule: {cron.fault(schedule)}")
     try:
         ZoneInfo(zone)
     except (ValueError, OSError, KeyError):
