@@ -1,5 +1,7 @@
 """Stories about the control plane: what happens when, by the clocks and rules of the controllers."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from worlds import budget, model, pool, run, said, scaler, trace
@@ -22,7 +24,7 @@ def test_an_hour_of_nothing_costs_the_minimum_for_an_hour() -> None:
 
 
 def test_from_a_request_to_its_answer_through_an_empty_cluster() -> None:
-    """KEDA's poll, the batch of one second, 92 s of a machine; then image, weights and engine, seen by the next probe."""
+    """KEDA's poll, a batch of one second, 92 s of a machine; image, weights and engine, seen by the next probe."""
     found = run(pool(), model(), scaler(minReplicaCount=0, maxReplicaCount=2), requests=trace(0.0))
     (woken_at, why), *_ = said(found, "scale")
     assert why == "0 -> 1: woken by waiting"
@@ -35,7 +37,9 @@ def test_from_a_request_to_its_answer_through_an_empty_cluster() -> None:
     assert node.registered_at == node.launched_at + 50
     assert node.ready_at == node.registered_at + 40
     assert pod.bound_at == node.ready_at
-    assert pod.pulled_at is not None and pod.loaded_at is not None and pod.ready_at is not None
+    assert pod.pulled_at is not None
+    assert pod.loaded_at is not None
+    assert pod.ready_at is not None
     assert pod.bound_at < pod.pulled_at < pod.loaded_at < pod.ready_at
     after_pull_s = pod.ready_at - pod.pulled_at
     assert after_pull_s == pytest.approx(round(after_pull_s / 10) * 10)  # probes come every ten seconds
@@ -77,7 +81,8 @@ def test_down_again_after_the_window_and_the_nodes_go_with_the_pods() -> None:
             maxReplicaCount=3,
             advanced={"horizontalPodAutoscalerConfig": {"behavior": behavior}},
         ),
-        requests=trace(*np.arange(60) * 0.1, answer=1000),
+        requests=trace(*np.arange(240) * 0.1, answer=1000),
+        timeout_s=3600,
         hours=1,
     )
     assert max(found.timeline.ready["general"]) == 3
@@ -97,14 +102,17 @@ def test_a_spot_node_is_gone_two_minutes_after_its_notice_and_its_pods_are_made_
         scaler(minReplicaCount=1, maxReplicaCount=1),
         requests=trace(*np.arange(200) * 10.0, answer=400),
         available=((0.0, 1), (1000.0, 0), (1060.0, 1)),
+        timeout_s=3600,
     )
     ((noticed_at, text),) = said(found, "interruption")
     assert noticed_at == 1000.0
     assert text == "the recorded market has 0 spot nodes: gone in 120 s, with 1 pods on it"
     first, second = (each for each in found.replicas if each.gone_at is None or each.gone_at > 0)
-    assert first.leaving_at is not None and 1001 <= first.leaving_at <= 1003  # Karpenter reads its queue
+    assert first.leaving_at is not None
+    assert 1001 <= first.leaving_at <= 1003  # Karpenter reads its queue
     assert second.created_at == first.leaving_at
-    assert first.gone_at is not None and first.gone_at < 1100  # it finished what it had, within its grace
+    assert first.gone_at is not None
+    assert first.gone_at < 1100  # it finished what it had, within its grace
     old, new = (each for each in found.nodes if each.gone_at is None or each.gone_at > 0)
     assert old.gone_at == first.gone_at
     assert new.asked_at > 1060  # there was no capacity before, and a refusal holds for three minutes
@@ -158,7 +166,7 @@ def test_refused_offerings_are_left_alone_for_three_minutes() -> None:
     refusals = [at for at, _ in said(found, "no capacity")]
     assert len(refusals) > 3
     said_of_ec2 = [at for at, text in said(found, "no capacity") if "EC2 has no" in text]
-    assert min(b - a for a, b in zip(said_of_ec2, said_of_ec2[1:], strict=False)) >= 180
+    assert min(b - a for a, b in pairwise(said_of_ec2)) >= 180
     assert not found.nodes
     assert found.costs.total == 0
 
