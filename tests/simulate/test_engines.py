@@ -171,6 +171,7 @@ def test_the_name_that_clients_ask_for_is_read_where_no_weights_are_named() -> N
     found = rates(replace(serving(""), model="qwen3-8b"), type_of("g6e.xlarge"))
 
     assert "qwen3-8b as Qwen/Qwen3-8B" in found.source
+    assert engines.weights_bytes(replace(serving(""), model="qwen3-8b-awq")) < 7e9
 
 
 def test_chunks_are_those_of_the_command_line() -> None:
@@ -320,6 +321,12 @@ def test_the_gpus_that_the_hint_names_do() -> None:
         ("g5.xlarge", "x/y", 1, "nothing is known of the weights 'x/y' that serve 'm'"),
         ("g5.xlarge", "", 1, "nothing is known of the weights '(none named)' that serve 'm'"),
         ("m7i.large", LLAMA_8B, 1, "'m' needs 1 GPU per replica, and m7i.large has no GPU"),
+        (
+            "g6f.xlarge",
+            LLAMA_8B,
+            1,
+            "'m' needs 1 GPU per replica, and g6f.xlarge has a part of an l4 only, which pods cannot ask for",
+        ),
         (
             "inf2.xlarge",
             LLAMA_8B,

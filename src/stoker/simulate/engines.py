@@ -137,7 +137,7 @@ def weights_bytes(serving: Serving) -> int:
     model = _found(serving)
     if model is None:
         return 0
-    return model.weights_bytes_at(weight_formats.layer_bytes(serving.quantization, serving.weights, model)[0])
+    return model.weights_bytes_at(_format(serving, model)[0])
 
 
 def kv_bytes_per_token(serving: Serving) -> int:
@@ -165,7 +165,7 @@ def _model(serving: Serving) -> Model:
 
 
 def _format(serving: Serving, model: Model) -> tuple[float, str]:
-    return weight_formats.layer_bytes(serving.quantization, serving.weights, model)
+    return weight_formats.layer_bytes(serving.quantization, serving.weights or serving.model, model)
 
 
 def _gpu(serving: Serving, instance: InstanceType) -> Gpu:
@@ -174,6 +174,8 @@ def _gpu(serving: Serving, instance: InstanceType) -> Gpu:
         return gpu
     what = instance.gpu_name or instance.accelerator_name
     has = f"has {what}, of which nothing is known here" if what else "has no GPU"
+    if gpu is not None:
+        has = f"has a part of an {gpu.key} only, which pods cannot ask for"
     raise InvalidInput(
         f"{serving.model!r} needs {serving.gpus} GPU{'s' * (serving.gpus > 1)} per replica, and {instance.name} {has}",
         param="instance",
