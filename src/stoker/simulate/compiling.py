@@ -5,7 +5,6 @@ the source, or in the user's cache folder where that cannot be written, or nowhe
 """
 
 import functools
-import importlib.util
 import os
 from collections.abc import Callable, Mapping
 from types import FunctionType, SimpleNamespace
@@ -17,10 +16,6 @@ SWITCH = "STOKER_NO_NUMBA"
 """Set in the environment to anything: nothing is compiled."""
 
 
-def is_possible() -> bool:
-    return not os.environ.get(SWITCH) and importlib.util.find_spec("numba") is not None
-
-
 INSIDE: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 """Of functions that only others of them call. Wrappers that unpack the whole state are half of the compilation."""
 LEAN: Any = {"_nrt": False}
@@ -28,11 +23,18 @@ LEAN: Any = {"_nrt": False}
 code would be no faster than the interpreter."""
 
 
-@functools.cache
-def twin() -> Any:
-    """The functions of `sharing` that can be called from outside, compiled. Raises ImportError without numba."""
-    import numba
+def twin() -> Any | None:
+    """The functions of `sharing` that can be called from outside, compiled. None without numba, where it is switched
+    off, and where it does not go with the numpy that is there."""
+    return None if os.environ.get(SWITCH) else _twin()
 
+
+@functools.cache
+def _twin() -> Any | None:
+    try:
+        import numba
+    except ImportError:
+        return None
     names = dict(vars(sharing))
     for function in (*sharing.PARTS, *sharing.ENTRIES):
         # Its own globals, so that what it calls is compiled, too, and `sharing` itself stays as it is.

@@ -86,8 +86,9 @@ class Plane:
             raise ValueError("the columns of the requests differ in length")
         if size and not bool(np.all(requests.at_s[1:] >= requests.at_s[:-1])):
             raise ValueError("the times of the requests fall somewhere, or are no numbers")
-        self._is_compiled = size >= WORTH_COMPILING and compiling.is_possible()
-        self._code: Any = compiling.twin() if self._is_compiled else sharing
+        compiled = compiling.twin() if size >= WORTH_COMPILING else None
+        self._is_compiled = compiled is not None
+        self._code: Any = sharing if compiled is None else compiled
         self._dispatch = dispatch
         self._slots = 0
         self._capacity = SLOTS

@@ -482,7 +482,7 @@ def join(s: Flow, slot: int, now: float) -> None:
 
 
 def leave(s: Flow, slot: int) -> None:
-    """A slot without requests is gone for good."""
+    """Gone for good: nobody looks at its accounts again but at `busy`."""
     s.phase[slot] = GONE
     show_load(s, slot)
     last = s.counters[LIVE] - 1
@@ -525,11 +525,6 @@ def cut_off(s: Flow, slot: int, requests: Ints, now: float) -> None:
             s.since[request] = now + s.numbers[LEASE_S]
             enqueue(s.head, s.tail, s.after, RETURNING, request)
             s.counters[AWAY] += 1
-    s.head[ENGINES + slot] = -1
-    s.prefilling[slot] = -1
-    s.decoding[slot] = 0
-    s.taken[slot] = 0
-    s.step[slot] = 0.0
     set_leaf(s.due, slot, INF)
     leave(s, slot)
 
