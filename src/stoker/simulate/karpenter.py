@@ -4,7 +4,7 @@ What is decided is `policy.provisioning`'s, `launching`'s and `disruption`'s.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from stoker.catalog.labels import NODE_POOL
 from stoker.policy import disruption, launching, provisioning
@@ -21,14 +21,17 @@ from stoker.simulate.world import World
 
 _RETRY_S = 10.0
 """After how long pods that found no place trigger the provisioner again."""
+_MINUTE_S = 60.0
+_AT_ONCE_S = 0.1
+"""Between a pass that acted and the next: "at once", and yet later."""
 
 
 @dataclass(eq=False)
 class _Running:
-    """A command that is being carried out: `waits_for` is the replacement's node."""
+    """A command that is being carried out: `waits_for` are the nodes that have to be ready first."""
 
     command: disruption.Command
-    waits_for: str | None
+    waits_for: set[str] = field(default_factory=set)
 
 
 class Karpenter:
@@ -48,8 +51,8 @@ class Karpenter:
         self._tried: tuple[int, frozenset[str]] | None = None
         self._onto: frozenset[str] = frozenset()
         self._running: list[_Running] = []
-        self._quiet: tuple[int, float] | None = None
-        self._passed_at = world.now
+        self._quiet_version = -1
+        self._quiet_until = world.now
         self.refusals: dict[str, tuple[float, str]] = {}
         """By node: when it was last looked at, and why it was left."""
 
@@ -226,37 +229,35 @@ class Karpenter:
         self.world.version += 1
 
     def _pass(self) -> None:
-        """One look; the next follows after PASS_S, or at once where this one acted."""
+        """One look; the next follows after PASS_S, or at once where this one acted.
+
+        A look that came to nothing is not repeated until something can make a difference, as Karpenter does not. Where
+        a budget's schedule stood in the way Karpenter looks again at every pass; the answer can only differ when the
+        minute does, so here that is when.
+        """
         world = self.world
         acted = False
-        is_same = self._quiet is not None and self._quiet[0] == world.version
-        if not is_same or (self._quiet and world.now - self._quiet[1] >= disruption.MEMO_S) or self._has_ripened():
+        if world.version != self._quiet_version or world.now >= self._quiet_until:
             found = disruption.look(self._view())
             for name in sorted(found.refused):
                 if name in world.nodes:
                     self.refusals[name] = (world.now, found.refused[name])
+            acted = found.command is not None
             if found.command is not None:
-                acted = True
                 self._take(found.command)
-            elif not found.is_blocked_by_budget:
-                self._quiet = world.version, world.now
-        self._passed_at = world.now
-        world.kernel.after(0.1 if acted else disruption.PASS_S, Rank.NODES, self._pass)
+            else:
+                self._rest(found)
+        world.kernel.after(_AT_ONCE_S if acted else disruption.PASS_S, Rank.NODES, self._pass)
 
-    def _has_ripened(self) -> bool:
-        """Whether a node's `consolidateAfter` has passed since the last look, which changes nothing else."""
-        return any(
-            self._passed_at < ripe <= self.world.now
-            for ripe in (self._ripe_at(node) for node in self.world.nodes.values())
-            if ripe is not None
-        )
-
-    def _ripe_at(self, node: Node) -> float | None:
-        settings = self.settings.get(node.pool)
-        if settings is None or settings.consolidate_after_s is None or node.ready_at is None:
-            return None
-        last = node.ready_at if node.last_pod_event_at is None else node.last_pod_event_at
-        return max(last, node.nominated_until - settings.consolidate_after_s) + settings.consolidate_after_s
+    def _rest(self, found: disruption.Pass) -> None:
+        """Nothing was found: not before something changes."""
+        now = self.world.now
+        moments = [now + disruption.MEMO_S]
+        if found.next_change_at is not None:
+            moments.append(found.next_change_at)
+        if found.is_blocked_by_budget:
+            moments.append(now + _MINUTE_S - now % _MINUTE_S)
+        self._quiet_version, self._quiet_until = self.world.version, min(moments)
 
     def _view(self) -> disruption.View:
         world = self.world
@@ -275,7 +276,7 @@ class Karpenter:
         )
 
     def _take(self, command: disruption.Command) -> None:
-        running = _Running(command, None)
+        running = _Running(command)
         self._running.append(running)
         world = self.world
         subject = ", ".join(command.nodes)
@@ -294,12 +295,11 @@ class Karpenter:
         self._running.remove(running)
         there = all(name in world.nodes for name in command.nodes)
         again = disruption.look(self._view(), only=frozenset(command.nodes)).command if there else None
-        subject = ", ".join(command.nodes)
-        if again is None or again.reason != command.reason or set(again.nodes) != set(command.nodes):
+        if again is None or not disruption.still_holds(command, again):
             said = f"dropped after {disruption.VALIDATION_S:.0f} s: no longer so"
-            world.journal.say(world.now, "disrupt", subject, said)
+            world.journal.say(world.now, "disrupt", ", ".join(command.nodes), said)
             return
-        running = _Running(again, None)
+        running = _Running(again)
         self._running.append(running)
         self._carry_out(running)
 
@@ -308,25 +308,27 @@ class Karpenter:
         for name in command.nodes:
             world.nodes[name].leaving_since = world.now
         world.version += 1
-        if command.replacement is None:
+        claims = () if command.replacement is None else (command.replacement, *command.others)
+        for claim in claims:
+            node = self._launch(claim, f"in place of {', '.join(command.nodes)}")
+            if node is None:
+                self._give_up(running, "no capacity for the replacement")
+                return
+            running.waits_for.add(node.name)
+        if not claims:
             self._finish(running)
-            return
-        node = self._launch(command.replacement, f"in place of {', '.join(command.nodes)}")
-        if node is None:
-            self._give_up(running, "no capacity for the replacement")
-            return
-        running.waits_for = node.name
-        node.nominated_until = world.now + 3600.0  # until the pods have moved
 
     def node_ready(self, node: Node) -> None:
         for running in list(self._running):
-            if running.waits_for == node.name:
+            if node.name in running.waits_for:
+                running.waits_for.remove(node.name)
                 node.nominated_until = self.world.now + NOMINATED_S
-                self._finish(running)
+                if not running.waits_for:
+                    self._finish(running)
 
     def node_gone(self, name: str) -> None:
         for running in list(self._running):
-            if running.waits_for == name:
+            if name in running.waits_for:
                 self._give_up(running, f"its replacement {name} is gone")
 
     def _finish(self, running: _Running) -> None:

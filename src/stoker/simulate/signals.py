@@ -5,7 +5,7 @@ turns them into signals.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import NamedTuple
@@ -15,6 +15,8 @@ from stoker.policy import cron
 from stoker.simulate.scenario import Signal
 from stoker.simulate.serving import Counts, Plane
 
+_OF_BUSY = frozenset({"gpu_utilization", "cpu_utilization"})
+ALL = frozenset({*_OF_BUSY, "kv_usage"})
 A_MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 """When a trace began that does not say."""
 
@@ -76,11 +78,11 @@ class History:
         del self._times[:index], self._samples[:index]
 
 
-def observe(history: History, now: float, plane: Plane, ready: int) -> None:
-    """What the model's data plane says at this moment."""
-    history.append(
-        now, plane.counts(), ready=ready, busy_s=float(plane.busy_s().sum()), kv_usage=float(plane.kv_usage())
-    )
+def observe(history: History, now: float, plane: Plane, ready: int, kinds: Collection[str] = ALL) -> None:
+    """What the model's data plane says at this moment; of what is dear to know only what `kinds` of signals read."""
+    busy_s = float(plane.busy_s().sum()) if not _OF_BUSY.isdisjoint(kinds) else 0.0
+    kv_usage = float(plane.kv_usage()) if "kv_usage" in kinds else 0.0
+    history.append(now, plane.counts(), ready=ready, busy_s=busy_s, kv_usage=kv_usage)
 
 
 def value(signal: Signal, history: History, now: float) -> int | None:

@@ -28,6 +28,7 @@ class Watching:
             if each.serving is not None:
                 self._workloads[each.serving.model].append(each.name)
         self._by_name = {each.name: each for each in world.scenario.workloads}
+        self._kinds = {each.kind for scaler in world.scenario.scalers for each in scaler.signals.values()}
         self._at: list[float] = []
         self._rows: list[dict[str, tuple[int, int, int, int]]] = []
         self._nodes: list[Counter[tuple[str, str, str]]] = []
@@ -52,7 +53,8 @@ class Watching:
         """What can be read of a model, this moment included; None for one that there is not."""
         history = self.histories.get(model)
         if history is not None:
-            signals.observe(history, self.world.now, self.planes[model], self._count(model)[1])
+            ready = self._count(model)[1]
+            signals.observe(history, self.world.now, self.planes[model], ready, self._kinds)
         return history
 
     def _count(self, model: str) -> tuple[int, int]:
