@@ -21,8 +21,8 @@ from stoker.simulate.report import Targets
 from stoker.simulate.result import Event, Result
 
 MOST_OF_A_KIND = 200
-MOST_SCALE_UPS = 40
-MOST_STUCK = 8
+MOST_SCALE_UPS = 24
+MOST_STUCK = 6
 """Of the scale-ups that are shown, at most so many that never were ready."""
 MOST_TENANTS = 12
 _MOST_DATA = 300
@@ -293,8 +293,14 @@ def _row(up: lives.ScaleUp, lasted: float) -> Row:
         detail=f"{moments.clock(up.life.created_at)} {up.life.model}, {where}",
         phases=ended,
         open_s=max(0.0, lasted - spent) if up.total_s is None else None,
-        told=moments.span(up.total_s) if up.total_s is not None else f"not in {moments.span(lasted)}",
+        told=_ended(up, lasted),
     )
+
+
+def _ended(up: lives.ScaleUp, lasted: float) -> str:
+    if up.total_s is not None:
+        return moments.span(up.total_s)
+    return f"{'waits' if up.life.gone_at is None else 'left after'} {moments.span(lasted)}"
 
 
 def _journal(journal: Sequence[Event]) -> str:
