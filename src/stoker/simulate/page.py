@@ -272,15 +272,15 @@ def _scale_ups(result: Result) -> str:
     )
     by = report.phase_figures(ups)
     rows = [
-        [name, *(shown(by[name][p], "seconds") for p in ("p50", "p95", "max", "mean")), lives.PHASE_MEANS.get(name, "")]
+        [name, *(shown(by[name][p], "seconds") for p in ("p50", "p95", "max", "mean"))]
         for name in (*lives.PHASES, "total")
     ]
-    heads = ["phase", "p50", "p95", "max", "mean", "what it is"]
-    phases = table(heads, rows, words=(0, 5), name="Phases over all scale-ups")
+    phases = table(["phase", "p50", "p95", "max", "mean"], rows, name="Phases over all scale-ups")
+    meant = "".join(f"<li>{escaped(name)}: {escaped(means)}</li>" for name, means in lives.PHASE_MEANS.items())
     return (
         f"<p>{escaped(left)}From the moment a replica was asked for until it was ready.</p>"
         f'<div class="card">{gantt([_row(up, lasted(up)) for up in kept], lives.PHASES)}</div>'
-        f'<div class="card">{phases}</div>'
+        f'<div class="card">{phases}<ul class="plain muted">{meant}</ul></div>'
     )
 
 
