@@ -128,7 +128,7 @@ def test_a_long_run_is_thinned_by_stated_rules_and_stays_small() -> None:
     assert f"Of each kind the newest {MOST_OF_A_KIND} are here; left out: 49,872 of pod" in text
     assert text.count('<tr data-kind="pod"') == MOST_OF_A_KIND
     assert "join up to 10 steps of the run&#x27;s timeline into one" in text
-    assert "the 40 slowest, at most 8 of them never ready" in text
+    assert "the 24 slowest, at most 6 of them never ready" in text
 
 
 def test_an_empty_run_has_a_page_too() -> None:

@@ -228,7 +228,9 @@ def _value(value: Any) -> str:
         return "(" + ", ".join(f"{key} {_value(each)}" for key, each in value.items()) + ")"
     if isinstance(value, list):
         return "[" + ", ".join(_value(each) for each in value) + "]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1e6 else f"{value:g}"
+    return str(value)
 
 
 def _indented(lines: Iterable[str]) -> list[str]:

@@ -21,8 +21,8 @@ from stoker.simulate.report import Targets
 from stoker.simulate.result import Event, Result
 
 MOST_OF_A_KIND = 200
-MOST_SCALE_UPS = 40
-MOST_STUCK = 8
+MOST_SCALE_UPS = 24
+MOST_STUCK = 6
 """Of the scale-ups that are shown, at most so many that never were ready."""
 MOST_TENANTS = 12
 _MOST_DATA = 300
@@ -272,15 +272,15 @@ def _scale_ups(result: Result) -> str:
     )
     by = report.phase_figures(ups)
     rows = [
-        [name, *(shown(by[name][p], "seconds") for p in ("p50", "p95", "max", "mean")), lives.PHASE_MEANS.get(name, "")]
+        [name, *(shown(by[name][p], "seconds") for p in ("p50", "p95", "max", "mean"))]
         for name in (*lives.PHASES, "total")
     ]
-    heads = ["phase", "p50", "p95", "max", "mean", "what it is"]
-    phases = table(heads, rows, words=(0, 5), name="Phases over all scale-ups")
+    phases = table(["phase", "p50", "p95", "max", "mean"], rows, name="Phases over all scale-ups")
+    meant = "".join(f"<li>{escaped(name)}: {escaped(means)}</li>" for name, means in lives.PHASE_MEANS.items())
     return (
         f"<p>{escaped(left)}From the moment a replica was asked for until it was ready.</p>"
         f'<div class="card">{gantt([_row(up, lasted(up)) for up in kept], lives.PHASES)}</div>'
-        f'<div class="card">{phases}</div>'
+        f'<div class="card">{phases}<ul class="plain muted">{meant}</ul></div>'
     )
 
 
@@ -293,8 +293,14 @@ def _row(up: lives.ScaleUp, lasted: float) -> Row:
         detail=f"{moments.clock(up.life.created_at)} {up.life.model}, {where}",
         phases=ended,
         open_s=max(0.0, lasted - spent) if up.total_s is None else None,
-        told=moments.span(up.total_s) if up.total_s is not None else f"not in {moments.span(lasted)}",
+        told=_ended(up, lasted),
     )
+
+
+def _ended(up: lives.ScaleUp, lasted: float) -> str:
+    if up.total_s is not None:
+        return moments.span(up.total_s)
+    return f"{'waits' if up.life.gone_at is None else 'left after'} {moments.span(lasted)}"
 
 
 def _journal(journal: Sequence[Event]) -> str:
