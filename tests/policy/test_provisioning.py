@@ -208,6 +208,15 @@ def test_a_taint_keeps_off_who_does_not_tolerate_it() -> None:
     assert plan([pod("p", tolerant)], nodes, [], MARKET).onto == {"p": "a"}
 
 
+def test_local_storage_is_judged_where_a_node_says_what_it_has() -> None:
+    hungry = PodShape(PodView(requests={"cpu": 1000, "ephemeral-storage": 30 * GI}))
+    known = NodePoolView("m5", M5.requirements, storage_bytes=17 * GI)
+    assert plan([pod("p", hungry)], [node("a")], [], MARKET).onto == {"p": "a"}
+    assert plan([pod("p", hungry)], [node("a", pool=known)], [], MARKET).onto == {}
+    assert plan([pod("p", hungry)], [], [known], MARKET).claims == ()
+    assert len(plan([pod("p", hungry)], [], [M5], MARKET).claims) == 1
+
+
 def test_without_leave_to_launch_only_nodes_that_are_there_count() -> None:
     found = plan(pods(2, shape(3.0)), [node("a")], [M5], MARKET, may_launch=False)
     assert (found.onto, found.claims) == ({"p0": "a"}, ())
@@ -297,6 +306,13 @@ def test_pods_of_two_zones_do_not_share_a_claim() -> None:
     assert zones_of(found) == [[A], [B]]
 
 
+def test_who_does_not_tolerate_the_taint_does_not_join_a_claim() -> None:
+    tainted = NodePoolView("far", M5.requirements, taints=(Taint("far"),))
+    tolerant = shape(2.0, view={"tolerations": (Toleration("far", "Exists"),)})
+    found = plan([pod("x", tolerant), pod("y", shape(0.5))], [], [tainted], MARKET)
+    assert ([names for _, names, _ in bought(found)], list(found.unplaced)) == ([["x"]], ["y"])
+
+
 def test_a_pod_that_names_a_type_narrows_the_claim() -> None:
     narrow = shape(0.5, view={"requirements": (asked(type=["m5.2xlarge"]),)})
     assert bought(plan([pod("wide", shape(1.0)), pod("narrow", narrow)], [], [M5], MARKET)) == [
@@ -351,7 +367,8 @@ def test_a_claim_counts_for_the_largest_of_its_types() -> None:
 def test_a_limit_that_is_overrun_keeps_out_types_that_have_none_of_it() -> None:
     pool = NodePoolView("m5", M5.requirements, limits={GPU: 0})
     assert len(plan([pod("p")], [], [pool], MARKET).claims) == 1
-    assert plan([pod("p")], [node("n", "g5.xlarge", leaving_since=1.0)], [pool], MARKET).claims == ()
+    found = plan([pod("p")], [node("n", "g5.xlarge", leaving_since=1.0)], [pool], MARKET)
+    assert found.unplaced == {"p": "m5: its limits are reached; nvidia.com/gpu: 0 of 0 left, a m5.large counts for 0"}
 
 
 def test_a_claim_that_is_open_takes_pods_whatever_is_left_of_the_limit() -> None:
@@ -466,6 +483,13 @@ def test_min_values_refuse_a_pod_that_would_leave_too_few_types() -> None:
     assert found.unplaced == {"p": "m5: only 2 values of node.kubernetes.io/instance-type are left, minValues wants 3"}
 
 
+def test_min_values_count_the_types_of_the_zone_that_a_spread_needs() -> None:
+    flexible = NodePoolView("m5", M5.requirements, min_values={INSTANCE_TYPE: 2})
+    market = {**MARKET, **{name: sold([name], [A, B])[name] for name in NAMES[1:]}}
+    found = plan(pods(3, spread()), [], [flexible], market)
+    assert (zones_of(found), list(found.unplaced)) == ([[A], [B]], ["p2"])
+
+
 def test_types_are_in_the_order_of_their_cheapest_offering_and_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     assert provisioning.MOST_OPTIONS == 600
     monkeypatch.setattr(provisioning, "MOST_OPTIONS", 2)
@@ -510,6 +534,13 @@ def test_a_zone_where_nothing_is_for_sale_still_counts_as_empty() -> None:
     assert zones_of(found) == [[A], [B]]
     assert found.unplaced == {"p2": "m5: its spread, affinity or anti-affinity leaves no zone or node for it"}
     assert zones_of(plan(pods(4, spread(skew=2)), [], [M5], market)) == [[A], [B]]
+
+
+def test_a_zone_of_which_only_a_leaving_node_is_left_is_no_domain() -> None:
+    gone = node("n", zone="us-east-1f", leaving_since=1.0)
+    assert plan(pods(4, spread()), [gone], [M5], MARKET).unplaced == {}
+    there = node("n", zone="us-east-1f", held=[pod("o", shape(3.5, labels={}))])
+    assert list(plan(pods(4, spread()), [there], [M5], MARKET).unplaced) == ["p3"]
 
 
 def test_of_zones_that_are_as_empty_one_that_sells_comes_first() -> None:
@@ -578,6 +609,23 @@ def test_who_cannot_bear_others_is_not_joined_by_them() -> None:
     assert [names for _, names, _ in bought(found)] == [["x"], ["y"]]
 
 
+def test_who_would_rather_be_alone_is_joined() -> None:
+    """A preference counts for the pod that has it, and while it looks for a place (topology.go)."""
+    term = PodTerm(HOSTNAME, OF_APP, ("default",), is_required=False)
+    shy = shape(0.5, labels={}, anti_affinity=(term,))
+    nodes = [node("a", held=[pod("o", shy)]), node("b", held=[pod("o2")])]
+    assert plan([pod("p")], nodes, [], MARKET).onto == {"p": "a"}
+    assert plan([pod("p", shy)], nodes, [], MARKET).onto == {"p": "a"}
+    assert plan([pod("p", shy)], nodes[1:], [], MARKET).onto == {"p": "b"}
+
+
+def test_where_a_claim_may_come_it_is_avoided_already() -> None:
+    """The claim of x may be launched in any zone, so y, which avoids x's zone, has none in this round."""
+    avoids = shape(0.5, labels={}, anti_affinity=(PodTerm(ZONE, OF_APP, ("default",)),))
+    found = plan([pod("x"), pod("y", avoids)], [], [M5], MARKET)
+    assert ([names for _, names, _ in bought(found)], list(found.unplaced)) == ([["x"]], ["y"])
+
+
 def test_pods_that_go_together_go_where_the_others_are() -> None:
     together = shape(1.0, affinity=(PodTerm(ZONE, OF_APP, ("default",)),))
     found = plan(pods(2, together), [node("n", "m5.large", B, [pod("o", shape(1.5))])], [M5], MARKET)
@@ -601,8 +649,12 @@ def test_a_pod_is_tried_again_when_another_that_it_needs_has_a_place() -> None:
 
 def test_a_domain_of_a_label_of_ones_own_is_what_the_pool_says() -> None:
     racks = NodePoolView("m5", {**M5.requirements, "rack": requirement("rack", "In", ["r1", "r2"])})
-    found = plan(pods(2, spread("rack")), [], [racks, M5], MARKET)
-    assert [sorted(each.requirements["rack"].values) for each in found.claims] == [["r1"], ["r2"]]
+    heavy = NodePoolView("heavy", M5.requirements, weight=50)
+    found = plan(pods(2, spread("rack")), [], [racks, heavy], MARKET)
+    assert [(each.pool, sorted(each.requirements["rack"].values)) for each in found.claims] == [
+        (racks, ["r1"]),
+        (racks, ["r2"]),
+    ]
     assert list(plan(pods(1, spread("rack")), [], [M5], MARKET).unplaced) == ["p0"]
 
 
