@@ -101,6 +101,8 @@ def look(view: View, only: frozenset[str] | None = None) -> Pass:
     scene = _Scene(view)
     scene.sift(each for each in view.nodes if only is None or each.name in only)
     command = _search(scene) if only is None else _again(scene, only)
+    for name in command.nodes if command is not None else ():
+        scene.refused.pop(name, None)  # what one method refused another found
     return Pass(command, scene.refused, scene.is_blocked, scene.next_change_at)
 
 
