@@ -101,6 +101,8 @@ def look(view: View, only: frozenset[str] | None = None) -> Pass:
     scene = _Scene(view)
     scene.sift(each for each in view.nodes if only is None or each.name in only)
     command = _search(scene) if only is None else _again(scene, only)
+    for name in command.nodes if command is not None else ():
+        scene.refused.pop(name, None)  # what one method refused another found
     return Pass(command, scene.refused, scene.is_blocked, scene.next_change_at)
 
 
@@ -452,15 +454,14 @@ class _Scene:
         targets = [each for each in self._all_targets() if each.name not in gone]
         moving = [pod for each in taken for pod in each.pods]
         pods = [*self.view.waiting, *moving, *self._going]
-        closed = [self._closed.get(each.name, each) for each in targets]
-        names = {each.name for each in moving}
+        plan = self._plan(pods, targets) if len(pods) > len(moving) and self._closed else None
         # Pods that wait or have to go anyway may use nodes within their consolidateAfter; these pods may not.
-        if len(pods) > len(moving) and any(each.name in self._closed for each in targets):
-            plan = self._plan(pods, targets)
-            if any(plan.onto.get(name) in self._closed for name in names):
-                plan = self._plan(pods, closed)
-        else:
-            plan = self._plan(pods, closed)
+        if plan is None or any(plan.onto.get(each.name) in self._closed for each in moving):
+            names = {each.name for each in moving}
+            there = {} if plan is None else {pod: at for pod, at in plan.onto.items() if at in self._closed}
+            there = {pod: at for pod, at in there.items() if pod not in names}
+            closed = [self._closed.get(each.name, each) for each in targets]
+            plan = self._plan([each for each in pods if each.name not in there], closed)
         for pod in [*moving, *self._going]:
             if pod.name in plan.unplaced:
                 return Refusal(f"pod {pod.name} finds no room elsewhere: {plan.unplaced[pod.name]}")
