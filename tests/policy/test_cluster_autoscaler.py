@@ -211,6 +211,11 @@ def test_a_group_has_its_minimum() -> None:
     assert grown([], [a]) == {"a": 2}
     assert grown([], [a], [node(a, 1, ready_at=None)]) == {"a": 1}
     assert grown(waiting(shape(1900), 1), [a]) == {"a": 2}
+    full = group("a", minimum=2, maximum=2)
+    nodes = [node(full, 1), node(full, 2)]
+    nodes[0].leaving_since = 50.0
+    assert grown([], [full], nodes) == {}
+    assert scan(failed(State(), "a", 90.0), [], [], [a], 100.0)[1].grow == {}
 
 
 # --- groups that fail -------------------------------------------------------------------------------------------------
@@ -312,7 +317,7 @@ def test_an_empty_node_goes_after_ten_minutes() -> None:
 
 def test_used_to_one_half_it_stays() -> None:
     a = group("a")
-    roomy = node(a, 2, shape(1000))
+    roomy = node(group("other"), 2)
     state, told = run([node(a, 1, shape(965, GI)), roomy], [a], until=700.0)
     assert told == []
     assert state.unneeded_since == {}
@@ -339,6 +344,20 @@ def test_nodes_that_are_coming_are_no_place_for_its_pods() -> None:
     assert scan(State(), [], [small, coming], [a], 0.0)[0].unneeded_since == {}
     coming.ready_at = 5.0
     assert scan(State(), [], [small, coming], [a], 10.0)[0].unneeded_since == {"a-1": 10.0}
+
+
+def test_empty_ones_are_tried_first() -> None:
+    """The other way round a-1 would move to a-2, which would have to stay."""
+    a = group("a")
+    state, _ = scan(State(), [], [node(a, 1, shape(900, GI)), node(a, 2)], [a], 0.0)
+    assert state.unneeded_since == {"a-2": 0.0}
+
+
+def test_those_that_were_not_needed_before_are_tried_before_others() -> None:
+    a = group("a")
+    nodes = [node(a, 1, shape(900, GI)), node(a, 2, shape(900, GI))]
+    state, _ = scan(State(unneeded_since={"a-2": 0.0}), [], nodes, [a], 10.0)
+    assert state.unneeded_since == {"a-2": 0.0}
 
 
 def test_of_two_that_could_take_each_other_one_stays() -> None:
@@ -397,6 +416,32 @@ def test_empty_nodes_go_ten_at_once_and_others_one_at_a_time() -> None:
         (610.0, ("a-1",)),
         (620.0, ("a-2",)),
     ]
+
+
+def test_those_that_are_going_count_towards_the_ten() -> None:
+    a = group("a", maximum=20)
+    nodes = [node(a, i) for i in range(12)]
+    for each in nodes[:4]:
+        each.leaving_since = 590.0
+    state = State(unneeded_since={each.name: 0.0 for each in nodes})
+    assert len(scan(state, [], nodes, [a], 600.0)[1].remove) == 6
+
+
+def test_while_pods_are_new_none_goes() -> None:
+    a = group("a")
+    state = State(unneeded_since={"a-1": 0.0})
+    young = waiting(shape(5000), 1, 699.0)
+    state, decision = scan(state, young, [node(a, 1)], [a], 700.0)
+    assert decision.remove == ()
+    assert scan(state, young, [node(a, 1)], [a], 710.0)[1].remove == ("a-1",)
+
+
+def test_pods_that_are_leaving_do_not_hold_their_node_but_need_a_place() -> None:
+    a = group("a")
+    held = node(a, 1, shape(300, GI, do_not_disrupt=True))
+    held.pods["a-1-p0"].leaving_since = 5.0
+    assert scan(State(), [], [held], [a], 10.0)[0].unneeded_since == {}
+    assert scan(State(), [], [held, node(group("other"), 1)], [a], 10.0)[0].unneeded_since == {"a-1": 10.0}
 
 
 def test_while_one_is_drained_no_other_is_and_empty_ones_still_go() -> None:

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from stoker.catalog.ec2 import instance_types
 from stoker.policy.cluster import DisruptionBudget, Node, NodeTerm, Pod, PodShape, PodTerm, Spread
 from stoker.policy.downscale import Candidate, in_order
-from stoker.policy.evictions import Room, room
 from stoker.policy.fitting import asked
 from stoker.policy.placement import PodView
 from stoker.policy.requirements import Requirements, of_labels, requirement
-from stoker.policy.scheduling import Preemption, bind, first_to_leave, may_evict, preempt, selects
+from stoker.policy.scheduling import Preemption, bind, first_to_leave, preempt
 from stoker.policy.scoring import by_affinity, by_pods, by_resources, by_spread, by_taints, scores
 from stoker.policy.taints import BLOCKING, Taint, Toleration
 
@@ -220,6 +219,14 @@ def test_a_node_without_the_label_is_no_domain_and_no_choice() -> None:
     assert found.against == {"node(s) didn't match pod topology spread constraints (missing required label)": 1}
 
 
+def test_a_node_without_the_label_of_one_constraint_is_a_domain_of_none() -> None:
+    """Zone b is empty, but its node has no rack: the fewest in a zone are then those of a."""
+    web = shape(cpu=10, labels=WEB, spread=(spread(), spread("rack")))
+    racked, bare = node("racked", labels={"rack": "1"}), node("bare", zone="b")
+    put(racked, web)
+    assert bind(new(web), [racked, bare]).node == "racked"
+
+
 def test_only_nodes_that_the_pod_could_go_to_are_domains_unless_it_says_otherwise() -> None:
     """nodeAffinityPolicy: with Honor zone b, empty and not allowed, is no domain; with Ignore it is the emptiest."""
     in_a: tuple[Requirements, ...] = (of_labels({ZONE: "a"}),)
@@ -294,7 +301,9 @@ def test_the_first_of_a_kind_that_seeks_its_own_goes_anywhere_with_the_label() -
     assert bind(new(shape(cpu=10, affinity=(term("rack"),))), [racked]).node is None
     put(racked, group)
     second = node("second", labels={"rack": "2"})
-    assert bind(new(group), [racked, second]).node == "racked"
+    found = bind(new(group), [second, racked])
+    assert found.node == "racked"
+    assert found.against == {"node(s) didn't match pod affinity rules": 1}
 
 
 # --- scores -----------------------------------------------------------------------------------------------------------
@@ -315,6 +324,10 @@ def test_a_pod_without_requests_counts_a_little_and_has_no_balance() -> None:
 
 def test_what_daemon_sets_take_counts_as_used() -> None:
     assert by_resources(shape(cpu=1000, memory=0), [node("n", daemons={"cpu": 4000})]) == [(50 + 98) // 2 + 75]
+
+
+def test_memory_of_daemon_sets_counts_as_used() -> None:
+    assert by_resources(shape(cpu=0, memory=GI), [node("n", daemons={"memory": 4 * GI})]) == [(99 + 50) // 2 + 75]
 
 
 def test_preferred_node_affinity_by_the_highest_sum() -> None:
@@ -360,6 +373,20 @@ def test_a_pod_without_spread_is_spread_among_its_replica_set() -> None:
     assert by_spread(shape(), nodes, nodes) is None
     strict = shape(cpu=10, labels=WEB, replica_set="web-1", spread=(spread(most=9),))
     assert by_spread(strict, nodes, nodes) is None
+
+
+def test_nodes_that_the_pod_could_not_go_to_do_not_count_for_spread() -> None:
+    """In zone a only x is allowed: what y holds is not counted, so a (1 pod) is as good as b (1 pod). By hand for the
+    ReplicaSet: a node of x has 1, of z 1, and so each zone."""
+    disks: tuple[Requirements, ...] = (of_labels({"disk": "fast"}),)
+    wished = shape(cpu=10, labels=WEB, spread=(spread(is_required=False),), requirements=disks)
+    of_set = shape(cpu=10, labels=WEB, replica_set="web-1", requirements=disks)
+    x, y = node("x", labels={"disk": "fast"}), node("y")
+    z = node("z", zone="b", labels={"disk": "fast"})
+    for on, count in ((x, 1), (y, 3), (z, 1)):
+        put(on, *[of_set] * count)
+    assert by_spread(wished, [x, z], [x, y, z]) == [100, 100]
+    assert by_spread(of_set, [x, z], [x, y, z]) == [100, 100]
 
 
 def test_wishes_about_other_pods() -> None:
@@ -626,6 +653,15 @@ def test_those_that_a_budget_holds_are_let_stay_first() -> None:
     assert preempt(high, [n], [budget]) == Preemption("n", ("n-2", "n-0"))
 
 
+def test_a_budget_without_a_selector_and_pods_without_labels_play_no_part_in_preemption() -> None:
+    everyone = DisruptionBudget("all", "default", {}, max_unavailable=0)
+    unlike = DisruptionBudget("not db", "default", {"app": requirement("app", "NotIn", ["db"])}, max_unavailable=0)
+    high = new(shape(cpu=1000, priority=100))
+    nodes = [crowd("a", 1), crowd("b", 9, labels={})]
+    assert preempt(high, nodes, [everyone]) == Preemption("a", ("a-0",))
+    assert preempt(high, nodes, [unlike]) == Preemption("b", ("b-0",))
+
+
 def test_pods_that_wait_count_as_expected_by_a_budget() -> None:
     """Three are expected and two are there: with at most one away none may go, and the other node is chosen."""
     budget = DisruptionBudget("web", "default", ANY_WEB, max_unavailable=1)
@@ -714,79 +750,3 @@ def test_one_that_restarts_has_been_started_and_leaves_after_one_that_has_not() 
     (pulling,) = put(two, shape(), ready_at=None)
     crashed.restarts = 3
     assert first_to_leave([crashed, pulling], {"one": one, "two": two}, 50.0, 2) == [pulling, crashed]
-
-
-# --- disruption budgets -----------------------------------------------------------------------------------------------
-
-
-def web_pods(ready: int, unready: int = 0, leaving: int = 0, waiting: int = 0) -> list[Pod]:
-    web = shape(labels=WEB)
-    made = [Pod(f"r{i}", web, 0.0, "n", 1.0, 2.0) for i in range(ready)]
-    made += [Pod(f"u{i}", web, 0.0, "n", 1.0) for i in range(unready)]
-    made += [Pod(f"l{i}", web, 0.0, "n", 1.0, 2.0, leaving_since=9.0) for i in range(leaving)]
-    return made + [Pod(f"w{i}", web, 0.0) for i in range(waiting)]
-
-
-@pytest.mark.parametrize(
-    ("budget", "pods", "expected"),
-    [
-        ({"max_unavailable": 1}, (3,), Room(3, 3, 2, 1)),
-        ({"max_unavailable": 1}, (2, 1), Room(3, 2, 2, 0)),
-        ({"max_unavailable": 1}, (2, 0, 0, 1), Room(3, 2, 2, 0)),
-        ({"max_unavailable": 1}, (2, 0, 1), Room(2, 2, 1, 1)),
-        ({"max_unavailable": 5}, (3,), Room(3, 3, 0, 3)),
-        ({"max_unavailable": 0}, (3,), Room(3, 3, 3, 0)),
-        ({"max_unavailable": 30, "is_percent": True}, (5,), Room(5, 5, 3, 2)),  # 1.5 is rounded up
-        ({"max_unavailable": 25, "is_percent": True}, (4,), Room(4, 4, 3, 1)),
-        ({"max_unavailable": 1, "is_percent": True}, (7,), Room(7, 7, 6, 1)),
-        ({"min_available": 2}, (3,), Room(3, 3, 2, 1)),
-        ({"min_available": 2}, (2, 1), Room(3, 2, 2, 0)),
-        ({"min_available": 3}, (2,), Room(2, 2, 3, 0)),
-        ({"min_available": 50, "is_percent": True}, (7,), Room(7, 7, 4, 3)),  # 3.5 is rounded up
-        ({"min_available": 50, "is_percent": True}, (6, 1), Room(7, 6, 4, 2)),
-        ({"min_available": 100, "is_percent": True}, (3,), Room(3, 3, 3, 0)),
-        ({"min_available": 0}, (0,), Room(0, 0, 0, 0)),
-        ({}, (3,), Room(0, 3, 0, 0)),
-    ],
-)
-def test_what_a_budget_allows(budget: dict[str, Any], pods: tuple[int, ...], expected: Room) -> None:
-    of = DisruptionBudget("b", "default", ANY_WEB, **budget)
-    others = [Pod("other", shape(labels={"app": "other"}), 0.0, "n", 1.0, 2.0)]
-    assert room(of, [*web_pods(*pods), *others]) == expected
-
-
-def test_a_budget_is_about_pods_of_its_namespace_that_its_selector_matches() -> None:
-    budget = DisruptionBudget("b", "default", ANY_WEB)
-    assert selects(budget, shape(labels={**WEB, "more": "x"}))
-    assert not selects(budget, shape(labels={"app": "other"}))
-    assert not selects(budget, shape(labels=WEB, namespace="other"))
-    assert selects(DisruptionBudget("all", "default", {}), shape())
-
-
-def test_who_may_be_evicted() -> None:
-    strict = DisruptionBudget("strict", "default", ANY_WEB, min_available=3)
-    loose = DisruptionBudget("loose", "default", ANY_WEB, min_available=2)
-    elsewhere = DisruptionBudget("elsewhere", "default", of_labels({"app": "x"}), max_unavailable=0)
-    pods = web_pods(3, leaving=1)
-    assert may_evict(pods[0], pods, [])
-    assert may_evict(pods[0], pods, [elsewhere])
-    assert may_evict(pods[0], pods, [loose, elsewhere])
-    assert not may_evict(pods[0], pods, [strict])
-    assert not may_evict(pods[0], pods, [loose, DisruptionBudget("second", "default", {}, min_available=0)])
-    assert may_evict(pods[3], pods, [strict])  # it is leaving
-    waiting = web_pods(3, waiting=1)
-    assert may_evict(waiting[3], waiting, [strict])
-
-
-@pytest.mark.parametrize(
-    ("least", "may"),
-    [
-        (2, True),  # two are healthy, and two have to be: one more away would not be, but the unhealthy one may go
-        (3, False),
-        (0, True),
-    ],
-)
-def test_one_that_is_not_ready_may_go_while_enough_are(least: int, may: bool) -> None:
-    budget = DisruptionBudget("b", "default", ANY_WEB, min_available=least)
-    pods = web_pods(2, unready=1)
-    assert may_evict(pods[2], pods, [budget]) is may

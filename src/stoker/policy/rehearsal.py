@@ -17,6 +17,7 @@ class Rehearsal:
         self._nodes = {node.name: node for node in sorted(nodes, key=lambda node: node.name)}
         self._own: set[str] = set()
         self._fits: dict[int, Fit] = {}
+        self._full: dict[int, set[str]] = {}  # by shape: nodes that have refused it for good, as they only fill up
         self._puts = 0
 
     @property
@@ -32,10 +33,13 @@ class Rehearsal:
         made = Rehearsal()
         made._nodes = dict(self._nodes)
         made._fits = dict(self._fits)
+        made._full = {key: set(names) for key, names in self._full.items()}
         return made
 
     def add(self, node: Node) -> None:
         self._nodes[node.name] = node
+        for names in self._full.values():
+            names.discard(node.name)
         self._forget_fits()
 
     def remove(self, name: str) -> None:
@@ -44,10 +48,13 @@ class Rehearsal:
 
     def against(self, shape: PodShape, node: Node) -> tuple[str, ...]:
         """Why a pod of this shape does not fit; nothing if it does."""
+        return self._fit(shape).against(node)
+
+    def _fit(self, shape: PodShape) -> Fit:
         fit = self._fits.get(id(shape))
         if fit is None:
             fit = self._fits[id(shape)] = Fit(shape, self.nodes)
-        return fit.against(node)
+        return fit
 
     def put(self, pod: Pod, name: str) -> None:
         node = self._nodes[name]
@@ -65,10 +72,16 @@ class Rehearsal:
 
     def place(self, pod: Pod, may: Callable[[Node], bool] | None = None) -> str | None:
         """Puts the pod onto the first node, by name, that takes it; returns its name, None where none does."""
-        for node in self._nodes.values():
-            if (may is None or may(node)) and not self.against(pod.shape, node):
-                self.put(pod, node.name)
-                return node.name
+        fit = self._fit(pod.shape)
+        full = self._full.setdefault(id(pod.shape), set())
+        for name, node in self._nodes.items():
+            if name in full or (may is not None and not may(node)):
+                continue
+            if not fit.against(node):
+                self.put(pod, name)
+                return name
+            if not fit.counts_pods:
+                full.add(name)
         return None
 
     def place_all(self, pods: Sequence[Pod], may: Callable[[Node], bool] | None = None) -> list[Pod]:
