@@ -4,6 +4,7 @@
 """
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,18 +26,20 @@ Batch = dict[str, list[Any]]
 
 def from_file(path: Path) -> Iterator[Batch]:
     """Of an SQLite ledger, oldest first."""
-    # A file that nobody may write beside has no journal of its own to read: then as it is.
-    flags = "mode=ro" if _has_journal(path) or _may_write_beside(path) else "mode=ro&immutable=1"
-    engine = create_engine(f"sqlite:///file:{quote(str(path.absolute()))}?{flags}&uri=true", hide_parameters=True)
+    # In a directory where nothing can be written SQLite cannot make what it shares with writers; without a journal
+    # beside the file there is none, and it is read as it lies.
+    mode = "mode=ro" if _has_journal(path) or _may_write_beside(path) else "immutable=1"
+    uri = f"file:{quote(str(path.absolute()))}?{mode}"
+    engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True), hide_parameters=True)
     return _batches(engine, path.name)
 
 
-def from_url(url: str) -> Iterator[Batch]:
+def from_url(url: str, batch: int = _BATCH) -> Iterator[Batch]:
     """Of the ledger with this URL, oldest first. Messages never hold the URL, which may have a password in it."""
-    return _batches(open_engine(url), "the ledger")
+    return _batches(open_engine(url), "the ledger", batch)
 
 
-def _batches(engine: Engine, name: str) -> Iterator[Batch]:
+def _batches(engine: Engine, name: str, size: int = _BATCH) -> Iterator[Batch]:
     columns = [usage.c[each] for each in COLUMNS]
     query = select(*columns).order_by(usage.c.started_at, usage.c.id)
     try:
@@ -44,8 +47,8 @@ def _batches(engine: Engine, name: str) -> Iterator[Batch]:
             try:
                 if not inspect(connection).has_table(usage.name):
                     raise InvalidInput(f"{name} is no ledger: it has no table {usage.name}")
-                rows = connection.execution_options(yield_per=_BATCH, stream_results=True).execute(query)
-                for part in rows.partitions(_BATCH):
+                rows = connection.execution_options(yield_per=size, stream_results=True).execute(query)
+                for part in rows.partitions(size):
                     yield dict(zip(COLUMNS, map(list, zip(*part, strict=True)), strict=True))
             except SQLAlchemyError as exc:
                 if engine.dialect.name != "sqlite":

@@ -45,7 +45,7 @@ def load(
     of a ledger, in this order. Of it the first `limit_s` seconds, as recorded; of these `scale` times as many requests;
     and then all times divided by `speed`. The same arguments give the same trace.
 
-    Raises InvalidInput.
+    Raises InvalidInput; and Unavailable for a ledger whose database does not answer.
     """
     for name, value in (("scale", scale), ("speed", speed), ("limit_s", limit_s), ("tokens_per_char", tokens_per_char)):
         if value is not None and not (math.isfinite(value) and value > 0):
@@ -54,7 +54,7 @@ def load(
     try:
         found = _found(what, options)
     except InvalidInput as error:
-        if error.param is None:  # the ledger's own
+        if error.param in (None, "ledger.url"):  # the ledger's own
             error.param = "trace"
         raise
     return sped(found, speed)
@@ -85,6 +85,8 @@ def _shipped(name: str, options: Options) -> Trace:
 
 
 def _file(path: Path, options: Options) -> Trace:
+    if not path.is_file():  # a pipe, which could not be read twice: first to see what it is
+        raise fault(f"{path} is no regular file")
     beginning = head(path)
     if beginning.startswith(b"SQLite format 3\0"):
         return _recorded(usage.of_file(path), options, path.parent)

@@ -23,7 +23,7 @@ def cut(trace: Trace, until_s: float | None) -> Trace:
     kept = int(np.searchsorted(trace.at_s, until_s, side="left"))
     if not kept:
         raise fault(f"{trace.name} has no request in its first {until_s:g} s; the first is at {trace.at_s[0]:g} s")
-    note = f"its first {until_s:g} s: {kept} of {len(trace)} requests that were read"
+    note = f"its first {until_s:g} s: {kept} requests"
     return replace(picked(trace, np.arange(kept)), notes=(*trace.notes, note))
 
 

@@ -72,7 +72,7 @@ class Columns:
 
 def read(table: Table, columns: Sequence[Column], *, rising: str | None = None, until: float | None = None) -> Columns:
     """The columns that the table has of these. Times in `rising` must not fall, and reading ends when they reach
-    `until`. Raises InvalidInput for the first row that is wrong, and for a table without rows."""
+    `until`, in seconds of the trace. Raises InvalidInput for the first row that is wrong, and where there is none."""
     there = [each for each in columns if each.name in table.columns or each.is_required]
     parts: dict[str, list[NDArray[Any]]] = {each.name: [] for each in there}
     lines: list[NDArray[np.int32]] = []
@@ -90,13 +90,18 @@ def read(table: Table, columns: Sequence[Column], *, rising: str | None = None, 
             )
         if rising is not None:
             last = found[rising][-1]
-            if until is not None and last >= until:
+            if until is not None and _seconds(parts[rising][0][0], last) >= until:
                 break
     if not count:
-        raise fault(f"{table.name} has no rows: a header and nothing below it" if table.columns else "it is empty")
+        raise fault(f"{table.name} has no requests")
     values = {name: np.concatenate(parts.pop(name)) for name in list(parts)}
     texts = {each.name: each.kind.names for each in there if isinstance(each.kind, Text)}
     return Columns(values, texts, np.concatenate(lines))
+
+
+def _seconds(first: Any, last: Any) -> float:
+    """Moments are whole microseconds, and a trace of them begins at the first one."""
+    return float(last - first) / 1e6 if isinstance(last, np.integer) else float(last)
 
 
 def _fast(piece: Piece, columns: Sequence[Column], rising: str | None, last: Any) -> dict[str, NDArray[Any]] | None:

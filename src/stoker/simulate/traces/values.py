@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 MOST_TOKENS = 2**31 - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = 253402300799.0  # the end of the year 9999, the last that Python's dates have
 _SHOWN = 60
 
 
@@ -46,11 +47,15 @@ class Seconds:
 
     per_second: float = 1.0
     is_positive: bool = False
+    most: float = 1e9
+    """Thirty years: what is larger counts from 1970, or in another unit."""
 
     def one(self, value: object) -> float:
         number = _number(value)
         if number < 0 or (self.is_positive and number == 0):
             raise Wrong(f"is {shown(value)}, which is {'negative' if number < 0 else 'not above 0'}")
+        if number / self.per_second > self.most:
+            raise Wrong(f"is {shown(value)}; {self.most * self.per_second:.0f} is the most")
         return number / self.per_second
 
     def many(self, values: Sequence[Any]) -> NDArray[np.float64] | None:
@@ -63,14 +68,13 @@ class Seconds:
         least = found.min(initial=math.inf)
         if not np.isfinite(found).all() or least < 0 or (self.is_positive and least == 0):
             return None
-        return found / self.per_second
+        found /= self.per_second
+        return None if found.max(initial=0) > self.most else found
 
 
 @dataclass(frozen=True)
 class Count:
     """Tokens, characters: whole, not negative. `12.0` is 12, as some tools write it."""
-
-    most: int = MOST_TOKENS
 
     def one(self, value: object) -> int:
         number = _number(value)
@@ -78,18 +82,18 @@ class Count:
             raise Wrong(f"is {shown(value)}, which is negative")
         if number != int(number):
             raise Wrong(f"is {shown(value)}, which is no whole number")
-        if number > self.most:
-            raise Wrong(f"is {shown(value)}; {self.most} is the most")
+        if number > MOST_TOKENS:
+            raise Wrong(f"is {shown(value)}; {MOST_TOKENS} is the most")
         return int(number)
 
-    def many(self, values: Sequence[Any]) -> NDArray[np.int64] | None:
+    def many(self, values: Sequence[Any]) -> NDArray[np.int32] | None:
         if not _are(values, {str, int}):
             return None
         try:
             found = np.array(list(map(int, values)), dtype=np.int64)
         except (ValueError, OverflowError):
             return None
-        return None if found.min(initial=0) < 0 or found.max(initial=0) > self.most else found
+        return None if found.min(initial=0) < 0 or found.max(initial=0) > MOST_TOKENS else found.astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ class Moment:
 
     def one(self, value: object) -> int:
         if self.takes_epoch and isinstance(value, int | float) and not isinstance(value, bool):
-            return round(Seconds().one(value) * 1_000_000)
+            return round(Seconds(most=_LATEST).one(value) * 1_000_000)
         if isinstance(value, datetime):
             return self._since_epoch(value, value)
         if not isinstance(value, str):

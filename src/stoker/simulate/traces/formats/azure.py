@@ -23,8 +23,8 @@ def _read(table: Table, options: Options, _beside: Path) -> Trace:
     return made(table.name, at_s, prompt, completion, notes=unused(table, _SECONDS))
 
 
-def _read_original(table: Table, _options: Options, _beside: Path) -> Trace:
-    found = read(table, _ORIGINAL, rising="TIMESTAMP")
+def _read_original(table: Table, options: Options, _beside: Path) -> Trace:
+    found = read(table, _ORIGINAL, rising="TIMESTAMP", until=options.until_s)
     moments, prompt, completion = (found.values[each.name] for each in _ORIGINAL)
     at_s, began_at = since_first(moments)
     notes = ("TIMESTAMP names no zone and is taken as UTC", *unused(table, _ORIGINAL))

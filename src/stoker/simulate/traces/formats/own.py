@@ -42,9 +42,9 @@ def _read(table: Table, options: Options, _beside: Path) -> Trace:
     return _replayed(table, found, found.values["at_s"], unused(table, (*columns, _SESSION)))
 
 
-def _read_moments(table: Table, _options: Options, _beside: Path) -> Trace:
+def _read_moments(table: Table, options: Options, _beside: Path) -> Trace:
     columns = _with_moments()
-    found = read(table, columns, rising="timestamp")
+    found = read(table, columns, rising="timestamp", until=options.until_s)
     at_s, began_at = since_first(found.values["timestamp"])
     return _replayed(table, found, at_s, unused(table, (*columns, _SESSION)), began_at)
 
