@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 from stoker.manifests.node_pools import container_requests
@@ -55,6 +56,9 @@ _ASLEEP = re.compile(r"\bsleep[\s(]+(\d+(?:\.\d+)?)")
 _LOOP = re.compile(r"\b(?:while|until|for)\b")
 _LOOKS = re.compile(r"curl|wget|urlopen|metrics|num_requests|\b(?:while|until)\b")
 """What a `preStop` script has that waits for requests, and not just for a while."""
+_PROBES = ("startupProbe", "readinessProbe")
+_UNPROBED_S = 1.0
+"""Without a probe, how often the kubelet looks at a pod."""
 _S3_COPY = re.compile(r"s3://|s5cmd|aws s3|rclone|s3-sync")
 
 
@@ -86,8 +90,11 @@ class Found:
     env: Mapping[str, str]
 
 
-def found_in(pods: Pods, configs: Configs, notes: Notes) -> Found | None:
-    """None where the pods serve no model, with a note where they look as if they might."""
+def found_in(
+    pods: Pods, configs: Configs, notes: Notes, given: Mapping[str, str] = MappingProxyType({})
+) -> Found | None:
+    """None where the pods serve no model, with a note where they look as if they might. `given`: weights by model,
+    which go before what is written."""
     name = str(pods.first.manifest)
     engines: list[Engine] = []
     env: dict[str, str] = {}
@@ -102,7 +109,7 @@ def found_in(pods: Pods, configs: Configs, notes: Notes) -> Found | None:
     engine = next((each for each in engines if each.kind != _WORKER), None)
     gpus = gpus_of(pods, notes)
     label = pods.first.manifest.labels.get(MODEL_LABEL) or pods.first.labels.get(MODEL_LABEL, "")
-    if engine is None and worker is not None:
+    if engine is None and worker is not None and gpus == 0:
         notes.passed(name, "its workers send what they take to an engine elsewhere, and nothing says how fast that is")
         return None
     if gpus == 0:
@@ -116,10 +123,30 @@ def found_in(pods: Pods, configs: Configs, notes: Notes) -> Found | None:
     served = engine.text("served-model-name") if engine is not None else ""
     served = served or next((env[key] for key in _NAME_VARIABLES if key in env), "")
     model = label or served or weights or pods.first.manifest.name
+    weights = given.get(model, weights)
     if not weights:
         said = "nothing says which weights it loads (no known engine, option or variable names them)"
         notes.say(f"{name}: taken to serve the model {model}, since it has GPUs; {said}")
-    return Found(model, weights, gpus, engine, worker is not None, env)
+    if not any(kind in _main(pods.first) for kind in _PROBES):
+        said = "Kubernetes sends it requests while it still loads, and those fail; here it is ready when it has loaded"
+        notes.say(f"{name}: without a readiness probe, {said}")
+    return Found(model, weights, _used(engine, gpus, name, notes), engine, worker is not None, env)
+
+
+def _used(engine: Engine | None, gpus: int, name: str, notes: Notes) -> int:
+    """The GPUs that the engine is told to use, of those that its pods have."""
+    if engine is None or engine.kind not in ("vllm", "sglang"):
+        return gpus
+    tensor = _number(engine, "tensor-parallel-size", "tp-size", "tp") or 1
+    wanted = tensor * (_number(engine, "pipeline-parallel-size", "pp-size", "pp") or 1)
+    wanted *= _number(engine, "data-parallel-size", "dp-size", "dp") or 1
+    if wanted > gpus:
+        notes.say(
+            f"{name}: its engine wants {wanted} GPUs and its pods have {gpus}: it would not start; taken as {gpus}"
+        )
+    elif wanted < gpus:
+        notes.say(f"{name}: its engine uses {wanted} of the {gpus} GPUs that its pods have")
+    return min(wanted, gpus)
 
 
 def serving_of(found: Found, dispatch: Dispatch, platform: Platform, name: str, notes: Notes) -> Serving:
@@ -230,6 +257,10 @@ def _has_gpu(container: dict[str, Any]) -> bool:
     return any(resource in ACCELERATORS and amount for resource, amount in container_requests(container).items())
 
 
+def has_gpus(workload: Workload) -> bool:
+    return any(_has_gpu(each) for _, each in workload.containers())
+
+
 def _main(workload: Workload) -> dict[str, Any]:
     """The container that serves: the one with the GPUs, else the first."""
     containers = [each for _, each in workload.containers()]
@@ -244,11 +275,11 @@ def _image(name: str, has_gpu: bool) -> Image:
 
 
 def _probe_period(container: dict[str, Any]) -> float:
-    for kind in ("startupProbe", "readinessProbe"):
+    for kind in _PROBES:
         probe = container.get(kind)
         if isinstance(probe, dict):
-            return float(whole(probe.get("periodSeconds")) or 10)
-    return 0.0
+            return float(max(whole(probe.get("periodSeconds")) or 10, 1))
+    return _UNPROBED_S
 
 
 def _prestop(container: dict[str, Any]) -> tuple[float, bool]:
