@@ -101,7 +101,8 @@ def test_a_platform_with_everything(tmp_path: Path) -> None:
     giant = served(found, "giant")
     assert giant.serving is not None
     assert (giant.kind, giant.pods_per_replica, giant.serving.gpus) == ("LeaderWorkerSet", 2, 16)
-    assert (giant.serving.weights, giant.load.weights_from) == ("s3://everything-models-111122223333/giant", "s3")
+    # Its argument is a place in S3, and a Job says what it puts there.
+    assert (giant.serving.weights, giant.load.weights_from) == ("deepseek-ai/DeepSeek-R1", "s3")
     assert giant.shape.requests["nvidia.com/gpu"] == 8
     general = next(each for each in found.scalers if each.target.endswith("model-general"))
     assert {name: signal.kind for name, signal in general.signals.items()} == {

@@ -277,6 +277,24 @@ def test_where_weights_come_from(args: list[str], spec: dict[str, Any], source: 
     assert load(container(args=args, volumeMounts=MOUNT), **spec).weights_from == source
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        "pip install -q hf && hf download org/m --local-dir /models/m",
+        "huggingface-cli download org/m",
+        "python -c 'from huggingface_hub import snapshot_download; snapshot_download(repo_id=\"org/m\")'",
+    ],
+)
+def test_an_init_container_says_what_lies_at_a_path(script: str) -> None:
+    init = {"name": "fetch", "image": "python", "command": ["sh", "-c", script]}
+    one = container(args=["--model=/models/m", "--served-model-name=chat"], volumeMounts=MOUNT)
+    spec = {"initContainers": [init], "volumes": [{"name": "weights", "emptyDir": {}}]}
+    found, _ = read(one, **spec)
+    assert found is not None
+    assert (found.weights, found.place) == ("org/m", "/models/m")
+    assert load(one, **spec).weights_from == "hub"
+
+
 def test_images_have_sizes_by_name_or_by_kind() -> None:
     found = load(container(args=["--model=m"]), {"name": "side", "image": "own/proxy:1"})
     assert [(each.name, each.size_bytes) for each in found.images] == [

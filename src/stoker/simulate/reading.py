@@ -1,8 +1,8 @@
 """Manifests, whoever made them, -> `Scenario`: which pods serve which model, what scales them, where they may run.
 
-By subject: `reading_pods` (templates), `reading_commands` and `reading_serving` (engines and what they load),
-`reading_scalers`, `reading_triggers` and `reading_queries` (autoscalers), `reading_pools` (nodes), `reading_platform`
-(Stoker's ConfigMap). Whatever is passed over, or taken for granted, is a note.
+By subject: `reading_pods` (templates), `reading_commands`, `reading_serving` and `reading_weights` (engines, and what
+they load), `reading_scalers`, `reading_triggers` and `reading_queries` (autoscalers), `reading_pools` (nodes),
+`reading_platform` (Stoker's ConfigMap). Whatever is passed over, or taken for granted, is a note.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,6 +24,7 @@ from stoker.simulate.reading_pods import Priorities, priorities, shape_of, view_
 from stoker.simulate.reading_pools import places, read_pools
 from stoker.simulate.reading_scalers import Key, Target, key_of, queued, read_scalers
 from stoker.simulate.reading_serving import Found, Pods, found_in, has_gpus, load_of, serving_of
+from stoker.simulate.reading_weights import brought
 from stoker.simulate.scenario import NodeGroup, Scaler, Scenario, Workload
 
 _REPLICATED = ("Deployment", "StatefulSet", "ReplicaSet", "Rollout", "LeaderWorkerSet", "ReplicationController")
@@ -83,7 +84,12 @@ def read_scenario(
     known, said = priorities(present), platform(present)
     configs = _configs(present)
     namespaces = tuple(dict.fromkeys(each.namespace or "default" for each in present))
-    read = [_group(each, known, configs, namespaces, weights, notes) for each in present if each.kind in _REPLICATED]
+    places_known = brought(present, configs)
+    read = [
+        _group(each, known, configs, namespaces, weights, places_known, notes)
+        for each in present
+        if each.kind in _REPLICATED
+    ]
     found = [each for each in read if each is not None]
     if not any(each.found is not None for each in found):
         raise _serves_nothing(present, notes)
@@ -158,6 +164,7 @@ def _group(
     configs: Mapping[str, Configs],
     namespaces: tuple[str, ...],
     weights: Mapping[str, str],
+    places_known: Mapping[str, str],
     notes: Notes,
 ) -> _Group | None:
     templates = workloads_of(manifest)
@@ -176,7 +183,7 @@ def _group(
         notes.say(f"{manifest}: leader and workers are taken as {pods.size} alike pods, which are ready together")
     written = whole(manifest.get("spec", "replicas"))
     replicas = 1 if written is None else max(written, 0)
-    found = found_in(pods, configs.get(manifest.namespace or "default", {}), notes, weights)
+    found = found_in(pods, configs.get(manifest.namespace or "default", {}), notes, weights, places_known)
     return _Group(manifest, key_of(manifest, manifest.kind, manifest.name), pods, shape, replicas, found)
 
 
