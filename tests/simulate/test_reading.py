@@ -31,6 +31,7 @@ spec:
         image: vllm/vllm-openai:v0.11.2
         args: [--model, Qwen/Qwen3-8B]
         resources: {limits: {nvidia.com/gpu: 1}}
+        readinessProbe: {httpGet: {path: /health, port: 8000}}
 """
 
 
@@ -100,7 +101,8 @@ def test_a_platform_with_everything(tmp_path: Path) -> None:
     giant = served(found, "giant")
     assert giant.serving is not None
     assert (giant.kind, giant.pods_per_replica, giant.serving.gpus) == ("LeaderWorkerSet", 2, 16)
-    assert (giant.serving.weights, giant.load.weights_from) == ("s3://everything-models-111122223333/giant", "s3")
+    # Its argument is a place in S3, and a Job says what it puts there.
+    assert (giant.serving.weights, giant.load.weights_from) == ("deepseek-ai/DeepSeek-R1", "s3")
     assert giant.shape.requests["nvidia.com/gpu"] == 8
     general = next(each for each in found.scalers if each.target.endswith("model-general"))
     assert {name: signal.kind for name, signal in general.signals.items()} == {
@@ -226,6 +228,22 @@ def test_the_default_model_can_be_named_and_has_to_be_there() -> None:
     with pytest.raises(InvalidInput, match="no workload serves the model gpt") as caught:
         scenario(SERVER, default_model="gpt")
     assert caught.value.hint == "the models here: Qwen/Qwen3-8B"
+
+
+def test_weights_can_be_named_where_nothing_says_them() -> None:
+    own = SERVER.replace("vllm/vllm-openai:v0.11.2", "own:1").replace("[--model, Qwen/Qwen3-8B]", "[]")
+    found = served(scenario(own, weights={"chat": "Qwen/Qwen3-8B"}), "chat").serving
+    assert found is not None
+    assert found.weights == "Qwen/Qwen3-8B"
+    with pytest.raises(InvalidInput, match="no workload serves the model code"):
+        scenario(own, weights={"code": "Qwen/Qwen3-8B"})
+
+
+def test_daemons_with_gpus_are_no_replicas() -> None:
+    daemon = SERVER.replace("Deployment", "DaemonSet").replace("name: chat", "name: every")
+    found = scenario(SERVER, daemon)
+    assert [each.name for each in found.daemons] == ["DaemonSet ai/every"]
+    assert found.notes[0].startswith("DaemonSet ai/every has GPUs")
 
 
 def test_without_manifests_there_is_nothing_to_simulate() -> None:

@@ -213,6 +213,32 @@ def test_a_part_of_a_gpu_counts_as_one_and_is_said() -> None:
     assert "nvidia.com/mig-3g.40gb is a part of a GPU" in notes[0]
 
 
+@pytest.mark.parametrize(
+    ("args", "has", "used", "said"),
+    [
+        (["--tensor-parallel-size=4"], 4, 4, ""),
+        (["-tp", "2", "-pp", "2"], 4, 4, ""),
+        (["--tensor-parallel-size=2", "--data-parallel-size=2"], 4, 4, ""),
+        ([], 4, 1, "its engine uses 1 of the 4 GPUs"),
+        (["--tensor-parallel-size=8"], 4, 4, "its engine wants 8 GPUs and its pods have 4"),
+    ],
+)
+def test_the_gpus_that_an_engine_uses(args: list[str], has: int, used: int, said: str) -> None:
+    one = container(args=["--model=m", *args], resources={"limits": {"nvidia.com/gpu": has}}, readinessProbe={})
+    found, notes = read(one)
+    assert found is not None
+    assert found.gpus == used
+    assert said in "".join(notes)
+    assert bool(notes) is bool(said)
+
+
+def test_a_worker_beside_a_server_that_nobody_knows() -> None:
+    worker = {"name": "worker", "image": "w", "command": ["python", "-m", "stoker.worker", "--model", "m"]}
+    found, _ = read(container(image="own:1"), worker, labels={"stoker.dev/model": "m"})
+    assert found is not None
+    assert (found.model, found.has_worker, found.gpus) == ("m", True, 1)
+
+
 @pytest.mark.parametrize("variable", ["MODEL_ID", "HF_MODEL_ID", "MODEL"])
 def test_weights_of_the_environment(variable: str) -> None:
     one = container(image="own:1", env=[{"name": variable, "value": "org/m"}])
@@ -251,6 +277,24 @@ def test_where_weights_come_from(args: list[str], spec: dict[str, Any], source: 
     assert load(container(args=args, volumeMounts=MOUNT), **spec).weights_from == source
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        "pip install -q hf && hf download org/m --local-dir /models/m",
+        "huggingface-cli download org/m",
+        "python -c 'from huggingface_hub import snapshot_download; snapshot_download(repo_id=\"org/m\")'",
+    ],
+)
+def test_an_init_container_says_what_lies_at_a_path(script: str) -> None:
+    init = {"name": "fetch", "image": "python", "command": ["sh", "-c", script]}
+    one = container(args=["--model=/models/m", "--served-model-name=chat"], volumeMounts=MOUNT)
+    spec = {"initContainers": [init], "volumes": [{"name": "weights", "emptyDir": {}}]}
+    found, _ = read(one, **spec)
+    assert found is not None
+    assert (found.weights, found.place) == ("org/m", "/models/m")
+    assert load(one, **spec).weights_from == "hub"
+
+
 def test_images_have_sizes_by_name_or_by_kind() -> None:
     found = load(container(args=["--model=m"]), {"name": "side", "image": "own/proxy:1"})
     assert [(each.name, each.size_bytes) for each in found.images] == [
@@ -264,7 +308,9 @@ def test_readiness_is_seen_by_the_startup_probe_or_the_readiness_probe() -> None
     startup, readiness = {"startupProbe": {"periodSeconds": 7}}, {"readinessProbe": {}}
     assert load(container(**startup, **readiness)).probe_period_s == 7.0
     assert load(container(**readiness)).probe_period_s == 10.0
-    assert load(container()).probe_period_s == 0.0
+    assert load(container()).probe_period_s == 1.0  # the kubelet's own
+    _, notes = read(container(args=["--model=m"]))
+    assert "without a readiness probe, Kubernetes sends it requests while it still loads" in notes[0]
 
 
 def sh(script: str) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """Manifests, whoever made them, -> `Scenario`: which pods serve which model, what scales them, where they may run.
 
-By subject: `reading_pods` (templates), `reading_commands` and `reading_serving` (engines and what they load),
-`reading_scalers`, `reading_triggers` and `reading_queries` (autoscalers), `reading_pools` (nodes), `reading_platform`
-(Stoker's ConfigMap). Whatever is passed over, or taken for granted, is a note.
+By subject: `reading_pods` (templates), `reading_commands`, `reading_serving` and `reading_weights` (engines, and what
+they load), `reading_scalers`, `reading_triggers` and `reading_queries` (autoscalers), `reading_pools` (nodes),
+`reading_platform` (Stoker's ConfigMap). Whatever is passed over, or taken for granted, is a note.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from stoker.base.errors import InvalidInput
 from stoker.manifests.disruptions import budgets_of
@@ -23,7 +24,8 @@ from stoker.simulate.reading_platform import Platform, platform
 from stoker.simulate.reading_pods import Priorities, priorities, shape_of, view_of
 from stoker.simulate.reading_pools import places, read_pools
 from stoker.simulate.reading_scalers import Key, Target, key_of, queued, read_scalers
-from stoker.simulate.reading_serving import Found, Pods, found_in, load_of, serving_of
+from stoker.simulate.reading_serving import Found, Pods, found_in, has_gpus, load_of, serving_of
+from stoker.simulate.reading_weights import brought
 from stoker.simulate.scenario import NodeGroup, Scaler, Scenario, Workload
 
 _REPLICATED = ("Deployment", "StatefulSet", "ReplicaSet", "Rollout", "LeaderWorkerSet", "ReplicationController")
@@ -72,9 +74,10 @@ def read_scenario(
     region: str | None = None,
     groups: Sequence[NodeGroup] = (),
     default_model: str | None = None,
+    weights: Mapping[str, str] = MappingProxyType({}),
 ) -> Scenario:
-    """Raises InvalidInput when there are no manifests, when none of them serves a model, or when `default_model` is
-    none of the models."""
+    """`weights`: by model, where the manifests do not say them, or others are meant. Raises InvalidInput when there
+    are no manifests, when none of them serves a model, or when `default_model` or one of `weights` is no model here."""
     if not manifests:
         raise InvalidInput("there are no manifests to simulate", hint="name files or folders of Kubernetes manifests")
     notes = Notes()
@@ -82,7 +85,12 @@ def read_scenario(
     known, said = priorities(present), platform(present)
     configs = _configs(present)
     namespaces = tuple(dict.fromkeys(each.namespace or "default" for each in present))
-    read = [_group(each, known, configs, namespaces, notes) for each in present if each.kind in _REPLICATED]
+    places_known = brought(present, configs)
+    read = [
+        _group(each, known, configs, namespaces, weights, places_known, notes)
+        for each in present
+        if each.kind in _REPLICATED
+    ]
     found = [each for each in read if each is not None]
     if not any(each.found is not None for each in found):
         raise _serves_nothing(present, notes)
@@ -105,6 +113,8 @@ def read_scenario(
         zones=zones,
         region=where,
     )
+    for model in weights:
+        _known(model, scenario.models, "weights")
     chosen = _default_model(scenario.models, default_model, said, notes)
     return replace(scenario, default_model=chosen, notes=notes.lines())
 
@@ -126,6 +136,8 @@ def _present(manifests: Sequence[Manifest], notes: Notes) -> list[Manifest]:
     for each in last.values():
         if each.kind in _OTHER_SERVERS:
             notes.passed(str(each), _OTHER_SERVERS[each.kind])
+        elif each.kind == "DaemonSet" and any(has_gpus(one) for one in workloads_of(each)):
+            notes.say(f"{each} has GPUs: it is taken as what each node spends on itself, and not as a model's replicas")
         elif each.kind not in _USED and workloads_of(each):
             notes.passed(str(each), _WHY_NOT.get(each.kind, _TRAINING))
         elif each.kind not in _USED:
@@ -148,7 +160,13 @@ def _configs(manifests: Sequence[Manifest]) -> dict[str, Configs]:
 
 
 def _group(
-    manifest: Manifest, known: Priorities, configs: Mapping[str, Configs], namespaces: tuple[str, ...], notes: Notes
+    manifest: Manifest,
+    known: Priorities,
+    configs: Mapping[str, Configs],
+    namespaces: tuple[str, ...],
+    weights: Mapping[str, str],
+    places_known: Mapping[str, str],
+    notes: Notes,
 ) -> _Group | None:
     templates = workloads_of(manifest)
     if not templates or not templates[0].spec:
@@ -166,7 +184,7 @@ def _group(
         notes.say(f"{manifest}: leader and workers are taken as {pods.size} alike pods, which are ready together")
     written = whole(manifest.get("spec", "replicas"))
     replicas = 1 if written is None else max(written, 0)
-    found = found_in(pods, configs.get(manifest.namespace or "default", {}), notes)
+    found = found_in(pods, configs.get(manifest.namespace or "default", {}), notes, weights, places_known)
     return _Group(manifest, key_of(manifest, manifest.kind, manifest.name), pods, shape, replicas, found)
 
 
@@ -215,18 +233,19 @@ def _workload(
 
 def _default_model(models: Sequence[str], asked: str | None, said: Platform, notes: Notes) -> str:
     if asked is not None:
-        if asked not in models:
-            raise InvalidInput(
-                f"no workload serves the model {asked}",
-                hint=f"the models here: {', '.join(models)}",
-                param="default_model",
-            )
+        _known(asked, models, "default_model")
         return asked
     if said.default_model in models:
         return said.default_model
     if len(models) > 1:
         notes.say(f"requests that name no model go to {models[0]}, the first that is served (--default-model)")
     return models[0]
+
+
+def _known(model: str, models: Sequence[str], param: str) -> None:
+    if model not in models:
+        hint = f"the models here: {', '.join(models)}"
+        raise InvalidInput(f"no workload serves the model {model}", hint=hint, param=param)
 
 
 def _serves_nothing(manifests: Sequence[Manifest], notes: Notes) -> InvalidInput:

@@ -7,7 +7,7 @@ from typing import Any
 
 from stoker.catalog import ec2
 from stoker.catalog.labels import ARCH, AUTO_MODE, CAPACITY_TYPE, OS
-from stoker.manifests.disruptions import disruption_of
+from stoker.manifests.disruptions import AUTO_EXPIRES_AFTER_S, AUTO_GRACE_S, disruption_of
 from stoker.manifests.node_pools import is_auto_mode, node_pool_view, region_of, region_of_pool
 from stoker.manifests.objects import Manifest, look, sections, whole
 from stoker.manifests.quantities import amount
@@ -22,7 +22,7 @@ from stoker.simulate.scenario import Pool, Volume
 _GIB = 1024**3
 _AUTO_GIB = 80
 """Of a node of Auto Mode whose NodeClass names no size (docs.aws.amazon.com: create-node-class)."""
-_AUTO_LIFE_S, _AUTO_GRACE_S, _AUTO_AFTER_S = 336 * 3600.0, 24 * 3600.0, 30.0
+_AUTO_CONSOLIDATES_AFTER_S = 30.0
 _REGION = re.compile(r"[a-z]{2,3}(?:-[a-z]+)+-\d")
 _LAZY = re.compile(r"soci-snapshotter|snapshotter\s*[:=]\s*\"?(?:soci|stargz|nydus)", re.IGNORECASE)
 """In a node's user data: images are read as they are needed."""
@@ -120,7 +120,9 @@ def _built_in() -> list[Pool]:
     ]
     labels = {f"{AUTO_MODE}/compute-type": "auto"}
     disruption = Disruption(
-        consolidate_after_s=_AUTO_AFTER_S, expire_after_s=_AUTO_LIFE_S, termination_grace_s=_AUTO_GRACE_S
+        consolidate_after_s=_AUTO_CONSOLIDATES_AFTER_S,
+        expire_after_s=AUTO_EXPIRES_AFTER_S,
+        termination_grace_s=AUTO_GRACE_S,
     )
     general = NodePoolView(
         "general-purpose",

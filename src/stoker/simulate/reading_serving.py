@@ -1,31 +1,23 @@
 """Which model the pods of a workload serve, how, and what they load before they are ready."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any
 
 from stoker.manifests.node_pools import container_requests
-from stoker.manifests.objects import look, sections, whole
+from stoker.manifests.objects import look, whole
 from stoker.manifests.workloads import Workload
 from stoker.policy.pod_resources import ACCELERATORS, GPUS
 from stoker.simulate.reading_commands import Configs, Engine, engine_of, environment, image, whole_number
 from stoker.simulate.reading_notes import Notes
 from stoker.simulate.reading_platform import Platform
+from stoker.simulate.reading_weights import MODEL_VARIABLES, downloaded, weights_from
 from stoker.simulate.scenario import Dispatch, Image, Load, Serving
 
 MODEL_LABEL = "stoker.dev/model"
 _WORKER = "stoker worker"
-_MODEL_VARIABLES = (
-    "MODEL_ID",
-    "HF_MODEL_ID",
-    "OPTION_MODEL_ID",
-    "MODEL",
-    "MODEL_NAME",
-    "VLLM_MODEL",
-    "MODEL_PATH",
-    "NIM_MODEL_NAME",
-)
 _NAME_VARIABLES = ("SERVED_MODEL_NAME",)
 _CONCURRENCY_VARIABLES = ("WORKER_CONCURRENCY", "MAX_CONCURRENCY", "CONCURRENCY", "MAX_IN_FLIGHT", "PREFETCH_COUNT")
 _SEQUENCES = {"vllm": 256, "sglang": 256, "tgi": 128, "triton": 256, "llama.cpp": 4, "ollama": 4}
@@ -55,7 +47,10 @@ _ASLEEP = re.compile(r"\bsleep[\s(]+(\d+(?:\.\d+)?)")
 _LOOP = re.compile(r"\b(?:while|until|for)\b")
 _LOOKS = re.compile(r"curl|wget|urlopen|metrics|num_requests|\b(?:while|until)\b")
 """What a `preStop` script has that waits for requests, and not just for a while."""
-_S3_COPY = re.compile(r"s3://|s5cmd|aws s3|rclone|s3-sync")
+_NONE: Mapping[str, str] = MappingProxyType({})
+_PROBES = ("startupProbe", "readinessProbe")
+_UNPROBED_S = 1.0
+"""Without a probe, how often the kubelet looks at a pod."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +75,19 @@ class Found:
 
     model: str
     weights: str
+    place: str
+    """What the engine is told to load: the same name, or where the files are."""
     gpus: int
     engine: Engine | None
     has_worker: bool
     env: Mapping[str, str]
 
 
-def found_in(pods: Pods, configs: Configs, notes: Notes) -> Found | None:
-    """None where the pods serve no model, with a note where they look as if they might."""
+def found_in(
+    pods: Pods, configs: Configs, notes: Notes, given: Mapping[str, str] = _NONE, brought: Mapping[str, str] = _NONE
+) -> Found | None:
+    """None where the pods serve no model, with a note where they look as if they might. `given`: weights by model,
+    which go before what is written; `brought`: by place, what somebody brings there."""
     name = str(pods.first.manifest)
     engines: list[Engine] = []
     env: dict[str, str] = {}
@@ -102,7 +102,7 @@ def found_in(pods: Pods, configs: Configs, notes: Notes) -> Found | None:
     engine = next((each for each in engines if each.kind != _WORKER), None)
     gpus = gpus_of(pods, notes)
     label = pods.first.manifest.labels.get(MODEL_LABEL) or pods.first.labels.get(MODEL_LABEL, "")
-    if engine is None and worker is not None:
+    if engine is None and worker is not None and gpus == 0:
         notes.passed(name, "its workers send what they take to an engine elsewhere, and nothing says how fast that is")
         return None
     if gpus == 0:
@@ -112,14 +112,35 @@ def found_in(pods: Pods, configs: Configs, notes: Notes) -> Found | None:
     if engine is None and any(part in image(each) for _, each in pods.first.containers() for part in _NOT_SERVERS):
         notes.passed(name, "it has GPUs and is no server of a model by its image; it is only pods here")
         return None
-    weights = _weights(engine, env)
+    place = _weights(engine, env)
+    weights = brought.get(place) or (downloaded(pods.first, configs) if place.startswith("/") else "") or place
     served = engine.text("served-model-name") if engine is not None else ""
     served = served or next((env[key] for key in _NAME_VARIABLES if key in env), "")
     model = label or served or weights or pods.first.manifest.name
+    weights = given.get(model, weights)
     if not weights:
         said = "nothing says which weights it loads (no known engine, option or variable names them)"
         notes.say(f"{name}: taken to serve the model {model}, since it has GPUs; {said}")
-    return Found(model, weights, gpus, engine, worker is not None, env)
+    if not any(kind in _main(pods.first) for kind in _PROBES):
+        said = "Kubernetes sends it requests while it still loads, and those fail; here it is ready when it has loaded"
+        notes.say(f"{name}: without a readiness probe, {said}")
+    return Found(model, weights, place, _used(engine, gpus, name, notes), engine, worker is not None, env)
+
+
+def _used(engine: Engine | None, gpus: int, name: str, notes: Notes) -> int:
+    """The GPUs that the engine is told to use, of those that its pods have."""
+    if engine is None or engine.kind not in ("vllm", "sglang"):
+        return gpus
+    tensor = _number(engine, "tensor-parallel-size", "tp-size", "tp") or 1
+    wanted = tensor * (_number(engine, "pipeline-parallel-size", "pp-size", "pp") or 1)
+    wanted *= _number(engine, "data-parallel-size", "dp-size", "dp") or 1
+    if wanted > gpus:
+        notes.say(
+            f"{name}: its engine wants {wanted} GPUs and its pods have {gpus}: it would not start; taken as {gpus}"
+        )
+    elif wanted < gpus:
+        notes.say(f"{name}: its engine uses {wanted} of the {gpus} GPUs that its pods have")
+    return min(wanted, gpus)
 
 
 def serving_of(found: Found, dispatch: Dispatch, platform: Platform, name: str, notes: Notes) -> Serving:
@@ -175,7 +196,7 @@ def load_of(pods: Pods, found: Found | None, grace_s: float, configs: Configs) -
     drains = looks or (found is not None and _finishes(found)) or not with_gpu
     return Load(
         images=tuple(images.values()),
-        weights_from=_weights_from(spec, found, main, configs) if found is not None else "none",
+        weights_from=weights_from(spec, main, found.place, found.env, configs) if found is not None else "none",
         probe_period_s=_probe_period(main),
         prestop_s=min(prestop_s, grace_s),
         drains=drains,
@@ -190,7 +211,7 @@ def _weights(engine: Engine | None, env: Mapping[str, str]) -> str:
         first = words[0] if words and engine.kind == "vllm" else ""
         if written or first:
             return (first or written).rstrip("/") if (first or written).startswith("s3://") else first or written
-    return next((env[key] for key in _MODEL_VARIABLES if env.get(key)), "")
+    return next((env[key] for key in MODEL_VARIABLES if env.get(key)), "")
 
 
 def _concurrency(found: Found, dispatch: Dispatch, platform: Platform, name: str, notes: Notes) -> int:
@@ -230,6 +251,10 @@ def _has_gpu(container: dict[str, Any]) -> bool:
     return any(resource in ACCELERATORS and amount for resource, amount in container_requests(container).items())
 
 
+def has_gpus(workload: Workload) -> bool:
+    return any(_has_gpu(each) for _, each in workload.containers())
+
+
 def _main(workload: Workload) -> dict[str, Any]:
     """The container that serves: the one with the GPUs, else the first."""
     containers = [each for _, each in workload.containers()]
@@ -244,11 +269,11 @@ def _image(name: str, has_gpu: bool) -> Image:
 
 
 def _probe_period(container: dict[str, Any]) -> float:
-    for kind in ("startupProbe", "readinessProbe"):
+    for kind in _PROBES:
         probe = container.get(kind)
         if isinstance(probe, dict):
-            return float(whole(probe.get("periodSeconds")) or 10)
-    return 0.0
+            return float(max(whole(probe.get("periodSeconds")) or 10, 1))
+    return _UNPROBED_S
 
 
 def _prestop(container: dict[str, Any]) -> tuple[float, bool]:
@@ -271,49 +296,3 @@ def _finishes(found: Found) -> bool:
     if found.has_worker or engine is None or engine.kind in _GRACEFUL:
         return True
     return engine.kind == "vllm" and bool(engine.number("shutdown-timeout"))
-
-
-def _weights_from(
-    spec: Mapping[str, Any], found: Found, main: dict[str, Any], configs: Configs
-) -> Literal["hub", "s3", "volume", "node", "none"]:
-    weights = found.weights
-    if weights.startswith(("s3://", "gs://")):
-        return "s3"
-    volume = _volume_of(spec, main, weights if weights.startswith("/") else found.env.get("HF_HOME", ""))
-    if volume is None and not weights:
-        # An own server: a claim among its volumes holds the weights, whatever they are called.
-        volume = next((each for _, each in sections(spec.get("volumes")) if "persistentVolumeClaim" in each), None)
-    if volume is not None and "persistentVolumeClaim" in volume:
-        return "volume"
-    if volume is not None and ("hostPath" in volume or "image" in volume):
-        return "node"
-    if _copies_from_s3(spec, configs) or any("S3" in key and "BUCKET" in key for key in found.env):
-        return "s3"
-    if weights.startswith("/"):
-        return "node" if volume is None else "hub"
-    return "hub" if weights else "none"
-
-
-def _volume_of(spec: Mapping[str, Any], container: dict[str, Any], path: str) -> dict[str, Any] | None:
-    """The volume in which a path of the container is."""
-    mounts = [
-        (str(each.get("mountPath")).rstrip("/"), each.get("name"))
-        for _, each in sections(container.get("volumeMounts"))
-        if path and f"{path}/".startswith(str(each.get("mountPath")).rstrip("/") + "/")
-    ]
-    if not mounts:
-        return None
-    _, name = max(mounts, key=lambda pair: len(pair[0]))
-    return next((each for _, each in sections(spec.get("volumes")) if each.get("name") == name), None)
-
-
-def _copies_from_s3(spec: Mapping[str, Any], configs: Configs) -> bool:
-    for _, each in sections(spec.get("initContainers")):
-        texts = [*_listed(each.get("command")), *_listed(each.get("args")), *environment(each, configs).values()]
-        if any(_S3_COPY.search(text) for text in texts):
-            return True
-    return False
-
-
-def _listed(tree: Any) -> Sequence[str]:
-    return [str(each) for each in tree] if isinstance(tree, list) else ()
