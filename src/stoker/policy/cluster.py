@@ -5,9 +5,9 @@ and return what to do; whoever keeps the cluster (today the simulator) does it. 
 are as in `pod_resources`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from stoker.catalog.ec2 import InstanceType
 from stoker.policy.placement import PodView
@@ -129,6 +129,8 @@ class Node:
     nominated_until: float = float("-inf")
     """Until then pods are expected that made it be launched, so that nobody takes it away."""
     is_drifted: bool = False
+    known: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    """What others have found out about labels and taints, which never change: a place to remember it."""
 
     @property
     def free(self) -> dict[str, int]:

@@ -4,7 +4,7 @@ Karpenter's own count, before kube-scheduler's. Source: kubernetes-sigs/karpente
 scheduling/topology.go and topologygroup.go. A claim gets the domain that a spread needs as a requirement of its own.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -35,6 +35,8 @@ class _Group:
     """Of a spread that honours affinity: only nodes that one of these allows are counted. None: every node."""
     tolerations: tuple[Toleration, ...] | None = None
     """Of a spread that honours taints."""
+    asked_by: Hashable = None
+    """What `counts_node` can be remembered by."""
     counts: dict[str, int] = field(default_factory=dict)
     selected: dict[PodShape, bool] = field(default_factory=dict)
 
@@ -51,6 +53,15 @@ class _Group:
         if self.tolerations is not None and untolerated(taints, self.tolerations):
             return False
         return self.nodes is None or any(not label_blockers(each, labels, AWS) for each in self.nodes)
+
+    def knows(self, node: Node, labels: Requirements) -> bool:
+        """Whether a node that is there is counted."""
+        found = node.known.get(self.asked_by)
+        if found is None:
+            found = self.counts_node(labels, node.taints)
+            if self.asked_by is not None:
+                node.known[self.asked_by] = found
+        return bool(found)
 
     def add(self, domains: Iterable[str], pods: int = 1) -> None:
         for each in domains:
@@ -201,7 +212,7 @@ class Topology:
     def _count(self, nodes: Sequence[Node], moving: Collection[str]) -> None:
         for node in nodes:
             labels = labels_of_node(node)
-            counted = [each for each in self._groups.values() if each.counts_node(labels, node.taints)]
+            counted = [each for each in self._groups.values() if each.knows(node, labels)]
             staying = [pod for pod in node.pods.values() if pod.name not in moving]
             for group in counted:
                 if group.key in labels:
@@ -223,9 +234,13 @@ class Topology:
 
 def labels_of_node(node: Node) -> dict[str, Requirement]:
     """Its labels as requirements, the host name among them."""
+    known: dict[str, Requirement] | None = node.known.get("labels")
+    if known is not None:
+        return known
     found = {key: Requirement(key, frozenset({value})) for key, value in node.labels.items()}
     if HOSTNAME not in found:
         found[HOSTNAME] = Requirement(HOSTNAME, frozenset({node.name}))
+    node.known["labels"] = found
     return found
 
 
@@ -248,6 +263,7 @@ def _group(kind: _Kind, constraint: Spread | PodTerm, wish: Wish) -> _Group:
         min_domains=constraint.min_domains,
         nodes=(wish.strict,) if constraint.honor_affinity else None,
         tolerations=wish.tolerations if constraint.honor_taints else None,
+        asked_by=(wish, constraint.honor_affinity, constraint.honor_taints),
     )
 
 
