@@ -252,6 +252,16 @@ def test_what_is_cut_off_comes_back_before_the_others_when_its_lease_has_run_out
     assert column(each, "completion_tokens") == [9, 9, 2, 2]
 
 
+def test_what_is_cut_off_together_comes_back_in_the_order_of_arrival() -> None:
+    each = plane((0.0, 8, 99), (0.0, 7, 20), retries=True, lease_s=1.0)
+    each.add(rates(), 2, 0.0)
+    each.advance(4.0)  # both decode; the second would end first
+    each.kill(0, 4.0)
+    each.add(rates(), 1, 4.5)
+    finish(each)
+    assert column(each, "started_at") == [5.0, 104.0]
+
+
 def test_a_balanced_request_that_was_cut_off_is_sent_to_another() -> None:
     each = plane((0.0, 24, 9, 16), dispatch="balance", retries=True, lease_s=4.0)
     each.add(rates(), 2, 0.0)
