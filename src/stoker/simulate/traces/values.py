@@ -132,10 +132,17 @@ class Moment:
         return (since.days * 86400 + since.seconds) * 1_000_000 + since.microseconds
 
     def many(self, values: Sequence[Any]) -> NDArray[np.int64] | None:
+        epoch = _EPOCH.replace(tzinfo=None) if self.naive_is_utc else _EPOCH
         try:
-            return np.array([self.one(value) for value in values], dtype=np.int64)
-        except Wrong:
+            if _are(values, {str}, underscores=True):
+                # TypeError: one with a zone among those without, or the other way round
+                since = [moment - epoch for moment in map(datetime.fromisoformat, values)]
+                found = [(each.days * 86400 + each.seconds) * 1_000_000 + each.microseconds for each in since]
+            else:
+                found = [self.one(value) for value in values]
+        except (Wrong, ValueError, TypeError):
             return None
+        return None if min(found, default=0) < 0 else np.array(found, dtype=np.int64)
 
 
 class Text:
