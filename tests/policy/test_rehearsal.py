@@ -53,6 +53,16 @@ def test_a_fork_and_what_it_came_from_do_not_see_each_other() -> None:
     assert held(first) == {"a": 2}
 
 
+def test_what_a_fork_learns_of_pods_is_not_true_of_what_it_came_from() -> None:
+    alone = shape(anti_affinity=(PodTerm(HOST, of_labels(WEB), ("default",)),))
+    first = Rehearsal([node("a")])
+    plain = Pod("plain", shape(), 0.0)
+    fork = first.fork()
+    fork.put(Pod("alone", alone, 0.0), "a")
+    assert fork.place(plain) is None
+    assert first.place(plain) == "a"
+
+
 def test_spread_and_affinity_follow_what_has_been_placed() -> None:
     spread = shape(spread=(Spread(HOST, 1, of_labels(WEB)),))
     trial = Rehearsal([node("a"), node("b")])

@@ -581,7 +581,7 @@ def clusters(draw: st.DrawFn) -> list[Node]:
     return nodes
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(SHAPES, clusters())
 def test_what_is_chosen_satisfies_every_filter_and_what_is_not_does_not(of: PodShape, nodes: list[Node]) -> None:
     found = bind(new(of), nodes)

@@ -7,6 +7,7 @@ a node is ready, or leaving, is the caller's to know. Volumes, host ports and im
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -35,12 +36,21 @@ class Fit:
 
     def __init__(self, shape: PodShape, nodes: Sequence[Node], gone: Collection[str] = frozenset()) -> None:
         self._shape = shape
+        self._nodes = nodes
         self._gone = gone
         self._asked = asked(shape)
         self._takes_any = any(not each for each in shape.view.requirements)
         self._spreads = _spreads(shape, nodes, gone)
         self._affinity = _Affinity(shape, nodes, gone)
         self.counts_pods = bool(self._spreads) or not self._affinity.is_free
+
+    def without(self, gone: Collection[str]) -> "Fit":
+        """The same, as if these pods were not there. Where no pods are counted, none have to be counted again."""
+        if self.counts_pods:
+            return Fit(self._shape, self._nodes, gone)
+        made = copy(self)
+        made._gone = gone
+        return made
 
     def against(self, node: Node) -> tuple[str, ...]:
         """Why not, in kube-scheduler's words: the reasons of the first filter that refuses; nothing if all agree."""

@@ -66,7 +66,7 @@ class Rehearsal:
             node.used[key] = node.used.get(key, 0) + amount
         self._puts += 1
         if pod.shape.anti_affinity:
-            self._fits.clear()
+            self._fits = {}
         else:
             self._forget_fits()
 

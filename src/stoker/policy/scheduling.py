@@ -95,11 +95,11 @@ def preempt(
     leaving = {each.name: _lower(pod, each, leaving=True) for each in able}
     for each in sorted(able, key=lambda node: node.name):
         names = leaving[each.name]
-        if names and not Fit(pod.shape, those, names).against(each):
+        if names and not plain.without(names).against(each):
             return Preemption(each.name, tuple(sorted(names)))
     pods = [*waiting, *(each for node in nodes for each in node.pods.values())]
     left = [room(each, pods).allowed for each in budgets]
-    offers = [_offer(pod, each, those, leaving[each.name], budgets, left) for each in able]
+    offers = [_offer(pod, each, plain, leaving[each.name], budgets, left) for each in able]
     found = [each for each in offers if each is not None]
     if not found:
         return None
@@ -119,7 +119,7 @@ def _lower(pod: Pod, node: Node, *, leaving: bool) -> frozenset[str]:
 def _offer(
     pod: Pod,
     node: Node,
-    nodes: Sequence[Node],
+    fit: Fit,
     leaving: frozenset[str],
     budgets: Sequence[DisruptionBudget],
     left: Sequence[int],
@@ -128,13 +128,13 @@ def _offer(
     would violate a budget, and the more important ones first. (SelectVictimsOnNode.)"""
     lower = _lower(pod, node, leaving=False)
     gone = set(leaving | lower)
-    if not lower or Fit(pod.shape, nodes, gone).against(node):
+    if not lower or fit.without(gone).against(node):
         return None
     candidates = sorted((node.pods[name] for name in sorted(lower)), key=_importance)
     violating, rest = _by_budgets(candidates, budgets, left)
     victims, violations = [], 0
     for each in (*violating, *rest):
-        if not Fit(pod.shape, nodes, gone - {each.name}).against(node):
+        if not fit.without(gone - {each.name}).against(node):
             gone.discard(each.name)
         else:
             victims.append(each)
