@@ -60,16 +60,15 @@ class _Group:
 
     def allowed(
         self, shape: PodShape, pod: Requirement | None, node: Requirement | None, liked: Collection[str]
-    ) -> Requirement:
+    ) -> list[str]:
         """The domains for one more pod; none where there is none. `pod` and `node` say which it and the node allow."""
         match self.kind:
             case "spread":
-                found = self._spread(shape, pod, node, liked)
+                return self._spread(shape, pod, node, liked)
             case "affinity":
-                found = self._together(shape, pod, node)
+                return self._together(shape, pod, node)
             case _:
-                found = [each for each in self._of(node) if _allows(pod, each) and not self.counts.get(each, 0)]
-        return Requirement(self.key, frozenset(found))
+                return [each for each in self._of(node) if _allows(pod, each) and not self.counts.get(each, 0)]
 
     def _spread(
         self, shape: PodShape, pod: Requirement | None, node: Requirement | None, liked: Collection[str]
@@ -134,10 +133,6 @@ class Topology:
             self._know(pools, domains)
             self._count(nodes, moving)
 
-    def binds(self, wish: Wish) -> bool:
-        """Whether any constraint has a say in where the pod goes."""
-        return bool(self._of_wish[wish] or self._against(wish.shape))
-
     def narrowed(
         self, wish: Wish, labels: Requirements, *, is_there: bool = False, zones: Collection[str] = ()
     ) -> dict[str, Requirement] | None:
@@ -150,10 +145,10 @@ class Topology:
                 return None
             liked = zones if each.key == ZONE else ()
             chosen = each.allowed(wish.shape, wish.strict.get(each.key), node, liked)
-            left = found[each.key].intersect(chosen) if each.key in found else chosen
-            if left.is_empty:
+            left = frozenset(one for one in chosen if _allows(found.get(each.key), one))
+            if not left:
                 return None
-            found[each.key] = left
+            found[each.key] = Requirement(each.key, left)
         return found
 
     def record(self, shape: PodShape, labels: Requirements, taints: Iterable[Taint]) -> None:

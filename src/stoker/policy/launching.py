@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from stoker.catalog.ec2 import InstanceType
-from stoker.catalog.labels import CAPACITY_TYPE
 from stoker.policy.cluster import CapacityType, Market, Offering
 from stoker.policy.market import suits
 from stoker.policy.placement import too_few_values
@@ -95,18 +94,9 @@ def _available(offers: _Offers, claim: Claim) -> _Offers:
 
 
 def _reserved(offers: _Offers, _: Claim) -> _Offers:
-    """With a reservation to use, nothing else is asked for; of several in a zone, the first."""
-    if not _has(offers, "reserved"):
-        return offers
-    kept: _Offers = {}
-    for each, held in offers.items():
-        by_zone: dict[str, Offering] = {}
-        for one in held:
-            if one.capacity == "reserved":
-                by_zone.setdefault(one.zone, one)
-        if by_zone:
-            kept[each] = tuple(by_zone.values())
-    return kept
+    """With a reservation to use, nothing else is asked for."""
+    found = {each: tuple(one for one in held if one.capacity == "reserved") for each, held in offers.items()}
+    return {each: held for each, held in found.items() if held} or offers
 
 
 def _plain(offers: _Offers, claim: Claim) -> _Offers:
@@ -117,17 +107,15 @@ def _plain(offers: _Offers, claim: Claim) -> _Offers:
 
 
 def _saving(offers: _Offers, claim: Claim) -> _Offers:
-    """Where spot and on demand are both allowed and to be had: no type whose spot offerings are all dearer than the
+    """Where spot and on demand are both to be had: no type whose spot offerings are all dearer than the
     cheapest on demand. Types without a spot offering stay."""
-    allowed = claim.requirements.get(CAPACITY_TYPE)
-    is_mixed = allowed is None or (allowed.allows("spot") and allowed.allows("on-demand"))
-    if claim.pool.min_values or not is_mixed or not _has(offers, "spot") or not _has(offers, "on-demand"):
+    if claim.pool.min_values or not _has(offers, "spot") or not _has(offers, "on-demand"):
         return offers
     least = min(one.usd_per_hour for held in offers.values() for one in held if one.capacity == "on-demand")
     kept: _Offers = {}
     for each, held in offers.items():
         spot = [one.usd_per_hour for one in held if one.capacity == "spot"]
-        if not spot or min(spot) <= least or any(one.capacity == "reserved" for one in held):
+        if not spot or min(spot) <= least:
             kept[each] = held
     return kept
 

@@ -6,7 +6,7 @@ nodes?". Source: kubernetes-sigs/karpenter, pkg/controllers/provisioning/schedul
 """
 
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stoker.catalog.ec2 import InstanceType
@@ -149,6 +149,8 @@ class _Open:
         self.wishes: set[Wish] = set()
         self.refused: set[Wish] = set()
         """Whose labels or size it can never have again: it only gets narrower."""
+        self.looked_at: dict[Wish, tuple[Requirements, Types]] = {}
+        """What it would be with one more of these, as long as nobody comes."""
         self.wanted: dict[str, int] = {}
 
     def labels(self, requirements: Requirements) -> dict[str, Requirement]:
@@ -181,8 +183,8 @@ class _Round:
         moving = frozenset(each.name for each in pods)
         here = sorted(nodes, key=lambda each: (each.ready_at is None, each.name))
         self._existing = [_Existing(each, moving) for each in here if each.leaving_since is None]
-        self._next: dict[Wish, int] = {}
-        """Of wishes that no constraint binds: the first node that may still hold one. Those before never will again."""
+        self._candidates: dict[Wish, list[_Existing]] = {}
+        """The nodes that may still hold one more."""
         self._left: dict[NodePoolView, dict[str, int]] = {}
         self._shut: set[tuple[Wish, NodePoolView]] = set()
         """For whom a pool can open nothing more in this round."""
@@ -214,27 +216,27 @@ class _Round:
     # -- nodes that are there or coming --
 
     def _to_existing(self, pod: Pod, wish: Wish) -> bool:
-        """The first that fits; nothing is scored."""
-        for each in self._candidates(wish):
-            labels = each.labels if self.topology.is_idle else self.topology.narrowed(wish, each.labels, is_there=True)
-            if labels is not None:
-                each.take(pod)
-                self.onto[pod.name] = each.node.name
-                if not self.topology.is_idle:
-                    self.topology.record(pod.shape, labels, each.node.taints)
-                return True
+        """The first that fits; nothing is scored. One that is too full now is too full for the rest of the round."""
+        candidates, kept = self._candidates.get(wish, self._existing), list[_Existing]()
+        for place, each in enumerate(candidates):
+            if each.suits(wish) and each.holds(wish):
+                kept.append(each)
+                if self._takes(pod, wish, each):
+                    self._candidates[wish] = kept + candidates[place + 1 :]
+                    return True
+        self._candidates[wish] = kept
         return False
 
-    def _candidates(self, wish: Wish) -> Iterator[_Existing]:
-        first = self._next.get(wish, 0)
-        for i in range(first, len(self._existing)):
-            each = self._existing[i]
-            if each.suits(wish) and each.holds(wish):
-                if not self.topology.binds(wish):
-                    self._next[wish] = i
-                yield each
-        if not self.topology.binds(wish):
-            self._next[wish] = len(self._existing)
+    def _takes(self, pod: Pod, wish: Wish, existing: _Existing) -> bool:
+        """Puts the pod onto the node, if its constraints allow the node's domains."""
+        if not self.topology.is_idle:
+            labels = self.topology.narrowed(wish, existing.labels, is_there=True)
+            if labels is None:
+                return False
+            self.topology.record(pod.shape, labels, existing.node.taints)
+        existing.take(pod)
+        self.onto[pod.name] = existing.node.name
+        return True
 
     # -- claims of this round --
 
@@ -246,19 +248,27 @@ class _Round:
     def _joins(self, pod: Pod, wish: Wish, claim: _Open) -> bool:
         if wish in claim.refused:
             return False
+        if wish not in claim.looked_at:
+            found = self._with(wish, claim)
+            if found is None:
+                claim.refused.add(wish)
+                return False
+            claim.looked_at[wish] = found
+        return self._settle(pod, wish, claim, *claim.looked_at[wish])
+
+    def _with(self, wish: Wish, claim: _Open) -> tuple[Requirements, Types] | None:
+        """The labels and types of the claim with one more pod; None where labels, taints or size are against it."""
         merged: Requirements = claim.requirements
         if wish not in claim.wishes:
             unfit = label_blockers(wish.requirements, merged, claim.pool.domain)
             if unfit or not stands(wish.tolerations, claim.pool.taints):
-                claim.refused.add(wish)
-                return False
+                return None
             merged = both(merged, wish.requirements)
         wanted = added(claim.wanted, needs(wish.shape.view, claim.pool))
         left = roomy(self._narrowed(claim.types, claim.requirements, merged, claim.pool), claim.room, wanted)
         if not left or (claim.pool.min_values and too_few_values(claim.pool, left)):
-            claim.refused.add(wish)
-            return False
-        return self._settle(pod, wish, claim, merged, left)
+            return None
+        return merged, left
 
     # -- a new claim --
 
@@ -296,6 +306,7 @@ class _Round:
                 return False
             self.topology.record(pod.shape, found, claim.pool.taints)
         claim.requirements, claim.types = narrowed, types
+        claim.looked_at.clear()
         claim.pods.append(pod)
         claim.wishes.add(wish)
         claim.wanted = added(claim.wanted, needs(wish.shape.view, claim.pool))
