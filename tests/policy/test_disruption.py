@@ -602,6 +602,19 @@ def test_pods_of_nodes_that_go_anyway_need_room_as_well() -> None:
     assert taken(view([nodes[0], spare])).nodes == ("n",)
 
 
+def test_a_pod_of_a_node_that_goes_anyway_and_has_no_place_holds_everything_up() -> None:
+    lost = shape(view={"requirements": (of_labels({"a": "b"}),)})
+    nodes = [node("n", pods=[SMALL]), node("going", pods=[lost], leaving_since=NOW - 1), roomy()]
+    assert no(view(nodes), "n").startswith("pod going-0 finds no room elsewhere: ")
+
+
+def test_pods_that_wait_need_room_first_when_they_are_larger() -> None:
+    nodes = [node("n", "m5.large", [shape(1.5)]), roomy(type="m5.large")]
+    assert taken(view(nodes)).nodes == ("n",)
+    waiting = [Pod("w", shape(1.6), 0.0)]
+    assert no(view(nodes, waiting=waiting), "n") == "no type that its pods fit on costs less than $0.096/h"
+
+
 def test_a_pod_that_waits_without_a_chance_does_not_hold_anything_up() -> None:
     lost = Pod("lost", shape(view={"requirements": (of_labels({"a": "b"}),)}), 0.0)
     assert taken(view([node("n", pods=[SMALL]), roomy()], waiting=[lost])).nodes == ("n",)
@@ -723,13 +736,16 @@ def test_balanced_takes_what_saves_half_of_what_it_disturbs(other: str, refused:
     assert found.refused.get("n", "") == refused
 
 
-def test_each_balanced_pool_has_its_part_of_the_saving() -> None:
-    """Of two pools that each lose their only node: all of the cost for all of the pods, so both agree."""
-    balanced = replace(FREELY, policy="Balanced")
-    nodes = [node("a", pods=[SMALL] * 3, pool="one"), node("b", "m5.large", pods=[SMALL], pool="two")]
-    by_pool = {"one": balanced, "two": FREELY}
-    found = taken(view([*nodes, roomy()], pool("one"), pool("two"), by_pool=by_pool))
-    assert set(found.nodes) == {"a", "b"}
+def test_each_balanced_pool_is_asked_about_its_own_part_of_the_saving() -> None:
+    """Together with the dear node of the other pool the same node still saves 1/3 for 3/4."""
+    balanced = replace(FREELY, policy="Balanced", consolidate_after_s=1.0)
+    nodes = [
+        node("n", "m5.large", [shape(0.1)] * 5, pool="one"),
+        node("other", "m5.xlarge", [shape(0.1)], pool="one", last_pod_event_at=NOW),
+        node("dear", "m5.4xlarge", [shape(0.1)], pool="two"),
+    ]
+    own = view([*nodes, roomy()], pool("one"), pool("two"), by_pool={"one": balanced, "two": FREELY})
+    assert taken(own).nodes == ("dear",)
 
 
 def test_balanced_takes_empty_nodes_without_a_score() -> None:

@@ -20,7 +20,7 @@ UNAVAILABLE_S = 180.0
 MOST_TYPES = 60
 DEEP_ENOUGH = 0.5
 """Of a spot offering's depth: those that have as much are compared by price alone."""
-_PRECEDENCE: tuple[CapacityType, ...] = ("reserved", "spot", "on-demand")
+PRECEDENCE: tuple[CapacityType, ...] = ("reserved", "spot", "on-demand")
 _EXOTIC = (*ACCELERATORS, "habana.ai/gaudi")
 
 _Offers = dict[InstanceType, tuple[Offering, ...]]
@@ -47,7 +47,7 @@ def request(claim: Claim, market: Market) -> Request | None:
         offers = kept
     if not offers or (claim.pool.min_values and too_few_values(claim.pool, offers)):
         return None
-    capacity = next(each for each in _PRECEDENCE if _has(offers, each))
+    capacity = next(each for each in PRECEDENCE if _has(offers, each))
     asked = [one for each in offers.values() for one in each if one.capacity == capacity]
     types = {each.type for each in asked}
     dropped += ((each.name, f"it is not to be had as {capacity}") for each in offers if each not in types)

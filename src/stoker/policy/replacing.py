@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from stoker.catalog.ec2 import InstanceType
 from stoker.catalog.labels import CAPACITY_TYPE, OF_TYPES, labels_of
 from stoker.policy.cluster import CapacityType, Market, Node, Offering
+from stoker.policy.launching import PRECEDENCE
 from stoker.policy.market import suits
 from stoker.policy.placement import NodePoolView
 from stoker.policy.provisioning import Claim
@@ -19,7 +20,6 @@ from stoker.policy.requirements import Requirement, Requirements, both
 FEWEST_SPOT_TYPES = 15
 """A spot node is replaced by a spot node only where this many cheaper types are asked for, so that what is launched is
 not replaced again at once by a cheaper one. (karpenter consolidation.go, MinInstanceTypesForSpotToSpotConsolidation)"""
-PRECEDENCE: tuple[CapacityType, ...] = ("reserved", "spot", "on-demand")
 
 
 @dataclass(frozen=True, slots=True)
