@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from stoker.simulate.scenario import Signal
 from stoker.simulate.serving import Counts
-from stoker.simulate.signals import History, value
+from stoker.simulate.signals import History, value, zone_of
 
 
 def counts(**changes: int) -> Counts:
@@ -110,6 +110,13 @@ def test_over_replicas() -> None:
     assert value(Signal("running", factor=Fraction(1, 8)), history, 0.0) == 1_125
 
 
+def test_a_share_is_not_cut_by_what_a_binary_fraction_lacks() -> None:
+    for thousandths in range(1001):
+        history = History()
+        history.append(0.0, counts(), ready=1, kv_usage=thousandths / 1000)
+        assert value(Signal("kv_usage"), history, 0.0) == thousandths
+
+
 def test_what_is_unknown_cannot_be_read_or_is_always_the_same() -> None:
     assert value(Signal("unknown"), History(), 5.0) is None
     assert value(Signal("unknown", otherwise=500_000), History(), 5.0) == 500_000
@@ -124,6 +131,15 @@ def test_a_cron_trigger_asks_for_its_replicas_from_start_to_end(hour: float, exp
     began = datetime(2026, 1, 5, 5, 0, tzinfo=UTC)
     office = Signal("time", cron=("0 8 * * 1-5", "0 18 * * 1-5", "America/New_York", 5))
     assert value(office, History(began_at=began), hour * 3600) == expected
+
+
+def test_a_schedule_that_never_begins_or_never_ends() -> None:
+    never, daily = "0 0 30 2 *", "0 8 * * *"
+    history = History()
+    assert value(Signal("time", cron=(never, daily, "UTC", 5)), history, 0.0) == 0
+    assert value(Signal("time", cron=(daily, never, "UTC", 5)), history, 0.0) == 5_000
+    with pytest.raises(ValueError, match="Mars/Crater is no time zone"):
+        zone_of("Mars/Crater")
 
 
 def test_time_does_not_go_back_and_one_moment_has_one_sample() -> None:

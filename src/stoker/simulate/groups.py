@@ -46,15 +46,18 @@ class Groups:
             daemons=world.scenario.daemons,
             budgets=world.scenario.budgets,
         )
+        reasons = dict(decision.why)
         for subject, why in decision.why:
-            world.journal.say_once(world.now, "provision", subject, why)
+            if subject not in decision.remove:
+                world.journal.say_once(world.now, "provision", subject, why)
         for name, many in decision.grow.items():
             for _ in range(many):
                 self._launch(name, f"group {name} grows by {many}")
         for name in decision.remove:
             if name in world.nodes:
-                world.journal.say(world.now, "disrupt", name, "below half used for 10 min, and its pods fit elsewhere")
-                self.machines.remove(world.nodes[name], "unneeded")
+                why = reasons.get(name, "unneeded")
+                world.journal.say(world.now, "disrupt", name, why)
+                self.machines.remove(world.nodes[name], why)
         world.kernel.after(cluster_autoscaler.SCAN_S, Rank.NODES, self._scan)
 
     def _launch(self, name: str, why: str) -> None:
@@ -68,10 +71,7 @@ class Groups:
                 self.machines.launch(self._of[name].view, self._priced(each), why)
                 return
         self.world.journal.say_once(self.world.now, "no capacity", name, f"EC2 has no {offerings[0].type.name}")
-        until = self.world.now + cluster_autoscaler.AFTER_ADD_S / 2
-        self.state = cluster_autoscaler.State(
-            *(self.state.unneeded_since, self.state.last_add_at, {**self.state.failed_until, name: until})
-        )
+        self.state = cluster_autoscaler.failed(self.state, name, self.world.now)
 
     def _priced(self, offering: Offering) -> Offering:
         """At the price of the moment."""
@@ -104,7 +104,3 @@ class Groups:
             group.maximum,
             min(each.usd_per_hour for each in offered),
         )
-
-
-def trigger(pods: list[Pod]) -> None:
-    """Pods that no node takes wait for the next scan."""

@@ -59,7 +59,7 @@ class Placing:
 
     def _preempt(self, pod: Pod) -> bool:
         world = self.world
-        found = scheduling.preempt(pod, list(world.registered()), world.scenario.budgets)
+        found = scheduling.preempt(pod, list(world.registered()), world.scenario.budgets, world.waiting())
         if found is None:
             return False
         going = [world.pods[name] for name in found.victims]

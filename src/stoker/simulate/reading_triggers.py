@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from stoker.manifests.objects import look, texts
 from stoker.manifests.quantities import amount
@@ -17,6 +16,7 @@ from stoker.policy import cron
 from stoker.policy.hpa import MetricType
 from stoker.simulate.reading_queries import Query, of_metric, of_promql
 from stoker.simulate.scenario import Signal, SignalKind
+from stoker.simulate.signals import zone_of
 
 SCRAPE_S = 30.0
 """How often Prometheus reads where no monitor in sight says (the operator's default)."""
@@ -210,9 +210,9 @@ def _cron(data: Mapping[str, str], around: Around) -> Read:
         if cron.fault(schedule):
             return _unknown(f"{schedule} is no schedule: {cron.fault(schedule)}")
     try:
-        ZoneInfo(zone)
-    except (ValueError, OSError, KeyError):
-        return _unknown(f"{zone or '(none)'} is no time zone that is known here")
+        zone_of(zone)
+    except ValueError as error:
+        return _unknown(str(error))
     return Read("", Signal("time", cron=(start, end, zone, replicas)), 1000)
 
 

@@ -6,7 +6,7 @@ turns them into signals.
 
 from bisect import bisect_right
 from collections.abc import Callable, Collection
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from fractions import Fraction
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -34,7 +34,7 @@ class Sample(NamedTuple):
 class History:
     """Samples of one model, by time. Between two the older holds, and before the first there was nothing."""
 
-    def __init__(self, *, began_at: datetime | None = None, keep_s: float = 3600.0) -> None:
+    def __init__(self, *, began_at: datetime | None = None, keep_s: float = 6 * 3600.0) -> None:
         """`keep_s` has to be as long as the longest window and delay together."""
         self.began_at = began_at or A_MONDAY
         self._keep_s = keep_s
@@ -98,7 +98,9 @@ def value(signal: Signal, history: History, now: float) -> int | None:
         found = found / ready if ready else 0.0
     elif signal.across == "sum" and signal.kind in _MEANS:
         found *= ready
-    return int(Fraction(found) * signal.factor * 1000)
+    # Binary fractions are a little less than what they mean (0.57 * 1000), and would be cut to one less.
+    thousandths = found * 1000 if isinstance(found, int) else round(found * 1000, 6)
+    return int(Fraction(thousandths) * signal.factor)
 
 
 _MEANS = ("gpu_utilization", "cpu_utilization", "kv_usage")
@@ -165,6 +167,16 @@ def _utilization(signal: Signal, history: History, moment: float) -> float:
     return min(100.0 * busy_s / there_s, 100.0) if there_s > 0 else 0.0
 
 
+def zone_of(name: str) -> tzinfo:
+    """Raises ValueError for one that is not known here. UTC needs no database of zones."""
+    if name in ("UTC", "Etc/UTC"):
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, KeyError) as error:  # ZoneInfoNotFoundError is a KeyError
+        raise ValueError(f"{name or '(none)'} is no time zone that is known here") from error
+
+
 def _by_time(signal: Signal, history: History, now: float) -> int | None:
     """KEDA's cron trigger: its replicas from a start to the next end, nothing else (kedacore/keda,
     pkg/scalers/cron_scaler.go; what it reports outside, 1, is the HPA's least anyway)."""
@@ -172,6 +184,6 @@ def _by_time(signal: Signal, history: History, now: float) -> int | None:
         return None
     start, end, zone, replicas = signal.cron
     moment = history.began_at + timedelta(seconds=now)
-    wall = moment.astimezone(ZoneInfo(zone)).replace(tzinfo=UTC)
+    wall = moment.astimezone(zone_of(zone)).replace(tzinfo=UTC)
     is_on = cron.next_after(end, wall) <= cron.next_after(start, wall)
     return replicas * 1000 if is_on else 0
