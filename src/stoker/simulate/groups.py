@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from stoker.base.errors import InvalidInput
 from stoker.catalog import ec2
 from stoker.policy import cluster_autoscaler
-from stoker.policy.cluster import Offering, Pod
+from stoker.policy.cluster import Offering
 from stoker.simulate.capacity import Capacity
 from stoker.simulate.kernel import Rank
 from stoker.simulate.machines import Machines
