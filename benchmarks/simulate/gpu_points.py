@@ -3,9 +3,9 @@
     python benchmarks/simulate/gpu_points.py [--layers N] [--json FILE]
 
 Needs torch and a GPU, and nothing else: weights are random numbers of the shape of Llama-3.1-8B in bfloat16 (32
-layers, hidden 4096, 32 heads of which 8 for keys and values, 14336 between, 128256 tokens), the caches hold 1,024 tokens
-of context per sequence. Decode steps run as a CUDA graph. It is the physics without an engine: no scheduler, no sampling
-but the largest logit, no paged cache. A step cannot be faster than reading the weights once: that floor stands beside.
+layers, hidden 4096, 32 heads, 8 of them for keys and values, 14336 between, 128256 tokens), caches hold 1,024 tokens
+of context per sequence. Decode steps run as a CUDA graph. It is the physics without an engine: no scheduler, sampling
+by the largest logit, no paged cache. A step cannot be faster than reading the weights once: that floor stands beside.
 """
 
 import argparse
