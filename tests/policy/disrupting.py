@@ -8,7 +8,7 @@ from typing import Any
 from stoker.catalog.ec2 import find
 from stoker.catalog.labels import CAPACITY_TYPE, HOSTNAME, INSTANCE_TYPE, NODE_POOL, ZONE, labels_of
 from stoker.policy.cluster import Budget, CapacityType, Disruption, Market, Node, Offering, Pod, PodShape
-from stoker.policy.disruption import View
+from stoker.policy.disruption import Command, View, look
 from stoker.policy.placement import NodePoolView, PodView, allocatable_of
 from stoker.policy.requirements import Requirement, Requirements, all_of, requirement
 from stoker.policy.taints import Taint
@@ -71,6 +71,9 @@ def shape(cpu: float = 1.0, memory_gi: float = 1.0, gpus: int = 0, **rest: Any) 
     requests = {"cpu": round(cpu * 1000), "memory": round(memory_gi * GI)} | ({GPU: gpus} if gpus else {})
     view = rest.pop("view", {})
     return PodShape(PodView(requests=requests, **view), **rest)
+
+
+SMALL = shape(0.5)
 
 
 def node(
@@ -139,3 +142,16 @@ def view(nodes: Sequence[Node], *pools: NodePoolView, settings: Disruption = FRE
 
 def only_spot(requirements: Requirements) -> bool:
     return requirements[CAPACITY_TYPE] == Requirement(CAPACITY_TYPE, frozenset({"spot"}))
+
+
+def taken(of: View, only: frozenset[str] | None = None) -> Command:
+    found = look(of, only).command
+    assert found is not None
+    return found
+
+
+def no(of: View, name: str) -> str:
+    """Why nothing comes of this node."""
+    found = look(of)
+    assert found.command is None
+    return found.refused[name]
