@@ -2,13 +2,15 @@
 
     .venv/bin/python benchmarks/simulate/engine_points.py [--runs ../shared/data/engine-runs] [--json FILE]
 
-Three kinds of points:
+Four kinds of points:
 
 - kernels: decode steps of 1,024 tokens of context, sums of kernel times. The table of the model is made of these, so
   they say no more than that it is read rightly; what is computed without the table is shown beside it, and that is a
   test of the formulas (whose rates come from the same kernels).
 - whole requests, published: inter-token times of real engines. How many requests ran at once is not published for some
   of them (BLIS): the model's figure is for 8 sequences of 600 tokens there.
+- steps and prompts measured by `gpu_points.py` on one H100: matrices of the model's shape in plain PyTorch, without an
+  engine around them. The result of one such run lies beside this file (`points-h100.json`).
 - whole runs, by request (--runs): the time per output token and the throughput of each recorded run, from the rates
   alone at the concurrency and contexts that were observed, once as means over the run and once second by second.
   Prompts that come in between take their share of the time.
@@ -128,6 +130,18 @@ def published_points() -> Iterator[dict[str, object]]:
             yield point(f"{what} {tokens}", measured, said, source="Splitwise, an engine of 2023")
 
 
+def gpu_points(file: Path) -> Iterator[dict[str, object]]:
+    """As `gpu_points.py` wrote them."""
+    read = json.loads(file.read_text())
+    rates = rates_of(LLAMA_8B, "h100", 1)
+    for sequences, (median, *_) in read["decode_ms"].items():
+        said = step_ms(rates, int(sequences), read["context"])
+        yield point(f"8B {read['gpu']}, {sequences} sequences", median, said, source=f"torch {read['torch']}")
+    for tokens, (median, *_) in read["prefill_ms"].items():
+        said = 1e3 * int(tokens) * rates.prefill_s_per_token
+        yield point(f"8B {read['gpu']}, prompt of {tokens}", median, said, source=f"torch {read['torch']}")
+
+
 def run_points(folder: Path) -> Iterator[dict[str, object]]:
     gpu, kv_tokens = next(value for key, value in RUNS.items() if folder.name.startswith(key))
     rates = rates_of(LLAMA_8B, gpu, 1)
@@ -219,9 +233,14 @@ def show(title: str, points: list[dict[str, object]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, help="a folder with one folder per recorded run")
+    parser.add_argument("--gpu", type=Path, default=Path(__file__).with_name("points-h100.json"))
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
-    found = {"kernels": list(kernel_points()), "published": list(published_points())}
+    found = {
+        "kernels": list(kernel_points()),
+        "published": list(published_points()),
+        "gpu": list(gpu_points(asked.gpu)),
+    }
     if asked.runs is not None:
         folders = [each for each in sorted(asked.runs.iterdir()) if (each / "requests.jsonl").exists()]
         found["runs"] = [each for folder in folders for each in run_points(folder)]

@@ -108,6 +108,7 @@ def main() -> None:
         "gpu": torch.cuda.get_device_name(),
         "torch": torch.__version__,
         "layers": asked.layers,
+        "context": CONTEXT,
         "weights_gb": shape.bytes / 1e9,
         "copy_gb_per_s": bandwidth,
         "floor_ms": shape.bytes / bandwidth / 1e6,

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
@@ -272,20 +272,3 @@ def routed(trace: Trace, scenario: Scenario, options: Options) -> NDArray[np.int
     else:
         found[open_rows] = models.index(scenario.default_model or models[0])
     return found.astype(np.int64)
-
-
-def shares_of(text: str) -> Mapping[str, float]:
-    """`general` or `general=3,code=1`. Raises InvalidInput."""
-    found = {}
-    for part in text.split(","):
-        name, _, share = part.strip().partition("=")
-        try:
-            weight = float(share) if share else 1.0
-        except ValueError:
-            weight = -1.0
-        if not name or not 0 < weight < float("inf"):
-            raise InvalidInput(
-                f"--to {text!r}: {part!r} is no MODEL or MODEL=SHARE", param="to", hint="general=3,code=1"
-            )
-        found[name] = weight
-    return found
