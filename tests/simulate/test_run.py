@@ -171,6 +171,27 @@ def test_refused_offerings_are_left_alone_for_three_minutes() -> None:
     assert found.costs.total == 0
 
 
+def test_while_a_command_is_validated_no_other_is_looked_for() -> None:
+    """Five nodes become empty within one polling interval; Karpenter waits 15 s for each command before it looks on."""
+    names = ("general", "b", "c", "d", "e")
+    resting = [scaler(name, minReplicaCount=0, maxReplicaCount=1, initialCooldownPeriod=600) for name in names]
+    found = run(
+        pool(disruption={"consolidateAfter": "0s", "consolidationPolicy": "WhenEmpty", "budgets": [{"nodes": "100%"}]}),
+        *(model(name, replicas=1) for name in names),
+        *resting,
+        requests=trace(7200.0),
+        cold=True,
+        hours=0.5,
+    )
+    emptied = sorted(each.gone_at for each in found.replicas if each.gone_at is not None)
+    assert len(emptied) == 5
+    assert emptied[-1] - emptied[0] < 31
+    decided = [at for at, text in said(found, "disrupt") if text.startswith("Empty")]
+    assert len(decided) > 1
+    assert min(b - a for a, b in pairwise(decided)) >= 15
+    assert all(each.gone_at is not None for each in found.nodes)
+
+
 def test_a_static_pool_has_its_nodes_whatever_runs() -> None:
     found = run(pool(replicas=3), model(replicas=1), hours=1)
     assert len(found.nodes) == 3

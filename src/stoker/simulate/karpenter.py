@@ -229,25 +229,26 @@ class Karpenter:
         self.world.version += 1
 
     def _pass(self) -> None:
-        """One look; the next follows after PASS_S, or at once where this one acted.
+        """One look; the next follows after PASS_S, or at once where this one acted: where a command has to be validated
+        Karpenter waits for that, and looks at nothing else meanwhile.
 
         A look that came to nothing is not repeated until something can make a difference, as Karpenter does not. Where
         a budget's schedule stood in the way Karpenter looks again at every pass; the answer can only differ when the
         minute does, so here that is when.
         """
         world = self.world
-        acted = False
+        next_s = disruption.PASS_S
         if world.version != self._quiet_version or world.now >= self._quiet_until:
             found = disruption.look(self._view())
             for name in sorted(found.refused):
                 if name in world.nodes:
                     self.refusals[name] = (world.now, found.refused[name])
-            acted = found.command is not None
             if found.command is not None:
                 self._take(found.command)
+                next_s = _AT_ONCE_S + (disruption.VALIDATION_S if found.command.needs_validation else 0.0)
             else:
                 self._rest(found)
-        world.kernel.after(_AT_ONCE_S if acted else disruption.PASS_S, Rank.NODES, self._pass)
+        world.kernel.after(next_s, Rank.NODES, self._pass)
 
     def _rest(self, found: disruption.Pass) -> None:
         """Nothing was found: not before something changes."""
