@@ -161,6 +161,52 @@ def test_an_expired_node_goes_without_a_replacement_made_first() -> None:
     assert min(found.timeline.ready["general"]) == 0
 
 
+def protected(**spec: object) -> list[dict[str, object]]:
+    """A pod with do-not-disrupt on a node that expires after half an hour."""
+    kept = model(replicas=1)
+    kept["spec"]["template"]["metadata"]["annotations"] = {"karpenter.sh/do-not-disrupt": "true"}
+    return [pool(expireAfter="30m", **spec), kept]
+
+
+def test_an_expired_node_waits_for_a_pod_that_is_not_to_be_disrupted() -> None:
+    found = run(*protected(), hours=1, cold=True)
+    (node, *_) = found.nodes
+    assert node.leaving_at == node.asked_at + 1800
+    assert node.gone_at is None
+    (pod,) = found.replicas
+    assert pod.leaving_at is None
+
+
+def test_a_termination_grace_period_ends_that_in_time_for_the_pods_own_grace() -> None:
+    found = run(*protected(terminationGracePeriod="10m"), hours=1, cold=True)
+    node = found.nodes[0]
+    pod = found.replicas[0]
+    assert node.leaving_at is not None
+    assert pod.leaving_at is not None
+    assert 540 <= pod.leaving_at - node.leaving_at <= 545  # ten minutes less its grace of one, tried every 5 s
+    assert node.gone_at is not None
+    assert node.gone_at <= node.leaving_at + 600
+
+
+def test_critical_pods_of_a_node_are_evicted_when_the_others_are_gone() -> None:
+    on_cpus = {"requests": {"cpu": "500m", "memory": "1Gi"}}
+    plain, critical = model("plain", replicas=1, grace=30), model("critical", replicas=1, grace=30)
+    for each in (plain, critical):
+        each["spec"]["template"]["spec"]["containers"][0] |= {"image": "busybox", "args": [], "resources": on_cpus}
+        each["spec"]["template"]["spec"]["containers"][0]["command"] = ["sleep"]
+    critical["spec"]["template"]["spec"]["priorityClassName"] = "system-cluster-critical"
+    found = run(pool(types="g6.2xlarge", expireAfter="30m"), model(replicas=1), plain, critical, hours=0.7, cold=True)
+    node = found.nodes[0]
+    on_it = {
+        each.workload.rpartition("/")[2].rpartition(" ")[2]: each for each in found.replicas if each.node == node.name
+    }
+    assert set(on_it) == {"general", "plain", "critical"}
+    others = [on_it["general"], on_it["plain"]]
+    assert {each.leaving_at for each in others} == {node.leaving_at}
+    assert all(each.gone_at is not None for each in others)
+    assert on_it["critical"].leaving_at >= max(each.gone_at for each in others)
+
+
 def test_refused_offerings_are_left_alone_for_three_minutes() -> None:
     found = run(pool(), model(replicas=1), no_capacity=1.0, hours=0.5, cold=True)
     refusals = [at for at, _ in said(found, "no capacity")]
