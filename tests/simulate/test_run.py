@@ -120,6 +120,22 @@ def test_a_spot_node_is_gone_two_minutes_after_its_notice_and_its_pods_are_made_
     assert max(found.outcomes.attempts) == 1
 
 
+def test_where_a_spot_node_was_taken_none_is_asked_for_during_three_minutes() -> None:
+    """Both zones cost the same; whichever lost a node is out, so the next node is in the other."""
+    for seed in range(4):
+        found = run(
+            pool(capacity="spot"),
+            model(replicas=1),
+            available=((0.0, 1), (1000.0, 0), (1000.5, 2)),
+            hours=0.5,
+            seed=seed,
+        )
+        old, new = (each for each in found.nodes if each.gone_at is None or each.gone_at > 0)
+        assert 1001 < new.asked_at < 1010
+        assert (new.type, new.capacity) == (old.type, "spot")
+        assert new.zone != old.zone
+
+
 def test_without_draining_requests_are_lost_or_run_again() -> None:
     """The grace of one second is not enough for an answer of many."""
     story = [pool(capacity="spot"), model(replicas=1, grace=1)]

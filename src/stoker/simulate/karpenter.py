@@ -3,7 +3,7 @@
 What is decided is `policy.provisioning`'s, `launching`'s and `disruption`'s.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from stoker.catalog.labels import NODE_POOL
@@ -169,12 +169,20 @@ class Karpenter:
         self._expire(node)
         return node
 
-    def _refuse(self, offerings: tuple[Offering, ...], claim: Claim) -> None:
+    def node_noticed(self, node: Node) -> None:
+        """Where a spot node is being taken there is thought to be no more for a while.
+        (karpenter-provider-aws pkg/controllers/interruption, handleNodeClaim)"""
+        self._leave_alone([(node.type.name, node.zone, node.capacity)])
+
+    def _leave_alone(self, keys: Iterable[tuple[str, str, str]]) -> None:
         world = self.world
-        for each in offerings:
-            self._refused[each.type.name, each.zone, each.capacity] = world.now + launching.UNAVAILABLE_S
+        self._refused |= dict.fromkeys(keys, world.now + launching.UNAVAILABLE_S)
         self._remarket()
         world.kernel.after(launching.UNAVAILABLE_S, Rank.WORLD, self._remarket)
+
+    def _refuse(self, offerings: tuple[Offering, ...], claim: Claim) -> None:
+        world = self.world
+        self._leave_alone((each.type.name, each.zone, each.capacity) for each in offerings)
         kinds = sorted({each.type.name for each in offerings})
         text = f"{claim.pool.name}: EC2 has no {offerings[0].capacity} capacity for {', '.join(kinds[:5])}"
         world.journal.say(world.now, "no capacity", claim.pool.name, text, types=kinds)
@@ -194,7 +202,7 @@ class Karpenter:
         now = self.world.now
         self._refused = {key: until for key, until in self._refused.items() if until > now}
         market = dict(self.full_market)
-        for name in {key[0] for key in self._refused}:
+        for name in {key[0] for key in self._refused} & set(self.full_market):
             market[name] = tuple(
                 replace(each, is_available=(name, each.zone, each.capacity) not in self._refused)
                 for each in self.full_market[name]

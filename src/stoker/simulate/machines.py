@@ -37,6 +37,8 @@ class Machines:
         self.priors = priors
         self.when_ready: Callable[[Node], None] = lambda node: None
         self.when_leaving: Callable[[Node], None] = lambda node: None
+        self.when_noticed: Callable[[Node], None] = lambda node: None
+        """A spot node's notice has been read."""
         self.when_gone: Callable[[str], None] = lambda name: None
         self.handles_notices = True
         """Whether somebody drains a spot node at its notice: Karpenter does, the Cluster Autoscaler does not."""
@@ -203,8 +205,12 @@ class Machines:
         world.journal.say(world.now, "interruption", node.name, text, pods=pods, pool=node.pool)
         world.kernel.at(ends_by, Rank.WORLD, lambda: self._end(node, why))
         if self.handles_notices:
-            detected_s = world.chance("notices").uniform(*_DETECT_S)
-            world.kernel.after(detected_s, Rank.WORLD, lambda: self.remove(node, why, ends_by))
+
+            def read() -> None:
+                self.when_noticed(node)
+                self.remove(node, why, ends_by)
+
+            world.kernel.after(world.chance("notices").uniform(*_DETECT_S), Rank.WORLD, read)
 
 
 def _labels(pool: NodePoolView, offering: Offering, name: str, wanted: Requirements, region: str) -> dict[str, str]:
