@@ -150,7 +150,7 @@ class Machines:
         return ends_by is not None and self.world.now >= ends_by - grace_s
 
     def _may_evict(self, pod: Pod) -> bool:
-        """A drain waits for pods with do-not-disrupt, and evicts none of them. (karpenter pkg/utils/pod, IsEvictable)"""
+        """A drain waits for pods with do-not-disrupt, and evicts none. (karpenter pkg/utils/pod, IsEvictable)"""
         world = self.world
         if pod.shape.do_not_disrupt:
             return False
@@ -199,6 +199,7 @@ class Machines:
         if node.name not in world.nodes or node.name in self._noticed:
             return
         self._noticed.add(node.name)
+        world.node_lives[node.name].noticed_at = world.now
         ends_by = world.now + NOTICE_S
         pods = len(node.pods)
         text = f"{why}: gone in {NOTICE_S:.0f} s, with {pods} pods on it"
