@@ -10,7 +10,6 @@ from stoker.simulate.result import NodeLife
 from stoker.simulate.scenario import Volume
 
 MONTH_H = 730
-G6_USD = 0.8048
 HOUR = 3600.0
 
 
@@ -94,13 +93,22 @@ def test_a_run_knows_who_ended_a_spot_node() -> None:
 
 
 @pytest.mark.parametrize(
-    ("zone", "capacity", "usd"),
+    ("type_", "zone", "capacity", "usd"),
     [
-        pytest.param("us-east-1a", "on-demand", 0.12 * G6_USD, id="on-demand"),
-        pytest.param("us-east-1a", "spot", 0.12 * G6_USD, id="spot-pays-as-much"),
-        pytest.param("us-gov-west-1a", "on-demand", 0.12 * 1.0144, id="by-the-region's-own-price"),
+        pytest.param("m5.large", "us-east-1a", "on-demand", 0.12 * 0.096, id="on-demand"),
+        pytest.param("m5.large", "us-east-1a", "spot", 0.12 * 0.096, id="spot-pays-as-much"),
+        pytest.param("m5.large", "us-gov-west-1a", "on-demand", 0.12 * 0.121, id="the-region-has-its-own-price"),
+        pytest.param("g6.xlarge", "us-east-1a", "on-demand", 0.12 * 0.65 * 0.8048, id="G-35-per-cent-less"),
+        pytest.param("p5.48xlarge", "us-east-1a", "on-demand", 0.12 * 0.40 * 55.04, id="P-60-per-cent-less"),
+        pytest.param("trn1.2xlarge", "us-east-1a", "on-demand", 0.12 * 0.40 * 1.34375, id="Trainium-60-per-cent-less"),
+        pytest.param("inf2.xlarge", "us-east-1a", "on-demand", 0.12 * 0.7582, id="Inferentia"),
+        pytest.param("m7g.large", "us-east-1a", "on-demand", 0.12 * 0.0816, id="Graviton-is-no-G"),
     ],
 )
-def test_auto_mode_adds_a_share_of_the_on_demand_price(zone: str, capacity: str, usd: float) -> None:
-    found = parts(life(zone=zone, capacity=capacity, gone_at=2 + HOUR), auto_mode=frozenset({"gpu"}))
-    assert found["auto mode"] == pytest.approx(usd * 1e9, rel=1e-6)
+def test_auto_mode_adds_a_share_of_the_on_demand_price(type_: str, zone: str, capacity: str, usd: float) -> None:
+    one = life(type_, zone=zone, capacity=capacity, gone_at=2 + HOUR)
+    assert parts(one, auto_mode=frozenset({"gpu"}))["auto mode"] == pytest.approx(usd * 1e9, rel=1e-6)
+    with_fee, without = (
+        bill.usd_per_hour_at([one], np.array([500.0]), {}, pools)[0] for pools in (frozenset({"gpu"}), frozenset[str]())
+    )
+    assert with_fee - without == pytest.approx(usd)
