@@ -186,11 +186,18 @@ def protected(**spec: object) -> list[dict[str, object]]:
 
 def test_an_expired_node_waits_for_a_pod_that_is_not_to_be_disrupted() -> None:
     found = run(*protected(), hours=1, cold=True)
-    (node, *_) = found.nodes
+    (node,) = found.nodes  # none is launched for a pod that nothing evicts
     assert node.leaving_at == node.asked_at + 1800
     assert node.gone_at is None
     (pod,) = found.replicas
     assert pod.leaving_at is None
+
+
+def test_no_room_is_made_for_pods_whose_disruption_budget_lets_nobody_go() -> None:
+    found = run(pool(expireAfter="30m"), model(replicas=1), budget(maxUnavailable=0), hours=1, cold=True)
+    (node,) = found.nodes
+    assert node.leaving_at is not None
+    assert node.gone_at is None
 
 
 def test_a_termination_grace_period_ends_that_in_time_for_the_pods_own_grace() -> None:

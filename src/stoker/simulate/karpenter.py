@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from stoker.catalog.labels import NODE_POOL
-from stoker.policy import disruption, launching, provisioning
+from stoker.policy import candidates, disruption, launching, provisioning
 from stoker.policy.cluster import Disruption, Market, Node, Offering, Pod, PodShape
 from stoker.policy.placement import NodePoolView, PodView
 from stoker.policy.provisioning import BATCH_IDLE_S, BATCH_MAX_S, NOMINATED_S, Claim
@@ -94,10 +94,9 @@ class Karpenter:
     def _provision(self) -> None:
         world = self.world
         pods = world.waiting()
-        coming_off = [
-            pod for node in world.nodes.values() if node.leaving_since is not None for pod in node.pods.values()
+        pods += [
+            pod for node in world.nodes.values() if node.leaving_since is not None for pod in self._coming_off(node)
         ]
-        pods += [pod for pod in coming_off if pod.leaving_since is None]
         if not pods:
             return
         key = world.version, frozenset(pod.name for pod in pods)
@@ -137,10 +136,16 @@ class Karpenter:
 
     def node_leaving(self, node: Node) -> None:
         """Its pods need another place: the provisioner counts them, again and again until they have left."""
-        staying = [pod for pod in node.pods.values() if pod.leaving_since is None]
+        staying = self._coming_off(node)
         if node.name in self.world.nodes and staying:
             self.trigger(staying)
             self.world.kernel.after(_RETRY_S, Rank.NODES, lambda: self.node_leaving(node))
+
+    def _coming_off(self, node: Node) -> list[Pod]:
+        """Its pods that have to go and may: for those that nothing evicts no room is made."""
+        budgets = self.world.scenario.budgets
+        here = (pod for pod in node.pods.values() if pod.leaving_since is None)
+        return [pod for pod in here if not candidates.is_kept(pod.shape, budgets)]
 
     def _launch(self, claim: Claim, why: str) -> Node | None:
         world = self.world
