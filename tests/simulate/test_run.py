@@ -69,6 +69,34 @@ def test_the_hpa_goes_up_by_its_policies_and_no_further_than_its_maximum() -> No
     assert moments[1] - moments[0] == pytest.approx(15.0)
 
 
+def test_what_the_hpa_cannot_read_counts_towards_the_fallback_as_a_poll_does() -> None:
+    """Three readings in 30 s, two of them by the HPA: more than three failures after 45 s, where polls alone would take
+    two minutes."""
+    unknown = {"type": "prometheus", "name": "unknown", "metadata": {"query": "made_up_by_nobody", "threshold": "1"}}
+    unknown["metadata"] |= {"ignoreNullValues": "false"}  # type: ignore[operator]
+    found = run(
+        pool(),
+        model(replicas=1),
+        scaler(trigger=unknown, minReplicaCount=1, fallback={"failureThreshold": 3, "replicas": 2}),
+        cold=True,
+        hours=0.1,
+    )
+    (at, text), *_ = said(found, "scale", "Deployment ai/general")
+    assert text.startswith("stays at 1: unknown cannot be read")
+    ((grown_at, grown),) = [(at, text) for at, text in said(found, "scale") if "1 -> 2" in text]
+    assert "unknown" in grown
+    assert at < grown_at <= 60
+
+
+def test_who_waits_with_the_higher_priority_is_bound_first() -> None:
+    """One node is all there may be."""
+    first, important = model("first", replicas=1), model("important", replicas=1)
+    important["spec"]["template"]["spec"]["priorityClassName"] = "system-cluster-critical"
+    found = run(pool(limits={"nvidia.com/gpu": 1}), first, important, cold=True, hours=0.1)
+    assert [each.name for each in found.replicas if each.bound_at is not None] == ["important-1"]
+    assert not said(found, "preempted")
+
+
 def test_down_again_after_the_window_and_the_nodes_go_with_the_pods() -> None:
     behavior = {"scaleDown": {"stabilizationWindowSeconds": 60}}
     found = run(
