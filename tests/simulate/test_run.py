@@ -97,6 +97,33 @@ def test_who_waits_with_the_higher_priority_is_bound_first() -> None:
     assert not said(found, "preempted")
 
 
+def test_a_pod_that_has_to_make_room_ends_what_it_has_first() -> None:
+    """`first` is in the middle of an answer when `important` is woken; Karpenter launches nothing for a pod that others
+    make room for, only for the one that lost its place."""
+    first, important = model("first", replicas=1), model("important")
+    important["spec"]["template"]["spec"]["priorityClassName"] = "system-cluster-critical"
+    found = run(
+        pool(disruption={"consolidateAfter": "5m"}),
+        first,
+        important,
+        scaler("important", minReplicaCount=0, maxReplicaCount=1),
+        requests=trace(*np.arange(400) * 1.0, answer=400),
+        shares={"first": 1.0, "important": 1.0},
+        timeout_s=3600,
+        hours=0.5,
+    )
+    (preempted_at, _), *_ = said(found, "preempted")
+    victim = next(each for each in found.replicas if each.workload.endswith("first") and each.leaving_at is not None)
+    taker = next(each for each in found.replicas if each.workload.endswith("important") and each.bound_at is not None)
+    assert victim.leaving_at == pytest.approx(preempted_at, abs=1e-3)
+    assert victim.gone_at is not None
+    assert 5 <= victim.gone_at - preempted_at <= 60  # its preStop hook and its answers, within its grace
+    assert taker.bound_at == victim.gone_at
+    assert max(found.outcomes.attempts) == 1
+    new = found.nodes[-1]
+    assert new.why == "for first-2"
+
+
 def test_down_again_after_the_window_and_the_nodes_go_with_the_pods() -> None:
     behavior = {"scaleDown": {"stabilizationWindowSeconds": 60}}
     found = run(

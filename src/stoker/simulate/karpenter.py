@@ -93,7 +93,7 @@ class Karpenter:
 
     def _provision(self) -> None:
         world = self.world
-        pods = world.waiting()
+        pods = world.helpless()
         pods += [
             pod for node in world.nodes.values() if node.leaving_since is not None for pod in self._coming_off(node)
         ]
@@ -279,7 +279,7 @@ class Karpenter:
             now=world.now,
             clock_utc=world.clock_utc,
             nodes=list(world.nodes.values()),
-            waiting=world.waiting(),
+            waiting=world.helpless(),
             pools=self.views,
             settings=self.settings,
             market=world.market,
