@@ -69,6 +69,61 @@ def test_the_hpa_goes_up_by_its_policies_and_no_further_than_its_maximum() -> No
     assert moments[1] - moments[0] == pytest.approx(15.0)
 
 
+def test_what_the_hpa_cannot_read_counts_towards_the_fallback_as_a_poll_does() -> None:
+    """Three readings in 30 s, two of them by the HPA: more than three failures after 45 s, where polls alone would take
+    two minutes."""
+    unknown = {"type": "prometheus", "name": "unknown", "metadata": {"query": "made_up_by_nobody", "threshold": "1"}}
+    unknown["metadata"] |= {"ignoreNullValues": "false"}  # type: ignore[operator]
+    found = run(
+        pool(),
+        model(replicas=1),
+        scaler(trigger=unknown, minReplicaCount=1, fallback={"failureThreshold": 3, "replicas": 2}),
+        cold=True,
+        hours=0.1,
+    )
+    (at, text), *_ = said(found, "scale", "Deployment ai/general")
+    assert text.startswith("stays at 1: unknown cannot be read")
+    ((grown_at, grown),) = [(at, text) for at, text in said(found, "scale") if "1 -> 2" in text]
+    assert "unknown" in grown
+    assert at < grown_at <= 60
+
+
+def test_who_waits_with_the_higher_priority_is_bound_first() -> None:
+    """One node is all there may be."""
+    first, important = model("first", replicas=1), model("important", replicas=1)
+    important["spec"]["template"]["spec"]["priorityClassName"] = "system-cluster-critical"
+    found = run(pool(limits={"nvidia.com/gpu": 1}), first, important, cold=True, hours=0.1)
+    assert [each.name for each in found.replicas if each.bound_at is not None] == ["important-1"]
+    assert not said(found, "preempted")
+
+
+def test_a_pod_that_has_to_make_room_ends_what_it_has_first() -> None:
+    """`first` is in the middle of an answer when `important` is woken; Karpenter launches nothing for a pod that others
+    make room for, only for the one that lost its place."""
+    first, important = model("first", replicas=1), model("important")
+    important["spec"]["template"]["spec"]["priorityClassName"] = "system-cluster-critical"
+    found = run(
+        pool(disruption={"consolidateAfter": "5m"}),
+        first,
+        important,
+        scaler("important", minReplicaCount=0, maxReplicaCount=1),
+        requests=trace(*np.arange(400) * 1.0, answer=400),
+        shares={"first": 1.0, "important": 1.0},
+        timeout_s=3600,
+        hours=0.5,
+    )
+    (preempted_at, _), *_ = said(found, "preempted")
+    victim = next(each for each in found.replicas if each.workload.endswith("first") and each.leaving_at is not None)
+    taker = next(each for each in found.replicas if each.workload.endswith("important") and each.bound_at is not None)
+    assert victim.leaving_at == pytest.approx(preempted_at, abs=1e-3)
+    assert victim.gone_at is not None
+    assert 5 <= victim.gone_at - preempted_at <= 60  # its preStop hook and its answers, within its grace
+    assert taker.bound_at == victim.gone_at
+    assert max(found.outcomes.attempts) == 1
+    new = found.nodes[-1]
+    assert new.why == "for first-2"
+
+
 def test_down_again_after_the_window_and_the_nodes_go_with_the_pods() -> None:
     behavior = {"scaleDown": {"stabilizationWindowSeconds": 60}}
     found = run(
@@ -120,6 +175,22 @@ def test_a_spot_node_is_gone_two_minutes_after_its_notice_and_its_pods_are_made_
     assert max(found.outcomes.attempts) == 1
 
 
+def test_where_a_spot_node_was_taken_none_is_asked_for_during_three_minutes() -> None:
+    """Both zones cost the same; whichever lost a node is out, so the next node is in the other."""
+    for seed in range(4):
+        found = run(
+            pool(capacity="spot"),
+            model(replicas=1),
+            available=((0.0, 1), (1000.0, 0), (1000.5, 2)),
+            hours=0.5,
+            seed=seed,
+        )
+        old, new = (each for each in found.nodes if each.gone_at is None or each.gone_at > 0)
+        assert 1001 < new.asked_at < 1010
+        assert (new.type, new.capacity) == (old.type, "spot")
+        assert new.zone != old.zone
+
+
 def test_without_draining_requests_are_lost_or_run_again() -> None:
     """The grace of one second is not enough for an answer of many."""
     story = [pool(capacity="spot"), model(replicas=1, grace=1)]
@@ -161,6 +232,59 @@ def test_an_expired_node_goes_without_a_replacement_made_first() -> None:
     assert min(found.timeline.ready["general"]) == 0
 
 
+def protected(**spec: object) -> list[dict[str, object]]:
+    """A pod with do-not-disrupt on a node that expires after half an hour."""
+    kept = model(replicas=1)
+    kept["spec"]["template"]["metadata"]["annotations"] = {"karpenter.sh/do-not-disrupt": "true"}
+    return [pool(expireAfter="30m", **spec), kept]
+
+
+def test_an_expired_node_waits_for_a_pod_that_is_not_to_be_disrupted() -> None:
+    found = run(*protected(), hours=1, cold=True)
+    (node,) = found.nodes  # none is launched for a pod that nothing evicts
+    assert node.leaving_at == node.asked_at + 1800
+    assert node.gone_at is None
+    (pod,) = found.replicas
+    assert pod.leaving_at is None
+
+
+def test_no_room_is_made_for_pods_whose_disruption_budget_lets_nobody_go() -> None:
+    found = run(pool(expireAfter="30m"), model(replicas=1), budget(maxUnavailable=0), hours=1, cold=True)
+    (node,) = found.nodes
+    assert node.leaving_at is not None
+    assert node.gone_at is None
+
+
+def test_a_termination_grace_period_ends_that_in_time_for_the_pods_own_grace() -> None:
+    found = run(*protected(terminationGracePeriod="10m"), hours=1, cold=True)
+    node = found.nodes[0]
+    pod = found.replicas[0]
+    assert node.leaving_at is not None
+    assert pod.leaving_at is not None
+    assert 540 <= pod.leaving_at - node.leaving_at <= 545  # ten minutes less its grace of one, tried every 5 s
+    assert node.gone_at is not None
+    assert node.gone_at <= node.leaving_at + 600
+
+
+def test_critical_pods_of_a_node_are_evicted_when_the_others_are_gone() -> None:
+    on_cpus = {"requests": {"cpu": "500m", "memory": "1Gi"}}
+    plain, critical = model("plain", replicas=1, grace=30), model("critical", replicas=1, grace=30)
+    for each in (plain, critical):
+        each["spec"]["template"]["spec"]["containers"][0] |= {"image": "busybox", "args": [], "resources": on_cpus}
+        each["spec"]["template"]["spec"]["containers"][0]["command"] = ["sleep"]
+    critical["spec"]["template"]["spec"]["priorityClassName"] = "system-cluster-critical"
+    found = run(pool(types="g6.2xlarge", expireAfter="30m"), model(replicas=1), plain, critical, hours=0.7, cold=True)
+    node = found.nodes[0]
+    on_it = {
+        each.workload.rpartition("/")[2].rpartition(" ")[2]: each for each in found.replicas if each.node == node.name
+    }
+    assert set(on_it) == {"general", "plain", "critical"}
+    others = [on_it["general"], on_it["plain"]]
+    assert {each.leaving_at for each in others} == {node.leaving_at}
+    assert all(each.gone_at is not None for each in others)
+    assert on_it["critical"].leaving_at >= max(each.gone_at for each in others)
+
+
 def test_refused_offerings_are_left_alone_for_three_minutes() -> None:
     found = run(pool(), model(replicas=1), no_capacity=1.0, hours=0.5, cold=True)
     refusals = [at for at, _ in said(found, "no capacity")]
@@ -169,6 +293,27 @@ def test_refused_offerings_are_left_alone_for_three_minutes() -> None:
     assert min(b - a for a, b in pairwise(said_of_ec2)) >= 180
     assert not found.nodes
     assert found.costs.total == 0
+
+
+def test_while_a_command_is_validated_no_other_is_looked_for() -> None:
+    """Five nodes become empty within one polling interval; Karpenter waits 15 s for each command before it looks on."""
+    names = ("general", "b", "c", "d", "e")
+    resting = [scaler(name, minReplicaCount=0, maxReplicaCount=1, initialCooldownPeriod=600) for name in names]
+    found = run(
+        pool(disruption={"consolidateAfter": "0s", "consolidationPolicy": "WhenEmpty", "budgets": [{"nodes": "100%"}]}),
+        *(model(name, replicas=1) for name in names),
+        *resting,
+        requests=trace(7200.0),
+        cold=True,
+        hours=0.5,
+    )
+    emptied = sorted(each.gone_at for each in found.replicas if each.gone_at is not None)
+    assert len(emptied) == 5
+    assert emptied[-1] - emptied[0] < 31
+    decided = [at for at, text in said(found, "disrupt") if text.startswith("Empty")]
+    assert len(decided) > 1
+    assert min(b - a for a, b in pairwise(decided)) >= 15
+    assert all(each.gone_at is not None for each in found.nodes)
 
 
 def test_a_static_pool_has_its_nodes_whatever_runs() -> None:

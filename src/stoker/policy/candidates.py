@@ -75,6 +75,20 @@ def reschedulable(node: Node) -> tuple[Pod, ...]:
     )
 
 
+def is_kept(shape: PodShape, budgets: Iterable[DisruptionBudget]) -> bool:
+    """Whether nothing evicts pods of this shape, as far as can be foreseen: no room is made for them elsewhere.
+    (karpenter pkg/utils/pdb, IsCurrentlyReschedulable and isFullyBlocking)"""
+    if shape.do_not_disrupt:
+        return True
+    return any(_lets_nobody_go(each) and scheduling.selects(each, shape) for each in budgets)
+
+
+def _lets_nobody_go(budget: DisruptionBudget) -> bool:
+    if budget.max_unavailable is not None:
+        return budget.max_unavailable == 0
+    return budget.is_percent and budget.min_available == 100
+
+
 def consolidatable_at(node: Node, settings: Disruption) -> float | None:
     """When `consolidateAfter` is over, counted from the last time that a pod came or went; None: never.
     (karpenter pkg/controllers/nodeclaim/disruption/consolidation.go)"""

@@ -19,6 +19,7 @@ from stoker.policy.candidates import (
     aged_cost,
     consolidatable_at,
     disruption_cost,
+    is_kept,
     reschedulable,
 )
 from stoker.policy.cluster import Budget, CapacityType, Disruption, DisruptionBudget, Market, Node, Pod
@@ -452,7 +453,7 @@ class _Scene:
         (karpenter pkg/controllers/disruption/helpers.go, SimulateScheduling)"""
         gone = {each.name for each in taken}
         targets = [each for each in self._all_targets() if each.name not in gone]
-        moving = [pod for each in taken for pod in each.pods]
+        moving = [pod for each in taken for pod in each.pods if not is_kept(pod.shape, self.view.budgets)]
         pods = [*self.view.waiting, *moving, *self._going]
         plan = self._plan(pods, targets) if len(pods) > len(moving) and self._closed else None
         # Pods that wait or have to go anyway may use nodes within their consolidateAfter; these pods may not.
@@ -483,7 +484,7 @@ class _Scene:
             view = self.view
             for node in view.nodes:
                 if node.leaving_since is not None or node.name in view.disrupting:
-                    self._going += reschedulable(node)
+                    self._going += [pod for pod in reschedulable(node) if not is_kept(pod.shape, view.budgets)]
                     continue
                 self._targets.append(node)
                 settings = view.settings.get(node.pool)

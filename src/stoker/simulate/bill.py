@@ -4,24 +4,32 @@ AWS bills Linux instances by the second, 60 s at least, from running to shutting
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stoker.catalog import ec2
+from stoker.manifests.node_pools import region_of
 from stoker.meter import attribution
+from stoker.policy.market import on_demand_usd_per_hour
 from stoker.policy.placement import allocatable_of
 from stoker.policy.pod_resources import CPU, GPUS, MEMORY, Amounts
+from stoker.simulate.machines import NOTICE_S
 from stoker.simulate.prices import Key, Prices
 from stoker.simulate.result import Costs, NodeLife, ReplicaLife
 from stoker.simulate.scenario import Volume
 
 LEAST_S = 60.0
+FREE_WITHIN_S = 3600.0
+"""Of a spot machine that EC2 takes back this soon, nothing is billed but its volumes."""
 AS_LAUNCHED = Prices()
 """Each node costs to its end what it cost when it was launched."""
 AUTO_MODE_SHARE = 0.12
 """Of the on-demand price of the instance, which EKS Auto Mode costs besides, spot or not (reference 4.9)."""
+AUTO_MODE_LESS: Mapping[str, float] = {"g": 0.35, "gr": 0.35, "p": 0.60, "trn": 0.60}
+"""By family of types: how much less of that it is since July 2026."""
 _HOURS_PER_MONTH = 730.0
 _GIB_MONTH = {"gp3": 0.08, "gp2": 0.10, "io1": 0.125, "io2": 0.125, "st1": 0.045, "sc1": 0.015, "standard": 0.05}
 """USD, us-east-1 (Amazon EBS pricing)."""
@@ -40,6 +48,22 @@ def billed(life: NodeLife, ends_at: float) -> tuple[float, float]:
         ends = min(ends_at, max(life.gone_at, life.launched_at + LEAST_S))
     began = max(0.0, life.launched_at)
     return (began, ends) if ends > began else (0.0, 0.0)
+
+
+def is_free(life: NodeLife) -> bool:
+    """Whether EC2 took it back within its first hour (EC2's user guide, billing for interrupted Spot Instances). One
+    that was drained and ended before EC2 did so is paid for, as any that its owner ends."""
+    if life.noticed_at is None or life.gone_at is None or life.launched_at is None:
+        return False
+    is_taken = life.gone_at >= life.noticed_at + NOTICE_S
+    return life.capacity == "spot" and is_taken and life.gone_at - life.launched_at < FREE_WITHIN_S
+
+
+def auto_mode_usd_per_hour(life: NodeLife) -> float:
+    usd = on_demand_usd_per_hour(ec2.instance_types()[life.type], region_of(life.zone) or ec2.REGION)
+    family = re.match("[a-z]*", life.type)
+    less = AUTO_MODE_LESS.get(family[0], 0.0) if family else 0.0
+    return AUTO_MODE_SHARE * (1 - less) * (life.usd_per_hour if usd is None else usd)
 
 
 def volume_usd_per_hour(volume: Volume) -> float:
@@ -83,14 +107,11 @@ def costs(
         seconds = ended - began
         if seconds <= 0:
             continue
-        instance = ec2.instance_types()[life.type]
-        on_demand = instance.usd_per_hour() or life.usd_per_hour
+        pieces = () if is_free(life) else prices.pieces(key_of(life), began, ended, life.usd_per_hour)
         parts = {
-            "instances": sum(
-                nano(usd, lasted_s) for lasted_s, usd in prices.pieces(key_of(life), began, ended, life.usd_per_hour)
-            ),
+            "instances": sum(nano(usd, lasted_s) for lasted_s, usd in pieces),
             "volumes": nano(volume_usd_per_hour(volumes.get(life.pool, Volume())), seconds),
-            "auto mode": nano(on_demand * AUTO_MODE_SHARE, seconds) if life.pool in auto_mode else 0,
+            "auto mode": nano(auto_mode_usd_per_hour(life), seconds) if life.pool in auto_mode else 0,
         }
         total = sum(parts.values())
         for part, amount in parts.items():
@@ -152,7 +173,8 @@ def usd_per_hour_at(
         if ended > began:
             rate = volume_usd_per_hour(volumes.get(life.pool, Volume()))
             if life.pool in auto_mode:
-                rate += AUTO_MODE_SHARE * (ec2.instance_types()[life.type].usd_per_hour() or life.usd_per_hour)
+                rate += auto_mode_usd_per_hour(life)
             there = np.flatnonzero((times >= began) & (times < ended))
-            found[there] += [rate + prices.at(key_of(life), float(at), life.usd_per_hour) for at in times[there]]
+            paid = 0.0 if is_free(life) else 1.0
+            found[there] += [rate + paid * prices.at(key_of(life), float(at), life.usd_per_hour) for at in times[there]]
     return found

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from stoker.base.errors import InvalidInput, NotFound
-from stoker.simulate import lives, moments, money, report
+from stoker.simulate import bill, lives, moments, money, report
 from stoker.simulate.result import Event, NodeLife, ReplicaLife, Result
 
 AROUND_S = 60.0
@@ -78,8 +78,10 @@ def node(result: Result, name: str) -> str:
     span = lives.billed(found, result.ended_at_s)
     if span is not None:
         alive = span[1] - span[0]
-        cost = money.spoken(found.usd_per_hour * alive / 3600)
-        lines += ["", f"In this run it was there for {moments.span(alive)}, some {cost} of instance time."]
+        cost = f"some {money.spoken(found.usd_per_hour * alive / 3600)} of instance time"
+        if bill.is_free(found):
+            cost = "not billed, since EC2 took it back in its first hour"
+        lines += ["", f"In this run it was there for {moments.span(alive)}, {cost}."]
     pods = [each for each in result.replicas if each.node == name]
     lines += ["", "Pods on it"]
     lines += _indented(_pods_on(pods) or ["none"])

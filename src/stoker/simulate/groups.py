@@ -42,7 +42,7 @@ class Groups:
     def _scan(self) -> None:
         world = self.world
         self.state, decision = cluster_autoscaler.scan(
-            *(self.state, world.waiting(), list(world.nodes.values()), list(self._of.values()), world.now),
+            *(self.state, world.helpless(), list(world.nodes.values()), list(self._of.values()), world.now),
             daemons=world.scenario.daemons,
             budgets=world.scenario.budgets,
         )

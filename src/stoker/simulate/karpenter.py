@@ -3,11 +3,11 @@
 What is decided is `policy.provisioning`'s, `launching`'s and `disruption`'s.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from stoker.catalog.labels import NODE_POOL
-from stoker.policy import disruption, launching, provisioning
+from stoker.policy import candidates, disruption, launching, provisioning
 from stoker.policy.cluster import Disruption, Market, Node, Offering, Pod, PodShape
 from stoker.policy.placement import NodePoolView, PodView
 from stoker.policy.provisioning import BATCH_IDLE_S, BATCH_MAX_S, NOMINATED_S, Claim
@@ -93,11 +93,10 @@ class Karpenter:
 
     def _provision(self) -> None:
         world = self.world
-        pods = world.waiting()
-        coming_off = [
-            pod for node in world.nodes.values() if node.leaving_since is not None for pod in node.pods.values()
+        pods = world.helpless()
+        pods += [
+            pod for node in world.nodes.values() if node.leaving_since is not None for pod in self._coming_off(node)
         ]
-        pods += [pod for pod in coming_off if pod.leaving_since is None]
         if not pods:
             return
         key = world.version, frozenset(pod.name for pod in pods)
@@ -137,10 +136,16 @@ class Karpenter:
 
     def node_leaving(self, node: Node) -> None:
         """Its pods need another place: the provisioner counts them, again and again until they have left."""
-        staying = [pod for pod in node.pods.values() if pod.leaving_since is None]
+        staying = self._coming_off(node)
         if node.name in self.world.nodes and staying:
             self.trigger(staying)
             self.world.kernel.after(_RETRY_S, Rank.NODES, lambda: self.node_leaving(node))
+
+    def _coming_off(self, node: Node) -> list[Pod]:
+        """Its pods that have to go and may: for those that nothing evicts no room is made."""
+        budgets = self.world.scenario.budgets
+        here = (pod for pod in node.pods.values() if pod.leaving_since is None)
+        return [pod for pod in here if not candidates.is_kept(pod.shape, budgets)]
 
     def _launch(self, claim: Claim, why: str) -> Node | None:
         world = self.world
@@ -169,12 +174,20 @@ class Karpenter:
         self._expire(node)
         return node
 
-    def _refuse(self, offerings: tuple[Offering, ...], claim: Claim) -> None:
+    def node_noticed(self, node: Node) -> None:
+        """Where a spot node is being taken there is thought to be no more for a while.
+        (karpenter-provider-aws pkg/controllers/interruption, handleNodeClaim)"""
+        self._leave_alone([(node.type.name, node.zone, node.capacity)])
+
+    def _leave_alone(self, keys: Iterable[tuple[str, str, str]]) -> None:
         world = self.world
-        for each in offerings:
-            self._refused[each.type.name, each.zone, each.capacity] = world.now + launching.UNAVAILABLE_S
+        self._refused |= dict.fromkeys(keys, world.now + launching.UNAVAILABLE_S)
         self._remarket()
         world.kernel.after(launching.UNAVAILABLE_S, Rank.WORLD, self._remarket)
+
+    def _refuse(self, offerings: tuple[Offering, ...], claim: Claim) -> None:
+        world = self.world
+        self._leave_alone((each.type.name, each.zone, each.capacity) for each in offerings)
         kinds = sorted({each.type.name for each in offerings})
         text = f"{claim.pool.name}: EC2 has no {offerings[0].capacity} capacity for {', '.join(kinds[:5])}"
         world.journal.say(world.now, "no capacity", claim.pool.name, text, types=kinds)
@@ -194,7 +207,7 @@ class Karpenter:
         now = self.world.now
         self._refused = {key: until for key, until in self._refused.items() if until > now}
         market = dict(self.full_market)
-        for name in {key[0] for key in self._refused}:
+        for name in {key[0] for key in self._refused} & set(self.full_market):
             market[name] = tuple(
                 replace(each, is_available=(name, each.zone, each.capacity) not in self._refused)
                 for each in self.full_market[name]
@@ -229,25 +242,26 @@ class Karpenter:
         self.world.version += 1
 
     def _pass(self) -> None:
-        """One look; the next follows after PASS_S, or at once where this one acted.
+        """One look; the next follows after PASS_S, or at once where this one acted: where a command has to be validated
+        Karpenter waits for that, and looks at nothing else meanwhile.
 
         A look that came to nothing is not repeated until something can make a difference, as Karpenter does not. Where
         a budget's schedule stood in the way Karpenter looks again at every pass; the answer can only differ when the
         minute does, so here that is when.
         """
         world = self.world
-        acted = False
+        next_s = disruption.PASS_S
         if world.version != self._quiet_version or world.now >= self._quiet_until:
             found = disruption.look(self._view())
             for name in sorted(found.refused):
                 if name in world.nodes:
                     self.refusals[name] = (world.now, found.refused[name])
-            acted = found.command is not None
             if found.command is not None:
                 self._take(found.command)
+                next_s = _AT_ONCE_S + (disruption.VALIDATION_S if found.command.needs_validation else 0.0)
             else:
                 self._rest(found)
-        world.kernel.after(_AT_ONCE_S if acted else disruption.PASS_S, Rank.NODES, self._pass)
+        world.kernel.after(next_s, Rank.NODES, self._pass)
 
     def _rest(self, found: disruption.Pass) -> None:
         """Nothing was found: not before something changes."""
@@ -265,7 +279,7 @@ class Karpenter:
             now=world.now,
             clock_utc=world.clock_utc,
             nodes=list(world.nodes.values()),
-            waiting=world.waiting(),
+            waiting=world.helpless(),
             pools=self.views,
             settings=self.settings,
             market=world.market,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from stoker.catalog import spot
 from stoker.catalog.labels import CAPACITY_TYPE, HOSTNAME, NODE_POOL, REGION, WELL_KNOWN, ZONE, labels_of
-from stoker.policy import scheduling
+from stoker.policy import scheduling, terminating
 from stoker.policy.cluster import Node, Offering, Pod
 from stoker.policy.placement import NodePoolView, allocatable_of, daemon_overhead
 from stoker.policy.provisioning import NOMINATED_S
@@ -37,6 +37,8 @@ class Machines:
         self.priors = priors
         self.when_ready: Callable[[Node], None] = lambda node: None
         self.when_leaving: Callable[[Node], None] = lambda node: None
+        self.when_noticed: Callable[[Node], None] = lambda node: None
+        """A spot node's notice has been read."""
         self.when_gone: Callable[[str], None] = lambda name: None
         self.handles_notices = True
         """Whether somebody drains a spot node at its notice: Karpenter does, the Cluster Autoscaler does not."""
@@ -130,20 +132,28 @@ class Machines:
         if node.name not in world.nodes:
             return
         ends_by = self._ends_by.get(node.name)
-        left = [pod for pod in node.pods.values() if pod.leaving_since is None]
-        for pod in left:
-            if pod.name in world.pods and pod.leaving_since is None and self._may_evict(pod, ends_by):
+        groups = terminating.eviction_groups(list(node.pods.values()))
+        turn = groups[0] if groups else ()
+        for pod in [*node.pods.values()]:
+            if pod.name not in world.pods or pod.leaving_since is not None:
+                continue
+            if self._has_to_go(pod, ends_by) or (pod in turn and self._may_evict(pod)):
                 self.replicas.leave(pod, f"{node.name} is drained: {why}", ends_by)
         if not node.pods:
             self._end(node, why)
         else:
             world.kernel.after(_EVICT_AGAIN_S, Rank.WORLD, lambda: self._drain(node, why))
 
-    def _may_evict(self, pod: Pod, ends_by: float | None) -> bool:
-        """Within a pod's grace of the node's end, budgets count no more."""
+    def _has_to_go(self, pod: Pod, ends_by: float | None) -> bool:
+        """Within a pod's grace of the node's end, budgets, annotations and whose turn it is count no more."""
+        grace_s = max(pod.shape.grace_s, terminating.SHORTEST_GRACE_S)
+        return ends_by is not None and self.world.now >= ends_by - grace_s
+
+    def _may_evict(self, pod: Pod) -> bool:
+        """A drain waits for pods with do-not-disrupt, and evicts none. (karpenter pkg/utils/pod, IsEvictable)"""
         world = self.world
-        if ends_by is not None and world.now >= ends_by - pod.shape.grace_s:
-            return True
+        if pod.shape.do_not_disrupt:
+            return False
         return scheduling.may_evict(pod, list(world.pods.values()), world.scenario.budgets)
 
     def pod_gone(self, name: str | None) -> None:
@@ -189,14 +199,19 @@ class Machines:
         if node.name not in world.nodes or node.name in self._noticed:
             return
         self._noticed.add(node.name)
+        world.node_lives[node.name].noticed_at = world.now
         ends_by = world.now + NOTICE_S
         pods = len(node.pods)
         text = f"{why}: gone in {NOTICE_S:.0f} s, with {pods} pods on it"
         world.journal.say(world.now, "interruption", node.name, text, pods=pods, pool=node.pool)
         world.kernel.at(ends_by, Rank.WORLD, lambda: self._end(node, why))
         if self.handles_notices:
-            detected_s = world.chance("notices").uniform(*_DETECT_S)
-            world.kernel.after(detected_s, Rank.WORLD, lambda: self.remove(node, why, ends_by))
+
+            def read() -> None:
+                self.when_noticed(node)
+                self.remove(node, why, ends_by)
+
+            world.kernel.after(world.chance("notices").uniform(*_DETECT_S), Rank.WORLD, read)
 
 
 def _labels(pool: NodePoolView, offering: Offering, name: str, wanted: Requirements, region: str) -> dict[str, str]:

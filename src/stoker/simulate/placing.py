@@ -29,6 +29,7 @@ class Placing:
         self._is_due = False
         world = self.world
         stuck: list[Pod] = []
+        preempting: list[str] = []
         refused: dict[int, dict[str, int]] = {}
         nodes = list(world.registered())
         for pod in world.waiting():
@@ -44,10 +45,12 @@ class Placing:
                     continue
                 against = refused[like] = dict(binding.against)
                 if self._preempt(pod):
+                    preempting.append(pod.name)
                     continue
             stuck.append(pod)
             said = ", ".join(f"{many} {why}" for why, many in sorted(against.items())) or "there are no nodes"
             world.journal.say_once(world.now, "unschedulable", pod.name, f"0/{len(nodes)} nodes: {said}")
+        world.preempting = frozenset(preempting)
         if stuck:
             self.when_stuck(stuck)
 

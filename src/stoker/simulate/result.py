@@ -80,6 +80,8 @@ class NodeLife:
     why: str = ""
     """Why it was launched: the first pods it was for."""
     why_gone: str = ""
+    noticed_at: float | None = None
+    """EC2's notice that it takes the machine back."""
 
 
 @dataclass(frozen=True, slots=True)

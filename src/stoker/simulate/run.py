@@ -85,6 +85,7 @@ class _Run:
 
         self.machines.when_ready = ready
         self.machines.when_leaving = self.karpenter.node_leaving
+        self.machines.when_noticed = self.karpenter.node_noticed
         self.machines.when_gone = gone
 
     # -- over time --

@@ -37,6 +37,8 @@ class World:
         self.pod_lives: dict[str, ReplicaLife] = {}
         self.images: defaultdict[str, set[str]] = defaultdict(set)
         """By node: what it has pulled."""
+        self.preempting: frozenset[str] = frozenset()
+        """Pods that others make room for: nobody launches a node for them."""
         self.version = 0
         self._made: defaultdict[str, int] = defaultdict(int)
         self._chance: dict[str, random.Random] = {}
@@ -64,6 +66,10 @@ class World:
         """Pods without a node, as kube-scheduler takes them: by priority, then as they came."""
         found = [pod for pod in self.pods.values() if pod.node is None and pod.leaving_since is None]
         return sorted(found, key=lambda pod: -pod.shape.priority)  # stable: pods are in the order they were made
+
+    def helpless(self) -> list[Pod]:
+        """Of those that wait, the ones that somebody might launch a node for."""
+        return [pod for pod in self.waiting() if pod.name not in self.preempting]
 
     def nodes_of(self, pool: str) -> Iterator[Node]:
         return (node for node in self.nodes.values() if node.pool == pool)
