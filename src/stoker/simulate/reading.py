@@ -25,6 +25,7 @@ from stoker.simulate.reading_pods import Priorities, priorities, shape_of, view_
 from stoker.simulate.reading_pools import places, read_pools
 from stoker.simulate.reading_scalers import Key, Target, key_of, queued, read_scalers
 from stoker.simulate.reading_serving import Found, Pods, found_in, has_gpus, load_of, serving_of
+from stoker.simulate.reading_sharing import crowded
 from stoker.simulate.reading_weights import brought
 from stoker.simulate.scenario import NodeGroup, Scaler, Scenario, Workload
 
@@ -98,6 +99,7 @@ def read_scenario(
     scalers, least = read_scalers(present, {each.key: _target(each) for each in found}, notes)
     workloads = tuple(_workload(each, by_queue, said, scalers, least, configs, notes) for each in found)
     pools = read_pools(present, said, notes)
+    crowded(workloads, pools, notes)
     if not pools and not groups:
         notes.say("no NodePool is in sight, and no node group is given: no pod finds a node")
     where, zones = places(pools, present, said, region, notes)

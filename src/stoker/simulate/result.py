@@ -80,6 +80,8 @@ class NodeLife:
     why: str = ""
     """Why it was launched: the first pods it was for."""
     why_gone: str = ""
+    devices: Mapping[str, int] = field(default_factory=dict)
+    """How many accelerators it offered to pods, where that is not what its type has: shares of GPUs."""
 
 
 @dataclass(frozen=True, slots=True)
