@@ -96,7 +96,7 @@ def test_without_an_overlay_karpenter_launches_as_if_nobody_shared() -> None:
     assert len(told.nodes) == 1
     assert len(not_told.nodes) == 4
     (note,) = [each for each in not_told.notes if "no NodeOverlay" in each]
-    assert note.startswith("NodePool gpu: its nodes share their GPUs (mps)")
+    assert note.startswith("NodePool gpu: its nodes share GPUs (mps)")
 
 
 def test_shares_without_a_plugin_in_sight_are_taken_as_time_slices_and_said() -> None:
@@ -186,8 +186,8 @@ def test_engines_that_want_more_memory_than_a_shared_gpu_has_are_told_of() -> No
 
     assert notes("0.25") == []
     assert notes("0.3") == [
-        "Deployment ai/general: 4 pods share a GPU of NodePool gpu, and its engine takes 30% of the memory: the next one "
-        "on that GPU would not start; here it does"
+        "Deployment ai/general: 4 pods share a GPU of NodePool gpu, and its engine takes 30% of the memory: "
+        "the next one there would not start; here it does"
     ]
 
 

@@ -55,7 +55,9 @@ class Autoscaling:
         if decision.after != decision.before:
             self._scale(decision.after, scaling.reason(scaling.Decision(wanted, decision.after, decision)))
         elif decision.reason in ("failed", "cooling down"):
-            self._note(wanted, scaling.reason(scaling.Decision(wanted, wanted, decision)))
+            self._stays(wanted, scaling.reason(scaling.Decision(wanted, wanted, decision)), decision.reason, "KEDA")
+        else:
+            self.world.journal.end_run("scale", self.workload.name, "KEDA")
         self.world.kernel.after(scaled.polling_s, Rank.SCALE, lambda: self._poll(scaled))
 
     def _sync(self) -> None:
@@ -79,16 +81,18 @@ class Autoscaling:
             if decision.after != wanted:
                 self._scale(decision.after, why)
             else:
-                self._note(wanted, why, f"{wanted} {decision.reason} {decision.asked} {decision.limits}")
+                self._stays(wanted, why, f"{decision.reason} {decision.by} {decision.limits}", "HPA")
         self.world.kernel.after(hpa.SYNC_S, Rank.SCALE, self._sync)
 
     def _scale(self, to: int, why: str) -> None:
         before = self.replicas.counts(self.workload)[0]
         text = f"{before} -> {to}: {why}"
+        for voice in ("KEDA", "HPA"):
+            self.world.journal.end_run("scale", self.workload.name, voice)
         self.world.journal.say(self.world.now, "scale", self.workload.name, text, before=before, after=to)
         self.replicas.scale(self.workload, to, f"{self.scaler.name} {text}")
 
-    def _note(self, wanted: int, why: str, key: str = "") -> None:
-        """That it stays, and why; said once until what it goes by (`key`) is different."""
-        said = f"stays at {wanted}: {why}"
-        self.world.journal.say_once(self.world.now, "scale", self.workload.name, said, key)
+    def _stays(self, at: int, why: str, key: str, voice: str) -> None:
+        """Said anew when what it goes by (`key`) is different; figures that change all the time are told now and then."""
+        said = f"stays at {at}: {why}"
+        self.world.journal.say_still(self.world.now, "scale", self.workload.name, said, f"{at} {key}", voice)

@@ -129,7 +129,7 @@ class Machines:
         world.node_lives[node.name].leaving_at = world.now
         self._why[node.name] = why
         world.version += 1
-        world.journal.say(world.now, "node", node.name, f"drained: {why}", why=why)
+        world.journal.say(world.now, "node", node.name, f"drained: {why}")
         self.when_leaving(node)
         self._drain(node, why)
 

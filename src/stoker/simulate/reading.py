@@ -35,6 +35,8 @@ _WHY_NOT: Mapping[str, str] = {
     "Job": "Jobs end by themselves and serve nobody",
     "CronJob": "Jobs end by themselves and serve nobody",
 }
+_USUAL_DEFAULTS = ("general", "default")
+"""Models that take what names none, where nothing says which does."""
 _TRAINING = "training and batch kinds serve nobody"
 _OTHER_SERVERS: Mapping[str, str] = {
     "InferenceService": "KServe makes its pods, and which is not written here: render them, or write a Deployment",
@@ -239,9 +241,12 @@ def _default_model(models: Sequence[str], asked: str | None, said: Platform, not
         return asked
     if said.default_model in models:
         return said.default_model
+    chosen, why = next(
+        ((name, "by its name") for name in _USUAL_DEFAULTS if name in models), (models[0], "the first that is served")
+    )
     if len(models) > 1:
-        notes.say(f"requests that name no model go to {models[0]}, the first that is served (--default-model)")
-    return models[0]
+        notes.say(f"requests that name no model go to {chosen}, {why} (--to says another)")
+    return chosen
 
 
 def _known(model: str, models: Sequence[str], param: str) -> None:

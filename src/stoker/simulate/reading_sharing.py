@@ -60,8 +60,8 @@ def crowded(workloads: Iterable[Workload], pools: Sequence[Pool], notes: Notes) 
             asks = each.shape.requests.get(sharing.resource, 0) > 0 and runs_on(each.shape.view, pool.view)
             if asks and each.serving.memory_share * sharing.places > 1:
                 notes.say(
-                    f"{each.name}: {sharing.places} pods share a GPU of NodePool {pool.view.name}, and its engine takes "
-                    f"{each.serving.memory_share:.0%} of the memory: the next one on that GPU would not start; here it does"
+                    f"{each.name}: {sharing.places} pods share a GPU of NodePool {pool.view.name}, and its engine takes"
+                    f" {each.serving.memory_share:.0%} of the memory: the next one there would not start; here it does"
                 )
 
 
