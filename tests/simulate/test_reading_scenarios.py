@@ -149,7 +149,7 @@ def test_the_guide_corrected_serves_two_models_of_which_the_weights_are_not_know
     assert "Deployment ai/chat: taken to serve the model chat, since it has GPUs" in said
     assert "the metric ChatLatency of CloudWatch is not one that is known here" in said
     assert "requests are taken to wait in the first queue, redis-streams chat-tasks" in said
-    assert "requests that name no model go to chat" in said
+    assert "requests that name no model go to general, by its name" in said
 
 
 def test_manifests_written_by_hand_after_the_guide() -> None:

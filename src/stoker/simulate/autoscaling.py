@@ -28,6 +28,7 @@ class Autoscaling:
         self.observe = observe
         self._polled = keda.State(created_at=world.now)
         self._synced = hpa.State()
+        self._is_capped = False
 
     def begin(self) -> None:
         """Loops begin at moments of their own within their period, as in a cluster that grew over time."""
@@ -61,6 +62,7 @@ class Autoscaling:
         self.world.kernel.after(scaled.polling_s, Rank.SCALE, lambda: self._poll(scaled))
 
     def _sync(self) -> None:
+        world = self.world
         wanted, there, ready = self.replicas.counts(self.workload)
         values = self._values()
         if self.scaler.scaled is not None:
@@ -76,6 +78,11 @@ class Autoscaling:
             return
         seen = hpa.Replicas(wanted, there, ready)
         self._synced, decision = hpa.decide(autoscaler, self._synced, seen, metrics, self.world.now)
+        is_capped = decision.asked is not None and decision.asked > autoscaler.maximum
+        if is_capped and decision.asked is not None:
+            said = self.workload.name, self.scaler.name, autoscaler.maximum, decision.asked
+            world.at_maximum(*said, goes_on=self._is_capped)
+        self._is_capped = is_capped
         if decision.reason != "at zero":
             why = scaling.reason_of_hpa(decision)
             if decision.after != wanted:
@@ -93,6 +100,6 @@ class Autoscaling:
         self.replicas.scale(self.workload, to, f"{self.scaler.name} {text}")
 
     def _stays(self, at: int, why: str, key: str, voice: str) -> None:
-        """Said anew when what it goes by (`key`) is different; figures that change all the time are told now and then."""
+        """Said anew when what it goes by (`key`) is different; figures that change all the time now and then."""
         said = f"stays at {at}: {why}"
         self.world.journal.say_still(self.world.now, "scale", self.workload.name, said, f"{at} {key}", voice)

@@ -96,6 +96,19 @@ class Event:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Spell:
+    """For how long an autoscaler would have had more replicas of the workload `subject` than its `limit`; `asked` is
+    the most that its metrics asked for."""
+
+    subject: str
+    scaler: str
+    from_s: float
+    to_s: float
+    limit: int
+    asked: int
+
+
 @dataclass(frozen=True, eq=False)
 class Timeline:
     """Columns over `at`, one value per step. By model: replicas wanted and ready, waiting, running; by (pool, type,
@@ -146,3 +159,5 @@ class Result:
     """Names and values of what was assumed, for `docs/simulate/assumptions.md`."""
     wall_s: float = 0.0
     kind: Literal["karpenter", "groups", "fixed"] = "karpenter"
+    spells: tuple[Spell, ...] = ()
+    """When autoscalers were at their maximum."""
