@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from stoker.policy import hpa, keda, scaling
+from stoker.policy.pod_resources import CPU
 from stoker.simulate import signals
 from stoker.simulate.kernel import Rank
 from stoker.simulate.replicas import Replicas
@@ -29,6 +30,9 @@ class Autoscaling:
         self._polled = keda.State(created_at=world.now)
         self._synced = hpa.State()
         self._is_capped = False
+        self._busy: dict[int, float] = {}
+        """By slot: seconds in which it had computed when the HPA last looked."""
+        self._looked_at = world.now
 
     def begin(self) -> None:
         """Loops begin at moments of their own within their period, as in a cluster that grew over time."""
@@ -77,7 +81,8 @@ class Autoscaling:
         else:
             return
         seen = hpa.Replicas(wanted, there, ready)
-        self._synced, decision = hpa.decide(autoscaler, self._synced, seen, metrics, self.world.now)
+        by_pods = [self._by_pods(each) for each in metrics]
+        self._synced, decision = hpa.decide(autoscaler, self._synced, seen, by_pods, self.world.now)
         is_capped = decision.asked is not None and decision.asked > autoscaler.maximum
         if is_capped and decision.asked is not None:
             said = self.workload.name, self.scaler.name, autoscaler.maximum, decision.asked
@@ -90,6 +95,38 @@ class Autoscaling:
             else:
                 self._stays(wanted, why, f"{decision.reason} {decision.by} {decision.limits}", "HPA")
         self.world.kernel.after(hpa.SYNC_S, Rank.SCALE, self._sync)
+
+    def _by_pods(self, metric: hpa.Metric) -> hpa.Metric | hpa.PodMetric:
+        """Of a resource each pod is measured; those that start, or have no node yet, count in their own way."""
+        signal = self.scaler.signals.get(metric.name)
+        serving = self.workload.serving
+        if signal is None or not signal.by_pods or serving is None:
+            return metric
+        now, busy = self.world.now, self.replicas.planes[serving.model].busy_s()
+        pods = []
+        for replica in self.replicas.of[self.workload.name]:
+            for pod in replica.pods:
+                life = self.world.pod_lives[pod.name]
+                used = 0.0
+                if replica.slot is not None and pod is replica.pods[0] and life.ready_at is not None:
+                    since = max(self._looked_at, life.ready_at)
+                    used = (busy[replica.slot] - self._busy.get(replica.slot, 0.0)) / max(now - since, 1.0)
+                    self._busy[replica.slot] = float(busy[replica.slot])
+                pods.append(
+                    hpa.PodSample(
+                        value=int(round(used * 1000, 6)),
+                        request=pod.shape.requests.get(CPU, 0),
+                        is_ready=life.ready_at is not None,
+                        ready_changed_at=pod.created_at if life.ready_at is None else life.ready_at,
+                        started_at=life.pulled_at,
+                        measured_at=now,
+                        window_s=hpa.SYNC_S,
+                        is_pending=life.pulled_at is None,
+                        is_leaving=pod.leaving_since is not None,
+                    )
+                )
+        self._looked_at = now
+        return hpa.PodMetric(metric.name, pods, metric.target, signal.by_pods, is_cpu=True)
 
     def _scale(self, to: int, why: str) -> None:
         before = self.replicas.counts(self.workload)[0]

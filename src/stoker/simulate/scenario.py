@@ -112,6 +112,8 @@ class Signal:
     across: Literal["", "sum", "mean"] = ""
     """Over the ready replicas; empty: as the kind says (counts and rates: the sum; utilisations and `kv_usage`: the
     mean)."""
+    by_pods: Literal["", "Utilization", "AverageValue"] = ""
+    """A metric that the HPA takes pod by pod (`Resource`), with its target's type; empty: one number for all."""
     otherwise: int | None = None
     """Of `unknown`: what is read all the time, in thousandths, as CloudWatch's `minMetricValue` where nobody publishes
     the metric. None: an error."""
