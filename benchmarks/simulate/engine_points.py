@@ -126,7 +126,7 @@ def published_points() -> Iterator[dict[str, object]]:
     for what, model, gpu, tp, prompts, times in FIRST_TOKEN:
         rates = rates_of(model, gpu, tp)
         for tokens, measured in zip(prompts, times, strict=True):
-            said = 1e3 * (rates.prefill_s_fixed + tokens * rates.prefill_s_per_token)
+            said = 1e3 * (rates.prefill_s_fixed + rates.step_s[0] + tokens * rates.prefill_s_per_token)
             yield point(f"{what} {tokens}", measured, said, source="Splitwise, an engine of 2023")
 
 
@@ -152,7 +152,6 @@ def run_points(folder: Path) -> Iterator[dict[str, object]]:
     decoding = sum(each["last_token_ts"] - each["first_token_ts"] for each in requests)
     tokens = sum(each["output_toks"] for each in requests)
     prompts_per_s = sum(each["input_toks"] for each in requests) / span
-    per_s = len(requests) / span
     contexts = sum(
         (each["input_toks"] + each["output_toks"] / 2) * (each["last_token_ts"] - each["first_token_ts"])
         for each in requests
@@ -162,7 +161,7 @@ def run_points(folder: Path) -> Iterator[dict[str, object]]:
         for each in requests
         if each["output_toks"] > 1
     )
-    said = token_s(rates, decoding / span, contexts / decoding, prompts_per_s, per_s)
+    said = token_s(rates, decoding / span, contexts / decoding, prompts_per_s)
     name = folder.name
     yield point(f"{name}, ms per token, means", 1e3 * tpot, 1e3 * said, concurrency=round(decoding / span, 1))
     yield point(f"{name}, tokens/s, means", tokens / span, decoding / span / said)
@@ -172,13 +171,13 @@ def run_points(folder: Path) -> Iterator[dict[str, object]]:
         yield point(f"{name}, tokens of cache", kv_tokens, rates.kv_tokens)
 
 
-def token_s(rates: Rates, sequences: float, context: float, prompts_per_s: float, requests_per_s: float) -> float:
+def token_s(rates: Rates, sequences: float, context: float, prompts_per_s: float) -> float:
     """Between two tokens of a sequence: a step, and the prompts that come meanwhile."""
     below = int(sequences)
     high = min(below + 1, len(rates.step_s) - 1)
     empty = float(rates.step_s[below] + (sequences - below) * (rates.step_s[high] - rates.step_s[below]))
     step = empty + sequences * context * rates.step_s_per_kv_token
-    busy = prompts_per_s * rates.prefill_s_per_token + requests_per_s * rates.prefill_s_fixed
+    busy = prompts_per_s * rates.prefill_s_per_token
     return step / (1 - min(busy, 0.95))
 
 
@@ -186,7 +185,7 @@ def tokens_by_second(rates: Rates, requests: list[dict[str, float]], began: floa
     """Tokens that the rates would give in each second, with the sequences and prompts that were there in it."""
     for second in range(int(span) + 1):
         begin, end = began + second, min(began + second + 1, began + span)
-        sequences = context = prompts = came = 0.0
+        sequences = context = prompts = 0.0
         for each in requests:
             first, last = each["first_token_ts"], each["last_token_ts"]
             here = max(0.0, min(end, last) - max(begin, first))
@@ -196,10 +195,9 @@ def tokens_by_second(rates: Rates, requests: list[dict[str, float]], began: floa
                 context += here * (each["input_toks"] + done * each["output_toks"])
             prefilling = max(first - each["scheduled_ts"], 1e-6)
             prompts += each["input_toks"] * max(0.0, min(end, first) - max(begin, each["scheduled_ts"])) / prefilling
-            came += begin <= first < end
         length = end - begin
         if sequences > 0 and length > 0:
-            yield sequences / token_s(rates, sequences / length, context / sequences, prompts / length, came / length)
+            yield sequences / token_s(rates, sequences / length, context / sequences, prompts / length)
 
 
 def point(what: str, measured: float, model: float, **more: object) -> dict[str, object]:

@@ -127,6 +127,7 @@ def test_there_is_a_step_for_every_number_of_sequences() -> None:
 
     assert found.step_s.shape == (33,)
     assert found.step_s.dtype == np.float64
+    assert (found.prefill_s_fixed, found.after_s) == (15.563e-3, 0.777e-3)
     assert bool((found.step_s > 0).all())
 
 

@@ -149,7 +149,7 @@ def test_the_guide_corrected_serves_two_models_of_which_the_weights_are_not_know
     assert "Deployment ai/chat: taken to serve the model chat, since it has GPUs" in said
     assert "the metric ChatLatency of CloudWatch is not one that is known here" in said
     assert "requests are taken to wait in the first queue, redis-streams chat-tasks" in said
-    assert "requests that name no model go to chat" in said
+    assert "requests that name no model go to general, by its name" in said
 
 
 def test_manifests_written_by_hand_after_the_guide() -> None:
@@ -228,6 +228,27 @@ def test_the_default_model_can_be_named_and_has_to_be_there() -> None:
     with pytest.raises(InvalidInput, match="no workload serves the model gpt") as caught:
         scenario(SERVER, default_model="gpt")
     assert caught.value.hint == "the models here: Qwen/Qwen3-8B"
+
+
+def test_where_nothing_says_the_default_it_is_the_model_with_the_usual_name_else_the_first() -> None:
+    def server(model: str) -> str:
+        own = f"[--model, Qwen/Qwen3-8B, --served-model-name, {model}]"
+        return SERVER.replace("name: chat", f"name: {model}").replace("[--model, Qwen/Qwen3-8B]", own)
+
+    def chosen(*models: str) -> tuple[str, str]:
+        found = scenario(*(server(each) for each in models))
+        return found.default_model, next((each for each in found.notes if "name no model" in each), "")
+
+    assert chosen("code", "default", "general")[0] == "general"
+    assert chosen("code", "default") == (
+        "default",
+        "requests that name no model go to default, by its name (--to says another)",
+    )
+    assert chosen("code", "all") == (
+        "code",
+        "requests that name no model go to code, the first that is served (--to says another)",
+    )
+    assert chosen("code") == ("code", "")
 
 
 def test_weights_can_be_named_where_nothing_says_them() -> None:

@@ -206,11 +206,11 @@ def test_what_has_gpus_and_is_no_server(image: str) -> None:
     assert "is no server of a model by its image" in notes[0]
 
 
-def test_a_part_of_a_gpu_counts_as_one_and_is_said() -> None:
+def test_a_part_of_a_gpu_counts_as_one() -> None:
     found, notes = read(container(args=["--model=m"], resources={"limits": {"nvidia.com/mig-3g.40gb": 1}}))
     assert found is not None
     assert found.gpus == 1
-    assert "nvidia.com/mig-3g.40gb is a part of a GPU" in notes[0]
+    assert not [each for each in notes if "mig" in each]
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,36 @@ def test_a_prompt_that_is_computed_slows_those_that_decode_and_then_both_share_t
     assert each.busy_s().tolist() == [8.875]
 
 
+ALONE = np.array([0.5, 1.0, 1.5])
+
+
+def test_a_prompt_alone_reads_the_weights_once_in_each_step_that_it_needs() -> None:
+    each = plane((0.0, 16, 1), (10.0, 12, 1), (20.0, 1, 1))
+    each.add(rates(step_s=ALONE), 4, 0.0)
+    finish(each)
+    # Two steps of 8 tokens, two of 6, one of 1: 0.5 s each, beside the tokens.
+    assert column(each, "first_at") == [3.0, 12.5, 20.625]
+    assert column(each, "work_s") == [3.0, 2.5, 0.625]
+
+
+def test_prompts_that_wait_behind_one_another_share_their_steps() -> None:
+    each = plane((0.0, 4, 1), (0.25, 4, 1), (0.25, 4, 1))
+    each.add(rates(step_s=ALONE), 4, 0.0)
+    finish(each)
+    # The first was alone: a step. The second has half of a step's tokens, and of its reading; the last one the whole.
+    assert column(each, "first_at") == [1.0, 1.75, 2.75]
+
+
+def test_a_prompt_whose_neighbours_have_ended_goes_on_in_steps_of_its_own() -> None:
+    each = plane((0.0, 8, 2), (0.5, 15, 1))
+    each.add(rates(step_s=ALONE), 4, 0.0)
+    finish(each)
+    # Until 1.5 the first is alone; then one step of 1.875 s has its last token and 7 of the other's prompt, of which 8
+    # are left: a step of 1.5 s.
+    assert column(each, "done_at") == [3.375, 4.875]
+    assert column(each, "first_at") == [1.5, 4.875]
+
+
 def test_prompts_are_computed_one_after_the_other() -> None:
     each = plane((0.0, 8, 1), (0.0, 16, 1), (0.5, 8, 1))
     each.add(rates(), 4, 0.0)

@@ -111,6 +111,7 @@ class Replica:
     answers: list[Sequence] = field(default_factory=list)
     is_ready: bool = True
     busy: float = 0.0
+    chunk: float = 0.0
 
     def has(self) -> int:
         return len(self.waiting) + len(self.answers) + (self.prompt is not None)
@@ -118,9 +119,17 @@ class Replica:
     def step(self) -> tuple[float, float, float]:
         """Seconds of a step for the prompt and for the answers, and tokens of the prompt in it."""
         r, n = self.rates, len(self.answers)
-        decode = r.step_s[n] + r.step_s_per_kv_token * sum(a.prompt + a.tokens / 2 for a in self.answers) if n else 0.0
-        chunk = max(1, r.chunk_tokens - n)
-        return (chunk * r.prefill_s_per_token if self.prompt else 0.0), decode, chunk
+        decode = r.step_s[n] + r.step_s_per_kv_token * sum(a.prompt + a.tokens / 2 for a in self.answers)
+        if not self.prompt:
+            return 0.0, (decode if n else 0.0), 1.0
+        prompt = self.chunk * r.prefill_s_per_token
+        return (prompt, decode, self.chunk) if n else (prompt + decode, 0.0, self.chunk)
+
+    def plan(self) -> None:
+        """Alone, a prompt has as many steps as it needs, all alike; unless others wait, who fill the last one."""
+        self.chunk = max(1, self.rates.chunk_tokens - len(self.answers))
+        if self.prompt and not self.answers and not self.waiting and self.prompt.left > 1e-6:
+            self.chunk = self.prompt.left / math.ceil(self.prompt.left / self.rates.chunk_tokens)
 
     def next_in(self) -> float:
         prompt_s, decode_s, chunk = self.step()
@@ -136,6 +145,7 @@ class Replica:
             need = self.waiting[0].prompt + self.waiting[0].tokens
             if need + sum(a.prompt + a.tokens for a in self.answers) <= self.rates.kv_tokens:
                 self.prompt = self.waiting.pop(0)
+                self.plan()
 
 
 class Slow:
@@ -208,6 +218,7 @@ class Slow:
             self.state[over.request] = SERVED
             self.done[over.request] = now + r.rates.prefill_s_fixed + r.rates.after_s
         r.begin_next()
+        r.plan()
 
     def change(self, what: str, data: Any, now: float) -> None:
         if what == "add":

@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from stoker.catalog.ec2 import InstanceType
@@ -99,6 +99,9 @@ class NodePoolView:
     """Allocatable ephemeral storage, by the node class; None is unknown, and then not judged."""
     max_pods: int | None = None
     """Where the node class sets it; None is the type's own."""
+    overlays: tuple[tuple[Requirements, Amounts], ...] = ()
+    """Nodes with these labels have these amounts instead of their type's, or besides (Karpenter's NodeOverlay). The
+    first that says how much there is of a resource counts."""
 
     @cached_property
     def offered(self) -> Requirements:
@@ -300,6 +303,18 @@ def allocatable_of(instance: InstanceType, pool: NodePoolView | None = None) -> 
         found[STORAGE] = pool.storage_bytes
     if pool is not None and pool.max_pods is not None:
         found[PODS] = pool.max_pods
+    if pool is not None and pool.overlays:
+        found |= _overlaid(instance, pool)
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _overlaid(instance: InstanceType, pool: NodePoolView) -> Amounts:
+    labels = {**labels_of(instance, pool.domain), **pool.labels}
+    found: dict[str, int] = {}
+    for asked, amounts in pool.overlays:
+        if all(wanted.allows(labels.get(key)) for key, wanted in asked.items()):
+            found = {**amounts, **found}
     return found
 
 

@@ -14,6 +14,8 @@ STORAGE = "ephemeral-storage"
 PODS = "pods"
 EFA = "vpc.amazonaws.com/efa"
 GPUS = ("nvidia.com/gpu", "amd.com/gpu")
+OF_GPUS = ("nvidia.com/mig-", "nvidia.com/gpu.")
+"""How resources begin that are parts of GPUs: slices, and shares under a name of their own."""
 ACCELERATORS = (*GPUS, "aws.amazon.com/neuron", "aws.amazon.com/neuroncore", "aws.amazon.com/neurondevice")
 NOTHING: Amounts = {}
 

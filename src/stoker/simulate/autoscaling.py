@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from stoker.policy import hpa, keda, scaling
+from stoker.policy.pod_resources import CPU
 from stoker.simulate import signals
 from stoker.simulate.kernel import Rank
 from stoker.simulate.replicas import Replicas
@@ -28,6 +29,10 @@ class Autoscaling:
         self.observe = observe
         self._polled = keda.State(created_at=world.now)
         self._synced = hpa.State()
+        self._is_capped = False
+        self._busy: dict[int, float] = {}
+        """By slot: seconds in which it had computed when the HPA last looked."""
+        self._looked_at = world.now
 
     def begin(self) -> None:
         """Loops begin at moments of their own within their period, as in a cluster that grew over time."""
@@ -55,10 +60,13 @@ class Autoscaling:
         if decision.after != decision.before:
             self._scale(decision.after, scaling.reason(scaling.Decision(wanted, decision.after, decision)))
         elif decision.reason in ("failed", "cooling down"):
-            self._note(wanted, scaling.reason(scaling.Decision(wanted, wanted, decision)))
+            self._stays(wanted, scaling.reason(scaling.Decision(wanted, wanted, decision)), decision.reason, "KEDA")
+        else:
+            self.world.journal.end_run("scale", self.workload.name, "KEDA")
         self.world.kernel.after(scaled.polling_s, Rank.SCALE, lambda: self._poll(scaled))
 
     def _sync(self) -> None:
+        world = self.world
         wanted, there, ready = self.replicas.counts(self.workload)
         values = self._values()
         if self.scaler.scaled is not None:
@@ -73,22 +81,62 @@ class Autoscaling:
         else:
             return
         seen = hpa.Replicas(wanted, there, ready)
-        self._synced, decision = hpa.decide(autoscaler, self._synced, seen, metrics, self.world.now)
+        by_pods = [self._by_pods(each) for each in metrics]
+        self._synced, decision = hpa.decide(autoscaler, self._synced, seen, by_pods, self.world.now)
+        is_capped = decision.asked is not None and decision.asked > autoscaler.maximum
+        if is_capped and decision.asked is not None:
+            said = self.workload.name, self.scaler.name, autoscaler.maximum, decision.asked
+            world.at_maximum(*said, goes_on=self._is_capped)
+        self._is_capped = is_capped
         if decision.reason != "at zero":
             why = scaling.reason_of_hpa(decision)
             if decision.after != wanted:
                 self._scale(decision.after, why)
             else:
-                self._note(wanted, why, f"{wanted} {decision.reason} {decision.asked} {decision.limits}")
+                self._stays(wanted, why, f"{decision.reason} {decision.by} {decision.limits}", "HPA")
         self.world.kernel.after(hpa.SYNC_S, Rank.SCALE, self._sync)
+
+    def _by_pods(self, metric: hpa.Metric) -> hpa.Metric | hpa.PodMetric:
+        """Of a resource each pod is measured; those that start, or have no node yet, count in their own way."""
+        signal = self.scaler.signals.get(metric.name)
+        serving = self.workload.serving
+        if signal is None or not signal.by_pods or serving is None:
+            return metric
+        now, busy = self.world.now, self.replicas.planes[serving.model].busy_s()
+        pods = []
+        for replica in self.replicas.of[self.workload.name]:
+            for pod in replica.pods:
+                life = self.world.pod_lives[pod.name]
+                used = 0.0
+                if replica.slot is not None and pod is replica.pods[0] and life.ready_at is not None:
+                    since = max(self._looked_at, life.ready_at)
+                    used = (busy[replica.slot] - self._busy.get(replica.slot, 0.0)) / max(now - since, 1.0)
+                    self._busy[replica.slot] = float(busy[replica.slot])
+                pods.append(
+                    hpa.PodSample(
+                        value=int(round(used * 1000, 6)),
+                        request=pod.shape.requests.get(CPU, 0),
+                        is_ready=life.ready_at is not None,
+                        ready_changed_at=pod.created_at if life.ready_at is None else life.ready_at,
+                        started_at=life.pulled_at,
+                        measured_at=now,
+                        window_s=hpa.SYNC_S,
+                        is_pending=life.pulled_at is None,
+                        is_leaving=pod.leaving_since is not None,
+                    )
+                )
+        self._looked_at = now
+        return hpa.PodMetric(metric.name, pods, metric.target, signal.by_pods, is_cpu=True)
 
     def _scale(self, to: int, why: str) -> None:
         before = self.replicas.counts(self.workload)[0]
         text = f"{before} -> {to}: {why}"
+        for voice in ("KEDA", "HPA"):
+            self.world.journal.end_run("scale", self.workload.name, voice)
         self.world.journal.say(self.world.now, "scale", self.workload.name, text, before=before, after=to)
         self.replicas.scale(self.workload, to, f"{self.scaler.name} {text}")
 
-    def _note(self, wanted: int, why: str, key: str = "") -> None:
-        """That it stays, and why; said once until what it goes by (`key`) is different."""
-        said = f"stays at {wanted}: {why}"
-        self.world.journal.say_once(self.world.now, "scale", self.workload.name, said, key)
+    def _stays(self, at: int, why: str, key: str, voice: str) -> None:
+        """Said anew when what it goes by (`key`) is different; figures that change all the time now and then."""
+        said = f"stays at {at}: {why}"
+        self.world.journal.say_still(self.world.now, "scale", self.workload.name, said, f"{at} {key}", voice)

@@ -15,7 +15,8 @@ from stoker.manifests.node_pools import region_of
 from stoker.meter import attribution
 from stoker.policy.market import on_demand_usd_per_hour
 from stoker.policy.placement import allocatable_of
-from stoker.policy.pod_resources import CPU, GPUS, MEMORY, Amounts
+from stoker.policy.pod_resources import CPU, GPUS, MEMORY, NOTHING, OF_GPUS, Amounts
+from stoker.simulate import gpu_sharing
 from stoker.simulate.machines import NOTICE_S
 from stoker.simulate.prices import Key, Prices
 from stoker.simulate.result import Costs, NodeLife, ReplicaLife
@@ -141,21 +142,24 @@ def costs(
 def _stays(
     nodes: Sequence[NodeLife], replicas: Sequence[ReplicaLife], requests: Mapping[str, Amounts], ends_at: float
 ) -> Iterable[attribution.Stay]:
-    types = {life.name: life.type for life in nodes}
+    machines = {life.name: life for life in nodes}
     for pod in replicas:
         if pod.node is None or pod.bound_at is None:
             continue
         who = pod.model or attribution.PLATFORM
-        share = share_of(requests.get(pod.workload, {}), types[pod.node])
+        machine = machines[pod.node]
+        share = share_of(requests.get(pod.workload, {}), machine.type, machine.devices)
         yield attribution.Stay(pod.node, who, share, pod.bound_at, ends_at if pod.gone_at is None else pod.gone_at)
 
 
-def share_of(requests: Amounts, type_name: str) -> float:
-    """Of a machine with GPUs, the share of them; of any other, of processors or memory, whichever is more."""
-    whole = allocatable_of(ec2.instance_types()[type_name])
-    for gpu in GPUS:
-        if whole.get(gpu):
-            return requests.get(gpu, 0) / whole[gpu]
+def share_of(requests: Amounts, type_name: str, devices: Amounts = NOTHING) -> float:
+    """Of a machine with GPUs, the share of them; of any other, of processors or memory, whichever is more. `devices`:
+    what it offers of its GPUs, where that is not what its type has."""
+    instance = ec2.instance_types()[type_name]
+    whole = {**allocatable_of(instance), **devices}
+    of_gpus = [key for key in whole if key in GPUS or key.startswith(OF_GPUS)]
+    if of_gpus and any(whole[key] for key in of_gpus):
+        return sum(gpu_sharing.part_of(key, instance, whole[key]) * requests.get(key, 0) for key in of_gpus)
     return max(requests.get(CPU, 0) / whole[CPU], requests.get(MEMORY, 0) / whole[MEMORY])
 
 

@@ -30,6 +30,9 @@ STEP_FIXED_S = 0.2e-3
 """Of one step, with CUDA graphs: 0 to 0.2 ms."""
 STEP_PER_SEQUENCE_S = 10e-6
 """Of scheduler and detokeniser, for each sequence: 0 to 20 us, by the host's CPU."""
+API_S = 15.563e-3
+"""Of the API server for each request, before the engine has it (BLIS alpha0); the engine's clock does not stop for it,
+but the client waits."""
 AFTER_S = 0.777e-3
 """From the last token to the client (BLIS alpha1)."""
 SKEW = 1.1
@@ -70,7 +73,8 @@ class Rates:
     """Of one replica on one kind of node. A decode step gives each running sequence one token."""
 
     step_s: NDArray[np.float64]
-    """By number of sequences that decode, from 0 (unused) to the most: seconds of one step with empty contexts."""
+    """By number of sequences that decode, up to the most: seconds of one step with empty contexts. At 0 what a step
+    takes that holds prompts alone, beside their tokens: it reads the weights, too."""
     step_s_per_kv_token: float
     """More for each token of context that the step reads, over all sequences."""
     prefill_s_per_token: float
@@ -124,7 +128,7 @@ def rates(serving: Serving, instance: InstanceType, *, share: Share = WHOLE, use
         step_s=steps,
         step_s_per_kv_token=SKEW * _kv_s_per_token(replica),
         prefill_s_per_token=_prompt_s_per_token(replica, row),
-        prefill_s_fixed=model.layers * LAYER_S,
+        prefill_s_fixed=API_S,
         chunk_tokens=serving.max_batched_tokens,
         kv_tokens=kv_tokens,
         after_s=AFTER_S,
@@ -397,7 +401,7 @@ def _cpu_rates(serving: Serving, instance: InstanceType, model: Model, layer_byt
         step_s=np.array([_step_s(replica, None, n) for n in range(serving.concurrency + 1)]),
         step_s_per_kv_token=SKEW * _kv_s_per_token(replica),
         prefill_s_per_token=_prompt_s_per_token(replica, None),
-        prefill_s_fixed=model.layers * LAYER_S,
+        prefill_s_fixed=API_S,
         chunk_tokens=serving.max_batched_tokens,
         kv_tokens=blocks * BLOCK_TOKENS,
         after_s=AFTER_S,

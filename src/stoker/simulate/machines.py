@@ -7,15 +7,17 @@ import math
 from collections.abc import Callable, Mapping
 
 from stoker.catalog import spot
+from stoker.catalog.ec2 import InstanceType
 from stoker.catalog.labels import CAPACITY_TYPE, HOSTNAME, NODE_POOL, REGION, WELL_KNOWN, ZONE, labels_of
 from stoker.policy import scheduling, terminating
 from stoker.policy.cluster import Node, Offering, Pod
 from stoker.policy.placement import NodePoolView, allocatable_of, daemon_overhead
+from stoker.policy.pod_resources import GPUS, OF_GPUS
 from stoker.policy.provisioning import NOMINATED_S
 from stoker.policy.requirements import Requirements
-from stoker.simulate import latencies
+from stoker.simulate import gpu_sharing, latencies
 from stoker.simulate.kernel import Rank
-from stoker.simulate.replicas import Replicas
+from stoker.simulate.replicas import Replicas, sharing_of
 from stoker.simulate.result import NodeLife
 from stoker.simulate.world import World
 
@@ -46,6 +48,7 @@ class Machines:
         self._why: dict[str, str] = {}
         self._noticed: set[str] = set()
         self._overheads: dict[str, Mapping[str, int]] = {}
+        self._sharing = sharing_of(world.scenario)
 
     # -- coming --
 
@@ -68,10 +71,14 @@ class Machines:
             nominated_until=world.now + NOMINATED_S,
         )
         gpus = offering.type.gpu_count or offering.type.accelerator_count
+        devices = gpu_sharing.offered(offering.type, self._sharing.get(pool.name))
+        if not devices:
+            devices = {key: n for key, n in node.allocatable.items() if _is_other(key, n, offering.type)}
         life = NodeLife(
             *(name, pool.name, offering.type.name, offering.zone, offering.capacity, gpus, offering.usd_per_hour),
             asked_at=world.now,
             why=why,
+            devices=devices,
         )
         world.add_node(node, life)
         text = (
@@ -94,6 +101,7 @@ class Machines:
         def ready() -> None:
             if name in world.nodes:
                 node.ready_at = life.ready_at = world.now
+                node.allocatable = {**node.allocatable, **devices}
                 world.version += 1
                 took = world.now - life.asked_at
                 world.journal.say(world.now, "node", name, f"ready, {took:.0f} s after it was asked for", after_s=took)
@@ -123,7 +131,7 @@ class Machines:
         world.node_lives[node.name].leaving_at = world.now
         self._why[node.name] = why
         world.version += 1
-        world.journal.say(world.now, "node", node.name, f"drained: {why}", why=why)
+        world.journal.say(world.now, "node", node.name, f"drained: {why}")
         self.when_leaving(node)
         self._drain(node, why)
 
@@ -212,6 +220,11 @@ class Machines:
                 self.remove(node, why, ends_by)
 
             world.kernel.after(world.chance("notices").uniform(*_DETECT_S), Rank.WORLD, read)
+
+
+def _is_other(key: str, amount: int, instance: InstanceType) -> bool:
+    """Whether it is of GPUs, and not what the type has."""
+    return (key in GPUS or key.startswith(OF_GPUS)) and instance.allocatable.get(key, 0) != amount
 
 
 def _labels(pool: NodePoolView, offering: Offering, name: str, wanted: Requirements, region: str) -> dict[str, str]:

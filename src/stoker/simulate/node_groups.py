@@ -12,7 +12,9 @@ from stoker.catalog import ec2
 from stoker.catalog.ec2 import InstanceType
 from stoker.catalog.labels import CAPACITY_TYPE, INSTANCE_TYPE
 from stoker.policy.placement import NodePoolView, by_price, daemon_overhead, fitting_types, pool_types
-from stoker.policy.requirements import all_of, both, requirement
+from stoker.policy.pod_resources import Amounts
+from stoker.policy.requirements import Requirements, all_of, both, requirement
+from stoker.simulate import gpu_sharing
 from stoker.simulate.scenario import NodeGroup, Pool, Scenario, Volume
 
 MOST_NODES = 1000
@@ -81,8 +83,15 @@ def _group(instance: InstanceType, capacity: str, pool: Pool | None, least: int,
         weight=0,
         replicas=None,
         min_values={},
+        overlays=_offered(instance, pool),
     )
-    return NodeGroup(view, instance.name, least, most, pool.volume)
+    return NodeGroup(view, instance.name, least, most, pool.volume, pool.sharing)
+
+
+def _offered(instance: InstanceType, pool: Pool) -> tuple[tuple[Requirements, Amounts], ...]:
+    """The Cluster Autoscaler goes by what nodes of a group tell of themselves, and knows no NodeOverlays."""
+    devices = gpu_sharing.offered(instance, pool.sharing)
+    return (({}, devices),) if devices else pool.view.overlays
 
 
 def _pool(text: str, name: str | None, instance: InstanceType, capacity: str, scenario: Scenario) -> Pool | None:

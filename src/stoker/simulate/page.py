@@ -67,6 +67,7 @@ def page(result: Result, *, title: str = "", targets: Targets | None = None, oth
         ("Nodes", _nodes(result, figures, draw)),
         ("Money", _money(result, figures, draw)),
         ("Scale-ups", _scale_ups(result)),
+        ("Troubles", _troubles(figures["troubles"])),
         ("Journal", _journal(result.journal)),
         ("Notes", _notes(result)),
     ]
@@ -349,6 +350,17 @@ def _newest(journal: Sequence[Event]) -> tuple[list[Event], dict[str, int]]:
             kept.append(each)
     left_out = {kind: n - MOST_OF_A_KIND for kind, n in by_kind.items() if n > MOST_OF_A_KIND}
     return kept[::-1], left_out
+
+
+def _troubles(found: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        [moments.clock(each["from_s"]), moments.span(each["to_s"] - each["from_s"]), each["text"], each["hint"]]
+        for each in found
+    ]
+    if not rows:
+        return ""
+    headers = ["from", "for", "what stood in the way", "what would help"]
+    return f'<div class="card">{table(headers, rows, words=(2, 3), name="What stood in the way")}</div>'
 
 
 def _notes(result: Result) -> str:

@@ -25,6 +25,7 @@ from stoker.simulate.reading_pods import Priorities, priorities, shape_of, view_
 from stoker.simulate.reading_pools import places, read_pools
 from stoker.simulate.reading_scalers import Key, Target, key_of, queued, read_scalers
 from stoker.simulate.reading_serving import Found, Pods, found_in, has_gpus, load_of, serving_of
+from stoker.simulate.reading_sharing import crowded
 from stoker.simulate.reading_weights import brought
 from stoker.simulate.scenario import NodeGroup, Scaler, Scenario, Workload
 
@@ -34,6 +35,8 @@ _WHY_NOT: Mapping[str, str] = {
     "Job": "Jobs end by themselves and serve nobody",
     "CronJob": "Jobs end by themselves and serve nobody",
 }
+_USUAL_DEFAULTS = ("general", "default")
+"""Models that take what names none, where nothing says which does."""
 _TRAINING = "training and batch kinds serve nobody"
 _OTHER_SERVERS: Mapping[str, str] = {
     "InferenceService": "KServe makes its pods, and which is not written here: render them, or write a Deployment",
@@ -98,6 +101,7 @@ def read_scenario(
     scalers, least = read_scalers(present, {each.key: _target(each) for each in found}, notes)
     workloads = tuple(_workload(each, by_queue, said, scalers, least, configs, notes) for each in found)
     pools = read_pools(present, said, notes)
+    crowded(workloads, pools, notes)
     if not pools and not groups:
         notes.say("no NodePool is in sight, and no node group is given: no pod finds a node")
     where, zones = places(pools, present, said, region, notes)
@@ -237,9 +241,12 @@ def _default_model(models: Sequence[str], asked: str | None, said: Platform, not
         return asked
     if said.default_model in models:
         return said.default_model
+    chosen, why = next(
+        ((name, "by its name") for name in _USUAL_DEFAULTS if name in models), (models[0], "the first that is served")
+    )
     if len(models) > 1:
-        notes.say(f"requests that name no model go to {models[0]}, the first that is served (--default-model)")
-    return models[0]
+        notes.say(f"requests that name no model go to {chosen}, {why} (--to says another)")
+    return chosen
 
 
 def _known(model: str, models: Sequence[str], param: str) -> None:

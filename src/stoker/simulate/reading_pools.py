@@ -17,6 +17,7 @@ from stoker.policy.requirements import all_of, requirement
 from stoker.policy.taints import Taint
 from stoker.simulate.reading_notes import Notes
 from stoker.simulate.reading_platform import Platform
+from stoker.simulate.reading_sharing import shared
 from stoker.simulate.scenario import Pool, Volume
 
 _GIB = 1024**3
@@ -39,7 +40,7 @@ def read_pools(manifests: Sequence[Manifest], platform: Platform, notes: Notes) 
         names = " and ".join(pool.view.name for pool in built_in)
         notes.say(f"Auto Mode: its built-in pools {names} are taken to be enabled beside those that are written")
         pools += built_in
-    return tuple(pools)
+    return shared(pools, manifests, notes)
 
 
 def places(
@@ -107,7 +108,7 @@ def _pool(manifest: Manifest, classes: dict[tuple[str, str], Manifest], notes: N
     view = node_pool_view(manifest, None if is_auto else node_class)
     if is_auto:
         view = replace(view, storage_bytes=None)  # local disks, which differ from type to type
-    return Pool(view, disruption_of(manifest), volume, is_auto)
+    return Pool(view, disruption_of(manifest), volume, is_auto, node_class=node_class.name if node_class else "")
 
 
 def _built_in() -> list[Pool]:

@@ -9,7 +9,7 @@ from typing import Any
 from stoker.manifests.node_pools import container_requests
 from stoker.manifests.objects import look, whole
 from stoker.manifests.workloads import Workload
-from stoker.policy.pod_resources import ACCELERATORS, GPUS
+from stoker.policy.pod_resources import ACCELERATORS, GPUS, OF_GPUS
 from stoker.simulate.reading_commands import Configs, Engine, engine_of, environment, image, whole_number
 from stoker.simulate.reading_notes import Notes
 from stoker.simulate.reading_platform import Platform
@@ -169,17 +169,12 @@ def serving_of(found: Found, dispatch: Dispatch, platform: Platform, name: str, 
 
 
 def gpus_of(pods: Pods, notes: Notes) -> int:
-    """Of one replica. Parts of a GPU count as one, with a note."""
+    """Of one replica. Parts of a GPU count as one: how fast they are is up to the node."""
     total = 0
     for template, times in pods.counted:
         for _, container in template.containers():
             for resource, amount in container_requests(container).items():
-                if resource in GPUS:
-                    total += amount * times
-                elif resource.startswith(("nvidia.com/mig-", "nvidia.com/gpu.")) and amount:
-                    notes.say(
-                        f"{template.manifest}: {resource} is a part of a GPU, and is taken as fast as a whole one"
-                    )
+                if resource in GPUS or resource.startswith(OF_GPUS):
                     total += amount * times
                 elif resource in ACCELERATORS and amount:
                     notes.say(f"{template.manifest}: {resource} is no GPU; no speed is known for it")
@@ -248,7 +243,8 @@ def _share(text: str) -> float | None:
 
 
 def _has_gpu(container: dict[str, Any]) -> bool:
-    return any(resource in ACCELERATORS and amount for resource, amount in container_requests(container).items())
+    asked = [resource for resource, amount in container_requests(container).items() if amount]
+    return any(resource in ACCELERATORS or resource.startswith(OF_GPUS) for resource in asked)
 
 
 def has_gpus(workload: Workload) -> bool:

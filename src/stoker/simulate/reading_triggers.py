@@ -225,9 +225,11 @@ def _resource(resource: str, type_: str, written: str, around: Around) -> Read:
     signal = Signal("cpu_utilization", delay_s=15.0, window_s=15.0)
     if share is not None and share > 0 and around.cpu_milli > 0:
         factor = Fraction(1000, around.cpu_milli)
-        return Read("", replace(signal, factor=factor), share * 1000, type="Value", is_resource=True)
+        signal = replace(signal, factor=factor, by_pods="Utilization")
+        return Read("", signal, share * 1000, type="Value", is_resource=True)
     if cores is not None and cores > 0:
-        return Read("", replace(signal, factor=Fraction(1, 100)), cores, type="Value", is_resource=True)
+        signal = replace(signal, factor=Fraction(1, 100), by_pods="AverageValue")
+        return Read("", signal, cores, type="Value", is_resource=True)
     why = "its pods request no cpu, or its target is not above 0"
     return replace(_unknown(why), is_resource=True)
 

@@ -9,13 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from stoker.base.errors import InvalidInput
-from stoker.catalog.ec2 import InstanceType
 from stoker.policy import scheduling
-from stoker.policy.cluster import Pod
-from stoker.simulate import engines, latencies
+from stoker.policy.cluster import Node, Pod
+from stoker.simulate import engines, gpu_sharing, latencies
 from stoker.simulate.kernel import Rank
 from stoker.simulate.result import ReplicaLife
-from stoker.simulate.scenario import Scenario, Serving, Volume, Workload
+from stoker.simulate.scenario import NodeGroup, Pool, Scenario, Serving, Sharing, Volume, Workload
 from stoker.simulate.serving import Plane
 from stoker.simulate.world import World
 
@@ -53,7 +52,8 @@ class Replicas:
         self.when_gone: Callable[[str | None], None] = lambda node: None
         self._by_pod: dict[str, Replica] = {}
         self._volumes = volumes_of(world.scenario)
-        self._rates: dict[tuple[str, str], engines.Rates | None] = {}
+        self._sharing = sharing_of(world.scenario)
+        self._rates: dict[tuple[str, str, str], engines.Rates | None] = {}
 
     # -- how many --
 
@@ -140,25 +140,29 @@ class Replicas:
         self.when_changed()
 
     def _begin_serving(self, replica: Replica, serving: Serving) -> None:
-        rates = self._rates[replica.workload.name, self._type_of(replica.pods[0]).name]
+        node = self._node_of(replica.pods[0])
+        rates = self._rates[replica.workload.name, node.pool, node.type.name]
         if rates is not None:
             replica.slot = self.planes[serving.model].add(rates, serving.concurrency, self.world.now)
             self.slots.append((serving.model, replica.slot, replica.pods[0].name))
 
     def _can_serve(self, workload: Workload, serving: Serving, pod: Pod) -> bool:
         """An engine whose weights do not fit ends as it starts, again and again."""
-        instance = self._type_of(pod)
-        key = workload.name, instance.name
+        node = self._node_of(pod)
+        instance = node.type
+        key = workload.name, node.pool, instance.name
         if key not in self._rates:
             try:
-                self._rates[key] = engines.rates(serving, instance)
+                sharing = self._sharing.get(node.pool)
+                share = gpu_sharing.share_on(pod.shape.requests, sharing, instance, node.allocatable)
+                self._rates[key] = engines.rates(serving, instance, share=share)
             except InvalidInput as error:
                 self._rates[key] = None
                 self.world.journal.say(self.world.now, "broken", workload.name, error.message, type=instance.name)
         return self._rates[key] is not None
 
-    def _type_of(self, pod: Pod) -> InstanceType:
-        return self.world.nodes[pod.node or ""].type
+    def _node_of(self, pod: Pod) -> Node:
+        return self.world.nodes[pod.node or ""]
 
     # -- going --
 
@@ -253,3 +257,9 @@ def volumes_of(scenario: Scenario) -> dict[str, Volume]:
     """By pool or node group."""
     found = {pool.view.name: pool.volume for pool in scenario.pools}
     return found | {group.view.name: group.volume for group in scenario.groups}
+
+
+def sharing_of(scenario: Scenario) -> dict[str, Sharing]:
+    """By pool or node group, where pods share GPUs."""
+    places: list[Pool | NodeGroup] = [*scenario.pools, *scenario.groups]
+    return {each.view.name: each.sharing for each in places if each.sharing is not None}

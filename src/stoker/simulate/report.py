@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stoker.simulate import lives, money
+from stoker.simulate import lives, money, troubles
 from stoker.simulate.result import (
     IN_FLIGHT,
     LOST,
@@ -122,6 +122,7 @@ def as_json(result: Result, targets: Targets | None = None) -> dict[str, Any]:
         "nodes": nodes(result),
         "replicas": replicas(result),
         "cost_usd": costs(seen),
+        "troubles": troubles.as_json(troubles.troubles(result)),
         "scale_ups": [_scale_up(each) for each in lives.scale_ups(result)],
         "trace": {
             "name": result.trace.name,

@@ -82,6 +82,8 @@ class NodeLife:
     why_gone: str = ""
     noticed_at: float | None = None
     """EC2's notice that it takes the machine back."""
+    devices: Mapping[str, int] = field(default_factory=dict)
+    """How many accelerators it offered to pods, where that is not what its type has: shares of GPUs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,19 @@ class Event:
     subject: str
     text: str
     data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Spell:
+    """For how long an autoscaler would have had more replicas of the workload `subject` than its `limit`; `asked` is
+    the most that its metrics asked for."""
+
+    subject: str
+    scaler: str
+    from_s: float
+    to_s: float
+    limit: int
+    asked: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,3 +161,5 @@ class Result:
     """Names and values of what was assumed, for `docs/simulate/assumptions.md`."""
     wall_s: float = 0.0
     kind: Literal["karpenter", "groups", "fixed"] = "karpenter"
+    spells: tuple[Spell, ...] = ()
+    """When autoscalers were at their maximum."""

@@ -212,6 +212,7 @@ class _Run:
             assumptions=asdict(self.priors),
             wall_s=time.perf_counter() - self._started,
             kind="karpenter" if scenario.pools else "groups",
+            spells=tuple(spell for of_one in world.spells.values() for spell in of_one),
         )
 
     def _outcomes(self, pods: tuple[object, ...]) -> tuple[Outcomes, dict[str, dict[str, float]]]:

@@ -112,6 +112,8 @@ class Signal:
     across: Literal["", "sum", "mean"] = ""
     """Over the ready replicas; empty: as the kind says (counts and rates: the sum; utilisations and `kv_usage`: the
     mean)."""
+    by_pods: Literal["", "Utilization", "AverageValue"] = ""
+    """A metric that the HPA takes pod by pod (`Resource`), with its target's type; empty: one number for all."""
     otherwise: int | None = None
     """Of `unknown`: what is read all the time, in thousandths, as CloudWatch's `minMetricValue` where nobody publishes
     the metric. None: an error."""
@@ -145,6 +147,19 @@ class Volume:
     uses_instance_store: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """How several pods have one GPU, as the device plugin of the nodes is told."""
+
+    how: Literal["time-slicing", "mps", "mig"]
+    places: int = 0
+    """Pods on each GPU; 0 with `mig`, where the profile says it."""
+    profile: str = ""
+    """Of `mig`: `3g.40gb`; empty where nothing says."""
+    resource: str = "nvidia.com/gpu"
+    """What pods ask for."""
+
+
 @dataclass(frozen=True, eq=False)
 class Pool:
     """A NodePool with its node class."""
@@ -153,6 +168,9 @@ class Pool:
     disruption: Disruption = field(default_factory=Disruption)
     volume: Volume = field(default_factory=Volume)
     is_auto_mode: bool = False
+    sharing: Sharing | None = None
+    """None: each pod has its GPUs for itself."""
+    node_class: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,6 +183,7 @@ class NodeGroup:
     minimum: int
     maximum: int
     volume: Volume = field(default_factory=Volume)
+    sharing: Sharing | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,6 +23,8 @@ SERVED, TOO_LONG, TIMED_OUT, NO_REPLICA, LOST = range(1, 6)
 """As in `result`. Written here, too, because a constant of another file would stay as it was in code that is kept."""
 BLOCK = 16
 """Tokens of a block of the prefix cache: a part of one is no hit."""
+CRUMBS = 1e-6
+"""Tokens: what is left of a prompt by rounding, and needs no step."""
 FULL = 1 << 60
 """The load of a replica that takes nothing."""
 GONE, READY, DRAINING = range(3)
@@ -265,15 +267,11 @@ def plan(s: Flow, slot: int) -> None:
     is_prefilling = s.prefilling[slot] >= 0
     step = 0.0
     due = INF
-    if decoding > 0:
+    if decoding > 0 or is_prefilling:  # The first of the table is a step of prompts alone.
         step = s.steps[s.table[slot] + decoding] + s.context_s[slot] * s.context[slot]
     if is_prefilling:
-        # A step holds a whole chunk, the decoding sequences have one token of it each. One is left for the prompt.
-        per_step = s.chunk[slot] - decoding
-        if per_step < 1:
-            per_step = 1
-        s.per_step[slot] = float(per_step)
-        s.prompt_s[slot] = per_step * s.prefill_s[slot]
+        s.per_step[slot] = tokens_per_step(s, slot)
+        s.prompt_s[slot] = s.per_step[slot] * s.prefill_s[slot]
         step += s.prompt_s[slot]
     if decoding > 0 or is_prefilling:
         steps = steps_to_end(s, slot)
@@ -284,6 +282,22 @@ def plan(s: Flow, slot: int) -> None:
         due = s.clock[slot] + steps * step
     s.step[slot] = step
     set_leaf(s.due, slot, due)
+
+
+def tokens_per_step(s: Flow, slot: int) -> float:
+    """Of the prompt that is computed. A step holds a whole chunk, the decoding sequences have one token of it each; one
+    is left for the prompt. A prompt that is alone has steps of its own, as many as it needs: each reads the weights,
+    however little of the prompt is in it. (Those that wait behind it would share its last one.)"""
+    chunk = float(s.chunk[slot])
+    if s.decoding[slot] > 0:
+        return chunk - s.decoding[slot] if chunk - s.decoding[slot] > 1.0 else 1.0
+    left = s.left[slot]
+    if left <= CRUMBS or s.head[ENGINES + slot] >= 0:
+        return chunk
+    steps = float(int(left / chunk))
+    if steps * chunk < left:
+        steps += 1.0
+    return left / steps
 
 
 def steps_to_end(s: Flow, slot: int) -> float:
@@ -555,6 +569,19 @@ def so_far(s: Flow) -> tuple[int, float, int]:
 ENTRIES = (set_leaf, settle, advance, join, leave, drain, cut_off, so_far)
 """What `serving` calls. It has to give them the same types of arguments always: each new combination is compiled."""
 PARTS = (
-    *(first_leaf, put_end, drop_end, enqueue, dequeue, move, let_in, plan, steps_to_end, take_turn, finish, show_load),
-    *(hand_out, give, reject, arrive, wait, come_back, time_out),
+    *(
+        first_leaf,
+        put_end,
+        drop_end,
+        enqueue,
+        dequeue,
+        move,
+        let_in,
+        tokens_per_step,
+        plan,
+        steps_to_end,
+        take_turn,
+        finish,
+    ),
+    *(show_load, hand_out, give, reject, arrive, wait, come_back, time_out),
 )

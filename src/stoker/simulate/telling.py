@@ -7,7 +7,10 @@ from typing import Any
 from stoker.simulate import lives, moments, report
 from stoker.simulate.result import Result
 
-MOST = 6
+MOST = 8
+_MOST_TROUBLES = 4
+_LONGEST = 320
+"""Letters of a line; `--json` and the page have all."""
 _SHARE_WORTH_A_LINE = 0.05
 _WHY_REJECTED: Mapping[str, str] = {
     "too_long": "had more tokens than their model takes",
@@ -18,7 +21,7 @@ _WHY_REJECTED: Mapping[str, str] = {
 
 
 def lines(result: Result, figures: Mapping[str, Any]) -> list[str]:
-    """At most six, the gravest first. `figures` are those of `report.as_json`."""
+    """At most so many, the gravest first. `figures` are those of `report.as_json`."""
     return list(_all(result, figures))[:MOST]
 
 
@@ -35,23 +38,33 @@ def _all(result: Result, figures: Mapping[str, Any]) -> Iterator[str]:
     if kinds["broken"]:
         first = next(each for each in result.journal if each.kind == "broken")
         yield f"{first.subject} can never serve: {first.text}"
-    yield from _stuck(result)
-    yield from _slowest_phase(result)
+    yield from _troubles(figures)
+    if not any(each["kind"] == "cold start" for each in figures["troubles"]):
+        yield from _slowest_phase(result)
     spot = kinds["interruption"]
     if spot:
         yield f"{spot:,} spot notice{'s' * (spot != 1)} or recommendation{'s' * (spot != 1)} to rebalance came."
-    if kinds["no capacity"]:
+    if kinds["no capacity"] and not any(each["kind"] == "no capacity" for each in figures["troubles"]):
         yield f"EC2 had none of what was asked for {kinds['no capacity']:,} time{'s' * (kinds['no capacity'] != 1)}."
     yield from _idle(figures)
 
 
-def _stuck(result: Result) -> Iterator[str]:
-    """Pods that never got a node."""
-    stuck = [each for each in result.replicas if each.bound_at is None and each.gone_at is None]
-    if stuck:
-        said = [each for each in result.journal if each.kind == "unschedulable" and each.subject == stuck[0].name]
-        why = f": {said[-1].text}" if said else ""
-        yield f"{len(stuck):,} pod{'s' * (len(stuck) != 1)} had no node at the end, {stuck[0].name} first{why}"
+def _troubles(figures: Mapping[str, Any]) -> Iterator[str]:
+    """Of each kind and subject the longest, with how many more there were."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for each in figures["troubles"]:
+        about = each.get("model") or each.get("pool") or each["kind"]
+        groups.setdefault((each["kind"], about), []).append(each)
+    for found in list(groups.values())[:_MOST_TROUBLES]:
+        longest = max(found, key=lambda each: each["to_s"] - each["from_s"])
+        more = (
+            "" if len(found) == 1 else " (and once more)" if len(found) == 2 else f" (and {len(found) - 1} more times)"
+        )
+        when = f"From {moments.clock(longest['from_s'])}{more}: "
+        text = longest["text"]
+        if len(text) > _LONGEST:
+            text = text[:_LONGEST].rpartition(" ")[0] + " ..."
+        yield f"{when}{text}. What would help: {longest['hint']}."
 
 
 def _slowest_phase(result: Result) -> Iterator[str]:

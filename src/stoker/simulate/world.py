@@ -7,6 +7,7 @@ Parts change it only through its methods, so that sums and indices stay right. W
 import random
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from stoker.policy.cluster import Market, Node, Pod
@@ -14,7 +15,7 @@ from stoker.policy.pod_resources import PODS
 from stoker.simulate.journal import Journal
 from stoker.simulate.kernel import Kernel
 from stoker.simulate.options import Options
-from stoker.simulate.result import NodeLife, ReplicaLife
+from stoker.simulate.result import NodeLife, ReplicaLife, Spell
 from stoker.simulate.scenario import Scenario
 
 
@@ -39,6 +40,8 @@ class World:
         """By node: what it has pulled."""
         self.preempting: frozenset[str] = frozenset()
         """Pods that others make room for: nobody launches a node for them."""
+        self.spells: dict[str, list[Spell]] = {}
+        """By workload: when its autoscaler was at its maximum. The last of them may go on."""
         self.version = 0
         self._made: defaultdict[str, int] = defaultdict(int)
         self._chance: dict[str, random.Random] = {}
@@ -77,6 +80,16 @@ class World:
     def registered(self) -> Iterator[Node]:
         """Nodes that the API server has: kube-scheduler knows no others."""
         return (node for name, node in self.nodes.items() if self.node_lives[name].registered_at is not None)
+
+    # -- the journal's longer lines --
+
+    def at_maximum(self, subject: str, scaler: str, limit: int, asked: int, *, goes_on: bool) -> None:
+        """An autoscaler looked, and its metrics asked for more than its limit; `goes_on`: as when it looked before."""
+        found = self.spells.setdefault(subject, [])
+        if goes_on and found:
+            found[-1] = replace(found[-1], to_s=self.now, asked=max(found[-1].asked, asked))
+        else:
+            found.append(Spell(subject, scaler, self.now, self.now, limit, asked))
 
     # -- changes --
 
