@@ -521,7 +521,7 @@ def test_a_node_whose_pods_need_two_new_ones_stays() -> None:
     """Its pods share no machine but its own kind: the other pool's is cheaper, and holds one of them."""
     one, two = (shape(1.5, view={"requirements": (of_labels({"karpenter.sh/nodepool": of}),)}) for of in ("one", "two"))
     both = node("n", "m5.4xlarge", [one, two], pool="one")
-    assert no(view([both], pool("one"), pool("two")), "n") == "it would take 2 new nodes"
+    assert no(view([both], pool("one"), pool("two")), "n") == "it would take more than one new node"
 
 
 def test_the_dearest_zone_has_to_be_cheaper() -> None:

@@ -194,7 +194,7 @@ def test_the_order_of_the_nodes_changes_nothing(of: View) -> None:
 @common
 def test_the_bound_that_saves_planning_changes_no_decision(of: View) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Prospects, "may_be_below", lambda *_: True)
+        patch.setattr(Prospects, "against", lambda *_: "")
         planned = look(of)
     found = look(of)
     assert _said(found)[0] == _said(planned)[0]
