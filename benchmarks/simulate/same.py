@@ -4,9 +4,9 @@
     .venv/bin/python benchmarks/simulate/same.py --against before.txt
 
 Runs manifests that `stoker render` writes, in each mode, of a spec with two models and of examples/everything.yaml, and
-those of examples/by-hand, under loads that rise and fall, with spot interruptions, refused capacity, drift, a cold start and spot-to-spot, some
-seeds each. A line has the SHA-256 of the report as JSON (without `wall_s`) and of the journal, and the seconds of the
-control plane's processor, which are not compared. Some two minutes.
+those of examples/by-hand, under loads that rise and fall: with spot interruptions, refused capacity, drift, cold starts
+and spot-to-spot, some seeds. A line has a SHA-256 over the report as JSON (without `wall_s`) and the journal, and the
+seconds of processor time that the run took, which are not compared. Some fifty seconds.
 """
 
 import argparse

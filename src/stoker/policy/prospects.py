@@ -129,7 +129,8 @@ def _cheapest(
 
 
 def _spreads_over_capacity(shape: PodShape) -> bool:
-    return any(each.key == CAPACITY_TYPE for each in (*shape.spread, *shape.affinity, *shape.anti_affinity))
+    keys = [each.key for each in shape.spread] + [each.key for each in (*shape.affinity, *shape.anti_affinity)]
+    return CAPACITY_TYPE in keys
 
 
 def _asks_for_capacity(shape: PodShape) -> bool:
