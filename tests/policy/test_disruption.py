@@ -25,9 +25,10 @@ from disrupting import (
     with_spot,
 )
 
+from stoker.catalog.labels import CAPACITY_TYPE
 from stoker.policy import provisioning, scheduling
 from stoker.policy.candidates import Candidate, aged_cost, consolidatable_at, disruption_cost, eviction_cost
-from stoker.policy.cluster import Budget, Disruption, DisruptionBudget, Node, Pod, PodShape
+from stoker.policy.cluster import Budget, Disruption, DisruptionBudget, Node, NodeTerm, Pod, PodShape, Spread
 from stoker.policy.disruption import UNLIMITED, Command, Reason, View, allowed, look, still_holds
 from stoker.policy.placement import NodePoolView
 from stoker.policy.provisioning import Plan
@@ -649,6 +650,44 @@ def test_a_spot_node_is_not_replaced_by_a_spot_node() -> None:
         "a spot node is not replaced by a spot node: SpotToSpotConsolidation is off"
     )
     assert taken(view(held, pool(capacities=["on-demand"]), market=cheap)).nodes == ("n",)
+
+
+@pytest.mark.parametrize("wish", ["prefers it", "spreads over it", "a waiting pod asks for it"])
+def test_a_spot_node_becomes_one_on_demand_where_a_pod_sees_to_it(wish: str) -> None:
+    """Then the new node can be no spot node, and is the cheaper one."""
+    on_demand = of_labels({CAPACITY_TYPE: "on-demand"})
+    same = of_labels({"app": "a"})
+    asks = {
+        "prefers it": {"preferred": (NodeTerm(on_demand, 1),)},
+        "spreads over it": {"labels": {"app": "a"}, "spread": (Spread(CAPACITY_TYPE, 1, same),)},
+    }
+    held = [node("n", "m5.4xlarge", [shape(2.9, **asks.get(wish, {}))], capacity="spot")]
+    if wish == "spreads over it":
+        held.append(node("other", "m5.large", [shape(1.5, **asks[wish])], capacity="spot"))
+    waits = Pod("w", shape(0.2, view={"requirements": (on_demand,)}), 0.0)
+    market = with_spot()
+    market["m5.xlarge"] = offer("m5.xlarge", A, "on-demand", 0.1), offer("m5.xlarge", A, "spot", 0.05)
+    found = taken(
+        view(
+            held,
+            pool(types=["m5.xlarge"], capacities=ANY),
+            market=market,
+            waiting=[waits] if wish.startswith("a waiting") else [],
+        )
+    )
+    assert found.nodes == ("n",)
+    assert found.replacement is not None
+    assert [each.name for each in found.replacement.types] == ["m5.xlarge"]
+    assert found.saves_usd_per_hour == pytest.approx(0.192 - 0.1)
+
+
+def test_pods_that_are_too_many_for_the_room_elsewhere_keep_their_node() -> None:
+    """One of two finds a place: the other would need a machine, and none that holds it is cheaper."""
+    held = node("n", "m5.large", [shape(0.9), shape(0.9)])
+    other = node("o", "m5.large", [shape(0.9), shape(0.2)])
+    assert no(view([held, other], pool(types=["m5.large"])), "n") == (
+        "nothing that holds its pods costs less than $0.096/h"
+    )
 
 
 def test_a_spot_node_may_go_where_others_have_room() -> None:
