@@ -24,11 +24,13 @@ from disrupting import (
     shape,
     taken,
     view,
+    with_spot,
 )
 
+from stoker.catalog.labels import CAPACITY_TYPE
 from stoker.policy import provisioning, scheduling
 from stoker.policy.candidates import Candidate, aged_cost, consolidatable_at, disruption_cost, eviction_cost
-from stoker.policy.cluster import Budget, Disruption, DisruptionBudget, Node, Pod, PodShape
+from stoker.policy.cluster import Budget, Disruption, DisruptionBudget, Node, NodeTerm, Pod, PodShape, Spread
 from stoker.policy.disruption import UNLIMITED, Reason, View, allowed, look, still_holds
 from stoker.policy.provisioning import Plan
 from stoker.policy.requirements import of_labels
@@ -507,7 +509,7 @@ def test_a_node_whose_pods_need_two_new_ones_stays() -> None:
     """Its pods share no machine but its own kind: the other pool's is cheaper, and holds one of them."""
     one, two = (shape(1.5, view={"requirements": (of_labels({"karpenter.sh/nodepool": of}),)}) for of in ("one", "two"))
     both = node("n", "m5.4xlarge", [one, two], pool="one")
-    assert no(view([both], pool("one"), pool("two")), "n") == "it would take 2 new nodes"
+    assert no(view([both], pool("one"), pool("two")), "n") == "it would take more than one new node"
 
 
 def test_the_dearest_zone_has_to_be_cheaper() -> None:
@@ -604,6 +606,214 @@ def test_pods_that_wait_need_room_first_when_they_are_larger() -> None:
 def test_a_pod_that_waits_without_a_chance_does_not_hold_anything_up() -> None:
     lost = Pod("lost", shape(view={"requirements": (of_labels({"a": "b"}),)}), 0.0)
     assert taken(view([node("n", pods=[SMALL]), roomy()], waiting=[lost])).nodes == ("n",)
+
+
+# -- Balanced --
+
+
+@pytest.mark.parametrize(
+    ("other", "refused"),
+    [
+        pytest.param("m5.large", "", id="1/2 of the cost for 3/4 of the disruption"),
+        pytest.param(
+            "m5.xlarge",
+            "NodePool cpu is Balanced: 33.3% of its cost is too little for 75.0% of what could be disturbed",
+            id="1/3 for 3/4",
+        ),
+    ],
+)
+def test_balanced_takes_what_saves_half_of_what_it_disturbs(other: str, refused: str) -> None:
+    """The node with five pods costs 1 + 5 to disturb, the other 1 + 1. That one is not over its consolidateAfter, and
+    counts all the same."""
+    balanced = replace(FREELY, policy="Balanced", consolidate_after_s=1.0)
+    nodes = [node("n", "m5.large", [shape(0.1)] * 5), node("other", other, [shape(0.1)], last_pod_event_at=NOW)]
+    found = look(view([*nodes, roomy()], settings=balanced))
+
+    assert (found.command is None) is bool(refused)
+    assert found.refused.get("n", "") == refused
+
+
+def test_each_balanced_pool_is_asked_about_its_own_part_of_the_saving() -> None:
+    """Together with the dear node of the other pool the same node still saves 1/3 for 3/4."""
+    balanced = replace(FREELY, policy="Balanced", consolidate_after_s=1.0)
+    nodes = [
+        node("n", "m5.large", [shape(0.1)] * 5, pool="one"),
+        node("other", "m5.xlarge", [shape(0.1)], pool="one", last_pod_event_at=NOW),
+        node("dear", "m5.4xlarge", [shape(0.1)], pool="two"),
+    ]
+    own = view([*nodes, roomy()], pool("one"), pool("two"), by_pool={"one": balanced, "two": FREELY})
+    assert taken(own).nodes == ("dear",)
+
+
+def test_balanced_takes_empty_nodes_without_a_score() -> None:
+    balanced = replace(FREELY, policy="Balanced")
+    nodes = [node("idle", "m5.large"), node("busy", "m5.4xlarge", [shape(14)])]
+    assert taken(view(nodes, settings=balanced)).nodes == ("idle",)
+
+
+# -- validation --
+
+
+def test_a_command_is_validated_with_its_own_nodes_alone() -> None:
+    nodes = [node("a", pods=[SMALL]), node("b", pods=[SMALL]), node("c"), roomy()]
+    of = view(nodes)
+    first = taken(of)
+    assert (first.reason, first.nodes) == ("Empty", ("c",))
+    both = taken(of, frozenset({"a", "b"}))
+    assert both.nodes == ("a", "b")
+    assert still_holds(both, look(of, frozenset({"a", "b"})).command)
+    assert taken(of, frozenset({"a"})).nodes == ("a",)
+
+
+def test_a_command_falls_when_a_pod_came() -> None:
+    empty = node("n")
+    of = view([empty, roomy()])
+    command = taken(of)
+    assert still_holds(command, look(of, frozenset(command.nodes)).command)
+
+    add(empty, SMALL)
+    again = look(of, frozenset(command.nodes)).command
+    assert again is not None
+    assert again.reason == "Underutilized"
+    assert not still_holds(command, again)
+
+
+def test_a_command_falls_when_one_of_its_nodes_is_no_candidate_any_more() -> None:
+    nodes = [node("a", pods=[SMALL]), node("b", pods=[SMALL]), roomy()]
+    command = taken(view(nodes))
+    nodes[1].nominated_until = NOW + 20
+
+    assert look(view(nodes), frozenset(command.nodes)).command is None
+    assert not still_holds(command, None)
+
+
+def test_a_command_falls_when_the_budget_shrinks() -> None:
+    nodes = [node("a"), node("b")]
+    command = taken(view(nodes))
+    assert look(view(nodes, settings=replace(FREELY, budgets=(Budget(1),))), frozenset(command.nodes)).command is None
+    busy = [node("a", pods=[SMALL]), node("b", pods=[SMALL]), roomy()]
+    tight = view(busy, settings=replace(FREELY, budgets=(Budget(1),)))
+    assert look(tight, frozenset({"a", "b"})).command is None
+
+
+def test_a_command_falls_when_what_it_would_launch_would_not_do_any_more() -> None:
+    held = node("n", "m5.4xlarge", [shape(1)])
+    command = taken(view([held]))
+    assert command.replacement is not None
+    assert [each.name for each in command.replacement.types] == ["m5.large", "m5.xlarge", "m5.2xlarge"]
+
+    fewer = replace(command, replacement=replace(command.replacement, types=command.replacement.types[1:]))
+    assert still_holds(fewer, look(view([held]), frozenset({"n"})).command)
+    add(held, shape(2))  # the m5.large is too small now
+    again = look(view([held]), frozenset({"n"})).command
+    assert not still_holds(command, again)
+    assert not still_holds(replace(command, replacement=None), again)
+
+
+def test_a_candidate_is_empty_at_the_cost_of_a_node() -> None:
+    assert Candidate(node("n"), FREELY, (), 1.0, 0.1).is_empty
+    assert not Candidate(node("n"), FREELY, (), 1.1, 0.1).is_empty
+
+
+ANY = ("spot", "on-demand")
+
+
+@pytest.mark.parametrize("wish", ["prefers it", "spreads over it", "a waiting pod asks for it"])
+def test_a_spot_node_becomes_one_on_demand_where_a_pod_sees_to_it(wish: str) -> None:
+    """Then the new node can be no spot node, and is the cheaper one."""
+    on_demand = of_labels({CAPACITY_TYPE: "on-demand"})
+    same = of_labels({"app": "a"})
+    asks = {
+        "prefers it": {"preferred": (NodeTerm(on_demand, 1),)},
+        "spreads over it": {"labels": {"app": "a"}, "spread": (Spread(CAPACITY_TYPE, 1, same),)},
+    }
+    held = [node("n", "m5.4xlarge", [shape(2.9, **asks.get(wish, {}))], capacity="spot")]
+    if wish == "spreads over it":
+        held.append(node("other", "m5.large", [shape(1.5, **asks[wish])], capacity="spot"))
+    waits = Pod("w", shape(0.2, view={"requirements": (on_demand,)}), 0.0)
+    market = with_spot()
+    market["m5.xlarge"] = offer("m5.xlarge", A, "on-demand", 0.1), offer("m5.xlarge", A, "spot", 0.05)
+    found = taken(
+        view(
+            held,
+            pool(types=["m5.xlarge"], capacities=ANY),
+            market=market,
+            waiting=[waits] if wish.startswith("a waiting") else [],
+        )
+    )
+    assert found.nodes == ("n",)
+    assert found.replacement is not None
+    assert [each.name for each in found.replacement.types] == ["m5.xlarge"]
+    assert found.saves_usd_per_hour == pytest.approx(0.192 - 0.1)
+
+
+def test_pods_that_are_too_many_for_the_room_elsewhere_keep_their_node() -> None:
+    """One of two finds a place: the other would need a machine, and none that holds it is cheaper."""
+    held = node("n", "m5.large", [shape(0.9), shape(0.9)])
+    other = node("o", "m5.large", [shape(0.9), shape(0.2)])
+    assert no(view([held, other], pool(types=["m5.large"])), "n") == (
+        "nothing that holds its pods costs less than $0.096/h"
+    )
+
+
+def test_a_spot_node_may_go_where_others_have_room() -> None:
+    held = node("n", "m5.4xlarge", [SMALL], capacity="spot")
+    assert taken(view([held, roomy()], pool(capacities=ANY), market=with_spot())).replacement is None
+
+
+CHEAPER = (
+    *("c5.large", "c6i.large", "c7i.large", "m5.large", "m6a.large", "m6i.large", "m7a.large", "m7i.large"),
+    *("m8i.large", "r5.large", "r6i.large", "r7i.large", "c5.xlarge", "c6i.xlarge", "m5.xlarge", "r5.xlarge"),
+)
+
+
+def spot_market(count: int) -> tuple[NodePoolView, dict[str, Any]]:
+    """This many types that are cheaper than the m5.4xlarge that there is, each by a cent dearer than the one before."""
+    prices = {name: (i + 1) / 100 for i, name in enumerate(CHEAPER[:count])} | {"m5.4xlarge": 0.5}
+    market = {name: (offer(name, A, "spot", usd), offer(name, A, "on-demand", 9.0)) for name, usd in prices.items()}
+    return pool(types=tuple(prices), capacities=ANY), market
+
+
+@pytest.mark.parametrize(("count", "asked"), [(14, None), (15, 15), (16, 15)])
+def test_spot_for_spot_takes_15_cheaper_types_and_asks_for_the_15_cheapest(count: int, asked: int | None) -> None:
+    own, market = spot_market(count)
+    held = [node("n", "m5.4xlarge", [shape(0.5)], capacity="spot")]
+    found = look(view(held, own, market=market, spot_to_spot=True))
+
+    if asked is None:
+        assert found.refused["n"] == "spot for spot takes 15 cheaper types, and there are 14"
+    else:
+        assert found.command is not None
+        assert found.command.replacement is not None
+        assert [each.name for each in found.command.replacement.types] == list(CHEAPER[:asked])
+        assert only_spot(found.command.replacement.requirements)
+
+
+def test_min_values_ask_for_more_than_15_types() -> None:
+    own, market = spot_market(16)
+    own = replace(own, min_values={"node.kubernetes.io/instance-type": 16})
+    held = [node("n", "m5.4xlarge", [shape(0.5)], capacity="spot")]
+    found = taken(view(held, own, market=market, spot_to_spot=True))
+
+    assert found.replacement is not None
+    assert len(found.replacement.types) == 16
+
+
+def test_several_spot_nodes_become_one_without_15_types() -> None:
+    own, market = spot_market(2)
+    nodes = [node(name, "m5.4xlarge", [shape(0.5)], capacity="spot") for name in ("a", "b")]
+    found = taken(view(nodes, own, market=market, spot_to_spot=True))
+
+    assert found.nodes == ("a", "b")
+    assert found.replacement is not None
+    assert [each.name for each in found.replacement.types] == ["c5.large", "c6i.large"]
+
+
+def test_what_is_left_of_the_types_still_has_to_meet_min_values() -> None:
+    least = pool(types=["m5.xlarge", "m5.2xlarge", "m5.4xlarge"], min_values={"node.kubernetes.io/instance-type": 3})
+    assert no(view([node("n", "m5.4xlarge", [shape(3)])], least), "n") == (
+        "too few types cost less than $0.768/h for minValues of NodePool cpu"
+    )
 
 
 # -- Balanced --

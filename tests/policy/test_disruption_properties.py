@@ -9,17 +9,26 @@ from disrupting import AT, NOW, A, B, add, node, pool, shape, view, with_spot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stoker.catalog.labels import CAPACITY_TYPE, HOSTNAME
 from stoker.policy import launching
 from stoker.policy.candidates import consolidatable_at
-from stoker.policy.cluster import Budget, Disruption, Node, Pod
+from stoker.policy.cluster import Budget, Disruption, Node, Pod, PodTerm, Spread
 from stoker.policy.disruption import Command, Pass, View, allowed, look, still_holds
 from stoker.policy.placement import allocatable_of
 from stoker.policy.pod_resources import PODS, added
 from stoker.policy.prospects import Prospects
 from stoker.policy.replacing import price_of
+from stoker.policy.requirements import of_labels
 
 TYPES = ("m5.large", "m5.xlarge", "m5.2xlarge", "m5.4xlarge", "g5.xlarge")
-SHAPES = (shape(0.2, 0.5), shape(0.9, 1.5), shape(1.5, 2.0), shape(3.0, 8.0), shape(3.0, 8.0, gpus=1))
+ON_DEMAND = of_labels({CAPACITY_TYPE: "on-demand"})
+SAME = of_labels({"app": "spread"})
+SHAPES = (
+    *(shape(0.2, 0.5), shape(0.9, 1.5), shape(1.5, 2.0), shape(3.0, 8.0), shape(3.0, 8.0, gpus=1)),
+    shape(0.9, 1.5, view={"requirements": (ON_DEMAND,)}),
+    shape(0.9, 1.5, labels={"app": "spread"}, spread=(Spread(CAPACITY_TYPE, 1, SAME),)),
+    shape(0.9, 1.5, labels={"app": "spread"}, anti_affinity=(PodTerm(HOSTNAME, SAME, ("default",)),)),
+)
 POOLS = (pool("one", TYPES, ("spot", "on-demand"), (A, B)), pool("two", TYPES[:4], ("on-demand",), (A, B)))
 
 
@@ -58,7 +67,7 @@ def _node(chance: Random, name: str) -> Node:
         leaving_since=NOW - 5 if chance.random() < 0.06 else None,
         is_drifted=chance.random() < 0.06,
     )
-    for each in chance.choices(SHAPES, k=chance.choice((0, 1, 1, 1, 2, 3))):
+    for each in chance.choices(SHAPES, k=chance.choice((0, 1, 1, 1, 2, 3, 5))):
         free = made.free
         if made.ready_at is not None and all(free.get(key, 0) >= n for key, n in each.requests.items()):
             add(made, each, leaving_since=NOW - 1 if chance.random() < 0.05 else None)
@@ -194,7 +203,7 @@ def test_the_order_of_the_nodes_changes_nothing(of: View) -> None:
 @common
 def test_the_bound_that_saves_planning_changes_no_decision(of: View) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Prospects, "may_be_below", lambda *_: True)
+        patch.setattr(Prospects, "against", lambda *_: "")
         planned = look(of)
     found = look(of)
     assert _said(found)[0] == _said(planned)[0]

@@ -233,8 +233,9 @@ def _consolidated(scene: "_Scene", taken: Sequence[Candidate]) -> Command | Refu
     """What becomes of taking these away: nothing new, or one node that costs less.
     (karpenter pkg/controllers/disruption/consolidation.go, computeConsolidation)"""
     nodes, below = [each.node for each in taken], _price(taken)
-    if not scene.may_be_cheaper(taken, below):
-        return Refusal(f"nothing that holds its pods costs less than ${below:.4g}/h")
+    hopeless = scene.hopeless(taken, below)
+    if hopeless is not None:
+        return hopeless
     plan = scene.plan_without(taken)
     if isinstance(plan, Refusal):
         return plan
@@ -493,10 +494,16 @@ class _Scene:
                     self._closed[node.name] = replace(node, leaving_since=view.now)
         return self._targets
 
-    def may_be_cheaper(self, taken: Sequence[Candidate], below: float) -> bool:
-        """False where it is certain without planning that nothing comes of it."""
+    def hopeless(self, taken: Sequence[Candidate], below: float) -> Refusal | None:
+        """Where it is certain without planning that nothing comes of it: why."""
         if self._prospects is None:
-            self._prospects = Prospects(self._all_targets(), self.view.pools.values(), self.view.market)
+            view = self.view
+            takes_pods = [each for each in self._all_targets() if each.name not in self._closed]
+            others = [*view.waiting, *self._going]
+            self._prospects = Prospects(
+                *(takes_pods, view.pools.values(), view.market, view.daemons, others, self._all_pods())
+            )
         only_other = not self.view.spot_to_spot and all(each.node.capacity == "spot" for each in taken)
-        gone = {each.name for each in taken}
-        return self._prospects.may_be_below(below, [pod for each in taken for pod in each.pods], gone, only_other)
+        pods, gone = [pod for each in taken for pod in each.pods], {each.name for each in taken}
+        why = self._prospects.against(below, pods, gone, only_other)
+        return Refusal(why) if why else None

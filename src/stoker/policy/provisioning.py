@@ -6,7 +6,7 @@ nodes?". Source: kubernetes-sigs/karpenter, pkg/controllers/provisioning/schedul
 """
 
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stoker.catalog.ec2 import InstanceType
@@ -83,6 +83,21 @@ def by_weight(pools: Sequence[NodePoolView]) -> list[NodePoolView]:
     return sorted(sorted(dynamic, key=lambda each: each.name, reverse=True), key=lambda each: -each.weight)
 
 
+def has_preferred_taints(pools: Iterable[NodePoolView]) -> bool:
+    return any(taint.effect == "PreferNoSchedule" for pool in pools for taint in pool.taints)
+
+
+def suits(node: Node, wish: Wish) -> bool:
+    """By taints and labels, which do not change. A label that the node does not have it will not get."""
+    found: bool | None = node.known.get(wish)
+    if found is None:
+        found = node.known[wish] = stands(wish.tolerations, node.taints) and all(
+            each.allows(node.labels.get(key, node.name if key == HOSTNAME else None))
+            for key, each in wish.requirements.items()
+        )
+    return found
+
+
 def _by_size(pod: Pod) -> tuple[int, int, float, str]:
     """Processors and memory, the most first; GPUs play no part (queue.go)."""
     requests = pod.shape.requests
@@ -113,16 +128,6 @@ class _Existing:
         if self._labels is None:
             self._labels = labels_of_node(self.node)
         return self._labels
-
-    def suits(self, wish: Wish) -> bool:
-        """By taints and labels. A label that the node does not have it will not get."""
-        if not stands(wish.tolerations, self.node.taints):
-            return False
-        given = self.node.labels
-        return all(
-            each.allows(given.get(key, self.node.name if key == HOSTNAME else None))
-            for key, each in wish.requirements.items()
-        )
 
     def holds(self, wish: Wish) -> bool:
         free = self.free
@@ -188,8 +193,8 @@ class _Round:
         self._left: dict[NodePoolView, dict[str, int]] = {}
         self._shut: set[tuple[Wish, NodePoolView]] = set()
         """For whom a pool can open nothing more in this round."""
-        has_preferred_taints = any(taint.effect == "PreferNoSchedule" for pool in self.pools for taint in pool.taints)
-        self._wishes = {shape: wishes(shape, has_preferred_taints) for shape in {each.shape: None for each in pods}}
+        gives_up_taints = has_preferred_taints(self.pools)
+        self._wishes = {shape: wishes(shape, gives_up_taints) for shape in {each.shape: None for each in pods}}
         wished = (wish for many in self._wishes.values() for wish in many)
         self.topology = Topology(wished, nodes, moving, self.pools, from_stock.domains)
 
@@ -219,7 +224,7 @@ class _Round:
         """The first that fits; nothing is scored. One that is too full now is too full for the rest of the round."""
         candidates, kept = self._candidates.get(wish, self._existing), list[_Existing]()
         for place, each in enumerate(candidates):
-            if each.suits(wish) and each.holds(wish):
+            if suits(each.node, wish) and each.holds(wish):
                 kept.append(each)
                 if self._takes(pod, wish, each):
                     self._candidates[wish] = kept + candidates[place + 1 :]

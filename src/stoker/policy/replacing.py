@@ -21,6 +21,8 @@ FEWEST_SPOT_TYPES = 15
 """A spot node is replaced by a spot node only where this many cheaper types are asked for, so that what is launched is
 not replaced again at once by a cheaper one. (karpenter consolidation.go, MinInstanceTypesForSpotToSpotConsolidation)"""
 
+SPOT_STAYS = "a spot node is not replaced by a spot node: SpotToSpotConsolidation is off"
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -111,7 +113,7 @@ def _spot_for_spot(
     claim: Claim, nodes: Sequence[Node], below: float, market: Market, spot_to_spot: bool
 ) -> Claim | Refusal:
     if not spot_to_spot:
-        return Refusal("a spot node is not replaced by a spot node: SpotToSpotConsolidation is off")
+        return Refusal(SPOT_STAYS)
     found = _below(_only_spot(claim), below, market)
     if isinstance(found, Refusal) or len(nodes) > 1:
         return found

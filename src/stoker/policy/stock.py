@@ -66,14 +66,14 @@ class Stock:
         """Those of the types with an offering that is available and that the requirements allow."""
         key = types, requirements.get(ZONE), requirements.get(CAPACITY_TYPE)
         if key not in self._on_sale:
-            self._on_sale[key] = tuple(each for each in types if self._suiting(each, requirements))
+            self._on_sale[key] = tuple(each for each in types if self.suiting(each, requirements))
         return self._on_sale[key]
 
     def cheapest_first(self, types: Types, requirements: Requirements) -> Types:
         """By the cheapest offering that is available and allowed, then by name (`OrderByPrice`)."""
         key = types, requirements.get(ZONE), requirements.get(CAPACITY_TYPE)
         if key not in self._cheapest_first:
-            prices = {each: min(one.usd_per_hour for one in self._suiting(each, requirements)) for each in types}
+            prices = {each: min(one.usd_per_hour for one in self.suiting(each, requirements)) for each in types}
             self._cheapest_first[key] = tuple(sorted(types, key=lambda each: (prices[each], each.name)))
         return self._cheapest_first[key]
 
@@ -81,7 +81,7 @@ class Stock:
         """Where any of the types is for sale."""
         key = types, requirements.get(ZONE), requirements.get(CAPACITY_TYPE)
         if key not in self._zones:
-            self._zones[key] = frozenset(one.zone for each in types for one in self._suiting(each, requirements))
+            self._zones[key] = frozenset(one.zone for each in types for one in self.suiting(each, requirements))
         return self._zones[key]
 
     def domains(self, pool: NodePoolView, label: str) -> frozenset[str]:
@@ -99,7 +99,7 @@ class Stock:
         types = self.on_sale(fitting, requirements)
         return Opening(requirements, types) if types else None
 
-    def _suiting(self, instance: InstanceType, requirements: Requirements) -> list[Offering]:
+    def suiting(self, instance: InstanceType, requirements: Requirements) -> list[Offering]:
         return [each for each in self._of_type[instance] if each.is_available and suits(each, requirements)]
 
     def _values(self, pool: NodePoolView, label: str) -> Iterable[str]:
