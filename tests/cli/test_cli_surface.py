@@ -104,7 +104,7 @@ SURFACE = {
     ],
     "stoker simulate": [
         "PATH...",
-        *("--trace", "--scale", "--speed", "--hours", "--to", "--seed", "--start", "--cold", "--timeout"),
+        *("--trace", "--scale", "--speed", "--hours", "--to", "--weights", "--seed", "--start", "--cold", "--timeout"),
         *("--slo-ttft", "--slo-e2e", "--region", "--node-group", "--interruptions", "--spot-trace", "--prices"),
         *("--ice", "--spot-to-spot", "--drift", "--prior", "--json", "--html", "--explain", "--compare"),
     ],

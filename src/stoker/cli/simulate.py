@@ -2,7 +2,7 @@
 
 import gc
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ import click
 
 from stoker.base.errors import InvalidInput
 from stoker.cli import show
+from stoker.cli.simulate_checks import Number, can_be_explained, can_be_written, is_region, named_weights, replace
 
 if TYPE_CHECKING:
     from stoker.manifests.reading import Reading
@@ -54,6 +55,7 @@ class Asked:
     options: "Options"
     region: str | None
     default_model: str | None
+    weights: Mapping[str, str]
 
 
 @click.command("simulate", cls=_Words)
@@ -67,25 +69,35 @@ class Asked:
 )
 @click.option(
     "--scale",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     default=1.0,
     show_default=True,
     help="So many times as many requests.",
 )
 @click.option(
     "--speed",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     default=1.0,
     show_default=True,
     help="The trace runs so many times as fast.",
 )
 @click.option(
-    "--hours", type=click.FloatRange(0, min_open=True), help="End after so long. Default: when all requests are done."
+    "--hours", type=Number(0, 8784, min_open=True), help="End after so long. Default: when all requests are done."
 )
 @click.option(
+    "--default-model",
     "--to",
+    "to",
     metavar="MODEL[=SHARE],...",
     help="Where requests go that name no model of the manifests. Default: the default model.",
+)
+@click.option(
+    "--weights",
+    "weights",
+    multiple=True,
+    metavar="MODEL=WEIGHTS",
+    help="Which weights a model has, such as general=Qwen/Qwen3-8B, where the manifests do not say it, or others are "
+    "meant.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same report.")
 @click.option("--start", metavar="DATE", help="When the trace begins, in UTC. Default: as it says, or a Monday, 00:00.")
@@ -93,19 +105,17 @@ class Asked:
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     metavar="S",
     help="How long a request waits for a replica at most. Default: 600 s.",
 )
 @click.option(
     "--slo-ttft",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     metavar="S",
     help="An answer whose first token comes later is late.",
 )
-@click.option(
-    "--slo-e2e", type=click.FloatRange(0, min_open=True), metavar="S", help="An answer that ends later is late."
-)
+@click.option("--slo-e2e", type=Number(0, min_open=True), metavar="S", help="An answer that ends later is late.")
 @click.option("--region", help="Default: as the manifests say.")
 @click.option(
     "--node-group",
@@ -117,7 +127,7 @@ class Asked:
 )
 @click.option(
     "--interruptions",
-    type=click.FloatRange(0),
+    type=Number(0),
     metavar="RATE",
     help="How often a spot node is taken, per hour. Default: by its type, as the Spot Instance Advisor has it.",
 )
@@ -125,9 +135,7 @@ class Asked:
     "--spot-trace", metavar="FILE[:N]", help="A recorded spot market: how many spot nodes are to be had, and when."
 )
 @click.option("--prices", metavar="FILE", help="Prices over time. Default: the catalogue's, which do not change.")
-@click.option(
-    "--ice", type=click.FloatRange(0, 1), metavar="SHARE", help="Of all offers, how many have no capacity at a time."
-)
+@click.option("--ice", type=Number(0, 1), metavar="SHARE", help="Of all offers, how many have no capacity at a time.")
 @click.option("--spot-to-spot", is_flag=True, help="Karpenter's feature gate SpotToSpotConsolidation is on.")
 @click.option("--drift", metavar="TIME", help="When all nodes begin to differ from their pools, as by a new image.")
 @click.option(
@@ -157,6 +165,7 @@ def simulate(
     speed: float,
     hours: float | None,
     to: str | None,
+    weights: tuple[str, ...],
     seed: int,
     start: str | None,
     cold: bool,
@@ -189,9 +198,18 @@ def simulate(
         raise click.UsageError("say which requests: --trace FILE, --trace azure-conversation, --trace poisson:rate=5")
     if compare == "-" and "-" in paths:
         raise click.UsageError("stdin can be read once: PATH and --compare cannot both be -")
+    from stoker.simulate.page import Other
     from stoker.simulate.report import Targets
 
+    for each in explain:
+        can_be_explained(each)
+    if html is not None:
+        can_be_written(html)
+    if region is not None:
+        is_region(region)
     began = None if start is None else _began(start)
+    reading = _read(paths)
+    reading_of_other = None if compare in (None, CLUSTER_AUTOSCALER) else _read([compare], "--compare")
     asked = Asked(
         _trace(traces, scale, speed, seed, hours),
         _options(
@@ -211,12 +229,20 @@ def simulate(
         ),
         region,
         next(iter(shares(to)), None),
+        named_weights(weights),
     )
     gc.disable()  # what a run makes is kept to its end, and looking for garbage among it takes time
-    scenario = _scenario(paths, asked)
+    scenario = _scenario(reading, asked)
     first = _groups(scenario, node_groups) if node_groups and compare != CLUSTER_AUTOSCALER else scenario
+    second = None
+    if reading_of_other is not None:
+        second = _scenario(reading_of_other, asked, f"--compare {compare}: ")
+    elif compare is not None:
+        second = _groups(scenario, node_groups)
     result = _run(first, asked, "simulating")
-    other = None if compare is None else _compared(compare, scenario, node_groups, asked)
+    other = None
+    if compare is not None and second is not None:
+        other = Other(compare, _run(second, asked, f"simulating {compare}"))
     return _told(
         result, " ".join(paths), Targets(slo_ttft, slo_e2e), other, as_json=as_json, html=html, explain=explain
     )
@@ -228,7 +254,7 @@ def simulate(
 def shares(text: str | None) -> dict[str, float]:
     """`code`, or `general=0.7,code=0.3`; what they sum to is taken as the whole. Raises InvalidInput."""
     found: dict[str, float] = {}
-    for each in (text or "").split(",") if text else []:
+    for each in [] if text is None else text.split(","):
         name, _, share = (part.strip() for part in each.partition("="))
         try:
             value = float(share) if share else 1.0
@@ -267,11 +293,14 @@ def _began(text: str) -> Any:
     from stoker.simulate import moments
 
     try:
-        return moments.utc(text)
-    except ValueError as error:
+        found = moments.utc(text)
+    except (ValueError, OverflowError) as error:
         raise InvalidInput(
             f"--start is {text[:60]!r}, which is no date", param="--start", hint="such as 2026-01-05T08:00:00"
         ) from error
+    if not 1970 <= found.year < 2200:
+        raise InvalidInput(f"--start is {text[:60]!r}", param="--start", hint="a date from 1970 to 2199")
+    return found
 
 
 def _moment(text: str, option: str) -> float:
@@ -298,24 +327,41 @@ def _trace(named: Sequence[str], scale: float, speed: float, seed: int, hours: f
     return trace
 
 
-def _scenario(paths: Sequence[str], asked: Asked) -> "Scenario":
+def _scenario(reading: "Reading", asked: Asked, whose: str = "") -> "Scenario":
+    """`whose` begins what is said of an error, where several sets of manifests are asked for."""
     from stoker.simulate.reading import read_scenario
 
-    reading = _read(paths)
-    for trouble in reading.troubles:
-        show.note(f"not read: {trouble.file}: {trouble.message}")
-    scenario: Scenario = read_scenario(reading.manifests, region=asked.region, default_model=asked.default_model)
+    try:
+        scenario: Scenario = read_scenario(
+            reading.manifests, region=asked.region, default_model=asked.default_model, weights=asked.weights
+        )
+    except InvalidInput as error:
+        error.message = f"{whose}{error.message}"
+        raise
     return scenario
 
 
-def _read(paths: Sequence[str]) -> "Reading":
+def _read(paths: Sequence[str], option: str = "PATH") -> "Reading":
     from stoker.manifests import reading
 
+    hint = "name files or folders that exist, or - for stdin"
+    if option == "--compare":
+        hint += f"; or {CLUSTER_AUTOSCALER}, for node groups in place of NodePools"
+    if "" in paths:
+        raise InvalidInput(f"{option} is empty", param=option, hint=hint)
     stdin = sys.stdin.buffer.read(reading.MAX_BYTES + 1) if "-" in paths else None
     found = reading.read(paths, stdin=stdin)
     missing = [trouble for trouble in found.troubles if trouble.kind == "missing"]
     if missing:
-        raise InvalidInput(f"there is no {missing[0].file}", hint="name files or folders that exist, or - for stdin")
+        raise InvalidInput(f"there is no {missing[0].file}", param=option, hint=hint)
+    for trouble in found.troubles:
+        show.note(f"not read: {trouble.file}: {trouble.message}")
+    if not found.manifests:
+        raise InvalidInput(
+            f"there are no manifests in {', '.join(paths)}",
+            param=option,
+            hint="Kubernetes objects in *.yaml, *.yml or *.json; `stoker render -o DIR` writes some",
+        )
     return found
 
 
@@ -324,15 +370,6 @@ def _groups(scenario: "Scenario", texts: Sequence[str]) -> "Scenario":
 
     found: list[NodeGroup] = [node_groups.parse(each, scenario) for each in texts]
     return node_groups.with_groups(scenario, found or node_groups.instead_of_pools(scenario))
-
-
-def _compared(compare: str, scenario: "Scenario", node_groups: Sequence[str], asked: Asked) -> "Other":
-    from stoker.simulate.page import Other
-
-    if compare == CLUSTER_AUTOSCALER:
-        return Other(compare, _run(_groups(scenario, node_groups), asked, f"simulating {compare}"))
-    other = _scenario([compare], asked)
-    return Other(compare, _run(other, asked, f"simulating {compare}"))
 
 
 # -- the run, and what is said of it --
@@ -403,7 +440,10 @@ def _write(path: Path, result: "Result", title: str, targets: "Targets", other: 
 
     text = page(result, title=title, targets=targets, other=other)
     try:
-        path.write_text(text, encoding="utf-8")
+        if path.exists() and not path.is_file():  # a device or a pipe is written to, and not replaced
+            path.write_text(text, encoding="utf-8")
+        else:
+            replace(path, text)
     except OSError as error:
         raise InvalidInput(f"{path} cannot be written: {error.strerror}", param="--html") from error
     show.note(f"the page is in {path}")

@@ -12,9 +12,11 @@ _SECONDS = re.compile(r"\d+(?:\.\d+)?")
 
 
 def parse(text: str, began_at: str | None, option: str = "--explain") -> float:
-    """`2040`, `34m`, `1h30m`, `0:34:00` and `0:34` since the trace began, or a date with time, UTC unless it says its
-    zone; no dates where `began_at` is not known yet. Raises InvalidInput."""
+    """`2040`, `34m`, `1h30m`, `0:34:00` and `0:34` since the trace began, `-0:34` before it, or a date with time, UTC
+    unless it says its zone; no dates where `began_at` is not known yet. Raises InvalidInput."""
     asked = text.strip()
+    if asked[:1] == "-" and (_CLOCK.fullmatch(asked[1:]) or _SPAN.fullmatch(asked[1:])):
+        return -parse(asked[1:], began_at, option)
     if _SECONDS.fullmatch(asked):
         return float(asked)
     if _SPAN.fullmatch(asked):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from stoker.base.errors import InvalidInput
+from stoker.catalog import models as catalogue
 from stoker.manifests.disruptions import budgets_of
 from stoker.manifests.node_pools import container_requests
 from stoker.manifests.objects import Manifest, whole
@@ -80,7 +81,8 @@ def read_scenario(
     weights: Mapping[str, str] = MappingProxyType({}),
 ) -> Scenario:
     """`weights`: by model, where the manifests do not say them, or others are meant. Raises InvalidInput when there
-    are no manifests, when none of them serves a model, or when `default_model` or one of `weights` is no model here."""
+    are no manifests, when none of them serves a model, when `default_model` or one of `weights` is no model here, or
+    when nothing is known of such weights."""
     if not manifests:
         raise InvalidInput("there are no manifests to simulate", hint="name files or folders of Kubernetes manifests")
     notes = Notes()
@@ -117,8 +119,14 @@ def read_scenario(
         zones=zones,
         region=where,
     )
-    for model in weights:
+    for model, name in weights.items():
         _known(model, scenario.models, "weights")
+        if catalogue.find(name) is None:
+            raise InvalidInput(
+                f"nothing is known of the weights {name[:100]!r} of {model}",
+                hint="a name as on a hub, with the number of parameters in it: Qwen/Qwen3-8B, my-finetune-7b",
+                param="weights",
+            )
     chosen = _default_model(scenario.models, default_model, said, notes)
     return replace(scenario, default_model=chosen, notes=notes.lines())
 

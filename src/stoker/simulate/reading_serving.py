@@ -28,7 +28,7 @@ _NOT_SERVERS = ("dcgm-exporter", "device-plugin", "jupyter", "notebook", "ray-he
 
 _GB = 10**9
 _IMAGE_SIZES = (
-    # (part of the name, compressed, unpacked): priors, see docs/simulate/assumptions-reading.md
+    # (part of the name, compressed, unpacked): priors, see docs/simulate/assumptions.md
     ("vllm/vllm-openai", 9 * _GB, 20 * _GB),
     ("text-generation-inference", 6 * _GB, 13 * _GB),
     ("sglang", 12 * _GB, 27 * _GB),

@@ -29,6 +29,8 @@ from stoker.simulate.watching import SAMPLE_S, Watching
 from stoker.simulate.world import World
 
 _MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
+MOST_DAYS = 366
+"""Of a run: a day takes seconds, and a trace whose times are in another unit would never end."""
 UNNAMED = "(unnamed)"
 """The tenant of requests that name none."""
 Progress = Callable[[float], None]
@@ -65,7 +67,7 @@ class _Run:
         self.karpenter = Karpenter(self.world, self.machines, capacity)
         self.groups = groups.Groups(self.world, self.machines, capacity)
         self.placing = Placing(self.world, self.replicas, self.karpenter.trigger)
-        self.ends_at = trace.duration_s if options.hours is None else options.hours * 3600
+        self.ends_at = _ends_at(trace, options)
         self.watching = Watching(self.world, self.replicas, self.planes, self.ends_at)
         self._wire()
 
@@ -249,6 +251,17 @@ class _Run:
         names = (*self.trace.tenants, UNNAMED)
         sums = np.bincount(self.trace.tenant[rows] % len(names), weights=work_s, minlength=len(names))
         return {name: float(seconds) for name, seconds in zip(names, sums, strict=True) if seconds > 0}
+
+
+def _ends_at(trace: Trace, options: Options) -> float:
+    found = trace.duration_s if options.hours is None else options.hours * 3600
+    if found > MOST_DAYS * 86400:
+        raise InvalidInput(
+            f"{trace.name} lasts {found / 86400:.4g} days; at most {MOST_DAYS} are simulated",
+            param="trace",
+            hint="--hours ends the run sooner, --speed makes the trace faster; times are in seconds",
+        )
+    return found
 
 
 def routed(trace: Trace, scenario: Scenario, options: Options) -> NDArray[np.int64]:

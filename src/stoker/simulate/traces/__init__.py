@@ -11,6 +11,7 @@
 Whatever is wrong is InvalidInput with `param="trace"`. docs/simulate/traces.md is the page for people.
 """
 
+import difflib
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -61,6 +62,8 @@ def load(
 
 
 def _found(what: str, options: Options) -> Trace:
+    if not what.strip():
+        raise _nothing(what)
     if what in shipped():
         return _shipped(what, options)
     if synthetic.is_synthetic(what):
@@ -132,7 +135,8 @@ def _ledger_of(state: Path) -> Path:
 
 
 def _nothing(what: str) -> InvalidInput:
+    near = difflib.get_close_matches(what.partition(":")[0], [*shipped(), *synthetic.KINDS], n=1)
     return fault(
-        f"there is no file and no shipped trace {shown(what)}",
+        f"there is no file and no shipped trace {shown(what)}" + (f": {near[0]}?" if near else ""),
         f"shipped: {', '.join(shipped())}; made up: {', '.join(f'{kind}:...' for kind in synthetic.KINDS)}",
     )

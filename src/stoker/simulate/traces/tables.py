@@ -93,7 +93,7 @@ def read(table: Table, columns: Sequence[Column], *, rising: str | None = None, 
             if until is not None and _seconds(parts[rising][0][0], last) >= until:
                 break
     if not count:
-        raise fault(f"{table.name} has no requests")
+        raise fault(f"{table.name} has no requests", "a line for each request, below the first")
     values = {name: np.concatenate(parts.pop(name)) for name in list(parts)}
     texts = {each.name: each.kind.names for each in there if isinstance(each.kind, Text)}
     return Columns(values, texts, np.concatenate(lines))
@@ -225,7 +225,7 @@ def _first_line(text: io.TextIOWrapper, progress: _Progress) -> str:
             )
         if line.strip():
             return line
-    raise fault(f"{progress.name} is empty")
+    raise fault(f"{progress.name} is empty", "a line of columns, then a line for each request")
 
 
 class _Csv:
