@@ -125,7 +125,8 @@ def _why_none(result: Result, made: Sequence[ReplicaLife], start: float) -> tupl
             each for each in result.journal if each.kind == "broken" and each.subject in {m.workload for m in made}
         ]
         if broken and not any(each.ready_at is not None for each in made):
-            return f"{broken[0].subject} can never serve, since {broken[0].text}", "nodes or weights that go together"
+            hint = str(broken[0].data.get("hint", "nodes and weights that go together"))
+            return f"{broken[0].subject} can never serve: {broken[0].text}", hint
         if start == 0.0:
             return "none had come up as the run began", "a warm start (without --cold), or a minimum of 1 replica"
         return "it was at none, and the first one had to come up", _FROM_ZERO
