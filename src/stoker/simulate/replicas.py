@@ -125,7 +125,8 @@ class Replicas:
             pod = Pod(name if i == 0 else f"{name}-{i}", shape, world.now)
             model = workload.serving.model if workload.serving is not None else ""
             gpus = sum(n for key, n in pod.shape.requests.items() if key.endswith("/gpu"))
-            world.add_pod(pod, ReplicaLife(pod.name, workload.name, model, world.now, gpus=gpus))
+            life = ReplicaLife(pod.name, workload.name, model, world.now, gpus=gpus, stands_for_all=i == 0)
+            world.add_pod(pod, life)
             replica.pods.append(pod)
             self._by_pod[pod.name] = replica
             world.journal.say(world.now, "pod", pod.name, f"made for {workload.name}: {why}")
@@ -173,6 +174,7 @@ class Replicas:
         after_s = world.now - pod.created_at
         world.journal.say(world.now, "pod", pod.name, f"ready, {after_s:.0f} s after it was made", after_s=after_s)
         if serving is not None and all(each.ready_at is not None for each in replica.pods):
+            world.pod_lives[replica.pods[0].name].ready_at = world.now
             self._begin_serving(replica, serving)
         if replica.workload.in_order:
             self._reconcile(replica.workload, "the one before it is ready")
