@@ -54,6 +54,7 @@ _OTHER_SERVERS: Mapping[str, str] = {
 }
 _USED = (
     "NodePool",
+    "NodeOverlay",
     "EC2NodeClass",
     "NodeClass",
     "ScaledObject",
