@@ -258,7 +258,7 @@ def test_what_went_wrong_is_told_first() -> None:
     assert lines[0].startswith("38 of 3,000 requests were rejected: 31 waited longer than they may; 3 had more tokens")
     assert lines[1].startswith("95 answers were late (3.2 %")
     assert lines[2].startswith("From 0:10:00 (and once more): code had no replica ready for 5 min 30 s")
-    assert lines[3].startswith("From 0:10:11: 48 requests of code waited more than 30 s while replicas came up")
+    assert lines[3].startswith("From 0:10:11: 48 requests of code waited more than 30 s for their first token")
     assert len(lines) <= telling.MOST
 
 

@@ -129,7 +129,7 @@ class Replica:
         """Alone, a prompt has as many steps as it needs, all alike; unless others wait, who fill the last one."""
         self.chunk = max(1, self.rates.chunk_tokens - len(self.answers))
         if self.prompt and not self.answers and not self.waiting and self.prompt.left > 1e-6:
-            self.chunk = self.prompt.left / math.ceil(self.prompt.left / self.rates.chunk_tokens)
+            self.chunk = self.prompt.left / math.ceil((self.prompt.left - 1e-6) / self.rates.chunk_tokens)
 
     def next_in(self) -> float:
         prompt_s, decode_s, chunk = self.step()

@@ -71,8 +71,9 @@ def test_from_zero_the_first_request_waits_for_all_of_it_and_that_is_said() -> N
     assert "it was at none, and the first one had to come up" in none.text
     assert none.hint.startswith("a minimum of 1 replica (minReplicaCount)")
     (cold,) = found(result, "cold start")
-    assert (cold.from_s, cold.to_s) == (600.0, pod.ready_at)
-    assert cold.text.startswith("1 request of general waited more than 30 s while replicas came up")
+    assert (cold.from_s, cold.to_s) == (600.0, result.outcomes.first_at[0])
+    assert cold.text.startswith("1 request of general waited ")
+    assert " for its first token, while replicas came up; a replica took " in cold.text
     assert "most of it pulling" in cold.text
     assert "SOCI" in cold.hint
 
@@ -103,6 +104,31 @@ def test_how_long_the_maximum_was_in_the_way_and_what_was_asked_for() -> None:
     assert one.text.endswith(f"its metrics asked for up to {spell.asked}")
     assert spell.asked > 50
     assert one.hint.startswith("a higher maximum of ScaledObject ai/general than 2")
+
+
+def test_where_nothing_scales_a_model_requests_wait_for_as_many_as_there_are() -> None:
+    """A Service spreads them, and they wait in the engine: eight run, the others after them."""
+    result = run(pool(), plain_model(), requests=trace(*[0.0] * 60, answer=500))
+    (few,) = found(result, "too few")
+    assert [each.kind for each in troubles.troubles(result)] == ["too few"]
+    assert few.text.startswith("52 requests of general waited more than 30 s for their first token (half of them ")
+    assert few.text.endswith(" or more), while 1 replica had all that it takes")
+    assert few.hint.startswith("a scaler: nothing scales it")
+    assert few.from_s == 0.0
+
+
+def test_a_group_of_pods_is_one_replica_and_ready_when_all_its_pods_are() -> None:
+    group = model(replicas=2)
+    template = group["spec"].pop("template")
+    group |= {"apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet"}
+    group["spec"] = {"replicas": 2, "leaderWorkerTemplate": {"size": 2, "workerTemplate": template}}
+    result = run(pool(), group, requests=trace(0.0), hours=0.5, cold=True)
+    figures = report.as_json(result)
+    assert len(result.replicas) == 4
+    assert figures["replicas"]["general"]["peak"] == 2
+    assert len(figures["scale_ups"]) == 2
+    leader, worker = result.replicas[:2]
+    assert leader.ready_at == max(leader.ready_at or 0.0, worker.ready_at or 0.0)
 
 
 def test_pods_that_a_limit_keeps_out_are_told_with_the_pool() -> None:

@@ -58,10 +58,10 @@ def serving(replica: ReplicaLife, end: float) -> Span | None:
 
 
 def of_models(result: Result) -> dict[str, list[ReplicaLife]]:
-    """Replicas by model, models in their order; pods that serve none are left out."""
+    """Replicas by model, models in their order, a group of pods as one; pods that serve none are left out."""
     found: dict[str, list[ReplicaLife]] = {model: [] for model in result.models}
     for each in result.replicas:
-        if each.model in found:
+        if each.model in found and each.stands_for_all:
             found[each.model].append(each)
     return found
 
@@ -69,7 +69,8 @@ def of_models(result: Result) -> dict[str, list[ReplicaLife]]:
 def scale_ups(result: Result) -> list[ScaleUp]:
     """In the order in which they were asked for."""
     nodes = {each.name: each for each in result.nodes}
-    made = [each for each in result.replicas if each.created_at >= 0 and each.model in result.models]
+    replicas = [each for of_model in of_models(result).values() for each in of_model]
+    made = [each for each in replicas if each.created_at >= 0]
     return [_scale_up(each, nodes.get(each.node or "")) for each in sorted(made, key=lambda r: (r.created_at, r.name))]
 
 

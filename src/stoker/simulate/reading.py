@@ -22,7 +22,14 @@ from stoker.simulate import engines
 from stoker.simulate.reading_commands import Configs
 from stoker.simulate.reading_notes import Notes
 from stoker.simulate.reading_platform import Platform, platform
-from stoker.simulate.reading_pods import Priorities, priorities, shape_of, view_of
+from stoker.simulate.reading_pods import (
+    Priorities,
+    has_zonal_claims,
+    priorities,
+    shape_of,
+    storage_classes,
+    view_of,
+)
 from stoker.simulate.reading_pools import places, read_pools
 from stoker.simulate.reading_scalers import Key, Target, key_of, queued, read_scalers
 from stoker.simulate.reading_serving import Found, Pods, found_in, has_gpus, load_of, serving_of
@@ -48,6 +55,7 @@ _OTHER_SERVERS: Mapping[str, str] = {
 }
 _USED = (
     "NodePool",
+    "NodeOverlay",
     "EC2NodeClass",
     "NodeClass",
     "ScaledObject",
@@ -101,7 +109,8 @@ def read_scenario(
         raise _serves_nothing(present, notes)
     by_queue = queued(present)
     scalers, least = read_scalers(present, {each.key: _target(each) for each in found}, notes)
-    workloads = tuple(_workload(each, by_queue, said, scalers, least, configs, notes) for each in found)
+    classes = storage_classes(present)
+    workloads = tuple(_workload(each, by_queue, said, scalers, least, configs, classes, notes) for each in found)
     pools = read_pools(present, said, notes)
     crowded(workloads, pools, notes)
     if not pools and not groups:
@@ -221,6 +230,7 @@ def _workload(
     scalers: Sequence[Scaler],
     least: Mapping[str, int],
     configs: Mapping[str, Configs],
+    classes: Mapping[str, str],
     notes: Notes,
 ) -> Workload:
     name, found = str(group.manifest), group.found
@@ -231,6 +241,7 @@ def _workload(
         if group.replicas == 0 and all(each.target != name for each in scalers):
             notes.say(f"{name}: 0 replicas are written and nothing scales it, so nobody serves {found.model} there")
     own = configs.get(group.manifest.namespace or "default", {})
+    is_stateful = group.manifest.kind == "StatefulSet"
     load = load_of(group.pods, found, group.shape.grace_s, own)
     return Workload(
         name=name,
@@ -240,6 +251,9 @@ def _workload(
         load=replace(load, weights_bytes=0 if serving is None else engines.weights_bytes(serving)),
         serving=serving,
         pods_per_replica=group.pods.size,
+        has_identity=is_stateful,
+        in_order=is_stateful and group.manifest.get("spec", "podManagementPolicy") != "Parallel",
+        keeps_zone=is_stateful and has_zonal_claims(group.manifest, classes),
     )
 
 

@@ -149,3 +149,23 @@ def _number(text: str | None) -> int:
         return int(text or 0)
     except ValueError:
         return 0
+
+
+def storage_classes(manifests: Sequence[Manifest]) -> dict[str, str]:
+    """Who provides volumes, by the class's name; the default class goes by the empty name, too."""
+    found = {}
+    for each in manifests:
+        provisioner = each.get("provisioner")
+        if each.kind == "StorageClass" and isinstance(provisioner, str):
+            found[each.name] = provisioner
+            if each.annotations.get("storageclass.kubernetes.io/is-default-class") == "true":
+                found[""] = provisioner
+    return found
+
+
+def has_zonal_claims(manifest: Manifest, classes: Mapping[str, str]) -> bool:
+    """Whether each pod has a volume of its own that is in one zone: EBS, as a class that is not in sight is taken to
+    be; files of EFS and FSx are reached from every zone."""
+    claims = [each for _, each in sections(manifest.get("spec", "volumeClaimTemplates"))]
+    providers = [classes.get(str(look(each, "spec", "storageClassName") or ""), "ebs.csi.aws.com") for each in claims]
+    return any("ebs" in each for each in providers)

@@ -24,6 +24,8 @@ _GIB = 1024**3
 _AUTO_GIB = 80
 """Of a node of Auto Mode whose NodeClass names no size (docs.aws.amazon.com: create-node-class)."""
 _AUTO_CONSOLIDATES_AFTER_S = 30.0
+_AUTO_LASTS_S = 21 * 86400.0
+"""Of a node at most (AWS documentation, EKS Auto Mode)."""
 _REGION = re.compile(r"[a-z]{2,3}(?:-[a-z]+)+-\d")
 _LAZY = re.compile(r"soci-snapshotter|snapshotter\s*[:=]\s*\"?(?:soci|stargz|nydus)", re.IGNORECASE)
 """In a node's user data: images are read as they are needed."""
@@ -108,7 +110,11 @@ def _pool(manifest: Manifest, classes: dict[tuple[str, str], Manifest], notes: N
     view = node_pool_view(manifest, None if is_auto else node_class)
     if is_auto:
         view = replace(view, storage_bytes=None)  # local disks, which differ from type to type
-    return Pool(view, disruption_of(manifest), volume, is_auto, node_class=node_class.name if node_class else "")
+    disruption = disruption_of(manifest)
+    if is_auto and (disruption.expire_after_s is None or disruption.expire_after_s > _AUTO_LASTS_S):
+        notes.say(f"NodePool {manifest.name}: EKS ends nodes of Auto Mode after 21 days, whatever its expireAfter says")
+        disruption = replace(disruption, expire_after_s=_AUTO_LASTS_S)
+    return Pool(view, disruption, volume, is_auto, node_class=node_class.name if node_class else "")
 
 
 def _built_in() -> list[Pool]:

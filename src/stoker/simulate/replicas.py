@@ -6,11 +6,14 @@ What a scaler or a drain wants comes in through `scale` and `leave`; replicas th
 import math
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count
 
 from stoker.base.errors import InvalidInput
+from stoker.catalog.labels import ZONE
 from stoker.policy import scheduling
-from stoker.policy.cluster import Node, Pod
+from stoker.policy.cluster import Node, Pod, PodShape
+from stoker.policy.requirements import both, of_labels
 from stoker.simulate import engines, gpu_sharing, latencies
 from stoker.simulate.kernel import Rank
 from stoker.simulate.result import ReplicaLife
@@ -33,7 +36,8 @@ class Replica:
     slot: int | None = None
     """In the data plane, once it is ready."""
     is_leaving: bool = False
-    is_broken: bool = False
+    ordinal: int = 0
+    """Of a StatefulSet's."""
 
 
 class Replicas:
@@ -53,6 +57,9 @@ class Replicas:
         self._by_pod: dict[str, Replica] = {}
         self._volumes = volumes_of(world.scenario)
         self._sharing = sharing_of(world.scenario)
+        self._zones: dict[tuple[str, int], str] = {}
+        """By workload and number: where its volumes are."""
+        self._bound_shapes: dict[tuple[str, str], PodShape] = {}
         self._rates: dict[tuple[str, str, str], engines.Rates | None] = {}
 
     # -- how many --
@@ -70,26 +77,56 @@ class Replicas:
     def _reconcile(self, workload: Workload, why: str) -> None:
         there = [each for each in self.of[workload.name] if not each.is_leaving]
         wanted = self.wanted.get(workload.name, 0)
-        for _ in range(wanted - len(there)):
+        for _ in range(self._missing(workload, wanted, len(there))):
             self._make(workload, why)
         if len(there) > wanted:
-            leaders = {each.pods[0].name: each for each in there}
-            pods = [each.pods[0] for each in there]
-            for pod in scheduling.first_to_leave(pods, self.world.nodes, self.world.now, len(there) - wanted):
-                for each in list(leaders[pod.name].pods):
+            for replica in self._first_to_leave(workload, there, len(there) - wanted):
+                for each in list(replica.pods):
                     self._stop(each, why)
         self.when_changed()
 
+    def _missing(self, workload: Workload, wanted: int, there: int) -> int:
+        """How many are to be made now."""
+        if not workload.has_identity:
+            return wanted - there
+        every = self.of[workload.name]  # those on their way out still have their numbers
+        missing = wanted - len(every)
+        if workload.in_order and any(pod.ready_at is None or each.is_leaving for each in every for pod in each.pods):
+            return 0
+        return min(missing, 1) if workload.in_order else missing
+
+    def _first_to_leave(self, workload: Workload, there: list[Replica], many: int) -> list[Replica]:
+        if workload.has_identity:
+            return sorted(there, key=lambda each: -each.ordinal)[:many]
+        leaders = {each.pods[0].name: each for each in there}
+        pods = [each.pods[0] for each in there]
+        going = scheduling.first_to_leave(pods, self.world.nodes, self.world.now, many)
+        return [leaders[pod.name] for pod in going]
+
+    def _shape(self, workload: Workload, ordinal: int) -> PodShape:
+        """Where its volumes are already it can only be there."""
+        zone = self._zones.get((workload.name, ordinal)) if workload.keeps_zone else None
+        if zone is None:
+            return workload.shape
+        if (workload.name, zone) not in self._bound_shapes:
+            view, here = workload.shape.view, of_labels({ZONE: zone})
+            bound = replace(view, requirements=tuple(both(each, here) for each in view.requirements))
+            self._bound_shapes[workload.name, zone] = replace(workload.shape, view=bound)
+        return self._bound_shapes[workload.name, zone]
+
     def _make(self, workload: Workload, why: str) -> None:
         world = self.world
-        replica = Replica(workload)
+        taken = {each.ordinal for each in self.of[workload.name]} if workload.has_identity else set()
+        replica = Replica(workload, ordinal=next(n for n in count() if n not in taken))
+        shape = self._shape(workload, replica.ordinal)
         stem = workload.shape.view.name.rpartition("/")[2].split(" ")[0]
         name = world.name(stem)
         for i in range(workload.pods_per_replica):
-            pod = Pod(name if i == 0 else f"{name}-{i}", workload.shape, world.now)
+            pod = Pod(name if i == 0 else f"{name}-{i}", shape, world.now)
             model = workload.serving.model if workload.serving is not None else ""
             gpus = sum(n for key, n in pod.shape.requests.items() if key.endswith("/gpu"))
-            world.add_pod(pod, ReplicaLife(pod.name, workload.name, model, world.now, gpus=gpus))
+            life = ReplicaLife(pod.name, workload.name, model, world.now, gpus=gpus, stands_for_all=i == 0)
+            world.add_pod(pod, life)
             replica.pods.append(pod)
             self._by_pod[pod.name] = replica
             world.journal.say(world.now, "pod", pod.name, f"made for {workload.name}: {why}")
@@ -103,6 +140,7 @@ class Replicas:
         node = world.nodes[pod.node or ""]
         replica = self._by_pod[pod.name]
         load = replica.workload.load
+        self._zones.setdefault((replica.workload.name, replica.ordinal), node.zone)
         volume = self._volumes.get(node.pool, Volume())
         there = frozenset(world.images[node.name])
         times = latencies.pod_times(load, node.type, volume, there, world.chance("pods"), self.priors)
@@ -136,7 +174,10 @@ class Replicas:
         after_s = world.now - pod.created_at
         world.journal.say(world.now, "pod", pod.name, f"ready, {after_s:.0f} s after it was made", after_s=after_s)
         if serving is not None and all(each.ready_at is not None for each in replica.pods):
+            world.pod_lives[replica.pods[0].name].ready_at = world.now
             self._begin_serving(replica, serving)
+        if replica.workload.in_order:
+            self._reconcile(replica.workload, "the one before it is ready")
         self.when_changed()
 
     def _begin_serving(self, replica: Replica, serving: Serving) -> None:
@@ -158,7 +199,8 @@ class Replicas:
                 self._rates[key] = engines.rates(serving, instance, share=share)
             except InvalidInput as error:
                 self._rates[key] = None
-                self.world.journal.say(self.world.now, "broken", workload.name, error.message, type=instance.name)
+                said = {"type": instance.name, **({"hint": error.hint} if error.hint else {})}
+                self.world.journal.say(self.world.now, "broken", workload.name, error.message, **said)
         return self._rates[key] is not None
 
     def _node_of(self, pod: Pod) -> Node:
@@ -241,6 +283,8 @@ class Replicas:
         world.journal.say(world.now, "pod", pod.name, "gone")
         if all(each.name not in world.pods for each in replica.pods):
             self.of[replica.workload.name].remove(replica)
+            if replica.workload.has_identity:
+                self._reconcile(replica.workload, f"in place of {pod.name}")
         self.when_gone(node)
         self.when_changed()
 

@@ -58,6 +58,9 @@ class ReplicaLife:
     why_gone: str = ""
     requests: int = 0
     gpus: int = 0
+    stands_for_all: bool = True
+    """Of the pods of one replica (a LeaderWorkerSet's leader and workers) the first, whose phases are the replica's: it
+    is ready when all are."""
 
 
 @dataclass(slots=True)

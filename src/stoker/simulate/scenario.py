@@ -74,6 +74,13 @@ class Workload:
     load: Load = field(default_factory=Load)
     serving: Serving | None = None
     pods_per_replica: int = 1
+    has_identity: bool = False
+    """A StatefulSet's pods have numbers: one that goes comes back with the same, and not before it is gone; of several
+    the last goes first."""
+    in_order: bool = False
+    """With numbers: the next is not made before all others are ready (`OrderedReady`)."""
+    keeps_zone: bool = False
+    """With numbers: each has volumes of its own, which are in one zone for good (EBS)."""
 
 
 SignalKind = Literal[

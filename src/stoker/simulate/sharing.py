@@ -295,7 +295,7 @@ def tokens_per_step(s: Flow, slot: int) -> float:
     if left <= CRUMBS or s.head[ENGINES + slot] >= 0:
         return chunk
     steps = float(int(left / chunk))
-    if steps * chunk < left:
+    if left - steps * chunk > CRUMBS:
         steps += 1.0
     return left / steps
 

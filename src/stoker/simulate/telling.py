@@ -35,7 +35,7 @@ def _all(result: Result, figures: Mapping[str, Any]) -> Iterator[str]:
         share = 100 * requests["late"] / max(1, requests["served"])
         yield f"{requests['late']:,} answers were late ({share:.1f} % of those that were served)."
     kinds = Counter(each.kind for each in result.journal)
-    if kinds["broken"]:
+    if kinds["broken"] and not any("can never serve" in each["text"] for each in figures["troubles"]):
         first = next(each for each in result.journal if each.kind == "broken")
         yield f"{first.subject} can never serve: {first.text}"
     yield from _troubles(figures)

@@ -8,13 +8,25 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stoker.simulate import lives, moments
 from stoker.simulate.lives import Span
 from stoker.simulate.result import IN_FLIGHT, SERVED, TIMED_OUT, Event, ReplicaLife, Result
 
-Kind = Literal["never placed", "no replica", "maximum", "limit", "unplaced", "no capacity", "cold start"]
-ORDER: tuple[Kind, ...] = ("never placed", "no replica", "maximum", "limit", "no capacity", "unplaced", "cold start")
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Kind = Literal["never placed", "no replica", "maximum", "limit", "unplaced", "no capacity", "cold start", "too few"]
+ORDER: tuple[Kind, ...] = (
+    "never placed",
+    "no replica",
+    "maximum",
+    "limit",
+    "no capacity",
+    "unplaced",
+    "cold start",
+    "too few",
+)
 """The gravest first."""
 LEAST_S = 30.0
 """Shorter ones are no trouble."""
@@ -69,7 +81,7 @@ def troubles(result: Result) -> list[Trouble]:
         *_at_maximum(result),
         *_without_place(result),
         *_without_capacity(result),
-        *_cold_starts(result),
+        *_waits(result),
     ]
     found.sort(key=lambda each: (ORDER.index(each.kind), each.from_s, each.subject))
     counts: dict[str, int] = {}
@@ -101,14 +113,19 @@ def as_json(found: Sequence[Trouble]) -> list[dict[str, Any]]:
 def _without_replica(result: Result) -> Iterator[Trouble]:
     end = result.ended_at_s
     for model, made in lives.of_models(result).items():
-        wanted = merged([span for each in made if (span := _there(each, end)) is not None])
-        ready = merged([span for each in made if (span := lives.serving(each, end)) is not None])
-        for start, stop in without(wanted, ready):
+        for start, stop in _gaps(made, end):
             if stop - start > LEAST_S:
                 why, hint = _why_none(result, made, start)
                 after = _successor(result, made, stop)
                 text = f"{model} had no replica ready for {moments.span(stop - start)}: {why}{after}"
                 yield Trouble("no replica", "model", model, start, stop, text, hint)
+
+
+def _gaps(made: Sequence[ReplicaLife], end: float) -> list[Span]:
+    """When one was wanted, and none ready."""
+    wanted = merged([span for each in made if (span := _there(each, end)) is not None])
+    ready = merged([span for each in made if (span := lives.serving(each, end)) is not None])
+    return without(wanted, ready)
 
 
 def _there(life: ReplicaLife, end: float) -> Span | None:
@@ -125,7 +142,8 @@ def _why_none(result: Result, made: Sequence[ReplicaLife], start: float) -> tupl
             each for each in result.journal if each.kind == "broken" and each.subject in {m.workload for m in made}
         ]
         if broken and not any(each.ready_at is not None for each in made):
-            return f"{broken[0].subject} can never serve, since {broken[0].text}", "nodes or weights that go together"
+            hint = str(broken[0].data.get("hint", "nodes and weights that go together"))
+            return f"{broken[0].subject} can never serve: {broken[0].text}", hint
         if start == 0.0:
             return "none had come up as the run began", "a warm start (without --cold), or a minimum of 1 replica"
         return "it was at none, and the first one had to come up", _FROM_ZERO
@@ -270,46 +288,82 @@ def _capacity(pool: str, start: float, count: int, text: str, stop: float) -> It
 # -- requests that waited for replicas to come up --
 
 
-def _cold_starts(result: Result) -> Iterator[Trouble]:
+def _waits(result: Result) -> Iterator[Trouble]:
+    """While replicas came up, or while as many were there as anybody wanted."""
     outcomes, at, end = result.outcomes, result.trace.at_s, result.ended_at_s
+    gave_up = outcomes.state == TIMED_OUT
+    still = (outcomes.state == IN_FLIGHT) & np.isnan(outcomes.first_at)
+    until = np.where(gave_up, at + LEAST_S, np.where(still, end, outcomes.first_at))
+    long = (at <= end) & (gave_up | ((until - at > LEAST_S) & (still | (outcomes.state == SERVED))))
     ups = lives.scale_ups(result)
+    made = lives.of_models(result)
     for i, model in enumerate(result.models):
+        mine = long & (outcomes.model == i)
         of_it = [each for each in ups if each.life.model == model]
-        coming = merged([_coming(each.life, end) for each in of_it])
-        if not coming:
-            continue
-        gave_up = outcomes.state == TIMED_OUT
-        still_wait = (outcomes.state == IN_FLIGHT) & np.isnan(outcomes.started_at)
-        until = np.where(gave_up, at + LEAST_S, np.where(still_wait, end, outcomes.started_at))
-        mine = (outcomes.model == i) & (at <= end) & (gave_up | (until - at > LEAST_S))
-        mine &= gave_up | still_wait | (outcomes.state == SERVED)
-        starts, stops = (np.array([span[k] for span in coming]) for k in (0, 1))
-        next_one = np.minimum(np.searchsorted(stops, at, side="right"), len(stops) - 1)
-        mine &= (starts[next_one] < until) & (stops[next_one] > at)
-        rows = np.flatnonzero(mine)
-        if not len(rows):
-            continue
-        waits = np.sort((until - at)[mine & ~gave_up])
-        half = f", half of them {moments.span(float(waits[len(waits) // 2]))} or more" if len(waits) else ""
-        lost = int(np.count_nonzero(mine & gave_up))
-        half += f", and {lost:,} of them gave up" if lost else ""
-        took = [each for each in of_it if each.total_s is not None]
-        hint, spent = _HINTS_OF_PHASES["node"], ""
-        if took:
-            means = {name: float(np.mean([each.phases[name] or 0.0 for each in took])) for name in lives.PHASES}
-            phase = max(means, key=lambda name: means[name])
-            total = float(np.median([each.total_s for each in took if each.total_s is not None]))
-            spent = (
-                f"; a replica took {moments.span(total)} to come up, most of it {lives.PHASE_NAMES[phase]} "
-                f"({moments.span(means[phase])})"
-            )
-            hint = _HINTS_OF_PHASES[phase]
-        text = (
-            f"{len(rows):,} request{'s' * (len(rows) != 1)} of {model} waited more than {LEAST_S:.0f} s while replicas "
-            f"came up{half}{spent}"
-        )
-        hint += "; or a higher minimum, so that fewer have to come up"
-        yield Trouble("cold start", "model", model, float(at[rows[0]]), float(until[rows].max()), text, hint)
+        coming = _touched(at, until, merged([_coming(each.life, end) for each in of_it]))
+        workloads = {each.workload for each in made[model]}
+        capped = _touched(at, until, [(each.from_s, each.to_s) for each in result.spells if each.subject in workloads])
+        away = _touched(at, until, _gaps(made[model], end))
+        if (cold := mine & coming).any():
+            spent, hint = _phases_of(of_it)
+            text = f"{_waited(model, cold, gave_up, until - at)} while replicas came up{spent}"
+            last = float(until[cold].max())
+            yield Trouble("cold start", "model", model, float(at[cold].min()), last, text, hint)
+        if (few := mine & ~coming & ~capped & ~away).any():
+            yield _too_few(result, model, workloads, (few, gave_up, until))
+
+
+def _too_few(result: Result, model: str, workloads: set[str], waits: tuple[Bools, Bools, Floats]) -> Trouble:
+    few, gave_up, until = waits
+    at = result.trace.at_s
+    line = result.timeline
+    places = np.clip(np.searchsorted(line.at, at[few], side="right") - 1, 0, None)
+    there = int(line.ready[model][places].max()) if len(line.at) else 0
+    had = "1 replica had all that it takes" if there == 1 else f"{there} replicas had all that they take"
+    is_scaled = any(each.kind == "scale" and each.subject in workloads for each in result.journal)
+    text = f"{_waited(model, few, gave_up, until - at)} while {had}"
+    hint = (
+        "a lower target of its scaler, which asked for no more replicas" if is_scaled else "a scaler: nothing scales it"
+    )
+    hint += "; or more requests at once (--max-num-seqs, concurrency), where the GPU has room for them"
+    return Trouble("too few", "model", model, float(at[few].min()), float(until[few].max()), text, hint)
+
+
+def _waited(model: str, who: Bools, gave_up: Bools, waits: Floats) -> str:
+    """A request that gave up waited as long as it may, which is not told."""
+    many, lost = int(np.count_nonzero(who)), int(np.count_nonzero(who & gave_up))
+    known = np.sort(waits[who & ~gave_up])
+    if many == len(known) == 1:
+        return f"1 request of {model} waited {moments.span(float(known[0]))} for its first token,"
+    half = f" (half of them {moments.span(float(known[len(known) // 2]))} or more)" if len(known) else ""
+    half += f", and {lost:,} of them gave up," if lost else ","
+    return f"{many:,} requests of {model} waited more than {LEAST_S:.0f} s for their first token{half}"
+
+
+def _phases_of(ups: Sequence[lives.ScaleUp]) -> tuple[str, str]:
+    """What coming up took, and what would help against most of it."""
+    took = [each for each in ups if each.total_s is not None]
+    more = "; or a higher minimum, so that fewer have to come up"
+    if not took:
+        return "", _HINTS_OF_PHASES["node"] + more
+    means = {name: float(np.mean([each.phases[name] or 0.0 for each in took])) for name in lives.PHASES}
+    phase = max(means, key=lambda name: means[name])
+    total = float(np.median([each.total_s for each in took if each.total_s is not None]))
+    spent = (
+        f"; a replica took {moments.span(total)} to come up, most of it {lives.PHASE_NAMES[phase]} "
+        f"({moments.span(means[phase])})"
+    )
+    return spent, _HINTS_OF_PHASES[phase] + more
+
+
+def _touched(starts: Floats, stops: Floats, spans: Sequence[Span]) -> Bools:
+    """Which of the times from `starts` to `stops` have a moment in one of the spans, which are in order and apart."""
+    if not spans:
+        return np.zeros(len(starts), np.bool_)
+    begins, ends = (np.array([span[k] for span in spans]) for k in (0, 1))
+    first = np.minimum(np.searchsorted(ends, starts, side="right"), len(ends) - 1)
+    found: Bools = (begins[first] < stops) & (ends[first] > starts)
+    return found
 
 
 def _coming(life: ReplicaLife, end: float) -> Span:
