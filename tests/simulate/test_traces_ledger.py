@@ -141,6 +141,14 @@ def test_a_database_that_does_not_answer() -> None:
     assert "secret-word" not in refused.value.message
 
 
+def test_a_file_that_only_begins_like_a_database(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.db"
+    file.write_bytes(b"SQLite format 3\0 and nothing else")
+    with pytest.raises(InvalidInput, match=r"^ledger.db cannot be read: file is not a database") as refused:
+        load(str(file))
+    assert refused.value.param == "trace"
+
+
 def test_a_parquet_file_that_is_cut(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     file = tmp_path / "usage.parquet"

@@ -53,7 +53,10 @@ def _batches(engine: Engine, name: str, size: int = _BATCH) -> Iterator[Batch]:
             except SQLAlchemyError as exc:
                 if engine.dialect.name != "sqlite":
                     raise
-                raise Unavailable(f"{name} cannot be read: {getattr(exc, 'orig', None) or exc}") from exc
+                cause = getattr(exc, "orig", None) or exc
+                # Locked, or a disk that fails, is for now; a file that is no database stays none.
+                kind = Unavailable if isinstance(cause, sqlite3.OperationalError) else InvalidInput
+                raise kind(f"{name} cannot be read: {cause}") from exc
     finally:
         engine.dispose()
 
