@@ -415,13 +415,13 @@ def test_a_folder_without_manifests_is_named(
 def test_what_cannot_be_read_is_said_and_the_rest_is_run(
     stand_in: StandIn, manifests: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "broken.yaml").write_text("a: [b\n")
+    (tmp_path / "ruined.yaml").write_text("apiVersion: v1\nkind: [b\n")
     again = "kind: ConfigMap\n" * 6
     (tmp_path / "many.yaml").write_text(f"apiVersion: v1\n{again}metadata: {{name: b}}\n")
     assert run(["simulate", manifests, "--trace", "t", "--json"]) == 0
 
     said = capsys.readouterr().err.splitlines()
-    assert said[0].startswith(f"not read: {tmp_path}/broken.yaml:")
+    assert said[0].startswith(f"not read: {tmp_path}/ruined.yaml:")
     assert said[1].startswith(f"{tmp_path}/many.yaml:3: kind is written twice here")
     assert said[5:] == ["and 1 more: `stoker lint` shows all"]
     assert stand_in.reads[0][0] == 2
