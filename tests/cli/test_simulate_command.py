@@ -1,7 +1,10 @@
 """`stoker simulate`: what is asked of the run, and how its report is said. The run itself is a stand-in."""
 
+import errno
 import gc
 import json
+import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -9,13 +12,15 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import click
 import pytest
 from results import a_result, renamed
 
 from stoker.base.errors import InvalidInput
 from stoker.cli import simulated
 from stoker.cli.app import run
-from stoker.cli.simulate import joined, numbers, shares
+from stoker.cli.simulate import joined, numbers, shares, simulate
+from stoker.cli.simulate_checks import named_weights
 from stoker.policy.cluster import PodShape
 from stoker.policy.placement import NodePoolView, PodView
 from stoker.policy.requirements import requirement
@@ -124,12 +129,13 @@ def test_what_is_said_goes_to_the_parts(stand_in: StandIn, manifests: str) -> No
     words = ["--scale", "2", "--speed", "4", "--hours", "3", "--to", "general=3,code=1", "--seed", "5", "--cold"]
     words += ["--start", "2026-02-03T04:05", "--timeout", "90", "--region", "eu-west-1", "--interruptions", "0.1"]
     words += ["--spot-trace", "market:2", "--prices", "p.csv", "--ice", "0.2", "--spot-to-spot", "--drift", "1h"]
-    words += ["--prior", "boot_s=60", "--trace", "one", "--trace", "two"]
+    words += ["--prior", "boot_s=60", "--trace", "one", "--trace", "two", "--weights", "general=Qwen/Qwen3-8B"]
     assert run(["simulate", manifests, *words, "--json"]) == 0
 
     given = {"scale": 2.0, "speed": 4.0, "seed": 5, "limit_s": 3 * 3600 * 4.0}
     assert stand_in.loads == [("one", given), ("two", given)]
-    assert stand_in.reads == [(1, {"region": "eu-west-1", "default_model": "general"})]
+    weights = {"general": "Qwen/Qwen3-8B"}
+    assert stand_in.reads == [(1, {"region": "eu-west-1", "default_model": "general", "weights": weights})]
     [(scenario, trace, options)] = stand_in.runs
     assert scenario is SCENARIO
     assert trace == "one+two"
@@ -155,6 +161,7 @@ def test_what_is_not_said_is_left_to_the_parts(stand_in: StandIn, manifests: str
 
     assert stand_in.runs[0][2] == {"seed": 0, "cold": False, "shares": {}, "spot_to_spot": False, "priors": {}}
     assert stand_in.loads[0][1]["limit_s"] is None
+    assert stand_in.reads == [(1, {"region": None, "default_model": None, "weights": {}})]
 
 
 def test_a_pod_a_node_and_a_moment_are_explained_in_place_of_the_table(
@@ -194,8 +201,78 @@ def test_the_page_is_a_file(
 
     assert file.read_text().startswith("<!doctype html>")
     assert capsys.readouterr().err == f"the page is in {file}\n"
-    assert run(["simulate", manifests, "--trace", "t", "--html", str(tmp_path / "no" / "r.html")]) == 2
-    assert "r.html cannot be written: No such file or directory" in capsys.readouterr().err
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["a.yaml", "report.html"]  # nothing else was left there
+
+
+def test_a_page_takes_the_place_of_another_and_keeps_its_link_and_its_mode(
+    stand_in: StandIn, manifests: str, tmp_path: Path
+) -> None:
+    file, link = tmp_path / "report.html", tmp_path / "link.html"
+    file.write_text("of yesterday")
+    file.chmod(0o640)
+    link.symlink_to(file)
+    assert run(["simulate", manifests, "--trace", "t", "--html", str(link)]) == 0
+
+    assert link.is_symlink()
+    assert file.read_text().startswith("<!doctype html>")
+    assert file.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_page_that_cannot_be_written_is_said_before_the_run(
+    stand_in: StandIn,
+    manifests: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    missing = tmp_path / "no"
+    assert run(["simulate", manifests, "--trace", "t", "--html", str(missing / "r.html")]) == 2
+    assert f"{missing}/r.html cannot be written: there is no folder {missing}\n\nhint: " in capsys.readouterr().err
+
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # as for who is not root, which tests may be
+    assert run(["simulate", manifests, "--trace", "t", "--html", str(tmp_path / "r.html")]) == 2
+    assert "r.html cannot be written: Permission denied\n\nhint: " in capsys.readouterr().err
+    assert stand_in.runs == []
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_what_fails_in_the_middle_leaves_no_page(
+    stand_in: StandIn,
+    manifests: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(self: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    file = tmp_path / "report.html"
+    file.write_text("of yesterday")
+    monkeypatch.setattr(Path, "replace", full)
+    assert run(["simulate", manifests, "--trace", "t", "--html", str(file)]) == 2
+
+    assert "report.html cannot be written: No space left on device" in capsys.readouterr().err
+    assert file.read_text() == "of yesterday"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["a.yaml", "report.html"]
+
+
+def test_ctrl_c_writes_nothing(
+    stand_in: StandIn,
+    manifests: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(*args: Any, **given: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["stoker.simulate.run"], "simulate", interrupted)
+    file = tmp_path / "report.html"
+    assert run(["simulate", manifests, "--trace", "t", "--html", str(file), "--json"]) == 130
+
+    said = capsys.readouterr()
+    assert (said.out, said.err.strip()) == ("", "")
+    assert not file.exists()
 
 
 def test_names_cannot_move_the_cursor(stand_in: StandIn, manifests: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -292,7 +369,23 @@ def test_a_node_group_that_cannot_be_says_why(text: str, why: str) -> None:
         ([".", "--trace", "t", "--to", "a=-1"], "--to has 'a=-1'"),
         ([".", "--trace", "t", "--prior", "boot_s"], "--prior is 'boot_s'"),
         ([".", "--trace", "t", "--start", "monday"], "--start is 'monday', which is no date"),
+        ([".", "--trace", "t", "--start", "1492-10-12"], "--start is '1492-10-12'"),
+        ([".", "--trace", "t", "--start", "9999-12-31T23:00-05:00"], "which is no date"),
         ([".", "--trace", "t", "--drift", "2026-01-01"], "--drift is '2026-01-01', which is no moment"),
+        (["", "--trace", "t"], "PATH is empty"),
+        ([".", "--trace", "t", "--to", ""], "--to has ''"),
+        ([".", "--trace", "t", "--hours", "nan"], "nan is no number to reckon with"),
+        ([".", "--trace", "t", "--hours", "9000"], "9000.0 is not in the range"),
+        ([".", "--trace", "t", "--slo-ttft", "inf"], "inf is no number to reckon with"),
+        ([".", "--trace", "t", "--ice", "1.5"], "1.5 is not in the range"),
+        ([".", "--trace", "t", "--weights", "general"], "--weights is 'general'"),
+        ([".", "--trace", "t", "--weights", "=Qwen/Qwen3-8B"], "--weights is '=Qwen/Qwen3-8B'"),
+        ([".", "--trace", "t", "--weights", "a=x", "--weights", "a=y"], "--weights is 'a=y', and a has x already"),
+        ([".", "--trace", "t", "--region", "mars-1"], "--region is 'mars-1', which is not known"),
+        ([".", "--trace", "t", "--explain", "pdo", "llm-code-1"], "--explain is 'pdo', which is no moment"),
+        ([".", "--trace", "t", "--explain", "node"], "--explain node: which one?"),
+        ([".", "--trace", "t", "--html", ""], "--html is empty"),
+        ([".", "--trace", "t", "--compare", "cluster-autoscale"], "there is no cluster-autoscale"),
     ],
 )
 def test_who_asks_wrongly_is_told_what_would_be_right(
@@ -307,11 +400,121 @@ def test_who_asks_wrongly_is_told_what_would_be_right(
     assert stand_in.runs == []
 
 
+def test_a_folder_without_manifests_is_named(
+    stand_in: StandIn, manifests: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "readme.txt").write_text("hello")
+    for words in ([str(empty)], [manifests, "--compare", str(empty)]):
+        assert run(["simulate", *words, "--trace", "t"]) == 2
+        assert f"there are no manifests in {empty}\n\nhint: " in capsys.readouterr().err
+    assert stand_in.runs == []
+
+
+def test_what_cannot_be_read_is_said_and_the_rest_is_run(
+    stand_in: StandIn, manifests: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ruined.yaml").write_text("apiVersion: v1\nkind: [b\n")
+    again = "kind: ConfigMap\n" * 6
+    (tmp_path / "many.yaml").write_text(f"apiVersion: v1\n{again}metadata: {{name: b}}\n")
+    assert run(["simulate", manifests, "--trace", "t", "--json"]) == 0
+
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith(f"not read: {tmp_path}/ruined.yaml:")
+    assert said[1].startswith(f"{tmp_path}/many.yaml:3: kind is written twice here")
+    assert said[5:] == ["and 1 more: `stoker lint` shows all"]
+    assert stand_in.reads[0][0] == 2
+
+
+def test_every_option_is_explained_in_the_docs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "simulate" / "index.md").read_text()
+    table = page.partition("## What you can say")[2].partition("\n## ")[0]
+    explained = {
+        word for line in table.splitlines() for word in re.findall(r"--[a-z][a-z0-9-]*", line.partition(" | ")[0])
+    }
+    options = {name for each in simulate.params if isinstance(each, click.Option) for name in each.opts}
+    assert explained == options
+
+
 def test_shares_are_of_their_sum() -> None:
     assert shares(None) == {}
     assert shares("code") == {"code": 1.0}
     assert shares("a=1, b=3") == {"a": 0.25, "b": 0.75}
     assert numbers(("a=1", "b=2.5")) == {"a": 1.0, "b": 2.5}
+    assert named_weights(("a=Qwen/Qwen3-8B", "b = s3://x/y", "a=Qwen/Qwen3-8B")) == {
+        "a": "Qwen/Qwen3-8B",
+        "b": "s3://x/y",
+    }
+
+
+# -- without stand-ins --
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What `stoker render` writes of what `stoker init` writes."""
+    folder = tmp_path_factory.mktemp("rendered")
+    assert run(["init", "-f", str(folder / "platform.yaml")]) == 0
+    assert run(["render", "-f", str(folder / "platform.yaml"), "-o", str(folder / "manifests")]) == 0
+    return str(folder / "manifests")
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    yield
+    gc.enable()
+
+
+SHORT = "poisson:rate=4,seconds=60,prompt=800,completion=150"
+
+
+def told(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    assert run(["simulate", *words, "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_what_render_writes_is_simulated_with_each_option(
+    collected: None, rendered: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "prices.csv").write_text("type,zone,capacity,usd_per_hour\ng6.xlarge,us-west-2a,spot,0.25\n")
+    (tmp_path / "market.csv").write_text("at_s,available\n0,9\n")
+    words = [rendered, "--trace", SHORT, "--trace", "poisson:rate=1,seconds=30", "--scale", "2", "--speed", "2"]
+    words += ["--hours", "0.05", "--to", "general=3,code=1", "--seed", "5", "--start", "2026-02-03T04:05", "--cold"]
+    words += ["--timeout", "90", "--slo-ttft", "0.001", "--slo-e2e", "30", "--region", "us-west-2", "--ice", "0.01"]
+    words += ["--interruptions", "0.01", "--spot-trace", str(tmp_path / "market.csv"), "--spot-to-spot"]
+    words += ["--prices", str(tmp_path / "prices.csv"), "--drift", "0:02", "--prior", "boot_s=5"]
+    words += ["--weights", "vision=Qwen/Qwen2.5-VL-7B-Instruct", "--explain", "0:01", "--compare", rendered]
+    words += ["--html", str(tmp_path / "r.html")]
+    figures = told(words, capsys)
+
+    requests = figures["requests"]
+    assert requests["arrived"] == requests["served"] + requests["rejected"] + requests["in_flight"] > 400
+    assert requests["by_model"]["vision"]["arrived"] == 0
+    assert requests["by_model"]["general"]["arrived"] > requests["by_model"]["code"]["arrived"] > 0
+    assert requests["rejected_by"]["timed_out"] > 0  # cold, and 90 s is less than a start
+    assert (figures["seed"], figures["ended_at_s"], figures["began_at"]) == (5, 180.0, "2026-02-03T04:05:00Z")
+    assert figures["assumptions"]["boot_s"] == 5.0
+    assert figures["targets"] == {"ttft_s": 0.001, "e2e_s": 30.0}
+    assert figures["explained"][0].startswith("0:01:00  (2026-02-03 04:06:00 UTC)")
+    compared = figures["compared"]["report"]
+    assert {**compared, "wall_s": 0} == {
+        **{name: value for name, value in figures.items() if name not in ("compared", "explained")},
+        "wall_s": 0,
+    }
+    assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
+
+
+def test_what_render_writes_runs_on_node_groups(
+    collected: None, rendered: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    groups = ["--node-group", "g6.48xlarge,min=1,max=2,spot", "--node-group", "m7i.2xlarge,min=1,max=2"]
+    figures = told([rendered, "--trace", SHORT, *groups], capsys)
+
+    assert figures["kind"] == "groups"
+    assert set(figures["nodes"]["by_type"]) == {"g6.48xlarge", "m7i.2xlarge"}
+    assert figures["requests"]["served"] > 100
 
 
 # -- small things of the table --

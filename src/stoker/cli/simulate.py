@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stoker.base.errors import InvalidInput
+from stoker.base.terminal import printable
 from stoker.cli import show
 from stoker.cli.simulate_checks import Number, can_be_explained, can_be_written, is_region, named_weights, replace
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 CLUSTER_AUTOSCALER = "cluster-autoscaler"
 _BAR = 30
+_MOST_TROUBLES = 5
+_READ_ALL_THE_SAME = "duplicate-key"
 
 
 class _Words(click.Command):
@@ -354,8 +357,7 @@ def _read(paths: Sequence[str], option: str = "PATH") -> "Reading":
     missing = [trouble for trouble in found.troubles if trouble.kind == "missing"]
     if missing:
         raise InvalidInput(f"there is no {missing[0].file}", param=option, hint=hint)
-    for trouble in found.troubles:
-        show.note(f"not read: {trouble.file}: {trouble.message}")
+    _say_troubles(found)
     if not found.manifests:
         raise InvalidInput(
             f"there are no manifests in {', '.join(paths)}",
@@ -363,6 +365,16 @@ def _read(paths: Sequence[str], option: str = "PATH") -> "Reading":
             hint="Kubernetes objects in *.yaml, *.yml or *.json; `stoker render -o DIR` writes some",
         )
     return found
+
+
+def _say_troubles(reading: "Reading") -> None:
+    """What was not read first."""
+    troubles = sorted(reading.troubles, key=lambda each: each.kind == _READ_ALL_THE_SAME)
+    for each in troubles[:_MOST_TROUBLES]:
+        said = "" if each.kind == _READ_ALL_THE_SAME else "not read: "
+        show.note(f"{said}{printable(f'{each.file}:{each.line}: {each.message}')}")
+    if len(troubles) > _MOST_TROUBLES:
+        show.note(f"and {len(troubles) - _MOST_TROUBLES} more: `stoker lint` shows all")
 
 
 def _groups(scenario: "Scenario", texts: Sequence[str]) -> "Scenario":
@@ -410,7 +422,6 @@ def _told(
     html: Path | None,
     explain: Sequence[str],
 ) -> int:
-    from stoker.base.terminal import printable
     from stoker.cli import simulated
     from stoker.simulate import comparison, report
     from stoker.simulate.explain import explain as explained
