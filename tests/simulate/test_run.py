@@ -341,3 +341,26 @@ def test_the_same_seed_gives_the_same_and_another_seed_another() -> None:
     assert first.costs == again.costs
     assert np.array_equal(first.outcomes.done_at, again.outcomes.done_at, equal_nan=True)
     assert first.journal != other.journal
+
+
+def test_a_static_pool_gets_a_node_for_each_that_it_lost() -> None:
+    found = run(
+        pool(replicas=2, capacity="spot"), model(replicas=1), available=((0.0, 2), (600.0, 1), (700.0, 2)), hours=1
+    )
+    (at, _), *_ = said(found, "interruption")
+    assert at == 600.0
+    assert len(found.nodes) == 3
+    assert sum(each.gone_at is None for each in found.nodes) == 2
+    # the offering is left alone for three minutes after the notice
+    assert found.nodes[-1].asked_at >= 780
+
+
+def test_a_recommendation_to_rebalance_is_said_and_changes_nothing() -> None:
+    story = [pool(capacity="spot"), model(replicas=1)]
+    found = run(*story, interruptions_per_hour=1.0, hours=3)
+    notices = [(at, text) for at, text in said(found, "interruption") if text.startswith("spot interruption")]
+    warned = [(at, text) for at, text in said(found, "interruption") if text.startswith("EC2 recommends")]
+    assert notices
+    assert {round(at + 900, 3) for at, _ in warned} >= {at for at, _ in notices if at > 900}
+    silent = run(*story, interruptions_per_hour=1.0, hours=3, rebalance_s=0.0)
+    assert [each.gone_at for each in silent.nodes] == [each.gone_at for each in found.nodes]

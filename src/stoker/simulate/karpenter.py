@@ -58,9 +58,7 @@ class Karpenter:
 
     def begin(self) -> None:
         """Static pools get their nodes; the passes begin."""
-        for name, pool in self.pools.items():
-            for _ in range(pool.view.replicas or 0):
-                self._launch_static(name)
+        self.keep_static()
         if self.pools:
             self.world.kernel.after(disruption.PASS_S, Rank.NODES, self._pass)
         if self.world.options.drift_at is not None:
@@ -215,13 +213,23 @@ class Karpenter:
         self.world.market = market
         self.world.version += 1
 
-    def _launch_static(self, pool: str) -> None:
+    def keep_static(self) -> None:
+        """Static pools get the nodes that they lack; where there is no capacity, once more later."""
+        for name, pool in self.pools.items():
+            there = sum(node.leaving_since is None for node in self.world.nodes_of(name))
+            for _ in range((pool.view.replicas or 0) - there):
+                if not self._launch_static(name):
+                    self.world.kernel.after(_RETRY_S, Rank.NODES, self.keep_static)
+                    break
+
+    def _launch_static(self, pool: str) -> bool:
         """One node of a pool that has a number of them whatever pods there are: as for a pod that asks for nothing."""
         view = self.views[pool]
         any_of_it = PodView(pool, (of_labels({NODE_POOL: pool}),), (Toleration(operator="Exists"),))
         nobody = Pod(f"{pool} itself", PodShape(any_of_it), self.world.now)
-        for claim in provisioning.plan([nobody], [], [replace(view, replicas=None)], self.world.market).claims:
-            self._launch(replace(claim, pods=()), f"NodePool {pool} is to have {view.replicas} nodes")
+        found = provisioning.plan([nobody], [], [replace(view, replicas=None)], self.world.market).claims
+        why = f"NodePool {pool} is to have {view.replicas} nodes"
+        return any(self._launch(replace(claim, pods=()), why) is not None for claim in found)
 
     # -- disruption --
 

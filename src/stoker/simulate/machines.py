@@ -200,6 +200,15 @@ class Machines:
         if rate > 0:
             lives_s = world.chance("interruptions").expovariate(rate / 3600)
             world.kernel.after(lives_s, Rank.WORLD, lambda: self.interrupt(node))
+            warned_s = max(0.0, lives_s - options.rebalance_s)
+            world.kernel.after(warned_s, Rank.WORLD, lambda: self._recommend(node))
+
+    def _recommend(self, node: Node) -> None:
+        """EC2 recommends to rebalance: Karpenter logs it, and does nothing more."""
+        world = self.world
+        if node.name in world.nodes:
+            text = "EC2 recommends to rebalance: an interruption is more likely; nothing acts on it"
+            world.journal.say(world.now, "interruption", node.name, text, pool=node.pool)
 
     def interrupt(self, node: Node, why: str = "spot interruption") -> None:
         """EC2's notice: it is gone in two minutes."""

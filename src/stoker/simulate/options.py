@@ -28,7 +28,7 @@ class Options:
     """Where requests go that name no model of the scenario: shares by model. Empty: all to the default."""
     interruptions_per_hour: float | None = None
     """Of each spot node; None: by the Spot Instance Advisor's bucket of its type."""
-    rebalance_s: float = 120.0
+    rebalance_s: float = 900.0
     """How long before its notice a spot node is recommended for rebalancing, which Karpenter only logs."""
     available: tuple[tuple[float, int], ...] = ()
     """A recorded spot market: from each time on, how many spot nodes there are to be had."""

@@ -82,6 +82,7 @@ class _Run:
 
         def gone(name: str) -> None:
             self.karpenter.node_gone(name)
+            self.karpenter.keep_static()
             self.groups.keep()
             self.placing.poke()
 
