@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup up test test-torch test-clients test-schema prove-budgets chaos test-render check clean
+.PHONY: setup up test test-torch test-clients test-schema prove-budgets chaos test-render test-simulate check clean
 
 setup: $(STAMP)  ## make the environment in .venv
 
@@ -52,6 +52,15 @@ test-render: $(STAMP)  ## is any spec rendered whole? RENDER_CASES specs of the 
 	@echo "make test-render RENDER_CASES=$(RENDER_CASES) RENDER_SEED=$(RENDER_SEED)"
 	RENDER_CASES=$(RENDER_CASES) $(BIN)/python -m pytest tests/render/test_render_whole.py -k TestAnySpec \
 		--hypothesis-seed=$(RENDER_SEED) $(ARGS)
+
+SIMULATE_CASES ?= 1000
+ifndef SIMULATE_SEED
+SIMULATE_SEED := $(strip $(shell od -An -N3 -tu4 /dev/urandom))
+endif
+test-simulate: $(STAMP)  ## what holds of any run: SIMULATE_CASES clusters of the seed SIMULATE_SEED; a minute
+	@echo "make test-simulate SIMULATE_CASES=$(SIMULATE_CASES) SIMULATE_SEED=$(SIMULATE_SEED)"
+	SIMULATE_CASES=$(SIMULATE_CASES) $(BIN)/python -m pytest tests/simulate/test_whole.py -k TestAnyCluster \
+		--hypothesis-seed=$(SIMULATE_SEED) $(ARGS)
 
 check: $(STAMP)  ## style, types and layers only
 	@scripts/check

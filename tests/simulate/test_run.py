@@ -191,6 +191,20 @@ def test_where_a_spot_node_was_taken_none_is_asked_for_during_three_minutes() ->
         assert new.zone != old.zone
 
 
+def test_a_pod_that_may_not_be_evicted_ends_with_its_spot_node_and_is_made_anew() -> None:
+    """Its budget allows no eviction, and its grace is so short that nobody asks again within it."""
+    found = run(
+        *(pool(capacity="spot"), model(replicas=1, grace=1), budget(maxUnavailable=0)),
+        available=((0.0, 1), (1000.0, 0), (1200.0, 1)),
+        requests=trace(0.0, 1500.0),
+        timeout_s=3600,
+    )
+    first, second = (each for each in found.replicas if each.gone_at is None or each.gone_at > 0)
+    assert (first.leaving_at, first.gone_at) == (None, 1120.0)
+    assert second.created_at == 1120.0
+    assert set(found.outcomes.state) == {SERVED}
+
+
 def test_without_draining_requests_are_lost_or_run_again() -> None:
     """The grace of one second is not enough for an answer of many."""
     story = [pool(capacity="spot"), model(replicas=1, grace=1)]
@@ -220,6 +234,27 @@ def test_a_disruption_budget_lets_one_pod_go_after_the_other() -> None:
     assert min(found.timeline.ready["general"]) >= 1
     assert sum(each.gone_at is None for each in found.nodes) == 2
     assert [each.why_gone.partition(":")[0] for each in found.nodes if each.gone_at is not None] == ["drifted"] * 2
+
+
+def test_a_limit_is_overshot_by_one_replacement_and_then_nothing_more_is_launched() -> None:
+    """Karpenter plans a replacement without what it replaces, and launches nothing while there is too much already."""
+    found = run(
+        pool(disruption={"budgets": [{"nodes": "100%"}]}, limits={"nvidia.com/gpu": 2}),
+        model(replicas=2),
+        drift_at=100.0,
+        hours=1,
+    )
+    first, second, third, fourth = found.nodes
+    assert third.asked_at == pytest.approx(100.0, abs=10.1)
+    assert first.gone_at is not None
+    assert fourth.asked_at == pytest.approx(first.gone_at, abs=10.1)
+    assert fourth.asked_at >= first.gone_at
+    assert second.gone_at is not None
+    assert {text for _, text in said(found, "provision") if "nothing" in text} == {
+        "nothing is launched: its nodes have 3 of nvidia.com/gpu, and may have 2"
+    }
+    given_up = [at for at, text in said(found, "disrupt") if text == "given up: the replacement is not to be had"]
+    assert min(b - a for a, b in pairwise(given_up)) == pytest.approx(10.0)
 
 
 def test_an_expired_node_goes_without_a_replacement_made_first() -> None:

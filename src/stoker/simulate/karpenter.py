@@ -12,6 +12,7 @@ from stoker.policy.cluster import Disruption, Market, Node, Offering, Pod, PodSh
 from stoker.policy.placement import NodePoolView, PodView
 from stoker.policy.provisioning import BATCH_IDLE_S, BATCH_MAX_S, NOMINATED_S, Claim
 from stoker.policy.requirements import of_labels
+from stoker.policy.stock import whole
 from stoker.policy.taints import Toleration
 from stoker.simulate.capacity import Capacity
 from stoker.simulate.kernel import Rank
@@ -147,6 +148,11 @@ class Karpenter:
 
     def _launch(self, claim: Claim, why: str) -> Node | None:
         world = self.world
+        over = self._over_limits(claim.pool)
+        if over:
+            world.journal.say_once(world.now, "provision", claim.pool.name, f"nothing is launched: {over}")
+            self._later(claim)
+            return None
         asked = launching.request(claim, world.market)
         if asked is None:
             text = f"{claim.pool.name}: nothing of {', '.join(each.name for each in claim.types[:5])} is to be had now"
@@ -171,6 +177,16 @@ class Karpenter:
         node = self.machines.launch(claim.pool, offering, why, claim.requirements)
         self._expire(node)
         return node
+
+    def _over_limits(self, pool: NodePoolView) -> str:
+        """What the nodes of the pool have more of than they may, as after a replacement was launched that the limits
+        have room for only once what it replaces is gone; then nothing more is launched.
+        (karpenter pkg/controllers/provisioning/provisioner.go, Create)"""
+        for key, limit in pool.limits.items():
+            there = sum(whole(node.type).get(key, 0) for node in self.world.nodes_of(pool.name))
+            if there > limit:
+                return f"its nodes have {there} of {key}, and may have {limit}"
+        return ""
 
     def node_noticed(self, node: Node) -> None:
         """Where a spot node is being taken there is thought to be no more for a while.
@@ -265,8 +281,8 @@ class Karpenter:
                 if name in world.nodes:
                     self.refusals[name] = (world.now, found.refused[name])
             if found.command is not None:
-                self._take(found.command)
-                next_s = _AT_ONCE_S + (disruption.VALIDATION_S if found.command.needs_validation else 0.0)
+                if self._take(found.command):
+                    next_s = _AT_ONCE_S + (disruption.VALIDATION_S if found.command.needs_validation else 0.0)
             else:
                 self._rest(found)
         world.kernel.after(next_s, Rank.NODES, self._pass)
@@ -297,7 +313,8 @@ class Karpenter:
             spot_to_spot=world.options.spot_to_spot,
         )
 
-    def _take(self, command: disruption.Command) -> None:
+    def _take(self, command: disruption.Command) -> bool:
+        """False where it was given up at once, since what it is replaced by could not be launched."""
         running = _Running(command)
         self._running.append(running)
         world = self.world
@@ -309,8 +326,8 @@ class Karpenter:
         )
         if command.needs_validation:
             world.kernel.after(disruption.VALIDATION_S, Rank.NODES, lambda: self._validate(running))
-        else:
-            self._carry_out(running)
+            return True
+        return self._carry_out(running)
 
     def _validate(self, running: _Running) -> None:
         world, command = self.world, running.command
@@ -325,7 +342,7 @@ class Karpenter:
         self._running.append(running)
         self._carry_out(running)
 
-    def _carry_out(self, running: _Running) -> None:
+    def _carry_out(self, running: _Running) -> bool:
         world, command = self.world, running.command
         for name in command.nodes:
             world.nodes[name].leaving_since = world.now
@@ -334,11 +351,12 @@ class Karpenter:
         for claim in claims:
             node = self._launch(claim, f"in place of {', '.join(command.nodes)}")
             if node is None:
-                self._give_up(running, "no capacity for the replacement")
-                return
+                self._give_up(running, "the replacement is not to be had")
+                return False
             running.waits_for.add(node.name)
         if not claims:
             self._finish(running)
+        return True
 
     def node_ready(self, node: Node) -> None:
         for running in list(self._running):

@@ -179,6 +179,7 @@ class Machines:
             life.leaving_at = world.now
         node.leaving_since = node.leaving_since if node.leaving_since is not None else world.now
         self._ends_by[node.name] = world.now
+        self._why.setdefault(node.name, why)
         for pod in list(node.pods.values()):
             self.replicas.kill(pod, f"{node.name} is gone: {why}")
         if node.name in world.nodes:  # the last pod's end may have ended it already

@@ -263,8 +263,9 @@ class Replicas:
             replica.is_leaving = True
             self._gone(pod, why)
             if first:
-                for each in list(replica.pods):  # a group ends as a whole
-                    self._stop(each, why)
+                for each in replica.pods:  # a group ends as a whole
+                    if each.name in self.world.pods:
+                        self._stop(each, why)
                 self._reconcile(replica.workload, f"in place of {pod.name}")
 
     def _gone(self, pod: Pod, why: str) -> None:
