@@ -89,12 +89,12 @@ def test_a_volume_costs_its_size_and_what_it_does_above_what_is_free(volume: Vol
 
 def test_the_parts_of_a_bill() -> None:
     """1,000 s at a tenth of a cent; 73 GiB are 0.008 dollars per hour; Auto Mode takes 12 % of the on-demand price of a
-    g6.12xlarge, 4.6016 dollars per hour, whatever the instance costs."""
+    g6.12xlarge, 4.6016 dollars per hour, less 35 % for a G, whatever the instance costs."""
     found = costs([node(capacity="spot")], volume=Volume(size_gib=73), auto_mode=("gpu",))
     assert found.by_part == {
         "instances": 1_000_000_000,
         "volumes": round(0.008 / 3.6 * 1e9),
-        "auto mode": round(0.12 * 4.6016 / 3.6 * 1e9),
+        "auto mode": round(0.12 * 0.65 * 4.6016 / 3.6 * 1e9),
     }
     assert found.total == sum(found.by_part.values())
     assert found.by_capacity == {"spot": found.total}
@@ -174,4 +174,4 @@ def test_dollars_per_hour_over_time() -> None:
     found = bill.usd_per_hour_at(lives, times, volumes, frozenset(), prices)
     assert found == pytest.approx([0.0, 1.008, 1.008, 2.008, 2.008 + 3.608, 3.608])
     surcharged = bill.usd_per_hour_at(lives[1:2], times, volumes, frozenset({"gpu"}), prices)
-    assert surcharged[-1] == pytest.approx(3.608 + 0.12 * 4.6016)
+    assert surcharged[-1] == pytest.approx(3.608 + 0.12 * 0.65 * 4.6016)

@@ -192,6 +192,8 @@ def the_bill_is_what_was_alive(case: Case, result: Result) -> Iterator[str]:
         for life in result.nodes:
             seconds = [*billed_seconds(prices, life, result.ended_at_s)]
             usd = [price_at(prices, life, at) for at, _ in seconds]
+            if is_free(life):
+                usd = [0.0] * len(usd)
             nano = sum(nearest(1e9 * each * lasted / 3600) for each, (_, lasted) in zip(usd, seconds, strict=True))
             gp3_month = volumes[life.pool].size_gib * 0.08  # as the pools of these cases have it
             nano += nearest(1e9 * gp3_month / 730 * sum(lasted for _, lasted in seconds) / 3600)
@@ -224,6 +226,13 @@ def billed_seconds(prices: Prices, life: NodeLife, end: float) -> Iterator[tuple
     steps = prices.steps.get((life.type, life.zone, life.capacity), ())
     bounds = [began, *(at for at, _ in steps if began < at < ends), ends]
     yield from ((since, until - since) for since, until in pairwise(bounds) if until > since)
+
+
+def is_free(life: NodeLife) -> bool:
+    """A spot machine that lived for less than an hour, and to the end of the two minutes of EC2's notice."""
+    if life.capacity != "spot" or None in (life.noticed_at, life.gone_at, life.launched_at):
+        return False
+    return life.gone_at - life.launched_at < 3600 and life.gone_at - life.noticed_at >= 120  # type: ignore[operator]
 
 
 def price_at(prices: Prices, life: NodeLife, at: float) -> float:
