@@ -112,11 +112,11 @@ class Karpenter:
         )
         self._onto = frozenset(found.onto.values())
         self._nominate()
-        for claim in found.claims:
-            self._launch(claim, _for(claim.pods))
+        launched = [self._launch(claim, _for(claim.pods)) for claim in found.claims]
         for name in sorted(found.unplaced):
             world.journal.say_once(world.now, "provision", name, f"no node for it: {found.unplaced[name]}")
-        self._tried = world.version, key[1]
+        # What was refused is another market: the same pods may find something else in it, such as on demand for spot.
+        self._tried = None if None in launched else (world.version, key[1])
         if found.unplaced:
             again = [world.pods[name] for name in found.unplaced if name in world.pods]
             world.kernel.after(_RETRY_S, Rank.NODES, lambda: self._again(again))
