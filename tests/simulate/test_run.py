@@ -399,3 +399,22 @@ def test_a_recommendation_to_rebalance_is_said_and_changes_nothing() -> None:
     assert {round(at + 900, 3) for at, _ in warned} >= {at for at, _ in notices if at > 900}
     silent = run(*story, interruptions_per_hour=1.0, hours=3, rebalance_s=0.0)
     assert [each.gone_at for each in silent.nodes] == [each.gone_at for each in found.nodes]
+
+
+def test_pods_of_one_node_share_one_pull_of_their_image() -> None:
+    """The second waits for the pull that goes on; one that comes later finds the image there."""
+    found = run(pool(types="g6.12xlarge"), model(replicas=2), cold=True, hours=0.5)
+    first, second = found.replicas
+    assert first.node == second.node
+    assert first.bound_at == second.bound_at
+    assert second.pulled_at == first.pulled_at
+    assert first.pulled_at is not None
+    assert first.bound_at is not None
+    assert first.pulled_at - first.bound_at > 60
+
+
+def test_pods_without_a_namespace_are_named_after_what_makes_them() -> None:
+    one = model(replicas=1)
+    del one["metadata"]["namespace"]
+    found = run(pool(), one, hours=0.1)
+    assert [each.name for each in found.replicas] == ["general-1"]

@@ -55,6 +55,8 @@ class Replicas:
         self.when_changed: Callable[[], None] = lambda: None
         self.when_gone: Callable[[str | None], None] = lambda node: None
         self._by_pod: dict[str, Replica] = {}
+        self._pulling: defaultdict[str, dict[str, float]] = defaultdict(dict)
+        """By node: until when an image is being pulled."""
         self._volumes = volumes_of(world.scenario)
         self._sharing = sharing_of(world.scenario)
         self._zones: dict[tuple[str, int], str] = {}
@@ -119,7 +121,9 @@ class Replicas:
         taken = {each.ordinal for each in self.of[workload.name]} if workload.has_identity else set()
         replica = Replica(workload, ordinal=next(n for n in count() if n not in taken))
         shape = self._shape(workload, replica.ordinal)
-        stem = workload.shape.view.name.rpartition("/")[2].split(" ")[0]
+        stem = workload.shape.view.name.split(" ")[1].rpartition("/")[
+            2
+        ]  # of `Deployment ai/general`, or `Deployment x`
         name = world.name(stem)
         for i in range(workload.pods_per_replica):
             pod = Pod(name if i == 0 else f"{name}-{i}", shape, world.now)
@@ -142,14 +146,19 @@ class Replicas:
         load = replica.workload.load
         self._zones.setdefault((replica.workload.name, replica.ordinal), node.zone)
         volume = self._volumes.get(node.pool, Volume())
-        there = frozenset(world.images[node.name])
+        coming = {name: at for name, at in self._pulling[node.name].items() if at > world.now}
+        there = frozenset({*world.images[node.name], *coming})
         times = latencies.pod_times(load, node.type, volume, there, world.chance("pods"), self.priors)
         life = world.pod_lives[pod.name]
+        # An image that another pod of the node is pulling is not pulled twice: this one waits for it.
+        pulled_at = max([world.now + times.pull_s, *(coming[each.name] for each in load.images if each.name in coming)])
+        self._pulling[node.name] |= {each.name: pulled_at for each in load.images if each.name not in there}
 
         def pulled() -> None:
+            if node.name in world.nodes:
+                world.images[node.name].update(each.name for each in load.images)
             if pod.name in world.pods:
                 life.pulled_at = world.now
-                world.images[node.name].update(each.name for each in load.images)
                 world.kernel.after(times.load_s, Rank.WORLD, loaded)
 
         def loaded() -> None:
@@ -159,7 +168,7 @@ class Replicas:
                 seen_s = max(1, math.ceil(running_s / load.probe_period_s)) * load.probe_period_s
                 world.kernel.after(seen_s - times.load_s, Rank.WORLD, lambda: self._ready(pod))
 
-        world.kernel.after(times.pull_s, Rank.WORLD, pulled)
+        world.kernel.at(pulled_at, Rank.WORLD, pulled)
 
     def _ready(self, pod: Pod) -> None:
         world = self.world
