@@ -418,3 +418,15 @@ def test_pods_without_a_namespace_are_named_after_what_makes_them() -> None:
     del one["metadata"]["namespace"]
     found = run(pool(), one, hours=0.1)
     assert [each.name for each in found.replicas] == ["general-1"]
+
+
+def test_keda_looks_as_often_as_its_polling_interval_says() -> None:
+    """Its first look is at the same share of the interval, and the cluster began whole intervals before the request."""
+    woken = []
+    for interval in (30, 120):
+        found = run(pool(), model(), scaler(minReplicaCount=0, maxReplicaCount=1, pollingInterval=interval))
+        (at, text), *_ = said(found, "scale")
+        assert text == "0 -> 1: woken by waiting"
+        woken.append(at)
+    assert woken[1] == pytest.approx(4 * woken[0], abs=0.01)
+    assert woken[1] > 30
