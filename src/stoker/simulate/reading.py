@@ -31,6 +31,7 @@ from stoker.simulate.reading_pods import (
     view_of,
 )
 from stoker.simulate.reading_pools import places, read_pools
+from stoker.simulate.reading_refused import refused
 from stoker.simulate.reading_scalers import Key, Target, key_of, queued, read_scalers
 from stoker.simulate.reading_serving import Found, Pods, found_in, has_gpus, load_of, serving_of
 from stoker.simulate.reading_sharing import crowded
@@ -95,6 +96,7 @@ def read_scenario(
         raise InvalidInput("there are no manifests to simulate", hint="name files or folders of Kubernetes manifests")
     notes = Notes()
     present = _present(manifests, notes)
+    refused(present, _REPLICATED, notes)
     known, said = priorities(present), platform(present)
     configs = _configs(present)
     namespaces = tuple(dict.fromkeys(each.namespace or "default" for each in present))
