@@ -255,6 +255,34 @@ def test_what_would_be_refused_is_said_with_what_is_taken(right: str, wrong: str
     assert [each for each in after if each not in before] == [said]
 
 
+CACHE = """
+        volumeMounts: [{name: cache, mountPath: /root/.cache/huggingface}]
+      volumes: [{name: cache, %s}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("server", "nodes", "taken"),
+    [
+        # 20 GB of vLLM and 16.4 GB of Qwen3-8B.
+        (SERVER, NODES.replace("200Gi", "30Gi"), "33.9 GiB unpacked, and the root volume of NodePool gpu has 30 GiB"),
+        (SERVER, NODES.partition("spec: {block")[0], "33.9 GiB unpacked, and the root volume of NodePool gpu has 20"),
+        (SERVER.rstrip() + CACHE % "emptyDir: {}", NODES.replace("200Gi", "30Gi"), "33.9 GiB unpacked"),
+        (SERVER.rstrip() + CACHE % "persistentVolumeClaim: {claimName: a}", NODES.replace("200Gi", "30Gi"), ""),
+        (SERVER.rstrip() + CACHE % "persistentVolumeClaim: {claimName: a}", NODES.replace("200Gi", "10Gi"), "18.6 GiB"),
+        (SERVER.replace("Qwen/Qwen3-8B", "s3://models/Qwen3-8B"), NODES.replace("200Gi", "30Gi"), ""),  # streamed
+        (SERVER, NODES.replace("{block", "{instanceStorePolicy: RAID0, block").replace("200Gi", "30Gi"), ""),
+        (SERVER, NODES.replace("200Gi", "30Gi").replace("[g6]", "[m7i]"), ""),  # it does not run there
+        (SERVER, NODES.replace("200Gi", "34Gi"), ""),
+    ],
+)
+def test_a_root_volume_that_does_not_hold_images_and_weights_is_said(server: str, nodes: str, taken: str) -> None:
+    said = [each for each in scenario(server, nodes).notes if "GiB" in each]
+    assert len(said) == bool(taken)
+    assert all(each.startswith("Deployment ai/chat: images and weights of a pod take ") for each in said)
+    assert taken in "".join(said)
+
+
 def test_a_region_that_is_asked_for_goes_before_what_is_written() -> None:
     assert scenario(SERVER, region="eu-west-1").zones == ("eu-west-1a", "eu-west-1b", "eu-west-1c")
 

@@ -20,6 +20,7 @@ from stoker.policy.cluster import PodShape
 from stoker.policy.pod_resources import CPU, largest
 from stoker.simulate import engines
 from stoker.simulate.reading_commands import Configs
+from stoker.simulate.reading_disks import has_own_volume, on_disk, too_small
 from stoker.simulate.reading_notes import Notes
 from stoker.simulate.reading_platform import Platform, platform
 from stoker.simulate.reading_pods import (
@@ -115,6 +116,11 @@ def read_scenario(
     workloads = tuple(_workload(each, by_queue, said, scalers, least, configs, classes, notes) for each in found)
     pools = read_pools(present, said, notes)
     crowded(workloads, pools, notes)
+    taken = [
+        on_disk(one, keeps_weights=not has_own_volume(each.pods.first))
+        for one, each in zip(workloads, found, strict=True)
+    ]
+    too_small(zip(workloads, taken, strict=True), pools, notes)
     if not pools and not groups:
         notes.say("no NodePool is in sight, and no node group is given: no pod finds a node")
     where, zones = places(pools, present, said, region, notes)
