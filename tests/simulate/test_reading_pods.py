@@ -221,6 +221,37 @@ def test_where_it_is(text: str, said: Platform, asked: str | None, expected: tup
         assert "the pools name zones of eu-west-1, and us-east-2 is simulated: they start no node" in notes.lines()
 
 
+OF_OTHERS = "prices on demand of us-east-1 are taken for %s, commonly 5 to 35 %% less than its own"
+
+
+@pytest.mark.parametrize(
+    ("text", "asked", "expected"),
+    [
+        (in_zones("us-east-1a"), None, []),
+        (in_zones("eu-west-1a"), None, [OF_OTHERS % "eu-west-1"]),
+        (POOL, "eu-west-1", [OF_OTHERS % "eu-west-1"]),
+        (in_zones("us-north-7a"), None, ["us-north-7 is no region that is known here", OF_OTHERS % "us-north-7"]),
+        (in_zones("us-north-7a"), "us-east-1", ["us-north-7 is no region that is known here"]),
+        (in_zones("us-east-1a", "us-north-7a"), "us-east-1", ["us-north-7 is no region that is known here"]),
+        (in_zones("somewhere"), "us-east-1", ["somewhere is no name of a zone: nothing starts there"]),
+    ],
+)
+def test_a_region_that_the_catalogue_does_not_have_is_said(text: str, asked: str | None, expected: list[str]) -> None:
+    found, notes = pools(text)
+    places(found, [], Platform(), asked, notes)
+    told = [each for each in notes.lines() if "prices" in each or "known here" in each or "no name of" in each]
+    assert told == expected
+
+
+def test_the_types_without_a_price_of_their_region_are_counted() -> None:
+    line = "[{key: node.kubernetes.io/instance-type, operator: In, values: [%s]}]"
+    for types, some in (("m5.large", ""), ("m5.large, p5.48xlarge", " (1 of 2 types that its pools allow)")):
+        found, notes = pools(POOL.replace("requirements: []", f"requirements: {line % types}"))
+        places(found, [], Platform(), "us-gov-east-1", notes)
+        told = [each for each in notes.lines() if "prices" in each]
+        assert told == ([OF_OTHERS % f"us-gov-east-1{some}"] if some else [])
+
+
 def test_stokers_own_config_map() -> None:
     text = """
 apiVersion: v1

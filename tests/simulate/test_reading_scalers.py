@@ -33,7 +33,7 @@ def read(kind: str, around: Around = AROUND, **data: str) -> Read:
         ("sum(vllm:num_requests_waiting)", Query("engine_waiting")),
         ('sum(vllm:num_requests_waiting{model_name="chat"})', Query("engine_waiting", model="chat")),
         ("avg(vllm:num_requests_running)", Query("running", across="mean")),
-        ("max(vllm:num_requests_running) by (pod)", Query("running", across="mean")),
+        ("max(vllm:num_requests_running) by (pod)", Query("running", across="mean", is_per_pod=True)),
         ("sum by (model) (vllm:num_requests_running)", Query("running")),
         ("sum(vllm:num_requests_running) + sum(vllm:num_requests_waiting)", Query("in_flight")),
         ("sum(vllm:num_requests_running + vllm:num_requests_waiting)", Query("in_flight")),
@@ -50,8 +50,17 @@ def read(kind: str, around: Around = AROUND, **data: str) -> Read:
         ("sum(rate(vllm:request_success_total[2m]))", Query("requests_per_s", window_s=120.0)),
         ("sum(increase(http_requests_total[1m]))", Query("requests_per_s", window_s=60.0, factor=Fraction(60))),
         ("sum(rate(vllm:generation_tokens_total[1m30s]))", Query("tokens_per_s", window_s=90.0)),
-        ("avg_over_time(vllm:num_requests_waiting[5m])", Query("engine_waiting", window_s=300.0)),
-        ("max_over_time(vllm:num_requests_waiting[5m])", Query("engine_waiting")),
+        ("avg_over_time(vllm:num_requests_waiting[5m])", Query("engine_waiting", window_s=300.0, is_per_pod=True)),
+        ("max_over_time(vllm:num_requests_waiting[5m])", Query("engine_waiting", is_per_pod=True)),
+        ("vllm:num_requests_waiting", Query("engine_waiting", is_per_pod=True)),
+        ('vllm:num_requests_waiting{pod="chat-0"}', Query("engine_waiting")),
+        ("vllm:num_requests_waiting or vector(0)", Query("engine_waiting", is_per_pod=True)),
+        ("sum(vllm:num_requests_running) by (instance)", Query("running", is_per_pod=True)),
+        ("sum without (pod) (vllm:num_requests_running)", Query("running", is_per_pod=True)),
+        ("sum without (pod, instance) (vllm:num_requests_running)", Query("running")),
+        ("max(sum by (pod) (vllm:num_requests_running))", Query("running", across="mean")),
+        ("avg(avg_over_time(vllm:num_requests_running[1m]))", Query("running", "mean", window_s=60.0)),
+        ("stoker_queue_lag", Query("waiting")),  # one number, whoever tells it
         ("sum(vllm:num_requests_waiting) / count(vllm:num_requests_waiting)", Query("engine_waiting", "mean")),
         ("(sum(vllm:num_requests_waiting) or vector(0))", Query("engine_waiting")),
         ("ceil(sum(tgi_queue_size))", Query("engine_waiting")),
@@ -291,6 +300,27 @@ def test_unless_it_is_all_there_is() -> None:
     assert found.scaled is not None
     assert [each.name for each in found.scaled.triggers] == ["own"]
     assert "it acts as if its sources failed" in notes[-1]
+
+
+def test_a_query_of_a_series_for_each_pod_fails_in_keda() -> None:
+    data = {"query": "vllm:num_requests_waiting", "threshold": "4", "activationThreshold": "1"}
+    found = read("prometheus", **data)
+    assert (found.signal.kind, found.signal.otherwise) == ("unknown", None)  # ignoreNullValues is about no series
+    assert (found.target, found.activation, found.fails) == (4000, 1000, True)
+    each_pod = {"type": "prometheus", "name": "engines", "metadata": data}
+    (beside,), notes = scalers(manifest("ScaledObject", {"triggers": [LAG, each_pod]}))
+    assert beside.scaled is not None
+    assert [each.name for each in beside.scaled.triggers] == ["waiting", "engines"]  # it fails beside the other
+    assert notes == (
+        "ScaledObject ai/chat, engines: the query `vllm:num_requests_waiting` gives one series for each pod, and KEDA "
+        "takes only one: with several replicas it is an error, and nothing scales by it but a fallback; an aggregation "
+        "around it, sum(...), makes it one",
+    )
+    _, alone = scalers(manifest("ScaledObject", {"triggers": [each_pod]}))
+    assert "it acts as if its sources failed" in alone[-1]
+    summed = {**each_pod, "metadata": {**data, "query": "sum(vllm:num_requests_waiting)"}}
+    (right,), none = scalers(manifest("ScaledObject", {"triggers": [summed]}))
+    assert (right.signals["engines"].kind, none) == ("engine_waiting", ())
 
 
 def test_requests_wait_in_the_first_queue_alone() -> None:

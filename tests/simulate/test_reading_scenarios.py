@@ -188,6 +188,101 @@ def test_one_deployment_is_enough_and_what_is_missing_is_said() -> None:
     )
 
 
+SCALED = """
+apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+metadata: {name: chat, namespace: ai}
+spec:
+  scaleTargetRef: {name: chat}
+  pollingInterval: 10
+  triggers: [{type: redis, metadata: {listName: work, listLength: "8", activationListLength: "1"}}]
+"""
+NODES = """
+apiVersion: karpenter.sh/v1
+kind: NodePool
+metadata: {name: gpu}
+spec:
+  disruption: {consolidationPolicy: WhenEmpty, consolidateAfter: 5m, budgets: [{nodes: 20%}]}
+  template:
+    spec:
+      expireAfter: 48h
+      nodeClassRef: {group: karpenter.k8s.aws, kind: EC2NodeClass, name: gpu}
+      requirements: [{key: karpenter.k8s.aws/instance-family, operator: In, values: [g6]}]
+---
+apiVersion: karpenter.k8s.aws/v1
+kind: EC2NodeClass
+metadata: {name: gpu}
+spec: {blockDeviceMappings: [{deviceName: /dev/xvda, ebs: {volumeSize: 200Gi}}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ("spec:\n  template:\n    metadata", "spec:\n  replicas: -3\n  template:\n    metadata",
+         "Deployment ai/chat: spec.replicas -3 would be refused; 0 is taken"),
+        ("spec:\n  template:\n    metadata", "spec:\n  replicas: two\n  template:\n    metadata",
+         "Deployment ai/chat: spec.replicas two would be refused; 1 is taken"),
+        ("pollingInterval: 10", "pollingInterval: 0",
+         "ScaledObject ai/chat: spec.pollingInterval 0 would be refused; 30 is taken"),
+        ('listLength: "8"', "listLength: abc",
+         "ScaledObject ai/chat: spec.triggers[0].metadata.listLength abc would be refused; 5 is taken"),
+        ('activationListLength: "1"', "activationListLength: few",
+         "ScaledObject ai/chat: spec.triggers[0].metadata.activationListLength few would be refused; 0 is taken"),
+        ("Qwen/Qwen3-8B]", "Qwen/Qwen3-8B, --max-model-len=0]",
+         "Deployment ai/chat: with --max-model-len 0 its engine would not start; the model's own length is taken"),
+        ("Qwen/Qwen3-8B]", "Qwen/Qwen3-8B, --max-num-seqs=0]",
+         "Deployment ai/chat: with --max-num-seqs 0 its engine would not start; 256 is taken"),
+        ("Qwen/Qwen3-8B]", 'Qwen/Qwen3-8B, --gpu-memory-utilization, "1.2"]',
+         "Deployment ai/chat: with --gpu-memory-utilization 1.2 its engine would not start; 0.9 is taken"),
+        ("Policy: WhenEmpty", "Policy: Foo",
+         "NodePool gpu: spec.disruption.consolidationPolicy Foo would be refused; WhenEmptyOrUnderutilized is taken"),
+        ("expireAfter: 48h", "expireAfter: banana",
+         "NodePool gpu: spec.template.spec.expireAfter banana would be refused; 720h is taken"),
+        ("consolidateAfter: 5m", "consolidateAfter: soon",
+         "NodePool gpu: spec.disruption.consolidateAfter soon would be refused; 0s is taken"),
+        ("nodes: 20%", "nodes: x%",
+         "NodePool gpu: spec.disruption.budgets[0].nodes x% would be refused; it is left out"),
+        ("nodes: 20%", "nodes: 20%, duration: 1h",
+         'NodePool gpu: spec.disruption.budgets[0] {"nodes": "20%", "duration": "1h"} would be refused; it is left '
+         "out"),
+    ],
+)  # fmt: skip
+def test_what_would_be_refused_is_said_with_what_is_taken(right: str, wrong: str, said: str) -> None:
+    texts = (SERVER, SCALED, NODES)
+    assert sum(text.count(right) for text in texts) == 1
+    before, after = scenario(*texts).notes, scenario(*(text.replace(right, wrong) for text in texts)).notes
+    assert [each for each in after if each not in before] == [said]
+
+
+CACHE = """
+        volumeMounts: [{name: cache, mountPath: /root/.cache/huggingface}]
+      volumes: [{name: cache, %s}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("server", "nodes", "taken"),
+    [
+        # 20 GB of vLLM and 16.4 GB of Qwen3-8B.
+        (SERVER, NODES.replace("200Gi", "30Gi"), "33.9 GiB unpacked, and the root volume of NodePool gpu has 30 GiB"),
+        (SERVER, NODES.partition("spec: {block")[0], "33.9 GiB unpacked, and the root volume of NodePool gpu has 20"),
+        (SERVER.rstrip() + CACHE % "emptyDir: {}", NODES.replace("200Gi", "30Gi"), "33.9 GiB unpacked"),
+        (SERVER.rstrip() + CACHE % "persistentVolumeClaim: {claimName: a}", NODES.replace("200Gi", "30Gi"), ""),
+        (SERVER.rstrip() + CACHE % "persistentVolumeClaim: {claimName: a}", NODES.replace("200Gi", "10Gi"), "18.6 GiB"),
+        (SERVER.replace("Qwen/Qwen3-8B", "s3://models/Qwen3-8B"), NODES.replace("200Gi", "30Gi"), ""),  # streamed
+        (SERVER, NODES.replace("{block", "{instanceStorePolicy: RAID0, block").replace("200Gi", "30Gi"), ""),
+        (SERVER, NODES.replace("200Gi", "30Gi").replace("[g6]", "[m7i]"), ""),  # it does not run there
+        (SERVER, NODES.replace("200Gi", "34Gi"), ""),
+    ],
+)
+def test_a_root_volume_that_does_not_hold_images_and_weights_is_said(server: str, nodes: str, taken: str) -> None:
+    said = [each for each in scenario(server, nodes).notes if "GiB" in each]
+    assert len(said) == bool(taken)
+    assert all(each.startswith("Deployment ai/chat: images and weights of a pod take ") for each in said)
+    assert taken in "".join(said)
+
+
 def test_a_region_that_is_asked_for_goes_before_what_is_written() -> None:
     assert scenario(SERVER, region="eu-west-1").zones == ("eu-west-1a", "eu-west-1b", "eu-west-1c")
 

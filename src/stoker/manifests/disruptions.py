@@ -79,6 +79,11 @@ def _budgets(tree: Any) -> tuple[Budget, ...]:
     return tuple(found for _, each in sections(tree) if (found := _budget(each)) is not None)
 
 
+def is_budget(tree: dict[str, Any]) -> bool:
+    """Whether one of a NodePool's `budgets` is read, and not left out."""
+    return _budget(tree) is not None
+
+
 def _budget(tree: dict[str, Any]) -> Budget | None:
     nodes, schedule = tree.get("nodes", "10%"), tree.get("schedule")
     written = str(nodes) if whole(nodes) is not None else nodes

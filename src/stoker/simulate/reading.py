@@ -20,6 +20,7 @@ from stoker.policy.cluster import PodShape
 from stoker.policy.pod_resources import CPU, largest
 from stoker.simulate import engines
 from stoker.simulate.reading_commands import Configs
+from stoker.simulate.reading_disks import has_own_volume, on_disk, too_small
 from stoker.simulate.reading_notes import Notes
 from stoker.simulate.reading_platform import Platform, platform
 from stoker.simulate.reading_pods import (
@@ -31,6 +32,7 @@ from stoker.simulate.reading_pods import (
     view_of,
 )
 from stoker.simulate.reading_pools import places, read_pools
+from stoker.simulate.reading_refused import refused
 from stoker.simulate.reading_scalers import Key, Target, key_of, queued, read_scalers
 from stoker.simulate.reading_serving import Found, Pods, found_in, has_gpus, load_of, serving_of
 from stoker.simulate.reading_sharing import crowded
@@ -95,6 +97,7 @@ def read_scenario(
         raise InvalidInput("there are no manifests to simulate", hint="name files or folders of Kubernetes manifests")
     notes = Notes()
     present = _present(manifests, notes)
+    refused(present, _REPLICATED, notes)
     known, said = priorities(present), platform(present)
     configs = _configs(present)
     namespaces = tuple(dict.fromkeys(each.namespace or "default" for each in present))
@@ -113,6 +116,11 @@ def read_scenario(
     workloads = tuple(_workload(each, by_queue, said, scalers, least, configs, classes, notes) for each in found)
     pools = read_pools(present, said, notes)
     crowded(workloads, pools, notes)
+    taken = [
+        on_disk(one, keeps_weights=not has_own_volume(each.pods.first))
+        for one, each in zip(workloads, found, strict=True)
+    ]
+    too_small(zip(workloads, taken, strict=True), pools, notes)
     if not pools and not groups:
         notes.say("no NodePool is in sight, and no node group is given: no pod finds a node")
     where, zones = places(pools, present, said, region, notes)

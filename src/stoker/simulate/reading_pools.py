@@ -1,18 +1,19 @@
 """NodePools with their node classes, and where they are: volumes, zones, region, what Auto Mode brings."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
-from stoker.catalog import ec2
+from stoker.catalog import ec2, spot
 from stoker.catalog.labels import ARCH, AUTO_MODE, CAPACITY_TYPE, OS
 from stoker.manifests.disruptions import AUTO_EXPIRES_AFTER_S, AUTO_GRACE_S, disruption_of
 from stoker.manifests.node_pools import is_auto_mode, node_pool_view, region_of, region_of_pool
 from stoker.manifests.objects import Manifest, look, sections, whole
 from stoker.manifests.quantities import amount
 from stoker.policy.cluster import Disruption
-from stoker.policy.placement import NodePoolView
+from stoker.policy.market import has_own_price
+from stoker.policy.placement import NodePoolView, pool_types
 from stoker.policy.requirements import all_of, requirement
 from stoker.policy.taints import Taint
 from stoker.simulate.reading_notes import Notes
@@ -61,12 +62,35 @@ def places(
         notes.say(
             f"the pools name zones of {', '.join(sorted(of_pools))}, and {chosen} is simulated: they start no node"
         )
+    _judge(chosen, of_pools, named, pools, notes)
     zones = tuple(zone for zone in (*named, *platform.zones) if region_of(zone) == chosen)
     if not zones:
         # Subnets are selected by tags, and nobody here can know their zones.
         zones = tuple(f"{chosen}{letter}" for letter in "abc")
         notes.say(f"no pool names a zone of {chosen}: {', '.join(zones)} are taken, as if its subnets were there")
     return chosen, tuple(dict.fromkeys(sorted(zones)))
+
+
+def _judge(region: str, of_pools: Collection[str], zones: Sequence[str], pools: Sequence[Pool], notes: Notes) -> None:
+    """What is said of a region, and of zones, that the catalogue does not have."""
+    known = {*ec2.regions(), *spot.regions()}
+    for each in sorted({region, *of_pools, *(found for zone in zones if (found := region_of(zone)) is not None)}):
+        if each not in known:
+            notes.say(f"{each} is no region that is known here")
+    for zone in zones:
+        if region_of(zone) is None:
+            notes.say(f"{zone} is no name of a zone: nothing starts there")
+    types = ec2.instance_types().values()
+    allowed = {each.name: each for pool in pools for each in pool_types(pool.view, types)} or {
+        each.name: each for each in types
+    }
+    sold = [each for each in allowed.values() if each.prices]
+    strange = [each.name for each in sold if not has_own_price(each, region)]
+    if strange:
+        some = "" if len(strange) == len(sold) else f" ({len(strange)} of {len(sold)} types that its pools allow)"
+        notes.say(
+            f"prices on demand of {ec2.REGION} are taken for {region}{some}, commonly 5 to 35 % less than its own"
+        )
 
 
 def volume_of(node_class: Manifest | None, *, is_auto: bool) -> Volume:

@@ -87,6 +87,11 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 6048
 _RATES = ("rate", "irate", "increase")
 _OVER_TIME = ("avg_over_time", "max_over_time", "min_over_time", "last_over_time")
 _ACROSS = ("sum", "avg", "max", "min")
+_GROUPED = re.compile(r"\b(by|without)\s*\(([^()]*)\)", re.IGNORECASE)
+_CALL = re.compile(r"(\w*)\s*((?:by|without)<[^<>]*>)?\s*\(([^()]*)\)\s*((?:by|without)<[^<>]*>)?", re.IGNORECASE)
+_ONE_POD = re.compile(r"\b(?:pod|instance)\s*=\s*[\"']")
+_OF_PODS = ("pod", "instance", "pod_name", "exported_pod", "exported_instance", "hostname", "gpu", "uuid", "device")
+"""Labels in which the series of replicas differ, in lower case."""
 _HARMLESS = (*_ACROSS, *_RATES, *_OVER_TIME, "ceil", "floor", "round", "scalar", "vector", "or", "clamp_min", "sort")
 
 
@@ -99,6 +104,8 @@ class Query:
     window_s: float = 0.0
     factor: Fraction = Fraction(1)
     model: str = ""
+    is_per_pod: bool = False
+    """One series for each replica, and not one number."""
 
 
 def of_metric(name: str) -> Query | None:
@@ -141,8 +148,30 @@ def of_promql(text: str) -> Query | None:
     elif kind not in _COUNTERS and "avg_over_time" not in functions:
         window_s = 0.0  # of a maximum over time, the value at that moment
     across = next((each for each in functions if each in _ACROSS), "")
-    query = Query(kind, _across(kind, across, is_several=len(found) > 1), window_s, factor, models[0] if models else "")
+    is_per_pod = kind not in _OF_QUEUES and _is_per_pod(text)
+    model = models[0] if models else ""
+    query = Query(kind, _across(kind, across, is_several=len(found) > 1), window_s, factor, model, is_per_pod)
     return replace(query, across="mean" if query.kind not in _MEANS else "") if per_replica else query
+
+
+def _is_per_pod(text: str) -> bool:
+    """Whether a metric in it is in no aggregation that makes one series of those of all pods."""
+    if _ONE_POD.search(text):
+        return False
+    left = _GROUPED.sub(r"\1<\2>", _RANGE.sub(" ", _MATCHERS.sub(" ", text)))
+    calls = 1
+    while calls:  # the innermost first
+        left, calls = _CALL.subn(_what_is_left, left)
+    return any(of_metric(word) is not None for word in _WORD.findall(left))
+
+
+def _what_is_left(call: re.Match[str]) -> str:
+    """Of an aggregation to one series a number; of another call its series."""
+    function, grouping = call[1].lower(), (call[2] or call[4] or "by<>").lower()
+    word, _, labels = grouping.removesuffix(">").partition("<")
+    named = [each.strip() for each in labels.split(",")]
+    is_one = {"pod", "instance"} <= set(named) if word == "without" else not set(named) & set(_OF_PODS)
+    return " 1 " if function in (*_ACROSS, "count") and is_one else f" {call[3]} "
 
 
 def _scaled(text: str) -> tuple[str, Fraction | None, bool]:

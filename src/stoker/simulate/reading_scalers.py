@@ -168,15 +168,16 @@ def _of_one_queue(name: str, reads: Sequence[Read], notes: Notes) -> list[Read]:
 
 def _kept(name: str, reads: Sequence[Read], notes: Notes) -> list[Read]:
     """Those that decide. One that cannot be computed would count as a source that fails, and freeze or fall back; it is
-    left out, unless it is all there is."""
+    left out, unless it is all there is, or fails in the cluster, too."""
     known = [each for each in reads if each.signal.kind != "unknown" or each.signal.otherwise is not None]
+    kept = [each for each in reads if each in known or each.fails]
     for each in reads:
         if each.why:
-            left_out = " (left out; the others decide)" if known and each not in known else ""
+            left_out = " (left out; the others decide)" if kept and each not in kept else ""
             notes.say(f"{name}, {each.name}: {each.why}{left_out}")
     if not known:
         notes.say(f"{name}: nothing that it reads can be computed, so it acts as if its sources failed")
-    return known or list(reads)
+    return kept or list(reads)
 
 
 def _modifiers(manifest: Manifest, names: Sequence[str], notes: Notes) -> keda.Modifiers | None:

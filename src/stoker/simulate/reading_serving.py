@@ -13,6 +13,7 @@ from stoker.policy.pod_resources import ACCELERATORS, GPUS, OF_GPUS
 from stoker.simulate.reading_commands import Configs, Engine, engine_of, environment, image, whole_number
 from stoker.simulate.reading_notes import Notes
 from stoker.simulate.reading_platform import Platform
+from stoker.simulate.reading_refused import options_refused
 from stoker.simulate.reading_weights import MODEL_VARIABLES, downloaded, weights_from
 from stoker.simulate.scenario import Dispatch, Image, Load, Serving
 
@@ -154,7 +155,7 @@ def serving_of(found: Found, dispatch: Dispatch, platform: Platform, name: str, 
     prefix = engine is None or (
         engine.is_on("enable-prefix-caching", otherwise=True) and "disable-radix-cache" not in engine.options
     )
-    return Serving(
+    serving = Serving(
         model=found.model,
         weights=found.weights,
         gpus=found.gpus,
@@ -166,6 +167,9 @@ def serving_of(found: Found, dispatch: Dispatch, platform: Platform, name: str, 
         quantization=(engine.text("quantization", "quantize") if engine else "") or env.get("QUANTIZATION", ""),
         prefix_caching=prefix,
     )
+    if engine is not None:
+        options_refused(engine, serving, name, notes)
+    return serving
 
 
 def gpus_of(pods: Pods, notes: Notes) -> int:

@@ -46,6 +46,8 @@ class Read:
     """cpu or memory: it never says by itself that there is something to do."""
     queue: str = ""
     """Which queue it reads, where it reads one."""
+    fails: bool = False
+    """KEDA cannot read it either."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,13 @@ def _prometheus(data: Mapping[str, str], around: Around) -> Read:
     if found is None:
         why = f"the query `{_short(data.get('query', ''))}` is not one that can be computed here"
         return replace(_unknown(why), target=target or 1000, activation=activation)
+    if found.is_per_pod:
+        why = (
+            f"the query `{_short(data.get('query', ''))}` gives one series for each pod, and KEDA takes only one: with "
+            "several replicas it is an error, and nothing scales by it but a fallback; an aggregation around it, "
+            "sum(...), makes it one"
+        )
+        return replace(_unknown(why), target=target or 1000, activation=activation, fails=True)
     read = _of_query(found, around, around.scrape_s)
     if read.signal.kind == "unknown" and _is_true(data, "ignoreNullValues", otherwise=True):
         read = replace(read, signal=replace(read.signal, otherwise=0))
