@@ -221,6 +221,7 @@ def test_where_it_is(text: str, said: Platform, asked: str | None, expected: tup
         assert "the pools name zones of eu-west-1, and us-east-2 is simulated: they start no node" in notes.lines()
 
 
+AS_DEAR = "of which nearly all are its own, too"
 OF_OTHERS = "prices on demand of us-east-1 are taken for %s, commonly 5 to 35 %% less than its own"
 
 
@@ -230,6 +231,7 @@ OF_OTHERS = "prices on demand of us-east-1 are taken for %s, commonly 5 to 35 %%
         (in_zones("us-east-1a"), None, []),
         (in_zones("eu-west-1a"), None, [OF_OTHERS % "eu-west-1"]),
         (POOL, "eu-west-1", [OF_OTHERS % "eu-west-1"]),
+        (POOL, "us-west-2", [f"prices on demand of us-east-1 are taken for us-west-2, {AS_DEAR}"]),
         (in_zones("us-north-7a"), None, ["us-north-7 is no region that is known here", OF_OTHERS % "us-north-7"]),
         (in_zones("us-north-7a"), "us-east-1", ["us-north-7 is no region that is known here"]),
         (in_zones("us-east-1a", "us-north-7a"), "us-east-1", ["us-north-7 is no region that is known here"]),

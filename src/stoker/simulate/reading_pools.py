@@ -46,6 +46,10 @@ def read_pools(manifests: Sequence[Manifest], platform: Platform, notes: Notes) 
     return shared(pools, manifests, notes)
 
 
+_AS_DEAR = ("us-east-2", "us-west-2")
+"""Regions whose prices were those of us-east-1 for nearly all types in a list of February 2026."""
+
+
 def places(
     pools: Sequence[Pool], manifests: Sequence[Manifest], platform: Platform, region: str | None, notes: Notes
 ) -> tuple[str, tuple[str, ...]]:
@@ -88,9 +92,8 @@ def _judge(region: str, of_pools: Collection[str], zones: Sequence[str], pools: 
     strange = [each.name for each in sold if not has_own_price(each, region)]
     if strange:
         some = "" if len(strange) == len(sold) else f" ({len(strange)} of {len(sold)} types that its pools allow)"
-        notes.say(
-            f"prices on demand of {ec2.REGION} are taken for {region}{some}, commonly 5 to 35 % less than its own"
-        )
+        off = "of which nearly all are its own, too" if region in _AS_DEAR else "commonly 5 to 35 % less than its own"
+        notes.say(f"prices on demand of {ec2.REGION} are taken for {region}{some}, {off}")
 
 
 def volume_of(node_class: Manifest | None, *, is_auto: bool) -> Volume:
