@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import io
 import json
 import os
 import re
@@ -281,6 +282,35 @@ def test_names_cannot_move_the_cursor(stand_in: StandIn, manifests: str, capsys:
     assert run(["simulate", manifests, "--trace", "t", "--explain", "0:15"]) == 0
 
     assert "\x1b" not in capsys.readouterr().out
+
+
+def test_names_in_errors_cannot_move_the_cursor(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["simulate", "no\x1b[2Jwhere", "--trace", "t"]) == 2
+
+    assert capsys.readouterr().err.startswith("error: there is no no\\x1b[2Jwhere\n\nhint: ")
+
+
+@pytest.mark.parametrize("words", [[], ["--json"], ["--explain", "0:15"]])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EPIPE])
+def test_who_cannot_take_the_report_is_named(
+    stand_in: StandIn,
+    manifests: str,
+    words: list[str],
+    number: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    assert run(["simulate", manifests, "--trace", "t", *words]) == 1
+    assert capsys.readouterr().err == f"error: stdout cannot be written: {os.strerror(number)}\n"
+
+    monkeypatch.setattr(sys, "stdout", None)
+    assert run(["simulate", manifests, "--trace", "t", *words]) == 1
+    assert capsys.readouterr().err == "error: stdout cannot be written: it is closed\n"
 
 
 # -- comparisons and node groups --

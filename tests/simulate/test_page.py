@@ -71,6 +71,14 @@ def test_a_name_is_never_more_than_a_name() -> None:
     assert EVIL in "".join(evil_elements.words)
 
 
+def test_control_characters_are_shown_and_not_written() -> None:
+    text = page(renamed(a_result(), "\x1b[2J\u202e"), title="a\x07b\x9b")
+
+    assert not {char for char in text if not char.isprintable()} - {"\n"}
+    assert "<h1>a\\x07b\\x9b</h1>" in text
+    assert "general\\x1b[2J\\u202e" in text
+
+
 def test_halves_of_surrogate_pairs_do_not_keep_the_page_from_being_written(tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(page(renamed(a_result(), "\ud800")), encoding="utf-8")
 

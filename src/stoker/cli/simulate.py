@@ -12,7 +12,15 @@ import click
 from stoker.base.errors import InvalidInput
 from stoker.base.terminal import printable
 from stoker.cli import show
-from stoker.cli.simulate_checks import Number, can_be_explained, can_be_written, is_region, named_weights, replace
+from stoker.cli.simulate_checks import (
+    Number,
+    can_be_explained,
+    can_be_written,
+    is_region,
+    named_weights,
+    replace,
+    to_stdout,
+)
 
 if TYPE_CHECKING:
     from stoker.manifests.reading import Reading
@@ -245,7 +253,7 @@ def simulate(
     result = _run(first, asked, "simulating")
     other = None
     if compare is not None and second is not None:
-        other = Other(compare, _run(second, asked, f"simulating {compare}"))
+        other = Other(compare, _run(second, asked, f"simulating {printable(compare)}"))
     return _told(
         result, " ".join(paths), Targets(slo_ttft, slo_e2e), other, as_json=as_json, html=html, explain=explain
     )
@@ -435,14 +443,15 @@ def _told(
         figures["compared"] = comparison.as_json(rows, other.name, second)
     if html is not None:
         _write(html, result, title, targets, other)
-    if as_json:
-        show.as_json({**figures, **({"explained": said} if said else {})})
-    elif said:
-        click.echo("\n\n".join("\n".join(printable(line) for line in each.split("\n")) for each in said))
-    else:
-        simulated.print_report(result, figures)
-        if rows is not None and other is not None:
-            simulated.print_comparison(rows, title, other.name)
+    with to_stdout():
+        if as_json:
+            show.as_json({**figures, **({"explained": said} if said else {})})
+        elif said:
+            click.echo("\n\n".join("\n".join(printable(line) for line in each.split("\n")) for each in said))
+        else:
+            simulated.print_report(result, figures)
+            if rows is not None and other is not None:
+                simulated.print_comparison(rows, title, other.name)
     return 0
 
 
@@ -457,4 +466,4 @@ def _write(path: Path, result: "Result", title: str, targets: "Targets", other: 
             replace(path, text)
     except OSError as error:
         raise InvalidInput(f"{path} cannot be written: {error.strerror}", param="--html") from error
-    show.note(f"the page is in {path}")
+    show.note(f"the page is in {printable(str(path))}")

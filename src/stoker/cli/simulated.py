@@ -132,7 +132,7 @@ def _nodes(figures: Mapping[str, Any]) -> None:
 
 def _money(result: "Result") -> None:
     """Lines of cents that sum to the total."""
-    from stoker.simulate.money import CENT, dollars_by, spoken
+    from stoker.simulate.money import shown_by, spoken
 
     costs = result.costs
     for name, parts in (
@@ -140,7 +140,7 @@ def _money(result: "Result") -> None:
         ("by tenant", costs.by_tenant),
         ("by capacity", costs.by_capacity),
     ):
-        shown = list(dollars_by(parts, CENT).items())
+        shown = list(shown_by(parts).items())
         told = [f"{printable(each)} {spoken(usd)}" for each, usd in shown[:6]]
         if len(shown) > len(told):
             told.append(f"{len(shown) - len(told)} more {spoken(sum(usd for _, usd in shown[6:]))}")

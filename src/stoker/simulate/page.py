@@ -32,6 +32,7 @@ _SMALLEST = 0.05
 KIND_NAMES = {
     "karpenter": "nodes by Karpenter",
     "groups": "nodes by the Cluster Autoscaler",
+    "none": "no nodes: no NodePool and no node group",
     "fixed": "nodes that are always there",
 }
 
@@ -227,14 +228,14 @@ def _nodes(result: Result, figures: Mapping[str, Any], draw: Draw) -> str:
 
 def _money(result: Result, figures: Mapping[str, Any], draw: Draw) -> str:
     bill, costs = figures["cost_usd"], result.costs
-    tenants = money.dollars_by(_folded(costs.by_tenant, MOST_TENANTS), money.CENT)
+    tenants = money.shown_by(_folded(costs.by_tenant, MOST_TENANTS))
     splits = [
-        bars("By model", money.dollars_by(costs.by_model, money.CENT), _IN_BRACKETS),
+        bars("By model", money.shown_by(costs.by_model), _IN_BRACKETS),
         bars("By tenant", tenants),
-        bars("By node type", money.dollars_by(costs.by_node_type, money.CENT)),
-        bars("By capacity type", money.dollars_by(costs.by_capacity, money.CENT)),
-        bars("By pool", money.dollars_by(costs.by_pool, money.CENT)) if costs.by_pool else "",
-        bars("By part", money.dollars_by(costs.by_part, money.CENT)) if costs.by_part else "",
+        bars("By node type", money.shown_by(costs.by_node_type)),
+        bars("By capacity type", money.shown_by(costs.by_capacity)),
+        bars("By pool", money.shown_by(costs.by_pool)) if costs.by_pool else "",
+        bars("By part", money.shown_by(costs.by_part)) if costs.by_part else "",
     ]
     cards = "".join(f'<div class="card">{each}</div>' for each in splits if each)
     rows = [[name, _usd(usd)] for name, usd in [("all", bill["per_million_tokens"]["all"])]]
