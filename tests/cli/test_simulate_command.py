@@ -25,8 +25,9 @@ from stoker.cli.simulate_checks import named_weights
 from stoker.policy.cluster import PodShape
 from stoker.policy.placement import NodePoolView, PodView
 from stoker.policy.requirements import requirement
+from stoker.policy.taints import Taint
 from stoker.simulate import node_groups
-from stoker.simulate.scenario import Pool, Scenario, Workload
+from stoker.simulate.scenario import NO_NODES, Pool, Scenario, Serving, Workload
 
 GPU_POOL = Pool(
     NodePoolView(
@@ -364,6 +365,50 @@ def test_node_groups_stand_in_place_of_the_pools(stand_in: StandIn, manifests: s
         ("gpu-g6.4xlarge-spot", "g6.4xlarge", 1, 4),
         ("m7i.large-on-demand", "m7i.large", 0, 10),
     ]
+
+
+FAMILY = {"karpenter.k8s.aws/instance-family": requirement("karpenter.k8s.aws/instance-family", "In", ["g6", "m7i"])}
+TAINT = Taint("team", "batch", "NoSchedule")
+
+
+def serving(name: str, replicas: int, pool: str) -> Workload:
+    wants = {"for": requirement("for", "In", [pool])}
+    view = PodView(requirements=(wants,), requests={"nvidia.com/gpu": 1, "pods": 1})
+    model = Serving(name, "Qwen/Qwen3-8B", 1, "balance", 8)
+    return Workload(f"Deployment ai/{name}", "Deployment", PodShape(view), replicas, serving=model)
+
+
+def test_a_node_group_stands_for_the_pool_whose_serving_pods_it_takes() -> None:
+    heavy = Pool(NodePoolView("heavy", requirements=FAMILY, taints=(TAINT,), weight=100))
+    few, many = (Pool(NodePoolView(name, requirements=FAMILY, labels={"for": name})) for name in ("few", "many"))
+    found = Scenario((serving("a", 1, "few"), serving("b", 3, "many")), pools=(heavy, few, many))
+
+    assert node_groups.parse("g6.2xlarge", found).view.name == "many-g6.2xlarge-on-demand"
+    assert node_groups.parse("g6.2xlarge,pool=heavy", found).view.name == "heavy-g6.2xlarge-on-demand"
+    assert node_groups.parse("m7i.large", found).view.name == "heavy-m7i.large-on-demand"  # nobody fits: by weight
+
+
+def test_what_keeps_all_pods_off_a_node_group_is_said() -> None:
+    heavy = Pool(NodePoolView("heavy", requirements=FAMILY, taints=(TAINT,)))
+    found = Scenario((MODEL, serving("a", 1, "few")), pools=(heavy,), notes=(NO_NODES, "other"))
+
+    tainted = node_groups.parse("g6.2xlarge", found)
+    assert node_groups.with_groups(found, [tainted]).notes == (
+        "node group heavy-g6.2xlarge-on-demand: no pod that serves a model fits it; Deployment ai/a: the taint "
+        "team=batch:NoSchedule is not tolerated, the label for must be few and is not there",
+        "other",
+    )
+    bare = replace(tainted, view=NodePoolView("bare"), type="m7i.large")
+    assert node_groups.with_groups(Scenario((MODEL,)), [bare]).notes == (
+        "node group bare: no pod fits it; Deployment ai/model: too little nvidia.com/gpu, too little cpu",
+    )
+    assert node_groups.with_groups(found, []).notes == (NO_NODES, "other")
+    assert node_groups.with_groups(Scenario((MODEL,)), [replace(bare, type="g6.2xlarge")]).notes == ()
+
+
+def test_help_says_how_a_node_group_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["simulate", "--help"]) == 0
+    assert "--node-group TYPE,min=N,max=N[,spot][,pool=NODEPOOL]" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

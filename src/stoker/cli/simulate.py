@@ -132,9 +132,9 @@ class Asked:
     "--node-group",
     "node_groups",
     multiple=True,
-    metavar="TYPE,min=N,max=N[,spot]",
-    help="Nodes of one type kept by the Cluster Autoscaler, in place of the NodePools; with --compare "
-    "cluster-autoscaler, those of the comparison.",
+    metavar="TYPE,min=N,max=N[,spot][,pool=NODEPOOL]",
+    help="Nodes of one type kept by the Cluster Autoscaler, in place of the NodePools, with the "
+    "labels and taints of one of them; with --compare cluster-autoscaler, those of the comparison.",
 )
 @click.option(
     "--interruptions",
