@@ -26,7 +26,7 @@ from stoker.policy.cluster import PodShape
 from stoker.policy.placement import NodePoolView, PodView
 from stoker.policy.requirements import requirement
 from stoker.policy.taints import Taint
-from stoker.simulate import node_groups
+from stoker.simulate import chance, node_groups
 from stoker.simulate.scenario import NO_NODES, Pool, Scenario, Serving, Workload
 
 GPU_POOL = Pool(
@@ -52,6 +52,8 @@ class StandIn:
     """What the command asked of the parts that it calls, and what they answer."""
 
     result: Any = field(default_factory=a_result)
+    by_seed: dict[int, Any] = field(default_factory=dict)
+    of_groups: tuple[str, ...] = ()
     runs: list[tuple[Any, Any, dict[str, Any]]] = field(default_factory=list)
     loads: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     reads: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
@@ -60,7 +62,9 @@ class StandIn:
         self.runs.append((scenario, trace, vars(options)))
         for each in (0.0, 0.5, 0.501, 1.0) if progress else ():
             progress(each)  # type: ignore[misc]
-        return replace(self.result, kind="groups") if scenario.groups else self.result
+        if options.seed in self.by_seed:
+            return replace(self.by_seed[options.seed], **({"kind": "groups"} if scenario.groups else {}))
+        return replace(self.result, kind="groups", notes=self.of_groups) if scenario.groups else self.result
 
     def load(self, what: str, **given: Any) -> str:
         self.loads.append((what, given))
@@ -355,6 +359,93 @@ def test_karpenter_is_compared_with_node_groups(stand_in: StandIn, manifests: st
     assert group.view.capacity_types == ("spot",)
 
 
+def test_what_is_not_like_with_like_is_said_and_notes_of_the_second_are_marked(
+    stand_in: StandIn, manifests: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    regions = iter(["us-east-1", "eu-west-1"])
+    read = sys.modules["stoker.simulate.reading"]
+    monkeypatch.setattr(read, "read_scenario", lambda *_, **__: replace(SCENARIO, region=next(regions)))
+    assert run(["simulate", manifests, "--trace", "t", "--compare", manifests]) == 0
+    said = capsys.readouterr().out.partition("\nCompared\n")[2]
+    assert "\n- not like with like: the first is in us-east-1, the second in eu-west-1\n" in said
+
+
+def test_notes_of_the_second_set_are_shown_marked(
+    stand_in: StandIn, manifests: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in.of_groups = (*stand_in.result.notes, *(f"note\x1b {i}" for i in range(8)))
+    assert run(["simulate", manifests, "--trace", "t", "--compare", "cluster-autoscaler"]) == 0
+
+    said = capsys.readouterr().out.partition("\nCompared\n")[2].splitlines()
+    assert said[-7:] == [
+        *(f"- cluster-autoscaler: note\\x1b {i}" for i in range(6)),
+        "- cluster-autoscaler: 2 more notes: --json and --html have all",
+    ]
+
+
+def test_several_seeds_show_how_much_chance_matters(
+    stand_in: StandIn, manifests: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, factor in ((5, 2), (6, 4), (7, 1)):
+        costs = stand_in.result.costs
+        stand_in.by_seed[seed] = replace(stand_in.result, costs=replace(costs, total=costs.total * factor))
+    words = ["simulate", manifests, "--trace", "t", "--seed", "5", "--seeds", "3"]
+    assert run([*words, "--json"]) == 0
+
+    assert [options["seed"] for _, _, options in stand_in.runs] == [5, 6, 7]
+    assert [given["seed"] for _, given in stand_in.loads] == [5, 6, 7]
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["cost_usd"]["total"] == 10.0432  # the report is of the first
+    seeds = figures["seeds"]
+    assert (seeds["count"], seeds["first_seed"]) == (3, 5)
+    assert seeds["usd"] == {"lowest": 5.0216, "median": 10.0432, "highest": 20.086399}
+    assert seeds["served_percent"]["median"] == 98.633333
+    assert set(seeds) == {"count", "first_seed", *chance.FIGURES}
+
+    assert run(words) == 0
+    said = capsys.readouterr().out
+    assert "\n3 runs, of the seeds 5 to 7\n" in said
+    assert re.search(r"\ndollars +\$5.02 +\$10.04 +\$20.09\n", said)
+    assert re.search(r"\nserved, % +98.63 +98.63 +98.63\n", said)
+    assert chance.ONE_RUN not in said
+
+
+def test_differences_of_a_comparison_are_of_the_same_seed(
+    stand_in: StandIn, manifests: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["simulate", manifests, "--trace", "t", "--seeds", "2", "--compare", "cluster-autoscaler"]
+    assert run([*words, "--json"]) == 0
+
+    assert [(bool(scenario.groups), options["seed"]) for scenario, _, options in stand_in.runs] == [
+        (False, 0),
+        (True, 0),
+        (False, 1),
+        (True, 1),
+    ]
+    seeds = json.loads(capsys.readouterr().out)["seeds"]
+    assert seeds["compared"]["usd"] == seeds["usd"]
+    assert seeds["differences"]["usd"] == {"lowest": 0, "median": 0, "highest": 0}
+    assert run(words) == 0
+    assert f"cluster-autoscaler less {manifests}, seed by seed" in capsys.readouterr().out
+
+
+def test_ranges_of_pairs_are_not_differences_of_ranges() -> None:
+    def runs(*dollars: float | None) -> list[chance.Figures]:
+        return [{**dict.fromkeys(chance.FIGURES), "usd": usd} for usd in dollars]
+
+    found = chance.as_json(range(4), runs(1, 2, 4, None), runs(3, 2, 1, 9))
+    assert found["usd"] == {"lowest": 1, "median": 2, "highest": 4}
+    assert found["differences"]["usd"] == {"lowest": -3, "median": 0, "highest": 2}
+    assert found["ttft_p95_s"] == {"lowest": None, "median": None, "highest": None}
+
+
+def test_one_run_says_that_it_is_one(stand_in: StandIn, manifests: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["simulate", manifests, "--trace", "t"]) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("- ")]
+    assert notes[0] == "- one run of one seed; --seeds 8 shows how much chance matters"
+    assert notes.count(notes[0]) == 1
+
+
 def test_node_groups_stand_in_place_of_the_pools(stand_in: StandIn, manifests: str) -> None:
     words = ["--node-group", "g6.4xlarge,min=1,max=4,spot", "--node-group", "m7i.large"]
     assert run(["simulate", manifests, "--trace", "t", "--json", *words]) == 0
@@ -441,6 +532,8 @@ def test_a_node_group_that_cannot_be_says_why(text: str, why: str) -> None:
         (["-", "--trace", "t", "--compare", "-"], "stdin can be read once"),
         (["nowhere", "--trace", "t"], "there is no nowhere"),
         ([".", "--trace", "t", "--scale", "0"], "0.0 is not in the range"),
+        ([".", "--trace", "t", "--seeds", "1"], "1 is not in the range"),
+        ([".", "--trace", "t", "--seeds", "51"], "51 is not in the range"),
         ([".", "--trace", "t", "--to", "a=-1"], "--to has 'a=-1'"),
         ([".", "--trace", "t", "--prior", "boot_s"], "--prior is 'boot_s'"),
         ([".", "--trace", "t", "--start", "monday"], "--start is 'monday', which is no date"),

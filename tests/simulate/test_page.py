@@ -110,10 +110,13 @@ def _number(text: str, title: str) -> str:
 def test_a_comparison_stands_beside_it() -> None:
     first = a_result()
     second = replace(first, costs=replace(first.costs, total=first.costs.total * 2), kind="groups")
-    text = page(first, title="mine/", other=Other("cluster-autoscaler", second))
+    second = replace(second, notes=(*first.notes, "a note of its own"))
+    text = page(first, title="mine/", other=Other("cluster-autoscaler", second, ["not <like> with like"]))
     words = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", text))
 
     assert "mine/ cluster-autoscaler change" in words
+    assert "not &lt;like&gt; with like" in words
+    assert "cluster-autoscaler: a note of its own" in words
     assert re.search(r"dollars\s+\$5.02\s+\$10.04\s+\+100.0 %", words)
     assert "served 2,959 2,959 same" in words
     assert "Dollars so far, side by side" in words

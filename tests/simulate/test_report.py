@@ -314,3 +314,20 @@ def test_a_comparison_has_differences_in_per_cent_of_the_first() -> None:
     assert rows["time to first token p95"].change is None
     assert (rows["dollars of spot"].first, rows["dollars of spot"].second) == (2.159247, 0.0)
     assert "late" not in rows  # neither was promised anything
+
+
+def test_runs_that_served_other_requests_are_not_like_with_like() -> None:
+    first = a_result()
+    state = first.outcomes.state.copy()
+    served = np.flatnonzero(state == SERVED)
+    state[served[:29]] = TIMED_OUT
+    second = replace(first, outcomes=replace(first.outcomes, state=state.copy()))
+    assert comparison.unlike(first, second, ("us-east-1", "us-east-1")) == []  # 29 of 2,959 are less than 1 %
+
+    state[served[29]] = TIMED_OUT
+    second = replace(first, outcomes=replace(first.outcomes, state=state))
+    assert comparison.unlike(first, second, ("us-east-1", "eu-west-1")) == [
+        "not like with like: the first is in us-east-1, the second in eu-west-1",
+        "not like with like: 30 requests were served by the first alone, 0 by the second alone, of 2,959; latencies "
+        "and dollars are of different requests",
+    ]

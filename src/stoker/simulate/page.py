@@ -47,6 +47,8 @@ class Other:
 
     name: str
     result: Result
+    unlike: Sequence[str] = ()
+    """Why it is not like with like."""
 
 
 def page(result: Result, *, title: str = "", targets: Targets | None = None, other: Other | None = None) -> str:
@@ -70,7 +72,7 @@ def page(result: Result, *, title: str = "", targets: Targets | None = None, oth
         ("Scale-ups", _scale_ups(result)),
         ("Troubles", _troubles(figures["troubles"])),
         ("Journal", _journal(result.journal)),
-        ("Notes", _notes(result)),
+        ("Notes", _notes(result, other)),
     ]
     there = [(name, body) for name, body in sections if body]
     head = _head(result, figures, asked, title)
@@ -364,8 +366,9 @@ def _troubles(found: Sequence[Mapping[str, Any]]) -> str:
     return f'<div class="card">{table(headers, rows, words=(2, 3), name="What stood in the way")}</div>'
 
 
-def _notes(result: Result) -> str:
+def _notes(result: Result, other: Other | None) -> str:
     said = list(dict.fromkeys([*result.trace.notes, *result.notes]))
+    said += [] if other is None else comparison.notes_of_second(result, other.result, other.name)
     listed = "".join(f"<li>{escaped(each)}</li>" for each in said)
     assumed = [[name, _assumed(value)] for name, value in report.plain(result.assumptions).items()]
     return (f'<ul class="plain">{listed}</ul>' if said else "<p>None.</p>") + (
@@ -397,8 +400,9 @@ def _comparison(
         for i, each in enumerate(("", *names, "change"))
     )
     drawn = draw(page_series.of_both_bills(result, other.result, names))
+    told = "".join(f"<p>{escaped(each)}</p>" for each in other.unlike)
     return (
-        f'{drawn}<div class="card"><div class="scroll" tabindex="0"><table class="compared">'
+        f'{told}{drawn}<div class="card"><div class="scroll" tabindex="0"><table class="compared">'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></div>"
     )
 
