@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import io
 import json
 import os
 import re
@@ -24,8 +25,9 @@ from stoker.cli.simulate_checks import named_weights
 from stoker.policy.cluster import PodShape
 from stoker.policy.placement import NodePoolView, PodView
 from stoker.policy.requirements import requirement
-from stoker.simulate import node_groups
-from stoker.simulate.scenario import Pool, Scenario, Workload
+from stoker.policy.taints import Taint
+from stoker.simulate import chance, node_groups
+from stoker.simulate.scenario import NO_NODES, Pool, Scenario, Serving, Workload
 
 GPU_POOL = Pool(
     NodePoolView(
@@ -50,6 +52,8 @@ class StandIn:
     """What the command asked of the parts that it calls, and what they answer."""
 
     result: Any = field(default_factory=a_result)
+    by_seed: dict[int, Any] = field(default_factory=dict)
+    of_groups: tuple[str, ...] = ()
     runs: list[tuple[Any, Any, dict[str, Any]]] = field(default_factory=list)
     loads: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     reads: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
@@ -58,7 +62,9 @@ class StandIn:
         self.runs.append((scenario, trace, vars(options)))
         for each in (0.0, 0.5, 0.501, 1.0) if progress else ():
             progress(each)  # type: ignore[misc]
-        return replace(self.result, kind="groups") if scenario.groups else self.result
+        if options.seed in self.by_seed:
+            return replace(self.by_seed[options.seed], **({"kind": "groups"} if scenario.groups else {}))
+        return replace(self.result, kind="groups", notes=self.of_groups) if scenario.groups else self.result
 
     def load(self, what: str, **given: Any) -> str:
         self.loads.append((what, given))
@@ -283,6 +289,35 @@ def test_names_cannot_move_the_cursor(stand_in: StandIn, manifests: str, capsys:
     assert "\x1b" not in capsys.readouterr().out
 
 
+def test_names_in_errors_cannot_move_the_cursor(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["simulate", "no\x1b[2Jwhere", "--trace", "t"]) == 2
+
+    assert capsys.readouterr().err.startswith("error: there is no no\\x1b[2Jwhere\n\nhint: ")
+
+
+@pytest.mark.parametrize("words", [[], ["--json"], ["--explain", "0:15"]])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EPIPE])
+def test_who_cannot_take_the_report_is_named(
+    stand_in: StandIn,
+    manifests: str,
+    words: list[str],
+    number: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    assert run(["simulate", manifests, "--trace", "t", *words]) == 1
+    assert capsys.readouterr().err == f"error: stdout cannot be written: {os.strerror(number)}\n"
+
+    monkeypatch.setattr(sys, "stdout", None)
+    assert run(["simulate", manifests, "--trace", "t", *words]) == 1
+    assert capsys.readouterr().err == "error: stdout cannot be written: it is closed\n"
+
+
 # -- comparisons and node groups --
 
 
@@ -324,6 +359,93 @@ def test_karpenter_is_compared_with_node_groups(stand_in: StandIn, manifests: st
     assert group.view.capacity_types == ("spot",)
 
 
+def test_what_is_not_like_with_like_is_said_and_notes_of_the_second_are_marked(
+    stand_in: StandIn, manifests: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    regions = iter(["us-east-1", "eu-west-1"])
+    read = sys.modules["stoker.simulate.reading"]
+    monkeypatch.setattr(read, "read_scenario", lambda *_, **__: replace(SCENARIO, region=next(regions)))
+    assert run(["simulate", manifests, "--trace", "t", "--compare", manifests]) == 0
+    said = capsys.readouterr().out.partition("\nCompared\n")[2]
+    assert "\n- not like with like: the first is in us-east-1, the second in eu-west-1\n" in said
+
+
+def test_notes_of_the_second_set_are_shown_marked(
+    stand_in: StandIn, manifests: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in.of_groups = (*stand_in.result.notes, *(f"note\x1b {i}" for i in range(8)))
+    assert run(["simulate", manifests, "--trace", "t", "--compare", "cluster-autoscaler"]) == 0
+
+    said = capsys.readouterr().out.partition("\nCompared\n")[2].splitlines()
+    assert said[-7:] == [
+        *(f"- cluster-autoscaler: note\\x1b {i}" for i in range(6)),
+        "- cluster-autoscaler: 2 more notes: --json and --html have all",
+    ]
+
+
+def test_several_seeds_show_how_much_chance_matters(
+    stand_in: StandIn, manifests: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, factor in ((5, 2), (6, 4), (7, 1)):
+        costs = stand_in.result.costs
+        stand_in.by_seed[seed] = replace(stand_in.result, costs=replace(costs, total=costs.total * factor))
+    words = ["simulate", manifests, "--trace", "t", "--seed", "5", "--seeds", "3"]
+    assert run([*words, "--json"]) == 0
+
+    assert [options["seed"] for _, _, options in stand_in.runs] == [5, 6, 7]
+    assert [given["seed"] for _, given in stand_in.loads] == [5, 6, 7]
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["cost_usd"]["total"] == 10.0432  # the report is of the first
+    seeds = figures["seeds"]
+    assert (seeds["count"], seeds["first_seed"]) == (3, 5)
+    assert seeds["usd"] == {"lowest": 5.0216, "median": 10.0432, "highest": 20.086399}
+    assert seeds["served_percent"]["median"] == 98.633333
+    assert set(seeds) == {"count", "first_seed", *chance.FIGURES}
+
+    assert run(words) == 0
+    said = capsys.readouterr().out
+    assert "\n3 runs, of the seeds 5 to 7\n" in said
+    assert re.search(r"\ndollars +\$5.02 +\$10.04 +\$20.09\n", said)
+    assert re.search(r"\nserved, % +98.63 +98.63 +98.63\n", said)
+    assert chance.ONE_RUN not in said
+
+
+def test_differences_of_a_comparison_are_of_the_same_seed(
+    stand_in: StandIn, manifests: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["simulate", manifests, "--trace", "t", "--seeds", "2", "--compare", "cluster-autoscaler"]
+    assert run([*words, "--json"]) == 0
+
+    assert [(bool(scenario.groups), options["seed"]) for scenario, _, options in stand_in.runs] == [
+        (False, 0),
+        (True, 0),
+        (False, 1),
+        (True, 1),
+    ]
+    seeds = json.loads(capsys.readouterr().out)["seeds"]
+    assert seeds["compared"]["usd"] == seeds["usd"]
+    assert seeds["differences"]["usd"] == {"lowest": 0, "median": 0, "highest": 0}
+    assert run(words) == 0
+    assert f"cluster-autoscaler less {manifests}, seed by seed" in capsys.readouterr().out
+
+
+def test_ranges_of_pairs_are_not_differences_of_ranges() -> None:
+    def runs(*dollars: float | None) -> list[chance.Figures]:
+        return [{**dict.fromkeys(chance.FIGURES), "usd": usd} for usd in dollars]
+
+    found = chance.as_json(range(4), runs(1, 2, 4, None), runs(3, 2, 1, 9))
+    assert found["usd"] == {"lowest": 1, "median": 2, "highest": 4}
+    assert found["differences"]["usd"] == {"lowest": -3, "median": 0, "highest": 2}
+    assert found["ttft_p95_s"] == {"lowest": None, "median": None, "highest": None}
+
+
+def test_one_run_says_that_it_is_one(stand_in: StandIn, manifests: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["simulate", manifests, "--trace", "t"]) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("- ")]
+    assert notes[0] == "- one run of one seed; --seeds 8 shows how much chance matters"
+    assert notes.count(notes[0]) == 1
+
+
 def test_node_groups_stand_in_place_of_the_pools(stand_in: StandIn, manifests: str) -> None:
     words = ["--node-group", "g6.4xlarge,min=1,max=4,spot", "--node-group", "m7i.large"]
     assert run(["simulate", manifests, "--trace", "t", "--json", *words]) == 0
@@ -334,6 +456,50 @@ def test_node_groups_stand_in_place_of_the_pools(stand_in: StandIn, manifests: s
         ("gpu-g6.4xlarge-spot", "g6.4xlarge", 1, 4),
         ("m7i.large-on-demand", "m7i.large", 0, 10),
     ]
+
+
+FAMILY = {"karpenter.k8s.aws/instance-family": requirement("karpenter.k8s.aws/instance-family", "In", ["g6", "m7i"])}
+TAINT = Taint("team", "batch", "NoSchedule")
+
+
+def serving(name: str, replicas: int, pool: str) -> Workload:
+    wants = {"for": requirement("for", "In", [pool])}
+    view = PodView(requirements=(wants,), requests={"nvidia.com/gpu": 1, "pods": 1})
+    model = Serving(name, "Qwen/Qwen3-8B", 1, "balance", 8)
+    return Workload(f"Deployment ai/{name}", "Deployment", PodShape(view), replicas, serving=model)
+
+
+def test_a_node_group_stands_for_the_pool_whose_serving_pods_it_takes() -> None:
+    heavy = Pool(NodePoolView("heavy", requirements=FAMILY, taints=(TAINT,), weight=100))
+    few, many = (Pool(NodePoolView(name, requirements=FAMILY, labels={"for": name})) for name in ("few", "many"))
+    found = Scenario((serving("a", 1, "few"), serving("b", 3, "many")), pools=(heavy, few, many))
+
+    assert node_groups.parse("g6.2xlarge", found).view.name == "many-g6.2xlarge-on-demand"
+    assert node_groups.parse("g6.2xlarge,pool=heavy", found).view.name == "heavy-g6.2xlarge-on-demand"
+    assert node_groups.parse("m7i.large", found).view.name == "heavy-m7i.large-on-demand"  # nobody fits: by weight
+
+
+def test_what_keeps_all_pods_off_a_node_group_is_said() -> None:
+    heavy = Pool(NodePoolView("heavy", requirements=FAMILY, taints=(TAINT,)))
+    found = Scenario((MODEL, serving("a", 1, "few")), pools=(heavy,), notes=(NO_NODES, "other"))
+
+    tainted = node_groups.parse("g6.2xlarge", found)
+    assert node_groups.with_groups(found, [tainted]).notes == (
+        "node group heavy-g6.2xlarge-on-demand: no pod that serves a model fits it; Deployment ai/a: the taint "
+        "team=batch:NoSchedule is not tolerated, the label for must be few and is not there",
+        "other",
+    )
+    bare = replace(tainted, view=NodePoolView("bare"), type="m7i.large")
+    assert node_groups.with_groups(Scenario((MODEL,)), [bare]).notes == (
+        "node group bare: no pod fits it; Deployment ai/model: too little nvidia.com/gpu, too little cpu",
+    )
+    assert node_groups.with_groups(found, []).notes == (NO_NODES, "other")
+    assert node_groups.with_groups(Scenario((MODEL,)), [replace(bare, type="g6.2xlarge")]).notes == ()
+
+
+def test_help_says_how_a_node_group_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["simulate", "--help"]) == 0
+    assert "--node-group TYPE,min=N,max=N[,spot][,pool=NODEPOOL]" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -366,6 +532,8 @@ def test_a_node_group_that_cannot_be_says_why(text: str, why: str) -> None:
         (["-", "--trace", "t", "--compare", "-"], "stdin can be read once"),
         (["nowhere", "--trace", "t"], "there is no nowhere"),
         ([".", "--trace", "t", "--scale", "0"], "0.0 is not in the range"),
+        ([".", "--trace", "t", "--seeds", "1"], "1 is not in the range"),
+        ([".", "--trace", "t", "--seeds", "51"], "51 is not in the range"),
         ([".", "--trace", "t", "--to", "a=-1"], "--to has 'a=-1'"),
         ([".", "--trace", "t", "--prior", "boot_s"], "--prior is 'boot_s'"),
         ([".", "--trace", "t", "--start", "monday"], "--start is 'monday', which is no date"),

@@ -70,7 +70,7 @@ def test_json_has_the_keys_that_scripts_rely_on_and_its_parts_sum(told: Told) ->
 def test_the_docs_name_every_key(told: Told) -> None:
     page = (ROOT / "docs" / "simulate" / "index.md").read_text().partition("## For scripts")[2].partition("\n## ")[0]
     firsts = "".join(line.partition(" | ")[0] for line in page.splitlines() if line.startswith("| `"))
-    assert set(re.findall(r"`(\w+)`", firsts)) == set(told("--explain", "0:01", "--compare", BY_HAND))
+    assert set(re.findall(r"`(\w+)`", firsts)) == set(told("--explain", "0:01", "--compare", BY_HAND, "--seeds", "2"))
 
 
 def test_the_same_seed_gives_the_same_report_and_another_another(told: Told) -> None:
@@ -293,3 +293,16 @@ def test_a_trace_of_ones_own_and_what_is_no_trace(
 def test_what_a_person_wrote_lints_clean(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["lint", BY_HAND, "--level", "info", "--fail-on", "info"]) == 0
     assert capsys.readouterr().out.startswith("nothing found in 17 objects of 5 files")
+
+
+def test_without_nodes_nobody_is_said_to_make_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "server.yaml").write_text(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: chat}\nspec:\n  template:\n    spec:\n"
+        "      containers:\n      - {name: engine, image: vllm/vllm-openai, args: [--model, Qwen/Qwen3-8B],\n"
+        "         resources: {limits: {nvidia.com/gpu: 1}}}\n"
+    )
+    line = ["simulate", str(tmp_path), "--trace", "poisson:rate=1,seconds=10"]
+    assert run(line) == 0
+    assert capsys.readouterr().out.splitlines()[0].endswith("$0.00, no nodes: no NodePool and no node group")
+    assert run([*line, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["kind"] == "none"

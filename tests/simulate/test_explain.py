@@ -34,6 +34,21 @@ def test_a_moment_is_told_by_how_things_stood_and_what_was_decided_around_it() -
     )
 
 
+def test_the_warm_up_is_told_by_the_lives_of_pods_and_nodes() -> None:
+    first = replace(RESULT.replicas[0], created_at=-3600.0, ready_at=-3000.0, gone_at=None)
+    launched = replace(RESULT.nodes[0], type="g6.xlarge", capacity="spot", launched_at=-3500.0, gone_at=None)
+    later = replace(RESULT.journal[0], at=-3600.0)
+    early = replace(RESULT, replicas=(first,), nodes=(launched,), journal=(later, *RESULT.journal))
+
+    told = explain(early, "-0:30")
+    assert told.startswith("-0:30:00  (2026-01-05 07:30:00 UTC)\n\nHow things stood\n")
+    assert f"  {first.model:<7}  1 of 1 replicas ready\n" in told
+    assert "  nodes    1 g6.xlarge spot\n" in told
+    assert "(before the trace: no requests, and nothing is billed)" in told
+    assert explain(early, "-30m") == told
+    assert f"  {first.model:<7}  0 of 1 replicas ready\n" in explain(early, "-55m")
+
+
 def test_where_nothing_was_decided_the_nearest_decisions_are_told() -> None:
     told = explain(RESULT, "40m")
 

@@ -71,6 +71,14 @@ def test_a_name_is_never_more_than_a_name() -> None:
     assert EVIL in "".join(evil_elements.words)
 
 
+def test_control_characters_are_shown_and_not_written() -> None:
+    text = page(renamed(a_result(), "\x1b[2J\u202e"), title="a\x07b\x9b")
+
+    assert not {char for char in text if not char.isprintable()} - {"\n"}
+    assert "<h1>a\\x07b\\x9b</h1>" in text
+    assert "general\\x1b[2J\\u202e" in text
+
+
 def test_halves_of_surrogate_pairs_do_not_keep_the_page_from_being_written(tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(page(renamed(a_result(), "\ud800")), encoding="utf-8")
 
@@ -102,10 +110,13 @@ def _number(text: str, title: str) -> str:
 def test_a_comparison_stands_beside_it() -> None:
     first = a_result()
     second = replace(first, costs=replace(first.costs, total=first.costs.total * 2), kind="groups")
-    text = page(first, title="mine/", other=Other("cluster-autoscaler", second))
+    second = replace(second, notes=(*first.notes, "a note of its own"))
+    text = page(first, title="mine/", other=Other("cluster-autoscaler", second, ["not <like> with like"]))
     words = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", text))
 
     assert "mine/ cluster-autoscaler change" in words
+    assert "not &lt;like&gt; with like" in words
+    assert "cluster-autoscaler: a note of its own" in words
     assert re.search(r"dollars\s+\$5.02\s+\$10.04\s+\+100.0 %", words)
     assert "served 2,959 2,959 same" in words
     assert "Dollars so far, side by side" in words

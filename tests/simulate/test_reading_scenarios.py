@@ -403,3 +403,13 @@ def _break(tree: Any, chance: random.Random) -> None:
                 tree[key] = chance.choice([None, 7, -1, "x", "", [], {}, True, [1], {"a": 1}, 2.5])
             return
         tree = tree[key]
+
+
+def test_a_provisioner_is_named_as_too_old() -> None:
+    found = scenario(SERVER, "apiVersion: karpenter.sh/v1alpha5\nkind: Provisioner\nmetadata: {name: gpu}\n")
+
+    said = [each for each in found.notes if "Provisioner" in each]
+    assert said == [
+        "passed over: Provisioner gpu: Karpenter's v1alpha5 is too old to be read: write it as a NodePool of "
+        "karpenter.sh/v1"
+    ]

@@ -135,6 +135,34 @@ def test_the_missing_cents_go_to_the_largest_remainders_then_by_name() -> None:
     assert money.dollars_by(third, money.CENT) == {"b": 3.34, "a": 3.33, "c": 3.33}
 
 
+@pytest.mark.parametrize(
+    ("usd", "text"),
+    [
+        (0, "$0.00"),
+        (1234.5, "$1,234.50"),
+        (0.1, "$0.10"),
+        (0.054043, "$0.054"),
+        (0.0523, "$0.0523"),
+        (0.05, "$0.05"),
+        (0.00543, "$0.0054"),
+        (0.005, "$0.005"),
+        (0.00996, "$0.01"),
+        (0.0000123, "$0.000012"),
+        (-0.0123, "$-0.0123"),
+    ],
+)
+def test_a_small_amount_is_told_by_its_own_digits(usd: float, text: str) -> None:
+    assert money.spoken(usd) == text
+
+
+def test_a_small_part_is_not_rounded_to_cents_first() -> None:
+    parts = {"small": 54_043_000, "large": 3_345_957_000, "none": 0}
+
+    shown = money.shown_by(parts)
+    assert list(shown.items()) == [("large", 3.35), ("small", 0.054043), ("none", 0.0)]
+    assert [money.spoken(each) for each in shown.values()] == ["$3.35", "$0.054", "$0.00"]
+
+
 def test_costs_sum_whichever_way_they_are_split() -> None:
     costs = as_json(a_result())["cost_usd"]
 
@@ -286,3 +314,20 @@ def test_a_comparison_has_differences_in_per_cent_of_the_first() -> None:
     assert rows["time to first token p95"].change is None
     assert (rows["dollars of spot"].first, rows["dollars of spot"].second) == (2.159247, 0.0)
     assert "late" not in rows  # neither was promised anything
+
+
+def test_runs_that_served_other_requests_are_not_like_with_like() -> None:
+    first = a_result()
+    state = first.outcomes.state.copy()
+    served = np.flatnonzero(state == SERVED)
+    state[served[:29]] = TIMED_OUT
+    second = replace(first, outcomes=replace(first.outcomes, state=state.copy()))
+    assert comparison.unlike(first, second, ("us-east-1", "us-east-1")) == []  # 29 of 2,959 are less than 1 %
+
+    state[served[29]] = TIMED_OUT
+    second = replace(first, outcomes=replace(first.outcomes, state=state))
+    assert comparison.unlike(first, second, ("us-east-1", "eu-west-1")) == [
+        "not like with like: the first is in us-east-1, the second in eu-west-1",
+        "not like with like: 30 requests were served by the first alone, 0 by the second alone, of 2,959; latencies "
+        "and dollars are of different requests",
+    ]

@@ -10,6 +10,7 @@ import click
 
 from stoker import __version__
 from stoker.base.errors import StokerError
+from stoker.base.terminal import printable
 from stoker.cli import (
     audit,
     batches,
@@ -94,9 +95,14 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _say(message: str, hint: str | None) -> None:
-    click.echo(f"error: {message}", err=True)
+    """Names of others may be in it."""
+    click.echo(f"error: {_lines(message)}", err=True)
     if hint:
-        click.echo(f"\nhint: {hint}", err=True)
+        click.echo(f"\nhint: {_lines(hint)}", err=True)
+
+
+def _lines(text: str) -> str:
+    return "\n".join(printable(line) for line in text.split("\n"))
 
 
 def _where_to_look(arguments: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ import gc
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,15 @@ import click
 from stoker.base.errors import InvalidInput
 from stoker.base.terminal import printable
 from stoker.cli import show
-from stoker.cli.simulate_checks import Number, can_be_explained, can_be_written, is_region, named_weights, replace
+from stoker.cli.simulate_checks import (
+    Number,
+    can_be_explained,
+    can_be_written,
+    is_region,
+    named_weights,
+    replace,
+    to_stdout,
+)
 
 if TYPE_CHECKING:
     from stoker.manifests.reading import Reading
@@ -103,6 +112,12 @@ class Asked:
     "meant.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same report.")
+@click.option(
+    "--seeds",
+    type=click.IntRange(2, 50),
+    metavar="N",
+    help="Run N seeds, from --seed on, and show how far chance moves the figures: 2 to 50.",
+)
 @click.option("--start", metavar="DATE", help="When the trace begins, in UTC. Default: as it says, or a Monday, 00:00.")
 @click.option("--cold", is_flag=True, help="Begin with no pod and no node, not with a cluster that has been idle.")
 @click.option(
@@ -124,9 +139,9 @@ class Asked:
     "--node-group",
     "node_groups",
     multiple=True,
-    metavar="TYPE,min=N,max=N[,spot]",
-    help="Nodes of one type kept by the Cluster Autoscaler, in place of the NodePools; with --compare "
-    "cluster-autoscaler, those of the comparison.",
+    metavar="TYPE,min=N,max=N[,spot][,pool=NODEPOOL]",
+    help="Nodes of one type kept by the Cluster Autoscaler, in place of the NodePools, with the "
+    "labels and taints of one of them; with --compare cluster-autoscaler, those of the comparison.",
 )
 @click.option(
     "--interruptions",
@@ -170,6 +185,7 @@ def simulate(
     to: str | None,
     weights: tuple[str, ...],
     seed: int,
+    seeds: int | None,
     start: str | None,
     cold: bool,
     timeout_s: float | None,
@@ -201,6 +217,7 @@ def simulate(
         raise click.UsageError("say which requests: --trace FILE, --trace azure-conversation, --trace poisson:rate=5")
     if compare == "-" and "-" in paths:
         raise click.UsageError("stdin can be read once: PATH and --compare cannot both be -")
+    from stoker.simulate.comparison import unlike
     from stoker.simulate.page import Other
     from stoker.simulate.report import Targets
 
@@ -245,9 +262,19 @@ def simulate(
     result = _run(first, asked, "simulating")
     other = None
     if compare is not None and second is not None:
-        other = Other(compare, _run(second, asked, f"simulating {compare}"))
+        compared = _run(second, asked, f"simulating {printable(compare)}")
+        other = Other(compare, compared, unlike(result, compared, (first.region, second.region)))
+    more = None
+    if seeds is not None and (as_json or not explain):
+        more = _more_seeds(
+            range(seed, seed + seeds),
+            lambda each: replace_fields(
+                asked, trace=_trace(traces, scale, speed, each, hours), options=_with_seed(asked.options, each)
+            ),
+            [(first, result), *([] if second is None or other is None else [(second, other.result)])],
+        )
     return _told(
-        result, " ".join(paths), Targets(slo_ttft, slo_e2e), other, as_json=as_json, html=html, explain=explain
+        result, " ".join(paths), Targets(slo_ttft, slo_e2e), other, more, as_json=as_json, html=html, explain=explain
     )
 
 
@@ -397,6 +424,25 @@ def _run(scenario: "Scenario", asked: Asked, doing: str) -> "Result":
     return result
 
 
+def _with_seed(options: "Options", seed: int) -> "Options":
+    return type(options)(**{**vars(options), "seed": seed})
+
+
+def _more_seeds(
+    seeds: Sequence[int], asked: Callable[[int], Asked], sets: Sequence[tuple["Scenario", "Result"]]
+) -> dict[str, Any]:
+    """`sets` have been run with the first of the seeds. Of the others only a few figures are kept: a run is large."""
+    from stoker.simulate import chance, report
+
+    found = [[chance.of_run(report.as_json(result))] for _, result in sets]
+    for seed in seeds[1:]:
+        of_seed = asked(seed)
+        for (scenario, _), figures in zip(sets, found, strict=True):
+            figures.append(chance.of_run(report.as_json(_run(scenario, of_seed, f"simulating seed {seed}"))))
+        gc.collect()
+    return chance.as_json(seeds, *found)
+
+
 def _bar(doing: str) -> Callable[[float], None]:
     """By simulated time. Drawn again only when it has grown by a percent."""
     last = -1
@@ -417,6 +463,7 @@ def _told(
     title: str,
     targets: "Targets",
     other: "Other | None",
+    seeds: Mapping[str, Any] | None,
     *,
     as_json: bool,
     html: Path | None,
@@ -432,17 +479,23 @@ def _told(
     if other is not None:
         second = report.as_json(other.result, targets)
         rows = comparison.compare(figures, second)
-        figures["compared"] = comparison.as_json(rows, other.name, second)
+        figures["compared"] = comparison.as_json(rows, other.name, second, other.unlike)
+    if seeds is not None:
+        figures["seeds"] = dict(seeds)
     if html is not None:
         _write(html, result, title, targets, other)
-    if as_json:
-        show.as_json({**figures, **({"explained": said} if said else {})})
-    elif said:
-        click.echo("\n\n".join("\n".join(printable(line) for line in each.split("\n")) for each in said))
-    else:
-        simulated.print_report(result, figures)
-        if rows is not None and other is not None:
-            simulated.print_comparison(rows, title, other.name)
+    with to_stdout():
+        if as_json:
+            show.as_json({**figures, **({"explained": said} if said else {})})
+        elif said:
+            click.echo("\n\n".join("\n".join(printable(line) for line in each.split("\n")) for each in said))
+        else:
+            simulated.print_report(result, figures)
+            if rows is not None and other is not None:
+                notes = comparison.notes_of_second(result, other.result, other.name)
+                simulated.print_comparison(rows, title, other.name, other.unlike, notes)
+            if seeds is not None:
+                simulated.print_seeds(seeds, title, "" if other is None else other.name)
     return 0
 
 
@@ -457,4 +510,4 @@ def _write(path: Path, result: "Result", title: str, targets: "Targets", other: 
             replace(path, text)
     except OSError as error:
         raise InvalidInput(f"{path} cannot be written: {error.strerror}", param="--html") from error
-    show.note(f"the page is in {path}")
+    show.note(f"the page is in {printable(str(path))}")

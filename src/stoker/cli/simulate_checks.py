@@ -1,16 +1,19 @@
 """What `stoker simulate` can tell a person before the run: what they asked for in a form that there is not, a file that
 cannot be written. A run may take minutes."""
 
+import io
 import math
 import os
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from stoker.base.errors import InvalidInput
+from stoker.base.errors import InvalidInput, StokerError
 
 
 class Number(click.FloatRange):
@@ -85,6 +88,25 @@ def can_be_written(path: Path) -> None:
         raise InvalidInput(
             f"{path} cannot be written: Permission denied", param="--html", hint="a file in a folder of your own"
         )
+
+
+@contextmanager
+def to_stdout() -> Iterator[None]:
+    """A disk that is full and a reader who has gone are no fault of Stoker. Raises NotWritten."""
+    if sys.stdout is None:
+        raise NotWritten("stdout cannot be written: it is closed")
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        sys.stdout = io.StringIO()  # what is left in the old one would fail once more as the process ends
+        raise NotWritten(f"stdout cannot be written: {error.strerror}") from error
+
+
+class NotWritten(StokerError):
+    """The report was made, and found no place."""
+
+    code = "not_written"
 
 
 def replace(path: Path, text: str) -> None:

@@ -11,7 +11,7 @@ from stoker.base.terminal import printable
 from stoker.cli import show
 
 if TYPE_CHECKING:
-    from stoker.simulate.comparison import Row
+    from stoker.simulate.comparison import Row, Unit
     from stoker.simulate.result import Result
 
 _LEVELS = " ▁▂▃▄▅▆▇█"
@@ -30,7 +30,10 @@ def print_report(result: "Result", figures: Mapping[str, Any]) -> None:
     _worth_knowing(result, figures)
 
 
-def print_comparison(rows: Sequence["Row"], first: str, second: str) -> None:
+def print_comparison(
+    rows: Sequence["Row"], first: str, second: str, unlike: Sequence[str] = (), notes: Sequence[str] = ()
+) -> None:
+    """`notes` are those of the second set."""
     from stoker.simulate.page import change
     from stoker.simulate.page_plots import shown
 
@@ -41,6 +44,41 @@ def print_comparison(rows: Sequence["Row"], first: str, second: str) -> None:
         [[row.name, shown(row.first, row.unit), shown(row.second, row.unit), change(row)] for row in rows],
         right=heads[1:],
     )
+    for each in [*unlike, *notes[:_MOST_NOTES]]:
+        click.echo(f"- {printable(each)}")
+    if len(notes) > _MOST_NOTES:
+        left = len(notes) - _MOST_NOTES
+        click.echo(f"- {printable(second)}: {left} more note{'s' * (left != 1)}: --json and --html have all")
+
+
+def print_seeds(seeds: Mapping[str, Any], first: str, second: str = "") -> None:
+    """What each figure was at the lowest, in the middle and at the highest. `second` names the other manifests."""
+    from stoker.simulate import chance
+
+    last = seeds["first_seed"] + seeds["count"] - 1
+    _heading(f"\n{seeds['count']} runs, of the seeds {seeds['first_seed']} to {last}")
+    tables = [(first if second else "", seeds)]
+    if second:
+        tables += [(second, seeds["compared"]), (f"{second} less {first}, seed by seed", seeds["differences"])]
+    _table(
+        ["", "lowest", "median", "highest"],
+        [
+            row
+            for name, ranges in tables
+            for row in ([[printable(name), "", "", ""]] if name else []) + chance.rows(ranges, _of_chance)
+        ],
+        right=["lowest", "median", "highest"],
+    )
+
+
+def _of_chance(value: float | None, unit: "Unit | None") -> str:
+    from stoker.simulate.page_plots import shown
+
+    if value is None:
+        return "-"
+    if unit == "count":
+        return f"{value:g}"  # a median may be a half
+    return f"{value:.2f}" if unit is None else shown(value, unit)
 
 
 def sparkline(values: Sequence[float], most: float | None = None) -> str:
@@ -132,7 +170,7 @@ def _nodes(figures: Mapping[str, Any]) -> None:
 
 def _money(result: "Result") -> None:
     """Lines of cents that sum to the total."""
-    from stoker.simulate.money import CENT, dollars_by, spoken
+    from stoker.simulate.money import shown_by, spoken
 
     costs = result.costs
     for name, parts in (
@@ -140,7 +178,7 @@ def _money(result: "Result") -> None:
         ("by tenant", costs.by_tenant),
         ("by capacity", costs.by_capacity),
     ):
-        shown = list(dollars_by(parts, CENT).items())
+        shown = list(shown_by(parts).items())
         told = [f"{printable(each)} {spoken(usd)}" for each, usd in shown[:6]]
         if len(shown) > len(told):
             told.append(f"{len(shown) - len(told)} more {spoken(sum(usd for _, usd in shown[6:]))}")
@@ -148,7 +186,7 @@ def _money(result: "Result") -> None:
 
 
 def _worth_knowing(result: "Result", figures: Mapping[str, Any]) -> None:
-    from stoker.simulate import telling
+    from stoker.simulate import chance, telling
     from stoker.simulate.money import spoken
 
     bill = figures["cost_usd"]
@@ -160,7 +198,7 @@ def _worth_knowing(result: "Result", figures: Mapping[str, Any]) -> None:
     lines = telling.lines(result, figures)
     notes = list(result.notes)[: max(0, _MOST_NOTES - len(lines))]
     click.echo("")
-    for each in [*lines, *notes]:
+    for each in [*([] if "seeds" in figures else [chance.ONE_RUN]), *lines, *notes]:
         click.echo(f"- {printable(each)}")
     left = len(result.notes) - len(notes)
     if left:

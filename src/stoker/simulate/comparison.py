@@ -1,10 +1,14 @@
 """Two runs side by side: of the same requests, on different manifests."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from stoker.simulate.result import SERVED, Result
+
 Unit = Literal["count", "seconds", "usd"]
+SHARE_OF_OTHERS = 0.01
+"""So many of the served requests may be served by one run alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +60,31 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Row]:
     return [row for row in rows if row.first is not None or row.second is not None]
 
 
-def as_json(rows: list[Row], name: str, report: Mapping[str, Any]) -> dict[str, Any]:
+def unlike(first: Result, second: Result, regions: tuple[str, str]) -> list[str]:
+    """Why the two are not like with like."""
+    found = []
+    if regions[0] != regions[1]:
+        found.append(f"not like with like: the first is in {regions[0]}, the second in {regions[1]}")
+    served = [each.outcomes.state == SERVED for each in (first, second)]
+    one_alone = [int((served[0] & ~served[1]).sum()), int((served[1] & ~served[0]).sum())]
+    either = int((served[0] | served[1]).sum())
+    if sum(one_alone) > SHARE_OF_OTHERS * either:
+        found.append(
+            f"not like with like: {one_alone[0]:,} requests were served by the first alone, {one_alone[1]:,} by the "
+            f"second alone, of {either:,}; latencies and dollars are of different requests"
+        )
+    return found
+
+
+def notes_of_second(first: Result, second: Result, name: str) -> list[str]:
+    """Those that the first has not got, marked."""
+    return [f"{name}: {each}" for each in dict.fromkeys(second.notes) if each not in first.notes]
+
+
+def as_json(rows: list[Row], name: str, report: Mapping[str, Any], unlike: Sequence[str] = ()) -> dict[str, Any]:
     return {
         "name": name,
+        "unlike": list(unlike),
         "rows": [
             {
                 "name": row.name,

@@ -1,6 +1,7 @@
 """Why it did what it did: a moment, a pod, a node, in plain words, out of the journal and the lives in a result."""
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -101,7 +102,7 @@ def _bounds(result: Result) -> tuple[float, float]:
 def _state(result: Result, at: float) -> Iterator[str]:
     line = result.timeline
     if not len(line.at) or at < line.at[0]:
-        yield "nothing is known of it: the timeline begins later"
+        yield from _warm_up(result, at)
         return
     i = int(np.searchsorted(line.at, at, side="right")) - 1
     width = max((len(model) for model in result.models), default=0)
@@ -114,6 +115,24 @@ def _state(result: Result, at: float) -> Iterator[str]:
     yield f"{'nodes':<{width}}  {', '.join(there) or 'none'}"
     yield f"{'money':<{width}}  {money.spoken(float(line.usd_per_hour[i]))} per hour"
     yield f"{'':<{width}}  (as of {moments.clock(float(line.at[i]))})"
+
+
+def _warm_up(result: Result, at: float) -> Iterator[str]:
+    """Before the timeline begins there are no requests: how it stood is what the lives say."""
+    width = max((len(model) for model in result.models), default=0)
+    for model, made in lives.of_models(result).items():
+        there = [each for each in made if _is_there(each.created_at, each.gone_at, at)]
+        ready = sum(each.ready_at is not None and each.ready_at <= at for each in there)
+        yield f"{model:<{width}}  {ready} of {len(there)} replicas ready"
+    nodes = Counter(
+        f"{each.type} {each.capacity}" for each in result.nodes if _is_there(each.launched_at, each.gone_at, at)
+    )
+    yield f"{'nodes':<{width}}  {', '.join(f'{many} {name}' for name, many in nodes.items()) or 'none'}"
+    yield f"{'':<{width}}  (before the trace: no requests, and nothing is billed)"
+
+
+def _is_there(came: float | None, went: float | None, at: float) -> bool:
+    return came is not None and came <= at and (went is None or at < went)
 
 
 # -- lives --

@@ -4,12 +4,15 @@ Rule: the sum is rounded to the unit (a half goes up), each part is rounded down
 one each to the parts with the largest remainders, of equal ones to the first by name.
 """
 
+import math
 from collections.abc import Mapping
 
 MICRO = 1_000
 """Nano-dollars of a millionth: what JSON has."""
 CENT = 10_000_000
 """Nano-dollars of a cent: what a person sees."""
+SMALL = 0.1
+"""Dollars: of less, cents tell too little."""
 _NANO = 1_000_000_000
 
 
@@ -36,8 +39,17 @@ def dollars_by(parts: Mapping[str, int], unit: int = MICRO) -> dict[str, float]:
     return {name: shown[name] * unit / _NANO for name in sorted(shown, key=lambda name: (-shown[name], name))}
 
 
+def shown_by(parts: Mapping[str, int]) -> dict[str, float]:
+    """As a person sees them, the largest first: cents that sum to the sum. What cents cannot tell (see `spoken`) keeps
+    its own digits."""
+    cents, own = dollars_by(parts, CENT), dollars_by(parts)
+    return {name: cents[name] if own[name] >= SMALL else own[name] for name in own}
+
+
 def spoken(usd: float) -> str:
-    """`$12.34`; a price that cents cannot tell with four digits that count."""
-    if usd and abs(usd) < 0.1:
-        return f"${usd:.4f}" if abs(usd) >= 0.001 else f"${usd:.6f}"
-    return f"${usd:,.2f}"
+    """`$12.34`. Below ten cents with four decimals, below a cent with two digits that count; no zeros at the end."""
+    if not usd or abs(usd) >= SMALL:
+        return f"${usd:,.2f}"
+    decimals = max(4, 1 - math.floor(math.log10(abs(usd))))
+    whole, _, decimal = f"{usd:.{decimals}f}".partition(".")
+    return f"${whole}.{decimal.rstrip('0').ljust(2, '0')}"

@@ -11,19 +11,28 @@ from stoker.base.errors import InvalidInput
 from stoker.catalog import ec2
 from stoker.catalog.ec2 import InstanceType
 from stoker.catalog.labels import CAPACITY_TYPE, INSTANCE_TYPE
-from stoker.policy.placement import NodePoolView, by_price, daemon_overhead, fitting_types, pool_types
+from stoker.policy.placement import (
+    Blocker,
+    NodePoolView,
+    by_price,
+    daemon_overhead,
+    fitting_types,
+    place,
+    pool_types,
+)
 from stoker.policy.pod_resources import Amounts
 from stoker.policy.requirements import Requirements, all_of, both, requirement
 from stoker.simulate import gpu_sharing
-from stoker.simulate.scenario import NodeGroup, Pool, Scenario, Volume
+from stoker.simulate.scenario import NO_NODES, NodeGroup, Pool, Scenario, Volume, Workload
 
 MOST_NODES = 1000
 _FORM = "TYPE[,min=N][,max=N][,spot][,pool=NODEPOOL], such as g6.2xlarge,min=0,max=10,spot"
 
 
 def parse(text: str, scenario: Scenario) -> NodeGroup:
-    """`g6.2xlarge,min=0,max=10,spot,pool=gpu`. Without `pool` it stands for the NodePool of the greatest weight that
-    allows such nodes; for none where none does. Raises InvalidInput."""
+    """`g6.2xlarge,min=0,max=10,spot,pool=gpu`. Without `pool` it stands for the NodePool that allows such nodes and
+    whose nodes would take the most pods of those that serve models; for none where none allows them. Raises
+    InvalidInput."""
     name, *words = [each.strip() for each in text.split(",")]
     instance = ec2.find(name)
     if instance is None:
@@ -63,8 +72,11 @@ def instead_of_pools(scenario: Scenario) -> tuple[NodeGroup, ...]:
 
 
 def with_groups(scenario: Scenario, groups: Iterable[NodeGroup]) -> Scenario:
-    """The same workloads, on groups alone."""
-    return replace(scenario, groups=tuple(groups), pools=())
+    """The same workloads, on groups alone. Groups that are of no use are named in the notes."""
+    found = tuple(groups)
+    notes = [said for each in found if (said := _useless(each, scenario))]
+    notes += [each for each in scenario.notes if each != NO_NODES or not found]
+    return replace(scenario, groups=found, pools=(), notes=tuple(dict.fromkeys(notes)))
 
 
 def _group(instance: InstanceType, capacity: str, pool: Pool | None, least: int, most: int) -> NodeGroup:
@@ -101,11 +113,51 @@ def _pool(text: str, name: str | None, instance: InstanceType, capacity: str, sc
             there = ", ".join(each.view.name for each in scenario.pools) or "none"
             raise _wrong(text, f"there is no NodePool {name[:60]!r}; there are: {there}")
         return found
-    for pool in _by_weight(scenario.pools):
-        asked = pool.view.capacity_types
-        if pool_types(pool.view, [instance]) and (not asked or capacity in asked):
-            return pool
-    return None
+    allowing = [
+        pool
+        for pool in _by_weight(scenario.pools)
+        if pool_types(pool.view, [instance]) and (not pool.view.capacity_types or capacity in pool.view.capacity_types)
+    ]
+    # Of equal ones the first, which has the greatest weight.
+    return max(allowing, key=lambda pool: _taken(_group(instance, capacity, pool, 0, 1), scenario), default=None)
+
+
+def _taken(group: NodeGroup, scenario: Scenario) -> tuple[int, int]:
+    """How many pods of those that serve models, and of all, fit the group's nodes, by what is written: each workload
+    counts as one pod at least."""
+    fitting = [each for each in scenario.workloads if not in_the_way(each, group, scenario)]
+    counts = [(each.serving is not None, max(each.replicas, 1) * each.pods_per_replica) for each in fitting]
+    return sum(many for serves, many in counts if serves), sum(many for _, many in counts)
+
+
+def in_the_way(workload: Workload, group: NodeGroup, scenario: Scenario) -> tuple[Blocker, ...]:
+    """What keeps the workload's pods off the group's nodes."""
+    overhead = daemon_overhead(group.view, scenario.daemons)
+    instance = ec2.instance_types()[group.type]
+    found = place(workload.shape.view, group.view, [instance], overhead)
+    return (*found.against_pool, *found.against_type.get(group.type, ()))
+
+
+def _useless(group: NodeGroup, scenario: Scenario) -> str:
+    """What to say of a group on which no model can be served though it has GPUs, or that takes no pod at all; else
+    nothing."""
+    instance = ec2.instance_types()[group.type]
+    has_devices = bool(instance.gpu_count or instance.accelerator_count)
+    wanted = [each for each in scenario.workloads if each.serving is not None or not has_devices]
+    against = [(each.name, in_the_way(each, group, scenario)) for each in wanted]
+    if not against or not all(blockers for _, blockers in against):
+        return ""
+    name, blockers = min(against, key=lambda each: len(each[1]))
+    who = "that serves a model " if has_devices else ""
+    return f"node group {group.view.name}: no pod {who}fits it; {name}: {', '.join(_said(each) for each in blockers)}"
+
+
+def _said(blocker: Blocker) -> str:
+    if blocker.kind == "taint":
+        return f"the taint {blocker.offered} is not tolerated"
+    if isinstance(blocker.wanted, str):
+        return f"the label {blocker.key} must be {blocker.wanted} and is {blocker.offered or 'not there'}"
+    return f"too little {blocker.key}"
 
 
 def _by_weight(pools: Iterable[Pool]) -> list[Pool]:

@@ -32,6 +32,7 @@ _SMALLEST = 0.05
 KIND_NAMES = {
     "karpenter": "nodes by Karpenter",
     "groups": "nodes by the Cluster Autoscaler",
+    "none": "no nodes: no NodePool and no node group",
     "fixed": "nodes that are always there",
 }
 
@@ -46,6 +47,8 @@ class Other:
 
     name: str
     result: Result
+    unlike: Sequence[str] = ()
+    """Why it is not like with like."""
 
 
 def page(result: Result, *, title: str = "", targets: Targets | None = None, other: Other | None = None) -> str:
@@ -69,7 +72,7 @@ def page(result: Result, *, title: str = "", targets: Targets | None = None, oth
         ("Scale-ups", _scale_ups(result)),
         ("Troubles", _troubles(figures["troubles"])),
         ("Journal", _journal(result.journal)),
-        ("Notes", _notes(result)),
+        ("Notes", _notes(result, other)),
     ]
     there = [(name, body) for name, body in sections if body]
     head = _head(result, figures, asked, title)
@@ -227,14 +230,14 @@ def _nodes(result: Result, figures: Mapping[str, Any], draw: Draw) -> str:
 
 def _money(result: Result, figures: Mapping[str, Any], draw: Draw) -> str:
     bill, costs = figures["cost_usd"], result.costs
-    tenants = money.dollars_by(_folded(costs.by_tenant, MOST_TENANTS), money.CENT)
+    tenants = money.shown_by(_folded(costs.by_tenant, MOST_TENANTS))
     splits = [
-        bars("By model", money.dollars_by(costs.by_model, money.CENT), _IN_BRACKETS),
+        bars("By model", money.shown_by(costs.by_model), _IN_BRACKETS),
         bars("By tenant", tenants),
-        bars("By node type", money.dollars_by(costs.by_node_type, money.CENT)),
-        bars("By capacity type", money.dollars_by(costs.by_capacity, money.CENT)),
-        bars("By pool", money.dollars_by(costs.by_pool, money.CENT)) if costs.by_pool else "",
-        bars("By part", money.dollars_by(costs.by_part, money.CENT)) if costs.by_part else "",
+        bars("By node type", money.shown_by(costs.by_node_type)),
+        bars("By capacity type", money.shown_by(costs.by_capacity)),
+        bars("By pool", money.shown_by(costs.by_pool)) if costs.by_pool else "",
+        bars("By part", money.shown_by(costs.by_part)) if costs.by_part else "",
     ]
     cards = "".join(f'<div class="card">{each}</div>' for each in splits if each)
     rows = [[name, _usd(usd)] for name, usd in [("all", bill["per_million_tokens"]["all"])]]
@@ -363,8 +366,9 @@ def _troubles(found: Sequence[Mapping[str, Any]]) -> str:
     return f'<div class="card">{table(headers, rows, words=(2, 3), name="What stood in the way")}</div>'
 
 
-def _notes(result: Result) -> str:
+def _notes(result: Result, other: Other | None) -> str:
     said = list(dict.fromkeys([*result.trace.notes, *result.notes]))
+    said += [] if other is None else comparison.notes_of_second(result, other.result, other.name)
     listed = "".join(f"<li>{escaped(each)}</li>" for each in said)
     assumed = [[name, _assumed(value)] for name, value in report.plain(result.assumptions).items()]
     return (f'<ul class="plain">{listed}</ul>' if said else "<p>None.</p>") + (
@@ -396,8 +400,9 @@ def _comparison(
         for i, each in enumerate(("", *names, "change"))
     )
     drawn = draw(page_series.of_both_bills(result, other.result, names))
+    told = "".join(f"<p>{escaped(each)}</p>" for each in other.unlike)
     return (
-        f'{drawn}<div class="card"><div class="scroll" tabindex="0"><table class="compared">'
+        f'{told}{drawn}<div class="card"><div class="scroll" tabindex="0"><table class="compared">'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></div>"
     )
 

@@ -6,6 +6,7 @@ per cent. All plots over time have one axis, from 0 to the run's end. Everything
 
 import html
 import math
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,6 +17,8 @@ Unit = Literal["count", "seconds", "usd", "rate"]
 Shape = Literal["steps", "line", "area"]
 WIDTH, HEIGHT = 1000, 200
 _TABLE_ROWS = 48
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""With those that turn the direction of writing."""
 _X_STEPS = (60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 14400, 21600, 43200, 86400, 172800, 432000, 864000)
 
 Values = Sequence[float | None]
@@ -49,7 +52,8 @@ class Plot:
 
 
 def escaped(text: object) -> str:
-    return html.escape(str(text), quote=True)
+    """Neither markup nor control characters: those are shown as escapes."""
+    return html.escape(_CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text)), quote=True)
 
 
 def shown(value: float | None, unit: Unit) -> str:

@@ -37,7 +37,7 @@ from stoker.simulate.reading_scalers import Key, Target, key_of, queued, read_sc
 from stoker.simulate.reading_serving import Found, Pods, found_in, has_gpus, load_of, serving_of
 from stoker.simulate.reading_sharing import crowded
 from stoker.simulate.reading_weights import brought
-from stoker.simulate.scenario import NodeGroup, Scaler, Scenario, Workload
+from stoker.simulate.scenario import NO_NODES, NodeGroup, Scaler, Scenario, Workload
 
 _REPLICATED = ("Deployment", "StatefulSet", "ReplicaSet", "Rollout", "LeaderWorkerSet", "ReplicationController")
 _WHY_NOT: Mapping[str, str] = {
@@ -55,6 +55,7 @@ _OTHER_SERVERS: Mapping[str, str] = {
     "NIMService": "the NIM operator makes its pods, and which is not written here",
     "DynamoGraphDeployment": "Dynamo makes its pods, and which is not written here",
 }
+_TOO_OLD = "Karpenter's v1alpha5 is too old to be read: write it as a NodePool of karpenter.sh/v1"
 _USED = (
     "NodePool",
     "NodeOverlay",
@@ -122,7 +123,7 @@ def read_scenario(
     ]
     too_small(zip(workloads, taken, strict=True), pools, notes)
     if not pools and not groups:
-        notes.say("no NodePool is in sight, and no node group is given: no pod finds a node")
+        notes.say(NO_NODES)
     where, zones = places(pools, present, said, region, notes)
     scenario = Scenario(
         workloads=workloads,
@@ -165,6 +166,8 @@ def _present(manifests: Sequence[Manifest], notes: Notes) -> list[Manifest]:
     for each in last.values():
         if each.kind in _OTHER_SERVERS:
             notes.passed(str(each), _OTHER_SERVERS[each.kind])
+        elif each.group == "karpenter.sh" and each.kind == "Provisioner":
+            notes.passed(str(each), _TOO_OLD)
         elif each.kind == "DaemonSet" and any(has_gpus(one) for one in workloads_of(each)):
             notes.say(f"{each} has GPUs: it is taken as what each node spends on itself, and not as a model's replicas")
         elif each.kind not in _USED and workloads_of(each):

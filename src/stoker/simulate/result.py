@@ -163,6 +163,6 @@ class Result:
     assumptions: Mapping[str, Any]
     """Names and values of what was assumed, for `docs/simulate/assumptions.md`."""
     wall_s: float = 0.0
-    kind: Literal["karpenter", "groups", "fixed"] = "karpenter"
+    kind: Literal["karpenter", "groups", "fixed", "none"] = "karpenter"
     spells: tuple[Spell, ...] = ()
     """When autoscalers were at their maximum."""

@@ -214,7 +214,7 @@ class _Run:
             notes=(*self.trace.notes, *scenario.notes, *self.prices.notes),
             assumptions=asdict(self.priors),
             wall_s=time.perf_counter() - self._started,
-            kind="karpenter" if scenario.pools else "groups",
+            kind="karpenter" if scenario.pools else "groups" if scenario.groups else "none",
             spells=tuple(spell for of_one in world.spells.values() for spell in of_one),
         )
 

@@ -14,6 +14,10 @@ Dispatch = Literal["queue", "balance"]
 `balance`: each is sent to a replica as it comes and waits there, in the engine's own queue (a Service, a router)."""
 
 
+NO_NODES = "no NodePool is in sight, and no node group is given: no pod finds a node"
+"""A note of a scenario without either."""
+
+
 @dataclass(frozen=True, eq=False)
 class Serving:
     """How the replicas of one model serve it, as far as the pods' command lines say."""
