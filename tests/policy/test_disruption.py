@@ -28,9 +28,9 @@ from disrupting import (
 )
 
 from stoker.catalog.labels import CAPACITY_TYPE
-from stoker.policy import provisioning, scheduling
+from stoker.policy import provisioning
 from stoker.policy.candidates import Candidate, aged_cost, consolidatable_at, disruption_cost, eviction_cost
-from stoker.policy.cluster import Budget, Disruption, DisruptionBudget, Node, NodeTerm, Pod, PodShape, Spread
+from stoker.policy.cluster import Budget, Disruption, DisruptionBudget, Node, NodeTerm, Pod, Spread
 from stoker.policy.disruption import UNLIMITED, Reason, View, allowed, look, still_holds
 from stoker.policy.provisioning import Plan
 from stoker.policy.requirements import of_labels
@@ -160,28 +160,6 @@ def test_a_pod_with_do_not_disrupt_keeps_its_node_until_it_leaves() -> None:
 # -- disruption budgets of pods --
 
 
-@pytest.fixture
-def _evictions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Something in the place of the scheduler's part, for as long as that is not there."""
-    try:
-        scheduling.may_evict(Pod("p", SMALL, 0.0), [], [])
-    except NotImplementedError:
-        monkeypatch.setattr(scheduling, "selects", _selects)
-        monkeypatch.setattr(scheduling, "may_evict", _may_evict)
-
-
-def _selects(budget: DisruptionBudget, of: PodShape) -> bool:
-    mine = all(each.allows(of.labels.get(key)) for key, each in budget.selector.items())
-    return budget.namespace == of.namespace and mine
-
-
-def _may_evict(pod: Pod, pods: Sequence[Pod], budgets: Sequence[DisruptionBudget]) -> bool:
-    budget = budgets[0]
-    own = [each for each in pods if _selects(budget, each.shape) and each.leaving_since is None]
-    healthy = sum(each.ready_at is not None for each in own)
-    return healthy > (budget.min_available or 0)
-
-
 LLM = {"app": "llm"}
 
 
@@ -189,7 +167,6 @@ def keeps(least: int, name: str = "llm") -> DisruptionBudget:
     return DisruptionBudget(name, "default", of_labels(LLM), min_available=least)
 
 
-@pytest.mark.usefixtures("_evictions")
 def test_a_disruption_budget_that_lets_no_pod_go_keeps_the_node() -> None:
     nodes = [node("n", "m5.4xlarge", [shape(0.5, labels=LLM)]), roomy()]
 
@@ -197,14 +174,12 @@ def test_a_disruption_budget_that_lets_no_pod_go_keeps_the_node() -> None:
     assert taken(view(nodes, budgets=[keeps(0)])).nodes == ("n",)
 
 
-@pytest.mark.usefixtures("_evictions")
 def test_a_pod_under_two_disruption_budgets_keeps_its_node() -> None:
     nodes = [node("n", "m5.4xlarge", [shape(0.5, labels=LLM)]), roomy()]
     why = no(view(nodes, budgets=[keeps(0), keeps(0, "other")]), "n")
     assert why == "pod n-0 is under 2 PodDisruptionBudgets, and may be under one"
 
 
-@pytest.mark.usefixtures("_evictions")
 def test_a_pod_that_a_drain_leaves_alone_is_not_asked() -> None:
     tolerant = shape(0.5, labels=LLM, view={"tolerations": (Toleration(operator="Exists"),)})
     assert taken(view([node("n", "m5.4xlarge", [tolerant]), roomy()], budgets=[keeps(1)])).nodes == ("n",)
