@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from stoker.spec.edge import Edge
     from stoker.spec.guide import Architecture, Autoscaling, Global, Gpu, Inference, Keda, Mode
     from stoker.spec.llm import AUTO, EMBEDDED, TASKS, Limits, Llm, Model, Prices, Replicas, ServerEngine, Serving, Task
-    from stoker.spec.loading import dump, load, load_chosen, loads, read_section
+    from stoker.spec.loading import dump, load, load_chosen, load_run, loads, read_section, run_of
     from stoker.spec.nodes import Karpenter, NodePool
     from stoker.spec.platform import Platform
     from stoker.spec.reference import template
+    from stoker.spec.run import Run
     from stoker.spec.schema import json_schema
     from stoker.spec.secrets import engine_key
     from stoker.spec.section import plain
@@ -40,10 +41,11 @@ _HOMES = {
         "Serving",
         "Task",
     ],
-    "loading": ["dump", "load", "load_chosen", "loads", "read_section"],
+    "loading": ["dump", "load", "load_chosen", "load_run", "loads", "read_section", "run_of"],
     "nodes": ["Karpenter", "NodePool"],
     "platform": ["Platform"],
     "reference": ["template"],
+    "run": ["Run"],
     "schema": ["json_schema"],
     "secrets": ["engine_key"],
     "section": ["plain"],

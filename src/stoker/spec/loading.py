@@ -15,6 +15,7 @@ from stoker.spec import yaml
 from stoker.spec.faults import BrokenRules, Fault, Path, Position, refusal, refused_request, shown
 from stoker.spec.llm import ENGINE_TAGS
 from stoker.spec.platform import Platform
+from stoker.spec.run import Run
 from stoker.spec.schema import Schema, at_path, expected, is_secret, schema, schema_of
 from stoker.spec.section import Section, plain
 
@@ -29,13 +30,21 @@ def load(path: FilePath | None) -> Platform:
     """The platform that the file describes, or the default one for None. Raises SpecInvalid with every fault."""
     if path is None:
         return Platform()
+    return loads(_read(path, hint="`stoker init` writes one"), str(path))
+
+
+def load_run(path: FilePath) -> Run:
+    """The run that the file describes. Raises SpecInvalid with every fault."""
+    return run_of(_read(path, hint="examples/finetune.yaml is one; docs/training/ says what it may hold"), str(path))
+
+
+def _read(path: FilePath, *, hint: str) -> bytes:
     try:
         with path.open("rb") as file:
-            source = file.read(yaml.MAX_BYTES + 1)
+            return file.read(yaml.MAX_BYTES + 1)
     except OSError as error:
         why = error.strerror or type(error).__name__
-        raise refusal(str(path), [Fault((), f"cannot be read: {why}")], hint="`stoker init` writes one") from error
-    return loads(source, str(path))
+        raise refusal(str(path), [Fault((), f"cannot be read: {why}")], hint=hint) from error
 
 
 DEFAULT_FILE = FilePath("platform.yaml")
@@ -54,15 +63,23 @@ def load_chosen(path: FilePath | None) -> tuple[Platform, str]:
 def loads(text: str | bytes, name: str = "platform.yaml") -> Platform:
     """As `load`, for text that is called `name` in messages. Empty text means the defaults."""
     document = yaml.parse(text, name)
-    if document.data is None:
-        return Platform()
+    return Platform() if document.data is None else _validated(Platform, document, name)
+
+
+def run_of(text: str | bytes, name: str = "run.yaml") -> Run:
+    """As `load_run`, for text that is called `name` in messages."""
+    return _validated(Run, yaml.parse(text, name), name)
+
+
+def _validated(kind: type[_S], document: yaml.Document, name: str) -> _S:
     if not isinstance(document.data, dict):
         fault = Fault((), f"the file is {shown(document.data)}; it must be keys with values", document.where(()))
         raise refusal(name, [fault])
     try:
-        return Platform.model_validate(document.data, by_alias=True, by_name=False)
+        return kind.model_validate(document.data, by_alias=True, by_name=False)
     except ValidationError as error:
-        raise refusal(name, _all_faults(error, document.where, schema())) from error
+        whole = schema() if kind is Platform else schema_of(kind)
+        raise refusal(name, _all_faults(error, document.where, whole)) from error
 
 
 def read_section(kind: type[_S], data: object) -> _S:
