@@ -15,12 +15,18 @@ $(STAMP): pyproject.toml
 up: $(STAMP)  ## run the platform on this machine
 	@$(BIN)/stoker up $(ARGS)
 
-test: $(STAMP) check  ## style, types, layers, and every test
+TORCH := .venv/.torch
+
+# Apart from what `make up` needs, since torch is large.
+$(TORCH): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev,train,traintests]"
+	@touch $(TORCH)
+
+test: $(TORCH) check  ## style, types, layers, and every test
 	@scripts/system-packages
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
-test-torch: $(STAMP)  ## the tests that need torch (the train extra, 1 GB and more)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train]"
+test-torch: $(TORCH)  ## the tests of training alone
 	$(BIN)/python -m pytest -m torch $(ARGS)
 
 CLIENTS := .clients/.installed

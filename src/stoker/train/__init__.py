@@ -1,0 +1,24 @@
+"""`stoker train`: fine-tuning that survives its machine. `python -m stoker.train --run FILE` is one process of a run.
+
+exits         what a process of a run ends with
+formats       a line of data -> an example, or why not
+encoding      an example -> tokens and their weights in the loss, by the model's own template
+source        data of a run: which rows each step has, for whichever number of processes
+packing       examples into rows; order of examples
+model         base weights -> a torch module; LoRA
+export        a checkpoint -> a folder that engines serve
+losses        what is minimised
+optimizer     AdamW, the learning rate at a step
+gradients     sums over passes and processes; the canonical order
+world         processes of the run, and what they tell each other
+state         all that has to round-trip, as named pieces
+saving        checkpoints behind training
+loop          the steps
+interruption  notice, rebalance, SIGTERM -> a wish that is read at a step's end
+launching     the processes of one node, begun again as one
+planning      does it fit, how long does a save take, what will it cost: before anything starts
+record        what happened in a run, line by line, and what it comes to
+runs          where runs are: list, show
+evaluation    questions with checked answers -> samples
+gate          samples -> a verdict
+"""
