@@ -294,6 +294,10 @@ class Run(Section):
     parallel: Literal["auto", "replicate", "shard"] = "auto"
     """replicate: each process has all weights. shard: FSDP2. auto: shard on several GPUs."""
 
+    deterministic: bool = True
+    """The same bits each time it is done again, so that a resumed run is the run that was not interrupted. On GPUs some
+    operations are slower so; on processors it costs nothing."""
+
     compile: bool = False
     """torch.compile of each layer."""
 
