@@ -5,12 +5,27 @@ call, and their norm is one call. `Canonical` adds them in an order that does no
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from stoker.base.errors import InvalidInput
 from stoker.train.world import World
+
+
+class Gradients(Protocol):
+    def begin(self) -> None:
+        """Before the first pass of a step."""
+
+    def passed(self) -> None:
+        """After the backward pass of each pass."""
+
+    def finish(self) -> None:
+        """After the last: every process has the sum (or its part of it)."""
+
+    def cut(self, most: float) -> Tensor:
+        """Scale the gradient to that norm where it is longer (0: never); its norm before."""
 
 
 class Flat:
@@ -25,14 +40,12 @@ class Flat:
         self.buffer.zero_()
 
     def passed(self) -> None:
-        """After the backward pass of each pass."""
+        pass
 
     def finish(self) -> None:
-        """After the last: every process has the sum."""
         self._world.sum(self.buffer)
 
     def cut(self, most: float) -> Tensor:
-        """Scale the gradient to that norm where it is longer (0: never); its norm before."""
         norm = torch.linalg.vector_norm(self.buffer)
         if most > 0:
             self.buffer.mul_(torch.clamp(most / (norm + 1e-6), max=1.0))
@@ -82,6 +95,30 @@ class Canonical(Flat):
         while reach < self._world.size:
             self.buffer.add_(self._world.swap(self.buffer, self._world.rank ^ reach))
             reach *= 2
+
+
+class Sharded:
+    """FSDP2 has summed already: each process has its part of every gradient."""
+
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        self._parameters = parameters
+
+    def begin(self) -> None:
+        for each in self._parameters:
+            each.grad = None
+
+    def passed(self) -> None:
+        pass
+
+    def finish(self) -> None:
+        pass
+
+    def cut(self, most: float) -> Tensor:
+        norm = nn.utils.get_total_norm([each.grad for each in self._parameters if each.grad is not None])
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        if most > 0:
+            nn.utils.clip_grads_with_norm_(self._parameters, most, norm)
+        return norm
 
 
 def _views(parameters: Sequence[nn.Parameter], device: torch.device) -> Tensor:

@@ -69,9 +69,11 @@ class World:
 
     def first_word(self, word: str | None) -> str | None:
         """The word of the lowest process that has one, to all; None: nobody has."""
-        if self.size == 1:
-            return word
-        return next((each for each in _gather(word, self.size) if each is not None), None)
+        return next((each for each in self.words(word) if each is not None), None)
+
+    def words(self, word: str | None) -> list[str | None]:
+        """Of all processes, by rank."""
+        return [word] if self.size == 1 else _gather(word, self.size)
 
     def from_leader(self, value: Any) -> Any:
         """A JSON value of process 0, to all."""
