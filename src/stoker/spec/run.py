@@ -177,6 +177,12 @@ class RunSpot(Section):
     watch: Literal["auto", "on", "off"] = "auto"
     """Whether each node looks for a spot notice. auto: where its metadata says that it is a spot instance."""
 
+    poll_seconds: Annotated[float, Field(gt=0, le=60, allow_inf_nan=False)] = 5.0
+    """Seconds between two looks; AWS asks for 5."""
+
+    reserve_seconds: Annotated[float, Field(ge=0, le=110, allow_inf_nan=False)] = 10.0
+    """A save has to be durable so long before the machine goes."""
+
     grace_seconds: Annotated[float, Field(gt=0, le=120, allow_inf_nan=False)] = 105.0
     """How long a save may take from the notice on: 120 s, less 5 s until it is seen, less 10 s for the rest."""
 

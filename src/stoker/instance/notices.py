@@ -11,9 +11,9 @@ from typing import Protocol
 from stoker.base import logs
 from stoker.base.clock import Clock
 from stoker.base.errors import InvalidInput, StokerError, Unreachable, UpstreamError
+from stoker.instance.metadata import Metadata, endpoint
 from stoker.policy.leaving import Notice, Standing, looked, unanswered
 from stoker.spec import Spot
-from stoker.worker.metadata import Metadata, endpoint
 
 _log = logs.get(__name__)
 
