@@ -1,4 +1,4 @@
-"""A store for tests of what stands on stores: files in a folder, one after the other, without any of a real one's care."""
+"""A store for tests of what stands on stores: files in a folder, without the care of a real one."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence

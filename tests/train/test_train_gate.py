@@ -45,8 +45,8 @@ def test_every_check_is_said_with_its_figures() -> None:
         "passed: sums: 3 of 4 right, 0.750, at least 0.5 is wanted",
         "passed: ports: 2 of 2 right, 1.000",
         "passed: mean over suites 0.875, at least 0.7 is wanted",
-        "passed: difference from the base +0.500, 95 % interval +0.125 to +0.875 over 6 questions; its lower end has to "
-        "be -0.02 at least",
+        "passed: difference from the base +0.500, 95 % interval +0.125 to +0.875 over 6 questions; its lower end "
+        "has to be -0.02 at least",
         "passed: no question is in the training data",
     )
     assert verdict.difference == (0.5, 0.125, 0.875)
@@ -116,9 +116,7 @@ def test_without_a_base_it_is_noted() -> None:
 
 def test_questions_of_the_training_data_fail_unless_they_are_allowed() -> None:
     found = {"sums": ["s1", "s3"], "ports": []}
-    assert failures(of(said("1111 11"), None, contaminated=found)) == [
-        "sums: 2 of 4 are in the training data: s1, s3"
-    ]
+    assert failures(of(said("1111 11"), None, contaminated=found)) == ["sums: 2 of 4 are in the training data: s1, s3"]
     allowed = of(said("1111 11"), None, contaminated=found, contamination="allow")
     assert allowed.passed
     assert allowed.reasons[-1] == "note: sums: 2 of 4 are in the training data: s1, s3"

@@ -16,8 +16,8 @@ MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 
 @dataclass(frozen=True)
 class Version:
-    """Published weights. `files`: name -> sha256. `card`: of which run and checkpoint they are, what they were evaluated
-    on, with which verdict, when."""
+    """Published weights. `files`: name -> sha256. `card`: of which run and checkpoint they are, what they were
+    evaluated on, with which verdict, when."""
 
     model: str
     digest: str
@@ -91,5 +91,5 @@ def _object(data: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError("it is no JSON") from error
     if not isinstance(document, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is no JSON object")  # noqa: TRY004 - of a file's content
     return document

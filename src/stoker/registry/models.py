@@ -68,8 +68,8 @@ class Models:
             if expect is not None and (now is None or now.digest != expect):
                 served = "nothing" if now is None else short(now.digest)
                 raise Changed(
-                    f"{version.model} serves {served} now, and not {short(expect)}: somebody else has promoted a version",
-                    hint="look at it, and do it again",
+                    f"{version.model} serves {served} now, and not {short(expect)}",
+                    hint="somebody else has promoted a version; look at it, and do it again",
                 )
             if now is None:
                 return Current(version.digest)

@@ -159,22 +159,25 @@ def _difference(tuned: Scores, base: Scores, seed: int, resamples: int) -> tuple
     """Questions are drawn with replacement within each suite, as often as it has some, and both models' scores of a
     question stay together; the percentiles of the mean over suites. Source: Efron and Tibshirani, An Introduction to
     the Bootstrap (1993), chapter 13."""
-    pairs = [(found, base[name]) for name, found in tuned.items()]
-    if not pairs or any(one is None or other is None for one, other in pairs):
+    gains: list[NDArray[np.float64]] = []
+    for name, one in tuned.items():
+        other = base[name]
+        if one is None or other is None:
+            return None
+        gains.append(one - other)
+    if not gains:
         return None
     chance = np.random.default_rng(seed)
     means, whole = np.zeros(resamples), 0.0
-    for one, other in pairs:
-        assert one is not None and other is not None
-        gained = one - other
+    for gained in gains:
         whole += float(gained.mean())
         at_once = max(1, _NUMBERS_AT_ONCE // len(gained))
         for begin in range(0, resamples, at_once):
             end = min(resamples, begin + at_once)
             drawn = chance.integers(0, len(gained), size=(end - begin, len(gained)))
             means[begin:end] += gained[drawn].mean(axis=1)
-    low, high = np.percentile(means / len(pairs), [2.5, 97.5])
-    return whole / len(pairs), float(low), float(high)
+    low, high = np.percentile(means / len(gains), [2.5, 97.5])
+    return whole / len(gains), float(low), float(high)
 
 
 def _not_worse(difference: tuple[float, float, float] | None, margin: float, questions: int) -> str:
