@@ -257,6 +257,10 @@ class Evaluation(Section):
     """How much worse than the base it may be, by the lower end of a 95 % interval of paired differences, and still pass.
     """
 
+    contamination: Literal["refuse", "allow"] = "refuse"
+    """What is done when questions of the suites are in the training data. allow: it is said, and they count; for what is
+    to be known by heart, such as a table."""
+
 
 class Run(Section):
     name: Name
