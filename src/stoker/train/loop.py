@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from stoker.base.clock import Clock
 from stoker.base.errors import TimedOut
+from stoker.registry.runs import Crash
 from stoker.spec import Run
 from stoker.train import exits
 from stoker.train.boundaries import Flag, Next, after_step
@@ -28,6 +29,14 @@ from stoker.train.record import Writer
 from stoker.train.saving import Saver
 from stoker.train.source import Pass, Rows, Source, Step, nothing_like
 from stoker.train.world import World
+
+
+MOMENTS = ("restore", "pass", "update", "snapshot", "validate")
+"""Moments of training at which dying matters, beside those of a commit."""
+
+
+def nowhere(_: str) -> None:
+    """Dies at no moment."""
 
 
 @dataclass
@@ -53,6 +62,7 @@ class Parts:
     """After each step, for whoever looks on."""
     facts: dict[str, object] = field(default_factory=dict)
     """What a checkpoint's state says beside the step: digests, processes."""
+    crash: Crash = nowhere
     is_random: bool = False
     """Whether passes draw random numbers (dropout)."""
     is_sharded: bool = False
@@ -126,6 +136,7 @@ class Loop:
         rate = rate_at(parts.run.optimizer, step.number, parts.source.steps)
         stall_s, self._stall_s = self._stall_s + parts.saver.before_update(), 0.0
         if math.isfinite(loss) and math.isfinite(norm):
+            parts.crash("update")
             parts.adam.step(rate)
             self._step, self._tokens = self._step + 1, self._tokens + step.tokens
             parts.interruption.nothing_unsaved(False)
@@ -138,6 +149,7 @@ class Loop:
         parts = self._parts
         if parts.is_random:
             torch.manual_seed(derived(parts.run.seed, step.number, each.number))
+        parts.crash("pass")
         loss = parts.loss(parts.module, on_device(each.rows, parts.world.device))
         (loss / step.weight).backward()
         parts.gradients.passed()
@@ -224,6 +236,7 @@ class Loop:
             timeout_s = self._patience_s() if then.end is not None else 3600.0
             state = {**parts.facts, "step": self._step, "tokens": self._tokens}
             begun_at = parts.clock.monotonic()
+            parts.crash("snapshot")
             try:
                 parts.saver.begin(self._step, state, why=then.save, loss=loss, timeout_s=timeout_s)
                 self._saved = self._step
@@ -306,6 +319,7 @@ class Loop:
         total = weight = 0.0
         try:
             for number in range(parts.validation.steps):
+                parts.crash("validate")
                 step = parts.validation.step(number, rank=parts.world.rank, world=parts.world.size)
                 losses = [parts.loss(parts.module, on_device(each.rows, parts.world.device)) for each in step.passes]
                 if parts.is_sharded:

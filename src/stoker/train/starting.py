@@ -6,13 +6,13 @@ from typing import Any
 
 from stoker.base.clock import Clock
 from stoker.registry.heads import Keep
-from stoker.registry.runs import Lease, RunStore
+from stoker.registry.runs import Crash, Lease, RunStore
 from stoker.registry.stores import Store
 from stoker.spec import Run
 from stoker.train import exits, gradients, runs
 from stoker.train.interruption import Interruption
 from stoker.train.interval import Interval
-from stoker.train.loop import Loop, Parts
+from stoker.train.loop import Loop, Parts, nowhere
 from stoker.train.losses import loss_of
 from stoker.train.model import Model, base_folder, build
 from stoker.train.nodes import interruptions_per_hour, nodes_of, process_start
@@ -36,9 +36,20 @@ _STATES = {
 
 
 class Process:
-    """`started_at`: when the process began, in seconds since the epoch."""
+    """`crash` is called with the name of each moment at which dying matters (`registry.runs.MOMENTS`, `loop.MOMENTS`)."""
 
-    def __init__(self, run: Run, run_file: Path, state: Path, *, environ: Mapping[str, str], clock: Clock, tell: Tell):
+    def __init__(
+        self,
+        run: Run,
+        run_file: Path,
+        state: Path,
+        *,
+        environ: Mapping[str, str],
+        clock: Clock,
+        tell: Tell,
+        crash: Crash = nowhere,
+    ) -> None:
+        self._crash = crash
         self._run, self._file, self._state = run, run_file, state
         self._environ, self._clock = environ, clock
         self._tell_all = tell
@@ -77,7 +88,7 @@ class Process:
         model = build(run, base_folder(run, here=here, cache=cache))
         source = open_source(run, run.data, model.encoder, here=here, tell=tell, cache=cache)
         validation = _validation(run, model, here, tell, cache)
-        return self._with_data(world, interruption, tell, RunStore(store, run.name), store, model, source, validation)
+        return self._with_data(world, interruption, tell, RunStore(store, run.name, crash=self._crash), store, model, source, validation)
 
     def _with_data(
         self,
@@ -199,6 +210,7 @@ class Process:
             is_spent=lambda: False,
             told=lambda done: None,
             facts=facts,
+            crash=self._crash,
             is_random=run.dropout > 0 or (run.method == "lora" and run.lora.dropout > 0),
             is_sharded=is_sharded,
         )
@@ -206,6 +218,7 @@ class Process:
         return Loop(parts, step=step, tokens=tokens)
 
     def _restored(self, world: World, store: RunStore, everything: list[Held], facts: dict[str, Any]) -> Restored:
+        self._crash("restore")
         found = store.head()
         assert found is not None  # noqa: S101 - it was claimed
         return newest(world, store, found[0], everything, facts)
