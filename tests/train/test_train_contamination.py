@@ -10,7 +10,9 @@ LONG = "the quick brown fox jumps over the lazy dog and then goes home to sleep 
 
 
 def ask(*texts: str, answer: Any = "Paris") -> list[Question]:
-    return [Question("s", f"q{n}", [{"role": "user", "content": text}], answer) for n, text in enumerate(texts)]
+    return [
+        Question("s", f"q{n}", answer, messages=[{"role": "user", "content": text}]) for n, text in enumerate(texts)
+    ]
 
 
 def chat(*said: str) -> dict[str, Any]:
@@ -34,7 +36,7 @@ def test_the_same_question_is_found_however_it_is_written() -> None:
 def test_a_later_turn_counts_alone_and_with_those_before() -> None:
     talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
     turns = [*talk, {"role": "user", "content": "Where is Rome?"}]
-    questions = [*ask("Where is Rome?"), Question("t", "all", turns, "Italy"), *ask("Hello")]
+    questions = [*ask("Where is Rome?"), Question("t", "all", "Italy", messages=turns), *ask("Hello")]
     assert contaminated(questions[:2], [chat("Hi", "Yes?", "Where is Rome?", "Italy")]) == {"s": ["q0"], "t": ["all"]}
     assert contaminated(questions[2:], [chat("Hi", "Hello")]) == {"s": []}
 
@@ -44,7 +46,7 @@ def test_pictures_tell_questions_apart() -> None:
         parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "What colour is it?"}]
         return [{"role": "user", "content": parts}]
 
-    questions = [Question("s", "red", look("data:red"), "red"), Question("s", "blue", look("data:blue"), "blue")]
+    questions = [Question("s", each, each, messages=look(f"data:{each}")) for each in ("red", "blue")]
     assert contaminated(questions, [{"messages": look("data:blue")}]) == {"s": ["blue"]}
 
 

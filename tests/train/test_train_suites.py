@@ -21,7 +21,7 @@ def lines(*values: object) -> bytes:
 
 
 def asked(check: str, answer: object, *said: str) -> list[float | None]:
-    questions = [Question("s", str(number), [], answer) for number in range(len(said))]
+    questions = [Question("s", str(number), answer) for number in range(len(said))]
     return scores(check, questions, said)
 
 
@@ -31,8 +31,8 @@ def test_a_line_is_a_question() -> None:
         {"prompt": "2 + 2?", "answer": "4"}, b"", {"messages": talk, "answer": "x", "id": "b"}
     )
     assert read_suite(a_suite(), data) == [
-        Question("s", "1", [{"role": "user", "content": "2 + 2?"}], "4", []),
-        Question("s", "b", talk, "x", []),
+        Question("s", "1", "4", prompt="2 + 2?"),
+        Question("s", "b", "x", messages=talk, tools=[]),
     ]
 
 

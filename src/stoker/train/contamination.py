@@ -29,7 +29,7 @@ def contaminated(questions: Sequence[Question], lines: Iterable[Mapping[str, Any
     in_text: dict[int, dict[str, set[tuple[str, str]]]] = defaultdict(lambda: defaultdict(set))
     runs: dict[tuple[str, str], int] = {}
     for key, question in asked.items():
-        text = _said_by_user(question.messages)
+        text = _said_by_user(question.messages) if question.prompt is None else " ".join(_words(question.prompt))
         by_text[text].add(key)
         words = text.split()
         for run in set(_runs(words, RUN_WORDS)):

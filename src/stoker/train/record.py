@@ -3,7 +3,7 @@
 One file for each launch, `record/e0003.jsonl` in the run's store (in parts of a few MB: `e0003-0001.jsonl`); appended
 to as things happen where the store is a folder, sent behind training (with each checkpoint, at the end, and once a
 minute) where it is S3. Every line has `kind`, `at` (seconds since the epoch) and `up` (seconds by a clock that nobody
-sets). """
+sets)."""
 
 import os
 import re
@@ -62,10 +62,9 @@ class Writer:
         self._monotonic = monotonic
 
     def add(self, kind: str, at: float, **fields: Any) -> None:
-        """Raises ValueError for a kind that there is not, or without one of its fields: a fault of the caller."""
-        missing = [field for field in KINDS.get(kind, ("kind",)) if field not in fields]
-        if missing:
-            raise ValueError(f"a record {kind!r} without {', '.join(missing)}")
+        """Raises ValueError for a kind that there is not."""
+        if kind not in KINDS:
+            raise ValueError(f"the kind of a record is {kind!r}; it must be one of {', '.join(KINDS)}")
         for field, value in fields.items():
             if type(value) is float and value - value != 0.0:  # infinite, or no number: JSON has neither
                 fields[field] = repr(value)

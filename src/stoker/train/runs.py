@@ -1,37 +1,56 @@
-"""Where runs are: `STATE/runs/NAME` holds the run file as it was begun (run.yaml), where its store is (store.json), and the
-store itself where `checkpoints` says nothing else. No torch."""
+"""Where runs are: `STATE/runs/NAME` holds the run file as it was begun (run.yaml), where its store is (store.json), and
+the store itself where `checkpoints` says nothing else. No torch.
 
-from dataclasses import dataclass
+The store has run.yaml, too, so that a run that goes on elsewhere, on a machine that knows nothing of it, cannot go on as
+another one.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
-from stoker.registry.stores import Store
-from stoker.spec import Run
+from stoker.base.errors import Conflict, InvalidInput, NotFound
+from stoker.registry import stores
+from stoker.registry.runs import RunStore
+from stoker.registry.stores import Changed, Store
+from stoker.spec.loading import load_run, run_of, to_yaml
+from stoker.spec.run import Run
+from stoker.spec.section import plain, yaml_name
 
+RUN_FILE = "run.yaml"
+_STORE_FILE = "store.json"
+_FOLDER = "runs"
+_MOST_BYTES = 4 << 20
+_MOST_OLD = 10_000
 
-@dataclass(frozen=True)
-class Known:
-    name: str
-    folder: Path
-    run_file: Path
-    store_url: str
-
-
-def begin(run: Run, run_file: Path, state: Path, environ: dict[str, str]) -> tuple[Known, Store]:
-    """Remember the run, or find it again. CHECKPOINT_S3 in the environment overrules `checkpoints`. Raises Conflict
-    when the run was begun with other settings that change what is learned (it names them, and says that another name or
-    `--fresh` would be right)."""
-    raise NotImplementedError
-
-
-def known(state: Path) -> list[Known]:
-    raise NotImplementedError
-
-
-def find(state: Path, name_or_url: str) -> tuple[Known | None, Store]:
-    """By name, or `s3://...` of a run that began elsewhere. Raises NotFound, which names those that there are."""
-    raise NotImplementedError
-
-
-def forget(state: Path, name: str) -> None:
-    """`--fresh`: what there is of it moves to `NAME.old-1` and so on; nothing is deleted."""
-    raise NotImplementedError
+MAY_CHANGE = frozenset(
+    {
+        "budget",
+        "checkpointing",
+        "checkpoints",
+        "data",
+        "dataset.workers",
+        "dataset.badLines",
+        "evaluation",
+        "gpus",
+        "base",
+        "memory",
+        "nodes",
+        "parallel",
+        "prices",
+        "processes",
+        "publish",
+        "registerAs",
+        "relaunches",
+        "recompute",
+        "spot",
+        "threads",
+        "tracking",
+        "validateEvery",
+        "validation",
+    }
+)

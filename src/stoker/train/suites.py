@@ -1,8 +1,9 @@
 """Questions with checked answers: JSON lines -> questions, and what was said -> scores.
 
-A line: {"messages": [...] or "prompt": "...", "answer": ..., "id": "...", "tools": [...]}. A prompt is one message of a
-user. `answer`: text, or a list of texts of which one is enough; a pattern, with `check: regex`; {"name", "arguments"},
-with `check: tool`. Without an id, the number of the line is one.
+A line: {"messages": [...] or "prompt": "...", "answer": ..., "id": "...", "tools": [...]}. As in training data,
+messages are a conversation, and a prompt is plain text to go on from. `answer`: text, or a list of texts of which one
+is enough; a pattern, with `check: regex`; {"name", "arguments"}, with `check: tool`. Without an id, the number of the
+line is one.
 """
 
 import json
@@ -27,11 +28,14 @@ PATTERN_S = 2.0
 
 @dataclass(frozen=True)
 class Question:
+    """Either messages, or a prompt."""
+
     suite: str
     id: str
-    messages: Sequence[Mapping[str, Any]]
     answer: Any
     """As the line has it; checked for its suite's `check`."""
+    messages: Sequence[Mapping[str, Any]] = ()
+    prompt: str | None = None
     tools: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
 
@@ -87,15 +91,18 @@ def _question(suite: Suite, number: int, line: bytes) -> Question:
     tools = value.get("tools", [])
     if not isinstance(tools, list):
         raise ValueError("tools has to be a list")  # noqa: TRY004 - of a file's content
-    return Question(suite.name, str(id), _messages(value), value["answer"], tools)
-
-
-def _messages(value: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if "prompt" in value:
-        if not isinstance(value["prompt"], str) or not value["prompt"].strip():
-            raise ValueError("prompt has to be a text with something in it")
-        return [{"role": "user", "content": value["prompt"]}]
-    messages = value["messages"]
+        return Question(suite.name, str(id), value["answer"], prompt=_prompt(value["prompt"]))
+    return Question(suite.name, str(id), value["answer"], messages=_messages(value["messages"]), tools=tools)
+
+
+def _prompt(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("prompt has to be a text with something in it")
+    return value
+
+
+def _messages(messages: object) -> list[Mapping[str, Any]]:
     if not isinstance(messages, list) or not messages:
         raise ValueError("messages has to be a list with at least one message")
     for place, message in enumerate(messages):
