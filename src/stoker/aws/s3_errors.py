@@ -1,5 +1,5 @@
-"""What S3 and boto3 say when something is wrong, as Stoker's errors. What boto3 says may hold addresses, so it is for the
-log alone (`detail`)."""
+"""What S3 and boto3 say when something is wrong, as Stoker's errors. What boto3 says may hold addresses, so it is for
+the log alone (`detail`)."""
 
 import contextlib
 from collections.abc import Iterator
