@@ -38,7 +38,8 @@ class _Entry:
 
 
 def locate(folder: Path) -> dict[str, Path]:
-    """The file of each tensor. Raises InvalidInput when the folder has no weights, or its index names what is not there."""
+    """The file of each tensor. Raises InvalidInput when the folder has no weights, or its index names what is not
+    there."""
     if (folder / INDEX).is_file():
         return _by_index(folder)
     if not (folder / SINGLE).is_file():
@@ -152,9 +153,7 @@ def _header(path: Path) -> dict[str, _Entry]:
         text = file.read(length)
     try:
         entries = {
-            name: _Entry(
-                entry["dtype"], tuple(entry["shape"]), *(8 + length + int(at) for at in entry["data_offsets"])
-            )
+            name: _Entry(entry["dtype"], tuple(entry["shape"]), *(8 + length + int(at) for at in entry["data_offsets"]))
             for name, entry in json.loads(text).items()
             if name != "__metadata__"
         }
