@@ -57,7 +57,7 @@ def write_run(folder: Path, **settings: Any) -> Path:
         "batch": {"rows": 4, "microRows": 1},
         "optimizer": {"learningRate": 1e-2},
         "checkpointing": {"everySteps": 3},
-        "spot": {"watch": "off"},
+        "spot": {"watch": False},
         "relaunches": 0,
     }
     said.update(settings)

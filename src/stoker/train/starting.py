@@ -58,7 +58,7 @@ class Process:
     def go(self) -> tuple[int, str]:
         """An exit code of `exits`, and why. Raises StokerError."""
         run = self._run
-        settle_numerics(deterministic=run.deterministic, threads=run.threads)
+        settle_numerics(deterministic=run.deterministic, threads=run.threads, gpus=run.gpus)
         world = World(self._environ, gpus=run.gpus)
         tell = self._tell_all if world.leads else _nobody
         try:
