@@ -262,7 +262,7 @@ def _left_out(document: Mapping[str, Any], architecture: str) -> dict[str, Any]:
     heads, size = document.get("num_attention_heads"), document.get("hidden_size")
     if architecture == LLAMA and heads:
         found["num_key_value_heads"] = heads
-    if architecture != QWEN3 and heads and size:
+    if architecture != QWEN3 and isinstance(heads, int) and heads > 0 and isinstance(size, int):
         found["head_dim"] = size // heads
     return found
 
