@@ -1,56 +1,219 @@
 """Published weights: folders below one place, each bound to the digest of what is in it.
 
     MODEL/versions/DIGEST/{config.json, tokenizer.json, model.safetensors, ..., card.json}
-    MODEL/CURRENT          JSON: which version is served, moved by compare-and-swap; holds the one before, to go back
+    MODEL/CURRENT          JSON: which version is served, moved by compare-and-swap; holds those before, to go back
 
 DIGEST is sha256 over the sorted (name, sha256) of the files, `card.json` aside; what is evaluated has it, and so has
 what is served.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import contextlib
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from stoker.registry.stores import Store
+from stoker.base.errors import Conflict, InvalidInput, NotFound
+from stoker.base.ids import new_id
+from stoker.registry import cards
+from stoker.registry.cards import Current, Version
+from stoker.registry.stores import Changed, Store
+from stoker.registry.weights import CARD, SLICE_BYTES, check, digest_of, mapped, short
 
-
-@dataclass(frozen=True)
-class Version:
-    model: str
-    digest: str
-    files: Mapping[str, str]
-    """Name -> sha256."""
-    card: Mapping[str, Any]
-    """Of which run and checkpoint it is, what it was evaluated on, with which verdict, when."""
-    created_at: float
-
-
-def digest_of(folder: Path) -> tuple[str, dict[str, str]]:
-    """Of a folder of weights. Raises InvalidInput when it is none."""
-    raise NotImplementedError
+_CARD_BYTES = 4 << 20
+_CURRENT_BYTES = 64 << 10
+_TRIES = 5
+_FILE_S = 3600.0
+"""For one file, which may be of many gigabytes."""
 
 
 class Models:
     def __init__(self, store: Store) -> None:
-        raise NotImplementedError
+        self.store = store
 
     def publish(self, model: str, folder: Path, card: Mapping[str, Any], *, now: float) -> Version:
         """Idempotent: the same files are the same version, and are not written again. The last thing written is
         `card.json`; a version without it is not one."""
-        raise NotImplementedError
+        prefix = _prefix(model)
+        digest, files = digest_of(folder)
+        wrong = next((name for name in files if not cards.is_file_name(name)), None)
+        if wrong is not None:
+            raise InvalidInput(f"{folder / wrong} has a name that cannot be published; letters, digits and . _ - can")
+        known = self._find(model, digest)
+        if known is not None:
+            return known
+        place = f"{prefix}versions/{digest}/"
+        for name in files:
+            with mapped(folder / name) as parts:
+                try:
+                    self.store.put(place + name, parts, if_absent=True, timeout_s=_FILE_S)
+                except Changed as error:
+                    raise Conflict(
+                        f"{self.store.url} has another {place}{name}: something else was written there",
+                        hint="remove that folder, and publish again",
+                    ) from error
+        version = Version(model, digest, files, dict(card), now)
+        try:
+            self.store.put(place + CARD, [cards.to_bytes(version)], if_absent=True)
+        except Changed:  # somebody else has just published the same
+            return self._version(model, digest)
+        return version
 
     def promote(self, version: Version, *, expect: str | None = None) -> None:
         """Make it the one that is served. Raises Changed when `expect` (a digest) is not the one now."""
-        raise NotImplementedError
+        self._version(version.model, version.digest)
+
+        def to(now: Current | None) -> Current:
+            if expect is not None and (now is None or now.digest != expect):
+                served = "nothing" if now is None else short(now.digest)
+                raise Changed(
+                    f"{version.model} serves {served} now, and not {short(expect)}",
+                    hint="somebody else has promoted a version; look at it, and do it again",
+                )
+            if now is None:
+                return Current(version.digest)
+            if now.digest == version.digest:
+                return now
+            return Current(version.digest, (now.digest, *now.before))
+
+        self._move(version.model, to)
+
+    def back(self, model: str) -> Version:
+        """Serve the version before the one that is served now, and forget that one as the one to go back to. Raises
+        Conflict when there is none."""
+
+        def to(now: Current | None) -> Current:
+            if now is None or not now.before:
+                raise Conflict(f"{model} has no version before the one that is served", code="nothing_before")
+            self._version(model, now.before[0])
+            return Current(now.before[0], now.before[1:])
+
+        return self._version(model, self._move(model, to).digest)
 
     def current(self, model: str) -> Version | None:
-        raise NotImplementedError
+        found = self._current(model)
+        return None if found is None else self._version(model, found[0].digest)
+
+    def version(self, model: str, digest: str) -> Version:
+        """By the beginning of its digest, if that is enough. Raises NotFound, which names those that there are."""
+        found = [each for each in self.versions(model) if digest and each.digest.startswith(digest)]
+        if len(found) != 1:
+            there = ", ".join(short(each.digest) for each in self.versions(model)) or "none"
+            problem = "no version" if not found else "several versions"
+            raise NotFound(f"{model} has {problem} {digest}; there are: {there}")
+        return found[0]
 
     def versions(self, model: str) -> list[Version]:
         """Oldest first."""
-        raise NotImplementedError
+        prefix = f"{_prefix(model)}versions/"
+        digests = [stat.key[len(prefix) : -len(CARD) - 1] for stat in self.store.list(prefix) if _is_card(stat.key)]
+        found = [self._version(model, digest) for digest in digests if cards.is_digest(digest)]
+        return sorted(found, key=lambda each: (each.created_at, each.digest))
 
     def fetch(self, version: Version, folder: Path) -> None:
         """Verified, file by file; all or nothing. Raises Conflict when a file is not what its digest says."""
-        raise NotImplementedError
+        if folder.exists():
+            check(folder, version.digest)
+            return
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = folder.with_name(f".{folder.name}.{new_id('part')}")
+        part.mkdir()
+        try:
+            for name, sha256 in version.files.items():
+                self._fetch_file(version, name, sha256, part / name)
+            (part / CARD).write_bytes(cards.to_bytes(version))
+            check(part, version.digest)
+            with contextlib.suppress(FileExistsError):
+                part.rename(folder)
+                return
+            check(folder, version.digest)  # somebody else was quicker
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+    def place(self, version: Version) -> str:
+        """Where the files of a version are, as a prefix of keys in the store."""
+        return f"{_prefix(version.model)}versions/{version.digest}/"
+
+    def _fetch_file(self, version: Version, name: str, sha256: str, path: Path) -> None:
+        key = self.place(version) + name
+        try:
+            size = self.store.stat(key).size_bytes
+            found = hashlib.sha256()
+            with path.open("xb") as file:
+                for start in range(0, size, SLICE_BYTES):
+                    data = self.store.get(key, start=start, length=min(SLICE_BYTES, size - start), timeout_s=_FILE_S)
+                    found.update(data)
+                    file.write(data)
+        except NotFound as error:
+            raise Conflict(
+                f"{version.model} {short(version.digest)} lacks its {name}", code="weights_changed"
+            ) from error
+        if found.hexdigest() != sha256:
+            raise Conflict(
+                f"{key} in {self.store.url} is not what was published: its sha256 is {short(found.hexdigest())}, and "
+                f"not {short(sha256)}",
+                code="weights_changed",
+                hint="publish it again after removing that version, or serve the one before with "
+                "`stoker register RUN.yaml --back`",
+            )
+
+    def _move(self, model: str, to: Callable[[Current | None], Current]) -> Current:
+        for _ in range(_TRIES):
+            found = self._current(model)
+            now, etag = found if found is not None else (None, None)
+            wanted = to(now)
+            if wanted == now:
+                return wanted
+            key, data = f"{_prefix(model)}CURRENT", cards.current_to_bytes(wanted)
+            with contextlib.suppress(Changed):
+                self.store.put(key, [data], if_absent=etag is None, if_match=etag)
+                return wanted
+        raise Changed(f"{model} is promoted by others all the time; this gave up after {_TRIES} tries")
+
+    def _current(self, model: str) -> tuple[Current, str] | None:
+        key = f"{_prefix(model)}CURRENT"
+        try:
+            data, etag = self.store.read(key, most_bytes=_CURRENT_BYTES)
+        except NotFound:
+            return None
+        try:
+            return cards.current_from_bytes(data), etag
+        except ValueError as error:
+            raise Conflict(
+                f"{key} in {self.store.url} is damaged: {error}",
+                hint="remove it, and register the model again; versions are not touched",
+            ) from error
+
+    def _find(self, model: str, digest: str) -> Version | None:
+        try:
+            return self._version(model, digest)
+        except NotFound:
+            return None
+
+    def _version(self, model: str, digest: str) -> Version:
+        key = f"{_prefix(model)}versions/{digest}/{CARD}"
+        try:
+            data, _ = self.store.read(key, most_bytes=_CARD_BYTES)
+        except NotFound as error:
+            raise NotFound(f"{model} has no version {short(digest)} in {self.store.url}") from error
+        try:
+            found = cards.from_bytes(data)
+        except ValueError as error:
+            raise Conflict(f"{key} in {self.store.url} is damaged: {error}", code="weights_changed") from error
+        if found.digest != digest:
+            raise Conflict(f"{key} in {self.store.url} is the card of another version", code="weights_changed")
+        return Version(model, digest, found.files, found.card, found.created_at)
+
+
+def _is_card(key: str) -> bool:
+    return key.endswith("/" + CARD)
+
+
+def _prefix(model: str) -> str:
+    if cards.MODEL.match(model) is None:
+        raise InvalidInput(f"{model!r} cannot be a model's name; letters, digits and . _ - can", param="model")
+    return f"{model}/"
+
+
+__all__ = ["Models", "Version", "digest_of"]

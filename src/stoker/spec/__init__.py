@@ -84,6 +84,7 @@ __all__ = [
     "Queue",
     "Redis",
     "Replicas",
+    "Run",
     "ServerEngine",
     "Serving",
     "Sessions",
@@ -100,9 +101,11 @@ __all__ = [
     "json_schema",
     "load",
     "load_chosen",
+    "load_run",
     "loads",
     "plain",
     "read_section",
+    "run_of",
     "template",
 ]
 
