@@ -71,8 +71,11 @@ def test_a_package_that_is_missing_is_said_before_anything_starts(
 
 
 @pytest.mark.filterwarnings("ignore")  # of mlflow's own
-def test_mlflow_has_one_run_for_all_launches(tmp_path: Path) -> None:
+def test_mlflow_has_one_run_for_all_launches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed (some thirty packages)")
+    with pytest.raises(InvalidInput, match="MLflow refused: The filesystem tracking backend"):
+        trackers(run_of(mlflow="mlruns"), here=tmp_path, nodes=[], from_step=0)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     for steps in (range(1, 4), range(3, 6)):
         (tracker,) = trackers(run_of(mlflow="mlruns"), here=tmp_path, nodes=[], from_step=0)
         for step in steps:

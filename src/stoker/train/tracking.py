@@ -117,12 +117,12 @@ class MLflow:
             ) from error
         self._failure = MlflowException
         self._metric = mlflow.entities.Metric
-        self._client = mlflow.tracking.MlflowClient(tracking_uri=uri)
         try:
+            self._client = mlflow.tracking.MlflowClient(tracking_uri=uri)
             self._id = self._find(run)
         except MlflowException as error:
             raise InvalidInput(
-                f"tracking.mlflow: {uri} does not answer as MLflow does: {str(error)[:200]}", param="tracking.mlflow"
+                f"tracking.mlflow: MLflow refused: {str(error)[:600]}", param="tracking.mlflow"
             ) from error
         self._behind: Background[Seen] = Background("mlflow", self._log, most_at_once=100)
 
