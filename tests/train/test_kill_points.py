@@ -76,5 +76,7 @@ def test_killed_at_random(gang: Gang, undisturbed: Undisturbed, tmp_path: Path, 
     kills = [
         (chance.randrange(world), chance.choice(MOMENTS), chance.randint(1, 12)) for _ in range(chance.randint(1, 3))
     ]
-    kills = [(0 if moment in ("manifest", "head", "copy", "collect") else rank, moment, nth) for rank, moment, nth in kills]
+    kills = [
+        (0 if moment in ("manifest", "head", "copy", "collect") else rank, moment, nth) for rank, moment, nth in kills
+    ]
     killed_and_begun_again(gang, undisturbed, tmp_path, world, kills)

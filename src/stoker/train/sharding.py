@@ -66,7 +66,9 @@ def local_pieces(parameter: Tensor) -> tuple[Tensor, tuple[int, ...], tuple[int,
         if isinstance(placement, Replicate):
             continue
         if type(placement) is not Shard or at[placement.dim]:
-            raise ValueError(f"a parameter is placed as {parameter.placements}; known here is one cut of each dimension")
+            raise ValueError(
+                f"a parameter is placed as {parameter.placements}; known here is one cut of each dimension"
+            )
         # As torch.chunk: parts of the size rounded up, until nothing is left.
         rows = -(-whole[placement.dim] // size)
         at[placement.dim] = min(rank * rows, whole[placement.dim])
