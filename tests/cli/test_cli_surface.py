@@ -84,6 +84,11 @@ SURFACE = {
     "stoker batches show": ["ID", *PLATFORM, "--wait", "--json"],
     "stoker batches results": ["ID", *PLATFORM, "--errors"],
     "stoker batches cancel": ["ID", *PLATFORM, "--json"],
+    "stoker evaluate": [
+        "RUN.yaml",
+        *("--state", "--checkpoint", "--url", "--key", "--model", "--again", "--score-file", "--json"),
+    ],
+    "stoker register": ["RUN.yaml", "--state", "--checkpoint", "--to", "--unevaluated", "--back", "--json"],
     "stoker audit": [*PLATFORM, "--by", "--did", "--object", "--since", "--limit", "--json"],
     "stoker render": ["--file", "--out", "--mode", "--only", "--force", "--json"],
     "stoker lint": [

@@ -28,6 +28,7 @@ async def test_what_runs_is_written_with_times_that_people_can_read() -> None:
                 "state": "starting",
                 "pid": 41,
                 "url": "http://x",
+                "weights": None,
                 "restarts": 0,
                 "since": 1_700_000_002.0,
                 "last_exit": None,

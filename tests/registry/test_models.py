@@ -5,12 +5,12 @@ import json
 from pathlib import Path
 
 import pytest
-from plain_store import PlainStore
 
 from stoker.base.errors import Conflict, InvalidInput, NotFound
 from stoker.registry import cards, weights
 from stoker.registry.models import Models, digest_of
 from stoker.registry.stores import Changed
+from stoker.testing.plain_store import PlainStore
 
 
 def a_folder(path: Path, tensors: bytes = b"one") -> Path:

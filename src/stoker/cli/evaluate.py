@@ -1,4 +1,4 @@
-"""`stoker evaluate`: questions with checked answers, asked of what a run made; a verdict by which it may be registered."""
+"""`stoker evaluate`: questions with checked answers, asked of what a run made, and a verdict."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,7 @@ _STATE = click.option(
 @_STATE
 @click.option("--checkpoint", metavar="PLACE", help="Where the run's checkpoints are, if not where it was begun.")
 @click.option("--url", help="Ask a server that speaks the OpenAI API, instead of the run's newest checkpoint.")
-@click.option("--key", envvar="STOKER_EVALUATE_KEY", help="Key of that server.")
+@click.option("--key", envvar="STOKER_KEY", help="Key of that server.")
 @click.option("--model", help="Name of the model there. Default: registerAs, or else the run's name.")
 @click.option("--again", metavar="DIGEST", help="Ask nobody: judge the samples of an earlier evaluation anew.")
 @click.option("--score-file", type=click.Path(path_type=Path), help="Write the score there, when there is one.")
@@ -39,13 +39,13 @@ def evaluate(
     as_json: bool,
 ) -> int:
     """Ask the questions of evaluation.suites, of the model and of its base, and judge the answers. Exit code 0: passed,
-    1: failed. What was said and the verdict are kept beside the run's checkpoints, and `stoker register` looks there."""
+    1: failed. What was said and the verdict are kept beside the run's checkpoints: `stoker register` looks there."""
     # As the engine does: threads of matrix products change the last bits of what a model says.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from stoker.spec import load_run
     from stoker.train import evaluation, verdicts
 
-    _refuse_together(url=url, again=again, model=model, key=key)
+    _refuse_together(url=url, again=again, model=model)
     if score_file is not None:
         score_file.unlink(missing_ok=True)  # of an earlier try: what reads it must not take that for this one's
     run, here = load_run(run_file), run_file.absolute().parent
@@ -68,7 +68,7 @@ def evaluate(
     return 0 if verdict.passed else 1
 
 
-def _refuse_together(*, url: str | None, again: str | None, model: str | None, key: str | None) -> None:
+def _refuse_together(*, url: str | None, again: str | None, model: str | None) -> None:
     if again is not None and url is not None:
         raise click.UsageError("--again asks nobody, so it does not go with --url")
     if url is None and model is not None:

@@ -27,7 +27,7 @@ def ps(state: Path | None, as_json: bool) -> None:
     processes = run.get("processes") or []
     now = time.time()
     show.table(
-        ["process", "role", "model", "state", "for", "pid", "restarts", "url", "last exit"],
+        ["process", "role", "model", "state", "for", "pid", "restarts", "url", "weights", "last exit"],
         [
             [
                 p["name"],
@@ -38,6 +38,7 @@ def ps(state: Path | None, as_json: bool) -> None:
                 p["pid"],
                 p["restarts"],
                 p["url"],
+                (p.get("weights") or "")[:12] or None,
                 p["last_exit"],
             ]
             for p in processes

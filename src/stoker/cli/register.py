@@ -37,8 +37,8 @@ def register(
     back: bool,
     as_json: bool,
 ) -> None:
-    """Publish the weights of the run's newest checkpoint under their digest, and make them the ones that are served. Only
-    with a verdict that they passed: `stoker evaluate RUN.yaml`."""
+    """Publish the weights of the run's newest checkpoint under their digest, and make them the ones that are served.
+    Only with a verdict that they passed: `stoker evaluate RUN.yaml`."""
     from stoker.base.clock import SystemClock
     from stoker.spec import load_run
     from stoker.train import registering

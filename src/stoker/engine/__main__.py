@@ -35,6 +35,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--context", type=int, default=4096, metavar="TOKENS", help="prompt and answer together")
     parser.add_argument("--max-running", type=int, default=8, metavar="N", help="requests in the batch at once")
     parser.add_argument("--weights", type=Path, metavar="DIR", help="default: those that come with the package")
+    parser.add_argument("--digest", metavar="HEX", help="refuse weights that have another digest")
     parser.add_argument("--leash", action="store_true", help="end when stdin does")
     arguments = parser.parse_args(argv)
     for name in ("context", "max_running"):
@@ -50,12 +51,16 @@ async def _serve(arguments: argparse.Namespace) -> None:
     from stoker.engine.runner import Runner
     from stoker.engine.scheduler import Limits
     from stoker.nn import bundle as bundles
+    from stoker.registry import weights
     from stoker.telemetry.metrics import Metrics
     from stoker.web import server
 
     stop = process.stop_event(leash=arguments.leash)
     listening = server.bind(arguments.host, arguments.port)
-    bundle = bundles.load(arguments.weights)
+    folder = arguments.weights or bundles.default_folder()
+    if arguments.digest is not None:
+        weights.check(folder, arguments.digest)
+    bundle = bundles.load(folder)
     if arguments.task == "vision" and bundle.projector is None:
         raise InvalidInput("these weights have no image projector; --task vision needs one", param="--weights")
     clock = SystemClock()
@@ -66,7 +71,8 @@ async def _serve(arguments: argparse.Namespace) -> None:
     loop = StepLoop(runner, clock)
     loop.start()
     draining = asyncio.create_task(_drain_at(stop, loop))
-    served = Served(bundle, arguments.model, arguments.task, runner.context)
+    digest = arguments.digest or weights.digest_of(folder)[0]
+    served = Served(bundle, arguments.model, arguments.task, runner.context, digest)
     port = listening.getsockname()[1]
     try:
         await server.serve(

@@ -197,7 +197,7 @@ class _Endpoints:
         return Response(self._loop.runner.metrics.text(), media_type=CONTENT_TYPE)
 
     def _model(self) -> Json:
-        return shapes.model_object(self._served.model, self._created, self._served.context)
+        return shapes.model_object(self._served.model, self._created, self._served.context, self._served.digest)
 
 
 async def _whole(ticket: Ticket, asked: Asked, shape: Shape) -> Response:

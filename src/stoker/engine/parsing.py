@@ -57,6 +57,8 @@ class Served:
     task: str
     """general, code or vision; only vision takes images."""
     context: int
+    digest: str | None = None
+    """Of the weights."""
 
     @property
     def image(self) -> ImageConfig | None:

@@ -67,6 +67,7 @@ def usage(prompt_tokens: int, completion_tokens: int) -> Json:
     }
 
 
-def model_object(name: str, created: int, context: int) -> Json:
-    """`max_model_len` is vLLM's addition, and useful."""
-    return {"id": name, "object": "model", "created": created, "owned_by": "stoker", "max_model_len": context}
+def model_object(name: str, created: int, context: int, digest: str | None) -> Json:
+    """`max_model_len` is vLLM's addition, and useful. `digest` says which weights these are (`registry.weights`)."""
+    about = {"id": name, "object": "model", "created": created, "owned_by": "stoker", "max_model_len": context}
+    return about if digest is None else {**about, "digest": digest}

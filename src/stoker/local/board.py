@@ -115,6 +115,8 @@ class Child:
     uses: tuple[str, ...] = ()
     model: str | None = None
     url: str | None = None
+    weights: str | None = None
+    """Digest of what an engine was told to load; None: what comes with Stoker."""
     status: Status = Status.WAITING
     pid: int | None = None
     added_at: float = 0.0

@@ -6,7 +6,7 @@ variable, because everybody on the machine can read command lines.
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from stoker.base.errors import InvalidInput
@@ -15,6 +15,7 @@ from stoker.local.board import Child, Role
 from stoker.local.children import Command
 from stoker.local.state import StateDirectory
 from stoker.local.supervisor import Launch
+from stoker.local.weights import Weights
 from stoker.spec import EMBEDDED, Model, Platform
 
 REDIS_URL = "STOKER_REDIS_URL"
@@ -35,6 +36,8 @@ class Place:
     ledger_url: str
     engine_key: str
     """What the embedded engines ask of the gateway and the workers."""
+    weights: Mapping[str, Weights] = field(default_factory=dict)
+    """By model, for those that platform.yaml gives some to; for as long as the platform runs."""
 
 
 def processes(platform: Platform, place: Place, *, free_port: Callable[[], int]) -> list[Launch]:
@@ -121,9 +124,13 @@ def replica(platform: Platform, place: Place, name: str, number: int, free_port:
         server = model.engine.url
         return [_worker(platform, place, name, replica, (), lambda urls: server)]
     engine = f"engine-{replica}"
-    child = Child(engine, Role.ENGINE, url=local_url(LOOPBACK, free_port()), model=name)
+    weights = place.weights.get(name)
+    url = local_url(LOOPBACK, free_port())
+    child = Child(engine, Role.ENGINE, url=url, model=name, weights=weights.digest if weights else None)
     return [
-        Launch(child, lambda urls: Command(_engine(name, model, urls[engine]), {ENGINE_KEY: place.engine_key})),
+        Launch(
+            child, lambda urls: Command(_engine(name, model, urls[engine], weights), {ENGINE_KEY: place.engine_key})
+        ),
         _worker(platform, place, name, replica, (engine,), lambda urls: urls[engine]),
     ]
 
@@ -152,12 +159,13 @@ def _worker(
     )
 
 
-def _engine(name: str, model: Model, url: str) -> Sequence[str]:
+def _engine(name: str, model: Model, url: str, weights: Weights | None) -> Sequence[str]:
     port, limits = urlsplit(url).port, model.limits
     return _python(
         "stoker.engine",
         *("--model", name, "--task", model.task, "--host", LOOPBACK, "--port", str(port)),
         *("--context", str(limits.context_tokens), "--max-running", str(limits.concurrency)),
+        *(("--weights", str(weights.folder), "--digest", weights.digest) if weights else ()),
     )
 
 

@@ -50,6 +50,7 @@ def _process(child: Child, since: float) -> dict[str, object]:
         "state": str(child.status),
         "pid": child.pid,
         "url": child.url,
+        "weights": child.weights,
         "restarts": child.restarts,
         "since": since,
         "last_exit": child.last_exit,

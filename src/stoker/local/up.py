@@ -25,7 +25,7 @@ from stoker.base.clock import Clock, SystemClock
 from stoker.base.errors import Conflict, QueueUnavailable, StokerError, Unavailable
 from stoker.base.ids import ModelName
 from stoker.base.terminal import wants_colour
-from stoker.local import plan, ports
+from stoker.local import plan, ports, weights
 from stoker.local.autoscaler import REPLICAS_PER_CORE, Autoscaler
 from stoker.local.banner import ready_block, ready_line
 from stoker.local.board import Board, Child, Limits, Role, Trouble
@@ -70,6 +70,10 @@ def up(options: Options, *, out: TextIO = sys.stdout, err: TextIO = sys.stderr) 
     with state.lock() as lock:
         lock.say(pid=os.getpid(), url="starting")
         place = _place(platform, options, state)
+        found = weights.resolve(
+            platform, state=state.path, here=(options.file or Path("platform.yaml")).absolute().parent
+        )
+        place = replace(place, weights=found)
         url = plan.local_url(place.host, place.port)
         lock.say(pid=os.getpid(), url=url)
         if place.redis_url is not None:

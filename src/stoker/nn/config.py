@@ -1,8 +1,8 @@
-"""The shape of a model, read from and written to `config.json` with the key names of Hugging Face's Llama, Qwen2, Qwen3.
+"""The shape of a model, read from and written to `config.json` with Hugging Face's key names: Llama, Qwen2 and Qwen3.
 
 Whoever loads weights (the decoder, the torch module, fine-tuning, `transformers`) reads this one file. It holds no
-default for a dimension: weights without their shape are refused, never guessed; where `transformers` wrote the file, what
-it leaves out has the meaning that it gives it. Whatever changes the computation and is not known here is refused.
+default for a dimension: weights without their shape are refused, never guessed; where `transformers` wrote the file,
+what it leaves out has the meaning that it gives it. Whatever changes the computation and is not known here is refused.
 """
 
 import json
@@ -47,8 +47,8 @@ class RopeScaling:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A decoder with RMSNorm, rotary positions, SwiGLU and grouped queries. Qwen2 adds a bias to queries, keys and values,
-    Qwen3 a norm to each head's queries and keys."""
+    """A decoder with RMSNorm, rotary positions, SwiGLU and grouped queries. Qwen2 adds a bias to queries, keys and
+    values, Qwen3 a norm to each head's queries and keys."""
 
     vocab_size: int
     hidden_size: int
@@ -117,6 +117,8 @@ _FIXED: dict[str, dict[str, Any]] = {
     QWEN3: {"hidden_act": "silu", "attention_bias": False, "use_sliding_window": False},
 }
 """What each architecture's file may say, and its other values are not computed here."""
+
+_READ_APART = ("tie_word_embeddings", "stoker_image", "rope_scaling", "rope_parameters")
 
 _WITHOUT_EFFECT = {
     *("architectures", "model_type", "dtype", "torch_dtype", "transformers_version", "use_cache", "pad_token_id"),
@@ -212,7 +214,7 @@ def _refuse_variants(document: Mapping[str, Any], architecture: str) -> None:
             raise InvalidInput(
                 f"config.json: {name} is {document[name]!r}; this decoder computes {wanted!r}", param=name
             )
-    known = {*_PLAIN, *fixed, *_WITHOUT_EFFECT, "tie_word_embeddings", "stoker_image", "rope_scaling", "rope_parameters"}
+    known = {*_PLAIN, *fixed, *_READ_APART, *_WITHOUT_EFFECT}
     if architecture != LLAMA:
         known |= {"sliding_window", "max_window_layers"}  # of use_sliding_window alone, which is false
     for name, value in document.items():
@@ -247,8 +249,8 @@ def _rope(document: Mapping[str, Any]) -> tuple[float | None, RopeScaling | None
             scaling = RopeScaling(**rest)
         elif kind != {"default"} or rest:
             raise InvalidInput(
-                f"config.json: {key} is {str(given)[:200]}; known here are rope_type default and llama3, whose keys are "
-                f"{', '.join(RopeScaling.__dataclass_fields__)}",
+                f"config.json: {key} is {str(given)[:200]}; known here are rope_type default, and llama3 "
+                f"with {', '.join(RopeScaling.__dataclass_fields__)}",
                 param=key,
             )
     return theta, scaling
@@ -260,7 +262,7 @@ def _left_out(document: Mapping[str, Any], architecture: str) -> dict[str, Any]:
     heads, size = document.get("num_attention_heads"), document.get("hidden_size")
     if architecture == LLAMA and heads:
         found["num_key_value_heads"] = heads
-    if architecture != QWEN3 and heads and size:
+    if architecture != QWEN3 and isinstance(heads, int) and heads > 0 and isinstance(size, int):
         found["head_dim"] = size // heads
     return found
 

@@ -38,7 +38,8 @@ class _Entry:
 
 
 def locate(folder: Path) -> dict[str, Path]:
-    """The file of each tensor. Raises InvalidInput when the folder has no weights, or its index names what is not there."""
+    """The file of each tensor. Raises InvalidInput when the folder has no weights, or its index names what is not
+    there."""
     if (folder / INDEX).is_file():
         return _by_index(folder)
     if not (folder / SINGLE).is_file():
@@ -72,6 +73,15 @@ def tensors(folder: Path) -> "Iterator[tuple[str, torch.Tensor]]":
         with safe_open(path, framework="pt") as opened:
             for name in opened.keys():  # noqa: SIM118 (it is no mapping)
                 yield name, opened.get_tensor(name)
+
+
+def tensor(path: Path, name: str) -> "torch.Tensor":
+    """One tensor of a file, in the type of the file."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as opened:
+        found: torch.Tensor = opened.get_tensor(name)
+    return found
 
 
 def write(
@@ -152,9 +162,7 @@ def _header(path: Path) -> dict[str, _Entry]:
         text = file.read(length)
     try:
         entries = {
-            name: _Entry(
-                entry["dtype"], tuple(entry["shape"]), *(8 + length + int(at) for at in entry["data_offsets"])
-            )
+            name: _Entry(entry["dtype"], tuple(entry["shape"]), *(8 + length + int(at) for at in entry["data_offsets"]))
             for name, entry in json.loads(text).items()
             if name != "__metadata__"
         }
@@ -162,6 +170,8 @@ def _header(path: Path) -> dict[str, _Entry]:
         raise InvalidInput(f"{path} has a header that is not safetensors'", param=path.name) from error
     end = 8 + length
     for entry in sorted(entries.values(), key=lambda entry: entry.start):
+        if not all(isinstance(count, int) and count >= 0 for count in entry.shape):
+            raise InvalidInput(f"{path} has a header that is not safetensors'", param=path.name)
         if entry.start != end or entry.end < entry.start:
             raise InvalidInput(f"{path}: its tensors overlap or leave gaps", param=path.name)
         end = entry.end

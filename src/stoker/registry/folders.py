@@ -1,8 +1,8 @@
 """Objects as files below one folder: of this machine, or of a volume that several mount.
 
-A write goes to a temporary file beside its target, is synced, and takes its name in one step; then the folder is synced.
-So a reader sees the object before or the one after. What is conditional happens under a lock file of the store (flock):
-the volume has to have locks if several machines write the same key. Without a condition the last writer wins.
+A write goes to a temporary file beside its target, is synced, and takes its name in one step; then the folder is
+synced. So a reader sees the object before or the one after. Names are taken under a lock file of the store (flock): the
+volume has to have locks if several machines write the same key. Without a condition the last writer wins.
 """
 
 import contextlib
@@ -278,7 +278,9 @@ class FolderStore:
         path = os.path.join(self._root, *check_key(key).split("/"))
         real, root = os.path.realpath(path), os.path.realpath(self._root)
         if not real.startswith(os.path.join(root, "")):
-            raise NotPermitted(f"{key} is, or is below, a link that leads out of {self.url}; links may only stay inside")
+            raise NotPermitted(
+                f"{key} is, or is below, a link that leads out of {self.url}; links may only stay inside"
+            )
         return path
 
     @contextlib.contextmanager
@@ -303,7 +305,9 @@ def _translated(exc: OSError, doing: str, url: str) -> StokerError:
     elif error in (errno.ENAMETOOLONG, errno.ELOOP):
         result = InvalidInput(f"{words}: {os.strerror(error)}", param="key")
     elif error == errno.EIO:
-        result = Unavailable(f"{words}: the disk reports an error (EIO)", hint="look at the system's log; it may be broken")
+        result = Unavailable(
+            f"{words}: the disk reports an error (EIO)", hint="look at the system's log; it may be broken"
+        )
     else:
         result = Unavailable(f"{words}: {os.strerror(error) if error else type(exc).__name__}")
     result.detail = str(exc)[:300]

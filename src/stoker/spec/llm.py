@@ -236,6 +236,18 @@ class Model(Section):
     engine: Engine = EMBEDDED
     """What runs it: "embedded" (the small engine that comes with Stoker), or a server that speaks the OpenAI API."""
 
+    weights: (
+        Annotated[
+            str,
+            StringConstraints(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f]+$"),
+            Expected("models:NAME, as `stoker register` fills it, or a folder of weights"),
+        ]
+        | None
+    ) = None
+    """Weights that the embedded engine loads here: models:NAME, the version that `stoker register` has put into service
+    as NAME; models:NAME@DIGEST, that version; or a folder or place in S3, of weights or of a model that was published
+    there. null: those that come with Stoker. In the cluster `serving.weights` says it."""
+
     aliases: Annotated[tuple[Alias, ...], Field(strict=False, max_length=100)] = ()
     """Other names under which clients may ask for it, such as gpt-4o."""
 
@@ -261,6 +273,11 @@ class Model(Section):
                 ("limits", "contextTokens"),
                 f"{self.limits.context_tokens} is more than the embedded engine can hold; must be at most "
                 f"{EMBEDDED_CONTEXT} (a server named by engine.url may hold more)",
+            )
+        if self.weights is not None and self.engine != EMBEDDED:
+            yield Fault(
+                ("weights",),
+                f"{self.weights} is for the embedded engine, and engine is a server, which loads its own; take it out",
             )
         if self.fallback is not None and self.replicas is not None and self.replicas.min == 0:
             yield Fault(

@@ -204,13 +204,14 @@ def choose_capacity(
     running_on: str | None = None,
     pace: float | None = None,
 ) -> str:
-    """spot, on-demand or wait (for spot), now, for a run that has a deadline. The rules of Uniform Progress (Can't Be
-    Late, NSDI 2024, section 4):
+    """spot, on-demand or wait (for spot), now, for a run that has a deadline. The rules, after Uniform Progress (Can't
+    Be Late, NSDI 2024, section 4):
 
     safety net    not on spot, and what is left would not be in time after one more change of machine that fails: on
                   demand, to the end
     taking risks  spot where there is some
-    hysteresis    once on demand, stay until two restarts ahead of uniform progress
+    staying       on demand is left for spot alone. The paper leaves it two restarts ahead of uniform progress, and
+                  waits then; where restarts take minutes, that change back and forth costs more than it saves
     uniform       idle and behind it: on demand; idle and ahead: wait
 
     `running_on`: what it runs on now; None: on nothing. `pace`: hours of work per hour, all of the work over all of the
@@ -220,14 +221,10 @@ def choose_capacity(
         return "spot"
     if hours_to_deadline < left_h + 2.0 * restart_h:
         return "on-demand"
-    if running_on == "on-demand":
-        is_ahead = pace is None or left_h <= (hours_to_deadline - 2.0 * restart_h) * pace
-        if not is_ahead:
-            return "on-demand"
-        return "spot" if spot_available else "wait"
     if spot_available:
         return "spot"
-    return "wait" if pace is None or left_h <= hours_to_deadline * pace else "on-demand"
+    is_behind = pace is not None and left_h > hours_to_deadline * pace
+    return "on-demand" if is_behind or running_on == "on-demand" else "wait"
 
 
 def cheapest(found: Iterable[Option], capacity: str) -> Option | None:

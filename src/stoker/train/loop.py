@@ -8,6 +8,7 @@ that is done again, by whom and after whatever, is the same step.
 import hashlib
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -20,22 +21,21 @@ from stoker.spec import Run
 from stoker.train import exits
 from stoker.train.boundaries import Flag, Next, after_step
 from stoker.train.gradients import Gradients
-from stoker.train.interval import Interval
 from stoker.train.interruption import Interruption, Wish
+from stoker.train.interval import Interval
 from stoker.train.losses import Loss
-from stoker.train.model import TorchRows
+from stoker.train.model import TorchRows, rows_on
 from stoker.train.optimizer import Adam, rate_at
 from stoker.train.record import Writer
 from stoker.train.saving import Saver
-from stoker.train.source import Pass, Rows, Source, Step, nothing_like
+from stoker.train.source import Pass, Source, Step, nothing_like
 from stoker.train.world import World
-
 
 MOMENTS = ("restore", "pass", "update", "snapshot", "validate")
 """Moments of training at which dying matters, beside those of a commit."""
 
 
-def nowhere(_: str) -> None:
+def nowhere(moment: str) -> None:
     """Dies at no moment."""
 
 
@@ -62,6 +62,8 @@ class Parts:
     """After each step, for whoever looks on."""
     facts: dict[str, object] = field(default_factory=dict)
     """What a checkpoint's state says beside the step: digests, processes."""
+    computing: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Around each forward pass."""
     crash: Crash = nowhere
     is_random: bool = False
     """Whether passes draw random numbers (dropout)."""
@@ -150,7 +152,8 @@ class Loop:
         if parts.is_random:
             torch.manual_seed(derived(parts.run.seed, step.number, each.number))
         parts.crash("pass")
-        loss = parts.loss(parts.module, on_device(each.rows, parts.world.device))
+        with parts.computing():
+            loss = parts.loss(parts.module, rows_on(each.rows, parts.world.device))
         (loss / step.weight).backward()
         parts.gradients.passed()
         return loss.detach()
@@ -158,10 +161,15 @@ class Loop:
     def _keep_company(self, step: Step) -> None:
         """With FSDP every process has to go through as many passes as any other."""
         parts = self._parts
-        shape = step.passes[-1].rows if step.passes else parts.source.step(0).passes[0].rows
-        empty = on_device(nothing_like(shape), parts.world.device)
+        empty = self._nothing(step)
         for _ in range(step.passes_at_most - len(step.passes)):
-            parts.loss(parts.module, empty).backward()
+            with parts.computing():
+                loss = parts.loss(parts.module, empty)
+            loss.backward()
+
+    def _nothing(self, step: Step) -> TorchRows:
+        rows = step.passes[-1].rows if step.passes else self._parts.source.step(0).passes[0].rows
+        return rows_on(nothing_like(rows), self._parts.world.device)
 
     def _agree(self, step: Step, losses: list[Tensor]) -> tuple[float, frozenset[Flag]]:
         """The loss of the step and what any process says: one sum over processes. Each slot of a loss is filled by one
@@ -321,10 +329,11 @@ class Loop:
             for number in range(parts.validation.steps):
                 parts.crash("validate")
                 step = parts.validation.step(number, rank=parts.world.rank, world=parts.world.size)
-                losses = [parts.loss(parts.module, on_device(each.rows, parts.world.device)) for each in step.passes]
-                if parts.is_sharded:
-                    for _ in range(step.passes_at_most - len(step.passes)):
-                        parts.loss(parts.module, on_device(nothing_like(parts.source.step(0).passes[0].rows), parts.world.device))
+                with parts.computing():
+                    losses = [parts.loss(parts.module, rows_on(each.rows, parts.world.device)) for each in step.passes]
+                    if parts.is_sharded:
+                        for _ in range(step.passes_at_most - len(step.passes)):
+                            parts.loss(parts.module, self._nothing(step))
                 mean, said = self._agree(step, losses)
                 if Flag.STOP in said:
                     return None, True
@@ -336,21 +345,6 @@ class Loop:
             seconds = round(parts.clock.monotonic() - begun_at, 6)
             parts.record.add("validate", parts.clock.now(), step=self._step, loss=loss, seconds=seconds)
         return loss, False
-
-
-def on_device(rows: Rows, device: torch.device) -> TorchRows:
-    def moved(array: object) -> Tensor:
-        return torch.from_numpy(array).to(device, non_blocking=True)
-
-    return TorchRows(
-        tokens=moved(rows.tokens),
-        targets=moved(rows.targets),
-        weights=moved(rows.weights),
-        documents=moved(rows.documents),
-        positions=moved(rows.positions),
-        features=moved(rows.features),
-        is_packed=rows.is_packed,
-    )
 
 
 def derived(seed: int, *parts: int) -> int:

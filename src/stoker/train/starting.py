@@ -1,5 +1,6 @@
 """One process of a run, from its environment to the loop."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,7 @@ from stoker.train import exits, gradients, runs
 from stoker.train.interruption import Interruption
 from stoker.train.interval import Interval
 from stoker.train.loop import Loop, Parts, nowhere
-from stoker.train.losses import loss_of
-from stoker.train.model import Model, base_folder, build
+from stoker.train.model import Model, base_folder, build, computing
 from stoker.train.nodes import interruptions_per_hour, nodes_of, process_start
 from stoker.train.optimizer import Adam
 from stoker.train.preparing import is_sharded_in, prepared
@@ -58,7 +58,7 @@ class Process:
     def go(self) -> tuple[int, str]:
         """An exit code of `exits`, and why. Raises StokerError."""
         run = self._run
-        settle_numerics(deterministic=run.deterministic, threads=run.threads)
+        settle_numerics(deterministic=run.deterministic, threads=run.threads, gpus=run.gpus)
         world = World(self._environ, gpus=run.gpus)
         tell = self._tell_all if world.leads else _nobody
         try:
@@ -88,7 +88,9 @@ class Process:
         model = build(run, base_folder(run, here=here, cache=cache))
         source = open_source(run, run.data, model.encoder, here=here, tell=tell, cache=cache)
         validation = _validation(run, model, here, tell, cache)
-        return self._with_data(world, interruption, tell, RunStore(store, run.name, crash=self._crash), store, model, source, validation)
+        return self._with_data(
+            world, interruption, tell, RunStore(store, run.name, crash=self._crash), store, model, source, validation
+        )
 
     def _with_data(
         self,
@@ -147,8 +149,7 @@ class Process:
     ) -> Loop:
         run, clock = self._run, self._clock
         is_sharded = is_sharded_in(run, world)
-        module = prepared(run, model, world, is_sharded=is_sharded)
-        loss = loss_of(run, module)
+        module, loss = prepared(run, model, world, is_sharded=is_sharded)
         parameters = {name: each for name, each in module.named_parameters() if each.requires_grad}
         adam = Adam(run.optimizer, parameters)
         everything = held(parameters, adam)
@@ -206,10 +207,13 @@ class Process:
             record=record,
             interruption=interruption,
             clock=clock,
-            interval=Interval(run.checkpointing, interruptions_per_hour=interruptions_per_hour(nodes), clock=clock, step=step),
+            interval=Interval(
+                run.checkpointing, interruptions_per_hour=interruptions_per_hour(nodes), clock=clock, step=step
+            ),
             is_spent=lambda: False,
             told=lambda done: None,
             facts=facts,
+            computing=lambda: computing(run, world.device) if not is_sharded else contextlib.nullcontext(),
             crash=self._crash,
             is_random=run.dropout > 0 or (run.method == "lora" and run.lora.dropout > 0),
             is_sharded=is_sharded,

@@ -1,8 +1,8 @@
 """The processes of a run, and what they tell each other. The one place that sets up torch.distributed.
 
-Who is who comes from the environment (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT), as torchrun and
-`launching` set it; without it a process is alone. Two ways to talk: collectives in the training thread, and a key-value store
-that threads behind training may use.
+Who is who comes from the environment (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT), as
+torchrun and `launching` set it; without it a process is alone. Two ways to talk: collectives in the training thread, and
+a key-value store that threads behind training may use.
 """
 
 import json
@@ -161,9 +161,11 @@ def _device(gpus: int, local_rank: int) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
-def settle_numerics(*, deterministic: bool, threads: int) -> None:
-    """Same bits on each repeat where that is asked for; and so many threads, since how sums are cut depends on it."""
+def settle_numerics(*, deterministic: bool, threads: int, gpus: int) -> None:
+    """Same bits on each repeat where that is asked for; and so many threads, since how sums are cut depends on it. What
+    training computes on processors has the same bits anyway, and torch's switch loads its compiler: seconds of each
+    start."""
     torch.set_num_threads(threads)
-    if deterministic:
+    if deterministic and gpus:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
