@@ -112,8 +112,8 @@ def forget(state: Path, name: str) -> None:
 
 
 def learned(run: Run) -> dict[str, Any]:
-    """The settings that change what is learned, by their paths as they are written: `optimizer.learningRate`. A transform
-    goes by its file's name and its own."""
+    """The settings that change what is learned, by their paths as they are written: `optimizer.learningRate`. A
+    transform goes by its file's name and its own."""
     found = {path: value for path, value in _flat(plain(run)) if not _may_change(path)}
     transform = run.dataset.transform
     return {
