@@ -96,7 +96,11 @@ class Gang:
             text=True,
             env=environ,
         )
-        assert self._answer() == {"ready": True}, self.log.read_text()
+        try:
+            assert self._answer() == {"ready": True}, self.log.read_text()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -12,8 +12,6 @@ import hashlib
 import math
 from typing import TypeAlias
 
-from typing import TypeAlias
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -25,11 +23,7 @@ CHUNK_LOGITS = 1 << 25
 """Most logits that are held at a time where only losses are wanted: 128 MiB in float32. More are computed in parts, and
 again in the backward pass."""
 
-<<<<<<< HEAD
-Apart: TypeAlias = "Tensor | list[int] | None"
-=======
 Apart: TypeAlias = Tensor | list[int] | None
->>>>>>> h/model
 """What keeps documents apart in attention: a mask to add [rows, 1, length, length]; the lengths of the runs that rows
 flattened one after the other consist of, each of which sees itself alone; None: rows are one document each."""
 

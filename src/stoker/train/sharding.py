@@ -59,19 +59,9 @@ def local_piece(tensor: Tensor) -> tuple[Tensor, tuple[int, ...], tuple[int, ...
     for size, place, placement in zip(tensor.device_mesh.shape, places, tensor.placements, strict=True):
         if isinstance(placement, Replicate):
             continue
-<<<<<<< HEAD
-        if type(placement) is not Shard or at[placement.dim]:
-            raise ValueError(
-                f"a parameter is placed as {parameter.placements}; known here is one cut of each dimension"
-            )
-        # As torch.chunk: parts of the size rounded up, until nothing is left.
-        rows = -(-whole[placement.dim] // size)
-        at[placement.dim] = min(rank * rows, whole[placement.dim])
-=======
         if type(placement) is not Shard or placement.dim in cut:
             raise ValueError(f"a tensor is placed as {tensor.placements}; known here is one cut of a dimension")
         cut.add(placement.dim)
         rows = -(-whole[placement.dim] // size)  # as torch.chunk: rounded up, until nothing is left
         at[placement.dim] = min(place * rows, whole[placement.dim])
->>>>>>> h/model
     return local, whole, tuple(at)

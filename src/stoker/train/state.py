@@ -48,12 +48,12 @@ def held(parameters: Mapping[str, nn.Parameter], adam: Adam) -> list[Held]:
 
 
 def _local(tensor: Tensor) -> tuple[Tensor, tuple[int, ...], tuple[int, ...]]:
-    """As `sharding.local_pieces`, which loads FSDP, where that is not needed."""
+    """As `sharding.local_piece`, which loads FSDP, where that is not needed."""
     if type(tensor) in (Tensor, nn.Parameter):
         return tensor.detach(), tuple(tensor.shape), (0,) * tensor.ndim
-    from stoker.train.sharding import local_pieces
+    from stoker.train.sharding import local_piece
 
-    return local_pieces(tensor)
+    return local_piece(tensor)
 
 
 def share(everything: Sequence[Held], rank: int, size: int) -> list[Held]:
