@@ -103,18 +103,18 @@ def test_dpo_is_the_plain_formula_over_unpacked_pairs(kind):
     from stoker.train.losses import Dpo
 
     base, model = _model(), _model()
-    rows = packed(PAIRS, width=32)
+    rows, chance = packed(PAIRS, width=32), torch.Generator().manual_seed(4)
     if kind == "lora":
         lora.inject(model, ("q_proj", "up_proj"), rank=2, alpha=4.0, seed=1)
         with torch.no_grad():
             for layer in lora.layers_of(model):
-                layer.lora_B.weight.normal_(0, 0.3)
+                layer.lora_B.weight.normal_(0, 0.3, generator=chance)
         loss = Dpo(0.7, None)
     else:
         loss = Dpo(0.7, base)
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter.add_(0.02 * torch.randn(parameter.shape))
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=chance))
     got = loss(model, rows)
     each = alone(rows)
     plain = torch.zeros(())
