@@ -32,6 +32,7 @@ from stoker.cli import (
     simulate,
     tasks,
     tenants,
+    train,
     up,
     usage,
 )
@@ -60,6 +61,7 @@ for _command in (
     tasks.tasks,
     batches.batches,
     drill.drill,
+    train.train,
     evaluate.evaluate,
     register.register,
     render.render,
