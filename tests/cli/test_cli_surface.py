@@ -85,6 +85,11 @@ SURFACE = {
     "stoker batches results": ["ID", *PLATFORM, "--errors"],
     "stoker batches cancel": ["ID", *PLATFORM, "--json"],
     "stoker train": ["RUN.yaml", "--check", "--state", "--fresh", "--json", "--verbose"],
+    "stoker runs": ["--state", "--json"],
+    "stoker runs list": ["--state", "--json"],
+    "stoker runs show": ["ID", "--state", "--prices", "--html", "--json"],
+    "stoker runs pin": ["ID", "CHECKPOINT", "--unpin", "--state"],
+    "stoker runs verify": ["ID", "--checkpoint", "--state", "--json"],
     "stoker evaluate": [
         "RUN.yaml",
         *("--state", "--checkpoint", "--url", "--key", "--model", "--again", "--score-file", "--json"),

@@ -90,6 +90,13 @@ class ModelConfig:
         return self.num_key_value_heads * self.head_dim
 
     @property
+    def end_tokens(self) -> tuple[int, ...]:
+        """All that end an answer."""
+        if self.eos_token_id is None:
+            return ()
+        return self.eos_token_id if isinstance(self.eos_token_id, tuple) else (self.eos_token_id,)
+
+    @property
     def has_qkv_bias(self) -> bool:
         return self.architecture == QWEN2
 

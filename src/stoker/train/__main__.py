@@ -28,7 +28,7 @@ def main() -> int:
         run = spec.load_run(asked.run)
         from stoker.train.starting import Process
 
-        code, why = Process(run, asked.run, asked.state, environ=os.environ, clock=SystemClock(), tell=tell).go()
+        code, why = Process(run, asked.run, asked.state, environ=os.environ, clock=SystemClock()).go()
     except StokerError as error:
         tell(f"error: {error.message}" + (f"\n\nhint: {error.hint}" if error.hint else ""))
         return exits.ASKED_WRONGLY if error.exit_code == 2 else exits.FAILED

@@ -1,5 +1,5 @@
-"""A checkpoint -> a folder that engines serve: config.json, tokenizer files, model.safetensors (beyond 5 GB with an index),
-LoRA merged into the weights, or beside them as an adapter in PEFT's format."""
+"""A checkpoint -> a folder that engines serve: config.json, tokenizer files, model.safetensors (beyond 5 GB with an
+index), LoRA merged into the weights, or beside them as an adapter in PEFT's format."""
 
 import contextlib
 import json
@@ -48,13 +48,13 @@ def export(
 ) -> str:
     """Write the folder, whole or not at all; returns its digest (`registry.models.digest_of`). Every byte of the
     checkpoint is verified. Raises Conflict for a folder that is there and holds something else, and for a checkpoint
-    that is damaged or of another model."""
+    of another model; `shards.Damaged`, so that `RunStore.newest_whole` takes an older one."""
     if form == "adapter" and run.method != "lora":
         raise InvalidInput("form is adapter, and the run's method is full: write merged", param="form")
     checkpoint = _Checkpoint(store, manifest)
     folder = folder.absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _translated(manifest), _beside(folder) as made:
+    with _beside(folder) as made:
         checkpoint.verify()
         for name in COMPANIONS:
             if (base / name).is_file():
@@ -101,7 +101,8 @@ class _Checkpoint:
         return self._read.pop(name)
 
     def _read_from(self, name: str) -> None:
-        first, used, names = self._left.index(name), 0, []
+        first, used = self._left.index(name), 0
+        names: list[str] = []
         for following in self._left[first:]:
             used += 4 * torch.Size(self.shapes[following]).numel()
             if names and used > _BATCH_BYTES:
@@ -200,18 +201,6 @@ def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         module = LanguageModel(config)
     return {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
-
-
-@contextlib.contextmanager
-def _translated(manifest: Manifest) -> Iterator[None]:
-    try:
-        yield
-    except shards.Damaged as damaged:
-        raise Conflict(
-            f"checkpoint {manifest.name} is damaged: {damaged.why}",
-            code="damaged",
-            hint="an older checkpoint of the run may be whole",
-        ) from damaged
 
 
 @contextlib.contextmanager

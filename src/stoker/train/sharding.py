@@ -2,72 +2,76 @@
 
 Gradients are summed over processes, not averaged, as the loop's losses are sums: the loop divides once, by the whole
 step's weight. FSDP2 averages unless told otherwise. With a divide factor alone, torch 2.13 asks the backend for
-PREMUL_SUM, which gloo does not have and which rounds for NCCL; with `set_force_sum_reduction_for_comms` it asks for SUM,
-and a factor of 1 is no further operation.
+PREMUL_SUM, which gloo does not have; with `set_force_sum_reduction_for_comms` it asks for SUM, and dividing by a factor
+of 1 is left out.
 """
 
-from collections.abc import Iterator
-
 import torch
+import torch.distributed
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard
 
+from stoker.nn.torch_model import LanguageModel
+
+
+def mesh_of(device: torch.device) -> DeviceMesh:
+    """All processes of the run in a row."""
+    return init_device_mesh(device.type, (torch.distributed.get_world_size(),))
+
 
 def shard(module: nn.Module, mesh: DeviceMesh, *, precision: torch.dtype) -> None:
-    """Shard a `torch_model.LanguageModel` in place: layer by layer, and the rest (embeddings, whether the output layer is
-    tied to them or not, the last norm, the projector) as one group. `precision` (`model.compute_type`): what weights are
+    """Shard a LanguageModel in place: layer by layer, and the rest (embeddings, whether the output layer is tied to
+    them or not, the last norm, the projector) as one group. `precision` (`model.compute_type`): what weights are
     gathered and passes computed in; gradients are summed in float32, and parameters stay float32. Names stay.
 
-    Call it after LoRA was injected and layers were compiled, and before an optimizer is made. The frozen copy of DPO is
-    sharded alike."""
+    Call it after LoRA was injected and layers were compiled, on the device, and before an optimizer is made."""
+    if not isinstance(module, LanguageModel):
+        raise TypeError(f"a {type(module).__name__} cannot be sharded; a LanguageModel can")
     policy = MixedPrecisionPolicy(
         param_dtype=None if precision == torch.float32 else precision,
         reduce_dtype=torch.float32,
-        # Angles stay float32: in bfloat16, positions beyond 256 would not be told apart.
-        cast_forward_inputs=False,
+        cast_forward_inputs=False,  # what layers are given beside activations, cosines and sines, stays float32
     )
     for layer in module.model.layers:
         fully_shard(layer, mesh=mesh, mp_policy=policy)
     fully_shard(module, mesh=mesh, mp_policy=policy)
-    for part in sharded_parts(module):
-        part.set_force_sum_reduction_for_comms(True)
-        part.set_gradient_divide_factor(1.0)
-
-
-def sharded_parts(module: nn.Module) -> Iterator[FSDPModule]:
     for part in module.modules():
         if isinstance(part, FSDPModule):
-            yield part
+            part.set_force_sum_reduction_for_comms(True)
+            part.set_gradient_divide_factor(1.0)
 
 
-def is_last_pass(module: nn.Module, is_last: bool) -> None:
-    """Whether the next backward pass sums gradients over processes: once in a step is enough, after its last pass. In
-    between each process holds the whole gradient of each layer that it computed."""
-    for part in sharded_parts(module):
-        part.set_requires_gradient_sync(is_last, recurse=False)
-        break  # the root tells the others
-    raise NotImplementedError
-
-
-def local_pieces(parameter: Tensor) -> tuple[Tensor, tuple[int, ...], tuple[int, ...]]:
-    """This process's part of a parameter, a gradient or a moment: a tensor that shares its memory, the shape of the whole,
-    and where the part begins in it. A plain tensor is all of it. The part may be empty where a dimension has fewer rows
-    than there are processes."""
-    whole = tuple(parameter.shape)
-    if not isinstance(parameter, DTensor):
-        return parameter.detach(), whole, (0,) * len(whole)
-    local = parameter.to_local().detach()
+def local_piece(tensor: Tensor) -> tuple[Tensor, tuple[int, ...], tuple[int, ...]]:
+    """This process's part of a parameter, a gradient or a moment: a tensor that shares its memory, the shape of the
+    whole, and where the part begins in it. A plain tensor is all of it. The part may be empty: 5 rows over 4 processes
+    are 2, 2, 1 and 0."""
+    whole = tuple(tensor.shape)
+    if not isinstance(tensor, DTensor):
+        return tensor.detach(), whole, (0,) * len(whole)
+    local = tensor.to_local().detach()
     at = [0] * len(whole)
-    for size, rank, placement in zip(
-        parameter.device_mesh.shape, parameter.device_mesh.get_coordinate() or (), parameter.placements, strict=True
-    ):
+    places = tensor.device_mesh.get_coordinate()
+    if places is None:
+        raise ValueError("this process has no part of the tensor: it is not in its mesh")
+    cut: set[int] = set()
+    for size, place, placement in zip(tensor.device_mesh.shape, places, tensor.placements, strict=True):
         if isinstance(placement, Replicate):
             continue
+<<<<<<< HEAD
         if type(placement) is not Shard or at[placement.dim]:
-            raise ValueError(f"a parameter is placed as {parameter.placements}; known here is one cut of each dimension")
+            raise ValueError(
+                f"a parameter is placed as {parameter.placements}; known here is one cut of each dimension"
+            )
         # As torch.chunk: parts of the size rounded up, until nothing is left.
         rows = -(-whole[placement.dim] // size)
         at[placement.dim] = min(rank * rows, whole[placement.dim])
+=======
+        if type(placement) is not Shard or placement.dim in cut:
+            raise ValueError(f"a tensor is placed as {tensor.placements}; known here is one cut of a dimension")
+        cut.add(placement.dim)
+        rows = -(-whole[placement.dim] // size)  # as torch.chunk: rounded up, until nothing is left
+        at[placement.dim] = min(place * rows, whole[placement.dim])
+>>>>>>> h/model
     return local, whole, tuple(at)
