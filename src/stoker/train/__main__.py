@@ -15,7 +15,8 @@ from stoker.base.errors import StokerError
 def main() -> int:
     parser = argparse.ArgumentParser(prog="stoker.train", description="One process of a training run.")
     parser.add_argument("--run", required=True, type=Path, help="the run file")
-    parser.add_argument("--state", type=Path, default=Path(".stoker"), help="where runs are remembered")
+    state = Path(os.environ.get("STOKER_STATE", ".stoker"))
+    parser.add_argument("--state", type=Path, default=state, help="where runs are remembered; default: $STOKER_STATE")
     asked = parser.parse_args()
     from stoker import spec
     from stoker.train import exits
