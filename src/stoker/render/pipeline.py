@@ -333,8 +333,8 @@ def _amounts(asked: Object) -> Any:
 
 
 def _retry(*, expression: str | None = None) -> Any:
-    """Always: a pod that went with its node is an Error, which the usual policy leaves alone. `expression`: only where it
-    holds. Source: argoproj/argo-workflows docs/retries.md, conditional retries."""
+    """Always: a pod that went with its node is an Error, which the usual policy leaves alone. `expression`: only where
+    it holds. Source: argoproj/argo-workflows docs/retries.md, conditional retries."""
     from hera.workflows import RetryStrategy, models
 
     # No maxDuration: it counts from the beginning of the first try, and would end the retries of a long step.

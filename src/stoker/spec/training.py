@@ -62,8 +62,8 @@ class Pipeline(Section):
     """Score of the evaluation below which nothing is registered and deployed."""
 
     exam: _Data | None = None
-    """Questions with checked answers, as JSON lines, by which the model is evaluated: in S3 or, with storage.enabled, on
-    that file system below /fsx. null: exam.jsonl in the bucket of checkpoints."""
+    """Questions with checked answers, as JSON lines, by which the model is evaluated: in S3 or, with storage.enabled,
+    on that file system below /fsx. null: exam.jsonl in the bucket of checkpoints."""
 
 
 class Training(Section):
