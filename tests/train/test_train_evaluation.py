@@ -1,5 +1,5 @@
-"""From a run's checkpoint to a verdict, to a model in service: with the weights that come with Stoker in place of what a
-run makes, and the real decoder."""
+"""From a run's checkpoint to a verdict, to a model in service: with the weights that come with Stoker in place of
+what a run makes, and the real decoder."""
 
 import json
 import shutil
@@ -96,8 +96,8 @@ def test_evaluated_registered_and_the_same_again(world: World, said: Said) -> No
     assert out.splitlines() == [
         "passed: products: 4 of 4 right, 1.000",
         "passed: mean over suites 1.000, at least 0.9 is wanted",
-        "passed: difference from the base +0.000, 95 % interval +0.000 to +0.000 over 4 questions; its lower end has to "
-        "be -0.02 at least",
+        "passed: difference from the base +0.000, 95 % interval +0.000 to +0.000 over 4 questions; its lower end has "
+        "to be -0.02 at least",
         "passed: no question is in the training data",
         f"passed  weights {world.digest}",
     ]
