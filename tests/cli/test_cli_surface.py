@@ -84,6 +84,7 @@ SURFACE = {
     "stoker batches show": ["ID", *PLATFORM, "--wait", "--json"],
     "stoker batches results": ["ID", *PLATFORM, "--errors"],
     "stoker batches cancel": ["ID", *PLATFORM, "--json"],
+    "stoker train": ["RUN.yaml", "--check", "--state", "--fresh", "--json", "--verbose"],
     "stoker runs": ["--state", "--json"],
     "stoker runs list": ["--state", "--json"],
     "stoker runs show": ["ID", "--state", "--prices", "--html", "--json"],

@@ -200,9 +200,7 @@ def test_a_pass_in_which_nothing_counts_has_gradients_of_zero():
     losses = model(tokens_of(8), targets=tokens_of(8), kept=torch.zeros(0, dtype=torch.int64))
     assert losses.shape == (0,)
     losses.sum().backward()
-    assert all(
-        parameter.grad is not None and not parameter.grad.count_nonzero() for parameter in model.parameters()
-    )
+    assert all(parameter.grad is not None and not parameter.grad.count_nonzero() for parameter in model.parameters())
 
 
 def test_recomputing_changes_no_bit_of_losses_and_gradients_even_with_dropout():

@@ -237,7 +237,9 @@ class TestAnswersThatAreLost:
             runs = open_run(store)
             lease = until_it_works(runs.claim)
             for step in (10, 20, 30):
-                lease = until_it_works(lambda step=step, lease=lease: save(runs, lease, step, keep=Keep(last=2, best=0)))
+                lease = until_it_works(
+                    lambda step=step, lease=lease: save(runs, lease, step, keep=Keep(last=2, best=0))
+                )
 
             assert [entry.step for entry in lease.head.entries] == [20, 30]
             assert runs_head(store) == lease.head

@@ -228,7 +228,10 @@ class TestReading:
         if spoilt is not None:
             store.objects[PREFIX + "0"] = spoilt
 
-        for read in (lambda: read_pieces(store, PREFIX, [record], {"w": None}), lambda: verify_shard(store, PREFIX, record)):
+        for read in (
+            lambda: read_pieces(store, PREFIX, [record], {"w": None}),
+            lambda: verify_shard(store, PREFIX, record),
+        ):
             with pytest.raises(Damaged, match=why):
                 read()
 

@@ -33,6 +33,7 @@ from stoker.cli import (
     simulate,
     tasks,
     tenants,
+    train,
     up,
     usage,
 )
@@ -62,6 +63,7 @@ for _command in (
     batches.batches,
     runs.runs,
     drill.drill,
+    train.train,
     evaluate.evaluate,
     register.register,
     render.render,

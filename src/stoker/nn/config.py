@@ -90,6 +90,13 @@ class ModelConfig:
         return self.num_key_value_heads * self.head_dim
 
     @property
+    def end_tokens(self) -> tuple[int, ...]:
+        """All that end an answer."""
+        if self.eos_token_id is None:
+            return ()
+        return self.eos_token_id if isinstance(self.eos_token_id, tuple) else (self.eos_token_id,)
+
+    @property
     def has_qkv_bias(self) -> bool:
         return self.architecture == QWEN2
 
@@ -262,7 +269,7 @@ def _left_out(document: Mapping[str, Any], architecture: str) -> dict[str, Any]:
     heads, size = document.get("num_attention_heads"), document.get("hidden_size")
     if architecture == LLAMA and heads:
         found["num_key_value_heads"] = heads
-    if architecture != QWEN3 and heads and size:
+    if architecture != QWEN3 and isinstance(heads, int) and heads > 0 and isinstance(size, int):
         found["head_dim"] = size // heads
     return found
 

@@ -10,6 +10,7 @@ Everything that uses a parameter runs inside `LanguageModel.forward`, so that FS
 
 import hashlib
 import math
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ CHUNK_LOGITS = 1 << 25
 """Most logits that are held at a time where only losses are wanted: 128 MiB in float32. More are computed in parts, and
 again in the backward pass."""
 
-Apart = Tensor | list[int] | None
+Apart: TypeAlias = Tensor | list[int] | None
 """What keeps documents apart in attention: a mask to add [rows, 1, length, length]; the lengths of the runs that rows
 flattened one after the other consist of, each of which sees itself alone; None: rows are one document each."""
 
@@ -105,10 +106,18 @@ class Layer(nn.Module):
         return functional.dropout(x, self.dropout, self.training) if self.dropout else x
 
 
+class _Embedding(nn.Embedding):
+    """Not drawn when it is made: weights are read, or drawn by `initialise`. On the device `meta`, drawing them would
+    load torch's compiler, seconds of each start."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
 class Body(nn.Module):
     def __init__(self, config: ModelConfig, dropout: float, *, recompute: bool) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = _Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(
             Layer(config, dropout, recompute=recompute) for _ in range(config.num_hidden_layers)
         )
@@ -177,7 +186,7 @@ class LanguageModel(nn.Module):
         if self.image_token is None or self.config.image is None:
             return x
         # Also without images: a projector that some processes use and others do not would have gradients on some alone.
-        if features is None:
+        if features is None or not len(features):
             features = x.new_zeros(0, self.config.image.features)
         soft = self.image_projector(features.to(self.image_projector.up.weight.dtype))
         return x.masked_scatter((tokens == self.image_token).unsqueeze(-1), soft.to(x.dtype))

@@ -75,6 +75,15 @@ def tensors(folder: Path) -> "Iterator[tuple[str, torch.Tensor]]":
                 yield name, opened.get_tensor(name)
 
 
+def tensor(path: Path, name: str) -> "torch.Tensor":
+    """One tensor of a file, in the type of the file."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as opened:
+        found: torch.Tensor = opened.get_tensor(name)
+    return found
+
+
 def write(
     folder: Path,
     shapes: Mapping[str, tuple[int, ...]],
@@ -161,6 +170,8 @@ def _header(path: Path) -> dict[str, _Entry]:
         raise InvalidInput(f"{path} has a header that is not safetensors'", param=path.name) from error
     end = 8 + length
     for entry in sorted(entries.values(), key=lambda entry: entry.start):
+        if not all(isinstance(count, int) and count >= 0 for count in entry.shape):
+            raise InvalidInput(f"{path} has a header that is not safetensors'", param=path.name)
         if entry.start != end or entry.end < entry.start:
             raise InvalidInput(f"{path}: its tensors overlap or leave gaps", param=path.name)
         end = entry.end

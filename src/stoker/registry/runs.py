@@ -195,6 +195,7 @@ class RunStore:
         try:
             check_present(self.store, self.prefix(manifest.name), manifest.shards, timeout_s=left())
         except Damaged as exc:
+            self._look_again(lease)  # whoever is fenced off may find its shards collected
             raise Conflict(f"{manifest.name} cannot be committed: {exc.why}") from exc
         self._put_manifest(manifest.name, data, left())
         moved = self._name(lease, entry, keep, manifest.parent, left)
@@ -299,8 +300,9 @@ class RunStore:
         run has no HEAD or HEAD has no entry. Raises NoneWhole when it has some and none works; Unavailable and
         NotPermitted at once, since what cannot be read now may be whole.
 
-        A writer gives `lease.head`, so that nothing is committed between the look at HEAD and the claim; a reader gives
-        none, and when HEAD has moved on meanwhile (and what it named was deleted) it looks again and begins anew."""
+        A writer gives `lease.head`, so that nothing is committed between the look at HEAD and the claim; raises Fenced
+        when something cannot be used because a younger writer has let go of it. A reader gives none, and when HEAD has
+        moved on meanwhile (and what it named was deleted) it looks again and begins anew."""
         manifest: Manifest | None = None
         skipped: list[Skipped] = []
         for _ in range(TRIES):
@@ -308,6 +310,8 @@ class RunStore:
             if now is None or not now.entries:
                 return None, []
             manifest, skipped = self._first_whole(now, use)
+            if skipped and head is not None:
+                self._look_again(Lease(head, ""))
             if not skipped or head is not None or self._now() == now:
                 break
         for each in skipped:

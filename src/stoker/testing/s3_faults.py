@@ -28,7 +28,8 @@ Kind = Literal[
 """status        answered with `status` and an XML body with `code`; the server never sees it
 error_in_200  the same body with status 200, as S3 does when it fails after it began to answer
 reset_request the connection is reset after half of the request's body was read
-reset_answer  the server does it; of its answer half of the body comes, and then the connection is reset
+reset_answer  the server does it; of its answer half of the body comes, and then the connection is reset (where the
+              answer has no body, nothing comes)
 cut           the same, and the connection is closed in good order: the answer is too short
 slow          request and answer pass at `bytes_per_s`
 stall         nothing happens until `let_go`; then the connection is reset
@@ -154,7 +155,7 @@ class S3Faults:
             status = 200 if kind == "error_in_200" else fault.status
             return self._answer(handler, status, {"content-type": "application/xml"}, _error(fault.code), None)
         status, headers, said = self._pass_on(handler, body, query)
-        if kind == "lost":
+        if kind == "lost" or (kind in ("cut", "reset_answer") and not said):
             return _reset(handler)
         if fault and kind == "hide":
             said = _without(said, fault.hides)

@@ -25,8 +25,9 @@ from stoker.nn.config import ImageConfig, ModelConfig
 from stoker.registry import stores
 from stoker.registry.stores import Stat, Store
 from stoker.spec.run import Run, Scratch
-from stoker.train import formats
+from stoker.train import reading
 from stoker.train.formats import Chat, Example, Preference, Prompt
+from stoker.train.reading import File
 
 IMAGE = ImageConfig(grid=4, features=6, hidden=64)
 """How a model from scratch sees; what `nn.image.cell_features` gives."""
@@ -90,15 +91,15 @@ def fetch(store: Store, cache: Path) -> Path:
 
 
 def _scratch(run: Run, here: Path, cache: Path) -> Path:
-    data = [read_place(place, here) for place in run.data]
+    files = reading.read_files(run.data, here)
     identity = [
         run.scratch.model_dump(mode="json"),
         run.dataset.format,
-        [hashlib.sha256(part).hexdigest() for part in data],
+        [file.digest for file in files],
     ]
 
     def fill(folder: Path) -> None:
-        texts = [text for part, place in zip(data, run.data, strict=True) for text in _texts(part, place, run)]
+        texts = list(_texts(files, run))
         if not texts:
             raise InvalidInput("base: scratch, and the data has no text to learn a vocabulary from", param="data")
         content = tokenizers.train(texts, run.scratch.vocab_size)
@@ -128,24 +129,15 @@ def config_of(scratch: Scratch, vocab_size: int) -> ModelConfig:
     )
 
 
-def read_place(place: str, here: Path) -> bytes:
-    """A data file, local or in S3. Raises InvalidInput when it cannot be read, NotFound when the store has none."""
-    if place.startswith("s3://"):
-        parent, _, name = place.rpartition("/")
-        store = stores.open_store(parent)
-        stat = store.stat(name)
-        return b"".join(_slices(store, stat))
-    try:
-        return (here / place).read_bytes()
-    except OSError as error:
-        raise InvalidInput(f"data: {here / place} cannot be read: {error.strerror}", param="data") from error
-
-
-def _texts(data: bytes, place: str, run: Run) -> Iterator[str]:
+def _texts(files: Sequence[File], run: Run) -> Iterator[str]:
     """What people and the assistant say in the data; lines that are wrong are said when the data is read to be used."""
-    for line in formats.read_lines(data, place, run.dataset.format):
-        if isinstance(line, tuple):
-            yield from texts_of(line[2])
+    for _, example in reading.examples_of(files, run.dataset.format, _to_nobody):
+        if not isinstance(example, ValueError):
+            yield from texts_of(example)
+
+
+def _to_nobody(words: str) -> None:
+    """Progress is told when the data is read to be used."""
 
 
 def texts_of(example: Example) -> Iterator[str]:

@@ -23,6 +23,7 @@ from stoker.train.boundaries import Flag, Next, after_step
 from stoker.train.gradients import Gradients
 from stoker.train.interruption import Interruption, Wish
 from stoker.train.interval import Interval
+from stoker.train.live import Live
 from stoker.train.losses import Loss
 from stoker.train.model import TorchRows, rows_on
 from stoker.train.optimizer import Adam, rate_at
@@ -56,9 +57,11 @@ class Parts:
     interruption: Interruption
     clock: Clock
     interval: Interval
-    is_spent: Callable[[], bool]
+    live: Live | None = None
+    """Process 0: what the run has come to."""
+    is_spent: Callable[[], bool] = lambda: False
     """Process 0: whether the budget is spent."""
-    told: Callable[["Done"], None]
+    told: Callable[["Done"], None] = lambda done: None
     """After each step, for whoever looks on."""
     facts: dict[str, object] = field(default_factory=dict)
     """What a checkpoint's state says beside the step: digests, processes."""
@@ -298,6 +301,8 @@ class Loop:
             error = saved.error
             if error is None:
                 self._parts.interval.took(saved.stall_s)
+                if self._parts.live is not None:
+                    self._parts.live.saved()
             if not self._parts.world.leads:
                 continue
             if saved.error is None:
@@ -343,6 +348,8 @@ class Loop:
         loss = total / weight
         if parts.world.leads:
             seconds = round(parts.clock.monotonic() - begun_at, 6)
+            if parts.live is not None:
+                parts.live.validated(loss)
             parts.record.add("validate", parts.clock.now(), step=self._step, loss=loss, seconds=seconds)
         return loss, False
 

@@ -61,8 +61,8 @@ def log_probabilities(module: nn.Module, rows: TorchRows) -> Tensor:
 def pairs(rows: TorchRows) -> Tensor:
     """[rows, pairs at most] in float32: 1 where there is one."""
     slots = _answer_slots(rows).flatten()
-    found = torch.zeros(_slot_count(rows), dtype=torch.float32, device=slots.device)
-    found = found.scatter(0, slots, (rows.documents.flatten() >= 0).to(torch.float32), reduce="add")
+    found = torch.zeros(_slot_count(rows), dtype=torch.int64, device=slots.device)
+    found.index_add_(0, slots, (rows.documents.flatten() >= 0).to(torch.int64))
     return (found.view(len(rows.tokens), -1, 2) > 0).all(dim=-1).to(torch.float32)
 
 

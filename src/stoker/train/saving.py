@@ -79,6 +79,8 @@ class Saver:
         self._job: _Job | None = None
         self._results: list[Saved] = []
         self._fenced = threading.Event()
+        self.last_seconds = 0.0
+        """How long the last one took, until HEAD named it; 0 before the first."""
 
     @property
     def is_busy(self) -> bool:
@@ -159,7 +161,7 @@ class Saver:
         except (StokerError, OSError) as exc:
             error = str(exc)
             _log.error("checkpoint_failed", name=job.name, why=error)
-        seconds = self._clock.monotonic() - job.begun_at
+        seconds = self.last_seconds = self._clock.monotonic() - job.begun_at
         self._results.append(Saved(job.name, job.step, job.why, job.stall_s, seconds, size, error))
         self._behind()
 

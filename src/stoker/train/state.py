@@ -15,7 +15,6 @@ from stoker.registry.manifests import Manifest
 from stoker.registry.runs import RunStore
 from stoker.registry.shards import Damaged, Piece, read_pieces
 from stoker.train.optimizer import Adam
-from stoker.train.sharding import local_piece
 
 WEIGHTS, FIRST, SECOND = "model/", "adam_m/", "adam_v/"
 
@@ -43,9 +42,18 @@ def held(parameters: Mapping[str, nn.Parameter], adam: Adam) -> list[Held]:
         (SECOND, {name: pair[1] for name, pair in adam.moments.items()}),
     ):
         for name, tensor in tensors.items():
-            local, whole, at = local_piece(tensor)
+            local, whole, at = _local(tensor)
             found.append(Held(prefix + name, local, whole, at))
     return found
+
+
+def _local(tensor: Tensor) -> tuple[Tensor, tuple[int, ...], tuple[int, ...]]:
+    """As `sharding.local_piece`, which loads FSDP, where that is not needed."""
+    if type(tensor) in (Tensor, nn.Parameter):
+        return tensor.detach(), tuple(tensor.shape), (0,) * tensor.ndim
+    from stoker.train.sharding import local_piece
+
+    return local_piece(tensor)
 
 
 def share(everything: Sequence[Held], rank: int, size: int) -> list[Held]:
