@@ -119,8 +119,10 @@ def thinned(steps: Sequence[int], losses: Sequence[float]) -> tuple[list[float],
 
 
 def _money(summary: Summary) -> str:
-    times = {name: summary.seconds[name] for name in CAUSES if summary.seconds.get(name)}
-    if not times:
+    times = {
+        name: summary.seconds.get(name, 0.0) for name in CAUSES
+    }  # all, so that each has its colour of the timeline
+    if not any(times.values()):
         return ""
     cards = [bars("Where the time went", times, unit="seconds")]
     if summary.usd:
