@@ -36,6 +36,10 @@ MOMENTS = ("restore", "pass", "update", "snapshot", "validate")
 """Moments of training at which dying matters, beside those of a commit."""
 
 
+SAVE_S = 1800.0
+"""After which a save that nobody waits for has failed; the next one is tried."""
+
+
 def nowhere(moment: str) -> None:
     """Dies at no moment."""
 
@@ -61,6 +65,8 @@ class Parts:
     """Process 0: what the run has come to."""
     is_spent: Callable[[], bool] = lambda: False
     """Process 0: whether the budget is spent."""
+    tell: Callable[[str], None] = lambda text: None
+    """For people."""
     told: Callable[["Done"], None] = lambda done: None
     """After each step, for whoever looks on."""
     facts: dict[str, object] = field(default_factory=dict)
@@ -224,6 +230,9 @@ class Loop:
             samples=digest_of(step.samples),
         )
         self._note_saves()
+        late = self._parts.interval.late(self._step)
+        if late is not None:
+            self._parts.tell(f"warning: {late}")
         self._parts.told(done)
 
     def _diverged(self, done: Done) -> str:
@@ -243,7 +252,7 @@ class Loop:
             if is_stopped and then.end is None:
                 then = Next(save="preempted" if self._step > self._saved else None, end=exits.PREEMPTED)
         if then.save is not None:
-            timeout_s = self._patience_s() if then.end is not None else 3600.0
+            timeout_s = self._patience_s() if then.end is not None else SAVE_S
             state = {**parts.facts, "step": self._step, "tokens": self._tokens}
             parts.crash("snapshot")
             try:
@@ -285,7 +294,7 @@ class Loop:
         """How long a save may take that training waits for."""
         why = self._parts.interruption.why
         if why is None or why.wish != Wish.STOP:
-            return 3600.0
+            return SAVE_S
         if why.deadline is None:
             return self._parts.run.spot.grace_seconds
         return max(1.0, why.deadline - self._parts.clock.monotonic())
@@ -297,6 +306,7 @@ class Loop:
             error = saved.error
             if error is None:
                 self._parts.interval.took(saved.stall_s)
+                self._parts.interval.durable(saved.step)
                 if self._parts.live is not None:
                     self._parts.live.saved()
             if not self._parts.world.leads:
@@ -313,6 +323,7 @@ class Loop:
                     why=saved.why,
                 )
             else:
+                self._parts.tell(f"warning: checkpoint {saved.name} was not kept: {saved.error}")
                 self._parts.record.add(
                     "save_failed", self._parts.clock.now(), step=saved.step, name=saved.name, why=saved.error
                 )

@@ -37,7 +37,7 @@ from stoker.train.record import Writer, follow, summary
 from stoker.train.restoring import Restored, newest
 from stoker.train.saving import Saver
 from stoker.train.source import Source, open_source
-from stoker.train.state import Held, Staging, held, share
+from stoker.train.state import Held, held, share, staging_of
 from stoker.train.tracking import Onlookers, trackers
 from stoker.train.world import World, settle_numerics
 
@@ -231,14 +231,20 @@ class Process:
     ) -> Parts:
         run = self._run
         mine = ready.tensors if ready.is_sharded else share(ready.tensors, world.rank, world.size)
+        staging = staging_of(mine)
+        is_direct = world.first_word(None if staging.has_buffer else "no room") is not None
+        if is_direct and world.leads:
+            self._progress.tell(
+                "warning: no memory for a copy of the state: training waits while checkpoints are written"
+            )
         saver = Saver(
             world,
             opened.store,
             run.name,
             claimed.epoch,
             claimed.lease,
-            Staging(mine),
-            mode=run.checkpointing.mode,
+            staging,
+            mode="sync" if is_direct else run.checkpointing.mode,
             keep=Keep(run.checkpointing.keep_last, run.checkpointing.keep_every, run.checkpointing.keep_best),
             clock=self._clock,
             behind=claimed.record.send,
@@ -282,7 +288,7 @@ class Process:
         )
         watching = trackers(run, here=here, nodes=claimed.nodes, from_step=step)
         onlookers = Onlookers(live, self._progress, watching)
-        parts.live, parts.told = live, onlookers
+        parts.live, parts.told, parts.tell = live, onlookers, self._progress.tell
         if run.budget.usd is not None or run.budget.hours is not None:
             parts.is_spent = BudgetWatch(run.budget, live, save_s=lambda: parts.saver.last_seconds)
         return onlookers
