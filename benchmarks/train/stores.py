@@ -48,10 +48,21 @@ def main() -> None:
         print(f"\n{options.mib} MiB in {options.pieces} pieces, {options.rounds} pairs, GB/s\n")
         print(f"{'':16}{'store':>8}{'raw':>8}{'store/raw':>12}{'least':>8}{'most':>8}")
         for name, (ours, theirs) in pairs.items():
-            report(name, options.mib * MIB, [pair(ours, theirs, number) for number in range(options.rounds)])
+            before = (lambda: remove(store, raw)) if name == "put" else (lambda: None)
+            times = [pair(ours, theirs, before, number) for number in range(options.rounds)]
+            report(name, options.mib * MIB, times)
 
 
-def pair(ours: Callable[[], object], theirs: Callable[[], object], number: int) -> tuple[float, float]:
+def remove(store: FolderStore, raw: Path) -> None:
+    """Not timed: no write replaces what is there, as none of a checkpoint does."""
+    store.delete(["a/b"])
+    raw.unlink(missing_ok=True)
+
+
+def pair(
+    ours: Callable[[], object], theirs: Callable[[], object], before: Callable[[], None], number: int
+) -> tuple[float, float]:
+    before()
     if number % 2:
         second = seconds(theirs)
         return seconds(ours), second
