@@ -301,13 +301,13 @@ class TestOtherProcesses:
     def test_no_increment_is_lost(self, folder: FolderStore) -> None:
         folder.put("counter", [b"0"])
         context = multiprocessing.get_context("spawn")
-        processes = [context.Process(target=_count, args=(folder.url.removeprefix("file://"), 40)) for _ in range(3)]
+        processes = [context.Process(target=_count, args=(folder.url.removeprefix("file://"), 20)) for _ in range(3)]
         for process in processes:
             process.start()
         for process in processes:
             process.join()
         assert [process.exitcode for process in processes] == [0, 0, 0]
-        assert folder.get("counter") == b"120"
+        assert folder.get("counter") == b"60"
 
     def test_one_that_does_not_let_go_of_the_lock(self, folder: FolderStore, place: Path, time: Time) -> None:
         folder.put("a", [b"1"])
@@ -319,6 +319,7 @@ class TestOtherProcesses:
         assert sum(time.slept) == pytest.approx(2, abs=0.01)
         folder.put("a", [b"2"])
 
+    @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 warns of threads, as here
     def test_a_child_forked_while_it_is_held_does_not_keep_it(
         self, folder: FolderStore, place: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -78,9 +78,7 @@ class Bucket:
     def __init__(self, name: str, *, read_timeouts_s: Sequence[float] = READ_TIMEOUTS_S) -> None:
         self.name = name
         self._read_timeouts_s = sorted(read_timeouts_s)
-        self._session: Any = None
-        self._clients: dict[float, Any] = {}
-        self._connecting = threading.Lock()
+        self._forget()
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
@@ -245,6 +243,8 @@ class Bucket:
         return body.crc32() if _adds_checksums(client) else None
 
     def _client(self, left: Left) -> Any:
+        if self._pid != os.getpid():  # a fork, as of a data loader: its parent goes on with the connections
+            self._forget()
         share = left() / 3
         timeout = max((each for each in self._read_timeouts_s if each <= share), default=self._read_timeouts_s[0])
         with self._connecting:
@@ -252,6 +252,12 @@ class Bucket:
                 with self._words("connect"):
                     self._clients[timeout] = self._made(timeout)
             return self._clients[timeout]
+
+    def _forget(self) -> None:
+        self._session: Any = None
+        self._clients: dict[float, Any] = {}
+        self._connecting = threading.Lock()
+        self._pid = os.getpid()
 
     def _made(self, read_timeout_s: float) -> Any:
         import boto3

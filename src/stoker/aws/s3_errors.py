@@ -80,6 +80,7 @@ def code_of(exc: Exception) -> str:
 
 def _translated(exc: Exception, words: str) -> StokerError:
     from botocore import exceptions as boto
+    from botocore.parsers import ResponseParserError
 
     if isinstance(exc, boto.ClientError):
         status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
@@ -104,7 +105,10 @@ def _translated(exc: Exception, words: str) -> StokerError:
         return of_code("PermanentRedirect", 301, words)
     # The rest of botocore's, urllib3's and the system's: a connection, an answer that is cut short or damaged, a
     # provider of credentials that does not answer.
-    if isinstance(exc, boto.BotoCoreError | OSError) or type(exc).__module__.partition(".")[0] == "urllib3":
+    if (
+        isinstance(exc, boto.BotoCoreError | ResponseParserError | OSError)
+        or type(exc).__module__.partition(".")[0] == "urllib3"
+    ):
         return Unavailable(f"{words}: {type(exc).__name__}")
     raise exc
 
