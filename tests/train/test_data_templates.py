@@ -277,20 +277,20 @@ def test_the_date_is_always_the_same(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "template",
+    "hostile",
     [
         "{{ messages.__class__.__mro__ }}",
         "{% set ns = namespace() %}{% set ns.__class__ = 1 %}",
-        "{{ namespace(__init__=1) }}",
+        "{% set x = namespace(__init__=1) %}",
         "{{ messages.append(1) }}",
-        "{{ raise_exception.__globals__ }}",
         "{{ dict.__subclasses__() }}",
+        "{{ raise_exception.__globals__['json'] }}",
+        "{% for x in range(99999999) %}{% endfor %}",
     ],
 )
-def test_a_hostile_template_gets_nowhere(tmp_path, template):
-    """It is refused, or writes nothing: then the assistant's message has no text of its own."""
-    folder = hf_folder(tmp_path / "hostile", template, IM, eos="<|im_end|>")
-    with pytest.raises(ValueError, match=r"refuses|leaves out|nothing in it counts"):
+def test_a_hostile_template_is_refused(tmp_path, hostile):
+    folder = hf_folder(tmp_path / "hostile", hostile + chat_styles.CHATML, IM, eos="<|im_end|>")
+    with pytest.raises(ValueError, match="the chat template refuses"):
         encoder_of(folder).encode(Chat([user("Hello"), assistant("Fine")]), RULES)
 
 
