@@ -1,17 +1,20 @@
 """Processes of a run, forked from one that has imported torch already: a launch takes a fraction of a second.
 
 Started by `training_parts.Gang` as a process of its own; reads one JSON request a line, answers with one line.
-A request: {"run", "state", "world", "threads", "kill": {"rank", "moment", "nth"} | null, "environ": {...}}. The answer: {"codes": [...]}; a process
-that was killed has a code below 0, as subprocess has it. `moment` is a word of `registry.runs.MOMENTS` or of
-`train.loop.MOMENTS`; the process dies by SIGKILL right before its nth one.
+A request: {"run", "state", "world", "signals": [{"rank", "moment", "nth", "signal"}], "fault": word | null, "environ"}. The
+answer: {"codes": [...]}; a process that was killed has a code below 0, as subprocess has it. `moment` is a word of
+`registry.runs.MOMENTS` or of `train.loop.MOMENTS`; right before its nth one the process gets the signal. Faults: `FAULTS`.
 """
 
+import errno
 import json
 import os
 import signal
 import socket
 import sys
 import traceback
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +23,70 @@ import torch
 from stoker import spec
 from stoker.base.clock import SystemClock
 from stoker.base.errors import StokerError
-from stoker.train import exits
+from stoker.registry.folders import FolderStore
+from stoker.registry.runs import RunStore
+from stoker.train import exits, state
 from stoker.train.starting import Process
 
 
-class Killer:
-    """Counts moments, and dies at the one that was asked for."""
+class Signals:
+    """Counts moments, and sends itself what was asked for."""
 
-    def __init__(self, kill: dict[str, Any] | None) -> None:
-        self._kill, self._seen = kill, 0
+    def __init__(self, asked: list[dict[str, Any]]) -> None:
+        self._asked = asked
+        self._seen: Counter[str] = Counter()
 
     def __call__(self, moment: str) -> None:
-        if self._kill is None or moment != self._kill["moment"]:
-            return
-        self._seen += 1
-        if self._seen == self._kill["nth"]:
-            os.kill(os.getpid(), signal.SIGKILL)
+        self._seen[moment] += 1
+        for each in self._asked:
+            if each["moment"] == moment and each["nth"] == self._seen[moment]:
+                os.kill(os.getpid(), each["signal"])
+
+
+class Twin:
+    """At the second manifest, another writer claims the run."""
+
+    def __init__(self, state: str) -> None:
+        self._state, self._seen = state, 0
+
+    def __call__(self, moment: str) -> None:
+        self._seen += moment == "manifest"
+        if moment == "manifest" and self._seen == 2:
+            RunStore(FolderStore(Path(self._state) / "runs" / "tiny"), "tiny").claim()
+
+
+def once(error: OSError, function: Any, wanted: Callable[..., bool]) -> Any:
+    """The function, but the first call that is wanted fails."""
+    left = [1]
+
+    def failing(*arguments: Any, **named: Any) -> Any:
+        if left and wanted(*arguments):
+            left.pop()
+            raise error
+        return function(*arguments, **named)
+
+    return failing
+
+
+def is_of_a_shard(descriptor: int, *_: Any) -> bool:
+    return "shard-" in os.readlink(f"/proc/self/fd/{descriptor}")
+
+
+def inject(word: str) -> None:
+    if word == "no space":
+        error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.write, os.writev = once(error, os.write, is_of_a_shard), once(error, os.writev, is_of_a_shard)
+    elif word == "no fsync":
+        os.fsync = once(OSError(errno.EIO, os.strerror(errno.EIO)), os.fsync, is_of_a_shard)
+    elif word == "read-only":
+        error = OSError(errno.EROFS, os.strerror(errno.EROFS))
+        os.open = once(error, os.open, lambda path, *_: "shard-" in str(path))
+    elif word == "no memory":
+        state.Staging.__init__ = no_memory
+
+
+def no_memory(*_: Any) -> None:
+    raise MemoryError
 
 
 def one(asked: dict[str, Any], rank: int, port: int) -> int:
@@ -43,8 +94,10 @@ def one(asked: dict[str, Any], rank: int, port: int) -> int:
     size = asked["world"]
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), **asked.get("environ", {})}
-    kill = asked.get("kill")
-    crash = Killer(kill if kill is not None and kill["rank"] == rank else None)
+    fault = asked.get("fault")
+    mine = [each for each in asked["signals"] if each["rank"] == rank]
+    crash = Twin(asked["state"]) if fault == "a twin" else Signals(mine)
+    inject(fault)
 
     def tell(text: str) -> None:
         print(f"[{rank}] {text}", file=sys.stderr, flush=True)

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -83,6 +84,7 @@ class Gang:
     """Use as a context. Launches processes that were forked from one that has imported torch."""
 
     log: Path
+    _said_until: int = 0
     _process: "subprocess.Popen[str]" = field(init=False)
 
     def __enter__(self) -> "Gang":
@@ -118,16 +120,31 @@ class Gang:
         *,
         world: int = 1,
         kill: tuple[int, str, int] | None = None,
+        send: tuple[int, str, int, int] | None = None,
+        again: tuple[int, str, int, int] | None = None,
+        fault: str | None = None,
         environ: dict[str, str] | None = None,
     ) -> list[int]:
-        """Exit codes by rank. `kill`: rank, moment, and before which of them."""
-        asked = {"run": str(run_file), "state": str(state), "world": world, "environ": environ or {}}
-        asked["kill"] = None if kill is None else dict(zip(("rank", "moment", "nth"), kill, strict=True))
+        """Exit codes by rank. `send`: rank, moment, before which of them, and which signal; `kill` is SIGKILL."""
+        self._said_until = len(self.log.read_text())
+        signals = [each for each in (send, again, None if kill is None else (*kill, signal.SIGKILL)) if each is not None]
+        asked = {
+            "run": str(run_file),
+            "state": str(state),
+            "world": world,
+            "signals": [dict(zip(("rank", "moment", "nth", "signal"), each, strict=True)) for each in signals],
+            "fault": fault,
+            "environ": environ or {},
+        }
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
         codes: list[int] = self._answer()["codes"]
         return codes
+
+    def said(self) -> str:
+        """What the processes of the last launch said."""
+        return self.log.read_text()[self._said_until :]
 
     def until_done(self, run_file: Path, state: Path, *, world: int = 1, most: int = 20) -> int:
         """Begin again until it is completed; how many launches that took."""
