@@ -128,7 +128,7 @@ def test_show_tells_a_person_where_time_and_money_went(made: Made, capsys: pytes
     assert lines[0] == "fine: completed, step 12 of 12"
     assert "15 % of 2 min was useful, $0.012" in lines
     assert "useful           18 s   $0.0018   15 %  ███▋" in lines  # 18 of 121 s
-    assert "lost: 1 steps, 2 s of work" in lines
+    assert "lost: 1 steps, 2.0 s of work" in lines
     assert "last 1; validation 1.66667, at best 1.66667 at step 12" in lines
     assert re.search(r"^ +1  .*19 s +0-6  preempted: spot notice +\$0\.0019$", said, re.MULTILINE)
     assert re.search(rf"^{made.checkpoints[1]} +12 ", said, re.MULTILINE)
@@ -157,7 +157,7 @@ def test_the_list_has_a_line_for_each_run_and_says_which_cannot_be_read(
     assert [line.split() for line in said.out.splitlines()] == [
         ["run", "state", "step", "loss", "goodput", "dollars", "launches", "age"],
         ["fine", "completed", "12", "of", "12", "1", "15", "%", "$0.012", "2", "15", "min"],
-        ["other", "running", "3", "of", "12", "-", "4", "%", "$0.01", "1", "0", "s"],
+        ["other", "running", "3", "of", "12", "-", "4", "%", "$0.01", "1", "0.0", "s"],
     ]
     assert command(["runs", "list", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["runs"]

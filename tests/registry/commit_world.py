@@ -12,7 +12,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -181,10 +181,8 @@ def writer(name: str, commits: int, kind: type[RunStore] = RunStore, tries: int 
 def reader(store: Any, notes: Notes) -> None:
     """Anybody who wants the newest checkpoint, while it goes on."""
     runs = RunStore(store, RUN, writer="reader", monotonic=lambda: 0.0)
-    try:
+    with suppress(Unavailable):
         runs.newest_whole(lambda manifest: use(runs, manifest))
-    except Unavailable:
-        pass
 
 
 def pinner(store: Any, notes: Notes) -> None:
@@ -264,7 +262,7 @@ class Histories:
                 self._programs[process](Asking(self._answers[history]), notes)
             except Waiting as waiting:
                 call = waiting.call
-            except Exception as exc:  # noqa: BLE001 - whatever it is, it is found
+            except Exception as exc:
                 why = f"process {process} failed: {type(exc).__name__}: {exc}"
             self._found[key] = call, notes, why
         return self._found[key]
@@ -437,7 +435,7 @@ class World:
             lease = runs.claim()
             found, skipped = runs.newest_whole(lambda manifest: use(runs, manifest), head=lease.head)
             runs.collect(lease)
-        except Exception as exc:  # noqa: BLE001 - whatever it is, it is found
+        except Exception as exc:
             return f"the next launch failed: {exc}"
         if skipped or (found.step if found else None) != newest_of(head):
             return f"the next launch goes on from {found}, and HEAD named {newest_of(head)}"

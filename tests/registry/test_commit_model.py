@@ -54,7 +54,7 @@ class DeletesFirst(RunStore):
     """What is not kept is deleted before HEAD has let go of it."""
 
     def _name(self, lease: Lease, entry: Entry, keep: Keep, parent: str | None, left: Any) -> Lease:
-        moved, gone = heads.committed(lease.head, entry, keep, after=parent)
+        _, gone = heads.committed(lease.head, entry, keep, after=parent)
         self._delete([each.name for each in gone], left())
         return super()._name(lease, entry, keep, parent, left)
 

@@ -152,7 +152,7 @@ def test_numbers_are_short(number: float, text: str) -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0.2, "0 s"),
+        (0.2, "0.2 s"),
         (99.4, "99 s"),
         (178, "3 min"),
         (5400, "1 h 30 min"),

@@ -182,7 +182,7 @@ class _Weather:
         launcher = self._side.launcher()
         async with _running(launcher) as running:
             for left in range(self._kills, 0, -1):
-                if not await self._reaches(running, functools.partial(self._next, left), anew=True):
+                if not await self._reaches(running, functools.partial(self._next, left=left), anew=True):
                     break
                 rank, pid = self._random.choice(sorted(launcher.pids.items()))
                 with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
@@ -191,7 +191,7 @@ class _Weather:
                 self._tell(f"step {self._seen.step} of {self._seen.of_all}: process {rank} is killed")
             return await running
 
-    def _next(self, left: int, of_all: int) -> int:
+    def _next(self, of_all: int, left: int) -> int:
         """Anywhere in this kill's part of what is left, but not at the very end."""
         done = self._seen.step
         return self._random.randint(done, max(done, done + (of_all - 2 - done) // left))

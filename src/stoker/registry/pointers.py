@@ -44,7 +44,9 @@ class Pointer:
         """None: the run never began. Raises NoneWhole when neither can be used, Conflict for those of another run."""
         seen = self._look()
         if seen is not None and not seen.etag:
-            seen = self._look()  # the first claim of a run may have written both between the looks at the one and the other
+            seen = (
+                self._look()
+            )  # the first claim of a run may have written both between the looks at the one and the other
         if seen is not None and seen.is_copy:
             why = "damaged" if seen.etag else "gone"
             log.warning("HEAD cannot be used; HEAD.copy is", run=self._run, why=why, sequence=seen.head.sequence)

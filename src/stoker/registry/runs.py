@@ -194,10 +194,10 @@ class RunStore:
         )
         try:
             check_present(self.store, self.prefix(manifest.name), manifest.shards, timeout_s=left())
-        except Damaged as exc:
-            self._look_again(lease)  # whoever is fenced off may find its shards collected
-            raise Conflict(f"{manifest.name} cannot be committed: {exc.why}") from exc
-        self._put_manifest(manifest.name, data, left())
+            self._put_manifest(manifest.name, data, left())
+        except (Damaged, Changed) as exc:
+            self._look_again(lease)  # whoever is fenced off may find all that it wrote collected
+            raise Conflict(f"{manifest.name} cannot be committed: {exc}") from exc
         moved = self._name(lease, entry, keep, manifest.parent, left)
         self._crash("copy")
         has_followed = self._pointer.follow(moved.head, left())
@@ -215,9 +215,10 @@ class RunStore:
         try:
             self.store.put(self.prefix(name) + manifests.KEY, [data], if_absent=True, timeout_s=timeout_s)
         except Changed as exc:
-            raise Conflict(
-                f"{self._pointer.url(self.prefix(name))} has another manifest; count the attempt in its name"
-            ) from exc
+            with suppress(Damaged, NotFound):
+                if read_small(self.store, self.prefix(name) + manifests.KEY, manifests.MOST_BYTES)[0] == data:
+                    return  # this very commit, whose answer was lost
+            raise Changed("it has another manifest; count the attempt in its name") from exc
 
     def _name(self, lease: Lease, entry: Entry, keep: Keep, parent: str | None, left: "_Left") -> Lease:
         """Move HEAD so that it names the entry. What was changed meanwhile with the same claim (a pin, or this very

@@ -60,7 +60,8 @@ class Seen:
 
 
 class Live:
-    """Made when a launch begins, with what came before it (`record.summary`). `nodes`: those of its launch record."""
+    """Made when a launch begins, with what came before it: `record.summary` with `now` the start of this process, since
+    from then on this launch is what is paid for. `nodes`: those of its launch record."""
 
     def __init__(
         self,

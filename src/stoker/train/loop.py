@@ -94,7 +94,6 @@ class Loop:
         self._parts = parts
         self._step, self._tokens = step, tokens
         self._saved = step
-        self._stall_s = 0.0
 
     def run(self) -> tuple[int, str]:
         """To the end, or until something ends it: an exit code and why."""
@@ -139,7 +138,7 @@ class Loop:
         norm = float(parts.gradients.cut(parts.run.optimizer.clip))
         loss, said = self._agree(step, losses)
         rate = rate_at(parts.run.optimizer, step.number, parts.source.steps)
-        stall_s, self._stall_s = self._stall_s + parts.saver.before_update(), 0.0
+        stall_s = parts.saver.before_update()
         if math.isfinite(loss) and math.isfinite(norm):
             parts.crash("update")
             parts.adam.step(rate)
@@ -246,7 +245,6 @@ class Loop:
         if then.save is not None:
             timeout_s = self._patience_s() if then.end is not None else 3600.0
             state = {**parts.facts, "step": self._step, "tokens": self._tokens}
-            begun_at = parts.clock.monotonic()
             parts.crash("snapshot")
             try:
                 parts.saver.begin(self._step, state, why=then.save, loss=loss, timeout_s=timeout_s)
@@ -254,8 +252,6 @@ class Loop:
                 parts.interval.begin(self._step)
             except TimedOut as error:
                 return self._ended(then.end, f"; {error}")
-            finally:
-                self._stall_s += parts.clock.monotonic() - begun_at
             if then.save == "rebalance":
                 parts.interruption.done(Wish.SAVE)
         if then.end is None:

@@ -43,11 +43,11 @@ def short(number: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """`12 s`, `3 min`, `2 h 05 min`, `4 d 3 h`."""
+    """`0.4 s`, `12 s`, `3 min`, `2 h 05 min`, `4 d 3 h`."""
     if not math.isfinite(seconds):
         return "?"
     if seconds < 99.5:
-        return f"{max(0.0, seconds):.0f} s"
+        return f"{max(0.0, seconds):.{1 if seconds < 9.95 else 0}f} s"
     minutes = round(seconds / 60)
     if minutes < 90:
         return f"{minutes} min"

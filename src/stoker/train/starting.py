@@ -33,7 +33,7 @@ from stoker.train.optimizer import Adam
 from stoker.train.planning import guarantee, measure, size_of
 from stoker.train.preparing import is_sharded_in, prepared
 from stoker.train.progress import Progress
-from stoker.train.record import Writer, read, summary
+from stoker.train.record import Writer, follow, summary
 from stoker.train.restoring import Restored, newest
 from stoker.train.saving import Saver
 from stoker.train.source import Source, open_source
@@ -148,7 +148,7 @@ class Process:
         self, world: World, interruption: Interruption, opened: _Opened, claimed: _Claimed
     ) -> tuple[int, str]:
         record, clock = claimed.record, self._clock
-        earlier = summary(read(opened.plain), now=clock.now()) if world.leads else None
+        earlier = summary(follow(opened.plain), now=self._started_at) if world.leads else None
         record.add(
             "launch",
             clock.now(),
