@@ -1,4 +1,4 @@
-"""`stoker drill spot --run FILE|ID`: which run is meant, where the drill keeps its two of them, how the verdict reads."""
+"""`stoker drill spot --run FILE|ID`: which run is meant, where a drill keeps its two, and how the verdict reads."""
 
 import asyncio
 import contextlib

@@ -116,6 +116,7 @@ class Interruption:
         self._saved_for: str | None = None
         self._is_unsaved = True
         self._has_begun = False
+        self._is_left_to_loop = True
         self._interrupts = 0
         self._before: dict[int, Any] = {}
         self._fd_before = -1
@@ -191,13 +192,11 @@ class Interruption:
                 raise KeyboardInterrupt
         self._heard(number)
 
-    def _heard(self, number: int) -> bool:
-        """Whether that is new."""
-        if self._signalled is not None:
-            return False
-        name = signal.Signals(number).name
-        self._signalled = Why(Wish.STOP, name, None, self._clock.monotonic())
-        return True
+    def _heard(self, number: int) -> None:
+        if self._signalled is None:
+            # The main thread may come first, and to the end of its work before the other hears of it.
+            self._is_left_to_loop = self._is_unsaved
+            self._signalled = Why(Wish.STOP, signal.Signals(number).name, None, self._clock.monotonic())
 
     def _say(self, text: str) -> None:
         with contextlib.suppress(
@@ -222,7 +221,7 @@ class Interruption:
                     self._heard(number)  # the handler may not have run yet
                 if not told and self._signalled is not None:
                     told = True
-                    self._stops(self._signalled)
+                    self._stops(self._signalled, is_unsaved=self._is_left_to_loop)
         finally:
             if watching is not None:
                 watching.cancel()
@@ -246,13 +245,13 @@ class Interruption:
                 )
             # Nobody is left who would end a process that waits for others for ever.
             loop.call_later(self._spot.grace_seconds, os._exit, exits.FAILED)
-            self._stops(self._signalled)
+            self._stops(self._signalled, is_unsaved=self._is_unsaved)
 
         with contextlib.suppress(OSError, ValueError):  # not something that can be waited for, such as a file
             loop.add_reader(0, readable)
 
-    def _stops(self, why: Why) -> None:
-        if self._is_unsaved:
+    def _stops(self, why: Why, *, is_unsaved: bool) -> None:
+        if is_unsaved:
             self._say(f"{why.reason}: a checkpoint is written at the end of this step, and then this ends")
         else:
             self._end(why)
@@ -298,7 +297,7 @@ class Interruption:
         why = self._why(notice)
         before, self._noticed = self._noticed, why
         if before is None or before.reason != why.reason:
-            self._stops(why)
+            self._stops(why, is_unsaved=self._is_unsaved)
         else:
             self._noticed = before  # the same: its deadline does not move with the wall clock
 
