@@ -1,5 +1,6 @@
 """The order of examples, and which rows they go into. Pure: the same for any number of processes and workers."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,27 +33,30 @@ def pack(
     if not packing:
         return [(index,) for index in indices.tolist()]
     least = int(sizes.min()) if len(sizes) else 0
-    by_index = sizes.tolist()
-    rows: list[list[int]] = []
-    opened: list[list[int]] = []
+    taken: list[int] = []  # the number of the row that each example of the order goes into
+    count = 0
+    opened: list[int] = []
     rooms: list[int] = []
-    for index in indices.tolist():
-        size = by_index[index]
-        for place, room in enumerate(rooms):
-            if room >= size:
-                opened[place].append(index)
-                room -= size
-                if room < least:  # nothing more will fit
-                    del opened[place], rooms[place]
-                else:
-                    rooms[place] = room
-                break
-        else:
-            rows.append([index])
-            if row - size >= least:
-                if len(opened) == WINDOW:
-                    fullest = rooms.index(min(rooms))
-                    del opened[fullest], rooms[fullest]
-                opened.append(rows[-1])
-                rooms.append(row - size)
-    return [tuple(each) for each in rows]
+    for size in sizes[indices].tolist():
+        if rooms and max(rooms) >= size:
+            place = next(at for at, room in enumerate(rooms) if room >= size)
+            taken.append(opened[place])
+            rooms[place] -= size
+            if rooms[place] < least:  # nothing more will fit
+                del opened[place], rooms[place]
+            continue
+        taken.append(count)
+        if row - size >= least:
+            if len(opened) == WINDOW:
+                fullest = rooms.index(min(rooms))
+                del opened[fullest], rooms[fullest]
+            opened.append(count)
+            rooms.append(row - size)
+        count += 1
+    return _rows(np.array(taken, np.int64), indices, count)
+
+
+def _rows(taken: NDArray[np.int64], indices: NDArray[np.int64], count: int) -> list[tuple[int, ...]]:
+    sequence = indices[np.argsort(taken, kind="stable")].tolist()
+    ends = np.cumsum(np.bincount(taken, minlength=count)).tolist()
+    return [tuple(sequence[start:end]) for start, end in itertools.pairwise([0, *ends])]

@@ -127,27 +127,31 @@ def _starts(counts: Sequence[int]) -> NDArray[np.int64]:
 def rows_of(samples: Samples, groups: Sequence[Sequence[int]], indices: NDArray[np.int64], *, most: int) -> Rows:
     """`groups`: the samples of each row, by their place in `samples`; `indices`: the example that each of these is. As
     long as the fullest row, rounded up to a multiple of 8, and never longer than `most`."""
-    lengths = samples.lengths
-    fullest = max(int(lengths[list(group)].sum()) for group in groups)
+    fullest = max(int(samples.lengths[list(group)].sum()) for group in groups)
     shape = (len(groups), min(most, -(-fullest // _MULTIPLE) * _MULTIPLE))
     tokens, targets = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     weights = np.zeros(shape, np.float32)
     documents, positions = np.full(shape, -1, np.int32), np.zeros(shape, np.int32)
     features = [samples.features[:0]]
     for row, group in enumerate(groups):
-        at = 0
-        for place, (number, half) in enumerate(itertools.product(group, range(samples.each))):
-            document = number * samples.each + half
-            start, stop = int(samples.starts[document]), int(samples.starts[document + 1])
-            end = at + stop - start
-            tokens[row, at:end] = samples.tokens[start:stop]
-            targets[row, at : end - 1] = samples.tokens[start + 1 : stop]
-            weights[row, at : end - 1] = samples.weights[start + 1 : stop]
-            documents[row, at:end] = place
-            positions[row, at:end] = np.arange(stop - start, dtype=np.int32)
-            if samples.cells[document] < samples.cells[document + 1]:
-                features.append(samples.features[samples.cells[document] : samples.cells[document + 1]])
-            at = end
+        mine = np.add.outer(np.array(group) * samples.each, np.arange(samples.each)).ravel()
+        starts, counts = samples.starts[mine], samples.starts[mine + 1] - samples.starts[mine]
+        ends = np.cumsum(counts)
+        filled = int(ends[-1])
+        inside = np.arange(filled) - np.repeat(ends - counts, counts)
+        at = np.repeat(starts, counts) + inside
+        last = ends - 1
+        at_next = at + 1
+        at_next[last] -= 1  # there may be none behind the last document
+        tokens[row, :filled] = samples.tokens[at]
+        targets[row, :filled] = samples.tokens[at_next]
+        weights[row, :filled] = samples.weights[at_next]
+        targets[row, last] = 0
+        weights[row, last] = 0.0
+        documents[row, :filled] = np.repeat(np.arange(len(mine)), counts)
+        positions[row, :filled] = inside
+        seen = mine[samples.cells[mine] < samples.cells[mine + 1]].tolist()
+        features += [samples.features[samples.cells[each] : samples.cells[each + 1]] for each in seen]
     return Rows(
         tokens,
         targets,
@@ -155,5 +159,5 @@ def rows_of(samples: Samples, groups: Sequence[Sequence[int]], indices: NDArray[
         documents,
         positions,
         np.concatenate(features),
-        tuple(tuple(int(indices[number]) for number in group) for group in groups),
+        tuple(tuple(indices[list(group)].tolist()) for group in groups),
     )
