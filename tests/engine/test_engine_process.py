@@ -3,13 +3,17 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
+from stoker.nn.bundle import default_folder
+from stoker.registry.weights import digest_of
 from stoker.web import server
 from stoker.web.client import HttpClient
 
@@ -117,3 +121,22 @@ async def test_the_server_imports_neither_torch_nor_pillow():
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
     out, _ = await process.communicate()
     assert out == b"[]\n"
+
+
+async def test_it_says_which_weights_it_serves_and_refuses_others(tmp_path: Path):
+    folder = shutil.copytree(default_folder(), tmp_path / "weights")
+    digest, _ = digest_of(folder)
+    async with engine("--weights", str(folder), "--digest", digest) as process:
+        async with HttpClient(await ready_url(process)) as client:
+            (model,) = (await client.get_json("/v1/models"))["data"]
+        assert model["digest"] == digest
+        process.send_signal(signal.SIGTERM)
+        assert await ended(process) == 0
+    config = folder / "config.json"
+    config.write_bytes(config.read_bytes() + b"\n")
+    async with engine("--weights", str(folder), "--digest", digest) as process:
+        assert await ended(process) == 1
+        assert process.stderr is not None
+        said = json.loads((await process.stderr.read()).splitlines()[-1])
+    assert said["code"] == "weights_changed"
+    assert said["reason"].startswith(f"the weights in {folder} are not those that were asked for")

@@ -66,7 +66,7 @@ def test_a_folder_is_taken_as_it_is_and_its_digest_may_be_said(tmp_path: Path) -
     digest = digest_of(folder)[0]
     for said in ("mine", str(folder), f"mine@{digest}", f"mine@{digest[:12]}"):
         assert found(tmp_path, said) == {"tuned": Weights(folder, digest)}
-    with pytest.raises(Conflict, match="their digest is .* and not 000000000000"):
+    with pytest.raises(Conflict, match=r"their digest is .* and not 000000000000"):
         found(tmp_path, f"mine@{'0' * 64}")
 
 

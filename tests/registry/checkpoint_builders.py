@@ -82,7 +82,7 @@ def save(
 
 def read_state(runs: RunStore, manifest: Manifest) -> dict[str, bytes]:
     """All of it, verified. Raises Damaged."""
-    wanted = {name: None for name in ("model/w", "adam_m/w", "adam_step")}
+    wanted = dict.fromkeys(("model/w", "adam_m/w", "adam_step"))
     found = read_pieces(runs.store, runs.prefix(manifest.name), manifest.shards, wanted)
     return {name: bytes(data) for name, (_, _, data) in found.items()}
 

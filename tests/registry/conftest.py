@@ -2,11 +2,12 @@
 
 import itertools
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
+from registry_parts import PART, Time
 
 from stoker.aws.s3 import Bucket
 from stoker.registry.folders import FolderStore
@@ -15,30 +16,7 @@ from stoker.registry.stores import Store
 from stoker.testing.aws import CREDENTIALS, moto_server
 from stoker.testing.s3_faults import S3Faults
 
-MIB = 1 << 20
-PART = 5 * MIB  # the least that S3 takes
 _numbers = itertools.count()
-
-
-class Time:
-    """Moves when somebody sleeps, who does not wait. `slept` are the waits."""
-
-    def __init__(self) -> None:
-        self.at = 1_700_000_000.0
-        self.slept: list[float] = []
-
-    def now(self) -> float:
-        return self.at
-
-    def monotonic(self) -> float:
-        return self.at
-
-    def sleep_now(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.at += seconds
-
-    async def sleep(self, seconds: float) -> None:
-        self.sleep_now(seconds)
 
 
 @pytest.fixture(scope="session")
@@ -92,6 +70,3 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
         return FolderStore(tmp_path / "store")
     bucket = request.getfixturevalue("bucket")
     return S3Store(bucket, "runs/a", part_bytes=PART)
-
-
-MakeStore = Callable[[], Store]

@@ -107,7 +107,19 @@ REFUSED = [
     (encoded(document(shards=[shard(), shard()])), "two shards have the same key"),
     *[
         (encoded(document(shards=[shard(key=key)])), "not one below its checkpoint")
-        for key in ("../x", "/etc/passwd", "a/../b", "a//b", "", ".", "a\\..\\b", "a\0b", "manifest.json", "x" * 513, "a/")
+        for key in (
+            "../x",
+            "/etc/passwd",
+            "a/../b",
+            "a//b",
+            "",
+            ".",
+            "a\\..\\b",
+            "a\0b",
+            "manifest.json",
+            "x" * 513,
+            "a/",
+        )
     ],
     (encoded(document(shards=[shard(chunks=[])])), "0 chunks"),
     (encoded(document(shards=[shard(chunk_bytes=0)])), "chunks of 0"),

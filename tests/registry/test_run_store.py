@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -237,7 +238,7 @@ class TestAnswersThatAreLost:
             runs = open_run(store)
             lease = until_it_works(runs.claim)
             for step in (10, 20, 30):
-                lease = until_it_works(lambda step=step, lease=lease: save(runs, lease, step, keep=Keep(last=2, best=0)))
+                lease = until_it_works(partial(save, runs, lease, step, keep=Keep(last=2, best=0)))
 
             assert [entry.step for entry in lease.head.entries] == [20, 30]
             assert runs_head(store) == lease.head
@@ -528,7 +529,7 @@ class TestDamagedHead:
         store.objects["HEAD"] = b"garbage"
         assert runs.collect(lease) == []
         assert len(checkpoints(store)) == 3
-        with pytest.raises(Conflict, match="the next launch|is damaged"):
+        with pytest.raises(Conflict, match=r"is damaged"):
             runs.pin(name_of(10, 1))
 
     def test_both_damaged_is_none_whole(self, store: MemoryStore) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import struct
 import threading
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -91,8 +92,9 @@ class TestTheFile:
 
 
 class TestWriting:
-    def test_the_same_again_is_fine_and_another_one_never_takes_its_place(self) -> None:
-        store = MemoryStore()
+    @pytest.mark.parametrize("is_strict", [False, True])
+    def test_the_same_again_is_fine_and_another_one_never_takes_its_place(self, is_strict: bool) -> None:
+        store = MemoryStore(is_strict=is_strict)
         first = write(store, "a", whole("w", "U8", (3,), b"abc"))
 
         assert write(store, "a", whole("w", "U8", (3,), b"abc")) == first
@@ -106,7 +108,7 @@ class TestWriting:
 
         with pytest.raises(Unavailable, match="away"):
             write(MemoryStore(before=away), "a", whole("w", "U8", (999,), bytes(999)))
-        assert not [each for each in threading.enumerate() if each.name.startswith("hash")]
+        assert not [each for each in threading.enumerate() if each.name.startswith("shards")]
 
     @pytest.mark.parametrize(
         ("piece", "why"),
@@ -146,11 +148,11 @@ class TestReading:
         store = MemoryStore()
         records = [
             write(store, f"{rank}", rows("w", data, (count, width), begin, end), chunk_bytes=chunk_bytes)
-            for rank, (begin, end) in enumerate(zip(writers, writers[1:], strict=False))
+            for rank, (begin, end) in enumerate(pairwise(writers))
         ]
 
         read = b""
-        for begin, end in zip(readers, readers[1:], strict=False):
+        for begin, end in pairwise(readers):
             dtype, shape, part = read_pieces(store, PREFIX, records, {"w": ((begin, end), (0, width))})["w"]
             assert (dtype, shape) == ("U8", (end - begin, width))
             read += part
@@ -228,7 +230,10 @@ class TestReading:
         if spoilt is not None:
             store.objects[PREFIX + "0"] = spoilt
 
-        for read in (lambda: read_pieces(store, PREFIX, [record], {"w": None}), lambda: verify_shard(store, PREFIX, record)):
+        for read in (
+            lambda: read_pieces(store, PREFIX, [record], {"w": None}),
+            lambda: verify_shard(store, PREFIX, record),
+        ):
             with pytest.raises(Damaged, match=why):
                 read()
 
@@ -263,4 +268,4 @@ class TestReading:
         store.before = fail
         with pytest.raises(type(error)):
             read_pieces(store, PREFIX, [record], {"w": None})
-        assert not [each for each in threading.enumerate() if each.name.startswith("read")]
+        assert not [each for each in threading.enumerate() if each.name.startswith("shards")]

@@ -1,6 +1,7 @@
 """What every store promises (`registry/stores.py`), over each of them."""
 
 import hashlib
+import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -281,7 +282,7 @@ class TestTwoWriters:
 
 def buffers(content: bytes, cuts: list[int]) -> list[Buffer]:
     edges = [0, *sorted(cuts), len(content)]
-    return [memoryview(content)[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [memoryview(content)[a:b] for a, b in itertools.pairwise(edges)]
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

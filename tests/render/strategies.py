@@ -281,7 +281,7 @@ def trainings(draw: st.DrawFn) -> Tree:
             data=st.just("s3://data-of-us/some/train.jsonl"),
             legacyPytorchJob=_flag,
             storage=st.just({"enabled": True, "fileSystem": _FILES, "mountName": "abcde123", "size": "2400Gi"}),
-            pipeline=st.sampled_from([{"enabled": False}, {"leastScore": 0.5}]),
+            pipeline=st.sampled_from([{"enabled": False}, {"leastScore": 0.5}, {"exam": "s3://exams-of-us/a.jsonl"}]),
         )
     )
     enabled = draw(_flag)

@@ -89,3 +89,9 @@ def test_one_that_no_configmap_holds_is_refused() -> None:
     tenants = "tenants:\n" + "".join(f"  tenant-{number}: {{description: {'x' * 240}}}\n" for number in range(3750))
     with pytest.raises(InvalidInput, match="a ConfigMap holds 1000000"):
         platform_yaml(plan_of(tenants))
+
+
+def test_weights_of_a_laptop_stay_there() -> None:
+    models = "{general: {weights: 'models:a'}, small: {weights: 'models:b', serving: {gpu: {count: 0}}}}"
+    made = in_cluster(f"llm: {{models: {models}}}").llm.models
+    assert [made[name].weights for name in ("general", "small")] == [None, None]

@@ -147,6 +147,7 @@ CHANGES: Mapping[str, Any] = {
     "training.batch.spot": True,
     "training.pipeline.enabled": False,
     "training.pipeline.leastScore": 0.5,
+    "training.pipeline.exam": "s3://other/exam.jsonl",
     "edge.enabled": False,
     "edge.host": "other.example.com",
     "edge.scheme": "internal",

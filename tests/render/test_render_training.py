@@ -208,6 +208,9 @@ def test_the_run_file() -> None:
         "checkpoints": f"s3://{BUCKET}/runs/finetune/",
         "nodes": 1,
         "gpus": 8,
+        "evaluation": {"suites": [{"name": "exam", "data": f"s3://{BUCKET}/exam.jsonl"}], "leastScore": 0.8},
+        "registerAs": "general",
+        "publish": f"s3://{BUCKET}/registry/",
     }
     own = rendered(plan('data: "s3://corpus/a.jsonl"'))["ConfigMap/training-run"]["data"]["run.yaml"]
     assert yaml.safe_load(own)["data"] == "s3://corpus/a.jsonl"

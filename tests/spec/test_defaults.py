@@ -98,6 +98,7 @@ llm:
     general:
       task: general
       engine: embedded
+      weights: null
       aliases: []
       replicas: null
       serving:
@@ -125,6 +126,7 @@ llm:
     code:
       task: code
       engine: embedded
+      weights: null
       aliases: []
       replicas: null
       serving:
@@ -152,6 +154,7 @@ llm:
     vision:
       task: vision
       engine: embedded
+      weights: null
       aliases: []
       replicas: null
       serving:
@@ -287,6 +290,7 @@ training:
   pipeline:
     enabled: true
     leastScore: 0.8
+    exam: null
 edge:
   enabled: true
   host: null

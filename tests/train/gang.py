@@ -57,7 +57,6 @@ def one(asked: dict[str, Any], rank: int, port: int) -> int:
             Path(asked["state"]),
             environ=os.environ,
             clock=SystemClock(),
-            tell=tell,
             crash=crash,
         )
         code, why = process.go()

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from training_parts import Gang, Outcome, come_to, outcome, write_data, write_run
+from training_parts import Gang, Outcome, come_to, outcome, write_change, write_data, write_run
 
 pytestmark = pytest.mark.torch
 
-KILLS = int(os.environ.get("KILLS", "0"))
-"""So many random ones beside those below; `make test-train` takes 100."""
+KILLS = int(os.environ.get("KILLS", "2"))
+"""So many runs that are killed at random, up to three times each, beside those below; `make test-train` takes 100."""
 
-MOMENTS = ["restore", "pass", "update", "snapshot", "shard", "manifest", "head", "copy", "collect"]
+OF_THE_LEADER = ("manifest", "head", "copy", "collect")
+MOMENTS = ["restore", "pass", "update", "snapshot", "validate", "shard", *OF_THE_LEADER]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,10 @@ class Undisturbed:
         self._gang, self._folder = gang, folder
         self._known: dict[int, Outcome] = {}
         write_data(folder)
-        self.run_file = write_run(folder)
+        write_data(folder / "held", lines=8, seed=2)
+        write_change(folder)
+        dataset = {"maxLength": 96, "transform": "change.py:change", "workers": 4}
+        self.run_file = write_run(folder, dataset=dataset, validation="held/data.jsonl", validateEvery=5)
 
     def of(self, world: int) -> Outcome:
         if world not in self._known:
@@ -57,10 +61,11 @@ def killed_and_begun_again(
     assert outcome(state) == undisturbed.of(world), kills
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_killed_at_a_moment_by_itself(gang: Gang, undisturbed: Undisturbed, tmp_path: Path, moment: str) -> None:
-    nth = {"pass": 18, "update": 8}.get(moment, 2 if moment not in ("restore",) else 1)
-    killed_and_begun_again(gang, undisturbed, tmp_path, 1, [(0, moment, nth)])
+def test_killed_at_each_moment_in_turn(gang: Gang, undisturbed: Undisturbed, tmp_path: Path) -> None:
+    """Each launch dies at another moment, so that the next one begins from what that left."""
+    kills = [(0, moment, {"pass": 10, "update": 4}.get(moment, 1)) for moment in MOMENTS]
+    killed_and_begun_again(gang, undisturbed, tmp_path, 1, kills)
+    assert come_to(tmp_path).launches >= len(MOMENTS) - 1
 
 
 def test_one_of_two_is_killed_and_both_begin_again(gang: Gang, undisturbed: Undisturbed, tmp_path: Path) -> None:
@@ -69,12 +74,13 @@ def test_one_of_two_is_killed_and_both_begin_again(gang: Gang, undisturbed: Undi
     assert come_to(tmp_path).launches >= 5
 
 
-@pytest.mark.parametrize("seed", range(KILLS))
-def test_killed_at_random(gang: Gang, undisturbed: Undisturbed, tmp_path: Path, seed: int) -> None:
-    chance = random.Random(seed)
-    world = chance.choice([1, 2, 2, 4])
-    kills = [
-        (chance.randrange(world), chance.choice(MOMENTS), chance.randint(1, 12)) for _ in range(chance.randint(1, 3))
-    ]
-    kills = [(0 if moment in ("manifest", "head", "copy", "collect") else rank, moment, nth) for rank, moment, nth in kills]
-    killed_and_begun_again(gang, undisturbed, tmp_path, world, kills)
+def test_killed_at_random(gang: Gang, undisturbed: Undisturbed, tmp_path: Path) -> None:
+    for seed in range(KILLS):
+        chance = random.Random(seed)
+        world = chance.choice([1, 2, 2, 4])
+        kills = []
+        for _ in range(chance.randint(1, 3)):
+            moment = chance.choice(MOMENTS)
+            rank = 0 if moment in OF_THE_LEADER else chance.randrange(world)
+            kills.append((rank, moment, chance.randint(1, 12)))
+        killed_and_begun_again(gang, undisturbed, tmp_path / str(seed), world, kills)

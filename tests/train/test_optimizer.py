@@ -69,3 +69,18 @@ def test_matrices_decay_and_vectors_do_not() -> None:
     adam.step(0.1)
     assert torch.allclose(named["w"], before["w"] * 0.95)
     assert torch.equal(named["b"], before["b"])
+
+
+def test_it_is_torchs_own_to_the_bit() -> None:
+    wanted = Optimizer(weight_decay=0.1)
+    ours, theirs = parameters(), parameters()
+    groups = [{"params": [theirs["w"]], "weight_decay": 0.1}, {"params": [theirs["b"]], "weight_decay": 0.0}]
+    adam, torchs = Adam(wanted, ours), torch.optim.AdamW(groups, betas=(0.9, 0.95), eps=1e-8, fused=True)
+    for step in range(20):
+        give(ours, step)
+        give(theirs, step)
+        adam.step(rate_at(wanted, step, 20))
+        for group in torchs.param_groups:
+            group["lr"] = rate_at(wanted, step, 20)
+        torchs.step()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)

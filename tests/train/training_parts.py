@@ -22,6 +22,7 @@ WORDS = "ash boiler coal draft ember flue grate heat iron jacket kiln lamp".spli
 def write_data(folder: Path, lines: int = 60, seed: int = 1) -> Path:
     """Conversations of different lengths."""
     chance = random.Random(seed)
+    folder.mkdir(exist_ok=True)
     path = folder / "data.jsonl"
     with path.open("w") as file:
         for number in range(lines):
@@ -32,6 +33,17 @@ def write_data(folder: Path, lines: int = 60, seed: int = 1) -> Path:
             ]
             file.write(json.dumps({"messages": messages}) + "\n")
     return path
+
+
+def write_change(folder: Path) -> None:
+    """A transform that draws: which words a question has in an epoch."""
+    (folder / "change.py").write_text(
+        "def change(example, chance):\n"
+        "    first, *rest = example['messages']\n"
+        "    words = first['content'].split()\n"
+        "    kept = [word for word in words if chance.random() < 0.8] or words[:1]\n"
+        "    return {'messages': [{**first, 'content': ' '.join(kept)}, *rest]}\n"
+    )
 
 
 def write_run(folder: Path, **settings: Any) -> Path:
@@ -57,7 +69,7 @@ def write_run(folder: Path, **settings: Any) -> Path:
         "batch": {"rows": 4, "microRows": 1},
         "optimizer": {"learningRate": 1e-2},
         "checkpointing": {"everySteps": 3},
-        "spot": {"watch": "off"},
+        "spot": {"watch": False},
         "relaunches": 0,
     }
     said.update(settings)
@@ -84,7 +96,11 @@ class Gang:
             text=True,
             env=environ,
         )
-        assert self._answer() == {"ready": True}, self.log.read_text()
+        try:
+            assert self._answer() == {"ready": True}, self.log.read_text()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

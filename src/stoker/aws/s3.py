@@ -1,6 +1,6 @@
 """One S3 bucket, call by call: each method is one request (or the look that explains its error), made once. Where S3
-is, and with which credentials, boto3 finds by its own rules (environment, profile, role of the pod; AWS_ENDPOINT_URL for
-another server). Nothing is tried again here, since only who calls knows until when.
+is, and with which credentials, boto3 finds by its own rules (environment, profile, role of the pod; AWS_ENDPOINT_URL
+for another server). Nothing is tried again here, since only who calls knows until when.
 
 Errors become Stoker's: Unavailable for whatever may work when it is asked again, NotPermitted for credentials and
 rights, InvalidInput for a bucket that is not there or a request that will never work, NotFound only when S3 says
@@ -28,7 +28,8 @@ READ_TIMEOUTS_S = (3.0, 10.0, 30.0)
 """How long one wait for bytes may take. A call gets the longest that leaves time for two more tries, so that a
 connection that stalls costs a third of the time, and never much more than is left."""
 
-MOST_AT_ONCE = 1000  # keys of one DeleteObjects, S3's own limit
+MOST_AT_ONCE = 1000  # keys of one page or one DeleteObjects, S3's own limit
+_WORDLESS = {"301", "307", "400", "403", "404"}
 _CONNECTIONS = 64
 _READ_BYTES = 64 << 10  # between two of them the time is looked at
 
@@ -77,9 +78,7 @@ class Bucket:
     def __init__(self, name: str, *, read_timeouts_s: Sequence[float] = READ_TIMEOUTS_S) -> None:
         self.name = name
         self._read_timeouts_s = sorted(read_timeouts_s)
-        self._session: Any = None
-        self._clients: dict[float, Any] = {}
-        self._connecting = threading.Lock()
+        self._forget()
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
@@ -202,7 +201,9 @@ class Bucket:
         try:
             with self._words(f"look at {key}"):
                 answer = client.head_object(Bucket=self.name, Key=key)
-        except StokerError:
+        except StokerError as exc:
+            if not isinstance(exc.__cause__, Exception) or code_of(exc.__cause__) not in _WORDLESS:
+                raise
             # The answer to HEAD has no words: 404 may mean that there is no such bucket. GET says which it is.
             with self._words(f"look at {key}"):
                 answer = client.get_object(Bucket=self.name, Key=key)
@@ -211,10 +212,10 @@ class Bucket:
         return Found(key, int(answer["ContentLength"]), str(answer["ETag"]), modified_at, answer.get("Metadata", {}))
 
     def page(self, prefix: str, after: str | None, left: Left) -> Page:
-        """Up to 1000 keys, sorted."""
+        """Up to MOST_AT_ONCE keys, sorted."""
         with self._words(f"list {prefix or 'all'}"):
             more = {"ContinuationToken": after} if after else {}
-            answer = self._client(left).list_objects_v2(Bucket=self.name, Prefix=prefix, **more)
+            answer = self._client(left).list_objects_v2(Bucket=self.name, Prefix=prefix, MaxKeys=MOST_AT_ONCE, **more)
             found = [
                 Found(each["Key"], int(each["Size"]), str(each["ETag"]), each["LastModified"].timestamp(), {})
                 for each in answer.get("Contents", ())
@@ -242,6 +243,8 @@ class Bucket:
         return body.crc32() if _adds_checksums(client) else None
 
     def _client(self, left: Left) -> Any:
+        if self._pid != os.getpid():  # a fork, as of a data loader: its parent goes on with the connections
+            self._forget()
         share = left() / 3
         timeout = max((each for each in self._read_timeouts_s if each <= share), default=self._read_timeouts_s[0])
         with self._connecting:
@@ -249,6 +252,12 @@ class Bucket:
                 with self._words("connect"):
                     self._clients[timeout] = self._made(timeout)
             return self._clients[timeout]
+
+    def _forget(self) -> None:
+        self._session: Any = None
+        self._clients: dict[float, Any] = {}
+        self._connecting = threading.Lock()
+        self._pid = os.getpid()
 
     def _made(self, read_timeout_s: float) -> Any:
         import boto3

@@ -1,4 +1,4 @@
-"""What is sent to S3: a range of some buffers, one after the other, as a file that boto3 reads, without joining them."""
+"""What is sent to S3: some buffers, one after the other, as a file that boto3 reads, without joining them."""
 
 import base64
 import io

@@ -80,6 +80,7 @@ def code_of(exc: Exception) -> str:
 
 def _translated(exc: Exception, words: str) -> StokerError:
     from botocore import exceptions as boto
+    from botocore.parsers import ResponseParserError
 
     if isinstance(exc, boto.ClientError):
         status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
@@ -98,9 +99,16 @@ def _translated(exc: Exception, words: str) -> StokerError:
         return NotPermitted(f"{words}: {type(exc).__name__}", code="no_credentials", hint=SIGN_IN_HINT)
     if isinstance(exc, boto.ParamValidationError | boto.InvalidRegionError | boto.UnknownServiceError):
         return InvalidInput(f"{words}: {type(exc).__name__}", hint="conditional writes need boto3 1.35.70 or newer")
+    if isinstance(
+        exc, RecursionError
+    ):  # botocore asks for the region of the bucket, is redirected, asks for the region
+        return of_code("PermanentRedirect", 301, words)
     # The rest of botocore's, urllib3's and the system's: a connection, an answer that is cut short or damaged, a
     # provider of credentials that does not answer.
-    if isinstance(exc, boto.BotoCoreError | OSError) or type(exc).__module__.partition(".")[0] == "urllib3":
+    if (
+        isinstance(exc, boto.BotoCoreError | ResponseParserError | OSError)
+        or type(exc).__module__.partition(".")[0] == "urllib3"
+    ):
         return Unavailable(f"{words}: {type(exc).__name__}")
     raise exc
 

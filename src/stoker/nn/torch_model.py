@@ -106,10 +106,18 @@ class Layer(nn.Module):
         return functional.dropout(x, self.dropout, self.training) if self.dropout else x
 
 
+class _Embedding(nn.Embedding):
+    """Not drawn when it is made: weights are read, or drawn by `initialise`. On the device `meta`, drawing them would
+    load torch's compiler, seconds of each start."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
 class Body(nn.Module):
     def __init__(self, config: ModelConfig, dropout: float, *, recompute: bool) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = _Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(
             Layer(config, dropout, recompute=recompute) for _ in range(config.num_hidden_layers)
         )

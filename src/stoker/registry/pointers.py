@@ -42,6 +42,17 @@ class Pointer:
 
     def look(self) -> Seen | None:
         """None: the run never began. Raises NoneWhole when neither can be used, Conflict for those of another run."""
+        seen = self._look()
+        if seen is not None and not seen.etag:
+            seen = (
+                self._look()
+            )  # the first claim of a run may have written both between the looks at the one and the other
+        if seen is not None and seen.is_copy:
+            why = "damaged" if seen.etag else "gone"
+            log.warning("HEAD cannot be used; HEAD.copy is", run=self._run, why=why, sequence=seen.head.sequence)
+        return seen
+
+    def _look(self) -> Seen | None:
         etag, why = "", "is gone"
         try:
             data, etag = read_small(self._store, HEAD, heads.MOST_BYTES)
@@ -53,15 +64,13 @@ class Pointer:
             etag = etag or self._store.stat(HEAD).etag
         try:
             data, _ = read_small(self._store, COPY, heads.MOST_BYTES)
-            head = self._of_this_run(heads.from_bytes(data))
+            return Seen(self._of_this_run(heads.from_bytes(data)), etag, is_copy=True)
         except NotFound as exc:
             if not etag:
                 return None
             raise NoneWhole(f"{self.url(HEAD)} {why}, and there is no {COPY}") from exc
         except Damaged as exc:
             raise NoneWhole(f"{self.url(HEAD)} {why}; {COPY} is damaged, too: {exc.why}") from exc
-        log.warning("HEAD cannot be used; HEAD.copy is", run=self._run, why=f"HEAD {why}", sequence=head.sequence)
-        return Seen(head, etag, is_copy=True)
 
     def _of_this_run(self, head: Head) -> Head:
         if head.run != self._run:

@@ -194,9 +194,10 @@ class RunStore:
         )
         try:
             check_present(self.store, self.prefix(manifest.name), manifest.shards, timeout_s=left())
-        except Damaged as exc:
-            raise Conflict(f"{manifest.name} cannot be committed: {exc.why}") from exc
-        self._put_manifest(manifest.name, data, left())
+            self._put_manifest(manifest.name, data, left())
+        except (Damaged, Changed) as exc:
+            self._look_again(lease)  # whoever is fenced off may find all that it wrote collected
+            raise Conflict(f"{manifest.name} cannot be committed: {exc}") from exc
         moved = self._name(lease, entry, keep, manifest.parent, left)
         self._crash("copy")
         has_followed = self._pointer.follow(moved.head, left())
@@ -214,9 +215,10 @@ class RunStore:
         try:
             self.store.put(self.prefix(name) + manifests.KEY, [data], if_absent=True, timeout_s=timeout_s)
         except Changed as exc:
-            raise Conflict(
-                f"{self._pointer.url(self.prefix(name))} has another manifest; count the attempt in its name"
-            ) from exc
+            with suppress(Damaged, NotFound):
+                if read_small(self.store, self.prefix(name) + manifests.KEY, manifests.MOST_BYTES)[0] == data:
+                    return  # this very commit, whose answer was lost
+            raise Changed("it has another manifest; count the attempt in its name") from exc
 
     def _name(self, lease: Lease, entry: Entry, keep: Keep, parent: str | None, left: "_Left") -> Lease:
         """Move HEAD so that it names the entry. What was changed meanwhile with the same claim (a pin, or this very
@@ -299,8 +301,9 @@ class RunStore:
         run has no HEAD or HEAD has no entry. Raises NoneWhole when it has some and none works; Unavailable and
         NotPermitted at once, since what cannot be read now may be whole.
 
-        A writer gives `lease.head`, so that nothing is committed between the look at HEAD and the claim; a reader gives
-        none, and when HEAD has moved on meanwhile (and what it named was deleted) it looks again and begins anew."""
+        A writer gives `lease.head`, so that nothing is committed between the look at HEAD and the claim; raises Fenced
+        when something cannot be used because a younger writer has let go of it. A reader gives none, and when HEAD has
+        moved on meanwhile (and what it named was deleted) it looks again and begins anew."""
         manifest: Manifest | None = None
         skipped: list[Skipped] = []
         for _ in range(TRIES):
@@ -308,6 +311,8 @@ class RunStore:
             if now is None or not now.entries:
                 return None, []
             manifest, skipped = self._first_whole(now, use)
+            if skipped and head is not None:
+                self._look_again(Lease(head, ""))
             if not skipped or head is not None or self._now() == now:
                 break
         for each in skipped:

@@ -10,14 +10,14 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
 from stoker.base.errors import NotFound
 from stoker.registry.blocks import Block, Runs, block_of, overlap, runs, shape_of, tiles
 from stoker.registry.documents import Damaged
-from stoker.registry.stores import Buffer, Store
+from stoker.registry.stores import Buffer, Changed, Store
 
 CHUNK_BYTES = 16 << 20
 """Hashed by itself, so that hashing runs on several threads, and part of a shard can be verified alone."""
@@ -36,6 +36,7 @@ _READERS = 8
 """Chunks in flight: enough to keep a network busy while digests are computed."""
 
 _Job = TypeVar("_Job")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -88,29 +89,36 @@ def write_shard(
     store: Store, prefix: str, key: str, pieces: Sequence[Piece], *, timeout_s: float, chunk_bytes: int = CHUNK_BYTES
 ) -> ShardRecord:
     """Write the pieces as the object `prefix + key`, hashing meanwhile. Copies no tensor; their bytes must not change
-    until it returns. Never over another object: the same again is fine, anything else is Changed. Raises as
-    `Store.put`; ValueError for a piece whose data, shape and dtype do not fit together, or a name that is there twice."""
+    until it returns. Never over another object: where the same is there already that is fine, and anything else is
+    Changed. Raises as `Store.put`; ValueError for a piece whose data, shape and dtype do not fit together, or a name
+    that is there twice."""
     # The widest elements first, as safetensors does it: each tensor is then aligned to its elements.
     ordered = sorted(pieces, key=lambda piece: -_item_bytes(piece.dtype))
     datas = [_bytes_of(piece) for piece in ordered]
     header, records = _layout(ordered)
     buffers = [memoryview(header), *(data for data in datas if data.nbytes)]
-    size = sum(buffer.nbytes for buffer in buffers)
     parts = list(_chunks(buffers, chunk_bytes))
-    # One thread is enough for one chunk, and tests of interleavings want no other.
-    if len(parts) == 1:
-        digests = [_digest(parts[0])]
+    is_written = True
+    with _Background(_HASHERS, len(parts)) as background:
+        digests = [background.submit(_digest, part) for part in parts]
+        try:
+            store.put(prefix + key, buffers, if_absent=True, timeout_s=timeout_s)
+        except Changed:
+            is_written = False
+        chunks = tuple(each.result() for each in digests)
+    record = ShardRecord(key, sum(buffer.nbytes for buffer in buffers), chunks, records, chunk_bytes)
+    if not is_written and not _is_whole(store, prefix, record):
+        # Another one, which it stays; or one that was deleted since.
         store.put(prefix + key, buffers, if_absent=True, timeout_s=timeout_s)
-    else:
-        with ThreadPoolExecutor(_HASHERS, "hash") as pool:
-            waiting = [pool.submit(_digest, part) for part in parts]
-            try:
-                store.put(prefix + key, buffers, if_absent=True, timeout_s=timeout_s)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-            digests = [each.result() for each in waiting]
-    return ShardRecord(key, size, tuple(digests), records, chunk_bytes)
+    return record
+
+
+def _is_whole(store: Store, prefix: str, shard: ShardRecord) -> bool:
+    try:
+        verify_shard(store, prefix, shard)
+    except Damaged:
+        return False
+    return True
 
 
 def _item_bytes(dtype: str) -> int:
@@ -359,18 +367,31 @@ def verify_shard(store: Store, prefix: str, shard: ShardRecord) -> None:
 
 def _each(act: Callable[[_Job], None], jobs: Sequence[_Job]) -> None:
     """On several threads. Raises what the first one that failed (in order) raised, when none runs any more."""
-    if len(jobs) <= 1:
-        for job in jobs:
-            act(job)
-        return
-    with ThreadPoolExecutor(min(_READERS, len(jobs)), "read") as pool:
-        running = [pool.submit(act, job) for job in jobs]
-        try:
-            for each in running:
-                each.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    with _Background(_READERS, len(jobs)) as background:
+        for each in [background.submit(act, job) for job in jobs]:
+            each.result()
+
+
+class _Background:
+    """Threads for so many jobs; the first job alone is done at once, by whoever submits it. What was not begun when
+    something failed is not begun any more, and at the end nothing runs."""
+
+    def __init__(self, most_threads: int, jobs: int) -> None:
+        self._pool = ThreadPoolExecutor(min(most_threads, jobs), "shards") if jobs > 1 else None
+
+    def __enter__(self) -> "_Background":
+        return self
+
+    def __exit__(self, *failed: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=failed[0] is not None)
+
+    def submit(self, act: Callable[[_Job], _Result], job: _Job) -> "Future[_Result]":
+        if self._pool is not None:
+            return self._pool.submit(act, job)
+        done: Future[_Result] = Future()
+        done.set_result(act(job))
+        return done
 
 
 __all__ = [

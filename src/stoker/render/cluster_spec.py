@@ -76,9 +76,8 @@ def _ledger(plan: Plan) -> Ledger:
 
 
 def _served(plan: Plan, served: Served) -> dict[str, Any]:
-    if not served.is_on_gpu:
-        return {}
-    return _by_vllm(plan, served)
+    """Weights of a laptop's state directory stay there; here `serving.weights` says it."""
+    return {"weights": None, **(_by_vllm(plan, served) if served.is_on_gpu else {})}
 
 
 def _by_vllm(plan: Plan, served: Served) -> dict[str, Any]:

@@ -185,11 +185,10 @@ def weights(plan: Plan) -> tuple[Object, ...]:
 
 def training(plan: Plan) -> tuple[Object, ...]:
     """Checkpoints are read and written; data and weights only read."""
-    bucket, data = plan.bucket("checkpoints"), plan.spec.training.data
+    bucket, said = plan.bucket("checkpoints"), plan.spec.training
     found = _writing(plan, "Checkpoints", bucket) if bucket is not None else ()
-    if data is not None and not plan.spec.training.is_on_file_system:
-        found += _reading(plan, "Data", [data.removeprefix("s3://")])
-    return found + weights(plan)
+    places = [place for place in (said.data, said.pipeline.exam) if place is not None and place.startswith("s3://")]
+    return found + _reading(plan, "Data", [place.removeprefix("s3://") for place in places]) + weights(plan)
 
 
 def _pipeline(plan: Plan) -> tuple[Object, ...]:

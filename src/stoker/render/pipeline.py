@@ -24,7 +24,6 @@ from stoker.render.training_pods import (
     RUN,
     RUN_FOLDER,
     SCORE_FILE,
-    checkpoints,
     container,
     devices,
     environment,
@@ -46,6 +45,7 @@ _RETRIES = 3
 _LONGEST_S = 7 * 86400
 _THIS_RUN = "{{workflow.name}}"
 _STEP = {"cpu": "500m", "memory": "1Gi"}
+_KEPT = ("AWS_REGION", "AWS_DEFAULT_REGION", "HOME", "STOKER_STATE")
 
 
 def render(plan: Plan) -> Iterator[Item]:
@@ -177,27 +177,19 @@ def _tasks(plan: Plan, *, deploys: bool) -> "list[Task | DAGTask]":
 
 def _steps(plan: Plan, deployed: Served | None) -> "Sequence[Container | ResourceStep]":
     checkpoint = ("--checkpoint", run_folder(plan, _THIS_RUN))
+    to = () if deployed is None else ("--to", f"s3://{plan.bucket('models')}/{deployed.name}/")
     steps: list[Container | ResourceStep] = [
-        _cpu_step(plan, "prepare", PREPARE),
+        _prepare(plan),
         _train(plan),
         _evaluate(plan, (*EVALUATE, *checkpoint)),
-        _cpu_step(plan, "register", (*REGISTER, *checkpoint, "--to", registry(plan))),
+        _on_training_nodes(plan, "register", (*REGISTER, *checkpoint, *to), retry_strategy=_retry()),
     ]
     if deployed is not None:
         steps.append(_deploy(plan, deployed))
     return steps
 
 
-def registry(plan: Plan) -> str:
-    """Where the weights are registered: where the replicas of the model look for them, or else beside the
-    checkpoints."""
-    deployed = deployed_model(plan)
-    if deployed is None:
-        return f"s3://{checkpoints(plan)}/registry/"
-    return f"s3://{plan.bucket('models')}/{deployed.name}/"
-
-
-def _cpu_step(plan: Plan, name: str, command: tuple[str, ...]) -> "Container":
+def _prepare(plan: Plan) -> "Container":
     from hera.workflows import Container, models
 
     mounts: list[Object] = [
@@ -208,13 +200,11 @@ def _cpu_step(plan: Plan, name: str, command: tuple[str, ...]) -> "Container":
         mounts.append({"name": "data", "mountPath": MOUNT, "readOnly": True})
     mounted = {each["name"] for each in mounts}
     needed = [each for each in volumes(plan) if each["name"] in mounted]
-    env = {
-        key: value for key, value in environment(plan).items() if key in ("AWS_REGION", "AWS_DEFAULT_REGION", "HOME")
-    }
+    env = {key: value for key, value in environment(plan).items() if key in _KEPT}
     return Container(
-        name=name,
+        name="prepare",
         image=image(plan),
-        command=list(command),
+        command=list(PREPARE),
         env=[models.EnvVar(name=key, value=value) for key, value in env.items()],
         resources=_amounts(resources(_STEP["cpu"], _STEP["memory"])),
         security_context=models.SecurityContext.model_validate(restricted_container()),
@@ -225,17 +215,26 @@ def _cpu_step(plan: Plan, name: str, command: tuple[str, ...]) -> "Container":
 
 
 def _evaluate(plan: Plan, command: tuple[str, ...]) -> "Container":
-    """On the GPUs that the training leaves: the nodes are still there. Without a score, or with one that is no number,
-    the step is to fail, and nothing follows."""
-    from hera.workflows import Container, Parameter, models
+    """Without a score there is no file, and a verdict of failed is exit code 1: either ends the pipeline. The same
+    weights would fail again, so only what became of the pod is a reason to try again."""
+    from hera.workflows import Parameter, models
 
-    pod = container(plan, "evaluate", command)
+    score = Parameter(name="score", value_from=models.ValueFrom(path=SCORE_FILE))
+    retry = _retry(expression='lastRetry.status == "Error" || asInt(lastRetry.exitCode) > 2')
+    return _on_training_nodes(plan, "evaluate", command, outputs=[score], retry_strategy=retry)
+
+
+def _on_training_nodes(plan: Plan, name: str, command: tuple[str, ...], **more: Any) -> "Container":
+    """On the GPUs that the training leaves, whose nodes are still there and hold the model: what is registered is made
+    of base and checkpoint anew, and compared with what was evaluated."""
+    from hera.workflows import Container, models
+
+    pod = container(plan, name, command)
     asked = resources(plan.training_pods.cpu, plan.training_pods.memory, devices=devices(plan, efa=False))
     place = plan.training_placement()
-    kept = ("AWS_REGION", "AWS_DEFAULT_REGION", "HOME", "NCCL_DEBUG")
-    env = [each for each in pod["env"] if each["name"] in kept]
+    env = [each for each in pod["env"] if each["name"] in (*_KEPT, "NCCL_DEBUG")]
     return Container(
-        name="evaluate",
+        name=name,
         image=pod["image"],
         command=pod["command"],
         env=[models.EnvVar.model_validate(each) for each in env],
@@ -247,8 +246,7 @@ def _evaluate(plan: Plan, command: tuple[str, ...]) -> "Container":
         tolerations=[models.Toleration.model_validate(each) for each in place["tolerations"]],
         annotations=dict(DO_NOT_DISRUPT),
         pod_spec_patch=f'{{"terminationGracePeriodSeconds": {GRACE_S}}}',
-        outputs=[Parameter(name="score", value_from=models.ValueFrom(path=SCORE_FILE))],
-        retry_strategy=_retry(),
+        **more,
     )
 
 
@@ -334,10 +332,11 @@ def _amounts(asked: Object) -> Any:
     return models.ResourceRequirements.model_validate(written)
 
 
-def _retry() -> Any:
-    """Always: a pod that went with its node is an Error, which the usual policy leaves alone."""
+def _retry(*, expression: str | None = None) -> Any:
+    """Always: a pod that went with its node is an Error, which the usual policy leaves alone. `expression`: only where
+    it holds. Source: argoproj/argo-workflows docs/retries.md, conditional retries."""
     from hera.workflows import RetryStrategy, models
 
     # No maxDuration: it counts from the beginning of the first try, and would end the retries of a long step.
     backoff = models.Backoff.model_validate({"duration": "30s", "factor": 2})
-    return RetryStrategy(limit=str(_RETRIES), retry_policy="Always", backoff=backoff)
+    return RetryStrategy(limit=str(_RETRIES), retry_policy="Always", backoff=backoff, expression=expression)

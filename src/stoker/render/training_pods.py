@@ -1,6 +1,6 @@
 """The pod that trains, and the commands of training: the same for TrainJob, PyTorchJob, the pipeline and AWS Batch.
 
-The trainer comes with issue 9. The commands stand here alone, so that they are changed in one place.
+The commands stand here alone, so that they are changed in one place.
 """
 
 from typing import Any
@@ -67,7 +67,7 @@ def image(plan: Plan) -> str:
 
 def run_text(plan: Plan) -> str:
     """The run file: the same for one machine, TrainJob, PyTorchJob and AWS Batch."""
-    training = plan.spec.training
+    training, model = plan.spec.training, tuned(plan)
     return to_yaml(
         {
             "name": RUN,
@@ -76,12 +76,22 @@ def run_text(plan: Plan) -> str:
             "checkpoints": run_folder(plan),
             "nodes": training.nodes,
             "gpus": training.gpus,
+            "evaluation": {
+                "suites": [{"name": "exam", "data": exam(plan)}],
+                "leastScore": training.pipeline.least_score,
+            },
+            "registerAs": RUN if model is None else model.name,
+            "publish": f"s3://{checkpoints(plan)}/registry/",
         }
     )
 
 
 def data(plan: Plan) -> str:
     return plan.spec.training.data or f"s3://{checkpoints(plan)}/data.jsonl"
+
+
+def exam(plan: Plan) -> str:
+    return plan.spec.training.pipeline.exam or f"s3://{checkpoints(plan)}/exam.jsonl"
 
 
 def base(plan: Plan) -> str:
@@ -125,6 +135,7 @@ def environment(plan: Plan) -> dict[str, str]:
         # At its start NCCL says which network it uses, and little else.
         "NCCL_DEBUG": "INFO",
         "NCCL_DEBUG_SUBSYS": "INIT,NET",
+        "STOKER_STATE": "/tmp/stoker",  # noqa: S108 - a volume of the pod: what has to last is in S3
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(_SHUTDOWN_S),
     }
     if plan.training_pods.efa:

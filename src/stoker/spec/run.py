@@ -193,9 +193,9 @@ class RunSpot(Section):
     grace_seconds: Annotated[float, Field(gt=0, le=120, allow_inf_nan=False)] = 105.0
     """How long a save may take from the notice on: 120 s, less 5 s until it is seen, less 10 s for the rest."""
 
-    guarantee: Annotated[
-        Literal["warn", "require", "off"], BeforeValidator(_off), Expected("warn, require or off")
-    ] = "warn"
+    guarantee: Annotated[Literal["warn", "require", "off"], BeforeValidator(_off), Expected("warn, require or off")] = (
+        "warn"
+    )
     """What is done at the start when a save is predicted to take longer than that. require: the run does not begin."""
 
     on_rebalance: Literal["ignore", "save"] = "save"

@@ -47,12 +47,23 @@ class Batch(Section):
     """Run Batch jobs on spot. Only with `training.nodes` 1: Batch has no multi-node jobs on spot."""
 
 
+_Data = Annotated[
+    str,
+    StringConstraints(pattern=_DATA, max_length=1024),
+    Expected("a place in S3 or on the file system, such as s3://bucket/train.jsonl or /fsx/train.jsonl"),
+]
+
+
 class Pipeline(Section):
     enabled: bool = True
     """Render the Argo Workflow prepare, train, evaluate, register, deploy."""
 
     least_score: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.8
     """Score of the evaluation below which nothing is registered and deployed."""
+
+    exam: _Data | None = None
+    """Questions with checked answers, as JSON lines, by which the model is evaluated: in S3 or, with storage.enabled,
+    on that file system below /fsx. null: exam.jsonl in the bucket of checkpoints."""
 
 
 class Training(Section):
@@ -77,14 +88,7 @@ class Training(Section):
     efa: bool = True
     """Use EFA between nodes, where the instances have it."""
 
-    data: (
-        Annotated[
-            str,
-            StringConstraints(pattern=_DATA, max_length=1024),
-            Expected("a place in S3 or on the file system, such as s3://bucket/train.jsonl or /fsx/train.jsonl"),
-        ]
-        | None
-    ) = None
+    data: _Data | None = None
     """Training data, in S3 or, with storage.enabled, on that file system below /fsx. null: data.jsonl in the bucket of
     checkpoints."""
 
@@ -116,6 +120,13 @@ class Training(Section):
                 ("data",),
                 f"{self.data} is on a file system that nothing mounts; write storage.enabled true and its fileSystem, "
                 "or a place in S3",
+            )
+        exam = self.pipeline.exam
+        if exam is not None and exam.startswith("/") and not self.storage.enabled:
+            yield Fault(
+                ("pipeline", "exam"),
+                f"{exam} is on a file system that nothing mounts; write storage.enabled true and its fileSystem, or a "
+                "place in S3",
             )
         if self.is_on_file_system and (self.batch.enabled or not self.kubeflow):
             yield Fault(("data",), f"{self.data}, and AWS Batch mounts no file system; write a place in S3")

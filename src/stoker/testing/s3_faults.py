@@ -28,7 +28,8 @@ Kind = Literal[
 """status        answered with `status` and an XML body with `code`; the server never sees it
 error_in_200  the same body with status 200, as S3 does when it fails after it began to answer
 reset_request the connection is reset after half of the request's body was read
-reset_answer  the server does it; of its answer half of the body comes, and then the connection is reset
+reset_answer  the server does it; of its answer half of the body comes, and then the connection is reset (where the
+              answer has no body, nothing comes)
 cut           the same, and the connection is closed in good order: the answer is too short
 slow          request and answer pass at `bytes_per_s`
 stall         nothing happens until `let_go`; then the connection is reset
@@ -56,6 +57,12 @@ class Fault:
     code: str = "SlowDown"
     bytes_per_s: int = 1 << 20
     hides: str = ""
+    body: bytes | None = None
+    """Of `status` and `error_in_200`, instead of the XML with `code`."""
+
+    @property
+    def said(self) -> bytes:
+        return _error(self.code) if self.body is None else self.body
 
     def wants(self, method: str, key: str, query: Mapping[str, Any]) -> bool:
         return (
@@ -144,6 +151,9 @@ class S3Faults:
             return _reset(handler)
         pace = fault.bytes_per_s if fault and kind == "slow" else None
         body = self._paced_read(handler, size, pace)
+        if len(body) < size:  # whoever asked has gone away, and S3 takes nothing that is not whole
+            handler.close_connection = True
+            return None
         if kind == "stall":
             self.stalled.set()
             self._let_go.wait(_STALL_S)
@@ -152,9 +162,9 @@ class S3Faults:
             return _reset(handler)
         if fault and kind in ("status", "error_in_200"):
             status = 200 if kind == "error_in_200" else fault.status
-            return self._answer(handler, status, {"content-type": "application/xml"}, _error(fault.code), None)
+            return self._answer(handler, status, {"content-type": "application/xml"}, fault.said, None)
         status, headers, said = self._pass_on(handler, body, query)
-        if kind == "lost":
+        if kind == "lost" or (kind in ("cut", "reset_answer") and not said):
             return _reset(handler)
         if fault and kind == "hide":
             said = _without(said, fault.hides)

@@ -18,8 +18,8 @@ class MemoryStore:
     digest of the content, so it changes with it.
 
     `before` is called before an operation does anything (raise there: it did not happen), `after` when it has happened
-    and nobody knows yet (raise there: the answer is lost). `is_strict`: a write with `if_match` that
-    has happened already is Changed, as from a store that does not look at what is there.
+    and nobody knows yet (raise there: the answer is lost). `is_strict`: a write whose condition fails
+    is Changed even where it has happened already, as from a store that does not look at what is there.
     """
 
     def __init__(
@@ -55,9 +55,10 @@ class MemoryStore:
         data = b"".join(pieces)
         with self._lock:
             there = self.objects.get(key)
-            is_there = if_absent and there is not None and there != data
-            is_another = if_match is not None and (there is None or etag_of(there) != if_match)
-            if is_there or (is_another and (self.is_strict or there != data)):
+            is_refused = (if_absent and there is not None) or (
+                if_match is not None and (there is None or etag_of(there) != if_match)
+            )
+            if is_refused and (self.is_strict or there != data):
                 raise Changed(f"{key} is not what it was thought to be")
             self.objects[key] = data
             self._times[key] = self._now()

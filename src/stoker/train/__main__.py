@@ -15,7 +15,8 @@ from stoker.base.errors import StokerError
 def main() -> int:
     parser = argparse.ArgumentParser(prog="stoker.train", description="One process of a training run.")
     parser.add_argument("--run", required=True, type=Path, help="the run file")
-    parser.add_argument("--state", type=Path, default=Path(".stoker"), help="where runs are remembered")
+    state = Path(os.environ.get("STOKER_STATE", ".stoker"))
+    parser.add_argument("--state", type=Path, default=state, help="where runs are remembered; default: $STOKER_STATE")
     asked = parser.parse_args()
     from stoker import spec
     from stoker.train import exits
@@ -27,7 +28,7 @@ def main() -> int:
         run = spec.load_run(asked.run)
         from stoker.train.starting import Process
 
-        code, why = Process(run, asked.run, asked.state, environ=os.environ, clock=SystemClock(), tell=tell).go()
+        code, why = Process(run, asked.run, asked.state, environ=os.environ, clock=SystemClock()).go()
     except StokerError as error:
         tell(f"error: {error.message}" + (f"\n\nhint: {error.hint}" if error.hint else ""))
         return exits.ASKED_WRONGLY if error.exit_code == 2 else exits.FAILED

@@ -8,17 +8,15 @@ Which steps count: each launch goes on from a step, and all that earlier launche
 been done again or not. So the steps that count always are one ascending row, and the fold keeps it as a stack.
 """
 
-import bisect
 import math
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from stoker.meter import attribution
 from stoker.meter.prices import Prices
-
-V = TypeVar("V")
+from stoker.train.columns import Column, Digests
 
 CAUSES = ("useful", "start", "restore", "recompute", "save", "data", "evaluate", "idle")
 """Where the seconds of a run's nodes went: steps that count; process start to the first step; reading a checkpoint;
@@ -36,57 +34,6 @@ AS_RECORDED = Prices()
 
 _NS = 1_000_000_000
 _LONGEST_S = 1e9
-
-
-class Column(Mapping[int, V], Generic[V]):
-    """Values by step, in a few bytes each: a run has millions of steps."""
-
-    def __init__(self, steps: Sequence[int], values: Sequence[V]) -> None:
-        self._steps, self._values = steps, values
-
-    def __getitem__(self, step: int) -> V:
-        at = bisect.bisect_left(self._steps, step)
-        if at == len(self._steps) or self._steps[at] != step:
-            raise KeyError(step)
-        return self._values[at]
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._steps)
-
-    def __len__(self) -> int:
-        return len(self._steps)
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} values by step>"
-
-
-class _Digests(Sequence[str]):
-    """Sixteen hex digits each, kept as eight bytes; empty text for what is none."""
-
-    def __init__(self) -> None:
-        self._packed = array("Q")
-        self._none: set[int] = set()
-
-    def append(self, digest: object) -> None:
-        try:
-            number = int(str(digest), 16)
-        except ValueError:
-            number = -1
-        if f"{number:016x}" != digest:
-            number = -1
-            self._none.add(len(self._packed))
-        self._packed.append(max(number, 0))
-
-    def pop(self) -> None:
-        self._packed.pop()
-        self._none.discard(len(self._packed))
-
-    def __len__(self) -> int:
-        return len(self._packed)
-
-    def __getitem__(self, at: Any) -> Any:
-        at = range(len(self))[at]
-        return "" if at in self._none else f"{self._packed[at]:016x}"
 
 
 @dataclass(frozen=True)
@@ -229,7 +176,7 @@ class _Fold:
         self.useful = array("q")
         self.tokens = array("q")
         self.owner = array("l")
-        self.samples = _Digests()
+        self.samples = Digests()
         self.token_sum = 0
         self.validation: dict[int, float] = {}
         self.saves: list[Save] = []

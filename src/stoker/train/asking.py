@@ -145,8 +145,11 @@ async def _ask_all(
                 path = "/v1/chat/completions" if question.prompt is None else "/v1/completions"
                 return await _patiently(client, path, _body(question, max_tokens), clock, chance)
 
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(question)) for question in questions]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(question)) for question in questions]
+        except ExceptionGroup as errors:  # the first one ended all; people read one
+            raise errors.exceptions[0] from errors
         return [task.result() for task in tasks]
 
 

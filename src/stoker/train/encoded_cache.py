@@ -1,10 +1,11 @@
 """Encoded data in a folder, for the next launch of the same run and for the other processes of its node.
 
-    CACHE/data-DIGEST/  about.json, tokens.npy, weights.npy, ...
+    CACHE/data-DIGEST/      about.json, tokens.npy, weights.npy, ...
     CACHE/data-DIGEST.json  the report, and how many rows each epoch has
 
-What cannot be read, or is not what its sha256 says, is made again. Arrays are mapped, so that processes share them.
-Without a folder nothing is kept. A disk that is full is no reason not to train.
+Both JSON files begin with their own sha256, and about.json has that of each array. What is not as it was written is
+made again. Arrays are mapped, so that processes share them. Without a folder nothing is kept. A disk that is full is no
+reason not to train.
 """
 
 import contextlib
@@ -19,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stoker.train.formats import BadLine
 from stoker.train.reports import Notes, Report
@@ -41,8 +41,8 @@ def save(cache: Path | None, digest: str, samples: Samples) -> None:
             arrays = samples.arrays()
             for name, array in arrays.items():
                 np.save(folder / f"{name}.npy", array, allow_pickle=False)
-            about = {"each": samples.each, "sha256": {name: _sha256(array) for name, array in arrays.items()}}
-            (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
+            about = {"each": samples.each, "sha256": {name: _sha256(folder / f"{name}.npy") for name in arrays}}
+            (folder / "about.json").write_text(_sealed(about), encoding="utf-8")
             os.replace(folder, _place(cache, digest))  # refused where another process was first
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -53,14 +53,15 @@ def load(cache: Path | None, digest: str) -> Samples | None:
         return None
     folder = _place(cache, digest)
     try:
-        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-        arrays: dict[str, Any] = {}
-        for name, said in about["sha256"].items():
-            arrays[name] = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-            if _sha256(arrays[name]) != said:
+        about = _unsealed((folder / "about.json").read_bytes())
+        for name, sha256 in about["sha256"].items():
+            if _sha256(folder / f"{name}.npy") != sha256:
                 raise ValueError(f"{name} is not what was written")
+        arrays: dict[str, Any] = {
+            name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in about["sha256"]
+        }
         return Samples(about["each"], **arrays)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         shutil.rmtree(folder, ignore_errors=True)
         return None
 
@@ -68,13 +69,12 @@ def load(cache: Path | None, digest: str) -> Samples | None:
 def save_notes(cache: Path | None, digest: str, notes: Notes) -> None:
     if cache is None:
         return
-    said = json.dumps({"report": dataclasses.asdict(notes.report), "rows_in": list(notes.rows_in)})
-    sealed = json.dumps({"said": said, "sha256": hashlib.sha256(said.encode()).hexdigest()})
+    said = {"report": dataclasses.asdict(notes.report), "rows_in": list(notes.rows_in)}
     with contextlib.suppress(OSError):
         cache.mkdir(parents=True, exist_ok=True)
         descriptor, written = tempfile.mkstemp(prefix=".data-", dir=cache)
         with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(sealed)
+            file.write(_sealed(said))
         os.replace(written, _notes_place(cache, digest))
 
 
@@ -82,14 +82,25 @@ def load_notes(cache: Path | None, digest: str) -> Notes | None:
     if cache is None:
         return None
     try:
-        sealed = json.loads(_notes_place(cache, digest).read_text(encoding="utf-8"))
-        if hashlib.sha256(sealed["said"].encode()).hexdigest() != sealed["sha256"]:
-            return None
-        notes = json.loads(sealed["said"])
-        bad = tuple(BadLine(**each) for each in notes["report"].pop("bad"))
-        return Notes(Report(**notes["report"], bad=bad), tuple(notes["rows_in"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        notes = _unsealed(_notes_place(cache, digest).read_bytes())
+    except (OSError, ValueError):
         return None
+    bad = tuple(BadLine(**each) for each in notes["report"].pop("bad"))
+    return Notes(Report(**notes["report"], bad=bad), tuple(notes["rows_in"]))
+
+
+def _sealed(value: dict[str, Any]) -> str:
+    said = json.dumps(value)
+    return f"{hashlib.sha256(said.encode()).hexdigest()} {said}"
+
+
+def _unsealed(text: bytes) -> dict[str, Any]:
+    """Raises ValueError for what is not as it was written."""
+    seal, _, said = text.partition(b" ")
+    if hashlib.sha256(said).hexdigest().encode() != seal:
+        raise ValueError("not what was written")
+    value: dict[str, Any] = json.loads(said)
+    return value
 
 
 def _sweep(cache: Path) -> None:
@@ -107,5 +118,6 @@ def _notes_place(cache: Path, digest: str) -> Path:
     return cache / f"data-{digest[:32]}.json"
 
 
-def _sha256(array: NDArray[Any]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -34,7 +34,8 @@ def evaluate(
     clock: Clock | None = None,
 ) -> tuple[Verdict, str]:
     """Of the run's newest whole checkpoint, exported; or of a model behind an OpenAI `url`. Samples and verdict are
-    kept in the run's store under evaluations/DIGEST/. Returns the verdict and the digest of the weights that it is about.
+    kept in the run's store under evaluations/DIGEST/. Returns the verdict, and the digest of the weights that it is
+    about.
 
     A server that does not say which weights it serves (see `asking.served_digest`) gets a verdict about its address,
     with which nothing can be registered. `model`: its name there; `register_as`, or else the run's name, by default."""

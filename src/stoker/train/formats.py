@@ -220,7 +220,8 @@ def _out_of_the_loss(message: Message) -> Message:
 
 
 def _preference(value: Mapping[str, Any]) -> Preference:
-    prompt = _spoken(value.get("prompt"), "prompt", "user") if value.get("prompt") is not None else []
+    asked = value.get("prompt")
+    prompt = [] if asked in (None, "", []) else _spoken(asked, "prompt", "user")
     chosen, rejected = (_spoken(value[key], key, "assistant") for key in ("chosen", "rejected"))
     both_have_it = chosen[: len(prompt)] == prompt == rejected[: len(prompt)]
     if both_have_it and min(len(chosen), len(rejected)) > len(prompt):

@@ -100,7 +100,8 @@ class Canonical(Flat):
 class Sharded:
     """FSDP2 has summed already: each process has its part of every gradient."""
 
-    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+    def __init__(self, module: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
+        self._module = module
         self._parameters = parameters
 
     def begin(self) -> None:

@@ -115,6 +115,7 @@ class Interruption:
         self._wished_for: str | None = None
         self._saved_for: str | None = None
         self._is_unsaved = True
+        self._has_begun = False
         self._interrupts = 0
         self._before: dict[int, Any] = {}
         self._fd_before = -1
@@ -170,10 +171,13 @@ class Interruption:
             self._followed = self.why
 
     def nothing_unsaved(self, is_so: bool) -> None:
-        """While nothing would be lost (before the first step, while compiling, in evaluation after a save), a STOP ends
-        the process at once with exits.PREEMPTED, since nobody may come to the end of a step in time."""
+        """While nothing would be lost (before the first step, while compiling, in evaluation after a save), a STOP that
+        comes ends the process at once with exits.PREEMPTED, since nobody may come to the end of a step in time. One
+        that came before is left to the loop, which knows what it is about to do; before the first step there is none.
+        """
         self._is_unsaved = not is_so
-        if is_so and (why := self.why) is not None and why.wish is Wish.STOP:
+        self._has_begun |= not is_so
+        if not self._has_begun and (why := self.why) is not None and why.wish is Wish.STOP:
             self._end(why)
 
     # --- signals ----------------------------------------------------------------------------------------------------

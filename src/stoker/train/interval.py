@@ -15,6 +15,8 @@ class Interval:
         self._wanted, self._rate, self._clock = wanted, interruptions_per_hour, clock
         self._cost_s = FIRST_GUESS_S
         self._step, self._at = step, clock.monotonic()
+        self._durable_step, self._durable_at = step, self._at
+        self._is_late = False
 
     @property
     def seconds(self) -> float | None:
@@ -38,3 +40,20 @@ class Interval:
     def took(self, stall_s: float) -> None:
         """What a save cost training."""
         self._cost_s = stall_s
+
+    def durable(self, step: int) -> None:
+        """The save of that step is durable."""
+        self._durable_step, self._durable_at = step, self._clock.monotonic()
+        self._is_late = False
+
+    def late(self, step: int) -> str | None:
+        """Once, when nothing has become durable for two intervals: what to say."""
+        if self._is_late:
+            return None
+        steps, lasted_s = step - self._durable_step, self._clock.monotonic() - self._durable_at
+        every, seconds = self._wanted.every_steps, self.seconds
+        by_steps = every is not None and steps > 2 * every
+        if not by_steps and (seconds is None or lasted_s <= 2 * seconds):
+            return None
+        self._is_late = True
+        return f"no checkpoint has become durable for {lasted_s:.0f} s: {steps} steps would be lost now"

@@ -23,6 +23,7 @@ from stoker.train.boundaries import Flag, Next, after_step
 from stoker.train.gradients import Gradients
 from stoker.train.interruption import Interruption, Wish
 from stoker.train.interval import Interval
+from stoker.train.live import Live
 from stoker.train.losses import Loss
 from stoker.train.model import TorchRows, rows_on
 from stoker.train.optimizer import Adam, rate_at
@@ -33,6 +34,10 @@ from stoker.train.world import World
 
 MOMENTS = ("restore", "pass", "update", "snapshot", "validate")
 """Moments of training at which dying matters, beside those of a commit."""
+
+
+SAVE_S = 1800.0
+"""After which a save that nobody waits for has failed; the next one is tried."""
 
 
 def nowhere(moment: str) -> None:
@@ -56,9 +61,13 @@ class Parts:
     interruption: Interruption
     clock: Clock
     interval: Interval
-    is_spent: Callable[[], bool]
+    live: Live | None = None
+    """Process 0: what the run has come to."""
+    is_spent: Callable[[], bool] = lambda: False
     """Process 0: whether the budget is spent."""
-    told: Callable[["Done"], None]
+    tell: Callable[[str], None] = lambda text: None
+    """For people."""
+    told: Callable[["Done"], None] = lambda done: None
     """After each step, for whoever looks on."""
     facts: dict[str, object] = field(default_factory=dict)
     """What a checkpoint's state says beside the step: digests, processes."""
@@ -91,7 +100,6 @@ class Loop:
         self._parts = parts
         self._step, self._tokens = step, tokens
         self._saved = step
-        self._stall_s = 0.0
 
     def run(self) -> tuple[int, str]:
         """To the end, or until something ends it: an exit code and why."""
@@ -136,7 +144,7 @@ class Loop:
         norm = float(parts.gradients.cut(parts.run.optimizer.clip))
         loss, said = self._agree(step, losses)
         rate = rate_at(parts.run.optimizer, step.number, parts.source.steps)
-        stall_s, self._stall_s = self._stall_s + parts.saver.before_update(), 0.0
+        stall_s = parts.saver.before_update()
         if math.isfinite(loss) and math.isfinite(norm):
             parts.crash("update")
             parts.adam.step(rate)
@@ -222,6 +230,9 @@ class Loop:
             samples=digest_of(step.samples),
         )
         self._note_saves()
+        late = self._parts.interval.late(self._step)
+        if late is not None:
+            self._parts.tell(f"warning: {late}")
         self._parts.told(done)
 
     def _diverged(self, done: Done) -> str:
@@ -241,9 +252,8 @@ class Loop:
             if is_stopped and then.end is None:
                 then = Next(save="preempted" if self._step > self._saved else None, end=exits.PREEMPTED)
         if then.save is not None:
-            timeout_s = self._patience_s() if then.end is not None else 3600.0
+            timeout_s = self._patience_s() if then.end is not None else SAVE_S
             state = {**parts.facts, "step": self._step, "tokens": self._tokens}
-            begun_at = parts.clock.monotonic()
             parts.crash("snapshot")
             try:
                 parts.saver.begin(self._step, state, why=then.save, loss=loss, timeout_s=timeout_s)
@@ -251,8 +261,6 @@ class Loop:
                 parts.interval.begin(self._step)
             except TimedOut as error:
                 return self._ended(then.end, f"; {error}")
-            finally:
-                self._stall_s += parts.clock.monotonic() - begun_at
             if then.save == "rebalance":
                 parts.interruption.done(Wish.SAVE)
         if then.end is None:
@@ -286,7 +294,7 @@ class Loop:
         """How long a save may take that training waits for."""
         why = self._parts.interruption.why
         if why is None or why.wish != Wish.STOP:
-            return 3600.0
+            return SAVE_S
         if why.deadline is None:
             return self._parts.run.spot.grace_seconds
         return max(1.0, why.deadline - self._parts.clock.monotonic())
@@ -298,6 +306,9 @@ class Loop:
             error = saved.error
             if error is None:
                 self._parts.interval.took(saved.stall_s)
+                self._parts.interval.durable(saved.step)
+                if self._parts.live is not None:
+                    self._parts.live.saved()
             if not self._parts.world.leads:
                 continue
             if saved.error is None:
@@ -312,6 +323,7 @@ class Loop:
                     why=saved.why,
                 )
             else:
+                self._parts.tell(f"warning: checkpoint {saved.name} was not kept: {saved.error}")
                 self._parts.record.add(
                     "save_failed", self._parts.clock.now(), step=saved.step, name=saved.name, why=saved.error
                 )
@@ -343,6 +355,8 @@ class Loop:
         loss = total / weight
         if parts.world.leads:
             seconds = round(parts.clock.monotonic() - begun_at, 6)
+            if parts.live is not None:
+                parts.live.validated(loss)
             parts.record.add("validate", parts.clock.now(), step=self._step, loss=loss, seconds=seconds)
         return loss, False
 

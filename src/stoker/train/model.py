@@ -51,10 +51,9 @@ def build(run: Run, folder: Path) -> Model:
             f"{folder}: tokenizer.json has {encoder.vocab_size} tokens, config.json {config.vocab_size}", param="base"
         )
     image_token = tokenizers.load(folder).image if config.image is not None else None
-    with torch.device("meta"):
+    with torch.device("cpu" if run.base == "scratch" else "meta"):
         module = LanguageModel(config, image_token=image_token, dropout=run.dropout, recompute=run.recompute)
     if run.base == "scratch":
-        module.to_empty(device="cpu")
         torch_model.initialise(module, run.seed)
     else:
         read_weights(module, folder)

@@ -5,7 +5,6 @@ from torch import nn
 from stoker.spec import Run
 from stoker.train.losses import Dpo, Loss, loss_of
 from stoker.train.model import Model, compute_type
-from stoker.train.sharding import mesh_of, shard
 from stoker.train.world import World
 
 
@@ -23,5 +22,7 @@ def prepared(run: Run, model: Model, world: World, *, is_sharded: bool) -> tuple
             continue
         each.to(world.device)
         if is_sharded:
-            shard(each, mesh_of(world.device), precision=compute_type(run, world.device))
+            from stoker.train.sharding import shard  # loads FSDP
+
+            shard(each, world.mesh(), precision=compute_type(run, world.device))
     return module, loss

@@ -165,9 +165,7 @@ def _fitting(outcome: Outcome, example: Example, objective: str) -> Outcome:
 
 def refusal(bad: Sequence[BadLine]) -> InvalidInput:
     shown = "\n".join(f"  {each.file}:{each.line}: {each.why}" for each in bad[:SHOWN])
-    many = (
-        f"{len(bad)} lines, perhaps more," if len(bad) >= SHOWN else "1 line" if len(bad) == 1 else f"{len(bad)} lines"
-    )
+    many = f"{SHOWN} lines or more" if len(bad) >= SHOWN else "1 line" if len(bad) == 1 else f"{len(bad)} lines"
     return InvalidInput(
         f"{many} of the data cannot be used:\n{shown}",
         param="data",

@@ -17,7 +17,7 @@ from typing import Any
 from stoker.base import json_text, logs
 from stoker.base.errors import NotFound, StokerError
 from stoker.registry.stores import Store
-from stoker.train.accounting import CAUSES, Column, Launch, Money, Save, Summary, summary
+from stoker.train.accounting import CAUSES, Launch, Money, Save, Summary, summary
 
 KINDS: Mapping[str, tuple[str, ...]] = {
     # epoch, nodes: [{id, type, zone, capacity, region, usd_per_hour}], processes, run, config_digest, data_digest,
@@ -243,7 +243,6 @@ def _record(line: bytes) -> dict[str, Any] | None:
 __all__ = [
     "CAUSES",
     "KINDS",
-    "Column",
     "Launch",
     "Money",
     "Save",

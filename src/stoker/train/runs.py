@@ -54,13 +54,22 @@ def begin(run: Run, run_file: Path, state: Path, environ: Mapping[str, str]) -> 
     """Remember the run, or find it again. CHECKPOINT_S3 in the environment overrules `checkpoints`. Raises Conflict
     when the run was begun with other settings that change what is learned (it names them, and says that another name or
     `--fresh` would be right). As long as it has no checkpoint, nothing was learned, and all may change."""
-    folder = _folder(state, run.name)
     whole = anchored(run, run_file.absolute().parent)
-    store = open_store(environ.get(PLACE) or whole.checkpoints or str(folder))
+    store = _store_of(whole, state, environ)
     _settle(store, whole)
+    folder = folder_of(state, run.name)
     known = Known(run.name, folder, folder / RUN_FILE, store.url)
     _remember(known, whole)
     return known, store
+
+
+def look(run: Run, run_file: Path, state: Path, environ: Mapping[str, str]) -> Store:
+    """The store that `begin` would take, and what it would raise; nothing is written."""
+    whole = anchored(run, run_file.absolute().parent)
+    store = _store_of(whole, state, environ)
+    with contextlib.suppress(NotFound):
+        _check(store, whole)
+    return store
 
 
 def known(state: Path) -> list[Known]:
@@ -92,10 +101,15 @@ def find(state: Path, name_or_url: str) -> tuple[Known | None, Store]:
     )
 
 
+def folder_of(state: Path, name: str) -> Path:
+    """Of what this machine knows of the run."""
+    return state.absolute() / "runs" / name
+
+
 def forget(state: Path, name: str) -> None:
     """`--fresh`: what there is of it moves to `NAME.old-1` and so on; nothing is deleted. Raises InvalidInput when the
     checkpoints are where nothing can be moved."""
-    folder = _folder(state, name)
+    folder = folder_of(state, name)
     url = _url_of(folder)
     if url is None:
         return
@@ -112,8 +126,8 @@ def forget(state: Path, name: str) -> None:
 
 
 def learned(run: Run) -> dict[str, Any]:
-    """The settings that change what is learned, by their paths as they are written: `optimizer.learningRate`. A transform
-    goes by its file's name and its own."""
+    """The settings that change what is learned, by their paths as they are written: `optimizer.learningRate`. A
+    transform goes by its file's name and its own."""
     found = {path: value for path, value in _flat(plain(run)) if not _may_change(path)}
     transform = run.dataset.transform
     return {
@@ -153,33 +167,38 @@ def _settle(store: Store, run: Run) -> None:
     text = dump(run).encode()
     for _ in range(_MOST_TRIES):
         try:
-            before, etag = store.read(RUN_FILE, most_bytes=_MOST_BYTES)
+            replaced = _check(store, run)
         except NotFound:
             with contextlib.suppress(Changed):  # another process of the run was first
                 store.put(RUN_FILE, [text], if_absent=True)
                 return
             continue
-        begun = run_of(before, f"{store.url}/{RUN_FILE}")
-        if begun.name != run.name:
-            raise Conflict(
-                f"{store.url} has the checkpoints of run {begun.name}, and this is run {run.name}",
-                hint="each run needs `checkpoints` of its own",
-            )
-        changes = _changes(begun, run)
-        if not changes:
+        if replaced is None:
             return
-        if _has_checkpoints(store, run.name):
-            raise Conflict(
-                f"run {run.name} was begun with other settings: {'; '.join(changes)}",
-                hint="write them as they were; or another `name`, which begins another run; or `stoker train --fresh`, "
-                "which begins this one anew and puts aside what there is",
-            )
         with contextlib.suppress(Changed):
-            store.put(RUN_FILE, [text], if_match=etag)
+            store.put(RUN_FILE, [text], if_match=replaced)
             return
-    raise Conflict(
-        f"{store.url}/{RUN_FILE} is written again and again by others", hint="is this run begun elsewhere, too?"
-    )
+    raise Conflict(f"{store.url}/{RUN_FILE} is written again and again: is the run begun elsewhere, too?")
+
+
+def _check(store: Store, run: Run) -> str | None:
+    """Against the run file in the store. None: it may stay; else its etag, and it is to be replaced, since nothing was
+    learned by it. Raises NotFound when there is none, Conflict when the run cannot go on like this."""
+    text, etag = store.read(RUN_FILE, most_bytes=_MOST_BYTES)
+    begun = run_of(text, f"{store.url}/{RUN_FILE}")
+    if begun.name != run.name:
+        raise Conflict(
+            f"{store.url} has the checkpoints of run {begun.name}, and this is run {run.name}",
+            hint="each run needs `checkpoints` of its own",
+        )
+    changes = _changes(begun, run)
+    if changes and _has_checkpoints(store, run.name):
+        raise Conflict(
+            f"run {run.name} was begun with other settings: {'; '.join(changes)}",
+            hint="write them as they were; or another `name`, which begins another run; or `stoker train --fresh`, "
+            "which begins this one anew and puts aside what there is",
+        )
+    return etag if changes else None
 
 
 def _changes(begun: Run, now: Run) -> list[str]:
@@ -212,8 +231,8 @@ def _flat(value: object, path: str = "") -> Iterator[tuple[str, Any]]:
 # --- places -----------------------------------------------------------------------------------------------------------
 
 
-def _folder(state: Path, name: str) -> Path:
-    return state.absolute() / "runs" / name
+def _store_of(run: Run, state: Path, environ: Mapping[str, str]) -> Store:
+    return open_store(environ.get(PLACE) or run.checkpoints or str(folder_of(state, run.name)))
 
 
 def _whole(written: str, here: Path) -> str:

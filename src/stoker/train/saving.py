@@ -77,8 +77,10 @@ class Saver:
         self._writing: threading.Thread | None = None
         self._copied = threading.Event()
         self._job: _Job | None = None
-        self._results: list[Saved] = []
+        self._ended: list[tuple[_Job, float, int, str | None]] = []
         self._fenced = threading.Event()
+        self.last_seconds = 0.0
+        """How long the last one took, until HEAD named it; 0 before the first."""
 
     @property
     def is_busy(self) -> bool:
@@ -127,12 +129,17 @@ class Saver:
     def finish(self, timeout_s: float) -> None:
         """Until the last save is durable, or has failed. Raises TimedOut."""
         self.before_update()
+        begun_at = self._clock.monotonic()
         self._wait_for_writer(timeout_s)
+        if self._job is not None:
+            self._job.stall_s += self._clock.monotonic() - begun_at
 
     def results(self) -> list[Saved]:
         """Of the saves that ended since the last call; process 0 knows the size of all of it."""
-        found, self._results = self._results, []
-        return found
+        ended, self._ended = self._ended, []
+        return [
+            Saved(job.name, job.step, job.why, job.stall_s, seconds, size, error) for job, seconds, size, error in ended
+        ]
 
     # --- in their threads -------------------------------------------------------------------------------------------
 
@@ -159,8 +166,8 @@ class Saver:
         except (StokerError, OSError) as exc:
             error = str(exc)
             _log.error("checkpoint_failed", name=job.name, why=error)
-        seconds = self._clock.monotonic() - job.begun_at
-        self._results.append(Saved(job.name, job.step, job.why, job.stall_s, seconds, size, error))
+        seconds = self.last_seconds = self._clock.monotonic() - job.begun_at
+        self._ended.append((job, seconds, size, error))
         self._behind()
 
     def _write_and_commit(self, job: _Job) -> int:

@@ -43,8 +43,8 @@ class Pass:
 
 @dataclass(frozen=True)
 class Step:
-    """A process's part of a step. Passes are cut in contiguous blocks: process r of w has those from r*n//w to
-    (r+1)*n//w of n. `weight`: of all tokens of the step, over all processes (of preferences: how many pairs); never 0.
+    """A process's part of a step. Passes are cut in contiguous blocks: of n in a whole step, process r of w
+    has those from r*n//w to (r+1)*n//w, as far as the step has them. `weight`: of all tokens of the step, over all processes (of preferences: how many pairs); never 0.
     `samples`: of the whole step, all processes, in order. `passes_at_most`: of any process."""
 
     number: int
@@ -65,6 +65,13 @@ class _Epoch:
     samples: Samples
     indices: NDArray[np.int64]
     rows: Sequence[tuple[int, ...]]
+
+
+def _block(run: Run, rank: int, world: int, count: int) -> range:
+    """The passes of a process, of the `count` that a step has. Where the cuts are does not depend on that, so that the
+    last step of an epoch, which has fewer, is added up as the others are (`gradients.Canonical`)."""
+    whole = run.batch.rows // run.batch.micro_rows
+    return range(min(rank * whole // world, count), min((rank + 1) * whole // world, count))
 
 
 class Source:
@@ -108,8 +115,7 @@ class Source:
         rows = data.rows[start : start + self._run.batch.rows]
         size = self._run.batch.micro_rows
         groups = [rows[at : at + size] for at in range(0, len(rows), size)]
-        count = len(groups)
-        mine = range(rank * count // world, (rank + 1) * count // world)
+        mine = _block(self._run, rank, world, len(groups))
         most = self._run.dataset.max_length
         passes = tuple(Pass(at, rows_of(data.samples, groups[at], data.indices, most=most)) for at in mine)
         places = [place for row in rows for place in row]
@@ -120,7 +126,7 @@ class Source:
             weight=self._weight(data.samples, places),
             tokens=int(data.samples.lengths[places].sum()),
             samples=tuple(data.indices[places].tolist()),
-            passes_at_most=max((each + 1) * count // world - each * count // world for each in range(world)),
+            passes_at_most=max(len(_block(self._run, each, world, len(groups))) for each in range(world)),
         )
 
     def following(self, number: int, *, rank: int, world: int) -> Iterator[Step]:

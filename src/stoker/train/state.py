@@ -7,6 +7,7 @@ Names in a checkpoint: `model/PARAMETER`, `adam_m/PARAMETER`, `adam_v/PARAMETER`
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,6 @@ from stoker.registry.manifests import Manifest
 from stoker.registry.runs import RunStore
 from stoker.registry.shards import Damaged, Piece, read_pieces
 from stoker.train.optimizer import Adam
-from stoker.train.sharding import local_piece
 
 WEIGHTS, FIRST, SECOND = "model/", "adam_m/", "adam_v/"
 
@@ -43,9 +43,18 @@ def held(parameters: Mapping[str, nn.Parameter], adam: Adam) -> list[Held]:
         (SECOND, {name: pair[1] for name, pair in adam.moments.items()}),
     ):
         for name, tensor in tensors.items():
-            local, whole, at = local_piece(tensor)
+            local, whole, at = _local(tensor)
             found.append(Held(prefix + name, local, whole, at))
     return found
+
+
+def _local(tensor: Tensor) -> tuple[Tensor, tuple[int, ...], tuple[int, ...]]:
+    """As `sharding.local_piece`, which loads FSDP, where that is not needed."""
+    if type(tensor) in (Tensor, nn.Parameter):
+        return tensor.detach(), tuple(tensor.shape), (0,) * tensor.ndim
+    from stoker.train.sharding import local_piece
+
+    return local_piece(tensor)
 
 
 def share(everything: Sequence[Held], rank: int, size: int) -> list[Held]:
@@ -61,19 +70,26 @@ def share(everything: Sequence[Held], rank: int, size: int) -> list[Held]:
 
 
 class Staging:
-    """A copy of tensors in memory that is taken once and written again and again."""
+    """A copy of tensors in memory that is taken once and written again and again. Raises MemoryError when there is no
+    room for it."""
+
+    has_buffer = True
 
     def __init__(self, tensors: Sequence[Held]) -> None:
         self._tensors = tensors
-        pinned = any(each.tensor.is_cuda for each in tensors)
-        self._stream = torch.cuda.Stream() if pinned else None
+        on_gpu = any(each.tensor.is_cuda for each in tensors)
+        self._stream = torch.cuda.Stream() if on_gpu else None
         self._ready: torch.cuda.Event | None = None
-        self._buffer = torch.empty(sum(each.tensor.numel() for each in tensors), dtype=torch.float32, pin_memory=pinned)
+        count = sum(each.tensor.numel() for each in tensors)
+        try:
+            self._buffer = torch.empty(count, dtype=torch.float32, pin_memory=on_gpu)
+        except RuntimeError as error:  # how torch says that memory is not to be had
+            raise MemoryError(f"{4 * count} bytes for a copy of the state") from error
         self._views, at = [], 0
         for each in tensors:
-            count = each.tensor.numel()
-            self._views.append(self._buffer[at : at + count].view(each.tensor.shape))
-            at += count
+            size = each.tensor.numel()
+            self._views.append(self._buffer[at : at + size].view(each.tensor.shape))
+            at += size
 
     @property
     def size_bytes(self) -> int:
@@ -102,14 +118,42 @@ class Staging:
 
     def pieces(self) -> list[Piece]:
         """They point into the buffer."""
-        data = memoryview(self._buffer.numpy()).cast("B")
-        found, at = [], 0
-        for each in self._tensors:
-            found.append(
-                Piece(each.name, "F32", tuple(each.tensor.shape), each.whole, each.at, data[at : at + each.size_bytes])
-            )
-            at += each.size_bytes
-        return found
+        return [_piece(each, view) for each, view in zip(self._tensors, self._views, strict=True)]
+
+
+class Direct(Staging):
+    """Without a copy: the tensors themselves are written, so training has to wait until they are."""
+
+    has_buffer = False
+
+    def __init__(self, tensors: Sequence[Held]) -> None:
+        self._tensors = tensors
+
+    @property
+    def size_bytes(self) -> int:
+        return 0
+
+    def mark(self) -> None:
+        pass
+
+    def copy(self) -> None:
+        pass
+
+    def pieces(self) -> list[Piece]:
+        return [_piece(each, each.tensor.detach().cpu().contiguous()) for each in self._tensors]
+
+
+def staging_of(tensors: Sequence[Held]) -> Staging:
+    """With a copy where there is room for one."""
+    try:
+        return Staging(tensors)
+    except MemoryError:
+        return Direct(tensors)
+
+
+def _piece(each: Held, tensor: Tensor) -> Piece:
+    data: Any = memoryview(tensor.numpy().reshape(-1)).cast("B")
+    return Piece(each.name, "F32", tuple(each.tensor.shape), each.whole, each.at, data)
 
 
 @torch.no_grad()

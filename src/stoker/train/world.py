@@ -1,13 +1,14 @@
 """The processes of a run, and what they tell each other. The one place that sets up torch.distributed.
 
-Who is who comes from the environment (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT), as torchrun and
-`launching` set it; without it a process is alone. Two ways to talk: collectives in the training thread, and a key-value store
-that threads behind training may use.
+Who is who comes from the environment (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT), as
+torchrun and `launching` set it; without it a process is alone. Two ways to talk: collectives in the training thread, and
+a key-value store that threads behind training may use.
 """
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from stoker.base.errors import InvalidInput, TimedOut
+from stoker.base.errors import InvalidInput, TimedOut, Unavailable
 
 JOIN_S = 600.0
 """How long processes wait for each other at the start: nodes of a gang do not come at the same time."""
@@ -55,16 +56,19 @@ class World:
     # --- in the training thread -------------------------------------------------------------------------------------
 
     def sum(self, values: Tensor) -> None:
-        """In place, over all processes. Where only one has something else than 0, the sum is exact."""
+        """In place, over all processes. Where only one has something else than 0, the sum is exact. Raises Unavailable
+        when one of them has gone."""
         if self.size > 1:
-            dist.all_reduce(values)
+            with _others():
+                dist.all_reduce(values)
 
     def swap(self, mine: Tensor, other: int) -> Tensor:
         """What the other process has in place of `mine`; both call it."""
         theirs = torch.empty_like(mine)
-        work = dist.batch_isend_irecv([dist.P2POp(dist.isend, mine, other), dist.P2POp(dist.irecv, theirs, other)])
-        for each in work:
-            each.wait()
+        swap = [dist.P2POp(dist.isend, mine, other), dist.P2POp(dist.irecv, theirs, other)]
+        with _others():
+            for each in dist.batch_isend_irecv(swap):
+                each.wait()
         return theirs
 
     def first_word(self, word: str | None) -> str | None:
@@ -73,17 +77,36 @@ class World:
 
     def words(self, word: str | None) -> list[str | None]:
         """Of all processes, by rank."""
-        return [word] if self.size == 1 else _gather(word, self.size)
+        if self.size == 1:
+            return [word]
+        with _others():
+            return _gather(word, self.size)
 
     def from_leader(self, value: Any) -> Any:
         """A JSON value of process 0, to all."""
         if self.size == 1:
             return value
-        return json.loads(_gather(json.dumps(value) if self.leads else None, self.size)[0] or "null")
+        return json.loads(self.words(json.dumps(value) if self.leads else None)[0] or "null")
+
+    @contextlib.contextmanager
+    def leader_first(self, *, local: bool = False) -> Iterator[None]:
+        """Process 0 (`local`: the first of each node) does what is inside, then all others do."""
+        is_first = self.local_rank == 0 if local else self.leads
+        if not is_first:
+            self.barrier()
+        yield
+        if is_first:
+            self.barrier()
 
     def barrier(self) -> None:
         if self.size > 1:
             self.sum(torch.zeros(1, device="cpu"))
+
+    def mesh(self) -> Any:
+        """All processes in a line, for FSDP2."""
+        from torch.distributed.device_mesh import init_device_mesh
+
+        return init_device_mesh(self.device.type, (self.size,))
 
     # --- behind training --------------------------------------------------------------------------------------------
 
@@ -115,6 +138,16 @@ class Board:
             missing = [key for key in keys if not self._store.check([key])]
             raise TimedOut(f"other processes did not answer within {timeout_s:g} s: {', '.join(missing)}") from error
         return [self._store.get(key).decode() for key in keys]
+
+
+@contextlib.contextmanager
+def _others() -> Iterator[None]:
+    """What torch says of processes that do not answer."""
+    try:
+        yield
+    except RuntimeError as error:
+        first = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise Unavailable(f"another process of the run has gone, or does not answer: {first}") from error
 
 
 def _gather(word: str | None, size: int) -> list[str | None]:
@@ -161,9 +194,11 @@ def _device(gpus: int, local_rank: int) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
-def settle_numerics(*, deterministic: bool, threads: int) -> None:
-    """Same bits on each repeat where that is asked for; and so many threads, since how sums are cut depends on it."""
+def settle_numerics(*, deterministic: bool, threads: int, gpus: int) -> None:
+    """Same bits on each repeat where that is asked for; and so many threads, since how sums are cut depends on it. What
+    training computes on processors has the same bits anyway, and torch's switch loads its compiler: seconds of each
+    start."""
     torch.set_num_threads(threads)
-    if deterministic:
+    if deterministic and gpus:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)

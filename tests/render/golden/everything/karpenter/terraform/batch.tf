@@ -290,6 +290,10 @@ resource "aws_batch_job_definition" "training" {
               value = "INIT,NET"
             },
             {
+              name  = "STOKER_STATE"
+              value = "/tmp/stoker"
+            },
+            {
               name  = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
               value = "100"
             },
@@ -315,7 +319,7 @@ resource "aws_batch_job_definition" "training" {
             },
             {
               name  = "STOKER_RUN"
-              value = "name: finetune\nbase: Qwen/Qwen3-8B\ndata: s3://everything-data/train.jsonl\ncheckpoints: s3://everything-checkpoints-111122223333/runs/finetune/\nnodes: 2\ngpus: 8\n"
+              value = "name: finetune\nbase: Qwen/Qwen3-8B\ndata: s3://everything-data/train.jsonl\ncheckpoints: s3://everything-checkpoints-111122223333/runs/finetune/\nnodes: 2\ngpus: 8\nevaluation:\n  suites:\n  - name: exam\n    data: s3://everything-checkpoints-111122223333/exam.jsonl\n  leastScore: 0.85\nregisterAs: general\npublish: s3://everything-checkpoints-111122223333/registry/\n"
             },
           ]
           linuxParameters = {
