@@ -29,7 +29,14 @@ def homes() -> dict[str, set[str]]:
         match = re.fullmatch(r'    "([a-z0-9-]+)[^"]*", +# ([a-z, ]+?)(?:: .*)?', line)
         assert match, f"this dependency does not name its home: {line}"
         found[IMPORTED_AS.get(match[1], match[1])] = {each.strip() for each in match[2].split(",")}
-    extras = {"torch": {"nn", "train"}, "jinja2": {"train"}, "pyarrow": {"meter"}, "boto3": {"aws"}, "numba": {"simulate"}}
+    extras = {
+        "torch": {"nn", "train"},
+        "jinja2": {"train"},
+        "mlflow": {"train"},
+        "pyarrow": {"meter"},
+        "boto3": {"aws"},
+        "numba": {"simulate"},
+    }
     return {**found, **extras, "botocore": {"aws"}}
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from stoker.meter.attribution import IDLE, PLATFORM, STARTING
+from stoker.meter.prices import Prices
 from stoker.policy.pod_resources import CPU, MEMORY, Amounts
 from stoker.simulate import bill
-from stoker.simulate.prices import Prices
 from stoker.simulate.result import Costs, NodeLife, ReplicaLife
 from stoker.simulate.scenario import Volume
 

@@ -20,11 +20,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from strategies8 import Case
 
 from stoker.catalog import ec2
+from stoker.meter.prices import Prices, read_prices
 from stoker.policy.placement import allocatable_of, capacity_of, daemon_overhead
 from stoker.simulate import compiling, report, serving
 from stoker.simulate.moments import utc
 from stoker.simulate.options import Options
-from stoker.simulate.prices import Prices, read_prices
 from stoker.simulate.result import IN_FLIGHT, LOST, SERVED, NodeLife, ReplicaLife, Result
 from stoker.simulate.run import simulate
 

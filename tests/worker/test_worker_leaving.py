@@ -11,13 +11,13 @@ from worker_parts import GENERAL, Bench, state_of, until
 
 from stoker.base.errors import QueueUnavailable
 from stoker.base.ids import TaskId
+from stoker.instance.notices import watcher
 from stoker.queue import Claim, MemoryQueue, MemoryRegistry, Replica, State, Task
 from stoker.spec import Spot
 from stoker.testing import ManualClock
 from stoker.testing.engine import EchoEngine, Seen
 from stoker.testing.imds import FakeImds
 from stoker.worker.loop import Worker
-from stoker.worker.notices import watcher
 
 POLL_S = 5.0
 

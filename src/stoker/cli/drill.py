@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from stoker.base.errors import InvalidInput, NotFound
 from stoker.cli import show, target
@@ -83,6 +84,19 @@ def kill(role: Any, state: Path | None, seconds: float | None, as_json: bool, se
 @drill.command()
 @_load_options
 @click.option(
+    "--run",
+    "run",
+    metavar="FILE|ID",
+    help="A training run: its file, or its name. It is done twice, once with a notice and kills, and compared.",
+)
+@click.option(
+    "--kills",
+    type=click.IntRange(1, 20),
+    default=1,
+    show_default=True,
+    help="With --run: how often a process is killed without a notice.",
+)
+@click.option(
     "--notice-seconds",
     "notice_s",
     type=click.FloatRange(1, 600),
@@ -104,9 +118,17 @@ def spot(
     seed: int | None,
     notice_s: float,
     action: "SpotAction",
+    run: str | None,
+    kills: int,
     **asked: Any,
 ) -> int:
-    """Take the machine below a worker away, as AWS does with a spot instance: a notice, then the end."""
+    """Take the machine below a worker away, as AWS does with a spot instance: a notice, then the end. With --run: below
+    a training run."""
+    _refuse_mixed(is_training=run is not None)
+    if run is not None:
+        from stoker.cli.drill_training import drill_training
+
+        return drill_training(run, state or target.default_state(), seed=_seed(seed), kills=kills, as_json=as_json)
     from stoker.drill.runs import Plan
     from stoker.drill.spot import Spot
 
@@ -114,6 +136,25 @@ def spot(
     taken = Spot(where.absolute() / "metadata", notice_s=notice_s, action=action)
     plan = Plan("spot", seed=_seed(seed), seconds=seconds or notice_s + _AROUND_NOTICE_S, spot=taken, **asked)
     return _run(where, plan, as_json)
+
+
+def _refuse_mixed(*, is_training: bool) -> None:
+    """What is said of the load of a platform says nothing of a training run, and the other way round."""
+    context = click.get_current_context()
+    both = {"state", "as_json", "seed"}
+    training = {"run", "kills"}
+    given = [
+        param.opts[-1]
+        for param in context.command.params
+        if param.name is not None
+        and param.name not in both
+        and (param.name in training) is not is_training
+        and context.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
+    ]
+    if given and is_training:
+        raise click.UsageError(f"{', '.join(given)} and --run do not go together: it is about the load of a platform")
+    if given:
+        raise click.UsageError(f"{', '.join(given)} needs --run")
 
 
 def _seed(asked: int | None) -> int:

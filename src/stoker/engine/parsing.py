@@ -7,7 +7,7 @@ is refused: an answer that ignores it would be wrong.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from stoker.engine.values import (
     wrong_type,
 )
 from stoker.nn.bundle import Bundle
+from stoker.nn.config import ImageConfig
 from stoker.nn.image import Floats, cell_features
 from stoker.nn.sampling import Sampling
 from stoker.nn.tokenizer import ROLES, ImagePart, Message
@@ -34,6 +35,17 @@ Json = Mapping[str, Any]
 
 MAX_STOPS = 4
 MAX_IMAGES = 8
+
+
+class Sees(Protocol):
+    """What has to be known of a model to read messages that are for it."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def image(self) -> ImageConfig | None:
+        """None: it takes no images."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,10 @@ class Served:
     context: int
     digest: str | None = None
     """Of the weights."""
+
+    @property
+    def image(self) -> ImageConfig | None:
+        return self.bundle.config.image if self.task == "vision" else None
 
 
 @dataclass(frozen=True)
@@ -241,11 +257,16 @@ def _messages(body: Json, served: Served) -> tuple[list[Message], list[np.ndarra
         raise missing("messages")
     if not messages:
         raise InvalidInput("messages is empty; it has to hold at least one message", param="messages")
+    return messages_of(messages, served)
+
+
+def messages_of(items: Sequence[Any], sees: Sees) -> tuple[list[Message], list[np.ndarray]]:
+    """Messages of OpenAI's API as the tokenizer takes them, and the pictures in them. Raises InvalidInput."""
     pixels: list[np.ndarray] = []
-    return [_message(item, f"messages[{number}]", served, pixels) for number, item in enumerate(messages)], pixels
+    return [_message(item, f"messages[{number}]", sees, pixels) for number, item in enumerate(items)], pixels
 
 
-def _message(item: Any, path: str, served: Served, pixels: list[np.ndarray]) -> Message:
+def _message(item: Any, path: str, sees: Sees, pixels: list[np.ndarray]) -> Message:
     if not isinstance(item, dict):
         raise wrong_type(path, item, (dict,))
     role = item.get("role")
@@ -258,7 +279,7 @@ def _message(item: Any, path: str, served: Served, pixels: list[np.ndarray]) -> 
     if isinstance(content, str):
         parts = [content]
     elif isinstance(content, list):
-        parts = [_part(part, f"{path}.content[{number}]", served, pixels) for number, part in enumerate(content)]
+        parts = [_part(part, f"{path}.content[{number}]", sees, pixels) for number, part in enumerate(content)]
     elif not (content is None and role == "assistant"):  # an assistant that called tools has no content
         raise wrong_type(f"{path}.content", content, (str, list))
     if item.get("tool_calls"):
@@ -266,7 +287,7 @@ def _message(item: Any, path: str, served: Served, pixels: list[np.ndarray]) -> 
     return Message(role, parts)
 
 
-def _part(part: Any, path: str, served: Served, pixels: list[np.ndarray]) -> str | ImagePart:
+def _part(part: Any, path: str, sees: Sees, pixels: list[np.ndarray]) -> str | ImagePart:
     if not isinstance(part, dict):
         raise wrong_type(path, part, (dict,))
     kind = part.get("type")
@@ -276,7 +297,7 @@ def _part(part: Any, path: str, served: Served, pixels: list[np.ndarray]) -> str
             raise wrong_type(f"{path}.{kind}", text, (str,))
         return text
     if kind == "image_url":
-        return _image(part, path, served, pixels)
+        return _image(part, path, sees, pixels)
     raise InvalidInput(
         f"{path}.type is {shown(kind)}; this engine takes text and image_url",
         param=f"{path}.type",
@@ -284,18 +305,17 @@ def _part(part: Any, path: str, served: Served, pixels: list[np.ndarray]) -> str
     )
 
 
-def _image(part: Json, path: str, served: Served, pixels: list[np.ndarray]) -> ImagePart:
+def _image(part: Json, path: str, sees: Sees, pixels: list[np.ndarray]) -> ImagePart:
     holder = part.get("image_url")
     url = holder.get("url") if isinstance(holder, dict) else None
-    return image_part(url, path, f"{path}.image_url.url", served, pixels)
+    return image_part(url, path, f"{path}.image_url.url", sees, pixels)
 
 
-def image_part(url: object, path: str, param: str, served: Served, pixels: list[np.ndarray]) -> ImagePart:
+def image_part(url: object, path: str, param: str, sees: Sees, pixels: list[np.ndarray]) -> ImagePart:
     """Adds the picture behind `url`, which stands at `param`, to `pixels`. Raises InvalidInput."""
-    image = served.bundle.config.image
-    if served.task != "vision" or image is None:
+    if sees.image is None:
         raise InvalidInput(
-            f"{served.model} takes no images; send them to the vision model (/v1/vision)",
+            f"{sees.model} takes no images; send them to the vision model (/v1/vision)",
             param=path,
             code="image_not_supported",
         )
@@ -304,11 +324,16 @@ def image_part(url: object, path: str, param: str, served: Served, pixels: list[
     if not isinstance(url, str):
         raise wrong_type(param, url, (str,))
     pixels.append(images.read(url, param))
-    return ImagePart(image.tokens)
+    return ImagePart(sees.image.tokens)
 
 
 def soft_tokens(pixels: list[np.ndarray], served: Served) -> Floats | None:
     image, projector = served.bundle.config.image, served.bundle.projector
     if not pixels or image is None or projector is None:
         return None
-    return projector.project(np.concatenate([cell_features(picture, image.grid) for picture in pixels]))
+    return projector.project(features_of(pixels, image))
+
+
+def features_of(pixels: Sequence[np.ndarray], image: ImageConfig) -> Floats:
+    """[cells, numbers] of all pictures, one after the other."""
+    return np.concatenate([cell_features(picture, image.grid) for picture in pixels])

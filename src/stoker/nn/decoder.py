@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stoker.base.errors import InvalidInput
-from stoker.nn.config import ModelConfig
+from stoker.nn.config import LLAMA, ModelConfig
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.intp]
@@ -123,9 +123,26 @@ class _Group:
     mask: Floats
 
 
+def refuse_what_is_not_computed(config: ModelConfig) -> None:
+    """Raises InvalidInput for a model that can be trained, and that another engine has to serve."""
+    for name, value, computed in (
+        ("architectures", config.architecture, LLAMA),
+        ("tie_word_embeddings", config.tie_word_embeddings, True),
+        ("rope_scaling", config.rope_scaling, None),
+    ):
+        if value != computed:
+            raise InvalidInput(
+                f"config.json: {name} is {value}; the embedded engine computes {computed}",
+                param=name,
+                hint="serve these weights with vLLM",
+            )
+
+
 class Decoder:
     def __init__(self, config: ModelConfig, tensors: Mapping[str, NDArray[np.floating]]) -> None:
-        """`tensors` by the names of Hugging Face's Llama. Raises InvalidInput when one is missing or misshapen."""
+        """`tensors` by the names of Hugging Face's Llama. Raises InvalidInput when one is missing or misshapen, or when
+        the config asks for what is not computed here."""
+        refuse_what_is_not_computed(config)
         self.config = config
         weights = _Weights(config, tensors)
         self.embeddings = weights.take("model.embed_tokens.weight", config.vocab_size, config.hidden_size)

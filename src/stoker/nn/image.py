@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stoker.nn import weights_files
 from stoker.nn.config import ImageConfig
 
 Floats = NDArray[np.float32]
+
+FILE = "image_projector.safetensors"
 
 SIDE = 32
 """Pixels a side of the array that `cell_features` takes; a multiple of every grid in use."""
@@ -44,11 +47,7 @@ class ImageProjector:
 
 
 def load(folder: Path, image: ImageConfig, hidden_size: int) -> ImageProjector:
-    from safetensors.numpy import load_file
-
-    tensors = {
-        name: value.astype(np.float32) for name, value in load_file(folder / "image_projector.safetensors").items()
-    }
+    tensors = {name: value.astype(np.float32) for name, value in weights_files.read_file(folder / FILE).items()}
     if tensors["up.weight"].shape != (image.hidden, image.features) or tensors["down.weight"].shape[0] != hidden_size:
-        raise ValueError(f"image_projector.safetensors in {folder} does not have the shape that config.json says")
+        raise ValueError(f"{FILE} in {folder} does not have the shape that config.json says")
     return ImageProjector(tensors["up.weight"], tensors["up.bias"], tensors["down.weight"], tensors["down.bias"])

@@ -5,6 +5,7 @@ Text of a caller is never able to become a control token: it is encoded without 
 """
 
 import codecs
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -73,6 +74,15 @@ class Tokenizer:
         ids: list[int] = self._inner.encode(text, add_special_tokens=False).ids
         return ids
 
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """What `encode` gives for each, on all cores."""
+        clean = [text.encode("utf-8", "replace").decode() for text in texts]
+        return [found.ids for found in self._inner.encode_batch_fast(clean, add_special_tokens=False)]
+
+    def begin(self, role: str) -> int:
+        """The control token that a message of the role begins with; `end` ends it."""
+        return self._special[ROLES[role]]
+
     def bytes_of(self, token: int) -> bytes:
         """What the token adds to the text; nothing for a control token. May be part of a UTF-8 character."""
         return self._bytes[token]
@@ -89,7 +99,7 @@ class Tokenizer:
         """The tokens that ask for the next message of the assistant; with `goes_on`, for the rest of the last one."""
         tokens = [self.bos]
         for message in messages:
-            tokens.append(self._special[ROLES[message.role]])
+            tokens.append(self.begin(message.role))
             for part in message.parts:
                 tokens += [self.image] * part.tokens if isinstance(part, ImagePart) else self.encode(part)
             tokens.append(self.end)
@@ -153,6 +163,16 @@ def train(texts: Sequence[str], vocab_size: int) -> str:
     )
     text: str = tokenizer.to_str(pretty=False)
     return text
+
+
+def is_ours(text: str) -> bool:
+    """Whether the content of a `tokenizer.json` has the control tokens that `Tokenizer` needs."""
+    try:
+        added = json.loads(text)["added_tokens"]
+        names = [token["content"] for token in sorted(added, key=lambda token: token["id"])]
+    except (ValueError, KeyError, TypeError) as exc:
+        raise InvalidInput(f"tokenizer.json is not one of the tokenizers library: {exc!r}", param="base") from exc
+    return tuple(names[: len(SPECIAL)]) == SPECIAL
 
 
 def load(folder: Path) -> Tokenizer:

@@ -1,6 +1,6 @@
 """When a machine is taken away: until when running work may go on, and whether a notice still stands.
 
-The worker asks: `worker.notices` looks at the instance's metadata, `worker.loop` acts.
+Workers and training ask: `instance.notices` looks at the instance's metadata, `worker.loop` acts.
 """
 
 import math

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from stoker.catalog import ec2
 from stoker.manifests.node_pools import region_of
 from stoker.meter import attribution
+from stoker.meter.prices import Key, Prices
 from stoker.policy.market import on_demand_usd_per_hour
 from stoker.policy.placement import allocatable_of
 from stoker.policy.pod_resources import CPU, GPUS, MEMORY, NOTHING, OF_GPUS, Amounts
 from stoker.simulate import gpu_sharing
 from stoker.simulate.machines import NOTICE_S
-from stoker.simulate.prices import Key, Prices
 from stoker.simulate.result import Costs, NodeLife, ReplicaLife
 from stoker.simulate.scenario import Volume
 

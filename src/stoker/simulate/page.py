@@ -1,21 +1,15 @@
 """A result as one page: a file that needs nothing else, neither a network nor, to be read, its script.
 
-Names in it come from manifests and traces of anyone: everything is escaped, the data for the script cannot end its
-element, and the page's policy lets no script run but the one whose hash it names.
+Names in it come from manifests and traces of anyone, see `page_frame`.
 """
 
-import base64
-import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from typing import Any
 
-from stoker.base.errors import writable
 from stoker.simulate import comparison, explain, lives, moments, money, page_series, report, telling
+from stoker.simulate.page_frame import whole
 from stoker.simulate.page_plots import Plot, Row, bars, data, escaped, figure, gantt, shown, table
 from stoker.simulate.report import Targets
 from stoker.simulate.result import Event, Result
@@ -82,33 +76,13 @@ def page(result: Result, *, title: str = "", targets: Targets | None = None, oth
         f'<h2 id="h-{_anchor(name)}">{escaped(name)}</h2>{text}</section>'
         for name, text in there
     )
-    return _whole(
+    return whole(
         f"stoker simulate: {title or result.trace.name}",
         f'{head}<nav aria-label="Sections"><ul>{links}</ul></nav><main>{body}</main>'
         f"<footer>Made by <code>stoker simulate</code>, seed {result.seed}. Times are since the trace began, "
         f"{escaped(moments.date(0, result.began_at))}, in hours:minutes:seconds.</footer>",
         data(drawn),
     )
-
-
-def _whole(title: str, body: str, plots: list[dict[str, Any]]) -> str:
-    style, script = _file("page.css"), _file("page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    # No `<` in it: the data can neither end its element nor begin a comment.
-    values = json.dumps(plots, separators=(",", ":")).replace("<", "\\u003c")
-    return writable(
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escaped(title)}</title><style>{style}</style></head><body>{body}"
-        f'<script type="application/json" id="plots">{values}</script><script>{script}</script></body></html>\n'
-    )
-
-
-@cache
-def _file(name: str) -> str:
-    return (resources.files("stoker.simulate") / "page_files" / name).read_text(encoding="utf-8")
 
 
 def _anchor(name: str) -> str:

@@ -1,7 +1,8 @@
 """Plots as text: inline SVG for what is drawn, HTML for what is read.
 
 The drawing is stretched to the width there is, and letters would be, too: so every label is HTML beside it, placed in
-per cent. All plots over time have one axis, from 0 to the run's end. Everything written passes through `escaped`.
+per cent. All plots over time have one axis, from 0 to the run's end; others count from 0 on.
+Everything written passes through `escaped`.
 """
 
 import html
@@ -15,6 +16,8 @@ from stoker.simulate import moments, money
 
 Unit = Literal["count", "seconds", "usd", "rate"]
 Shape = Literal["steps", "line", "area"]
+Axis = Literal["time", "count"]
+"""What `Plot.at` is: seconds, or the number of something, such as a step of training."""
 WIDTH, HEIGHT = 1000, 200
 _TABLE_ROWS = 48
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -49,6 +52,7 @@ class Plot:
     unit: Unit = "count"
     is_stack: bool = False
     may_be_log: bool = False
+    axis: Axis = "time"
 
 
 def escaped(text: object) -> str:
@@ -84,7 +88,7 @@ def figure(plot: Plot, number: int) -> str:
         f'<div class="frame"><svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" '
         f'aria-labelledby="{name}-t {name}-d"><title id="{name}-t">{escaped(plot.title)}</title>'
         f'<desc id="{name}-d">{escaped(plot.what)}</desc>{grid}{"".join(drawn)}</svg>'
-        f'{_y_labels(scale)}{_x_labels(plot.end)}<div class="cross" hidden></div></div>'
+        f'{_y_labels(scale)}{_x_labels(plot.end, plot.axis)}<div class="cross" hidden></div></div>'
         f"<details><summary>{escaped(plot.what)} <u>Figures</u></summary>{_table(plot)}</details></figure>"
     )
 
@@ -94,6 +98,7 @@ def data(plots: Sequence[Plot]) -> list[dict[str, Any]]:
     return [
         {
             "unit": plot.unit,
+            **({"axis": plot.axis} if plot.axis != "time" else {}),
             "end": round(plot.end, 3),
             "at": [round(at, 1) for at in plot.at],
             "values": [_thin(s.values) for s in plot.series],
@@ -235,13 +240,16 @@ def _y_labels(scale: _Scale) -> str:
     )
 
 
-def _x_labels(end: float) -> str:
+def _x_labels(end: float, axis: Axis) -> str:
     """At most eight; every other one goes where the page is narrow."""
-    step = next((each for each in _X_STEPS if end / each <= 8), max(1.0, end / 8))
+    if axis == "count":
+        step = _nice(max(end, 1.0) / 8, whole=True)
+    else:
+        step = next((each for each in _X_STEPS if end / each <= 8), max(1.0, end / 8))
     marks = [i * step for i in range(int(end // step) + 1)]
     return "".join(
         f'<span class="x{" odd" * (i % 2)}{" last" * (at > 0.97 * end)}" style="left:{_n(100 * at / end)}%" '
-        f'aria-hidden="true">{escaped(moments.clock(at)[:-3])}</span>'
+        f'aria-hidden="true">{escaped(moments.clock(at)[:-3] if axis == "time" else f"{at:,.0f}")}</span>'
         for i, at in enumerate(marks)
         if end
     )
@@ -259,10 +267,13 @@ def _table(plot: Plot) -> str:
     """Every so many-th moment, so that there are at most 48."""
     every = max(1, math.ceil(len(plot.at) / _TABLE_ROWS))
     rows = [
-        [moments.clock(plot.at[i]), *(shown(each.values[i], plot.unit) for each in plot.series)]
+        [
+            moments.clock(plot.at[i]) if plot.axis == "time" else f"{plot.at[i]:,.0f}",
+            *(shown(each.values[i], plot.unit) for each in plot.series),
+        ]
         for i in range(0, len(plot.at), every)
     ]
-    return table(["at", *(each.name for each in plot.series)], rows)
+    return table(["at" if plot.axis == "time" else "number", *(each.name for each in plot.series)], rows)
 
 
 def _thin(values: Values) -> list[float | int | None]:
@@ -302,7 +313,7 @@ def _kind(column: int, words: Collection[int]) -> str:
     return "" if column in words else ' class="number"'
 
 
-def bars(title: str, parts: Mapping[str, float], note: str = "") -> str:
+def bars(title: str, parts: Mapping[str, float], note: str = "", *, unit: Unit = "usd") -> str:
     """Parts of a sum, each with its share of it; a table that is drawn."""
     total = sum(parts.values())
     most = max(parts.values(), default=0.0) or 1.0
@@ -310,7 +321,7 @@ def bars(title: str, parts: Mapping[str, float], note: str = "") -> str:
         f'<tr><th scope="row"><span>{escaped(name)}</span></th><td class="bar">'
         f'<svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
         f'<rect class="c{_colour(name, i)}" width="{_n(100 * max(usd, 0) / most)}" height="10"/>'
-        f'</svg></td><td class="number">{escaped(money.spoken(usd))}</td>'
+        f'</svg></td><td class="number">{escaped(shown(usd, unit))}</td>'
         f'<td class="number muted">{100 * usd / total if total else 0:.0f} %</td></tr>'
         for i, (name, usd) in enumerate(parts.items())
     )

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stoker.base.errors import InvalidInput
+from stoker.meter import prices
 from stoker.policy.cluster import Node
 from stoker.policy.market import market
-from stoker.simulate import bill, groups, latencies, prices
+from stoker.simulate import bill, groups, latencies
 from stoker.simulate.autoscaling import Autoscaling
 from stoker.simulate.capacity import Capacity
 from stoker.simulate.karpenter import Karpenter

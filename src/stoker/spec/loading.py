@@ -93,9 +93,9 @@ def read_section(kind: type[_S], data: object) -> _S:
         raise refused_request(_all_faults(error, _nowhere, schema_of(kind))) from error
 
 
-def dump(platform: Platform) -> str:
+def dump(section: Platform | Run) -> str:
     """Normalised YAML: every key with its value. It loads back equal, and has no secrets because a spec has none."""
-    return yaml.dump(plain(platform))
+    return yaml.dump(plain(section))
 
 
 def _nowhere(path: Path, *, key: bool = False) -> None:

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, StringConstraints
 
 from stoker.spec.faults import Fault
 from stoker.spec.section import Expected, Name, Quantity, Section, Usd
+from stoker.spec.spot import Watch
 
 _Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 _Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
@@ -25,6 +26,11 @@ Place = Annotated[
 
 def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
+
+
+def _off(value: object) -> object:
+    """To YAML 1.1 the word off is false."""
+    return "off" if value is False else value
 
 
 Files = Annotated[
@@ -174,13 +180,22 @@ class RunCheckpoints(Section):
 
 
 class RunSpot(Section):
-    watch: Literal["auto", "on", "off"] = "auto"
-    """Whether each node looks for a spot notice. auto: where its metadata says that it is a spot instance."""
+    watch: Watch = "auto"
+    """Whether each node looks for a spot notice. auto: where its metadata says that it is a spot instance. true (on):
+    always. false (off): never."""
+
+    poll_seconds: Annotated[float, Field(gt=0, le=60, allow_inf_nan=False)] = 5.0
+    """Seconds between two looks; AWS asks for 5."""
+
+    reserve_seconds: Annotated[float, Field(ge=0, le=110, allow_inf_nan=False)] = 10.0
+    """A save has to be durable so long before the machine goes."""
 
     grace_seconds: Annotated[float, Field(gt=0, le=120, allow_inf_nan=False)] = 105.0
     """How long a save may take from the notice on: 120 s, less 5 s until it is seen, less 10 s for the rest."""
 
-    guarantee: Literal["warn", "require", "off"] = "warn"
+    guarantee: Annotated[Literal["warn", "require", "off"], BeforeValidator(_off), Expected("warn, require or off")] = (
+        "warn"
+    )
     """What is done at the start when a save is predicted to take longer than that. require: the run does not begin."""
 
     on_rebalance: Literal["ignore", "save"] = "save"
@@ -297,6 +312,10 @@ class Run(Section):
 
     parallel: Literal["auto", "replicate", "shard"] = "auto"
     """replicate: each process has all weights. shard: FSDP2. auto: shard on several GPUs."""
+
+    deterministic: bool = True
+    """The same bits each time it is done again, so that a resumed run is the run that was not interrupted. On GPUs some
+    operations are slower so; on processors it costs nothing."""
 
     compile: bool = False
     """torch.compile of each layer."""

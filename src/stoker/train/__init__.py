@@ -16,8 +16,14 @@ saving        checkpoints behind training
 loop          the steps
 interruption  notice, rebalance, SIGTERM -> a wish that is read at a step's end
 launching     the processes of one node, begun again as one
-planning      does it fit, how long does a save take, what will it cost: before anything starts
-record        what happened in a run, line by line, and what it comes to
+planning      does it fit, how long does a save take, which guarantee holds: before anything starts
+buying        the run on other machines: time and cost; spot or on demand
+record        what happened in a run, line by line
+accounting    what it comes to: losses, lost work, seconds and dollars by cause
+live          the same up to now, at each step
+budget        when a run has to stop, so that its checkpoint is still paid for
+progress      the line that a person watches
+tracking      TensorBoard, MLflow, CloudWatch
 runs          where runs are: list, show
 evaluation    questions with checked answers -> samples
 gate          samples -> a verdict

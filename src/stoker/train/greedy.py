@@ -43,7 +43,7 @@ class Greedy:
             raise ValueError(f"the question has more than the {limit} tokens that the model knows positions for")
         whole = sample.chosen
         begin = int((whole.weights > 0).argmax())
-        ends = {int(whole.tokens[begin]), self.model.config.eos_token_id}
+        ends = {int(whole.tokens[begin]), *self.model.config.end_tokens}
         return Encoded(whole.tokens[:begin], whole.weights[:begin], whole.features), ends
 
     def _rows(self, tokens: Sequence[int], prompt: Encoded) -> TorchRows:

@@ -12,11 +12,11 @@ from stoker.base.clock import SystemClock
 from stoker.base.errors import InvalidInput, StokerError
 from stoker.base.ids import ModelName
 from stoker.engine.client import EngineClient
+from stoker.instance.notices import watcher
 from stoker.queue import QueueSettings, RedisQueue, RedisRegistry
 from stoker.spec import EMBEDDED, ServerEngine, engine_key, load
 from stoker.web.client import Timeouts
 from stoker.worker.loop import Worker
-from stoker.worker.notices import watcher
 from stoker.worker.runner import Runner, Settings
 
 _log = logs.get(__name__)

@@ -16,9 +16,9 @@ from stoker.base.clock import Clock
 from stoker.base.errors import StokerError
 from stoker.base.ids import ModelName
 from stoker.engine.client import EngineClient
+from stoker.instance.notices import Watcher
 from stoker.policy.leaving import Notice, finish_by
 from stoker.queue import Claim, Queue, Registry, Replica
-from stoker.worker.notices import Watcher
 from stoker.worker.runner import Runner
 
 _log = logs.get(__name__)

@@ -44,7 +44,7 @@
       const index = inside ? indexAt(plot.at, at) : -1;
       if (inside) {
         cross.style.left = `${(100 * at) / plot.end}%`;
-        cross.dataset.at = clock(at);
+        cross.dataset.at = plot.axis === "count" ? Math.round(at).toLocaleString("en-US") : clock(at);
       }
       outputs.forEach((output, i) => { output.textContent = inside ? shown(plot.values[i][index], plot.unit) : ""; });
     }

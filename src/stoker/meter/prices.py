@@ -1,7 +1,7 @@
 """Prices over time: what `aws ec2 describe-spot-price-history` prints, or a table of one's own.
 
-Without them a spot price is the catalogue's for the whole run. Rows of one offering are steps: each price holds until
-the next; the first also before it.
+The simulator pays with them, with seconds since its trace began, and `stoker runs`, with seconds since the epoch. Rows
+of one offering are steps: each price holds until the next; the first also before it.
 """
 
 import bisect
@@ -28,7 +28,7 @@ _LINUX = ("Linux/UNIX", "Linux/UNIX (Amazon VPC)")
 
 @dataclass(frozen=True, eq=False)
 class Prices:
-    """`steps`: by offering, (seconds since the trace began, USD per hour), by time."""
+    """`steps`: by offering, (seconds since a moment of the caller's, USD per hour), by time."""
 
     steps: Mapping[Key, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -63,12 +63,15 @@ class Prices:
         }
 
 
-def read_prices(path: str, began_at: datetime) -> Prices:
-    """A file of spot price history (JSON of the AWS CLI), or CSV with the columns type, zone, capacity, usd_per_hour
-    and, for prices that change, at_s (seconds since the trace began) or time (ISO 8601 with zone).
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-    Where all times are on other days than the trace, they are moved by whole days, and a note says so. Raises NotFound,
-    and InvalidInput with the row."""
+
+def read_prices(path: str, began_at: datetime, *, may_move: bool = True) -> Prices:
+    """A file of spot price history (JSON of the AWS CLI), or CSV with the columns type, zone, capacity, usd_per_hour
+    and, for prices that change, at_s (seconds since `began_at`) or time (ISO 8601 with zone).
+
+    Where all times are on other days than `began_at`, they are moved by whole days, and a note says so; not without
+    `may_move`. Raises NotFound, and InvalidInput with the row."""
     file = Path(path)
     if not file.is_file():
         raise NotFound(f"there is no file of prices {path}")
@@ -79,7 +82,7 @@ def read_prices(path: str, began_at: datetime) -> Prices:
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path} is no text in UTF-8: {error.reason}", param="prices") from error
     rows = _history(text, path) if text.lstrip().startswith("{") else _table(text, path)
-    return _prices(rows, began_at)
+    return _prices(rows, began_at, may_move=may_move)
 
 
 Row = tuple[Key, "float | datetime | None", float]
@@ -123,12 +126,12 @@ def _table(text: str, path: str) -> list[Row]:
     return found
 
 
-def _prices(rows: Iterable[Row], began_at: datetime) -> Prices:
+def _prices(rows: Iterable[Row], began_at: datetime, *, may_move: bool) -> Prices:
     held = list(rows)
     moments = [at for _, at, _ in held if isinstance(at, datetime)]
     notes: list[str] = []
     moved = timedelta()
-    if moments and not min(moments) <= began_at <= max(moments) + timedelta(days=1):
+    if may_move and moments and not min(moments) <= began_at <= max(moments) + timedelta(days=1):
         moved = timedelta(days=(began_at - min(moments)).days)
         notes.append(
             f"prices of {min(moments):%Y-%m-%d} are taken for those of {began_at:%Y-%m-%d}: moved by whole days"

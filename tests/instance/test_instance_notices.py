@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from stoker.instance import metadata
+from stoker.instance.notices import FILE_POLL_S, Watcher, watcher
 from stoker.policy.leaving import Notice
 from stoker.spec import Spot
 from stoker.testing import ManualClock
 from stoker.testing.imds import FakeImds
-from stoker.worker import metadata
-from stoker.worker.notices import FILE_POLL_S, Watcher, watcher
 
 UNHEARD = "no word from the instance metadata; no notice comes or goes by that"
 
@@ -207,7 +207,7 @@ async def test_a_recommendation_is_logged_once_and_else_ignored(watching: Watchi
         assert [await looking.look() for _ in range(3)] == [None, None, None]
     assert [event for event in events if event["event"] == "rebalance recommended"] == [
         {"event": "rebalance recommended", "since": "2023-11-14T22:13:20Z", "leaves": False, "log_level": "info"}
-        | {"source": "stoker.worker.notices"}
+        | {"source": "stoker.instance.notices"}
     ]
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from stoker.base.errors import InvalidInput, NotFound
 from stoker.catalog import ec2
+from stoker.meter.prices import EPOCH, Prices, read_prices
 from stoker.policy.cluster import Offering
-from stoker.simulate.prices import Prices, read_prices
 
 BEGAN = datetime(2026, 11, 2, 8, tzinfo=UTC)
 KEY = ("g6.xlarge", "us-west-2a", "spot")
@@ -115,3 +115,13 @@ def test_what_is_wrong_is_said_with_its_row(tmp_path: Path, text: str, said: str
 def test_a_file_that_is_not_there_is_named() -> None:
     with pytest.raises(NotFound, match="no file of prices /no/such"):
         read_prices("/no/such", BEGAN)
+
+
+def test_prices_of_a_run_stay_where_they_were(tmp_path: Path) -> None:
+    file = tmp_path / "prices.csv"
+    file.write_text("type,zone,capacity,usd_per_hour,time\ng6.xlarge,us-west-2a,spot,0.4,2026-01-05T08:00:00Z\n")
+
+    found = read_prices(str(file), EPOCH, may_move=False)
+
+    assert found.steps == {KEY: ((datetime(2026, 1, 5, 8, tzinfo=UTC).timestamp(), 0.4),)}
+    assert found.notes == ()

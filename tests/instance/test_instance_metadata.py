@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from stoker.base.errors import InvalidInput, StokerError, TimedOut, Unreachable, UpstreamError
+from stoker.instance import metadata
+from stoker.instance.metadata import Metadata, endpoint
 from stoker.policy.leaving import Notice
 from stoker.testing import ManualClock
 from stoker.testing.imds import FakeImds
-from stoker.worker import metadata
-from stoker.worker.metadata import Metadata, endpoint
 
 TOKEN = "x-aws-ec2-metadata-token"
 TTL = "x-aws-ec2-metadata-token-ttl-seconds"

@@ -1,7 +1,7 @@
-"""Whether the machine below a worker is taken away: looks at instance metadata, again and again, and says what stands.
+"""Whether the machine below is taken away: looks at instance metadata, again and again, and says what stands.
 
-The worker's loop calls `look` and acts on what it returns. When a notice stands and until when work may go on then is
-decided in `policy.leaving`.
+The worker's loop, and a thread of each node that trains, call `look` and act on what it returns. When a notice stands
+and until when work may go on then is decided in `policy.leaving`.
 """
 
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ from typing import Protocol
 from stoker.base import logs
 from stoker.base.clock import Clock
 from stoker.base.errors import InvalidInput, StokerError, Unreachable, UpstreamError
+from stoker.instance.metadata import Metadata, endpoint
 from stoker.policy.leaving import Notice, Standing, looked, unanswered
 from stoker.spec import Spot
-from stoker.worker.metadata import Metadata, endpoint
 
 _log = logs.get(__name__)
 
@@ -82,11 +82,14 @@ class Watcher:
         self.reserve_s = reserve_s
         self.is_over = False
         """Nothing will ever come of a look here."""
+        self.recommended: str | None = None
+        """Since when AWS recommends to rebalance, as it says it: a new recommendation has another time."""
+        self.trouble: StokerError | None = None
+        """Why the latest look was not answered; None: it was, or nobody is there who could."""
         self._place = place
         self._leaves_on_rebalance = leaves_on_rebalance
         self._is_sure = is_sure
         self._standing = Standing()
-        self._rebalance: str | None = None
         self._was_answered: bool | None = None  # the latest look; None: there was none yet
 
     async def look(self) -> Notice | None:
@@ -101,6 +104,7 @@ class Watcher:
             self._unanswered(error)
         else:
             self._was_answered = True
+            self.trouble = None
             self._standing = looked(self._standing, found)
         return self._standing.notice
 
@@ -119,9 +123,9 @@ class Watcher:
         if notice is not None:
             return notice
         since = await self._recommended(metadata)
-        if since is not None and since != self._rebalance:
+        if since is not None and since != self.recommended:
             _log.info("rebalance recommended", since=since, leaves=self._leaves_on_rebalance)
-        self._rebalance = since
+        self.recommended = since
         return Notice("rebalance") if since is not None and self._leaves_on_rebalance else None
 
     async def _recommended(self, metadata: Metadata) -> str | None:
@@ -131,7 +135,7 @@ class Watcher:
             if self._leaves_on_rebalance:
                 raise
             _log.debug("no word on rebalancing", error=error.in_log)
-            return self._rebalance  # it decides nothing, so what else was said counts
+            return self.recommended  # it decides nothing, so what else was said counts
 
     def _unanswered(self, error: StokerError) -> None:
         """Told once until the service answers again."""
@@ -144,6 +148,7 @@ class Watcher:
                 hint=error.hint,
             )
         self._was_answered = False
+        self.trouble = None if self.is_over else error
         self._standing = unanswered(self._standing)
 
     def _is_elsewhere(self, error: StokerError) -> bool:

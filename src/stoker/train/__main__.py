@@ -1,0 +1,41 @@
+"""One process of a run: `python -m stoker.train --run FILE [--state DIR]`, or `torchrun -m stoker.train --run FILE`.
+
+Where the others are is in the environment, see `world`. Ends with a code of `exits`.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from stoker.base.clock import SystemClock
+from stoker.base.errors import StokerError
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="stoker.train", description="One process of a training run.")
+    parser.add_argument("--run", required=True, type=Path, help="the run file")
+    state = Path(os.environ.get("STOKER_STATE", ".stoker"))
+    parser.add_argument("--state", type=Path, default=state, help="where runs are remembered; default: $STOKER_STATE")
+    asked = parser.parse_args()
+    from stoker import spec
+    from stoker.train import exits
+
+    def tell(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201 - for people
+
+    try:
+        run = spec.load_run(asked.run)
+        from stoker.train.starting import Process
+
+        code, why = Process(run, asked.run, asked.state, environ=os.environ, clock=SystemClock()).go()
+    except StokerError as error:
+        tell(f"error: {error.message}" + (f"\n\nhint: {error.hint}" if error.hint else ""))
+        return exits.ASKED_WRONGLY if error.exit_code == 2 else exits.FAILED
+    if why and int(os.environ.get("RANK", "0")) == 0:
+        tell(why)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

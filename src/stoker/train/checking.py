@@ -1,0 +1,101 @@
+"""`stoker train --check`: all is read that a run would read, what it would do is said, and nothing is begun. No torch.
+
+The data is encoded as for training, so bad lines are found here; the place of checkpoints is measured by writing to it.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from stoker.base.errors import InvalidInput
+from stoker.registry.runs import RunStore
+from stoker.registry.stores import Store
+from stoker.spec.run import Run
+from stoker.train import planning, record, runs
+from stoker.train.bases import base_folder
+from stoker.train.encoding import encoder_of
+from stoker.train.planning import Guarantee, Option, Size
+from stoker.train.reports import Report
+from stoker.train.source import open_source
+
+_LAST_STEPS = 50
+_MOST_CONFIG_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the run would do. `resumes`: the step and name of the checkpoint that it would go on from. `step_s`: of its
+    latest steps; None: it has done none. `guarantee` None: guarantee is off. `options`: ways to buy it."""
+
+    store_url: str
+    report: Report
+    steps: int
+    tokens: int
+    size: Size
+    resumes: tuple[int, str] | None
+    step_s: float | None
+    guarantee: Guarantee | None
+    options: list[Option]
+
+    @property
+    def may_begin(self) -> bool:
+        return self.guarantee is None or self.guarantee.holds
+
+
+def check(
+    run: Run, run_file: Path, *, state: Path, environ: Mapping[str, str] = os.environ, tell: Callable[[str], None]
+) -> Checked:
+    """Raises what the run itself would raise at its start: InvalidInput, Conflict, Unavailable."""
+    here = run_file.absolute().parent
+    store = runs.look(run, run_file, state, environ)
+    cache = runs.folder_of(state, run.name) / "cache"
+    folder = base_folder(run, here=here, cache=cache)
+    size = planning.size_of(_config(folder), run)
+    source = open_source(run, run.data, encoder_of(folder), here=here, tell=tell, cache=cache)
+    step_s = _step_s(store)
+    guarantee, save_s = None, planning.LEAST_SAVE_S
+    if run.spot.guarantee != "off":
+        bytes_per_s, fixed_s = planning.measure(store)
+        guarantee = planning.guarantee(run, size, bytes_per_s=bytes_per_s, fixed_s=fixed_s, step_s=step_s or 0.0)
+        save_s = planning.save_seconds(
+            size.checkpoint_bytes, bytes_per_s=bytes_per_s, writers=run.nodes, fixed_s=fixed_s
+        )
+    tokens = min(source.steps * source.step(0).tokens, run.epochs * source.report.tokens)
+    return Checked(
+        store_url=store.url,
+        report=source.report,
+        steps=source.steps,
+        tokens=tokens,
+        size=size,
+        resumes=_newest(store, run),
+        step_s=step_s,
+        guarantee=guarantee,
+        options=planning.options(run, size, tokens, save_s=save_s, regions=(run.prices.region,)),
+    )
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / "config.json").read_bytes()[:_MOST_CONFIG_BYTES])
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{folder}/config.json cannot be read: {error}", param="base") from error
+    if not isinstance(found, dict):
+        raise InvalidInput(f"{folder}/config.json is no object", param="base")
+    return found
+
+
+def _newest(store: Store, run: Run) -> tuple[int, str] | None:
+    found = RunStore(store, run.name).head()
+    if found is None or not found[0].entries:
+        return None
+    entry = found[0].entries[-1]
+    return entry.step, entry.name
+
+
+def _step_s(store: Store) -> float | None:
+    seconds = [float(each["seconds"]) for each in record.read(store) if each.get("kind") == "step"]
+    return median(seconds[-_LAST_STEPS:]) if seconds else None

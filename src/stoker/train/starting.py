@@ -1,0 +1,340 @@
+"""One process of a run, from its environment to the loop: open, claim, make ready, go on, train.
+
+What is opened first is what can be refused: settings, weights, data. Only then is the run claimed, so that a wrong
+file does not fence off a launch that works.
+"""
+
+import contextlib
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from stoker.base.clock import Clock
+from stoker.base.errors import InvalidInput
+from stoker.registry.heads import Keep
+from stoker.registry.runs import Crash, Lease, RunStore
+from stoker.registry.stores import Store
+from stoker.spec.run import Run
+from stoker.train import exits, gradients, runs
+from stoker.train.budget import BudgetWatch
+from stoker.train.interruption import Interruption
+from stoker.train.interval import Interval
+from stoker.train.live import Live
+from stoker.train.loop import Loop, Parts, nowhere
+from stoker.train.losses import Loss
+from stoker.train.model import Model, base_folder, build, computing
+from stoker.train.nodes import interruptions_per_hour, nodes_of, process_start
+from stoker.train.optimizer import Adam
+from stoker.train.planning import guarantee, measure, size_of
+from stoker.train.preparing import is_sharded_in, prepared
+from stoker.train.progress import Progress
+from stoker.train.record import Writer, follow, summary
+from stoker.train.restoring import Restored, newest
+from stoker.train.saving import Saver
+from stoker.train.source import Source, open_source
+from stoker.train.state import Held, Staging, held, share
+from stoker.train.tracking import Onlookers, trackers
+from stoker.train.world import World, settle_numerics
+
+STATES = {
+    exits.COMPLETED: "completed",
+    exits.PREEMPTED: "preempted",
+    exits.BUDGET_SPENT: "budget",
+    exits.FENCED: "fenced",
+}
+"""What a launch's record says that it ended as; for all other codes it failed."""
+
+
+@dataclass(frozen=True)
+class _Opened:
+    folder: Path
+    """Of the run, on this machine."""
+    plain: Store
+    store: RunStore
+    model: Model
+    source: Source
+    validation: Source | None
+
+
+@dataclass(frozen=True)
+class _Claimed:
+    """`lease`: process 0's."""
+
+    lease: Lease | None
+    epoch: int
+    record: Writer
+    nodes: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Ready:
+    module: nn.Module
+    loss: Loss
+    adam: Adam
+    parameters: list[nn.Parameter]
+    tensors: list[Held]
+    facts: dict[str, Any]
+    is_sharded: bool
+
+
+class Process:
+    """`crash` is called with the name of each moment at which dying matters (`registry.runs.MOMENTS`, `loop.MOMENTS`)."""
+
+    def __init__(
+        self,
+        run: Run,
+        run_file: Path,
+        state: Path,
+        *,
+        environ: Mapping[str, str],
+        clock: Clock,
+        crash: Crash = nowhere,
+    ) -> None:
+        self._run, self._file, self._state = run, run_file, state
+        self._environ, self._clock, self._crash = environ, clock, crash
+        self._started_at = process_start(clock)
+        self._progress = Progress(sys.stderr, clock)
+
+    def go(self) -> tuple[int, str]:
+        """An exit code of `exits`, and why. Raises StokerError."""
+        run = self._run
+        settle_numerics(deterministic=run.deterministic, threads=run.threads, gpus=run.gpus)
+        world = World(self._environ, gpus=run.gpus)
+        interruption = Interruption(
+            run.spot,
+            environ=self._environ,
+            clock=self._clock,
+            tell=self._progress.tell,
+            is_watcher=world.local_rank == 0,
+        )
+        try:
+            with interruption:
+                interruption.nothing_unsaved(True)
+                opened = self._open(world)
+                claimed = self._claim(world, opened)
+                return self._recorded(world, interruption, opened, claimed)
+        finally:
+            world.leave()
+
+    # --- open and claim ---------------------------------------------------------------------------------------------
+
+    def _open(self, world: World) -> _Opened:
+        run, here = self._run, self._file.absolute().parent
+        tell = self._progress.tell if world.leads else _nobody
+        with world.leader_first():
+            known, store = runs.begin(run, self._file, self._state, self._environ)
+        cache = known.folder / "cache"
+        with world.leader_first(local=True):
+            base = base_folder(run, here=here, cache=cache)
+        model = build(run, base)
+        source = open_source(run, run.data, model.encoder, here=here, tell=tell, cache=cache)
+        validation = None
+        if run.validation is not None:
+            validation = open_source(_once(run), [run.validation], model.encoder, here=here, tell=tell, cache=cache)
+        return _Opened(known.folder, store, RunStore(store, run.name, crash=self._crash), model, source, validation)
+
+    def _claim(self, world: World, opened: _Opened) -> _Claimed:
+        lease = opened.store.claim() if world.leads else None
+        epoch = int(world.from_leader(None if lease is None else lease.epoch))
+        record = Writer(opened.plain, epoch) if world.leads else _NoRecord()
+        return _Claimed(lease, epoch, record, nodes_of(self._run, world, self._environ, self._clock))
+
+    def _recorded(
+        self, world: World, interruption: Interruption, opened: _Opened, claimed: _Claimed
+    ) -> tuple[int, str]:
+        record, clock = claimed.record, self._clock
+        earlier = summary(follow(opened.plain), now=self._started_at) if world.leads else None
+        record.add(
+            "launch",
+            clock.now(),
+            epoch=claimed.epoch,
+            run=self._run.name,
+            nodes=claimed.nodes,
+            processes=world.size,
+            started_at=self._started_at,
+            steps=opened.source.steps,
+            data_digest=opened.source.digest,
+            base_digest=opened.model.base_digest,
+        )
+        state, why = "failed", ""
+        onlookers = None
+        try:
+            ready = self._make_ready(world, opened)
+            restored = self._go_on(world, opened, claimed, ready)
+            step = 0 if restored.manifest is None else int(restored.manifest.state["step"])
+            tokens = 0 if restored.manifest is None else int(restored.manifest.state["tokens"])
+            parts = self._parts(world, interruption, opened, claimed, ready, step)
+            if earlier is not None:
+                onlookers = self._look_on(parts, opened, claimed, earlier, step)
+            self._say_what_holds(world, opened, ready)
+            ready.module.train()
+            code, why = Loop(parts, step=step, tokens=tokens).run()
+            state = STATES.get(code, "failed")
+        except BaseException as error:
+            why = str(error) or type(error).__name__
+            raise
+        finally:
+            if onlookers is not None:
+                onlookers.close(state)
+            record.add("end", clock.now(), state=state, why=why)
+            record.close()
+        return code, why
+
+    # --- make ready and go on ---------------------------------------------------------------------------------------
+
+    def _make_ready(self, world: World, opened: _Opened) -> _Ready:
+        is_sharded = is_sharded_in(self._run, world)
+        module, loss = prepared(self._run, opened.model, world, is_sharded=is_sharded)
+        parameters = {name: each for name, each in module.named_parameters() if each.requires_grad}
+        adam = Adam(self._run.optimizer, parameters)
+        facts = {
+            "data_digest": opened.source.digest,
+            "base_digest": opened.model.base_digest,
+            "processes": world.size,
+            "steps": opened.source.steps,
+        }
+        return _Ready(module, loss, adam, list(parameters.values()), held(parameters, adam), facts, is_sharded)
+
+    def _go_on(self, world: World, opened: _Opened, claimed: _Claimed, ready: _Ready) -> Restored:
+        self._crash("restore")
+        clock, begun_at = self._clock, self._clock.monotonic()
+        found = opened.store.head()
+        assert found is not None  # noqa: S101 - it was claimed
+        restored = newest(world, opened.store, found[0], ready.tensors, ready.facts)
+        if restored.manifest is None:
+            return restored
+        step = int(restored.manifest.state["step"])
+        ready.adam.settle(step)
+        seconds = clock.monotonic() - begun_at
+        if world.leads:
+            for skipped in restored.skipped:
+                self._progress.tell(f"checkpoint {skipped.name} cannot be used: {skipped.why}")
+            name, steps = restored.manifest.name, opened.source.steps
+            self._progress.tell(f"going on from step {step} of {steps} ({name}, read in {seconds:.1f} s)")
+        said = [{"name": each.name, "step": each.step, "why": each.why} for each in restored.skipped]
+        claimed.record.add("resume", clock.now(), step=step, name=restored.manifest.name, skipped=said, seconds=seconds)
+        return restored
+
+    def _parts(
+        self,
+        world: World,
+        interruption: Interruption,
+        opened: _Opened,
+        claimed: _Claimed,
+        ready: _Ready,
+        step: int,
+    ) -> Parts:
+        run = self._run
+        mine = ready.tensors if ready.is_sharded else share(ready.tensors, world.rank, world.size)
+        saver = Saver(
+            world,
+            opened.store,
+            run.name,
+            claimed.epoch,
+            claimed.lease,
+            Staging(mine),
+            mode=run.checkpointing.mode,
+            keep=Keep(run.checkpointing.keep_last, run.checkpointing.keep_every, run.checkpointing.keep_best),
+            clock=self._clock,
+            behind=claimed.record.send,
+        )
+        return Parts(
+            run=run,
+            world=world,
+            module=ready.module,
+            loss=ready.loss,
+            adam=ready.adam,
+            gradients=_gradients(run, ready, world),
+            source=opened.source,
+            validation=opened.validation,
+            saver=saver,
+            record=claimed.record,
+            interruption=interruption,
+            clock=self._clock,
+            interval=Interval(
+                run.checkpointing,
+                interruptions_per_hour=interruptions_per_hour(claimed.nodes),
+                clock=self._clock,
+                step=step,
+            ),
+            facts=ready.facts,
+            computing=contextlib.nullcontext if ready.is_sharded else lambda: computing(run, world.device),
+            crash=self._crash,
+            is_random=run.dropout > 0 or (run.method == "lora" and run.lora.dropout > 0),
+            is_sharded=ready.is_sharded,
+        )
+
+    def _look_on(self, parts: Parts, opened: _Opened, claimed: _Claimed, earlier: Any, step: int) -> Onlookers:
+        """Process 0: the line on the terminal, trackers, the budget."""
+        run, here = self._run, self._file.absolute().parent
+        live = Live(
+            earlier,
+            claimed.nodes,
+            steps=opened.source.steps,
+            started_at=self._started_at,
+            from_step=step,
+            clock=self._clock,
+        )
+        watching = trackers(run, here=here, nodes=claimed.nodes, from_step=step)
+        onlookers = Onlookers(live, self._progress, watching)
+        parts.live, parts.told = live, onlookers
+        if run.budget.usd is not None or run.budget.hours is not None:
+            parts.is_spent = BudgetWatch(run.budget, live, save_s=lambda: parts.saver.last_seconds)
+        return onlookers
+
+    def _say_what_holds(self, world: World, opened: _Opened, ready: _Ready) -> None:
+        """Whether a save that begins with a notice can be durable in time. Raises InvalidInput where that is required."""
+        run = self._run
+        if run.spot.guarantee == "off":
+            return
+        words = None
+        if world.leads:
+            config = json.loads((opened.model.folder / "config.json").read_text())
+            size = size_of(config, run)
+            bytes_per_s, fixed_s = measure(opened.plain, bytes_at_most=min(size.checkpoint_bytes, 64 << 20))
+            found = guarantee(run, size, bytes_per_s=bytes_per_s, fixed_s=fixed_s, step_s=0.0)
+            words = {"holds": found.holds, "words": found.words}
+            if not found.holds:
+                self._progress.tell(f"warning: {found.words}")
+        found_by_leader = world.from_leader(words)
+        if run.spot.guarantee == "require" and not found_by_leader["holds"]:
+            raise InvalidInput(found_by_leader["words"], param="spot.guarantee")
+
+
+def _gradients(run: Run, ready: _Ready, world: World) -> gradients.Gradients:
+    if ready.is_sharded:
+        return gradients.Sharded(ready.module, ready.parameters)
+    if run.batch.canonical:
+        return gradients.Canonical(ready.parameters, world, run.batch.rows // run.batch.micro_rows)
+    return gradients.Flat(ready.parameters, world)
+
+
+def _once(run: Run) -> Run:
+    """For the validation data: in the order of the file, once."""
+    dataset = run.dataset.model_copy(update={"shuffle": False, "transform": None, "workers": 0})
+    return run.model_copy(update={"dataset": dataset, "epochs": 1, "steps": None})
+
+
+class _NoRecord(Writer):
+    """Of every process but the first."""
+
+    def __init__(self) -> None:
+        pass
+
+    def add(self, kind: str, at: float, **fields: Any) -> None:
+        pass
+
+    def send(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def _nobody(_: str) -> None:
+    pass

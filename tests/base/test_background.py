@@ -1,0 +1,117 @@
+"""What is done in the background holds nobody up, fails nobody, and is bounded."""
+
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from stoker.base import background
+from stoker.base.background import Background
+from stoker.base.errors import Unavailable
+
+
+def test_items_are_done_in_their_order_some_at_once() -> None:
+    begun, go, done = threading.Event(), threading.Event(), list[list[int]]()
+
+    def do(items: Sequence[int]) -> None:
+        done.append(list(items))
+        begun.set()
+        go.wait(30)
+
+    behind = Background("test", do, most_at_once=3)
+    behind.add(0)
+    assert begun.wait(30)
+    for number in range(1, 6):
+        behind.add(number)
+    go.set()
+    behind.close(30)
+
+    assert done == [[0], [1, 2, 3], [4, 5]]
+    behind.add(9)
+    assert done == [[0], [1, 2, 3], [4, 5]]
+
+
+def test_what_fails_is_tried_again_and_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    told, tried, works = [], list[list[int]](), threading.Event()
+    monkeypatch.setattr(background._log, "warning", lambda *_, **fields: told.append(fields["why"]))
+
+    def do(items: Sequence[int]) -> None:
+        tried.append(list(items))
+        if len(tried) <= 3:
+            raise Unavailable("away")
+        works.set()
+
+    behind = Background("test", do, pause_s=0.0)
+    behind.add(1)
+    assert works.wait(30)
+    behind.close(30)
+
+    assert tried == [[1]] * 4
+    assert told == ["away"]
+
+
+def test_the_oldest_are_dropped_when_too_many_wait() -> None:
+    begun, go, done = threading.Event(), threading.Event(), list[int]()
+
+    def do(items: Sequence[int]) -> None:
+        begun.set()
+        go.wait(30)
+        if len(done) < 1 and items == [0]:
+            done.append(-1)
+            raise Unavailable("away")
+        done.extend(items)
+
+    behind = Background("test", do, most_waiting=4, pause_s=0.0)
+    behind.add(0)
+    assert begun.wait(30)
+    for number in range(1, 7):
+        behind.add(number)
+    go.set()
+    behind.close(30)
+
+    assert behind.dropped == 3  # 1 and 2, and 0, which failed and had no room any more
+    assert done == [-1, 3, 4, 5, 6]
+
+
+def test_what_fails_once_it_is_closing_is_given_up() -> None:
+    tried = list[list[int]]()
+    begun, go = threading.Event(), threading.Event()
+
+    def do(items: Sequence[int]) -> None:
+        tried.append(list(items))
+        begun.set()
+        go.wait(30)
+        raise Unavailable("away")
+
+    behind = Background("test", do, pause_s=600.0)
+    behind.add(1)
+    assert begun.wait(30)
+    behind.close(0.0)
+    go.set()
+    behind.close(30)
+
+    assert tried == [[1], [1]]
+
+
+def test_closing_does_not_wait_for_what_does_not_end() -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def do(_: Sequence[int]) -> None:
+        begun.set()
+        go.wait(30)
+
+    behind = Background("test", do)
+    behind.add(1)
+    assert begun.wait(30)
+
+    behind.close(0.0)
+
+    go.set()
+    behind.close(30)
+
+
+def test_a_background_that_nothing_is_given_starts_no_thread() -> None:
+    before = threading.active_count()
+    Background[int]("test", lambda _: None).close()
+
+    assert threading.active_count() == before
