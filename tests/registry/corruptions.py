@@ -1,6 +1,7 @@
-"""Damage at random to the checkpoints of a run, and whether anybody was told. benchmarks/train/integrity.py uses it, too.
+"""Damage at random to the checkpoints of a run, and whether anybody was told.
 
-A run of three checkpoints, each of two shards, is damaged in one way, read, and put right again.
+A run of three checkpoints, each of two shards, is damaged in one way, read, and put right again. Used by tests and by
+benchmarks/train/integrity.py.
 """
 
 import json
@@ -179,7 +180,7 @@ class Tally:
 
 
 def damage_and_read(store: Store, objects: Objects, count: int, seed: int) -> Tally:
-    """So many times: damage the newest checkpoint (and, each third time, the one before it as well), load, put it right."""
+    """So many times: damage the newest checkpoint (each third time the one before it as well), load, put it right."""
     whole = dict(objects)
     chance = random.Random(seed)
     tally = Tally()
