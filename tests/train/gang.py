@@ -1,9 +1,10 @@
 """Processes of a run, forked from one that has imported torch already: a launch takes a fraction of a second.
 
 Started by `training_parts.Gang` as a process of its own; reads one JSON request a line, answers with one line.
-A request: {"run", "state", "world", "signals": [{"rank", "moment", "nth", "signal"}], "fault": word | null, "environ"}. The
-answer: {"codes": [...]}; a process that was killed has a code below 0, as subprocess has it. `moment` is a word of
-`registry.runs.MOMENTS` or of `train.loop.MOMENTS`; right before its nth one the process gets the signal. Faults: `FAULTS`.
+A request: {"run", "state", "world", "signals": [{"rank", "moment", "nth", "signal"}], "fault": word | null, "environ"}.
+The answer: {"codes": [...]}; a process that was killed has a code below 0, as subprocess has it. `moment` is a word of
+`registry.runs.MOMENTS` or of `train.loop.MOMENTS`; right before its nth one the process gets the signal. Faults:
+`FAULTS`.
 """
 
 import errno
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 
 from stoker import spec
+from stoker.base import logs
 from stoker.base.clock import SystemClock
 from stoker.base.errors import StokerError
 from stoker.registry.folders import FolderStore
@@ -69,18 +71,18 @@ def once(error: OSError, function: Any, wanted: Callable[..., bool]) -> Any:
 
 
 def is_of_a_shard(descriptor: int, *_: Any) -> bool:
-    return "shard-" in os.readlink(f"/proc/self/fd/{descriptor}")
+    return "/checkpoints/" in os.readlink(f"/proc/self/fd/{descriptor}")
 
 
 def inject(word: str) -> None:
     if word == "no space":
         error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        os.write, os.writev = once(error, os.write, is_of_a_shard), once(error, os.writev, is_of_a_shard)
+        os.write = once(error, os.write, is_of_a_shard)
     elif word == "no fsync":
         os.fsync = once(OSError(errno.EIO, os.strerror(errno.EIO)), os.fsync, is_of_a_shard)
     elif word == "read-only":
         error = OSError(errno.EROFS, os.strerror(errno.EROFS))
-        os.open = once(error, os.open, lambda path, *_: "shard-" in str(path))
+        os.open = once(error, os.open, lambda path, *_: "/checkpoints/" in str(path))
     elif word == "no memory":
         state.Staging.__init__ = no_memory
 
@@ -151,6 +153,7 @@ def launch(asked: dict[str, Any]) -> list[int]:
 
 
 def main() -> None:
+    logs.configure("train", level="error")
     torch.set_num_threads(1)
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:

@@ -17,7 +17,7 @@ from stoker.train import record
 from stoker.train.record import Summary, summary
 
 HERE = Path(__file__).parent
-WORDS = "ash boiler coal draft ember flue grate heat iron jacket kiln lamp".split()
+WORDS = ["ash", "boiler", "coal", "draft", "ember", "flue", "grate", "heat", "iron", "jacket", "kiln", "lamp"]
 
 
 def write_data(folder: Path, lines: int = 60, seed: int = 1) -> Path:
@@ -127,7 +127,9 @@ class Gang:
     ) -> list[int]:
         """Exit codes by rank. `send`: rank, moment, before which of them, and which signal; `kill` is SIGKILL."""
         self._said_until = len(self.log.read_text())
-        signals = [each for each in (send, again, None if kill is None else (*kill, signal.SIGKILL)) if each is not None]
+        signals = [
+            each for each in (send, again, None if kill is None else (*kill, signal.SIGKILL)) if each is not None
+        ]
         asked = {
             "run": str(run_file),
             "state": str(state),

@@ -1,5 +1,5 @@
-"""The run file of `stoker train`: what is tuned, on what, how, and where it is kept. The same for one machine, TrainJob,
-PyTorchJob and AWS Batch.
+"""The run file of `stoker train`: what is tuned, on what, how, and where it is kept. The same for one machine,
+TrainJob, PyTorchJob and AWS Batch.
 
 `stoker.train` and `stoker evaluate`, `register`, `runs`, `drill spot --run` read it; `render` writes one.
 """
@@ -90,14 +90,15 @@ class Dpo(Section):
 
 class Dataset(Section):
     format: Literal["auto", "chat", "prompt", "text", "preference"] = "auto"
-    """chat: {"messages": [...], "tools": [...]}. prompt: {"prompt", "completion"}. text: {"text"}. preference: {"prompt",
-    "chosen", "rejected"}, each text or messages. auto: by the keys of each line."""
+    """chat: {"messages": [...], "tools": [...]}. prompt: {"prompt", "completion"}. text: {"text"}. preference:
+    {"prompt", "chosen", "rejected"}, each text or messages. auto: by the keys of each line."""
 
     max_length: Annotated[int, Field(ge=8, le=1_048_576)] = 1024
     """Tokens of a row: of one example at most, of several where they are packed."""
 
     packing: bool = True
-    """Put several examples into one row. They do not see each other: attention ends, and positions begin anew, at each."""
+    """Put several examples into one row. They do not see each other: attention ends, and positions begin anew, at
+    each."""
 
     too_long: Literal["truncate", "drop", "fail"] = "truncate"
     """What is done with an example of more than maxLength tokens. It is said how many there were."""
@@ -239,8 +240,8 @@ class Suite(Section):
     name: Name
     data: Place
     check: Literal["exact", "contains", "regex", "tool"] = "exact"
-    """exact: the answer, white space aside. contains: it is in what was said. regex: it is found. tool: name and arguments
-    of the tool call."""
+    """exact: the answer, white space aside. contains: it is in what was said. regex: it is found. tool: name and
+    arguments of the tool call."""
 
     least_score: _Fraction = 0.0
     """Part that has to be right, whatever other suites say."""
@@ -254,12 +255,13 @@ class Evaluation(Section):
     """Mean over the suites below which nothing is registered."""
 
     margin: _Fraction = 0.02
-    """How much worse than the base it may be, by the lower end of a 95 % interval of paired differences, and still pass.
+    """How much worse than the base it may be, by the lower end of a 95 % interval of paired differences, and still
+    pass.
     """
 
     contamination: Literal["refuse", "allow"] = "refuse"
-    """What is done when questions of the suites are in the training data. allow: it is said, and they count; for what is
-    to be known by heart, such as a table."""
+    """What is done when questions of the suites are in the training data. allow: it is said, and they count; for what
+    is to be known by heart, such as a table."""
 
 
 class Run(Section):
@@ -341,7 +343,8 @@ class Run(Section):
     """Memory of one node that a run may use; null: all that there is."""
 
     relaunches: Annotated[int, Field(ge=0, le=10_000)] = 3
-    """How often `stoker train` begins again by itself after a process died. A machine that is taken away does not count.
+    """How often `stoker train` begins again by itself after a process died. A machine that is taken away does not
+    count.
     """
 
     register_as: Name | None = None

@@ -4,10 +4,12 @@ Where the others are is in the environment, see `world`. Ends with a code of `ex
 """
 
 import argparse
+import contextlib
 import os
 import sys
 from pathlib import Path
 
+from stoker.base import logs
 from stoker.base.clock import SystemClock
 from stoker.base.errors import StokerError
 
@@ -21,8 +23,11 @@ def main() -> int:
     from stoker import spec
     from stoker.train import exits
 
+    logs.configure("train", level="error")  # what people need to know is told
+
     def tell(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)  # noqa: T201 - for people
+        with contextlib.suppress(OSError):  # nobody listens any more
+            print(text, file=sys.stderr, flush=True)  # noqa: T201 - for people
 
     try:
         run = spec.load_run(asked.run)

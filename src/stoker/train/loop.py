@@ -1,7 +1,7 @@
 """The steps of a run, from the one that a checkpoint names to the last.
 
-Each step: the gradient of its passes, summed over processes; one exchange of losses and flags; the update; what is due at
-its end (`boundaries`). All randomness of a pass is derived from (seed, step, number of the pass), so that a step
+Each step: the gradient of its passes, summed over processes; one exchange of losses and flags; the update; what is due
+at its end (`boundaries`). All randomness of a pass is derived from (seed, step, number of the pass), so that a step
 that is done again, by whom and after whatever, is the same step.
 """
 
@@ -38,6 +38,9 @@ MOMENTS = ("restore", "pass", "update", "snapshot", "validate")
 
 SAVE_S = 1800.0
 """After which a save that nobody waits for has failed; the next one is tried."""
+
+
+_TAKEN_OVER = "another launch of this run has taken over; nothing more was written"
 
 
 def nowhere(moment: str) -> None:
@@ -237,8 +240,8 @@ class Loop:
 
     def _diverged(self, done: Done) -> str:
         return (
-            f"step {done.number}: the loss is {done.loss}, the norm of the gradient {done.norm}; nothing of this step was "
-            "kept. A lower optimizer.learningRate, or optimizer.clip, may help"
+            f"step {done.number}: the loss is {done.loss}, the norm of the gradient {done.norm}; nothing of this step "
+            "was kept. A lower optimizer.learningRate, or optimizer.clip, may help"
         )
 
     # --- its end ----------------------------------------------------------------------------------------------------
@@ -270,12 +273,14 @@ class Loop:
     def _finish(self, code: int) -> tuple[int, str]:
         parts = self._parts
         if code == exits.FENCED:
-            return code, "another launch of this run has taken over; nothing more was written"
+            return code, _TAKEN_OVER
         try:
             parts.saver.finish(self._patience_s())
         except TimedOut as error:
             return self._ended(code, f"; {error}")
         failed = self._note_saves()
+        if parts.world.first_word("fenced" if parts.saver.is_fenced else None) is not None:
+            return exits.FENCED, _TAKEN_OVER
         if failed and code == exits.COMPLETED:
             return exits.FAILED, f"the last checkpoint could not be written: {failed}"
         parts.interruption.nothing_unsaved(not failed)

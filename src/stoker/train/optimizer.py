@@ -26,8 +26,8 @@ class Adam:
     """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) over named parameters; vectors (norms, biases) do not decay.
     `moments` are the two of each parameter, by its name: what a checkpoint holds.
 
-    torch's own kernel, called as torch.optim.AdamW calls it: that class loads torch's compiler when it is made, which is
-    half of the time until the first step. A test holds the two to the same bits.
+    torch's own kernel, called as torch.optim.AdamW calls it: that class loads torch's compiler when it is made, which
+    is half of the time until the first step. A test holds the two to the same bits.
     """
 
     def __init__(self, wanted: Optimizer, parameters: Mapping[str, nn.Parameter], *, step: int = 0) -> None:

@@ -64,9 +64,9 @@ class Progress:
     """Writes to `out` what `show` is given, not too often; the last step always. Whatever else is to be said goes
     through `tell`, so that lines do not mix."""
 
-    def __init__(self, out: TextIO, clock: Clock, *, width: int | None = None) -> None:
+    def __init__(self, out: TextIO, clock: Clock, *, width: int | None = None, is_terminal: bool | None = None) -> None:
         self._out, self._clock = out, clock
-        self._is_terminal = out.isatty()
+        self._is_terminal = out.isatty() if is_terminal is None else is_terminal
         self._width = width
         self._shown_at: float | None = None
         self._is_open = False

@@ -21,9 +21,9 @@ class Restored:
 
 
 def newest(world: World, store: RunStore, head: Head, tensors: list[Held], facts: dict[str, Any]) -> Restored:
-    """Newest first. What any process finds damaged, all skip. `facts`: what the run is (digests of data, base, settings).
-    Raises InvalidInput when the checkpoint is of other data, weights or settings; NoneWhole when none is whole;
-    Unavailable as it is."""
+    """Newest first. What any process finds damaged, all skip. `facts`: what the run is (digests of data, base,
+    settings). Raises InvalidInput when the checkpoint is of other data, weights or settings; NoneWhole when none is
+    whole; Unavailable as it is."""
     skipped: list[Skipped] = []
     for entry in reversed(head.entries):
         manifest, why = None, None
@@ -39,8 +39,10 @@ def newest(world: World, store: RunStore, head: Head, tensors: list[Held], facts
         skipped.append(Skipped(entry.name, entry.step, why or "damaged"))
     if skipped:
         raise NoneWhole(
-            f"none of the {len(skipped)} checkpoints of this run is whole; the newest: {skipped[0].name}: {skipped[0].why}",
-            hint="nothing was overwritten; `stoker runs verify` says what is wrong with each; --fresh begins anew beside them",
+            f"none of the {len(skipped)} checkpoints of this run is whole; the newest: {skipped[0].name}: "
+            f"{skipped[0].why}",
+            hint="nothing was overwritten; `stoker runs verify` says what is wrong with each; --fresh begins anew "
+            "beside them",
         )
     return Restored(None, ())
 

@@ -1,8 +1,8 @@
 """Checkpoints behind training: a copy of the state is taken, and a thread writes it while training goes on.
 
 The three moments at which training may wait: `begin` (the copy, unless it is overlapped), `before_update` (for an
-overlapped copy that is not done when weights are about to change), `finish` (until all is durable; at the end, or before
-the machine is gone). Each process writes its share; process 0 waits for all, then commits.
+overlapped copy that is not done when weights are about to change), `finish` (until all is durable; at the end, or
+before the machine is gone). Each process writes its share; process 0 waits for all, then commits.
 """
 
 import json

@@ -44,8 +44,9 @@ class Pass:
 @dataclass(frozen=True)
 class Step:
     """A process's part of a step. Passes are cut in contiguous blocks: of n in a whole step, process r of w
-    has those from r*n//w to (r+1)*n//w, as far as the step has them. `weight`: of all tokens of the step, over all processes (of preferences: how many pairs); never 0.
-    `samples`: of the whole step, all processes, in order. `passes_at_most`: of any process."""
+    has those from r*n//w to (r+1)*n//w, as far as the step has them. `weight`: of all tokens of the step, over all
+    processes (of preferences: how many pairs); never 0. `samples`: of the whole step, all processes, in order.
+    `passes_at_most`: of any process."""
 
     number: int
     """From 0."""

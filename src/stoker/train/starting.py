@@ -22,8 +22,9 @@ from stoker.registry.stores import Store
 from stoker.spec.run import Run
 from stoker.train import exits, gradients, runs
 from stoker.train.budget import BudgetWatch
-from stoker.train.interruption import Interruption
+from stoker.train.interruption import Interruption, Why
 from stoker.train.interval import Interval
+from stoker.train.launching import TERMINAL
 from stoker.train.live import Live
 from stoker.train.loop import Loop, Parts, nowhere
 from stoker.train.losses import Loss
@@ -83,7 +84,8 @@ class _Ready:
 
 
 class Process:
-    """`crash` is called with the name of each moment at which dying matters (`registry.runs.MOMENTS`, `loop.MOMENTS`)."""
+    """`crash` is called with the name of each moment at which dying matters (`registry.runs.MOMENTS`,
+    `loop.MOMENTS`)."""
 
     def __init__(
         self,
@@ -98,7 +100,10 @@ class Process:
         self._run, self._file, self._state = run, run_file, state
         self._environ, self._clock, self._crash = environ, clock, crash
         self._started_at = process_start(clock)
-        self._progress = Progress(sys.stderr, clock)
+        columns = environ.get(TERMINAL, "")
+        width = int(columns) if columns.isdigit() else None
+        self._progress = Progress(sys.stderr, clock, width=width, is_terminal=True if width else None)
+        self._record: Writer | None = None
 
     def go(self) -> tuple[int, str]:
         """An exit code of `exits`, and why. Raises StokerError."""
@@ -111,6 +116,7 @@ class Process:
             clock=self._clock,
             tell=self._progress.tell,
             is_watcher=world.local_rank == 0,
+            last_words=self._end_early,
         )
         try:
             with interruption:
@@ -120,6 +126,12 @@ class Process:
                 return self._recorded(world, interruption, opened, claimed)
         finally:
             world.leave()
+
+    def _end_early(self, why: Why) -> None:
+        """Into the record, when a stop comes before there is anything to save."""
+        if self._record is not None:
+            self._record.add("end", self._clock.now(), state="preempted", why=why.reason)
+            self._record.close()
 
     # --- open and claim ---------------------------------------------------------------------------------------------
 
@@ -148,6 +160,7 @@ class Process:
         self, world: World, interruption: Interruption, opened: _Opened, claimed: _Claimed
     ) -> tuple[int, str]:
         record, clock = claimed.record, self._clock
+        self._record = record
         earlier = summary(follow(opened.plain), now=self._started_at) if world.leads else None
         record.add(
             "launch",
@@ -294,7 +307,7 @@ class Process:
         return onlookers
 
     def _say_what_holds(self, world: World, opened: _Opened, ready: _Ready) -> None:
-        """Whether a save that begins with a notice can be durable in time. Raises InvalidInput where that is required."""
+        """Whether a save that begins with a notice can be durable in time. Raises InvalidInput where it has to be."""
         run = self._run
         if run.spot.guarantee == "off":
             return

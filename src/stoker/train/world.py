@@ -1,8 +1,8 @@
 """The processes of a run, and what they tell each other. The one place that sets up torch.distributed.
 
 Who is who comes from the environment (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT), as
-torchrun and `launching` set it; without it a process is alone. Two ways to talk: collectives in the training thread, and
-a key-value store that threads behind training may use.
+torchrun and `launching` set it; without it a process is alone. Two ways to talk: collectives in the training thread,
+and a key-value store that threads behind training may use.
 """
 
 import contextlib
