@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup up test test-torch test-clients test-schema prove-budgets chaos test-render test-simulate check clean
+.PHONY: setup up test test-torch test-clients test-schema prove-budgets prove-commits chaos test-train test-render test-simulate check clean
 
 setup: $(STAMP)  ## make the environment in .venv
 
@@ -49,6 +49,13 @@ chaos: $(STAMP)  ## budgets while gateways, Redis, the engine and clients die: m
 
 prove-budgets: $(STAMP)  ## every state of the model of budgets, at its larger sizes (docs/proofs.md); some 20 minutes
 	$(BIN)/python tests/queue/budget_model.py --large $(ARGS)
+
+prove-commits: $(STAMP)  ## every interleaving of the model of commits, at its larger sizes (docs/training/checkpoints.md)
+	$(BIN)/python tests/registry/commit_world.py --large $(ARGS)
+
+CORRUPTIONS ?= 10000
+test-train: $(TORCH)  ## is any damage to a checkpoint silent? CORRUPTIONS damages; a minute
+	CORRUPTIONS=$(CORRUPTIONS) $(BIN)/python -m pytest tests/registry/test_integrity.py $(ARGS)
 
 RENDER_CASES ?= 1000
 ifndef RENDER_SEED

@@ -54,7 +54,10 @@ class Files(MutableMapping[str, bytes]):
         self._folder = folder
 
     def __getitem__(self, key: str) -> bytes:
-        return (self._folder / key).read_bytes()
+        try:
+            return (self._folder / key).read_bytes()
+        except FileNotFoundError:
+            raise KeyError(key) from None
 
     def __setitem__(self, key: str, data: bytes) -> None:
         (self._folder / key).parent.mkdir(parents=True, exist_ok=True)
