@@ -12,8 +12,9 @@ import torch
 import torch.distributed
 from safetensors.torch import save_file
 from sharded_cases import CASES, Case, backward, built, loss_of_case, rows_of_pass
+from torch.distributed.device_mesh import init_device_mesh
 
-from stoker.train.sharding import local_piece, mesh_of, shard
+from stoker.train.sharding import local_piece, shard
 
 
 def main(rank: int, world: int, out: Path) -> None:
@@ -29,7 +30,7 @@ def main(rank: int, world: int, out: Path) -> None:
 def compute(case: Case, rank: int, world: int, out: Path) -> None:
     module = built(case)
     loss = loss_of_case(case, module)
-    mesh = mesh_of(torch.device("cpu"))
+    mesh = init_device_mesh("cpu", (world,))
     shard(module, mesh, precision=case.precision)
     if getattr(loss, "reference", None) is not None:
         shard(loss.reference, mesh, precision=case.precision)

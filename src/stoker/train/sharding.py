@@ -7,18 +7,12 @@ of 1 is left out.
 """
 
 import torch
-import torch.distributed
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard
 
 from stoker.nn.torch_model import LanguageModel
-
-
-def mesh_of(device: torch.device) -> DeviceMesh:
-    """All processes of the run in a row."""
-    return init_device_mesh(device.type, (torch.distributed.get_world_size(),))
 
 
 def shard(module: nn.Module, mesh: DeviceMesh, *, precision: torch.dtype) -> None:
