@@ -267,7 +267,9 @@ def test_a_verdict_about_an_address_registers_nothing(
     monkeypatch.setattr(asking, "endpoint", lambda *_: asking.embedded(bundle.load()))
     monkeypatch.setattr(asking, "served_digest", lambda *_: None)
     assert world.says("evaluate", "--url", "http://127.0.0.1:1") == 0
-    assert "does not say which weights tune has" in said()[1]
+    err = said()[1]
+    assert "does not say which weights tune has" in err
+    assert "puts them into service" not in err
     assert world.says("register") == 1
     monkeypatch.setattr(asking, "served_digest", lambda *_: world.digest)
     assert world.says("evaluate", "--url", "http://127.0.0.1:1") == 0

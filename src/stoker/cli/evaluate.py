@@ -42,6 +42,7 @@ def evaluate(
     1: failed. What was said and the verdict are kept beside the run's checkpoints: `stoker register` looks there."""
     # As the engine does: threads of matrix products change the last bits of what a model says.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from stoker.registry.cards import is_digest
     from stoker.spec import load_run
     from stoker.train import evaluation, verdicts
 
@@ -63,7 +64,7 @@ def evaluate(
         for reason in verdict.reasons:
             click.echo(reason)
         click.echo(f"{'passed' if verdict.passed else 'FAILED'}  weights {digest}")
-    if verdict.passed and not as_json:
+    if verdict.passed and is_digest(digest) and not as_json:
         show.note(f"`stoker register {run_file}` puts them into service")
     return 0 if verdict.passed else 1
 

@@ -136,7 +136,7 @@ def _training_lines(run: Run, here: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _base(run: Run, here: Path, state: Path) -> Path:
-    from stoker.train.model import base_folder
+    from stoker.train.bases import base_folder
 
     return here if run.base == "scratch" else base_folder(run, here=here, cache=state / "cache")
 
