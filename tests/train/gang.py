@@ -102,7 +102,8 @@ def one(asked: dict[str, Any], rank: int, port: int) -> int:
     inject(fault)
 
     def tell(text: str) -> None:
-        print(f"[{rank}] {text}", file=sys.stderr, flush=True)
+        sys.stderr.write(f"[{rank}] {text}\n")
+        sys.stderr.flush()
 
     try:
         run = spec.load_run(Path(asked["run"]))
@@ -116,13 +117,13 @@ def one(asked: dict[str, Any], rank: int, port: int) -> int:
         )
         code, why = process.go()
         tell(f"{code}: {why}")
-        return code
     except StokerError as error:
         tell(f"error: {error.message}")
         return exits.ASKED_WRONGLY if error.exit_code == 2 else exits.FAILED
     except BaseException:
         traceback.print_exc()
         return exits.FAILED
+    return code
 
 
 def launch(asked: dict[str, Any]) -> list[int]:
@@ -155,9 +156,11 @@ def launch(asked: dict[str, Any]) -> list[int]:
 def main() -> None:
     logs.configure("train", level="error")
     torch.set_num_threads(1)
-    print(json.dumps({"ready": True}), flush=True)
+    sys.stdout.write(json.dumps({"ready": True}) + "\n")
+    sys.stdout.flush()
     for line in sys.stdin:
-        print(json.dumps({"codes": launch(json.loads(line))}), flush=True)
+        sys.stdout.write(json.dumps({"codes": launch(json.loads(line))}) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
