@@ -6,7 +6,7 @@ from random import Random
 import pytest
 from registry_parts import MIB, PART, Time
 
-from stoker.aws.s3 import Bucket
+from stoker.aws.s3 import Bucket, Got
 from stoker.base.errors import InvalidInput, NotFound, NotPermitted, StokerError, Unavailable
 from stoker.registry.s3 import S3Store, part_bytes
 from stoker.registry.stores import Changed
@@ -147,8 +147,9 @@ class TestGivenUp:
         }
         faults.add(Fault("lost_before", times=None))
         began = time.at
-        with pytest.raises(Unavailable, match="within 2 s"):
+        with pytest.raises(Unavailable, match="within 2 s") as caught:
             calls[call]()
+        assert caught.value.message.count("within") == 1, "said once, however deep it was tried"
         assert time.at - began <= 2
 
     def test_a_connection_that_stalls_is_left(self, bucket: str, faults: S3Faults) -> None:
@@ -390,3 +391,17 @@ def test_a_bucket_whose_region_nobody_says(s3_store: S3Store, faults: S3Faults) 
     faults.add(Fault("status", status=301, code="PermanentRedirect", times=None))
     with pytest.raises(InvalidInput, match="another region"):
         s3_store.get("a")
+
+
+def test_fewer_bytes_than_the_object_has(bucket: str, time: Time) -> None:
+    """An answer that is whole by its own length, and is not all that was asked for."""
+
+    class Short(Bucket):
+        def get(self, *_: object, **__: object) -> Got:
+            return Got(b"12", 10, "etag")
+
+    store = S3Store(bucket, clock=time, sleep=time.sleep_now, calls=Short(bucket))
+    for ask in (lambda: store.get("a", timeout_s=1), lambda: store.get("a", start=5, length=4, timeout_s=1)):
+        with pytest.raises(Unavailable, match="2 bytes came, and the object has 10"):
+            ask()
+    assert store.get("a", start=8) == b"12"

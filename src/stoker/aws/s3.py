@@ -292,18 +292,14 @@ def _is_elsewhere() -> bool:
 
 
 def _whole(answer: Mapping[str, Any], left: Left, doing: str) -> bytes:
-    """The body of an answer. Reading to its end is what makes boto3 compare the checksum."""
-    body, parts, size = answer["Body"], [], 0
+    """The body of an answer. Reading to its end is what makes boto3 compare its length and checksum."""
+    body, parts = answer["Body"], []
     try:
         while part := body.read(_READ_BYTES):
             parts.append(part)
-            size += len(part)
             if left() <= 0:
                 raise OutOfTime(f"cannot {doing}: the time for it is over")
     except BaseException:
         body.close()
         raise
-    announced = int(answer["ContentLength"])
-    if size != announced:
-        raise Unavailable(f"cannot {doing}: {size} bytes came of {announced}")
     return b"".join(parts)

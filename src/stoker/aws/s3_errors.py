@@ -99,9 +99,7 @@ def _translated(exc: Exception, words: str) -> StokerError:
         return NotPermitted(f"{words}: {type(exc).__name__}", code="no_credentials", hint=SIGN_IN_HINT)
     if isinstance(exc, boto.ParamValidationError | boto.InvalidRegionError | boto.UnknownServiceError):
         return InvalidInput(f"{words}: {type(exc).__name__}", hint="conditional writes need boto3 1.35.70 or newer")
-    if isinstance(
-        exc, RecursionError
-    ):  # botocore asks for the region of the bucket, is redirected, asks for the region
+    if isinstance(exc, RecursionError):  # botocore asks for the bucket's region, and is redirected there, too
         return of_code("PermanentRedirect", 301, words)
     # The rest of botocore's, urllib3's and the system's: a connection, an answer that is cut short or damaged, a
     # provider of credentials that does not answer.
