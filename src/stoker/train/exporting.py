@@ -42,8 +42,8 @@ def store_of(run: Run, *, here: Path, state: Path, checkpoints: str | None) -> S
 
 def newest(run: Run, store: Store, *, here: Path, state: Path, tell: Callable[[str], None]) -> Exported:
     """Of the newest checkpoint that is whole. Raises NotFound when the run has none, NoneWhole when none is whole."""
-    from stoker.train.export import export
     from stoker.train.bases import base_folder
+    from stoker.train.export import export
 
     base = base_folder(run, here=here, cache=state / "cache")
     run_store = RunStore(store, run.name)
