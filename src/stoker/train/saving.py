@@ -63,16 +63,18 @@ class Saver:
         *,
         mode: str,
         keep: Keep,
+        parent: str | None,
         clock: Clock,
         behind: Callable[[], None] = lambda: None,
     ) -> None:
-        """`behind` is called after each save in its thread: for what else is to be sent then."""
+        """`parent`: the checkpoint that the run goes on from, which those that were skipped give way to. `behind` is
+        called after each save in its thread: for what else is to be sent then."""
         self._world, self._store, self._run, self._epoch = world, store, run, epoch
         self._staging, self._mode, self._keep, self._clock = staging, mode, keep, clock
         self._lease, self._behind = lease, behind
         self._board = world.board()
         self._attempt = 0
-        self._newest: str | None = lease.head.entries[-1].name if lease and lease.head.entries else None
+        self._newest = parent
         self._copying: threading.Thread | None = None
         self._writing: threading.Thread | None = None
         self._copied = threading.Event()

@@ -181,7 +181,8 @@ class Process:
             restored = self._go_on(world, opened, claimed, ready)
             step = 0 if restored.manifest is None else int(restored.manifest.state["step"])
             tokens = 0 if restored.manifest is None else int(restored.manifest.state["tokens"])
-            parts = self._parts(world, interruption, opened, claimed, ready, step)
+            parent = None if restored.manifest is None else restored.manifest.name
+            parts = self._parts(world, interruption, opened, claimed, ready, step, parent)
             if earlier is not None:
                 onlookers = self._look_on(parts, opened, claimed, earlier, step)
             self._say_what_holds(world, opened, ready)
@@ -241,6 +242,7 @@ class Process:
         claimed: _Claimed,
         ready: _Ready,
         step: int,
+        parent: str | None,
     ) -> Parts:
         run = self._run
         mine = ready.tensors if ready.is_sharded else share(ready.tensors, world.rank, world.size)
@@ -259,6 +261,7 @@ class Process:
             staging,
             mode="sync" if is_direct else run.checkpointing.mode,
             keep=Keep(run.checkpointing.keep_last, run.checkpointing.keep_every, run.checkpointing.keep_best),
+            parent=parent,
             clock=self._clock,
             behind=claimed.record.send,
         )
