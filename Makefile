@@ -54,8 +54,10 @@ prove-commits: $(STAMP)  ## every interleaving of the model of commits, at its l
 	$(BIN)/python tests/registry/commit_world.py --large $(ARGS)
 
 CORRUPTIONS ?= 10000
-test-train: $(TORCH)  ## is any damage to a checkpoint silent? CORRUPTIONS damages; a minute
-	CORRUPTIONS=$(CORRUPTIONS) $(BIN)/python -m pytest tests/registry/test_integrity.py $(ARGS)
+KILLS ?= 100
+test-train: $(TORCH)  ## the long form: CORRUPTIONS damages to checkpoints, KILLS runs that are killed; some ten minutes
+	CORRUPTIONS=$(CORRUPTIONS) KILLS=$(KILLS) $(BIN)/python -m pytest tests/registry/test_integrity.py \
+		tests/train/test_kill_points.py $(ARGS)
 
 RENDER_CASES ?= 1000
 ifndef RENDER_SEED
