@@ -75,6 +75,7 @@ class Saver:
         self._board = world.board()
         self._attempt = 0
         self._newest = parent
+        self._said: list[str] = []
         self._copying: threading.Thread | None = None
         self._writing: threading.Thread | None = None
         self._copied = threading.Event()
@@ -189,6 +190,9 @@ class Saver:
                 self._board.put(f"{job.name}/committed", str(exc) or type(exc).__name__)
                 raise
             self._board.put(f"{job.name}/committed", "")
+            # All have read what was said of the one before, or this one would not be whole.
+            self._board.forget(self._said)
+            self._said = [f"{job.name}/{each}" for each in (*range(size), "committed")]
             return sum(each.size_bytes for each in shards)
         (said,) = self._board.wait([f"{job.name}/committed"], job.timeout_s)
         if said:

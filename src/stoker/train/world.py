@@ -128,6 +128,14 @@ class Board:
         else:
             self._store.set(key, word)
 
+    def forget(self, keys: Sequence[str]) -> None:
+        """Nobody asks for them any more."""
+        for key in keys:
+            if self._store is None:
+                self._words.pop(key, None)
+            else:
+                self._store.delete_key(key)
+
     def wait(self, keys: Sequence[str], timeout_s: float) -> list[str]:
         """Raises TimedOut, which says which are missing."""
         if self._store is None:
