@@ -238,7 +238,9 @@ def measured(size: dict[str, Any], steps: int, block: int, names: list[str]) -> 
 
 def report(title: str, turns: Turns, names: list[str]) -> None:
     print(f"\n{title}")
-    print(f"{'':6}{'wall ms':>9}{'p10':>8}{'CPU ms':>9}{'p10':>8}{'over bare':>12}{'p10':>8}{'ratio, CPU':>13}{'':4}(25 to 75 %)")
+    print(
+        f"{'':6}{'wall ms':>9}{'p10':>8}{'CPU ms':>9}{'p10':>8}{'over bare':>12}{'p10':>8}{'ratio, CPU':>13}{'':4}(25 to 75 %)"
+    )
     flat: defaultdict[str, dict[str, list[float]]] = defaultdict(dict)
     middles: dict[str, list[float]] = {}
     for name in names:
