@@ -47,7 +47,8 @@ class Flat:
 
     def cut(self, most: float) -> Tensor:
         norm = torch.linalg.vector_norm(self.buffer)
-        if most > 0:
+        if most > 0 and not (norm.device.type == "cpu" and float(norm) < most - 2e-6):
+            # A GPU is not waited for to know whether there is anything to cut.
             self.buffer.mul_(torch.clamp(most / (norm + 1e-6), max=1.0))
         return norm
 

@@ -187,6 +187,8 @@ class Loop:
         process alone, and they are added up in the order of the passes, so that the loss does not depend on who has
         which."""
         parts = self._parts
+        if parts.world.size == 1:
+            return _added([float(loss) for loss in losses]) / step.weight, frozenset(self._flags(step.number + 1))
         slots = max((each.number for each in step.passes), default=-1) + 1
         slots = max(slots, parts.run.batch.rows // parts.run.batch.micro_rows)
         words = torch.zeros(slots + len(Flag), dtype=torch.float64)
@@ -196,10 +198,7 @@ class Loop:
             words[slots + flag] = 1.0
         parts.world.sum(words)
         said = words.tolist()
-        total = 0.0
-        for loss in said[:slots]:
-            total += loss
-        return total / step.weight, frozenset(flag for flag in Flag if said[slots + flag] > 0)
+        return _added(said[:slots]) / step.weight, frozenset(flag for flag in Flag if said[slots + flag] > 0)
 
     def _flags(self, number: int) -> Iterator[Flag]:
         parts = self._parts
@@ -364,6 +363,14 @@ class Loop:
                 parts.live.validated(loss)
             parts.record.add("validate", parts.clock.now(), step=self._step, loss=loss, seconds=seconds)
         return loss, False
+
+
+def _added(losses: list[float]) -> float:
+    """One after the other. Python's own sum is more exact from 3.12 on, and so it would be another one."""
+    total = 0.0
+    for loss in losses:
+        total += loss
+    return total
 
 
 def derived(seed: int, *parts: int) -> int:

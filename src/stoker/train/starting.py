@@ -285,7 +285,7 @@ class Process:
                 step=step,
             ),
             facts=ready.facts,
-            computing=contextlib.nullcontext if ready.is_sharded else lambda: computing(run, world.device),
+            computing=contextlib.nullcontext if ready.is_sharded else computing(run, world.device),
             crash=self._crash,
             is_random=run.dropout > 0 or (run.method == "lora" and run.lora.dropout > 0),
             is_sharded=ready.is_sharded,
