@@ -8,6 +8,7 @@ The answer: {"codes": [...]}; a process that was killed has a code below 0, as s
 """
 
 import errno
+import importlib
 import json
 import os
 import signal
@@ -27,6 +28,7 @@ from stoker.base.clock import SystemClock
 from stoker.base.errors import StokerError
 from stoker.registry.folders import FolderStore
 from stoker.registry.runs import RunStore
+from stoker.registry.s3 import S3Store
 from stoker.train import exits, state
 from stoker.train.starting import Process
 
@@ -85,6 +87,8 @@ def inject(word: str) -> None:
         os.open = once(error, os.open, lambda path, *_: "/checkpoints/" in str(path))
     elif word == "no memory":
         state.Staging.__init__ = no_memory
+    elif word == "small parts":
+        S3Store.__init__.__kwdefaults__["part_bytes"] = 1024
 
 
 def no_memory(*_: Any) -> None:
@@ -156,6 +160,8 @@ def launch(asked: dict[str, Any]) -> list[int]:
 def main() -> None:
     logs.configure("train", level="error")
     torch.set_num_threads(1)
+    if "AWS_ENDPOINT_URL" in os.environ:
+        importlib.import_module("boto3")  # seconds of each launch
     sys.stdout.write(json.dumps({"ready": True}) + "\n")
     sys.stdout.flush()
     for line in sys.stdin:

@@ -21,6 +21,10 @@ from stoker.registry.shards import PieceRecord, ShardRecord
 from stoker.train.state import Staging
 from stoker.train.world import Board, World
 
+_BEHIND_S = 10.0
+"""How long a commit waits for what is kept with it: what a checkpoint holds, the record tells, unless only the record
+cannot be written."""
+
 _log = logs.get(__name__)
 
 
@@ -68,7 +72,7 @@ class Saver:
         behind: Callable[[], None] = lambda: None,
     ) -> None:
         """`parent`: the checkpoint that the run goes on from, which those that were skipped give way to. `behind` is
-        called after each save in its thread: for what else is to be sent then."""
+        called in a thread while a save is written, and once more after it: for what else is to be kept with it."""
         self._world, self._store, self._run, self._epoch = world, store, run, epoch
         self._staging, self._mode, self._keep, self._clock = staging, mode, keep, clock
         self._lease, self._behind = lease, behind
@@ -175,6 +179,8 @@ class Saver:
 
     def _write_and_commit(self, job: _Job) -> int:
         rank, size = self._world.rank, self._world.size
+        behind = threading.Thread(target=self._behind, name="record", daemon=True)
+        behind.start()
         key = f"shard-{rank:05d}.safetensors"
         try:
             shard = self._store.write(job.name, key, self._staging.pieces(), timeout_s=job.timeout_s)
@@ -184,6 +190,7 @@ class Saver:
             raise
         if rank == 0:
             try:
+                behind.join(_BEHIND_S)
                 shards = _shards_of(self._board, job.name, size, job.timeout_s)
                 self._commit(job, shards)
             except (StokerError, OSError) as exc:

@@ -34,6 +34,7 @@ from stoker.train.optimizer import Adam
 from stoker.train.planning import guarantee, measure, size_of
 from stoker.train.preparing import is_sharded_in, prepared
 from stoker.train.progress import Progress
+from stoker.train.pulse import Pulse
 from stoker.train.record import Writer, follow, summary
 from stoker.train.restoring import Restored, newest
 from stoker.train.saving import Saver
@@ -176,6 +177,9 @@ class Process:
         )
         state, why = "failed", ""
         onlookers = None
+        pulse = contextlib.ExitStack()
+        if world.leads:
+            pulse.enter_context(Pulse(record, clock))
         try:
             ready = self._make_ready(world, opened)
             restored = self._go_on(world, opened, claimed, ready)
@@ -195,6 +199,7 @@ class Process:
         finally:
             if onlookers is not None:
                 onlookers.close(state)
+            pulse.close()
             record.add("end", clock.now(), state=state, why=why)
             record.close()
         return code, why
