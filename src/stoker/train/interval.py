@@ -7,7 +7,7 @@ from stoker.train.planning import interval_s
 FIRST_GUESS_S = 1.0
 """What a save costs training until one was seen."""
 
-LATE_S = 30.0
+LATE_S = 2.0
 """A save that takes less is not late, however short steps are."""
 
 
