@@ -103,6 +103,7 @@ class Loop:
         self._parts = parts
         self._step, self._tokens = step, tokens
         self._saved = step
+        parts.saver.waiting = self._say_when_late
 
     def run(self) -> tuple[int, str]:
         """To the end, or until something ends it: an exit code and why."""
@@ -232,10 +233,13 @@ class Loop:
             samples=digest_of(step.samples),
         )
         self._note_saves()
-        late = self._parts.interval.late(self._step)
-        if late is not None:
-            self._parts.tell(f"warning: {late}")
+        self._say_when_late()
         self._parts.told(done)
+
+    def _say_when_late(self) -> None:
+        late = self._parts.interval.late(self._step)
+        if late is not None and self._parts.world.leads:
+            self._parts.tell(f"warning: {late}")
 
     def _diverged(self, done: Done) -> str:
         return (

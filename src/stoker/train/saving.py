@@ -28,6 +28,9 @@ cannot be written."""
 _log = logs.get(__name__)
 
 
+WAIT_S = 1.0
+
+
 @dataclass(frozen=True)
 class Saved:
     """What came of a save. `error` None: HEAD names it. `stall_s`: training waited."""
@@ -80,6 +83,8 @@ class Saver:
         self._attempt = 0
         self._newest = parent
         self._said: list[str] = []
+        self.waiting: Callable[[], None] = lambda: None
+        """Called every so often while training waits for a save."""
         self._copying: threading.Thread | None = None
         self._writing: threading.Thread | None = None
         self._copied = threading.Event()
@@ -157,9 +162,13 @@ class Saver:
     def _wait_for_writer(self, timeout_s: float) -> None:
         if self._writing is None:
             return
-        self._writing.join(timeout_s)
-        if self._writing.is_alive():
-            raise TimedOut(f"a checkpoint was not durable within {timeout_s:g} s")
+        ends_at = self._clock.monotonic() + timeout_s
+        while self._writing.is_alive():
+            left_s = ends_at - self._clock.monotonic()
+            if left_s <= 0:
+                raise TimedOut(f"a checkpoint was not durable within {timeout_s:g} s")
+            self._writing.join(min(left_s, WAIT_S))
+            self.waiting()
         self._writing = None
 
     def _write(self, job: _Job) -> None:
