@@ -119,7 +119,7 @@ def on_s3(gang: Gang, faults: S3Faults, tmp_path: Path) -> OnS3:
     return OnS3(gang, tmp_path)
 
 
-# --- a machine goes, and another one goes on ----------------------------------------------------------------------------
+# --- a machine goes, and another one goes on --------------------------------------------------------------------------
 
 
 def test_killed_and_begun_again_elsewhere_it_is_the_run_that_was_not(on_s3: OnS3, calm: Outcome) -> None:
@@ -153,7 +153,7 @@ def test_each_launch_has_its_part_of_the_record(on_s3: OnS3, calm: Outcome) -> N
     assert steps == list(range(1, len(calm.losses) + 1))
 
 
-# --- S3 does not answer as it should, and what is tried again succeeds --------------------------------------------------
+# --- S3 does not answer as it should, and what is tried again succeeds ------------------------------------------------
 
 PASSING = {
     "not now": [
@@ -208,7 +208,7 @@ def test_a_checkpoint_that_does_not_come_whole_is_read_again(
     assert outcome_in(on_s3.store) == calm
 
 
-# --- S3 does not answer for long ----------------------------------------------------------------------------------------
+# --- S3 does not answer for long --------------------------------------------------------------------------------------
 
 
 def test_while_a_save_stalls_training_goes_on_and_says_what_would_be_lost(
@@ -240,7 +240,7 @@ def test_while_a_save_stalls_training_goes_on_and_says_what_would_be_lost(
     assert outcome_in(on_s3.store) == calm
 
 
-# --- S3 refuses ---------------------------------------------------------------------------------------------------------
+# --- S3 refuses -------------------------------------------------------------------------------------------------------
 
 
 def test_credentials_that_expire_in_mid_run_stop_saving_not_training(

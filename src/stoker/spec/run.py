@@ -270,8 +270,8 @@ class Run(Section):
 
     base: Place = "embedded"
     """Weights that are tuned: embedded (those that come with Stoker); a folder with config.json, tokenizer.json and
-    *.safetensors (Llama, Qwen2, Qwen3), or the same in S3; scratch: a model of random weights, whose shape `scratch`
-    says."""
+    *.safetensors (Llama, Qwen2, Qwen3), or the same in S3, or its name on the Hugging Face hub (Qwen/Qwen3-8B, or
+    Qwen/Qwen3-8B@REVISION); scratch: a model of random weights, whose shape `scratch` says."""
 
     scratch: Scratch = Scratch()
     """The shape of a model that begins from random weights. Only with base scratch."""
