@@ -100,7 +100,7 @@ def ours(folder: Path) -> dict[str, float]:
 
 
 WANTED = ("launch", "resume", "step")
-STOP = '''
+STOP = """
 import os
 import runpy
 
@@ -117,7 +117,7 @@ def after(wanted):
 
     record.Writer.add = until
     runpy.run_module("stoker.train", run_name="__main__", alter_sys=True)
-'''
+"""
 
 
 # --- theirs: this file, in a process of its own ---------------------------------------------------------------------------
@@ -227,7 +227,9 @@ def imports(folder: Path) -> None:
             name = parts[2].strip()
             own[name.split(".")[0]] += int(parts[0])
             found.append((int(parts[1]), name))
-    print(f"\n{len(found)} modules, {sum(own.values()) / 1e6:.2f} s of imports (tracing makes them slower); by package:")
+    print(
+        f"\n{len(found)} modules, {sum(own.values()) / 1e6:.2f} s of imports (tracing makes them slower); by package:"
+    )
     for name, spent in sorted(own.items(), key=lambda each: -each[1])[:10]:
         print(f"  {name:24}{spent / 1e3:8.0f} ms")
     names = {name for _, name in found}
