@@ -211,6 +211,8 @@ class RunPrices(Section):
     """How the nodes are bought, where their metadata does not say it."""
 
     region: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$")] = "us-east-1"
+    """Where the nodes are, where their metadata does not say it."""
+
     usd_per_hour: Usd | None = None
     """Of one node, in place of the catalogue's."""
 
