@@ -50,7 +50,8 @@ def render(plan: Plan) -> Iterator[Item]:
 
 _RUNTIME_COMMENT = (
     f"A node that is taken away (DisruptionTarget, or exit code {INTERRUPTED} when the trainer saw the notice first) "
-    f"restarts all pods and does not count; whatever else fails counts against {_RESTARTS} restarts. All pods end before the first begins again: one that is left would hang in NCCL."
+    f"restarts all pods and does not count; whatever else fails counts against {_RESTARTS} restarts. "
+    "All pods end before the first begins again: one that is left would hang in NCCL."
 )
 
 

@@ -247,7 +247,7 @@ class RunPrices(Section):
     region: Annotated[
         str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$"), Expected("a region, such as us-east-1")
     ] = "us-east-1"
-    """Region whose prices of the catalogue hold."""
+    """Where the nodes are, where their metadata does not say it."""
 
     usd_per_hour: Usd | None = None
     """Of one node, in place of the catalogue's."""

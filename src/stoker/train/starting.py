@@ -29,7 +29,7 @@ from stoker.train.live import Live
 from stoker.train.loop import Loop, Parts, nowhere
 from stoker.train.losses import Loss
 from stoker.train.model import Model, base_folder, build, computing
-from stoker.train.nodes import interruptions_per_hour, nodes_of, process_start
+from stoker.train.nodes import Instance, interruptions_per_hour, nodes_of, process_start
 from stoker.train.optimizer import Adam
 from stoker.train.planning import guarantee, measure, size_of
 from stoker.train.preparing import is_sharded_in, prepared
@@ -105,12 +105,15 @@ class Process:
         width = int(columns) if columns.isdigit() else None
         self._progress = Progress(sys.stderr, clock, width=width, is_terminal=True if width else None)
         self._record: Writer | None = None
+        self._instance: Instance | None = None
 
     def go(self) -> tuple[int, str]:
         """An exit code of `exits`, and why. Raises StokerError."""
         run = self._run
         settle_numerics(deterministic=run.deterministic, threads=run.threads, gpus=run.gpus)
         world = World(self._environ, gpus=run.gpus)
+        if world.local_rank == 0:
+            self._instance = Instance(run, self._environ, self._clock)
         interruption = Interruption(
             run.spot,
             environ=self._environ,
@@ -155,7 +158,7 @@ class Process:
         lease = opened.store.claim() if world.leads else None
         epoch = int(world.from_leader(None if lease is None else lease.epoch))
         record = Writer(opened.plain, epoch) if world.leads else _NoRecord()
-        return _Claimed(lease, epoch, record, nodes_of(self._run, world, self._environ, self._clock))
+        return _Claimed(lease, epoch, record, nodes_of(self._run, world, self._instance, self._environ))
 
     def _recorded(
         self, world: World, interruption: Interruption, opened: _Opened, claimed: _Claimed
