@@ -65,7 +65,7 @@ def read_raw(folder: Path) -> float:
     return time.perf_counter() - begun_at
 
 
-# --- ours ---------------------------------------------------------------------------------------------------------------
+# --- ours ------------------------------------------------------------------------------------------------------------
 
 
 def command(folder: Path, kind: str, *options: str) -> list[str]:
@@ -120,7 +120,7 @@ def after(wanted):
 """
 
 
-# --- theirs: this file, in a process of its own ---------------------------------------------------------------------------
+# --- theirs: this file, in a process of its own ----------------------------------------------------------------------
 
 
 def made(folder: Path) -> tuple[Any, Any]:
@@ -212,7 +212,7 @@ def theirs(name: str, folder: Path) -> dict[str, float]:
     return {"step": float(said.split()[-1]) - begun_at}
 
 
-# --- and what ours imports ------------------------------------------------------------------------------------------------
+# --- and what ours imports -------------------------------------------------------------------------------------------
 
 
 def imports(folder: Path) -> None:
@@ -227,9 +227,8 @@ def imports(folder: Path) -> None:
             name = parts[2].strip()
             own[name.split(".")[0]] += int(parts[0])
             found.append((int(parts[1]), name))
-    print(
-        f"\n{len(found)} modules, {sum(own.values()) / 1e6:.2f} s of imports (tracing makes them slower); by package:"
-    )
+    spent_s = sum(own.values()) / 1e6
+    print(f"\n{len(found)} modules, {spent_s:.2f} s of imports (tracing makes them slower); by package:")
     for name, spent in sorted(own.items(), key=lambda each: -each[1])[:10]:
         print(f"  {name:24}{spent / 1e3:8.0f} ms")
     names = {name for _, name in found}

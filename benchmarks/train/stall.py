@@ -5,8 +5,8 @@
 A model of 30 M parameters in float32 and AdamW's moments (360 MB) trains, one thread; in each round every method saves
 once, in an order that is drawn:
 
-overlapped, async, sync   `stoker.train.saving.Saver` into a folder, as `checkpointing.mode` says; digests, manifest,
-HEAD DCP async                 torch.distributed.checkpoint.async_save, its thread, files synced
+overlapped, async, sync   `stoker.train.saving.Saver` into a folder, as `checkpointing.mode` says; digests, HEAD
+DCP async                 torch.distributed.checkpoint.async_save, its thread, files synced
 torch.save                into a file that is synced
 
 stall    the training thread waited: in the call, and (overlapped) before the optimizer changes weights
@@ -243,7 +243,7 @@ def stalls(rounds: int, tokens: int, place: Path) -> None:
         )
 
 
-# --- memory, each in a process of its own -------------------------------------------------------------------------------
+# --- memory, each in a process of its own ----------------------------------------------------------------------------
 
 
 def rss(what: str = "VmRSS") -> int:

@@ -5,19 +5,22 @@ cannot say different things.
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path as FilePath
-from typing import Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from pydantic import ValidationError
 
 from stoker.spec import yaml
 from stoker.spec.faults import BrokenRules, Fault, Path, Position, refusal, refused_request, shown
-from stoker.spec.llm import ENGINE_TAGS
-from stoker.spec.platform import Platform
 from stoker.spec.run import Run
 from stoker.spec.schema import Schema, at_path, expected, is_secret, schema, schema_of
 from stoker.spec.section import Section, plain
+
+if TYPE_CHECKING:
+    from stoker.spec.platform import Platform
+
+# The platform's types are imported where they are used: a process that trains reads a run, and does not wait for them.
 
 _S = TypeVar("_S", bound=Section)
 
@@ -26,10 +29,10 @@ class _Where(Protocol):
     def __call__(self, path: Path, *, key: bool = False) -> Position | None: ...
 
 
-def load(path: FilePath | None) -> Platform:
+def load(path: FilePath | None) -> "Platform":
     """The platform that the file describes, or the default one for None. Raises SpecInvalid with every fault."""
     if path is None:
-        return Platform()
+        return loads("")
     return loads(_read(path, hint="`stoker init` writes one"), str(path))
 
 
@@ -50,7 +53,7 @@ def _read(path: FilePath, *, hint: str) -> bytes:
 DEFAULT_FILE = FilePath("platform.yaml")
 
 
-def load_chosen(path: FilePath | None) -> tuple[Platform, str]:
+def load_chosen(path: FilePath | None) -> "tuple[Platform, str]":
     """What a command works on, and a line that says so: the file that was asked for, or platform.yaml of the current
     directory where there is one, or the defaults. Raises SpecInvalid as `load`."""
     chosen = path if path is not None else DEFAULT_FILE if DEFAULT_FILE.exists() else None
@@ -60,26 +63,27 @@ def load_chosen(path: FilePath | None) -> tuple[Platform, str]:
     return platform, "platform: built-in defaults (no platform.yaml here; `stoker init`)"
 
 
-def loads(text: str | bytes, name: str = "platform.yaml") -> Platform:
+def loads(text: str | bytes, name: str = "platform.yaml") -> "Platform":
     """As `load`, for text that is called `name` in messages. Empty text means the defaults."""
+    from stoker.spec.platform import Platform
+
     document = yaml.parse(text, name)
-    return Platform() if document.data is None else _validated(Platform, document, name)
+    return Platform() if document.data is None else _validated(Platform, document, name, schema)
 
 
 def run_of(text: str | bytes, name: str = "run.yaml") -> Run:
     """As `load_run`, for text that is called `name` in messages."""
-    return _validated(Run, yaml.parse(text, name), name)
+    return _validated(Run, yaml.parse(text, name), name, lambda: schema_of(Run))
 
 
-def _validated(kind: type[_S], document: yaml.Document, name: str) -> _S:
+def _validated(kind: type[_S], document: yaml.Document, name: str, whole: Callable[[], Schema]) -> _S:
     if not isinstance(document.data, dict):
         fault = Fault((), f"the file is {shown(document.data)}; it must be keys with values", document.where(()))
         raise refusal(name, [fault])
     try:
         return kind.model_validate(document.data, by_alias=True, by_name=False)
     except ValidationError as error:
-        whole = schema() if kind is Platform else schema_of(kind)
-        raise refusal(name, _all_faults(error, document.where, whole)) from error
+        raise refusal(name, _all_faults(error, document.where, whole())) from error
 
 
 def read_section(kind: type[_S], data: object) -> _S:
@@ -93,7 +97,7 @@ def read_section(kind: type[_S], data: object) -> _S:
         raise refused_request(_all_faults(error, _nowhere, schema_of(kind))) from error
 
 
-def dump(section: Platform | Run) -> str:
+def dump(section: "Platform | Run") -> str:
     """Normalised YAML: every key with its value. It loads back equal, and has no secrets because a spec has none."""
     return yaml.dump(plain(section))
 
@@ -133,6 +137,8 @@ def _faults(found: Mapping[str, Any], where: _Where, whole: Schema) -> list[Faul
 
 def _without_tags(loc: Path) -> Path:
     """Pydantic names the kind of engine that it tried in the path, right after `engine`; nobody wrote that."""
+    from stoker.spec.llm import ENGINE_TAGS
+
     return tuple(
         part for index, part in enumerate(loc) if not (part in ENGINE_TAGS and index and loc[index - 1] == "engine")
     )

@@ -10,7 +10,6 @@ from typing import Any, cast
 from pydantic.json_schema import GenerateJsonSchema
 
 from stoker.spec.faults import Path
-from stoker.spec.platform import Platform
 from stoker.spec.section import EXPECTED, MAY_HOLD_KEY, Section, plain
 
 Schema = dict[str, Any]
@@ -27,6 +26,8 @@ def schema() -> Schema:
 
     It is stricter than the loader in one thing: the loader takes a section that is null for one that is not written.
     """
+    from stoker.spec.platform import Platform  # whose types take longer to make than a run's, which has a schema, too
+
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "platform.yaml",

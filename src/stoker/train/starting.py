@@ -7,7 +7,7 @@ file does not fence off a launch that works.
 import contextlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,11 @@ from stoker.train.losses import Loss
 from stoker.train.model import Model, base_folder, build, computing
 from stoker.train.nodes import Instance, interruptions_per_hour, nodes_of, process_start
 from stoker.train.optimizer import Adam
-from stoker.train.planning import guarantee, measure, size_of
+from stoker.train.planning import guarantee, measure, seen, size_of
 from stoker.train.preparing import is_sharded_in, prepared
 from stoker.train.progress import Progress
 from stoker.train.pulse import Pulse
-from stoker.train.record import Writer, follow, summary
+from stoker.train.record import Save, Writer, follow, summary
 from stoker.train.restoring import Restored, newest
 from stoker.train.saving import Saver
 from stoker.train.source import Source, open_source
@@ -192,7 +192,7 @@ class Process:
             parts = self._parts(world, interruption, opened, claimed, ready, step, parent)
             if earlier is not None:
                 onlookers = self._look_on(parts, opened, claimed, earlier, step)
-            self._say_what_holds(world, opened, ready)
+            self._say_what_holds(world, opened, [] if earlier is None else earlier.saves)
             ready.module.train()
             code, why = Loop(parts, step=step, tokens=tokens).run()
             state = STATES.get(code, "failed")
@@ -317,8 +317,9 @@ class Process:
             parts.is_spent = BudgetWatch(run.budget, live, save_s=lambda: parts.saver.last_seconds)
         return onlookers
 
-    def _say_what_holds(self, world: World, opened: _Opened, ready: _Ready) -> None:
-        """Whether a save that begins with a notice can be durable in time. Raises InvalidInput where it has to be."""
+    def _say_what_holds(self, world: World, opened: _Opened, saves: Sequence[Save]) -> None:
+        """Whether a save that begins with a notice can be durable in time. Raises InvalidInput where it has to be. What
+        earlier launches saved is a better measure than a file that is written for it, and is known already."""
         run = self._run
         if run.spot.guarantee == "off":
             return
@@ -326,7 +327,9 @@ class Process:
         if world.leads:
             config = json.loads((opened.model.folder / "config.json").read_text())
             size = size_of(config, run)
-            bytes_per_s, fixed_s = measure(opened.plain, bytes_at_most=min(size.checkpoint_bytes, 64 << 20))
+            bytes_per_s, fixed_s = seen(saves, nodes=run.nodes) or measure(
+                opened.plain, bytes_at_most=min(size.checkpoint_bytes, 64 << 20)
+            )
             found = guarantee(run, size, bytes_per_s=bytes_per_s, fixed_s=fixed_s, step_s=0.0)
             words = {"holds": found.holds, "words": found.words}
             if not found.holds:
