@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stoker.spec import Run, json_schema
-from stoker.spec.reference import BEGIN, with_table
+from stoker.spec.reference import BEGIN, BEGIN_RUN, with_table
 from stoker.spec.schema import Schema, at_path, expected, schema_of
 from stoker.spec.section import EXPECTED, Section, yaml_name
 
@@ -76,10 +76,11 @@ def test_what_a_value_must_be_can_be_said_of_every_key() -> None:
             assert expected(at_path({**place, "$defs": schema["$defs"]}, (name,)), schema) != "another value", name
 
 
-def test_the_table_in_the_docs_is_current() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "spec.md").read_text(encoding="utf-8")
-    assert BEGIN in page
-    assert page == with_table(page), "run: python -m stoker.spec docs/spec.md"
+@pytest.mark.parametrize(("name", "begin"), [("spec.md", BEGIN), ("training/run-file.md", BEGIN_RUN)])
+def test_the_tables_in_the_docs_are_current(name: str, begin: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / name).read_text(encoding="utf-8")
+    assert begin in page
+    assert page == with_table(page), f"run: python -m stoker.spec docs/{name}"
 
 
 def test_a_page_without_the_marks_is_refused() -> None:
