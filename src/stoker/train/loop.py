@@ -146,6 +146,8 @@ class Loop:
             self._keep_company(step)
         parts.gradients.finish()
         norm = float(parts.gradients.cut(parts.run.optimizer.clip))
+        # Before what no process gets through without the others: whoever ends at once now leaves none with a step done.
+        parts.interruption.nothing_unsaved(False)
         loss, said = self._agree(step, losses)
         rate = rate_at(parts.run.optimizer, step.number, parts.source.steps)
         stall_s = parts.saver.before_update()
@@ -153,7 +155,6 @@ class Loop:
             parts.crash("update")
             parts.adam.step(rate)
             self._step, self._tokens = self._step + 1, self._tokens + step.tokens
-            parts.interruption.nothing_unsaved(False)
         done = Done(step.number + 1, loss, rate, norm, step.tokens, clock.monotonic() - begun_at, data_s, stall_s)
         if parts.world.leads and self._step > step.number:
             self._note(done, step)

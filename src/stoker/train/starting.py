@@ -22,7 +22,7 @@ from stoker.registry.stores import Store
 from stoker.spec.run import Run
 from stoker.train import exits, gradients, runs
 from stoker.train.budget import BudgetWatch
-from stoker.train.interruption import Interruption, Why
+from stoker.train.interruption import Interruption, Why, Wish
 from stoker.train.interval import Interval
 from stoker.train.launching import TERMINAL
 from stoker.train.live import Live
@@ -41,7 +41,7 @@ from stoker.train.saving import Saver
 from stoker.train.source import Source, open_source
 from stoker.train.state import Held, held, share, staging_of
 from stoker.train.tracking import Onlookers, trackers
-from stoker.train.world import World, settle_numerics
+from stoker.train.world import Gone, World, settle_numerics
 
 STATES = {
     exits.COMPLETED: "completed",
@@ -196,6 +196,12 @@ class Process:
             ready.module.train()
             code, why = Loop(parts, step=step, tokens=tokens).run()
             state = STATES.get(code, "failed")
+        except Gone as error:
+            # Told to stop, as the others were, one of whom was faster.
+            why = error.message
+            if interruption.wish != Wish.STOP:
+                raise
+            state, code = STATES[exits.PREEMPTED], exits.PREEMPTED
         except BaseException as error:
             why = str(error) or type(error).__name__
             raise
