@@ -54,8 +54,9 @@ prove-commits: $(STAMP)  ## every interleaving of the model of commits, at its l
 	$(BIN)/python tests/registry/commit_world.py --large $(ARGS)
 
 CORRUPTIONS ?= 10000
-test-train: $(TORCH)  ## is any damage to a checkpoint silent? CORRUPTIONS damages; a minute
-	CORRUPTIONS=$(CORRUPTIONS) $(BIN)/python -m pytest tests/registry/test_integrity.py $(ARGS)
+KILLS ?= 100
+test-train: $(TORCH)  ## is a run that is killed the same run (KILLS runs), is any damage silent (CORRUPTIONS damages)? 10 minutes
+	KILLS=$(KILLS) CORRUPTIONS=$(CORRUPTIONS) $(BIN)/python -m pytest -n auto --dist loadfile tests/train tests/registry $(ARGS)
 
 RENDER_CASES ?= 1000
 ifndef RENDER_SEED

@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 .venv/bin/python benchmarks/train/notice.py [--mega 4,30,90] [--kills 10] [--slow 4]
 
-Predicted: `planning.measure` on the place of checkpoints, then `planning.save_seconds`, as a run does it when it begins.
+Predicted: `planning.measure` on the place of checkpoints, then `planning.save_seconds`, as a run that begins does it.
 Happened: from the begin of a save of MEGA million numbers until HEAD names it (the middle one of three). Places: a
 folder; moto's S3 through a proxy that lets SLOW MB/s through on each connection. Goal (G4): within 20 %.
 
@@ -117,7 +117,7 @@ def interrupted(kills: int, place: Path) -> None:
                 assert codes == [exits.PREEMPTED if sent == signal.SIGTERM else -sent], gang.said()
                 if sent == signal.SIGTERM:
                     told = come_to(state)
-                    durable.append([save.seconds for save in told.saves if save.why == "preempted"][0])
+                    durable.append(next(save.seconds for save in told.saves if save.why == "preempted"))
                 assert gang.launch(run_file, state) == [0], gang.said()
                 lost[name].append(come_to(state).lost_steps)
     print(f"\n{kills} of each, a checkpoint every {EVERY} steps")

@@ -20,7 +20,7 @@ from stoker.registry.runs import Crash
 from stoker.spec import Run
 from stoker.train import exits
 from stoker.train.boundaries import Flag, Next, after_step
-from stoker.train.gradients import Gradients
+from stoker.train.gradients import Gradients, cut
 from stoker.train.interruption import Interruption, Wish
 from stoker.train.interval import Interval
 from stoker.train.live import Live
@@ -144,13 +144,13 @@ class Loop:
         if parts.is_sharded and len(step.passes) < step.passes_at_most:
             self._keep_company(step)
         parts.gradients.finish()
-        norm = float(parts.gradients.cut(parts.run.optimizer.clip))
+        norm = float(parts.gradients.norm())
         loss, said = self._agree(step, losses)
         rate = rate_at(parts.run.optimizer, step.number, parts.source.steps)
         stall_s = parts.saver.before_update()
         if math.isfinite(loss) and math.isfinite(norm):
             parts.crash("update")
-            parts.adam.step(rate)
+            parts.adam.step(rate, times=cut(norm, parts.run.optimizer.clip))
             self._step, self._tokens = self._step + 1, self._tokens + step.tokens
             parts.interruption.nothing_unsaved(False)
         done = Done(step.number + 1, loss, rate, norm, step.tokens, clock.monotonic() - begun_at, data_s, stall_s)
