@@ -59,9 +59,8 @@ prove-commits: $(STAMP)  ## every interleaving of the model of commits, at its l
 
 CORRUPTIONS ?= 10000
 KILLS ?= 100
-test-train: $(TORCH)  ## the long form: CORRUPTIONS damages to checkpoints, KILLS runs that are killed; some ten minutes
-	CORRUPTIONS=$(CORRUPTIONS) KILLS=$(KILLS) $(BIN)/python -m pytest tests/registry/test_integrity.py \
-		tests/train/test_kill_points.py $(ARGS)
+test-train: $(TORCH)  ## is a run that is killed the same run (KILLS runs), is any damage silent (CORRUPTIONS damages)? 10 minutes
+	KILLS=$(KILLS) CORRUPTIONS=$(CORRUPTIONS) $(BIN)/python -m pytest -n auto --dist loadfile tests/train tests/registry $(ARGS)
 
 RENDER_CASES ?= 1000
 ifndef RENDER_SEED

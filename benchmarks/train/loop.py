@@ -11,9 +11,9 @@ bare   a loop over one batch that is there: forward, backward, clip_grad_norm_, 
 HF     transformers.Trainer, adamw_torch_fused, no logging, no saving, the same rows in a list as its dataset
 
 small: 0.2 M parameters, 1 x 32 tokens. large: 30 M, 2 x 128. A step's time is from the start of its forward pass to
-that of the next. Figures: median and tenth percentile of the clock and of the processor (all threads of the process);
-what a step costs more than a bare one, by the difference of the medians (p10s); and the median of the turns' ratios
-with the quartiles. Goals (G8): small 1.02 or 0.13 ms, large 1.00.
+that of the next. Figures: median and tenth percentile of the clock and of the processor (all threads); what a step
+costs more than a bare one, by the difference of the medians (p10s); and the median of the turns' ratios with the
+quartiles. Goals (G8): small 1.02 or 0.13 ms, large 1.00.
 """
 
 import argparse

@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 .venv/bin/python benchmarks/train/notice.py [--mega 4,30,90] [--kills 10] [--slow 4]
 
-Predicted: `planning.measure` on the place of checkpoints, then `planning.save_seconds`, as a run does it when it
-begins. Happened: from the begin of a save of MEGA million numbers until HEAD names it (the middle one of three).
-Places: a folder; moto's S3 through a proxy that lets SLOW MB/s through on each connection. Goal (G4): within 20 %.
+Predicted: `planning.measure` on the place of checkpoints, then `planning.save_seconds`, as a run that begins does it.
+Happened: from the begin of a save of MEGA million numbers until HEAD names it (the middle one of three). Places: a
+folder; moto's S3 through a proxy that lets SLOW MB/s through on each connection. Goal (G4): within 20 %.
 
 Then runs of `stoker train` (a small model, one process, forked from one that has imported torch): SIGTERM at a step
 drawn, and kill -9 at a step drawn; by their records: seconds from the signal until the checkpoint is durable, complete

@@ -20,7 +20,7 @@ from stoker.registry.runs import Crash
 from stoker.spec import Run
 from stoker.train import exits
 from stoker.train.boundaries import Flag, Next, after_step
-from stoker.train.gradients import Gradients
+from stoker.train.gradients import Gradients, cut
 from stoker.train.interruption import Interruption, Wish
 from stoker.train.interval import Interval
 from stoker.train.live import Live
@@ -145,7 +145,7 @@ class Loop:
         if parts.is_sharded and len(step.passes) < step.passes_at_most:
             self._keep_company(step)
         parts.gradients.finish()
-        norm = float(parts.gradients.cut(parts.run.optimizer.clip))
+        norm = float(parts.gradients.norm())
         # Before what no process gets through without the others: whoever ends at once now leaves none with a step done.
         parts.interruption.nothing_unsaved(False)
         loss, said = self._agree(step, losses)
@@ -153,7 +153,7 @@ class Loop:
         stall_s = parts.saver.before_update()
         if math.isfinite(loss) and math.isfinite(norm):
             parts.crash("update")
-            parts.adam.step(rate)
+            parts.adam.step(rate, times=cut(norm, parts.run.optimizer.clip))
             self._step, self._tokens = self._step + 1, self._tokens + step.tokens
         done = Done(step.number + 1, loss, rate, norm, step.tokens, clock.monotonic() - begun_at, data_s, stall_s)
         if parts.world.leads and self._step > step.number:

@@ -54,7 +54,8 @@ class Adam:
                 group.step = torch.full((), float(step), device=group.first[0].device)
 
     @torch.no_grad()
-    def step(self, rate: float) -> None:
+    def step(self, rate: float, *, times: float = 1.0) -> None:
+        """`times`: what gradients are multiplied with on the way, without a pass over memory of its own."""
         wanted = self._wanted
         for group in self._groups:
             if not group.parameters:
@@ -72,6 +73,7 @@ class Adam:
                 beta2=wanted.beta2,
                 weight_decay=group.decay,
                 eps=wanted.epsilon,
+                grad_scale=None if times == 1.0 else torch.full_like(group.step, 1.0 / times),  # it divides
                 amsgrad=False,
                 maximize=False,
             )

@@ -350,7 +350,7 @@ def _gradients(run: Run, ready: _Ready, world: World) -> gradients.Gradients:
         return gradients.Sharded(ready.module, ready.parameters)
     if run.batch.canonical:
         return gradients.Canonical(ready.parameters, world, run.batch.rows // run.batch.micro_rows)
-    return gradients.Flat(ready.parameters, world)
+    return gradients.Alone(ready.parameters) if world.size == 1 else gradients.Flat(ready.parameters, world)
 
 
 def _once(run: Run) -> Run:
