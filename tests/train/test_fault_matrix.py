@@ -109,12 +109,12 @@ def test_told_in_the_middle_of_the_first_step_nobody_ends_alone(full: Story, tmp
 def test_whoever_finds_the_others_gone_was_interrupted_if_it_was_told_to_stop(
     full: Story, tmp_path: Path, is_told: bool
 ) -> None:
-    """They were told, too, and were faster. In the third step; each has four passes."""
-    send = (0, "pass", 10, TERM) if is_told else None
-    codes = full.gang.launch(full.run_file, tmp_path, fault="the others are gone", send=send)
-    assert codes == [exits.PREEMPTED if is_told else exits.FAILED]
+    """They were told, too, and were faster. In the third step; each has two passes."""
+    send = (0, "pass", 5, TERM) if is_told else None
+    codes = full.gang.launch(full.run_file, tmp_path, world=2, fault="the others are gone", send=send)
+    assert codes == [exits.PREEMPTED if is_told else exits.FAILED, exits.FAILED]
     assert come_to(tmp_path).state == ("preempted" if is_told else "failed")
-    full.goes_on(tmp_path)
+    full.goes_on(tmp_path, world=2)
 
 
 def test_lora_saved_asynchronously_is_no_different(lora: Story, tmp_path: Path) -> None:
