@@ -150,6 +150,8 @@ def launch(asked: dict[str, Any]) -> list[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    if '"shard"' in Path(asked["run"]).read_text():
+        importlib.import_module("stoker.train.sharding")  # seconds of each process
     children = []
     for rank in range(asked["world"]):
         pid = os.fork()

@@ -13,6 +13,7 @@ from stoker.base.errors import InvalidInput, Unavailable
 from stoker.nn import bundle
 from stoker.spec.run import Run
 from stoker.train.bases import base_folder, digest_of
+from stoker.train.hub import name_and_revision
 from stoker.train.runs import anchored
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -64,6 +65,12 @@ def test_the_run_that_is_remembered_has_the_name_or_where_the_folder_is(tmp_path
     (tmp_path / "acme" / "coal").mkdir(parents=True)
     assert anchored(run_of("acme/coal"), tmp_path).base == str(tmp_path / "acme" / "coal")
     assert anchored(run_of("../acme/coal"), tmp_path / "runs").base == str(tmp_path / "acme" / "coal")
+
+
+def test_an_adapter_says_the_revision_apart() -> None:
+    assert name_and_revision("acme/coal@v2") == ("acme/coal", "v2")
+    assert name_and_revision("acme/coal") == ("acme/coal", None)
+    assert name_and_revision("s3://acme/coal@v2") == ("s3://acme/coal@v2", None)
 
 
 def test_code_and_pickles_are_never_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

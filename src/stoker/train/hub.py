@@ -21,11 +21,16 @@ def is_meant(base: str, here: Path) -> bool:
     return _NAME.fullmatch(base) is not None and not (here / base).exists()
 
 
+def name_and_revision(base: str) -> tuple[str, str | None]:
+    """What is no name of the hub is as it was, and has no revision."""
+    found = _NAME.fullmatch(base)
+    return (base, None) if found is None else (found[1], found[2])
+
+
 def fetch(base: str, files: Sequence[str]) -> Path:
     """The folder of the model in the hub's cache: `files`, as far as it has them, and safetensors. Raises InvalidInput
     for what has to be set right, Unavailable when the hub cannot be reached."""
-    found = _NAME.fullmatch(base)
-    assert found is not None  # noqa: S101 - is_meant
+    name, revision = name_and_revision(base)
     try:
         from huggingface_hub import constants, errors, snapshot_download
     except ImportError as error:
@@ -35,7 +40,7 @@ def fetch(base: str, files: Sequence[str]) -> Path:
             hint=f"pip install huggingface_hub; or write {_RIGHT}",
         ) from error
     try:
-        return Path(snapshot_download(found[1], revision=found[2], allow_patterns=[*files, *WEIGHTS]))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=[*files, *WEIGHTS]))
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
         gated = isinstance(error, errors.GatedRepoError)
         why = "the hub gives it only to whom its owner lets" if gated else "the hub has no such model"
@@ -49,7 +54,7 @@ def fetch(base: str, files: Sequence[str]) -> Path:
             raise InvalidInput(
                 f"base: {base} is no folder, the hub's cache has not all of it, and HF_HUB_OFFLINE forbids to ask",
                 param="base",
-                hint=f"right would be {_RIGHT}, fetched before with `hf download {found[1]}`",
+                hint=f"right would be {_RIGHT}, fetched before with `hf download {name}`",
             ) from error
         raise Unavailable(
             f"base: {base} could not be fetched from the hub: {type(error).__name__}",
