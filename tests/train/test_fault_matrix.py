@@ -62,7 +62,7 @@ def lora(gang: Gang, tmp_path_factory: pytest.TempPathFactory) -> Story:
     return Story(gang, tmp_path_factory.mktemp("lora"), checkpointing=checkpointing, **settings)
 
 
-# --- told to stop -------------------------------------------------------------------------------------------------------
+# --- told to stop -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_lora_saved_asynchronously_is_no_different(lora: Story, tmp_path: Path) 
     lora.goes_on(tmp_path)
 
 
-# --- what was kept is damaged -------------------------------------------------------------------------------------------
+# --- what was kept is damaged -----------------------------------------------------------------------------------------
 
 
 def flip(data: bytes) -> bytes:
@@ -166,7 +166,7 @@ def test_a_head_that_is_damaged_is_read_from_its_copy(full: Story, half_done: Pa
     full.goes_on(tmp_path)
 
 
-# --- the place of checkpoints -------------------------------------------------------------------------------------------
+# --- the place of checkpoints -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fault", ["no space", "no fsync", "read-only"])
@@ -185,7 +185,7 @@ def test_without_memory_for_a_copy_training_waits_and_is_the_same(full: Story, t
     assert outcome(tmp_path) == full.calm()
 
 
-# --- two at once, and numbers that are none -----------------------------------------------------------------------------
+# --- two at once, and numbers that are none ---------------------------------------------------------------------------
 
 
 def test_who_is_taken_over_writes_nothing_more_and_says_so(full: Story, tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_a_loss_that_is_no_number_is_never_kept(gang: Gang, tmp_path: Path) -> N
     assert gang.launch(run_file, tmp_path / "s") == [exits.DIVERGED]
 
 
-# --- small things -------------------------------------------------------------------------------------------------------
+# --- small things -----------------------------------------------------------------------------------------------------
 
 
 def steps_in_head(state: Path) -> list[int]:
