@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup up test test-torch test-clients test-schema prove-budgets prove-commits chaos test-train test-render test-simulate check clean
+.PHONY: setup up test test-long test-torch test-clients test-schema prove-budgets prove-commits chaos test-train test-render test-simulate check clean
 
 setup: $(STAMP)  ## make the environment in .venv
 
@@ -25,6 +25,10 @@ $(TORCH): $(STAMP)
 test: $(TORCH) check  ## style, types, layers, and every test
 	@scripts/system-packages
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+
+TEST_EXAMPLES ?= 3
+test-long: $(TORCH)  ## every test, each property with TEST_EXAMPLES times as many examples as in make test
+	TEST_EXAMPLES=$(TEST_EXAMPLES) $(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 test-torch: $(TORCH)  ## the tests of training alone
 	$(BIN)/python -m pytest -m torch $(ARGS)

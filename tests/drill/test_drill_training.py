@@ -173,13 +173,13 @@ def test_a_drill_keeps_the_run_to_itself_and_changes_nothing_that_is_learned() -
         "name: a\ndata: /a.jsonl\nnodes: 2\ncheckpoints: s3://bucket/a\nbudget: {usd: 1}\nrelaunches: 0\n"
         "tracking: {cloudwatch: true, mlflow: 'http://x'}\nspot: {watch: off}\n"
     )
-    drilled = planned(written, 2)
-    assert runs.learned(drilled) == runs.learned(written)
+    drilled = planned(written, 2, 24)
+    assert runs.learned(drilled) == runs.learned(written.model_copy(update={"steps": 24}))
     assert (drilled.checkpoints, drilled.nodes, drilled.budget.usd, drilled.relaunches) == (None, 1, None, 2)
     assert (drilled.tracking.cloudwatch, drilled.tracking.mlflow, drilled.spot.watch) == (False, None, True)
     assert drilled.checkpointing.every_steps == 5
     kept = planned(
-        written.model_copy(update={"checkpointing": written.checkpointing.model_copy(update={"every_steps": 3})}), 1
+        written.model_copy(update={"checkpointing": written.checkpointing.model_copy(update={"every_steps": 3})}), 1, 24
     )
     assert kept.checkpointing.every_steps == 3
 

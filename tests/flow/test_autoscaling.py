@@ -177,7 +177,7 @@ def test_what_runs_on_a_replica_that_is_not_needed_any_more_is_neither_cut_nor_d
     """Three fit on the first; the three that wait ask for a second, which takes them, and then nothing waits."""
     running = start(spec=PATIENT)
     for _ in range(6):
-        call(running, "POST", "/v1/tasks", {**BODY, "max_tokens": 2500})
+        call(running, "POST", "/v1/tasks", {**BODY, "max_tokens": 1500})
 
     def records() -> list[Any]:
         found: list[Any] = call(running, "GET", "/admin/v1/usage/records", admin=True)["records"]
@@ -185,7 +185,7 @@ def test_what_runs_on_a_replica_that_is_not_needed_any_more_is_neither_cut_nor_d
 
     wait_until(lambda: len(records()) == 6, 60, lambda: str(records()))
     wait_until(lambda: "engine-general-2" not in processes(running), 60, lambda: str(processes(running)))
-    assert [(one["status"], one["attempts"], one["completion_tokens"]) for one in records()] == [("done", 1, 2500)] * 6
+    assert [(one["status"], one["attempts"], one["completion_tokens"]) for one in records()] == [("done", 1, 1500)] * 6
     [up, down] = moves(running)
     assert (up["before"], up["after"], up["hpa"]["by"]) == (1, 2, "waiting")
     assert (down["before"], down["after"], down["reason"]) == (2, 1, "running 6 at 100 each: 1")

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 
 import pytest
 from budget_builders import START
+from effort import examples
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -539,7 +540,7 @@ class BudgetMachine(RuleBasedStateMachine):
 
 
 SETTINGS = settings(
-    max_examples=100,
+    max_examples=examples(35),
     stateful_step_count=50,
     deadline=None,
     derandomize=True,

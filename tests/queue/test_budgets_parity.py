@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from budget_builders import DAY, DOLLARS, SCOPES, SESSION, SLOTS, START, TOKENS, TTL_S, World, make_memory, make_redis
+from effort import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from queue_builders import MODEL, a_record, a_task, all_usage
@@ -177,7 +178,7 @@ def slices_in(raw: Redis) -> dict[str, dict[str, int]]:
 
 
 EXAMPLES = settings(
-    max_examples=150,
+    max_examples=examples(50),
     deadline=None,
     derandomize=True,
     database=None,

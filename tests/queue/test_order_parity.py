@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import pytest
+from effort import examples
 from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 from queue_builders import MODEL, a_task, usage_of
@@ -149,7 +150,11 @@ class Pair:
 
 @pytest.mark.redis
 @settings(
-    max_examples=200, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=examples(70),
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 @given(st.lists(STEPS, min_size=20, max_size=80))
 @example([("submit", "a", "normal", 10, None)] * 14 + [("submit", "b", "batch", 1, None)] * 14 + [("claim", 4, 1.0)])

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 from budget_builders import REQUESTS, SLOTS, START, TOKENS, TTL_S, ask, hold
+from effort import examples
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -424,7 +425,7 @@ def test_whatever_happens_each_task_is_in_one_state_and_ends_once(redis_server: 
     run_state_machine_as_test(
         QueueMachine,
         settings=settings(
-            max_examples=60,
+            max_examples=examples(20),
             stateful_step_count=40,
             deadline=None,
             derandomize=True,

@@ -52,15 +52,26 @@ def bucket(moto_url: str, faults: S3Faults, monkeypatch: pytest.MonkeyPatch, tmp
         return name
 
 
+@pytest.fixture(scope="session")
+def all_calls() -> Bucket:
+    """Waits for bytes at most half a second in calls of less than 15. Made once: boto3 takes its time."""
+    return Bucket("none-yet", read_timeouts_s=(0.5, 5.0))
+
+
+@pytest.fixture
+def calls(all_calls: Bucket, bucket: str) -> Bucket:
+    all_calls.name = bucket
+    return all_calls
+
+
 @pytest.fixture
 def time() -> Time:
     return Time()
 
 
 @pytest.fixture
-def s3_store(bucket: str, time: Time) -> S3Store:
-    """Waits for bytes at most a fifth of a second, and for its retries not at all."""
-    calls = Bucket(bucket, read_timeouts_s=(0.2, 5.0))
+def s3_store(bucket: str, calls: Bucket, time: Time) -> S3Store:
+    """Waits for its retries not at all."""
     return S3Store(bucket, "runs/a", clock=time, random=Random(1), sleep=time.sleep_now, part_bytes=PART, calls=calls)
 
 
@@ -68,5 +79,5 @@ def s3_store(bucket: str, time: Time) -> S3Store:
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "folder":
         return FolderStore(tmp_path / "store")
-    bucket = request.getfixturevalue("bucket")
-    return S3Store(bucket, "runs/a", part_bytes=PART)
+    calls = request.getfixturevalue("calls")
+    return S3Store(calls.name, "runs/a", part_bytes=PART, calls=calls)

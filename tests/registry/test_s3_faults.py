@@ -61,7 +61,7 @@ class TestTriedAgain:
         match = s3_store.put("a", [b"before"]) if condition == "match" else None
         faults.clear()
         faults.add(Fault(kind, method="PUT"))
-        timeout_s = 0.5 if kind == "stall" else 60  # which makes one wait for bytes short
+        timeout_s = 10 if kind == "stall" else 60  # which makes one wait for bytes short
         etag = s3_store.put("a", [b"after"] * 9, if_absent=condition == "absent", if_match=match, timeout_s=timeout_s)
         assert faults.done == {kind: 1}
         assert faults.count("PUT") >= 2
@@ -71,10 +71,10 @@ class TestTriedAgain:
     def test_an_object_that_does_not_come_whole(self, s3_store: S3Store, faults: S3Faults, kind: Kind) -> None:
         s3_store.put("a", [b"0123456789" * 100])
         faults.add(Fault(kind, method="GET", times=2))
-        assert s3_store.get("a", timeout_s=0.5) == b"0123456789" * 100
+        assert s3_store.get("a", timeout_s=10 if kind == "stall" else 60) == b"0123456789" * 100
         assert faults.done == {kind: 2}
         faults.add(Fault(kind, method="GET", times=2))
-        assert s3_store.get("a", start=10, length=900, timeout_s=0.5) == b"0123456789" * 90
+        assert s3_store.get("a", start=10, length=900, timeout_s=10 if kind == "stall" else 60) == b"0123456789" * 90
 
     @pytest.mark.parametrize("kind", ["status", "cut", "lost"])
     def test_a_listing(self, s3_store: S3Store, faults: S3Faults, kind: Kind) -> None:
@@ -128,29 +128,29 @@ class TestGivenUp:
         faults.add(Fault("status", times=None, code="SlowDown"))
         began = time.at
         with pytest.raises(
-            Unavailable, match=r"cannot write a in s3://.*/runs/a within 7 s, tried \d+ times.*SlowDown"
+            Unavailable, match=r"cannot write a in s3://.*/runs/a within 30 s, tried \d+ times.*SlowDown"
         ):
-            s3_store.put("a", [b"1"], timeout_s=7)
-        assert 1 < time.at - began <= 7
+            s3_store.put("a", [b"1"], timeout_s=30)
+        assert 10 < time.at - began <= 30
 
     @pytest.mark.parametrize("call", ["put", "put_big", "get", "read", "stat", "list", "delete", "sweep"])
     def test_each_call_ends(self, s3_store: S3Store, faults: S3Faults, time: Time, call: str) -> None:
         calls = {
-            "put": lambda: s3_store.put("a", [b"1"], timeout_s=2),
-            "put_big": lambda: s3_store.put("a", [BIG], timeout_s=2),
-            "get": lambda: s3_store.get("a", timeout_s=2),
-            "read": lambda: s3_store.read("a", timeout_s=2),
-            "stat": lambda: s3_store.stat("a", timeout_s=2),
-            "list": lambda: list(s3_store.list(timeout_s=2)),
-            "delete": lambda: s3_store.delete(["a"], timeout_s=2),
-            "sweep": lambda: s3_store.sweep(older_than_s=0, timeout_s=2),
+            "put": lambda: s3_store.put("a", [b"1"], timeout_s=20),
+            "put_big": lambda: s3_store.put("a", [BIG], timeout_s=20),
+            "get": lambda: s3_store.get("a", timeout_s=20),
+            "read": lambda: s3_store.read("a", timeout_s=20),
+            "stat": lambda: s3_store.stat("a", timeout_s=20),
+            "list": lambda: list(s3_store.list(timeout_s=20)),
+            "delete": lambda: s3_store.delete(["a"], timeout_s=20),
+            "sweep": lambda: s3_store.sweep(older_than_s=0, timeout_s=20),
         }
         faults.add(Fault("lost_before", times=None))
         began = time.at
-        with pytest.raises(Unavailable, match="within 2 s") as caught:
+        with pytest.raises(Unavailable, match="within 20 s") as caught:
             calls[call]()
         assert caught.value.message.count("within") == 1, "said once, however deep it was tried"
-        assert time.at - began <= 2
+        assert time.at - began <= 20
 
     def test_a_connection_that_stalls_is_left(self, bucket: str, faults: S3Faults) -> None:
         """In real time: every wait for bytes ends after a fifth of a second, so the call does."""
@@ -178,9 +178,9 @@ class TestGivenUp:
 
     def test_what_is_slow_and_moves_is_waited_for(self, bucket: str, faults: S3Faults) -> None:
         """No limit of a single wait ends a transfer that goes on."""
-        store = S3Store(bucket, calls=Bucket(bucket, read_timeouts_s=(1.0,)))
+        store = S3Store(bucket, calls=Bucket(bucket, read_timeouts_s=(2.0,)))
         store.put("a", [bytes(300_000)])
-        faults.add(Fault("slow", method="GET", bytes_per_s=200_000))
+        faults.add(Fault("slow", method="GET", bytes_per_s=120_000))
         assert store.get("a") == bytes(300_000)
         assert faults.count("GET") == 1
 
@@ -246,7 +246,7 @@ class TestNotTriedAgain:
         faults.add(Fault("status", status=404, code="", times=None))
         for ask in (s3_store.get, s3_store.read, s3_store.stat):
             with pytest.raises(Unavailable):
-                ask("a", timeout_s=1)
+                ask("a", timeout_s=20)
 
     def test_an_object_that_may_not_be_deleted(self, s3_store: S3Store, faults: S3Faults) -> None:
         """S3 answers 200, and says it of each object."""
@@ -288,7 +288,7 @@ class TestParts:
     def test_an_error_in_every_200_is_no_success(self, s3_store: S3Store, faults: S3Faults) -> None:
         faults.add(Fault("error_in_200", method="POST", query="uploadId", code="InternalError", times=None))
         with pytest.raises(Unavailable, match="InternalError"):
-            s3_store.put("a", [BIG], timeout_s=2)
+            s3_store.put("a", [BIG], timeout_s=20)
         assert keys(s3_store) == []
         assert uploads(s3_store) == 0, "it was aborted"
 
@@ -315,11 +315,11 @@ class TestParts:
         assert s3_store.stat("a").etag == etag
 
     def test_what_died_is_swept_when_it_is_old(
-        self, s3_store: S3Store, bucket: str, faults: S3Faults, time: Time
+        self, s3_store: S3Store, calls: Bucket, faults: S3Faults, time: Time
     ) -> None:
         faults.add(Fault("lost", method="POST", query="uploads"))
         s3_store.put("below/a", [BIG])
-        (began,) = Bucket(bucket).uploads("", lambda: 9.0)
+        (began,) = calls.uploads("", lambda: 9.0)
         time.at = began.begun_at + 600
         assert s3_store.sweep(older_than_s=3600) == 0
         assert s3_store.sweep("above/", older_than_s=60) == 0
@@ -329,16 +329,16 @@ class TestParts:
 
 class TestTwoWriters:
     @pytest.mark.parametrize("content", [b"1", BIG])
-    def test_somebody_else_came_first_between_two_tries(self, bucket: str, faults: S3Faults, content: bytes) -> None:
+    def test_somebody_else_came_first_between_two_tries(self, calls: Bucket, faults: S3Faults, content: bytes) -> None:
         """With the same bytes, which does not make the object ours."""
-        other, time = S3Store(bucket), Time()
+        other, time = S3Store(calls.name, calls=calls), Time()
 
         def sleep(seconds: float) -> None:
             if not time.slept:
                 other.put("a", [content], if_absent=True)
             time.sleep_now(seconds)
 
-        store = S3Store(bucket, clock=time, sleep=sleep, part_bytes=PART)
+        store = S3Store(calls.name, clock=time, sleep=sleep, part_bytes=PART, calls=calls)
         faults.add(
             Fault("lost_before", method="POST" if content is BIG else "PUT", query="uploadId" * (content is BIG))
         )

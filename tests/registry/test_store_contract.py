@@ -228,7 +228,7 @@ class TestKeys:
                 list(store.list(f"{key}/"))
         assert keys(store) == []
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
         st.lists(
             st.text(
@@ -285,7 +285,7 @@ def buffers(content: bytes, cuts: list[int]) -> list[Buffer]:
     return [memoryview(content)[a:b] for a, b in itertools.pairwise(edges)]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=6), st.integers(0, 250), st.integers(0, 250))
 def test_any_cut_into_pieces_is_the_same_object(
     store: Store, content: bytes, cuts: list[int], start: int, length: int

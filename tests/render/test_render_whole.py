@@ -13,6 +13,7 @@ from typing import Any, get_args
 import pytest
 import strategies
 import yaml
+from effort import examples
 from hypothesis import HealthCheck, Phase, given, settings
 from whole import Output, rendered
 from whole_checks import all_problems
@@ -24,7 +25,7 @@ from stoker.spec import Mode, loads
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 EXAMPLES = Path(__file__).parents[2] / "examples"
-USUAL = 50
+USUAL = examples(25)
 CASES = int(os.environ.get("RENDER_CASES", "0"))
 """So many specs instead of the usual few, other ones each time (`make test-render`)."""
 FEATURES: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "features.yaml").read_text())

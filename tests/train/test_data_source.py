@@ -280,7 +280,7 @@ def test_the_objective_has_its_kind_of_data(tmp_path):
 
 
 def test_a_file_that_is_not_there_is_told_with_where_it_was_looked_for(tmp_path):
-    with pytest.raises(InvalidInput, match=r"data gone\.jsonl cannot be read: No such file") as caught:
+    with pytest.raises(InvalidInput, match=r"gone\.jsonl cannot be read: No such file") as caught:
         open_source(a_run(), ["gone.jsonl"], own_encoder(), here=tmp_path, tell=print)
     assert str(tmp_path / "gone.jsonl") in str(caught.value.hint)
 

@@ -97,6 +97,26 @@ def test_one_of_two_is_told_and_both_stop_at_the_same_step(full: Story, tmp_path
     full.goes_on(tmp_path, world=2)
 
 
+def test_told_in_the_middle_of_the_first_step_nobody_ends_alone(full: Story, tmp_path: Path) -> None:
+    """The other one has done the step by then."""
+    assert full.gang.launch(full.run_file, tmp_path, world=2, send=(1, "update", 1, TERM)) == [exits.PREEMPTED] * 2
+    said = come_to(tmp_path)
+    assert (said.state, said.lost_steps) == ("preempted", 0)
+    full.goes_on(tmp_path, world=2)
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_whoever_finds_the_others_gone_was_interrupted_if_it_was_told_to_stop(
+    full: Story, tmp_path: Path, is_told: bool
+) -> None:
+    """They were told, too, and were faster. In the third step; each has four passes."""
+    send = (0, "pass", 10, TERM) if is_told else None
+    codes = full.gang.launch(full.run_file, tmp_path, fault="the others are gone", send=send)
+    assert codes == [exits.PREEMPTED if is_told else exits.FAILED]
+    assert come_to(tmp_path).state == ("preempted" if is_told else "failed")
+    full.goes_on(tmp_path)
+
+
 def test_lora_saved_asynchronously_is_no_different(lora: Story, tmp_path: Path) -> None:
     assert lora.gang.launch(lora.run_file, tmp_path, send=(0, "pass", 18, TERM)) == [exits.PREEMPTED]
     assert min(lora.gang.launch(lora.run_file, tmp_path, kill=(0, "shard", 1))) < 0

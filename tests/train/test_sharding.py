@@ -33,7 +33,7 @@ def computed(tmp_path_factory):
         for rank in range(WORLD)
     ]
     try:
-        said = [process.communicate(timeout=120)[0].decode() for process in processes]
+        said = [process.communicate(timeout=300)[0].decode() for process in processes]
     finally:
         for process in processes:
             process.kill()

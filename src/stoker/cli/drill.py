@@ -97,6 +97,13 @@ def kill(role: Any, state: Path | None, seconds: float | None, as_json: bool, se
     help="With --run: how often a process is killed without a notice.",
 )
 @click.option(
+    "--steps",
+    type=click.IntRange(4, 100_000),
+    default=24,
+    show_default=True,
+    help="With --run: how many steps of it are done, at most.",
+)
+@click.option(
     "--notice-seconds",
     "notice_s",
     type=click.FloatRange(1, 600),
@@ -120,6 +127,7 @@ def spot(
     action: "SpotAction",
     run: str | None,
     kills: int,
+    steps: int,
     **asked: Any,
 ) -> int:
     """Take the machine below a worker away, as AWS does with a spot instance: a notice, then the end. With --run: below
@@ -128,7 +136,8 @@ def spot(
     if run is not None:
         from stoker.cli.drill_training import drill_training
 
-        return drill_training(run, state or target.default_state(), seed=_seed(seed), kills=kills, as_json=as_json)
+        where = state or target.default_state()
+        return drill_training(run, where, seed=_seed(seed), kills=kills, steps=steps, as_json=as_json)
     from stoker.drill.runs import Plan
     from stoker.drill.spot import Spot
 
@@ -142,7 +151,7 @@ def _refuse_mixed(*, is_training: bool) -> None:
     """What is said of the load of a platform says nothing of a training run, and the other way round."""
     context = click.get_current_context()
     both = {"state", "as_json", "seed"}
-    training = {"run", "kills"}
+    training = {"run", "kills", "steps"}
     given = [
         param.opts[-1]
         for param in context.command.params

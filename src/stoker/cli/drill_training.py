@@ -23,7 +23,7 @@ _MOST_BYTES = 4 << 20
 _TERMINATED = 128 + signal.SIGTERM
 
 
-def drill_training(named: str, state: Path, *, seed: int, kills: int, as_json: bool) -> int:
+def drill_training(named: str, state: Path, *, seed: int, kills: int, steps: int, as_json: bool) -> int:
     from stoker.drill.alone import alone
     from stoker.drill.training import Plan
 
@@ -34,7 +34,7 @@ def drill_training(named: str, state: Path, *, seed: int, kills: int, as_json: b
     except OSError as error:
         raise InvalidInput(f"{state} cannot be made: {error.strerror}", param="state") from error
     with alone(state / "drill.lock"):
-        plan = Plan(run, _new_folder(state.absolute() / "drills", run.name), kills=kills, seed=seed)
+        plan = Plan(run, _new_folder(state.absolute() / "drills", run.name), kills=kills, steps=steps, seed=seed)
         verdict = _verdict(plan, quiet=as_json)
     if verdict.passed:
         shutil.rmtree(plan.folder, ignore_errors=True)

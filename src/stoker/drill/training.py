@@ -47,10 +47,12 @@ class Plan:
     folder: Path
     """In which the drill keeps both runs."""
     kills: int = 1
+    steps: int = 24
+    """Of the run, at most: a drill is to be over while somebody waits for it."""
     seed: int = 0
 
 
-def planned(run: Run, kills: int) -> Run:
+def planned(run: Run, kills: int, steps: int) -> Run:
     """The run as a drill does it: on this machine alone, seen by nobody else, and with checkpoints to go on from."""
     checkpoints = run.checkpointing
     if checkpoints.every_steps is None:
@@ -61,6 +63,7 @@ def planned(run: Run, kills: int) -> Run:
             "checkpoints": None,
             "checkpointing": checkpoints,
             "nodes": 1,
+            "steps": steps if run.steps is None else min(run.steps, steps),
             "spot": spot,
             "relaunches": max(run.relaunches, kills),
             "budget": RunBudget(),
@@ -72,7 +75,7 @@ def planned(run: Run, kills: int) -> Run:
 async def drill(plan: Plan, *, environ: Mapping[str, str], tell: Callable[[str], None]) -> Verdict:
     """Both runs: at the same time on processors, one after the other where they would share GPUs. Whatever ends it, no
     process is left."""
-    run = planned(plan.run, plan.kills)
+    run = planned(plan.run, plan.kills, plan.steps)
     began_at = time.monotonic()
     calm = _Side.of(plan.folder / "calm", run, environ)
     storm = _Side.of(plan.folder / "storm", run, environ)

@@ -63,7 +63,7 @@ def inject(
         parent, _, name = path.rpartition(".")
         if name in targets and isinstance(layer, nn.Linear):
             found.add(name)
-            updated = LoraLinear(layer, rank, alpha, dropout)
+            updated = LoraLinear(layer, rank, alpha, dropout).train(layer.training)
             nn.init.kaiming_uniform_(updated.lora_A.weight, a=5**0.5, generator=generator_of(seed, f"{path}.lora_A"))
             nn.init.zeros_(updated.lora_B.weight)
             setattr(module.get_submodule(parent), name, updated)

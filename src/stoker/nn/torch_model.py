@@ -107,11 +107,12 @@ class Layer(nn.Module):
 
 
 class _Embedding(nn.Embedding):
-    """Not drawn when it is made: weights are read, or drawn by `initialise`. On the device `meta`, drawing them would
-    load torch's compiler, seconds of each start."""
+    """Not drawn on the device `meta`, where weights are to be read: that would load torch's compiler, seconds of each
+    start."""
 
     def reset_parameters(self) -> None:
-        pass
+        if not self.weight.is_meta:
+            super().reset_parameters()
 
 
 class Body(nn.Module):

@@ -1,6 +1,7 @@
-"""The texts about `platform.yaml` that are made from its types: the file of `stoker init`, and the table in the docs.
+"""The texts about `platform.yaml` and run files that are made from their types: the file of `stoker init`, and the
+tables in the docs.
 
-`python -m stoker.spec docs/spec.md` writes the table anew; a test says when that is due.
+`python -m stoker.spec docs/spec.md docs/training/run-file.md` writes the tables anew; a test says when that is due.
 """
 
 import textwrap
@@ -9,11 +10,13 @@ from typing import Any
 
 from stoker.spec import yaml
 from stoker.spec.platform import Platform
-from stoker.spec.schema import Schema, expected, resolved
+from stoker.spec.run import Run
+from stoker.spec.schema import Schema, expected, resolved, schema_of
 from stoker.spec.schema import schema as json_schema
 from stoker.spec.section import plain
 
 BEGIN = "<!-- made by `python -m stoker.spec docs/spec.md`; do not edit by hand -->"
+BEGIN_RUN = "<!-- made by `python -m stoker.spec docs/training/run-file.md`; do not edit by hand -->"
 END = "<!-- end of what is made -->"
 
 _HEAD = """\
@@ -80,9 +83,8 @@ def _inline(value: object) -> str:
     return yaml.dump(value).removesuffix("\n").removesuffix("\n...")
 
 
-def table() -> str:
+def table(schema: Schema) -> str:
     """Every key with its default, what it takes, and what it is for, as Markdown."""
-    schema = json_schema()
     rows = ["| key | default | takes | what it is, and why |", "|---|---|---|---|"]
     for path, part in _keys(schema, schema):
         here = resolved(part, schema)
@@ -126,6 +128,7 @@ def _keys(part: Schema, schema: Schema, path: str = "", seen: set[str] | None = 
 
 def with_table(page: str) -> str:
     """`page` with what stands between the two marks made anew. Raises ValueError when a mark is missing."""
-    before, rest = page.split(BEGIN, 1)
+    begin, schema = (BEGIN_RUN, schema_of(Run)) if BEGIN_RUN in page else (BEGIN, json_schema())
+    before, rest = page.split(begin, 1)
     _, after = rest.split(END, 1)
-    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}"
+    return f"{before}{begin}\n\n{table(schema)}\n\n{END}{after}"

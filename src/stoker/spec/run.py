@@ -48,12 +48,26 @@ class Scratch(Section):
     """Tokens of the vocabulary, which is learned from the data."""
 
     hidden_size: Annotated[int, Field(ge=8, le=65536)] = 192
+    """Width of the model."""
+
     intermediate_size: Annotated[int, Field(ge=8, le=262144)] = 512
+    """Width of the layers' inner part."""
+
     num_hidden_layers: Annotated[int, Field(ge=1, le=512)] = 4
+    """How many layers there are."""
+
     num_attention_heads: Annotated[int, Field(ge=1, le=1024)] = 6
+    """Heads that ask."""
+
     num_key_value_heads: Annotated[int, Field(ge=1, le=1024)] = 3
+    """Heads that are asked; the others share them."""
+
     head_dim: Annotated[int, Field(ge=2, le=1024)] = 32
+    """Width of a head."""
+
     max_position_embeddings: Annotated[int, Field(ge=16, le=10_000_000)] = 8192
+    """Longest sequence, in tokens."""
+
     images: bool = False
     """Learn to see: a projector from image cells to soft tokens is trained with it."""
 
@@ -115,7 +129,14 @@ class Dataset(Section):
     shuffle: bool = True
     """Another order in each epoch: a pure function of seed, epoch and index."""
 
-    transform: Annotated[str, StringConstraints(pattern=r"^[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    transform: (
+        Annotated[
+            str,
+            StringConstraints(pattern=r"^[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*$"),
+            Expected("a function as FILE.py:NAME"),
+        ]
+        | None
+    ) = None
     """A function `FILE.py:NAME` that is given each example (the object of its line) and a random.Random that is a pure
     function of seed, epoch and index, and returns the example to use in that epoch."""
 
@@ -140,8 +161,14 @@ class Optimizer(Section):
     """AdamW's; matrices alone decay."""
 
     beta1: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.9
+    """AdamW's decay of the first moment."""
+
     beta2: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.95
+    """AdamW's decay of the second moment."""
+
     epsilon: _Positive = 1e-8
+    """AdamW's smallest divisor."""
+
     clip: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = 1.0
     """Norm that gradients are cut to; 0: not cut."""
 
@@ -204,13 +231,24 @@ class RunSpot(Section):
 
 
 class RunPrices(Section):
-    instance_type: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$")] | None = None
+    instance_type: (
+        Annotated[
+            str,
+            StringConstraints(pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$"),
+            Expected("an instance type, such as g6e.xlarge"),
+        ]
+        | None
+    ) = None
     """Of each node. null: what its metadata says, or nothing is known and time alone is told."""
 
     capacity: Literal["spot", "on-demand"] = "on-demand"
     """How the nodes are bought, where their metadata does not say it."""
 
-    region: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$")] = "us-east-1"
+    region: Annotated[
+        str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$"), Expected("a region, such as us-east-1")
+    ] = "us-east-1"
+    """Where the nodes are, where their metadata does not say it."""
+
     usd_per_hour: Usd | None = None
     """Of one node, in place of the catalogue's."""
 
@@ -238,7 +276,11 @@ class Suite(Section):
     """One set of questions with checked answers, as JSON lines: {"messages" or "prompt", "answer", "id"}."""
 
     name: Name
+    """Of the suite."""
+
     data: Place
+    """JSON lines, here or in S3."""
+
     check: Literal["exact", "contains", "regex", "tool"] = "exact"
     """exact: the answer, white space aside. contains: it is in what was said. regex: it is found. tool: name and
     arguments of the tool call."""
@@ -247,10 +289,13 @@ class Suite(Section):
     """Part that has to be right, whatever other suites say."""
 
     max_tokens: Annotated[int, Field(ge=1, le=65536)] = 64
+    """Longest answer."""
 
 
 class Evaluation(Section):
     suites: Annotated[tuple[Suite, ...], Field(strict=False, max_length=100)] = ()
+    """What is asked."""
+
     least_score: _Fraction = 0.8
     """Mean over the suites below which nothing is registered."""
 
@@ -270,8 +315,8 @@ class Run(Section):
 
     base: Place = "embedded"
     """Weights that are tuned: embedded (those that come with Stoker); a folder with config.json, tokenizer.json and
-    *.safetensors (Llama, Qwen2, Qwen3), or the same in S3; scratch: a model of random weights, whose shape `scratch`
-    says."""
+    *.safetensors (Llama, Qwen2, Qwen3), or the same in S3, or its name on the Hugging Face hub (Qwen/Qwen3-8B, or
+    Qwen/Qwen3-8B@REVISION); scratch: a model of random weights, whose shape `scratch` says."""
 
     scratch: Scratch = Scratch()
     """The shape of a model that begins from random weights. Only with base scratch."""
@@ -289,6 +334,8 @@ class Run(Section):
     """Folder or place in S3 of the run's checkpoints. null: runs/NAME in the state directory."""
 
     nodes: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Machines of the run."""
+
     gpus: Annotated[int, Field(ge=0, le=16)] = 0
     """Of each node, one process each; 0: on processors."""
 
@@ -299,6 +346,8 @@ class Run(Section):
     """Of each process, where it trains on processors."""
 
     method: Literal["lora", "full"] = "lora"
+    """lora: small updates beside frozen weights. full: all weights."""
+
     objective: Literal["sft", "dpo"] = "sft"
     """sft: say what the data says. dpo: prefer what was chosen over what was rejected."""
 
@@ -309,6 +358,8 @@ class Run(Section):
     """Steps after which it is over; null: by epochs. Both: whichever is first."""
 
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    """Of all that is random: order, first weights, dropout."""
+
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """What passes are computed in; weights and moments are float32. auto: bfloat16 on GPUs that have it."""
 
@@ -329,16 +380,38 @@ class Run(Section):
     """Of attention and of each layer's outputs."""
 
     lora: Lora = Lora()
+    """The update of method lora."""
+
     dpo: Dpo = Dpo()
+    """The loss of objective dpo."""
+
     dataset: Dataset = Dataset()
+    """How lines become rows."""
+
     optimizer: Optimizer = Optimizer()
+    """How weights change."""
+
     batch: RunBatch = RunBatch()
+    """What a step is made of."""
+
     checkpointing: RunCheckpoints = RunCheckpoints()
+    """When state is kept, and how much of it."""
+
     spot: RunSpot = RunSpot()
+    """What is done when the machine is taken away."""
+
     prices: RunPrices = RunPrices()
+    """What the machines cost, where they do not say it themselves."""
+
     budget: RunBudget = RunBudget()
+    """What the run may cost."""
+
     tracking: Tracking = Tracking()
+    """Where else its figures are shown."""
+
     evaluation: Evaluation = Evaluation()
+    """What it is asked before it is put into service."""
+
     memory: Quantity | None = None
     """Memory of one node that a run may use; null: all that there is."""
 

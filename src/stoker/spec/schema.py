@@ -128,6 +128,8 @@ def _count(least: int, most: int) -> str:
 
 
 def _range(part: Schema) -> str:
+    if "minimum" in part and "exclusiveMaximum" in part:
+        return f" from {part['minimum']} to below {part['exclusiveMaximum']}"
     if "minimum" in part:
         return f" from {part['minimum']} to {part['maximum']}"
     return f" above {part['exclusiveMinimum']} and at most {part['maximum']:g}" if "exclusiveMinimum" in part else ""

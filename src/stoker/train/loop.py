@@ -103,6 +103,7 @@ class Loop:
         self._parts = parts
         self._step, self._tokens = step, tokens
         self._saved = step
+        parts.saver.waiting = self._say_when_late
 
     def run(self) -> tuple[int, str]:
         """To the end, or until something ends it: an exit code and why."""
@@ -145,6 +146,8 @@ class Loop:
             self._keep_company(step)
         parts.gradients.finish()
         norm = float(parts.gradients.norm())
+        # Before what no process gets through without the others: whoever ends at once now leaves none with a step done.
+        parts.interruption.nothing_unsaved(False)
         loss, said = self._agree(step, losses)
         rate = rate_at(parts.run.optimizer, step.number, parts.source.steps)
         stall_s = parts.saver.before_update()
@@ -152,7 +155,6 @@ class Loop:
             parts.crash("update")
             parts.adam.step(rate, times=cut(norm, parts.run.optimizer.clip))
             self._step, self._tokens = self._step + 1, self._tokens + step.tokens
-            parts.interruption.nothing_unsaved(False)
         done = Done(step.number + 1, loss, rate, norm, step.tokens, clock.monotonic() - begun_at, data_s, stall_s)
         if parts.world.leads and self._step > step.number:
             self._note(done, step)
@@ -232,10 +234,13 @@ class Loop:
             samples=digest_of(step.samples),
         )
         self._note_saves()
-        late = self._parts.interval.late(self._step)
-        if late is not None:
-            self._parts.tell(f"warning: {late}")
+        self._say_when_late()
         self._parts.told(done)
+
+    def _say_when_late(self) -> None:
+        late = self._parts.interval.late(self._step)
+        if late is not None and self._parts.world.leads:
+            self._parts.tell(f"warning: {late}")
 
     def _diverged(self, done: Done) -> str:
         return (

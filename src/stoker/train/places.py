@@ -3,27 +3,33 @@
 from pathlib import Path
 
 from stoker.base.errors import InvalidInput, NotFound
-from stoker.registry.stores import open_store
+from stoker.registry import stores
 
 MOST_BYTES = 4 << 30
-_S3_S = 600.0
+_S3_S = 3600.0
 
 
 def read(place: str, here: Path) -> bytes:
-    """Raises InvalidInput when it is not there or is larger than 4 GiB; Unavailable."""
+    """Raises InvalidInput when it is not there, names no object or is larger than 4 GiB; Unavailable."""
     if place.startswith("s3://"):
         folder, _, name = place.rpartition("/")
+        if not name or folder in ("s3:", "s3:/"):
+            raise InvalidInput(f"{place} names no object; s3://bucket/train.jsonl would be right", param="data")
         try:
-            return open_store(folder).get(name, timeout_s=_S3_S)
+            return stores.open_store(folder).get(name, timeout_s=_S3_S)
         except NotFound as error:
             raise InvalidInput(f"{place} is not there", param="data") from error
     path = here / place
     try:
         if path.stat().st_size > MOST_BYTES:
-            raise InvalidInput(f"{path} is larger than 4 GiB")
+            raise InvalidInput(f"{place} is larger than 4 GiB", param="data", hint="write several files")
         return path.read_bytes()
     except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror}", param="data") from error
+        raise InvalidInput(
+            f"{place} cannot be read: {error.strerror}",
+            param="data",
+            hint=f"paths are relative to the run file, so that {path} was looked for",
+        ) from error
 
 
 def resolved(place: str, here: Path) -> str:

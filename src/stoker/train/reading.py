@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stoker.base.errors import InvalidInput
-from stoker.registry import stores
+from stoker.train import places
 from stoker.train.encoding import Encoder, Outcome, Rules, Sample
 from stoker.train.formats import BadLine, Example, Preference, example_of, lines_of, read_lines, value_of
 from stoker.train.reports import SHOWN
@@ -20,8 +20,6 @@ from stoker.train.transforms import Transform
 _BATCH = 512
 """Examples that are encoded at once."""
 _TOLD_EVERY = 50_000
-_FETCH_S = 3600.0
-"""Longest that reading a file from S3 may take."""
 
 
 @dataclass(frozen=True)
@@ -52,25 +50,7 @@ Read = tuple[Line, Example | ValueError]
 
 def read_files(names: Sequence[str], here: Path) -> list[File]:
     """Raises InvalidInput; for S3 what the store raises."""
-    return [File(name, _fetched(name) if name.startswith("s3://") else _read(name, here)) for name in names]
-
-
-def _read(name: str, here: Path) -> bytes:
-    try:
-        return (here / name).read_bytes()
-    except OSError as exc:
-        raise InvalidInput(
-            f"data {name} cannot be read: {exc.strerror}",
-            param="data",
-            hint=f"paths are relative to the run file, so that {here / name} was looked for",
-        ) from exc
-
-
-def _fetched(name: str) -> bytes:
-    place, _, key = name.rpartition("/")
-    if not key or place in ("s3:", "s3:/"):
-        raise InvalidInput(f"data {name} names no object; s3://bucket/train.jsonl would be right", param="data")
-    return stores.open_store(place).get(key, timeout_s=_FETCH_S)
+    return [File(name, places.read(name, here)) for name in names]
 
 
 def examples_of(files: Iterable[File], format: str, tell: Callable[[str], None]) -> Iterator[Read]:

@@ -22,25 +22,26 @@ from stoker.registry.stores import Store
 from stoker.spec.run import Run
 from stoker.train import exits, gradients, runs
 from stoker.train.budget import BudgetWatch
-from stoker.train.interruption import Interruption, Why
+from stoker.train.interruption import Interruption, Why, Wish
 from stoker.train.interval import Interval
 from stoker.train.launching import TERMINAL
 from stoker.train.live import Live
 from stoker.train.loop import Loop, Parts, nowhere
 from stoker.train.losses import Loss
 from stoker.train.model import Model, base_folder, build, computing
-from stoker.train.nodes import interruptions_per_hour, nodes_of, process_start
+from stoker.train.nodes import Instance, interruptions_per_hour, nodes_of, process_start
 from stoker.train.optimizer import Adam
 from stoker.train.planning import guarantee, measure, seen, size_of
 from stoker.train.preparing import is_sharded_in, prepared
 from stoker.train.progress import Progress
+from stoker.train.pulse import Pulse
 from stoker.train.record import Save, Writer, follow, summary
 from stoker.train.restoring import Restored, newest
 from stoker.train.saving import Saver
 from stoker.train.source import Source, open_source
 from stoker.train.state import Held, held, share, staging_of
 from stoker.train.tracking import Onlookers, trackers
-from stoker.train.world import World, settle_numerics
+from stoker.train.world import Gone, World, settle_numerics
 
 STATES = {
     exits.COMPLETED: "completed",
@@ -104,12 +105,15 @@ class Process:
         width = int(columns) if columns.isdigit() else None
         self._progress = Progress(sys.stderr, clock, width=width, is_terminal=True if width else None)
         self._record: Writer | None = None
+        self._instance: Instance | None = None
 
     def go(self) -> tuple[int, str]:
         """An exit code of `exits`, and why. Raises StokerError."""
         run = self._run
         settle_numerics(deterministic=run.deterministic, threads=run.threads, gpus=run.gpus)
         world = World(self._environ, gpus=run.gpus)
+        if world.local_rank == 0:
+            self._instance = Instance(run, self._environ, self._clock)
         interruption = Interruption(
             run.spot,
             environ=self._environ,
@@ -154,7 +158,7 @@ class Process:
         lease = opened.store.claim() if world.leads else None
         epoch = int(world.from_leader(None if lease is None else lease.epoch))
         record = Writer(opened.plain, epoch) if world.leads else _NoRecord()
-        return _Claimed(lease, epoch, record, nodes_of(self._run, world, self._environ, self._clock))
+        return _Claimed(lease, epoch, record, nodes_of(self._run, world, self._instance, self._environ))
 
     def _recorded(
         self, world: World, interruption: Interruption, opened: _Opened, claimed: _Claimed
@@ -176,24 +180,35 @@ class Process:
         )
         state, why = "failed", ""
         onlookers = None
+        pulse = contextlib.ExitStack()
+        if world.leads:
+            pulse.enter_context(Pulse(record, clock))
         try:
             ready = self._make_ready(world, opened)
             restored = self._go_on(world, opened, claimed, ready)
             step = 0 if restored.manifest is None else int(restored.manifest.state["step"])
             tokens = 0 if restored.manifest is None else int(restored.manifest.state["tokens"])
-            parts = self._parts(world, interruption, opened, claimed, ready, step)
+            parent = None if restored.manifest is None else restored.manifest.name
+            parts = self._parts(world, interruption, opened, claimed, ready, step, parent)
             if earlier is not None:
                 onlookers = self._look_on(parts, opened, claimed, earlier, step)
             self._say_what_holds(world, opened, [] if earlier is None else earlier.saves)
             ready.module.train()
             code, why = Loop(parts, step=step, tokens=tokens).run()
             state = STATES.get(code, "failed")
+        except Gone as error:
+            # Told to stop, as the others were, one of whom was faster.
+            why = error.message
+            if interruption.wish != Wish.STOP:
+                raise
+            state, code = STATES[exits.PREEMPTED], exits.PREEMPTED
         except BaseException as error:
             why = str(error) or type(error).__name__
             raise
         finally:
             if onlookers is not None:
                 onlookers.close(state)
+            pulse.close()
             record.add("end", clock.now(), state=state, why=why)
             record.close()
         return code, why
@@ -241,6 +256,7 @@ class Process:
         claimed: _Claimed,
         ready: _Ready,
         step: int,
+        parent: str | None,
     ) -> Parts:
         run = self._run
         mine = ready.tensors if ready.is_sharded else share(ready.tensors, world.rank, world.size)
@@ -259,6 +275,7 @@ class Process:
             staging,
             mode="sync" if is_direct else run.checkpointing.mode,
             keep=Keep(run.checkpointing.keep_last, run.checkpointing.keep_every, run.checkpointing.keep_best),
+            parent=parent,
             clock=self._clock,
             behind=claimed.record.send,
         )
