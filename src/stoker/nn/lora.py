@@ -116,7 +116,8 @@ def peft_name(name: str) -> str:
 def peft_config(
     *, rank: int, alpha: float, dropout: float, targets: Sequence[str], base: str, revision: str | None = None
 ) -> Mapping[str, Any]:
-    """adapter_config.json. `base`: where whoever loads it finds the weights that it goes with; `revision`: of the hub."""
+    """adapter_config.json. `base`: where whoever loads it finds the weights that it goes with; `revision`: which of
+    them, on the hub."""
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
