@@ -66,6 +66,7 @@ def inject(
             updated = LoraLinear(layer, rank, alpha, dropout)
             nn.init.kaiming_uniform_(updated.lora_A.weight, a=5**0.5, generator=generator_of(seed, f"{path}.lora_A"))
             nn.init.zeros_(updated.lora_B.weight)
+            updated.train(layer.training)
             setattr(module.get_submodule(parent), name, updated)
     if missing := [name for name in targets if name not in found]:
         raise ValueError(f"the model has no {', '.join(missing)} for LoRA")
