@@ -8,23 +8,43 @@ from typing import Any
 import pytest
 
 from stoker.spec import json_schema
-from stoker.spec.reference import BEGIN, with_table
-from stoker.spec.schema import at_path, expected
+from stoker.spec.platform import Platform
+from stoker.spec.reference import PAGES, table, with_table
+from stoker.spec.run import Run
+from stoker.spec.schema import at_path, expected, run_json_schema, schema_of, sections_of
 from stoker.spec.section import EXPECTED, Section, yaml_name
 
-# Those of platform.yaml; requests to the admin API are sections too.
-SECTIONS = [kind for kind in Section.__subclasses__() if kind.__module__ != "stoker.spec.requests"]
+ROOT = Path(__file__).parents[2]
+FILES = (Platform, Run)
 
 
-def test_every_section_is_in_the_schema_and_every_key_is_described() -> None:
-    schema = json_schema()
-    for section in SECTIONS:
-        place = schema if section.__name__ == "Platform" else schema["$defs"][section.__name__]
+@pytest.mark.parametrize("file", FILES)
+def test_every_section_is_in_the_schema_and_every_key_is_described(file: type[Section]) -> None:
+    schema, sections = schema_of(file), sections_of(file)
+    for section in sections:
+        place = schema if section is file else schema["$defs"][section.__name__]
         assert set(place["properties"]) == {yaml_name(name) for name in section.model_fields}
         assert place["additionalProperties"] is False
         for name, entry in place["properties"].items():
             assert len(entry.get("description", "")) > 10, f"{section.__name__}.{name} wants a docstring under it"
-    assert len(SECTIONS) == len(schema["$defs"]) + 1
+    assert len(sections) == len(schema["$defs"]) + 1
+
+
+def test_every_kind_of_section_is_of_one_of_the_two_files_or_of_a_request() -> None:
+    """One that nothing refers to any more would not be missed."""
+    known = {section for file in FILES for section in sections_of(file)}
+    others = {kind for kind in Section.__subclasses__() if kind.__module__ != "stoker.spec.requests"} - known
+    assert others == set()
+
+
+def test_the_schema_of_a_run_file_is_of_that_file() -> None:
+    schema = run_json_schema()
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert schema["required"] == ["name", "data"]
+    assert at_path(schema, ("optimizer", "learningRate"))["default"] == 2e-4
+    assert at_path(schema, ("evaluation", "suites", 0, "check"))["enum"] == ["exact", "contains", "regex", "tool"]
+    run_json_schema()["properties"].clear()
+    assert run_json_schema()["properties"]
 
 
 def test_the_schema_is_json_in_the_names_of_yaml_without_pydantics_titles() -> None:
@@ -55,28 +75,40 @@ def parts(schema: Any) -> Iterator[dict[str, Any]]:
             yield from parts(value)
 
 
-def test_every_pattern_is_explained_in_words() -> None:
+@pytest.mark.parametrize(("file", "least"), [(Platform, 10), (Run, 5)])
+def test_every_pattern_is_explained_in_words(file: type[Section], least: int) -> None:
     """Or a message would have to show a regular expression, or nothing."""
-    explained = [part for part in parts(json_schema()) if part.get("type") == "string" and "pattern" in part]
-    assert len(explained) > 10
+    explained = [part for part in parts(schema_of(file)) if part.get("type") == "string" and "pattern" in part]
+    assert len(explained) > least
     for part in explained:
         assert part.get(EXPECTED), part
 
 
-def test_what_a_value_must_be_can_be_said_of_every_key() -> None:
-    schema = json_schema()
-    for section in SECTIONS:
-        place = schema if section.__name__ == "Platform" else schema["$defs"][section.__name__]
+@pytest.mark.parametrize("file", FILES)
+def test_what_a_value_must_be_can_be_said_of_every_key(file: type[Section]) -> None:
+    schema = schema_of(file)
+    for section in sections_of(file):
+        place = schema if section is file else schema["$defs"][section.__name__]
         for name in place["properties"]:
             assert expected(at_path({**place, "$defs": schema["$defs"]}, (name,)), schema) != "another value", name
 
 
-def test_the_table_in_the_docs_is_current() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "spec.md").read_text(encoding="utf-8")
-    assert BEGIN in page
-    assert page == with_table(page), "run: python -m stoker.spec docs/spec.md"
+@pytest.mark.parametrize("page", PAGES)
+def test_the_tables_in_the_docs_are_current(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert text == with_table(page, text), f"run: python -m stoker.spec {page}"
+
+
+def test_a_table_spells_out_the_entries_of_a_list() -> None:
+    rows = table(Run).splitlines()
+    assert [row.partition(" | ")[0] for row in rows if "suites" in row.partition(" | ")[0]] == [
+        f"| `evaluation.suites{key}`" for key in ("", *(f"[].{name}" for name in SUITE))
+    ]
+
+
+SUITE = ("name", "data", "check", "leastScore", "maxTokens")
 
 
 def test_a_page_without_the_marks_is_refused() -> None:
     with pytest.raises(ValueError, match="not enough values"):
-        with_table("no marks here")
+        with_table("docs/spec.md", "no marks here")

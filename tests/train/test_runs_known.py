@@ -132,7 +132,6 @@ nodes: 2
 processes: 4
 threads: 2
 parallel: replicate
-memory: 4Gi
 relaunches: 9
 registerAs: other
 publish: s3://models/here

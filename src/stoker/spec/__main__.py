@@ -1,4 +1,5 @@
-"""`python -m stoker.spec docs/spec.md`: make the table of keys in that page anew."""
+"""`python -m stoker.spec PAGE...`: make the table of keys in each of these pages anew, see `reference.PAGES`. From the
+root of the checkout."""
 
 import sys
 from pathlib import Path
@@ -6,5 +7,6 @@ from pathlib import Path
 from stoker.spec.reference import with_table
 
 if __name__ == "__main__":
-    page = Path(sys.argv[1])
-    page.write_text(with_table(page.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in sys.argv[1:]:
+        file = Path(page)
+        file.write_text(with_table(page, file.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,6 +1,7 @@
-"""The texts about `platform.yaml` that are made from its types: the file of `stoker init`, and the table in the docs.
+"""The texts about `platform.yaml` and run files that are made from their types: the file of `stoker init`, and the tables
+of keys in the docs.
 
-`python -m stoker.spec docs/spec.md` writes the table anew; a test says when that is due.
+`python -m stoker.spec docs/spec.md docs/training/run-file.md` writes the tables anew; a test says when that is due.
 """
 
 import textwrap
@@ -9,12 +10,21 @@ from typing import Any
 
 from stoker.spec import yaml
 from stoker.spec.platform import Platform
-from stoker.spec.schema import Schema, expected, resolved
+from stoker.spec.run import Run
+from stoker.spec.schema import Schema, expected, resolved, schema_of
 from stoker.spec.schema import schema as json_schema
-from stoker.spec.section import plain
+from stoker.spec.section import Section, plain
 
-BEGIN = "<!-- made by `python -m stoker.spec docs/spec.md`; do not edit by hand -->"
+PAGES: dict[str, type[Section]] = {"docs/spec.md": Platform, "docs/training/run-file.md": Run}
+"""Pages with a table of keys, and of what."""
+
 END = "<!-- end of what is made -->"
+
+
+def begin(page: str) -> str:
+    """What stands before the table in a page."""
+    return f"<!-- made by `python -m stoker.spec {page}`; do not edit by hand -->"
+
 
 _HEAD = """\
 # platform.yaml: what you want of the platform. `stoker up`, `stoker simulate` and `stoker deploy` read this one file.
@@ -80,9 +90,9 @@ def _inline(value: object) -> str:
     return yaml.dump(value).removesuffix("\n").removesuffix("\n...")
 
 
-def table() -> str:
+def table(kind: type[Section]) -> str:
     """Every key with its default, what it takes, and what it is for, as Markdown."""
-    schema = json_schema()
+    schema = schema_of(kind)
     rows = ["| key | default | takes | what it is, and why |", "|---|---|---|---|"]
     for path, part in _keys(schema, schema):
         here = resolved(part, schema)
@@ -108,8 +118,8 @@ def _pairs(mapping: Mapping[str, object]) -> str:
 
 
 def _keys(part: Schema, schema: Schema, path: str = "", seen: set[str] | None = None) -> Iterator[tuple[str, Schema]]:
-    """Every key, parents first; NAME stands where a name is chosen. A kind of section that stands in several places is
-    spelled out in the first."""
+    """Every key, parents first; NAME stands where a name is chosen, [] behind a list. A kind of section that stands in
+    several places is spelled out in the first."""
     seen = set() if seen is None else seen
     for key, entry in part.get("properties", {}).items():
         name = f"{path}.{key}" if path else key
@@ -122,10 +132,13 @@ def _keys(part: Schema, schema: Schema, path: str = "", seen: set[str] | None = 
         yield from _keys(here, schema, name, seen)
         for inner in here.get("patternProperties", {}).values():
             yield from _keys(resolved(inner, schema), schema, f"{name}.NAME", seen)
+        if "items" in here:
+            yield from _keys(resolved(here["items"], schema), schema, f"{name}[]", seen)
 
 
-def with_table(page: str) -> str:
-    """`page` with what stands between the two marks made anew. Raises ValueError when a mark is missing."""
-    before, rest = page.split(BEGIN, 1)
+def with_table(page: str, text: str) -> str:
+    """The `text` of one of PAGES with what stands between its two marks made anew. Raises ValueError when a mark is
+    missing."""
+    before, rest = text.split(begin(page), 1)
     _, after = rest.split(END, 1)
-    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}"
+    return f"{before}{begin(page)}\n\n{table(PAGES[page])}\n\n{END}{after}"

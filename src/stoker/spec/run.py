@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, StringConstraints
 
 from stoker.spec.faults import Fault
-from stoker.spec.section import Expected, Name, Quantity, Section, Usd
+from stoker.spec.section import Expected, Name, Section, Usd
 from stoker.spec.spot import Watch
 
 _Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -48,12 +48,26 @@ class Scratch(Section):
     """Tokens of the vocabulary, which is learned from the data."""
 
     hidden_size: Annotated[int, Field(ge=8, le=65536)] = 192
+    """Width of the model: numbers for each token between two layers."""
+
     intermediate_size: Annotated[int, Field(ge=8, le=262144)] = 512
+    """Width within each layer's feed-forward part."""
+
     num_hidden_layers: Annotated[int, Field(ge=1, le=512)] = 4
+    """Layers, one after the other."""
+
     num_attention_heads: Annotated[int, Field(ge=1, le=1024)] = 6
+    """Heads of attention in each layer."""
+
     num_key_value_heads: Annotated[int, Field(ge=1, le=1024)] = 3
+    """Heads that have keys and values of their own; the others share them. Divides numAttentionHeads."""
+
     head_dim: Annotated[int, Field(ge=2, le=1024)] = 32
+    """Numbers of each head; even, since positions turn pairs of them."""
+
     max_position_embeddings: Annotated[int, Field(ge=16, le=10_000_000)] = 8192
+    """The longest context that the model is said to have."""
+
     images: bool = False
     """Learn to see: a projector from image cells to soft tokens is trained with it."""
 
@@ -115,7 +129,14 @@ class Dataset(Section):
     shuffle: bool = True
     """Another order in each epoch: a pure function of seed, epoch and index."""
 
-    transform: Annotated[str, StringConstraints(pattern=r"^[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    transform: (
+        Annotated[
+            str,
+            StringConstraints(pattern=r"^[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*$"),
+            Expected("a file of Python and the name of a function in it, such as own.py:vary"),
+        ]
+        | None
+    ) = None
     """A function `FILE.py:NAME` that is given each example (the object of its line) and a random.Random that is a pure
     function of seed, epoch and index, and returns the example to use in that epoch."""
 
@@ -140,8 +161,14 @@ class Optimizer(Section):
     """AdamW's; matrices alone decay."""
 
     beta1: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.9
+    """How much of the mean of gradients is kept from step to step."""
+
     beta2: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.95
+    """The same for the mean of their squares."""
+
     epsilon: _Positive = 1e-8
+    """Added to the root of that mean before it divides."""
+
     clip: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = 1.0
     """Norm that gradients are cut to; 0: not cut."""
 
@@ -204,13 +231,24 @@ class RunSpot(Section):
 
 
 class RunPrices(Section):
-    instance_type: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$")] | None = None
+    instance_type: (
+        Annotated[
+            str, StringConstraints(pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$"), Expected("an EC2 type such as g6e.xlarge")
+        ]
+        | None
+    ) = None
     """Of each node. null: what its metadata says, or nothing is known and time alone is told."""
 
     capacity: Literal["spot", "on-demand"] = "on-demand"
     """How the nodes are bought, where their metadata does not say it."""
 
-    region: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$")] = "us-east-1"
+    region: Annotated[
+        str,
+        StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$"),
+        Expected("a region of AWS such as us-east-1"),
+    ] = "us-east-1"
+    """Whose prices of the catalogue count."""
+
     usd_per_hour: Usd | None = None
     """Of one node, in place of the catalogue's."""
 
@@ -238,7 +276,11 @@ class Suite(Section):
     """One set of questions with checked answers, as JSON lines: {"messages" or "prompt", "answer", "id"}."""
 
     name: Name
+    """Of the suite, in the verdict."""
+
     data: Place
+    """Its file of questions."""
+
     check: Literal["exact", "contains", "regex", "tool"] = "exact"
     """exact: the answer, white space aside. contains: it is in what was said. regex: it is found. tool: name and
     arguments of the tool call."""
@@ -247,10 +289,13 @@ class Suite(Section):
     """Part that has to be right, whatever other suites say."""
 
     max_tokens: Annotated[int, Field(ge=1, le=65536)] = 64
+    """Of each answer; what is longer is cut there."""
 
 
 class Evaluation(Section):
     suites: Annotated[tuple[Suite, ...], Field(strict=False, max_length=100)] = ()
+    """What `stoker evaluate` asks; without one there is nothing to ask."""
+
     least_score: _Fraction = 0.8
     """Mean over the suites below which nothing is registered."""
 
@@ -289,6 +334,8 @@ class Run(Section):
     """Folder or place in S3 of the run's checkpoints. null: runs/NAME in the state directory."""
 
     nodes: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Machines that train together."""
+
     gpus: Annotated[int, Field(ge=0, le=16)] = 0
     """Of each node, one process each; 0: on processors."""
 
@@ -299,6 +346,8 @@ class Run(Section):
     """Of each process, where it trains on processors."""
 
     method: Literal["lora", "full"] = "lora"
+    """lora: a small update beside some matrices is trained, see `lora`. full: all weights."""
+
     objective: Literal["sft", "dpo"] = "sft"
     """sft: say what the data says. dpo: prefer what was chosen over what was rejected."""
 
@@ -309,6 +358,8 @@ class Run(Section):
     """Steps after which it is over; null: by epochs. Both: whichever is first."""
 
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    """Of the order of examples, first weights and dropout: the same seed gives the same run."""
+
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """What passes are computed in; weights and moments are float32. auto: bfloat16 on GPUs that have it."""
 
@@ -329,18 +380,37 @@ class Run(Section):
     """Of attention and of each layer's outputs."""
 
     lora: Lora = Lora()
+    """The update of method lora."""
+
     dpo: Dpo = Dpo()
+    """How objective dpo prefers."""
+
     dataset: Dataset = Dataset()
+    """How lines of data become rows of tokens, and which tokens count."""
+
     optimizer: Optimizer = Optimizer()
+    """AdamW and its learning rate."""
+
     batch: RunBatch = RunBatch()
+    """How much is learned from in one step."""
+
     checkpointing: RunCheckpoints = RunCheckpoints()
+    """When checkpoints are written, how, and which are kept."""
+
     spot: RunSpot = RunSpot()
+    """What is done when the machine is about to be taken away."""
+
     prices: RunPrices = RunPrices()
+    """What the machines cost, as far as their metadata does not say it."""
+
     budget: RunBudget = RunBudget()
+    """What the run may cost."""
+
     tracking: Tracking = Tracking()
+    """Where its curves are shown, beside `stoker runs`."""
+
     evaluation: Evaluation = Evaluation()
-    memory: Quantity | None = None
-    """Memory of one node that a run may use; null: all that there is."""
+    """What a result has to know before it is registered."""
 
     relaunches: Annotated[int, Field(ge=0, le=10_000)] = 3
     """How often `stoker train` begins again by itself after a process died. A machine that is taken away does not

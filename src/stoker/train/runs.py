@@ -30,7 +30,7 @@ MAY_CHANGE = frozenset(
         # How it is done, what it may cost, and what is said of it.
         *("budget", "checkpointing", "evaluation", "prices", "relaunches", "spot", "tracking", "validateEvery"),
         # On how many machines: what is learned does not depend on it.
-        *("dataset.workers", "gpus", "memory", "nodes", "parallel", "processes", "recompute", "threads"),
+        *("dataset.workers", "gpus", "nodes", "parallel", "processes", "recompute", "threads"),
         # Where things are. That they are the same is held by the digests in each checkpoint.
         *("base", "checkpoints", "data", "dataset.badLines", "publish", "registerAs", "validation"),
     }
