@@ -168,7 +168,7 @@ def test_the_list_has_a_line_for_each_run_and_says_which_cannot_be_read(
 
 def test_no_runs_is_said_and_is_no_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command(["runs", "--state", str(tmp_path)]) == 0
-    assert capsys.readouterr().err == "there is no run yet; `stoker train RUN.yaml` begins one\n"
+    assert capsys.readouterr().err == f"there is no run in {tmp_path} yet; `stoker train RUN.yaml` begins one\n"
     assert command(["runs", "list", "--state", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"runs": []}
 

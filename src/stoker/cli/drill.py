@@ -90,6 +90,13 @@ def kill(role: Any, state: Path | None, seconds: float | None, as_json: bool, se
     help="A training run: its file, or its name. It is done twice, once with a notice and kills, and compared.",
 )
 @click.option(
+    "--steps",
+    type=click.IntRange(8, 100_000_000),
+    default=24,
+    show_default=True,
+    help="With --run: so many of its steps at most.",
+)
+@click.option(
     "--kills",
     type=click.IntRange(1, 20),
     default=1,
@@ -119,6 +126,7 @@ def spot(
     notice_s: float,
     action: "SpotAction",
     run: str | None,
+    steps: int,
     kills: int,
     **asked: Any,
 ) -> int:
@@ -128,7 +136,8 @@ def spot(
     if run is not None:
         from stoker.cli.drill_training import drill_training
 
-        return drill_training(run, state or target.default_state(), seed=_seed(seed), kills=kills, as_json=as_json)
+        where = state or target.default_state()
+        return drill_training(run, where, seed=_seed(seed), kills=kills, steps=steps, as_json=as_json)
     from stoker.drill.runs import Plan
     from stoker.drill.spot import Spot
 
@@ -142,7 +151,7 @@ def _refuse_mixed(*, is_training: bool) -> None:
     """What is said of the load of a platform says nothing of a training run, and the other way round."""
     context = click.get_current_context()
     both = {"state", "as_json", "seed"}
-    training = {"run", "kills"}
+    training = {"run", "steps", "kills"}
     given = [
         param.opts[-1]
         for param in context.command.params

@@ -23,18 +23,18 @@ _MOST_BYTES = 4 << 20
 _TERMINATED = 128 + signal.SIGTERM
 
 
-def drill_training(named: str, state: Path, *, seed: int, kills: int, as_json: bool) -> int:
+def drill_training(named: str, state: Path, *, seed: int, kills: int, steps: int, as_json: bool) -> int:
     from stoker.drill.alone import alone
     from stoker.drill.training import Plan
 
     run = _run(named, state)
-    needs_torch()
+    needs_torch("stoker drill spot --run")
     try:
         state.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidInput(f"{state} cannot be made: {error.strerror}", param="state") from error
     with alone(state / "drill.lock"):
-        plan = Plan(run, _new_folder(state.absolute() / "drills", run.name), kills=kills, seed=seed)
+        plan = Plan(run, _new_folder(state.absolute() / "drills", run.name), kills=kills, seed=seed, steps=steps)
         verdict = _verdict(plan, quiet=as_json)
     if verdict.passed:
         shutil.rmtree(plan.folder, ignore_errors=True)
@@ -45,7 +45,8 @@ def drill_training(named: str, state: Path, *, seed: int, kills: int, as_json: b
             ["check", "", "what was seen"],
             [[check.name, "ok" if check.ok else "FAILED", check.said] for check in verdict.checks],
         )
-        click.echo(f"\n{'pass' if verdict.passed else 'fail'}: run {run.name}, seed {seed}")
+        words = "pass" if verdict.passed else "fail"
+        click.echo(f"\n{words}: run {run.name}, seed {seed}, {verdict.evidence['seconds']:g} s")
     if not verdict.passed:
         show.note(f"what both runs left, and what their processes said (log), is in {plan.folder}")
     return 0 if verdict.passed else 1

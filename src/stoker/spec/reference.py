@@ -1,5 +1,5 @@
-"""The texts about `platform.yaml` and run files that are made from their types: the file of `stoker init`, and the tables
-of keys in the docs.
+"""The texts about `platform.yaml` and run files that are made from their types: the file of `stoker init`, and the
+tables of keys in the docs.
 
 `python -m stoker.spec docs/spec.md docs/training/run-file.md` writes the tables anew; a test says when that is due.
 """
