@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup up test test-torch test-clients test-schema prove-budgets prove-commits chaos test-train test-render test-simulate check clean
+.PHONY: setup up test test-long test-torch test-clients test-schema prove-budgets prove-commits chaos test-train test-render test-simulate check clean
 
 setup: $(STAMP)  ## make the environment in .venv
 
@@ -25,6 +25,10 @@ $(TORCH): $(STAMP)
 test: $(TORCH) check  ## style, types, layers, and every test
 	@scripts/system-packages
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+
+TEST_EXAMPLES ?= 3
+test-long: $(TORCH)  ## every test, each property with TEST_EXAMPLES times as many examples as in make test
+	TEST_EXAMPLES=$(TEST_EXAMPLES) $(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 test-torch: $(TORCH)  ## the tests of training alone
 	$(BIN)/python -m pytest -m torch $(ARGS)
@@ -55,9 +59,8 @@ prove-commits: $(STAMP)  ## every interleaving of the model of commits, at its l
 
 CORRUPTIONS ?= 10000
 KILLS ?= 100
-test-train: $(TORCH)  ## the long form: CORRUPTIONS damages to checkpoints, KILLS runs that are killed; some ten minutes
-	CORRUPTIONS=$(CORRUPTIONS) KILLS=$(KILLS) $(BIN)/python -m pytest tests/registry/test_integrity.py \
-		tests/train/test_kill_points.py $(ARGS)
+test-train: $(TORCH)  ## is a run that is killed the same run (KILLS runs), is any damage silent (CORRUPTIONS damages)? 10 minutes
+	KILLS=$(KILLS) CORRUPTIONS=$(CORRUPTIONS) $(BIN)/python -m pytest -n auto --dist loadfile tests/train tests/registry $(ARGS)
 
 RENDER_CASES ?= 1000
 ifndef RENDER_SEED

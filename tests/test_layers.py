@@ -32,6 +32,7 @@ def homes() -> dict[str, set[str]]:
     extras = {
         "torch": {"nn", "train"},
         "jinja2": {"train"},
+        "huggingface_hub": {"train"},
         "mlflow": {"train"},
         "pyarrow": {"meter"},
         "boto3": {"aws"},

@@ -51,7 +51,7 @@ SURFACE = {
     ],
     "stoker drill": [],
     "stoker drill kill": ["ROLE", *DRILL, "--json", "--times"],
-    "stoker drill spot": [*DRILL, "--json", "--run", "--steps", "--kills", "--notice-seconds", "--action"],
+    "stoker drill spot": [*DRILL, "--json", "--run", "--kills", "--steps", "--notice-seconds", "--action"],
     "stoker keys": [],
     "stoker keys create": [*PLATFORM, "--tenant", "--team", "--role", *KEY_TERMS, "--json"],
     "stoker keys list": [*PLATFORM, "--tenant", "--team", "--all", "--json"],

@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ pytestmark = [pytest.mark.flow, pytest.mark.redis]
 
 # A lost worker's tasks are back after two seconds, so that nobody waits for the fifteen that are usual.
 SPEC = ONE_MODEL + "queue: {leaseSeconds: 2}\n"
-SMALL = ("--tasks", "24", "--seconds", "2", "--compare", "4", "--seed", "7")
+SMALL = ("--tasks", "24", "--seconds", "2", "--compare", "2", "--seed", "7")
+FEW = ("--tasks", "8", "--seconds", "1", "--compare", "1", "--seed", "7")
 
 # Each is the `sitecustomize` of the platform's processes: it runs before the worker's (the gateway's) own first line.
 ACKNOWLEDGES_FIRST = """
@@ -78,6 +80,16 @@ def stoker(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+# The drill itself waits for books that agree, and for a platform that is gone: here not for long.
+HASTY = """
+import sys
+if "drill" in sys.orig_argv:
+    from stoker.drill import runs
+
+    runs._SETTLED_S, runs._CLEAN_UP_S = 4.0, 2.0
+"""
+
+
 def checks(verdict: Any) -> dict[str, bool]:
     return {check["name"]: check["ok"] for check in verdict["checks"]}
 
@@ -89,16 +101,44 @@ def drill_keys(running: Running) -> list[Any]:
 
 
 @pytest.fixture(scope="module")
-def whole(_starting: Start) -> Running:
-    return _starting(spec=SPEC)
+def whole(_starting: Start) -> Iterator[Running]:
+    running = _starting(spec=SPEC)
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def killed(whole: Running) -> Callable[[str, str], Any]:
+    """One drill for each role, whatever is asked of it: whom it was to kill (the process and its pid), what it said."""
+
+    @cache
+    def drilled(role: str, process: str) -> tuple[int, subprocess.CompletedProcess[str]]:
+        pid = whole.pid_of(process)
+        return pid, stoker("drill", "kill", role, "--state", str(whole.state), "--json", *SMALL)
+
+    return drilled
+
+
+@pytest.fixture(scope="module")
+def stopped_meanwhile(_starting: Start, tmp_path_factory: pytest.TempPathFactory) -> tuple[Running, int, str]:
+    """A platform that was stopped in the middle of a drill, and the exit code and last words of that."""
+    folder = tmp_path_factory.mktemp("hasty")
+    (folder / "sitecustomize.py").write_text(HASTY)
+    running = _starting(spec=SPEC)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(folder))
+        with a_drill(running) as drill:
+            running.stop()
+            _, err = drill.communicate(timeout=60)
+    return running, drill.returncode, err
 
 
 @pytest.fixture
 def planted(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Running]:
-    """A platform whose processes run this first."""
+    """A platform whose processes run this first; and a drill that gives up sooner."""
 
     def begin(bug: str) -> Running:
-        (tmp_path / "sitecustomize.py").write_text(bug)
+        (tmp_path / "sitecustomize.py").write_text(bug + HASTY)
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
         return start(spec=SPEC)
 
@@ -117,18 +157,22 @@ def planted(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
         ("redis", "redis", set()),
     ],
 )
-def test_a_kill_loses_nothing(whole: Running, role: str, process: str, may_be_cut: set[str]) -> None:
-    pid = whole.pid_of(process)
-
-    said = stoker("drill", "kill", role, "--state", str(whole.state), "--json", *SMALL)
+def test_a_kill_loses_nothing(
+    whole: Running,
+    killed: Callable[[str, str], Any],
+    role: str,
+    process: str,
+    may_be_cut: set[str],
+) -> None:
+    pid, said = killed(role, process)
 
     assert (said.returncode, said.stderr) == (0, ""), said.stdout
     verdict = json.loads(said.stdout)
     assert (verdict["verdict"], verdict["seed"]) == ("pass", 7)
     evidence = verdict["evidence"]
-    (killed,) = evidence["killed"]
-    assert (killed["process"], killed["pid"]) == (process, pid)
-    assert killed["open"] > 0
+    (victim,) = evidence["killed"]
+    assert (victim["process"], victim["pid"]) == (process, pid)
+    assert victim["open"] > 0
     assert whole.pid_of(process) != pid
     counts = {name: evidence[name] for name in ("submitted", "done", "dead", "pending", "lost", "duplicates")}
     assert counts == {"submitted": 12, "done": 12, "dead": 0, "pending": 0, "lost": 0, "duplicates": 0}
@@ -139,9 +183,9 @@ def test_a_kill_loses_nothing(whole: Running, role: str, process: str, may_be_cu
     assert drill_keys(whole)[-1]["state"] == "revoked"
 
 
-def test_what_a_killed_worker_ran_is_run_again_and_paid_for(whole: Running) -> None:
+def test_what_a_killed_worker_ran_is_run_again_and_paid_for(killed: Callable[[str, str], Any]) -> None:
     """Its tokens: what the client was told, and beside it what the lost attempts were let in with."""
-    said = stoker("drill", "kill", "worker", "--state", str(whole.state), "--json", *SMALL)
+    _, said = killed("worker", "worker-general-1")
 
     assert said.returncode == 0, said.stdout
     evidence = json.loads(said.stdout)["evidence"]
@@ -168,7 +212,7 @@ def test_a_machine_that_is_taken_away_loses_nothing(whole: Running) -> None:
 
 
 def test_a_person_reads_a_table(whole: Running) -> None:
-    said = stoker("drill", "kill", "engine", "--state", str(whole.state), *SMALL)
+    said = stoker("drill", "kill", "engine", "--state", str(whole.state), *FEW)
 
     assert said.returncode == 0, said.stdout
     lines = said.stdout.splitlines()
@@ -271,9 +315,8 @@ def test_an_admin_key_that_is_gone(whole: Running) -> None:
     assert whole.pid_of("worker-general-1") == pid
 
 
-def test_a_platform_that_was_stopped(start: Start) -> None:
-    running = start(spec=SPEC)
-    running.stop()
+def test_a_platform_that_was_stopped(stopped_meanwhile: tuple[Running, int, str]) -> None:
+    running, _, _ = stopped_meanwhile
 
     said = stoker("drill", "kill", "gateway", "--state", str(running.state))
 
@@ -281,13 +324,10 @@ def test_a_platform_that_was_stopped(start: Start) -> None:
     assert said.stderr.startswith(f"error: the platform in {running.state} is stopped, and a drill needs one that runs")
 
 
-def test_a_platform_that_is_stopped_meanwhile(start: Start) -> None:
-    running = start(spec=SPEC)
-    with a_drill(running) as drill:
-        running.stop()
-        _, err = drill.communicate(timeout=60)
+def test_a_platform_that_is_stopped_meanwhile(stopped_meanwhile: tuple[Running, int, str]) -> None:
+    _, code, err = stopped_meanwhile
 
-    assert drill.returncode == 1
+    assert code == 1
     assert err.endswith(
         "error: the platform was stopped in the middle of the drill\n\nhint: `stoker up` starts it again\n"
     )

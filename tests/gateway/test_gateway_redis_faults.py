@@ -75,8 +75,13 @@ class Place:
 
 @pytest.fixture
 def servers() -> Iterator[tuple[RedisServer, RedisServer]]:
-    with RedisServer() as primary, RedisServer() as replica:
-        yield primary, replica
+    """The second one is started by `replicated`."""
+    replica = RedisServer()
+    try:
+        with RedisServer() as primary:
+            yield primary, replica
+    finally:
+        replica.__exit__(None, None, None)
 
 
 @pytest.fixture
@@ -100,6 +105,7 @@ async def place(
 @asynccontextmanager
 async def replicated(place: Place) -> AsyncIterator[None]:
     """The second server follows the first one."""
+    await asyncio.to_thread(place.replica.start)
     async with Proxy(place.server.url) as replication:
         place.set("repl-diskless-sync-delay", "0")
         with Redis.from_url(place.replica.url, protocol=2, decode_responses=True) as raw:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from effort import examples
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -81,25 +82,25 @@ def _failed(reading: Reading) -> list[str]:
 
 
 @given(trees)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_no_tree_makes_a_rule_fail(tree: Any) -> None:
     assert _failed(_read(tree)) == []
 
 
 @given(trees, st.sampled_from(REAL))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_no_spec_makes_a_rule_fail(tree: Any, real: dict[str, Any]) -> None:
     assert _failed(_read({**real, "spec": tree})) == []
 
 
 @given(st.lists(damaged(), min_size=1, max_size=3))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_no_damage_to_real_objects_makes_a_rule_fail(objects: list[dict[str, Any]]) -> None:
     assert _failed(_read(*objects)) == []
 
 
 @given(st.text(max_size=300))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_no_text_makes_it_fail(text: str) -> None:
     assert _failed(read_text(text, "some.yaml")) == []
 
@@ -168,7 +169,7 @@ def test_a_valid_example_is_mended_and_still_valid(rule_id: str) -> None:
 
 
 @given(st.data(), st.sampled_from(sorted(MENDABLE)))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_what_validates_still_validates_after_fix(data: st.DataObject, rule_id: str) -> None:
     """With something else in one place of an example, where it is valid all the same and still mended."""
     objects = copy.deepcopy(MENDABLE[rule_id])

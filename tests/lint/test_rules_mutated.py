@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from effort import examples
 
 from stoker.lint import documentation
 from stoker.lint.cluster import Cluster
@@ -30,7 +31,7 @@ OTHERS: tuple[Any, ...] = (
     ),
 )
 RULES = (*security.RULES, *argo.RULES, *kro.RULES, *aws.RULES)
-ROUNDS = 400
+ROUNDS = examples(130)
 
 
 def _examples() -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Whatever happens to the processes, in whatever order, the board keeps its promises."""
 
+from effort import examples
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -153,5 +154,5 @@ class Machine(RuleBasedStateMachine):
         assert self.now - began <= 10.0
 
 
-Machine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Machine.TestCase.settings = settings(max_examples=examples(50), stateful_step_count=40, deadline=None)
 TestBoard = Machine.TestCase

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -381,7 +382,7 @@ trees = st.recursive(
 
 
 @given(st.text(max_size=200) | st.binary(max_size=200))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_no_text_makes_it_fail(text: str | bytes) -> None:
     read_text(text)
 
@@ -414,13 +415,13 @@ def test_no_text_makes_it_fail(text: str | bytes) -> None:
         max_size=20,
     )
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(170), deadline=None)
 def test_no_bits_of_yaml_make_it_fail(bits: list[str]) -> None:
     read_text("".join(bits))
 
 
 @given(trees)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(70), deadline=None)
 def test_what_was_written_is_read(tree: Any) -> None:
     text = yaml.safe_dump({"kind": "x", "data": tree}, allow_unicode=True)
     found = read_text(text)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -483,7 +484,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(STEPS)
 def test_whatever_the_order_every_amount_is_in_one_place(steps: list[tuple[str, int, int]]) -> None:
     """granted = unused + reserved + taken by settlements + handed over + given back, of each counter; nothing is ever

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -549,7 +550,7 @@ def places_for(pods: list[Pod], nodes: list[Node]) -> list[Node] | None:
     return None if found is None else [by_name[name] for name in found]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(worlds(), st.integers(0, 3))
 def test_within_its_bounds_and_never_without_room_for_the_pods(
     world: tuple[list[Group], list[Node], list[Pod]], budget: int

@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 from disrupting import AT, NOW, A, B, add, node, pool, shape, view, with_spot
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -90,7 +91,7 @@ def _cluster(seed: int) -> View:
 
 
 clusters = st.integers(0, 2**32).map(_cluster)
-common = settings(deadline=None, max_examples=200)
+common = settings(deadline=None, max_examples=examples(70))
 
 
 def _gone(of: View, command: Command) -> list[Node]:

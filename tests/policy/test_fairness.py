@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 import pytest
+from effort import examples
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -251,7 +252,7 @@ LATE_COMER = [("submit", "a", 50)] * 60 + [("take",), ("end", 0, ALL)] * 30 + [(
 THRIFTY = [("submit", "a", 50)] * 60 + [("submit", "b", 50)] * 60
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(STEPS, max_size=150))
 @example(FLOOD_OF_TWO + [("take",), ("end", 0, ALL)] * 60)
 @example(LATE_COMER + [("take",), ("end", 0, ALL)] * 60)

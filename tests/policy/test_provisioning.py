@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -766,7 +767,7 @@ def summary(found: Plan) -> object:
     return dict(found.onto), claims, dict(found.unplaced)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(rounds(), st.randoms(use_true_random=False))
 def test_of_any_round(drawn: tuple[list[Pod], list[Node], list[NodePoolView]], chance: Any) -> None:
     """Every pod is in one place; what goes onto a node or a claim fits it, each of its types; no limit is passed; the

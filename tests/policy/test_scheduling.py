@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -581,7 +582,7 @@ def clusters(draw: st.DrawFn) -> list[Node]:
     return nodes
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(85), deadline=None)
 @given(SHAPES, clusters())
 def test_what_is_chosen_satisfies_every_filter_and_what_is_not_does_not(of: PodShape, nodes: list[Node]) -> None:
     found = bind(new(of), nodes)

@@ -230,6 +230,14 @@ SMALL = (
         "two processes at the end of a budget",
         (tokens(2),),
         (Job(0, 1), Job(1, 2)),
+        checks_admission=True,
+        outcomes="ends",
+    ),
+    Scenario(
+        "what others wait for is forgotten",
+        (tokens(2),),
+        (Job(0, 2),),
+        leased=(0, 1),
         forgets_wanted=True,
         checks_admission=True,
         outcomes="ends",
@@ -278,7 +286,7 @@ SMALL = (
     Scenario(
         "a limit is taken away and set again",
         (tokens(2),),
-        (Job(0, 1), Job(0, 1)),
+        (Job(0, 1),),
         processes=1,
         limit_changes=2,
         begins_slowly=True,
@@ -304,7 +312,7 @@ SMALL = (
     ),
     Scenario(
         "a task takes its reservation over",
-        (tokens(2),),
+        (tokens(1),),
         (Job(0, 1, is_task=True), Job(0, 1)),
         Faults(lost=1, crashes=1, workers=1),
         1,
@@ -324,6 +332,32 @@ SMALL = (
 )
 
 LARGE = (
+    Scenario(
+        "two processes at the end of a budget, and what they wait for is forgotten",
+        (tokens(2),),
+        (Job(0, 1), Job(1, 2)),
+        forgets_wanted=True,
+        checks_admission=True,
+        outcomes="ends",
+    ),
+    Scenario(
+        "a limit is taken away and set again, two requests",
+        (tokens(2),),
+        (Job(0, 1), Job(0, 1)),
+        processes=1,
+        limit_changes=2,
+        begins_slowly=True,
+        outcomes="ends",
+    ),
+    Scenario(
+        "a task takes its reservation over beside a request that fits, too",
+        (tokens(2),),
+        (Job(0, 1, is_task=True), Job(0, 1)),
+        Faults(lost=1, crashes=1, workers=1),
+        1,
+        processes=1,
+        outcomes="ends",
+    ),
     Scenario(
         "two processes, three requests",
         (tokens(2),),

@@ -540,7 +540,7 @@ class BudgetMachine(RuleBasedStateMachine):
 
 
 SETTINGS = settings(
-    max_examples=examples(50),
+    max_examples=examples(35),
     stateful_step_count=50,
     deadline=None,
     derandomize=True,

@@ -178,7 +178,7 @@ def slices_in(raw: Redis) -> dict[str, dict[str, int]]:
 
 
 EXAMPLES = settings(
-    max_examples=examples(60),
+    max_examples=examples(50),
     deadline=None,
     derandomize=True,
     database=None,

@@ -150,7 +150,7 @@ class Pair:
 
 @pytest.mark.redis
 @settings(
-    max_examples=examples(80),
+    max_examples=examples(70),
     deadline=None,
     derandomize=True,
     database=None,

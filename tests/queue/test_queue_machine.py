@@ -425,7 +425,7 @@ def test_whatever_happens_each_task_is_in_one_state_and_ends_once(redis_server: 
     run_state_machine_as_test(
         QueueMachine,
         settings=settings(
-            max_examples=examples(25),
+            max_examples=examples(20),
             stateful_step_count=40,
             deadline=None,
             derandomize=True,

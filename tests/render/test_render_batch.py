@@ -1,5 +1,6 @@
 """AWS Batch: where it runs, what a job asks for, and what its shell does on which node."""
 
+import email
 import json
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from stoker.render.items import Terraform, Variable
 from stoker.render.plan import Plan
 from stoker.render.writing import files
 from stoker.spec import loads
+from stoker.train import exits
 
 ACCOUNT = 'global: {cluster: {account: "111122223333"}}'
 SPOT = "batch: {enabled: true, spot: true}, nodes: 1"
@@ -157,13 +159,27 @@ def test_what_the_container_asks_for() -> None:
     assert {"type": "GPU", "value": "4"} in four["resourceRequirements"]
 
 
-def test_only_what_the_host_did_is_tried_again() -> None:
+def test_only_what_the_host_did_and_what_was_saved_before_it_went_is_tried_again() -> None:
     (retry,) = inside(blocks(plan(SPOT))["aws_batch_job_definition.training"], "retry_strategy")
     assert [each.attributes for each in retry.blocks] == [
         {"action": "RETRY", "on_status_reason": "Host EC2*"},
+        {"action": "RETRY", "on_exit_code": str(exits.PREEMPTED)},
         {"action": "EXIT", "on_reason": "*"},
     ]
     assert retry.attributes == {"attempts": 5}
+
+
+def test_a_host_that_goes_takes_no_new_job() -> None:
+    """The next attempt would begin on it, and be told at once to end."""
+    said = blocks(plan(SPOT))["aws_launch_template.training"].attributes["user_data"]
+    assert isinstance(said, Raw)
+    text = json.loads(said.text.removeprefix("base64encode(").removesuffix(")"))
+    message = email.message_from_string(text)
+    (script,) = message.walk() if not message.is_multipart() else message.get_payload()
+    assert script.get_content_type() == "text/x-shellscript"
+    assert "echo ECS_ENABLE_SPOT_INSTANCE_DRAINING=true >> /etc/ecs/ecs.config" in script.get_payload()
+    assert "${" not in text
+    assert "user_data" not in blocks(plan())["aws_launch_template.training"].attributes
 
 
 def test_a_job_may_read_the_data_and_write_checkpoints_and_nothing_else() -> None:
@@ -193,9 +209,9 @@ def test_arns_are_of_the_partition() -> None:
 )
 def test_the_shell_finds_the_main_node(tmp_path: Path, node: str, address: str | None, expected: str) -> None:
     """The variable with its address is set on the other nodes only."""
-    (tmp_path / "torchrun").write_text('#!/bin/sh\necho "$PET_NODE_RANK $PET_MASTER_ADDR $PET_NNODES $*"\n')
+    (tmp_path / "stoker").write_text('#!/bin/sh\necho "$PET_NODE_RANK $PET_MASTER_ADDR $PET_NNODES $*"\n')
     (tmp_path / "hostname").write_text("#!/bin/sh\necho 10.0.0.7 172.17.0.1\n")
-    for name in ("torchrun", "hostname"):
+    for name in ("stoker", "hostname"):
         (tmp_path / name).chmod(0o755)
     shell, flags, script = container_of(plan())["command"]
     env = {**environment(plan()), "PATH": f"{tmp_path}:/usr/bin:/bin", "AWS_BATCH_JOB_NODE_INDEX": node}
@@ -203,7 +219,7 @@ def test_the_shell_finds_the_main_node(tmp_path: Path, node: str, address: str |
         env["AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS"] = address
     here = script.replace("/tmp/run.yaml", str(tmp_path / "run.yaml"))
     done = subprocess.run([shell, flags, here], env=env, capture_output=True, text=True, check=True)
-    assert done.stdout == f"{node} {expected} 2 -m stoker.train --run {tmp_path / 'run.yaml'}\n"
+    assert done.stdout == f"{node} {expected} 2 train {tmp_path / 'run.yaml'}\n"
     assert yaml.safe_load((tmp_path / "run.yaml").read_text())["name"] == "finetune"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from effort import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -481,7 +482,7 @@ def _planned(text: str, mode: Mode) -> Plan | None:
     return made if refusal is None else None
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(SPECS, MODES)
 def test_whatever_is_asked_for_fits_is_reached_and_stays_within_its_cap(text: str, mode: Mode) -> None:
     made = _planned(text, mode)
@@ -516,7 +517,7 @@ def _reached(own: Any, name: str, requests: dict[str, int], pods: int) -> bool:
     return True
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(20), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(SPECS, MODES)
 def test_whatever_is_asked_for_is_found_right(text: str, mode: Mode) -> None:
     if _planned(text, mode) is not None:

@@ -1,6 +1,8 @@
 """Training by Kubeflow: what the job's pods ask for, how a lost node counts, and what the queue admits."""
 
+import inspect
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,8 @@ from stoker.render import training, training_queue
 from stoker.render.items import Resource
 from stoker.render.plan import Plan
 from stoker.spec import Mode, loads
+from stoker.spec.loading import run_of
+from stoker.train import exits, hub, launching
 
 ACCOUNT = 'global: {cluster: {account: "111122223333"}}'
 BUCKET = "agentic-ai-cluster-checkpoints-111122223333"
@@ -105,16 +109,23 @@ def test_ranks_and_interfaces_are_left_to_those_who_know_them() -> None:
 def test_a_pod_has_time_for_a_last_checkpoint_and_is_not_moved() -> None:
     pod = pod_of(rendered(plan())["TrainingRuntime/finetune"])
     assert pod["spec"]["terminationGracePeriodSeconds"] == 110
-    assert int(environment(pod)["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"]) < 110
+    (command,) = [each["command"] for each in pod["spec"]["containers"]]
+    assert command == ["stoker", "train", "/etc/stoker/run.yaml"]
+    assert inspect.signature(launching.launch).parameters["grace_s"].default < 110
     assert pod["metadata"]["annotations"] == {"karpenter.sh/do-not-disrupt": "true"}
 
 
-def test_a_lost_node_restarts_all_and_does_not_count() -> None:
+def test_a_lost_node_and_a_run_that_was_interrupted_restart_all_and_do_not_count() -> None:
     spec = rendered(plan())["TrainingRuntime/finetune"]["spec"]["template"]["spec"]
     job = spec["replicatedJobs"][0]["template"]["spec"]
     assert job["backoffLimit"] == 0
+    (container,) = job["template"]["spec"]["containers"]
     assert job["podFailurePolicy"]["rules"] == [
-        {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+        {
+            "action": "FailJob",
+            "onExitCodes": {"containerName": container["name"], "operator": "In", "values": [exits.PREEMPTED]},
+        },
+        {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
     ]
     assert spec["failurePolicy"] == {
         "maxRestarts": 3,
@@ -208,12 +219,50 @@ def test_the_run_file() -> None:
         "checkpoints": f"s3://{BUCKET}/runs/finetune/",
         "nodes": 1,
         "gpus": 8,
+        "prices": {"region": "us-west-2"},
         "evaluation": {"suites": [{"name": "exam", "data": f"s3://{BUCKET}/exam.jsonl"}], "leastScore": 0.8},
         "registerAs": "general",
         "publish": f"s3://{BUCKET}/registry/",
     }
     own = rendered(plan('data: "s3://corpus/a.jsonl"'))["ConfigMap/training-run"]["data"]["run.yaml"]
     assert yaml.safe_load(own)["data"] == "s3://corpus/a.jsonl"
+
+
+GOLDEN = sorted((Path(__file__).parent / "golden").glob("*/*/training/run.yaml"))
+
+
+@pytest.mark.parametrize("file", GOLDEN, ids=lambda file: file.parts[-4])
+def test_the_run_file_of_each_example_is_one_that_train_takes(file: Path, tmp_path: Path) -> None:
+    run = run_of(yaml.safe_load(file.read_text())["data"]["run.yaml"], "run.yaml")
+    assert run.name == "finetune"
+    assert run.base.startswith("s3://") or hub.is_meant(run.base, tmp_path)
+    for place in (*run.data, run.checkpoints, run.publish):
+        assert str(place).startswith("s3://")
+
+
+def test_there_are_examples_with_a_run_file() -> None:
+    assert len(GOLDEN) >= 2
+
+
+@pytest.mark.parametrize(
+    ("said", "more", "base"),
+    [
+        ("", "", "Qwen/Qwen3-8B"),  # the pipeline replaces what lies in S3
+        ("pipeline: {enabled: false}", "", "s3://agentic-ai-cluster-models-111122223333/general/"),
+        ("pipeline: {enabled: false}", "llm: {inference: {cache: {kind: node}}}", "Qwen/Qwen3-8B"),
+    ],
+)
+def test_weights_that_lie_in_s3_are_read_there(said: str, more: str, base: str) -> None:
+    text = rendered(plan(said, more))["ConfigMap/training-run"]["data"]["run.yaml"]
+    assert run_of(text, "run.yaml").base == base
+
+
+def test_on_several_nodes_only_the_job_set_begins_again() -> None:
+    def relaunches(said: str) -> int:
+        return run_of(rendered(plan(said))["ConfigMap/training-run"]["data"]["run.yaml"], "run.yaml").relaunches
+
+    assert relaunches("nodes: 2") == 0
+    assert relaunches("nodes: 1") == 3
 
 
 def test_the_run_tunes_the_first_model_on_a_gpu() -> None:

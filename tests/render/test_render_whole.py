@@ -25,7 +25,7 @@ from stoker.spec import Mode, loads
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 EXAMPLES = Path(__file__).parents[2] / "examples"
-USUAL = examples(25)
+USUAL = examples(20)
 CASES = int(os.environ.get("RENDER_CASES", "0"))
 """So many specs instead of the usual few, other ones each time (`make test-render`)."""
 FEATURES: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "features.yaml").read_text())
@@ -98,7 +98,11 @@ class TestAnySpec:
 
     @given(case=strategies.cases(), seed=strategies.seeds)
     @settings(
-        max_examples=CASES // 10 or 12, deadline=None, derandomize=not CASES, database=None, phases=[Phase.generate]
+        max_examples=CASES // 10 or examples(4),
+        deadline=None,
+        derandomize=not CASES,
+        database=None,
+        phases=[Phase.generate],
     )
     def test_the_order_of_keys_changes_nothing(self, case: tuple[dict[str, Any], Mode], seed: int) -> None:
         """But for the names that a user gives, whose order is that of the file (models, pools, tenants)."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -263,7 +264,7 @@ class Slow:
             r.begin_next()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(SEEDS)
 def test_a_slow_simulator_written_otherwise_agrees(seed: int) -> None:
     drawn = case(seed)
@@ -283,7 +284,7 @@ def test_a_slow_simulator_written_otherwise_agrees(seed: int) -> None:
     np.testing.assert_allclose(plane.busy_s(), [r.busy for r in slow.replicas], rtol=0, atol=1e-9)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(SEEDS)
 def test_at_every_moment_each_request_is_in_one_place_and_counts_only_grow(seed: int) -> None:
     drawn = case(seed)
@@ -321,7 +322,7 @@ def test_at_every_moment_each_request_is_in_one_place_and_counts_only_grow(seed:
         assert LOST not in columns["state"]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(SEEDS, st.lists(st.floats(-2.0, 100.0), max_size=60))
 def test_pieces_of_time_give_the_same_to_the_bit(seed: int, stops: list[float]) -> None:
     drawn = case(seed)
@@ -331,7 +332,7 @@ def test_pieces_of_time_give_the_same_to_the_bit(seed: int, stops: list[float]) 
 def test_compiled_code_gives_the_same_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also of what is asked in between, and for enough replicas that the first room for them does not do."""
     pytest.importorskip("numba")
-    for seed in range(80):
+    for seed in range(examples(27)):
         drawn = case(seed, most=60)
         if seed % 8 == 0:
             drawn.changes = sorted(drawn.changes * 10, key=lambda each: (each[1] != "add", each[0]))

@@ -634,12 +634,12 @@ def test_the_faults_of_a_run_file_lead_to_its_own_page(tmp_path: Path) -> None:
         ("[]\n", ":1:1: the file is a list; it must be keys with values"),
         (
             "name: a\ndata: a\ndropout: 1\n",
-            ":3:10: dropout: 1 does not fit; it must be a number of at least 0 and below 1",
+            ":3:10: dropout: 1 does not fit; it must be a number from 0 to below 1",
         ),
         ("name: a\ndata: a\ndpo: {beta: 0}\n", "a number above 0 and at most 1e+09"),
         (
             "name: a\ndata: a\nprices: {region: mars}\n",
-            '"mars" does not fit; it must be a region of AWS such as us-east-1',
+            '"mars" does not fit; it must be a region, such as us-east-1',
         ),
     ]:
         file.write_text(text)

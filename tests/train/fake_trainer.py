@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 asked = argparse.ArgumentParser()
-asked.add_argument("--run", required=True)
+asked.add_argument("run")
 asked.add_argument("--state", required=True, type=Path)
 options = asked.parse_args()
 rank = int(os.environ["RANK"])

@@ -62,7 +62,7 @@ def lora(gang: Gang, tmp_path_factory: pytest.TempPathFactory) -> Story:
     return Story(gang, tmp_path_factory.mktemp("lora"), checkpointing=checkpointing, **settings)
 
 
-# --- told to stop --------------------------------------------------------------------------------------------------
+# --- told to stop -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -97,13 +97,33 @@ def test_one_of_two_is_told_and_both_stop_at_the_same_step(full: Story, tmp_path
     full.goes_on(tmp_path, world=2)
 
 
+def test_told_in_the_middle_of_the_first_step_nobody_ends_alone(full: Story, tmp_path: Path) -> None:
+    """The other one has done the step by then."""
+    assert full.gang.launch(full.run_file, tmp_path, world=2, send=(1, "update", 1, TERM)) == [exits.PREEMPTED] * 2
+    said = come_to(tmp_path)
+    assert (said.state, said.lost_steps) == ("preempted", 0)
+    full.goes_on(tmp_path, world=2)
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_whoever_finds_the_others_gone_was_interrupted_if_it_was_told_to_stop(
+    full: Story, tmp_path: Path, is_told: bool
+) -> None:
+    """They were told, too, and were faster. In the third step; each has two passes."""
+    send = (0, "pass", 5, TERM) if is_told else None
+    codes = full.gang.launch(full.run_file, tmp_path, world=2, fault="the others are gone", send=send)
+    assert codes == [exits.PREEMPTED if is_told else exits.FAILED, exits.FAILED]
+    assert come_to(tmp_path).state == ("preempted" if is_told else "failed")
+    full.goes_on(tmp_path, world=2)
+
+
 def test_lora_saved_asynchronously_is_no_different(lora: Story, tmp_path: Path) -> None:
     assert lora.gang.launch(lora.run_file, tmp_path, send=(0, "pass", 18, TERM)) == [exits.PREEMPTED]
     assert min(lora.gang.launch(lora.run_file, tmp_path, kill=(0, "shard", 1))) < 0
     lora.goes_on(tmp_path)
 
 
-# --- what was kept is damaged --------------------------------------------------------------------------------------
+# --- what was kept is damaged -----------------------------------------------------------------------------------------
 
 
 def flip(data: bytes) -> bytes:
@@ -166,7 +186,7 @@ def test_a_head_that_is_damaged_is_read_from_its_copy(full: Story, half_done: Pa
     full.goes_on(tmp_path)
 
 
-# --- the place of checkpoints --------------------------------------------------------------------------------------
+# --- the place of checkpoints -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fault", ["no space", "no fsync", "read-only"])
@@ -185,7 +205,7 @@ def test_without_memory_for_a_copy_training_waits_and_is_the_same(full: Story, t
     assert outcome(tmp_path) == full.calm()
 
 
-# --- two at once, and numbers that are none ------------------------------------------------------------------------
+# --- two at once, and numbers that are none ---------------------------------------------------------------------------
 
 
 def test_who_is_taken_over_writes_nothing_more_and_says_so(full: Story, tmp_path: Path) -> None:
@@ -207,7 +227,7 @@ def test_a_loss_that_is_no_number_is_never_kept(gang: Gang, tmp_path: Path) -> N
     assert gang.launch(run_file, tmp_path / "s") == [exits.DIVERGED]
 
 
-# --- small things --------------------------------------------------------------------------------------------------
+# --- small things -----------------------------------------------------------------------------------------------------
 
 
 def steps_in_head(state: Path) -> list[int]:

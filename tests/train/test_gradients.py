@@ -8,7 +8,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from stoker.base.errors import InvalidInput  # noqa: E402
-from stoker.train.gradients import Canonical, Flat  # noqa: E402
+from stoker.train.gradients import Alone, Canonical, Flat, cut  # noqa: E402
+from stoker.train.world import World  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -99,23 +100,33 @@ def test_what_does_not_divide_into_powers_of_two_is_refused(world: int, passes: 
         Canonical([torch.nn.Parameter(torch.zeros(2))], Seat(0, Meeting(world)), passes)
 
 
-def test_a_gradient_is_cut_to_its_norm_as_torch_does() -> None:
-    ours, theirs = (torch.nn.Parameter(torch.zeros(3, 4)) for _ in range(2))
-    flat = Flat([ours], Seat(0, Meeting(1)))
-    value = torch.arange(12.0).view(3, 4)
-    ours.grad += value
-    theirs.grad = value.clone()
-    norm = flat.cut(2.0)
-    assert float(norm) == float(torch.nn.utils.clip_grad_norm_([theirs], 2.0))
-    assert torch.equal(ours.grad, theirs.grad)
+def test_how_long_a_gradient_is_whoever_holds_it() -> None:
+    parameters = [torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(1, 1))]
+    for make in (Alone, lambda those: Flat(those, World({}, gpus=0))):
+        gradients = make(parameters)
+        gradients.begin()
+        (parameters[0] @ torch.tensor([3.0, 4.0])).backward()
+        (parameters[1] * 12.0).sum().backward()
+        gradients.passed()
+        gradients.finish()
+        assert float(gradients.norm()) == 13.0
+        gradients.begin()
+        gradients.finish()
+        assert [each.grad.flatten().tolist() for each in parameters] == [[0.0, 0.0], [0.0]]
 
 
-def test_a_short_one_and_one_that_is_not_to_be_cut_stay() -> None:
+def test_passes_of_one_process_are_added_up() -> None:
     parameter = torch.nn.Parameter(torch.zeros(2))
-    flat = Flat([parameter], Seat(0, Meeting(1)))
-    parameter.grad += torch.tensor([3.0, 4.0])
-    assert float(flat.cut(0.0)) == 5.0
-    assert float(flat.cut(6.0)) == 5.0
-    assert parameter.grad.tolist() == [3.0, 4.0]
-    flat.begin()
-    assert parameter.grad.tolist() == [0.0, 0.0]
+    alone = Alone([parameter])
+    for _ in range(2):  # and nothing is left of the step before
+        alone.begin()
+        for number in (1.0, 10.0):
+            (parameter * number).sum().backward()
+            alone.passed()
+        alone.finish()
+        assert parameter.grad.tolist() == [11.0, 11.0]
+
+
+@pytest.mark.parametrize(("norm", "most", "times"), [(5.0, 0.0, 1.0), (5.0, 6.0, 1.0), (3.999999, 2.0, 0.5)])
+def test_a_long_gradient_is_cut_and_a_short_one_is_not(norm: float, most: float, times: float) -> None:
+    assert cut(norm, most) == pytest.approx(times, rel=1e-12)

@@ -5,6 +5,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from stoker.spec.run import Optimizer  # noqa: E402
+from stoker.train.gradients import cut  # noqa: E402
 from stoker.train.optimizer import Adam, rate_at  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -84,3 +85,19 @@ def test_it_is_torchs_own_to_the_bit() -> None:
             group["lr"] = rate_at(wanted, step, 20)
         torchs.step()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_gradients_that_are_too_long_are_cut_on_the_way_as_torch_cuts_them() -> None:
+    ours, theirs = parameters(), parameters()
+    adam, torchs = Adam(Optimizer(beta2=0.999), ours), torch.optim.AdamW(theirs.values(), weight_decay=0.0, fused=True)
+    for step in range(5):
+        give(ours, step)
+        give(theirs, step)
+        norm = float(torch.nn.utils.get_total_norm([each.grad for each in ours.values()]))
+        assert norm > 0.5
+        adam.step(1e-3, times=cut(norm, 0.5))
+        torch.nn.utils.clip_grad_norm_(theirs.values(), 0.5)
+        torchs.step()
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-5, atol=1e-6)
+        assert not torch.equal(ours[name], parameters()[name])

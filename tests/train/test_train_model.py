@@ -184,7 +184,7 @@ def test_what_passes_are_computed_in():
     assert compute_type(run_of(), "cpu") == torch.float32
     assert compute_type(run_of(precision="bfloat16"), "cpu") == torch.bfloat16
     assert compute_type(run_of(precision="float32"), "cuda") == torch.float32
-    with computing(run_of(precision="bfloat16"), "cpu"):
+    with computing(run_of(precision="bfloat16"), "cpu")():
         assert torch.is_autocast_enabled("cpu")
-    with computing(run_of(), "cpu"):
+    with computing(run_of(), "cpu")():
         assert not torch.is_autocast_enabled("cpu")

@@ -15,6 +15,7 @@ from run_records import Objects
 from stoker.base.errors import InvalidInput, Unavailable
 from stoker.spec.run import Run
 from stoker.train import buying
+from stoker.train.accounting import Save
 from stoker.train.planning import (
     Size,
     choose_capacity,
@@ -23,6 +24,7 @@ from stoker.train.planning import (
     measure,
     options,
     save_seconds,
+    seen,
     size_of,
 )
 
@@ -370,3 +372,12 @@ def test_planning_needs_no_torch() -> None:
     code = "import json, sys, stoker.train.planning; print(json.dumps(sorted({'torch', 'boto3'} & set(sys.modules))))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert json.loads(done.stdout) == []
+
+
+def test_how_fast_a_place_is_by_what_was_saved_there() -> None:
+    saves = [
+        Save(str(step), step, 0.0, seconds, 0.0, 100, "interval") for step, seconds in enumerate((9.0, 1.0, 4.0, 2.0))
+    ]
+    assert seen(saves, nodes=2) == (25.0, 0.0)  # the middle one of the last three, from two nodes
+    assert seen(saves[:1], nodes=1) == (100 / 9.0, 0.0)
+    assert seen([], nodes=1) is None

@@ -13,6 +13,7 @@ from typing import Any
 from stoker.registry.folders import FolderStore
 from stoker.registry.runs import RunStore
 from stoker.registry.shards import read_pieces
+from stoker.registry.stores import Store
 from stoker.train import record
 from stoker.train.record import Summary, summary
 
@@ -182,9 +183,13 @@ def come_to(state: Path, name: str = "tiny") -> Summary:
 
 
 def outcome(state: Path, name: str = "tiny") -> Outcome:
+    return outcome_in(store_of(state, name), name)
+
+
+def outcome_in(store: Store, name: str = "tiny") -> Outcome:
     """Losses as their exact digits, and the bytes of the newest checkpoint."""
-    said = come_to(state, name)
-    runs = RunStore(store_of(state, name), name)
+    said = summary(record.read(store), now=0.0)
+    runs = RunStore(store, name)
     found: dict[str, bytes] = {}
 
     def use(manifest: Any) -> None:

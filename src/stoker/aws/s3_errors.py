@@ -89,6 +89,8 @@ def _translated(exc: Exception, words: str) -> StokerError:
         cause = exc.kwargs.get("error")
         if isinstance(cause, OutOfTime):
             return OutOfTime(f"{words}: {cause.message}")
+        if isinstance(cause, RecursionError):  # botocore asks for the bucket's region, and is redirected there, too
+            return of_code("PermanentRedirect", 301, words)
         return Unavailable(f"{words}: {type(exc).__name__}")
     if isinstance(exc, boto.NoCredentialsError | boto.PartialCredentialsError):
         return NotPermitted(f"{words}: there are no AWS credentials", code="no_credentials", hint=SIGN_IN_HINT)
@@ -99,7 +101,7 @@ def _translated(exc: Exception, words: str) -> StokerError:
         return NotPermitted(f"{words}: {type(exc).__name__}", code="no_credentials", hint=SIGN_IN_HINT)
     if isinstance(exc, boto.ParamValidationError | boto.InvalidRegionError | boto.UnknownServiceError):
         return InvalidInput(f"{words}: {type(exc).__name__}", hint="conditional writes need boto3 1.35.70 or newer")
-    if isinstance(exc, RecursionError):  # botocore asks for the bucket's region, and is redirected there, too
+    if isinstance(exc, RecursionError):  # the same, where it ended elsewhere
         return of_code("PermanentRedirect", 301, words)
     # The rest of botocore's, urllib3's and the system's: a connection, an answer that is cut short or damaged, a
     # provider of credentials that does not answer.

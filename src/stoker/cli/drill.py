@@ -90,18 +90,18 @@ def kill(role: Any, state: Path | None, seconds: float | None, as_json: bool, se
     help="A training run: its file, or its name. It is done twice, once with a notice and kills, and compared.",
 )
 @click.option(
-    "--steps",
-    type=click.IntRange(8, 100_000_000),
-    default=24,
-    show_default=True,
-    help="With --run: so many of its steps at most.",
-)
-@click.option(
     "--kills",
     type=click.IntRange(1, 20),
     default=1,
     show_default=True,
     help="With --run: how often a process is killed without a notice.",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(4, 100_000),
+    default=24,
+    show_default=True,
+    help="With --run: how many steps of it are done, at most.",
 )
 @click.option(
     "--notice-seconds",
@@ -126,8 +126,8 @@ def spot(
     notice_s: float,
     action: "SpotAction",
     run: str | None,
-    steps: int,
     kills: int,
+    steps: int,
     **asked: Any,
 ) -> int:
     """Take the machine below a worker away, as AWS does with a spot instance: a notice, then the end. With --run: below
@@ -151,7 +151,7 @@ def _refuse_mixed(*, is_training: bool) -> None:
     """What is said of the load of a platform says nothing of a training run, and the other way round."""
     context = click.get_current_context()
     both = {"state", "as_json", "seed"}
-    training = {"run", "steps", "kills"}
+    training = {"run", "kills", "steps"}
     given = [
         param.opts[-1]
         for param in context.command.params

@@ -34,7 +34,7 @@ def drill_training(named: str, state: Path, *, seed: int, kills: int, steps: int
     except OSError as error:
         raise InvalidInput(f"{state} cannot be made: {error.strerror}", param="state") from error
     with alone(state / "drill.lock"):
-        plan = Plan(run, _new_folder(state.absolute() / "drills", run.name), kills=kills, seed=seed, steps=steps)
+        plan = Plan(run, _new_folder(state.absolute() / "drills", run.name), kills=kills, steps=steps, seed=seed)
         verdict = _verdict(plan, quiet=as_json)
     if verdict.passed:
         shutil.rmtree(plan.folder, ignore_errors=True)

@@ -1,12 +1,15 @@
-"""The metadata service of an EC2 instance (IMDSv2), as far as leaving needs it: what kind of instance, and what notice.
+"""The metadata service of an EC2 instance (IMDSv2): what kind of instance it is, and what notice it was given.
 
-Asked by `notices`. It is on a link-local address, or where AWS' own environment variable says. It is asked directly,
-never through a proxy, and briefly: whoever waits for it here does not see a notice meanwhile.
+Asked by `notices`, and by training, which writes down what it runs on. It is on a link-local address, or where AWS' own
+environment variable says. It is asked directly, never through a proxy, and briefly: whoever waits for it here does not
+see a notice meanwhile.
 """
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, get_args
 from urllib.parse import urlsplit
@@ -32,6 +35,7 @@ _HOP_LIMIT = (
     "in a container its answers go only as far as the instance's hop limit: set httpPutResponseHopLimit to 2 (in "
     "Karpenter, metadataOptions of the EC2NodeClass), or give the pod hostNetwork, or write spot.watch: off"
 )
+_WORD = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _SPOT_ACTIONS: tuple[SpotAction, ...] = get_args(SpotAction)
 
 
@@ -41,6 +45,17 @@ def endpoint(environ: Mapping[str, str]) -> str | None:
         return None
     is_v6 = environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "").lower() == "ipv6"
     return environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or (_IPV6 if is_v6 else _IPV4)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an instance says that it is; None for what it does not say."""
+
+    id: str | None
+    type: str | None
+    zone: str | None
+    region: str | None
+    life_cycle: str | None
 
 
 class Metadata:
@@ -73,6 +88,20 @@ class Metadata:
         """`spot`, `on-demand`, or another kind."""
         said = await self._get("instance-life-cycle")
         return None if said is None else said.decode(errors="replace").strip()
+
+    async def facts(self) -> Facts:
+        return Facts(
+            id=await self._word("instance-id"),
+            type=await self._word("instance-type"),
+            zone=await self._word("placement/availability-zone"),
+            region=await self._word("placement/region"),
+            life_cycle=await self._word("instance-life-cycle"),
+        )
+
+    async def _word(self, path: str) -> str | None:
+        said = await self._get(path)
+        text = "" if said is None else said.decode("latin-1").strip()
+        return text if _WORD.fullmatch(text) else None
 
     async def notice(self) -> Notice | None:
         """That the instance is taken away; None: it is not marked."""

@@ -39,7 +39,9 @@ def load(folder: Path | None = None) -> Bundle:
     for name in ("config.json", "tokenizer.json"):
         if not (folder / name).is_file():
             raise InvalidInput(
-                f"{folder} has no {name}", param="weights", hint="a folder made by scripts/make_model.py has it"
+                f"{folder} has no {name}",
+                param="weights",
+                hint="a folder that `stoker register` or an export made has it",
             )
     config = configs.load(folder)
     refuse_what_is_not_computed(config)

@@ -113,12 +113,16 @@ def peft_name(name: str) -> str:
     return f"base_model.model.{name}"
 
 
-def peft_config(*, rank: int, alpha: float, dropout: float, targets: Sequence[str], base: str) -> Mapping[str, Any]:
-    """adapter_config.json. `base`: where whoever loads it finds the weights that it goes with."""
+def peft_config(
+    *, rank: int, alpha: float, dropout: float, targets: Sequence[str], base: str, revision: str | None = None
+) -> Mapping[str, Any]:
+    """adapter_config.json. `base`: where whoever loads it finds the weights that it goes with; `revision`: of the
+    hub."""
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base,
+        "revision": revision,
         "r": rank,
         "lora_alpha": alpha,
         "lora_dropout": dropout,

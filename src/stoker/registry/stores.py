@@ -83,8 +83,7 @@ class Store(Protocol):
 
 def open_store(url: str) -> Store:
     """`s3://bucket/prefix`, `file:///...` or a path, which is made when first written to. Raises InvalidInput."""
-    from stoker.registry.folders import FolderStore  # both know this module's interface
-    from stoker.registry.s3 import S3Store
+    from stoker.registry.folders import FolderStore  # which knows this module's interface
 
     scheme, separator, rest = url.partition("://")
     if not separator:
@@ -96,6 +95,8 @@ def open_store(url: str) -> Store:
                 f"{url!r} has no name of an S3 bucket (3 to 63 lower-case letters, digits, dots and hyphens); it would "
                 "be s3://bucket/prefix"
             )
+        from stoker.registry.s3 import S3Store
+
         return S3Store(bucket, check_key(prefix.removesuffix("/")) if prefix.strip("/") else "")
     if scheme == "file":
         parts = urlsplit(url)

@@ -3,6 +3,7 @@
 One job definition: a container on one node, or a multi-node job. Multi-node jobs run on demand: Batch has none on spot.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from stoker.render.hcl import Block, Json, Raw
 from stoker.render.items import Item, Terraform, Variable
 from stoker.render.plan import Plan
 from stoker.render.training_pods import (
+    INTERRUPTED,
     RUN,
     TRAIN,
     base,
@@ -37,6 +39,21 @@ _WRITE_RUN = f"""printf '%s' "$STOKER_RUN" > {_RUN_FILE}"""
 _RENDEZVOUS = """\
 export PET_NODE_RANK="$AWS_BATCH_JOB_NODE_INDEX" PET_MASTER_ADDR="$AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS"
 if [ -z "$PET_MASTER_ADDR" ]; then export PET_MASTER_ADDR="$(hostname -i | cut -d' ' -f1)"; fi"""
+
+# A host that has two minutes left takes no more jobs: the next attempt would begin there, and be told to end at once.
+# ECS' agent does that only when it is told to; Batch takes user data in this form alone. Source: Amazon ECS developer
+# guide, spot-instance-draining-linux-container; AWS Batch user guide, launch-templates.
+_DRAINS = """\
+MIME-Version: 1.0
+Content-Type: multipart/mixed; boundary="//"
+
+--//
+Content-Type: text/x-shellscript; charset="us-ascii"
+
+#!/bin/bash
+echo ECS_ENABLE_SPOT_INSTANCE_DRAINING=true >> /etc/ecs/ecs.config
+--//--
+"""
 
 
 def render(plan: Plan) -> Iterator[Item]:
@@ -170,7 +187,10 @@ def launch_template(plan: Plan, pool: Pool) -> Block:
     if _has_efa(plan):
         blocks += _efa_interfaces(_types(plan, pool)[0], plan.training_pods.efa)
     blocks.append(Block("tag_specifications", (), {"resource_type": "instance", "tags": plan.tags}))
-    attributes = {"name": _name(plan), "update_default_version": True, "tags": plan.tags}
+    attributes: dict[str, Any] = {"name": _name(plan), "update_default_version": True}
+    if _is_on_spot(plan):
+        attributes["user_data"] = Raw(f"base64encode({json.dumps(_DRAINS)})")
+    attributes["tags"] = plan.tags
     return Block("resource", ("aws_launch_template", "training"), attributes, blocks)
 
 
@@ -245,7 +265,8 @@ def job_queue(plan: Plan) -> Block:
 
 
 def job_definition(plan: Plan, pool: Pool) -> Block:
-    """A retry for what the host did, and for nothing else: an outcome that no rule names is tried again, too.
+    """A retry for what the host did, and for a run that saved and ended since its host goes; for nothing else: an
+    outcome that no rule names is tried again, too.
 
     Source: AWS Batch user guide, job_retries and multi-node-parallel-jobs (of a multi-node job the main node's failure
     is what counts).
@@ -267,6 +288,7 @@ def job_definition(plan: Plan, pool: Pool) -> Block:
         attributes["container_properties"] = Json(container)
     rules = [
         Block("evaluate_on_exit", (), {"action": "RETRY", "on_status_reason": "Host EC2*"}),
+        Block("evaluate_on_exit", (), {"action": "RETRY", "on_exit_code": str(INTERRUPTED)}),
         Block("evaluate_on_exit", (), {"action": "EXIT", "on_reason": "*"}),
     ]
     retry = Block("retry_strategy", (), {"attempts": 5 if _is_on_spot(plan) else 3}, rules)
@@ -311,7 +333,6 @@ def script(plan: Plan) -> str:
 
 def _environment(plan: Plan) -> Mapping[str, str]:
     found = {key: value for key, value in environment(plan).items() if not key.startswith("FI_") or _has_efa(plan)}
-    found |= {"PET_NNODES": str(plan.spec.training.nodes), "PET_NPROC_PER_NODE": str(plan.training_pods.gpus)}
     if _is_multi_node(plan):
-        found["PET_MASTER_PORT"] = str(_PORT)
+        found |= {"PET_NNODES": str(plan.spec.training.nodes), "PET_MASTER_PORT": str(_PORT)}
     return {**found, "STOKER_RUN": run_text(plan)}

@@ -28,6 +28,7 @@ from stoker.render.training_pods import (
     devices,
     environment,
     image,
+    is_replaced,
     run_folder,
     tuned,
     volumes,
@@ -73,12 +74,8 @@ def _comment(plan: Plan, deployed: Served | None) -> str:
 
 
 def deployed_model(plan: Plan) -> Served | None:
-    """Whose replicas are replaced in the end. None where they would not load what was registered: they stream what lies
-    under their name in the bucket of models, unless their weights are a place in S3 of their own."""
-    model = tuned(plan)
-    if model is None or not model.is_on_gpu or model.weights.startswith("s3://"):
-        return None
-    return model if plan.cache == "s3" and plan.bucket("models") else None
+    """Whose replicas are replaced in the end. None where they would not load what was registered."""
+    return tuned(plan) if is_replaced(plan) else None
 
 
 def account(plan: Plan) -> Object:

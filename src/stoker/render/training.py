@@ -11,6 +11,7 @@ from stoker.render.plan import Plan
 from stoker.render.training_pods import (
     CLAIM,
     DO_NOT_DISRUPT,
+    INTERRUPTED,
     RUN,
     RUN_CONFIG,
     checkpoints,
@@ -48,8 +49,9 @@ def render(plan: Plan) -> Iterator[Item]:
 
 
 _RUNTIME_COMMENT = (
-    "A node that is taken away (DisruptionTarget) restarts all pods and does not count; whatever else fails counts "
-    f"against {_RESTARTS} restarts. All pods end before the first begins again: one that is left would hang in NCCL."
+    f"A node that is taken away (DisruptionTarget, or exit code {INTERRUPTED} when the trainer saw the notice first) "
+    f"restarts all pods and does not count; whatever else fails counts against {_RESTARTS} restarts. "
+    "All pods end before the first begins again: one that is left would hang in NCCL."
 )
 
 
@@ -140,19 +142,24 @@ def _pod(plan: Plan, container: str, of_one_job: str) -> dict[str, Any]:
 
 def runtime(plan: Plan) -> Object:
     """Trainer finds the job and its container by the names `node` and the label of its step. How often the set begins
-    again is the JobSet's: the Job inside fails at once, with the reason PodFailurePolicy for a disruption.
+    again is the JobSet's: the Job inside fails at once, with the reason PodFailurePolicy for a disruption and for a run
+    that was interrupted.
 
     Source: kubeflow/trainer@v2.3.0 pkg/runtime/framework/plugins/torch/torch.go;
     kubernetes-sigs/jobset@v0.12.0 site/content/en/docs/tasks/failure_policy.md.
     """
     pod = _pod(plan, "node", "jobset.sigs.k8s.io/jobset-name")
     pod["spec"]["restartPolicy"] = "Never"
+    interrupted = {
+        "action": "FailJob",
+        "onExitCodes": {"containerName": "node", "operator": "In", "values": [INTERRUPTED]},
+    }
     disrupted = {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
     job = {
         "name": "node",
         "template": {
             "metadata": {"labels": {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"}},
-            "spec": {"backoffLimit": 0, "podFailurePolicy": {"rules": [disrupted]}, "template": pod},
+            "spec": {"backoffLimit": 0, "podFailurePolicy": {"rules": [interrupted, disrupted]}, "template": pod},
         },
     }
     labels = {"trainer.kubeflow.org/framework": "torch"}

@@ -10,6 +10,7 @@ from stoker.catalog.labels import ZONE
 from stoker.manifests.quantities import bytes_of
 from stoker.manifests.writing import to_yaml
 from stoker.render.facts import GPU, TRAINING_ACCOUNT, WEIGHTS, Served
+from stoker.render.models_weights import streamed_from
 from stoker.render.objects import resources, restricted_container, restricted_pod
 from stoker.render.plan import Plan
 
@@ -21,10 +22,14 @@ RUN_CONFIG = "training-run"
 RUN_FOLDER, RUN_FILE = "/etc/stoker", "/etc/stoker/run.yaml"
 SCORE_FILE = "/tmp/score"  # noqa: S108 - the container's own, a volume of the pod
 
-# torchrun has the number of nodes, processes and the address from PET_* in its environment: Trainer v2 and the
-# Training Operator both set them.
-TRAIN = ("torchrun", "-m", "stoker.train", "--run")
+# Our own launcher, since torchrun ends with 1 whatever its processes ended with, and what was saved before its machine
+# went could not be told from what failed. Like torchrun it has the number of nodes and the address from PET_* in its
+# environment: Trainer v2 and the Training Operator both set them.
+TRAIN = ("stoker", "train")
 """Before the run file."""
+INTERRUPTED = 75
+"""What it ends with when it saved and is not finished: begin again. As in `stoker.train.exits`, which render does not
+know; a test holds them together."""
 PREPARE = ("stoker", "train", RUN_FILE, "--check")
 EVALUATE = ("stoker", "evaluate", RUN_FILE, "--score-file", SCORE_FILE)
 REGISTER = ("stoker", "register", RUN_FILE)
@@ -34,7 +39,6 @@ PRIORITY_CLASS = "stoker-training"
 """Of component `base`: after everything that serves."""
 GRACE_S = 110
 """Ten seconds less than the notice of a spot interruption."""
-_SHUTDOWN_S = 100
 DO_NOT_DISRUPT = {"karpenter.sh/do-not-disrupt": "true"}
 CLAIM = "training-data"
 MOUNT = "/fsx"
@@ -66,8 +70,10 @@ def image(plan: Plan) -> str:
 
 
 def run_text(plan: Plan) -> str:
-    """The run file: the same for one machine, TrainJob, PyTorchJob and AWS Batch."""
+    """The run file: the same for one machine, TrainJob, PyTorchJob and AWS Batch. On several nodes nothing is begun
+    again within the pods: JobSet makes all of them anew, and two who do that would be in each other's way."""
     training, model = plan.spec.training, tuned(plan)
+    relaunches = {"relaunches": 0} if training.nodes > 1 else {}
     return to_yaml(
         {
             "name": RUN,
@@ -76,6 +82,8 @@ def run_text(plan: Plan) -> str:
             "checkpoints": run_folder(plan),
             "nodes": training.nodes,
             "gpus": training.gpus,
+            "prices": {"region": plan.region},
+            **relaunches,
             "evaluation": {
                 "suites": [{"name": "exam", "data": exam(plan)}],
                 "leastScore": training.pipeline.least_score,
@@ -95,9 +103,24 @@ def exam(plan: Plan) -> str:
 
 
 def base(plan: Plan) -> str:
-    """The weights that are tuned: those of the model that the pipeline puts into service."""
+    """The weights that are tuned: those of the model that the pipeline puts into service. A cluster that has them in S3
+    for its replicas reads them there, unless the pipeline replaces what lies there: a run goes on only from what it
+    began with. AWS Batch alone may have no cluster beside it that would bring them there."""
     model = tuned(plan)
-    return WEIGHTS["general"] if model is None else model.weights
+    if model is None:
+        return WEIGHTS["general"]
+    is_there = plan.spec.training.kubeflow and not is_replaced(plan)
+    return (streamed_from(plan, model) if is_there else None) or model.weights
+
+
+def is_replaced(plan: Plan) -> bool:
+    """Whether the pipeline puts what it registers where the replicas of the tuned model load it: they stream what lies
+    under their name in the bucket of models, unless their weights are a place in S3 of their own."""
+    model, training = tuned(plan), plan.spec.training
+    if model is None or not model.is_on_gpu or model.weights.startswith("s3://"):
+        return False
+    runs = training.kubeflow and training.pipeline.enabled
+    return runs and plan.cache == "s3" and plan.bucket("models") is not None
 
 
 def tuned(plan: Plan) -> Served | None:
@@ -118,9 +141,6 @@ def environment(plan: Plan) -> dict[str, str]:
     """NCCL_SOCKET_IFNAME and NCCL_IB_DISABLE are unset on purpose: NCCL finds the interface of the pod, and EFA comes
     by the plugin of libfabric (guide-errors S19). WORLD_SIZE and RANK are the operator's (S21).
 
-    torchrun kills its processes 30 s after SIGTERM unless it is told otherwise, which would cut short the last
-    checkpoint. Source: pytorch/pytorch, torch/distributed/run.py (--shutdown-timeout), since 2.13.
-
     The provider of EFA takes its buffers from huge pages unless it is told not to, and a pod that requests none may use
     none. It requests none, because Karpenter counts none on any type and launches no node for who asks (but with an
     alpha gate); and with them fork() of data loaders can fail. Ordinary pages are a little slower. Source:
@@ -136,7 +156,6 @@ def environment(plan: Plan) -> dict[str, str]:
         "NCCL_DEBUG": "INFO",
         "NCCL_DEBUG_SUBSYS": "INIT,NET",
         "STOKER_STATE": "/tmp/stoker",  # noqa: S108 - a volume of the pod: what has to last is in S3
-        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(_SHUTDOWN_S),
     }
     if plan.training_pods.efa:
         found |= {"FI_PROVIDER": "efa", "FI_EFA_USE_HUGE_PAGE": "0"}

@@ -5,19 +5,22 @@ cannot say different things.
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path as FilePath
-from typing import Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from pydantic import ValidationError
 
 from stoker.spec import yaml
 from stoker.spec.faults import HINT, BrokenRules, Fault, Path, Position, refusal, refused_request, shown
-from stoker.spec.llm import ENGINE_TAGS
-from stoker.spec.platform import Platform
 from stoker.spec.run import Run
 from stoker.spec.schema import Schema, at_path, expected, is_secret, schema, schema_of
 from stoker.spec.section import Section, plain, yaml_name
+
+if TYPE_CHECKING:
+    from stoker.spec.platform import Platform
+
+# The platform's types are imported where they are used: a process that trains reads a run, and does not wait for them.
 
 _S = TypeVar("_S", bound=Section)
 
@@ -28,10 +31,10 @@ class _Where(Protocol):
     def __call__(self, path: Path, *, key: bool = False) -> Position | None: ...
 
 
-def load(path: FilePath | None) -> Platform:
+def load(path: FilePath | None) -> "Platform":
     """The platform that the file describes, or the default one for None. Raises SpecInvalid with every fault."""
     if path is None:
-        return Platform()
+        return loads("")
     return loads(_read(path, hint="`stoker init` writes one"), str(path))
 
 
@@ -52,7 +55,7 @@ def _read(path: FilePath, *, hint: str) -> bytes:
 DEFAULT_FILE = FilePath("platform.yaml")
 
 
-def load_chosen(path: FilePath | None) -> tuple[Platform, str]:
+def load_chosen(path: FilePath | None) -> "tuple[Platform, str]":
     """What a command works on, and a line that says so: the file that was asked for, or platform.yaml of the current
     directory where there is one, or the defaults. Raises SpecInvalid as `load`."""
     chosen = path if path is not None else DEFAULT_FILE if DEFAULT_FILE.exists() else None
@@ -62,33 +65,36 @@ def load_chosen(path: FilePath | None) -> tuple[Platform, str]:
     return platform, "platform: built-in defaults (no platform.yaml here; `stoker init`)"
 
 
-def loads(text: str | bytes, name: str = "platform.yaml") -> Platform:
+def loads(text: str | bytes, name: str = "platform.yaml") -> "Platform":
     """As `load`, for text that is called `name` in messages. Empty text means the defaults."""
+    from stoker.spec.platform import Platform
+
     document = yaml.parse(text, name)
-    return Platform() if document.data is None else _validated(Platform, document, name)
+    return Platform() if document.data is None else _validated(Platform, document, name, schema)
 
 
 def run_of(text: str | bytes, name: str = "run.yaml") -> Run:
     """As `load_run`, for text that is called `name` in messages."""
-    return _validated(Run, yaml.parse(text, name), name)
+    return _validated(Run, yaml.parse(text, name), name, lambda: schema_of(Run))
 
 
-def _validated(kind: type[_S], document: yaml.Document, name: str) -> _S:
-    hint = HINT if kind is Platform else _RUN_HINT
+def _validated(kind: type[_S], document: yaml.Document, name: str, whole: Callable[[], Schema]) -> _S:
+    hint = _RUN_HINT if kind is Run else HINT
     if not isinstance(document.data, dict):
         fault = Fault((), f"the file is {shown(document.data)}; it must be keys with values", document.where(()))
         raise refusal(name, [fault], hint=hint)
-    if mistaken := _mistaken(kind, document.data):
-        raise refusal(name, [Fault((), mistaken)], hint=hint)
     try:
         return kind.model_validate(document.data, by_alias=True, by_name=False)
     except ValidationError as error:
-        whole = schema() if kind is Platform else schema_of(kind)
-        raise refusal(name, _all_faults(error, document.where, whole), hint=hint) from error
+        if mistaken := _mistaken(kind, document.data):
+            raise refusal(name, [Fault((), mistaken)], hint=hint) from error
+        raise refusal(name, _all_faults(error, document.where, whole()), hint=hint) from error
 
 
 def _mistaken(kind: type[Section], data: Mapping[Any, Any]) -> str | None:
     """Where all that can be known of the file is that it is of the other kind: its keys would be so many faults."""
+    from stoker.spec.platform import Platform
+
     platform, run = ({yaml_name(name) for name in each.model_fields} for each in (Platform, Run))
     if kind is Run and data.keys() & (platform - run) and not data.keys() & (run - platform):
         return "is a platform.yaml, and not the run file that is wanted here"
@@ -108,7 +114,7 @@ def read_section(kind: type[_S], data: object) -> _S:
         raise refused_request(_all_faults(error, _nowhere, schema_of(kind))) from error
 
 
-def dump(section: Platform | Run) -> str:
+def dump(section: "Platform | Run") -> str:
     """Normalised YAML: every key with its value. It loads back equal, and has no secrets because a spec has none."""
     return yaml.dump(plain(section))
 
@@ -148,6 +154,8 @@ def _faults(found: Mapping[str, Any], where: _Where, whole: Schema) -> list[Faul
 
 def _without_tags(loc: Path) -> Path:
     """Pydantic names the kind of engine that it tried in the path, right after `engine`; nobody wrote that."""
+    from stoker.spec.llm import ENGINE_TAGS
+
     return tuple(
         part for index, part in enumerate(loc) if not (part in ENGINE_TAGS and index and loc[index - 1] == "engine")
     )

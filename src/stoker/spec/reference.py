@@ -1,5 +1,5 @@
 """The texts about `platform.yaml` and run files that are made from their types: the file of `stoker init`, and the
-tables of keys in the docs.
+tables in the docs.
 
 `python -m stoker.spec docs/spec.md docs/training/run-file.md` writes the tables anew; a test says when that is due.
 """
@@ -13,18 +13,11 @@ from stoker.spec.platform import Platform
 from stoker.spec.run import Run
 from stoker.spec.schema import Schema, expected, resolved, schema_of
 from stoker.spec.schema import schema as json_schema
-from stoker.spec.section import Section, plain
+from stoker.spec.section import plain
 
-PAGES: dict[str, type[Section]] = {"docs/spec.md": Platform, "docs/training/run-file.md": Run}
-"""Pages with a table of keys, and of what."""
-
+BEGIN = "<!-- made by `python -m stoker.spec docs/spec.md`; do not edit by hand -->"
+BEGIN_RUN = "<!-- made by `python -m stoker.spec docs/training/run-file.md`; do not edit by hand -->"
 END = "<!-- end of what is made -->"
-
-
-def begin(page: str) -> str:
-    """What stands before the table in a page."""
-    return f"<!-- made by `python -m stoker.spec {page}`; do not edit by hand -->"
-
 
 _HEAD = """\
 # platform.yaml: what you want of the platform. `stoker up`, `stoker simulate` and `stoker deploy` read this one file.
@@ -90,9 +83,8 @@ def _inline(value: object) -> str:
     return yaml.dump(value).removesuffix("\n").removesuffix("\n...")
 
 
-def table(kind: type[Section]) -> str:
+def table(schema: Schema) -> str:
     """Every key with its default, what it takes, and what it is for, as Markdown."""
-    schema = schema_of(kind)
     rows = ["| key | default | takes | what it is, and why |", "|---|---|---|---|"]
     for path, part in _keys(schema, schema):
         here = resolved(part, schema)
@@ -136,9 +128,9 @@ def _keys(part: Schema, schema: Schema, path: str = "", seen: set[str] | None = 
             yield from _keys(resolved(here["items"], schema), schema, f"{name}[]", seen)
 
 
-def with_table(page: str, text: str) -> str:
-    """The `text` of one of PAGES with what stands between its two marks made anew. Raises ValueError when a mark is
-    missing."""
-    before, rest = text.split(begin(page), 1)
+def with_table(page: str) -> str:
+    """`page` with what stands between the two marks made anew. Raises ValueError when a mark is missing."""
+    begin, schema = (BEGIN_RUN, schema_of(Run)) if BEGIN_RUN in page else (BEGIN, json_schema())
+    before, rest = page.split(begin, 1)
     _, after = rest.split(END, 1)
-    return f"{before}{begin(page)}\n\n{table(PAGES[page])}\n\n{END}{after}"
+    return f"{before}{begin}\n\n{table(schema)}\n\n{END}{after}"

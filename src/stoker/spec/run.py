@@ -48,25 +48,25 @@ class Scratch(Section):
     """Tokens of the vocabulary, which is learned from the data."""
 
     hidden_size: Annotated[int, Field(ge=8, le=65536)] = 192
-    """Width of the model: numbers for each token between two layers."""
+    """Width of the model."""
 
     intermediate_size: Annotated[int, Field(ge=8, le=262144)] = 512
-    """Width within each layer's feed-forward part."""
+    """Width of the layers' inner part."""
 
     num_hidden_layers: Annotated[int, Field(ge=1, le=512)] = 4
-    """Layers, one after the other."""
+    """How many layers there are."""
 
     num_attention_heads: Annotated[int, Field(ge=1, le=1024)] = 6
-    """Heads of attention in each layer."""
+    """Heads that ask."""
 
     num_key_value_heads: Annotated[int, Field(ge=1, le=1024)] = 3
-    """Heads that have keys and values of their own; the others share them. Divides numAttentionHeads."""
+    """Heads that are asked; the others share them."""
 
     head_dim: Annotated[int, Field(ge=2, le=1024)] = 32
-    """Numbers of each head; even, since positions turn pairs of them."""
+    """Width of a head."""
 
     max_position_embeddings: Annotated[int, Field(ge=16, le=10_000_000)] = 8192
-    """The longest context that the model is said to have."""
+    """Longest sequence, in tokens."""
 
     images: bool = False
     """Learn to see: a projector from image cells to soft tokens is trained with it."""
@@ -133,7 +133,7 @@ class Dataset(Section):
         Annotated[
             str,
             StringConstraints(pattern=r"^[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*$"),
-            Expected("a file of Python and the name of a function in it, such as own.py:vary"),
+            Expected("a function as FILE.py:NAME"),
         ]
         | None
     ) = None
@@ -161,13 +161,13 @@ class Optimizer(Section):
     """AdamW's; matrices alone decay."""
 
     beta1: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.9
-    """How much of the mean of gradients is kept from step to step."""
+    """AdamW's decay of the first moment."""
 
     beta2: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.95
-    """The same for the mean of their squares."""
+    """AdamW's decay of the second moment."""
 
     epsilon: _Positive = 1e-8
-    """Added to the root of that mean before it divides."""
+    """AdamW's smallest divisor."""
 
     clip: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = 1.0
     """Norm that gradients are cut to; 0: not cut."""
@@ -233,7 +233,9 @@ class RunSpot(Section):
 class RunPrices(Section):
     instance_type: (
         Annotated[
-            str, StringConstraints(pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$"), Expected("an EC2 type such as g6e.xlarge")
+            str,
+            StringConstraints(pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$"),
+            Expected("an instance type, such as g6e.xlarge"),
         ]
         | None
     ) = None
@@ -243,11 +245,9 @@ class RunPrices(Section):
     """How the nodes are bought, where their metadata does not say it."""
 
     region: Annotated[
-        str,
-        StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$"),
-        Expected("a region of AWS such as us-east-1"),
+        str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$"), Expected("a region, such as us-east-1")
     ] = "us-east-1"
-    """Whose prices of the catalogue count."""
+    """Where the nodes are, where their metadata does not say it."""
 
     usd_per_hour: Usd | None = None
     """Of one node, in place of the catalogue's."""
@@ -276,10 +276,10 @@ class Suite(Section):
     """One set of questions with checked answers, as JSON lines: {"messages" or "prompt", "answer", "id"}."""
 
     name: Name
-    """Of the suite, in the verdict."""
+    """Of the suite."""
 
     data: Place
-    """Its file of questions."""
+    """JSON lines, here or in S3."""
 
     check: Literal["exact", "contains", "regex", "tool"] = "exact"
     """exact: the answer, white space aside. contains: it is in what was said. regex: it is found. tool: name and
@@ -289,12 +289,12 @@ class Suite(Section):
     """Part that has to be right, whatever other suites say."""
 
     max_tokens: Annotated[int, Field(ge=1, le=65536)] = 64
-    """Of each answer; what is longer is cut there."""
+    """Longest answer."""
 
 
 class Evaluation(Section):
     suites: Annotated[tuple[Suite, ...], Field(strict=False, max_length=100)] = ()
-    """What `stoker evaluate` asks; without one there is nothing to ask."""
+    """What is asked."""
 
     least_score: _Fraction = 0.8
     """Mean over the suites below which nothing is registered."""
@@ -315,8 +315,8 @@ class Run(Section):
 
     base: Place = "embedded"
     """Weights that are tuned: embedded (those that come with Stoker); a folder with config.json, tokenizer.json and
-    *.safetensors (Llama, Qwen2, Qwen3), or the same in S3; scratch: a model of random weights, whose shape `scratch`
-    says."""
+    *.safetensors (Llama, Qwen2, Qwen3), or the same in S3, or its name on the Hugging Face hub (Qwen/Qwen3-8B, or
+    Qwen/Qwen3-8B@REVISION); scratch: a model of random weights, whose shape `scratch` says."""
 
     scratch: Scratch = Scratch()
     """The shape of a model that begins from random weights. Only with base scratch."""
@@ -334,7 +334,7 @@ class Run(Section):
     """Folder or place in S3 of the run's checkpoints. null: runs/NAME in the state directory."""
 
     nodes: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Machines that train together."""
+    """Machines of the run."""
 
     gpus: Annotated[int, Field(ge=0, le=16)] = 0
     """Of each node, one process each; 0: on processors."""
@@ -346,7 +346,7 @@ class Run(Section):
     """Of each process, where it trains on processors."""
 
     method: Literal["lora", "full"] = "lora"
-    """lora: a small update beside some matrices is trained, see `lora`. full: all weights."""
+    """lora: small updates beside frozen weights. full: all weights."""
 
     objective: Literal["sft", "dpo"] = "sft"
     """sft: say what the data says. dpo: prefer what was chosen over what was rejected."""
@@ -358,7 +358,7 @@ class Run(Section):
     """Steps after which it is over; null: by epochs. Both: whichever is first."""
 
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
-    """Of the order of examples, first weights and dropout: the same seed gives the same run."""
+    """Of all that is random: order, first weights, dropout."""
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """What passes are computed in; weights and moments are float32. auto: bfloat16 on GPUs that have it."""
@@ -383,34 +383,34 @@ class Run(Section):
     """The update of method lora."""
 
     dpo: Dpo = Dpo()
-    """How objective dpo prefers."""
+    """The loss of objective dpo."""
 
     dataset: Dataset = Dataset()
-    """How lines of data become rows of tokens, and which tokens count."""
+    """How lines become rows."""
 
     optimizer: Optimizer = Optimizer()
-    """AdamW and its learning rate."""
+    """How weights change."""
 
     batch: RunBatch = RunBatch()
-    """How much is learned from in one step."""
+    """What a step is made of."""
 
     checkpointing: RunCheckpoints = RunCheckpoints()
-    """When checkpoints are written, how, and which are kept."""
+    """When state is kept, and how much of it."""
 
     spot: RunSpot = RunSpot()
-    """What is done when the machine is about to be taken away."""
+    """What is done when the machine is taken away."""
 
     prices: RunPrices = RunPrices()
-    """What the machines cost, as far as their metadata does not say it."""
+    """What the machines cost, where they do not say it themselves."""
 
     budget: RunBudget = RunBudget()
     """What the run may cost."""
 
     tracking: Tracking = Tracking()
-    """Where its curves are shown, beside `stoker runs`."""
+    """Where else its figures are shown."""
 
     evaluation: Evaluation = Evaluation()
-    """What a result has to know before it is registered."""
+    """What it is asked before it is put into service."""
 
     relaunches: Annotated[int, Field(ge=0, le=10_000)] = 3
     """How often `stoker train` begins again by itself after a process died. A machine that is taken away does not

@@ -11,8 +11,6 @@ from typing import Any, cast, get_args
 from pydantic.json_schema import GenerateJsonSchema
 
 from stoker.spec.faults import Path
-from stoker.spec.platform import Platform
-from stoker.spec.run import Run
 from stoker.spec.section import EXPECTED, MAY_HOLD_KEY, Section, plain
 
 Schema = dict[str, Any]
@@ -27,6 +25,8 @@ def json_schema() -> Schema:
 
 def run_json_schema() -> Schema:
     """Of the run file of `stoker train`, as `json_schema`."""
+    from stoker.spec.run import Run
+
     return copy.deepcopy({"$schema": _DRAFT, "title": "the run file of stoker train", **schema_of(Run)})
 
 
@@ -36,6 +36,8 @@ def schema() -> Schema:
 
     It is stricter than the loader in one thing: the loader takes a section that is null for one that is not written.
     """
+    from stoker.spec.platform import Platform  # whose types take longer to make than a run's, which has a schema, too
+
     return {"$schema": _DRAFT, "title": "platform.yaml", **schema_of(Platform)}
 
 
@@ -149,11 +151,9 @@ def _range(part: Schema) -> str:
     most, below = part.get("maximum"), part.get("exclusiveMaximum")
     if least is not None and most is not None:
         return f" from {_number(least)} to {_number(most)}"
-    words = [f"of at least {_number(least)}"] if least is not None else []
-    words += [f"above {_number(above)}"] if above is not None else []
-    words += [f"at most {_number(most)}"] if most is not None else []
-    words += [f"below {_number(below)}"] if below is not None else []
-    return f" {' and '.join(words)}" if words else ""
+    if least is not None and below is not None:
+        return f" from {_number(least)} to below {_number(below)}"
+    return f" above {_number(above)} and at most {_number(most)}" if above is not None and most is not None else ""
 
 
 def _number(value: float) -> str:

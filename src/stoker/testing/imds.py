@@ -70,6 +70,7 @@ class FakeImds:
             "instance-type": instance_type,
             "instance-id": instance_id,
             "placement/availability-zone": zone,
+            "placement/region": zone[:-1],
         }
         self._said: dict[str, str] = {}
         self._tokens: dict[str, float] = {}  # until when

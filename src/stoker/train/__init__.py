@@ -1,4 +1,4 @@
-"""`stoker train`: fine-tuning that survives its machine. `python -m stoker.train --run FILE` is one process of a run.
+"""`stoker train`: fine-tuning that survives its machine. `python -m stoker.train FILE` is one process of a run.
 
 exits         what a process of a run ends with
 formats       a line of data -> an example, or why not

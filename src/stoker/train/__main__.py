@@ -1,4 +1,4 @@
-"""One process of a run: `python -m stoker.train --run FILE [--state DIR]`, or `torchrun -m stoker.train --run FILE`.
+"""One process of a run: `python -m stoker.train FILE [--state DIR]`, or `torchrun -m stoker.train FILE`.
 
 Where the others are is in the environment, see `world`. Ends with a code of `exits`.
 """
@@ -16,7 +16,8 @@ from stoker.base.errors import StokerError
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="stoker.train", description="One process of a training run.")
-    parser.add_argument("--run", required=True, type=Path, help="the run file")
+    # No option: torchrun would take --run for its own --run-path, wherever it stands.
+    parser.add_argument("run", type=Path, help="the run file")
     state = Path(os.environ.get("STOKER_STATE", ".stoker"))
     parser.add_argument("--state", type=Path, default=state, help="where runs are remembered; default: $STOKER_STATE")
     asked = parser.parse_args()

@@ -25,7 +25,7 @@ from stoker.nn.config import ImageConfig, ModelConfig
 from stoker.registry import stores
 from stoker.registry.stores import Stat, Store
 from stoker.spec.run import Run, Scratch
-from stoker.train import reading
+from stoker.train import hub, reading
 from stoker.train.formats import Chat, Example, Preference, Prompt
 from stoker.train.reading import File
 
@@ -46,8 +46,9 @@ _RECORD = "fetched.json"
 
 
 def base_folder(run: Run, *, here: Path, cache: Path) -> Path:
-    """The folder of `run.base`: the embedded weights, a local folder, s3:// fetched into `cache` and verified; scratch:
-    a folder in `cache` with a new config.json and a tokenizer that was learned from the data. Raises InvalidInput."""
+    """The folder of `run.base`: the embedded weights; a local folder; s3:// fetched into `cache` and verified; a name
+    on the Hugging Face hub where there is no such folder; scratch: a folder in `cache` with a new config.json and a
+    tokenizer that was learned from the data. Raises InvalidInput."""
     if run.base == "embedded":
         return bundle.default_folder()
     if run.base == "scratch":
@@ -55,12 +56,15 @@ def base_folder(run: Run, *, here: Path, cache: Path) -> Path:
     if run.base.startswith("s3://"):
         return fetch(stores.open_store(run.base), cache)
     folder = here / run.base
+    if hub.is_meant(run.base, here):
+        folder = hub.fetch(run.base, ("config.json", *COMPANIONS))
     for name in ("config.json", "tokenizer.json"):
         if not (folder / name).is_file():
             raise InvalidInput(
                 f"base: {folder} has no {name}",
                 param="base",
-                hint="a folder with config.json, tokenizer.json and *.safetensors, or embedded, or scratch",
+                hint="a folder with config.json, tokenizer.json and *.safetensors, a place in S3 or a model of the "
+                "Hugging Face hub (Qwen/Qwen3-8B) that has them, or embedded, or scratch",
             )
     weights_files.locate(folder)
     return folder

@@ -23,6 +23,7 @@ from stoker.registry import models, shards
 from stoker.registry.manifests import Manifest
 from stoker.registry.runs import RunStore
 from stoker.spec.run import Run
+from stoker.train import hub
 from stoker.train.bases import COMPANIONS
 from stoker.train.model import PROJECTOR
 
@@ -162,12 +163,14 @@ def _write_adapter(run: Run, config: ModelConfig, checkpoint: _Checkpoint, folde
                 update = f"{path}.{part}.weight"
                 tensors[lora.peft_name(update)] = checkpoint.take(update, wanted)
     weights_files.write_file(folder / "adapter_model.safetensors", tensors, dtype=dtype)
+    base, revision = hub.name_and_revision(run.base)
     document = lora.peft_config(
         rank=run.lora.rank,
         alpha=run.lora.alpha,
         dropout=run.lora.dropout,
         targets=run.lora.targets,
-        base=run.base,
+        base=base,
+        revision=revision,
     )
     (folder / "adapter_config.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 

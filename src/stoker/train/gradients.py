@@ -1,7 +1,7 @@
-"""Gradients of a step: added up over its passes, over processes, and cut to a norm.
+"""Gradients of a step: added up over its passes and over processes; and how long they are.
 
-All gradients of a process lie in one flat buffer, of which each parameter's `.grad` is a view: they are summed in one
-call, and their norm is one call. `Canonical` adds them in an order that does not depend on the number of processes.
+Where there are several processes, all gradients of each lie in one flat buffer, of which each parameter's `.grad` is a
+view: they are summed in one call. `Canonical` adds them in an order that does not depend on the number of processes.
 """
 
 from collections.abc import Sequence
@@ -24,8 +24,36 @@ class Gradients(Protocol):
     def finish(self) -> None:
         """After the last: every process has the sum (or its part of it)."""
 
-    def cut(self, most: float) -> Tensor:
-        """Scale the gradient to that norm where it is longer (0: never); its norm before."""
+    def norm(self) -> Tensor:
+        """Of the whole gradient, after `finish`."""
+
+
+def cut(norm: float, most: float) -> float:
+    """What a gradient of that norm is multiplied with, so that it is no longer than `most` (0: as it is)."""
+    return min(1.0, most / (norm + 1e-6)) if most > 0 else 1.0
+
+
+class Alone:
+    """One process, and passes added up as autograd adds them: what the first one leaves is taken as it is, and nothing
+    has to be set to zero."""
+
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        self._parameters = parameters
+
+    def begin(self) -> None:
+        for each in self._parameters:
+            each.grad = None
+
+    def passed(self) -> None:
+        pass
+
+    def finish(self) -> None:
+        for each in self._parameters:
+            if each.grad is None:  # no pass had to do with it
+                each.grad = torch.zeros_like(each)
+
+    def norm(self) -> Tensor:
+        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm([each.grad for each in self._parameters])))
 
 
 class Flat:
@@ -45,11 +73,8 @@ class Flat:
     def finish(self) -> None:
         self._world.sum(self.buffer)
 
-    def cut(self, most: float) -> Tensor:
-        norm = torch.linalg.vector_norm(self.buffer)
-        if most > 0:
-            self.buffer.mul_(torch.clamp(most / (norm + 1e-6), max=1.0))
-        return norm
+    def norm(self) -> Tensor:
+        return torch.linalg.vector_norm(self.buffer)
 
 
 class Canonical(Flat):
@@ -114,12 +139,9 @@ class Sharded:
     def finish(self) -> None:
         pass
 
-    def cut(self, most: float) -> Tensor:
+    def norm(self) -> Tensor:
         norm = nn.utils.get_total_norm([each.grad for each in self._parameters if each.grad is not None])
-        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-        if most > 0:
-            nn.utils.clip_grads_with_norm_(self._parameters, most, norm)
-        return norm
+        return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
 
 
 def _views(parameters: Sequence[nn.Parameter], device: torch.device) -> Tensor:

@@ -7,6 +7,9 @@ from stoker.train.planning import interval_s
 FIRST_GUESS_S = 1.0
 """What a save costs training until one was seen."""
 
+LATE_S = 2.0
+"""A save that takes less is not late, however short steps are."""
+
 
 class Interval:
     """`interruptions_per_hour`: how often a node of this kind is taken away, all nodes of the run together."""
@@ -48,9 +51,9 @@ class Interval:
 
     def late(self, step: int) -> str | None:
         """Once, when nothing has become durable for two intervals: what to say."""
-        if self._is_late:
-            return None
         steps, lasted_s = step - self._durable_step, self._clock.monotonic() - self._durable_at
+        if self._is_late or lasted_s < LATE_S:
+            return None
         every, seconds = self._wanted.every_steps, self.seconds
         by_steps = every is not None and steps > 2 * every
         if not by_steps and (seconds is None or lasted_s <= 2 * seconds):

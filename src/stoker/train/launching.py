@@ -1,6 +1,6 @@
 """The processes of one node, started together and begun again together. No torch here.
 
-`stoker train` on one machine; in a pod torchrun does the same. Each process is `python -m stoker.train --run FILE` with
+`stoker train` on one machine; in a pod torchrun does the same. Each process is `python -m stoker.train FILE` with
 RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT, and STOKER_LAUNCH (a nonce).
 """
 
@@ -106,7 +106,7 @@ class Launcher:
         """Raises InvalidInput, see `launch`."""
         self._run = run
         self._nodes = nodes_of(run, environ)
-        self._argv = (sys.executable, *TRAINER, "--run", str(run_file.absolute()), "--state", str(state.absolute()))
+        self._argv = (sys.executable, *TRAINER, str(run_file.absolute()), "--state", str(state.absolute()))
         self._environ = {**environ, **_terminal()} if write is None else dict(environ)
         self._tell = tell
         self._grace_s = grace_s
@@ -221,7 +221,7 @@ def nodes_of(run: Run, environ: Mapping[str, str]) -> Nodes:
     if "TORCHELASTIC_RUN_ID" in environ:
         raise InvalidInput(
             "torchrun runs `stoker train`, which starts processes itself",
-            hint="`torchrun -m stoker.train --run FILE`, or `stoker train FILE` alone",
+            hint="`torchrun -m stoker.train FILE`, or `stoker train FILE` alone",
         )
     if run.nodes == 1:
         return Nodes(1, 0, "127.0.0.1", None)

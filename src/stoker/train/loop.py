@@ -20,7 +20,7 @@ from stoker.registry.runs import Crash
 from stoker.spec import Run
 from stoker.train import exits
 from stoker.train.boundaries import Flag, Next, after_step
-from stoker.train.gradients import Gradients
+from stoker.train.gradients import Gradients, cut
 from stoker.train.interruption import Interruption, Wish
 from stoker.train.interval import Interval
 from stoker.train.live import Live
@@ -103,6 +103,7 @@ class Loop:
         self._parts = parts
         self._step, self._tokens = step, tokens
         self._saved = step
+        parts.saver.waiting = self._say_when_late
 
     def run(self) -> tuple[int, str]:
         """To the end, or until something ends it: an exit code and why."""
@@ -144,15 +145,16 @@ class Loop:
         if parts.is_sharded and len(step.passes) < step.passes_at_most:
             self._keep_company(step)
         parts.gradients.finish()
-        norm = float(parts.gradients.cut(parts.run.optimizer.clip))
+        norm = float(parts.gradients.norm())
+        # Before what no process gets through without the others: whoever ends at once now leaves none with a step done.
+        parts.interruption.nothing_unsaved(False)
         loss, said = self._agree(step, losses)
         rate = rate_at(parts.run.optimizer, step.number, parts.source.steps)
         stall_s = parts.saver.before_update()
         if math.isfinite(loss) and math.isfinite(norm):
             parts.crash("update")
-            parts.adam.step(rate)
+            parts.adam.step(rate, times=cut(norm, parts.run.optimizer.clip))
             self._step, self._tokens = self._step + 1, self._tokens + step.tokens
-            parts.interruption.nothing_unsaved(False)
         done = Done(step.number + 1, loss, rate, norm, step.tokens, clock.monotonic() - begun_at, data_s, stall_s)
         if parts.world.leads and self._step > step.number:
             self._note(done, step)
@@ -187,6 +189,8 @@ class Loop:
         process alone, and they are added up in the order of the passes, so that the loss does not depend on who has
         which."""
         parts = self._parts
+        if parts.world.size == 1:
+            return _added([float(loss) for loss in losses]) / step.weight, frozenset(self._flags(step.number + 1))
         slots = max((each.number for each in step.passes), default=-1) + 1
         slots = max(slots, parts.run.batch.rows // parts.run.batch.micro_rows)
         words = torch.zeros(slots + len(Flag), dtype=torch.float64)
@@ -196,10 +200,7 @@ class Loop:
             words[slots + flag] = 1.0
         parts.world.sum(words)
         said = words.tolist()
-        total = 0.0
-        for loss in said[:slots]:
-            total += loss
-        return total / step.weight, frozenset(flag for flag in Flag if said[slots + flag] > 0)
+        return _added(said[:slots]) / step.weight, frozenset(flag for flag in Flag if said[slots + flag] > 0)
 
     def _flags(self, number: int) -> Iterator[Flag]:
         parts = self._parts
@@ -233,10 +234,13 @@ class Loop:
             samples=digest_of(step.samples),
         )
         self._note_saves()
-        late = self._parts.interval.late(self._step)
-        if late is not None:
-            self._parts.tell(f"warning: {late}")
+        self._say_when_late()
         self._parts.told(done)
+
+    def _say_when_late(self) -> None:
+        late = self._parts.interval.late(self._step)
+        if late is not None and self._parts.world.leads:
+            self._parts.tell(f"warning: {late}")
 
     def _diverged(self, done: Done) -> str:
         return (
@@ -364,6 +368,14 @@ class Loop:
                 parts.live.validated(loss)
             parts.record.add("validate", parts.clock.now(), step=self._step, loss=loss, seconds=seconds)
         return loss, False
+
+
+def _added(losses: list[float]) -> float:
+    """One after the other. Python's own sum is more exact from 3.12 on, and so it would be another one."""
+    total = 0.0
+    for loss in losses:
+        total += loss
+    return total
 
 
 def derived(seed: int, *parts: int) -> int:

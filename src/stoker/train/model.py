@@ -2,6 +2,7 @@
 # mypy: allow-subclassing-any
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,9 +128,13 @@ class TorchRows:
 def rows_on(rows: Rows, device: torch.device | str) -> TorchRows:
     """Sent without waiting; what needs looking at the numbers is found before."""
 
+    kind = torch.device(device).type
+
     def sent(array: NDArray[np.generic]) -> Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(array))
-        if torch.device(device).type == "cuda":
+        if kind == "cpu":
+            return tensor
+        if kind == "cuda":
             tensor = tensor.pin_memory()
         return tensor.to(device, non_blocking=True)
 
@@ -170,13 +175,13 @@ def compute_type(run: Run, device: torch.device | str) -> torch.dtype:
     return torch.bfloat16 if run.precision == "bfloat16" else torch.float32
 
 
-def computing(run: Run, device: torch.device | str) -> contextlib.AbstractContextManager[None]:
-    """Around forward and loss: bfloat16 by autocast, while weights stay float32. Not with `sharding.shard`, which casts
-    the weights that it gathers."""
+def computing(run: Run, device: torch.device | str) -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """Makes what is around forward and loss: bfloat16 by autocast, while weights stay float32. Not with
+    `sharding.shard`, which casts the weights that it gathers."""
     kind = compute_type(run, device)
     if kind == torch.float32:
-        return contextlib.nullcontext()
-    return torch.autocast(torch.device(device).type, dtype=kind)
+        return contextlib.nullcontext
+    return lambda: torch.autocast(torch.device(device).type, dtype=kind)
 
 
 __all__ = [

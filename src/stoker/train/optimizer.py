@@ -37,7 +37,8 @@ class Adam:
         }
         self._groups = [
             _Group(
-                [each for name, each in parameters.items() if is_matrix == (each.ndim > 1)],
+                [each for each in parameters.values() if is_matrix == (each.ndim > 1)],
+                [_local(each) for each in parameters.values() if is_matrix == (each.ndim > 1)],
                 [_local(pair[0]) for name, pair in self.moments.items() if is_matrix == (pair[0].ndim > 1)],
                 [_local(pair[1]) for name, pair in self.moments.items() if is_matrix == (pair[1].ndim > 1)],
                 wanted.weight_decay if is_matrix else 0.0,
@@ -49,27 +50,30 @@ class Adam:
     def settle(self, step: int) -> None:
         """So many steps were done: what the correction of the bias counts."""
         for group in self._groups:
-            group.steps = [torch.full((), float(step), device=each.device) for each in group.first]
+            if group.first:
+                group.step = torch.full((), float(step), device=group.first[0].device)
 
     @torch.no_grad()
-    def step(self, rate: float) -> None:
+    def step(self, rate: float, *, times: float = 1.0) -> None:
+        """`times`: what gradients are multiplied with on the way, without a pass over memory of its own."""
         wanted = self._wanted
         for group in self._groups:
             if not group.parameters:
                 continue
-            torch._foreach_add_(group.steps, 1)
+            group.step += 1
             torch._fused_adamw_(
-                [_local(each) for each in group.parameters],
+                group.values,
                 [_local(each.grad) for each in group.parameters],
                 group.first,
                 group.second,
                 [],
-                group.steps,
+                [group.step] * len(group.first),  # which the kernel only reads
                 lr=rate,
                 beta1=wanted.beta1,
                 beta2=wanted.beta2,
                 weight_decay=group.decay,
                 eps=wanted.epsilon,
+                grad_scale=None if times == 1.0 else torch.full_like(group.step, 1.0 / times),  # it divides
                 amsgrad=False,
                 maximize=False,
             )
@@ -78,12 +82,16 @@ class Adam:
 @dataclass
 class _Group:
     parameters: list[nn.Parameter]
+    values: list[Tensor]
+    """What the parameters hold: the same memory, without a graph."""
     first: list[Tensor]
     second: list[Tensor]
     decay: float
-    steps: list[Tensor] = field(default_factory=list)
+    step: Tensor = field(default_factory=lambda: torch.zeros(()))
 
 
 def _local(tensor: Tensor) -> Tensor:
     """This process's part, where FSDP has cut it."""
+    if type(tensor) is Tensor:
+        return tensor
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor.detach()

@@ -8,7 +8,7 @@ import math
 import os
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from stoker.base.errors import InvalidInput
 from stoker.registry.stores import Store
 from stoker.spec.run import Run
+from stoker.train.accounting import Save
 from stoker.train.buying import Option, Size, choose_capacity, options
 
 LEAST_INTERVAL_S, MOST_INTERVAL_S = 30.0, 3600.0
@@ -133,6 +134,13 @@ def measure(
             mib *= 4
     finally:
         store.delete([key])
+
+
+def seen(saves: Sequence[Save], *, nodes: int) -> tuple[float, float] | None:
+    """As `measure`, by the last saves of the run's record, which say how long all of a save took: the middle one of
+    three. None where there is none."""
+    took = [each.bytes / each.seconds / nodes for each in saves[-3:] if each.bytes > 0 and each.seconds > 0]
+    return (median(took), 0.0) if took else None
 
 
 @dataclass(frozen=True)

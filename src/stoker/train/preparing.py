@@ -9,8 +9,9 @@ from stoker.train.world import World
 
 
 def is_sharded_in(run: Run, world: World) -> bool:
-    """auto: where there are several GPUs."""
-    return run.parallel == "shard" or (run.parallel == "auto" and world.size > 1 and world.device.type == "cuda")
+    """auto: where there are several GPUs. One process has nothing to share out."""
+    is_meant = run.parallel == "shard" or (run.parallel == "auto" and world.device.type == "cuda")
+    return is_meant and world.size > 1
 
 
 def prepared(run: Run, model: Model, world: World, *, is_sharded: bool) -> tuple[nn.Module, Loss]:

@@ -21,7 +21,7 @@ from stoker.registry.stores import Changed, Store, open_store
 from stoker.spec.loading import dump, run_of
 from stoker.spec.run import Run
 from stoker.spec.section import plain
-from stoker.train import record
+from stoker.train import hub, record
 
 RUN_FILE = "run.yaml"
 PLACE = "CHECKPOINT_S3"
@@ -166,11 +166,11 @@ def anchored(run: Run, here: Path) -> Run:
         return None if written is None else _whole(written, here)
 
     data = run.dataset
-    named = {"embedded", "scratch"}
+    is_named = run.base in ("embedded", "scratch") or hub.is_meant(run.base, here)
     suites = tuple(each.model_copy(update={"data": place(each.data)}) for each in run.evaluation.suites)
     return run.model_copy(
         update={
-            "base": run.base if run.base in named else place(run.base),
+            "base": run.base if is_named else place(run.base),
             "data": tuple(_whole(each, here) for each in run.data),
             "validation": place(run.validation),
             "checkpoints": place(run.checkpoints),

@@ -21,7 +21,14 @@ from stoker.registry.shards import PieceRecord, ShardRecord
 from stoker.train.state import Staging
 from stoker.train.world import Board, World
 
+_BEHIND_S = 10.0
+"""How long a commit waits for what is kept with it: what a checkpoint holds, the record tells, unless only the record
+cannot be written."""
+
 _log = logs.get(__name__)
+
+
+WAIT_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -68,13 +75,16 @@ class Saver:
         behind: Callable[[], None] = lambda: None,
     ) -> None:
         """`parent`: the checkpoint that the run goes on from, which those that were skipped give way to. `behind` is
-        called after each save in its thread: for what else is to be sent then."""
+        called in a thread while a save is written, and once more after it: for what else is to be kept with it."""
         self._world, self._store, self._run, self._epoch = world, store, run, epoch
         self._staging, self._mode, self._keep, self._clock = staging, mode, keep, clock
         self._lease, self._behind = lease, behind
         self._board = world.board()
         self._attempt = 0
         self._newest = parent
+        self._said: list[str] = []
+        self.waiting: Callable[[], None] = lambda: None
+        """Called every so often while training waits for a save."""
         self._copying: threading.Thread | None = None
         self._writing: threading.Thread | None = None
         self._copied = threading.Event()
@@ -152,9 +162,13 @@ class Saver:
     def _wait_for_writer(self, timeout_s: float) -> None:
         if self._writing is None:
             return
-        self._writing.join(timeout_s)
-        if self._writing.is_alive():
-            raise TimedOut(f"a checkpoint was not durable within {timeout_s:g} s")
+        ends_at = self._clock.monotonic() + timeout_s
+        while self._writing.is_alive():
+            left_s = ends_at - self._clock.monotonic()
+            if left_s <= 0:
+                raise TimedOut(f"a checkpoint was not durable within {timeout_s:g} s")
+            self._writing.join(min(left_s, WAIT_S))
+            self.waiting()
         self._writing = None
 
     def _write(self, job: _Job) -> None:
@@ -174,6 +188,8 @@ class Saver:
 
     def _write_and_commit(self, job: _Job) -> int:
         rank, size = self._world.rank, self._world.size
+        behind = threading.Thread(target=self._behind, name="record", daemon=True)
+        behind.start()
         key = f"shard-{rank:05d}.safetensors"
         try:
             shard = self._store.write(job.name, key, self._staging.pieces(), timeout_s=job.timeout_s)
@@ -183,12 +199,16 @@ class Saver:
             raise
         if rank == 0:
             try:
+                behind.join(_BEHIND_S)
                 shards = _shards_of(self._board, job.name, size, job.timeout_s)
                 self._commit(job, shards)
             except (StokerError, OSError) as exc:
                 self._board.put(f"{job.name}/committed", str(exc) or type(exc).__name__)
                 raise
             self._board.put(f"{job.name}/committed", "")
+            # All have read what was said of the one before, or this one would not be whole.
+            self._board.forget(self._said)
+            self._said = [f"{job.name}/{each}" for each in (*range(size), "committed")]
             return sum(each.size_bytes for each in shards)
         (said,) = self._board.wait([f"{job.name}/committed"], job.timeout_s)
         if said:

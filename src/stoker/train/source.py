@@ -127,7 +127,9 @@ class Source:
             weight=self._weight(data.samples, places),
             tokens=int(data.samples.lengths[places].sum()),
             samples=tuple(data.indices[places].tolist()),
-            passes_at_most=max(len(_block(self._run, each, world, len(groups))) for each in range(world)),
+            passes_at_most=len(mine)
+            if world == 1
+            else max(len(_block(self._run, each, world, len(groups))) for each in range(world)),
         )
 
     def following(self, number: int, *, rank: int, world: int) -> Iterator[Step]:

@@ -7,7 +7,7 @@ file does not fence off a launch that works.
 import contextlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,25 +22,26 @@ from stoker.registry.stores import Store
 from stoker.spec.run import Run
 from stoker.train import exits, gradients, runs
 from stoker.train.budget import BudgetWatch
-from stoker.train.interruption import Interruption, Why
+from stoker.train.interruption import Interruption, Why, Wish
 from stoker.train.interval import Interval
 from stoker.train.launching import TERMINAL
 from stoker.train.live import Live
 from stoker.train.loop import Loop, Parts, nowhere
 from stoker.train.losses import Loss
 from stoker.train.model import Model, base_folder, build, computing
-from stoker.train.nodes import interruptions_per_hour, nodes_of, process_start
+from stoker.train.nodes import Instance, interruptions_per_hour, nodes_of, process_start
 from stoker.train.optimizer import Adam
-from stoker.train.planning import guarantee, measure, size_of
+from stoker.train.planning import guarantee, measure, seen, size_of
 from stoker.train.preparing import is_sharded_in, prepared
 from stoker.train.progress import Progress
-from stoker.train.record import Writer, follow, summary
+from stoker.train.pulse import Pulse
+from stoker.train.record import Save, Writer, follow, summary
 from stoker.train.restoring import Restored, newest
 from stoker.train.saving import Saver
 from stoker.train.source import Source, open_source
 from stoker.train.state import Held, held, share, staging_of
 from stoker.train.tracking import Onlookers, trackers
-from stoker.train.world import World, settle_numerics
+from stoker.train.world import Gone, World, settle_numerics
 
 STATES = {
     exits.COMPLETED: "completed",
@@ -104,12 +105,15 @@ class Process:
         width = int(columns) if columns.isdigit() else None
         self._progress = Progress(sys.stderr, clock, width=width, is_terminal=True if width else None)
         self._record: Writer | None = None
+        self._instance: Instance | None = None
 
     def go(self) -> tuple[int, str]:
         """An exit code of `exits`, and why. Raises StokerError."""
         run = self._run
         settle_numerics(deterministic=run.deterministic, threads=run.threads, gpus=run.gpus)
         world = World(self._environ, gpus=run.gpus)
+        if world.local_rank == 0:
+            self._instance = Instance(run, self._environ, self._clock)
         interruption = Interruption(
             run.spot,
             environ=self._environ,
@@ -154,7 +158,7 @@ class Process:
         lease = opened.store.claim() if world.leads else None
         epoch = int(world.from_leader(None if lease is None else lease.epoch))
         record = Writer(opened.plain, epoch) if world.leads else _NoRecord()
-        return _Claimed(lease, epoch, record, nodes_of(self._run, world, self._environ, self._clock))
+        return _Claimed(lease, epoch, record, nodes_of(self._run, world, self._instance, self._environ))
 
     def _recorded(
         self, world: World, interruption: Interruption, opened: _Opened, claimed: _Claimed
@@ -178,6 +182,9 @@ class Process:
             self._progress.tell(_opening(self._run, opened))
         state, why = "failed", ""
         onlookers = None
+        pulse = contextlib.ExitStack()
+        if world.leads:
+            pulse.enter_context(Pulse(record, clock))
         try:
             ready = self._make_ready(world, opened)
             restored = self._go_on(world, opened, claimed, ready)
@@ -187,16 +194,23 @@ class Process:
             parts = self._parts(world, interruption, opened, claimed, ready, step, parent)
             if earlier is not None:
                 onlookers = self._look_on(parts, opened, claimed, earlier, step)
-            self._say_what_holds(world, opened, ready)
+            self._say_what_holds(world, opened, [] if earlier is None else earlier.saves)
             ready.module.train()
             code, why = Loop(parts, step=step, tokens=tokens).run()
             state = STATES.get(code, "failed")
+        except Gone as error:
+            # Told to stop, as the others were, one of whom was faster.
+            why = error.message
+            if interruption.wish != Wish.STOP:
+                raise
+            state, code = STATES[exits.PREEMPTED], exits.PREEMPTED
         except BaseException as error:
             why = str(error) or type(error).__name__
             raise
         finally:
             if onlookers is not None:
                 onlookers.close(state)
+            pulse.close()
             record.add("end", clock.now(), state=state, why=why)
             record.close()
         return code, why
@@ -287,7 +301,7 @@ class Process:
                 step=step,
             ),
             facts=ready.facts,
-            computing=contextlib.nullcontext if ready.is_sharded else lambda: computing(run, world.device),
+            computing=contextlib.nullcontext if ready.is_sharded else computing(run, world.device),
             crash=self._crash,
             is_random=run.dropout > 0 or (run.method == "lora" and run.lora.dropout > 0),
             is_sharded=ready.is_sharded,
@@ -311,8 +325,9 @@ class Process:
             parts.is_spent = BudgetWatch(run.budget, live, save_s=lambda: parts.saver.last_seconds)
         return onlookers
 
-    def _say_what_holds(self, world: World, opened: _Opened, ready: _Ready) -> None:
-        """Whether a save that begins with a notice can be durable in time. Raises InvalidInput where it has to be."""
+    def _say_what_holds(self, world: World, opened: _Opened, saves: Sequence[Save]) -> None:
+        """Whether a save that begins with a notice can be durable in time. Raises InvalidInput where it has to be. What
+        earlier launches saved is a better measure than a file that is written for it, and is known already."""
         run = self._run
         if run.spot.guarantee == "off":
             return
@@ -320,7 +335,9 @@ class Process:
         if world.leads:
             config = json.loads((opened.model.folder / "config.json").read_text())
             size = size_of(config, run)
-            bytes_per_s, fixed_s = measure(opened.plain, bytes_at_most=min(size.checkpoint_bytes, 64 << 20))
+            bytes_per_s, fixed_s = seen(saves, nodes=run.nodes) or measure(
+                opened.plain, bytes_at_most=min(size.checkpoint_bytes, 64 << 20)
+            )
             found = guarantee(run, size, bytes_per_s=bytes_per_s, fixed_s=fixed_s, step_s=0.0)
             words = {"holds": found.holds, "words": found.words}
             if not found.holds:
@@ -345,7 +362,7 @@ def _gradients(run: Run, ready: _Ready, world: World) -> gradients.Gradients:
         return gradients.Sharded(ready.module, ready.parameters)
     if run.batch.canonical:
         return gradients.Canonical(ready.parameters, world, run.batch.rows // run.batch.micro_rows)
-    return gradients.Flat(ready.parameters, world)
+    return gradients.Alone(ready.parameters) if world.size == 1 else gradients.Flat(ready.parameters, world)
 
 
 def _once(run: Run) -> Run:

@@ -22,6 +22,10 @@ JOIN_S = 600.0
 """How long processes wait for each other at the start: nodes of a gang do not come at the same time."""
 
 
+class Gone(Unavailable):
+    """Another process of the run has gone, or does not answer."""
+
+
 class World:
     """Alone, everything here is local and free."""
 
@@ -56,8 +60,7 @@ class World:
     # --- in the training thread -------------------------------------------------------------------------------------
 
     def sum(self, values: Tensor) -> None:
-        """In place, over all processes. Where only one has something else than 0, the sum is exact. Raises Unavailable
-        when one of them has gone."""
+        """In place, over all processes. Where only one has something else than 0, the sum is exact. Raises Gone."""
         if self.size > 1:
             with _others():
                 dist.all_reduce(values)
@@ -128,6 +131,14 @@ class Board:
         else:
             self._store.set(key, word)
 
+    def forget(self, keys: Sequence[str]) -> None:
+        """Nobody asks for them any more."""
+        for key in keys:
+            if self._store is None:
+                self._words.pop(key, None)
+            else:
+                self._store.delete_key(key)
+
     def wait(self, keys: Sequence[str], timeout_s: float) -> list[str]:
         """Raises TimedOut, which says which are missing."""
         if self._store is None:
@@ -147,7 +158,7 @@ def _others() -> Iterator[None]:
         yield
     except RuntimeError as error:
         first = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise Unavailable(f"another process of the run has gone, or does not answer: {first}") from error
+        raise Gone(f"another process of the run has gone, or does not answer: {first}") from error
 
 
 def _gather(word: str | None, size: int) -> list[str | None]:

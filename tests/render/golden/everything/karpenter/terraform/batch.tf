@@ -246,7 +246,7 @@ resource "aws_batch_job_definition" "training" {
           command = [
             "/bin/sh",
             "-ec",
-            "printf '%s' \"$STOKER_RUN\" > /tmp/run.yaml\nexport PET_NODE_RANK=\"$AWS_BATCH_JOB_NODE_INDEX\" PET_MASTER_ADDR=\"$AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS\"\nif [ -z \"$PET_MASTER_ADDR\" ]; then export PET_MASTER_ADDR=\"$(hostname -i | cut -d' ' -f1)\"; fi\nexec torchrun -m stoker.train --run /tmp/run.yaml",
+            "printf '%s' \"$STOKER_RUN\" > /tmp/run.yaml\nexport PET_NODE_RANK=\"$AWS_BATCH_JOB_NODE_INDEX\" PET_MASTER_ADDR=\"$AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS\"\nif [ -z \"$PET_MASTER_ADDR\" ]; then export PET_MASTER_ADDR=\"$(hostname -i | cut -d' ' -f1)\"; fi\nexec stoker train /tmp/run.yaml",
           ]
           user       = "1000"
           jobRoleArn = aws_iam_role.batch_job.arn
@@ -294,10 +294,6 @@ resource "aws_batch_job_definition" "training" {
               value = "/tmp/stoker"
             },
             {
-              name  = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
-              value = "100"
-            },
-            {
               name  = "FI_PROVIDER"
               value = "efa"
             },
@@ -310,16 +306,12 @@ resource "aws_batch_job_definition" "training" {
               value = "2"
             },
             {
-              name  = "PET_NPROC_PER_NODE"
-              value = "8"
-            },
-            {
               name  = "PET_MASTER_PORT"
               value = "29500"
             },
             {
               name  = "STOKER_RUN"
-              value = "name: finetune\nbase: Qwen/Qwen3-8B\ndata: s3://everything-data/train.jsonl\ncheckpoints: s3://everything-checkpoints-111122223333/runs/finetune/\nnodes: 2\ngpus: 8\nevaluation:\n  suites:\n  - name: exam\n    data: s3://everything-checkpoints-111122223333/exam.jsonl\n  leastScore: 0.85\nregisterAs: general\npublish: s3://everything-checkpoints-111122223333/registry/\n"
+              value = "name: finetune\nbase: Qwen/Qwen3-8B\ndata: s3://everything-data/train.jsonl\ncheckpoints: s3://everything-checkpoints-111122223333/runs/finetune/\nnodes: 2\ngpus: 8\nprices:\n  region: us-west-2\nrelaunches: 0\nevaluation:\n  suites:\n  - name: exam\n    data: s3://everything-checkpoints-111122223333/exam.jsonl\n  leastScore: 0.85\nregisterAs: general\npublish: s3://everything-checkpoints-111122223333/registry/\n"
             },
           ]
           linuxParameters = {
@@ -379,6 +371,11 @@ resource "aws_batch_job_definition" "training" {
     evaluate_on_exit {
       action           = "RETRY"
       on_status_reason = "Host EC2*"
+    }
+
+    evaluate_on_exit {
+      action       = "RETRY"
+      on_exit_code = "75"
     }
 
     evaluate_on_exit {

@@ -121,7 +121,7 @@ async def test_each_process_is_told_who_it_is(bench: Bench) -> None:
     assert [(each["RANK"], each["LOCAL_RANK"]) for each in (zero, one)] == [("0", "0"), ("1", "1")]
     assert zero["MASTER_PORT"] == one["MASTER_PORT"]
     assert zero["STOKER_LAUNCH"] == one["STOKER_LAUNCH"]
-    assert zero["argv"] == ["--run", str(bench.state / "run.yaml"), "--state", str(bench.state)]
+    assert zero["argv"] == [str(bench.state / "run.yaml"), "--state", str(bench.state)]
 
 
 @pytest.mark.parametrize("code", [exits.ASKED_WRONGLY, exits.BUDGET_SPENT, exits.FENCED, exits.DIVERGED])
