@@ -135,6 +135,17 @@ def test_fresh_puts_aside_what_there_is(line: Line) -> None:
     assert (line.state / "runs" / "tune.old-1" / "record" / "e0001.jsonl").exists()
 
 
+def test_a_run_that_is_over_is_not_launched_again(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert line("train", str(line.file)) == 0
+    launched = len(list(line.state.glob("launch-*")))
+    monkeypatch.setattr(launching.runs, "is_over", lambda store, run: True)
+    assert line("train", str(line.file)) == 0
+    assert line.err.splitlines()[0] == (
+        "it was completed before, and nothing was left to do; another `name`, or --fresh, trains anew"
+    )
+    assert len(list(line.state.glob("launch-*"))) == launched == 1
+
+
 def test_check_says_what_it_would_do_and_begins_nothing(line: Line) -> None:
     line.write("epochs: 3\nbatch: {rows: 4}\ndataset: {packing: false}\n")
     assert line("train", str(line.file), "--check", "--json") == 0

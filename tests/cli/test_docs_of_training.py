@@ -1,4 +1,4 @@
-"""What README and docs/training tell people to type and to write is there: commands, options, run files, pages, tests."""
+"""What README and docs/training tell people to type and to write is there: commands, options, run files, pages."""
 
 import re
 import shlex
@@ -53,7 +53,7 @@ def test_every_command_that_is_told_is_there_with_its_options(page: Path) -> Non
 
 
 def test_commands_are_found_and_a_wrong_one_is_refused() -> None:
-    text = "    stoker train RUN.yaml --check\n\nSay `stoker runs pin NAME 3`.\n\n    stoker train FILE   # --what a comment\n"
+    text = "    stoker train RUN.yaml --check\n\nSay `stoker runs pin NAME 3`.\n\n    stoker train FILE  # --x\n"
     assert list(commands(text)) == ["stoker train RUN.yaml --check", "stoker train FILE", "stoker runs pin NAME 3"]
     for line in ("stoker train RUN.yaml --chek", "stoker runs pinn NAME"):
         with pytest.raises(click.UsageError):

@@ -31,6 +31,8 @@ TRAINER = ("-m", "stoker.train")
 TERMINAL = "STOKER_TERMINAL"
 """Columns of the terminal that reads what a process says through the launcher; not set where none does."""
 
+ONE_PRESS_S = 1.0
+
 _BACKOFF_S = 1.0
 _BACKOFF_AT_MOST_S = 60.0
 # Between the choice of a port and its use, somebody else may take it. That is nobody's fault, and soon over.
@@ -115,6 +117,7 @@ class Launcher:
         self._random = random or Random()
         self._backoff_s = backoff_s
         self._stopped_by: str | None = None
+        self._stopped_at = 0.0
         self._stopping = asyncio.Event()
         self._gang: Gang | None = None
         self.launches = 0
@@ -125,12 +128,14 @@ class Launcher:
         return {} if self._gang is None else self._gang.pids
 
     def stop(self, why: str) -> None:
-        """Save and end; the second time: end at once."""
+        """Save and end; the second time: end at once. Ctrl-C that arrives twice in a moment was pressed once: a wrapper
+        that passes it on, and the terminal, have both said it."""
+        now = asyncio.get_running_loop().time()
         if self._stopped_by is not None:
-            if self._gang is not None and why == "SIGINT":
+            if self._gang is not None and why == "SIGINT" and now - self._stopped_at >= ONE_PRESS_S:
                 self._gang.kill()
             return
-        self._stopped_by = why
+        self._stopped_by, self._stopped_at = why, now
         again = "; a second Ctrl-C ends it at once" if why == "SIGINT" else ""
         self._tell(f"{why}: ending after a checkpoint; for that there are {self._grace_s:g} s{again}")
         self._stopping.set()
