@@ -5,19 +5,20 @@
 A run is prepared (three steps and a checkpoint of 360 MB), then each of these is started anew in turns, and told to end
 once it has done a step:
 
-ours       `python -m stoker.train --run FILE`: by its record. From the start of the process until the launch is
+ours       `python -m stoker.train FILE`: by its record. From the start of the process until the launch is
            recorded (imports, data, weights), until the checkpoint is read, until the first step is done
 torch+DCP  a script: the same module, AdamW, torch.distributed.checkpoint.load, a step
 HF         a script: Trainer.train(resume_from_checkpoint=True) with the same module, a step
 
-The page cache is dropped for what is read (posix_fadvise) before each start. `of raw`: how fast the checkpoint is read,
-beside one read of the same files. Goal (G9): 5 s, and 80 % of raw. --imports says what our process imports, and which
-of it takes longest.
+CPU: seconds of the processor, in which other processes have no part. The page cache is dropped for what is read
+(posix_fadvise) before each start. `of raw`: how fast the checkpoint is read, beside one read of the same files. Goal
+(G9): 5 s, and 80 % of raw. --imports says what our process imports, and which of it takes longest.
 """
 
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -44,6 +45,12 @@ def start(argv: list[str]) -> tuple[float, str]:
     done = subprocess.run(argv, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return begun_at, done.stdout
+
+
+def worked() -> float:
+    """Seconds of the processor of all processes that were started and have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def drop_from_cache(folder: Path) -> None:
@@ -73,7 +80,7 @@ def command(folder: Path, kind: str, *options: str) -> list[str]:
     (folder / "benchstop.py").write_text(STOP)
     os.environ["PYTHONPATH"] = str(folder)
     code = f"import benchstop; benchstop.after({kind!r})"
-    named = ["--run", str(folder / "run.yaml"), "--state", str(folder / "state")]
+    named = [str(folder / "run.yaml"), "--state", str(folder / "state")]
     return [sys.executable, *options, "-c", code, *named]
 
 
@@ -262,16 +269,22 @@ def main() -> None:
         seconds: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
         for _ in range(options.rounds):
             for name in names:
+                before = worked()
                 said = ours(folder) if name == "ours" else theirs(name, folder)
+                said["CPU"] = worked() - before
                 for what, took in said.items():
                     seconds[name, what].append(took)
             drop_from_cache(checkpoint)
             seconds["raw", "read"].append(read_raw(checkpoint))
         print(f"\n{size / 1e6:.0f} MB of state, {options.rounds} starts of each; process start to first step, s")
-        print(f"{'':12}{'median':>8}{'least':>8}{'most':>8}")
+        print(f"{'':12}{'median':>8}{'least':>8}{'most':>8}{'CPU':>8}{'least':>8}")
         for name in names:
             of = seconds[name, "step"]
-            print(f"{name:12}{statistics.median(of):8.2f}{min(of):8.2f}{max(of):8.2f}")
+            work = seconds[name, "CPU"]
+            print(
+                f"{name:12}{statistics.median(of):8.2f}{min(of):8.2f}{max(of):8.2f}"
+                f"{statistics.median(work):8.2f}{min(work):8.2f}"
+            )
         if "ours" in names:
             launched, resumed = (statistics.median(seconds["ours", what]) for what in ("launched", "resumed"))
             read, raw = seconds["ours", "read"], seconds["raw", "read"]

@@ -116,7 +116,16 @@ class Ours:
         staging = Staging(held(training.parameters, training.adam))
         self.size_bytes = staging.size_bytes
         self._saver = Saver(
-            world, store, "bench", lease.epoch, lease, staging, mode=mode, keep=Keep(keep), clock=SystemClock()
+            world,
+            store,
+            "bench",
+            lease.epoch,
+            lease,
+            staging,
+            mode=mode,
+            keep=Keep(keep),
+            parent=None,
+            clock=SystemClock(),
         )
         self._step = 0
 

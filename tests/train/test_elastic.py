@@ -9,6 +9,9 @@ from training_parts import Gang, Outcome, come_to, outcome, write_data, write_ru
 
 pytestmark = pytest.mark.torch
 
+SYNC = {"everySteps": 3, "mode": "sync"}
+"""So that a checkpoint is there when the process is killed."""
+
 
 @pytest.fixture(scope="module")
 def gang(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gang]:
@@ -74,7 +77,7 @@ def test_each_example_is_used_once_in_an_epoch_whatever_is_killed(gang: Gang, tm
 
 def test_settings_that_change_what_is_learned_are_refused(gang: Gang, tmp_path: Path) -> None:
     write_data(tmp_path)
-    run_file = write_run(tmp_path)
+    run_file = write_run(tmp_path, checkpointing=SYNC)
     assert min(gang.launch(run_file, tmp_path / "s", kill=(0, "update", 5))) < 0
     run_file.write_text(json.dumps({**json.loads(run_file.read_text()), "seed": 7}))
     assert gang.launch(run_file, tmp_path / "s") == [1]
@@ -83,7 +86,9 @@ def test_settings_that_change_what_is_learned_are_refused(gang: Gang, tmp_path: 
 
 def test_data_that_has_changed_is_refused_and_what_was_learned_stays(gang: Gang, tmp_path: Path) -> None:
     data = write_data(tmp_path)
-    run_file = write_run(tmp_path, base="embedded", method="lora", dataset={"maxLength": 64}, steps=6)
+    run_file = write_run(
+        tmp_path, base="embedded", method="lora", dataset={"maxLength": 64}, steps=6, checkpointing=SYNC
+    )
     assert min(gang.launch(run_file, tmp_path / "s", kill=(0, "update", 5))) < 0
     whole = data.read_text()
     data.write_text(whole.replace("Say 3", "Say 4"))

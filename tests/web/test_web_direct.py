@@ -477,6 +477,8 @@ async def test_a_head_that_does_not_end_is_refused(way: bytes, status: bytes) ->
         client.close()
 
 
+# It looks at all objects that there are, torch's among them where another test has loaded it.
+@pytest.mark.filterwarnings("ignore:.*reduce_op:FutureWarning")
 async def test_what_has_ended_is_freed_without_the_garbage_collector() -> None:
     """A body may be large: a thousand that wait for the collector are the memory of the process."""
     async with a_world() as world:

@@ -63,7 +63,7 @@ def inject(
         parent, _, name = path.rpartition(".")
         if name in targets and isinstance(layer, nn.Linear):
             found.add(name)
-            updated = LoraLinear(layer, rank, alpha, dropout).train(layer.training)
+            updated = LoraLinear(layer, rank, alpha, dropout)
             nn.init.kaiming_uniform_(updated.lora_A.weight, a=5**0.5, generator=generator_of(seed, f"{path}.lora_A"))
             nn.init.zeros_(updated.lora_B.weight)
             setattr(module.get_submodule(parent), name, updated)
@@ -116,8 +116,8 @@ def peft_name(name: str) -> str:
 def peft_config(
     *, rank: int, alpha: float, dropout: float, targets: Sequence[str], base: str, revision: str | None = None
 ) -> Mapping[str, Any]:
-    """adapter_config.json. `base`: where whoever loads it finds the weights that it goes with; `revision`: of the
-    hub."""
+    """adapter_config.json. `base`: where whoever loads it finds the weights that it goes with; `revision`: which of
+    them, on the hub."""
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
