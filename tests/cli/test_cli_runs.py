@@ -166,9 +166,24 @@ def test_the_list_has_a_line_for_each_run_and_says_which_cannot_be_read(
     assert "other/HEAD is damaged" in json.loads(capsys.readouterr().out)["trouble"]
 
 
+def test_a_name_where_a_word_belongs_leads_to_show(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["runs", "fine"]) == 2
+    assert capsys.readouterr().err.splitlines()[0] == (
+        "error: 'fine' is none of its words; `stoker runs show fine` shows a run"
+    )
+
+
+def test_a_run_of_which_nothing_began_has_no_empty_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = tmp_path / "runs" / "none"
+    store.mkdir(parents=True)
+    (store / "store.json").write_text(json.dumps({"url": store.as_uri()}))
+    assert command(["runs", "show", "none", "--state", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"none: empty, no process of it has begun yet\n{store.as_uri()}\n"
+
+
 def test_no_runs_is_said_and_is_no_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command(["runs", "--state", str(tmp_path)]) == 0
-    assert capsys.readouterr().err == "there is no run yet; `stoker train RUN.yaml` begins one\n"
+    assert capsys.readouterr().err == f"there is no run in {tmp_path} yet; `stoker train RUN.yaml` begins one\n"
     assert command(["runs", "list", "--state", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"runs": []}
 

@@ -128,7 +128,7 @@ SURFACE = {
         ),
         *("--ice", "--spot-to-spot", "--drift", "--prior", "--json", "--html", "--explain", "--compare"),
     ],
-    "stoker schema": [],
+    "stoker schema": ["--run"],
     "stoker schemas": [],
     "stoker schemas list": ["--json"],
     "stoker schemas add": ["FILES...", "--kubernetes"],

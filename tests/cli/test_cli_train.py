@@ -72,7 +72,8 @@ def test_at_its_end_a_run_says_what_it_came_to_and_what_next(line: Line) -> None
     assert line.out.splitlines()[:2] == ["state       completed", "run         tune"]
     assert line.err.splitlines()[-2:] == [
         "`stoker runs show tune` shows losses, and where time and money went",
-        f"`stoker evaluate {line.file}` asks what it has learned; `stoker register {line.file}` puts it into service",
+        f"`stoker register {line.file}` puts it into service with --unevaluated, since the run file has no "
+        "evaluation.suites",
     ]
 
 
@@ -81,7 +82,9 @@ def test_with_json_stdout_has_one_object_and_nothing_else(line: Line) -> None:
     line.learned(1.5, 0.75)
     assert line("train", str(line.file), "--json") == 0
     found = json.loads(line.out)
-    assert list(found) == ["state", "run", "steps", "loss", "launches", "usd", "goodput", "checkpoint", "store"]
+    assert list(found) == [
+        *("state", "run", "steps", "steps_of_all", "loss", "launches", "usd", "goodput", "checkpoint", "store"),
+    ]
     assert (found["state"], found["run"], found["steps"], found["loss"]) == ("completed", "tune", 2, 0.75)
     assert (found["checkpoint"], found["store"]) == (None, (line.state / "runs" / "tune").as_uri())
 
@@ -89,11 +92,11 @@ def test_with_json_stdout_has_one_object_and_nothing_else(line: Line) -> None:
 @pytest.mark.parametrize(
     ("code", "state", "said"),
     [
-        (75, "preempted", "interrupted (preempted); `stoker train FILE` goes on from the beginning"),
-        (76, "budget", "the budget is spent; with a larger `budget` in FILE, `stoker train FILE` goes on"),
+        (75, "preempted", "interrupted (preempted); `stoker train FILE` begins at the beginning"),
+        (76, "budget", "the budget is spent; with a larger `budget` in FILE, `stoker train FILE` begins at"),
         (77, "fenced", "another launch of this run has taken over; this one wrote nothing more"),
         (78, "failed", "failed: the loss is not a number any more"),
-        (2, "failed", "failed: it cannot run as it is asked for"),
+        (2, "failed", "failed: it cannot run as it is asked for; when that is mended, `stoker train FILE` begins at"),
     ],
 )
 def test_each_end_has_its_code_and_its_words(line: Line, code: int, state: str, said: str) -> None:
@@ -107,15 +110,19 @@ def test_what_a_process_died_of_is_said(line: Line) -> None:
     line.write("relaunches: 0\n")
     line.plan("1")
     assert line("train", str(line.file)) == exits.FAILED
-    assert "failed: process 0 ended with exit code 1, and relaunches is 0; the last that it said:" in line.err
+    assert line.err.splitlines()[-2:] == [
+        "failed: process 0 ended with exit code 1, and relaunches is 0",
+        f"`stoker runs show tune` shows how far it came; `stoker train {line.file}` begins at the beginning",
+    ]
 
 
 def test_without_torch_it_says_how_to_get_it(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    for command in (["train", str(line.file)], ["drill", "spot", "--run", str(line.file)]):
-        assert line(*command) == 2
+    for command in (["train"], ["drill", "spot", "--run"], ["register"], ["evaluate"]):
+        assert line(*command, str(line.file)) == 2
         assert line.err == (
-            "error: `stoker train` needs torch, which is not installed\n\nhint: pip install 'stoker[train]'\n"
+            f"error: `stoker {' '.join(command)}` needs torch, which is not installed\n\n"
+            "hint: pip install 'stoker[train]'; in a checkout: .venv/bin/pip install -e '.[train]'\n"
         )
     assert not (line.state / "runs").exists()
 
@@ -126,6 +133,17 @@ def test_fresh_puts_aside_what_there_is(line: Line) -> None:
     assert line("train", str(line.file), "--fresh", "--json") == 0
     assert json.loads(line.out)["steps"] == 0
     assert (line.state / "runs" / "tune.old-1" / "record" / "e0001.jsonl").exists()
+
+
+def test_a_run_that_is_over_is_not_launched_again(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert line("train", str(line.file)) == 0
+    launched = len(list(line.state.glob("launch-*")))
+    monkeypatch.setattr(launching.runs, "is_over", lambda store, run: True)
+    assert line("train", str(line.file)) == 0
+    assert line.err.splitlines()[0] == (
+        "it was completed before, and nothing was left to do; another `name`, or --fresh, trains anew"
+    )
+    assert len(list(line.state.glob("launch-*"))) == launched == 1
 
 
 def test_check_says_what_it_would_do_and_begins_nothing(line: Line) -> None:
@@ -161,6 +179,7 @@ def test_a_guarantee_that_is_required_and_cannot_hold_is_exit_code_1(line: Line)
         (["drill", "spot", "--run", "FILE", "--tasks", "8"], "--tasks and --run do not go together"),
         (["drill", "spot", "--run", "FILE", "--action", "stop", "--model", "m"], "--model, --action and --run do not"),
         (["drill", "spot", "--kills", "2"], "--kills needs --run"),
+        (["drill", "spot", "--steps", "24"], "--steps needs --run"),
         (["drill", "spot", "--run", "unknown"], "there is no run 'unknown' in"),
     ],
 )

@@ -38,7 +38,7 @@ def test_size_and_guarantee_are_sentences(capsys: pytest.CaptureFixture[str]) ->
     show_guarantee(Guarantee(False, 200.0, 105.0, "it does not"))
 
     assert capsys.readouterr().out == (
-        "8.0G parameters, of which 41.9M (0.522 %) are trained; a checkpoint has 503MB\n"
+        "8.0G parameters, of which 41.9M (0.522 %) are trained; a checkpoint has 503.3 MB\n"
         "at a spot notice: it holds\n"
         "WARNING: it does not\n"
     )

@@ -166,7 +166,7 @@ def test_a_record_is_followed_as_it_grows(tmp_path: Path) -> None:
     assert (seen.launches, seen.step, seen.has_stepped) == (2, 2, False)
 
 
-def test_a_drill_keeps_the_run_to_itself_and_changes_nothing_that_is_learned() -> None:
+def test_a_drill_keeps_the_run_to_itself_and_changes_nothing_that_is_learned_but_when_it_ends() -> None:
     from stoker.train import runs
 
     written = run_of(
@@ -174,14 +174,30 @@ def test_a_drill_keeps_the_run_to_itself_and_changes_nothing_that_is_learned() -
         "tracking: {cloudwatch: true, mlflow: 'http://x'}\nspot: {watch: off}\n"
     )
     drilled = planned(written, 2, 24)
-    assert runs.learned(drilled) == runs.learned(written.model_copy(update={"steps": 24}))
+    assert runs.learned(drilled) == {**runs.learned(written), "steps": 24}
     assert (drilled.checkpoints, drilled.nodes, drilled.budget.usd, drilled.relaunches) == (None, 1, None, 2)
     assert (drilled.tracking.cloudwatch, drilled.tracking.mlflow, drilled.spot.watch) == (False, None, True)
     assert drilled.checkpointing.every_steps == 5
-    kept = planned(
-        written.model_copy(update={"checkpointing": written.checkpointing.model_copy(update={"every_steps": 3})}), 1, 24
-    )
-    assert kept.checkpointing.every_steps == 3
+
+
+@pytest.mark.parametrize(
+    ("written", "steps", "done", "every"),
+    [
+        ("", 24, 24, 5),
+        ("", 8, 8, 2),
+        ("steps: 200\n", 24, 24, 5),
+        ("steps: 12\n", 24, 12, 3),
+        ("checkpointing: {everySteps: 3}\n", 24, 24, 3),
+        ("checkpointing: {everySteps: 500}\n", 24, 24, 6),
+        ("checkpointing: {everySeconds: 60}\n", 1000, 1000, 5),
+    ],
+)
+def test_a_drill_does_the_beginning_of_a_run_with_some_checkpoints_in_it(
+    written: str, steps: int, done: int, every: int
+) -> None:
+    drilled = planned(run_of(f"name: a\ndata: /a.jsonl\n{written}"), 1, steps)
+    assert (drilled.steps, drilled.checkpointing.every_steps) == (done, every)
+    assert drilled.checkpointing.every_seconds is None
 
 
 # --- for real ---------------------------------------------------------------------------------------------------------

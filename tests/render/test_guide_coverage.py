@@ -22,7 +22,7 @@ SYSTEMS = (
     *("Spot handling", "Kubeflow", "AWS Batch", "FSx", "EFA", "ACK", "kro", "Argo CD", "Argo Workflows"),
     *("Prometheus", "Grafana", "vLLM", "llm-d", "kgateway", "LangFuse", "KAgent"),
 )
-LATER = ("simulate", "train", "deploy")
+LATER = ("deploy",)
 """Commands that an issue still brings: a row that names one names the issue."""
 
 needs_guide = pytest.mark.skipif(not GUIDE.exists(), reason="the guide is not part of this repository (../shared)")

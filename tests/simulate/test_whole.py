@@ -232,7 +232,7 @@ def is_free(life: NodeLife) -> bool:
     """A spot machine that lived for less than an hour, and to the end of the two minutes of EC2's notice."""
     if life.capacity != "spot" or None in (life.noticed_at, life.gone_at, life.launched_at):
         return False
-    return life.gone_at - life.launched_at < 3600 and life.gone_at - life.noticed_at >= 120  # type: ignore[operator]
+    return life.gone_at - life.launched_at < 3600 and life.gone_at >= life.noticed_at + 120  # type: ignore[operator]
 
 
 def price_at(prices: Prices, life: NodeLife, at: float) -> float:
@@ -378,8 +378,13 @@ def spans(key: str, of: Iterable[tuple[float, float]]) -> Iterator[Change]:
         yield ended, 0, key, -1
 
 
+def was_noticed(node: NodeLife, at: float) -> bool:
+    return node.noticed_at is not None and node.noticed_at <= at
+
+
 def drains_keep_pod_disruption_budgets(case: Case, result: Result) -> Iterator[str]:
-    """Of ready pods that are told to leave by a drain without an end, so many stay ready as the budget says."""
+    """Of ready pods that are told to leave by a drain without an end, so many stay ready as the budget says. A notice
+    gives an end to a drain that goes on, too."""
     graces = {each.view.name: each.disruption.termination_grace_s for each in case.scenario.pools}
     nodes = {each.name: each for each in result.nodes}
     for budget in case.scenario.budgets:
@@ -392,7 +397,7 @@ def drains_keep_pod_disruption_budgets(case: Case, result: Result) -> Iterator[s
             and each.node is not None
             and f"{each.node} is drained: " in each.why_gone
             and graces.get(nodes[each.node].pool) is None
-            and not nodes[each.node].why_gone.startswith(("spot", "the recorded"))
+            and not was_noticed(nodes[each.node], each.leaving_at)
         ]
         for pod in drained:
             at = pod.leaving_at or 0.0

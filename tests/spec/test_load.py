@@ -2,6 +2,7 @@
 """Story: somebody wrote platform.yaml wrongly, and is told where, what, and what would be right."""
 
 import json
+import re
 import traceback
 from importlib import resources
 from pathlib import Path
@@ -11,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stoker.base.errors import SpecInvalid
-from stoker.spec import load, loads, yaml
+from stoker.spec import load, load_run, loads, yaml
 
 
 def refused(text: str | bytes) -> SpecInvalid:
@@ -607,3 +608,43 @@ def test_the_embedded_engine_holds_as_much_context_as_its_model_knows_positions(
         loads(MODEL + f"{{limits: {{contextTokens: {most + 1}}}}}}}}}")
     own = "{engine: {url: 'https://h/v1'}, limits: {contextTokens: 128000}}}}"
     assert loads(MODEL + own).llm.models["general"].limits.context_tokens == 128000
+
+
+# --- the other file ---------------------------------------------------------------------------------------------------
+
+
+def test_a_file_of_the_other_kind_is_told_as_that_and_not_by_each_of_its_keys(tmp_path: Path) -> None:
+    run, platform = tmp_path / "run.yaml", tmp_path / "platform.yaml"
+    run.write_text("name: a\ndata: a.jsonl\nspot: {watch: off}\n")
+    platform.write_text("llm: {}\nspot: {watch: off}\n")
+    with pytest.raises(SpecInvalid) as caught:
+        load_run(platform)
+    assert caught.value.message == f"{platform}: is a platform.yaml, and not the run file that is wanted here"
+    with pytest.raises(SpecInvalid) as caught:
+        load(run)
+    assert caught.value.message == (
+        f"{run}: is a run file of `stoker train`, and not the platform.yaml that is wanted here"
+    )
+
+
+def test_the_faults_of_a_run_file_lead_to_its_own_page(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    for text, said in [
+        ("data: a.jsonl\n", ":1:1: name: is missing; it must be a name of"),
+        ("[]\n", ":1:1: the file is a list; it must be keys with values"),
+        (
+            "name: a\ndata: a\ndropout: 1\n",
+            ":3:10: dropout: 1 does not fit; it must be a number from 0 to below 1",
+        ),
+        ("name: a\ndata: a\ndpo: {beta: 0}\n", "a number above 0 and at most 1e+09"),
+        (
+            "name: a\ndata: a\nprices: {region: mars}\n",
+            '"mars" does not fit; it must be a region, such as us-east-1',
+        ),
+    ]:
+        file.write_text(text)
+        with pytest.raises(SpecInvalid, match=re.escape(said)) as caught:
+            load_run(file)
+        assert caught.value.hint == (
+            "examples/finetune.yaml is a run file; docs/training/run-file.md lists every key with its default"
+        )

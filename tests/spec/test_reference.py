@@ -7,31 +7,44 @@ from typing import Any
 
 import pytest
 
-from stoker.spec import Run, json_schema
-from stoker.spec.reference import BEGIN, BEGIN_RUN, with_table
-from stoker.spec.schema import Schema, at_path, expected, schema_of
+from stoker.spec import json_schema
+from stoker.spec.platform import Platform
+from stoker.spec.reference import BEGIN, BEGIN_RUN, table, with_table
+from stoker.spec.run import Run
+from stoker.spec.schema import at_path, expected, run_json_schema, schema_of, sections_of
 from stoker.spec.section import EXPECTED, Section, yaml_name
 
-DOCUMENTS = {"Platform": json_schema(), "Run": schema_of(Run)}
-# Those of platform.yaml and of run files; requests to the admin API are sections too.
-SECTIONS = [kind for kind in Section.__subclasses__() if kind.__module__ != "stoker.spec.requests"]
+ROOT = Path(__file__).parents[2]
+FILES = (Platform, Run)
 
 
-def places() -> Iterator[tuple[type[Section], Schema, Schema]]:
-    """Each section, its place, and the schema of the document that it is part of."""
-    for section in SECTIONS:
-        name = section.__name__
-        whole = DOCUMENTS.get(name) or next(each for each in DOCUMENTS.values() if name in each["$defs"])
-        yield section, whole if name in DOCUMENTS else whole["$defs"][name], whole
-
-
-def test_every_section_is_in_the_schema_and_every_key_is_described() -> None:
-    for section, place, _ in places():
+@pytest.mark.parametrize("file", FILES)
+def test_every_section_is_in_the_schema_and_every_key_is_described(file: type[Section]) -> None:
+    schema, sections = schema_of(file), sections_of(file)
+    for section in sections:
+        place = schema if section is file else schema["$defs"][section.__name__]
         assert set(place["properties"]) == {yaml_name(name) for name in section.model_fields}
         assert place["additionalProperties"] is False
         for name, entry in place["properties"].items():
             assert len(entry.get("description", "")) > 10, f"{section.__name__}.{name} wants a docstring under it"
-    assert len(SECTIONS) == sum(len(each["$defs"]) + 1 for each in DOCUMENTS.values())
+    assert len(sections) == len(schema["$defs"]) + 1
+
+
+def test_every_kind_of_section_is_of_one_of_the_two_files_or_of_a_request() -> None:
+    """One that nothing refers to any more would not be missed."""
+    known = {section for file in FILES for section in sections_of(file)}
+    others = {kind for kind in Section.__subclasses__() if kind.__module__ != "stoker.spec.requests"} - known
+    assert others == set()
+
+
+def test_the_schema_of_a_run_file_is_of_that_file() -> None:
+    schema = run_json_schema()
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert schema["required"] == ["name", "data"]
+    assert at_path(schema, ("optimizer", "learningRate"))["default"] == 2e-4
+    assert at_path(schema, ("evaluation", "suites", 0, "check"))["enum"] == ["exact", "contains", "regex", "tool"]
+    run_json_schema()["properties"].clear()
+    assert run_json_schema()["properties"]
 
 
 def test_the_schema_is_json_in_the_names_of_yaml_without_pydantics_titles() -> None:
@@ -62,25 +75,39 @@ def parts(schema: Any) -> Iterator[dict[str, Any]]:
             yield from parts(value)
 
 
-def test_every_pattern_is_explained_in_words() -> None:
+@pytest.mark.parametrize(("file", "least"), [(Platform, 10), (Run, 5)])
+def test_every_pattern_is_explained_in_words(file: type[Section], least: int) -> None:
     """Or a message would have to show a regular expression, or nothing."""
-    explained = [part for part in parts(DOCUMENTS) if part.get("type") == "string" and "pattern" in part]
-    assert len(explained) > 10
+    explained = [part for part in parts(schema_of(file)) if part.get("type") == "string" and "pattern" in part]
+    assert len(explained) > least
     for part in explained:
         assert part.get(EXPECTED), part
 
 
-def test_what_a_value_must_be_can_be_said_of_every_key() -> None:
-    for _, place, schema in places():
+@pytest.mark.parametrize("file", FILES)
+def test_what_a_value_must_be_can_be_said_of_every_key(file: type[Section]) -> None:
+    schema = schema_of(file)
+    for section in sections_of(file):
+        place = schema if section is file else schema["$defs"][section.__name__]
         for name in place["properties"]:
             assert expected(at_path({**place, "$defs": schema["$defs"]}, (name,)), schema) != "another value", name
 
 
-@pytest.mark.parametrize(("name", "begin"), [("spec.md", BEGIN), ("training/run-file.md", BEGIN_RUN)])
+@pytest.mark.parametrize(("name", "begin"), [("docs/spec.md", BEGIN), ("docs/training/run-file.md", BEGIN_RUN)])
 def test_the_tables_in_the_docs_are_current(name: str, begin: str) -> None:
-    page = (Path(__file__).parents[2] / "docs" / name).read_text(encoding="utf-8")
+    page = (ROOT / name).read_text(encoding="utf-8")
     assert begin in page
-    assert page == with_table(page), f"run: python -m stoker.spec docs/{name}"
+    assert page == with_table(page), f"run: python -m stoker.spec {name}"
+
+
+def test_a_table_spells_out_the_entries_of_a_list() -> None:
+    rows = table(schema_of(Run)).splitlines()
+    assert [row.partition(" | ")[0] for row in rows if "suites" in row.partition(" | ")[0]] == [
+        f"| `evaluation.suites{key}`" for key in ("", *(f"[].{name}" for name in SUITE))
+    ]
+
+
+SUITE = ("name", "data", "check", "leastScore", "maxTokens")
 
 
 def test_a_page_without_the_marks_is_refused() -> None:

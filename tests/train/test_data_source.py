@@ -255,20 +255,18 @@ def test_bad_lines_are_skipped_and_said(tmp_path):
     assert len(source.report.bad) == 12
     assert told == [
         f"2 examples, {source.report.tokens} tokens, {source.report.tokens_in_loss} of them count in the loss",
-        "1 examples had more than maxLength (32) tokens and were cut",
-        "1 examples were left out: of their first maxLength (32) tokens none counts, or tooLong is drop",
-        "12 lines cannot be used and were skipped:",
+        "cut: 1 example of more than maxLength (32) tokens",
+        "left out: 1 example, of whose first maxLength (32) tokens none counts, or tooLong is drop",
+        "12 lines cannot be used, and are skipped:",
         *[f"  data.jsonl:{number}: {source.report.bad[0].why}" for number in range(2, 12)],
         "  and 2 more",
     ]
 
 
 def test_data_of_which_nothing_is_left_is_refused(tmp_path):
-    with pytest.raises(
-        InvalidInput, match="nothing of the data can be used: 0 examples were left out, 1 lines are bad"
-    ):
+    with pytest.raises(InvalidInput, match="nothing of the data can be used; left out: 0, bad lines: 1"):
         a_source(tmp_path, b"", dataset={"badLines": "skip"})
-    with pytest.raises(InvalidInput, match="1 examples were left out"):
+    with pytest.raises(InvalidInput, match="left out: 1, bad lines: 0"):
         a_source(tmp_path, [chat("a", "b " * 90)], dataset={"maxLength": 16, "tooLong": "drop"})
 
 

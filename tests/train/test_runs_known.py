@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 
 from stoker.base.errors import Conflict, InvalidInput, NotFound
-from stoker.registry.heads import Entry, to_bytes
+from stoker.registry.heads import Entry, Keep, to_bytes
+from stoker.registry.manifests import Manifest, name_of
 from stoker.registry.runs import RunStore
+from stoker.registry.shards import Piece
 from stoker.registry.stores import open_store
 from stoker.spec.loading import load_run, run_of
 from stoker.spec.run import Run
 from stoker.train import runs
+from stoker.train.record import Writer
 
 RUN = """
 name: tune
@@ -132,7 +135,6 @@ nodes: 2
 processes: 4
 threads: 2
 parallel: replicate
-memory: 4Gi
 relaunches: 9
 registerAs: other
 publish: s3://models/here
@@ -211,3 +213,48 @@ def test_a_folder_elsewhere_is_put_aside_too_and_what_is_in_s3_is_refused(tmp_pa
     with pytest.raises(InvalidInput, match="run far keeps its checkpoints in s3://bucket/far"):
         runs.forget(state, "far")
     assert open_store("s3://bucket/far").url == "s3://bucket/far"
+
+
+# --- over -------------------------------------------------------------------------------------------------------------
+
+
+def a_launch(store: Any, state: str | None, *, steps: int = 10, saved: int = 10) -> str:
+    """One launch, with a checkpoint after `saved` steps; returns the key of its shard."""
+    run_store = RunStore(store, "tune")
+    lease = run_store.claim()
+    name = name_of(saved, lease.epoch, 0)
+    piece = Piece("weight", "F32", (4,), (4,), (0,), bytes(16))
+    shard = run_store.write(name, "shard-00000.safetensors", [piece], timeout_s=10.0)
+    run_store.commit(lease, Manifest("tune", name, saved, lease.epoch, 1.0, (shard,), {}), Keep(last=5))
+    writer = Writer(store, lease.epoch)
+    writer.add("launch", 1.0, epoch=lease.epoch, run="tune", steps=steps)
+    if state is not None:
+        writer.add("end", 2.0, state=state, why="")
+    writer.close()
+    return f"{run_store.prefix(name)}shard-00000.safetensors"
+
+
+def test_a_run_is_over_when_its_last_launch_completed_it_and_what_it_left_is_whole(tmp_path: Path) -> None:
+    run, file = a_run(tmp_path)
+    _, store = runs.begin(run, file, tmp_path / "state", {})
+    assert not runs.is_over(store, run)
+    a_launch(store, "preempted", saved=4)
+    assert not runs.is_over(store, run)
+    shard = a_launch(store, "completed")
+    assert runs.is_over(store, run)
+
+    place = tmp_path / "state" / "runs" / "tune" / shard
+    content = bytearray(place.read_bytes())
+    content[-1] ^= 1
+    place.write_bytes(content)
+    assert not runs.is_over(store, run)
+
+
+@pytest.mark.parametrize(("state", "saved"), [(None, 10), ("failed", 10), ("completed", 9)])
+def test_what_did_not_complete_it_or_saved_less_leaves_something_to_do(
+    tmp_path: Path, state: str | None, saved: int
+) -> None:
+    run, file = a_run(tmp_path)
+    _, store = runs.begin(run, file, tmp_path / "state", {})
+    a_launch(store, state, saved=saved)
+    assert not runs.is_over(store, run)

@@ -203,13 +203,24 @@ async def test_who_has_not_saved_within_the_grace_is_killed(bench: Bench) -> Non
     assert await running == Ended(exits.PREEMPTED, 1, "SIGTERM; killed: process 1, which did not end by itself")
 
 
-async def test_ctrl_c_a_second_time_ends_all_at_once(bench: Bench) -> None:
+async def test_ctrl_c_a_second_time_ends_all_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launching, "ONE_PRESS_S", 0.0)
     launcher = bench.launcher(["ignore"])
     running = asyncio.ensure_future(launcher.run())
     await bench.ready(1)
     launcher.stop("SIGINT")
     launcher.stop("SIGINT")
     assert (await running).code == exits.PREEMPTED
+
+
+async def test_ctrl_c_that_two_pass_on_is_one(bench: Bench) -> None:
+    """`timeout -s INT` signals its child, and then the group of both."""
+    launcher = bench.launcher(["wait"])
+    running = asyncio.ensure_future(launcher.run())
+    await bench.ready(1)
+    launcher.stop("SIGINT")
+    launcher.stop("SIGINT")
+    assert await running == Ended(exits.PREEMPTED, 1, "SIGINT")
 
 
 async def test_a_stop_while_nothing_runs_begins_nothing(bench: Bench) -> None:

@@ -178,7 +178,7 @@ def test_a_guarantee_that_does_not_hold_says_what_would_be_right() -> None:
 
     assert not found.holds
     assert found.words == (
-        "a notice can lose what was done since the last checkpoint: a step of 0 s and a save of 847 GB at 1.25 GB/s "
+        "a notice can lose what was done since the last checkpoint: a save of 847 GB at 1.25 GB/s "
         "from 1 node: 677 s in all, of 105 s of grace. It would with 8.06 GB/s from each node, or 7 nodes, or method "
         "lora, which saves far less"
     )

@@ -28,7 +28,7 @@ def drill_training(named: str, state: Path, *, seed: int, kills: int, steps: int
     from stoker.drill.training import Plan
 
     run = _run(named, state)
-    needs_torch()
+    needs_torch("stoker drill spot --run")
     try:
         state.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -45,7 +45,8 @@ def drill_training(named: str, state: Path, *, seed: int, kills: int, steps: int
             ["check", "", "what was seen"],
             [[check.name, "ok" if check.ok else "FAILED", check.said] for check in verdict.checks],
         )
-        click.echo(f"\n{'pass' if verdict.passed else 'fail'}: run {run.name}, seed {seed}")
+        words = "pass" if verdict.passed else "fail"
+        click.echo(f"\n{words}: run {run.name}, seed {seed}, {verdict.evidence['seconds']:g} s")
     if not verdict.passed:
         show.note(f"what both runs left, and what their processes said (log), is in {plan.folder}")
     return 0 if verdict.passed else 1

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from stoker.cli import show
+from stoker.cli.train import needs_torch
 
 _STATE = click.option(
     "--state",
@@ -53,6 +54,8 @@ def evaluate(
     if again is not None:
         verdict, digest = evaluation.again(run, again, here=here, state=state, checkpoints=checkpoint)
     else:
+        if url is None:
+            needs_torch("stoker evaluate")
         verdict, digest = evaluation.evaluate(
             run, here=here, state=state, url=url, key=key, model=model, checkpoints=checkpoint, tell=_say
         )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stoker.cli import show
+from stoker.cli.train import needs_torch
 
 if TYPE_CHECKING:
     from stoker.train.registering import Registered
@@ -49,6 +50,7 @@ def register(
     if back:
         done = registering.back(run, here=here, state=state, to=to, tell=show.note)
     else:
+        needs_torch("stoker register")
         done = registering.register(
             run,
             here=here,

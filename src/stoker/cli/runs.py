@@ -29,7 +29,19 @@ _prices = click.option(
 )
 
 
-@click.group(invoke_without_command=True)
+class _Group(click.Group):
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            if args[0].startswith("-"):
+                raise
+            raise click.UsageError(
+                f"{args[0]!r} is none of its words; `stoker runs show {args[0]}` shows a run", ctx
+            ) from None
+
+
+@click.group(cls=_Group, invoke_without_command=True)
 @_state
 @_json
 @click.pass_context
@@ -94,7 +106,7 @@ def verify(run: str, checkpoint: str | None, state: Path | None, as_json: bool) 
         said.append({"name": entry.name, "step": entry.step, "size_bytes": entry.size_bytes, "damage": why})
         if not as_json:
             state_of = "whole" if why is None else f"damaged: {printable(why)}"
-            click.echo(f"{entry.name}  {_size(entry.size_bytes):>9}  {state_of}")
+            click.echo(f"{entry.name}  {show.size(entry.size_bytes):>9}  {state_of}")
     if as_json:
         show.as_json({"checkpoints": said})
     elif not entries:
@@ -201,7 +213,7 @@ def _list(state: Path | None, as_json: bool) -> None:
         show.as_json({"runs": rows})
         return
     if not rows:
-        show.note("there is no run yet; `stoker train RUN.yaml` begins one")
+        show.note(f"there is no run in {_state_of(state)} yet; `stoker train RUN.yaml` begins one")
         return
     headers = ["run", "state", "step", "loss", "goodput", "dollars", "launches", "age"]
     show.table(headers, [_cells(each) for each in rows], right=["step", "loss", "goodput", "dollars", "age"])
@@ -305,7 +317,8 @@ def _tell(found: Found) -> None:
 
     summary = found.summary
     rate = summary.tokens / max(summary.seconds.get("useful", 0.0), 1e-9)
-    click.echo(f"{found.name}: {summary.state}, step {summary.steps} of {summary.steps_of_all}")
+    far = f"step {summary.steps} of {summary.steps_of_all}" if summary.launches else "no process of it has begun yet"
+    click.echo(f"{found.name}: {summary.state}, {far}")
     click.echo(f"{found.url}")
     if summary.launches:
         lasted = (summary.ended_at or found.now) - (summary.started_at or found.now)
@@ -361,6 +374,8 @@ def _tell_time(summary: "Summary") -> None:
 def _tell_launches(summary: "Summary") -> None:
     from stoker.train.progress import dollars, span
 
+    if not summary.lives:
+        return
     click.echo("")
     show.table(
         ["launch", "began", "lasted", "steps", "ended", "dollars"],
@@ -389,7 +404,7 @@ def _tell_checkpoints(found: Found) -> None:
             [
                 each.name,
                 each.step,
-                _size(each.size_bytes),
+                show.size(each.size_bytes),
                 show.local_time(each.created_at),
                 None if each.loss is None else f"{each.loss:.4g}",
                 "pinned" if each.pinned else "",
@@ -420,10 +435,3 @@ def _finite(value: float | None) -> float | None:
 
 def _percent(part: float | None) -> str:
     return "-" if part is None else f"{100 * part:.0f} %"
-
-
-def _size(count: int) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} B"

@@ -63,7 +63,7 @@ def _head(found: "Found") -> str:
             "Cost",
             "-" if summary.usd is None else dollars(summary.usd),
             "no price is known" if summary.usd is None else _unpriced(summary),
-            bool(summary.unpriced_s),
+            summary.usd is not None and bool(summary.unpriced_s),
         ),
         (
             "Lost work",

@@ -1,13 +1,14 @@
-"""`stoker schema`: the JSON Schema of platform.yaml, for editors and CI."""
+"""`stoker schema`: the JSON Schema of platform.yaml, or of run files, for editors and CI."""
 
 import click
 
 
 @click.command()
-def schema() -> None:
+@click.option("--run", "of_run", is_flag=True, help="Of the run file of `stoker train`, instead.")
+def schema(of_run: bool) -> None:
     """Print the JSON Schema of platform.yaml."""
     import json
 
-    from stoker.spec import json_schema
+    from stoker.spec import json_schema, run_json_schema
 
-    click.echo(json.dumps(json_schema(), indent=2))
+    click.echo(json.dumps(run_json_schema() if of_run else json_schema(), indent=2))

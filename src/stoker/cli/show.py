@@ -63,6 +63,13 @@ def money(usd: float) -> str:
     return f"${whole}.{decimals.rstrip('0').ljust(2, '0')}"
 
 
+def size(count: int) -> str:
+    for unit, least in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= least:
+            return f"{count / least:.1f} {unit}"
+    return f"{count} B"
+
+
 def fields(lines: Sequence[tuple[str, Cell]], width: int) -> None:
     """One thing, a line for each of its fields; `-` for what it does not have."""
     for name, value in lines:

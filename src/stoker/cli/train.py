@@ -44,8 +44,8 @@ def train(run_file: Path, check: bool, state: Path, fresh: bool, as_json: bool, 
     run = load_run(run_file)
     if check:
         return _check(run, run_file, state, as_json=as_json)
-    needs_torch()
-    from stoker.train import launching, runs
+    needs_torch("stoker train")
+    from stoker.train import exits, launching, runs
 
     if fresh:
         runs.forget(state, run.name)
@@ -54,16 +54,19 @@ def train(run_file: Path, check: bool, state: Path, fresh: bool, as_json: bool, 
     figures = _figures(run, store, ended)
     if as_json:
         show.as_json(figures)
-    else:
+    elif ended.code != exits.ASKED_WRONGLY:  # what is wrong is all that matters then
         _print(figures)
     _say_what_next(run, run_file, ended, figures)
     return ended.code
 
 
-def needs_torch() -> None:
+def needs_torch(command: str) -> None:
     """Raises InvalidInput where it is not installed."""
     if importlib.util.find_spec("torch") is None:
-        raise InvalidInput("`stoker train` needs torch, which is not installed", hint="pip install 'stoker[train]'")
+        raise InvalidInput(
+            f"`{command}` needs torch, which is not installed",
+            hint="pip install 'stoker[train]'; in a checkout: .venv/bin/pip install -e '.[train]'",
+        )
 
 
 # --- what it came to --------------------------------------------------------------------------------------------------
@@ -85,6 +88,7 @@ def _figures(run: "Run", store: "Store", ended: "Ended") -> dict[str, Any]:
         "state": states.get(ended.code, "failed"),
         "run": run.name,
         "steps": summary.steps,
+        "steps_of_all": summary.steps_of_all,
         "loss": summary.losses[max(summary.losses)] if summary.losses else None,
         "launches": summary.launches,
         "usd": summary.usd,
@@ -96,7 +100,9 @@ def _figures(run: "Run", store: "Store", ended: "Ended") -> dict[str, Any]:
 
 def _print(figures: dict[str, Any]) -> None:
     said = {
-        **figures,
+        **{name: value for name, value in figures.items() if name != "steps_of_all"},
+        "steps": f"{figures['steps']} of {figures['steps_of_all']}" if figures["steps_of_all"] else None,
+        "launches": figures["launches"] or None,
         "usd": None if figures["usd"] is None else show.money(figures["usd"]),
         "goodput": None if figures["goodput"] is None else f"{100 * figures['goodput']:.1f} %",
         "loss": None if figures["loss"] is None else f"{figures['loss']:.4f}",
@@ -108,17 +114,27 @@ def _say_what_next(run: "Run", run_file: Path, ended: "Ended", figures: dict[str
     from stoker.train import exits
 
     command = f"stoker train {run_file}"
-    goes_on = f"from {figures['checkpoint']}" if figures["checkpoint"] else "from the beginning"
+    has_begun = figures["checkpoint"] is not None
+    goes_on = f"goes on from {figures['checkpoint']}" if has_begun else "begins at the beginning"
+    shows = f"`stoker runs show {run.name}` shows"
+    anew = "another `name`, or --fresh, trains anew"
+    over = [f"{ended.why}, and nothing was left to do; {anew}"] if not ended.launches else []
+    tries = f"evaluate {run_file}` asks what it has learned; `stoker register" if run.evaluation.suites else "register"
+    unseen = "" if run.evaluation.suites else " with --unevaluated, since the run file has no evaluation.suites"
     words = {
         exits.COMPLETED: [
-            f"`stoker runs show {run.name}` shows losses, and where time and money went",
-            f"`stoker evaluate {run_file}` asks what it has learned; `stoker register {run_file}` puts it into service",
+            *over,
+            f"{shows} losses, and where time and money went",
+            f"`stoker {tries} {run_file}` puts it into service{unseen}",
         ],
-        exits.PREEMPTED: [f"interrupted ({ended.why}); `{command}` goes on {goes_on}"],
-        exits.BUDGET_SPENT: [f"{ended.why}; with a larger `budget` in {run_file}, `{command}` goes on {goes_on}"],
+        exits.PREEMPTED: [f"interrupted ({ended.why}); `{command}` {goes_on}"],
+        exits.BUDGET_SPENT: [f"{ended.why}; with a larger `budget` in {run_file}, `{command}` {goes_on}"],
         exits.FENCED: [f"{ended.why}; this one wrote nothing more"],
+        exits.DIVERGED: [f"failed: {ended.why}", f"{shows} how it came to that; with other settings, {anew}"],
+        exits.ASKED_WRONGLY: [f"failed: {ended.why}; when that is mended, `{command}` {goes_on}"],
+        exits.FAILED: [f"failed: {ended.why}", f"{shows} how far it came; `{command}` {goes_on}"],
     }
-    for line in words.get(ended.code, [f"failed: {ended.why}", f"`stoker runs show {run.name}` shows how far it came"]):
+    for line in words.get(ended.code, words[exits.FAILED]):
         show.note(line)
 
 
@@ -164,16 +180,18 @@ def _as_json(run: "Run", found: "Checked") -> dict[str, Any]:
 def _print_checked(run: "Run", found: "Checked") -> None:
     from stoker.cli import training_tables
 
-    begins = "the beginning" if found.resumes is None else f"step {found.resumes[0]} ({found.resumes[1]})"
+    begins = "from the beginning" if found.resumes is None else f"from step {found.resumes[0]} ({found.resumes[1]})"
+    if found.resumes is not None and found.resumes[0] >= found.steps:
+        begins = f"all of them done ({found.resumes[1]})"
     processes = run.nodes * run.processes_per_node
     kind = f"process{'es' * (processes > 1)} on {'GPUs' if run.gpus else 'processors'}"
     click.echo(f"run {run.name}: {run.method} {run.objective} of {run.base}, by {processes} {kind}")
-    click.echo(f"{found.steps:,} steps, from {begins}; some {found.tokens:,} tokens")
+    click.echo(f"{found.steps:,} step{'s' * (found.steps != 1)}, {begins}; some {found.tokens:,} tokens")
     training_tables.show_size(found.size)
     click.echo(f"checkpoints are kept in {found.store_url}")
     if found.guarantee is not None:
         training_tables.show_guarantee(found.guarantee)
         if found.step_s is None:
-            show.note("how long a step takes shows when it runs; here it counts as nothing")
+            show.note("how long a step takes shows when it runs; it is not in that yet")
     click.echo("")
     training_tables.show_options(found.options)

@@ -20,7 +20,7 @@ def show_size(size: "Size") -> None:
     trained = 100.0 * size.trained / max(1, size.parameters)
     click.echo(
         f"{short(size.parameters)} parameters, of which {short(size.trained)} ({trained:.3g} %) are trained; "
-        f"a checkpoint has {short(size.checkpoint_bytes)}B"
+        f"a checkpoint has {show.size(size.checkpoint_bytes)}"
     )
 
 
@@ -42,7 +42,7 @@ def show_options(options: "Sequence[Option]", *, most: int = MOST_OPTIONS) -> No
             each.capacity,
             each.region,
             span(3600.0 * each.hours),
-            f"{each.interruptions:.2g}",
+            _interruptions(each.interruptions),
             None if each.usd is None else f"${each.usd:,.2f}",
             None if each.usd_per_million_tokens is None else f"${each.usd_per_million_tokens:.3g}",
             each.note,
@@ -53,6 +53,11 @@ def show_options(options: "Sequence[Option]", *, most: int = MOST_OPTIONS) -> No
     show.table(headers, rows, right=["time", "interruptions", "cost", "per million tokens"])
     if len(options) > most:
         show.note(f"and {len(options) - most} more; --json has all")
+
+
+def _interruptions(expected: float) -> str:
+    """How often a machine is likely to be taken away meanwhile."""
+    return "0" if not expected else f"{expected:.1f}" if expected >= 0.1 else "rare"
 
 
 def options_as_dicts(options: "Sequence[Option]") -> list[dict[str, Any]]:

@@ -36,6 +36,9 @@ _NOTICE_S = 120.0
 _LOOK_S = 0.05
 _BACKOFF_S = 0.05
 _EVERY_STEPS = 5
+# So that most of what is killed has one to go on from.
+_CHECKPOINTS_AT_LEAST = 4
+STEPS = 24
 
 
 @dataclass(frozen=True)
@@ -47,23 +50,24 @@ class Plan:
     folder: Path
     """In which the drill keeps both runs."""
     kills: int = 1
-    steps: int = 24
-    """Of the run, at most: a drill is to be over while somebody waits for it."""
     seed: int = 0
+    steps: int = STEPS
+    """So many at most are done of it."""
 
 
 def planned(run: Run, kills: int, steps: int) -> Run:
-    """The run as a drill does it: on this machine alone, seen by nobody else, and with checkpoints to go on from."""
-    checkpoints = run.checkpointing
-    if checkpoints.every_steps is None:
-        checkpoints = checkpoints.model_copy(update={"every_steps": _EVERY_STEPS, "every_seconds": None})
+    """The run as a drill does it: its beginning, on this machine alone, seen by nobody else, and with checkpoints to go
+    on from. It is a run of its own: warm-up and schedule are those of so many steps."""
+    steps = min(steps, run.steps or steps)
+    every = min(run.checkpointing.every_steps or _EVERY_STEPS, max(1, steps // _CHECKPOINTS_AT_LEAST))
+    checkpoints = run.checkpointing.model_copy(update={"every_steps": every, "every_seconds": None})
     spot = run.spot.model_copy(update={"watch": True, "poll_seconds": _LOOK_S, "guarantee": "off"})
     return run.model_copy(
         update={
             "checkpoints": None,
             "checkpointing": checkpoints,
             "nodes": 1,
-            "steps": steps if run.steps is None else min(run.steps, steps),
+            "steps": steps,
             "spot": spot,
             "relaunches": max(run.relaunches, kills),
             "budget": RunBudget(),
@@ -76,6 +80,8 @@ async def drill(plan: Plan, *, environ: Mapping[str, str], tell: Callable[[str],
     """Both runs: at the same time on processors, one after the other where they would share GPUs. Whatever ends it, no
     process is left."""
     run = planned(plan.run, plan.kills, plan.steps)
+    together = "one after the other" if run.gpus else "at the same time"
+    tell(f"run {run.name}, {run.steps} steps at most, twice, {together}: in the calm, and in the storm")
     began_at = time.monotonic()
     calm = _Side.of(plan.folder / "calm", run, environ)
     storm = _Side.of(plan.folder / "storm", run, environ)
@@ -164,7 +170,9 @@ class _Weather:
         storm = Storm()
         storm.ended.append(await self._noticed(storm))
         if storm.ended[-1].code == exits.PREEMPTED:
+            self._tell("it has saved and ended; on another machine it goes on")
             storm.ended.append(await self._killed(storm))
+        self._tell(f"the storm is over: {storm.ended[-1].why}")
         return storm
 
     async def _noticed(self, storm: Storm) -> Ended:

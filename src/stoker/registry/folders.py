@@ -97,7 +97,7 @@ class FolderStore:
             with contextlib.suppress(FileNotFoundError):  # who deletes the last object of a folder removes the folder
                 self._make_folder(folder)
                 return os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), temporary
-        raise Unavailable(f"the folder {os.path.relpath(folder, self._root)} in {self.url} is removed again and again")
+        raise Unavailable(f"the folder {folder} cannot be made, or somebody removes it again and again")
 
     def _make_folder(self, folder: str) -> None:
         if os.path.isdir(folder):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stoker.spec.platform import Platform
     from stoker.spec.reference import template
     from stoker.spec.run import Run
-    from stoker.spec.schema import json_schema
+    from stoker.spec.schema import json_schema, run_json_schema
     from stoker.spec.secrets import engine_key
     from stoker.spec.section import plain
     from stoker.spec.services import RESERVED_ROUTES, Gateway, Ledger, MaxWaiting, Queue, Redis, Sessions, Timeouts
@@ -46,7 +46,7 @@ _HOMES = {
     "platform": ["Platform"],
     "reference": ["template"],
     "run": ["Run"],
-    "schema": ["json_schema"],
+    "schema": ["json_schema", "run_json_schema"],
     "secrets": ["engine_key"],
     "section": ["plain"],
     "services": ["RESERVED_ROUTES", "Gateway", "Ledger", "MaxWaiting", "Queue", "Redis", "Sessions", "Timeouts"],
@@ -105,6 +105,7 @@ __all__ = [
     "loads",
     "plain",
     "read_section",
+    "run_json_schema",
     "run_of",
     "template",
 ]

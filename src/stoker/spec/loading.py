@@ -1,4 +1,4 @@
-"""Text to `Platform` and back. The door at which pydantic's findings become faults that a person can act on.
+"""Text to `Platform` or `Run`, and back. The door at which pydantic's findings become faults that a person can act on.
 
 What a value must be is read from the JSON Schema of its place, so that the message, the schema and the documentation
 cannot say different things.
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from pydantic import ValidationError
 
 from stoker.spec import yaml
-from stoker.spec.faults import BrokenRules, Fault, Path, Position, refusal, refused_request, shown
+from stoker.spec.faults import HINT, BrokenRules, Fault, Path, Position, refusal, refused_request, shown
 from stoker.spec.run import Run
 from stoker.spec.schema import Schema, at_path, expected, is_secret, schema, schema_of
-from stoker.spec.section import Section, plain
+from stoker.spec.section import Section, plain, yaml_name
 
 if TYPE_CHECKING:
     from stoker.spec.platform import Platform
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # The platform's types are imported where they are used: a process that trains reads a run, and does not wait for them.
 
 _S = TypeVar("_S", bound=Section)
+
+_RUN_HINT = "examples/finetune.yaml is a run file; docs/training/run-file.md lists every key with its default"
 
 
 class _Where(Protocol):
@@ -38,7 +40,7 @@ def load(path: FilePath | None) -> "Platform":
 
 def load_run(path: FilePath) -> Run:
     """The run that the file describes. Raises SpecInvalid with every fault."""
-    return run_of(_read(path, hint="examples/finetune.yaml is one; docs/training/ says what it may hold"), str(path))
+    return run_of(_read(path, hint=_RUN_HINT), str(path))
 
 
 def _read(path: FilePath, *, hint: str) -> bytes:
@@ -77,13 +79,28 @@ def run_of(text: str | bytes, name: str = "run.yaml") -> Run:
 
 
 def _validated(kind: type[_S], document: yaml.Document, name: str, whole: Callable[[], Schema]) -> _S:
+    hint = _RUN_HINT if kind is Run else HINT
     if not isinstance(document.data, dict):
         fault = Fault((), f"the file is {shown(document.data)}; it must be keys with values", document.where(()))
-        raise refusal(name, [fault])
+        raise refusal(name, [fault], hint=hint)
     try:
         return kind.model_validate(document.data, by_alias=True, by_name=False)
     except ValidationError as error:
-        raise refusal(name, _all_faults(error, document.where, whole())) from error
+        if mistaken := _mistaken(kind, document.data):
+            raise refusal(name, [Fault((), mistaken)], hint=hint) from error
+        raise refusal(name, _all_faults(error, document.where, whole()), hint=hint) from error
+
+
+def _mistaken(kind: type[Section], data: Mapping[Any, Any]) -> str | None:
+    """Where all that can be known of the file is that it is of the other kind: its keys would be so many faults."""
+    from stoker.spec.platform import Platform
+
+    platform, run = ({yaml_name(name) for name in each.model_fields} for each in (Platform, Run))
+    if kind is Run and data.keys() & (platform - run) and not data.keys() & (run - platform):
+        return "is a platform.yaml, and not the run file that is wanted here"
+    if kind is Platform and data.keys() & (run - platform) and not data.keys() & (platform - run):
+        return "is a run file of `stoker train`, and not the platform.yaml that is wanted here"
+    return None
 
 
 def read_section(kind: type[_S], data: object) -> _S:

@@ -110,8 +110,8 @@ def _pairs(mapping: Mapping[str, object]) -> str:
 
 
 def _keys(part: Schema, schema: Schema, path: str = "", seen: set[str] | None = None) -> Iterator[tuple[str, Schema]]:
-    """Every key, parents first; NAME stands where a name is chosen. A kind of section that stands in several places is
-    spelled out in the first."""
+    """Every key, parents first; NAME stands where a name is chosen, [] behind a list. A kind of section that stands in
+    several places is spelled out in the first."""
     seen = set() if seen is None else seen
     for key, entry in part.get("properties", {}).items():
         name = f"{path}.{key}" if path else key
@@ -124,6 +124,8 @@ def _keys(part: Schema, schema: Schema, path: str = "", seen: set[str] | None = 
         yield from _keys(here, schema, name, seen)
         for inner in here.get("patternProperties", {}).values():
             yield from _keys(resolved(inner, schema), schema, f"{name}.NAME", seen)
+        if "items" in here:
+            yield from _keys(resolved(here["items"], schema), schema, f"{name}[]", seen)
 
 
 def with_table(page: str) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, StringConstraints
 
 from stoker.spec.faults import Fault
-from stoker.spec.section import Expected, Name, Quantity, Section, Usd
+from stoker.spec.section import Expected, Name, Section, Usd
 from stoker.spec.spot import Watch
 
 _Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -411,9 +411,6 @@ class Run(Section):
 
     evaluation: Evaluation = Evaluation()
     """What it is asked before it is put into service."""
-
-    memory: Quantity | None = None
-    """Memory of one node that a run may use; null: all that there is."""
 
     relaunches: Annotated[int, Field(ge=0, le=10_000)] = 3
     """How often `stoker train` begins again by itself after a process died. A machine that is taken away does not

@@ -1,11 +1,12 @@
-"""The JSON Schema of `platform.yaml`, and questions to it: what stands at a path, and what must a value there be."""
+"""The JSON Schema of `platform.yaml`, and that of run files; and questions to one: what stands at a path, and what must
+a value there be."""
 
 import ast
 import copy
 import functools
 import inspect
 import itertools
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from pydantic.json_schema import GenerateJsonSchema
 
@@ -14,10 +15,19 @@ from stoker.spec.section import EXPECTED, MAY_HOLD_KEY, Section, plain
 
 Schema = dict[str, Any]
 
+_DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
 
 def json_schema() -> Schema:
     """A copy of `schema()`, to be written out or changed."""
     return copy.deepcopy(schema())
+
+
+def run_json_schema() -> Schema:
+    """Of the run file of `stoker train`, as `json_schema`."""
+    from stoker.spec.run import Run
+
+    return copy.deepcopy({"$schema": _DRAFT, "title": "the run file of stoker train", **schema_of(Run)})
 
 
 @functools.cache
@@ -28,23 +38,32 @@ def schema() -> Schema:
     """
     from stoker.spec.platform import Platform  # whose types take longer to make than a run's, which has a schema, too
 
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "platform.yaml",
-        **schema_of(Platform),
-    }
+    return {"$schema": _DRAFT, "title": "platform.yaml", **schema_of(Platform)}
 
 
 @functools.cache
 def schema_of(kind: type[Section]) -> Schema:
     """As `schema`, of any section by itself."""
     made = cast(Schema, _tidy(kind.model_json_schema(by_alias=True, schema_generator=_Generator)))
-    kinds = {section.__name__: section for section in Section.__subclasses__()}
-    places = [(kind, made), *((kinds[name], place) for name, place in made.get("$defs", {}).items())]
-    for section, place in places:
+    for section in sections_of(kind):
+        place = made if section is kind else made["$defs"][section.__name__]
         for field, text in field_docs(section).items():
             place["properties"][section.model_fields[field].alias]["description"] = text
     return made
+
+
+def sections_of(kind: type[Section]) -> list[type[Section]]:
+    """`kind` and all kinds of section in it, each once."""
+    found: dict[type[Section], None] = {}
+    left: list[Any] = [kind]
+    while left:
+        part = left.pop()
+        left += get_args(part)
+        if isinstance(part, type) and issubclass(part, Section) and part not in found:
+            found[part] = None
+            for field in part.model_fields.values():
+                left += [field.annotation, *field.metadata]
+    return list(found)
 
 
 def field_docs(section: type[Section]) -> dict[str, str]:
@@ -128,11 +147,17 @@ def _count(least: int, most: int) -> str:
 
 
 def _range(part: Schema) -> str:
-    if "minimum" in part and "exclusiveMaximum" in part:
-        return f" from {part['minimum']} to below {part['exclusiveMaximum']}"
-    if "minimum" in part:
-        return f" from {part['minimum']} to {part['maximum']}"
-    return f" above {part['exclusiveMinimum']} and at most {part['maximum']:g}" if "exclusiveMinimum" in part else ""
+    least, above = part.get("minimum"), part.get("exclusiveMinimum")
+    most, below = part.get("maximum"), part.get("exclusiveMaximum")
+    if least is not None and most is not None:
+        return f" from {_number(least)} to {_number(most)}"
+    if least is not None and below is not None:
+        return f" from {_number(least)} to below {_number(below)}"
+    return f" above {_number(above)} and at most {_number(most)}" if above is not None and most is not None else ""
+
+
+def _number(value: float) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _is_open(choice: Schema) -> bool:

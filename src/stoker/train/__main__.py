@@ -32,14 +32,14 @@ def main() -> int:
 
     try:
         run = spec.load_run(asked.run)
-        from stoker.train.starting import Process
+        from stoker.train.starting import STATES, Process
 
         code, why = Process(run, asked.run, asked.state, environ=os.environ, clock=SystemClock()).go()
     except StokerError as error:
         tell(f"error: {error.message}" + (f"\n\nhint: {error.hint}" if error.hint else ""))
         return exits.ASKED_WRONGLY if error.exit_code == 2 else exits.FAILED
     if why and int(os.environ.get("RANK", "0")) == 0:
-        tell(why)
+        tell(f"{STATES.get(code, 'failed')}: {why}")
     return code
 
 

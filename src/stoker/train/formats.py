@@ -132,7 +132,8 @@ def value_of(line: bytes) -> Mapping[str, Any]:
         value = json.loads(text, parse_constant=_refuse_constant) if might_be_nan else json_text.loads(text)
     except json.JSONDecodeError as exc:
         array = "; one object a line would be right, not one array" if text.startswith("[") else ""
-        raise ValueError(f"is not JSON: {exc.msg} at character {exc.pos + 1} of {shown(text)}{array}") from None
+        what = exc.msg.removesuffix(" at")  # "Unterminated string starting at"
+        raise ValueError(f"is not JSON: {what} at character {exc.pos + 1} of {shown(text)}{array}") from None
     except RecursionError:
         raise ValueError("is nested too deeply") from None
     if not isinstance(value, Mapping):

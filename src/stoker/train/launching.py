@@ -31,6 +31,8 @@ TRAINER = ("-m", "stoker.train")
 TERMINAL = "STOKER_TERMINAL"
 """Columns of the terminal that reads what a process says through the launcher; not set where none does."""
 
+ONE_PRESS_S = 1.0
+
 _BACKOFF_S = 1.0
 _BACKOFF_AT_MOST_S = 60.0
 # Between the choice of a port and its use, somebody else may take it. That is nobody's fault, and soon over.
@@ -52,10 +54,13 @@ def launch(run: Run, run_file: Path, *, state: Path, tell: Callable[[str], None]
     `run.relaunches` times in a row without a new checkpoint, with backoff. SIGTERM and Ctrl-C are passed on to all,
     which have `grace_s` to save, and it ends with exits.PREEMPTED; so it does after a spot notice. A second Ctrl-C ends
     all at once. Ports are free ones, loopback only, when nodes is 1; with more nodes PET_NNODES, PET_NODE_RANK,
-    PET_MASTER_ADDR, PET_MASTER_PORT say where the others are. No process is left. Call it in the main thread.
+    PET_MASTER_ADDR, PET_MASTER_PORT say where the others are. No process is left. Call it in the main thread. A run
+    that is over is not launched again.
 
     Raises Conflict as `runs.begin` does, InvalidInput when the environment says nothing of the other nodes."""
     _, store = runs.begin(run, run_file, state, os.environ)
+    if runs.is_over(store, run):
+        return Ended(exits.COMPLETED, 0, "it was completed before")
     launcher = Launcher(
         run, run_file, state=state, environ=os.environ, tell=tell, grace_s=grace_s, newest=newest(store, run)
     )
@@ -112,6 +117,7 @@ class Launcher:
         self._random = random or Random()
         self._backoff_s = backoff_s
         self._stopped_by: str | None = None
+        self._stopped_at = 0.0
         self._stopping = asyncio.Event()
         self._gang: Gang | None = None
         self.launches = 0
@@ -122,13 +128,16 @@ class Launcher:
         return {} if self._gang is None else self._gang.pids
 
     def stop(self, why: str) -> None:
-        """Save and end; the second time: end at once."""
+        """Save and end; the second time: end at once. Ctrl-C that arrives twice in a moment was pressed once: a wrapper
+        that passes it on, and the terminal, have both said it."""
+        now = asyncio.get_running_loop().time()
         if self._stopped_by is not None:
-            if self._gang is not None and why == "SIGINT":
+            if self._gang is not None and why == "SIGINT" and now - self._stopped_at >= ONE_PRESS_S:
                 self._gang.kill()
             return
-        self._stopped_by = why
-        self._tell(f"{why}: ending after a checkpoint; for that there are {self._grace_s:g} s")
+        self._stopped_by, self._stopped_at = why, now
+        again = "; a second Ctrl-C ends it at once" if why == "SIGINT" else ""
+        self._tell(f"{why}: ending after a checkpoint; for that there are {self._grace_s:g} s{again}")
         self._stopping.set()
         if self._gang is not None:
             self._gang.stop()
@@ -153,10 +162,10 @@ class Launcher:
             in_a_row = 1 if now is not None and now != before else in_a_row + 1
             before = now or before
             if in_a_row > self._run.relaunches:
-                return Ended(exits.FAILED, self.launches, _story(end, self._given_up()))
+                return Ended(exits.FAILED, self.launches, self._story(end, self._given_up()))
             wait_s = delay_s(in_a_row, base_s=self._backoff_s, cap_s=_BACKOFF_AT_MOST_S, random=self._random)
             whence = "the beginning" if before is None else f"checkpoint {before}"
-            self._tell(_story(end, f"all begin again from {whence} in {wait_s:.1f} s"))
+            self._tell(self._story(end, f"all begin again from {whence} in {wait_s:.1f} s"))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), wait_s)
 
@@ -171,6 +180,12 @@ class Launcher:
         killed = [str(each.rank) for each in ends if each.code == -signal.SIGKILL]
         late = f"; killed: process {', '.join(killed)}, which did not end by itself" if killed else ""
         return Ended(exits.PREEMPTED, self.launches, f"{self._stopped_by}{late}")
+
+    def _story(self, end: End, then: str) -> str:
+        """With the last that the process said, unless that is what stands above already."""
+        is_above = self._write is _to_stderr and self._run.processes_per_node == 1
+        said = "" if is_above else "".join(f"\n    {line[:500]}" for line in end.tail[-_TOLD_LINES:])
+        return f"{end.words}, {then}" + (f"; the last that it said:{said}" if said else "")
 
     def _given_up(self) -> str:
         if not self._run.relaunches:
@@ -187,11 +202,6 @@ _WORDS = {
     exits.DIVERGED: "the loss is not a number any more",
 }
 """Ends after which nothing is begun again."""
-
-
-def _story(end: End, then: str) -> str:
-    said = "".join(f"\n    {line[:500]}" for line in end.tail[-_TOLD_LINES:])
-    return f"{end.words}, {then}" + (f"; the last that it said:{said}" if said else "")
 
 
 def _lost_its_port(ends: list[End]) -> bool:

@@ -293,7 +293,7 @@ class Loop:
     def _ended(self, code: int | None, more: str) -> tuple[int, str]:
         why = self._parts.interruption.why
         words = {
-            exits.COMPLETED: f"{self._step} steps",
+            exits.COMPLETED: f"{self._step} step{'s' * (self._step != 1)}",
             exits.PREEMPTED: why.reason if why is not None else "another process was told to stop",
             exits.BUDGET_SPENT: "the budget is spent",
         }

@@ -160,8 +160,9 @@ def guarantee(run: Run, size: Size, *, bytes_per_s: float, fixed_s: float, step_
     grace_s = run.spot.grace_seconds
     writing_s = save_seconds(size.checkpoint_bytes, bytes_per_s=bytes_per_s, writers=run.nodes, fixed_s=fixed_s)
     predicted_s = step_s + writing_s
+    step = f"a step of {_span(step_s)} and " if step_s else ""
     figures = (
-        f"a step of {_span(step_s)} and a save of {_bytes(size.checkpoint_bytes)} at {_bytes(bytes_per_s)}/s from "
+        f"{step}a save of {_bytes(size.checkpoint_bytes)} at {_bytes(bytes_per_s)}/s from "
         f"{run.nodes} node{'s' * (run.nodes > 1)}: {_span(predicted_s)} in all, of {_span(grace_s)} of grace"
     )
     if predicted_s <= grace_s:

@@ -32,18 +32,23 @@ class Notes:
 def in_words(report: Report, max_length: int) -> list[str]:
     """What a person should know, a sentence each; the first bad lines one by one."""
     said = [
-        f"{report.examples:,} examples, {report.tokens:,} tokens, {report.tokens_in_loss:,} of them count in the loss"
+        f"{_examples(report.examples)}, {report.tokens:,} tokens, {report.tokens_in_loss:,} of them count in the loss"
     ]
     if report.truncated:
-        said.append(f"{report.truncated:,} examples had more than maxLength ({max_length:,}) tokens and were cut")
+        said.append(f"cut: {_examples(report.truncated)} of more than maxLength ({max_length:,}) tokens")
     if report.dropped:
         said.append(
-            f"{report.dropped:,} examples were left out: of their first maxLength ({max_length:,}) tokens none counts, "
+            f"left out: {_examples(report.dropped)}, of whose first maxLength ({max_length:,}) tokens none counts, "
             "or tooLong is drop"
         )
     if report.bad:
-        said.append(f"{len(report.bad):,} lines cannot be used and were skipped:")
+        many = len(report.bad) != 1
+        said.append(f"{len(report.bad):,} line{'s' * many} cannot be used, and {'are' if many else 'is'} skipped:")
         said += [f"  {each.file}:{each.line}: {each.why}" for each in report.bad[:SHOWN]]
         if len(report.bad) > SHOWN:
             said.append(f"  and {len(report.bad) - SHOWN:,} more")
     return said
+
+
+def _examples(count: int) -> str:
+    return f"{count:,} example{'s' * (count != 1)}"

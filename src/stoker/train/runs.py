@@ -16,11 +16,12 @@ from urllib.parse import unquote, urlsplit
 
 from stoker.base.errors import Conflict, InvalidInput, NotFound
 from stoker.registry.runs import RunStore
+from stoker.registry.shards import Damaged, verify_shard
 from stoker.registry.stores import Changed, Store, open_store
 from stoker.spec.loading import dump, run_of
 from stoker.spec.run import Run
 from stoker.spec.section import plain
-from stoker.train import hub
+from stoker.train import hub, record
 
 RUN_FILE = "run.yaml"
 PLACE = "CHECKPOINT_S3"
@@ -31,7 +32,7 @@ MAY_CHANGE = frozenset(
         # How it is done, what it may cost, and what is said of it.
         *("budget", "checkpointing", "evaluation", "prices", "relaunches", "spot", "tracking", "validateEvery"),
         # On how many machines: what is learned does not depend on it.
-        *("dataset.workers", "gpus", "memory", "nodes", "parallel", "processes", "recompute", "threads"),
+        *("dataset.workers", "gpus", "nodes", "parallel", "processes", "recompute", "threads"),
         # Where things are. That they are the same is held by the digests in each checkpoint.
         *("base", "checkpoints", "data", "dataset.badLines", "publish", "registerAs", "validation"),
     }
@@ -100,6 +101,27 @@ def find(state: Path, name_or_url: str) -> tuple[Known | None, Store]:
         f"there is no run {name_or_url[:200]!r} in {state}; {there_are}",
         hint="`stoker train RUN.yaml` begins one; --state DIR names another state directory, s3://... a run elsewhere",
     )
+
+
+def is_over(store: Store, run: Run) -> bool:
+    """Whether its last launch completed it and what that left is still whole: then there is nothing to go on with."""
+    latest, is_completed = 0, False
+    for each in record.follow(store):
+        if each["kind"] == "launch":
+            latest, is_completed = int(each["steps"]), False
+        elif each["kind"] == "end":
+            is_completed = each.get("state") == "completed"
+    run_store = RunStore(store, run.name)
+    head = run_store.head() if is_completed else None
+    if head is None or not head[0].entries or head[0].entries[-1].step != latest:
+        return False
+    entry = head[0].entries[-1]
+    try:
+        for shard in run_store.manifest(entry).shards:
+            verify_shard(store, run_store.prefix(entry.name), shard)
+    except Damaged:
+        return False
+    return True
 
 
 def folder_of(state: Path, name: str) -> Path:

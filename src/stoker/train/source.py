@@ -295,7 +295,7 @@ def _report(found: Found, run: Run, bad: tuple[BadLine, ...] = ()) -> Report:
     samples, bad = found.samples, (*bad, *found.bad)
     if not len(samples):
         raise InvalidInput(
-            f"nothing of the data can be used: {found.dropped} examples were left out, {len(bad)} lines are bad"
+            f"nothing of the data can be used; left out: {found.dropped}, bad lines: {len(bad)}"
             + "".join(f"\n  {each.file}:{each.line}: {each.why}" for each in bad[:SHOWN]),
             param="data",
             hint=f"maxLength is {run.dataset.max_length}, tooLong is {run.dataset.too_long}",

@@ -178,6 +178,8 @@ class Process:
             data_digest=opened.source.digest,
             base_digest=opened.model.base_digest,
         )
+        if world.leads:
+            self._progress.tell(_opening(self._run, opened))
         state, why = "failed", ""
         onlookers = None
         pulse = contextlib.ExitStack()
@@ -343,6 +345,16 @@ class Process:
         found_by_leader = world.from_leader(words)
         if run.spot.guarantee == "require" and not found_by_leader["holds"]:
             raise InvalidInput(found_by_leader["words"], param="spot.guarantee")
+
+
+def _opening(run: Run, opened: _Opened) -> str:
+    """What is about to be done, and where it is kept."""
+    steps = opened.source.steps
+    short = f" (epochs: {run.epochs} ends it before steps: {run.steps})" if run.steps and steps < run.steps else ""
+    return (
+        f"run {run.name}: {steps:,} step{'s' * (steps != 1)}{short}, {run.method} {run.objective} of {run.base}, "
+        f"kept in {opened.plain.url}"
+    )
 
 
 def _gradients(run: Run, ready: _Ready, world: World) -> gradients.Gradients:
