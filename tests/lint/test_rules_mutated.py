@@ -31,6 +31,7 @@ OTHERS: tuple[Any, ...] = (
     ),
 )
 RULES = (*security.RULES, *argo.RULES, *kro.RULES, *aws.RULES)
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 ROUNDS = examples(130)
 
 
@@ -65,7 +66,7 @@ def _mutated(tree: dict[str, Any], chance: random.Random) -> dict[str, Any]:
 
 def _manifests(tree: dict[str, Any]) -> list[Manifest]:
     """As the reader gives them where it can; JSON keeps what YAML would read otherwise."""
-    found = list(read_text(yaml.safe_dump(tree), "mutated.yaml").manifests)
+    found = list(read_text(yaml.dump(tree, Dumper=_Dumper), "mutated.yaml").manifests)
     return found or [Manifest(tree, Document("mutated.yaml", 0, tree))]
 
 

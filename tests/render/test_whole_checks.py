@@ -14,6 +14,7 @@ import whole_terraform
 import yaml
 from whole import Output, rendered
 
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # the one in C is five times as fast
 EVERYTHING = (Path(__file__).parents[2] / "examples" / "everything.yaml").read_text()
 
 
@@ -28,7 +29,7 @@ def without(output: Output, kind: str, name: str) -> Output:
 
 def _with(output: Output, objects: list[dict[str, Any]]) -> Output:
     rest = {name: text for name, text in output.texts.items() if name.endswith(".tf")}
-    return Output({**rest, "some/objects.yaml": yaml.safe_dump_all(objects)})
+    return Output({**rest, "some/objects.yaml": yaml.dump_all(objects, Dumper=_Dumper)})
 
 
 MISSED = [
