@@ -197,13 +197,14 @@ def test_a_killed_engine_comes_back_and_nobody_who_asks_meanwhile_is_turned_away
 
 
 def test_a_task_whose_worker_is_killed_is_finished_by_another_once(start: Start) -> None:
+    # More than a thousand tokens are still to come: the engines stand still long before the last of them.
+    body = {**ENDLESS, "max_tokens": 1500}
     running = start(spec=TWO_REPLICAS)
     engines = {replica: running.pid_of(f"engine-{replica}") for replica in ("general-1", "general-2")}
     workers = {replica: running.pid_of(f"worker-{replica}") for replica in engines}
     with sdk(running) as client:
-        task: str = client.post("/tasks", cast_to=dict, body=ENDLESS)["id"]
+        task: str = client.post("/tasks", cast_to=dict, body=body)["id"]
         _wait_for_first_chunk(client, task)
-        # Thousands of tokens are still to come: the engines stand still long before the last of them.
         for engine in engines.values():
             os.kill(engine, signal.SIGSTOP)
         seen = client.get(f"/tasks/{task}", cast_to=dict)
@@ -219,9 +220,9 @@ def test_a_task_whose_worker_is_killed_is_finished_by_another_once(start: Start)
     record = record_of(running, task)
     assert record.attempts == 2
     # Nobody knows what the engine had produced for the lost attempt, so the most that it can have been counts, too.
-    lost = bound_of(ENDLESS, loads(TWO_REPLICAS).llm.models["general"], output_tokens=ENDLESS["max_tokens"])
+    lost = bound_of(body, loads(TWO_REPLICAS).llm.models["general"], output_tokens=body["max_tokens"])
     answered = done["result"]["usage"]["prompt_tokens"]
-    assert counts(record) == ("done", answered + lost.prompt_tokens, 2 * ENDLESS["max_tokens"])
+    assert counts(record) == ("done", answered + lost.prompt_tokens, 2 * body["max_tokens"])
     assert len(records(running)) == 1
     running.stop()
 
