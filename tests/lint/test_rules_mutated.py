@@ -32,7 +32,7 @@ OTHERS: tuple[Any, ...] = (
 )
 RULES = (*security.RULES, *argo.RULES, *kro.RULES, *aws.RULES)
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-ROUNDS = examples(130)
+ROUNDS = examples(134)
 
 
 def _examples() -> list[dict[str, Any]]:

@@ -188,7 +188,7 @@ def edited(draw: st.DrawFn) -> tuple[Any, Edit]:
 
 
 @given(edited(), st.booleans())
-@settings(max_examples=examples(130), deadline=None)
+@settings(max_examples=examples(134), deadline=None)
 def test_what_is_changed_is_what_was_meant_or_nothing(case: tuple[Any, Edit], flow: bool) -> None:
     tree, edit = case
     text = yaml.safe_dump(tree, default_flow_style=flow, sort_keys=False)
@@ -200,7 +200,7 @@ def test_what_is_changed_is_what_was_meant_or_nothing(case: tuple[Any, Edit], fl
 
 
 @given(edited())
-@settings(max_examples=examples(130), deadline=None)
+@settings(max_examples=examples(134), deadline=None)
 def test_a_block_style_text_is_always_changed(case: tuple[Any, Edit]) -> None:
     """Except for what is no scalar, an item of a list within a list, and a key that is there already."""
     tree, edit = case
