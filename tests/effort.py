@@ -1,5 +1,6 @@
-"""How many examples a property is tried with: few in `make test`, TEST_EXAMPLES times as many in `make test-long`, whose 3
-is what was usual when the properties were written."""
+"""How many examples a property is tried with: few in `make test`, TEST_EXAMPLES times as many in `make test-long`.
+
+Three times as many is what was usual when the properties were written."""
 
 import os
 
