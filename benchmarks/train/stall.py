@@ -242,9 +242,8 @@ def stalls(rounds: int, tokens: int, place: Path) -> None:
                 found[name].append(said)
     step = statistics.median(each["step"] for of in found.values() for each in of)
     print(f"\n{size / 1e6:.0f} MB of state, steps of {step * 1e3:.0f} ms, {rounds} rounds")
-    print(
-        f"{'':12}{'stall ms':>10}{'least':>9}{'most':>9}{'CPU ms':>9}{'of DCP':>9}{'durable s':>11}{'steps behind it':>17}"
-    )
+    titles = (("stall ms", 10), ("least", 9), ("most", 9), ("CPU ms", 9), ("of DCP", 9), ("durable s", 11))
+    print(f"{'':12}" + "".join(f"{title:>{width}}" for title, width in titles) + "  steps behind it")
     theirs = statistics.median(each["stall"] for each in found["DCP async"])
     for name, of in found.items():
         stall = sorted(each["stall"] for each in of)
