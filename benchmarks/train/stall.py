@@ -10,6 +10,7 @@ DCP async                 torch.distributed.checkpoint.async_save, its thread, f
 torch.save                into a file that is synced
 
 stall    the training thread waited: in the call, and (overlapped) before the optimizer changes weights
+CPU      of it, what that thread itself did in the call: other processes have no part in it
 durable  from the call until the checkpoint is there
 steps    those that begin before it is durable, beside the steps right before the save: median of the rounds' ratios
 
@@ -199,9 +200,9 @@ def saver_of(name: str, training: Training, folder: Path) -> Any:
 
 def one_save(training: Training, saver: Any) -> dict[str, float]:
     before = [training.step() for _ in range(2)]
-    begun_at = time.perf_counter()
+    begun_at, worked = time.perf_counter(), time.thread_time()
     saver.begin()
-    stall = time.perf_counter() - begun_at
+    stall, worked = time.perf_counter() - begun_at, time.thread_time() - worked
     during, waits = [], []
 
     def wait() -> None:
@@ -220,6 +221,7 @@ def one_save(training: Training, saver: Any) -> dict[str, float]:
     saver.end()
     return {
         "stall": 1e3 * (stall + sum(waits)),
+        "worked": 1e3 * worked,
         "durable": durable if durable is not None else time.perf_counter() - begun_at,
         "inflation": statistics.mean(during) / statistics.mean(before),
         "step": statistics.mean(before),
@@ -240,13 +242,15 @@ def stalls(rounds: int, tokens: int, place: Path) -> None:
                 found[name].append(said)
     step = statistics.median(each["step"] for of in found.values() for each in of)
     print(f"\n{size / 1e6:.0f} MB of state, steps of {step * 1e3:.0f} ms, {rounds} rounds")
-    print(f"{'':12}{'stall ms':>10}{'least':>9}{'most':>9}{'of DCP':>9}{'durable s':>11}{'steps behind it':>17}")
+    titles = (("stall ms", 10), ("least", 9), ("most", 9), ("CPU ms", 9), ("of DCP", 9), ("durable s", 11))
+    print(f"{'':12}" + "".join(f"{title:>{width}}" for title, width in titles) + "  steps behind it")
     theirs = statistics.median(each["stall"] for each in found["DCP async"])
     for name, of in found.items():
         stall = sorted(each["stall"] for each in of)
         middle = statistics.median(stall)
         print(
-            f"{name:12}{middle:10.2f}{stall[0]:9.2f}{stall[-1]:9.2f}{middle / theirs:9.3f}"
+            f"{name:12}{middle:10.2f}{stall[0]:9.2f}{stall[-1]:9.2f}"
+            f"{statistics.median(each['worked'] for each in of):9.2f}{middle / theirs:9.3f}"
             f"{statistics.median(each['durable'] for each in of):11.2f}"
             f"{statistics.median(each['inflation'] for each in of):16.2f}x"
         )

@@ -125,7 +125,7 @@ def test_the_speed_of_a_place_is_measured_and_nothing_is_left_there() -> None:
 
     bytes_per_s, fixed_s = measure(place, seconds=lambda: place.now)
 
-    assert (bytes_per_s, fixed_s) == (pytest.approx(50 << 20), pytest.approx(0.02, rel=1e-3))
+    assert (bytes_per_s, fixed_s) == (pytest.approx(50 << 20, rel=1e-3), pytest.approx(0.02, rel=1e-3))
     assert place.objects == {}
     assert len(place.puts) == 3 + 4  # 4, 16, 64 and 64 MiB
 

@@ -6,7 +6,15 @@ import logging
 import sys
 from typing import TextIO, cast
 
-import structlog
+# For a renderer that is not used here structlog loads rich, if it is there: a quarter of a second of each start.
+_loads_rich = "rich" not in sys.modules
+if _loads_rich:
+    sys.modules["rich"] = None  # type: ignore[assignment]  # which Python takes for a package that is missing
+try:
+    import structlog
+finally:
+    if _loads_rich:
+        del sys.modules["rich"]
 
 Logger = structlog.stdlib.BoundLogger
 

@@ -14,6 +14,7 @@ from statistics import median
 from typing import Any
 
 from stoker.base.errors import InvalidInput
+from stoker.registry.shards import Piece, write_shard
 from stoker.registry.stores import Store
 from stoker.spec.run import Run
 from stoker.train.accounting import Save
@@ -21,6 +22,7 @@ from stoker.train.buying import Option, Size, choose_capacity, options
 
 LEAST_INTERVAL_S, MOST_INTERVAL_S = 30.0, 3600.0
 LEAST_SAVE_S = 0.1
+_MEASURE_S, _LONG_S = 60.0, 3.0
 WRITES_IN_ORDER = 3
 """Of a commit, which wait for each other: a shard, the manifest, HEAD. Each costs the fixed seconds of a small
 write."""
@@ -111,29 +113,36 @@ def save_seconds(checkpoint_bytes: int, *, bytes_per_s: float, writers: int, fix
 def measure(
     store: Store, *, bytes_at_most: int = 64 << 20, seconds: Callable[[], float] = time.perf_counter
 ) -> tuple[float, float]:
-    """Bytes per second of a write like a shard's, and the fixed seconds of a small one. Leaves nothing behind. Writes
-    four times as much each time until a write takes a second, or `bytes_at_most`."""
-    key = f"measured/{uuid.uuid4().hex}"
+    """Bytes per second of a shard, hashed as it is written, and the fixed seconds of a small write. Leaves nothing
+    behind. Writes four times as much each time until a write takes 3 s, or `bytes_at_most`: small ones go through one
+    connection, and say nothing of what several of them come to."""
+    prefix = f"measured/{uuid.uuid4().hex}/"
     noise = os.urandom(1 << 20)  # what cannot be compressed
+    keys: list[str] = []
 
-    def took(pieces: list[bytes]) -> float:
+    def took(mib: int) -> float:
+        keys.append(f"{len(keys)}")
         begun_at = seconds()
-        store.put(key, pieces)
+        if mib:
+            pieces = [Piece(f"{at}", "F32", (1 << 18,), (1 << 18,), (0,), noise) for at in range(mib)]
+            write_shard(store, prefix, keys[-1], pieces, timeout_s=_MEASURE_S)
+        else:
+            store.put(prefix + keys[-1], [b"."])
         return seconds() - begun_at
 
     try:
-        fixed_s = median(took([b"."]) for _ in range(3))
+        fixed_s = median(took(0) for _ in range(3))
         mib = 4
         while True:
             mib = max(1, min(mib, bytes_at_most >> 20))
-            lasted_s = took([noise] * mib)
-            if lasted_s >= 1.0 or mib >= bytes_at_most >> 20:
-                # Once more, since the first large write opens connections and makes room.
-                lasted_s = min(lasted_s, took([noise] * mib))
+            lasted_s = took(mib)
+            if lasted_s >= _LONG_S or mib >= bytes_at_most >> 20:
+                if lasted_s < _LONG_S:  # once more, since the first large write opens connections and makes room
+                    lasted_s = min(lasted_s, took(mib))
                 return (mib << 20) / max(lasted_s - fixed_s, 1e-6), fixed_s
             mib *= 4
     finally:
-        store.delete([key])
+        store.delete([prefix + key for key in keys])
 
 
 def seen(saves: Sequence[Save], *, nodes: int) -> tuple[float, float] | None:
