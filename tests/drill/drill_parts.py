@@ -77,6 +77,7 @@ class Story:
     generated: int | None = 60
     goes_on: bool = True
     trouble: str | None = None
+    seams: dict[int, int] = field(default_factory=dict)
 
     @property
     def observed(self) -> Observed:
@@ -104,6 +105,7 @@ class Story:
             generated=self.generated,
             goes_on=self.goes_on,
             trouble=self.trouble,
+            seams=self.seams,
         )
 
     @property

@@ -187,6 +187,17 @@ def test_an_answer_of_another_prompt_is_wrong() -> None:
     }
 
 
+def test_an_answer_with_a_seam_is_told() -> None:
+    story = Story(seams={0: 12})
+
+    said = {check.name: check.said for check in story.verdict.checks}["answers"]
+    assert said == (
+        "2 compared with the calm, all the same; 5 different ones in all; "
+        "1 as a replica says it in the calm that goes on with its beginning"
+    )
+    assert story.verdict.evidence["answers_gone_on_with"] == {"req_0": 12}
+
+
 # --- money ------------------------------------------------------------------------------------------------------------
 
 

@@ -254,7 +254,8 @@ class Load:
     # --- what they were told ----------------------------------------------------------------------------------------
 
     def _body(self, ask: Ask, *, stream: bool = False) -> Json:
-        return prompts.body(ask.prompt, self.model, max_tokens=self.max_tokens, stream=stream)
+        most = ask.max_tokens or self.max_tokens
+        return prompts.body(ask.prompt, self.model, max_tokens=most, begun=ask.begun, stream=stream)
 
     def _was_told(self, ask: Ask, answer: Answer) -> None:
         said = answer.json()

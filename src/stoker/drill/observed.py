@@ -38,6 +38,10 @@ class Ask:
     kind: Kind
     run: str
     prompt: str
+    begun: str = ""
+    """The answer's beginning, with which it is to go on."""
+    max_tokens: int | None = None
+    """Fewer than the load has."""
     began_at: float | None = None
     ended_at: float | None = None
     end: End = "open"
@@ -139,6 +143,9 @@ class Observed:
     budget: Budget | None = None
     calm: Mapping[int, str] = field(default_factory=dict)
     """What the same prompt is answered when nothing dies, by the number of the ask."""
+    seams: Mapping[int, int] = field(default_factory=dict)
+    """Of these, by number: after how many tokens another replica went on with the answer, as the one in the calm was
+    made to do, too."""
     generated: int | None = None
     """Tokens that the engines say they have generated meanwhile, whoever asked; None where they do not say."""
     away_s: Mapping[str, float] = field(default_factory=dict)

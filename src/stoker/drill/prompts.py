@@ -30,15 +30,18 @@ def prompt(marker: int) -> str:
     return f"Repeat: {marker} apples, {marker} pears, {marker} plums, {marker} cherries."
 
 
-def body(text: str, model: str, *, max_tokens: int, stream: bool = False) -> dict[str, Any]:
+def body(text: str, model: str, *, max_tokens: int, begun: str = "", stream: bool = False) -> dict[str, Any]:
+    begins = [{"role": "assistant", "content": begun}] if begun else []
     said: dict[str, Any] = {
         "model": model,
-        "messages": [{"role": "user", "content": text}],
+        "messages": [{"role": "user", "content": text}, *begins],
         "max_tokens": max_tokens,
         "temperature": 0,
         "seed": 1,
         "logit_bias": {"1": -100},
     }
+    if begun:
+        said |= {"continue_final_message": True, "add_generation_prompt": False}
     return {**said, "stream": True, "stream_options": {"include_usage": True}} if stream else said
 
 

@@ -5,8 +5,9 @@ Whatever ends it, the key is revoked, and tasks that are not done are cancelled.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -19,6 +20,7 @@ from stoker.drill.observed import Ask, Budget, Kill, Limits, Observed, SeenTask,
 from stoker.drill.outside import PATIENCE_S, Outside, all_of
 from stoker.drill.processes import Look, candidates, choose
 from stoker.drill.scene import Scene
+from stoker.drill.seams import seam_of
 from stoker.drill.spot import Spot
 from stoker.drill.verdicts import Verdict, judge
 from stoker.drill.watching import Watch
@@ -222,6 +224,7 @@ class Drill:
             tasks = await self._tasks()
             await self._cancel_tasks()
             calm = await self._in_the_calm(load)
+            seams = await self._went_on(load, calm)
             records, books = await self._settled(load, key_id, since, budget)
             generated = await self._generated()
         except StokerError as error:
@@ -229,7 +232,8 @@ class Drill:
         return replace(
             seen,
             tasks=tasks,
-            calm=calm,
+            calm=calm | {number: str(self._asks[number].answer) for number in seams},
+            seams=seams,
             records=records,
             budget=books,
             generated=generated,
@@ -252,9 +256,23 @@ class Drill:
         answered.sort(key=lambda ask: not any(ask.was_open_at(kill.at) for kill in self._kills))
         return {ask.number: await self._ask_again(load, ask.prompt) for ask in answered[: self._plan.compare]}
 
-    async def _ask_again(self, load: Load, prompt: str) -> str:
+    async def _went_on(self, load: Load, calm: Mapping[int, str]) -> dict[int, int]:
+        """Answers of tasks which are not those of the calm, but right for a replica that goes on with a begun one: by
+        number, after how many tokens."""
+        seams: dict[int, int] = {}
+        if self._model in self._platform.begin_anew:
+            return seams
+        for number, text in calm.items():
+            ask = self._asks[number]
+            if ask.kind in ("task", "resumable") and ask.answer and ask.answer != text:
+                at = await seam_of(ask.answer, partial(self._ask_again, load, ask.prompt), tokens=load.max_tokens)
+                if at is not None:
+                    seams[number] = at
+        return seams
+
+    async def _ask_again(self, load: Load, prompt: str, begun: str = "", max_tokens: int | None = None) -> str:
         number = len(self._asks) + len(self._extra)
-        ask = Ask(number, "chat", f"{self._name}-{number}", prompt)
+        ask = Ask(number, "chat", f"{self._name}-{number}", prompt, begun, max_tokens)
         self._extra.append(ask)
         await load.send(ask, self._clock.monotonic() + PATIENCE_S)
         if ask.answer is None:

@@ -224,6 +224,8 @@ class _Facts:
             return Check("answers", ok=False, said=f"{len(wrong)} wrong of {compared} compared: {_listed(wrong)}")
         different = len({ask.answer for ask in self.seen.asks if ask.answer is not None})
         said = f"{compared} compared with the calm, all the same; {different} different ones in all"
+        if self.seen.seams:
+            said += f"; {len(self.seen.seams)} as a replica says it in the calm that goes on with its beginning"
         return Check("answers", ok=True, said=said if compared else "not compared")
 
     # --- money ------------------------------------------------------------------------------------------------------
@@ -360,6 +362,7 @@ class _Facts:
             "requests": {kind: dict(sorted(counts.items())) for kind, counts in ends.items()},
             "asked_again": dict(sorted(self.refused.items())),
             "answers_compared": len(seen.calm),
+            "answers_gone_on_with": {self.seen.asks[number].task_id: at for number, at in seen.seams.items()},
             "tokens": {
                 "told": self.told,
                 "billed": self.billed,
