@@ -22,13 +22,16 @@ $(TORCH): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev,train,traintests]"
 	@touch $(TORCH)
 
+# One process more than there are cores: some of them always wait for what they have started.
+SPREAD = -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadfile --no-loadscope-reorder
+
 test: $(TORCH) check  ## style, types, layers, and every test
 	@scripts/system-packages
-	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
 TEST_EXAMPLES ?= 3
 test-long: $(TORCH)  ## every test, each property with TEST_EXAMPLES times as many examples as in make test
-	TEST_EXAMPLES=$(TEST_EXAMPLES) $(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	TEST_EXAMPLES=$(TEST_EXAMPLES) $(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
 test-torch: $(TORCH)  ## the tests of training alone
 	$(BIN)/python -m pytest -m torch $(ARGS)
@@ -60,7 +63,7 @@ prove-commits: $(STAMP)  ## every interleaving of the model of commits, at its l
 CORRUPTIONS ?= 10000
 KILLS ?= 100
 test-train: $(TORCH)  ## is a run that is killed the same run (KILLS runs), is any damage silent (CORRUPTIONS damages)? 10 minutes
-	KILLS=$(KILLS) CORRUPTIONS=$(CORRUPTIONS) $(BIN)/python -m pytest -n auto --dist loadfile tests/train tests/registry $(ARGS)
+	KILLS=$(KILLS) CORRUPTIONS=$(CORRUPTIONS) $(BIN)/python -m pytest $(SPREAD) tests/train tests/registry $(ARGS)
 
 RENDER_CASES ?= 1000
 ifndef RENDER_SEED

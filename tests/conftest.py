@@ -1,1 +1,16 @@
-"""Puts this folder on the path (pytest does so for the folder of a conftest), so that all tests can import `effort`."""
+"""On the path of all tests, since pytest puts the folder of a conftest there: so they can import `effort`.
+
+Files that take long come first: what `make test` hands out last is short, and no process is left alone with a long one.
+"""
+
+import pytest
+
+LONG = (
+    *("gateway_schema", "drill", "requests", "stoker_up", "autoscaling", "batches", "queue_benchmarks", "spot_notice"),
+    *("torchrun", "budget_model", "budget_chaos", "budget_race", "poison", "kinds_of_runs", "render_whole"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {f"test_{name}.py": at for at, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(LONG)))
