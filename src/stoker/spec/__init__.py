@@ -4,8 +4,9 @@ Everybody above imports from here. In YAML the keys are camelCase, in Python sna
 types are made when the first of them is asked for: who only reads YAML (`stoker lint`) does not wait for them.
 """
 
-import importlib
 from typing import TYPE_CHECKING
+
+from stoker.base.lazy import names_of
 
 if TYPE_CHECKING:
     from stoker.spec.budgets import NO_BUDGETS, Budgets, Priority, Team, Tenant, WhenBusy, WhenRedisIsAway
@@ -53,7 +54,7 @@ _HOMES = {
     "spot": ["Spot"],
     "training": ["Training"],
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+__getattr__ = names_of(__name__, _HOMES)
 
 __all__ = [
     "AUTO",
@@ -109,11 +110,3 @@ __all__ = [
     "run_of",
     "template",
 ]
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-    globals()[name] = found
-    return found

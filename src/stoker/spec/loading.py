@@ -13,14 +13,14 @@ from pydantic import ValidationError
 
 from stoker.spec import yaml
 from stoker.spec.faults import HINT, BrokenRules, Fault, Path, Position, refusal, refused_request, shown
-from stoker.spec.run import Run
 from stoker.spec.schema import Schema, at_path, expected, is_secret, schema, schema_of
 from stoker.spec.section import Section, plain, yaml_name
 
 if TYPE_CHECKING:
     from stoker.spec.platform import Platform
+    from stoker.spec.run import Run
 
-# The platform's types are imported where they are used: a process that trains reads a run, and does not wait for them.
+# Types are imported where they are used: who reads a run does not wait for those of a platform, nor the other way round.
 
 _S = TypeVar("_S", bound=Section)
 
@@ -38,7 +38,7 @@ def load(path: FilePath | None) -> "Platform":
     return loads(_read(path, hint="`stoker init` writes one"), str(path))
 
 
-def load_run(path: FilePath) -> Run:
+def load_run(path: FilePath) -> "Run":
     """The run that the file describes. Raises SpecInvalid with every fault."""
     return run_of(_read(path, hint=_RUN_HINT), str(path))
 
@@ -73,13 +73,16 @@ def loads(text: str | bytes, name: str = "platform.yaml") -> "Platform":
     return Platform() if document.data is None else _validated(Platform, document, name, schema)
 
 
-def run_of(text: str | bytes, name: str = "run.yaml") -> Run:
+def run_of(text: str | bytes, name: str = "run.yaml") -> "Run":
     """As `load_run`, for text that is called `name` in messages."""
-    return _validated(Run, yaml.parse(text, name), name, lambda: schema_of(Run))
+    from stoker.spec.run import Run
+
+    return _validated(Run, yaml.parse(text, name), name, lambda: schema_of(Run), hint=_RUN_HINT)
 
 
-def _validated(kind: type[_S], document: yaml.Document, name: str, whole: Callable[[], Schema]) -> _S:
-    hint = _RUN_HINT if kind is Run else HINT
+def _validated(
+    kind: type[_S], document: yaml.Document, name: str, whole: Callable[[], Schema], *, hint: str = HINT
+) -> _S:
     if not isinstance(document.data, dict):
         fault = Fault((), f"the file is {shown(document.data)}; it must be keys with values", document.where(()))
         raise refusal(name, [fault], hint=hint)
@@ -94,6 +97,7 @@ def _validated(kind: type[_S], document: yaml.Document, name: str, whole: Callab
 def _mistaken(kind: type[Section], data: Mapping[Any, Any]) -> str | None:
     """Where all that can be known of the file is that it is of the other kind: its keys would be so many faults."""
     from stoker.spec.platform import Platform
+    from stoker.spec.run import Run
 
     platform, run = ({yaml_name(name) for name in each.model_fields} for each in (Platform, Run))
     if kind is Run and data.keys() & (platform - run) and not data.keys() & (run - platform):
