@@ -66,7 +66,7 @@ def flat(module: Any, rows: Any) -> Any:
 
 
 class Small:
-    """A run of three steps with two passes each."""
+    """A run of three steps with two passes each; its validation data, where it is asked for, is the same."""
 
     def __init__(self, folder: Path, loss: Callable[..., Any] = flat, *, is_random: bool = False, **keys: Any) -> None:
         keys = {
@@ -96,7 +96,7 @@ class Small:
             lease.epoch,
             lease,
             staging_of(self.tensors),
-            mode="overlapped",
+            mode=self.run.checkpointing.mode,
             keep=Keep(3, None, 0),
             parent=None,
             clock=self.clock,
@@ -109,7 +109,7 @@ class Small:
             adam=adam,
             gradients=Alone(list(parameters.values())),
             source=source,
-            validation=None,
+            validation=None if self.run.validation is None else source,
             saver=self.saver,
             record=self.record,
             interruption=self.interruption,
@@ -181,6 +181,26 @@ def test_a_save_that_nobody_waits_for_has_half_an_hour(tmp_path: Path) -> None:
     assert small.go() == (exits.COMPLETED, "3 steps")
 
     assert set(small.saver.given) == {("begin", 1800.0), ("finish", 1800.0)}
+
+
+# --- what is kept with a checkpoint -----------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_has_the_loss_of_the_validation_before_it_or_none(tmp_path: Path) -> None:
+    """Two weights of 1.0, 0.5 and 0.0 after each step of Adam; six passes over 6 examples."""
+    small = Small(tmp_path, checkpointing={"everySteps": 1, "mode": "sync"}, validation="data.jsonl", validateEvery=2)
+    weight = sum(small.parts.source.step(number).weight for number in range(3))
+
+    assert small.go() == (exits.COMPLETED, "3 steps")
+
+    head = small.store.head()
+    assert head is not None
+    assert [entry.step for entry in head[0].entries] == [1, 2, 3]
+    first, *validated = [entry.loss for entry in head[0].entries]
+    assert first is None
+    assert validated == pytest.approx([0.0, 6 * -1.0 / weight], abs=1e-6)
+    said = [each["loss"] for each in record.read(small.files) if each["kind"] == "validate"]
+    assert validated == said
 
 
 # --- numbers that are none --------------------------------------------------------------------------------------------
