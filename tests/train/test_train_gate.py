@@ -99,6 +99,12 @@ def test_it_may_not_be_worse_than_the_base_by_more_than_the_margin() -> None:
         "difference from the base -0.125, 95 % interval -0.375 to +0.000 over 6 questions; its lower end has to be "
         "-0.02 at least"
     ]
+    within = of(said("1110 11"), said("1111 11"), margin=0.2)
+    assert failures(within) == [
+        "difference from the base -0.125, 95 % interval -0.375 to +0.000 over 6 questions; its lower end has to be "
+        "-0.2 at least"
+    ]
+    assert of(said("1110 11"), said("1111 11"), margin=0.375).passed
     assert of(said("1110 11"), said("1111 11"), margin=0.4).passed
     silent = of(said("1111 11"), said("1111 1x"))
     assert failures(silent) == [

@@ -172,6 +172,8 @@ class Outcome:
     losses: dict[int, str]
     samples: dict[int, str]
     weights: dict[str, bytes]
+    tokens: int
+    """By the newest checkpoint: trained on up to it, whichever launches did."""
 
 
 def store_of(state: Path, name: str = "tiny") -> FolderStore:
@@ -201,4 +203,5 @@ def outcome_in(store: Store, name: str = "tiny") -> Outcome:
     assert manifest is not None
     assert skipped == []
     assert manifest.step == max(said.losses)
-    return Outcome({step: loss.hex() for step, loss in said.losses.items()}, dict(said.samples), found)
+    losses = {step: loss.hex() for step, loss in said.losses.items()}
+    return Outcome(losses, dict(said.samples), found, int(manifest.state["tokens"]))
