@@ -240,9 +240,10 @@ def test_a_step_that_comes_to_no_number_changes_nothing_and_ends_the_run(
     assert len(passes) == 4
     assert small.weights == pytest.approx([0.5, 0.5], abs=1e-6)
     kept = small.weights
-    small.saver.finish(60.0)
     torch.nn.init.zeros_(small.module.weight)
-    assert list(summary(record.read(small.files), now=NOW).losses) == [1]
+    told = record.read(small.files)
+    assert list(summary(told, now=NOW).losses) == [1]
+    assert [each["step"] for each in told if each["kind"] == "save"] == [1], "what was being written is waited for"
     manifest, skipped = small.store.newest_whole(lambda manifest: restore(small.store, manifest, small.tensors))
     assert (manifest is not None and manifest.step, skipped) == (1, [])
     assert small.weights == kept

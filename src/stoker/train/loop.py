@@ -115,7 +115,9 @@ class Loop:
             while True:
                 done, said = self._do(following)
                 if not (math.isfinite(done.loss) and math.isfinite(done.norm)):
-                    return exits.DIVERGED, self._diverged(done)
+                    why = self._diverged(done)
+                    code, more = self._finish(exits.DIVERGED)
+                    return code, why if code == exits.DIVERGED else more
                 code, why = self._act(
                     after_step(
                         said,
