@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stoker.spec.platform import Platform
     from stoker.spec.run import Run
 
-# Types are imported where they are used: who reads a run does not wait for those of a platform, nor the other way round.
+# Types are imported where they are used: who reads a run does not wait for a platform's, nor the other way round.
 
 _S = TypeVar("_S", bound=Section)
 
