@@ -87,6 +87,7 @@ def test_a_pattern_is_searched_and_cannot_hold_anybody_up(monkeypatch: pytest.Mo
 
 CALL = {"name": "add", "arguments": {"a": 1, "b": [2]}}
 KEPT = json.dumps([{"id": "x", "type": "function", "function": {"name": "add", "arguments": '{"b": [2], "a": 1}'}}])
+TAGGED = f"<tool_call>{json.dumps(CALL)}</tool_call>"
 
 
 @pytest.mark.parametrize(
@@ -101,10 +102,23 @@ KEPT = json.dumps([{"id": "x", "type": "function", "function": {"name": "add", "
         ("add(1, [2])", 0),
         ("null", 0),
         (json.dumps({**CALL, "arguments": "{"}), 0),
+        (json.dumps({**CALL, "arguments": {"a": 1.0, "b": [2]}}), 1),
+        (json.dumps({**CALL, "arguments": {"a": True, "b": [2]}}), 0),
+        (json.dumps([CALL, {"function": {"name": 3}}]), 0),
+        (json.dumps([CALL, "and"]), 0),
+        (f'{TAGGED}<tool_call>{{"name": "sub", broken</tool_call>', 0),
+        (f"{TAGGED}<tool_call>{json.dumps(CALL)}", 0),
+        (f"{TAGGED} {json.dumps(CALL)}</tool_call>", 0),
     ],
 )
 def test_a_tool_call_is_name_and_arguments(said: str, score: float) -> None:
     assert asked("tool", CALL, said) == [score]
+
+
+def test_tags_in_an_argument_and_true_deep_in_it_are_what_they_are() -> None:
+    call = {"name": "say", "arguments": {"text": "<tool_call>", "also": [{"it": True}]}}
+    right = json.dumps(call)
+    assert asked("tool", call, right, f"<tool_call>{right}</tool_call>", right.replace("true", "1")) == [1, 1, 0]
 
 
 @settings(max_examples=50, deadline=None)

@@ -181,26 +181,46 @@ def _search(pairs: Sequence[tuple[list[str], str]]) -> list[bool] | None:
 
 
 def _is_call(answer: Mapping[str, Any], said: str) -> bool:
-    """One call, of that name, with equal arguments."""
+    """One call, of that name, with equal arguments, and nothing beside it that was to be one."""
     calls = list(calls_in(said))
-    return len(calls) == 1 and calls[0] == (answer["name"], answer.get("arguments", {}))
+    return len(calls) == 1 and _is_equal(calls[0], (answer["name"], answer.get("arguments", {})))
 
 
-_TAGGED = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
+def _is_equal(one: Any, other: Any) -> bool:
+    """As JSON: 1 is 1.0, and true is neither, which Python's == would say."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_is_equal(value, other[key]) for key, value in one.items())
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_is_equal, one, other))
+    return bool(one == other)
 
 
-def calls_in(said: str) -> Iterator[tuple[str, Any]]:
+_TAGS = re.compile(r"<tool_call>(.*?)</tool_call>|</?tool_call>", re.DOTALL)
+"""A call in its tags; or a tag without its other one, of which nothing is kept."""
+
+
+def calls_in(said: str) -> Iterator[tuple[str, Any] | None]:
     """Names and arguments of the calls in what was said: OpenAI's `tool_calls` as JSON, which is how calls of an
-    endpoint are kept; one call as JSON; or such in <tool_call> tags, as Qwen writes them."""
-    for text in _TAGGED.findall(said) or [said]:
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
-            continue
+    endpoint are kept; one call as JSON; or such in <tool_call> tags, as Qwen writes them. None for what stands where a
+    call would and is none."""
+    whole = _json(said)
+    for value in [_json(text) for text in _TAGS.findall(said)] if whole is None else [whole]:
         for call in value if isinstance(value, list) else [value]:
             function = call.get("function", call) if isinstance(call, dict) else None
             if isinstance(function, dict) and isinstance(function.get("name"), str):
                 yield function["name"], _arguments(function.get("arguments", {}))
+            else:
+                yield None
+
+
+def _json(text: str) -> Any:
+    """None for what is no JSON, too."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _arguments(value: Any) -> Any:
