@@ -181,6 +181,18 @@ def test_other_rules_ask_for_another_evaluation(world: World, said: Said) -> Non
     assert "were evaluated by other rules" in said()[1]
 
 
+def test_other_questions_ask_for_another_evaluation(world: World, said: Said) -> None:
+    assert world.says("evaluate") == 0
+    before = (world.folder / "products.jsonl").read_bytes()
+    for after in (before.replace(b'"6"', b'"7"'), b"{"):
+        (world.folder / "products.jsonl").write_bytes(after)
+        assert world.says("register") == 1
+        assert "suite products (products.jsonl) has changed since weights" in said()[1]
+        assert world.models().versions("tune") == []
+    (world.folder / "products.jsonl").write_bytes(before)
+    assert world.says("register") == 0
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new", "why"),
     [

@@ -52,7 +52,7 @@ def evaluate(
     store = exporting.store_of(run, here=here, state=state, checkpoints=checkpoints)
     about: dict[str, Any] = {
         "run": run.name,
-        "suites": {name: {"data_sha256": hashlib.sha256(data).hexdigest()} for name, data in read.items()},
+        "suites": {name: {"data_sha256": _sha256(data)} for name, data in read.items()},
     }
     if url is None:
         exported = exporting.newest(run, store, here=here, state=state, tell=tell)
@@ -87,9 +87,10 @@ def again(run: Run, digest: str, *, here: Path, state: Path, checkpoints: str | 
     return found.verdict, found.digest
 
 
-def passed(run: Run, store: Store, digest: str) -> Evaluated | None:
-    """The evaluation by which these weights may be registered: judged anew, by the rules that the run file has now.
-    None: there is none. Raises Conflict when what is there does not hold."""
+def passed(run: Run, store: Store, digest: str, *, here: Path) -> Evaluated | None:
+    """The evaluation by which these weights may be registered: judged anew, by the rules that the run file and the
+    questions that the suites' files have now. None: there is none. Raises Conflict when what is there does not hold;
+    InvalidInput when a suite's file is gone."""
     try:
         found = verdicts.again(store, digest)
     except NotFound:
@@ -100,6 +101,14 @@ def passed(run: Run, store: Store, digest: str) -> Evaluated | None:
             hint="evaluate them again: `stoker evaluate RUN.yaml`",
             code="other_rules",
         )
+    for suite in run.evaluation.suites:
+        asked = found.about.get("suites", {}).get(suite.name, {}).get("data_sha256")
+        if _sha256(places.read(suite.data, here)) != asked:
+            raise Conflict(
+                f"suite {suite.name} ({suite.data}) has changed since weights {short(digest)} were evaluated",
+                hint="evaluate them again: `stoker evaluate RUN.yaml`",
+                code="other_questions",
+            )
     if not found.verdict.passed:
         failed = "\n".join(reason for reason in found.verdict.reasons if reason.startswith("failed:"))
         raise Conflict(
@@ -139,6 +148,10 @@ def _base(run: Run, here: Path, state: Path) -> Path:
     from stoker.train.bases import base_folder
 
     return here if run.base == "scratch" else base_folder(run, here=here, cache=state / "cache")
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _digest_of_server(url: str, key: str | None, name: str, tell: Callable[[str], None]) -> str:

@@ -54,7 +54,7 @@ def register(
     store = exporting.store_of(run, here=here, state=state, checkpoints=checkpoints)
     exported = exporting.newest(run, store, here=here, state=state, tell=tell)
     card: dict[str, Any] = {"run": run.name, "checkpoint": exported.checkpoint, "step": exported.step, "base": run.base}
-    evaluated = None if unevaluated else passed(run, store, exported.digest)
+    evaluated = None if unevaluated else passed(run, store, exported.digest, here=here)
     if evaluated is not None:
         verdict = evaluated.verdict
         card["evaluation"] = {
