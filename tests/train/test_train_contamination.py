@@ -62,6 +62,11 @@ def test_question_and_answer_in_a_plain_text_are_found_and_the_question_alone_is
     questions = ask("Capital of France?", answer=["Paris", "Lutetia"])
     assert contaminated(questions, [{"text": "A quiz. Capital of France? Lutetia! Well done."}]) == {"s": ["q0"]}
     assert contaminated(questions, [{"text": "A quiz. Capital of France? Who knows."}]) == {"s": []}
+    asked, answer = "Which port does the Redis server use?", "The Redis server listens on port 6379 by default."
+    assert contaminated(ask(asked, answer=answer), [{"text": f"So: {asked} {answer}"}]) == {"s": ["q0"]}
+    assert contaminated(ask(asked, answer=answer), [{"text": f"{asked} {answer}".replace("default", "law")}]) == {
+        "s": []
+    }
 
 
 def test_lines_that_are_no_objects_are_passed_over() -> None:

@@ -26,7 +26,7 @@ def contaminated(questions: Sequence[Question], lines: Iterable[Mapping[str, Any
     asked = {(each.suite, each.id): each for each in questions}
     by_text: dict[str, set[tuple[str, str]]] = defaultdict(set)
     by_run: dict[str, set[tuple[str, str]]] = defaultdict(set)
-    in_text: dict[int, dict[str, set[tuple[str, str]]]] = defaultdict(lambda: defaultdict(set))
+    in_text: dict[int, dict[str, list[tuple[list[str], tuple[str, str]]]]] = defaultdict(lambda: defaultdict(list))
     runs: dict[tuple[str, str], int] = {}
     for key, question in asked.items():
         text = _said_by_user(question.messages) if question.prompt is None else " ".join(_words(question.prompt))
@@ -37,8 +37,8 @@ def contaminated(questions: Sequence[Question], lines: Iterable[Mapping[str, Any
             runs[key] = runs.get(key, 0) + 1
         for answer in question.answer if isinstance(question.answer, list) else [question.answer]:
             both = [*words, *(_words(answer) if isinstance(answer, str) else [])]
-            if len(both) < RUN_WORDS:
-                in_text[len(both)][" ".join(both)].add(key)
+            first = both[:RUN_WORDS]
+            in_text[len(first)][" ".join(first)].append((both, key))
     found: set[tuple[str, str]] = set()
     seen: dict[tuple[str, str], set[str]] = defaultdict(set)
     for line in lines:
@@ -50,8 +50,10 @@ def contaminated(questions: Sequence[Question], lines: Iterable[Mapping[str, Any
                     seen[key].add(run)
             if isinstance(line.get("text"), str):
                 for length, wanted in in_text.items():
-                    for run in _runs(words, length):
-                        found |= wanted.get(run, set())
+                    for start, run in enumerate(_runs(words, length)):
+                        for both, key in wanted.get(run, ()):
+                            if words[start : start + len(both)] == both:
+                                found.add(key)
     found |= {key for key, there in seen.items() if len(there) >= _SHARE * runs[key]}
     ids: dict[str, list[str]] = {question.suite: [] for question in questions}
     for suite, id in asked:
