@@ -1,12 +1,17 @@
 """Questions that are in the training data are found; the same facts in other words are not."""
 
-import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stoker.train.contamination import contaminated, objects_of
+from stoker.train import contamination
+from stoker.train.formats import example_of
 from stoker.train.suites import Question
 
 LONG = "the quick brown fox jumps over the lazy dog and then goes home to sleep until morning comes again at last"
+
+
+def contaminated(questions: Sequence[Question], lines: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    return contamination.contaminated(questions, map(example_of, lines))
 
 
 def ask(*texts: str, answer: Any = "Paris") -> list[Question]:
@@ -28,9 +33,8 @@ def test_the_same_question_is_found_however_it_is_written() -> None:
     ]
     assert contaminated(questions, lines) == {"s": ["q0", "q1"]}
     assert contaminated(questions, [chat("Tell me France's capital.", "Paris.")]) == {"s": []}
-    assert contaminated(questions, [{"prompt": [{"role": "user", "content": "Which city governs France?"}]}]) == {
-        "s": ["q2"]
-    }
+    asked, answer = chat("Which city governs France?", "x")["messages"]
+    assert contaminated(questions, [{"prompt": [asked], "completion": [answer]}]) == {"s": ["q2"]}
 
 
 def test_a_later_turn_counts_alone_and_with_those_before() -> None:
@@ -47,7 +51,9 @@ def test_pictures_tell_questions_apart() -> None:
         return [{"role": "user", "content": parts}]
 
     questions = [Question("s", each, each, messages=look(f"data:{each}")) for each in ("red", "blue")]
-    assert contaminated(questions, [{"messages": look("data:blue")}]) == {"s": ["blue"]}
+    assert contaminated(
+        questions, [{"messages": [*look("data:blue"), {"role": "assistant", "content": "It is blue."}]}]
+    ) == {"s": ["blue"]}
 
 
 def test_a_long_question_is_found_by_its_runs_of_words() -> None:
@@ -69,7 +75,18 @@ def test_question_and_answer_in_a_plain_text_are_found_and_the_question_alone_is
     }
 
 
-def test_lines_that_are_no_objects_are_passed_over() -> None:
-    data = b'{"text": "a"}\n\n{\n[1]\n' + json.dumps({"messages": [1, {"role": "user", "content": 3}]}).encode()
-    assert contaminated(ask("a b"), objects_of(data)) == {"s": []}
-    assert len(list(objects_of(data))) == 2
+def test_a_prompt_and_its_completion_are_a_plain_text() -> None:
+    line = {"prompt": "France is large. Capital of France?", "completion": "Paris it is"}
+    assert contaminated(ask("Capital of France?"), [line]) == {"s": ["q0"]}
+    assert contaminated(ask("Capital of France?", answer="Rome"), [line]) == {"s": []}
+
+
+def test_preferences_are_found_in_each_of_their_shapes() -> None:
+    good, bad = (chat("Hi", "Hello", "Where is Rome?", said)["messages"] for said in ("Italy", "Spain"))
+    questions = [*ask("Where is Rome?"), Question("t", "all", "Italy", messages=good[:3])]
+    both = {"s": ["q0"], "t": ["all"]}
+    assert contaminated(questions, [{"chosen": good, "rejected": bad}]) == both
+    assert contaminated(questions, [{"prompt": good[:3], "chosen": good, "rejected": bad}]) == both
+    assert contaminated(questions, [{"prompt": good[:2], "chosen": good[2:], "rejected": bad[2:]}]) == both
+    line = {"prompt": "Where is Rome?", "chosen": "Italy", "rejected": "Spain"}
+    assert contaminated(questions, [line]) == {"s": ["q0"], "t": []}

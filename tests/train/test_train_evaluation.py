@@ -18,6 +18,7 @@ from stoker.testing import ManualClock
 from stoker.testing.plain_store import PlainStore
 from stoker.train import evaluation, exporting, registering, verdicts
 from stoker.train.exporting import Exported
+from stoker.train.transforms import chance
 
 RUN = """
 name: tune
@@ -25,6 +26,12 @@ data: data.jsonl
 evaluation:
   leastScore: 0.9
   suites: [{name: products, data: products.jsonl, check: contains, maxTokens: 16}]
+"""
+
+TOLD = """
+def told(example, rng):
+    asked = {"role": "user", "content": f"What is {example['a']} times {rng.choice((3, 9))}?"}
+    return {"messages": [asked, {"role": "assistant", "content": "x"}]}
 """
 
 
@@ -35,7 +42,9 @@ class World:
         self.folder = folder
         self.file = folder / "run.yaml"
         self.file.write_text(RUN)
-        self.lines("data.jsonl", {"messages": [{"role": "user", "content": "Hi"}]})
+        self.lines(
+            "data.jsonl", {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}
+        )
         self.exam([(a, b, a * b) for a in (2, 7) for b in (3, 9)])
         self.store = PlainStore(folder / "store")
         self.weights = shutil.copytree(default_folder(), folder / "exported")
@@ -163,9 +172,24 @@ def test_without_a_score_there_is_no_score_file_not_even_an_earlier_one(world: W
 
 
 def test_questions_from_the_training_data_fail_it(world: World, said: Said) -> None:
-    world.lines("data.jsonl", {"messages": [{"role": "user", "content": "what is 7 times 9"}]})
+    told = [{"role": "user", "content": "what is 7 times 9"}, {"role": "assistant", "content": "63"}]
+    world.lines("data.jsonl", "what is 2 times 3", {"messages": told}, {"messages": told[:1]})
     assert world.says("evaluate") == 1
     assert "failed: products: 1 of 4 are in the training data: 7x9" in said()[0]
+
+
+def test_questions_that_a_transform_makes_fail_it_in_whichever_epoch_and_those_that_it_drops_do_not(
+    world: World, said: Said
+) -> None:
+    seed = next(n for n in range(100) if [chance(n, epoch, 0).choice((3, 9)) for epoch in range(2)] == [3, 9])
+    world.file.write_text(RUN + f"epochs: 2\nseed: {seed}\ndataset: {{transform: 'own.py:told'}}\n")
+    (world.folder / "own.py").write_text(TOLD)
+    world.lines("data.jsonl", {"a": 7, "messages": [{"role": "user", "content": "What is 2 times 9?"}]})
+    assert world.says("evaluate") == 1
+    assert "failed: products: 2 of 4 are in the training data: 7x3, 7x9" in said()[0]
+    world.file.write_text(world.file.read_text().replace("epochs: 2", "epochs: 1"))
+    assert world.says("evaluate") == 1
+    assert "failed: products: 1 of 4 are in the training data: 7x3" in said()[0]
 
 
 def test_a_model_that_began_from_random_weights_has_no_base(world: World, said: Said) -> None:

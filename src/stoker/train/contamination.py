@@ -2,8 +2,8 @@
 
 A question is, when what its user says, letters and digits alone, is what a user says in the data, pictures included; or
 when it is long and half of its runs of 13 words are somewhere in the data (13 as in GPT-3: Brown et al. 2020,
-arXiv 2005.14165, appendix C); or when question and answer stand one after the other in a plain text. The same facts in
-other words are what a suite is for, and are not found.
+arXiv 2005.14165, appendix C); or when question and answer stand one after the other in a plain text, or in a prompt and
+its completion. The same facts in other words are what a suite is for, and are not found.
 """
 
 import hashlib
@@ -12,8 +12,9 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
+from stoker.train.formats import Chat, Example, Preference, Prompt, Text
+from stoker.train.messages import Message
 from stoker.train.suites import Question
 
 RUN_WORDS = 13
@@ -21,8 +22,8 @@ _SHARE = 0.5
 _NO_WORD = re.compile(r"[\W_]+")
 
 
-def contaminated(questions: Sequence[Question], lines: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Ids by suite, in the order of the suite. `lines`: objects of the training data, gone through once."""
+def contaminated(questions: Sequence[Question], examples: Iterable[Example]) -> dict[str, list[str]]:
+    """Ids by suite, in the order of the suite. `examples`: what is trained on, gone through once."""
     asked = {(each.suite, each.id): each for each in questions}
     by_text: dict[str, set[tuple[str, str]]] = defaultdict(set)
     by_run: dict[str, set[tuple[str, str]]] = defaultdict(set)
@@ -38,39 +39,29 @@ def contaminated(questions: Sequence[Question], lines: Iterable[Mapping[str, Any
         for answer in question.answer if isinstance(question.answer, list) else [question.answer]:
             both = [*words, *(_words(answer) if isinstance(answer, str) else [])]
             first = both[:RUN_WORDS]
-            in_text[len(first)][" ".join(first)].append((both, key))
+            if first:
+                in_text[len(first)][" ".join(first)].append((both, key))
     found: set[tuple[str, str]] = set()
     seen: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for line in lines:
-        for text in _questions_in(line):
+    for example in examples:
+        for text in _questions_in(example):
             found |= by_text.get(text, set())
-        for words in _texts_in(line):
+        for words in _texts_in(example):
             for run in _runs(words, RUN_WORDS):
                 for key in by_run.get(run, ()):
                     seen[key].add(run)
-            if isinstance(line.get("text"), str):
-                for length, wanted in in_text.items():
-                    for start, run in enumerate(_runs(words, length)):
-                        for both, key in wanted.get(run, ()):
-                            if words[start : start + len(both)] == both:
-                                found.add(key)
+        plain = _words(_plain_text(example))
+        for length, wanted in in_text.items():
+            for start, run in enumerate(_runs(plain, length)):
+                for both, key in wanted.get(run, ()):
+                    if plain[start : start + len(both)] == both:
+                        found.add(key)
     found |= {key for key, there in seen.items() if len(there) >= _SHARE * runs[key]}
     ids: dict[str, list[str]] = {question.suite: [] for question in questions}
     for suite, id in asked:
         if (suite, id) in found:
             ids[suite].append(id)
     return ids
-
-
-def objects_of(data: bytes) -> Iterator[Mapping[str, Any]]:
-    """Of the lines that are JSON objects; training has said what is wrong with others."""
-    for line in data.splitlines():
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict):
-            yield value
 
 
 def _runs(words: Sequence[str], length: int) -> Iterator[str]:
@@ -96,34 +87,47 @@ def _of_content(content: object) -> list[str]:
     return words
 
 
-def _messages_in(value: object) -> list[Mapping[str, Any]]:
-    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
-
-
-def _said_by_user(messages: Sequence[Mapping[str, Any]]) -> str:
+def _said_by_user(messages: Sequence[Message]) -> str:
     return " ".join(
         word for each in messages if each.get("role") == "user" for word in _of_content(each.get("content"))
     )
 
 
-def _questions_in(line: Mapping[str, Any]) -> Iterator[str]:
+def _conversations(example: Example) -> list[Sequence[Message]]:
+    match example:
+        case Chat(messages):
+            return [messages]
+        case Preference(prompt, chosen, rejected):
+            return [[*prompt, *chosen], [*prompt, *rejected]]
+        case Prompt(prompt, completion):
+            return [[{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}]]
+        case Text():
+            return []
+
+
+def _plain_text(example: Example) -> str:
+    match example:
+        case Text(text):
+            return text
+        case Prompt(prompt, completion):
+            return f"{prompt} {completion}"
+        case _:
+            return ""
+
+
+def _questions_in(example: Example) -> Iterator[str]:
     """Each message of a user, and all of them up to each: a suite may ask either."""
-    prompt = line.get("prompt")
-    if isinstance(prompt, str):
-        yield " ".join(_words(prompt))
-    for messages in (_messages_in(line.get("messages")), _messages_in(prompt)):
-        so_far: list[Mapping[str, Any]] = []
+    for messages in _conversations(example):
+        so_far: list[Message] = []
         for message in messages:
-            if message.get("role") == "user":
+            if message["role"] == "user":
                 so_far.append(message)
                 yield _said_by_user([message])
                 yield _said_by_user(so_far)
 
 
-def _texts_in(line: Mapping[str, Any]) -> Iterator[list[str]]:
-    for key in ("text", "prompt", "completion", "chosen", "rejected"):
-        if isinstance(line.get(key), str):
-            yield _words(line[key])
-    for key in ("messages", "prompt", "completion", "chosen", "rejected"):
-        for message in _messages_in(line.get(key)):
+def _texts_in(example: Example) -> Iterator[list[str]]:
+    yield _words(_plain_text(example))
+    for messages in _conversations(example):
+        for message in messages:
             yield _of_content(message.get("content"))

@@ -11,14 +11,17 @@ from stoker.base.errors import Conflict, InvalidInput, NotFound
 from stoker.registry.stores import Store
 from stoker.registry.weights import short
 from stoker.spec import Run
-from stoker.train import asking, exporting, places, suites, verdicts
+from stoker.train import asking, exporting, places, reading, suites, transforms, verdicts
 from stoker.train.asking import Ask
-from stoker.train.contamination import contaminated, objects_of
+from stoker.train.contamination import contaminated
+from stoker.train.formats import Example
 from stoker.train.gate import Answered, Verdict, judge
 from stoker.train.suites import Question
 from stoker.train.verdicts import Evaluated
 
 _SHOWN = 3
+_EPOCHS = 10
+"""Of a run with a transform, what it makes in so many epochs is searched for the questions."""
 
 
 def evaluate(
@@ -48,7 +51,7 @@ def evaluate(
     read = {suite.name: places.read(suite.data, here) for suite in run.evaluation.suites}
     asked = {suite.name: suites.read_suite(suite, read[suite.name]) for suite in run.evaluation.suites}
     every = [question for questions in asked.values() for question in questions]
-    found = contaminated(every, _training_lines(run, here))
+    found = contaminated(every, _trained_on(run, here, tell))
     store = exporting.store_of(run, here=here, state=state, checkpoints=checkpoints)
     about: dict[str, Any] = {
         "run": run.name,
@@ -139,9 +142,24 @@ def _answers(
     return found
 
 
-def _training_lines(run: Run, here: Path) -> Iterator[Mapping[str, Any]]:
-    for place in run.data:
-        yield from objects_of(places.read(place, here))
+def _trained_on(run: Run, here: Path, tell: Callable[[str], None]) -> Iterator[Example]:
+    """Without the lines that cannot be used: training has said what is wrong with them."""
+    for _, example in _read(run, here, tell):
+        if not isinstance(example, ValueError):
+            yield example
+
+
+def _read(run: Run, here: Path, tell: Callable[[str], None]) -> Iterator[reading.Read]:
+    dataset = run.dataset
+    if dataset.transform is None:
+        for name in run.data:
+            yield from reading.examples_of(reading.read_files([name], here), dataset.format, tell)
+        return
+    transform = transforms.load(dataset.transform, here)
+    files = reading.read_files(run.data, here)
+    lines = [line for line, trouble in reading.lines_of_files(files, tell) if trouble is None]
+    for epoch in range(min(run.epochs, _EPOCHS)):
+        yield from reading.transformed(lines, transform, seed=run.seed, epoch=epoch, format=dataset.format)
 
 
 def _base(run: Run, here: Path, state: Path) -> Path:
