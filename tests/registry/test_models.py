@@ -103,7 +103,11 @@ def test_promoting_goes_forward_and_back(models: Models, tmp_path: Path) -> None
     with pytest.raises(Conflict, match="no version before"):
         models.back("m")
     models.promote(three)
-    assert models.back("m") == one
+    assert models.before("m") == one
+    with pytest.raises(Changed, match=f"before .* is {one.digest[:12]}, and not {two.digest[:12]}"):
+        models.back("m", expect=two.digest)
+    assert models.current("m") == three
+    assert models.back("m", expect=one.digest) == one
 
 
 def test_two_who_promote_at_once_do_not_lose_each_other(models: Models, tmp_path: Path) -> None:

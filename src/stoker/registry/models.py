@@ -79,15 +79,24 @@ class Models:
 
         self._move(version.model, to)
 
-    def back(self, model: str) -> Version:
+    def before(self, model: str) -> Version:
+        """The version that `back` goes to. Raises Conflict when there is none."""
+        found = self._current(model)
+        return self._version(model, _before(model, None if found is None else found[0])[0])
+
+    def back(self, model: str, *, expect: str | None = None) -> Version:
         """Serve the version before the one that is served now, and forget that one as the one to go back to. Raises
-        Conflict when there is none."""
+        Conflict when there is none; Changed when `expect` (a digest) is not the one before."""
 
         def to(now: Current | None) -> Current:
-            if now is None or not now.before:
-                raise Conflict(f"{model} has no version before the one that is served", code="nothing_before")
-            self._version(model, now.before[0])
-            return Current(now.before[0], now.before[1:])
+            digest, *before = _before(model, now)
+            if expect is not None and digest != expect:
+                raise Changed(
+                    f"before the version that {model} serves now is {short(digest)}, and not {short(expect)}",
+                    hint="somebody else has promoted a version, or gone back; look at it, and do it again",
+                )
+            self._version(model, digest)
+            return Current(digest, tuple(before))
 
         return self._version(model, self._move(model, to).digest)
 
@@ -204,6 +213,12 @@ class Models:
         if found.digest != digest:
             raise Conflict(f"{key} in {self.store.url} is the card of another version", code="weights_changed")
         return Version(model, digest, found.files, found.card, found.created_at)
+
+
+def _before(model: str, now: Current | None) -> tuple[str, ...]:
+    if now is None or not now.before:
+        raise Conflict(f"{model} has no version before the one that is served", code="nothing_before")
+    return now.before
 
 
 def _is_card(key: str) -> bool:
