@@ -9,7 +9,7 @@ import pytest
 from stoker.base.errors import Conflict, InvalidInput, NotFound
 from stoker.registry import cards, weights
 from stoker.registry.models import Models, digest_of
-from stoker.registry.stores import Changed
+from stoker.registry.stores import Changed, Store
 from stoker.testing.plain_store import PlainStore
 
 
@@ -77,12 +77,31 @@ def test_a_publication_that_died_is_no_version_and_goes_on(models: Models, tmp_p
     assert [key.rsplit("/")[-1] for key in the_store(models).puts] == ["model.safetensors", "card.json"]
 
 
-def test_files_of_somebody_else_in_a_versions_place_are_not_written_over(models: Models, tmp_path: Path) -> None:
+def test_a_damaged_file_of_a_publication_that_died_is_told_and_written_anew(models: Models, tmp_path: Path) -> None:
     folder = a_folder(tmp_path / "a")
     digest, _ = digest_of(folder)
-    the_store(models).put(f"m/versions/{digest}/config.json", [b"theirs"])
-    with pytest.raises(Conflict, match="something else was written there"):
-        models.publish("m", folder, {}, now=1.0)
+    key, told = f"m/versions/{digest}/config.json", list[str]()
+    the_store(models).put(key, [b"half"])
+    models.publish("m", folder, {}, now=1.0, tell=told.append)
+    assert the_store(models).get(key) == b"{}"
+    assert told == [f"{key} in {models.store.url} was damaged, and is written anew"]
+
+
+def test_an_error_of_a_store_is_not_masked_by_the_file_that_it_was_to_write(store: Store, tmp_path: Path) -> None:
+    folder = a_folder(tmp_path / "a")
+    for name in ("config.json", "model.safetensors"):
+        store.put(name, [b"there"])
+        with pytest.raises(Changed, match=f"{name} exists already"), weights.mapped(folder / name) as parts:
+            store.put(name, parts, if_absent=True)
+
+
+def test_a_publication_that_died_goes_on_in_a_real_store(store: Store, tmp_path: Path) -> None:
+    folder = a_folder(tmp_path / "a")
+    place = f"m/versions/{digest_of(folder)[0]}/"
+    store.put(place + "config.json", [b"{}"])
+    version = Models(store).publish("m", folder, {}, now=1.0)
+    Models(store).fetch(version, tmp_path / "b")
+    assert digest_of(tmp_path / "b") == digest_of(folder)
 
 
 def test_promoting_goes_forward_and_back(models: Models, tmp_path: Path) -> None:

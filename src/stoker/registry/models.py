@@ -10,7 +10,7 @@ what is served.
 import contextlib
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,20 @@ _FILE_S = 3600.0
 """For one file, which may be of many gigabytes."""
 
 
+def _untold(_: str) -> None:
+    """For those whom nobody listens to."""
+
+
 class Models:
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def publish(self, model: str, folder: Path, card: Mapping[str, Any], *, now: float) -> Version:
+    def publish(
+        self, model: str, folder: Path, card: Mapping[str, Any], *, now: float, tell: Callable[[str], None] = _untold
+    ) -> Version:
         """Idempotent: the same files are the same version, and are not written again. The last thing written is
-        `card.json`; a version without it is not one."""
+        `card.json`; a version without it is not one. Begun again after it was broken off, it goes on: a file that is
+        there is read, and one that is damaged is told and written anew."""
         prefix = _prefix(model)
         digest, files = digest_of(folder)
         wrong = next((name for name in files if not cards.is_file_name(name)), None)
@@ -44,15 +51,14 @@ class Models:
         if known is not None:
             return known
         place = f"{prefix}versions/{digest}/"
-        for name in files:
+        for name, sha256 in files.items():
+            there = self._sha256(place + name)
+            if there == sha256:
+                continue
+            if there is not None:
+                tell(f"{place}{name} in {self.store.url} was damaged, and is written anew")
             with mapped(folder / name) as parts:
-                try:
-                    self.store.put(place + name, parts, if_absent=True, timeout_s=_FILE_S)
-                except Changed as error:
-                    raise Conflict(
-                        f"{self.store.url} has another {place}{name}: something else was written there",
-                        hint="remove that folder, and publish again",
-                    ) from error
+                self.store.put(place + name, parts, timeout_s=_FILE_S)
         version = Version(model, digest, files, dict(card), now)
         try:
             self.store.put(place + CARD, [cards.to_bytes(version)], if_absent=True)
@@ -144,14 +150,27 @@ class Models:
         """Where the files of a version are, as a prefix of keys in the store."""
         return f"{_prefix(version.model)}versions/{version.digest}/"
 
+    def _pieces(self, key: str) -> Iterator[bytes]:
+        size = self.store.stat(key).size_bytes
+        for start in range(0, size, SLICE_BYTES):
+            yield self.store.get(key, start=start, length=min(SLICE_BYTES, size - start), timeout_s=_FILE_S)
+
+    def _sha256(self, key: str) -> str | None:
+        """Of what is there, if anything is."""
+        found = hashlib.sha256()
+        try:
+            for data in self._pieces(key):
+                found.update(data)
+        except NotFound:
+            return None
+        return found.hexdigest()
+
     def _fetch_file(self, version: Version, name: str, sha256: str, path: Path) -> None:
         key = self.place(version) + name
         try:
-            size = self.store.stat(key).size_bytes
             found = hashlib.sha256()
             with path.open("xb") as file:
-                for start in range(0, size, SLICE_BYTES):
-                    data = self.store.get(key, start=start, length=min(SLICE_BYTES, size - start), timeout_s=_FILE_S)
+                for data in self._pieces(key):
                     found.update(data)
                     file.write(data)
         except NotFound as error:

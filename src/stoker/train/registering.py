@@ -76,7 +76,7 @@ def register(
     models, name = models_of(run, here=here, state=state), name_of(run)
     now = models.current(name)
     before = None if now is None else now.digest
-    version = models.publish(name, exported.folder, card, now=clock.now())
+    version = models.publish(name, exported.folder, card, now=clock.now(), tell=tell)
     if to is not None:
         _lay_out(exported.folder, version, to, tell)
     models.promote(version, expect=before)
