@@ -87,6 +87,37 @@ def test_a_damaged_file_of_a_publication_that_died_is_told_and_written_anew(mode
     assert told == [f"{key} in {models.store.url} was damaged, and is written anew"]
 
 
+def test_what_was_damaged_of_a_version_is_told_and_written_anew(store: Store, tmp_path: Path) -> None:
+    models, folder, told = Models(store), a_folder(tmp_path / "a"), list[str]()
+    version = models.publish("m", folder, {"run": "r"}, now=1.0)
+    place = models.place(version)
+    models.verify(version)
+    store.put(place + "model.safetensors", [b"onf"])
+    with pytest.raises(Conflict, match=r"model\.safetensors in .* is not what was published"):
+        models.verify(version)
+    store.delete([place + "config.json"])
+    with pytest.raises(Conflict, match=r"lacks its config\.json"):
+        models.verify(version)
+    assert models.publish("m", folder, {"run": "r"}, now=2.0, tell=told.append) == version
+    models.verify(version)
+    store.put(place + "card.json", [b"{"])
+    again = models.publish("m", folder, {"run": "r"}, now=2.0, tell=told.append)
+    assert (again.files, again.created_at) == (version.files, 2.0)
+    assert models.publish("m", folder, {"run": "r"}, now=3.0, tell=told.append) == again
+    assert told == [
+        f"{place}{name} in {store.url} was {how}, and is written anew"
+        for name, how in (("config.json", "missing"), ("model.safetensors", "damaged"), ("card.json", "damaged"))
+    ]
+
+
+def test_a_card_that_names_other_files_is_not_the_versions(models: Models, tmp_path: Path) -> None:
+    version = models.publish("m", a_folder(tmp_path / "a"), {}, now=1.0)
+    key = models.place(version) + "card.json"
+    the_store(models).put(key, [the_store(models).get(key).replace(b"config.json", b"confog.json")])
+    with pytest.raises(Conflict, match="is the card of another version"):
+        models.versions("m")
+
+
 def test_an_error_of_a_store_is_not_masked_by_the_file_that_it_was_to_write(store: Store, tmp_path: Path) -> None:
     folder = a_folder(tmp_path / "a")
     for name in ("config.json", "model.safetensors"):

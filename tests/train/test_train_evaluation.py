@@ -225,6 +225,33 @@ def test_back_serves_the_version_before(world: World, said: Said) -> None:
     assert out == f"tune  {first}\n"
 
 
+def test_what_was_damaged_is_mended_and_not_gone_back_to(world: World, said: Said) -> None:
+    first = world.digest
+    assert world.says("register", "--unevaluated") == 0
+    place = world.state / "models" / "tune" / "versions" / first
+    for file in ("model.safetensors", "config.json", "card.json"):
+        (place / file).unlink()
+    said()
+    assert world.says("register", "--unevaluated") == 0
+    err = said()[1]
+    assert "model.safetensors in" not in err  # without its card it was none, and goes on
+    assert "it was served already" in err
+    whole = (place / "model.safetensors").read_bytes()
+    (place / "model.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert world.says("register", "--unevaluated") == 0
+    err = said()[1]
+    assert f"tune/versions/{first}/model.safetensors in " in err
+    assert "was damaged, and is written anew" in err
+    assert (place / "model.safetensors").read_bytes() == whole
+
+    (world.weights / "MODEL_CARD.md").write_text("second")
+    assert world.says("register", "--unevaluated") == 0
+    (place / "model.safetensors").unlink()
+    assert world.says("register", "--back") == 1
+    assert f"tune {first[:12]} lacks its model.safetensors" in said()[1]
+    assert served(world) == world.digest
+
+
 def test_files_for_a_clusters_replicas(world: World, said: Said) -> None:
     """The hub's weights and their note go; what stays is of one version, and says so at the end."""
     folder = world.folder / "bucket" / "general"

@@ -19,7 +19,7 @@ from stoker.base.ids import new_id
 from stoker.registry import cards
 from stoker.registry.cards import Current, Version
 from stoker.registry.stores import Changed, Store
-from stoker.registry.weights import CARD, SLICE_BYTES, check, digest_of, mapped, short
+from stoker.registry.weights import CARD, SLICE_BYTES, check, digest_of, digest_over, mapped, short
 
 _CARD_BYTES = 4 << 20
 _CURRENT_BYTES = 64 << 10
@@ -40,31 +40,45 @@ class Models:
         self, model: str, folder: Path, card: Mapping[str, Any], *, now: float, tell: Callable[[str], None] = _untold
     ) -> Version:
         """Idempotent: the same files are the same version, and are not written again. The last thing written is
-        `card.json`; a version without it is not one. Begun again after it was broken off, it goes on: a file that is
-        there is read, and one that is damaged is told and written anew."""
+        `card.json`; a version without it is not one. Begun again after it was broken off, it goes on. What is there is
+        read, and what is damaged or missing of a version is told and written anew."""
         prefix = _prefix(model)
         digest, files = digest_of(folder)
         wrong = next((name for name in files if not cards.is_file_name(name)), None)
         if wrong is not None:
             raise InvalidInput(f"{folder / wrong} has a name that cannot be published; letters, digits and . _ - can")
-        known = self._find(model, digest)
-        if known is not None:
-            return known
         place = f"{prefix}versions/{digest}/"
+        was_whole = any(self.store.list(place + CARD))
         for name, sha256 in files.items():
             there = self._sha256(place + name)
             if there == sha256:
                 continue
-            if there is not None:
-                tell(f"{place}{name} in {self.store.url} was damaged, and is written anew")
+            if there is not None or was_whole:
+                tell(self._mended(place + name, "missing" if there is None else "damaged"))
             with mapped(folder / name) as parts:
                 self.store.put(place + name, parts, timeout_s=_FILE_S)
-        version = Version(model, digest, files, dict(card), now)
-        try:
-            self.store.put(place + CARD, [cards.to_bytes(version)], if_absent=True)
-        except Changed:  # somebody else has just published the same
-            return self._version(model, digest)
-        return version
+        return self._put_card(Version(model, digest, files, dict(card), now), tell)
+
+    def _put_card(self, new: Version, tell: Callable[[str], None]) -> Version:
+        """The first that is whole stays."""
+        key = self.place(new) + CARD
+        for _ in range(_TRIES):
+            etag: str | None = None
+            with contextlib.suppress(NotFound):
+                data, etag = self.store.read(key, most_bytes=_CARD_BYTES)
+                with contextlib.suppress(Conflict):
+                    known = self._from_card(new.model, new.digest, data)
+                    if known.files == new.files:
+                        return known
+            with contextlib.suppress(Changed):  # somebody else has just published the same
+                self.store.put(key, [cards.to_bytes(new)], if_absent=etag is None, if_match=etag)
+                if etag is not None:
+                    tell(self._mended(key, "damaged"))
+                return new
+        raise Changed(f"{key} in {self.store.url} is written by others all the time; this gave up after {_TRIES} tries")
+
+    def _mended(self, key: str, how: str) -> str:
+        return f"{key} in {self.store.url} was {how}, and is written anew"
 
     def promote(self, version: Version, *, expect: str | None = None) -> None:
         """Make it the one that is served. Raises Changed when `expect` (a digest) is not the one now."""
@@ -106,6 +120,11 @@ class Models:
 
         return self._version(model, self._move(model, to).digest)
 
+    def served(self, model: str) -> str | None:
+        """The digest of the version that is served, whether that is whole or not."""
+        found = self._current(model)
+        return None if found is None else found[0].digest
+
     def current(self, model: str) -> Version | None:
         found = self._current(model)
         return None if found is None else self._version(model, found[0].digest)
@@ -146,6 +165,11 @@ class Models:
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
+    def verify(self, version: Version) -> None:
+        """Reads all of it. Raises Conflict, which names a file that is missing or is not what was published."""
+        for name, sha256 in version.files.items():
+            self._check_file(version, name, sha256, self._sha256(self.place(version) + name))
+
     def place(self, version: Version) -> str:
         """Where the files of a version are, as a prefix of keys in the store."""
         return f"{_prefix(version.model)}versions/{version.digest}/"
@@ -166,25 +190,27 @@ class Models:
         return found.hexdigest()
 
     def _fetch_file(self, version: Version, name: str, sha256: str, path: Path) -> None:
-        key = self.place(version) + name
-        try:
-            found = hashlib.sha256()
-            with path.open("xb") as file:
-                for data in self._pieces(key):
+        found, there = hashlib.sha256(), True
+        with path.open("xb") as file:
+            try:
+                for data in self._pieces(self.place(version) + name):
                     found.update(data)
                     file.write(data)
-        except NotFound as error:
-            raise Conflict(
-                f"{version.model} {short(version.digest)} lacks its {name}", code="weights_changed"
-            ) from error
-        if found.hexdigest() != sha256:
-            raise Conflict(
-                f"{key} in {self.store.url} is not what was published: its sha256 is {short(found.hexdigest())}, and "
-                f"not {short(sha256)}",
-                code="weights_changed",
-                hint="publish it again after removing that version, or serve the one before with "
-                "`stoker register RUN.yaml --back`",
+            except NotFound:
+                there = False
+        self._check_file(version, name, sha256, found.hexdigest() if there else None)
+
+    def _check_file(self, version: Version, name: str, sha256: str, found: str | None) -> None:
+        if found == sha256:
+            return
+        what = f"{version.model} {short(version.digest)} lacks its {name}"
+        if found is not None:
+            what = (
+                f"{self.place(version)}{name} in {self.store.url} is not what was published: its sha256 is "
+                f"{short(found)}, and not {short(sha256)}"
             )
+        hint = "`stoker register RUN.yaml` writes it anew while its checkpoint is the newest of the run"
+        raise Conflict(what, code="weights_changed", hint=hint)
 
     def _move(self, model: str, to: Callable[[Current | None], Current]) -> Current:
         for _ in range(_TRIES):
@@ -213,23 +239,21 @@ class Models:
                 hint="remove it, and register the model again; versions are not touched",
             ) from error
 
-    def _find(self, model: str, digest: str) -> Version | None:
-        try:
-            return self._version(model, digest)
-        except NotFound:
-            return None
-
     def _version(self, model: str, digest: str) -> Version:
         key = f"{_prefix(model)}versions/{digest}/{CARD}"
         try:
             data, _ = self.store.read(key, most_bytes=_CARD_BYTES)
         except NotFound as error:
             raise NotFound(f"{model} has no version {short(digest)} in {self.store.url}") from error
+        return self._from_card(model, digest, data)
+
+    def _from_card(self, model: str, digest: str, data: bytes) -> Version:
+        key = f"{_prefix(model)}versions/{digest}/{CARD}"
         try:
             found = cards.from_bytes(data)
         except ValueError as error:
             raise Conflict(f"{key} in {self.store.url} is damaged: {error}", code="weights_changed") from error
-        if found.digest != digest:
+        if found.digest != digest or digest_over(found.files) != digest:
             raise Conflict(f"{key} in {self.store.url} is the card of another version", code="weights_changed")
         return Version(model, digest, found.files, found.card, found.created_at)
 

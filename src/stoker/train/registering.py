@@ -74,8 +74,7 @@ def register(
             code="not_evaluated",
         )
     models, name = models_of(run, here=here, state=state), name_of(run)
-    now = models.current(name)
-    before = None if now is None else now.digest
+    before = models.served(name)
     version = models.publish(name, exported.folder, card, now=clock.now(), tell=tell)
     if to is not None:
         _lay_out(exported.folder, version, to, tell)
@@ -84,16 +83,16 @@ def register(
 
 
 def back(run: Run, *, here: Path, state: Path, to: str | None = None, tell: Callable[[str], None]) -> Registered:
-    """Serve the version before; `to` as in `register`. Raises Conflict when there is none."""
+    """Serve the version before; `to` as in `register`. Raises Conflict when there is none, or it is not whole."""
     models, name = models_of(run, here=here, state=state), name_of(run)
-    now = models.current(name)
-    version = models.before(name)
+    left, version = models.served(name), models.before(name)
+    models.verify(version)
     if to is not None:
         folder = state / "exports" / "versions" / version.digest
         models.fetch(version, folder)
         _lay_out(folder, version, to, tell)
     models.back(name, expect=version.digest)
-    return Registered(version, None if now is None else now.digest, models.store.url)
+    return Registered(version, left, models.store.url)
 
 
 def _lay_out(folder: Path, version: Version, to: str, tell: Callable[[str], None]) -> None:
