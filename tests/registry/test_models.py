@@ -67,6 +67,17 @@ def test_the_card_is_written_last_and_the_same_files_once(models: Models, tmp_pa
     assert models.versions("m") == [version]
 
 
+def test_a_verdict_that_came_later_is_on_the_card(store: Store, tmp_path: Path) -> None:
+    models, folder = Models(store), a_folder(tmp_path / "a")
+    first = models.publish("m", folder, {"run": "r", "evaluation": None}, now=1.0)
+    for score in (0.8, 0.9):
+        later = models.publish("m", folder, {"run": "other", "evaluation": {"score": score}}, now=2.0)
+        assert later.card == {"run": "r", "evaluation": {"score": score}}
+        assert (later.digest, later.created_at) == (first.digest, 1.0)
+        assert models.versions("m") == [later]
+    assert models.publish("m", folder, {"evaluation": None}, now=3.0) == later
+
+
 def test_a_publication_that_died_is_no_version_and_goes_on(models: Models, tmp_path: Path) -> None:
     folder = a_folder(tmp_path / "a")
     digest = models.publish("m", folder, {}, now=1.0).digest

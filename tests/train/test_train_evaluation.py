@@ -135,6 +135,22 @@ def test_what_was_not_evaluated_or_is_another_is_not_registered(world: World, sa
     assert version.card["evaluation"] is None
 
 
+def test_a_verdict_that_came_after_the_registration_is_on_the_card(world: World, said: Said) -> None:
+    assert world.says("register", "--unevaluated") == 0
+    assert world.says("evaluate") == 0
+    said()
+    assert world.says("register", "--json") == 0
+    registered = json.loads(said()[0])
+    assert (registered["digest"], registered["card"]["evaluation"]["score"]) == (world.digest, 1.0)
+    (version,) = world.models().versions("tune")
+    assert version.card == registered["card"]
+    card = world.state / "models" / "tune" / "versions" / world.digest / "card.json"
+    before = card.stat().st_ino
+    for option in ((), ("--unevaluated",)):
+        assert world.says("register", *option) == 0
+        assert card.stat().st_ino == before
+
+
 def test_what_failed_is_not_registered_and_the_score_is_there_all_the_same(world: World, said: Said) -> None:
     world.exam([(2, 3, 6), (2, 4, 9)])
     score = world.folder / "score"

@@ -41,7 +41,8 @@ class Models:
     ) -> Version:
         """Idempotent: the same files are the same version, and are not written again. The last thing written is
         `card.json`; a version without it is not one. Begun again after it was broken off, it goes on. What is there is
-        read, and what is damaged or missing of a version is told and written anew."""
+        read, and what is damaged or missing of a version is told and written anew. The first card stays, but for
+        `evaluation`: a verdict that is new is written to it."""
         prefix = _prefix(model)
         digest, files = digest_of(folder)
         wrong = next((name for name in files if not cards.is_file_name(name)), None)
@@ -60,21 +61,21 @@ class Models:
         return self._put_card(Version(model, digest, files, dict(card), now), tell)
 
     def _put_card(self, new: Version, tell: Callable[[str], None]) -> Version:
-        """The first that is whole stays."""
         key = self.place(new) + CARD
         for _ in range(_TRIES):
-            etag: str | None = None
+            etag, known = None, None
             with contextlib.suppress(NotFound):
                 data, etag = self.store.read(key, most_bytes=_CARD_BYTES)
                 with contextlib.suppress(Conflict):
                     known = self._from_card(new.model, new.digest, data)
-                    if known.files == new.files:
-                        return known
+            wanted = new if known is None else cards.with_verdict_of(new, known)
+            if known is not None and cards.to_bytes(wanted) == cards.to_bytes(known):
+                return known
             with contextlib.suppress(Changed):  # somebody else has just published the same
-                self.store.put(key, [cards.to_bytes(new)], if_absent=etag is None, if_match=etag)
-                if etag is not None:
+                self.store.put(key, [cards.to_bytes(wanted)], if_absent=etag is None, if_match=etag)
+                if etag is not None and known is None:
                     tell(self._mended(key, "damaged"))
-                return new
+                return wanted
         raise Changed(f"{key} in {self.store.url} is written by others all the time; this gave up after {_TRIES} tries")
 
     def _mended(self, key: str, how: str) -> str:
