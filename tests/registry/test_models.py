@@ -9,7 +9,7 @@ import pytest
 from stoker.base.errors import Conflict, InvalidInput, NotFound
 from stoker.registry import cards, weights
 from stoker.registry.models import Models, digest_of
-from stoker.registry.stores import Changed
+from stoker.registry.stores import Changed, Store
 from stoker.testing.plain_store import PlainStore
 
 
@@ -67,6 +67,17 @@ def test_the_card_is_written_last_and_the_same_files_once(models: Models, tmp_pa
     assert models.versions("m") == [version]
 
 
+def test_a_verdict_that_came_later_is_on_the_card(store: Store, tmp_path: Path) -> None:
+    models, folder = Models(store), a_folder(tmp_path / "a")
+    first = models.publish("m", folder, {"run": "r", "evaluation": None}, now=1.0)
+    for score in (0.8, 0.9):
+        later = models.publish("m", folder, {"run": "other", "evaluation": {"score": score}}, now=2.0)
+        assert later.card == {"run": "r", "evaluation": {"score": score}}
+        assert (later.digest, later.created_at) == (first.digest, 1.0)
+        assert models.versions("m") == [later]
+    assert models.publish("m", folder, {"evaluation": None}, now=3.0) == later
+
+
 def test_a_publication_that_died_is_no_version_and_goes_on(models: Models, tmp_path: Path) -> None:
     folder = a_folder(tmp_path / "a")
     digest = models.publish("m", folder, {}, now=1.0).digest
@@ -77,12 +88,62 @@ def test_a_publication_that_died_is_no_version_and_goes_on(models: Models, tmp_p
     assert [key.rsplit("/")[-1] for key in the_store(models).puts] == ["model.safetensors", "card.json"]
 
 
-def test_files_of_somebody_else_in_a_versions_place_are_not_written_over(models: Models, tmp_path: Path) -> None:
+def test_a_damaged_file_of_a_publication_that_died_is_told_and_written_anew(models: Models, tmp_path: Path) -> None:
     folder = a_folder(tmp_path / "a")
     digest, _ = digest_of(folder)
-    the_store(models).put(f"m/versions/{digest}/config.json", [b"theirs"])
-    with pytest.raises(Conflict, match="something else was written there"):
-        models.publish("m", folder, {}, now=1.0)
+    key, told = f"m/versions/{digest}/config.json", list[str]()
+    the_store(models).put(key, [b"half"])
+    models.publish("m", folder, {}, now=1.0, tell=told.append)
+    assert the_store(models).get(key) == b"{}"
+    assert told == [f"{key} in {models.store.url} was damaged, and is written anew"]
+
+
+def test_what_was_damaged_of_a_version_is_told_and_written_anew(store: Store, tmp_path: Path) -> None:
+    models, folder, told = Models(store), a_folder(tmp_path / "a"), list[str]()
+    version = models.publish("m", folder, {"run": "r"}, now=1.0)
+    place = models.place(version)
+    models.verify(version)
+    store.put(place + "model.safetensors", [b"onf"])
+    with pytest.raises(Conflict, match=r"model\.safetensors in .* is not what was published"):
+        models.verify(version)
+    store.delete([place + "config.json"])
+    with pytest.raises(Conflict, match=r"lacks its config\.json"):
+        models.verify(version)
+    assert models.publish("m", folder, {"run": "r"}, now=2.0, tell=told.append) == version
+    models.verify(version)
+    store.put(place + "card.json", [b"{"])
+    again = models.publish("m", folder, {"run": "r"}, now=2.0, tell=told.append)
+    assert (again.files, again.created_at) == (version.files, 2.0)
+    assert models.publish("m", folder, {"run": "r"}, now=3.0, tell=told.append) == again
+    assert told == [
+        f"{place}{name} in {store.url} was {how}, and is written anew"
+        for name, how in (("config.json", "missing"), ("model.safetensors", "damaged"), ("card.json", "damaged"))
+    ]
+
+
+def test_a_card_that_names_other_files_is_not_the_versions(models: Models, tmp_path: Path) -> None:
+    version = models.publish("m", a_folder(tmp_path / "a"), {}, now=1.0)
+    key = models.place(version) + "card.json"
+    the_store(models).put(key, [the_store(models).get(key).replace(b"config.json", b"confog.json")])
+    with pytest.raises(Conflict, match="is the card of another version"):
+        models.versions("m")
+
+
+def test_an_error_of_a_store_is_not_masked_by_the_file_that_it_was_to_write(store: Store, tmp_path: Path) -> None:
+    folder = a_folder(tmp_path / "a")
+    for name in ("config.json", "model.safetensors"):
+        store.put(name, [b"there"])
+        with pytest.raises(Changed, match=f"{name} exists already"), weights.mapped(folder / name) as parts:
+            store.put(name, parts, if_absent=True)
+
+
+def test_a_publication_that_died_goes_on_in_a_real_store(store: Store, tmp_path: Path) -> None:
+    folder = a_folder(tmp_path / "a")
+    place = f"m/versions/{digest_of(folder)[0]}/"
+    store.put(place + "config.json", [b"{}"])
+    version = Models(store).publish("m", folder, {}, now=1.0)
+    Models(store).fetch(version, tmp_path / "b")
+    assert digest_of(tmp_path / "b") == digest_of(folder)
 
 
 def test_promoting_goes_forward_and_back(models: Models, tmp_path: Path) -> None:
@@ -103,7 +164,11 @@ def test_promoting_goes_forward_and_back(models: Models, tmp_path: Path) -> None
     with pytest.raises(Conflict, match="no version before"):
         models.back("m")
     models.promote(three)
-    assert models.back("m") == one
+    assert models.before("m") == one
+    with pytest.raises(Changed, match=f"before .* is {one.digest[:12]}, and not {two.digest[:12]}"):
+        models.back("m", expect=two.digest)
+    assert models.current("m") == three
+    assert models.back("m", expect=one.digest) == one
 
 
 def test_two_who_promote_at_once_do_not_lose_each_other(models: Models, tmp_path: Path) -> None:

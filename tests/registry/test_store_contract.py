@@ -214,6 +214,7 @@ class TestKeys:
             "a\nb",
             "\ud800",
             ".stoker-lock",
+            "a/.stoker-tmp-1",
             "x" * 1025,
         ],
     )
@@ -233,7 +234,7 @@ class TestKeys:
         st.lists(
             st.text(
                 st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/"), min_size=1, max_size=20
-            ).filter(lambda part: part not in (".", "..") and not part.startswith(".stoker-")),
+            ).filter(lambda part: part not in (".", "..") and not part.startswith((".stoker-lock", ".stoker-tmp-"))),
             min_size=1,
             max_size=3,
         )

@@ -13,10 +13,10 @@ from stoker.base.errors import Conflict, InvalidInput, NotFound
 from stoker.cli.app import run as stoker
 from stoker.nn.bundle import default_folder
 from stoker.registry import flat
+from stoker.registry.folders import FolderStore
 from stoker.registry.models import Models, digest_of
 from stoker.testing import ManualClock
-from stoker.testing.plain_store import PlainStore
-from stoker.train import evaluation, exporting, registering, verdicts
+from stoker.train import evaluation, exporting, verdicts
 from stoker.train.exporting import Exported
 from stoker.train.transforms import chance
 
@@ -46,7 +46,7 @@ class World:
             "data.jsonl", {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}
         )
         self.exam([(a, b, a * b) for a in (2, 7) for b in (3, 9)])
-        self.store = PlainStore(folder / "store")
+        self.store = FolderStore(folder / "store")
         self.weights = shutil.copytree(default_folder(), folder / "exported")
         self.state = folder / "state"
         self.heard: list[str] = []
@@ -65,7 +65,7 @@ class World:
         return stoker([command, str(self.file), "--state", str(self.state), *options])
 
     def models(self) -> Models:
-        return Models(PlainStore(self.state / "models"))
+        return Models(FolderStore(self.state / "models"))
 
 
 def question(a: int, b: int, right: int) -> dict[str, Any]:
@@ -82,7 +82,6 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
     monkeypatch.setattr(exporting, "store_of", lambda *_, **__: made.store)
     monkeypatch.setattr(exporting, "newest", newest)
-    monkeypatch.setattr(registering, "open_store", lambda url: PlainStore(Path(url)))
     return made
 
 
@@ -143,6 +142,22 @@ def test_what_was_not_evaluated_or_is_another_is_not_registered(world: World, sa
     assert world.says("register", "--unevaluated") == 0
     (version,) = world.models().versions("tune")
     assert version.card["evaluation"] is None
+
+
+def test_a_verdict_that_came_after_the_registration_is_on_the_card(world: World, said: Said) -> None:
+    assert world.says("register", "--unevaluated") == 0
+    assert world.says("evaluate") == 0
+    said()
+    assert world.says("register", "--json") == 0
+    registered = json.loads(said()[0])
+    assert (registered["digest"], registered["card"]["evaluation"]["score"]) == (world.digest, 1.0)
+    (version,) = world.models().versions("tune")
+    assert version.card == registered["card"]
+    card = world.state / "models" / "tune" / "versions" / world.digest / "card.json"
+    before = card.stat().st_ino
+    for option in ((), ("--unevaluated",)):
+        assert world.says("register", *option) == 0
+        assert card.stat().st_ino == before
 
 
 def test_what_failed_is_not_registered_and_the_score_is_there_all_the_same(world: World, said: Said) -> None:
@@ -262,14 +277,41 @@ def test_back_serves_the_version_before(world: World, said: Said) -> None:
     assert out == f"tune  {first}\n"
 
 
+def test_what_was_damaged_is_mended_and_not_gone_back_to(world: World, said: Said) -> None:
+    first = world.digest
+    assert world.says("register", "--unevaluated") == 0
+    place = world.state / "models" / "tune" / "versions" / first
+    for file in ("model.safetensors", "config.json", "card.json"):
+        (place / file).unlink()
+    said()
+    assert world.says("register", "--unevaluated") == 0
+    err = said()[1]
+    assert "model.safetensors in" not in err  # without its card it was none, and goes on
+    assert "it was served already" in err
+    whole = (place / "model.safetensors").read_bytes()
+    (place / "model.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert world.says("register", "--unevaluated") == 0
+    err = said()[1]
+    assert f"tune/versions/{first}/model.safetensors in " in err
+    assert "was damaged, and is written anew" in err
+    assert (place / "model.safetensors").read_bytes() == whole
+
+    (world.weights / "MODEL_CARD.md").write_text("second")
+    assert world.says("register", "--unevaluated") == 0
+    (place / "model.safetensors").unlink()
+    assert world.says("register", "--back") == 1
+    assert f"tune {first[:12]} lacks its model.safetensors" in said()[1]
+    assert served(world) == world.digest
+
+
 def test_files_for_a_clusters_replicas(world: World, said: Said) -> None:
     """The hub's weights and their note go; what stays is of one version, and says so at the end."""
-    place = PlainStore(world.folder / "bucket" / "general")
+    folder = world.folder / "bucket" / "general"
+    place, to = FolderStore(folder), str(folder)
     for key, data in {".stoker-weights": b"org/x complete", "old-1.safetensors": b"x", "config.json": b"{}"}.items():
         place.put(key, [data])
-    to = str(place.folder)
     assert world.says("register", "--unevaluated", "--to", to) == 0
-    names = {path.name for path in place.folder.iterdir()}
+    names = {stat.key for stat in place.list()}
     assert names == {path.name for path in default_folder().iterdir()} | {".stoker-registered"}
     assert flat.laid_out(place) == world.digest
     assert f"the files of {world.digest[:12]} are in {to}" in said()[1]
@@ -277,11 +319,32 @@ def test_files_for_a_clusters_replicas(world: World, said: Said) -> None:
     assert "the files of" not in said()[1]
     place.delete(["model.safetensors"])
     assert world.says("register", "--unevaluated", "--to", to) == 0
-    assert (place.folder / "model.safetensors").exists()
+    assert (folder / "model.safetensors").exists()
     place.put(".stoker-weights", [b"org/x begun 5a5a"])
     (world.weights / "MODEL_CARD.md").write_text("second")
     assert world.says("register", "--unevaluated", "--to", to) == 1
     assert "weights of org/x are on their way to" in said()[1]
+
+
+def test_what_is_served_stays_where_the_files_cannot_be_laid_out(world: World, said: Said) -> None:
+    first, refused = world.digest, world.folder / "refused"
+    assert world.says("register", "--unevaluated") == 0
+    refused.write_text("a file, and no folder")
+    (world.weights / "MODEL_CARD.md").write_text("second")
+    assert world.says("register", "--unevaluated", "--to", str(refused)) == 2
+    assert "is a file; a store is a folder" in said()[1]
+    assert served(world) == first
+    assert world.says("register", "--unevaluated") == 0
+    assert world.says("register", "--back", "--to", str(refused)) == 2
+    assert served(world) == world.digest
+    refused.unlink()
+    assert world.says("register", "--back", "--to", str(refused)) == 0
+    assert (served(world), flat.laid_out(FolderStore(refused))) == (first, first)
+
+
+def served(world: World) -> str | None:
+    current = world.models().current("tune")
+    return None if current is None else current.digest
 
 
 def test_a_run_without_suites_is_asked_wrongly(world: World, said: Said) -> None:

@@ -4,7 +4,7 @@ ValueError in words, and a name that could leave its folder is no such thing."""
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 MOST_BEFORE = 100
@@ -40,6 +40,12 @@ def is_digest(text: object) -> bool:
 
 def is_file_name(text: object) -> bool:
     return isinstance(text, str) and _FILE.match(text) is not None
+
+
+def with_verdict_of(new: Version, known: Version) -> Version:
+    """The known version with the new one's verdict, if that has one."""
+    verdict = new.card.get("evaluation")
+    return known if verdict is None else replace(known, card={**known.card, "evaluation": verdict})
 
 
 def to_bytes(version: Version) -> bytes:

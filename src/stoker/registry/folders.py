@@ -19,7 +19,8 @@ from pathlib import Path
 from stoker.base.clock import Clock, SystemClock
 from stoker.base.errors import InvalidInput, NotFound, NotPermitted, StokerError, Unavailable
 from stoker.registry.stores import (
-    RESERVED,
+    LOCK,
+    TEMPORARY,
     Buffer,
     Changed,
     Deadline,
@@ -31,9 +32,6 @@ from stoker.registry.stores import (
     flat,
     is_key,
 )
-
-TEMPORARY = f"{RESERVED}tmp-"
-LOCK = f"{RESERVED}lock"
 
 SMALL_BYTES = 1 << 20
 """Up to here an etag is the sha256 of the content. A larger object is known by its inode, its time of modification in

@@ -14,8 +14,8 @@ from stoker.base.errors import Conflict, InvalidInput, Unavailable
 
 Buffer = bytes | bytearray | memoryview
 
-RESERVED = ".stoker-"
-"""Names that begin so belong to a store itself: temporary files, its lock. No part of a key may."""
+TEMPORARY, LOCK = ".stoker-tmp-", ".stoker-lock"
+"""Names that begin so belong to a store itself: files that are being written, its lock. No part of a key may."""
 
 MOST_KEY_BYTES = 1024  # S3's own limit
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -145,8 +145,8 @@ def _wrong(parts: Sequence[str], key: str) -> str | None:
         return "has a part that is . or .., and keys never leave their place"
     if any(ord(letter) < 32 or ord(letter) == 127 or 0xD800 <= ord(letter) < 0xE000 for letter in key):
         return "holds a control character or half a character"
-    if any(part.startswith(RESERVED) for part in parts):
-        return f"has a part that begins with {RESERVED}, as files of the store itself do"
+    if any(part.startswith((TEMPORARY, LOCK)) for part in parts):
+        return f"has a part that begins with {TEMPORARY} or {LOCK}, as files of the store itself do"
     if len(key.encode()) > MOST_KEY_BYTES:
         return f"has {len(key.encode())} bytes; it may have {MOST_KEY_BYTES}"
     return None

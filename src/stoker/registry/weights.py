@@ -4,10 +4,10 @@ What is evaluated, published and served has this digest, so that a person can se
 files is interpreted here.
 """
 
+import contextlib
 import hashlib
 import mmap
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 from stoker.base.errors import Conflict, InvalidInput
@@ -90,19 +90,21 @@ def _sha256(path: Path) -> str:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}", param="weights") from error
 
 
-@contextmanager
+@contextlib.contextmanager
 def mapped(path: Path) -> Iterator[list[memoryview]]:
     """The content of a file in slices, without reading it into memory as a whole."""
     with path.open("rb") as file:
         if path.stat().st_size == 0:
             yield []
             return
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            whole = memoryview(content)
-            parts = [whole[start : start + SLICE_BYTES] for start in range(0, len(whole), SLICE_BYTES)]
-            try:
-                yield parts
-            finally:
-                for part in parts:
-                    part.release()
-                whole.release()
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        whole = memoryview(content)
+        parts = [whole[start : start + SLICE_BYTES] for start in range(0, len(whole), SLICE_BYTES)]
+        try:
+            yield parts
+        finally:
+            for part in parts:
+                part.release()
+            whole.release()
+            with contextlib.suppress(BufferError):  # an error on its way holds views of its own: it closes with them
+                content.close()

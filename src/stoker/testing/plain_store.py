@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from stoker.base.errors import InvalidInput, NotFound
-from stoker.registry.stores import Buffer, Changed, Stat
+from stoker.registry.stores import Buffer, Changed, Stat, check_key
 
 
 class PlainStore:
@@ -23,11 +23,11 @@ class PlainStore:
         if_match: str | None = None,
         timeout_s: float = 60.0,
     ) -> str:
-        data, path = b"".join(pieces), self.folder / key
+        data, path = b"".join(pieces), self.folder / check_key(key)
         there = path.read_bytes() if path.exists() else None
+        if (if_absent and there is not None) or (if_match is not None and if_match != _etag(there)):
+            raise Changed(f"{key} is another")
         if there != data:
-            if (if_absent and there is not None) or (if_match is not None and if_match != _etag(there)):
-                raise Changed(f"{key} is another")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
             self.puts.append(key)
@@ -60,7 +60,7 @@ class PlainStore:
 
     def _data(self, key: str) -> bytes:
         try:
-            return (self.folder / key).read_bytes()
+            return (self.folder / check_key(key)).read_bytes()
         except FileNotFoundError as error:
             raise NotFound(f"{key} is not there") from error
 

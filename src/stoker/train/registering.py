@@ -48,9 +48,10 @@ def register(
     unevaluated: bool = False,
     to: str | None = None,
 ) -> Registered:
-    """Publish the newest whole checkpoint and make it the one that is served. Idempotent. `to`: also lay the files out
-    there, as replicas of a cluster stream them. Raises Conflict when it was not evaluated or did not pass, unless
-    `unevaluated`; Changed when somebody else has promoted another version meanwhile."""
+    """Publish the newest whole checkpoint and make it the one that is served. Idempotent. `to`: lay the files out there
+    first, as replicas of a cluster stream them; where that fails, what is served stays. Raises Conflict when it was not
+    evaluated or did not pass, unless `unevaluated`; Changed when somebody else has promoted another version
+    meanwhile."""
     store = exporting.store_of(run, here=here, state=state, checkpoints=checkpoints)
     exported = exporting.newest(run, store, here=here, state=state, tell=tell)
     card: dict[str, Any] = {"run": run.name, "checkpoint": exported.checkpoint, "step": exported.step, "base": run.base}
@@ -73,23 +74,27 @@ def register(
             code="not_evaluated",
         )
     models, name = models_of(run, here=here, state=state), name_of(run)
-    now = models.current(name)
-    before = None if now is None else now.digest
-    version = models.publish(name, exported.folder, card, now=clock.now())
+    before = models.served(name)
+    version = models.publish(name, exported.folder, card, now=clock.now(), tell=tell)
+    if to is not None:
+        _lay_out(exported.folder, version, to, tell)
     models.promote(version, expect=before)
-    if to is not None and flat.lay_out(exported.folder, open_store(resolved(to, Path.cwd()))):
-        tell(f"the files of {short(version.digest)} are in {to}")
     return Registered(version, before, models.store.url)
 
 
 def back(run: Run, *, here: Path, state: Path, to: str | None = None, tell: Callable[[str], None]) -> Registered:
-    """Serve the version before. Raises Conflict when there is none."""
+    """Serve the version before; `to` as in `register`. Raises Conflict when there is none, or it is not whole."""
     models, name = models_of(run, here=here, state=state), name_of(run)
-    now = models.current(name)
-    version = models.back(name)
+    left, version = models.served(name), models.before(name)
+    models.verify(version)
     if to is not None:
         folder = state / "exports" / "versions" / version.digest
         models.fetch(version, folder)
-        if flat.lay_out(folder, open_store(resolved(to, Path.cwd()))):
-            tell(f"the files of {short(version.digest)} are in {to}")
-    return Registered(version, None if now is None else now.digest, models.store.url)
+        _lay_out(folder, version, to, tell)
+    models.back(name, expect=version.digest)
+    return Registered(version, left, models.store.url)
+
+
+def _lay_out(folder: Path, version: Version, to: str, tell: Callable[[str], None]) -> None:
+    if flat.lay_out(folder, open_store(resolved(to, Path.cwd()))):
+        tell(f"the files of {short(version.digest)} are in {to}")
