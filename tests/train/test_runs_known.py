@@ -10,7 +10,7 @@ import pytest
 from stoker.base.errors import Conflict, InvalidInput, NotFound
 from stoker.registry.heads import Entry, Keep, to_bytes
 from stoker.registry.manifests import Manifest, name_of
-from stoker.registry.runs import RunStore
+from stoker.registry.runs import NoneWhole, RunStore
 from stoker.registry.shards import Piece
 from stoker.registry.stores import open_store
 from stoker.spec.loading import load_run, run_of
@@ -124,6 +124,21 @@ def test_as_long_as_nothing_was_learned_all_may_change(tmp_path: Path) -> None:
     RunStore(store, "tune").claim()  # it began, and failed before its first checkpoint
     known, _ = runs.begin(*a_run(tmp_path, "epochs: 3\n"), state, {})
     assert load_run(known.run_file).epochs == 3
+
+
+@pytest.mark.parametrize("more", ["", "epochs: 3\n"])
+def test_checkpoints_whose_head_is_gone_end_the_launch_and_stay(tmp_path: Path, more: str) -> None:
+    state = tmp_path / "state"
+    run, file = a_run(tmp_path)
+    _, store = runs.begin(run, file, state, {})
+    a_launch(store, "preempted", saved=4)
+    store.delete(["HEAD", "HEAD.copy"])
+    there = {stat.key: store.read(stat.key)[0] for stat in store.list()}
+
+    for ask in (runs.begin, runs.look):
+        with pytest.raises(NoneWhole, match="HEAD and its copy are gone, and 1 checkpoint of the run tune is there"):
+            ask(*a_run(tmp_path, more), state, {})
+    assert {stat.key: store.read(stat.key)[0] for stat in store.list()} == there
 
 
 def test_what_it_runs_on_and_what_it_may_cost_may_always_change(tmp_path: Path) -> None:

@@ -206,7 +206,8 @@ def _settle(store: Store, run: Run) -> None:
 
 def _check(store: Store, run: Run) -> str | None:
     """Against the run file in the store. None: it may stay; else its etag, and it is to be replaced, since nothing was
-    learned by it. Raises NotFound when there is none, Conflict when the run cannot go on like this."""
+    learned by it. Raises NotFound when there is none, Conflict when the run cannot go on like this, NoneWhole among
+    them."""
     text, etag = store.read(RUN_FILE, most_bytes=_MOST_BYTES)
     begun = run_of(text, f"{store.url}/{RUN_FILE}")
     if begun.name != run.name:
@@ -214,8 +215,8 @@ def _check(store: Store, run: Run) -> str | None:
             f"{store.url} has the checkpoints of run {begun.name}, and this is run {run.name}",
             hint="each run needs `checkpoints` of its own",
         )
-    changes = _changes(begun, run)
-    if changes and _has_checkpoints(store, run.name):
+    changes, has_learned = _changes(begun, run), _has_checkpoints(store, run.name)
+    if changes and has_learned:
         raise Conflict(
             f"run {run.name} was begun with other settings: {'; '.join(changes)}",
             hint="write them as they were; or another `name`, which begins another run; or `stoker train --fresh`, "
