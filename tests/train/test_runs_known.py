@@ -1,6 +1,7 @@
 """Where runs are remembered, and which settings may change between two launches."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,36 @@ def test_checkpoints_say_where_the_store_is_and_the_environment_overrules_them(t
     assert runs.find(state, "tune")[1].url == other.as_uri()
     assert runs.find(state, other.as_uri())[0] == known
     assert runs.find(state, (tmp_path / "work" / "kept").as_uri())[0] is None
+
+
+def test_another_place_without_the_checkpoints_of_the_first_is_refused_and_the_first_is_remembered(
+    tmp_path: Path,
+) -> None:
+    state, first, other = tmp_path / "state", tmp_path / "kept", tmp_path / "other"
+    _, store = runs.begin(*a_run(tmp_path, "checkpoints: kept\n"), state, {})
+    RunStore(store, "tune").claim()
+    runs.begin(*a_run(tmp_path, "checkpoints: other\n"), state, {})  # nothing was learned there yet
+    runs.begin(*a_run(tmp_path, "checkpoints: kept\n"), state, {})
+    with_a_checkpoint(store)
+
+    mistyped: tuple[tuple[str, dict[str, str], str, Path], ...] = (
+        ("checkpoints: other\n", {}, "`checkpoints` now says", other),
+        ("", {}, "`checkpoints` now says", state / "runs" / "tune"),
+        ("checkpoints: kept\n", {"CHECKPOINT_S3": str(other)}, "CHECKPOINT_S3 of the environment now says", other),
+    )
+    for more, environ, said, place in mistyped:
+        for ask in (runs.begin, runs.look):
+            with pytest.raises(Conflict) as refused:
+                ask(*a_run(tmp_path, more), state, environ)
+            assert refused.value.message == (
+                f"run tune has its checkpoints in {first.as_uri()}, and {said} {place.as_uri()}, where there are none"
+            )
+    assert runs.find(state, "tune")[1].url == first.as_uri()
+
+    shutil.rmtree(other)
+    first.rename(other)
+    _, store = runs.begin(*a_run(tmp_path, "checkpoints: other\n"), state, {})
+    assert store.url == other.as_uri() == runs.find(state, "tune")[1].url
 
 
 def test_who_asks_for_a_run_that_is_not_there_is_told_which_are(tmp_path: Path) -> None:
