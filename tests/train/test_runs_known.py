@@ -122,6 +122,21 @@ def test_who_asks_for_a_run_that_is_not_there_is_told_which_are(tmp_path: Path) 
         runs.find(tmp_path, "other")
 
 
+@pytest.mark.parametrize(
+    "uri", ["http://u:secretpw@host:5000", "mysql+pymysql://u:secretpw@host/db", "https://:secretpw@h/"]
+)
+def test_a_password_for_mlflow_is_refused_and_nothing_of_it_is_kept_or_said(tmp_path: Path, uri: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        a_run(tmp_path, f"tracking: {{mlflow: '{uri}'}}\n")
+    said = f"{refused.value.message} {refused.value.hint}"
+    assert "tracking.mlflow" in said
+    assert "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in said
+    assert "secretpw" not in said
+
+    for plain in ("http://u@host:5000", "http://host:5000/a:b@c", "mlruns", "databricks://profile", "file:///a:b@c"):
+        assert a_run(tmp_path, f"tracking: {{mlflow: '{plain}'}}\n")[0].tracking.mlflow == plain
+
+
 # --- other settings ---------------------------------------------------------------------------------------------------
 
 
