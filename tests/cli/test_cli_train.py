@@ -146,6 +146,17 @@ def test_a_run_that_is_over_is_not_launched_again(line: Line, monkeypatch: pytes
     assert len(list(line.state.glob("launch-*"))) == launched == 1
 
 
+def test_a_run_whose_budget_is_spent_is_not_launched_again(line: Line) -> None:
+    assert line("train", str(line.file)) == 0
+    line.learned(1.5, 0.75)
+    line.write("budget: {hours: 0.00001}\n")
+    assert line("train", str(line.file), "--json") == exits.BUDGET_SPENT
+    assert json.loads(line.out)["state"] == "budget"
+    assert "the budget is spent: " in line.err
+    assert "with a larger `budget` in" in line.err
+    assert len(list(line.state.glob("launch-*"))) == 1
+
+
 def test_check_says_what_it_would_do_and_begins_nothing(line: Line) -> None:
     line.write("epochs: 3\nbatch: {rows: 4}\ndataset: {packing: false}\n")
     assert line("train", str(line.file), "--check", "--json") == 0

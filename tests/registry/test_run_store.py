@@ -64,6 +64,38 @@ class TestCommit:
         assert (lease.epoch, lease.head.sequence) == (1, 1)
         assert open_run(store).newest_whole(lambda _: None) == (None, [])
 
+    def test_checkpoints_without_a_head_are_no_run_that_never_began(self, store: MemoryStore) -> None:
+        runs = open_run(store)
+        lease = save(runs, runs.claim(), 10)
+        save(runs, lease, 20)
+        del store.objects["HEAD"], store.objects["HEAD.copy"]
+        before = dict(store.objects)
+
+        for ask in (open_run(store).claim, open_run(store).head, partial(newest, store)):
+            with pytest.raises(NoneWhole) as refused:
+                ask()
+            assert refused.value.message == (
+                "memory://test/HEAD and its copy are gone, and 2 checkpoints of the run tune are there, the newest "
+                "s00000020-e0001-0"
+            )
+            assert "--fresh" in str(refused.value.hint)
+        assert store.objects == before
+
+    def test_shards_without_a_manifest_and_a_head_are_no_checkpoint(self, store: MemoryStore) -> None:
+        store.put("checkpoints/s00000010-e0001-0/shard-00000.safetensors", [b"x"])
+        assert open_run(store).head() is None
+        assert open_run(store).claim().epoch == 1
+
+    def test_a_run_that_others_begin_and_save_between_two_looks_has_a_head(self, store: MemoryStore) -> None:
+        def begin(operation: str, key: str) -> None:
+            if (operation, key) == ("list", "checkpoints/"):
+                store.before = lambda *_: None
+                save(open_run(store, "b"), open_run(store, "b").claim(), 10)
+
+        store.before = begin
+        assert open_run(store).claim().epoch == 2
+        assert newest(store) == 10
+
     def test_what_was_committed_is_found_by_whoever_looks(self, store: MemoryStore) -> None:
         runs = open_run(store)
         lease = save(runs, runs.claim(), 10, world=2)

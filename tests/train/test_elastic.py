@@ -5,7 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from training_parts import Gang, Outcome, come_to, outcome, write_data, write_run
+from training_parts import Gang, Outcome, come_to, outcome, store_of, write_data, write_run
+
+from stoker.registry.runs import RunStore
+from stoker.train import exits
 
 pytestmark = pytest.mark.torch
 
@@ -96,3 +99,29 @@ def test_data_that_has_changed_is_refused_and_what_was_learned_stays(gang: Gang,
     assert "the data has changed since the run began" in gang.log.read_text()
     data.write_text(whole)
     assert gang.launch(run_file, tmp_path / "s") == [0]
+
+
+def test_a_spent_budget_ends_all_processes_before_they_claim_anything_and_a_larger_one_goes_on(
+    gang: Gang, tmp_path: Path
+) -> None:
+    write_data(tmp_path)
+    state = tmp_path / "state"
+
+    def launched(usd: float, world: int = 2) -> list[int]:
+        run_file = write_run(tmp_path, prices={"usdPerHour": 1.0}, budget={"usd": usd})
+        return gang.launch(run_file, state, world=world)
+
+    assert launched(0.000001) == [exits.BUDGET_SPENT] * 2
+    before = come_to(state)
+    assert (before.launches, before.steps) == (1, 1)
+
+    assert launched(0.000001) == [exits.BUDGET_SPENT] * 2
+    assert "are spent; a start, a step and a checkpoint would be more" in gang.said()
+    assert come_to(state) == before
+    head = RunStore(store_of(state), "tiny").head()
+    assert head is not None
+    assert head[0].epoch == 1
+
+    assert launched(1) == [exits.COMPLETED] * 2
+    # What is over costs no step, and stays so whatever may be spent.
+    assert launched(0.000001, world=1) == [exits.COMPLETED]

@@ -1,6 +1,7 @@
 """Where runs are remembered, and which settings may change between two launches."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from stoker.base.errors import Conflict, InvalidInput, NotFound
 from stoker.registry.heads import Entry, Keep, to_bytes
 from stoker.registry.manifests import Manifest, name_of
-from stoker.registry.runs import RunStore
+from stoker.registry.runs import NoneWhole, RunStore
 from stoker.registry.shards import Piece
 from stoker.registry.stores import open_store
 from stoker.spec.loading import load_run, run_of
@@ -82,6 +83,36 @@ def test_checkpoints_say_where_the_store_is_and_the_environment_overrules_them(t
     assert runs.find(state, (tmp_path / "work" / "kept").as_uri())[0] is None
 
 
+def test_another_place_without_the_checkpoints_of_the_first_is_refused_and_the_first_is_remembered(
+    tmp_path: Path,
+) -> None:
+    state, first, other = tmp_path / "state", tmp_path / "kept", tmp_path / "other"
+    _, store = runs.begin(*a_run(tmp_path, "checkpoints: kept\n"), state, {})
+    RunStore(store, "tune").claim()
+    runs.begin(*a_run(tmp_path, "checkpoints: other\n"), state, {})  # nothing was learned there yet
+    runs.begin(*a_run(tmp_path, "checkpoints: kept\n"), state, {})
+    with_a_checkpoint(store)
+
+    mistyped: tuple[tuple[str, dict[str, str], str, Path], ...] = (
+        ("checkpoints: other\n", {}, "`checkpoints` now says", other),
+        ("", {}, "`checkpoints` now says", state / "runs" / "tune"),
+        ("checkpoints: kept\n", {"CHECKPOINT_S3": str(other)}, "CHECKPOINT_S3 of the environment now says", other),
+    )
+    for more, environ, said, place in mistyped:
+        for ask in (runs.begin, runs.look):
+            with pytest.raises(Conflict) as refused:
+                ask(*a_run(tmp_path, more), state, environ)
+            assert refused.value.message == (
+                f"run tune has its checkpoints in {first.as_uri()}, and {said} {place.as_uri()}, where there are none"
+            )
+    assert runs.find(state, "tune")[1].url == first.as_uri()
+
+    shutil.rmtree(other)
+    first.rename(other)
+    _, store = runs.begin(*a_run(tmp_path, "checkpoints: other\n"), state, {})
+    assert store.url == other.as_uri() == runs.find(state, "tune")[1].url
+
+
 def test_who_asks_for_a_run_that_is_not_there_is_told_which_are(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"there is no run 'other' in .*; there is none yet"):
         runs.find(tmp_path, "other")
@@ -89,6 +120,21 @@ def test_who_asks_for_a_run_that_is_not_there_is_told_which_are(tmp_path: Path) 
         runs.begin(*a_run(tmp_path / name, text=f"name: {name}\ndata: a.jsonl\n"), tmp_path, {})
     with pytest.raises(NotFound, match=r"there are: alpha, zeta"):
         runs.find(tmp_path, "other")
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://u:secretpw@host:5000", "mysql+pymysql://u:secretpw@host/db", "https://:secretpw@h/"]
+)
+def test_a_password_for_mlflow_is_refused_and_nothing_of_it_is_kept_or_said(tmp_path: Path, uri: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        a_run(tmp_path, f"tracking: {{mlflow: '{uri}'}}\n")
+    said = f"{refused.value.message} {refused.value.hint}"
+    assert "tracking.mlflow" in said
+    assert "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in said
+    assert "secretpw" not in said
+
+    for plain in ("http://u@host:5000", "http://host:5000/a:b@c", "mlruns", "databricks://profile", "file:///a:b@c"):
+        assert a_run(tmp_path, f"tracking: {{mlflow: '{plain}'}}\n")[0].tracking.mlflow == plain
 
 
 # --- other settings ---------------------------------------------------------------------------------------------------
@@ -124,6 +170,21 @@ def test_as_long_as_nothing_was_learned_all_may_change(tmp_path: Path) -> None:
     RunStore(store, "tune").claim()  # it began, and failed before its first checkpoint
     known, _ = runs.begin(*a_run(tmp_path, "epochs: 3\n"), state, {})
     assert load_run(known.run_file).epochs == 3
+
+
+@pytest.mark.parametrize("more", ["", "epochs: 3\n"])
+def test_checkpoints_whose_head_is_gone_end_the_launch_and_stay(tmp_path: Path, more: str) -> None:
+    state = tmp_path / "state"
+    run, file = a_run(tmp_path)
+    _, store = runs.begin(run, file, state, {})
+    a_launch(store, "preempted", saved=4)
+    store.delete(["HEAD", "HEAD.copy"])
+    there = {stat.key: store.read(stat.key)[0] for stat in store.list()}
+
+    for ask in (runs.begin, runs.look):
+        with pytest.raises(NoneWhole, match="HEAD and its copy are gone, and 1 checkpoint of the run tune is there"):
+            ask(*a_run(tmp_path, more), state, {})
+    assert {stat.key: store.read(stat.key)[0] for stat in store.list()} == there
 
 
 def test_what_it_runs_on_and_what_it_may_cost_may_always_change(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ import pytest
 from run_records import NODE, T0, life
 
 from stoker.base.errors import InvalidInput
-from stoker.spec.run import RunBudget
+from stoker.spec.run import Run, RunBudget
 from stoker.testing.clock import ManualClock
 from stoker.train.accounting import summary
-from stoker.train.budget import BudgetWatch, must_stop
+from stoker.train.budget import BudgetWatch, cannot_begin, must_stop
 from stoker.train.live import Live, Seen
 from stoker.train.progress import Progress, line, short, span
 
@@ -116,6 +116,32 @@ async def test_a_watched_run_ends_below_its_budget_with_its_checkpoint() -> None
     assert number == 10 + 34
     assert live.usd == pytest.approx(0.0098)
     assert watch.why == "$0.0095 of $0.0100 are spent; another step and a checkpoint would be more"
+
+
+@pytest.mark.parametrize(
+    ("prices", "usd", "hours", "why"),
+    [
+        # 27 s at $0.36 per hour are $0.0027; a start of 6 s, a step of 2 s and 1.2 saves of 0.5 s are $0.00086
+        ({}, 0.0036, None, None),
+        ({}, 0.0035, None, "$0.0027 of $0.0035 are spent; a start, a step and a checkpoint would be more"),
+        ({"usd_per_hour": 0.036}, 0.0028, None, None),
+        ({"usd_per_hour": 0.36}, 0.0028, None, "$0.0027 of $0.0028 are spent; a start, a step and"),
+        ({}, None, 36 / 3600, None),
+        ({}, None, 35 / 3600, "0.01 of 0.00972222 hours are over; a start, a step and a checkpoint would be more"),
+        ({}, None, None, None),
+    ],
+)
+def test_a_spent_budget_begins_no_launch(
+    prices: dict[str, float], usd: float | None, hours: float | None, why: str | None
+) -> None:
+    records = life(T0 - 5000, epoch=1, from_step=0, to_step=10, saved=(10,), end="budget")
+    run = Run(name="tune", data="d.jsonl", prices=prices, budget=RunBudget(usd=usd, hours=hours))
+
+    found = cannot_begin(run, records, now=T0)
+
+    assert (found or "").startswith(why or "")
+    assert (found is None) == (why is None)
+    assert cannot_begin(run, [], now=T0) is None
 
 
 def test_a_budget_in_dollars_needs_a_price() -> None:

@@ -107,15 +107,38 @@ class RunStore:
     def head(self) -> tuple[Head, str] | None:
         """HEAD and its etag; None: the store has said that there is none (a run that never began). A HEAD that is
         damaged, or gone although HEAD.copy is there, is read from HEAD.copy, and a warning is logged (the etag is still
-        that of HEAD; "" when it is gone); both damaged raises NoneWhole. Unavailable as it is. Raises Conflict for the
-        HEAD of another run."""
-        seen = self._pointer.look()
+        that of HEAD; "" when it is gone); both damaged, or both gone although there are checkpoints, raises NoneWhole.
+        Unavailable as it is. Raises Conflict for the HEAD of another run."""
+        seen = self._look()
         return None if seen is None else (seen.head, seen.etag)
 
+    def _look(self) -> Seen | None:
+        """As `Pointer.look`. Raises NoneWhole, too, where there is neither HEAD nor copy and there are manifests: a
+        claim writes HEAD before anything of its epoch is written, so no launch that died can have left that. Whoever
+        took HEAD away has to say what is meant; a claim would make each of them one that nobody names."""
+        seen = self._pointer.look()
+        if seen is not None or not (left := self._manifests()):
+            return seen
+        seen = self._pointer.look()  # unless others have claimed and committed between these two looks
+        if seen is not None:
+            return seen
+        raise NoneWhole(
+            f"{self._pointer.url()} and its copy are gone, and {len(left)} checkpoint{'s' * (len(left) != 1)} of the "
+            f"run {self.run} {'are' if len(left) != 1 else 'is'} there, the newest {left[-1]}",
+            hint="nothing was changed. Put HEAD back, from a backup or from the versions of the bucket; or begin anew, "
+            "with --fresh, which puts them aside, or under another name; `stoker runs verify` says what is whole "
+            "once HEAD is there",
+        )
+
+    def _manifests(self) -> list[str]:
+        """Names of the checkpoints that have one, by step."""
+        keys = (stat.key.removeprefix(PLACE) for stat in self.store.list(PLACE))
+        return sorted(name for name, _, key in (each.partition("/") for each in keys) if key == manifests.KEY)
+
     def claim(self) -> Lease:
-        """Become the writer: every other one is fenced off from now on."""
+        """Become the writer: every other one is fenced off from now on. Raises NoneWhole as `head`."""
         for _ in range(TRIES):
-            seen = self._pointer.look()
+            seen = self._look()
             head = heads.claimed(None if seen is None else seen.head, self.run, self._writer)
             if seen is not None and seen.is_copy:
                 # The copy may lag behind, and names are made of the epoch: it has to be one that nobody had.
@@ -323,7 +346,7 @@ class RunStore:
         return manifest, skipped
 
     def _now(self) -> Head | None:
-        seen = self._pointer.look()
+        seen = self._look()
         return None if seen is None else seen.head
 
     def _first_whole(self, head: Head, use: Callable[[Manifest], None]) -> tuple[Manifest | None, list[Skipped]]:

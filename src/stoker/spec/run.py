@@ -4,6 +4,7 @@ TrainJob, PyTorchJob and AWS Batch.
 `stoker.train` and `stoker evaluate`, `register`, `runs`, `drill spot --run` read it; `render` writes one.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -15,6 +16,8 @@ from stoker.spec.spot import Watch
 
 _Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 _Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+_HAS_PASSWORD = re.compile(r"[^/]+://[^/?#]*:[^/?#]*@")
+
 _Steps = Annotated[int, Field(ge=1, le=100_000_000)]
 
 Place = Annotated[
@@ -270,6 +273,15 @@ class Tracking(Section):
 
     cloudwatch: bool = False
     """Put metrics of the run into CloudWatch, namespace AgenticAI/Training. Needs stoker[aws]."""
+
+    def broken_rules(self) -> Iterator[Fault]:
+        # The run file is kept beside the checkpoints, in clear: no place for a secret.
+        if self.mlflow is not None and _HAS_PASSWORD.match(self.mlflow):
+            yield Fault(
+                ("mlflow",),
+                "a URI with a password, and run files are kept where many may read; leave it out, and set "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment",
+            )
 
 
 class Suite(Section):

@@ -1,13 +1,18 @@
 """When a run has to stop, so that the checkpoint it stops with is still paid for. No torch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from statistics import median
+from typing import Any
 
 from stoker.base.errors import InvalidInput
-from stoker.spec.run import RunBudget
+from stoker.spec.run import Run, RunBudget
+from stoker.train.accounting import Launch, summary
 from stoker.train.live import Live
 
 SAVES = 1.2
 """A save is taken to last so many times what was seen: it may be slower than the last one."""
+_RECENT = 20
+"""Steps, of which the middle one is what a step takes."""
 
 
 def must_stop(
@@ -18,17 +23,51 @@ def must_stop(
     spent_s: float,
     step_s: float,
     save_s: float,
+    another: str = "another step and a checkpoint",
 ) -> str | None:
-    """At the end of a step: why the run has to stop now, or None when one more step and then a save are within the
-    budget. `spent`: by all launches of the run; `usd_per_hour`: of its nodes now."""
+    """At the end of a step: why the run has to stop now, or None when one more step and then a save (`another`, in
+    words) are within the budget. `spent`: by all launches of the run; `usd_per_hour`: of its nodes now."""
     ahead_s = step_s + SAVES * save_s
     if budget.usd is not None and spent_usd is not None:
         limit = float(budget.usd)
         if spent_usd + (usd_per_hour or 0.0) * ahead_s / 3600.0 > limit:
-            return f"${spent_usd:.4f} of ${limit:.4f} are spent; another step and a checkpoint would be more"
+            return f"${spent_usd:.4f} of ${limit:.4f} are spent; {another} would be more"
     if budget.hours is not None and spent_s + ahead_s > budget.hours * 3600.0:
-        return f"{spent_s / 3600:.2f} of {budget.hours:g} hours are over; another step and a checkpoint would be more"
+        return f"{spent_s / 3600:.2f} of {budget.hours:g} hours are over; {another} would be more"
     return None
+
+
+def cannot_begin(run: Run, records: Iterable[Mapping[str, Any]], *, now: float) -> str | None:
+    """Before a launch, by the run's record: why the budget does not allow it, or None. What a launch has to pay for
+    before it has done anything is the shortest start that a launch of this run had, a step and a save. The first launch
+    always begins: nobody knows yet what it will cost. Without a budget nothing is read."""
+    if run.budget == RunBudget():
+        return None
+    said = summary(records, now=now)
+    starts = [
+        each.seconds.get("start", 0.0) + each.seconds.get("restore", 0.0)
+        for each in said.lives
+        if each.to_step > each.from_step
+    ]
+    steps = [*said.step_seconds.values()][-_RECENT:]
+    return must_stop(
+        run.budget,
+        spent_usd=said.usd,
+        usd_per_hour=_usd_per_hour(run, said.lives[-1]) if said.lives else None,
+        spent_s=sum(said.seconds.values()),
+        step_s=min(starts, default=0.0) + (median(steps) if steps else 0.0),
+        save_s=said.saves[-1].seconds if said.saves else 0.0,
+        another="a start, a step and a checkpoint",
+    )
+
+
+def _usd_per_hour(run: Run, last: Launch) -> float | None:
+    """What the run file says, which may be new, or what the nodes of the last launch cost."""
+    if run.prices.usd_per_hour is not None:
+        return run.nodes * float(run.prices.usd_per_hour)
+    prices = [each.get("usd_per_hour") for each in last.nodes]
+    known = [float(each) for each in prices if each is not None]
+    return sum(known) if known else None
 
 
 class BudgetWatch:

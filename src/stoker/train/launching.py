@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from stoker.policy.retry import delay_s
 from stoker.registry.runs import RunStore
 from stoker.registry.stores import Store
 from stoker.spec.run import Run
-from stoker.train import exits, runs
+from stoker.train import budget, exits, record, runs
 from stoker.train.gang import End, Gang, decisive
 from stoker.train.interruption import LEASH
 
@@ -55,12 +56,15 @@ def launch(run: Run, run_file: Path, *, state: Path, tell: Callable[[str], None]
     which have `grace_s` to save, and it ends with exits.PREEMPTED; so it does after a spot notice. A second Ctrl-C ends
     all at once. Ports are free ones, loopback only, when nodes is 1; with more nodes PET_NNODES, PET_NODE_RANK,
     PET_MASTER_ADDR, PET_MASTER_PORT say where the others are. No process is left. Call it in the main thread. A run
-    that is over is not launched again.
+    that is over is not launched again, nor one whose budget is spent (exits.BUDGET_SPENT).
 
     Raises Conflict as `runs.begin` does, InvalidInput when the environment says nothing of the other nodes."""
     _, store = runs.begin(run, run_file, state, os.environ)
     if runs.is_over(store, run):
         return Ended(exits.COMPLETED, 0, "it was completed before")
+    # Of several nodes, all have to come to the same; there the processes ask, and are told by the first.
+    if run.nodes == 1 and (why := budget.cannot_begin(run, record.follow(store), now=time.time())):
+        return Ended(exits.BUDGET_SPENT, 0, f"the budget is spent: {why}")
     launcher = Launcher(
         run, run_file, state=state, environ=os.environ, tell=tell, grace_s=grace_s, newest=newest(store, run)
     )

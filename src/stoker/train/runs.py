@@ -55,7 +55,8 @@ class Known:
 def begin(run: Run, run_file: Path, state: Path, environ: Mapping[str, str]) -> tuple[Known, Store]:
     """Remember the run, or find it again. CHECKPOINT_S3 in the environment overrules `checkpoints`. Raises Conflict
     when the run was begun with other settings that change what is learned (it names them, and says that another name or
-    `--fresh` would be right). As long as it has no checkpoint, nothing was learned, and all may change."""
+    `--fresh` would be right), or when this machine knows another place of the run, whose checkpoints are not in this
+    one. As long as it has no checkpoint, nothing was learned, and all may change."""
     whole = anchored(run, run_file.absolute().parent)
     store = _store_of(whole, state, environ)
     _settle(store, whole)
@@ -141,7 +142,7 @@ def forget(state: Path, name: str) -> None:
         raise InvalidInput(
             f"run {name} keeps its checkpoints in {url}, where nothing can be put aside",
             param="--fresh",
-            hint="give the run another name, or other `checkpoints`",
+            hint="give the run another name, with `checkpoints` of its own",
         )
     if place != folder and place.exists():
         _put_aside(place)
@@ -206,7 +207,8 @@ def _settle(store: Store, run: Run) -> None:
 
 def _check(store: Store, run: Run) -> str | None:
     """Against the run file in the store. None: it may stay; else its etag, and it is to be replaced, since nothing was
-    learned by it. Raises NotFound when there is none, Conflict when the run cannot go on like this."""
+    learned by it. Raises NotFound when there is none, Conflict when the run cannot go on like this, NoneWhole among
+    them."""
     text, etag = store.read(RUN_FILE, most_bytes=_MOST_BYTES)
     begun = run_of(text, f"{store.url}/{RUN_FILE}")
     if begun.name != run.name:
@@ -214,8 +216,8 @@ def _check(store: Store, run: Run) -> str | None:
             f"{store.url} has the checkpoints of run {begun.name}, and this is run {run.name}",
             hint="each run needs `checkpoints` of its own",
         )
-    changes = _changes(begun, run)
-    if changes and _has_checkpoints(store, run.name):
+    changes, has_learned = _changes(begun, run), _has_checkpoints(store, run.name)
+    if changes and has_learned:
         raise Conflict(
             f"run {run.name} was begun with other settings: {'; '.join(changes)}",
             hint="write them as they were; or another `name`, which begins another run; or `stoker train --fresh`, "
@@ -255,7 +257,21 @@ def _flat(value: object, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _store_of(run: Run, state: Path, environ: Mapping[str, str]) -> Store:
-    return open_store(environ.get(PLACE) or run.checkpoints or str(folder_of(state, run.name)))
+    """Raises Conflict when the run has checkpoints in another place and none in this one: a place that is mistyped, or
+    left out, would begin it anew without a word."""
+    folder = folder_of(state, run.name)
+    store = open_store(environ.get(PLACE) or run.checkpoints or str(folder))
+    before = _url_of(folder)
+    if before is None or before == store.url or _has_checkpoints(store, run.name):
+        return store
+    if _has_checkpoints(open_store(before), run.name):
+        said = f"{PLACE} of the environment" if environ.get(PLACE) else "`checkpoints`"
+        raise Conflict(
+            f"run {run.name} has its checkpoints in {before}, and {said} now says {store.url}, where there are none",
+            hint="write the place as it was, or first move everything there; or give the run another name; or "
+            "`stoker train --fresh`, which begins this one anew and puts aside what there is in a folder",
+        )
+    return store
 
 
 def _whole(written: str, here: Path) -> str:

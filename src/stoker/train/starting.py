@@ -21,7 +21,7 @@ from stoker.registry.runs import Crash, Lease, RunStore
 from stoker.registry.stores import Store
 from stoker.spec.run import Run
 from stoker.train import exits, gradients, runs
-from stoker.train.budget import BudgetWatch
+from stoker.train.budget import BudgetWatch, cannot_begin
 from stoker.train.interruption import Interruption, Why, Wish
 from stoker.train.interval import Interval
 from stoker.train.launching import TERMINAL
@@ -125,7 +125,10 @@ class Process:
         try:
             with interruption:
                 interruption.nothing_unsaved(True)
-                opened = self._open(world)
+                folder, store = self._begin(world)
+                if why := self._cannot_begin(world, store):
+                    return exits.BUDGET_SPENT, why
+                opened = self._open(world, folder, store)
                 claimed = self._claim(world, opened)
                 return self._recorded(world, interruption, opened, claimed)
         finally:
@@ -139,12 +142,24 @@ class Process:
 
     # --- open and claim ---------------------------------------------------------------------------------------------
 
-    def _open(self, world: World) -> _Opened:
+    def _begin(self, world: World) -> tuple[Path, Store]:
+        with world.leader_first():
+            known, store = runs.begin(self._run, self._file, self._state, self._environ)
+        return known.folder, store
+
+    def _cannot_begin(self, world: World, store: Store) -> str | None:
+        """Why the budget does not allow another launch; a run that is over costs no step, and may."""
+        why = None
+        if world.leads:
+            why = cannot_begin(self._run, follow(store), now=self._started_at)
+            why = None if why is None or runs.is_over(store, self._run) else why
+        found: str | None = world.from_leader(why)
+        return found
+
+    def _open(self, world: World, folder: Path, store: Store) -> _Opened:
         run, here = self._run, self._file.absolute().parent
         tell = self._progress.tell if world.leads else _nobody
-        with world.leader_first():
-            known, store = runs.begin(run, self._file, self._state, self._environ)
-        cache = known.folder / "cache"
+        cache = folder / "cache"
         with world.leader_first(local=True):
             base = base_folder(run, here=here, cache=cache)
         model = build(run, base)
@@ -152,7 +167,7 @@ class Process:
         validation = None
         if run.validation is not None:
             validation = open_source(_once(run), [run.validation], model.encoder, here=here, tell=tell, cache=cache)
-        return _Opened(known.folder, store, RunStore(store, run.name, crash=self._crash), model, source, validation)
+        return _Opened(folder, store, RunStore(store, run.name, crash=self._crash), model, source, validation)
 
     def _claim(self, world: World, opened: _Opened) -> _Claimed:
         lease = opened.store.claim() if world.leads else None
