@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from stoker.cli import show
 from stoker.cli.app import run as command
 from stoker.cli.curve import bar, curve
 from stoker.cli.runs_page import thinned
@@ -19,7 +20,7 @@ from stoker.registry.shards import Piece
 from stoker.registry.stores import Store, open_store
 from stoker.spec.run import Run
 from stoker.train import runs as places
-from stoker.train.record import Writer
+from stoker.train.record import Writer, folder_of
 
 T0 = 1_700_000_000.0
 NODE = {"id": "i-1", "type": "g5.xlarge", "zone": "us-east-1a", "capacity": "spot", "usd_per_hour": 0.36}
@@ -133,6 +134,51 @@ def test_show_tells_a_person_where_time_and_money_went(made: Made, capsys: pytes
     assert re.search(r"^ +1  .*19 s +0-6  preempted: spot notice +\$0\.0019$", said, re.MULTILINE)
     assert re.search(rf"^{made.checkpoints[1]} +12 ", said, re.MULTILINE)
     assert "█" in lines[lines.index("loss") + 1]
+
+
+@pytest.mark.parametrize(
+    "absurd",
+    [
+        {"at": 1e300},
+        {"at": -1e18, "started_at": -1e18},
+        {"at": 10**400},
+        {"kind": {}},
+        {"kind": ["launch"]},
+    ],
+)
+def test_a_line_that_makes_no_sense_is_left_out(made: Made, tmp_path: Path, capsys: Any, absurd: Any) -> None:
+    command(["runs", "show", "fine", "--json"])
+    before = json.loads(capsys.readouterr().out)
+    line = {"kind": "launch", "at": T0 + 500, "up": 4.0, "epoch": 2, "run": "fine", "nodes": [NODE], **absurd}
+    with (made_record(made) / "e0002.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    assert command(["runs", "show", "fine", "--html", str(tmp_path / "page.html")]) == 0
+    assert command(["runs", "show", "fine"]) == 0
+    capsys.readouterr()
+    assert command(["runs", "show", "fine", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == before
+
+
+def test_what_makes_no_sense_in_a_line_counts_as_nothing(made: Made, tmp_path: Path, capsys: Any) -> None:
+    node = {**NODE, "usd_per_hour": 1e308}
+    line = {"kind": "launch", "at": T0 + 500, "epoch": 3, "nodes": [node], "started_at": -1e18, "steps": 10**400}
+    (made_record(made) / "e0003.jsonl").write_text(json.dumps(line) + "\n")
+    for more in ([], ["--html", str(tmp_path / "page.html")]):
+        assert command(["runs", "show", "fine", *more]) == 0
+    capsys.readouterr()
+    assert command(["runs", "show", "fine", "--json"]) == 0
+    launch = json.loads(capsys.readouterr().out)["launches"][-1]
+    assert (launch["began_at"], launch["ended_at"], launch["usd"]) == (T0 + 500, T0 + 500, None)
+
+
+def test_a_time_that_no_calendar_has_is_a_question_mark() -> None:
+    assert [show.local_time(at) for at in (1e300, -1e18, float("nan"), None)] == ["?", "?", "?", "-"]
+
+
+def made_record(made: Made) -> Path:
+    folder = folder_of(made.store.url)
+    assert folder is not None
+    return folder / "record"
 
 
 def test_a_timeline_of_prices_is_paid_instead(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,10 @@
 
 import importlib.util
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -104,6 +108,55 @@ def test_each_end_has_its_code_and_its_words(line: Line, code: int, state: str, 
     assert line("train", str(line.file), "--json") == code
     assert json.loads(line.out)["state"] == state
     assert said.replace("FILE", str(line.file)) in line.err
+
+
+STOKER = """
+import os, signal, sys
+from stoker.train import gang, launching
+
+launching.TRAINER = (sys.argv.pop(1),)
+if sys.argv.pop(1) == "early":
+    class Meanwhile:
+        def find_spec(name, *_):
+            if name == "stoker.cli.app":
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    sys.meta_path.insert(0, Meanwhile)
+from stoker.cli import main
+main()
+"""
+
+
+def the_script(line: Line, when: str) -> "subprocess.Popen[bytes]":
+    line.plan("wait")
+    command = [sys.executable, "-c", STOKER, str(FAKE), when, "train", str(line.file), "--state", str(line.state)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def test_sigterm_as_often_as_it_likes_ends_it_as_one_does(line: Line) -> None:
+    with the_script(line, "late") as stoker:
+        while not (line.state / "ready-1-0").exists() and stoker.poll() is None:
+            os.sched_yield()
+        while stoker.poll() is None:
+            stoker.send_signal(signal.SIGTERM)
+            os.sched_yield()
+        assert stoker.stderr is not None
+        said = stoker.stderr.read().decode()
+    assert stoker.returncode == exits.PREEMPTED, said
+    assert said.count("SIGTERM: saved") == 1
+    assert said.splitlines()[-1].startswith("interrupted (SIGTERM); `stoker train")
+
+
+def test_sigterm_before_anything_has_begun_is_an_interruption(line: Line) -> None:
+    """While the program itself is being read."""
+    with the_script(line, "early") as stoker:
+        said = stoker.communicate()[1].decode()
+    assert stoker.returncode == exits.PREEMPTED, said
+    assert said.splitlines() == [
+        "SIGTERM: ending before anything has begun",
+        f"interrupted (SIGTERM); `stoker train {line.file}` begins at the beginning",
+    ]
+    assert not (line.state / "launch-1-0").exists()
 
 
 def test_what_a_process_died_of_is_said(line: Line) -> None:

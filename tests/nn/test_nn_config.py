@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 from nn_builders import tiny_config
@@ -160,6 +161,15 @@ def test_llama_3_positions_are_read_both_ways(kind):
         ({**LLAMA_2, "hidden_size": 0}, "hidden_size is 0, not a whole number above 0"),
         ({**LLAMA_2, "vocab_size": "many"}, "vocab_size is 'many', not a whole number"),
         ({**LLAMA_2, "rms_norm_eps": -1.0}, "rms_norm_eps is -1.0, not a number above 0"),
+        ({**LLAMA_2, "rms_norm_eps": math.inf}, "rms_norm_eps is inf, not a number above 0"),
+        ({**LLAMA_2, "rope_theta": math.nan}, "rope_theta is nan, not a number above 0"),
+        (
+            {**LLAMA_2, "rope_scaling": {**LLAMA_3_ROPE, "factor": math.inf}},
+            r"rope_scaling\.factor is inf, not a number",
+        ),
+        ({**LLAMA_2, "rope_scaling": {**LLAMA_3_ROPE, "factor": "8"}}, r"rope_scaling\.factor is '8', not a number"),
+        ({**LLAMA_2, "num_hidden_layers": 10**8}, "num_hidden_layers is 100000000; 1,024 is the most"),
+        ({**LLAMA_2, "vocab_size": 10**400}, "vocab_size is .*; 16,777,216 is the most"),
         ([], "is a list, not an object"),
     ],
 )

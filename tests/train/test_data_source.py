@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from stoker.base.errors import InvalidInput
 from stoker.registry import stores
+from stoker.train import places
 from stoker.train.encoding import Rules, Sample
 from stoker.train.formats import BadLine, example_of
 from stoker.train.source import Rows, Source, Step, nothing_like, open_source
@@ -281,6 +282,14 @@ def test_a_file_that_is_not_there_is_told_with_where_it_was_looked_for(tmp_path)
     with pytest.raises(InvalidInput, match=r"gone\.jsonl cannot be read: No such file") as caught:
         open_source(a_run(), ["gone.jsonl"], own_encoder(), here=tmp_path, tell=print)
     assert str(tmp_path / "gone.jsonl") in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("name", ["/dev/null", "link.jsonl"])
+def test_a_device_is_no_data(tmp_path, name):
+    """/dev/zero would have no end, and a pipe none that the next process could read."""
+    (tmp_path / "link.jsonl").symlink_to("/dev/null")
+    with pytest.raises(InvalidInput, match=f"{name} is a device or a pipe, and only files are read"):
+        places.read(name, tmp_path)
 
 
 def test_the_digest_is_of_the_data_and_all_that_makes_rows_of_it(tmp_path):

@@ -9,6 +9,15 @@ from typing import NoReturn
 
 
 def main() -> NoReturn:
+    # From the first moment to the last: whoever signals cannot know how far it is.
+    is_train = sys.argv[1:2] == ["train"]
+    if is_train:
+        from stoker.train import sigterm
+
+        sigterm.hold()
     from stoker.cli.app import run
 
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if is_train:
+        sigterm.ignore()
+    sys.exit(code)

@@ -77,10 +77,13 @@ def fields(lines: Sequence[tuple[str, Cell]], width: int) -> None:
 
 
 def local_time(seconds: object) -> str:
-    """Seconds since the epoch as a person here reads them; `-` for none."""
+    """Seconds since the epoch as a person here reads them; `-` for none, `?` where no calendar has them."""
     if not isinstance(seconds, int | float):
         return "-"
-    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    try:
+        return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return "?"
 
 
 def _draw(headers: Sequence[str], cells: Sequence[Sequence[str]], is_number: Sequence[bool]) -> None:

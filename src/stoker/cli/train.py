@@ -39,6 +39,10 @@ def train(run_file: Path, check: bool, state: Path, fresh: bool, as_json: bool, 
     """
     if check and fresh:
         raise click.UsageError("--check begins nothing, so it does not go with --fresh")
+    if check:
+        from stoker.train import sigterm
+
+        sigterm.release()
     from stoker.spec.loading import load_run
 
     run = load_run(run_file)

@@ -6,6 +6,7 @@ what it leaves out has the meaning that it gives it. Whatever changes the comput
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -105,16 +106,17 @@ class ModelConfig:
         return self.architecture == QWEN3
 
 
-_DIMENSIONS = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "max_position_embeddings",
-)
+_DIMENSIONS = {
+    "vocab_size": 1 << 24,
+    "hidden_size": 1 << 18,
+    "intermediate_size": 1 << 20,
+    "num_hidden_layers": 1024,
+    "num_attention_heads": 4096,
+    "num_key_value_heads": 4096,
+    "head_dim": 1 << 14,
+    "max_position_embeddings": 1 << 24,
+}
+"""Each with the most that is believed, several times that of any model: what is planned with is made layer by layer."""
 _NUMBERS = ("rms_norm_eps", "rope_theta")
 _TOKENS = ("bos_token_id", "eos_token_id")
 _PLAIN = (*_DIMENSIONS, *_NUMBERS, *_TOKENS)
@@ -253,6 +255,8 @@ def _rope(document: Mapping[str, Any]) -> tuple[float | None, RopeScaling | None
         if rest.get("partial_rotary_factor") == 1:
             del rest["partial_rotary_factor"]
         if kind == {"llama3"} and set(rest) == set(RopeScaling.__dataclass_fields__):
+            for name, value in rest.items():
+                _check_number(f"{key}.{name}", value)
             scaling = RopeScaling(**rest)
         elif kind != {"default"} or rest:
             raise InvalidInput(
@@ -275,11 +279,16 @@ def _left_out(document: Mapping[str, Any], architecture: str) -> dict[str, Any]:
 
 
 def _check_numbers(found: Mapping[str, Any]) -> None:
-    for name in _DIMENSIONS:
+    for name, most in _DIMENSIONS.items():
         value = found[name]
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise InvalidInput(f"config.json: {name} is {value!r}, not a whole number above 0", param=name)
+        if value > most:
+            raise InvalidInput(f"config.json: {name} is {str(value)[:40]}; {most:,} is the most", param=name)
     for name in _NUMBERS:
-        value = found[name]
-        if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
-            raise InvalidInput(f"config.json: {name} is {value!r}, not a number above 0", param=name)
+        _check_number(name, found[name])
+
+
+def _check_number(name: str, value: Any) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+        raise InvalidInput(f"config.json: {name} is {value!r}, not a number above 0", param=name)

@@ -15,6 +15,7 @@ state         all that has to round-trip, as named pieces
 saving        checkpoints behind training
 loop          the steps
 interruption  notice, rebalance, SIGTERM -> a wish that is read at a step's end
+sigterm       held from the first moment of `stoker train` to its last
 launching     the processes of one node, begun again as one
 planning      does it fit, how long does a save take, which guarantee holds: before anything starts
 buying        the run on other machines: time and cost; spot or on demand

@@ -34,6 +34,9 @@ AS_RECORDED = Prices()
 
 _NS = 1_000_000_000
 _LONGEST_S = 1e9
+_LATEST = 1e11
+"""Seconds since the epoch, in the year 5138; what is later, or before the epoch, is no time at which a run was."""
+_MOST_USD_PER_HOUR = 1e6
 
 
 @dataclass(frozen=True)
@@ -186,7 +189,7 @@ class _Fold:
         self.lost_s = 0.0
 
     def add(self, record: Mapping[str, Any]) -> None:
-        kind, at = record.get("kind"), _number(record.get("at"))
+        kind, at = record.get("kind"), time_of(record.get("at"))
         if at is None:
             return
         if kind == "launch":
@@ -220,7 +223,7 @@ class _Fold:
             life.why = str(record.get("why", ""))
 
     def _launch(self, record: Mapping[str, Any], at: float) -> None:
-        started_at = _number(record.get("started_at"))
+        started_at = time_of(record.get("started_at"))
         nodes = record.get("nodes")
         self.lives.append(
             _Life(
@@ -408,7 +411,7 @@ def _bill(
     for node in nodes:
         key = (str(node.get("type") or ""), str(node.get("zone") or ""), str(node.get("capacity") or ""))
         usd = _number(node.get("usd_per_hour"))
-        if key not in prices.steps and (usd is None or usd < 0):
+        if key not in prices.steps and (usd is None or not 0 <= usd <= _MOST_USD_PER_HOUR):
             unpriced += lasted_ns
             continue
         pieces = prices.pieces(key, began_at, began_at + lasted_ns / _NS, usd or 0.0)
@@ -453,6 +456,12 @@ def _number(value: object, *, finite: bool = True) -> float | None:
     except (ValueError, OverflowError):
         return None
     return found if math.isfinite(found) or not finite else None
+
+
+def time_of(value: object) -> float | None:
+    """Seconds since the epoch; None where that makes no sense."""
+    found = _number(value)
+    return found if found is not None and 0 <= found < _LATEST else None
 
 
 def _seconds(value: object) -> float:

@@ -23,7 +23,7 @@ from stoker.policy.retry import delay_s
 from stoker.registry.runs import RunStore
 from stoker.registry.stores import Store
 from stoker.spec.run import Run
-from stoker.train import budget, exits, record, runs
+from stoker.train import budget, exits, record, runs, sigterm
 from stoker.train.gang import End, Gang, decisive
 from stoker.train.interruption import LEASH
 
@@ -54,28 +54,30 @@ def launch(run: Run, run_file: Path, *, state: Path, tell: Callable[[str], None]
     """Run to its end. When one process dies, the others are ended (SIGTERM, then SIGKILL) and all begin again, up to
     `run.relaunches` times in a row without a new checkpoint, with backoff. SIGTERM and Ctrl-C are passed on to all,
     which have `grace_s` to save, and it ends with exits.PREEMPTED; so it does after a spot notice. A second Ctrl-C ends
-    all at once. Ports are free ones, loopback only, when nodes is 1; with more nodes PET_NNODES, PET_NODE_RANK,
-    PET_MASTER_ADDR, PET_MASTER_PORT say where the others are. No process is left. Call it in the main thread. A run
-    that is over is not launched again, nor one whose budget is spent (exits.BUDGET_SPENT).
+    all at once, and a second SIGTERM changes nothing. Ports are free ones, loopback only, when nodes is 1; with more
+    nodes PET_NNODES, PET_NODE_RANK, PET_MASTER_ADDR, PET_MASTER_PORT say where the others are. No process is left. Call
+    it in the main thread. A run that is over is not launched again, nor one whose budget is spent (exits.BUDGET_SPENT).
 
     Raises Conflict as `runs.begin` does, InvalidInput when the environment says nothing of the other nodes."""
-    _, store = runs.begin(run, run_file, state, os.environ)
-    if runs.is_over(store, run):
-        return Ended(exits.COMPLETED, 0, "it was completed before")
-    # Of several nodes, all have to come to the same; there the processes ask, and are told by the first.
-    if run.nodes == 1 and (why := budget.cannot_begin(run, record.follow(store), now=time.time())):
-        return Ended(exits.BUDGET_SPENT, 0, f"the budget is spent: {why}")
-    launcher = Launcher(
-        run, run_file, state=state, environ=os.environ, tell=tell, grace_s=grace_s, newest=newest(store, run)
-    )
+    with sigterm.held() as held:
+        _, store = runs.begin(run, run_file, state, os.environ)
+        if runs.is_over(store, run):
+            return Ended(exits.COMPLETED, 0, "it was completed before")
+        # Of several nodes, all have to come to the same; there the processes ask, and are told by the first.
+        if run.nodes == 1 and (why := budget.cannot_begin(run, record.follow(store), now=time.time())):
+            return Ended(exits.BUDGET_SPENT, 0, f"the budget is spent: {why}")
+        launcher = Launcher(
+            run, run_file, state=state, environ=os.environ, tell=tell, grace_s=grace_s, newest=newest(store, run)
+        )
+        return asyncio.run(_with_signals(launcher, held))
 
-    async def with_signals() -> Ended:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, launcher.stop, number.name)
+
+async def _with_signals(launcher: "Launcher", held: sigterm.Held) -> Ended:
+    loop = asyncio.get_running_loop()
+    # While the loop has a handler of its own, it wakes for signals that others handle, too.
+    loop.add_signal_handler(signal.SIGINT, launcher.stop, "SIGINT")
+    with held.told_to(lambda: loop.call_soon_threadsafe(launcher.stop, "SIGTERM")):
         return await launcher.run()
-
-    return asyncio.run(with_signals())
 
 
 def newest(store: Store, run: Run) -> Callable[[], str | None]:
@@ -141,7 +143,8 @@ class Launcher:
             return
         self._stopped_by, self._stopped_at = why, now
         again = "; a second Ctrl-C ends it at once" if why == "SIGINT" else ""
-        self._tell(f"{why}: ending after a checkpoint; for that there are {self._grace_s:g} s{again}")
+        grace = f"ending after a checkpoint; for that there are {self._grace_s:g} s{again}"
+        self._tell(f"{why}: {grace if self.launches else 'ending before anything has begun'}")
         self._stopping.set()
         if self._gang is not None:
             self._gang.stop()

@@ -1,5 +1,6 @@
 """Files that a run file names: relative to it, or in S3."""
 
+import stat
 from pathlib import Path
 
 from stoker.base.errors import InvalidInput, NotFound
@@ -10,7 +11,8 @@ _S3_S = 3600.0
 
 
 def read(place: str, here: Path) -> bytes:
-    """Raises InvalidInput when it is not there, names no object or is larger than 4 GiB; Unavailable."""
+    """Raises InvalidInput when it is not there, is no file (a device or a pipe, which may have no end), names no object
+    or is larger than 4 GiB; Unavailable."""
     if place.startswith("s3://"):
         folder, _, name = place.rpartition("/")
         if not name or folder in ("s3:", "s3:/"):
@@ -21,7 +23,14 @@ def read(place: str, here: Path) -> bytes:
             raise InvalidInput(f"{place} is not there", param="data") from error
     path = here / place
     try:
-        if path.stat().st_size > MOST_BYTES:
+        found = path.stat()
+        if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+            raise InvalidInput(
+                f"{place} is a device or a pipe, and only files are read: each process of each launch reads them",
+                param="data",
+                hint="write what comes out of it to a file",
+            )
+        if found.st_size > MOST_BYTES:
             raise InvalidInput(f"{place} is larger than 4 GiB", param="data", hint="write several files")
         return path.read_bytes()
     except OSError as error:

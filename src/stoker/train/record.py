@@ -17,7 +17,7 @@ from typing import Any
 from stoker.base import json_text, logs
 from stoker.base.errors import NotFound, StokerError
 from stoker.registry.stores import Store
-from stoker.train.accounting import CAUSES, Launch, Money, Save, Summary, summary
+from stoker.train.accounting import CAUSES, Launch, Money, Save, Summary, summary, time_of
 
 KINDS: Mapping[str, tuple[str, ...]] = {
     # epoch, nodes: [{id, type, zone, capacity, region, usd_per_hour}], processes, run, config_digest, data_digest,
@@ -200,7 +200,7 @@ class _Parts:
 
 def read(store: Store) -> list[dict[str, Any]]:
     """All records of a run, by launch and in order. A last line that is cut off is left out, and so is any that is no
-    record. For millions of steps take `follow`, which holds one at a time."""
+    record, or of a time that makes no sense. For millions of steps take `follow`, which holds one at a time."""
     return list(follow(store))
 
 
@@ -236,7 +236,10 @@ def _record(line: bytes) -> dict[str, Any] | None:
         value = json_text.loads(line)
     except (ValueError, RecursionError):
         return None
-    is_one = isinstance(value, dict) and value.get("kind") in KINDS and isinstance(value.get("at"), int | float)
+    if not isinstance(value, dict):
+        return None
+    kind, at = value.get("kind"), value.get("at")
+    is_one = isinstance(kind, str) and kind in KINDS and isinstance(at, int | float) and time_of(at) is not None
     return value if is_one else None
 
 
