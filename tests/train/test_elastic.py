@@ -7,6 +7,11 @@ from pathlib import Path
 import pytest
 from training_parts import Gang, Outcome, come_to, outcome, write_data, write_run
 
+from stoker import spec
+from stoker.base.clock import SystemClock
+from stoker.train.starting import Process
+from stoker.train.world import World
+
 pytestmark = pytest.mark.torch
 
 SYNC = {"everySteps": 3, "mode": "sync"}
@@ -60,7 +65,6 @@ def test_each_example_is_used_once_in_an_epoch_whatever_is_killed(gang: Gang, tm
         assert min(gang.launch(run_file, tmp_path / "s", world=world, kill=kill)) < 0
     gang.until_done(run_file, tmp_path / "s", world=2)
     said = come_to(tmp_path / "s").samples
-    from stoker import spec
     from stoker.train.encoding import encoder_of
     from stoker.train.loop import digest_of
     from stoker.train.source import open_source
@@ -82,6 +86,41 @@ def test_settings_that_change_what_is_learned_are_refused(gang: Gang, tmp_path: 
     run_file.write_text(json.dumps({**json.loads(run_file.read_text()), "seed": 7}))
     assert gang.launch(run_file, tmp_path / "s") == [1]
     assert "seed" in gang.log.read_text()
+
+
+def test_the_settings_of_whoever_claims_last_are_those_of_the_run(gang: Gang, tmp_path: Path) -> None:
+    """While one launch opens its data, another one with other settings begins, claims and dies."""
+    write_data(tmp_path)
+    run_file = write_run(tmp_path, checkpointing=SYNC)
+    state, other = tmp_path / "s", tmp_path / "other.yaml"
+    other.write_text(json.dumps({**json.loads(run_file.read_text()), "seed": 7}))
+    kept = state / "runs" / "tiny" / "run.yaml"
+    process = Process(spec.load_run(run_file), run_file, state, environ={}, clock=SystemClock())
+    opened = process._open(world := World({}, gpus=0))
+    assert min(gang.launch(other, state, kill=(0, "update", 2))) < 0
+    assert spec.load_run(kept).seed == 7
+    claimed = process._claim(world, opened)
+    claimed.record.close()
+    assert claimed.epoch == 2
+    assert spec.load_run(kept).seed == 0
+
+
+def test_settings_are_in_the_checkpoints_too(gang: Gang, tmp_path: Path) -> None:
+    """A launch that opened its data before another one wrote its settings down and saved finds them in the checkpoint
+    that it would go on from."""
+    write_data(tmp_path)
+    run_file = write_run(tmp_path, checkpointing=SYNC)
+    state = tmp_path / "s"
+    assert min(gang.launch(run_file, state, kill=(0, "update", 5))) < 0
+    run_file.write_text(json.dumps({**json.loads(run_file.read_text()), "seed": 7}))
+    kept = state / "runs" / "tiny" / "run.yaml"
+    begun = kept.read_text()
+    kept.unlink()
+    assert gang.launch(run_file, state) == [1]
+    assert "seed was 0 and is 7" in gang.said()
+    kept.write_text(begun.replace("seed: 0", "seed: 7"))
+    assert gang.launch(run_file, state) == [2]
+    assert "made with other settings: seed was 0 and is 7" in gang.said()
 
 
 def test_data_that_has_changed_is_refused_and_what_was_learned_stays(gang: Gang, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from stoker.registry.heads import Keep
 from stoker.registry.runs import Crash, Lease, RunStore
 from stoker.registry.stores import Store
 from stoker.spec.run import Run
-from stoker.train import exits, gradients, runs
+from stoker.train import exits, gradients, identity, runs
 from stoker.train.budget import BudgetWatch
 from stoker.train.interruption import Interruption, Why, Wish
 from stoker.train.interval import Interval
@@ -156,6 +156,8 @@ class Process:
 
     def _claim(self, world: World, opened: _Opened) -> _Claimed:
         lease = opened.store.claim() if world.leads else None
+        if world.leads:  # a launch that was begun since may have written other settings, as long as nothing was learned
+            runs.begin(self._run, self._file, self._state, self._environ)
         epoch = int(world.from_leader(None if lease is None else lease.epoch))
         record = Writer(opened.plain, epoch) if world.leads else _NoRecord()
         return _Claimed(lease, epoch, record, nodes_of(self._run, world, self._instance, self._environ))
@@ -225,6 +227,7 @@ class Process:
         facts = {
             "data_digest": opened.source.digest,
             "base_digest": opened.model.base_digest,
+            identity.SETTINGS: runs.learned(self._run),
             "processes": world.size,
             "steps": opened.source.steps,
         }
