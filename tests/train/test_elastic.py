@@ -135,3 +135,21 @@ def test_data_that_has_changed_is_refused_and_what_was_learned_stays(gang: Gang,
     assert "the data has changed since the run began" in gang.log.read_text()
     data.write_text(whole)
     assert gang.launch(run_file, tmp_path / "s") == [0]
+
+
+def test_other_validation_data_is_refused_even_after_a_launch_without(gang: Gang, tmp_path: Path) -> None:
+    """The least loss of one would hold its place against losses of the other for good. None is no other."""
+    write_data(tmp_path)
+    validation = tmp_path / "validation.jsonl"
+    kept = (tmp_path / "data.jsonl").read_text().splitlines(keepends=True)
+    state, without = tmp_path / "s", {"checkpointing": {**SYNC, "everySteps": 1}}
+    assert min(gang.launch(write_run(tmp_path, **without), state, kill=(0, "update", 2))) < 0
+    settings = {**without, "validation": "validation.jsonl", "validateEvery": 1}
+    validation.write_text("".join(kept[:8]))
+    assert min(gang.launch(write_run(tmp_path, **settings), state, kill=(0, "update", 2))) < 0
+    assert min(gang.launch(write_run(tmp_path, **without), state, kill=(0, "update", 2))) < 0
+    validation.write_text("".join(kept[8:16]))
+    assert gang.launch(write_run(tmp_path, **settings), state) == [2]
+    assert "the validation data has changed, so that losses before and after cannot be compared" in gang.said()
+    validation.write_text("".join(kept[:8]))
+    assert gang.launch(write_run(tmp_path, **settings), state) == [0]

@@ -12,6 +12,7 @@ SETTINGS = "settings"
 
 _WORDS = {
     "data_digest": "the data has changed since the run began (or how it is read: see dataset)",
+    "validation_digest": "the validation data has changed, so that losses before and after cannot be compared",
     "base_digest": "what it began from has changed (weights, tokenizer or config.json)",
 }
 
@@ -30,7 +31,7 @@ def compare(state: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         before, after = state.get(name), now.get(name)
         if before is not None and after is not None and before != after:
             raise InvalidInput(
-                f"{words}: {str(before)[:12]} then, {str(after)[:12]} now; going on would mix the two",
+                f"{words}: {str(before)[:12]} then, {str(after)[:12]} now",
                 param=name.removesuffix("_digest"),
                 hint="put back what was there, or begin anew with --fresh or under another name",
             )

@@ -226,6 +226,7 @@ class Process:
         adam = Adam(self._run.optimizer, parameters)
         facts = {
             "data_digest": opened.source.digest,
+            "validation_digest": None if opened.validation is None else opened.validation.digest,
             "base_digest": opened.model.base_digest,
             identity.SETTINGS: runs.learned(self._run),
             "processes": world.size,
@@ -241,6 +242,8 @@ class Process:
         restored = newest(world, opened.store, found[0], ready.tensors, ready.facts)
         if restored.manifest is None:
             return restored
+        if ready.facts["validation_digest"] is None:  # a launch that does not validate
+            ready.facts["validation_digest"] = restored.manifest.state.get("validation_digest")
         step = int(restored.manifest.state["step"])
         ready.adam.settle(step)
         seconds = clock.monotonic() - begun_at
