@@ -12,7 +12,7 @@ from stoker.registry.manifests import Manifest
 from stoker.registry.runs import RunStore
 from stoker.registry.stores import Store, open_store
 from stoker.spec import Run
-from stoker.train import runs
+from stoker.train import identity, runs
 from stoker.train.places import resolved
 
 DType = Literal["float32", "bfloat16", "float16"]
@@ -41,15 +41,18 @@ def store_of(run: Run, *, here: Path, state: Path, checkpoints: str | None) -> S
 
 
 def newest(run: Run, store: Store, *, here: Path, state: Path, tell: Callable[[str], None]) -> Exported:
-    """Of the newest checkpoint that is whole. Raises NotFound when the run has none, NoneWhole when none is whole."""
-    from stoker.train.bases import base_folder
+    """Of the newest checkpoint that is whole. Raises NotFound when the run has none, NoneWhole when none is whole,
+    InvalidInput when it was made from another base or with other settings than there are now."""
+    from stoker.train.bases import base_folder, digest_of
     from stoker.train.export import export
 
     base = base_folder(run, here=here, cache=state / "cache")
+    now = {"base_digest": digest_of(base), identity.SETTINGS: runs.learned(run)}
     run_store = RunStore(store, run.name)
     made: list[tuple[Path, str]] = []
 
     def use(manifest: Manifest) -> None:
+        identity.compare(manifest.state, now)
         folder = state / "exports" / run.name / manifest.name
         folder.parent.mkdir(parents=True, exist_ok=True)
         made.append((folder, export(run, base, run_store, manifest, folder, dtype=dtype_of(base))))
