@@ -13,7 +13,7 @@ from training_parts import Gang, store_of, write_data, write_run
 from stoker import spec
 from stoker.base.errors import InvalidInput
 from stoker.nn.bundle import default_folder
-from stoker.train import exporting
+from stoker.train import exporting, runs
 from stoker.train.exporting import Exported
 
 pytestmark = pytest.mark.torch
@@ -49,3 +49,16 @@ def test_an_update_is_merged_into_the_weights_that_it_was_made_for_alone(gang: G
     with pytest.raises(InvalidInput, match=r"with other settings: lora\.alpha was 32 and is 64"):
         exported(run_file, state)
     assert exported(write_run(tmp_path, **lora), state).digest == digest
+
+
+def test_a_run_that_was_begun_anew_is_exported_beside_what_it_was(gang: Gang, tmp_path: Path) -> None:
+    write_data(tmp_path)
+    run_file, state = write_run(tmp_path, steps=1), tmp_path / "s"
+    assert gang.launch(run_file, state) == [0]
+    before = exported(run_file, state)
+    runs.forget(state, "tiny")
+    assert gang.launch(write_run(tmp_path, steps=1, seed=5), state) == [0]
+    now = exported(run_file, state)
+    assert now.checkpoint == before.checkpoint
+    assert now.digest != before.digest
+    assert exported(run_file, state) == now

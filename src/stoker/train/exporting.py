@@ -1,6 +1,7 @@
 """Of a run: its store, and the folder of weights that its newest whole checkpoint makes. What is evaluated and what is
 registered come from here, so that they are the same."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,9 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 from stoker.base.errors import Conflict, NotFound
+from stoker.registry import manifests
 from stoker.registry.manifests import Manifest
 from stoker.registry.runs import RunStore
 from stoker.registry.stores import Store, open_store
+from stoker.registry.weights import short
 from stoker.spec import Run
 from stoker.train import identity, runs
 from stoker.train.places import resolved
@@ -53,7 +56,9 @@ def newest(run: Run, store: Store, *, here: Path, state: Path, tell: Callable[[s
 
     def use(manifest: Manifest) -> None:
         identity.compare(manifest.state, now)
-        folder = state / "exports" / run.name / manifest.name
+        # By its content: a run that was begun anew counts its steps and launches from the beginning again.
+        digest = hashlib.sha256(manifests.to_bytes(manifest)).hexdigest()
+        folder = state / "exports" / run.name / f"{manifest.name}-{short(digest)}"
         folder.parent.mkdir(parents=True, exist_ok=True)
         made.append((folder, export(run, base, run_store, manifest, folder, dtype=dtype_of(base))))
 
