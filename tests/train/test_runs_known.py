@@ -157,6 +157,7 @@ evaluation: {leastScore: 0.5}
         ("dropout: 0.1", "dropout"),
         ("batch: {rows: 16}", "batch.rows"),
         ("dataset: {packing: false}", "dataset.packing"),
+        ("dataset: {badLines: skip}", "dataset.badLines"),
         ("lora: {targets: [q_proj]}", "lora.targets"),
         ("precision: float32", "precision"),
         ("dataset: {transform: 'a.py:shout'}", "dataset.transform"),

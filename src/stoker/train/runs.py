@@ -35,7 +35,7 @@ MAY_CHANGE = frozenset(
         # On how many machines: what is learned does not depend on it.
         *("dataset.workers", "gpus", "nodes", "parallel", "processes", "recompute", "threads"),
         # Where things are. That they are the same is held by the digests in each checkpoint.
-        *("base", "checkpoints", "data", "dataset.badLines", "publish", "registerAs", "validation"),
+        *("base", "checkpoints", "data", "publish", "registerAs", "validation"),
     }
 )
 """What may be another in the next launch of a run; all else changes what is learned."""
