@@ -14,6 +14,7 @@ from stoker import spec
 from stoker.base.errors import InvalidInput
 from stoker.nn.bundle import default_folder
 from stoker.train import exporting, runs
+from stoker.train.evaluation import evaluate
 from stoker.train.exporting import Exported
 
 pytestmark = pytest.mark.torch
@@ -62,3 +63,25 @@ def test_a_run_that_was_begun_anew_is_exported_beside_what_it_was(gang: Gang, tm
     assert now.checkpoint == before.checkpoint
     assert now.digest != before.digest
     assert exported(run_file, state) == now
+
+
+def test_questions_are_looked_for_in_the_data_that_was_trained_on_alone(gang: Gang, tmp_path: Path) -> None:
+    data, suite = write_data(tmp_path), {"name": "exam", "data": "exam.jsonl", "maxTokens": 2}
+    question = json.loads(data.read_text().splitlines()[0])["messages"][0]
+    (tmp_path / "exam.jsonl").write_text(json.dumps({"id": "first", "messages": [question], "answer": "x"}))
+    run_file, state = write_run(tmp_path, steps=1, evaluation={"suites": [suite]}), tmp_path / "s"
+    assert gang.launch(run_file, state) == [0]
+
+    def reasons(url: str | None = None) -> tuple[str, ...]:
+        run = spec.load_run(run_file)
+        verdict, _ = evaluate(run, here=tmp_path, state=state, url=url, key=None, tell=print)
+        return verdict.reasons
+
+    assert "failed: exam: 1 of 1 are in the training data: first" in reasons()
+    whole = data.read_text()
+    data.write_text(whole.partition("\n")[2])
+    for url in (None, "http://127.0.0.1:1"):
+        with pytest.raises(InvalidInput, match="the data has changed since the run began"):
+            reasons(url)
+    data.write_text(whole)
+    assert "failed: exam: 1 of 1 are in the training data: first" in reasons()

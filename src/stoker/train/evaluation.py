@@ -2,7 +2,7 @@
 compute the architecture."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from stoker.base.errors import Conflict, InvalidInput, NotFound
 from stoker.registry.stores import Store
 from stoker.registry.weights import short
 from stoker.spec import Run
-from stoker.train import asking, exporting, places, suites, verdicts
+from stoker.train import asking, exporting, places, reading, suites, verdicts
 from stoker.train.asking import Ask
 from stoker.train.contamination import contaminated, objects_of
 from stoker.train.gate import Answered, Verdict, judge
@@ -38,7 +38,8 @@ def evaluate(
     about.
 
     A server that does not say which weights it serves (see `asking.served_digest`) gets a verdict about its address,
-    with which nothing can be registered. `model`: its name there; `register_as`, or else the run's name, by default."""
+    with which nothing can be registered. `model`: its name there; `register_as`, or else the run's name, by default.
+    Raises InvalidInput when `data` is not what the run's checkpoints have learned from."""
     if not run.evaluation.suites:
         raise InvalidInput(
             "the run file has no evaluation.suites, so there is nothing to ask",
@@ -48,8 +49,10 @@ def evaluate(
     read = {suite.name: places.read(suite.data, here) for suite in run.evaluation.suites}
     asked = {suite.name: suites.read_suite(suite, read[suite.name]) for suite in run.evaluation.suites}
     every = [question for questions in asked.values() for question in questions]
-    found = contaminated(every, _training_lines(run, here))
     store = exporting.store_of(run, here=here, state=state, checkpoints=checkpoints)
+    files = reading.read_files(run.data, here)
+    exporting.compare_data(run, store, reading.digest_of(files))
+    found = contaminated(every, (line for file in files for line in objects_of(file.data)))
     about: dict[str, Any] = {
         "run": run.name,
         "suites": {name: {"data_sha256": hashlib.sha256(data).hexdigest()} for name, data in read.items()},
@@ -128,11 +131,6 @@ def _answers(
             for q, each in zip(questions, said, strict=True)
         ]
     return found
-
-
-def _training_lines(run: Run, here: Path) -> Iterator[Mapping[str, Any]]:
-    for place in run.data:
-        yield from objects_of(places.read(place, here))
 
 
 def _base(run: Run, here: Path, state: Path) -> Path:

@@ -71,6 +71,11 @@ def newest(run: Run, store: Store, *, here: Path, state: Path, tell: Callable[[s
     return Exported(folder, digest, base, manifest.name, manifest.step)
 
 
+def compare_data(run: Run, store: Store, files_digest: str) -> None:
+    """Raises InvalidInput when the run's checkpoints were made of other files than these (`reading.digest_of`)."""
+    RunStore(store, run.name).newest_whole(lambda made: identity.compare(made.state, {"files_digest": files_digest}))
+
+
 def dtype_of(base: Path) -> DType:
     """What the base's weights are kept in, so that its engine loads what was made of them."""
     try:

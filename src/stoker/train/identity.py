@@ -10,11 +10,17 @@ from stoker.base.errors import InvalidInput
 SETTINGS = "settings"
 """Of a checkpoint's state: `runs.learned`."""
 
-_WORDS = {
-    "data_digest": "the data has changed since the run began (or how it is read: see dataset)",
-    "validation_digest": "the validation data has changed, so that losses before and after cannot be compared",
-    "base_digest": "what it began from has changed (weights, tokenizer or config.json)",
+_DIGESTS = {
+    "files_digest": ("data", "the data has changed since the run began"),
+    "data_digest": ("data", "the data has changed since the run began (or how it is read: see dataset)"),
+    "validation_digest": (
+        "validation",
+        "the validation data has changed, so that losses before and after cannot be compared",
+    ),
+    "base_digest": ("base", "what it began from has changed (weights, tokenizer or config.json)"),
 }
+"""Of a checkpoint's state: the setting that it is of, and what is wrong when it is another. `files_digest`: of the
+files of data alone, however they are read."""
 
 
 def compare(state: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -27,12 +33,12 @@ def compare(state: Mapping[str, Any], now: Mapping[str, Any]) -> None:
             param="settings",
             hint="write them as they were, or begin anew with --fresh or under another name",
         )
-    for name, words in _WORDS.items():
+    for name, (param, words) in _DIGESTS.items():
         before, after = state.get(name), now.get(name)
         if before is not None and after is not None and before != after:
             raise InvalidInput(
                 f"{words}: {str(before)[:12]} then, {str(after)[:12]} now",
-                param=name.removesuffix("_digest"),
+                param=param,
                 hint="put back what was there, or begin anew with --fresh or under another name",
             )
 

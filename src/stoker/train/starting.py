@@ -225,6 +225,7 @@ class Process:
         parameters = {name: each for name, each in module.named_parameters() if each.requires_grad}
         adam = Adam(self._run.optimizer, parameters)
         facts = {
+            "files_digest": opened.source.files_digest,
             "data_digest": opened.source.digest,
             "validation_digest": None if opened.validation is None else opened.validation.digest,
             "base_digest": opened.model.base_digest,
