@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 from training_parts import Gang, Outcome, come_to, outcome, store_of, write_data, write_run
 
+from stoker import spec
+from stoker.base.clock import SystemClock
 from stoker.registry.runs import RunStore
 from stoker.train import exits
+from stoker.train.starting import Process
+from stoker.train.world import World
 
 pytestmark = pytest.mark.torch
 
@@ -63,7 +67,6 @@ def test_each_example_is_used_once_in_an_epoch_whatever_is_killed(gang: Gang, tm
         assert min(gang.launch(run_file, tmp_path / "s", world=world, kill=kill)) < 0
     gang.until_done(run_file, tmp_path / "s", world=2)
     said = come_to(tmp_path / "s").samples
-    from stoker import spec
     from stoker.train.encoding import encoder_of
     from stoker.train.loop import digest_of
     from stoker.train.source import open_source
@@ -85,6 +88,41 @@ def test_settings_that_change_what_is_learned_are_refused(gang: Gang, tmp_path: 
     run_file.write_text(json.dumps({**json.loads(run_file.read_text()), "seed": 7}))
     assert gang.launch(run_file, tmp_path / "s") == [1]
     assert "seed" in gang.log.read_text()
+
+
+def test_the_settings_of_whoever_claims_last_are_those_of_the_run(gang: Gang, tmp_path: Path) -> None:
+    """While one launch opens its data, another one with other settings begins, claims and dies."""
+    write_data(tmp_path)
+    run_file = write_run(tmp_path, checkpointing=SYNC)
+    state, other = tmp_path / "s", tmp_path / "other.yaml"
+    other.write_text(json.dumps({**json.loads(run_file.read_text()), "seed": 7}))
+    kept = state / "runs" / "tiny" / "run.yaml"
+    process = Process(spec.load_run(run_file), run_file, state, environ={}, clock=SystemClock())
+    opened = process._open(world := World({}, gpus=0))
+    assert min(gang.launch(other, state, kill=(0, "update", 2))) < 0
+    assert spec.load_run(kept).seed == 7
+    claimed = process._claim(world, opened)
+    claimed.record.close()
+    assert claimed.epoch == 2
+    assert spec.load_run(kept).seed == 0
+
+
+def test_settings_are_in_the_checkpoints_too(gang: Gang, tmp_path: Path) -> None:
+    """A launch that opened its data before another one wrote its settings down and saved finds them in the checkpoint
+    that it would go on from."""
+    write_data(tmp_path)
+    run_file = write_run(tmp_path, checkpointing=SYNC)
+    state = tmp_path / "s"
+    assert min(gang.launch(run_file, state, kill=(0, "update", 5))) < 0
+    run_file.write_text(json.dumps({**json.loads(run_file.read_text()), "seed": 7}))
+    kept = state / "runs" / "tiny" / "run.yaml"
+    begun = kept.read_text()
+    kept.unlink()
+    assert gang.launch(run_file, state) == [1]
+    assert "seed was 0 and is 7" in gang.said()
+    kept.write_text(begun.replace("seed: 0", "seed: 7"))
+    assert gang.launch(run_file, state) == [2]
+    assert "made with other settings: seed was 0 and is 7" in gang.said()
 
 
 def test_data_that_has_changed_is_refused_and_what_was_learned_stays(gang: Gang, tmp_path: Path) -> None:
@@ -125,3 +163,21 @@ def test_a_spent_budget_ends_all_processes_before_they_claim_anything_and_a_larg
     assert launched(1) == [exits.COMPLETED] * 2
     # What is over costs no step, and stays so whatever may be spent.
     assert launched(0.000001, world=1) == [exits.COMPLETED]
+
+
+def test_other_validation_data_is_refused_even_after_a_launch_without(gang: Gang, tmp_path: Path) -> None:
+    """The least loss of one would hold its place against losses of the other for good. None is no other."""
+    write_data(tmp_path)
+    validation = tmp_path / "validation.jsonl"
+    kept = (tmp_path / "data.jsonl").read_text().splitlines(keepends=True)
+    state, without = tmp_path / "s", {"checkpointing": {**SYNC, "everySteps": 1}}
+    assert min(gang.launch(write_run(tmp_path, **without), state, kill=(0, "update", 2))) < 0
+    settings = {**without, "validation": "validation.jsonl", "validateEvery": 1}
+    validation.write_text("".join(kept[:8]))
+    assert min(gang.launch(write_run(tmp_path, **settings), state, kill=(0, "update", 2))) < 0
+    assert min(gang.launch(write_run(tmp_path, **without), state, kill=(0, "update", 2))) < 0
+    validation.write_text("".join(kept[8:16]))
+    assert gang.launch(write_run(tmp_path, **settings), state) == [2]
+    assert "the validation data has changed, so that losses before and after cannot be compared" in gang.said()
+    validation.write_text("".join(kept[:8]))
+    assert gang.launch(write_run(tmp_path, **settings), state) == [0]

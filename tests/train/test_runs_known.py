@@ -218,6 +218,7 @@ evaluation: {leastScore: 0.5}
         ("dropout: 0.1", "dropout"),
         ("batch: {rows: 16}", "batch.rows"),
         ("dataset: {packing: false}", "dataset.packing"),
+        ("dataset: {badLines: skip}", "dataset.badLines"),
         ("lora: {targets: [q_proj]}", "lora.targets"),
         ("precision: float32", "precision"),
         ("dataset: {transform: 'a.py:shout'}", "dataset.transform"),
@@ -227,6 +228,28 @@ def test_all_else_changes_what_is_learned(more: str, path: str) -> None:
     one, other = run_of(RUN), run_of(RUN + more)
     changed = {key for key, value in runs.learned(other).items() if runs.learned(one)[key] != value}
     assert changed == {path}
+
+
+def test_a_checkpoint_says_what_was_learned_and_the_run_file_in_the_store_follows_it(tmp_path: Path) -> None:
+    """One launch began with 0.001, another wrote its own run file over it and died, and the first one saved."""
+    state, slow, quick = tmp_path / "state", a_run(tmp_path / "a"), a_run(tmp_path / "b", text=RUN.replace("1", "2"))
+    _, store = runs.begin(*slow, state, {})
+    runs.begin(*quick, state, {})
+    a_launch(store, "completed", saved=10, settings=runs.learned(slow[0]))
+    with pytest.raises(InvalidInput, match=r"other settings: optimizer\.learningRate was 0\.001 and is 0\.002"):
+        runs.is_over(store, quick[0])
+
+    known, _ = runs.begin(*slow, state, {})
+    assert load_run(known.run_file).optimizer.learning_rate == 0.001
+    assert runs.is_over(store, slow[0])
+    for _ in range(2):  # with its run file, and without
+        with pytest.raises(
+            Conflict, match=r"begun with other settings: optimizer\.learningRate was 0\.001 and is 0\.002"
+        ):
+            runs.begin(*quick, state, {})
+        known.run_file.unlink(missing_ok=True)
+    runs.begin(*slow, state, {})
+    assert load_run(known.run_file).optimizer.learning_rate == 0.001
 
 
 def test_each_setting_that_may_change_is_one(tmp_path: Path) -> None:
@@ -279,14 +302,18 @@ def test_a_folder_elsewhere_is_put_aside_too_and_what_is_in_s3_is_refused(tmp_pa
 # --- over -------------------------------------------------------------------------------------------------------------
 
 
-def a_launch(store: Any, state: str | None, *, steps: int = 10, saved: int = 10) -> str:
+def a_launch(
+    store: Any, state: str | None, *, steps: int = 10, saved: int = 10, settings: dict[str, Any] | None = None
+) -> str:
     """One launch, with a checkpoint after `saved` steps; returns the key of its shard."""
     run_store = RunStore(store, "tune")
     lease = run_store.claim()
     name = name_of(saved, lease.epoch, 0)
     piece = Piece("weight", "F32", (4,), (4,), (0,), bytes(16))
     shard = run_store.write(name, "shard-00000.safetensors", [piece], timeout_s=10.0)
-    run_store.commit(lease, Manifest("tune", name, saved, lease.epoch, 1.0, (shard,), {}), Keep(last=5))
+    run_store.commit(
+        lease, Manifest("tune", name, saved, lease.epoch, 1.0, (shard,), {"settings": settings}), Keep(last=5)
+    )
     writer = Writer(store, lease.epoch)
     writer.add("launch", 1.0, epoch=lease.epoch, run="tune", steps=steps)
     if state is not None:

@@ -41,7 +41,8 @@ def evaluate(
     about.
 
     A server that does not say which weights it serves (see `asking.served_digest`) gets a verdict about its address,
-    with which nothing can be registered. `model`: its name there; `register_as`, or else the run's name, by default."""
+    with which nothing can be registered. `model`: its name there; `register_as`, or else the run's name, by default.
+    Raises InvalidInput when `data` is not what the run's checkpoints have learned from."""
     if not run.evaluation.suites:
         raise InvalidInput(
             "the run file has no evaluation.suites, so there is nothing to ask",
@@ -51,8 +52,10 @@ def evaluate(
     read = {suite.name: places.read(suite.data, here) for suite in run.evaluation.suites}
     asked = {suite.name: suites.read_suite(suite, read[suite.name]) for suite in run.evaluation.suites}
     every = [question for questions in asked.values() for question in questions]
-    found = contaminated(every, _trained_on(run, here, tell))
     store = exporting.store_of(run, here=here, state=state, checkpoints=checkpoints)
+    files = reading.read_files(run.data, here)
+    exporting.compare_data(run, store, reading.digest_of(files))
+    found = contaminated(every, _trained_on(run, files, here, tell))
     about: dict[str, Any] = {
         "run": run.name,
         "suites": {name: {"data_sha256": _sha256(data)} for name, data in read.items()},
@@ -142,21 +145,19 @@ def _answers(
     return found
 
 
-def _trained_on(run: Run, here: Path, tell: Callable[[str], None]) -> Iterator[Example]:
+def _trained_on(run: Run, files: Sequence[reading.File], here: Path, tell: Callable[[str], None]) -> Iterator[Example]:
     """Without the lines that cannot be used: training has said what is wrong with them."""
-    for _, example in _read(run, here, tell):
+    for _, example in _read(run, files, here, tell):
         if not isinstance(example, ValueError):
             yield example
 
 
-def _read(run: Run, here: Path, tell: Callable[[str], None]) -> Iterator[reading.Read]:
+def _read(run: Run, files: Sequence[reading.File], here: Path, tell: Callable[[str], None]) -> Iterator[reading.Read]:
     dataset = run.dataset
     if dataset.transform is None:
-        for name in run.data:
-            yield from reading.examples_of(reading.read_files([name], here), dataset.format, tell)
+        yield from reading.examples_of(files, dataset.format, tell)
         return
     transform = transforms.load(dataset.transform, here)
-    files = reading.read_files(run.data, here)
     lines = [line for line, trouble in reading.lines_of_files(files, tell) if trouble is None]
     for epoch in range(min(run.epochs, _EPOCHS)):
         yield from reading.transformed(lines, transform, seed=run.seed, epoch=epoch, format=dataset.format)

@@ -1,6 +1,7 @@
 """Of a run: its store, and the folder of weights that its newest whole checkpoint makes. What is evaluated and what is
 registered come from here, so that they are the same."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,11 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 from stoker.base.errors import Conflict, NotFound
+from stoker.registry import manifests
 from stoker.registry.manifests import Manifest
 from stoker.registry.runs import RunStore
 from stoker.registry.stores import Store, open_store
+from stoker.registry.weights import short
 from stoker.spec import Run
-from stoker.train import runs
+from stoker.train import identity, runs
 from stoker.train.places import resolved
 
 DType = Literal["float32", "bfloat16", "float16"]
@@ -41,16 +44,21 @@ def store_of(run: Run, *, here: Path, state: Path, checkpoints: str | None) -> S
 
 
 def newest(run: Run, store: Store, *, here: Path, state: Path, tell: Callable[[str], None]) -> Exported:
-    """Of the newest checkpoint that is whole. Raises NotFound when the run has none, NoneWhole when none is whole."""
-    from stoker.train.bases import base_folder
+    """Of the newest checkpoint that is whole. Raises NotFound when the run has none, NoneWhole when none is whole,
+    InvalidInput when it was made from another base or with other settings than there are now."""
+    from stoker.train.bases import base_folder, digest_of
     from stoker.train.export import export
 
     base = base_folder(run, here=here, cache=state / "cache")
+    now = {"base_digest": digest_of(base), identity.SETTINGS: runs.learned(run)}
     run_store = RunStore(store, run.name)
     made: list[tuple[Path, str]] = []
 
     def use(manifest: Manifest) -> None:
-        folder = state / "exports" / run.name / manifest.name
+        identity.compare(manifest.state, now)
+        # By its content: a run that was begun anew counts its steps and launches from the beginning again.
+        digest = hashlib.sha256(manifests.to_bytes(manifest)).hexdigest()
+        folder = state / "exports" / run.name / f"{manifest.name}-{short(digest)}"
         folder.parent.mkdir(parents=True, exist_ok=True)
         made.append((folder, export(run, base, run_store, manifest, folder, dtype=dtype_of(base))))
 
@@ -61,6 +69,11 @@ def newest(run: Run, store: Store, *, here: Path, state: Path, tell: Callable[[s
         raise NotFound(f"run {run.name} has no checkpoint yet", hint="`stoker train RUN.yaml` makes some")
     folder, digest = made[-1]
     return Exported(folder, digest, base, manifest.name, manifest.step)
+
+
+def compare_data(run: Run, store: Store, files_digest: str) -> None:
+    """Raises InvalidInput when the run's checkpoints were made of other files than these (`reading.digest_of`)."""
+    RunStore(store, run.name).newest_whole(lambda made: identity.compare(made.state, {"files_digest": files_digest}))
 
 
 def dtype_of(base: Path) -> DType:

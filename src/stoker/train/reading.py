@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,11 @@ Read = tuple[Line, Example | ValueError]
 def read_files(names: Sequence[str], here: Path) -> list[File]:
     """Raises InvalidInput; for S3 what the store raises."""
     return [File(name, places.read(name, here)) for name in names]
+
+
+def digest_of(files: Iterable[File]) -> str:
+    """Of what is in them, in this order, however it is read."""
+    return hashlib.sha256(json.dumps([file.digest for file in files]).encode()).hexdigest()
 
 
 def examples_of(files: Iterable[File], format: str, tell: Callable[[str], None]) -> Iterator[Read]:

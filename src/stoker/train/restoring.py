@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from stoker.base.errors import InvalidInput
 from stoker.registry.heads import Head
 from stoker.registry.manifests import Manifest
 from stoker.registry.runs import NoneWhole, RunStore, Skipped
 from stoker.registry.shards import Damaged
+from stoker.train import identity
 from stoker.train.state import Held, restore
 from stoker.train.world import World
 
@@ -34,7 +34,7 @@ def newest(world: World, store: RunStore, head: Head, tensors: list[Held], facts
             why = damage.why
         why = world.first_word(why)
         if why is None and manifest is not None:
-            _is_the_same_run(manifest, facts)
+            identity.compare(manifest.state, facts)
             return Restored(manifest, tuple(skipped))
         skipped.append(Skipped(entry.name, entry.step, why or "damaged"))
     if skipped:
@@ -45,20 +45,3 @@ def newest(world: World, store: RunStore, head: Head, tensors: list[Held], facts
             "beside them",
         )
     return Restored(None, ())
-
-
-_WORDS = {
-    "data_digest": "the data has changed since the run began (or how it is read: see dataset)",
-    "base_digest": "the weights that it began from have changed",
-}
-
-
-def _is_the_same_run(manifest: Manifest, facts: dict[str, Any]) -> None:
-    for name, words in _WORDS.items():
-        before, now = manifest.state.get(name), facts.get(name)
-        if before != now:
-            raise InvalidInput(
-                f"{words}: {str(before)[:12]} then, {str(now)[:12]} now; going on would mix the two",
-                param=name.removesuffix("_digest"),
-                hint="put back what was there, or begin anew with --fresh or under another name",
-            )

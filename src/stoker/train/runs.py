@@ -22,6 +22,7 @@ from stoker.spec.loading import dump, run_of
 from stoker.spec.run import Run
 from stoker.spec.section import plain
 from stoker.train import hub, record
+from stoker.train.identity import SETTINGS, compare, settings_changed
 
 RUN_FILE = "run.yaml"
 PLACE = "CHECKPOINT_S3"
@@ -34,7 +35,7 @@ MAY_CHANGE = frozenset(
         # On how many machines: what is learned does not depend on it.
         *("dataset.workers", "gpus", "nodes", "parallel", "processes", "recompute", "threads"),
         # Where things are. That they are the same is held by the digests in each checkpoint.
-        *("base", "checkpoints", "data", "dataset.badLines", "publish", "registerAs", "validation"),
+        *("base", "checkpoints", "data", "publish", "registerAs", "validation"),
     }
 )
 """What may be another in the next launch of a run; all else changes what is learned."""
@@ -70,8 +71,7 @@ def look(run: Run, run_file: Path, state: Path, environ: Mapping[str, str]) -> S
     """The store that `begin` would take, and what it would raise; nothing is written."""
     whole = anchored(run, run_file.absolute().parent)
     store = _store_of(whole, state, environ)
-    with contextlib.suppress(NotFound):
-        _check(store, whole)
+    _check(store, whole)
     return store
 
 
@@ -105,7 +105,8 @@ def find(state: Path, name_or_url: str) -> tuple[Known | None, Store]:
 
 
 def is_over(store: Store, run: Run) -> bool:
-    """Whether its last launch completed it and what that left is still whole: then there is nothing to go on with."""
+    """Whether its last launch completed it and what that left is still whole: then there is nothing to go on with.
+    Raises InvalidInput when that was with other settings."""
     latest, is_completed = 0, False
     for each in record.follow(store):
         if each["kind"] == "launch":
@@ -118,7 +119,9 @@ def is_over(store: Store, run: Run) -> bool:
         return False
     entry = head[0].entries[-1]
     try:
-        for shard in run_store.manifest(entry).shards:
+        manifest = run_store.manifest(entry)
+        compare(manifest.state, {SETTINGS: learned(run)})
+        for shard in manifest.shards:
             verify_shard(store, run_store.prefix(entry.name), shard)
     except Damaged:
         return False
@@ -190,49 +193,53 @@ def _settle(store: Store, run: Run) -> None:
     """The store has the run file of this run, now or already. Raises Conflict."""
     text = dump(run).encode()
     for _ in range(_MOST_TRIES):
-        try:
-            replaced = _check(store, run)
-        except NotFound:
-            with contextlib.suppress(Changed):  # another process of the run was first
-                store.put(RUN_FILE, [text], if_absent=True)
-                return
-            continue
-        if replaced is None:
+        condition = _check(store, run)
+        if condition is None:
             return
-        with contextlib.suppress(Changed):
-            store.put(RUN_FILE, [text], if_match=replaced)
+        with contextlib.suppress(Changed):  # another process of the run was first
+            store.put(RUN_FILE, [text], **condition)
             return
     raise Conflict(f"{store.url}/{RUN_FILE} is written again and again: is the run begun elsewhere, too?")
 
 
-def _check(store: Store, run: Run) -> str | None:
-    """Against the run file in the store. None: it may stay; else its etag, and it is to be replaced, since nothing was
-    learned by it. Raises NotFound when there is none, Conflict when the run cannot go on like this, NoneWhole among
-    them."""
-    text, etag = store.read(RUN_FILE, most_bytes=_MOST_BYTES)
-    begun = run_of(text, f"{store.url}/{RUN_FILE}")
-    if begun.name != run.name:
-        raise Conflict(
-            f"{store.url} has the checkpoints of run {begun.name}, and this is run {run.name}",
-            hint="each run needs `checkpoints` of its own",
-        )
-    changes, has_learned = _changes(begun, run), _has_checkpoints(store, run.name)
-    if changes and has_learned:
+def _check(store: Store, run: Run) -> dict[str, Any] | None:
+    """Against the run file in the store, and where that is another or gone against the newest checkpoint, which knows
+    better what was learned. None: the file may stay; else on what condition it is to be written. Raises Conflict when
+    the run cannot go on like this, NoneWhole among them."""
+    settings = learned(run)
+    before: dict[str, Any] = {}
+    condition: dict[str, Any] = {"if_absent": True}
+    with contextlib.suppress(NotFound):
+        text, etag = store.read(RUN_FILE, most_bytes=_MOST_BYTES)
+        begun = run_of(text, f"{store.url}/{RUN_FILE}")
+        if begun.name != run.name:
+            raise Conflict(
+                f"{store.url} has the checkpoints of run {begun.name}, and this is run {run.name}",
+                hint="each run needs `checkpoints` of its own",
+            )
+        before, condition = learned(begun), {"if_match": etag}
+        if not settings_changed(before, settings):
+            return None
+    changes = settings_changed(_of_newest(RunStore(store, run.name), before), settings)
+    if changes:
         raise Conflict(
             f"run {run.name} was begun with other settings: {'; '.join(changes)}",
             hint="write them as they were; or another `name`, which begins another run; or `stoker train --fresh`, "
             "which begins this one anew and puts aside what there is",
         )
-    return etag if changes else None
+    return condition
 
 
-def _changes(begun: Run, now: Run) -> list[str]:
-    before, after = learned(begun), learned(now)
-    return [
-        f"{path} was {json.dumps(before.get(path))} and is {json.dumps(after.get(path))}"
-        for path in sorted(before.keys() | after.keys())
-        if before.get(path) != after.get(path)
-    ]
+def _of_newest(store: RunStore, otherwise: dict[str, Any]) -> Mapping[str, Any]:
+    """The settings of the newest checkpoint whose manifest can be read. `otherwise`: of one that does not say them.
+    Nothing when there is no checkpoint."""
+    head = store.head()
+    entries = () if head is None else head[0].entries
+    for entry in reversed(entries):
+        with contextlib.suppress(Damaged):
+            settings: Mapping[str, Any] = store.manifest(entry).state.get(SETTINGS) or otherwise
+            return settings
+    return otherwise if entries else {}
 
 
 def _has_checkpoints(store: Store, name: str) -> bool:

@@ -81,6 +81,8 @@ class Source:
     digest: str
     """sha256 over the data as it was read, and everything that decides what a row is (encoder, rules, seed, packing).
     """
+    files_digest: str
+    """`reading.digest_of` its files."""
     report: Report
     steps: int
     """Of the whole run."""
@@ -197,8 +199,11 @@ def open_source(
     read = reading.read_files(files, here)
     digest = _digest(run, read, encoder, transform)
     if transform is None:
-        return _plain_source(run, read, encoder, digest, tell, cache)
-    return _transformed_source(run, read, encoder, digest, tell, cache, transform)
+        source = _plain_source(run, read, encoder, digest, tell, cache)
+    else:
+        source = _transformed_source(run, read, encoder, digest, tell, cache, transform)
+    source.files_digest = reading.digest_of(read)
+    return source
 
 
 def _plain_source(

@@ -20,7 +20,7 @@ from stoker.registry.heads import Keep
 from stoker.registry.runs import Crash, Lease, RunStore
 from stoker.registry.stores import Store
 from stoker.spec.run import Run
-from stoker.train import exits, gradients, runs
+from stoker.train import exits, gradients, identity, runs
 from stoker.train.budget import BudgetWatch, cannot_begin
 from stoker.train.interruption import Interruption, Why, Wish
 from stoker.train.interval import Interval
@@ -171,6 +171,8 @@ class Process:
 
     def _claim(self, world: World, opened: _Opened) -> _Claimed:
         lease = opened.store.claim() if world.leads else None
+        if world.leads:  # a launch that was begun since may have written other settings, as long as nothing was learned
+            runs.begin(self._run, self._file, self._state, self._environ)
         epoch = int(world.from_leader(None if lease is None else lease.epoch))
         record = Writer(opened.plain, epoch) if world.leads else _NoRecord()
         return _Claimed(lease, epoch, record, nodes_of(self._run, world, self._instance, self._environ))
@@ -238,8 +240,11 @@ class Process:
         parameters = {name: each for name, each in module.named_parameters() if each.requires_grad}
         adam = Adam(self._run.optimizer, parameters)
         facts = {
+            "files_digest": opened.source.files_digest,
             "data_digest": opened.source.digest,
+            "validation_digest": None if opened.validation is None else opened.validation.digest,
             "base_digest": opened.model.base_digest,
+            identity.SETTINGS: runs.learned(self._run),
             "processes": world.size,
             "steps": opened.source.steps,
         }
@@ -253,6 +258,8 @@ class Process:
         restored = newest(world, opened.store, found[0], ready.tensors, ready.facts)
         if restored.manifest is None:
             return restored
+        if ready.facts["validation_digest"] is None:  # a launch that does not validate
+            ready.facts["validation_digest"] = restored.manifest.state.get("validation_digest")
         step = int(restored.manifest.state["step"])
         ready.adam.settle(step)
         seconds = clock.monotonic() - begun_at
