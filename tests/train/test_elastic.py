@@ -98,7 +98,8 @@ def test_the_settings_of_whoever_claims_last_are_those_of_the_run(gang: Gang, tm
     other.write_text(json.dumps({**json.loads(run_file.read_text()), "seed": 7}))
     kept = state / "runs" / "tiny" / "run.yaml"
     process = Process(spec.load_run(run_file), run_file, state, environ={}, clock=SystemClock())
-    opened = process._open(world := World({}, gpus=0))
+    world = World({}, gpus=0)
+    opened = process._open(world, *process._begin(world))
     assert min(gang.launch(other, state, kill=(0, "update", 2))) < 0
     assert spec.load_run(kept).seed == 7
     claimed = process._claim(world, opened)

@@ -68,7 +68,8 @@ def preferences(count: int) -> list[Json]:
 def test_preferences_killed_and_begun_again(gang: Gang, tmp_path: Path, method: str) -> None:
     """The reference of a full run is what it began from, not what it goes on from."""
     write_lines(tmp_path, preferences(40))
-    more: Json = {} if method == "full" else {"base": "embedded", "lora": {"rank": 2, "dropout": 0.1}}
+    lora = {"base": "embedded", "dropout": 0.0, "lora": {"rank": 2, "dropout": 0.1}}
+    more: Json = {} if method == "full" else lora
     optimizer = {"learningRate": 1e-3}
     run_file = write_run(tmp_path, objective="dpo", method=method, optimizer=optimizer, **more)
     killed_twice_it_is_the_run_that_was_not(gang, run_file, tmp_path)
