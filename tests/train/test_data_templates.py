@@ -11,6 +11,7 @@ from data_builders import assistant, call, chat, counted, hf_folder, user
 from tokenizers import Tokenizer
 
 from stoker.base.errors import InvalidInput
+from stoker.train import template_bounds
 from stoker.train.encoding import Rules, Sample, encoder_of
 from stoker.train.formats import Chat, Preference, Prompt, Text, example_of
 
@@ -294,9 +295,64 @@ def test_a_hostile_template_is_refused(tmp_path, hostile):
         encoder_of(folder).encode(Chat([user("Hello"), assistant("Fine")]), RULES)
 
 
+LONG = "writes more than 67,108,864 characters"
+WIDE = "asks for a number above 1,000,000"
+
+
+@pytest.mark.parametrize(
+    ("endless", "why"),
+    [
+        ("{% for i in range(2) %}{% for j in range(99) %}{% endfor %}{% endfor %}", "more than 100 turns"),
+        ("{% macro f() %}{{ f() if f else f() }}{% endmacro %}{{ f() }}", "more than 100 turns"),
+        ("{{ 'a' * 9999999999 }}", LONG),
+        ("{{ 9999999999 * [1] }}", LONG),
+        ("{{ 'a'.center(3000000000) }}", WIDE),
+        ("{{ 'a'|center(3000000000) }}", WIDE),
+        ("{{ '%2000000000d' % 5 }}", WIDE),
+        ("{{ '%*d' % (2000000000, 5) }}", WIDE),
+        ("{{ '%2000000000d'|format(5) }}", WIDE),
+        ("{{ '{:2000000000}'.format(5) }}", WIDE),
+        ("{{ '{:{}}'.format(5, 2000000000) }}", WIDE),
+        ("{{ 9 ** 999999 }}", WIDE),
+        ("{% set n = namespace(x='a') %}{% for i in range(40) %}{% set n.x = n.x ~ n.x %}{% endfor %}", LONG),
+        ("{% set n = namespace(x='a') %}{% for i in range(40) %}{% set n.x = n.x + n.x %}{% endfor %}", LONG),
+        (
+            "{% set n = namespace(x='a') %}{% for i in range(40) %}{% set x %}{{ n.x }}{{ n.x }}{% endset %}"
+            "{% set n.x = x %}{% endfor %}",
+            LONG,
+        ),
+    ],
+)
+def test_a_template_without_an_end_is_refused(tmp_path, monkeypatch, endless, why):
+    monkeypatch.setattr(template_bounds, "MOST_TURNS", 100)
+    folder = hf_folder(tmp_path / "endless", endless + chat_styles.CHATML, IM, eos="<|im_end|>")
+    with pytest.raises(ValueError, match=f"the chat template refuses .*{why}"):
+        encoder_of(folder).encode(Chat([user("Hello"), assistant("Fine")]), RULES)
+
+
+def test_a_template_that_takes_all_memory_is_told(tmp_path, monkeypatch):
+    def no_memory(form):
+        raise MemoryError
+
+    monkeypatch.setattr("stoker.train.chat_templates._strftime_now", no_memory)
+    folder = hf_folder(tmp_path / "large", "{{ strftime_now('%d') }}" + chat_styles.CHATML, IM, eos="<|im_end|>")
+    with pytest.raises(ValueError, match=r"the chat template refuses .*MemoryError"):
+        encoder_of(folder).encode(Chat([user("Hello"), assistant("Fine")]), RULES)
+
+
+def test_the_bounds_are_of_one_conversation(tmp_path, monkeypatch):
+    monkeypatch.setattr(template_bounds, "MOST_TURNS", 3)
+    folder = hf_folder(tmp_path / "many", chat_styles.CHATML, IM, eos="<|im_end|>")
+    for _ in range(5):
+        encoder_of(folder).encode(Chat([user("Hello"), assistant("Fine")]), RULES)
+
+
 def test_a_template_that_is_none_is_told_at_once(tmp_path):
     folder = hf_folder(tmp_path / "broken", "{% for %}", IM, eos="<|im_end|>")
     with pytest.raises(InvalidInput, match="the chat template cannot be read"):
+        encoder_of(folder)
+    folder = hf_folder(tmp_path / "deep", f"{{{{ {'(' * 5000}1{')' * 5000} }}}}", IM, eos="<|im_end|>")
+    with pytest.raises(InvalidInput, match="the chat template cannot be read: maximum recursion depth"):
         encoder_of(folder)
     with pytest.raises(InvalidInput, match=r"has no tokenizer\.json"):
         encoder_of(tmp_path / "nowhere")

@@ -101,8 +101,10 @@ def test_a_token_costs_six_flops_for_each_parameter_and_attention() -> None:
 
 
 def test_a_config_without_its_numbers_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="hidden_size is None; it must be a whole number from 1 on"):
+    with pytest.raises(InvalidInput, match="hidden_size is None, not a whole number above 0"):
         size_of({**LLAMA_8B, "hidden_size": None}, run_of())
+    with pytest.raises(InvalidInput, match="num_hidden_layers is 100000; 1,024 is the most"):
+        size_of({**LLAMA_8B, "num_hidden_layers": 100_000}, run_of())
 
 
 # --- saves ------------------------------------------------------------------------------------------------------------

@@ -279,14 +279,19 @@ def _left_out(document: Mapping[str, Any], architecture: str) -> dict[str, Any]:
 
 
 def _check_numbers(found: Mapping[str, Any]) -> None:
-    for name, most in _DIMENSIONS.items():
-        value = found[name]
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise InvalidInput(f"config.json: {name} is {value!r}, not a whole number above 0", param=name)
-        if value > most:
-            raise InvalidInput(f"config.json: {name} is {str(value)[:40]}; {most:,} is the most", param=name)
+    for name in _DIMENSIONS:
+        dimension(name, found[name])
     for name in _NUMBERS:
         _check_number(name, found[name])
+
+
+def dimension(name: str, value: object) -> int:
+    """The value of a key of config.json. Raises InvalidInput where it is no dimension of a model."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InvalidInput(f"config.json: {name} is {value!r}, not a whole number above 0", param=name)
+    if value > _DIMENSIONS[name]:
+        raise InvalidInput(f"config.json: {name} is {str(value)[:40]}; {_DIMENSIONS[name]:,} is the most", param=name)
+    return value
 
 
 def _check_number(name: str, value: Any) -> None:

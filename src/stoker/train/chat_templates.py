@@ -1,8 +1,8 @@
 """Chat templates of other people's models: a conversation -> its text, and where the assistant speaks in it.
 
-The one home of jinja2. A template is somebody else's program: it runs in jinja2's sandbox, and is given what
-`transformers` gives it. Only the date is not that of the day, but always `TODAY`: a row of a run must not depend on
-when it was made.
+The one home of jinja2, with `template_bounds`. A template is somebody else's program: it runs in jinja2's sandbox and
+within bounds, and is given what `transformers` gives it. Only the date is not that of the day, but always `TODAY`: a
+row of a run must not depend on when it was made.
 """
 
 import json
@@ -16,9 +16,9 @@ import jinja2
 import jinja2.ext
 from jinja2 import nodes
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from stoker.base.errors import InvalidInput
+from stoker.train import template_bounds
 from stoker.train.messages import Message, arguments_of, shown
 
 TODAY = datetime(2024, 7, 26)
@@ -29,7 +29,10 @@ _BEGIN, _END = "\ufdd0", "\ufdd1"
 
 _MARKS = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 
-_TROUBLES = (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
+_TROUBLES = (
+    *(jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError),
+    MemoryError,
+)
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,10 @@ class ChatTemplate:
         self._marks = _MARKS.search(source) is not None
         try:
             self._template = _environment().from_string(source)
-        except jinja2.TemplateError as exc:
-            raise InvalidInput(f"the chat template cannot be read: {exc}", param="base") from exc
+        except (jinja2.TemplateError, RecursionError, MemoryError) as exc:
+            raise InvalidInput(
+                f"the chat template cannot be read: {str(exc) or type(exc).__name__}", param="base"
+            ) from exc
 
     def render(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], *, asks: bool) -> str:
         """`asks`: with what begins the assistant's next message. Raises ValueError in words."""
@@ -113,10 +118,13 @@ class ChatTemplate:
     def _render(self, plain: list[dict[str, Any]], tools: Any, asks: bool) -> str:
         given = {"messages": plain, "tools": list(tools) or None, "documents": None, "add_generation_prompt": asks}
         try:
-            return self._template.render(**given, **self._special)
+            with template_bounds.counted():
+                return self._template.render(**given, **self._special)
         except _TROUBLES as exc:
             roles = ", ".join(message["role"] for message in plain)
-            raise ValueError(f"the chat template refuses the messages of {shown(roles)}: {exc}") from exc
+            raise ValueError(
+                f"the chat template refuses the messages of {shown(roles)}: {str(exc) or type(exc).__name__}"
+            ) from exc
 
 
 def _plain(message: Message) -> dict[str, Any]:
@@ -198,8 +206,8 @@ def _refuse_private(name: str) -> None:
         raise jinja2.exceptions.SecurityError(f"the chat template sets {name!r} of a namespace")
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
+def _environment() -> template_bounds.Environment:
+    environment = template_bounds.Environment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
     )
     environment.filters["tojson"] = _to_json

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from stoker.base.errors import InvalidInput
+from stoker.nn.config import dimension
 from stoker.registry.shards import Piece, write_shard
 from stoker.registry.stores import Store
 from stoker.spec.run import Run
@@ -35,7 +35,7 @@ _HEAD_NORMS = ("qwen3",)
 
 def size_of(config: Mapping[str, Any], run: Run) -> Size:
     """Of a model by the numbers of its config.json (Llama, Qwen2, Qwen3), tuned as the run says. Raises InvalidInput
-    for a number that is missing."""
+    for a number that is missing, or larger than that of any model."""
     shape = _Shape(config)
     parameters = shape.parameters
     trained = parameters if run.method == "full" else run.lora.rank * sum(map(sum, shape.matrices_of(run.lora.targets)))
@@ -94,10 +94,7 @@ class _Shape:
 
 def _number(config: Mapping[str, Any], name: str, otherwise: int | None = None) -> int:
     value = config.get(name)
-    value = otherwise if value is None else value
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InvalidInput(f"config.json: {name} is {value!r}; it must be a whole number from 1 on", param=name)
-    return value
+    return dimension(name, otherwise if value is None else value)
 
 
 # --- how long a save takes --------------------------------------------------------------------------------------------
