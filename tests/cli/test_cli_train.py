@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +14,10 @@ from typing import Any
 import pytest
 
 from stoker.cli.app import run
+from stoker.nn import bundle
 from stoker.registry.runs import RunStore
 from stoker.registry.stores import open_store
-from stoker.train import exits, gang, launching
+from stoker.train import checking, exits, gang, launching
 from stoker.train.record import Writer
 
 FAKE = Path(__file__).parents[1] / "train" / "fake_trainer.py"
@@ -228,6 +230,46 @@ def test_check_finds_bad_lines_before_anything_is_paid_for(line: Line) -> None:
     (line.folder / "data.jsonl").write_text(f'{json.dumps(CHAT)}\n{{"messages": 7}}\n')
     assert line("train", str(line.file), "--check") == 2
     assert "data.jsonl:2" in line.err
+
+
+def test_check_reads_the_validation_data_too(line: Line) -> None:
+    line.write("validation: held.jsonl\n")
+    assert line("train", str(line.file), "--check") == 2
+    assert "held.jsonl" in line.err
+    (line.folder / "held.jsonl").write_text('{"messages": 7}\n')
+    assert line("train", str(line.file), "--check") == 2
+    assert "held.jsonl:1" in line.err
+
+
+def test_check_says_what_the_run_needs_of_its_machine(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "_DEVICES", line.folder)
+    for name in ("nvidia0", "nvidiactl"):
+        (line.folder / name).touch()
+    line.write("gpus: 3\nbudget: {usd: 1}\n")
+    assert line("train", str(line.file), "--check", "--json") == 0
+    assert "warning: gpus is 3, and this machine has 1: on this one the run is refused" in line.err
+    assert "warning: budget.usd is set, and prices does not say what a machine costs" in line.err
+    line.write("gpus: 1\nbudget: {usd: 1}\nprices: {usdPerHour: 1}\n")
+    assert line("train", str(line.file), "--check", "--json") == 0
+    assert "warning: " not in line.err
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("vocab_size", 10, "tokens, config.json 10"),
+        ("hidden_size", 1_000_000_000, "config.json says (1536, 1000000000)"),
+        ("intermediate_size", 8, "tensor model.layers.0.mlp.gate_proj.weight has shape"),
+        ("num_hidden_layers", 1000, "the weights lack model.layers."),
+    ],
+)
+def test_check_refuses_weights_that_are_not_what_their_config_says(line: Line, key: str, value: int, said: str) -> None:
+    shutil.copytree(bundle.default_folder(), line.folder / "base")
+    config = line.folder / "base" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), key: value}))
+    line.write("base: base\n")
+    assert line("train", str(line.file), "--check") == 2
+    assert said in line.err
 
 
 def test_a_guarantee_that_is_required_and_cannot_hold_is_exit_code_1(line: Line) -> None:

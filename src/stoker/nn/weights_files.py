@@ -52,6 +52,11 @@ def files(folder: Path) -> list[Path]:
     return sorted(set(locate(folder).values()))
 
 
+def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Of all tensors, by the headers of their files alone."""
+    return {name: entry.shape for path in files(folder) for name, entry in _header(path).items()}
+
+
 def read(folder: Path) -> dict[str, NDArray[Any]]:
     """All tensors, each in the type of its file, but bfloat16 as float32: numpy has none."""
     return {name: array for path in files(folder) for name, array in read_file(path).items()}

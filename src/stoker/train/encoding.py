@@ -95,6 +95,14 @@ def encoder_of(folder: Path) -> Encoder:
     return TemplateEncoder(folder, text)
 
 
+def check_vocabulary(encoder: Encoder, vocab_size: int, folder: Path) -> None:
+    """Raises InvalidInput for a model of fewer tokens than its tokenizer has."""
+    if encoder.vocab_size > vocab_size:
+        raise InvalidInput(
+            f"{folder}: tokenizer.json has {encoder.vocab_size} tokens, config.json {vocab_size}", param="base"
+        )
+
+
 # What both encoders have in common
 
 

@@ -47,10 +47,7 @@ def build(run: Run, folder: Path) -> Model:
     """Raises InvalidInput for an architecture that is none of Llama, Qwen2, Qwen3, or weights that do not fit it."""
     config = configs.load(folder)
     encoder = encoding.encoder_of(folder)
-    if encoder.vocab_size > config.vocab_size:
-        raise InvalidInput(
-            f"{folder}: tokenizer.json has {encoder.vocab_size} tokens, config.json {config.vocab_size}", param="base"
-        )
+    encoding.check_vocabulary(encoder, config.vocab_size, folder)
     image_token = tokenizers.load(folder).image if config.image is not None else None
     with torch.device("cpu" if run.base == "scratch" else "meta"):
         module = LanguageModel(config, image_token=image_token, dropout=run.dropout, recompute=run.recompute)

@@ -7,14 +7,16 @@ import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stoker.base.clock import Clock
 from stoker.base.errors import StokerError
 from stoker.catalog import ec2, spot
 from stoker.instance.metadata import Facts, Metadata, endpoint
 from stoker.spec import Run
-from stoker.train.world import World
+
+if TYPE_CHECKING:
+    from stoker.train.world import World  # which loads torch
 
 ANSWER_S = 1.0
 """So long a start may wait for the instance's metadata; where there is none, often nobody says so."""
@@ -48,7 +50,7 @@ class Instance:
                 metadata.close()
 
 
-def nodes_of(run: Run, world: World, instance: Instance | None, environ: Mapping[str, str]) -> list[dict[str, Any]]:
+def nodes_of(run: Run, world: "World", instance: Instance | None, environ: Mapping[str, str]) -> list[dict[str, Any]]:
     """One for each node: {id, type, zone, region, capacity, usd_per_hour}; what is not known is null. `instance`: of
     the first process of each node."""
     mine = None

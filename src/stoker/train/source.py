@@ -181,6 +181,12 @@ class Source:
         return future.result()
 
 
+def once(run: Run) -> Run:
+    """For the validation data: in the order of the file, once."""
+    dataset = run.dataset.model_copy(update={"shuffle": False, "transform": None, "workers": 0})
+    return run.model_copy(update={"dataset": dataset, "epochs": 1, "steps": None})
+
+
 def open_source(
     run: Run,
     files: Sequence[str],

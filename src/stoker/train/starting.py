@@ -38,7 +38,7 @@ from stoker.train.pulse import Pulse
 from stoker.train.record import Save, Writer, follow, summary
 from stoker.train.restoring import Restored, newest
 from stoker.train.saving import Saver
-from stoker.train.source import Source, open_source
+from stoker.train.source import Source, once, open_source
 from stoker.train.state import Held, held, share, staging_of
 from stoker.train.tracking import Onlookers, trackers
 from stoker.train.world import Gone, World, settle_numerics
@@ -166,7 +166,7 @@ class Process:
         source = open_source(run, run.data, model.encoder, here=here, tell=tell, cache=cache)
         validation = None
         if run.validation is not None:
-            validation = open_source(_once(run), [run.validation], model.encoder, here=here, tell=tell, cache=cache)
+            validation = open_source(once(run), [run.validation], model.encoder, here=here, tell=tell, cache=cache)
         return _Opened(folder, store, RunStore(store, run.name, crash=self._crash), model, source, validation)
 
     def _claim(self, world: World, opened: _Opened) -> _Claimed:
@@ -385,12 +385,6 @@ def _gradients(run: Run, ready: _Ready, world: World) -> gradients.Gradients:
     if run.batch.canonical:
         return gradients.Canonical(ready.parameters, world, run.batch.rows // run.batch.micro_rows)
     return gradients.Alone(ready.parameters) if world.size == 1 else gradients.Flat(ready.parameters, world)
-
-
-def _once(run: Run) -> Run:
-    """For the validation data: in the order of the file, once."""
-    dataset = run.dataset.model_copy(update={"shuffle": False, "transform": None, "workers": 0})
-    return run.model_copy(update={"dataset": dataset, "epochs": 1, "steps": None})
 
 
 class _NoRecord(Writer):
