@@ -319,7 +319,7 @@ def test_whatever_was_written_the_parts_sum_to_the_whole(records: list[Any], lat
     if found.money is not None:
         assert all(nano >= 0 for nano in found.money.by_cause.values())
         assert sum(found.money.by_cause.values()) == found.money.paid
-        assert found.usd == found.money.paid / 1e9
+        assert found.usd == found.money.paid / 10**9
         assert sum(each.usd or 0.0 for each in found.lives) <= found.usd + 1e-6
     steps = sum(each["kind"] == "step" and isinstance(each["step"], int) and each["step"] > 0 for each in records)
     assert len(found.losses) + found.lost_steps == steps
