@@ -76,8 +76,14 @@ async def _with_signals(launcher: "Launcher", held: sigterm.Held) -> Ended:
     loop = asyncio.get_running_loop()
     # While the loop has a handler of its own, it wakes for signals that others handle, too.
     loop.add_signal_handler(signal.SIGINT, launcher.stop, "SIGINT")
-    with held.told_to(lambda: loop.call_soon_threadsafe(launcher.stop, "SIGTERM")):
-        return await launcher.run()
+    # Where hundreds come at once, what wakes the loop is full. Python 3.11 says so with a lock, inside the handler:
+    # whoever it interrupts may hold that lock, and then all stands still.
+    signal.set_wakeup_fd(signal.set_wakeup_fd(-1), warn_on_full_buffer=False)
+    try:
+        with held.told_to(lambda: loop.call_soon_threadsafe(launcher.stop, "SIGTERM")):
+            return await launcher.run()
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
 
 
 def newest(store: Store, run: Run) -> Callable[[], str | None]:

@@ -17,13 +17,13 @@ class Held:
         self._tell: Callable[[], object] | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        self._came = True
-        if self._tell is not None:
+        is_first, self._came = not self._came, True
+        if is_first and self._tell is not None:
             self._tell()
 
     @contextmanager
     def told_to(self, tell: Callable[[], object]) -> Iterator[None]:
-        """`tell` is called inside, in the main thread, whenever it comes, and at once where it has come before."""
+        """`tell` is called inside, in the main thread, when it comes for the first time; at once where it has come."""
         self._tell = tell
         if self._came:
             tell()
