@@ -260,7 +260,7 @@ def test_check_says_what_the_run_needs_of_its_machine(line: Line, monkeypatch: p
     ("key", "value", "said"),
     [
         ("vocab_size", 10, "tokens, config.json 10"),
-        ("hidden_size", 1_000_000_000, "config.json says (1536, 1000000000)"),
+        ("hidden_size", 384, "config.json says (1536, 384)"),
         ("intermediate_size", 8, "tensor model.layers.0.mlp.gate_proj.weight has shape"),
         ("num_hidden_layers", 1000, "the weights lack model.layers."),
     ],

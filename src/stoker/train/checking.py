@@ -150,5 +150,5 @@ def _newest(store: Store, run: Run) -> tuple[int, str] | None:
 
 
 def _step_s(store: Store) -> float | None:
-    seconds = [float(each["seconds"]) for each in record.read(store) if each.get("kind") == "step"]
+    seconds = list(record.summary(record.read(store), now=0.0).step_seconds.values())
     return median(seconds[-_LAST_STEPS:]) if seconds else None
