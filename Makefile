@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# Some images set it; then each of thousands of processes compiles what it loads.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup up test test-long test-torch test-clients test-schema prove-budgets prove-commits chaos test-train test-render test-simulate check clean
 
@@ -25,9 +27,16 @@ $(TORCH): $(STAMP)
 # One process more than there are cores: some of them always wait for what they have started.
 SPREAD = -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadfile --no-loadscope-reorder
 
-test: $(TORCH) check  ## style, types, layers, and every test
+test: $(TORCH)  ## style, types, layers, and every test
 	@scripts/system-packages
+	@$(MAKE) --no-print-directory -j 2 check compiled
 	$(BIN)/python -m pytest $(SPREAD) $(ARGS)
+
+# Once, and not by each process of the tests and of the platforms that they start. What cannot be loaded is said by `test`.
+.PHONY: compiled
+compiled: $(TORCH)
+	@$(BIN)/python -m compileall -q src
+	@$(BIN)/python -m pytest --collect-only -qq > /dev/null 2>&1 || true
 
 TEST_EXAMPLES ?= 3
 test-long: $(TORCH)  ## every test, each property with TEST_EXAMPLES times as many examples as in make test

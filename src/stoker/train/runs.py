@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from stoker.base.errors import Conflict, InvalidInput, NotFound
+from stoker.registry.heads import Head
 from stoker.registry.runs import RunStore
 from stoker.registry.shards import Damaged, verify_shard
 from stoker.registry.stores import Changed, Store, open_store
@@ -206,7 +207,8 @@ def _check(store: Store, run: Run) -> dict[str, Any] | None:
     """Against the run file in the store, and where that is another or gone against the newest checkpoint, which knows
     better what was learned. None: the file may stay; else on what condition it is to be written. Raises Conflict when
     the run cannot go on like this, NoneWhole among them."""
-    settings = learned(run)
+    settings, run_store = learned(run), RunStore(store, run.name)
+    head = run_store.head()  # which raises when it is gone, and checkpoints are not
     before: dict[str, Any] = {}
     condition: dict[str, Any] = {"if_absent": True}
     with contextlib.suppress(NotFound):
@@ -220,7 +222,7 @@ def _check(store: Store, run: Run) -> dict[str, Any] | None:
         before, condition = learned(begun), {"if_match": etag}
         if not settings_changed(before, settings):
             return None
-    changes = settings_changed(_of_newest(RunStore(store, run.name), before), settings)
+    changes = settings_changed(_of_newest(run_store, head, before), settings)
     if changes:
         raise Conflict(
             f"run {run.name} was begun with other settings: {'; '.join(changes)}",
@@ -230,10 +232,9 @@ def _check(store: Store, run: Run) -> dict[str, Any] | None:
     return condition
 
 
-def _of_newest(store: RunStore, otherwise: dict[str, Any]) -> Mapping[str, Any]:
+def _of_newest(store: RunStore, head: tuple[Head, str] | None, otherwise: dict[str, Any]) -> Mapping[str, Any]:
     """The settings of the newest checkpoint whose manifest can be read. `otherwise`: of one that does not say them.
     Nothing when there is no checkpoint."""
-    head = store.head()
     entries = () if head is None else head[0].entries
     for entry in reversed(entries):
         with contextlib.suppress(Damaged):
