@@ -132,6 +132,36 @@ def test_the_speed_of_a_place_is_measured_and_nothing_is_left_there() -> None:
     assert len(place.puts) == 3 + 4  # 4, 16, 64 and 64 MiB
 
 
+class SlowConnections(Place):
+    """4 MiB/s on each connection, one for each 16 MiB."""
+
+    def put(self, key: str, pieces: Sequence[Any], **more: Any) -> str:
+        size = sum(map(len, pieces))
+        self.now += min(size, 16 << 20) / (4 << 20) - size / (50 << 20)
+        return super().put(key, pieces, **more)
+
+
+class Slow(Place):
+    """1 MiB/s in all."""
+
+    def put(self, key: str, pieces: Sequence[Any], **more: Any) -> str:
+        self.now += sum(map(len, pieces)) * (1 / (1 << 20) - 1 / (50 << 20))
+        return super().put(key, pieces, **more)
+
+
+@pytest.mark.parametrize(("kind", "mib_per_s", "writes"), [(SlowConnections, 16, 3), (Slow, 1, 2)])
+def test_a_slow_place_is_measured_over_as_many_connections_as_that_takes_no_minute(
+    kind: type[Place], mib_per_s: float, writes: int
+) -> None:
+    place = kind()
+
+    bytes_per_s, _ = measure(place, seconds=lambda: place.now)
+
+    assert bytes_per_s == pytest.approx(mib_per_s * (1 << 20), rel=0.01)
+    assert len(place.puts) == 3 + writes
+    assert place.now < 60
+
+
 def test_what_is_measured_predicts_a_save_within_a_fifth() -> None:
     """G4: three writes in order, of which the first is the shard."""
     place = Place()

@@ -22,7 +22,7 @@ from stoker.train.buying import Option, Size, choose_capacity, options
 
 LEAST_INTERVAL_S, MOST_INTERVAL_S = 30.0, 3600.0
 LEAST_SAVE_S = 0.1
-_MEASURE_S, _LONG_S = 60.0, 3.0
+_MEASURE_S, _LONG_S, _SHORT_S = 120.0, 30.0, 3.0
 WRITES_IN_ORDER = 3
 """Of a commit, which wait for each other: a shard, the manifest, HEAD. Each costs the fixed seconds of a small
 write."""
@@ -111,8 +111,8 @@ def measure(
     store: Store, *, bytes_at_most: int = 64 << 20, seconds: Callable[[], float] = time.perf_counter
 ) -> tuple[float, float]:
     """Bytes per second of a shard, hashed as it is written, and the fixed seconds of a small write. Leaves nothing
-    behind. Writes four times as much each time until a write takes 3 s, or `bytes_at_most`: small ones go through one
-    connection, and say nothing of what several of them come to."""
+    behind. Writes four times as much each time, up to `bytes_at_most`, or until the next might take 30 s: small ones go
+    through one connection, and say nothing of what several of them come to."""
     prefix = f"measured/{uuid.uuid4().hex}/"
     noise = os.urandom(1 << 20)  # what cannot be compressed
     keys: list[str] = []
@@ -133,8 +133,8 @@ def measure(
         while True:
             mib = max(1, min(mib, bytes_at_most >> 20))
             lasted_s = took(mib)
-            if lasted_s >= _LONG_S or mib >= bytes_at_most >> 20:
-                if lasted_s < _LONG_S:  # once more, since the first large write opens connections and makes room
+            if mib >= bytes_at_most >> 20 or 4 * lasted_s > _LONG_S:
+                if lasted_s < _SHORT_S:  # once more, since the first large write opens connections and makes room
                     lasted_s = min(lasted_s, took(mib))
                 return (mib << 20) / max(lasted_s - fixed_s, 1e-6), fixed_s
             mib *= 4
