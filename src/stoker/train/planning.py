@@ -110,18 +110,21 @@ def save_seconds(checkpoint_bytes: int, *, bytes_per_s: float, writers: int, fix
 def measure(
     store: Store, *, bytes_at_most: int = 64 << 20, seconds: Callable[[], float] = time.perf_counter
 ) -> tuple[float, float]:
-    """Bytes per second of a shard, hashed as it is written, and the fixed seconds of a small write. Leaves nothing
-    behind. Writes four times as much each time, up to `bytes_at_most`, or until the next might take 30 s: small ones go
-    through one connection, and say nothing of what several of them come to."""
+    """Bytes per second of a save, which copies the state and hashes it as it is written, and the fixed seconds of a
+    small write. Leaves nothing behind. Writes four times as much each time, up to `bytes_at_most`, or until the next
+    might take 30 s: small ones go through one connection, and say nothing of what several of them come to."""
     prefix = f"measured/{uuid.uuid4().hex}/"
     noise = os.urandom(1 << 20)  # what cannot be compressed
     keys: list[str] = []
 
     def took(mib: int) -> float:
         keys.append(f"{len(keys)}")
+        state = noise * mib
         begun_at = seconds()
         if mib:
-            pieces = [Piece(f"{at}", "F32", (1 << 18,), (1 << 18,), (0,), noise) for at in range(mib)]
+            copied = memoryview(bytearray(state))
+            parts = [copied[at << 20 : (at + 1) << 20] for at in range(mib)]
+            pieces = [Piece(f"{at}", "F32", (1 << 18,), (1 << 18,), (0,), part) for at, part in enumerate(parts)]
             write_shard(store, prefix, keys[-1], pieces, timeout_s=_MEASURE_S)
         else:
             store.put(prefix + keys[-1], [b"."])
