@@ -2,7 +2,9 @@
 says follows from tokens, and text is encoded greedily, not always into the tokens by which it was made."""
 
 import pytest
+from drill_parts import ask
 
+from stoker.drill.observed import Kill, Notice, was_hit
 from stoker.drill.seams import ASKS_AT_MOST, seam_of
 
 MADE = ("1", "0", " t", "imes", " is", ".")
@@ -60,3 +62,16 @@ async def test_an_answer_that_no_seam_explains_is_not(spoil) -> None:  # type: i
 async def test_an_answer_that_ends_too_soon_is_not_explained() -> None:
     replica = Replica()
     assert await seam_of((await replica("", 40))[:-1], replica, tokens=40) is None
+
+
+@pytest.mark.parametrize(
+    ("began_at", "ended_at", "by_a_kill", "by_a_notice"),
+    [(1.0, 2.9, False, False), (1.0, 3.0, True, True), (3.1, 4.0, False, True), (5.5, 6.0, False, False)],
+)
+def test_only_what_was_open_when_something_died_may_have_one(
+    began_at: float, ended_at: float, by_a_kill: bool, by_a_notice: bool
+) -> None:
+    one = ask(0, "task", began_at=began_at, ended_at=ended_at)
+    assert was_hit(one, [Kill("engine-general-1", 100, 3.0, 1)], None) is by_a_kill
+    assert was_hit(one, [], Notice("worker-general-1", "general-1", given_at=3.0, ends_at=5.0)) is by_a_notice
+    assert not was_hit(one, [], None)

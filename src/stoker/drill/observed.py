@@ -103,6 +103,14 @@ class Notice:
     open_asks: int = 0
 
 
+def was_hit(ask: Ask, kills: Sequence[Kill], notice: Notice | None) -> bool:
+    """Open when something died, or while there was a notice: only of that can another replica have gone on."""
+    is_noticed = notice is not None and ask.was_open_at(
+        notice.given_at, within_s=max(0.0, notice.ends_at - notice.given_at)
+    )
+    return is_noticed or any(ask.was_open_at(kill.at) for kill in kills)
+
+
 @dataclass(frozen=True)
 class Budget:
     """Tokens of the drill's own key, when all was over. `left` is what its last answer said, from the books in Redis;

@@ -16,7 +16,7 @@ from stoker.base.errors import InvalidInput, NotFound, StokerError, Unavailable
 from stoker.base.ids import new_id
 from stoker.drill import kills, prompts
 from stoker.drill.load import CHAT, Load
-from stoker.drill.observed import Ask, Budget, Kill, Limits, Observed, SeenTask, Target
+from stoker.drill.observed import Ask, Budget, Kill, Limits, Notice, Observed, SeenTask, Target, was_hit
 from stoker.drill.outside import PATIENCE_S, Outside, all_of
 from stoker.drill.processes import Look, candidates, choose
 from stoker.drill.scene import Scene
@@ -253,18 +253,19 @@ class Drill:
         Unavailable when even now there is no answer."""
         answered = [ask for ask in self._asks if ask.answer is not None]
         self._random.shuffle(answered)
-        answered.sort(key=lambda ask: not any(ask.was_open_at(kill.at) for kill in self._kills))
+        answered.sort(key=lambda ask: not was_hit(ask, self._kills, self._notice))
         return {ask.number: await self._ask_again(load, ask.prompt) for ask in answered[: self._plan.compare]}
 
     async def _went_on(self, load: Load, calm: Mapping[int, str]) -> dict[int, int]:
-        """Answers of tasks which are not those of the calm, but right for a replica that goes on with a begun one: by
-        number, after how many tokens."""
+        """Answers of tasks that were hit which are not those of the calm, but right for a replica that goes on with a
+        begun one: by number, after how many tokens."""
         seams: dict[int, int] = {}
         if self._model in self._platform.begin_anew:
             return seams
         for number, text in calm.items():
             ask = self._asks[number]
-            if ask.kind in ("task", "resumable") and ask.answer and ask.answer != text:
+            may_have_one = ask.kind in ("task", "resumable") and was_hit(ask, self._kills, self._notice)
+            if may_have_one and ask.answer and ask.answer != text:
                 at = await seam_of(ask.answer, partial(self._ask_again, load, ask.prompt), tokens=load.max_tokens)
                 if at is not None:
                     seams[number] = at
@@ -317,6 +318,10 @@ class Drill:
     @property
     def _kills(self) -> Sequence[Kill]:
         return self._watch.kills if self._watch else ()
+
+    @property
+    def _notice(self) -> Notice | None:
+        return self._watch.notice if self._watch else None
 
     # --- whatever happens -------------------------------------------------------------------------------------------
 
