@@ -93,6 +93,7 @@ class Source:
         samples_in: Callable[[int], tuple[Samples, NDArray[np.int64]]],
         *,
         digest: str,
+        files: Sequence[File],
         report: Report,
         rows_in: Sequence[int],
     ) -> None:
@@ -100,6 +101,7 @@ class Source:
         self._run = run
         self._samples_in = samples_in
         self.digest = digest
+        self.files_digest = reading.digest_of(files)
         self.report = report
         steps = [-(-rows // run.batch.rows) for rows in rows_in]
         self._first = list(itertools.accumulate(steps, initial=0))
@@ -205,11 +207,8 @@ def open_source(
     read = reading.read_files(files, here)
     digest = _digest(run, read, encoder, transform)
     if transform is None:
-        source = _plain_source(run, read, encoder, digest, tell, cache)
-    else:
-        source = _transformed_source(run, read, encoder, digest, tell, cache, transform)
-    source.files_digest = reading.digest_of(read)
-    return source
+        return _plain_source(run, read, encoder, digest, tell, cache)
+    return _transformed_source(run, read, encoder, digest, tell, cache, transform)
 
 
 def _plain_source(
@@ -228,7 +227,7 @@ def _plain_source(
     vary = run.dataset.packing and run.dataset.shuffle
     rows_in = _counts(run, notes.rows_in, lambda epoch: len(_epoch_of(run, epoch, *everything).rows), vary=vary)
     encoded_cache.save_notes(cache, digest, Notes(notes.report, rows_in))
-    return Source(run, lambda epoch: everything, digest=digest, report=notes.report, rows_in=rows_in)
+    return Source(run, lambda epoch: everything, digest=digest, files=files, report=notes.report, rows_in=rows_in)
 
 
 def _transformed_source(
@@ -264,7 +263,7 @@ def _transformed_source(
         tell(sentence)
     rows_in = _counts(run, notes.rows_in, rows, vary=True)
     encoded_cache.save_notes(cache, digest, Notes(notes.report, rows_in))
-    return Source(run, samples_in, digest=digest, report=notes.report, rows_in=rows_in)
+    return Source(run, samples_in, digest=digest, files=files, report=notes.report, rows_in=rows_in)
 
 
 def _lines(files: Sequence[File], fail: bool, tell: Callable[[str], None]) -> tuple[list[Line], tuple[BadLine, ...]]:
