@@ -72,7 +72,7 @@ prove-commits: $(STAMP)  ## every interleaving of the model of commits, at its l
 CORRUPTIONS ?= 10000
 KILLS ?= 100
 test-train: $(TORCH)  ## is a run that is killed the same run (KILLS runs), is any damage silent (CORRUPTIONS damages)? 10 minutes
-	KILLS=$(KILLS) CORRUPTIONS=$(CORRUPTIONS) $(BIN)/python -m pytest $(SPREAD) tests/train tests/registry $(ARGS)
+	COMPILE=1 KILLS=$(KILLS) CORRUPTIONS=$(CORRUPTIONS) $(BIN)/python -m pytest $(SPREAD) tests/train tests/registry $(ARGS)
 
 RENDER_CASES ?= 1000
 ifndef RENDER_SEED
