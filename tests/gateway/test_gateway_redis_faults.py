@@ -251,6 +251,9 @@ async def test_an_answer_of_redis_that_is_cut_off_is_asked_for_again(place: Plac
     async with EchoEngine() as engine:
         hold = engine.hold_at(2)
         asking = asyncio.create_task(streamed(http))
+        async with asyncio.timeout(20):  # a replica that is there first answers it without the queue
+            while not await waiting_tasks(place):  # noqa: ASYNC110
+                await asyncio.sleep(0.002)
         async with running_worker(place.stack, engine, "w1"):
             await hold.reached()
             if script == "extend":  # as it does after a third of its lease, and when somebody cancels
