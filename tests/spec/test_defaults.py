@@ -268,6 +268,58 @@ ledger:
   auditDays: 400
 tenants:
   default: {}
+agents:
+  enabled: null
+  definitions:
+    assistant:
+      description: Answers questions, with a calculator.
+      graph: null
+      model: auto
+      route: null
+      instructions: You answer questions. Use the calculator for arithmetic.
+      maxOutputTokens: null
+      temperature: null
+      tools:
+      - calculator
+      grants: []
+      grantable: []
+      limits:
+        usd: null
+        tokens: 1000000
+        steps: 50
+        wallSeconds: 3600
+        toolCalls: 100
+        depth: 2
+        repeats: 3
+      budgets: {}
+      memoryMessages: 200
+  tools:
+    calculator:
+      calculator: true
+      fetch: null
+      search: null
+      workspace: null
+      python: null
+      mcp: null
+      agent: null
+      description: ""
+      effect: null
+      repeatable: null
+      approval: null
+      trusted: null
+      timeoutSeconds: 30
+  workers:
+    replicas:
+      min: 0
+      max: 2
+    stepsAtOnce: 64
+    leaseSeconds: null
+  store:
+    url: null
+    passwordEnv: null
+    retentionDays: null
+    auditDays: 400
+  retentionDays: 90
 training:
   enabled: false
   kubeflow: true

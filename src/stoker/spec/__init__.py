@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from stoker.base.lazy import names_of
 
 if TYPE_CHECKING:
+    from stoker.spec.agents import AGENT_STEPS, Agent, Agents, RunLimits, Tool
     from stoker.spec.budgets import NO_BUDGETS, Budgets, Priority, Team, Tenant, WhenBusy, WhenRedisIsAway
     from stoker.spec.edge import Edge
     from stoker.spec.guide import Architecture, Autoscaling, Global, Gpu, Inference, Keda, Mode
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from stoker.spec.training import Training
 
 _HOMES = {
+    "agents": ["AGENT_STEPS", "Agent", "Agents", "RunLimits", "Tool"],
     "budgets": ["NO_BUDGETS", "Budgets", "Priority", "Team", "Tenant", "WhenBusy", "WhenRedisIsAway"],
     "edge": ["Edge"],
     "guide": ["Architecture", "Autoscaling", "Global", "Gpu", "Inference", "Keda", "Mode"],
@@ -57,11 +59,14 @@ _HOMES = {
 __getattr__ = names_of(__name__, _HOMES)
 
 __all__ = [
+    "AGENT_STEPS",
     "AUTO",
     "EMBEDDED",
     "NO_BUDGETS",
     "RESERVED_ROUTES",
     "TASKS",
+    "Agent",
+    "Agents",
     "Architecture",
     "Autoscaling",
     "Budgets",
@@ -86,6 +91,7 @@ __all__ = [
     "Redis",
     "Replicas",
     "Run",
+    "RunLimits",
     "ServerEngine",
     "Serving",
     "Sessions",
@@ -94,6 +100,7 @@ __all__ = [
     "Team",
     "Tenant",
     "Timeouts",
+    "Tool",
     "Training",
     "WhenBusy",
     "WhenRedisIsAway",

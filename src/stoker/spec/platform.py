@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
+from stoker.spec.agents import AGENT_STEPS, Agents
 from stoker.spec.budgets import Tenant, Tenants
 from stoker.spec.composition import Composition
 from stoker.spec.edge import Edge
@@ -50,6 +51,9 @@ class Platform(Section):
 
     tenants: Tenants = Field(default={"default": Tenant()}, min_length=1, max_length=100_000)
     """Who is accounted for, by name, and what they may spend. The key that `stoker up` prints belongs to the first."""
+
+    agents: Agents = Agents()
+    """Agents: graphs of models and tools whose runs are durable and have a budget."""
 
     training: Training = Training()
     """Fine-tuning in the cluster."""
@@ -122,6 +126,7 @@ class Platform(Section):
         yield from self._too_long_for_a_cpu()
         yield from self._several_nodes_without_gpus()
         yield from self._never_woken()
+        yield from self._wrong_agents()
         argocd = self.composition.argocd
         if argocd.enabled and argocd.capability and not argocd.clusters and self.global_.cluster.account is None:
             yield Fault(
@@ -129,6 +134,20 @@ class Platform(Section):
                 "null, and composition.argocd.capability names the cluster by its ARN; write the account, or the names "
                 "of registered clusters in composition.argocd.clusters",
             )
+
+    def _wrong_agents(self) -> Iterator[Fault]:
+        models = self.llm.models
+        if AGENT_STEPS in models:
+            yield Fault(("llm", "models", AGENT_STEPS), "the steps of agents wait under this name; choose another")
+        aliases = {alias for model in models.values() for alias in model.aliases}
+        known = {AUTO, *models, *aliases, *self.gateway.weights}
+        for name, agent in self.agents.definitions.items():
+            path: Path = ("agents", "definitions", name)
+            if agent.model not in known:
+                yield Fault((*path, "model"), f'"{agent.model}" is not a model; the models are: {", ".join(models)}')
+            if agent.route is not None and agent.route not in self.gateway.routes:
+                routes = ", ".join(self.gateway.routes) or "none"
+                yield Fault((*path, "route"), f'"{agent.route}" is not a route; those of gateway.routes are: {routes}')
 
     def _wrong_sagemaker(self) -> Iterator[Fault]:
         ack = self.composition.ack
