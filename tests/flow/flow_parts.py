@@ -78,8 +78,8 @@ def wait_until(holds: Callable[[], bool], seconds: float, otherwise: Callable[[]
 
 
 def begin(state: Path, *options: str, spec: str | None = None) -> subprocess.Popen[bytes]:
-    """Start `stoker up --json` without waiting for anything. A `spec` that says nothing of agents runs none, which would
-    be one more process that the test does not use."""
+    """Start `stoker up --json` without waiting for anything. A `spec` without agents runs none: a process less to wait
+    for."""
     state.parent.mkdir(parents=True, exist_ok=True)
     if spec is not None:
         file = state.with_suffix(".yaml")

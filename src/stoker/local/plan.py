@@ -167,10 +167,8 @@ def agent_worker(platform: Platform, place: Place, number: int) -> Launch:
         *("--spec", str(place.state.spec), "--name", replica, "--folder", str(place.state.agents)),
         *("--metadata-file", str(place.state.metadata / worker)),
     )
-    # A step ends with its model calls, or with its slowest tool.
-    tools = [tool.timeout_seconds for tool in platform.agents.tools.values()]
-    finish_s = max([platform.gateway.timeouts.total_seconds, *tools])
-    child = Child(worker, Role.AGENT_WORKER, uses=_uses_redis(place), model=AGENT_STEPS, finish_s=finish_s)
+    uses, finish_s = _uses_redis(place), platform.step_seconds
+    child = Child(worker, Role.AGENT_WORKER, uses=uses, model=AGENT_STEPS, finish_s=finish_s)
     gateway = local_url(place.host, place.port)
     return Launch(child, lambda urls: Command(argv, {**_of_agents(place, urls), GATEWAY_URL: gateway}))
 
