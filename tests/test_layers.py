@@ -37,6 +37,7 @@ def homes() -> dict[str, set[str]]:
         "pyarrow": {"meter"},
         "boto3": {"aws"},
         "numba": {"simulate"},
+        "opentelemetry": {"telemetry"},
     }
     return {**found, **extras, "botocore": {"aws"}}
 
