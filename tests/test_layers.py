@@ -40,6 +40,7 @@ def homes() -> dict[str, set[str]]:
         "mcp": {"agents"},
         "httpx2": {"agents"},
         "jsonschema": {"agents"},
+        "opentelemetry": {"telemetry"},
     }
     return {**found, **extras, "botocore": {"aws"}}
 

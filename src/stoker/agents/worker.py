@@ -15,7 +15,7 @@ from stoker.agents.model import Gateway
 from stoker.agents.settings import Settings
 from stoker.agents.steps import Stepper
 from stoker.agents.store import Store
-from stoker.agents.tools.toolbox import PlatformToolbox
+from stoker.agents.tools.toolbox import Toolbox
 from stoker.base import logs, process
 from stoker.base.clock import SystemClock
 from stoker.base.errors import StokerError
@@ -60,7 +60,7 @@ async def run(options: argparse.Namespace) -> None:
     base = options.base or options.spec.absolute().parent
     queue = RedisQueue(settings.redis_url, settings=QueueSettings.of(platform.queue))
     store, gateway = Store(settings.database_url), Gateway(settings.gateway_url, clock)
-    toolbox = PlatformToolbox(platform.agents, base=base, folder=options.folder / "runs", environ=os.environ)
+    toolbox = Toolbox(platform.agents, base=base, folder=options.folder / "runs", environ=os.environ)
     notices = watcher(platform.spot, options.metadata_file, os.environ, clock)
     try:
         async with savers.opened(settings.database_url, options.folder) as heads:
