@@ -12,6 +12,7 @@ from stoker import __version__
 from stoker.base.errors import StokerError
 from stoker.base.terminal import printable
 from stoker.cli import (
+    agents,
     audit,
     batches,
     budgets,
@@ -61,6 +62,7 @@ for _command in (
     audit.audit,
     tasks.tasks,
     batches.batches,
+    agents.agents,
     runs.runs,
     drill.drill,
     train.train,

@@ -1,0 +1,163 @@
+"""Spans sent to an OpenTelemetry collector, over OTLP/HTTP. The only place that knows OpenTelemetry.
+
+Spans come here as plain data (`agents.spans`), with their ids and times, when a run is over: nothing is measured here,
+and no tracer is set up in anybody's process. They wait in a bounded queue and leave in a thread of their own, so a
+backend that is away costs spans, and never a step.
+
+    OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT    where they go; nowhere without one
+    OTEL_EXPORTER_OTLP_HEADERS, ..._TIMEOUT, ..._COMPRESSION, ..._CERTIFICATE,
+    OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES                        as OpenTelemetry's SDK reads them
+    OTEL_SDK_DISABLED=true                                             nothing is sent
+    STOKER_RECORD_CONTENT=true                                         what was asked and answered is sent, too
+"""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from stoker.base import logs
+from stoker.base.background import Background
+from stoker.base.errors import InvalidInput, Unavailable
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import ReadableSpan
+
+RECORD_CONTENT = "STOKER_RECORD_CONTENT"
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+CONTENT = frozenset(
+    (
+        "error.message",
+        "gen_ai.input.messages",
+        "gen_ai.output.messages",
+        "gen_ai.tool.call.arguments",
+        "gen_ai.tool.call.result",
+        "stoker.wait.answer",
+        "stoker.wait.message",
+    )
+)
+"""Attributes that hold what people, models and tools wrote. They stay here unless STOKER_RECORD_CONTENT is true."""
+
+MOST_WAITING = 20_000
+MOST_TRIES = 30
+"""With 10 s between two, a batch is given up after five minutes: one that the collector refuses may not keep back all
+that come after it."""
+_SCOPE = "stoker.agents"
+_log = logs.get("traces")
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    trace_id: str
+    span: Mapping[str, Any]
+
+
+class Traces:
+    """Where ended runs are told. `add` may be called from any thread."""
+
+    def __init__(self, *, with_content: bool = False, pause_s: float = 10.0) -> None:
+        """Raises ImportError where the extra `agents` is not installed. The endpoint is the environment's."""
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+        # It would say again with each try what our own log says once.
+        logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
+        self._with_content = with_content
+        self._resource = _resource()
+        self._exporter = OTLPSpanExporter()
+        self._tries = 0
+        self._background = Background[_Item]("traces", self._send, most_waiting=MOST_WAITING, pause_s=pause_s)
+        self._refused = 0
+
+    @property
+    def dropped(self) -> int:
+        """Spans that went nowhere."""
+        return self._background.dropped + self._refused
+
+    def add(self, trace_id: str, spans: Sequence[Mapping[str, Any]]) -> None:
+        """Those of one trace (`agents.spans`). Never waits. Spans that are still open are passed over: OpenTelemetry
+        knows only ended ones."""
+        for span in spans:
+            if span["ended_at"] is not None:
+                self._background.add(_Item(trace_id, span))
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """What waits is tried once more, for so long at most. It blocks: from an event loop, call it in a thread."""
+        self._background.close(timeout_s)
+        self._exporter.shutdown()  # type: ignore[no-untyped-call]
+
+    def _send(self, items: Sequence[_Item]) -> None:
+        from opentelemetry.sdk.trace.export import SpanExportResult
+
+        made = [_span(item, self._resource, with_content=self._with_content) for item in items]
+        if self._exporter.export(made) is SpanExportResult.SUCCESS:
+            self._tries = 0
+            return
+        self._tries += 1
+        if self._tries < MOST_TRIES:
+            raise Unavailable(f"the collector of traces did not take {len(items)} spans")
+        self._tries = 0
+        self._refused += len(items)
+        _log.warning("traces_given_up", spans=len(items), tries=MOST_TRIES)
+
+
+def traces_from(environ: Mapping[str, str] = os.environ) -> Traces | None:
+    """As the environment says; None where it names no endpoint. Raises InvalidInput where it names one, and the extra
+    `agents` is not installed."""
+    endpoint = next((name for name in ENDPOINTS if environ.get(name)), None)
+    if endpoint is None or _is_true(environ.get("OTEL_SDK_DISABLED")):
+        return None
+    try:
+        return Traces(with_content=_is_true(environ.get(RECORD_CONTENT)))
+    except ImportError as error:
+        raise InvalidInput(
+            f"{endpoint} is set, and OpenTelemetry is not installed",
+            param=endpoint,
+            hint="pip install 'stoker[agents]', or unset it",
+        ) from error
+
+
+def _is_true(value: str | None) -> bool:
+    return (value or "").strip().lower() == "true"
+
+
+def _resource() -> "Resource":
+    from opentelemetry.sdk.resources import Resource
+
+    from stoker import __version__
+
+    found = Resource.create({"service.version": __version__})
+    named = str(found.attributes.get("service.name", ""))
+    return found if not named.startswith("unknown_service") else found.merge(Resource({"service.name": "stoker"}))
+
+
+def _span(item: _Item, resource: "Resource", *, with_content: bool) -> "ReadableSpan":
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+    def context(span_id: str) -> trace.SpanContext:
+        flags = trace.TraceFlags(trace.TraceFlags.SAMPLED)
+        return trace.SpanContext(int(item.trace_id, 16), int(span_id, 16), is_remote=False, trace_flags=flags)
+
+    span = item.span
+    attributes = {name: value for name, value in span["attributes"].items() if with_content or name not in CONTENT}
+    is_error = span["status"] == "error"
+    return ReadableSpan(
+        name=span["name"],
+        context=context(span["id"]),
+        parent=None if span["parent"] is None else context(span["parent"]),
+        resource=resource,
+        attributes=attributes,
+        kind=trace.SpanKind.CLIENT if span["kind"] == "model" else trace.SpanKind.INTERNAL,
+        status=trace.Status(trace.StatusCode.ERROR) if is_error else trace.Status(trace.StatusCode.UNSET),
+        start_time=_nanoseconds(span["started_at"]),
+        end_time=_nanoseconds(span["ended_at"]),
+        instrumentation_scope=InstrumentationScope(_SCOPE),
+    )
+
+
+def _nanoseconds(seconds: float) -> int:
+    """Microseconds are all that a float has at this distance from 1970."""
+    return round(seconds * 1e6) * 1000

@@ -1,0 +1,149 @@
+"""Spans as a collector gets them: a real HTTP server that reads the protobuf."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "agents"))
+
+from agents_stories import RUN, T0, Json, a_run, a_story
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+)
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from stoker.agents.spans import spans_of, trace_id_of, tree_spans
+from stoker.base.errors import InvalidInput
+from stoker.telemetry import traces
+from stoker.testing.receiver import Receiver
+
+OTEL = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_SDK_DISABLED")
+
+
+@pytest.fixture(autouse=True)
+def no_environment_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*OTEL, "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES", traces.RECORD_CONTENT):
+        monkeypatch.delenv(name, raising=False)
+
+
+async def until(holds: Callable[[], object]) -> None:
+    """For what the thread does, and tells nobody."""
+    async with asyncio.timeout(20):
+        while not holds():  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.005)
+
+
+async def sent(receiver: Receiver, spans: list[Json]) -> list[Span]:
+    made = traces.traces_from()
+    assert made is not None
+    made.add(trace_id_of(RUN), spans)
+    await asyncio.to_thread(made.close)
+    assert {(got.path, got.headers["content-type"]) for got in receiver.got} == {
+        ("/v1/traces", "application/x-protobuf")
+    }
+    found = []
+    for got in receiver.got:
+        for of_resource in ExportTraceServiceRequest.FromString(got.body).resource_spans:
+            assert attributes(of_resource.resource)["service.name"] == "stoker"
+            for scope in of_resource.scope_spans:
+                assert scope.scope.name == "stoker.agents"
+                found.extend(scope.spans)
+    return found
+
+
+def attributes(of: object) -> Json:
+    return {each.key: getattr(each.value, each.value.WhichOneof("value")) for each in of.attributes}  # type: ignore[attr-defined]
+
+
+async def test_a_run_arrives_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    spans = tree_spans(a_story())
+    async with Receiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        got = await sent(receiver, spans)
+
+    assert [(span.name, span.span_id.hex(), span.parent_span_id.hex()) for span in got] == [
+        (span["name"], span["id"], span["parent"] or "") for span in spans
+    ]
+    assert {span.trace_id.hex() for span in got} == {trace_id_of(RUN)}
+    model = got[2]
+    assert (model.start_time_unix_nano, model.end_time_unix_nano) == (
+        int(T0 + 1) * 10**9 + 500_000_000,
+        int(T0 + 3) * 10**9,
+    )
+    assert {span.name for span in got if span.kind == Span.SPAN_KIND_CLIENT} == {"chat small", "chat large"}
+    kept = attributes(model)
+    assert kept["gen_ai.usage.input_tokens"] == 1000
+    assert kept["stoker.cost_usd"] == 0.001
+    assert [each.string_value for each in kept["gen_ai.response.finish_reasons"].values] == ["tool_calls"]
+    assert attributes(got[0])["gen_ai.agent.name"] == "researcher"
+
+
+async def test_what_was_said_is_sent_only_where_that_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, told = a_story()[0]
+    failed = {**told[-1], "type": "run.failed", "data": {"error": {"code": "loop", "message": "SAID again and again"}}}
+    text = json.dumps([*told[:-1], failed]).replace("42", "SAID").replace("6*7", "SAID").replace("ada@", "SAID@")
+    events = json.loads(text.replace("send it?", "SAID").replace("no mails", "SAID"))
+    spans = spans_of({**run, "input": "SAID"}, events)
+    async with Receiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        got = await sent(receiver, spans)
+        assert "SAID" in repr(spans)
+        assert b"SAID" not in receiver.got[0].body
+        assert got[0].status.code == Status.STATUS_CODE_ERROR
+        assert attributes(got[0])["error.type"] == "loop"
+        assert attributes(got[4])["gen_ai.tool.name"] == "calculator"
+
+    async with Receiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        monkeypatch.setenv(traces.RECORD_CONTENT, "true")
+        got = await sent(receiver, spans)
+        assert attributes(got[4])["gen_ai.tool.call.arguments"] == '{"expression":"SAID"}'
+        assert attributes(got[0])["error.message"] == "SAID again and again"
+
+
+async def test_a_collector_that_is_away_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first answer is no: they are sent again, once each."""
+    monkeypatch.setattr(traces, "MOST_TRIES", 3)
+    async with Receiver(400, 400) as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"{receiver.url}/v1/traces")
+        made = traces.Traces(pause_s=0.0)
+        spans = spans_of(*a_story()[0])
+        made.add(trace_id_of(RUN), spans)
+        await until(lambda: len(receiver.got) == 3)
+        await asyncio.to_thread(made.close)
+    bodies = [got.body for got in receiver.got]
+    last = ExportTraceServiceRequest.FromString(bodies[-1])
+    assert made.dropped == 0
+    assert [span.span_id.hex() for span in last.resource_spans[0].scope_spans[0].spans][-1] == spans[-1]["id"]
+
+
+async def test_a_batch_that_is_always_refused_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traces, "MOST_TRIES", 2)
+    async with Receiver(400, 400, 400) as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        made = traces.Traces(pause_s=0.0)
+        spans = spans_of(a_run(ended_at=None), [{**a_story()[0][1][-1], "id": 2}])
+        made.add(trace_id_of(RUN), spans)
+        await until(lambda: made.dropped)
+        assert (made.dropped, len(receiver.got)) == (1, 2)
+        await asyncio.to_thread(made.close)
+
+
+def test_without_an_endpoint_nothing_is_loaded_and_nothing_sent() -> None:
+    assert traces.traces_from({}) is None
+    assert traces.traces_from({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}) is None
+    assert (
+        traces.traces_from({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_SDK_DISABLED": "true"}) is None
+    )
+
+
+def test_an_endpoint_without_opentelemetry_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    with pytest.raises(InvalidInput) as raised:
+        traces.traces_from({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"})
+    assert raised.value.message == "OTEL_EXPORTER_OTLP_ENDPOINT is set, and OpenTelemetry is not installed"
+    assert raised.value.hint == "pip install 'stoker[agents]', or unset it"
