@@ -93,7 +93,7 @@ def test_a_tree_says_what_failed_what_is_open_and_what_was_tried_again() -> None
         "researcher run_01  ...",
         "└─ step 1  (tried 2 times)  ...",
         "   ├─ model none  0 in, 0 out  failed: model_not_found" + " " * 39 + "1.0 s",
-        '   └─ tool \\x1b[31mred {"text":"one\\ntwo ' + "x" * 42 + "…  ...",
+        '   └─ tool \\x1b[31mred {"text":"one\\ntwo ' + "x" * 41 + "…  ...",
     ]
     lost = [{**span, "parent": "gone"} for span in spans_of(*a_story()[1])[:1]]
     assert tree_of(lost) == ["helper run_01.1     3.0 s"]
@@ -158,7 +158,7 @@ async def test_a_run_is_started_followed_and_its_output_printed(agents: Agents, 
     image = tmp_path / "one.png"
     image.write_bytes(b"\x89PNG\r\n\x1a\n")
     _, _, body = await agents.sent("run", "researcher", "what is it?", "--image", str(image), "--no-wait")
-    assert body["input"]["messages"][0]["content"] == [
+    assert body["input"][0]["content"] == [
         {"type": "text", "text": "what is it?"},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}},
     ]
@@ -310,8 +310,10 @@ async def test_what_a_person_says_goes_to_the_wait_that_is_meant(agents: Agents)
     assert (await agents.sent("runs", "answer", RUN, "[1, 2]"))[2] == {"answers": {"w4": [1, 2]}}
     assert "stoker agents runs answer run_01 VALUE" in (await agents.says("runs", "approve", RUN)).err
     agents.service.runs[RUN]["waiting_for"] = [lost]
-    happened = {"decision": "happened", "result": "sent"}
-    assert (await agents.sent("runs", "answer", RUN, "sent"))[2] == {"answers": {"w5": happened}}
+    done, again, gone = {"decision": "done", "result": "7"}, {"decision": "retry"}, {"decision": "fail"}
+    assert (await agents.sent("runs", "answer", RUN, "7"))[2] == {"answers": {"w5": done}}
+    assert (await agents.sent("runs", "approve", RUN))[2] == {"answers": {"w5": again}}
+    assert (await agents.sent("runs", "reject", RUN))[2] == {"answers": {"w5": gone}}
 
     agents.service.runs[RUN].update(status="completed", waiting_for=[])
     late = await agents.says("runs", "reject", RUN)

@@ -166,7 +166,7 @@ class _One:
     def line_of(self, event: Json) -> str | None:
         """None for what nobody needs to read."""
         kind, data = event["type"], event.get("data") or {}
-        if kind == "model.completed":
+        if kind in ("model.completed", "model.failed"):
             return self._model(event, data)
         if kind == "tool.started":
             self._arguments[str(data.get("call"))] = data.get("arguments")
