@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
+import click
 import pytest
 from agents_service import KEY, Agents, Typed, a_service
 from agents_stories import CHILD, RUN, T0, Events, Json, a_run, a_story
@@ -13,8 +16,10 @@ from agents_stories import CHILD, RUN, T0, Events, Json, a_run, a_story
 from stoker.agents.spans import spans_of, tree_spans
 from stoker.cli import agents_follow
 from stoker.cli.agents_tree import seconds, tree_of
-from stoker.cli.app import run
+from stoker.cli.app import run, stoker
+from stoker.spec import loads
 
+DOCS = Path(__file__).parents[2] / "docs" / "agents" / "index.md"
 MAIL = {
     "id": "w2",
     "kind": "approval",
@@ -80,6 +85,23 @@ researcher run_01                                                     20.0 s
 
 def test_a_trace_is_printed_as_a_tree() -> None:
     assert tree_of(tree_spans(a_story())) == TREE.splitlines()
+    assert TREE in DOCS.read_text()
+
+
+def test_the_file_in_the_documentation_is_one() -> None:
+    (written,) = re.findall(r"```yaml\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    assert list(loads(written).agents.definitions) == ["clerk", "pipeline"]
+
+
+def test_the_commands_in_the_documentation_are_there() -> None:
+    """Each `stoker agents ...` in a block of code or between backquotes, as far as its words are words."""
+    written = set(re.findall(r"stoker agents((?: (?:runs|schedules))? [a-z]+)", DOCS.read_text()))
+    assert {" run", " check", " runs approve", " runs answer", " schedules create"} <= written
+    group = cast(click.Group, stoker.commands["agents"])
+    for words in written:
+        found: click.Command = group
+        for word in words.split():
+            found = cast(click.Group, found).commands[word]
 
 
 def test_a_tree_says_what_failed_what_is_open_and_what_was_tried_again() -> None:

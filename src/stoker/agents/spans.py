@@ -181,7 +181,7 @@ class _Building:
                 self._waits[wait["id"]] = span
 
     def _began_child(self, wait: Mapping[str, Any]) -> None:
-        """The id of such a wait is `CALL:child`; where it is another, it is the first call of this tool without a run."""
+        """The id of such a wait is `CALL:child`; else it is the first call of this tool that has no run."""
         child = wait.get("child")
         if any(call["attributes"].get("stoker.child") == child for call in self._calls.values()):
             return
