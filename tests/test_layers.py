@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "stoker"
 
-COMES_WITH = {"pydantic_core": "pydantic"}
+COMES_WITH = {"pydantic_core": "pydantic", "mcp_types": "mcp", "referencing": "jsonschema"}
 # Where the name that is imported is not that of the distribution.
 IMPORTED_AS = {"pillow": "PIL", "prometheus-client": "prometheus_client"}
 IMPORTED_AS |= {"python-multipart": "python_multipart", "pyyaml": "yaml", "common-expression-language": "cel"}
@@ -37,6 +37,9 @@ def homes() -> dict[str, set[str]]:
         "pyarrow": {"meter"},
         "boto3": {"aws"},
         "numba": {"simulate"},
+        "mcp": {"agents"},
+        "httpx2": {"agents"},
+        "jsonschema": {"agents"},
         "opentelemetry": {"telemetry"},
     }
     return {**found, **extras, "botocore": {"aws"}}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stoker.cli.app import run
-from stoker.cli.scale import line, load
+from stoker.cli.scale import line, load, ready_of
 from stoker.local.state import StateDirectory
 
 MODEL = {
@@ -17,6 +17,7 @@ MODEL = {
     "ready": 0,
     "min": 0,
     "max": 3,
+    "room": 5,
     "values": {"waiting": 26.0, "running": None},
     "targets": {"waiting": 4.0, "running": 3.0},
     "reason": "waiting 26 at 4 each: 7, at most 3",
@@ -44,6 +45,11 @@ def state(tmp_path: Path) -> StateDirectory:
         {"models": [MODEL], "decisions": [decision(1, 0, 0, "idle"), decision(2, 0, 1, "woken by waiting")]}
     )
     return found
+
+
+def test_workers_of_agents_are_counted_as_replicas_are() -> None:
+    agents = {"name": "worker-agents-1", "role": "agent-worker", "model": "agents", "state": "ready"}
+    assert ready_of("agents", {"processes": [agents, WORKER, {**agents, "state": "starting"}]}) == 1
 
 
 def test_the_table_says_how_many_run_of_what_and_why(state: StateDirectory, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,7 +147,7 @@ def test_where_no_platform_ever_ran_there_is_nothing_to_show(
 
 # --- by hand ----------------------------------------------------------------------------------------------------------
 
-CODE = {**MODEL, "model": "code", "replicas": 1}
+CODE = {**MODEL, "model": "code", "replicas": 1, "room": 3}
 
 
 @pytest.fixture

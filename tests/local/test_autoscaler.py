@@ -12,7 +12,7 @@ from stoker.base.errors import QueueUnavailable
 from stoker.local.autoscaler import KEPT, Autoscaler
 from stoker.policy import hpa, keda
 from stoker.policy.scaled import scaled_object
-from stoker.spec import loads
+from stoker.spec import AGENT_STEPS, loads
 from stoker.testing import ManualClock
 
 SPEC = """
@@ -27,8 +27,8 @@ class Machine:
     def __init__(self, clock: ManualClock) -> None:
         self.clock = clock
         self.count = {"general": 0, "code": 1}
-        self.waiting: dict[str, int | None] = {"general": 0, "code": 0}
-        self.running: dict[str, int | None] = {"general": 0, "code": 0}
+        self.waiting: dict[str, int | None] = dict.fromkeys((*self.count, AGENT_STEPS), 0)
+        self.running: dict[str, int | None] = dict.fromkeys((*self.count, AGENT_STEPS), 0)
         self.reads: list[tuple[float, list[str]]] = []
         self.awake: list[list[str]] = []
         self.bell = asyncio.Event()
@@ -37,7 +37,8 @@ class Machine:
         self.is_redis_away = False
 
     def replicas(self, model: str) -> hpa.Replicas:
-        return hpa.Replicas(self.count[model], self.count[model], self.count[model])
+        count = self.count.get(model, 0)
+        return hpa.Replicas(count, count, count)
 
     def scale(self, model: str, replicas: int) -> None:
         self.count[model] = replicas
@@ -49,7 +50,8 @@ class Machine:
         return {model: self._values(model) for model in models}
 
     def _values(self, model: str) -> keda.Values:
-        read = {"waiting": self.waiting[model], "running": self.running[model]}
+        running = "pending" if model == AGENT_STEPS else "running"
+        read = {"waiting": self.waiting[model], running: self.running[model]}
         return {name: None if value is None else value * 1000 for name, value in read.items()}
 
     async def wake(self, models: Sequence[str]) -> None:
@@ -77,13 +79,13 @@ class Machine:
 
 @asynccontextmanager
 async def scaling(
-    most: int = 8, spec: str = SPEC, by_hand: dict[str, int] | None = None
+    most: int = 8, spec: str = SPEC, by_hand: dict[str, int] | None = None, also: Sequence[str] = ()
 ) -> AsyncIterator[tuple[Machine, Callable[[], dict[str, Any]]]]:
     clock = ManualClock(start=0.0)
     machine, shown = Machine(clock), [{}]
     platform = loads(spec)
     autoscaler = Autoscaler(
-        {model: scaled_object(platform, model) for model in platform.llm.models},
+        {model: scaled_object(platform, model) for model in (*platform.llm.models, *also)},
         machine,
         machine,
         most=most,
@@ -191,6 +193,18 @@ async def test_all_models_together_stay_within_what_the_machine_has_room_for() -
         assert decided(shown(), "code")[-1][3] == "waiting 30 at 8 each: 4, at most 2; this machine has room for 1"
 
 
+async def test_workers_of_agents_take_no_room_of_models_and_find_room_beside_them() -> None:
+    async with scaling(most=2, also=[AGENT_STEPS]) as (machine, shown):
+        await machine.submit(AGENT_STEPS, 1)
+        assert decided(shown(), AGENT_STEPS)[-1][1:] == (0, 1, "woken by waiting")
+        machine.waiting["code"], machine.running[AGENT_STEPS] = 30, 64
+        await pass_by(machine.clock, 10.0)
+        assert decided(shown(), AGENT_STEPS)[-1][1:] == (1, 2, "pending 64 at 48 each: 2")
+        assert decided(shown(), "code")[-1][1:] == (1, 2, "waiting 30 at 8 each: 4, at most 2")
+        rooms = {one["model"]: one["room"] for one in shown()["models"]}
+        assert rooms == {"general": 0, "code": 2, AGENT_STEPS: 2}
+
+
 async def test_while_redis_is_away_nothing_is_started_or_stopped_and_it_goes_on_afterwards() -> None:
     async with scaling() as (machine, shown):
         machine.waiting["general"] = machine.running["general"] = None
@@ -228,6 +242,7 @@ async def test_what_is_shown_of_a_model() -> None:
             "values": {"waiting": 3.0, "running": 0.0},
             "targets": {"waiting": 4.0, "running": 3.0},
             "by_hand": None,
+            "room": 7,
             "reason": "woken by waiting",
         }
         assert (code["replicas"], code["reason"]) == (

@@ -16,7 +16,16 @@ STATE = StateDirectory(Path("/state"))
 
 
 def processes(text: str = "", *, redis_url: str | None = None) -> dict[str, Launch]:
-    place = plan.Place(STATE, "0.0.0.0", 8080, redis_url, "sqlite:////state/ledger.sqlite", "key-of-engines")
+    place = plan.Place(
+        STATE,
+        "0.0.0.0",
+        8080,
+        redis_url,
+        "sqlite:////state/ledger.sqlite",
+        "key-of-engines",
+        agents_key="key-of-agents",
+        agents_db="sqlite:////state/agents.sqlite",
+    )
     ports = itertools.count(7001)
     launches = plan.processes(spec.loads(text), place, free_port=lambda: next(ports))
     return {launch.child.name: launch for launch in launches}
@@ -183,3 +192,83 @@ def test_the_ledger_is_in_the_state_directory_unless_the_file_says_otherwise() -
     assert plan.ledger_url(spec.loads(""), STATE, {}) == "sqlite:////state/ledger.sqlite"
     own = spec.loads("ledger: {url: 'postgresql://me@db/stoker', passwordEnv: PW}")
     assert plan.ledger_url(own, STATE, {"PW": "x"}) == "postgresql://me:x@db/stoker"
+
+
+# --- agents -----------------------------------------------------------------------------------------------------------
+
+ONE_MODEL = "llm: {models: {small: {}}}\n"
+
+
+def test_agents_are_one_more_process_and_their_first_worker_comes_with_the_first_step() -> None:
+    text = f"{ONE_MODEL}agents: {{enabled: true}}"
+
+    assert list(processes(text)) == ["redis", "engine-small-1", "worker-small-1", "agents", "gateway"]
+    assert plan.scaled_streams(spec.loads(text)) == ["agents"]
+    assert plan.scaled_streams(spec.loads(ONE_MODEL)) == []  # not decided: nothing is started
+    assert "agents" not in processes(ONE_MODEL)
+
+
+@pytest.mark.parametrize(
+    ("keys", "workers", "scaled"),
+    [
+        ("agents: {enabled: true, workers: {replicas: {min: 2, max: 4}}}", 2, ["agents"]),
+        ("agents: {enabled: true, workers: {replicas: {min: 2, max: 2}}}", 2, []),
+        ("{agents: {enabled: true}, keda: {enabled: false}}", 1, []),
+        ("{agents: {enabled: true}, keda: {scalers: {redis: false}}}", 1, []),
+    ],
+)
+def test_workers_of_agents_run_where_nothing_would_start_them(keys: str, workers: int, scaled: list[str]) -> None:
+    """Redis alone knows how many steps wait."""
+    found = [name for name in processes(keys) if name.startswith("worker-agents")]
+    assert found == [f"worker-agents-{number}" for number in range(1, workers + 1)]
+    assert plan.scaled_streams(spec.loads(keys)) == scaled
+
+
+def test_command_lines_of_agents_are_the_contract_of_the_decision() -> None:
+    launches = processes("agents: {enabled: true, workers: {replicas: {min: 1, max: 2}}}")
+    redis = "unix:///state/redis/redis.sock"
+    url = launches["agents"].child.url
+    urls = {"redis": redis, "agents": "http://127.0.0.1:7999"}  # it has moved
+
+    assert url == "http://127.0.0.1:7004"
+    assert arguments(launches["agents"], urls) == (
+        "-m stoker.agents --spec /state/platform.yaml --host 127.0.0.1 --port 7999 --leash"
+    )
+    secrets = {
+        "STOKER_REDIS_URL": redis,
+        "STOKER_AGENTS_KEY": "key-of-agents",
+        "STOKER_AGENTS_DB": "sqlite:////state/agents.sqlite",
+    }
+    assert launches["agents"].command(urls).env == secrets
+    worker = launches["worker-agents-1"]
+    assert arguments(worker, urls) == (
+        "-m stoker.agents.worker --spec /state/platform.yaml --name agents-1 --folder /state/agents"
+        " --metadata-file /state/metadata/worker-agents-1 --leash"
+    )
+    assert worker.command(urls).env == {**secrets, "STOKER_GATEWAY_URL": "http://127.0.0.1:8080"}
+    gateway = launches["gateway"].command(urls).env
+    assert (gateway["STOKER_AGENTS_URL"], gateway["STOKER_AGENTS_KEY"]) == ("http://127.0.0.1:7999", "key-of-agents")
+
+
+def test_who_uses_what_of_agents() -> None:
+    launches = processes("agents: {enabled: true, workers: {replicas: {min: 1, max: 2}}}")
+
+    assert launches["agents"].child.uses == launches["worker-agents-1"].child.uses == ("redis",)
+    assert launches["gateway"].child.uses == ("redis", "agents")
+
+
+def test_a_worker_of_agents_that_is_not_needed_may_finish_its_slowest_tool() -> None:
+    def finish_s(tool: str) -> float | None:
+        keys = f"tools: {{mine: {tool}}}, workers: {{replicas: {{min: 1, max: 2}}}}"
+        return processes(f"agents: {{enabled: true, {keys}}}")["worker-agents-1"].child.finish_s
+
+    assert finish_s("{calculator: true}") == 300.0  # what an answer of a model may take
+    assert finish_s("{calculator: true, timeoutSeconds: 900}") == 900.0
+
+
+def test_runs_are_in_the_state_directory_unless_the_file_says_otherwise() -> None:
+    assert plan.agents_url(spec.loads(""), STATE, {}) == "sqlite:////state/agents.sqlite"
+    own = spec.loads("agents: {store: {url: 'postgresql://me@db/agents', passwordEnv: PW}}")
+    assert plan.agents_url(own, STATE, {"PW": "x"}) == "postgresql://me:x@db/agents"
+    with pytest.raises(InvalidInput, match=r"agents.store.passwordEnv names the environment variable PW"):
+        plan.agents_url(own, STATE, {})

@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from structlog.testing import capture_logs
 
 from stoker.base import logs
 from stoker.base.ids import KeyId, ModelName, TenantName
 from stoker.local.load import PlatformLoad
 from stoker.policy.scaled import triggers
 from stoker.queue import NewTask, RedisQueue
-from stoker.spec import loads
+from stoker.spec import AGENT_STEPS, loads
 from stoker.testing.redis import RedisServer
 
 pytestmark = pytest.mark.redis
@@ -72,9 +73,9 @@ def a_load(redis_url: str, url: str) -> PlatformLoad:
     return PlatformLoad(redis_url, url, TRIGGERS, logs.get("test").bind())
 
 
-def a_task() -> NewTask:
+def a_task(model: ModelName = GENERAL) -> NewTask:
     return NewTask(
-        model=GENERAL, tenant=TenantName("acme"), key_id=KeyId("key_1"), endpoint="/v1/chat/completions", body={}
+        model=model, tenant=TenantName("acme"), key_id=KeyId("key_1"), endpoint="/v1/chat/completions", body={}
     )
 
 
@@ -130,3 +131,21 @@ async def test_a_retry_that_is_due_waits_again_without_a_worker_and_that_is_hear
     assert await load.waits(["code", "general"], within_s=20.0) == ["general"]
     assert await load.waits(["code"], within_s=0.001) == []
     await load.aclose()
+
+
+async def test_steps_of_agents_are_counted_in_redis_alone(queue: RedisQueue, server: RedisServer) -> None:
+    """No gateway is asked: it sends nothing to their workers."""
+    steps = ModelName(AGENT_STEPS)
+    load = PlatformLoad(server.url, NOWHERE, {AGENT_STEPS: triggers(PLATFORM, AGENT_STEPS)}, logs.get("test").bind())
+    try:
+        for _ in range(3):
+            await queue.submit(a_task(steps))
+        [claim] = await queue.claim(steps, "one", count=1)
+        with capture_logs() as lines:
+            assert await load.read([AGENT_STEPS]) == {AGENT_STEPS: {"waiting": 2000, "pending": 1000}}
+        assert lines == []
+        assert await load.waits([AGENT_STEPS], within_s=5.0) == [AGENT_STEPS]
+        for each in [claim, *await queue.claim(steps, "one", count=2)]:
+            await queue.complete(each, {})
+    finally:
+        await load.aclose()

@@ -2,10 +2,10 @@
 
 import pytest
 
-from stoker.policy import hpa, keda, scaling
+from stoker.policy import hpa, keda, scaled, scaling
 from stoker.policy.scaled import milli, scaled_object
 from stoker.policy.scaling import Observed, Pod, State, begin, decide, first_to_leave, reason
-from stoker.spec import loads
+from stoker.spec import AGENT_STEPS, loads
 
 SMALL = scaled_object(
     loads("llm: {models: {general: {replicas: {min: 0, max: 3}, limits: {concurrency: 4}}}}"), "general"
@@ -157,6 +157,18 @@ keda:
     up = found.behavior.up
     assert (up.policies, up.select, up.tolerance) == ((hpa.Policy("Pods", 2, 30),), "Min", hpa.Fraction(1, 20))
     assert found.behavior.down == hpa.Rules(60, hpa.DOWN.policies)
+
+
+@pytest.mark.parametrize("place", ["here", "cluster"])
+def test_workers_of_agents_are_scaled_by_their_steps_and_the_rules_of_models(place: scaled.Place) -> None:
+    """Not by the counts of models: a step is not a request."""
+    platform = loads(
+        "keda: {lagCount: 2, activationLagCount: 1, pendingEntriesCount: 3, cooldownPeriod: 60}\n"
+        "agents: {workers: {stepsAtOnce: 10, replicas: {min: 0, max: 5}}}"
+    )
+    found = scaled_object(platform, AGENT_STEPS, place)
+    assert found.triggers == (keda.Trigger("waiting", 10_000), keda.Trigger("pending", 7_500))
+    assert (found.minimum, found.maximum, found.cooldown_s) == (0, 5, 60)
 
 
 def test_without_the_redis_scaler_only_what_runs_counts() -> None:

@@ -840,3 +840,11 @@ async def test_a_worker_that_waits_with_nothing_is_woken_for_what_a_busy_one_may
     assert await asyncio.wait_for(busy, 10) == []  # it was rung first
     [claim] = await asyncio.wait_for(idle, 10)
     assert (claim.task.id, claim.alone) == (submitted.id, True)
+
+
+async def test_news_of_other_things_reach_whoever_listens_to_them(queue: Queue) -> None:
+    async with queue.listening("run_1") as rung:
+        for _ in range(2):  # the first may be that of its subscription
+            rung.clear()
+            await queue.ring("run_1")
+            await asyncio.wait_for(rung.wait(), 10)

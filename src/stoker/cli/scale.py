@@ -62,7 +62,7 @@ def _wanted(said: dict[str, Any], model: str, replicas: str | None) -> int | Non
         raise InvalidInput(f"how many replicas of {model}?", param="N", hint=f"`stoker scale {model} 2`, or `auto`")
     if replicas == "auto":
         return None
-    room = said["most"] - sum(one["replicas"] for name, one in models.items() if name != model)
+    room = models[model]["room"]
     if not (replicas.isascii() and replicas.isdigit() and int(replicas[:9]) <= room):
         raise InvalidInput(
             f"N is {replicas[:20]!r}; it has to be a whole number from 0 to {room}, or auto",
@@ -102,7 +102,9 @@ def _table(said: dict[str, Any]) -> None:
 def ready_of(model: str, run: dict[str, Any]) -> int:
     """How many replicas of a model serve, by what `stoker ps` shows."""
     processes = run.get("processes") or []
-    return sum(p["role"] == "worker" and p["model"] == model and p["state"] == "ready" for p in processes)
+    return sum(
+        p["role"] in ("worker", "agent-worker") and p["model"] == model and p["state"] == "ready" for p in processes
+    )
 
 
 def load(model: dict[str, Any]) -> str:

@@ -14,13 +14,15 @@ from stoker.base.clock import Clock
 from stoker.base.errors import StokerError
 from stoker.base.logs import Logger
 from stoker.policy import hpa, keda, scaling
+from stoker.spec import AGENT_STEPS
 
 KEPT = 200  # decisions of a platform that can be shown
 PAUSE_S = 1.0  # after Redis said no
 BY_HAND_EVERY_S = 0.5  # how soon is seen what a person has asked for
 REPLICAS_PER_CORE = 4
 """The most that all models together may have on this machine. The embedded engine computes with one core; more replicas
-than that make each slower, and in the end the machine."""
+than that make each slower, and in the end the machine. Workers of agents wait for models most of the time: they take no
+room of theirs, or a machine full of models would leave the agents that ask them with nobody to run their steps."""
 
 
 class Fleet(Protocol):
@@ -199,8 +201,10 @@ class Autoscaler:
         )
 
     def _room(self, model: str) -> int:
-        others = sum(self._fleet.replicas(other).wanted for other in self._watched if other != model)
-        return max(0, self._most - others)
+        if model == AGENT_STEPS:
+            return self._most
+        others = (other for other in self._watched if other not in (model, AGENT_STEPS))
+        return max(0, self._most - sum(self._fleet.replicas(other).wanted for other in others))
 
     def _at_zero(self, models: Sequence[str]) -> list[str]:
         return [model for model in models if self._fleet.replicas(model).wanted == 0]
@@ -236,6 +240,7 @@ class Autoscaler:
             "min": watched.scaled.minimum,
             "max": watched.scaled.maximum,
             "by_hand": self._by_hand.get(model),
+            "room": self._room(model),
             "values": {name: None if value is None else value / 1000 for name, value in watched.values.items()},
             "targets": {trigger.name: trigger.target / 1000 for trigger in watched.scaled.triggers},
             "reason": None if watched.entry is None else scaling.reason(watched.entry.decision),

@@ -24,6 +24,12 @@ class Role(StrEnum):
     ENGINE = "engine"
     WORKER = "worker"
     GATEWAY = "gateway"
+    AGENTS = "agents"
+    AGENT_WORKER = "agent-worker"
+
+
+MOVABLE = frozenset({Role.ENGINE, Role.AGENTS})
+"""Roles that listen where the plan says, at a port that only the platform's own processes know."""
 
 
 class Status(StrEnum):
@@ -37,7 +43,7 @@ class Status(StrEnum):
 # Who takes requests leaves first, so that what it answers can still use what stands behind it; Redis leaves last,
 # because it has to write down what the others did on their way out.
 STOP_ORDER: tuple[frozenset[Role], ...] = (
-    frozenset({Role.GATEWAY, Role.WORKER}),
+    frozenset({Role.GATEWAY, Role.WORKER, Role.AGENTS, Role.AGENT_WORKER}),
     frozenset({Role.ENGINE}),
     frozenset({Role.REDIS}),
 )
@@ -57,7 +63,11 @@ class Limits:
     well_s: float = 30.0
     """A process that was ready for as long as this starts its backoff anew when it dies."""
     grace_s: Mapping[Role, float] = field(
-        default_factory=lambda: {Role.GATEWAY: 5.5, Role.WORKER: 5.5, Role.ENGINE: 1.0, Role.REDIS: 2.5}
+        default_factory=lambda: {
+            **dict.fromkeys((Role.GATEWAY, Role.WORKER, Role.AGENTS, Role.AGENT_WORKER), 5.5),
+            Role.ENGINE: 1.0,
+            Role.REDIS: 2.5,
+        }
     )
     """From SIGTERM to SIGKILL. The gateway lets answers end for 4 s, and then writes down what they used."""
     stop_s: float = 9.2
@@ -159,7 +169,7 @@ class Board:
         """The URLs that a process is started with: its own, if it is planned, and those of what it uses. None while
         one of these is not known."""
         child = self.children[name]
-        own = {name: child.url} if child.role is Role.ENGINE and child.url else {}
+        own = {name: child.url} if child.role in MOVABLE and child.url else {}
         used = {other: self.children[other].url for other in child.uses}
         known = {other: url for other, url in used.items() if url is not None}
         return {**own, **known} if len(known) == len(used) else None

@@ -1,4 +1,5 @@
-"""The replicas of one machine, as the autoscaler sees them: an engine and its worker are one replica."""
+"""The replicas of one machine, as the autoscaler sees them: an engine and its worker are one, and so is a worker of
+agents."""
 
 from collections.abc import Callable, Sequence
 
@@ -46,7 +47,7 @@ def free_number(board: Board, model: str) -> int:
 
 
 def _is_worker_of(child: Child, model: str) -> bool:
-    return child.role is Role.WORKER and child.model == model
+    return child.role in (Role.WORKER, Role.AGENT_WORKER) and child.model == model
 
 
 def _pod(worker: Child) -> scaling.Pod:

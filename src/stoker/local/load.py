@@ -27,7 +27,7 @@ class PlatformLoad:
         self._url, self._triggers, self._log = url, triggers, log
 
     async def read(self, models: Sequence[str]) -> Mapping[str, keda.Values]:
-        depths, in_flight = await asyncio.gather(self._depths(models), self._in_flight())
+        depths, in_flight = await asyncio.gather(self._depths(models), self._in_flight(models))
         return {model: self._values(model, depths.get(model), in_flight) for model in models}
 
     async def wake(self, models: Sequence[str]) -> None:
@@ -59,7 +59,9 @@ class PlatformLoad:
             return {}
         return dict(zip(models, found, strict=True))
 
-    async def _in_flight(self) -> Mapping[str, float] | None:
+    async def _in_flight(self, models: Sequence[str]) -> Mapping[str, float] | None:
+        if not any(trigger.name == RUNNING for model in models for trigger in self._triggers[model]):
+            return {}
         try:
             text = await asyncio.to_thread(exposition, self._url)
             return metrics.read_by(text, "model", IN_FLIGHT)[IN_FLIGHT]

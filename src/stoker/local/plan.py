@@ -16,12 +16,15 @@ from stoker.local.children import Command
 from stoker.local.state import StateDirectory
 from stoker.local.supervisor import Launch
 from stoker.local.weights import Weights
-from stoker.spec import EMBEDDED, Model, Platform
+from stoker.policy import scaled
+from stoker.spec import AGENT_STEPS, EMBEDDED, Model, Platform
 
 REDIS_URL = "STOKER_REDIS_URL"
 LEDGER_URL = "STOKER_LEDGER_URL"
+GATEWAY_URL = "STOKER_GATEWAY_URL"
+AGENTS_URL, AGENTS_KEY, AGENTS_DB = "STOKER_AGENTS_URL", "STOKER_AGENTS_KEY", "STOKER_AGENTS_DB"
 LOOPBACK = "127.0.0.1"  # where engines listen: only the gateway and their workers talk to them
-REDIS = "redis"
+REDIS, AGENTS = "redis", "agents"
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,10 @@ class Place:
     """What the embedded engines ask of the gateway and the workers."""
     weights: Mapping[str, Weights] = field(default_factory=dict)
     """By model, for those that platform.yaml gives some to; for as long as the platform runs."""
+    agents_key: str = ""
+    """What grants are signed with, for those who make them and the gateway."""
+    agents_db: str = ""
+    """SQLAlchemy URL of the database of runs."""
 
 
 def processes(platform: Platform, place: Place, *, free_port: Callable[[], int]) -> list[Launch]:
@@ -46,7 +53,10 @@ def processes(platform: Platform, place: Place, *, free_port: Callable[[], int])
     for name, model in platform.llm.models.items():
         for number in range(1, _replicas(platform, name, model) + 1):
             launches += replica(platform, place, name, number, free_port)
-    return [*launches, _gateway(place)]
+    if platform.agents.enabled:
+        launches.append(_agents(place, free_port))
+        launches += [agent_worker(platform, place, number) for number in range(1, scaled.agent_workers(platform) + 1)]
+    return [*launches, _gateway(platform, place)]
 
 
 def with_password(url: str, variable: str | None, environ: Mapping[str, str], *, key: str) -> str:
@@ -79,10 +89,23 @@ def ledger_url(platform: Platform, state: StateDirectory, environ: Mapping[str, 
     return with_password(url, platform.ledger.password_env, environ, key="ledger.passwordEnv")
 
 
+def agents_url(platform: Platform, state: StateDirectory, environ: Mapping[str, str]) -> str:
+    """Where runs of agents are kept: in the state directory, unless platform.yaml says otherwise."""
+    store = platform.agents.store
+    url = store.url or f"sqlite:///{state.agents_database}"
+    return with_password(url, store.password_env, environ, key="agents.store.passwordEnv")
+
+
 def local_url(host: str, port: int) -> str:
     """Where a server that listens on `host` is reached from this machine."""
     reached = {"0.0.0.0": LOOPBACK, "::": "::1", "": LOOPBACK}.get(host, host)  # noqa: S104 - named, not listened on
     return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
+
+
+def scaled_streams(platform: Platform) -> list[str]:
+    """What scales: models, and AGENT_STEPS for the workers of agents."""
+    has_agents = bool(platform.agents.enabled) and scaled.scales_agents(platform)
+    return [*scaled_models(platform), *([AGENT_STEPS] if has_agents else [])]
 
 
 def scaled_models(platform: Platform) -> list[str]:
@@ -107,14 +130,51 @@ def _redis(place: Place) -> Launch:
     return Launch(Child(REDIS, Role.REDIS), lambda urls: Command(argv))
 
 
-def _gateway(place: Place) -> Launch:
+def _gateway(platform: Platform, place: Place) -> Launch:
     argv = _python(
         "stoker.gateway",
         *("--spec", str(place.state.spec), "--host", place.host, "--port", str(place.port)),
         *("--journals", str(place.state.journals)),
     )
-    child = Child("gateway", Role.GATEWAY, uses=_uses_redis(place), url=local_url(place.host, place.port))
-    return Launch(child, lambda urls: Command(argv, {**_shared(place, urls), LEDGER_URL: place.ledger_url}))
+    has_agents = bool(platform.agents.enabled)
+    uses = (*_uses_redis(place), *((AGENTS,) if has_agents else ()))
+    child = Child("gateway", Role.GATEWAY, uses=uses, url=local_url(place.host, place.port))
+
+    def command(urls: Mapping[str, str]) -> Command:
+        agents = {AGENTS_URL: urls[AGENTS], AGENTS_KEY: place.agents_key} if has_agents else {}
+        return Command(argv, {**_shared(place, urls), LEDGER_URL: place.ledger_url, **agents})
+
+    return Launch(child, command)
+
+
+def _agents(place: Place, free_port: Callable[[], int]) -> Launch:
+    child = Child(AGENTS, Role.AGENTS, uses=_uses_redis(place), url=local_url(LOOPBACK, free_port()))
+
+    def command(urls: Mapping[str, str]) -> Command:
+        listens = ("--host", LOOPBACK, "--port", str(urlsplit(urls[AGENTS]).port))
+        argv = _python("stoker.agents", "--spec", str(place.state.spec), *listens)
+        return Command(argv, _of_agents(place, urls))
+
+    return Launch(child, command)
+
+
+def agent_worker(platform: Platform, place: Place, number: int) -> Launch:
+    """What runs steps of agents; it has no engine."""
+    replica = f"{AGENT_STEPS}-{number}"
+    worker = f"worker-{replica}"
+    argv = _python(
+        "stoker.agents.worker",
+        *("--spec", str(place.state.spec), "--name", replica, "--folder", str(place.state.agents)),
+        *("--metadata-file", str(place.state.metadata / worker)),
+    )
+    uses, finish_s = _uses_redis(place), platform.step_seconds
+    child = Child(worker, Role.AGENT_WORKER, uses=uses, model=AGENT_STEPS, finish_s=finish_s)
+    gateway = local_url(place.host, place.port)
+    return Launch(child, lambda urls: Command(argv, {**_of_agents(place, urls), GATEWAY_URL: gateway}))
+
+
+def _of_agents(place: Place, urls: Mapping[str, str]) -> dict[str, str]:
+    return {REDIS_URL: _redis_url(place, urls), AGENTS_KEY: place.agents_key, AGENTS_DB: place.agents_db}
 
 
 def replica(platform: Platform, place: Place, name: str, number: int, free_port: Callable[[], int]) -> list[Launch]:

@@ -8,6 +8,7 @@
     by-hand.json       how many replicas a person wants of a model, written by `stoker scale MODEL N`
     redis/             the queue's files          ledger.sqlite      keys and usage
     logs/              one <process>.jsonl each   journals/          what each gateway has in flight
+    agents/            runs' workspaces                agents.sqlite      runs, events and schedules of agents
     metadata/          <worker>: the URL of a metadata service, while a drill plays that worker's instance
 
 It is made for its owner only. One that is there keeps its mode; what is written in it is private all the same. Nothing
@@ -80,6 +81,14 @@ class StateDirectory:
         return self.path / "logs"
 
     @property
+    def agents(self) -> Path:
+        return self.path / "agents"
+
+    @property
+    def agents_database(self) -> Path:
+        return self.path / "agents.sqlite"
+
+    @property
     def metadata(self) -> Path:
         return self.path / "metadata"
 
@@ -89,6 +98,7 @@ class StateDirectory:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.logs.mkdir(mode=0o700, exist_ok=True)
             self.metadata.mkdir(mode=0o700, exist_ok=True)
+            self.agents.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise self._unusable(error) from error
         if not os.access(self.path, os.W_OK | os.X_OK):

@@ -25,10 +25,10 @@ from stoker.base.clock import Clock, SystemClock
 from stoker.base.errors import Conflict, QueueUnavailable, StokerError, Unavailable
 from stoker.base.ids import ModelName
 from stoker.base.terminal import wants_colour
-from stoker.local import plan, ports, weights
+from stoker.local import agents, plan, ports, weights
 from stoker.local.autoscaler import REPLICAS_PER_CORE, Autoscaler
 from stoker.local.banner import ready_block, ready_line
-from stoker.local.board import Board, Child, Limits, Role, Trouble
+from stoker.local.board import MOVABLE, Board, Child, Limits, Trouble
 from stoker.local.fleet import LocalFleet
 from stoker.local.output import Output
 from stoker.local.state import Credentials, Lock, StateDirectory
@@ -39,6 +39,7 @@ from stoker.meter.keys import KeyStore, new_key
 from stoker.meter.store import Store
 from stoker.policy.retry import delay_s
 from stoker.policy.scaled import scaled_object
+from stoker.spec import AGENT_STEPS
 
 DEFAULT_STATE = Path(".stoker")
 _BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.5, 15.0
@@ -64,16 +65,14 @@ def up(options: Options, *, out: TextIO = sys.stdout, err: TextIO = sys.stderr) 
     """Run the platform until SIGTERM or SIGINT. Raises StokerError: SpecInvalid, InvalidInput, StateInUse and
     PortTaken before anything was started, and others when everything that was started has been stopped again."""
     os.umask(0o077)  # the state directory holds keys and what people asked: nobody else reads what we write
-    platform = _load(options.file, err)
+    here = (options.file or Path("platform.yaml")).absolute().parent
+    platform = agents.resolve(_load(options.file, err), here=here)
     state = StateDirectory(options.state)
     state.create()
     with state.lock() as lock:
         lock.say(pid=os.getpid(), url="starting")
         place = _place(platform, options, state)
-        found = weights.resolve(
-            platform, state=state.path, here=(options.file or Path("platform.yaml")).absolute().parent
-        )
-        place = replace(place, weights=found)
+        place = replace(place, weights=weights.resolve(platform, state=state.path, here=here))
         url = plan.local_url(place.host, place.port)
         lock.say(pid=os.getpid(), url=url)
         if place.redis_url is not None:
@@ -100,7 +99,16 @@ def _place(platform: spec.Platform, options: Options, state: StateDirectory) -> 
     ledger_url = plan.ledger_url(platform, state, os.environ)
     host = platform.gateway.host if options.host is None else options.host
     port = ports.claim(host, platform.gateway.port if options.port is None else options.port)
-    return plan.Place(state, host, port, redis_url, ledger_url, engine_key=secrets.token_urlsafe(32))
+    return plan.Place(
+        state,
+        host,
+        port,
+        redis_url,
+        ledger_url,
+        engine_key=secrets.token_urlsafe(32),
+        agents_key=secrets.token_urlsafe(32),
+        agents_db=plan.agents_url(platform, state, os.environ) if platform.agents.enabled else "",
+    )
 
 
 async def _check_redis(url: str, model: str) -> None:
@@ -243,7 +251,7 @@ class _Run:
     @contextlib.asynccontextmanager
     async def _scaling(self) -> AsyncIterator[None]:
         """Inside the block replicas come and go with load, where platform.yaml leaves room for that."""
-        models = plan.scaled_models(self._platform)
+        models = plan.scaled_streams(self._platform)
         if not models or self._board.stopping_at is not None:
             yield
             return
@@ -273,6 +281,8 @@ class _Run:
             await load.aclose()
 
     def _launches(self, model: str, number: int) -> list[Launch]:
+        if model == AGENT_STEPS:
+            return [plan.agent_worker(self._platform, self._place, number)]
         return plan.replica(self._platform, self._place, model, number, self._free_port)
 
     def _explain(self, trouble: Trouble) -> StokerError:
@@ -300,9 +310,9 @@ class _Run:
             self._autoscaling.cancel()  # who reads the load of a platform that stops finds nobody there
 
     def _relocate(self, child: Child) -> str | None:
-        """An engine whose port somebody else took meanwhile gets another. The gateway's was promised to people: it
-        keeps trying."""
-        if child.role is not Role.ENGINE or child.url is None:
+        """An engine whose port somebody else took meanwhile gets another, and so do the agents. The gateway's was
+        promised to people: it keeps trying."""
+        if child.role not in MOVABLE or child.url is None:
             return None
         port = urlsplit(child.url).port or 0
         return None if ports.is_free(plan.LOOPBACK, port) else plan.local_url(plan.LOOPBACK, self._free_port())

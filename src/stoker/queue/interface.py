@@ -5,7 +5,9 @@ Every method raises QueueUnavailable when Redis does not answer; whether the ste
 may simply be made again: it happens once.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from stoker.base.ids import ModelName, TaskId
@@ -152,6 +154,15 @@ class Queue(Protocol):
     async def called_back(self, task: Task, delivery: Delivery, *, again_in_s: float | None) -> bool:
         """How a try went, to be seen in the task; None: it is not tried again. False: this life is to be told of no
         more, and nothing changed."""
+
+    # --- news of other things ---------------------------------------------------------------------------------------
+
+    async def ring(self, topic: str) -> None:
+        """Whoever listens to this topic, in whatever process, is to look again. It carries no data; one that is lost or
+        doubled does no harm where everybody looks now and then by itself."""
+
+    def listening(self, topic: str) -> AbstractAsyncContextManager[asyncio.Event]:
+        """An event that is set when the topic is rung, and when news may have been missed. Clear it before looking."""
 
     # --- one at a time ----------------------------------------------------------------------------------------------
 

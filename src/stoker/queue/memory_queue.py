@@ -8,7 +8,7 @@ import itertools
 import math
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -110,6 +110,7 @@ class MemoryQueue:
         self._leaders: dict[str, tuple[str, float]] = {}
         self._forwarding: Json | None = None
         self._usage = MemoryUsage(self._clock)
+        self._topics: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
 
     # --- for the caller ---------------------------------------------------------------------------------------------
 
@@ -318,6 +319,23 @@ class MemoryQueue:
         task = self._replay(kept, hold, bound)
         self._kept[letter.id] = kept
         return task
+
+    # --- news of other things ---------------------------------------------------------------------------------------
+
+    async def ring(self, topic: str) -> None:
+        for rung in self._topics.get(topic, ()):
+            rung.set()
+
+    @asynccontextmanager
+    async def listening(self, topic: str) -> AsyncIterator[asyncio.Event]:
+        rung = asyncio.Event()
+        self._topics[topic].add(rung)
+        try:
+            yield rung
+        finally:
+            self._topics[topic].discard(rung)
+            if not self._topics[topic]:
+                del self._topics[topic]
 
     # --- calling back, and one at a time ----------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import functools
 import json
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -201,6 +201,14 @@ class RedisQueue:
         if found != State.DEAD:
             raise not_taken_back(letter, found)
         return await self.get(letter.id)
+
+    # --- news of other things ---------------------------------------------------------------------------------------
+
+    async def ring(self, topic: str) -> None:
+        await self._redis.call("tell the news", "PUBLISH", keys.EVENTS, topic)
+
+    def listening(self, topic: str) -> AbstractAsyncContextManager[asyncio.Event]:
+        return self._bells.at(topic)
 
     # --- calling back, and one at a time ----------------------------------------------------------------------------
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from stoker.catalog.labels import AUTO_MODE
-from stoker.render.facts import GATEWAY, short
+from stoker.policy.scaled import scales_agents
+from stoker.render.facts import AGENT_WORKER, GATEWAY, short
 from stoker.render.items import ON_DEMAND, Item, Resource
 from stoker.render.objects import metadata
 from stoker.render.plan import Plan
@@ -184,6 +185,8 @@ def _set_by_others(plan: Plan) -> list[dict[str, Any]]:
     several = ("leaderworkerset.x-k8s.io", "LeaderWorkerSet")
     scaled = [(GATEWAY, rollout if plan.spec.composition.canary else deployment)]
     scaled += [(each.workload, several if each.spans_nodes else deployment) for each in plan.served if each.is_scaled]
+    if plan.has_agents and scales_agents(plan.spec):
+        scaled.append((AGENT_WORKER, deployment))
     return [
         {
             "group": group,

@@ -6,13 +6,12 @@ left as it is. What holds data stays when its object is deleted.
 
 import json
 from collections.abc import Iterator
-from typing import Literal
 
 from stoker.render import aws_secrets, iam, sagemaker
 from stoker.render.iam import COMPONENT, tag_list
 from stoker.render.items import Item, Resource
 from stoker.render.objects import Object, metadata
-from stoker.render.plan import Plan
+from stoker.render.plan import Image, Plan
 
 _RETAIN = {"services.k8s.aws/deletion-policy": "retain"}
 """Source: ACK documentation, "Retain AWS resources after deletion"."""
@@ -128,7 +127,9 @@ def _repositories(plan: Plan) -> Iterator[Item]:
     if plan.spec.global_.images.registry is not None:
         return
     training = plan.spec.training
-    parts: list[Literal["gateway", "worker", "trainer"]] = ["gateway", "worker"]
+    parts: list[Image] = ["gateway", "worker"]
+    if plan.has_agents:
+        parts.append("agents")
     if training.enabled and training.image is None:
         parts.append("trainer")
     untagged = {"tagStatus": "untagged", "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 14}

@@ -7,7 +7,15 @@ fill in: with a value, ACK would want it in a Secret of the cluster, which is wh
 
 from collections.abc import Iterator
 
-from stoker.render.facts import ENGINE_SECRET, LEDGER_SECRET, REDIS_AUTH, REDIS_SECRET
+from stoker.render.facts import (
+    AGENT_TOOLS_SECRET,
+    AGENTS_SECRET,
+    AGENTS_STORE_SECRET,
+    ENGINE_SECRET,
+    LEDGER_SECRET,
+    REDIS_AUTH,
+    REDIS_SECRET,
+)
 from stoker.render.hcl import Block, Json, Raw
 from stoker.render.iam import COMPONENT, tag_list
 from stoker.render.items import Item, Resource, Terraform
@@ -20,6 +28,7 @@ from stoker.render.secrets import (
     engine_secret,
     key_variable,
     remote,
+    tool_variables,
 )
 
 FILE = "terraform/secrets.tf"
@@ -37,6 +46,8 @@ def made(plan: Plan) -> Iterator[tuple[str, str, str]]:
         yield LEDGER_SECRET, "password", "Password of the ledger's database."
     yield ENGINE_SECRET, "key", "What engines ask of the gateway and the workers."
     yield ADMIN_SECRET, "key", "The key of the admin API."
+    if plan.has_agents:
+        yield AGENTS_SECRET, "key", "What the grants of agents' runs are signed with."
 
 
 def given(plan: Plan) -> Iterator[tuple[str, tuple[str, ...], str]]:
@@ -50,6 +61,11 @@ def given(plan: Plan) -> Iterator[tuple[str, tuple[str, ...], str]]:
             yield engine_secret(name), ("key",), f"Key of the server of the model {name}."
     if signs := callback_variables(plan):
         yield CALLBACKS_SECRET, signs, "What callbacks of tenants are signed with: whsec_ and 24 to 64 bytes in base64."
+    if plan.has_agents:
+        if plan.agents_store == "url" and plan.spec.agents.store.password_env:
+            yield AGENTS_STORE_SECRET, ("password",), "Password of the database at agents.store.url."
+        if variables := tool_variables(plan):
+            yield AGENT_TOOLS_SECRET, variables, "What tools of agents are given."
 
 
 def terraform(plan: Plan) -> Iterator[Item]:

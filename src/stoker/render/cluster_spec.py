@@ -11,11 +11,12 @@ from stoker.base.process import ENGINE_KEY
 from stoker.render.connections import REDIS_PASSWORD
 from stoker.render.facts import ENGINE_PORT, GATEWAY_PORT, LEDGER, LEDGER_PORT, Served
 from stoker.render.plan import Plan
-from stoker.spec import Ledger, Platform, ServerEngine, dump
+from stoker.spec import Agents, Ledger, Platform, ServerEngine, dump
 
 MOST_BYTES = 1_000_000
 """Of a ConfigMap, which the API server bounds at 1 MiB, names and labels included."""
 LEDGER_PASSWORD = "STOKER_LEDGER_PASSWORD"  # noqa: S105 - the name of a variable
+AGENTS_PASSWORD = "STOKER_AGENTS_PASSWORD"  # noqa: S105 - the name of a variable
 
 
 def platform_yaml(plan: Plan) -> str:
@@ -49,6 +50,7 @@ def cluster_platform(plan: Plan) -> Platform:
     elif spec.redis.password_env is not None:
         sections["redis"] = spec.redis.model_copy(update={"password_env": REDIS_PASSWORD})
     sections["ledger"] = _ledger(plan)
+    sections["agents"] = _agents(plan)
     return spec.model_copy(update=sections)
 
 
@@ -73,6 +75,13 @@ def _ledger(plan: Plan) -> Ledger:
     url = ledger_url(plan)
     has_password = plan.ledger == "cluster" or ledger.password_env is not None
     return ledger.model_copy(update={"url": url, "password_env": LEDGER_PASSWORD if url and has_password else None})
+
+
+def _agents(plan: Plan) -> Agents:
+    agents = plan.spec.agents
+    has_password = agents.store.password_env is not None
+    store = agents.store.model_copy(update={"password_env": AGENTS_PASSWORD if has_password else None})
+    return agents.model_copy(update={"enabled": plan.has_agents, "store": store})
 
 
 def _served(plan: Plan, served: Served) -> dict[str, Any]:

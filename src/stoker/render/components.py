@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
 from stoker.render import (
+    agents,
     argocd,
     aws,
     base,
@@ -39,6 +40,7 @@ COMPONENTS: Mapping[str, Callable[[Plan], Iterable[Item]]] = MappingProxyType(
         "gateway": gateway.render,
         "models": models.render,
         "workers": workers.render,
+        "agents": agents.render,
         "scaling": scaling.render,
         "edge": edge.render,
         "network": network.render,

@@ -16,6 +16,11 @@ REDIS_PASSWORD = "STOKER_REDIS_PASSWORD"  # noqa: S105 - the name of a variable
 def check_hosts(plan: Plan) -> None:
     """Raises InvalidInput for a URL of the spec that names the machine it is used on: in a pod that is the pod."""
     urls = {"redis.url": plan.spec.redis.url, "ledger.url": plan.spec.ledger.url}
+    if plan.has_agents:
+        urls["agents.store.url"] = plan.spec.agents.store.url
+        urls |= {
+            f"agents.tools.{name}.mcp.url": tool.mcp.url for name, tool in plan.spec.agents.tools.items() if tool.mcp
+        }
     for name in plan.hosted:
         engine = plan.spec.llm.models[name].engine
         if isinstance(engine, ServerEngine):

@@ -32,17 +32,21 @@ WEIGHTS = {
 
 # Names of objects that several components refer to. A model is called by a user, so its objects are `model-NAME`.
 GATEWAY, REDIS, LEDGER, MODELS_ACCOUNT = "gateway", "redis", "ledger", "models"
+AGENTS, AGENT_WORKER = "agents", "agent-worker"
 WEIGHTS_ACCOUNT = "weights"  # of the Jobs that fill the models' bucket
 PLATFORM_CONFIG = "platform"  # ConfigMap with the key platform.yaml
 # Secrets. `engine` has the key `key`: what engines ask of the gateway and the workers.
 ENGINE_SECRET = "engine"  # noqa: S105 - a name
 REDIS_SECRET, LEDGER_SECRET = "redis", "ledger"  # Secrets with the key `password`; `url`, `address` for ElastiCache
+# `agents` has the key `key`: what the grants of runs are signed with. `agent-tools` has one for each variable of tools.
+AGENTS_SECRET, AGENTS_STORE_SECRET, AGENT_TOOLS_SECRET = "agents", "agents-store", "agent-tools"
 REDIS_AUTH = "redis-auth"  # in AWS alone: the token from which ElastiCache's Secret is made
 
 ENGINE_PORT = 8000
 GATEWAY_PORT = 8080
 REDIS_PORT = 6379
 LEDGER_PORT = 5432
+AGENTS_PORT, AGENT_WORKER_PORT = 8081, 8082
 
 # How what is measured is found: the port's name on each exporter's Service, and the namespace of Stoker's own metrics
 # in CloudWatch.

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from stoker.base.errors import InvalidInput
 from stoker.base.process import ENGINE_KEY
 from stoker.render import canary, secrets
+from stoker.render.agents import gateway_env
 from stoker.render.base import PLATFORM_PRIORITY, disruption_budget
 from stoker.render.cluster_spec import platform_yaml
 from stoker.render.connections import redis_env
@@ -161,6 +162,7 @@ def _env(plan: Plan) -> list[Object]:
         from_secret(ENGINE_KEY, ENGINE_SECRET, "key"),
         from_secret("STOKER_ADMIN_KEY", secrets.ADMIN_SECRET, "key"),
         *(from_secret(variable, secret, "key") for variable, secret in secrets.hosted_keys(plan).items()),
+        *(gateway_env(plan) if plan.has_agents else ()),
     ]
     taken = {each["name"] for each in found}
     for name, tenant in plan.spec.tenants.items():

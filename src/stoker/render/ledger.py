@@ -48,13 +48,14 @@ group, which has to let the nodes in on 5432. FieldExport is how ACK tells pods 
 date of its end, and kro is to follow it: composition.kro."""
 
 
-def ledger_env(plan: Plan) -> list[Object]:
-    """STOKER_LEDGER_URL, after whatever it is made of. Raises InvalidInput for a file, which replicas do not share."""
+def ledger_env(plan: Plan, variable: str = LEDGER_URL) -> list[Object]:
+    """`variable`, with the URL of the ledger's database, after whatever it is made of. Raises InvalidInput for a file,
+    which replicas do not share."""
     if plan.ledger == "rds":
         address = {"configMapKeyRef": {"name": ENDPOINT, "key": "address"}}
         host = "STOKER_LEDGER_HOST"
         url = f"postgresql://{_USER}@$({host}):{LEDGER_PORT}/{_DATABASE}?sslmode=require"
-        made = with_password(LEDGER_URL, url, LEDGER_PASSWORD, LEDGER_SECRET)
+        made = with_password(variable, url, LEDGER_PASSWORD, LEDGER_SECRET)
         return [{"name": host, "valueFrom": address}, *made]
     url = ledger_url(plan) or ""
     if urlsplit(url).scheme == "sqlite":
@@ -64,8 +65,8 @@ def ledger_env(plan: Plan) -> list[Object]:
             hint="write postgresql://USER@HOST/DATABASE, or leave ledger.url out for PostgreSQL in the cluster",
         )
     if plan.ledger == "url" and plan.spec.ledger.password_env is None:
-        return [{"name": LEDGER_URL, "value": url}]
-    return with_password(LEDGER_URL, url, LEDGER_PASSWORD, LEDGER_SECRET)
+        return [{"name": variable, "value": url}]
+    return with_password(variable, url, LEDGER_PASSWORD, LEDGER_SECRET)
 
 
 def _account(plan: Plan) -> Object:

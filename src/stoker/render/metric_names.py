@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Literal
 
+from stoker.policy.scaled import scales_agents
 from stoker.render.plan import Plan
 
 Publisher = Literal[
@@ -168,7 +169,7 @@ def publishers(plan: Plan) -> frozenset[Publisher]:
         found.add("redis")
     if plan.spec.karpenter.enabled and plan.mode != "auto":  # Auto Mode's own Karpenter shows nobody its metrics
         found.add("karpenter")
-    if any(served.is_scaled for served in plan.served):
+    if any(served.is_scaled for served in plan.served) or (plan.has_agents and scales_agents(plan.spec)):
         found.add("keda")
     return frozenset(found)
 

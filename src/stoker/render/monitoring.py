@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from stoker.render import dashboards, monitoring_rules
-from stoker.render.facts import DCGM, DCGM_PORT, GATEWAY, METRICS_PORT, MODEL, REDIS
+from stoker.render.facts import AGENT_WORKER, AGENTS, DCGM, DCGM_PORT, GATEWAY, METRICS_PORT, MODEL, REDIS
 from stoker.render.items import Item, Resource
 from stoker.render.metric_names import COUNTERS, publishers
 from stoker.render.objects import NAME, Object, from_field, metadata, resources, selector
@@ -157,6 +157,17 @@ def _monitors(plan: Plan) -> Iterator[Resource]:
         {"port": "http", "path": "/metrics", "interval": "15s"},
         why="/metrics of the gateway asks for no key. Each gateway counts its own requests, so all are scraped.",
     )
+    if plan.has_agents:
+        endpoint = {"port": "http", "path": "/metrics", "interval": "15s"}
+        yield _monitor(plan, "ServiceMonitor", AGENTS, {"matchLabels": selector(AGENTS)}, endpoint)
+        yield _monitor(
+            plan,
+            "PodMonitor",
+            AGENT_WORKER,
+            {"matchLabels": selector(AGENT_WORKER)},
+            endpoint,
+            why="Workers serve nothing else, so no Service leads to them.",
+        )
     if "engine" in there:
         model = {
             "sourceLabels": [f"__meta_kubernetes_service_label_{_as_label(MODEL)}"],

@@ -12,7 +12,21 @@ from urllib.parse import urlsplit
 from stoker.catalog.labels import AUTO_MODE
 from stoker.policy import callbacks
 from stoker.render import models_weights, redis, secrets
-from stoker.render.facts import ENGINE_PORT, GATEWAY, GATEWAY_PORT, LEDGER, LEDGER_PORT, MODEL, REDIS, REDIS_PORT, ROLE
+from stoker.render.facts import (
+    AGENT_WORKER,
+    AGENT_WORKER_PORT,
+    AGENTS,
+    AGENTS_PORT,
+    ENGINE_PORT,
+    GATEWAY,
+    GATEWAY_PORT,
+    LEDGER,
+    LEDGER_PORT,
+    MODEL,
+    REDIS,
+    REDIS_PORT,
+    ROLE,
+)
 from stoker.render.items import Item, Resource
 from stoker.render.objects import Object, metadata, selector
 from stoker.render.plan import Plan
@@ -45,6 +59,9 @@ def render(plan: Plan) -> Iterator[Item]:
 
 
 _WHY_TRAINING = "ranks talk to each other on ports of their choice; data, weights and checkpoints come by HTTPS"
+_WHY_AGENT_WORKERS = """\
+To Redis, the database, the gateway, and by HTTPS to public addresses, for tools. Not to instance metadata, whatever a \
+page or a tool may say. What a function of yours needs besides is a NetworkPolicy of yours: they add up."""
 _WHY_MONITORING = (
     "exporters are read by Prometheus; the agent of CloudWatch reads the platform's metrics and sends them"
 )
@@ -66,6 +83,9 @@ def _platform(plan: Plan) -> Iterator[Item]:
     yield Resource(file, _gateway(plan), _why_gateway(plan))
     if plan.served or plan.hosted:
         yield Resource(file, _models(plan), _WHY_MODELS)
+    if plan.has_agents:
+        yield Resource(file, _agents(plan), "the gateway alone says who calls, and it signs what it says")
+        yield Resource(file, _agent_workers(plan), _WHY_AGENT_WORKERS)
     if models_weights.has_jobs(plan):
         yield Resource(file, _weights(plan), "Jobs that fetch weights from the hub, and put them into S3.")
     if plan.redis == "cluster":
@@ -73,7 +93,8 @@ def _platform(plan: Plan) -> Iterator[Item]:
         if redis.replicas(plan):
             yield Resource(file, _redis_replicas(plan))
     if plan.ledger == "cluster":
-        asks = [_from([_pods(GATEWAY)], LEDGER_PORT)]
+        stores = [_pods(AGENTS), _pods(AGENT_WORKER)] if plan.has_agents and plan.agents_store == "ledger" else []
+        asks = [_from([_pods(GATEWAY), *stores], LEDGER_PORT)]
         yield Resource(file, _policy(plan, LEDGER, plan.namespace, _pod_selector(LEDGER), ingress=asks))
 
 
@@ -85,6 +106,8 @@ def _gateway(plan: Plan) -> Object:
     egress = [_to_redis(plan), _to_ledger(plan), *_to_hosted(plan), _to_the_world()]
     if plan.served:
         egress.append(_to([{"podSelector": _PODS_OF_MODELS}], ENGINE_PORT))
+    if plan.has_agents:
+        egress.append(_to([_pods(AGENTS)], AGENTS_PORT))
     if plan.spec.keda.scalers.sqs:
         egress.append(_to_address(POD_IDENTITY, 80))
     if secrets.callback_variables(plan):
@@ -122,6 +145,25 @@ def _models(plan: Plan) -> Object:
     return _policy(plan, "models", plan.namespace, _PODS_OF_MODELS, ingress=ingress, egress=egress)
 
 
+def _agents(plan: Plan) -> Object:
+    ingress = [_from([_pods(GATEWAY), *watchers(plan)], AGENTS_PORT)]
+    egress = [_to_redis(plan), _to_agents_store(plan)]
+    return _policy(plan, AGENTS, plan.namespace, _pod_selector(AGENTS), ingress=ingress, egress=egress)
+
+
+def _agent_workers(plan: Plan) -> Object:
+    seen = watchers(plan)
+    egress = [_to_redis(plan), _to_agents_store(plan), _to([_pods(GATEWAY)], GATEWAY_PORT), *_to_tools(plan)]
+    return _policy(
+        plan,
+        AGENT_WORKER,
+        plan.namespace,
+        _pod_selector(AGENT_WORKER),
+        ingress=[_from(seen, AGENT_WORKER_PORT)] if seen else [],
+        egress=egress,
+    )
+
+
 def _weights(plan: Plan) -> Object:
     fills: Object = {"matchLabels": {ROLE: models_weights.FILLS}}
     egress = [_to_the_world(), _to_address(POD_IDENTITY, 80)]
@@ -132,6 +174,8 @@ def _redis(plan: Plan) -> Object:
     asking: list[Object] = [_pods(GATEWAY)]
     if plan.served or plan.hosted:
         asking.append({"podSelector": _PODS_OF_MODELS})
+    if plan.has_agents:
+        asking += [_pods(AGENTS), _pods(AGENT_WORKER)]
     if redis.replicas(plan):
         asking.append(_pods(redis.REPLICA))
     if plan.spec.keda.enabled:
@@ -185,6 +229,29 @@ def _to_ledger(plan: Plan) -> Object:
     if plan.ledger == "cluster":
         return _to([_pods(LEDGER)], LEDGER_PORT)
     return {"ports": [_port(_port_of(plan.spec.ledger.url, LEDGER_PORT))]}
+
+
+def _to_agents_store(plan: Plan) -> Object:
+    if plan.agents_store == "ledger":
+        return _to_ledger(plan)
+    return {"ports": [_port(_port_of(plan.spec.agents.store.url, LEDGER_PORT))]}
+
+
+def _to_tools(plan: Plan) -> Iterator[Object]:
+    """HTTPS to public addresses, and the ports that tools name. Private addresses only for those that are told to reach
+    some: `fetch.allowPrivate`, and servers of MCP, which may be in the cluster. Which hosts, a worker checks itself."""
+    public, anywhere = {443}, set()
+    for tool in plan.spec.agents.tools.values():
+        if tool.mcp is not None and tool.mcp.url is not None:
+            anywhere.add(_port_of(tool.mcp.url, 443 if tool.mcp.url.startswith("https:") else 80))
+        if tool.fetch is not None:
+            ports = {int(port) for host in tool.fetch.hosts if (port := host.partition(":")[2])}
+            ports |= {443, 80} if tool.fetch.allow_http else {443}
+            (anywhere if tool.fetch.allow_private else public).update(ports)
+    for ports, kept_out in ((public - anywhere, list(_NOT_PUBLIC)), (anywhere, [METADATA])):
+        if ports:
+            block = {"ipBlock": {"cidr": "0.0.0.0/0", "except": kept_out}}
+            yield {"to": [block], "ports": [_port(port) for port in sorted(ports)]}
 
 
 def _to_hosted(plan: Plan) -> list[Object]:

@@ -31,6 +31,8 @@ from stoker.render.facts import (
 )
 from stoker.spec import EMBEDDED, Mode, Model, Platform
 
+Image = Literal["gateway", "worker", "trainer", "agents"]
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -75,7 +77,7 @@ class Plan:
         """On every AWS resource."""
         return {"Project": self.cluster, "ManagedBy": "stoker", **self.spec.global_.tags}
 
-    def image(self, part: Literal["gateway", "worker", "trainer"]) -> str:
+    def image(self, part: Image) -> str:
         """Stoker's own images: one repository each."""
         said = self.spec.global_.images
         registry = said.registry
@@ -116,6 +118,17 @@ class Plan:
         if self.spec.ledger.url is not None:
             return "url"
         return "rds" if self.spec.composition.ack.enabled and self.spec.composition.ack.rds else "cluster"
+
+    @property
+    def has_agents(self) -> bool:
+        """Whether agents run in the cluster: where the file says so, or names agents of its own."""
+        said = self.spec.agents
+        return said.are_written if said.enabled is None else said.enabled
+
+    @property
+    def agents_store(self) -> Literal["ledger", "url"]:
+        """Where runs are kept: in the ledger's database, or at the URL of the spec."""
+        return "ledger" if self.spec.agents.store.url is None else "url"
 
     @property
     def node_role(self) -> str:

@@ -1,18 +1,21 @@
-"""Autoscaling: a ScaledObject for each model that is scaled, with the numbers that `stoker up` scales by.
+"""Autoscaling: a ScaledObject for each model that is scaled, and for the workers of agents, with the numbers that
+`stoker up` scales by.
 
 Parameters of the triggers: kedacore/keda@v2.20.2 pkg/scalers/*.go and schema/generated/scalers-schema.json. All
 triggers are asked at all times, and the one that wants the most replicas wins.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from stoker.base.errors import InvalidInput
 from stoker.policy import hpa, keda, scaled, streams
-from stoker.render.facts import CLOUDWATCH_NAMESPACE, MODEL, REDIS_SECRET, Served
+from stoker.render.facts import AGENT_WORKER, CLOUDWATCH_NAMESPACE, MODEL, REDIS_SECRET, Served
 from stoker.render.items import Item, Resource
 from stoker.render.objects import Object, metadata
 from stoker.render.plan import Plan
+from stoker.spec import AGENT_STEPS
 
 REDIS_AUTH, AWS_AUTH = "keda-redis", "keda-aws"
 
@@ -22,21 +25,45 @@ def render(plan: Plan) -> Iterator[Item]:
     said = plan.spec.keda.scalers
     if found and not _is_asked(plan):
         raise _nobody_to_ask(found[0])
-    if found and said.redis and (parameters := _secret_parameters(plan)):
+    has_agents = plan.has_agents and scaled.scales_agents(plan.spec)
+    if ((found and said.redis) or has_agents) and (parameters := _secret_parameters(plan)):
         yield Resource("scaling/authentication.yaml", _redis_auth(plan, parameters))
     if found and (_has_cloudwatch(plan) or _has_sqs(plan)):
         comment = "As the role of KEDA's operator, which has it by Pod Identity."
         yield Resource("scaling/authentication.yaml", _aws_auth(plan), comment)
     for served in found:
         yield Resource(f"scaling/{served.workload}.yaml", scaled_object(plan, served), _why(plan, served))
+    if has_agents:
+        yield Resource(f"scaling/{AGENT_WORKER}.yaml", _agents_object(plan), _WHY_AGENTS)
+
+
+_WHY_AGENTS = "A run that waits for a person is a row of a database: it waits in no queue, and keeps no worker."
 
 
 def scaled_object(plan: Plan, served: Served) -> Object:
     numbers = scaled.scaled_object(plan.spec, served.name, "cluster")
     kind = "LeaderWorkerSet" if served.spans_nodes else "Deployment"
     version = "leaderworkerset.x-k8s.io/v1" if served.spans_nodes else "apps/v1"
+    target = {"apiVersion": version, "kind": kind, "name": served.workload}
+    return _object(plan, target, numbers, list(_triggers(plan, served, numbers)), labels={MODEL: served.name})
+
+
+def _agents_object(plan: Plan) -> Object:
+    numbers = scaled.scaled_object(plan.spec, AGENT_STEPS, "cluster")
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": AGENT_WORKER}
+    return _object(plan, target, numbers, [_of_queue(plan, AGENT_STEPS, each) for each in numbers.triggers])
+
+
+def _object(
+    plan: Plan,
+    target: Object,
+    numbers: keda.ScaledObject,
+    triggers: list[Object],
+    *,
+    labels: Mapping[str, str] | None = None,
+) -> Object:
     spec: Object = {
-        "scaleTargetRef": {"apiVersion": version, "kind": kind, "name": served.workload},
+        "scaleTargetRef": target,
         "minReplicaCount": numbers.minimum,
         "maxReplicaCount": numbers.maximum,
     }
@@ -49,11 +76,11 @@ def scaled_object(plan: Plan, served: Served) -> Object:
     spec["fallback"] = _fallback(numbers)
     if numbers.behavior is not None:
         spec["advanced"] = {"horizontalPodAutoscalerConfig": {"behavior": _behavior(numbers.behavior)}}
-    spec["triggers"] = list(_triggers(plan, served, numbers))
+    spec["triggers"] = triggers
     return {
         "apiVersion": "keda.sh/v1alpha1",
         "kind": "ScaledObject",
-        "metadata": metadata(plan, served.workload, "scaling", namespace=plan.namespace, labels={MODEL: served.name}),
+        "metadata": metadata(plan, target["name"], "scaling", namespace=plan.namespace, labels=labels),
         "spec": spec,
     }
 
@@ -63,13 +90,12 @@ def _triggers(plan: Plan, served: Served, numbers: keda.ScaledObject) -> Iterato
     running = known[scaled.RUNNING]
     has_prometheus = _has_prometheus(plan)
     if (waiting := known.get(scaled.WAITING)) is not None:
-        counts = {"lagCount": str(_up(waiting.target)), "activationLagCount": str(_down(waiting.activation))}
-        yield _redis_streams(plan, served, scaled.WAITING, counts)
+        yield _of_queue(plan, served.name, waiting)
     pending = known.get(scaled.PENDING)
     if pending is None and not has_prometheus and plan.spec.keda.scalers.redis:
         pending = running  # nobody counts requests; tasks that run at least keep their replicas
     if pending is not None:
-        yield _redis_streams(plan, served, scaled.PENDING, {"pendingEntriesCount": str(_up(pending.target))})
+        yield _of_queue(plan, served.name, replace(pending, name=scaled.PENDING))
     if has_prometheus:
         yield _prometheus(plan, served, running)
     if _has_sqs(plan):
@@ -78,13 +104,17 @@ def _triggers(plan: Plan, served: Served, numbers: keda.ScaledObject) -> Iterato
         yield _cloudwatch(plan, served)
 
 
-def _redis_streams(plan: Plan, served: Served, name: str, counts: Object) -> Object:
+def _of_queue(plan: Plan, model: str, asked: keda.Trigger) -> Object:
+    """What waits or what runs of a model's tasks, or of the steps of agents."""
+    counts: Object = {"pendingEntriesCount": str(_up(asked.target))}
+    if asked.name == scaled.WAITING:
+        counts = {"lagCount": str(_up(asked.target)), "activationLagCount": str(_down(asked.activation))}
     trigger: Object = {
         "type": "redis-streams",
-        "name": name,
+        "name": asked.name,
         "metadata": {
             **_redis_metadata(plan),
-            "stream": streams.tasks(served.name),
+            "stream": streams.tasks(model),
             "consumerGroup": streams.GROUP,
             **counts,
         },

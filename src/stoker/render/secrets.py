@@ -7,7 +7,14 @@ Secrets Operator documentation, AWS provider, "controller's pod identity").
 from collections.abc import Iterator
 
 from stoker.base.errors import InvalidInput
-from stoker.render.facts import ENGINE_SECRET, LEDGER_SECRET, REDIS_SECRET
+from stoker.render.facts import (
+    AGENT_TOOLS_SECRET,
+    AGENTS_SECRET,
+    AGENTS_STORE_SECRET,
+    ENGINE_SECRET,
+    LEDGER_SECRET,
+    REDIS_SECRET,
+)
 from stoker.render.items import Item, Resource
 from stoker.render.objects import Object, metadata
 from stoker.render.plan import Plan
@@ -46,7 +53,35 @@ def wanted(plan: Plan) -> dict[str, tuple[str, ...]]:
             found[engine_secret(name)] = ("key",)
     if signs := callback_variables(plan):
         found[CALLBACKS_SECRET] = signs
+    if plan.has_agents:
+        found[AGENTS_SECRET] = ("key",)
+        if plan.agents_store == "url" and plan.spec.agents.store.password_env is not None:
+            found[AGENTS_STORE_SECRET] = ("password",)
+        if variables := tool_variables(plan):
+            found[AGENT_TOOLS_SECRET] = variables
     return found
+
+
+def tool_variables(plan: Plan) -> tuple[str, ...]:
+    """What the tools of agents name, each once. Raises InvalidInput for a variable that is the platform's own: a tool
+    would hand a secret of ours to whoever it talks to."""
+    found: set[str] = set()
+    for name, tool in plan.spec.agents.tools.items():
+        kind, said = ("fetch", tool.fetch) if tool.fetch is not None else ("mcp", tool.mcp)
+        if said is None:
+            continue
+        named = {"headers": said.headers, **({"env": tool.mcp.env} if tool.mcp is not None else {})}
+        for key, variables in named.items():
+            for variable in variables.values():
+                if variable.startswith("STOKER_"):
+                    path = f"agents.tools.{name}.{kind}.{key}"
+                    raise InvalidInput(
+                        f"{path} names {variable}, and what begins with STOKER_ is the platform's own",
+                        param=path,
+                        hint="choose another name for the variable, such as SEARCH_API_KEY",
+                    )
+                found.add(variable)
+    return tuple(sorted(found))
 
 
 def callback_variables(plan: Plan) -> tuple[str, ...]:
@@ -60,7 +95,7 @@ def engine_secret(model: str) -> str:
     return f"{ENGINE_SECRET}-{model}"
 
 
-_OWN = ("STOKER_REDIS_", "STOKER_LEDGER_", "STOKER_ENGINE_KEY", "STOKER_ADMIN_KEY")
+_OWN = ("STOKER_REDIS_", "STOKER_LEDGER_", "STOKER_ENGINE_KEY", "STOKER_ADMIN_KEY", "STOKER_AGENTS_")
 """How variables begin whose values are the platform's own."""
 
 

@@ -30,8 +30,12 @@ TMP_VOLUME: Object = {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}
 
 def grace_s(plan: Plan, model: str, *, may_be_on_spot: bool) -> int:
     """How long running tasks go on after SIGTERM: as long as one may take, if the node is there so long."""
-    longest = math.ceil(plan.spec.cluster_limits(model).timeout_seconds)
-    return min(longest, _ON_SPOT_S if may_be_on_spot else _ELSEWHERE_S)
+    return at_most(math.ceil(plan.spec.cluster_limits(model).timeout_seconds), may_be_on_spot=may_be_on_spot)
+
+
+def at_most(longest_s: int, *, may_be_on_spot: bool) -> int:
+    """Grace of a worker whose tasks take so long."""
+    return min(longest_s, _ON_SPOT_S if may_be_on_spot else _ELSEWHERE_S)
 
 
 def may_be_on_spot(plan: Plan, served: Served) -> bool:

@@ -89,6 +89,13 @@ class Platform(Section):
         """Whether it may have no replica, here or in the cluster, until a request comes."""
         return self.keda.enabled and 0 in (self.local_replicas(model).min, self.cluster_replicas(model).min)
 
+    @property
+    def step_seconds(self) -> float:
+        """Seconds that one step of an agent may take: as long as an answer of a model, or its slowest tool."""
+        return max(
+            [self.gateway.timeouts.total_seconds, *(tool.timeout_seconds for tool in self.agents.tools.values())]
+        )
+
     def complete(self) -> None:
         """Someone who writes only their models should not have to take back routes that they never wrote."""
         models, written = self.llm.models, self.gateway.model_fields_set

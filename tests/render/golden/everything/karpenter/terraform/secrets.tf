@@ -112,3 +112,30 @@ resource "aws_secretsmanager_secret_version" "admin" {
   })
   secret_string_wo_version = 1
 }
+
+# What the grants of agents' runs are signed with.
+ephemeral "aws_secretsmanager_random_password" "agents" {
+  password_length     = 40
+  exclude_punctuation = true
+}
+
+resource "aws_secretsmanager_secret" "agents" {
+  name                    = "everything/agents"
+  description             = "What the grants of agents' runs are signed with."
+  recovery_window_in_days = 7
+  tags = {
+    Project     = "everything"
+    ManagedBy   = "stoker"
+    CostCenter  = "ml-platform"
+    Environment = "production"
+  }
+}
+
+# Written once. A higher number writes a new one; pods take it when they are restarted.
+resource "aws_secretsmanager_secret_version" "agents" {
+  secret_id = aws_secretsmanager_secret.agents.id
+  secret_string_wo = jsonencode({
+    key = ephemeral.aws_secretsmanager_random_password.agents.random_password
+  })
+  secret_string_wo_version = 1
+}

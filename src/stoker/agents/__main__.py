@@ -1,0 +1,67 @@
+"""`python -m stoker.agents`: the API of agents on one port, until it is told to stop."""
+
+import argparse
+import asyncio
+import os
+import sys
+import uuid
+from pathlib import Path
+
+from stoker.agents import api
+from stoker.agents.service import Service
+from stoker.agents.settings import Settings
+from stoker.agents.store import Store
+from stoker.base import logs, process
+from stoker.base.clock import SystemClock
+from stoker.base.errors import StokerError
+from stoker.queue import QueueSettings, RedisQueue
+from stoker.spec import load
+from stoker.web import server
+
+_log = logs.get(__name__)
+
+GRACE_S = 4.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="stoker.agents", description=__doc__)
+    parser.add_argument("--spec", type=Path, required=True, help="platform.yaml")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--grace", type=float, default=GRACE_S, help="seconds for running requests after a stop")
+    parser.add_argument("--leash", action="store_true", help="stop when stdin ends")
+    options = parser.parse_args()
+    logs.configure("agents")
+    try:
+        server.run(run(options))
+    except StokerError as error:
+        _log.error("the agents' service cannot run", error=error.in_log, hint=error.hint)
+        sys.exit(error.exit_code)
+
+
+async def run(options: argparse.Namespace) -> None:
+    stop = process.stop_event(leash=options.leash)
+    platform, settings = load(options.spec), Settings.of(os.environ, gateway=False)
+    listening = server.bind(options.host, options.port)
+    queue = RedisQueue(settings.redis_url, settings=QueueSettings.of(platform.queue, platform.gateway.max_waiting))
+    store = Store(settings.database_url)
+    service = Service(platform, store, queue, SystemClock())
+    looking = asyncio.create_task(service.look_forever(f"agents-{uuid.uuid4().hex}"))
+    try:
+        await server.serve(
+            api.create(service, settings.secret),
+            listening,
+            stop,
+            on_ready=lambda: process.say_ready(url=server.url_of(listening)),
+            grace_s=options.grace,
+            max_message_bytes=platform.gateway.max_body_bytes,
+        )
+    finally:
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
+        await queue.aclose()
+        store.close()
+
+
+if __name__ == "__main__":
+    main()

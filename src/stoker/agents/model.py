@@ -1,0 +1,111 @@
+"""Calls of models: through the gateway, in the run's name, each paid once.
+
+A call has a key, the same whenever its step is run again; the gateway gives its answer again where it is there already.
+A call that failed is known by its key, too, so the next try has another.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from stoker.base.clock import Clock
+from stoker.base.errors import BudgetExhausted, InvalidInput, Refused, StokerError, TimedOut, Unavailable, UpstreamError
+from stoker.web.client import HttpClient, Timeouts
+
+Json = dict[str, Any]
+
+TRIES = 3  # of one call that fails and may work another time
+REFUSED_FOR_S = 120.0  # how long a call waits for a limit that renews (429)
+_READ_S = 330.0  # a little more than a gateway keeps anybody waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """`message` as OpenAI's API has it. Money in US dollars."""
+
+    message: Json
+    finish_reason: str | None
+    model: str
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    usd: float
+
+
+class Gateway:
+    """The gateway, for the runs of one worker."""
+
+    def __init__(self, url: str, clock: Clock) -> None:
+        self.url = url
+        self._client = HttpClient(url, timeouts=Timeouts(read_s=_READ_S), name="the gateway")
+        self._clock = clock
+
+    async def aclose(self) -> None:
+        await self._client.close()
+
+    async def chat(self, body: Json, *, bearer: str, key: str, route: str | None = None) -> Answered:
+        """One answer. Raises BudgetExhausted, InvalidInput and other refusals for good; Unavailable and such when it
+        may work when the step is tried again."""
+        path = f"/v1/{quote(route)}/chat/completions" if route else "/v1/chat/completions"
+        for number in range(TRIES):
+            try:
+                return await self._once(path, body, bearer, key if number == 0 else f"{key}:r{number}")
+            except (Unavailable, UpstreamError) as error:
+                if number == TRIES - 1:
+                    raise
+                last = error
+            await self._clock.sleep(min(8.0, 0.5 * 2**number) if last.status != 502 else 0.1)
+        raise AssertionError("a try returns or raises")
+
+    async def _once(self, path: str, body: Json, bearer: str, key: str) -> Answered:
+        headers = {"Authorization": f"Bearer {bearer}", "Idempotency-Key": key}
+        until = self._clock.monotonic() + REFUSED_FOR_S
+        while True:
+            answer = await self._client.request("POST", path, body=body, headers=headers)
+            try:
+                answer.raise_for_error()
+            except BudgetExhausted:
+                raise
+            except Refused as error:
+                wait_s = _retry_after(answer.headers)
+                if self._clock.monotonic() + wait_s > until:
+                    raise
+                _ = error
+                await self._clock.sleep(wait_s)
+                continue
+            except TimedOut:
+                if self._clock.monotonic() > until + _READ_S:
+                    raise
+                continue  # it goes on as a task, and the same key finds it
+            return _answered(answer.json(), answer.headers)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    try:
+        return max(0.1, float(headers.get("retry-after", "1")))
+    except ValueError:
+        return 1.0
+
+
+def _answered(said: Any, headers: Mapping[str, str]) -> Answered:
+    try:
+        choice = said["choices"][0]
+        message, usage = dict(choice["message"]), said.get("usage") or {}
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise UpstreamError(f"the answer is no chat completion: {error!r}") from error
+    details = usage.get("prompt_tokens_details") or {}
+    return Answered(
+        message={name: value for name, value in message.items() if value is not None or name == "content"},
+        finish_reason=choice.get("finish_reason"),
+        model=headers.get("x-stoker-model") or str(said.get("model")),
+        prompt_tokens=int(usage.get("prompt_tokens") or 0),
+        cached_tokens=int(details.get("cached_tokens") or 0),
+        completion_tokens=int(usage.get("completion_tokens") or 0),
+        usd=float(headers.get("x-stoker-cost-usd") or 0.0),
+    )
+
+
+def is_for_good(error: StokerError) -> bool:
+    """Whether the step need not be tried again."""
+    return isinstance(error, BudgetExhausted | InvalidInput) or error.status in (400, 401, 402, 403, 404, 409, 413, 422)

@@ -1,0 +1,619 @@
+"""Runs and all that is theirs, in SQL: a file of SQLite on one machine, PostgreSQL in a cluster.
+
+Writes of many steps go into one transaction (`Store.write`): with many runs at once the disk is asked once for dozens
+of steps. Each is a savepoint of its own, so one that is refused takes none along. A step changes its run's row only
+while the row still says that it is this step's turn: that, and the id of the next step's task, keep a worker out that
+was only slow.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, text
+
+from stoker.agents.runs import ENDED, Event, Limits, Run, Status, Wait
+from stoker.base import json_text
+from stoker.base.errors import Conflict, NotFound, Refused, StokerError
+from stoker.meter.grants import RunLimit, runs_above
+from stoker.meter.store import open_engine, translated
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+MOST_TOGETHER = 200  # writes of one transaction
+_WRITES = "stoker_writes"
+_LOCK = 0x570CE3
+
+_TABLES = (
+    """CREATE TABLE IF NOT EXISTS agent_runs (
+        id VARCHAR(160){binary} NOT NULL PRIMARY KEY, agent VARCHAR(64) NOT NULL, tenant VARCHAR(128) NOT NULL,
+        key_id VARCHAR(64) NOT NULL, team VARCHAR(128), session VARCHAR(256), thread VARCHAR(128),
+        graph_thread VARCHAR(400) NOT NULL, parent VARCHAR(160){binary},
+        parent_call VARCHAR(200), status VARCHAR(16) NOT NULL,
+        reason VARCHAR(64), input TEXT NOT NULL, output TEXT NOT NULL, error TEXT NOT NULL, limits TEXT NOT NULL,
+        above TEXT NOT NULL, grants TEXT NOT NULL, metadata TEXT NOT NULL, step INTEGER NOT NULL, head VARCHAR(64),
+        base VARCHAR(64),
+        tool_calls INTEGER NOT NULL, children INTEGER NOT NULL, is_tainted INTEGER NOT NULL,
+        model_calls INTEGER NOT NULL, prompt_tokens BIGINT NOT NULL, completion_tokens BIGINT NOT NULL,
+        nano_usd BIGINT NOT NULL, created_at FLOAT(53) NOT NULL, started_at FLOAT(53), ended_at FLOAT(53),
+        updated_at FLOAT(53) NOT NULL, waiting_since FLOAT(53), waited_s FLOAT(53) NOT NULL)""",
+    "CREATE INDEX IF NOT EXISTS agent_runs_by_tenant ON agent_runs (tenant, created_at)",
+    "CREATE INDEX IF NOT EXISTS agent_runs_by_thread ON agent_runs (graph_thread, created_at)",
+    "CREATE INDEX IF NOT EXISTS agent_runs_by_status ON agent_runs (status, updated_at)",
+    """CREATE TABLE IF NOT EXISTS agent_events (
+        run VARCHAR(160){binary} NOT NULL, id INTEGER NOT NULL, key VARCHAR(200) NOT NULL, type VARCHAR(32) NOT NULL,
+        at FLOAT(53) NOT NULL, step INTEGER, data TEXT NOT NULL, PRIMARY KEY (run, id), UNIQUE (run, key))""",
+    """CREATE TABLE IF NOT EXISTS agent_calls (
+        run VARCHAR(160){binary} NOT NULL, id VARCHAR(200) NOT NULL, tool VARCHAR(64) NOT NULL, arguments TEXT NOT NULL,
+        result TEXT, digest VARCHAR(64), child VARCHAR(160){binary}, begun_at FLOAT(53) NOT NULL, ended_at FLOAT(53),
+        PRIMARY KEY (run, id))""",
+    """CREATE TABLE IF NOT EXISTS agent_waits (
+        run VARCHAR(160){binary} NOT NULL, id VARCHAR(220) NOT NULL, kind VARCHAR(16) NOT NULL, said TEXT NOT NULL,
+        child VARCHAR(160){binary}, answer TEXT, is_open INTEGER NOT NULL, PRIMARY KEY (run, id))""",
+    "CREATE INDEX IF NOT EXISTS agent_waits_by_child ON agent_waits (child)",
+    """CREATE TABLE IF NOT EXISTS agent_schedules (
+        id VARCHAR(64) NOT NULL PRIMARY KEY, agent VARCHAR(64) NOT NULL, tenant VARCHAR(128) NOT NULL,
+        key_id VARCHAR(64) NOT NULL, team VARCHAR(128), said TEXT NOT NULL, next_at FLOAT(53),
+        last_run VARCHAR(160){binary}, created_at FLOAT(53) NOT NULL)""",
+    "CREATE INDEX IF NOT EXISTS agent_schedules_by_time ON agent_schedules (next_at)",
+)
+_RUN_COLUMNS = (
+    *("id", "agent", "tenant", "key_id", "team", "session", "thread", "graph_thread", "parent", "parent_call"),
+    *("status", "reason", "input", "output", "error", "limits", "above", "grants", "metadata", "step", "head", "base"),
+    *("tool_calls", "children", "is_tainted", "created_at", "started_at", "ended_at", "updated_at"),
+    *("waiting_since", "waited_s"),
+)
+_JSON = frozenset(("input", "output", "error", "limits", "above", "grants", "metadata"))
+_ACTIVE = "status IN ('queued', 'running')"
+
+
+class Store:
+    """Raises as `meter.store.Store`: InvalidInput for a URL that cannot be one, Unavailable when the database says
+    no."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = open_engine(url)
+        self._writer = ThreadPoolExecutor(1, "agents-writer")
+        self._readers = ThreadPoolExecutor(2, "agents-reader")
+        self._waiting: list[tuple[Callable[[Connection], Any], asyncio.Future[Any]]] = []
+        self._writing: asyncio.Task[None] | None = None
+        with self._transaction() as connection:
+            if self.engine.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+            # Ids of runs are compared as bytes, so that those below one are a range of the index.
+            binary = ' COLLATE "C"' if self.engine.dialect.name == "postgresql" else ""
+            for statement in _TABLES:
+                connection.execute(text(statement.replace("{binary}", binary)))
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """What `work` comes to, when it is on disk. `work` runs in a thread, in a transaction that it may share with
+        others, and may be run again: it must do nothing but read and write the database."""
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((work, done))
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write_waiting(), name="agents writer")
+        return await done
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
+
+    def close(self) -> None:
+        self._writer.shutdown()
+        self._readers.shutdown()
+        self.engine.dispose()
+
+    async def _write_waiting(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            together, self._waiting = self._waiting[:MOST_TOGETHER], self._waiting[MOST_TOGETHER:]
+            jobs = [work for work, _ in together]
+            try:
+                outcomes = await loop.run_in_executor(self._writer, self._do, jobs)
+            except Exception as error:  # whatever it is: nobody may wait for ever
+                outcomes = [error] * len(jobs)
+            for (_, done), outcome in zip(together, outcomes, strict=True):
+                if done.done():
+                    continue
+                if isinstance(outcome, Exception):
+                    done.set_exception(outcome)
+                else:
+                    done.set_result(outcome)
+
+    def _do(self, jobs: Sequence[Callable[[Connection], Any]]) -> list[Any]:
+        with self._transaction() as connection:
+            return [self._one(connection, job) for job in jobs]
+
+    def _one(self, connection: Connection, job: Callable[[Connection], Any]) -> Any:
+        try:
+            with connection.begin_nested():
+                return job(connection)
+        except StokerError as error:
+            return error
+
+    def _read(self, work: Callable[[Connection], T]) -> T:
+        with translated(), self.engine.connect() as connection, connection.begin():
+            return work(connection)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        with translated(), self.engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
+            yield connection
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+def insert_run(connection: Connection, run: Run) -> bool:
+    """False: there is one of this id already, which did not change."""
+    row = {name: getattr(run, name) for name in _RUN_COLUMNS}
+    row["limits"], row["is_tainted"] = run.limits.as_row(), int(run.is_tainted)
+    row["above"] = [[limit.run, limit.nano_usd, limit.tokens] for limit in run.above]
+    row |= {name: _text(row[name]) for name in _JSON}
+    names = ", ".join(_RUN_COLUMNS)
+    values = ", ".join(f":{name}" for name in _RUN_COLUMNS)
+    done = connection.execute(
+        text(
+            f"INSERT INTO agent_runs ({names}, model_calls, prompt_tokens, completion_tokens, nano_usd) "
+            f"VALUES ({values}, 0, 0, 0, 0) ON CONFLICT (id) DO NOTHING"
+        ),
+        row,
+    )
+    return done.rowcount == 1
+
+
+def run_of(connection: Connection, run_id: str, *, tenant: str | None = None) -> Run:
+    """Raises NotFound, also for another tenant's (None: whoever's)."""
+    row = connection.execute(text(f"{_SELECT} WHERE id = :id"), {"id": run_id}).mappings().first()
+    if row is None or (tenant is not None and row["tenant"] != tenant):
+        raise NotFound(f"there is no run {run_id[:80]!r}", code="run_not_found")
+    return _run(row)
+
+
+_SELECT = f"SELECT {', '.join(_RUN_COLUMNS)} FROM agent_runs"
+
+
+def runs_that(
+    connection: Connection,
+    *,
+    tenant: str | None = None,
+    agent: str | None = None,
+    status: str | None = None,
+    thread: str | None = None,
+    after: str | None = None,
+    limit: int = 20,
+) -> list[Run]:
+    """The newest first, children left out."""
+    wanted = {"tenant": tenant, "agent": agent, "status": status, "thread": thread}
+    where = [f"{name} = :{name}" for name, value in wanted.items() if value is not None] + ["parent IS NULL"]
+    values: Json = {name: value for name, value in wanted.items() if value is not None}
+    if after is not None:
+        where.append("id < :after")  # ids sort by time
+        values["after"] = after
+    query = f"{_SELECT} WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT :most"
+    return [_run(row) for row in connection.execute(text(query), {**values, "most": limit}).mappings()]
+
+
+def children_of(connection: Connection, run_id: str) -> list[Run]:
+    """All below it, at any depth."""
+    query = f"{_SELECT} WHERE id > :low AND id < :high ORDER BY id"
+    return [_run(row) for row in connection.execute(text(query), _below(run_id)).mappings()]
+
+
+def usage_of(connection: Connection, run_id: str) -> Json:
+    """What it and all below it have used."""
+    query = """SELECT coalesce(sum(model_calls), 0), coalesce(sum(prompt_tokens), 0),
+        coalesce(sum(completion_tokens), 0), coalesce(sum(nano_usd), 0) FROM agent_runs
+        WHERE id = :id OR (id > :low AND id < :high)"""
+    calls, prompt, completion, nano = connection.execute(text(query), {"id": run_id, **_below(run_id)}).one()
+    steps = connection.execute(
+        text("SELECT count(*) FROM agent_events WHERE run = :id AND type = 'step.completed'"), {"id": run_id}
+    ).scalar_one()
+    return {
+        "steps": int(steps),
+        "model_calls": int(calls),
+        "prompt_tokens": int(prompt),
+        "completion_tokens": int(completion),
+        "usd": int(nano) / 1e9,
+    }
+
+
+def begin_step(connection: Connection, run_id: str, now: float) -> Run:
+    """The run as it is when one of its steps begins: `running`, if it was `queued`. Raises NotFound."""
+    done = connection.execute(
+        text(
+            "UPDATE agent_runs SET status = 'running', started_at = coalesce(started_at, :now), updated_at = :now "
+            "WHERE id = :id AND status = 'queued'"
+        ),
+        {"id": run_id, "now": now},
+    )
+    run = run_of(connection, run_id)
+    if done.rowcount and run.started_at == now:
+        add_events(connection, [Event(run=run_id, type="run.started", key="started", at=now)])
+    return run
+
+
+def end_step(connection: Connection, run_id: str, step: int, head: str, events: Sequence[Event], now: float) -> bool:
+    """It came to the checkpoint `head`, from which the next one starts. False: it was not this step's turn any more."""
+    done = connection.execute(
+        text(
+            "UPDATE agent_runs SET step = :next, head = :head, updated_at = :now "
+            f"WHERE id = :id AND step = :step AND {_ACTIVE}"
+        ),
+        {"id": run_id, "step": step, "next": step + 1, "head": head, "now": now},
+    )
+    if done.rowcount:
+        add_events(connection, events)
+    return bool(done.rowcount)
+
+
+def wait(
+    connection: Connection, run: Run, head: str | None, waits: Sequence[Wait], events: Sequence[Event], now: float
+) -> bool:
+    """The step came to something that has to be waited for. False: it was not this step's turn any more."""
+    done = connection.execute(
+        text(
+            "UPDATE agent_runs SET status = 'waiting', step = :next, head = :head, waiting_since = :now, "
+            "updated_at = :now "
+            f"WHERE id = :id AND step = :step AND {_ACTIVE}"
+        ),
+        {"id": run.id, "step": run.step, "next": run.step + 1, "head": head, "now": now},
+    )
+    if not done.rowcount:
+        return False
+    connection.execute(text("DELETE FROM agent_waits WHERE run = :run AND kind = 'question'"), {"run": run.id})
+    for each in waits:
+        said = {name: getattr(each, name) for name in ("tool", "call", "arguments", "message", "interrupt")}
+        connection.execute(
+            text(
+                "INSERT INTO agent_waits (run, id, kind, said, child, answer, is_open) "
+                "VALUES (:run, :id, :kind, :said, :child, NULL, 1) ON CONFLICT (run, id) DO NOTHING"
+            ),
+            {"run": run.id, "id": each.id, "kind": each.kind, "said": _text(said), "child": each.child},
+        )
+        if each.child is not None:
+            _tell_parent(connection, run_of(connection, each.child))
+    add_events(connection, events)
+    return True
+
+
+def waits_of(connection: Connection, run_id: str) -> list[Wait]:
+    query = text("SELECT id, kind, said, child, answer, is_open FROM agent_waits WHERE run = :run ORDER BY id")
+    return [
+        Wait(
+            id=row["id"],
+            kind=row["kind"],
+            child=row["child"],
+            answer=None if row["answer"] is None else json_text.loads(row["answer"]),
+            is_answered=not row["is_open"],
+            **json_text.loads(row["said"]),
+        )
+        for row in connection.execute(query, {"run": run_id}).mappings()
+    ]
+
+
+def answer(connection: Connection, run_id: str, answers: Mapping[str, Any]) -> None:
+    """Raises Conflict when one was answered before."""
+    for wait_id, said in answers.items():
+        done = connection.execute(
+            text("UPDATE agent_waits SET answer = :said, is_open = 0 WHERE run = :run AND id = :id AND is_open = 1"),
+            {"run": run_id, "id": wait_id, "said": _text(said)},
+        )
+        if not done.rowcount:
+            raise Conflict(f"{wait_id} was answered before", code="already_answered")
+
+
+def wake(connection: Connection, run_id: str, now: float, *, also_failed: bool = False) -> Run | None:
+    """The run, if all that it waits for is answered, as it goes on: `queued`. None: it waits on, or does not wait. Of
+    two that ask at once one is given it. `also_failed`: a run that failed goes on from its last checkpoint."""
+    open_ones = "SELECT 1 FROM agent_waits WHERE run = :id AND is_open = 1"
+    stands = "status = 'waiting'" + (" OR status = 'failed'" if also_failed else "")
+    done = connection.execute(
+        text(
+            "UPDATE agent_runs SET status = 'queued', waited_s = waited_s + (:now - coalesce(waiting_since, :now)), "
+            "waiting_since = NULL, ended_at = NULL, reason = NULL, error = 'null', updated_at = :now "
+            f"WHERE id = :id AND ({stands}) AND NOT EXISTS ({open_ones})"
+        ),
+        {"id": run_id, "now": now},
+    )
+    if not done.rowcount:
+        return None
+    run = run_of(connection, run_id)
+    add_events(connection, [Event(run=run_id, type="run.resumed", key=f"resumed:{run.step}", at=now, step=run.step)])
+    return run
+
+
+def finish(
+    connection: Connection,
+    run_id: str,
+    status: Status,
+    now: float,
+    *,
+    step: int | None = None,
+    head: str | None = None,
+    output: Any = None,
+    reason: str | None = None,
+    error: Json | None = None,
+    events: Sequence[Event] = (),
+) -> Run | None:
+    """It has ended. `step`: only if it is this step's turn (None: whatever it does now). None: it had ended before, or
+    it is another step's turn; nothing changed then."""
+    where = "step = :step AND status IN ('queued', 'running')" if step is not None else _NOT_ENDED
+    done = connection.execute(
+        text(
+            "UPDATE agent_runs SET status = :status, reason = :reason, output = :output, error = :error, "
+            "ended_at = :now, updated_at = :now, head = coalesce(:head, head), waiting_since = NULL, step = step + 1 "
+            f"WHERE id = :id AND {where}"
+        ),
+        {
+            "id": run_id,
+            "status": status,
+            "reason": reason,
+            "now": now,
+            "step": step,
+            "head": head,
+            "output": _text(output),
+            "error": _text(error),
+        },
+    )
+    if not done.rowcount:
+        return None
+    run = run_of(connection, run_id)
+    data = {"output": output} if status == "completed" else {"error": error, "reason": reason}
+    last = Event(run=run_id, type=f"run.{status}", key=f"{status}:{run.step}", at=now, step=step, data=data)
+    add_events(connection, [*events, last])
+    if status == "cancelled":
+        connection.execute(text("UPDATE agent_waits SET is_open = 0 WHERE run = :run"), {"run": run_id})
+    _tell_parent(connection, run)
+    return run
+
+
+_NOT_ENDED = "status NOT IN ('completed', 'failed', 'cancelled')"
+
+
+def _tell_parent(connection: Connection, run: Run) -> None:
+    if run.parent is None or run.status not in ENDED:
+        return
+    said = {"status": run.status, "output": run.output, "error": run.error, "reason": run.reason}
+    connection.execute(
+        text("UPDATE agent_waits SET answer = :said, is_open = 0 WHERE run = :run AND child = :child AND is_open = 1"),
+        {"run": run.parent, "child": run.id, "said": _text(said)},
+    )
+
+
+def last_head(connection: Connection, graph_thread: str) -> str | None:
+    """The checkpoint with which the last run of a thread ended well; None: there is none."""
+    query = """SELECT head FROM agent_runs WHERE graph_thread = :thread AND status = 'completed' AND head IS NOT NULL
+        ORDER BY ended_at DESC LIMIT 1"""
+    return connection.execute(text(query), {"thread": graph_thread}).scalar()
+
+
+def forget_thread(connection: Connection, graph_thread: str) -> None:
+    """Runs of it stay; the next one begins from nothing."""
+    connection.execute(
+        text("UPDATE agent_runs SET head = NULL WHERE graph_thread = :thread AND thread IS NOT NULL"),
+        {"thread": graph_thread},
+    )
+
+
+def is_busy(connection: Connection, graph_thread: str) -> str | None:
+    """The run of a thread that has not ended."""
+    query = f"SELECT id FROM agent_runs WHERE graph_thread = :thread AND {_NOT_ENDED} LIMIT 1"
+    return connection.execute(text(query), {"thread": graph_thread}).scalar()
+
+
+def left_behind(connection: Connection, before: float, *, limit: int = 100) -> list[Run]:
+    """Runs that should be going on, and of which nothing was heard since `before`; those that wait too, since all that
+    they wait for may have been answered by somebody who died before telling."""
+    query = f"{_SELECT} WHERE {_NOT_ENDED} AND updated_at < :before AND (status != 'waiting' OR NOT EXISTS "
+    query += "(SELECT 1 FROM agent_waits WHERE run = agent_runs.id AND is_open = 1)) ORDER BY updated_at LIMIT :most"
+    return [_run(row) for row in connection.execute(text(query), {"before": before, "most": limit}).mappings()]
+
+
+def touch(connection: Connection, run_id: str, now: float) -> None:
+    connection.execute(text("UPDATE agent_runs SET updated_at = :now WHERE id = :id"), {"id": run_id, "now": now})
+
+
+def taint(connection: Connection, run_id: str) -> None:
+    """It has read what somebody else may have written."""
+    connection.execute(text("UPDATE agent_runs SET is_tainted = 1 WHERE id = :id"), {"id": run_id})
+
+
+def forget(connection: Connection, before: float, *, limit: int = 100) -> list[tuple[str, str]]:
+    """Runs that ended before: they and all that is theirs are deleted. Their ids and threads of LangGraph that nobody
+    has any more, whose checkpoints may go."""
+    query = """SELECT id, graph_thread FROM agent_runs WHERE ended_at < :before AND parent IS NULL
+        ORDER BY ended_at LIMIT :most"""
+    gone = [(row[0], row[1]) for row in connection.execute(text(query), {"before": before, "most": limit})]
+    for run_id, _ in gone:
+        for table, column in (
+            ("agent_events", "run"),
+            ("agent_calls", "run"),
+            ("agent_waits", "run"),
+            ("agent_runs", "id"),
+        ):
+            connection.execute(
+                text(f"DELETE FROM {table} WHERE {column} = :id OR ({column} > :low AND {column} < :high)"),
+                {"id": run_id, **_below(run_id)},
+            )
+    return [(run_id, thread) for run_id, thread in gone if not _has_thread(connection, thread)]
+
+
+def _has_thread(connection: Connection, graph_thread: str) -> bool:
+    query = text("SELECT 1 FROM agent_runs WHERE graph_thread = :thread LIMIT 1")
+    return connection.execute(query, {"thread": graph_thread}).scalar() is not None
+
+
+# --- events -----------------------------------------------------------------------------------------------------------
+
+
+def add_events(connection: Connection, events: Sequence[Event]) -> list[Event]:
+    """Those that are new, by their keys. What a new `model.completed` says was used is the run's."""
+    new = []
+    for event in events:
+        done = connection.execute(
+            text(
+                "INSERT INTO agent_events (run, id, key, type, at, step, data) "
+                "SELECT :run, coalesce(max(id), 0) + 1, :key, :type, :at, :step, :data FROM agent_events "
+                "WHERE run = :run ON CONFLICT DO NOTHING"
+            ),
+            {
+                "run": event.run,
+                "key": event.key,
+                "type": event.type,
+                "at": event.at,
+                "step": event.step,
+                "data": _text(event.data),
+            },
+        )
+        if done.rowcount:
+            new.append(event)
+            if event.type == "model.completed":
+                _add_usage(connection, event)
+    return new
+
+
+def _add_usage(connection: Connection, event: Event) -> None:
+    said = event.data
+    connection.execute(
+        text(
+            "UPDATE agent_runs SET model_calls = model_calls + 1, prompt_tokens = prompt_tokens + :prompt, "
+            "completion_tokens = completion_tokens + :completion, nano_usd = nano_usd + :nano WHERE id = :id"
+        ),
+        {
+            "id": event.run,
+            "prompt": said.get("prompt_tokens", 0),
+            "completion": said.get("completion_tokens", 0),
+            "nano": round(said.get("usd", 0.0) * 1e9),
+        },
+    )
+
+
+def events_after(connection: Connection, run_id: str, after: int, *, limit: int = 200) -> list[Event]:
+    query = text(
+        "SELECT run, id, key, type, at, step, data FROM agent_events WHERE run = :run AND id > :after "
+        "ORDER BY id LIMIT :most"
+    )
+    return [
+        Event(**{**row, "data": json_text.loads(row["data"])})
+        for row in connection.execute(query, {"run": run_id, "after": after, "most": limit}).mappings()
+    ]
+
+
+# --- calls of tools ---------------------------------------------------------------------------------------------------
+
+
+class Begun:
+    """How it stands with a call that is about to be made. `result`: what it came to before (None: it has no result).
+    `is_new`: nobody has begun it before. `child`: the run that it is, of a sub-agent."""
+
+    __slots__ = ("child", "is_new", "result")
+
+    def __init__(self, *, is_new: bool, result: Json | None, child: str | None) -> None:
+        self.is_new, self.result, self.child = is_new, result, child
+
+
+def begin_call(connection: Connection, run: Run, call: str, tool: str, arguments: Json, now: float) -> Begun:
+    """Writes down that the call is made, and takes one of the calls that the run, and those above it, may make. Raises
+    Refused (`tool_calls_exceeded`) when none is left."""
+    known = _call(connection, run.id, call)
+    if known is not None:
+        return known
+    most = dict.fromkeys(runs_above(run.id))
+    for above in most:
+        done = connection.execute(
+            text("UPDATE agent_runs SET tool_calls = tool_calls + 1 WHERE id = :id"), {"id": above}
+        )
+        if done.rowcount:
+            row = connection.execute(
+                text("SELECT tool_calls, limits FROM agent_runs WHERE id = :id"), {"id": above}
+            ).one()
+            allowed = json_text.loads(row[1])["tool_calls"]
+            if row[0] > allowed:
+                raise Refused(
+                    f"run {above} may make {allowed} calls of tools, and has made them", code="tool_calls_exceeded"
+                )
+    connection.execute(
+        text(
+            "INSERT INTO agent_calls (run, id, tool, arguments, begun_at) VALUES (:run, :id, :tool, :arguments, :now) "
+            "ON CONFLICT (run, id) DO NOTHING"
+        ),
+        {"run": run.id, "id": call, "tool": tool, "arguments": _text(arguments), "now": now},
+    )
+    return Begun(is_new=True, result=None, child=None)
+
+
+def _call(connection: Connection, run_id: str, call: str) -> Begun | None:
+    query = text("SELECT result, child FROM agent_calls WHERE run = :run AND id = :id")
+    row = connection.execute(query, {"run": run_id, "id": call}).mappings().first()
+    if row is None:
+        return None
+    result = None if row["result"] is None else json_text.loads(row["result"])
+    return Begun(is_new=False, result=result, child=row["child"])
+
+
+def end_call(
+    connection: Connection, run_id: str, call: str, result: Json, digest: str, now: float, *, taints: bool
+) -> tuple[Json, int]:
+    """What the call came to, by whoever said it first, and how many calls of this run came to the same with the same
+    arguments."""
+    connection.execute(
+        text(
+            "UPDATE agent_calls SET result = :result, digest = :digest, ended_at = :now "
+            "WHERE run = :run AND id = :id AND result IS NULL"
+        ),
+        {"run": run_id, "id": call, "result": _text(result), "digest": digest, "now": now},
+    )
+    if taints:
+        taint(connection, run_id)
+    known = _call(connection, run_id, call)
+    alike = connection.execute(
+        text("SELECT count(*) FROM agent_calls WHERE run = :run AND digest = :digest"),
+        {"run": run_id, "digest": digest},
+    ).scalar_one()
+    return (known.result if known is not None and known.result is not None else result), int(alike)
+
+
+def begin_child(connection: Connection, parent: Run, call: str, make: Callable[[str], Run]) -> Run:
+    """The child run that a call is: made once, whoever asks how often."""
+    known = _call(connection, parent.id, call)
+    if known is not None and known.child is not None:
+        return run_of(connection, known.child)
+    row = connection.execute(
+        text("UPDATE agent_runs SET children = children + 1 WHERE id = :id RETURNING children"), {"id": parent.id}
+    ).scalar_one()
+    child = make(f"{parent.id}.{row}")
+    insert_run(connection, child)
+    connection.execute(
+        text("UPDATE agent_calls SET child = :child WHERE run = :run AND id = :id"),
+        {"child": child.id, "run": parent.id, "id": call},
+    )
+    add_events(connection, [created(child)])
+    return child
+
+
+def created(run: Run) -> Event:
+    return Event(run=run.id, type="run.created", key="created", at=run.created_at, data={"input": run.input})
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+def _run(row: Mapping[Any, Any]) -> Run:
+    said = dict(row)
+    said |= {name: json_text.loads(said[name]) for name in _JSON}
+    said["limits"] = Limits(**said["limits"])
+    said["above"] = tuple(RunLimit(run=run, nano_usd=nano, tokens=tokens) for run, nano, tokens in said["above"])
+    said["grants"], said["is_tainted"] = tuple(said["grants"]), bool(said["is_tainted"])
+    return Run(**said)
+
+
+def _text(value: Any) -> str:
+    return json_text.dumps(value).decode("utf-8", "replace")
+
+
+def _below(run_id: str) -> Json:
+    """Ids of runs below: `run_x.` and on, as far as text that begins so goes."""
+    return {"low": run_id + ".", "high": run_id + "/"}  # '/' follows '.' in ASCII
