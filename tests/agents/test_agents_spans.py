@@ -104,7 +104,9 @@ def test_a_running_sub_agent_stands_below_its_call_before_the_call_has_ended() -
     told.add(1, "tool.started", 1, call="a", tool="helper", arguments={})
     told.add(1, "tool.started", 1, call="b", tool="helper", arguments={})
     told.add(2, "step.completed", 1, nodes=["tools"])
-    waits = [{"id": f"w{n}", "kind": "child", "tool": "helper", "child": f"{RUN}.{n}"} for n in (1, 2)]
+    # The second names its call in its id.
+    ids = [(1, "w1"), (2, "b:child")]
+    waits = [{"id": id, "kind": "child", "tool": "helper", "child": f"{RUN}.{n}"} for n, id in ids]
     told.add(2, "run.waiting", waits=waits)
     told.add(3, "run.waiting", waits=waits[1:])  # one is there, and the other is told of again
     runs = [(a_run(status="waiting", ended_at=None), told.all)]
@@ -140,7 +142,7 @@ def test_how_a_run_ended_closes_what_was_open() -> None:
     told = Events()
     told.add(1, "step.started", 1, worker="w")
     error = {"code": "budget_exhausted", "message": "the run has used its $1"}
-    told.add(2, "model.completed", 1, model="small", node="m", started_at=T0 + 1, error=error)
+    told.add(2, "model.failed", 1, model="small", node="m", started_at=T0 + 1, error=error)
     failed = spans_of(a_run(), [*told.all, Events().add(3, "run.failed", error=error)])
     assert outline(failed) == [
         ("invoke_agent researcher", None, 0, 3, "error"),

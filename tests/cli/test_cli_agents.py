@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
+import click
 import pytest
 from agents_service import KEY, Agents, Typed, a_service
 from agents_stories import CHILD, RUN, T0, Events, Json, a_run, a_story
@@ -13,8 +16,10 @@ from agents_stories import CHILD, RUN, T0, Events, Json, a_run, a_story
 from stoker.agents.spans import spans_of, tree_spans
 from stoker.cli import agents_follow
 from stoker.cli.agents_tree import seconds, tree_of
-from stoker.cli.app import run
+from stoker.cli.app import run, stoker
+from stoker.spec import loads
 
+DOCS = Path(__file__).parents[2] / "docs" / "agents" / "index.md"
 MAIL = {
     "id": "w2",
     "kind": "approval",
@@ -80,6 +85,23 @@ researcher run_01                                                     20.0 s
 
 def test_a_trace_is_printed_as_a_tree() -> None:
     assert tree_of(tree_spans(a_story())) == TREE.splitlines()
+    assert TREE in DOCS.read_text()
+
+
+def test_the_file_in_the_documentation_is_one() -> None:
+    (written,) = re.findall(r"```yaml\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    assert list(loads(written).agents.definitions) == ["clerk", "pipeline"]
+
+
+def test_the_commands_in_the_documentation_are_there() -> None:
+    """Each `stoker agents ...` in a block of code or between backquotes, as far as its words are words."""
+    written = set(re.findall(r"stoker agents((?: (?:runs|schedules))? [a-z]+)", DOCS.read_text()))
+    assert {" run", " check", " runs approve", " runs answer", " schedules create"} <= written
+    group = cast(click.Group, stoker.commands["agents"])
+    for words in written:
+        found: click.Command = group
+        for word in words.split():
+            found = cast(click.Group, found).commands[word]
 
 
 def test_a_tree_says_what_failed_what_is_open_and_what_was_tried_again() -> None:
@@ -93,7 +115,7 @@ def test_a_tree_says_what_failed_what_is_open_and_what_was_tried_again() -> None
         "researcher run_01  ...",
         "└─ step 1  (tried 2 times)  ...",
         "   ├─ model none  0 in, 0 out  failed: model_not_found" + " " * 39 + "1.0 s",
-        '   └─ tool \\x1b[31mred {"text":"one\\ntwo ' + "x" * 42 + "…  ...",
+        '   └─ tool \\x1b[31mred {"text":"one\\ntwo ' + "x" * 41 + "…  ...",
     ]
     lost = [{**span, "parent": "gone"} for span in spans_of(*a_story()[1])[:1]]
     assert tree_of(lost) == ["helper run_01.1     3.0 s"]
@@ -158,7 +180,7 @@ async def test_a_run_is_started_followed_and_its_output_printed(agents: Agents, 
     image = tmp_path / "one.png"
     image.write_bytes(b"\x89PNG\r\n\x1a\n")
     _, _, body = await agents.sent("run", "researcher", "what is it?", "--image", str(image), "--no-wait")
-    assert body["input"]["messages"][0]["content"] == [
+    assert body["input"][0]["content"] == [
         {"type": "text", "text": "what is it?"},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}},
     ]
@@ -310,8 +332,10 @@ async def test_what_a_person_says_goes_to_the_wait_that_is_meant(agents: Agents)
     assert (await agents.sent("runs", "answer", RUN, "[1, 2]"))[2] == {"answers": {"w4": [1, 2]}}
     assert "stoker agents runs answer run_01 VALUE" in (await agents.says("runs", "approve", RUN)).err
     agents.service.runs[RUN]["waiting_for"] = [lost]
-    happened = {"decision": "happened", "result": "sent"}
-    assert (await agents.sent("runs", "answer", RUN, "sent"))[2] == {"answers": {"w5": happened}}
+    done, again, gone = {"decision": "done", "result": "7"}, {"decision": "retry"}, {"decision": "fail"}
+    assert (await agents.sent("runs", "answer", RUN, "7"))[2] == {"answers": {"w5": done}}
+    assert (await agents.sent("runs", "approve", RUN))[2] == {"answers": {"w5": again}}
+    assert (await agents.sent("runs", "reject", RUN))[2] == {"answers": {"w5": gone}}
 
     agents.service.runs[RUN].update(status="completed", waiting_for=[])
     late = await agents.says("runs", "reject", RUN)

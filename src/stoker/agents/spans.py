@@ -87,7 +87,7 @@ class _Building:
             self._step_started(event, data)
         elif kind == "step.completed":
             self._step_completed(event, data)
-        elif kind == "model.completed":
+        elif kind in ("model.completed", "model.failed"):
             self._model_completed(event, data)
         elif kind == "tool.started":
             self._tool_started(event, data)
@@ -154,7 +154,7 @@ class _Building:
         attributes = {
             "gen_ai.operation.name": "execute_tool",
             "gen_ai.tool.name": data.get("tool"),
-            "gen_ai.tool.call.id": data.get("call"),
+            "gen_ai.tool.call.id": data.get("id") or data.get("call"),
             "gen_ai.tool.call.arguments": _text(data.get("arguments")),
             "stoker.child": data.get("child"),
         }
@@ -181,14 +181,17 @@ class _Building:
                 self._waits[wait["id"]] = span
 
     def _began_child(self, wait: Mapping[str, Any]) -> None:
-        """Which call it was: the one that the wait names, or the first of this tool that has no run yet."""
+        """The id of such a wait is `CALL:child`; else it is the first call of this tool that has no run."""
         child = wait.get("child")
-        open_calls = [call for call in self._calls.values() if "stoker.child" not in call["attributes"]]
         if any(call["attributes"].get("stoker.child") == child for call in self._calls.values()):
             return
-        named = [call for call in open_calls if call["attributes"]["gen_ai.tool.name"] == wait.get("tool")]
-        if named:
-            _set(named[0], {"stoker.child": child})
+        call = self._calls.get(str(wait["id"]).removesuffix(":child"))
+        if call is None:
+            waiting = [each["attributes"] for each in self._calls.values() if "stoker.child" not in each["attributes"]]
+            named = [each for each in waiting if each.get("gen_ai.tool.name") == wait.get("tool")]
+            call = {"attributes": named[0]} if named else None
+        if call is not None:
+            _set(call, {"stoker.child": child})
 
     def _resumed(self, event: Json, data: Json) -> None:
         """A run goes on when all that it waits for is there."""

@@ -51,7 +51,7 @@ def show_agent(name: str, url: str | None, key: str | None, state: Path | None, 
                 [
                     each["name"],
                     each["effect"],
-                    "yes" if each["repeatable"] else "no",
+                    {True: "yes", False: "no", None: None}[each["repeatable"]],
                     each["approval"],
                     (each["description"] or "").partition("\n")[0],
                 ]

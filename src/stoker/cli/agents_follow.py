@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 PAUSES_S: Sequence[float] = (0.2, 0.5, 1.0, 2.0, 5.0)
-"""Before the first, second, ... try after a stream broke off. After the last it is an error; an event begins anew."""
+"""Before the first, second, ... try after a stream broke off. After the last it is an error."""
+QUIET_S = 10.0
+"""A stream that told of an event, or went on for so long, was one: tries are counted anew."""
 ENDED = ("completed", "failed", "cancelled")
 _ENDS = tuple(f"run.{status}" for status in ENDED)
 _INDENT = "  "
@@ -78,9 +80,10 @@ class _Follower:
         import asyncio
 
         following = _One(run, indent)
+        clock = asyncio.get_running_loop().time
         failures = 0
         while True:
-            before = following.after
+            before, began = following.after, clock()
             try:
                 found = await self._read(following)
                 if found is None:  # the stream came to an end: it may be that of a server that stops
@@ -90,7 +93,8 @@ class _Follower:
                 error: StokerError = Unavailable("the stream of events broke off")
             except (Unavailable, TimedOut, UpstreamError) as exc:
                 error = exc
-            failures = 0 if following.after > before else failures
+            if following.after > before or clock() - began > QUIET_S:
+                failures = 0
             if failures == len(PAUSES_S):
                 error.hint = error.hint or f"the run may go on: `stoker agents runs follow {run}`"
                 raise error
@@ -166,7 +170,7 @@ class _One:
     def line_of(self, event: Json) -> str | None:
         """None for what nobody needs to read."""
         kind, data = event["type"], event.get("data") or {}
-        if kind == "model.completed":
+        if kind in ("model.completed", "model.failed"):
             return self._model(event, data)
         if kind == "tool.started":
             self._arguments[str(data.get("call"))] = data.get("arguments")

@@ -12,7 +12,7 @@ MAX_INPUT_BYTES = 10_000_000
 
 
 def input_of(text: str | None, file: str | None, images: tuple[Path, ...]) -> Any:
-    """What a run is asked: a text; with images a message of several parts; of a .json file what it says. Raises
+    """What a run is asked: a text; with images a list of one message; of a .json file what it says. Raises
     InvalidInput where it is not exactly one of them."""
     if (text is None) == (file is None):
         raise InvalidInput("give either TEXT or --file", param="input", hint="`--file -` reads stdin")
@@ -23,7 +23,7 @@ def input_of(text: str | None, file: str | None, images: tuple[Path, ...]) -> An
         raise InvalidInput("--image goes with a text", param="image", hint="put the image into the JSON file")
     parts: list[Any] = [{"type": "text", "text": said}]
     parts += [{"type": "image_url", "image_url": {"url": data_url(image)}} for image in images]
-    return {"messages": [{"role": "user", "content": parts}]}
+    return [{"role": "user", "content": parts}]
 
 
 def _of_file(file: str) -> Any:

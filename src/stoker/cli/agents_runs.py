@@ -148,7 +148,7 @@ def approve(
     message: str | None,
     as_json: bool,
 ) -> None:
-    """Let the call of a tool be made. Without --wait: all calls that a run waits for."""
+    """Let the call of a tool be made; or again, where nobody knows how it ended. Without --wait: all such calls."""
     changed = agents_waits.arguments_of(arguments)
     answer = {"decision": "approve", "arguments": changed, "message": message}
     found = target.find(target.Asked(url, key, state))
@@ -170,7 +170,7 @@ def reject(
     message: str | None,
     as_json: bool,
 ) -> None:
-    """Do not let the call of a tool be made. Without --wait: none that a run waits for."""
+    """Do not let the call of a tool be made; or not again. Without --wait: none of those that a run waits for."""
     found = target.find(target.Asked(url, key, state))
     answer = {"decision": "reject", "message": message}
     _answer(found, run_id, agents_waits.DECIDED, wait, answer, as_json=as_json)
@@ -185,13 +185,15 @@ def reject(
 def answer_run(
     run_id: str, value: str, url: str | None, key: str | None, state: Path | None, wait: str | None, as_json: bool
 ) -> None:
-    """Answer what a run asks with VALUE: JSON, or else a text."""
+    """Answer what a run asks with VALUE: JSON, or else a text.
+
+    Where nobody knows how the call of a tool ended, VALUE is its result, and it is not made again.
+    """
     found = target.find(target.Asked(url, key, state))
     run = api.call(found, "GET", path_of(run_id))
     (chosen,) = agents_waits.chosen(run, agents_waits.ANSWERED, wait, one=True)
-    kind = next(each["kind"] for each in run["waiting_for"] if each["id"] == chosen)
-    given = agents_waits.value_of(value)
-    said = {"decision": "happened", "result": given} if kind == "uncertain" else given
+    is_uncertain = _kinds(run)[chosen] == "uncertain"
+    said = {"decision": "done", "result": value} if is_uncertain else agents_waits.value_of(value)
     _print(api.call(found, "POST", path_of(run_id, "resume"), body={"answers": {chosen: said}}), as_json)
 
 
@@ -220,8 +222,15 @@ def _answer(
 ) -> None:
     run = api.call(found, "GET", path_of(run_id))
     given = {name: value for name, value in answer.items() if value is not None}
-    answers = dict.fromkeys(agents_waits.chosen(run, kinds, wait, one=one), given)
+    answers = {
+        each: {**given, "decision": agents_waits.decision_on(_kinds(run)[each], answer["decision"])}
+        for each in agents_waits.chosen(run, kinds, wait, one=one)
+    }
     _print(api.call(found, "POST", path_of(run_id, "resume"), body={"answers": answers}), as_json)
+
+
+def _kinds(run: Any) -> dict[str, str]:
+    return {wait["id"]: wait["kind"] for wait in run["waiting_for"]}
 
 
 def _print(run: Any, as_json: bool) -> None:

@@ -106,11 +106,11 @@ def seconds(count: float) -> str:
 
 
 def short(value: object) -> str:
-    """In one line of MOST_SHORT characters."""
+    """In one line of MOST_SHORT characters that move no cursor."""
     if value is None:
         return ""
     text = value if isinstance(value, str) else json_text.dumps(value).decode()
-    line = " ".join(text.split())
+    line = printable(" ".join(text[: 10 * MOST_SHORT].split()))
     return line if len(line) <= MOST_SHORT else line[: MOST_SHORT - 1] + "…"
 
 

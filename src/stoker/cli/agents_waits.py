@@ -10,7 +10,7 @@ from stoker.cli.agents_tree import short
 
 Json = Mapping[str, Any]
 DECIDED = ("approval", "uncertain")
-"""Kinds that are approved or rejected. Approving what is uncertain makes the call again."""
+"""Kinds that are approved or rejected. Of a call of which nobody knows how it ended: it is made again, or given up."""
 ANSWERED = ("question", "uncertain")
 """Kinds that take a value: the answer to a question; the result of a call of which nobody knows how it ended."""
 
@@ -86,6 +86,11 @@ def _hint(run: Json) -> str | None:
     if children:
         return f"it waits for its sub-agents: `stoker agents runs show {children[0]}` says what that one waits for"
     return f"`stoker agents runs show {run['id']}` shows it"
+
+
+def decision_on(kind: str, decision: str) -> str:
+    """As the API calls it: `approve`, `reject` or, with its result, `done`, which an approval does not know."""
+    return {"approve": "retry", "reject": "fail"}.get(decision, decision) if kind == "uncertain" else decision
 
 
 def value_of(text: str) -> Any:
