@@ -11,7 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +278,8 @@ class RunContext:
         first, alike = await parts.store.write(
             lambda c: rows.end_call(c, run.id, key, body, digest, completed, taints=taints)
         )
+        if taints:
+            self.run = replace(self.run, is_tainted=True)
         if alike >= run.limits.repeats and tool.agent is None:
             raise Looping(f"{tool.name} was called {alike} times with the same arguments and the same result")
         return _result(first)

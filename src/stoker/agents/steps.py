@@ -251,6 +251,7 @@ class Stepper:
 
     async def _follow(self, run: Run, came: Came) -> None:
         opened = self._open[run.id]
+        run = opened.context.run  # with what it has become by what it read
         now, events = self._parts.clock.now(), opened.context.events
         done = Event(
             run=run.id,
