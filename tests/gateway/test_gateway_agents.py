@@ -1,5 +1,5 @@
-"""`/v1/agents` at the gateway: what reaches the agents' service, what comes back, and how both sides end. The service is
-a small real server of the test's own."""
+"""`/v1/agents` at the gateway: what reaches the agents' service, what comes back, and how both sides end. The service
+is a small real server of the test's own."""
 
 import asyncio
 import json
@@ -128,10 +128,20 @@ def dial(stack: Stack, path: str = f"{RUN}/ws?after=3", key: str = KEY) -> conne
     return connect(url, additional_headers={"Authorization": f"Bearer {key}"}, proxy=None)
 
 
+async def head_of(stack: Stack, path: str) -> bytes:
+    """All that comes to a HEAD."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(stack.url.rpartition(":")[2]))
+    said = f"HEAD {path} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {KEY}\r\nConnection: close\r\n\r\n"
+    writer.write(said.encode())
+    answer = await reader.read()
+    writer.close()
+    assert answer.endswith(b"\r\n\r\n")
+    return answer
+
+
 async def close_code(socket: ClientConnection) -> int | None:
     with pytest.raises(ConnectionClosed):
-        while True:
-            await socket.recv()
+        await socket.recv()
     return socket.close_code
 
 
@@ -173,9 +183,12 @@ async def test_what_the_service_answers_comes_back_as_it_is(stack: Stack, servic
     assert refused.headers["retry-after"] == "7"
     gone = await http.request("DELETE", "/v1/agents/writer/threads/t")
     assert (gone.status, gone.body) == (204, b"")
-    head = await http.request("GET", "/v1/agents/anything/else/at/all")
-    assert (head.status, head.json()) == (200, {"body": ""})
-    assert "accept" in service.asked[0]["headers"]
+    other = await http.request("GET", "/v1/agents/anything/else/at/all")
+    assert (other.status, other.json()) == (200, {"body": ""})
+    assert (await head_of(stack, "/v1/agents")).startswith(b"HTTP/1.1 200 OK\r\n")
+    assert service.asked[-1]["method"] == "GET"
+    assert b"content-type: text/event-stream" in await head_of(stack, f"{RUN}/events")
+    await until(lambda: service.ended == ["events"])
 
 
 async def test_a_stranger_and_too_large_a_body_do_not_get_there(stack: Stack, service: Service) -> None:
