@@ -100,6 +100,7 @@ class Stack:
         *,
         budgets: BudgetStore,
         journals: Path,
+        **agents: str | None,
     ) -> None:
         self.platform = platform
         self.store = store
@@ -108,7 +109,14 @@ class Stack:
         self.clock = clock
         self.budgets = budgets
         self.gateway = Gateway.of(
-            platform, queue=queue, registry=registry, budgets=budgets, journals=journals, store=store, clock=clock
+            platform,
+            queue=queue,
+            registry=registry,
+            budgets=budgets,
+            journals=journals,
+            store=store,
+            clock=clock,
+            **agents,
         )
         self.stop = asyncio.Event()
         self.url = ""
@@ -246,6 +254,8 @@ async def a_stack(
     clock: Clock | None = None,
     budgets: BudgetStore | None = None,
     grace_s: float = 0.2,
+    agents_key: str | None = None,
+    agents_url: str | None = None,
 ) -> AsyncIterator[Stack]:
     """A queue that is not in memory needs `budgets` on the same Redis."""
     store = Store(f"sqlite:///{directory / 'ledger.sqlite'}")
@@ -261,6 +271,8 @@ async def a_stack(
         clock,
         budgets=budgets,
         journals=directory / "journals",
+        agents_key=agents_key,
+        agents_url=agents_url,
     )
     try:
         await stack.start(grace_s)

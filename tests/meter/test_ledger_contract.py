@@ -14,7 +14,7 @@ from meter_builders import DAY, a_record, at_once
 from sqlalchemy import event
 
 from stoker.base.errors import InvalidInput, Unavailable
-from stoker.meter.ledger import Ledger, Spent, UsageRow
+from stoker.meter.ledger import Ledger, Spent, UsageRow, _spent_by
 from stoker.meter.store import Store
 from stoker.policy.budgets import ScopeKind
 
@@ -299,3 +299,83 @@ def test_two_who_prune_and_two_who_append_at_once_change_no_total(ledger: Ledger
     prune()
     assert ledger.records() == []
     assert ledger.spent("tenant", "acme", "acme") == Spent(180, 180 * 15, 180 * 2100)
+
+
+# --- runs of agents ---------------------------------------------------------------------------------------------------
+
+
+def some_runs(ledger: Ledger) -> None:
+    """15 tokens and 2,100 nano-dollars each, but for the step."""
+    ledger.append(
+        [
+            a_record(1, run="run_x", agent="writer"),
+            a_record(2, run="run_x.1", agent="writer"),
+            a_record(3, run="run_x.1.2", agent="reader", ended_at=200.0),
+            a_record(4, run="run_x.10", agent="reader"),
+            a_record(5, run="run_xy", agent="writer"),
+            a_record(6, run="RUN_X.1", agent="writer"),
+            a_record(7, run="run_x.1", agent="writer", tenant="zeta"),
+            a_record(8, run="run_x.3", agent=None),
+            a_record(9, run="runax.1", agent="writer"),
+            a_record(
+                10,
+                kind="step",
+                run="run_x",
+                agent="writer",
+                prompt_tokens=0,
+                completion_tokens=0,
+                nano_usd=0,
+                session=None,
+            ),
+        ]
+    )
+
+
+def test_a_run_has_spent_what_those_below_it_have(ledger: Ledger) -> None:
+    some_runs(ledger)
+    assert ledger.spent("run", "acme", "run_x") == Spent(4, 60, 8400)
+    assert ledger.spent("run", "acme", "run_x.1") == Spent(2, 30, 4200)
+    assert ledger.spent("run", "acme", "run_x.1.2") == Spent(1, 15, 2100)
+    assert ledger.spent("run", "acme", "run_x.3") == Spent(1, 15, 2100)
+    assert ledger.spent("run", "acme", "run%") == ledger.spent("run", "acme", "run__.1") == Spent(0, 0, 0)
+    assert ledger.spent("run", "acme", "run_x", since=150.0) == Spent(1, 15, 2100)
+    assert sum(row.requests for row in ledger.rows(run="run_x.1", tenant="acme")) == 2
+
+
+def test_an_agent_has_spent_what_all_its_runs_have(ledger: Ledger) -> None:
+    some_runs(ledger)
+    assert ledger.spent("agent", "", "writer") == Spent(6, 90, 12_600)
+    assert ledger.spent("agent", "", "reader", since=150.0) == Spent(1, 15, 2100)
+    assert ledger.spent("agent", "", "nobody") == Spent(0, 0, 0)
+
+
+def test_steps_are_no_requests_and_pruning_keeps_what_agents_spent(ledger: Ledger) -> None:
+    some_runs(ledger)
+    assert ledger.spent("tenant", "acme", "acme").requests == 8
+    rows = ledger.rows(agent="writer", tenant="acme")
+    assert rows == [
+        UsageRow("acme", "general", None, 0, 0, 4, 0, 0, "writer", 1),
+        UsageRow("acme", "general", "s", 5, 50, 20, 25, 10_500, "writer", 0),
+    ]
+    assert ledger.prune(date(1970, 1, 2), TODAY) == 10
+    assert ledger.rows(agent="writer", tenant="acme") == [
+        UsageRow("acme", "general", None, 5, 50, 24, 25, 10_500, "writer", 1)
+    ]
+    assert ledger.rows(agent="writer", run="run_x") == []
+    assert ledger.spent("agent", "", "writer") == Spent(6, 90, 12_600)
+    assert ledger.spent("run", "acme", "run_x") == Spent(0, 0, 0)
+    assert ledger.spent("tenant", "acme", "acme").requests == 8
+
+
+def test_the_runs_below_one_are_found_by_the_index(ledger: Ledger, store: Store) -> None:
+    """Each run that begins asks what it has spent, so it must not read all that its tenant ever did."""
+    some_runs(ledger)
+    values = {"tenant": "acme", "name": "run_x", "first": "run_x.", "end": "run_x/"}
+    query = _spent_by("run", False, store.is_postgresql).params(values)
+    asked = query.compile(store.engine, compile_kwargs={"literal_binds": True})
+    with store.reading() as connection:
+        if store.is_postgresql:  # of ten rows it reads all, whatever indexes there are
+            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        explain = "EXPLAIN" if store.is_postgresql else "EXPLAIN QUERY PLAN"
+        plan = "\n".join(map(str, connection.exec_driver_sql(f"{explain} {asked}")))
+    assert plan.count("usage_by_run") == 2, plan

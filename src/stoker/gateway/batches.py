@@ -82,6 +82,8 @@ def _create(services: Services) -> Handler:
 
     async def create(request: Request) -> Response:
         key, sent = await services.auth.user_and_body(request, read)
+        if key.grant is not None:  # its lines would be asked in the name of the key, outside of the run's limits
+            raise NotPermitted("a run's grant may not begin batches", hint="make a request for each line")
         new = _wanted(request, key, sent)
         await _check_file(services, key, new.input_file_id)
         most = services.platform.gateway.batches.per_tenant
@@ -105,8 +107,6 @@ def _wanted(request: Request, key: Account, sent: Json) -> NewBatch:
         )
     if not isinstance(endpoint, str) or endpoint not in ENDPOINTS:
         raise InvalidInput(f"endpoint {_said(endpoint)}; it has to be one of {', '.join(ENDPOINTS)}", param="endpoint")
-    if key.grant is not None:  # its lines would be asked in the name of the key, outside of the run's limits
-        raise NotPermitted("a run's grant may not begin batches", hint="ask for each of them, or use a key of your own")
     by = caller(request, key, {})
     keeps = sent.get("output_expires_after")
     return NewBatch(

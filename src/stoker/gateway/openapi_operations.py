@@ -416,7 +416,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "Do all requests of a file; docs/batches.md has their form.",
         "user",
         {200: json_of("Batch", "It was begun.", links=_BATCH_LINKS)},
-        refused=(429,),
+        refused=(403, 429),
         headers=("session", "run"),
         takes="BatchRequest",
     ),
