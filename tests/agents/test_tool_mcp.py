@@ -47,7 +47,7 @@ class TestSomebodyElses:
             assert not done.is_error
             wrong = await said(box, convert, source_timezone="Asia/Tokyo", time="9 o'clock", target_timezone="UTC")
             assert wrong.is_error
-            with pytest.raises(InvalidInput, match="'timezone' is a required property. It takes: timezone .required."):
+            with pytest.raises(InvalidInput, match="'timezone' is a required property"):
                 now.check({})
 
 
@@ -94,7 +94,8 @@ class TestCalls:
         with pytest.raises(InvalidInput) as caught:
             add.check({"a": "40", "b": 2})
         assert caught.value.message == (
-            "the arguments of ours_add are wrong: a: '40' is not of type 'integer'. It takes: a (required), b (required)"
+            "the arguments of ours_add are wrong: a: '40' is not of type 'integer'. "
+            "It takes: a (required), b (required)"
         )
         with pytest.raises(InvalidInput, match="'c' was unexpected"):
             add.check({"a": 1, "b": 2, "c": 3})
@@ -219,7 +220,7 @@ class TestFaults:
     async def test_a_program_that_says_nothing(self, tmp_path: Path) -> None:
         command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
         async with toolbox(tmp_path, {"ours": {"mcp": {"command": command}, "timeoutSeconds": 0.5}}) as box:
-            with pytest.raises(Unavailable, match="the MCP server ours was not ready within 0.5 s"):
+            with pytest.raises(Unavailable, match="the MCP server ours was not ready within"):
                 await box.tools_of(["ours"])
 
 
@@ -279,5 +280,5 @@ def served(folder: Path) -> Iterator[tuple[int, "subprocess.Popen[str]"]]:
 
 async def until(path: Path) -> None:
     async with asyncio.timeout(20):
-        while not path.exists():
+        while not os.path.exists(path):  # noqa: ASYNC240 - another process makes it
             await asyncio.sleep(0.01)

@@ -1,6 +1,6 @@
 """An MCP server in plain JSON-RPC, so that it starts at once and can do what no library would let it do.
 
-`python tool_server.py FOLDER [http]`: FOLDER/starts gets a byte for each start, FOLDER/pid is the process that runs now.
+`python tool_server.py FOLDER [http]`: FOLDER/starts gets a byte for each start, FOLDER/pid is the process that runs.
 With `http` it speaks streamable HTTP and prints its port. A call of a tool that ends the process does so in the middle.
 """
 
@@ -103,7 +103,7 @@ def answer(message: dict[str, Any], headers: Any = None) -> dict[str, Any] | Non
 
 
 class Handler(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:  # noqa: N802 - its name
+    def do_POST(self) -> None:
         message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         found = answer(message, self.headers)
         body = b"" if found is None else json.dumps(found).encode()
@@ -113,7 +113,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def do_GET(self) -> None:  # noqa: N802 - its name
+    def do_GET(self) -> None:
         self.send_error(405)
 
     def log_message(self, *_: object) -> None:

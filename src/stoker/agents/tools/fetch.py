@@ -139,7 +139,10 @@ def _within(address: Address) -> list[Address]:
 def _is_fit(address: Address, *, allow_private: bool) -> bool:
     if address in _METADATA or address.is_link_local or address.is_multicast or address.is_unspecified:
         return False
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+    if isinstance(address, ipaddress.IPv4Address):
+        if address.is_reserved:
+            return False
+    elif address.ipv4_mapped is not None:
         return True  # what counts is the IPv4 address in it
     if address.is_loopback or address.is_private:
         return allow_private
@@ -160,12 +163,11 @@ class _Bounded(Connection):
     _head_bytes = 0
 
     def data_received(self, data: bytes) -> None:
+        super().data_received(data)
         if not self._has_head:
             self._head_bytes += len(data)
             if self._head_bytes > _MOST_HEAD:
                 self._fail(Lost("sent a head without end", was_sent=True))
-                return
-        super().data_received(data)
 
 
 @dataclass(frozen=True, slots=True)

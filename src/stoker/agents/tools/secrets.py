@@ -66,6 +66,6 @@ def _base64_of(value: bytes) -> Iterator[str]:
     for before in range(3):
         encoded = base64.b64encode(bytes(before) + value).decode()
         begin, end = -(-before * 8 // 6), (before + len(value)) * 8 // 6
-        same = encoded[begin:end]
-        yield same
-        yield same.translate(str.maketrans("+/", "-_"))
+        for same in (encoded[begin:end], encoded[begin:].rstrip("=")):  # in the middle, and at the end
+            yield same
+            yield same.translate(str.maketrans("+/", "-_"))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from stoker.agents.tools.interface import Json, Place, Result
 from stoker.agents.tools.threads import in_thread
+from stoker.base.errors import Unavailable
 from stoker.spec import agents as spec
 
 MOST_FILES = 1000
@@ -101,6 +102,10 @@ def _answered(do: Callable[[], str]) -> Result:
         return Result(text=do())
     except Refusal as refusal:
         return Result(text=str(refusal), is_error=True)
+    except OSError as exc:  # the disk is full, for instance
+        error = Unavailable("the files of this run cannot be read or written now")
+        error.detail = str(exc)
+        raise error from exc
 
 
 def _read(folder: Path, path: str) -> str:
@@ -111,9 +116,10 @@ def _read(folder: Path, path: str) -> str:
             file = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
         except OSError as exc:
             raise _missing(path) from exc
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise _missing(path)
     with open(file, "rb") as opened:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            raise _missing(path)
         data = opened.read(_MOST_READ + 1)
     if len(data) > _MOST_READ:
         raise Refusal(f"{path} has more than {_MOST_READ} bytes, which is more than can be read at once")
