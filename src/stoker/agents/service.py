@@ -183,10 +183,10 @@ class Service:
         async with self.queue.listening(run_id) as rung:
             while True:
                 rung.clear()
-                said = await self.shown(caller, run_id, agent)
+                run = await self.run(caller, run_id, agent)
                 left = until - self.clock.monotonic()
-                if said["status"] not in ACTIVE or left <= 0:
-                    return said
+                if run.status not in ACTIVE or left <= 0:
+                    return await self.shown(caller, run_id, agent)
                 try:
                     async with asyncio.timeout(min(left, QUIET_S)):
                         await rung.wait()

@@ -320,8 +320,8 @@ class Stepper:
         return True
 
 
-def _added(events: Sequence[Event], connection: Any) -> list[Event]:
-    return rows.add_events(connection, events)
+def _added(events: Sequence[Event], connection: Any) -> None:
+    rows.add_events(connection, events)
 
 
 class _WallTime(Exception):

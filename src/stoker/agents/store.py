@@ -1,18 +1,20 @@
 """Runs and all that is theirs, in SQL: a file of SQLite on one machine, PostgreSQL in a cluster.
 
 Writes of many steps go into one transaction (`Store.write`): with many runs at once the disk is asked once for dozens
-of steps. Each is a savepoint of its own, so one that is refused takes none along. A step changes its run's row only
+of steps. If one of them is refused, none is written, and each is written alone. A step changes its run's row only
 while the row still says that it is this step's turn: that, and the id of the next step's task, keep a worker out that
 was only slow.
 """
 
 import asyncio
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
+from sqlalchemy import text as parsed
 
 from stoker.agents.runs import ENDED, Event, Limits, Run, Status, Wait
 from stoker.base import json_text
@@ -22,6 +24,9 @@ from stoker.meter.store import open_engine, translated
 
 Json = dict[str, Any]
 T = TypeVar("T")
+
+# To parse a statement takes longer than to run it.
+text = functools.lru_cache(maxsize=200)(parsed)
 
 MOST_TOGETHER = 200  # writes of one transaction
 _WRITES = "stoker_writes"
@@ -123,15 +128,13 @@ class Store:
                     done.set_result(outcome)
 
     def _do(self, jobs: Sequence[Callable[[Connection], Any]]) -> list[Any]:
-        with self._transaction() as connection:
-            return [self._one(connection, job) for job in jobs]
-
-    def _one(self, connection: Connection, job: Callable[[Connection], Any]) -> Any:
         try:
-            with connection.begin_nested():
-                return job(connection)
+            with self._transaction() as connection:
+                return [job(connection) for job in jobs]
         except StokerError as error:
-            return error
+            if len(jobs) == 1:
+                return [error]
+        return [outcome for job in jobs for outcome in self._do([job])]
 
     def _read(self, work: Callable[[Connection], T]) -> T:
         with translated(), self.engine.connect() as connection, connection.begin():
@@ -450,30 +453,27 @@ def _has_thread(connection: Connection, graph_thread: str) -> bool:
 # --- events -----------------------------------------------------------------------------------------------------------
 
 
-def add_events(connection: Connection, events: Sequence[Event]) -> list[Event]:
+def add_events(connection: Connection, events: Sequence[Event]) -> None:
     """Those that are new, by their keys. What a new `model.completed` says was used is the run's."""
-    new = []
+    plain: list[Json] = []
     for event in events:
-        done = connection.execute(
-            text(
-                "INSERT INTO agent_events (run, id, key, type, at, step, data) "
-                "SELECT :run, coalesce(max(id), 0) + 1, :key, :type, :at, :step, :data FROM agent_events "
-                "WHERE run = :run ON CONFLICT DO NOTHING"
-            ),
-            {
-                "run": event.run,
-                "key": event.key,
-                "type": event.type,
-                "at": event.at,
-                "step": event.step,
-                "data": _text(event.data),
-            },
-        )
-        if done.rowcount:
-            new.append(event)
-            if event.type == "model.completed":
-                _add_usage(connection, event)
-    return new
+        row: Json = {"run": event.run, "key": event.key, "type": event.type, "at": event.at, "step": event.step}
+        row["data"] = _text(event.data)
+        if event.type != "model.completed":
+            plain.append(row)
+            continue
+        if plain:
+            connection.execute(text(_ADD_EVENT), plain)
+            plain = []
+        if connection.execute(text(_ADD_EVENT), row).rowcount:
+            _add_usage(connection, event)
+    if plain:
+        connection.execute(text(_ADD_EVENT), plain)
+
+
+_ADD_EVENT = """INSERT INTO agent_events (run, id, key, type, at, step, data)
+    SELECT :run, coalesce(max(id), 0) + 1, :key, :type, :at, :step, :data FROM agent_events
+    WHERE run = :run ON CONFLICT DO NOTHING"""
 
 
 def _add_usage(connection: Connection, event: Event) -> None:
