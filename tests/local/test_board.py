@@ -391,3 +391,45 @@ def test_what_is_added_to_a_platform_that_stops_is_not_started() -> None:
 
     assert board.children["engine-general-2"].status is Status.STOPPED
     assert "start engine-general-2" not in act(board, 11.0)
+
+
+# Agents
+
+
+def with_agents() -> Board:
+    """Before anything has started."""
+    return Board(
+        [
+            Child("redis", Role.REDIS),
+            Child("agents", Role.AGENTS, uses=("redis",), url="http://127.0.0.1:7001"),
+            Child("worker-agents-1", Role.AGENT_WORKER, uses=("redis",), model="agents", finish_s=60.0),
+            Child("gateway", Role.GATEWAY, uses=("redis", "agents"), url="http://127.0.0.1:8080"),
+        ],
+        now=0.0,
+        backoff_s=lambda attempt: 1.0,
+    )
+
+
+def test_agents_that_move_take_the_gateway_with_them() -> None:
+    board = with_agents()
+    act(board, 0.0)
+    board.ready("redis", REDIS, 0.5)
+    assert act(board, 0.5) == ["start agents", "start worker-agents-1", "start gateway"]
+    board.exited("agents", "signal SIGKILL", 2.0)
+    board.moved("agents", "http://127.0.0.1:7999")
+
+    assert act(board, 3.0) == ["start agents", "terminate gateway"]
+    assert board.urls_for("agents") == {"agents": "http://127.0.0.1:7999", "redis": REDIS}
+
+
+def test_agents_and_their_workers_leave_with_the_gateway_and_redis_after_them() -> None:
+    board = with_agents()
+    act(board, 0.0)
+    board.ready("redis", REDIS, 0.5)
+    act(board, 0.5)
+    board.stop(10.0)
+
+    assert act(board, 10.0) == ["terminate agents", "terminate worker-agents-1", "terminate gateway"]
+    for name in ("agents", "worker-agents-1", "gateway"):
+        board.exited(name, "exit code 0", 11.0)
+    assert act(board, 11.0) == ["terminate redis"]

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from local_children import GOOD, python
@@ -14,6 +14,7 @@ from stoker.local.board import Board, Child, Limits, Role, Status
 from stoker.local.fleet import LocalFleet, free_number
 from stoker.local.supervisor import Launch, Supervisor
 from stoker.policy import hpa
+from stoker.spec import AGENT_STEPS
 
 QUICK = Limits(grace_s=dict.fromkeys(Role, 0.3), stop_s=2.0)
 # Finishes and leaves when it is told that it is not needed.
@@ -33,7 +34,9 @@ def pair(model: str, number: int) -> list[Launch]:
 
 
 @asynccontextmanager
-async def a_fleet() -> AsyncIterator[tuple[LocalFleet, Supervisor, list[tuple[str, bytes]]]]:
+async def a_fleet(
+    launches: Callable[[str, int], list[Launch]] = pair,
+) -> AsyncIterator[tuple[LocalFleet, Supervisor, list[tuple[str, bytes]]]]:
     said: list[tuple[str, bytes]] = []
     clock = SystemClock()
     redis = Launch(Child("redis", Role.REDIS), lambda urls: python(GOOD, "unix:///r"))
@@ -46,7 +49,7 @@ async def a_fleet() -> AsyncIterator[tuple[LocalFleet, Supervisor, list[tuple[st
         async with asyncio.timeout(30):
             await supervisor.until(lambda board: board.all_ready)
             supervisor.up()
-            yield LocalFleet(supervisor, pair), supervisor, said
+            yield LocalFleet(supervisor, launches), supervisor, said
     finally:
         supervisor.stop(hurry=True)
         await running
@@ -74,6 +77,22 @@ async def test_replicas_are_started_counted_and_stopped_the_worker_first() -> No
     for number in "12":
         of_one = [(name[:6], why) for name, why in leaving if name.endswith(number)]
         assert of_one == [("worker", b'"SIGUSR1"}'), ("engine", b'"SIGTERM"}')]
+
+
+async def test_a_worker_of_agents_is_a_replica_by_itself() -> None:
+    def worker(model: str, number: int) -> list[Launch]:
+        child = Child(f"worker-{model}-{number}", Role.AGENT_WORKER, uses=("redis",), model=model, finish_s=20.0)
+        return [Launch(child, lambda urls: python(WORKER, "x"))]
+
+    async with a_fleet(worker) as (fleet, supervisor, said):
+        fleet.scale(AGENT_STEPS, 1)
+        await supervisor.until(lambda board: board.all_ready)
+        assert fleet.replicas(AGENT_STEPS) == hpa.Replicas(1, 1, 1)
+        assert free_number(supervisor.board, AGENT_STEPS) == 2
+        fleet.scale(AGENT_STEPS, 0)
+        await supervisor.until(lambda board: list(board.children) == ["redis"])
+
+    assert [line for name, line in said if name == "worker-agents-1"][-1].endswith(b'"why": "SIGUSR1"}')
 
 
 async def test_one_that_is_killed_comes_back_and_still_counts() -> None:

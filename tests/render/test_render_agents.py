@@ -6,6 +6,7 @@ import pytest
 from rendered import Object, objects_of, plan_of, pod_of
 from rendered_models import container, env
 
+from stoker.agents import worker as worker_program
 from stoker.base.errors import InvalidInput
 from stoker.lint.run import lint
 from stoker.manifests.reading import read_text
@@ -97,6 +98,7 @@ def test_command_lines() -> None:
         "python -m stoker.agents.worker --spec /etc/stoker/platform.yaml --name $(POD_NAME) --folder /var/lib/stoker"
         " --health-port 8082 --grace 300"
     )
+    assert worker_program.arguments(worker["args"]).health_port == 8082
     assert worker["ports"] == [{"name": "http", "containerPort": 8082}]
 
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from stoker.agents import schedules
+from stoker.agents import probes, schedules
 from stoker.agents.runs import ENDED, STATUSES
 from stoker.agents.service import QUIET_S, Service
 from stoker.agents.spans import spans_of
@@ -36,7 +36,7 @@ def create(service: Service, secret: str) -> Starlette:
     run = each + "/runs/{id}"
     return application(
         [
-            Route("/health", routes.health),
+            *probes.routes(),
             Route("/ready", routes.ready),
             Route("/v1/agents", routes.agents),
             Route("/v1/agents/runs", routes.runs),
@@ -79,9 +79,6 @@ class _Routes:
         return await read_json(request, max_bytes=self._service.platform.gateway.max_body_bytes)
 
     # --- this process -----------------------------------------------------------------------------------------------
-
-    async def health(self, _: Request) -> Response:
-        return JSONResponse({"status": "ok"})
 
     async def ready(self, _: Request) -> Response:
         depth: Depth = await self._service.queue.depth(MODEL)

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-from stoker.agents import savers
+from stoker.agents import probes, savers
 from stoker.agents.context import Parts
 from stoker.agents.loop import Worker
 from stoker.agents.model import Gateway
@@ -40,6 +40,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--base", type=Path, help="where relative paths of agents begin; default: the spec's folder")
     parser.add_argument("--grace", type=float, default=GRACE_S, help="seconds for running steps after a stop")
     parser.add_argument("--metadata-file", type=Path, help="as that of stoker.worker")
+    parser.add_argument("--health-port", type=int, help="answer /health and /metrics there, as a cluster asks for them")
     parser.add_argument("--leash", action="store_true", help="stop when stdin ends")
     return parser.parse_args(argv)
 
@@ -63,7 +64,10 @@ async def run(options: argparse.Namespace) -> None:
     toolbox = Toolbox(platform.agents, base=base, folder=options.folder / "runs", environ=os.environ)
     notices = watcher(platform.spot, options.metadata_file, os.environ, clock)
     try:
-        async with savers.opened(settings.database_url, options.folder) as heads:
+        async with (
+            probes.answering(options.health_port),
+            savers.opened(settings.database_url, options.folder) as heads,
+        ):
             parts = Parts(
                 platform, store, queue, gateway, toolbox, clock, settings.secret, options.folder, options.name
             )

@@ -58,7 +58,8 @@ def processes(platform: Platform, place: Place, *, free_port: Callable[[], int])
             launches += replica(platform, place, name, number, free_port)
     if platform.agents.enabled:
         launches.append(_agents(place, free_port))
-        launches += [agent_worker(platform, place, number) for number in range(1, scaled.agent_workers(platform) + 1)]
+        for number in range(1, scaled.agent_workers(platform) + 1):
+            launches += replica(platform, place, AGENT_STEPS, number, free_port)
     return [*launches, _gateway(platform, place)]
 
 
@@ -161,7 +162,7 @@ def _agents(place: Place, free_port: Callable[[], int]) -> Launch:
     return Launch(child, command)
 
 
-def agent_worker(platform: Platform, place: Place, number: int) -> Launch:
+def _agent_worker(platform: Platform, place: Place, number: int) -> Launch:
     """What runs steps of agents; it has no engine."""
     replica = f"{AGENT_STEPS}-{number}"
     worker = f"worker-{replica}"
@@ -181,7 +182,9 @@ def _of_agents(place: Place, urls: Mapping[str, str]) -> dict[str, str]:
 
 
 def replica(platform: Platform, place: Place, name: str, number: int, free_port: Callable[[], int]) -> list[Launch]:
-    """An engine and the worker beside it; for a model on a server elsewhere, the worker alone."""
+    """An engine and the worker beside it; for a model on a server elsewhere, and for agents, the worker alone."""
+    if name == AGENT_STEPS:
+        return [_agent_worker(platform, place, number)]
     model, replica = platform.llm.models[name], f"{name}-{number}"
     if model.engine != EMBEDDED:
         server = model.engine.url

@@ -39,7 +39,6 @@ from stoker.meter.keys import KeyStore, new_key
 from stoker.meter.store import Store
 from stoker.policy.retry import delay_s
 from stoker.policy.scaled import scaled_object
-from stoker.spec import AGENT_STEPS
 
 DEFAULT_STATE = Path(".stoker")
 _BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.5, 15.0
@@ -282,8 +281,6 @@ class _Run:
             await load.aclose()
 
     def _launches(self, model: str, number: int) -> list[Launch]:
-        if model == AGENT_STEPS:
-            return [plan.agent_worker(self._platform, self._place, number)]
         return plan.replica(self._platform, self._place, model, number, self._free_port)
 
     def _explain(self, trouble: Trouble) -> StokerError:

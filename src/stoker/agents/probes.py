@@ -1,0 +1,41 @@
+"""What Kubernetes and Prometheus ask of a process of agents: `/health` and `/metrics`. No key is asked for either."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from stoker.telemetry.metrics import CONTENT_TYPE, Metrics
+from stoker.web import server
+from stoker.web.server import JSONResponse
+
+
+def routes() -> list[Route]:
+    metrics = Metrics()
+
+    async def health(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def exposition(_: Request) -> Response:
+        return Response(metrics.text(), media_type=CONTENT_TYPE)
+
+    return [Route("/health", health), Route("/metrics", exposition)]
+
+
+@contextlib.asynccontextmanager
+async def answering(port: int | None, host: str = "0.0.0.0") -> AsyncIterator[None]:  # noqa: S104 - of its pod
+    """Within the block a worker, which serves nothing else, answers them; with None it does not."""
+    if port is None:
+        yield
+        return
+    over = asyncio.Event()
+    listening = server.bind(host, port)
+    serving = asyncio.create_task(server.serve(server.application(routes()), listening, over, grace_s=1.0))
+    try:
+        yield
+    finally:
+        over.set()
+        await serving
