@@ -18,7 +18,7 @@ from websockets.asyncio.client import connect
 
 from stoker.base.clock import SystemClock
 from stoker.base.ids import ModelName, TaskId
-from stoker.gateway import app, ws
+from stoker.gateway import agents, app, ws
 from stoker.meter.keys import KeyStore
 from stoker.meter.usage import UsageRecord
 from stoker.queue import MemoryBudgets, MemoryQueue, State, TokenBound
@@ -102,9 +102,10 @@ async def in_use(stack: Stack, unit: str = "concurrent") -> int:
 
 def refusal(level: str, field: str) -> tuple[int, str, str, str | None]:
     """Status, code, message and Retry-After of the second request."""
+    whose = "run r's" if level == "run" else f"the {level}'s"
     what, window = (field.rsplit("_", 1)[0].removesuffix("_per"), field.rsplit("_", 1)[1])
     if field == "concurrent_requests":
-        words = f"the {level}'s budget of 1 requests at once has 0 requests at once left; this request could take "
+        words = f"{whose} budget of 1 requests at once has 0 requests at once left; this request could take "
         hint = " (one of those that run has to end first)"
         return 429, "too_many_requests", words + "1 requests at once" + hint, "1"
     per = "" if window == "total" else f" per {window}"
@@ -113,7 +114,7 @@ def refusal(level: str, field: str) -> tuple[int, str, str, str | None]:
         "tokens": ("45 tokens", "37 tokens", "42 tokens"),
         "usd": ("$0.00006", "$0.000048", "$0.000052"),
     }[what]
-    words = f"the {level}'s budget of {limit}{per} has {left} left; this request could take {need}"
+    words = f"{whose} budget of {limit}{per} has {left} left; this request could take {need}"
     if window == "total":
         return 402, "budget_exhausted", f"{words} (it does not renew by itself)", None
     renews = {"minute": "30", "day": "43170", "month": "1339170"}[window]
@@ -581,6 +582,9 @@ DOES_NOT_SPEND = {
     "/v1/files/{id}",
     "/v1/batches",  # its lines do, each let in as a task is: test_gateway_batches.py, tests/flow/test_batches.py
     "/v1/batches/{id}/cancel",
+    # What their runs ask models for comes with a grant, as requests do: test_gateway_grants.py
+    *(path for path, methods in agents.PATHS.items() if set(methods) != {"GET"}),
+    agents.BELOW,
 }
 
 
@@ -590,7 +594,7 @@ async def test_every_way_in_is_known(tmp_path: Path) -> None:
     sockets = {route.path for route in routes if isinstance(route, WebSocketRoute)}
     changing = {route.path for route in routes if set(getattr(route, "methods", None) or ()) - {"GET", "HEAD"}}
     assert changing == SPENDS.keys() | DOES_NOT_SPEND
-    assert sockets == BY_WEBSOCKET.keys()
+    assert sockets == BY_WEBSOCKET.keys() | {agents.SOCKET, agents.BELOW}
     assert set(ws.ACTIONS) == BY_WEBSOCKET["/v1/ws"].keys() | {"resume", "cancel", "ping"}
 
 

@@ -25,6 +25,7 @@ def processes(text: str = "", *, redis_url: str | None = None) -> dict[str, Laun
         "key-of-engines",
         agents_key="key-of-agents",
         agents_db="sqlite:////state/agents.sqlite",
+        base=Path("/home/me/project"),
     )
     ports = itertools.count(7001)
     launches = plan.processes(spec.loads(text), place, free_port=lambda: next(ports))
@@ -243,7 +244,7 @@ def test_command_lines_of_agents_are_the_contract_of_the_decision() -> None:
     worker = launches["worker-agents-1"]
     assert arguments(worker, urls) == (
         "-m stoker.agents.worker --spec /state/platform.yaml --name agents-1 --folder /state/agents"
-        " --metadata-file /state/metadata/worker-agents-1 --leash"
+        " --base /home/me/project --metadata-file /state/metadata/worker-agents-1 --leash"
     )
     assert worker.command(urls).env == {**secrets, "STOKER_GATEWAY_URL": "http://127.0.0.1:8080"}
     gateway = launches["gateway"].command(urls).env

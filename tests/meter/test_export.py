@@ -14,7 +14,7 @@ from pyarrow import parquet
 from stoker.base.errors import InvalidInput
 from stoker.meter.export import Format, writer
 
-BARE = dict.fromkeys(("session", "run", "team", "replica", "route", "first_token_at", "reason"))
+BARE = dict.fromkeys(("session", "run", "agent", "team", "replica", "route", "first_token_at", "reason"))
 
 
 def written(kind: Format, *pages: list[Any]) -> io.BytesIO:
@@ -30,17 +30,17 @@ def written(kind: Format, *pages: list[Any]) -> io.BytesIO:
 def test_csv_in_full() -> None:
     out = written(
         "csv",
-        [a_record(1, session='a,"b"', reason="client went away")],
+        [a_record(1, session='a,"b"', agent="writer", reason="client went away")],
         [a_record(2, **BARE, status="failed", nano_usd=2**62, started_at=1753000000.1, ended_at=1753000000.25)],
     )
     assert out.getvalue().decode() == (
         "id,kind,status,tenant,key_id,model,prompt_tokens,completion_tokens,cached_tokens,nano_usd,started_at,ended_at,"
-        "first_token_at,team,session,run,replica,route,attempts,reason,usd\r\n"
+        "first_token_at,team,session,run,agent,replica,route,attempts,reason,usd\r\n"
         "req_1,request,done,acme,key_1,general,10,5,4,2100,1970-01-01T00:01:40.000000+00:00,"
-        '1970-01-01T00:01:41.000000+00:00,1970-01-01T00:01:40.500000+00:00,search,"a,""b""",r,general-0,model,2,'
+        '1970-01-01T00:01:41.000000+00:00,1970-01-01T00:01:40.500000+00:00,search,"a,""b""",r,writer,general-0,model,2,'
         "client went away,0.000002100\r\n"
         "req_2,request,failed,acme,key_1,general,10,5,4,4611686018427387904,2025-07-20T08:26:40.100000+00:00,"
-        "2025-07-20T08:26:40.250000+00:00,,,,,,,2,,4611686018.427387904\r\n"
+        "2025-07-20T08:26:40.250000+00:00,,,,,,,,2,,4611686018.427387904\r\n"
     )
 
 

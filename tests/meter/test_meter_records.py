@@ -58,13 +58,15 @@ def test_a_reports_rows_sum_to_its_total(rows: list[UsageRow]) -> None:
 
 
 def test_a_report_in_full() -> None:
-    assert usage_report([UsageRow("acme", "general", "s", 1, 10, 4, 5, 2100)]) == {
+    assert usage_report([UsageRow("acme", "general", "s", 1, 10, 4, 5, 2100, "writer", 3)]) == {
         "rows": [
             {
                 "tenant": "acme",
                 "model": "general",
                 "session": "s",
+                "agent": "writer",
                 "requests": 1,
+                "steps": 3,
                 "prompt_tokens": 10,
                 "cached_tokens": 4,
                 "completion_tokens": 5,
@@ -74,6 +76,7 @@ def test_a_report_in_full() -> None:
         ],
         "total": {
             "requests": 1,
+            "steps": 3,
             "prompt_tokens": 10,
             "cached_tokens": 4,
             "completion_tokens": 5,

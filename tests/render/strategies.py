@@ -305,6 +305,25 @@ compositions = some(
 )
 
 
+agents = some(
+    enabled=st.sampled_from([None, True, True, False]),
+    definitions=st.sampled_from([{"mine": {}}, {"mine": {"tools": ["web"]}, "yours": {"budgets": {"usdPerDay": 5}}}]),
+    tools=st.just(
+        {
+            "web": {"fetch": {"hosts": ["example.com:8443"], "headers": {"X-Key": "WEB_KEY"}, "allowHttp": True}},
+            "tickets": {"mcp": {"url": "http://mcp.other.svc:9000/mcp", "headers": {"X-Key": "TICKETS_KEY"}}},
+        }
+    ),
+    workers=some(
+        replicas=st.sampled_from([{"min": 0, "max": 1}, {"min": 1, "max": 1}, {"min": 2, "max": 9}]),
+        stepsAtOnce=st.sampled_from([1, 50]),
+    ),
+    store=st.sampled_from(
+        [{}, {"url": "postgresql://agents@db.example.com/agents", "passwordEnv": "PW"}, {"url": "postgresql://a@b.c/d"}]
+    ),
+)
+
+
 @st.composite
 def platforms(draw: st.DrawFn) -> Tree:
     """A valid spec, with each section there or not."""
@@ -320,6 +339,10 @@ def platforms(draw: st.DrawFn) -> Tree:
     found |= draw(
         some(keda=kedas, redis=redis, ledger=ledgers, edge=edges, training=trainings(), composition=compositions)
     )
+    if draw(_flag):
+        found["agents"] = draw(agents)
+        if "tools" in found["agents"].get("definitions", {}).get("mine", {}):
+            found["agents"].setdefault("tools", {"web": {"fetch": {"hosts": ["example.com"]}}})
     if "account" in cluster and draw(_flag):
         found.setdefault("composition", {}).setdefault("argocd", {})["capability"] = True
     return _without_contradictions(found)

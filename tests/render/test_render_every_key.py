@@ -20,7 +20,7 @@ from stoker.spec import json_schema, loads
 Tree = dict[str, Any]
 EVERYTHING = yaml.safe_load((Path(__file__).parents[2] / "examples" / "everything.yaml").read_text())
 SECTIONS = ("global", "karpenter", "keda", "llm.inference", "llm.models.*.serving", "redis", "ledger", "training")
-SECTIONS += ("edge", "composition")
+SECTIONS += ("edge", "composition", "agents")
 ARN = "arn:aws:acm:us-west-2:111122223333:certificate/99999999-2222-3333-4444-555555555555"
 
 OFF = object()
@@ -169,15 +169,45 @@ CHANGES: Mapping[str, Any] = {
     "composition.argocd.path": "other",
     "composition.argocd.clusters": ["east"],
     "composition.canary": False,
+    "agents.enabled": False,
+    "agents.workers.replicas.min": 1,
+    "agents.workers.replicas.max": 3,
+    "agents.workers.stepsAtOnce": 16,
+    "agents.store.url": "postgresql://agents@other.example.com/agents",
+    "agents.store.passwordEnv": None,
+    "agents.tools.*.fetch.hosts": ["docs.example.com:8443"],
+    "agents.tools.*.fetch.headers": {"Authorization": "OTHER_TOKEN"},
+    "agents.tools.*.fetch.allowHttp": True,
+    "agents.tools.*.fetch.allowPrivate": True,
+    "agents.tools.*.mcp.env": {"TOKEN": "OTHER_TOKEN"},
+    "agents.tools.*.mcp.url": "http://tickets.example.com:9000/mcp",
+    "agents.tools.*.mcp.headers": {"Authorization": "OTHER_TOKEN"},
+    "agents.tools.*.timeoutSeconds": 500,
 }
 """By key: another value than that of examples/everything.yaml. A `*` is the pool or model of `WHICH`."""
 
-WHICH = {"karpenter.nodePools": "gpu", "llm.models": "general"}
+WHICH = {
+    "karpenter.nodePools": "gpu",
+    "llm.models": "general",
+    "agents.definitions": "supervisor",
+    "agents.tools": "web",
+}
 OTHER_ONE = {
     "karpenter.nodePools.*.use": "cpu",
     "karpenter.nodePools.*.maxUsdPerHour": "large",
     "karpenter.nodePools.*.placementGroup": "train",
     "karpenter.nodePools.*.enabled": "train",
+    "agents.tools.*.mcp.env": "files",
+    "agents.tools.*.mcp.url": "tickets",
+    "agents.tools.*.mcp.headers": "tickets",
+    "agents.tools.*.mcp.only": "tickets",
+    "agents.tools.*.search.path": "handbook",
+    "agents.tools.*.search.results": "handbook",
+    "agents.tools.*.workspace.maxBytes": "notes",
+    "agents.tools.*.agent": "researcher",
+    "agents.tools.*.calculator": "sums",
+    "agents.tools.*.python": "mine",
+    "agents.tools.*.mcp.command": "files",
 }
 
 USUAL = {"llm.models.general": {}, "llm.models.code": {}, "llm.models.vision": {}}
@@ -213,6 +243,8 @@ BEFORE: Mapping[str, Mapping[str, Any]] = {
     "training.batch.spot": {"training.nodes": 1, "training.efa": False},
     "edge.certificateArn": {},
     "keda.scalers.redis": {"llm.models.code.replicas": {"min": 1, "max": 4}},
+    "agents.tools.*.mcp.env": {"agents.tools.files": {"mcp": {"command": ["serve"]}}},
+    "agents.tools.*.fetch.allowPrivate": {"agents.tools.tickets": {"mcp": {"command": ["serve"]}}},
 }
 """What is different before the change, where the key counts for nothing in examples/everything.yaml."""
 for _key in ("gpu.count", "gpu.memory", "cpu", "memory", "autoscaling.enabled", "autoscaling.minReplicas"):
@@ -224,14 +256,51 @@ EXCEPTIONS = {
     "redis.enabled": "false is refused without redis.url, and with one it says what the url says already",
 }
 
+_OF_AGENTS = {
+    "description": "Another.",
+    "graph": "module:graph",
+    "model": "vision",
+    "route": "vision",
+    "instructions": "Others.",
+    "maxOutputTokens": 77,
+    "temperature": 0.7,
+    "tools": ["tickets"],
+    "grants": ["tickets"],
+    "grantable": ["researcher", "tickets"],
+    "memoryMessages": 77,
+    **{f"limits.{key}": 7 for key in ("usd", "tokens", "steps", "wallSeconds", "toolCalls", "depth", "repeats")},
+    **{f"budgets.{key}": 7000 for key in ("requestTokens", "requestUsd", "requestsPerMinute", "concurrentRequests")},
+    **{f"budgets.tokens{window}": 10**9 for window in ("PerMinute", "PerDay", "PerMonth", "Total")},
+    **{f"budgets.usd{window}": 9999 for window in ("PerDay", "PerMonth", "Total")},
+}
+
 IN_THE_CONFIG = {
     "ledger.retentionDays": 100,
     "ledger.auditDays": 100,
     "llm.models.*.serving.limits.maxOutputTokens": 300,
     "llm.models.*.serving.limits.promptOverheadTokens": 33,
     "llm.models.*.serving.limits.imageTokens": 333,
+    **{f"agents.definitions.*.{key}": value for key, value in _OF_AGENTS.items()},
+    "agents.tools.*.fetch.maxBytes": 4444,
+    "agents.tools.*.search.path": "other",
+    "agents.tools.*.search.results": 4,
+    "agents.tools.*.workspace.maxBytes": 4444,
+    "agents.tools.*.calculator": True,
+    "agents.tools.*.python": "module:function",
+    "agents.tools.*.mcp.command": ["serve"],
+    "agents.tools.*.mcp.only": ["other"],
+    "agents.tools.*.agent": "supervisor",
+    "agents.tools.*.description": "Another.",
+    "agents.tools.*.effect": "write",
+    "agents.tools.*.repeatable": False,
+    "agents.tools.*.approval": "always",
+    "agents.tools.*.trusted": True,
+    "agents.workers.leaseSeconds": 77,
+    "agents.store.retentionDays": 77,
+    "agents.store.auditDays": 77,
+    "agents.retentionDays": 77,
 }
-"""Keys that gateway and workers read from the ConfigMap, and nothing else."""
+"""Keys that gateway, agents and workers read from the ConfigMap, and nothing else."""
 
 
 def keys() -> list[str]:

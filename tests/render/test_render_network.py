@@ -130,6 +130,64 @@ def test_exactly_what_is_needed(source: Pod | str, target: Pod | str, port: int,
     assert Network().lets(source, target, port) is is_let
 
 
+AGENTS = Pod(AI, {"app.kubernetes.io/name": "agents"})
+AGENT_WORKER = Pod(AI, {"app.kubernetes.io/name": "agent-worker"})
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "port", "is_let"),
+    [
+        (GATEWAY, AGENTS, 8081, True),
+        (AGENT_WORKER, AGENTS, 8081, False),  # the gateway alone says who calls
+        (ANOTHER, AGENTS, 8081, False),
+        (PROMETHEUS, AGENTS, 8081, True),
+        (PROMETHEUS, AGENT_WORKER, 8082, True),
+        (GATEWAY, AGENT_WORKER, 8082, False),
+        (AGENTS, REDIS, 6379, True),
+        (AGENTS, LEDGER, 5432, True),
+        (AGENTS, SOMEWHERE, 443, False),
+        (AGENT_WORKER, REDIS, 6379, True),
+        (AGENT_WORKER, LEDGER, 5432, True),
+        (AGENT_WORKER, GATEWAY, 8080, True),
+        (AGENT_WORKER, MODEL, 8000, False),  # but through the gateway, which counts
+        (AGENT_WORKER, SOMEWHERE, 443, True),  # tools
+        (AGENT_WORKER, SOMEWHERE, 80, False),
+        (AGENT_WORKER, "10.0.0.9", 443, False),
+        (AGENT_WORKER, METADATA, 80, False),
+        (AGENT_WORKER, METADATA, 443, False),
+    ],
+)
+def test_exactly_what_agents_need(source: Pod | str, target: Pod | str, port: int, is_let: bool) -> None:
+    assert Network("agents: {enabled: true}").lets(source, target, port) is is_let
+
+
+def test_agents_that_do_not_run_open_nothing() -> None:
+    assert not Network().lets(AGENTS, REDIS, 6379)
+    assert not Network().lets(AGENT_WORKER, LEDGER, 5432)
+
+
+@pytest.mark.parametrize(
+    ("tool", "open_to", "closed_to"),
+    [
+        ("{fetch: {hosts: ['docs.example.com:8443'], allowHttp: true}}", [(SOMEWHERE, 8443), (SOMEWHERE, 80)], 8444),
+        ("{fetch: {hosts: [a.example.com], allowPrivate: true}}", [("10.0.0.9", 443)], 80),
+        ("{mcp: {url: 'http://tools.other.svc:9000/mcp'}}", [("10.0.0.9", 9000), (SOMEWHERE, 443)], 80),
+    ],
+)
+def test_workers_reach_the_ports_that_tools_name(tool: str, open_to: list[tuple[str, int]], closed_to: int) -> None:
+    network = Network(f"agents: {{enabled: true, tools: {{mine: {tool}}}}}")
+    assert all(network.lets(AGENT_WORKER, where, port) for where, port in open_to)
+    assert not network.lets(AGENT_WORKER, SOMEWHERE, closed_to)
+    assert not network.lets(AGENT_WORKER, METADATA, 443)
+
+
+def test_a_store_of_agents_elsewhere_is_reached_by_its_port_and_the_ledger_is_not() -> None:
+    network = Network("agents: {enabled: true, store: {url: 'postgresql://me@db.example.com:5433/agents'}}")
+    assert network.lets(AGENTS, SOMEWHERE, 5433)
+    assert network.lets(AGENT_WORKER, SOMEWHERE, 5433)
+    assert not network.lets(AGENT_WORKER, LEDGER, 5432)
+
+
 @pytest.mark.parametrize("pod", [GATEWAY, REDIS, LEDGER, MODEL, OUR_EXPORTER])
 def test_everybody_finds_names(pod: Pod) -> None:
     assert Network().lets(pod, DNS, 53)

@@ -119,7 +119,7 @@ class TestAnySpec:
         assert list(again) == list(first)
 
 
-_GIVEN_NAMES = ("models", "nodePools", "tenants", "tags", "routes")
+_GIVEN_NAMES = ("models", "nodePools", "tenants", "tags", "routes", "definitions", "tools", "headers")
 
 
 def _shuffled(tree: Any, chance: random.Random, key: str = "") -> Any:

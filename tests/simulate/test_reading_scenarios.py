@@ -104,6 +104,12 @@ def test_a_platform_with_everything(tmp_path: Path) -> None:
     # Its argument is a place in S3, and a Job says what it puts there.
     assert (giant.serving.weights, giant.load.weights_from) == ("deepseek-ai/DeepSeek-R1", "s3")
     assert giant.shape.requests["nvidia.com/gpu"] == 8
+    # What agents ask of models is in the trace; what runs them takes room on nodes, and nothing scales it here.
+    agents = [each for each in found.workloads if each.name.rpartition("/")[2] in ("agents", "agent-worker")]
+    assert [(each.name, each.replicas, each.serving) for each in agents] == [
+        ("Deployment agentic-ai/agent-worker", 1, None),
+        ("Deployment agentic-ai/agents", 2, None),
+    ]
     general = next(each for each in found.scalers if each.target.endswith("model-general"))
     assert {name: signal.kind for name, signal in general.signals.items()} == {
         "waiting": "waiting",

@@ -102,7 +102,8 @@ class Run:
     """One row. `base` is the checkpoint of its thread at which it begins, with its input. `step` is the number of the
     step that is next or runs now, and `head` the checkpoint that it starts from (None: from the input). `graph_thread`
     is LangGraph's name of the conversation. `waited_s`: seconds that it has waited for people and children;
-    `waiting_since` while it does. `parent_call` is the call of the parent's tool that began it."""
+    `waiting_since` while it does. `failures` counts how often it failed and was gone on with. `parent_call` is the call
+    of the parent's tool that began it."""
 
     id: str
     agent: str
@@ -129,6 +130,7 @@ class Run:
     base: str | None = None
     tool_calls: int = 0
     children: int = 0
+    failures: int = 0
     is_tainted: bool = False
     started_at: float | None = None
     ended_at: float | None = None

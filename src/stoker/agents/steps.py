@@ -218,6 +218,7 @@ class Stepper:
                 continue
             latest = str(said["config"]["configurable"]["checkpoint_id"])
             values = said["values"]
+            opened.context.graph_step = int(said["metadata"]["step"]) + 1
             if not nodes or latest == head:
                 continue  # of the input, or that from which this step starts
             head = latest

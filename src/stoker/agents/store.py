@@ -36,7 +36,7 @@ _TABLES = (
         reason VARCHAR(64), input TEXT NOT NULL, output TEXT NOT NULL, error TEXT NOT NULL, limits TEXT NOT NULL,
         above TEXT NOT NULL, grants TEXT NOT NULL, metadata TEXT NOT NULL, step INTEGER NOT NULL, head VARCHAR(64),
         base VARCHAR(64),
-        tool_calls INTEGER NOT NULL, children INTEGER NOT NULL, is_tainted INTEGER NOT NULL,
+        tool_calls INTEGER NOT NULL, children INTEGER NOT NULL, failures INTEGER NOT NULL, is_tainted INTEGER NOT NULL,
         model_calls INTEGER NOT NULL, prompt_tokens BIGINT NOT NULL, completion_tokens BIGINT NOT NULL,
         nano_usd BIGINT NOT NULL, created_at FLOAT(53) NOT NULL, started_at FLOAT(53), ended_at FLOAT(53),
         updated_at FLOAT(53) NOT NULL, waiting_since FLOAT(53), waited_s FLOAT(53) NOT NULL)""",
@@ -63,7 +63,7 @@ _TABLES = (
 _RUN_COLUMNS = (
     *("id", "agent", "tenant", "key_id", "team", "session", "thread", "graph_thread", "parent", "parent_call"),
     *("status", "reason", "input", "output", "error", "limits", "above", "grants", "metadata", "step", "head", "base"),
-    *("tool_calls", "children", "is_tainted", "created_at", "started_at", "ended_at", "updated_at"),
+    *("tool_calls", "children", "failures", "is_tainted", "created_at", "started_at", "ended_at", "updated_at"),
     *("waiting_since", "waited_s"),
 )
 _JSON = frozenset(("input", "output", "error", "limits", "above", "grants", "metadata"))
@@ -313,7 +313,8 @@ def wake(connection: Connection, run_id: str, now: float, *, also_failed: bool =
     done = connection.execute(
         text(
             "UPDATE agent_runs SET status = 'queued', waited_s = waited_s + (:now - coalesce(waiting_since, :now)), "
-            "waiting_since = NULL, ended_at = NULL, reason = NULL, error = 'null', updated_at = :now "
+            "failures = failures + CASE status WHEN 'failed' THEN 1 ELSE 0 END, waiting_since = NULL, ended_at = NULL, "
+            "reason = NULL, error = 'null', updated_at = :now "
             f"WHERE id = :id AND ({stands}) AND NOT EXISTS ({open_ones})"
         ),
         {"id": run_id, "now": now},
@@ -389,7 +390,7 @@ def _tell_parent(connection: Connection, run: Run) -> None:
 def last_head(connection: Connection, graph_thread: str) -> str | None:
     """The checkpoint with which the last run of a thread ended well; None: there is none."""
     query = """SELECT head FROM agent_runs WHERE graph_thread = :thread AND status = 'completed' AND head IS NOT NULL
-        ORDER BY ended_at DESC LIMIT 1"""
+        ORDER BY ended_at DESC, id DESC LIMIT 1"""
     return connection.execute(text(query), {"thread": graph_thread}).scalar()
 
 
@@ -518,7 +519,9 @@ class Begun:
         self.is_new, self.result, self.child = is_new, result, child
 
 
-def begin_call(connection: Connection, run: Run, call: str, tool: str, arguments: Json, now: float) -> Begun:
+def begin_call(
+    connection: Connection, run: Run, call: str, tool: str, arguments: Json, events: Sequence[Event]
+) -> Begun:
     """Writes down that the call is made, and takes one of the calls that the run, and those above it, may make. Raises
     Refused (`tool_calls_exceeded`) when none is left."""
     known = _call(connection, run.id, call)
@@ -543,8 +546,9 @@ def begin_call(connection: Connection, run: Run, call: str, tool: str, arguments
             "INSERT INTO agent_calls (run, id, tool, arguments, begun_at) VALUES (:run, :id, :tool, :arguments, :now) "
             "ON CONFLICT (run, id) DO NOTHING"
         ),
-        {"run": run.id, "id": call, "tool": tool, "arguments": _text(arguments), "now": now},
+        {"run": run.id, "id": call, "tool": tool, "arguments": _text(arguments), "now": events[-1].at},
     )
+    add_events(connection, events)
     return Begun(is_new=True, result=None, child=None)
 
 
@@ -558,7 +562,7 @@ def _call(connection: Connection, run_id: str, call: str) -> Begun | None:
 
 
 def end_call(
-    connection: Connection, run_id: str, call: str, result: Json, digest: str, now: float, *, taints: bool
+    connection: Connection, run_id: str, call: str, result: Json, digest: str, completed: Event, *, taints: bool
 ) -> tuple[Json, int]:
     """What the call came to, by whoever said it first, and how many calls of this run came to the same with the same
     arguments."""
@@ -567,8 +571,9 @@ def end_call(
             "UPDATE agent_calls SET result = :result, digest = :digest, ended_at = :now "
             "WHERE run = :run AND id = :id AND result IS NULL"
         ),
-        {"run": run_id, "id": call, "result": _text(result), "digest": digest, "now": now},
+        {"run": run_id, "id": call, "result": _text(result), "digest": digest, "now": completed.at},
     )
+    add_events(connection, [completed])
     if taints:
         taint(connection, run_id)
     known = _call(connection, run_id, call)

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
@@ -28,6 +28,8 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 @target.options
 @click.option("--since", help="Only what ended since then: 30m, 24h, 7d, or a date such as 2026-01-31.")
 @click.option("--tenant", help="Only this tenant.")
+@click.option("--agent", help="Only runs of this agent.")
+@click.option("--run", metavar="ID", help="Only this run, with all below it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def usage(
@@ -37,27 +39,35 @@ def usage(
     state: Path | None,
     since: str | None,
     tenant: str | None,
+    agent: str | None,
+    run: str | None,
     as_json: bool,
 ) -> None:
-    """Requests, tokens and dollars by tenant, model and session."""
+    """Requests, tokens and dollars by tenant, model, session and agent."""
     if context.invoked_subcommand is not None:
         if any(context.params.values()):
             raise click.UsageError(f"options belong behind the word {context.invoked_subcommand}", context)
         return
     after = None if since is None else parse_since(since, time.time())
-    report = _report(target.find(target.Asked(url, key, state), admin=True), after, tenant)
+    which = _Which(after, tenant, agent, run)
+    report = _report(target.find(target.Asked(url, key, state), admin=True), which)
     if as_json:
         show.as_json(report)
         return
-    rows = [*report["rows"], {**report["total"], "tenant": "total", "model": "", "session": ""}]
+    rows = [*report["rows"], {**report["total"], "tenant": "total", "model": "", "session": "", "agent": ""}]
+    has_agents = any(row["agent"] for row in rows)
     show.table(
-        ["tenant", "model", "session", "requests", "prompt tokens", "completion tokens", "usd"],
+        [
+            *("tenant", "model", "session"),
+            *(("agent", "requests", "steps") if has_agents else ("requests",)),
+            *("prompt tokens", "completion tokens", "usd"),
+        ],
         [
             [
                 r["tenant"],
                 r["model"],
                 r["session"],
-                r["requests"],
+                *((r["agent"], r["requests"], r["steps"]) if has_agents else (r["requests"],)),
                 r["prompt_tokens"],
                 r["completion_tokens"],
                 f"{r['usd']:.6f}",
@@ -146,10 +156,20 @@ def parse_since(text: str, now: float, option: str = "since") -> float:
         ) from error
 
 
-def _report(found: target.Target, since: float | None, tenant: str | None) -> Any:
+@dataclass(frozen=True)
+class _Which:
+    """What is asked for; None: all of it."""
+
+    since: float | None
+    tenant: str | None
+    agent: str | None
+    run: str | None
+
+
+def _report(found: target.Target, which: _Which) -> Any:
     from stoker.local.state import StateDirectory
 
-    params = {"since": None if since is None else repr(since), "tenant": tenant}
+    params = asdict(which) | {"since": None if which.since is None else repr(which.since)}
     state = None if found.state is None else StateDirectory(found.state)
     if state is None or state.is_locked():
         try:
@@ -157,14 +177,14 @@ def _report(found: target.Target, since: float | None, tenant: str | None) -> An
         except Unavailable:
             if state is None:
                 raise
-    return _from_ledger(state, since, tenant)
+    return _from_ledger(state, which)
 
 
-def _from_ledger(state: "StateDirectory", since: float | None, tenant: str | None) -> Any:
+def _from_ledger(state: "StateDirectory", which: _Which) -> Any:
     from stoker.meter.report import usage_report
 
     with _ledger(state) as ledger:
-        return usage_report(ledger.rows(since=since, tenant=tenant))
+        return usage_report(ledger.rows(**asdict(which)))
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from stoker.base import logs, process
 from stoker.base.clock import SystemClock
 from stoker.base.errors import Conflict, InvalidInput, StokerError
 from stoker.gateway.running import GRACE_S, Gateway
+from stoker.meter.grants import secret_of
 from stoker.meter.keys import KeyStore
 from stoker.meter.store import Store
 from stoker.queue import QueueSettings, RedisBudgets, RedisQueue, RedisRegistry
@@ -21,6 +22,7 @@ from stoker.web import server
 _log = logs.get(__name__)
 
 ADMIN_KEY = "STOKER_ADMIN_KEY"
+AGENTS_URL = "STOKER_AGENTS_URL"
 SHORTEST_ADMIN_KEY = 32
 
 
@@ -70,6 +72,8 @@ async def run(options: argparse.Namespace) -> None:
         journals=options.journals or _journals(options.redis),
         store=store,
         clock=SystemClock(),
+        agents_key=secret_of(os.environ),
+        agents_url=os.environ.get(AGENTS_URL) or None,
     )
     try:
         await gateway.run(listening, stop, on_ready=lambda: _ready(url), grace_s=options.grace)

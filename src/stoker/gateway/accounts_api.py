@@ -286,6 +286,9 @@ class _Accounts:
             found.append(("session", one.name, None, one.terms.session_budgets))
             found.append(("run", one.name, None, one.terms.run_budgets))
             found += [("team", one.name, team.name, team.terms.budgets) for team in one.teams.values()]
+        if tenant is None:  # what all tenants spend in the runs of one
+            agents = self._platform.agents.definitions
+            found += [("agent", "", name, agent.budgets) for name, agent in agents.items()]
         after = None
         while keys := self._keys.list(tenant=tenant, ended=False, after=after, limit=MOST_LISTED):
             found += [("key", key.tenant, key.id, key.budgets) for key in keys]
@@ -299,7 +302,7 @@ def limit_rows(
 ) -> list[tuple[str | None, Json]]:
     """One row for each limit with the name of its counter, those on a single request first. Money in US dollars. `name`
     is None for what holds for each session or run alike. `spent` is null where nothing is summed up: for those, for a
-    single request, and for what runs now, which is not in the ledger."""
+    single request, and for what runs now, which is not in the ledger. An agent is of no tenant: ""."""
     rows: list[tuple[str | None, Json]] = [
         (None, {**_row(kind, tenant, name, field, unit, "request", getattr(budgets, field)), "renews_at": None})
         for field, unit in (("request_tokens", Unit.TOKENS), ("request_usd", Unit.NANO_USD))
@@ -330,7 +333,7 @@ def _row(
 ) -> Json:
     return {
         "scope": kind,
-        "tenant": tenant,
+        "tenant": tenant or None,
         "id": name,
         "budget": yaml_name(field),
         "unit": "usd" if unit is Unit.NANO_USD else unit.value,

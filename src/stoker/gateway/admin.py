@@ -33,6 +33,8 @@ MOST_BODY_BYTES = 1 << 16
 # Seconds since the epoch; beyond any time that there is.
 _MOST_TIME = 1e12
 TENANT = Text("tenant", "Only this tenant's.")
+AGENT = Text("agent", "Only this agent's.")
+RUN = Text("run", "Only this run's, with all below it.")
 MODEL = Text("model", "Only this model's.")
 SINCE = Number("since", 0, _MOST_TIME, "Only what ended then or later, in seconds since the epoch.")
 UNTIL = Number("until", 0, _MOST_TIME, "Only what ended before, in seconds since the epoch.")
@@ -76,9 +78,9 @@ def routes(services: Services) -> list[Route]:
 def _usage(services: Services) -> Handler:
     async def usage(request: Request) -> Response:
         await services.auth.admin(request)
-        since, tenant = SINCE.of(request), TENANT.of(request)
+        since, tenant, agent, run = SINCE.of(request), TENANT.of(request), AGENT.of(request), RUN.of(request)
         await services.settle_all()
-        rows = await asyncio.to_thread(services.ledger.rows, since=since, tenant=tenant)
+        rows = await asyncio.to_thread(services.ledger.rows, since=since, tenant=tenant, agent=agent, run=run)
         return JSONResponse(usage_report(rows))
 
     return usage

@@ -379,18 +379,26 @@ def _refuse_what_never_fits(terms: Terms, quote: Quote, now: float) -> None:
     bound = quote.least
     for counter, need in terms.plan.needs(now, bound.amounts):
         if need > counter.limit:
-            kind, _, _, window = counter.name.split(":")[:4]
-            raise over_budget(
-                bound, counter.unit, f"the {kind}'s budget is {_amount(counter.unit, counter.limit)}{_PER[window]}"
-            )
+            raise over_budget(bound, counter.unit, f"{whose_budget(counter)} is {_limit_of(counter)}")
 
 
 def too_little_left(counter: Counter, left: int, need: int) -> str:
-    kind, _, _, window = counter.name.split(":")[:4]
     return (
-        f"the {kind}'s budget of {_amount(counter.unit, counter.limit)}{_PER[window]} has "
-        f"{_amount(counter.unit, left)} left; this request could take {_amount(counter.unit, need)}"
+        f"{whose_budget(counter)} of {_limit_of(counter)} has {_amount(counter.unit, left)} left; this request could "
+        f"take {_amount(counter.unit, need)}"
     )
+
+
+def whose_budget(counter: Counter) -> str:
+    """`the key's budget`; of a run or an agent its name, too, since a request falls under those of several runs."""
+    kind, id = counter.name.split(":")[:2]
+    name = id.rpartition("/")[2]
+    is_named = kind in ("run", "agent") and not name.startswith("~")  # a digest says nothing to anybody
+    return f"{kind} {name}'s budget" if is_named else f"the {kind}'s budget"
+
+
+def _limit_of(counter: Counter) -> str:
+    return _amount(counter.unit, counter.limit) + _PER[counter.name.split(":")[3]]
 
 
 def _let_go(those: Sequence[_Waiting]) -> None:

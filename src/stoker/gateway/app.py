@@ -11,7 +11,7 @@ from starlette.routing import Route
 from stoker.base import json_text, logs
 from stoker.base.errors import StokerError
 from stoker.base.ids import ModelName
-from stoker.gateway import admin, batches, files, openai, openapi, streams, tasks, ws
+from stoker.gateway import admin, agents, batches, files, openai, openapi, streams, tasks, ws
 from stoker.gateway.services import Services
 from stoker.queue import Depth
 from stoker.telemetry import metrics
@@ -59,6 +59,13 @@ def create(services: Services) -> Starlette:
             *tasks.routes(services),
             *streams.routes(services),
             *ws.routes(services),
+            *agents.routes(
+                services.auth,
+                services.agents,
+                services.clock,
+                max_body_bytes=services.platform.gateway.max_body_bytes,
+                refused=services.measures.refused,
+            ),
             *files.routes(services),
             *batches.routes(services),
             *openai.routes(services),

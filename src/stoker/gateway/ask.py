@@ -89,6 +89,7 @@ class Ask:
             body=self.body,
             session=self.caller.session,
             run=self.caller.run,
+            agent=self.caller.agent,
             team=self.caller.team,
             route=self.route,
             bound=bound_of_task(bound),

@@ -1,4 +1,5 @@
-"""Who calls: the key in the `Authorization` header, looked up by its hash, and what it may use.
+"""Who calls: the key in the `Authorization` header, looked up by its hash, and what it may use. Or a run of an agent,
+with a grant (`meter.grants`): then it is the key that the run was begun with, by its id.
 
 Accounts are kept in memory. Whether they are still so is asked of the database with one number for all of them, at most
 `REMEMBER_S` old, so a usual request waits for no database, and a key that was revoked is refused that soon. While the
@@ -8,14 +9,17 @@ database does not answer, nobody is let in: a revocation could not be seen.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from starlette.requests import Request
+from starlette.websockets import WebSocket
 
 from stoker.base.clock import Clock
-from stoker.base.errors import NotPermitted, Unauthenticated
+from stoker.base.errors import Conflict, NotFound, NotPermitted, Unauthenticated
 from stoker.gateway.commitments import seen
 from stoker.meter.accounts import Account
+from stoker.meter.grants import Grant, is_grant
 from stoker.meter.keys import KeyStore, hash_of
 
 # A change (a revocation, another budget) takes effect at most this long after it was made, in every gateway process.
@@ -25,6 +29,8 @@ _LOOK_AFTER_S = 0.4
 # Accounts of the keys that were used last; 100,000 take less than 200 MB (benchmarks/accounts).
 REMEMBER_MOST = 100_000
 _LONGEST_KEY = 512
+# Of a run with eight above it, each with its limits, some 2,000.
+_LONGEST_GRANT = 8192
 T = TypeVar("T")
 
 
@@ -36,12 +42,17 @@ class Asked(Protocol):
 
 
 class Authenticator:
-    def __init__(self, store: KeyStore, clock: Clock, *, most: int = REMEMBER_MOST) -> None:
+    def __init__(
+        self, store: KeyStore, clock: Clock, *, most: int = REMEMBER_MOST, agents_key: str | None = None
+    ) -> None:
+        """`agents_key`: the secret with which grants are signed; None: a grant is a key that nobody issued."""
         self._store = store
         self._clock = clock
         self._most = most
-        # By the hash, so that a secret itself is never kept and comparing takes the same time for any wrong key. With
-        # the revision that was known before the account was read: it is good as long as that is the latest.
+        self._agents_key = agents_key
+        # By the hash, so that a secret itself is never kept and comparing takes the same time for any wrong key; for
+        # grants by the key's id, which no hash is. With the revision that was known before the account was read: it is
+        # good as long as that is the latest.
         self._known: OrderedDict[bytes, tuple[int, Account]] = OrderedDict()
         self._revision = 0
         self._looked_at = float("-inf")
@@ -76,14 +87,31 @@ class Authenticator:
 
     async def account(self, secret: str) -> Account:
         """Raises Unauthenticated for a secret that is no key's now; Unavailable while the database does not answer."""
+        if self._agents_key is not None and is_grant(secret):
+            return await self._account_of_run(Grant.read(secret, self._agents_key, now=self._clock.now()))
         await self._look()
-        name = bytes.fromhex(hash_of(secret))
+        return await self._found(bytes.fromhex(hash_of(secret)), self._store.find, secret)
+
+    async def _account_of_run(self, grant: Grant) -> Account:
+        """That of the key which pays for the run. Nobody looks after a platform in the name of a run."""
+        await self._look()
+        account = await self._found(grant.key_id.encode(), self._find_by_id, grant.key_id)
+        return replace(account, role="user", grant=grant)
+
+    def _find_by_id(self, key_id: str) -> Account | None:
+        try:
+            return self._store.account_of(key_id)
+        except (NotFound, Conflict):
+            return None
+
+    async def _found(self, name: bytes, find: Callable[[str], Account | None], said: str) -> Account:
+        """What `find` gives for what was `said`, or gave: it is remembered under `name` until something is changed."""
         known = self._known.get(name)
         if known is not None and known[0] == self._revision and not known[1].has_expired(self._clock.now()):
             self._known.move_to_end(name)
             return known[1]
         revision = self._revision
-        account = await asyncio.to_thread(self._store.find, secret)
+        account = await asyncio.to_thread(find, said)
         if account is None:
             self._known.pop(name, None)
             raise Unauthenticated(
@@ -155,10 +183,25 @@ def permit(account: Account, prefix: str | None, model: str, routes: Mapping[str
         raise NotPermitted(f"this key may not use the model {model}; {may}")
 
 
+SUBPROTOCOL = "stoker"
+"""Of WebSockets to the gateway."""
+
+
+def authorization_of(socket: WebSocket) -> str | None:
+    """What a WebSocket's handshake says of its caller. A browser cannot set `Authorization`, so the key may also stand
+    behind our name in the list of subprotocols: a header too, and never in the URL, which logs keep."""
+    said = socket.headers.get("authorization")
+    offered: list[str] = socket.scope["subprotocols"]
+    if said is None and len(offered) == 2 and offered[0] == SUBPROTOCOL:
+        return f"Bearer {offered[1]}"
+    return said
+
+
 def _bearer(request: Asked) -> str:
     header = request.headers.get("authorization", "")
     scheme, _, secret = header.partition(" ")
     secret = secret.strip()
-    if scheme.lower() != "bearer" or not secret or len(secret) > _LONGEST_KEY:
+    is_long = len(secret) > _LONGEST_KEY and (len(secret) > _LONGEST_GRANT or not is_grant(secret))
+    if scheme.lower() != "bearer" or not secret or is_long:
         raise Unauthenticated("there is no API key in this request", hint="send `Authorization: Bearer KEY`")
     return secret

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from stoker.base.errors import InvalidInput, NotFound
+from stoker.base.errors import InvalidInput, NotFound, NotPermitted
 from stoker.gateway import files
 from stoker.gateway.endpoints import ENDPOINTS
 from stoker.gateway.parameters import whole, whole_of
@@ -105,6 +105,8 @@ def _wanted(request: Request, key: Account, sent: Json) -> NewBatch:
         )
     if not isinstance(endpoint, str) or endpoint not in ENDPOINTS:
         raise InvalidInput(f"endpoint {_said(endpoint)}; it has to be one of {', '.join(ENDPOINTS)}", param="endpoint")
+    if key.grant is not None:  # its lines would be asked in the name of the key, outside of the run's limits
+        raise NotPermitted("a run's grant may not begin batches", hint="ask for each of them, or use a key of your own")
     by = caller(request, key, {})
     keeps = sent.get("output_expires_after")
     return NewBatch(

@@ -79,6 +79,7 @@ def message_of(task: Task) -> bytes:
         "state": outcome,
         "session": task.session,
         "run": task.run,
+        "agent": task.agent,
         "submitted_at": task.submitted_at,
         "ended_at": task.ended_at,
         "replays": task.replays,

@@ -121,7 +121,7 @@ async def replay(services: Services, task: Task, *, comes_back: bool = False) ->
         raise not_dead(task.id, task.state, "replayed")
     account = await asyncio.to_thread(services.keys.account_of, task.key_id)
     _check_may_use(services, account, task)
-    terms = services.terms.of(account, task.session, task.run)
+    terms = services.terms.of(account, task.session, task.run, task.agent)
     quote = services.quote(endpoint_of(task.endpoint), task.model, task.body, is_elastic=False)
     return await services.inference.replay(task, terms, quote, comes_back=comes_back)
 

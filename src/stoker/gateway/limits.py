@@ -9,8 +9,8 @@ from stoker.gateway.bounds import Bound, Quote
 from stoker.gateway.receipts import money
 from stoker.meter.accounts import Account
 from stoker.meter.limits import limits_of_account
-from stoker.policy.budgets import Plan, Unit
-from stoker.spec import Budgets
+from stoker.policy.budgets import Plan, Scope, Unit, inside, runs_counted, scope_name
+from stoker.spec import NO_BUDGETS, Budgets
 
 # Callers (key, session and run) that are remembered; a forgotten one is made again in some 20 us.
 REMEMBERED = 20_000
@@ -28,6 +28,7 @@ class Terms:
         "_shared",
         "_shared_counters",
         "account",
+        "agent",
         "most_tokens",
         "most_usd",
         "plan",
@@ -35,12 +36,20 @@ class Terms:
         "session",
     )
 
-    def __init__(self, account: Account, session: str | None, run: str | None) -> None:
+    def __init__(
+        self,
+        account: Account,
+        session: str | None,
+        run: str | None,
+        agent: str | None = None,
+        agent_budgets: Budgets = NO_BUDGETS,
+    ) -> None:
         self.account = account
         self.session = session
         self.run = run
-        self.plan = Plan(named.limit for named in limits_of_account(account, session, run))
-        budgets = _levels(account, session, run)
+        self.agent = agent
+        self.plan = Plan(named.limit for named in limits_of_account(account, session, run, agent, agent_budgets))
+        budgets = [*_levels(account, session, run), agent_budgets]
         self.most_tokens = min((b.request_tokens for b in budgets if b.request_tokens is not None), default=None)
         self.most_usd = min((b.request_usd for b in budgets if b.request_usd is not None), default=None)
         self._shared: Json = {}
@@ -64,6 +73,11 @@ class Terms:
             raise over_budget(bound, Unit.TOKENS, f"one request may take {most_tokens}")
         raise over_budget(bound, Unit.NANO_USD, f"one request may cost ${self.most_usd}")
 
+    def run_called(self, scope: str) -> str | None:
+        """The run, this one or one above it, whose counters' names begin so."""
+        runs, tenant = runs_counted(self.run, self.agent), self.account.tenant
+        return next((run for run in runs if scope_name(Scope("run", inside(tenant, run))) == scope), None)
+
     def shared(self, now: float) -> Json:
         """Whose requests these are and which counters they fall under at `now`: the same object for a whole minute."""
         counters = self.plan.at(now)
@@ -76,6 +90,7 @@ class Terms:
                 "key_id": self.account.id,
                 "session": self.session,
                 "run": self.run,
+                "agent": self.agent,
             }
         return self._shared
 
@@ -117,18 +132,20 @@ def _levels(account: Account, session: str | None, run: str | None) -> list[Budg
 
 
 class TermsOfCallers:
-    """Terms by caller, the most recent ones."""
+    """Terms by caller, the most recent ones. `agents`: the budgets of each agent."""
 
-    def __init__(self) -> None:
-        self._known: OrderedDict[tuple[str, str | None, str | None], Terms] = OrderedDict()
+    def __init__(self, agents: Mapping[str, Budgets] | None = None) -> None:
+        self._known: OrderedDict[tuple[str, str | None, str | None, str | None], Terms] = OrderedDict()
+        self._agents = agents or {}
 
-    def of(self, account: Account, session: str | None, run: str | None) -> Terms:
-        name = (account.id, session, run)
+    def of(self, account: Account, session: str | None, run: str | None, agent: str | None = None) -> Terms:
+        name = (account.id, session, run, agent)
         terms = self._known.get(name)
         if terms is not None and (terms.account is account or terms.account == account):
             self._known.move_to_end(name)
             return terms
-        terms = self._known[name] = Terms(account, session, run)
+        budgets = NO_BUDGETS if agent is None else self._agents.get(agent, NO_BUDGETS)
+        terms = self._known[name] = Terms(account, session, run, agent, budgets)
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
         return terms

@@ -27,6 +27,7 @@ Json = dict[str, Any]
 _PATH_PARAMETERS: dict[str, Json] = {
     "id": {"description": "Its id.", "schema": {"type": "string", "minLength": 1}},
     "model": {"description": "Its name, which may have slashes in it.", "schema": {"type": "string", "minLength": 1}},
+    "name": {"description": "The agent's name.", "schema": {"type": "string", "pattern": NAME_PATTERN}},
     "route": {"description": "A word of `gateway.routes`.", "schema": {"type": "string", "pattern": NAME_PATTERN}},
     "tenant": {"description": "Its name.", "schema": {"type": "string", "pattern": NAME_PATTERN}},
     "team": {"description": "Its name.", "schema": {"type": "string", "pattern": NAME_PATTERN}},
@@ -48,6 +49,16 @@ _HEADERS: dict[str, tuple[str, str, Json]] = {
         "Last-Event-ID",
         "Go on after this event of the task: its `id`.",
         {"type": "string", "pattern": cursors.PATTERN},
+    ),
+    "last-agent-event": (
+        "Last-Event-ID",
+        "Go on after this event of the run: its `id`.",
+        {"type": "string", "pattern": "^[0-9]{1,15}$"},
+    ),
+    "once-begun": (
+        "Idempotency-Key",
+        "Sent again with the same key, the same request begins one run.",
+        {"type": "string", "pattern": idempotency.PATTERN},
     ),
     "once": (
         "Idempotency-Key",
@@ -98,6 +109,7 @@ def document(platform: Platform) -> Json:
         "tags": [
             {"name": "inference", "description": "OpenAI's API: any of its SDKs works with this URL and a key."},
             {"name": "tasks", "description": "Work that may wait, and is never lost."},
+            {"name": "agents", "description": "Runs of agents, which go on after a crash and stop at their limits."},
             {"name": "batches", "description": "OpenAI's files, and many requests in one of them."},
             {"name": "admin", "description": "For who looks after the platform: an admin's key only."},
             {"name": "health", "description": "No key needed."},
@@ -203,7 +215,7 @@ _REFUSALS = {
     402: "A budget that does not renew has too little left: `budget_exhausted`. There is no use in asking again.",
     403: "The key may not do this: `not_permitted`, or work with such a priority: `priority_not_permitted`.",
     404: "There is no such thing, or it is another tenant's: `not_found`, `model_not_found`, `task_not_found`, "
-    "`file_not_found`, `batch_not_found`, ...",
+    "`file_not_found`, `batch_not_found`, ...; there are no agents here: `agents_not_enabled`.",
     408: "The body did not come in time: `request_timeout`. The connection is closed.",
     409: "It is not in a state that allows this: `conflict`, `not_dead`, `stream_restarted`, ...",
     410: "It is over, and its events are not kept any more: `stream_gone`.",
@@ -217,7 +229,7 @@ _REFUSALS = {
     431: "The head is too large, or has too many lines: `head_too_large`. The connection is closed.",
     500: "A fault of ours: `internal_error`. The log has the details.",
     502: "An engine answered with something that is no answer: `upstream_error`.",
-    503: "Not now: `budgets_unavailable`, `ledger_unavailable`, `queue_unavailable`, ...",
+    503: "Not now: `budgets_unavailable`, `ledger_unavailable`, `queue_unavailable`, `agents_unavailable`, ...",
     504: "Out of time: `timeout`, `deadline_exceeded`.",
 }
 

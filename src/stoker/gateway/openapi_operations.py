@@ -8,13 +8,23 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from stoker.gateway import accounts_api, admin, batches, dead_letters_api, files, tasks
-from stoker.gateway.parameters import Query
+from stoker.gateway.parameters import Query, Text, whole
 from stoker.telemetry.metrics import CONTENT_TYPE
 
 Json = dict[str, Any]
 Who = Literal["nobody", "user", "admin"]
 Header = Literal[
-    "session", "run", "resumable", "last-event", "last-chunk", "once", "prefer", "priority", "task-priority"
+    "session",
+    "run",
+    "resumable",
+    "last-event",
+    "last-chunk",
+    "last-agent-event",
+    "once",
+    "once-begun",
+    "prefer",
+    "priority",
+    "task-priority",
 ]
 
 JSON, EVENTS = "application/json", "text/event-stream"
@@ -60,6 +70,8 @@ class Operation:
     def group(self) -> str:
         if self.path.startswith("/admin/v1/"):
             return "admin"
+        if self.path.startswith("/v1/agents"):
+            return "agents"
         if self.path.startswith(("/v1/files", "/v1/batches")):
             return "batches"
         return "health" if not self.path.startswith("/v1/") else "tasks" if "/tasks" in self.path else "inference"
@@ -120,6 +132,124 @@ def _generating(path: str, id: str, what: str, takes: str, gives: str, *, stream
 
     return [under("/v1", "", "."), under("/v1/{route}", "OnRoute", ", by a model of this route.")]
 
+
+_AGENT, _RUN = "/v1/agents/{name}", "/v1/agents/{name}/runs/{id}"
+_RUN_LINKS = dict.fromkeys(("showRun", "cancelRun", "resumeRun", "followRun", "traceRun"), ("id", "$response.body#/id"))
+
+
+def _of_agents(method: str, path: str, id: str, what: str, answer: Answer, status: int = 200, **more: Any) -> Operation:
+    """Answered by the agents' service; the gateway passes it on."""
+    refused = (403, 404, 504, *more.pop("refused", ()))
+    return Operation(method, path, id, what, "user", {status: answer}, refused=refused, **more)
+
+
+_AGENTS = (
+    _of_agents("GET", "/v1/agents", "listAgents", "The agents.", json_of("Agents", "All of them.")),
+    _of_agents("GET", _AGENT, "showAgent", "One of them.", json_of("Agent", "The agent.")),
+    _of_agents(
+        "POST",
+        f"{_AGENT}/runs",
+        "createRun",
+        "Begin a run.",
+        json_of("AgentRun", "It is queued.", headers=("Location",), links=_RUN_LINKS),
+        202,
+        takes="NewRun",
+        headers=("once-begun", "prefer"),
+        refused=(402, 409, 422, 429),
+    ),
+    _of_agents(
+        "GET",
+        f"{_AGENT}/runs",
+        "listRuns",
+        "Runs of the tenant, the newest first.",
+        json_of("AgentRuns", "A page."),
+        query=(
+            Text("status", "Only those in this status."),
+            Text("thread", "Only those of this thread."),
+            whole("limit", 1, 1000, 100, "How many at most."),
+            Text("after", "Go on after the run with this id."),
+        ),
+    ),
+    _of_agents(
+        "GET",
+        _RUN,
+        "showRun",
+        "A run, with what it used and what it waits for.",
+        json_of("AgentRun", "The run."),
+        query=(tasks.WAIT,),
+        more="`/v1/agents/runs/{id}` is the same, and so it is below.",
+    ),
+    _of_agents(
+        "POST",
+        f"{_RUN}/cancel",
+        "cancelRun",
+        "Nobody wants it any more.",
+        json_of("AgentRun", "The run."),
+        refused=(409,),
+    ),
+    _of_agents(
+        "POST",
+        f"{_RUN}/resume",
+        "resumeRun",
+        "Answer what it waits for: each wait, or all of them alike.",
+        json_of("AgentRun", "The run, which goes on."),
+        takes="Resumption",
+        refused=(409, 422),
+    ),
+    _of_agents(
+        "GET",
+        f"{_RUN}/events",
+        "followRun",
+        "What happens in it, from its beginning or after one that was seen.",
+        Answer("Its events.", {EVENTS: "Event", JSON: "AgentEvents"}),
+        query=(
+            Text("format", "`json`: a page of those that there are, and no stream."),
+            Text("after", "Go on after the event with this id."),
+            whole("limit", 1, 10_000, 1000, "Of a page: how many at most."),
+        ),
+        headers=("last-agent-event",),
+    ),
+    _of_agents(
+        "GET",
+        f"{_RUN}/ws",
+        "runSocket",
+        "The same over a WebSocket.",
+        Answer("The connection is a WebSocket now."),
+        101,
+        query=(Text("after", "Go on after the event with this id."),),
+        more="404 without the handshake of a WebSocket.",
+    ),
+    _of_agents("GET", f"{_RUN}/trace", "traceRun", "Its spans.", json_of("Trace", "All there are by now.")),
+    _of_agents(
+        "GET",
+        f"{_AGENT}/threads/{{id}}",
+        "showThread",
+        "A thread: its messages and its runs.",
+        json_of("Thread", "The thread."),
+    ),
+    _of_agents(
+        "DELETE",
+        f"{_AGENT}/threads/{{id}}",
+        "deleteThread",
+        "Forget it.",
+        json_of("Deleted", "It is gone."),
+        refused=(409,),
+    ),
+    _of_agents(
+        "POST",
+        f"{_AGENT}/schedules",
+        "createSchedule",
+        "Begin a run again and again.",
+        json_of("Schedule", "It is there."),
+        201,
+        takes="NewSchedule",
+        refused=(409, 422),
+    ),
+    _of_agents(
+        "GET", f"{_AGENT}/schedules", "listSchedules", "The tenant's schedules.", json_of("Schedules", "All of them.")
+    ),
+    _of_agents("DELETE", f"{_AGENT}/schedules/{{id}}", "deleteSchedule", "Stop it.", json_of("Deleted", "It is gone.")),
+)
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "/health", "health", "Whether this process runs.", "nobody", {200: json_of("Health", "It does.")}),
@@ -234,6 +364,8 @@ OPERATIONS: tuple[Operation, ...] = (
         refused=(404, 410),
         headers=("last-chunk",),
     ),
+    # --- agents -----------------------------------------------------------------------------------------------------
+    *_AGENTS,
     # --- files and batches ------------------------------------------------------------------------------------------
     Operation(
         "POST",
@@ -320,10 +452,10 @@ OPERATIONS: tuple[Operation, ...] = (
         "GET",
         "/admin/v1/usage",
         "usage",
-        "What was used, by tenant, model and session, complete up to now.",
+        "What was used, by tenant, model, session and agent, complete up to now.",
         "admin",
         {200: json_of("Usage", "Rows and their total.")},
-        query=(admin.SINCE, admin.TENANT),
+        query=(admin.SINCE, admin.TENANT, admin.AGENT, admin.RUN),
     ),
     Operation(
         "GET",

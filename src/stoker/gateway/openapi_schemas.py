@@ -34,7 +34,7 @@ def ref(name: str) -> Schema:
 
 def schemas() -> dict[str, Schema]:
     """By name, as `components.schemas` has them."""
-    return {**_sent(), **_of_sections(), **_of_letters(), **_answered()}
+    return {**_sent(), **_of_sections(), **_of_letters(), **_of_agents(), **_answered()}
 
 
 # --- small words for JSON Schema ------------------------------------------------------------------------------------
@@ -405,6 +405,107 @@ def _told_of_letters(task_fields: Mapping[str, Schema]) -> dict[str, Schema]:
     }
 
 
+# --- agents ---------------------------------------------------------------------------------------------------------
+
+
+def _of_agents() -> dict[str, Schema]:
+    """As the agents' service has them; what it adds is its own affair, so these are open."""
+    limits = thing(
+        {
+            "usd": some(USD),
+            **dict.fromkeys(("tokens",), some(COUNT)),
+            **dict.fromkeys(("steps", "toolCalls", "depth", "repeats"), COUNT),
+            "wallSeconds": number(minimum=0),
+        },
+        leaves_out=("usd", "tokens", "steps", "toolCalls", "depth", "repeats", "wallSeconds"),
+    )
+    anything: Schema = {"type": "object"}
+    tool = {
+        "name": text(),
+        "description": text(),
+        "effect": word("read", "write", "spend"),
+        "repeatable": yes_or_no(),
+        "approval": word("never", "always", "afterUntrusted"),
+    }
+    names = array(text())
+    new_run: dict[str, Schema] = {
+        "input": {"description": "What it is to do: a text, messages, or what its graph takes."},
+        "thread": some(text("Go on with this thread, and what it remembers.")),
+        "limits": some(limits),
+        "grants": some(array(text("A tool that writes or spends."))),
+        "metadata": some(anything),
+        "session": some(text()),
+    }
+    wait = {
+        "id": text(),
+        "kind": word("approval", "child", "uncertain", "question"),
+        "tool": some(text()),
+        "arguments": some(anything),
+        "message": some(text()),
+        "child": some(text()),
+    }
+    run = {
+        "id": text("A path: `run_x.2` is the second run that `run_x` began."),
+        "object": {"const": "agent.run"},
+        "agent": text(),
+        "status": text(),
+        "reason": some(text()),
+        "input": {},
+        "output": {},
+        "error": some(anything),
+        "thread": some(text()),
+        "parent": some(text()),
+        "tenant": text(),
+        "session": some(text()),
+        **dict.fromkeys(("created_at", "started_at", "ended_at"), TIME_OR_NONE),
+        "limits": limits,
+        "grants": names,
+        "metadata": some(anything),
+        "usage": thing(
+            {
+                **dict.fromkeys(("steps", "tool_calls", "model_calls", "prompt_tokens", "completion_tokens"), COUNT),
+                "usd": USD,
+            }
+        ),
+        "waiting_for": array(thing(wait, leaves_out=("tool", "arguments", "message", "child"))),
+    }
+    event = {"id": COUNT, "run": text(), "type": text(), "at": TIME, "step": some(COUNT), "data": {}}
+    schedule: dict[str, Schema] = {"cron": text("As in crontab."), "timezone": some(text()), **new_run}
+    optional = ("timezone", "thread", "limits", "grants", "metadata", "session")
+    return {
+        "Agent": thing(
+            {
+                "id": text(),
+                "object": {"const": "agent"},
+                "name": text(),
+                "description": text(),
+                "model": text(),
+                "tools": array(thing(tool)),
+                "limits": limits,
+                "grants": names,
+            }
+        ),
+        "Agents": thing({"object": {"const": "list"}, "data": array(ref("Agent"))}),
+        "NewRun": thing(new_run, leaves_out=optional),
+        "AgentRun": thing(run),
+        "AgentRuns": thing({"data": array(ref("AgentRun"))}),
+        "Resumption": thing(
+            {
+                "answers": some({"type": "object", "description": "By the id of each wait."}),
+                "decision": some(text("For all that it waits for: `approve` or `reject`.")),
+            },
+            leaves_out=("answers", "decision"),
+        ),
+        "AgentEvents": thing({"data": array(thing(event))}),
+        "Trace": thing({"data": array(anything)}),
+        "Thread": thing({"id": text(), "messages": array(anything), "runs": array(anything)}),
+        "Deleted": thing({"id": text(), "deleted": {"const": True}}),
+        "NewSchedule": thing(schedule, leaves_out=optional),
+        "Schedule": thing({"id": text(), **schedule}, leaves_out=optional),
+        "Schedules": thing({"data": array(ref("Schedule"))}),
+    }
+
+
 # --- what is answered -----------------------------------------------------------------------------------------------
 
 
@@ -424,6 +525,7 @@ def _answered() -> dict[str, Schema]:
         "endpoint": text(),
         "session": some(text()),
         "run": some(text()),
+        "agent": some(text()),
         "submitted_at": TIME,
         "started_at": TIME_OR_NONE,
         "ended_at": TIME_OR_NONE,
@@ -499,6 +601,7 @@ def _answered() -> dict[str, Schema]:
     }
     sums = {
         "requests": COUNT,
+        "steps": whole("Of agents' runs, which are no requests.", minimum=0),
         "prompt_tokens": COUNT,
         "cached_tokens": COUNT,
         "completion_tokens": COUNT,
@@ -528,12 +631,12 @@ def _answered() -> dict[str, Schema]:
     )
     record = {
         **{name: text() for name in ("id", "tenant", "key_id", "model")},
-        "kind": word("request", "task"),
+        "kind": word("request", "task", "step"),
         "status": word("done", "cancelled", "failed", "cut", "lost"),
         **dict.fromkeys(("prompt_tokens", "completion_tokens", "cached_tokens", "nano_usd", "attempts"), COUNT),
         **dict.fromkeys(("started_at", "ended_at"), TIME),
         "first_token_at": TIME_OR_NONE,
-        **{name: some(text()) for name in ("team", "session", "run", "replica", "route", "reason")},
+        **{name: some(text()) for name in ("team", "session", "run", "agent", "replica", "route", "reason")},
     }
     return {
         "Error": thing(
@@ -624,7 +727,9 @@ def _answered() -> dict[str, Schema]:
         **_told_of_letters(task_fields),
         "Usage": thing(
             {
-                "rows": array(thing({"tenant": text(), "model": text(), "session": some(text()), **sums})),
+                "rows": array(
+                    thing({"tenant": text(), "model": text(), "session": some(text()), "agent": some(text()), **sums})
+                ),
                 "total": thing(sums),
             }
         ),
@@ -704,8 +809,8 @@ def _answered() -> dict[str, Schema]:
                 "budgets": array(
                     thing(
                         {
-                            "scope": word("tenant", "team", "key", "session", "run"),
-                            "tenant": text(),
+                            "scope": word("tenant", "team", "key", "session", "run", "agent"),
+                            "tenant": some(text()),
                             "id": some(text()),
                             "budget": text(),
                             "unit": text(),

@@ -87,14 +87,15 @@ class Rebuild:
     def _spent(self, counter: Counter, terms: Terms) -> int:
         """Blocks."""
         account = terms.account
+        kind, id, _, window = counter.name.split(":")[:4]
         names: dict[str, str | None] = {
             "key": account.id,
             "team": account.team,
             "tenant": account.tenant,
             "session": terms.session,
-            "run": terms.run,
+            "run": terms.run_called(f"{kind}:{id}"),
+            "agent": terms.agent,
         }
-        kind, _, _, window = counter.name.split(":")[:4]
         since = began_at(Window(window), counter.renews_at)
         spent = self._ledger.spent(cast(ScopeKind, kind), account.tenant, names[kind] or "", since=since)
         unit = counter.unit

@@ -188,7 +188,14 @@ class Reconciler:
         return Charge(
             id=each.id,
             kind="request",
-            caller=Caller(shared["tenant"], shared["key_id"], shared["session"], shared["run"], shared["team"]),
+            caller=Caller(
+                shared["tenant"],
+                shared["key_id"],
+                shared["session"],
+                shared["run"],
+                shared["team"],
+                shared.get("agent"),  # which journals of the version before do not have
+            ),
             model=each.model,
             route=each.route,
             prices=prices,

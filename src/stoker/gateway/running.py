@@ -18,6 +18,7 @@ from stoker.base.ids import ModelName
 from stoker.engine.client import EngineClient
 from stoker.gateway import app, openai, retention
 from stoker.gateway.admission import Admission
+from stoker.gateway.agents import AgentsService
 from stoker.gateway.ask import Patience
 from stoker.gateway.audited import Changes
 from stoker.gateway.auth import Authenticator
@@ -79,8 +80,11 @@ class Gateway:
         journals: Path,
         store: Store,
         clock: Clock,
+        agents_key: str | None = None,
+        agents_url: str | None = None,
     ) -> "Gateway":
-        """`journals` is the folder in which the gateways of this machine say what they have in flight."""
+        """`journals` is the folder in which the gateways of this machine say what they have in flight. `agents_key` is
+        the secret of grants, `agents_url` the agents' service; without both there are no agents here."""
         connect = connector(platform)
         fleet = Fleet(registry, frozenset(platform.llm.models), connect, clock)
         measures = Measures(Metrics())
@@ -93,7 +97,7 @@ class Gateway:
         life = Life(budgets, rebuild, journals, clock)
         admission = Admission(budgets, life, rebuild, measures)
         sessions = Sessions(ledger, clock, idle_s=platform.gateway.sessions.idle_seconds)
-        auth = Authenticator(keys, clock)
+        auth = Authenticator(keys, clock, agents_key=agents_key)
         services = Services(
             platform=platform,
             table=table_of(platform),
@@ -102,7 +106,7 @@ class Gateway:
             inference=Inference(
                 fleet, queue, admission, sessions, clock, commitments, Patience.of(platform.gateway.timeouts)
             ),
-            terms=TermsOfCallers(),
+            terms=TermsOfCallers({name: agent.budgets for name, agent in platform.agents.definitions.items()}),
             queue=queue,
             budgets=budgets,
             keys=keys,
@@ -116,6 +120,7 @@ class Gateway:
             clock=clock,
             started_at=clock.now(),
             sqs=_sqs(platform),
+            agents=AgentsService.at(agents_url, agents_key),
         )
         reconciler = Reconciler(life.owner.name, budgets, queue, platform, journals, connect, measures, clock)
         return cls(services, fleet, life, admission, reconciler, settler, commitments)
@@ -180,6 +185,8 @@ class Gateway:
             await self.fleet.aclose()
             if services.sqs is not None:
                 await services.sqs.aclose()
+            if services.agents is not None:
+                await services.agents.http.close()
         for end in ends:
             if isinstance(end, Exception):
                 raise end

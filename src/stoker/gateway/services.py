@@ -13,6 +13,7 @@ from stoker.base.clock import Clock
 from stoker.base.errors import InvalidInput
 from stoker.base.ids import new_id
 from stoker.gateway import sizes
+from stoker.gateway.agents import AgentsService
 from stoker.gateway.ask import Ask, StandIn
 from stoker.gateway.audited import Changes
 from stoker.gateway.auth import Asked, Authenticator, may_use, permit, permitted_models
@@ -69,6 +70,8 @@ class Services:
     started_at: float
     sqs: SqsQueue | None = None
     """Where dead letters go; None: they stay in Redis."""
+    agents: AgentsService | None = None
+    """Who serves /v1/agents; None: nobody does."""
     batch_news: asyncio.Event = field(default_factory=asyncio.Event)
     """A batch was made or cancelled here."""
     turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
@@ -139,7 +142,7 @@ class Services:
             max_attempts=self.platform.queue.max_attempts,
             timeout_s=self.platform.gateway.timeouts.total_seconds,
             continuous_usage=model.engine == EMBEDDED,
-            terms=self.terms.of(key, by.session, by.run),
+            terms=self.terms.of(key, by.session, by.run, by.agent),
             quote=await asyncio.to_thread(quoting) if is_large else quoting(),
         )
 
@@ -153,7 +156,10 @@ class Services:
 
 
 def caller(request: Asked, key: Account, body: Json) -> Caller:
-    """Raises InvalidInput for a session or run that is no id."""
+    """Raises InvalidInput for a session or run that is no id. Who comes with a run's grant is of that run, whatever the
+    headers say."""
+    if key.grant is not None:
+        return Caller(key.tenant, key.id, key.grant.session, key.grant.run, key.team, key.grant.agent)
     session, run = _id_in(request.headers, SESSION_HEADER), _id_in(request.headers, RUN_HEADER)
     if session is None:
         session = _checked_id("conversation", conversation_in(body))

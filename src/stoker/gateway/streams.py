@@ -194,7 +194,7 @@ async def receipt_of(services: Services, key: Account, task: Task) -> Receipt | 
     model = services.platform.llm.models.get(task.model)
     if model is None or task.result is None:  # the platform has other models now
         return None
-    caller = Caller(task.tenant, task.key_id, task.session, task.run, task.team)
+    caller = Caller(task.tenant, task.key_id, task.session, task.run, task.team, task.agent)
     charge = Charge(
         id=task.id,
         kind="task",
@@ -211,7 +211,7 @@ async def receipt_of(services: Services, key: Account, task: Task) -> Receipt | 
         completion_tokens=charge.completion_tokens,
         nano_usd=charge.nano_usd(),
         queue_wait_s=max(0.0, (task.started_at or task.submitted_at) - task.submitted_at),
-        left=services.inference.admission.left(services.terms.of(key, task.session, task.run)),
+        left=services.inference.admission.left(services.terms.of(key, task.session, task.run, task.agent)),
         session_nano_usd=None if task.session is None else await _spent(services, task.tenant, task.session),
     )
 

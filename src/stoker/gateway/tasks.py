@@ -58,6 +58,7 @@ def shown(task: Task) -> Json:
         "endpoint": task.endpoint,
         "session": task.session,
         "run": task.run,
+        "agent": task.agent,
         "submitted_at": task.submitted_at,
         "started_at": task.started_at,
         "ended_at": task.ended_at,

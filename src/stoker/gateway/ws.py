@@ -18,6 +18,7 @@ from stoker.base import json_text
 from stoker.base.errors import InvalidInput, NotFound, Refused, StokerError, Unauthenticated, Unavailable
 from stoker.base.ids import new_id
 from stoker.gateway import openai, streams
+from stoker.gateway.auth import SUBPROTOCOL, authorization_of
 from stoker.gateway.endpoints import shown
 from stoker.gateway.services import RUN_HEADER, SESSION_HEADER, Services
 from stoker.web import problems, sse
@@ -34,7 +35,6 @@ ACTIONS = (*GENERATES, "resume", "cancel", "ping")
 
 MOST_AT_ONCE = 16
 """Messages of one connection that are answered at once."""
-SUBPROTOCOL = "stoker"
 # A peer that takes nothing any more must not hold up the end of the process.
 CLOSE_S = 0.5
 _OWN = ("action", "id", "body", "session", "run", "resumable")
@@ -70,13 +70,9 @@ class _Asked:
 
 
 def _handshake(socket: WebSocket) -> dict[str, str]:
-    """What a connection says for all its messages. A browser cannot set `Authorization`, so the key may also stand
-    behind our name in the list of subprotocols: a header too, and never in the URL, which logs keep."""
+    """What a connection says for all its messages."""
     said = {name: socket.headers[name] for name in (SESSION_HEADER, RUN_HEADER) if name in socket.headers}
-    authorization = socket.headers.get("authorization")
-    offered: list[str] = socket.scope["subprotocols"]
-    if authorization is None and len(offered) == 2 and offered[0] == SUBPROTOCOL:
-        authorization = f"Bearer {offered[1]}"
+    authorization = authorization_of(socket)
     return said if authorization is None else {**said, "authorization": authorization}
 
 

@@ -7,6 +7,7 @@ variable, because everybody on the machine can read command lines.
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from stoker.base.errors import InvalidInput
@@ -45,6 +46,8 @@ class Place:
     """What grants are signed with, for those who make them and the gateway."""
     agents_db: str = ""
     """SQLAlchemy URL of the database of runs."""
+    base: Path = Path()
+    """Folder of platform.yaml, to which the paths of agents are relative; processes read a copy elsewhere."""
 
 
 def processes(platform: Platform, place: Place, *, free_port: Callable[[], int]) -> list[Launch]:
@@ -165,7 +168,7 @@ def agent_worker(platform: Platform, place: Place, number: int) -> Launch:
     argv = _python(
         "stoker.agents.worker",
         *("--spec", str(place.state.spec), "--name", replica, "--folder", str(place.state.agents)),
-        *("--metadata-file", str(place.state.metadata / worker)),
+        *("--base", str(place.base), "--metadata-file", str(place.state.metadata / worker)),
     )
     uses, finish_s = _uses_redis(place), platform.step_seconds
     child = Child(worker, Role.AGENT_WORKER, uses=uses, model=AGENT_STEPS, finish_s=finish_s)

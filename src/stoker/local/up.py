@@ -66,12 +66,12 @@ def up(options: Options, *, out: TextIO = sys.stdout, err: TextIO = sys.stderr) 
     PortTaken before anything was started, and others when everything that was started has been stopped again."""
     os.umask(0o077)  # the state directory holds keys and what people asked: nobody else reads what we write
     here = (options.file or Path("platform.yaml")).absolute().parent
-    platform = agents.resolve(_load(options.file, err), here=here)
+    platform = agents.decide(_load(options.file, err))
     state = StateDirectory(options.state)
     state.create()
     with state.lock() as lock:
         lock.say(pid=os.getpid(), url="starting")
-        place = _place(platform, options, state)
+        place = _place(platform, options, state, here)
         place = replace(place, weights=weights.resolve(platform, state=state.path, here=here))
         url = plan.local_url(place.host, place.port)
         lock.say(pid=os.getpid(), url=url)
@@ -91,7 +91,7 @@ def _load(file: Path | None, err: TextIO) -> spec.Platform:
     return platform
 
 
-def _place(platform: spec.Platform, options: Options, state: StateDirectory) -> plan.Place:
+def _place(platform: spec.Platform, options: Options, state: StateDirectory, here: Path) -> plan.Place:
     for model in platform.llm.models:
         spec.engine_key(platform, model, os.environ)
     redis = platform.redis
@@ -108,6 +108,7 @@ def _place(platform: spec.Platform, options: Options, state: StateDirectory) -> 
         engine_key=secrets.token_urlsafe(32),
         agents_key=secrets.token_urlsafe(32),
         agents_db=plan.agents_url(platform, state, os.environ) if platform.agents.enabled else "",
+        base=here,
     )
 
 

@@ -8,6 +8,7 @@ database makes a new one.
 from dataclasses import dataclass
 from typing import Literal
 
+from stoker.meter.grants import Grant
 from stoker.meter.texts import of_text
 from stoker.spec import NO_BUDGETS, Budgets, Priority, WhenBusy, WhenRedisIsAway
 
@@ -59,6 +60,8 @@ class Account:
     models: frozenset[str] | None = None
     routes: frozenset[str] | None = None
     expires_at: float | None = None
+    grant: Grant | None = None
+    """The run in whose name the key is used, when it is not used by its holder."""
 
     @property
     def tenant(self) -> str:

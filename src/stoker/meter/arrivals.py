@@ -41,7 +41,8 @@ def from_url(url: str, batch: int = _BATCH) -> Iterator[Batch]:
 
 def _batches(engine: Engine, name: str, size: int = _BATCH) -> Iterator[Batch]:
     columns = [usage.c[each] for each in COLUMNS]
-    query = select(*columns).order_by(usage.c.started_at, usage.c.id)
+    # Steps of agents are no requests: what they ask models for is.
+    query = select(*columns).where(usage.c.kind != "step").order_by(usage.c.started_at, usage.c.id)
     try:
         with translated(), engine.connect() as connection:
             try:

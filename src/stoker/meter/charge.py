@@ -12,13 +12,14 @@ from stoker.meter.usage import REASON_CHARS, Kind, Status, UsageRecord
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asked, in whose name, under which session, run and team (None: outside any)."""
+    """Who asked, in whose name, under which session, run and team (None: outside any). `agent`: whose run it is."""
 
     tenant: str
     key_id: str
     session: str | None
     run: str | None
     team: str | None = None
+    agent: str | None = None
 
 
 @dataclass(slots=True)
@@ -105,6 +106,7 @@ class Charge:
             team=self.caller.team,
             session=self.caller.session,
             run=self.caller.run,
+            agent=self.caller.agent,
             model=self.model,
             replica=self.replica,
             route=self.route,

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from stoker.base import json_text
 from stoker.base.errors import InvalidInput, Unauthenticated
+from stoker.policy.budgets import run_path
 
 SECRET = "STOKER_AGENTS_KEY"  # noqa: S105 - the variable's name
 SHORTEST_SECRET = 32
@@ -57,12 +58,14 @@ class Grant:
     def read(cls, text: str, secret: str, *, now: float) -> "Grant":
         """Raises Unauthenticated for one that is not ours, or is over."""
         said = _read(GRANT_PREFIX, text, secret, now=now)
-        return cls(**{**said, "limits": tuple(RunLimit(**limit) for limit in said["limits"])})
+        limits = tuple(RunLimit(**_only(RunLimit, limit)) for limit in said["limits"])
+        return cls(**{**_only(cls, said), "limits": limits})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallerClaim:
-    """Whose key called. `models` and `routes`: what it may use, None all."""
+    """Whose key called. `run` and `agent`: the run whose grant it was, if it was one, so that what it begins is a part
+    of that run and not outside of its limits."""
 
     key_id: str
     tenant: str
@@ -70,6 +73,8 @@ class CallerClaim:
     role: str
     expires_at: float
     request_id: str
+    run: str | None = None
+    agent: str | None = None
 
     def signed(self, secret: str) -> str:
         return _signed(CLAIM_PREFIX, asdict(self), secret)
@@ -82,8 +87,7 @@ class CallerClaim:
 
 def runs_above(run: str) -> list[str]:
     """The path itself and all above it, the outermost first: `a.1.2` is below `a.1`, which is below `a`."""
-    parts = run.split(".")
-    return [".".join(parts[:many]) for many in range(1, len(parts) + 1)]
+    return run_path(run)
 
 
 def is_grant(bearer: str) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     CompoundSelect,
     Float,
     Integer,
@@ -16,10 +17,13 @@ from sqlalchemy import (
     Table,
     and_,
     bindparam,
+    case,
     delete,
+    false,
     func,
     literal,
     null,
+    or_,
     select,
     text,
     tuple_,
@@ -46,12 +50,14 @@ _SCOPES: dict[ScopeKind, str] = {
     "tenant": "tenant",
     "session": "session",
     "run": "run",
+    "agent": "agent",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What was used: requests that ended, their tokens (prompt and answer together), and nano-dollars."""
+    """What was used: requests that ended (steps of agents are none), their tokens (prompt and answer together), and
+    nano-dollars."""
 
     requests: int
     tokens: int
@@ -60,7 +66,8 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class UsageRow:
-    """What one tenant used of one model in one session (None: outside any)."""
+    """What one tenant used of one model in one session (None: outside any), in runs of one agent (None: of none).
+    `steps`: of agents' runs, which are no requests."""
 
     tenant: str
     model: str
@@ -70,6 +77,8 @@ class UsageRow:
     cached_tokens: int
     completion_tokens: int
     nano_usd: int
+    agent: str | None = None
+    steps: int = 0
 
 
 class Ledger:
@@ -92,38 +101,61 @@ class Ledger:
                     values = [value for row in many for value in row.values()]
                     connection.exec_driver_sql(_insert_into_sqlite(len(many)), tuple(values))
 
-    def rows(self, *, since: float | None = None, tenant: str | None = None) -> list[UsageRow]:
-        """Sums by tenant, model and session of what ended at `since` (seconds since the epoch) or later. What was
-        pruned counts by its day, outside any session."""
-        recent = select(usage.c.tenant, usage.c.model, usage.c.session, *_sums(usage, func.count()))
+    def rows(
+        self,
+        *,
+        since: float | None = None,
+        tenant: str | None = None,
+        agent: str | None = None,
+        run: str | None = None,
+    ) -> list[UsageRow]:
+        """Sums by tenant, model, session and agent of what ended at `since` (seconds since the epoch) or later. `run`:
+        with the runs below it. What was pruned counts by its day, outside any session, and in no run."""
+        recent = select(usage.c.tenant, usage.c.model, usage.c.session, usage.c.agent, *_sums(usage))
         days = select(
-            usage_days.c.tenant, usage_days.c.model, null(), *_sums(usage_days, func.sum(usage_days.c.requests))
+            usage_days.c.tenant,
+            usage_days.c.model,
+            null(),
+            func.nullif(usage_days.c.agent, ""),
+            *_sums(usage_days),
         )
+        if agent is not None:
+            recent, days = recent.where(usage.c.agent == agent), days.where(usage_days.c.agent == agent)
+        if run is not None:
+            below = _is_below(*map(literal, _below(run)), is_postgresql=self._store.is_postgresql)
+            recent, days = recent.where(or_(usage.c.run == run, below)), days.where(false())
         if since is not None:
             recent = recent.where(usage.c.ended_at >= since)
             days = days.where(usage_days.c.day >= math.ceil(since / DAY_S))
         if tenant is not None:
             recent, days = recent.where(usage.c.tenant == tenant), days.where(usage_days.c.tenant == tenant)
-        recent = recent.group_by(usage.c.tenant, usage.c.model, usage.c.session)
-        days = days.group_by(usage_days.c.tenant, usage_days.c.model)
-        found: dict[tuple[str, str, str | None], list[int]] = {}
+        recent = recent.group_by(usage.c.tenant, usage.c.model, usage.c.session, usage.c.agent)
+        days = days.group_by(usage_days.c.tenant, usage_days.c.model, usage_days.c.agent)
+        found: dict[tuple[str, str, str | None, str | None], list[int]] = {}
         # One statement, so that a day which is being pruned counts once.
         with self._store.reading() as connection:
             for row in connection.execute(union_all(recent, days)):
-                sums = found.setdefault((row[0], row[1], row[2]), [0] * 5)
-                sums[:] = [one + int(more) for one, more in zip(sums, row[3:], strict=True)]
-        rows = [UsageRow(*names, *sums) for names, sums in found.items()]
-        return sorted(rows, key=lambda row: (row.tenant, row.model, row.session or ""))
+                sums = found.setdefault((row[0], row[1], row[2], row[3]), [0] * 6)
+                sums[:] = [one + int(more) for one, more in zip(sums, row[4:], strict=True)]
+        rows = [
+            UsageRow(of_tenant, model, session, sums[0], sums[1], sums[2], sums[3], sums[4], of_agent, sums[5])
+            for (of_tenant, model, session, of_agent), sums in found.items()
+        ]
+        return sorted(rows, key=lambda row: (row.tenant, row.model, row.session or "", row.agent or ""))
 
     def spent(self, kind: ScopeKind, tenant: str, name: str, *, since: float | None = None) -> Spent:
         """What a key (`name` is its id), a team, a session or an agent run of a tenant, or the tenant itself (`name` is
-        its own), used in requests that ended at `since` or later. For keys, teams and tenants that holds for ever, to
-        the day where records were pruned; for sessions and runs as far back as there are records."""
+        its own), used in requests that ended at `since` or later; or an agent, for all tenants. A run with those below
+        it. For keys, teams, tenants and agents that holds for ever, to the day where records were pruned; for sessions
+        and runs as far back as there are records."""
         values: dict[str, object] = {"tenant": tenant, "name": name}
+        if kind == "run":
+            values["first"], values["end"] = _below(name)
         if since is not None:
             values |= {"since": since, "day": math.floor(since / DAY_S)}
         with self._store.reading() as connection:
-            parts = connection.execute(_spent_by(_SCOPES[kind], since is not None), values).all()
+            query = _spent_by(_SCOPES[kind], since is not None, self._store.is_postgresql)
+            parts = connection.execute(query, values).all()
         return Spent(*(sum(int(part[place] or 0) for part in parts) for place in range(3)))
 
     def page(
@@ -150,9 +182,9 @@ class Ledger:
             return [UsageRecord(**row._mapping) for row in connection.execute(query)]
 
     def prune(self, before: date, today: date) -> int:
-        """Turn the records of days before `before` (UTC) into one sum for each day, tenant, team, key and model; how
-        many records that were. Raises InvalidInput for a day within the last `KEPT_DAYS`, from whose records counters
-        of sessions and runs are rebuilt."""
+        """Turn the records of days before `before` (UTC) into one sum for each day, tenant, team, key, model and agent;
+        how many records that were. Raises InvalidInput for a day within the last `KEPT_DAYS`, from whose records
+        counters of sessions and runs are rebuilt."""
         latest = today - timedelta(days=KEPT_DAYS)
         if before > latest:
             raise InvalidInput(
@@ -172,10 +204,12 @@ class Ledger:
     def _prune_day(self, day: int) -> int:
         """One transaction for each day, so that those who append do not wait for all of them."""
         within = and_(usage.c.ended_at >= day * DAY_S, usage.c.ended_at < (day + 1) * DAY_S)
-        team = func.coalesce(usage.c.team, "")
-        names = [usage.c.tenant, team, usage.c.key_id, usage.c.model]
-        sums = select(literal(day), *names, *_sums(usage, func.count())).where(within).group_by(*names)
-        write = self._dialect.insert(usage_days).from_select([column.name for column in usage_days.c], sums)
+        # Written out, since PostgreSQL takes two parameters of one value for two expressions.
+        team, agent = func.coalesce(usage.c.team, text("''")), func.coalesce(usage.c.agent, text("''"))
+        names = [usage.c.tenant, team, usage.c.key_id, usage.c.model, agent]
+        sums = select(literal(day), *names, *_sums(usage)).where(within).group_by(*names)
+        columns = [*_KEY_OF_DAYS, *_SUMMED]
+        write = self._dialect.insert(usage_days).from_select(columns, sums)
         counted = [column for column in usage_days.c if not column.primary_key]
         write = write.on_conflict_do_update(
             index_elements=[column.name for column in usage_days.primary_key.columns],
@@ -239,21 +273,57 @@ def _insert_into_sqlite(count: int) -> str:
     return f"{into} VALUES {', '.join([row] * count)} ON CONFLICT (id) DO NOTHING"
 
 
-def _sums(table: Table, requests: Any) -> list[Any]:
-    names = ("prompt_tokens", "cached_tokens", "completion_tokens", "nano_usd")
-    return [requests, *(func.sum(table.c[name]) for name in names)]
+_KEY_OF_DAYS = ("day", "tenant", "team", "key_id", "model", "agent")
+_SUMMED = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens", "nano_usd", "steps")
+
+
+def _sums(table: Table) -> list[Any]:
+    """Of `_SUMMED`, in that order."""
+    counted = {"requests": _requests(), "steps": _steps()} if table is usage else {}
+    return [counted[name] if name in counted else func.sum(table.c[name]) for name in _SUMMED]
+
+
+def _below(run: str) -> tuple[str, str]:
+    """The first name that a run below this one could have, and what comes after the last: a slash is next to a dot."""
+    return run + ".", run + "/"
+
+
+def _steps() -> Any:
+    return func.coalesce(func.sum(case((usage.c.kind == "step", 1), else_=0)), 0)
+
+
+def _requests() -> Any:
+    return func.count() - _steps()
+
+
+def _is_below(first: ColumnElement[str], end: ColumnElement[str], *, is_postgresql: bool) -> ColumnElement[bool]:
+    """The usage of the runs below another, whose names are from `first` to before `end` (`_below`): by bytes, as the
+    index has them, and of agents, since others may have dots in the names of their runs."""
+    if is_postgresql:
+        within = and_(usage.c.run.bool_op("~>=~")(first), usage.c.run.bool_op("~<~")(end))
+    else:
+        within = and_(usage.c.run >= first, usage.c.run < end)
+    return and_(within, usage.c.agent.is_not(None))
 
 
 @functools.cache
-def _spent_by(column: str, has_since: bool) -> CompoundSelect[Any]:
+def _spent_by(column: str, has_since: bool, is_postgresql: bool) -> CompoundSelect[Any]:
     """What `Ledger.spent` asks. Made once, since that takes longer than the answer."""
     tenant, name = bindparam("tenant", type_=String), bindparam("name", type_=String)
-    recent = select(func.count(), *_spent(usage)).where(usage.c.tenant == tenant, usage.c[column] == name)
-    days = select(func.sum(usage_days.c.requests), *_spent(usage_days)).where(usage_days.c.tenant == tenant)
+    recent = select(_requests(), *_spent(usage))
+    days = select(func.sum(usage_days.c.requests), *_spent(usage_days))
+    if column != "agent":
+        recent, days = recent.where(usage.c.tenant == tenant), days.where(usage_days.c.tenant == tenant)
     if has_since:
         recent = recent.where(usage.c.ended_at >= bindparam("since", type_=Float))
         days = days.where(usage_days.c.day >= bindparam("day", type_=Integer))
-    return union_all(recent, *([days.where(usage_days.c[column] == name)] if column in usage_days.c else []))
+    parts = [recent.where(usage.c[column] == name)]
+    if column == "run":
+        first, end = bindparam("first", type_=String), bindparam("end", type_=String)
+        parts.append(recent.where(_is_below(first, end, is_postgresql=is_postgresql)))
+    if column in usage_days.c:
+        parts.append(days.where(usage_days.c[column] == name))
+    return union_all(*parts)
 
 
 def _spent(table: Table) -> list[Any]:

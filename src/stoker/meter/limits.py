@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from stoker.meter.accounts import Account
-from stoker.policy.budgets import Limit, Scope, Unit, Window, inside
-from stoker.spec import Budgets
+from stoker.meter.grants import Grant
+from stoker.policy.budgets import MOST, Limit, Scope, Unit, Window, inside, runs_counted
+from stoker.spec import NO_BUDGETS, Budgets
 
 COUNTED: Mapping[str, tuple[Unit, Window]] = {
     "requests_per_minute": (Unit.REQUESTS, Window.MINUTE),
@@ -41,8 +42,15 @@ def limits_of(scope: Scope, budgets: Budgets) -> list[Named]:
     return found
 
 
-def limits_of_account(account: Account, session: str | None, run: str | None) -> list[Named]:
-    """All that a request of this key, in this session and agent run, falls under; from the key outwards."""
+def limits_of_account(
+    account: Account,
+    session: str | None,
+    run: str | None,
+    agent: str | None = None,
+    agent_budgets: Budgets = NO_BUDGETS,
+) -> list[Named]:
+    """All that a request of this key, in this session and agent run, falls under; from the key outwards. What a tenant
+    allows each run is that of the outermost one, with all below it."""
     tenant = account.tenant
     found = limits_of(Scope("key", account.id), account.budgets)
     if account.team_terms is not None:
@@ -51,7 +59,26 @@ def limits_of_account(account: Account, session: str | None, run: str | None) ->
     if session is not None:
         found += limits_of(Scope("session", inside(tenant, session)), account.tenant_terms.session_budgets)
     if run is not None:
-        found += limits_of(Scope("run", inside(tenant, run)), account.tenant_terms.run_budgets)
+        outermost = runs_counted(run, agent)[0]
+        found += limits_of(Scope("run", inside(tenant, outermost)), account.tenant_terms.run_budgets)
+    if account.grant is not None:
+        found += _limits_of_runs(tenant, account.grant)
+    if agent is not None:
+        found += limits_of(Scope("agent", agent), agent_budgets)
+    return found
+
+
+def _limits_of_runs(tenant: str, grant: Grant) -> list[Named]:
+    """Those of the grant's run, and of the ones above it."""
+    found = []
+    for each in grant.limits:
+        scope = Scope("run", inside(tenant, each.run))
+        for field, unit, amount in (
+            ("usd_total", Unit.NANO_USD, each.nano_usd),
+            ("tokens_total", Unit.TOKENS, each.tokens),
+        ):
+            if amount is not None:
+                found.append(Named(field, Limit(scope, unit, Window.TOTAL, min(amount, MOST))))
     return found
 
 

@@ -1,7 +1,8 @@
 """The store's tables through time. Each step is written once and never changed: databases are out there at every one.
 
 All that is missing is done in one transaction, by one process; others that start at the same time wait for it and find
-nothing left to do. Steps are SQL that SQLite and PostgreSQL both take, but for the name of a column of bytes.
+nothing left to do. Steps are SQL that SQLite and PostgreSQL both take, but for the name of a column of bytes and for
+the order of texts in an index.
 """
 
 from collections.abc import Sequence
@@ -101,7 +102,23 @@ _AUDIT = (
     "CREATE INDEX audit_by_object ON audit (object, at)",
 )
 
-STEPS: Sequence[Sequence[str]] = (_FIRST, _ACCOUNTS, _REASONS, _FILES_AND_BATCHES, _AUDIT)
+_AGENTS = (
+    "ALTER TABLE usage ADD COLUMN agent VARCHAR(128)",
+    "CREATE INDEX usage_by_agent ON usage (agent, ended_at)",
+    "DROP INDEX usage_by_run",
+    "CREATE INDEX usage_by_run ON usage (tenant, run <BY_BYTES>, ended_at)",
+    "ALTER TABLE usage_days RENAME TO usage_days_before",  # SQLite cannot change a key: the table is made anew
+    """CREATE TABLE usage_days (
+        day INTEGER NOT NULL, tenant VARCHAR(128) NOT NULL, team VARCHAR(128) NOT NULL, key_id VARCHAR(64) NOT NULL,
+        model VARCHAR(128) NOT NULL, agent VARCHAR(128) NOT NULL, requests BIGINT NOT NULL, steps BIGINT NOT NULL,
+        prompt_tokens BIGINT NOT NULL, cached_tokens BIGINT NOT NULL, completion_tokens BIGINT NOT NULL,
+        nano_usd BIGINT NOT NULL, PRIMARY KEY (day, tenant, team, key_id, model, agent))""",
+    """INSERT INTO usage_days SELECT day, tenant, team, key_id, model, '', requests, 0, prompt_tokens, cached_tokens,
+        completion_tokens, nano_usd FROM usage_days_before""",
+    "DROP TABLE usage_days_before",
+)
+
+STEPS: Sequence[Sequence[str]] = (_FIRST, _ACCOUNTS, _REASONS, _FILES_AND_BATCHES, _AUDIT, _AGENTS)
 """Step n leads from version n to n + 1. Before there were versions, databases were at 1 without saying so; the first
 step finds its tables there and leaves them."""
 
@@ -132,7 +149,8 @@ def migrate(connection: Connection) -> None:
         return
     for step in STEPS[version:]:
         for statement in step:
-            connection.execute(text(statement.replace("<BYTES>", "BYTEA" if is_postgresql else "BLOB")))
+            statement = statement.replace("<BYTES>", "BYTEA" if is_postgresql else "BLOB")
+            connection.execute(text(statement.replace("<BY_BYTES>", "varchar_pattern_ops" if is_postgresql else "")))
     if version == 0:
         connection.execute(text("CREATE TABLE schema_version (version INTEGER NOT NULL PRIMARY KEY)"))
         connection.execute(text("INSERT INTO schema_version VALUES (:version)"), {"version": LATEST})

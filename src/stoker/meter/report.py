@@ -6,7 +6,7 @@ from typing import Any
 from stoker.meter.cost import usd
 from stoker.meter.ledger import UsageRow
 
-_SUMS = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens")
+_SUMS = ("requests", "steps", "prompt_tokens", "cached_tokens", "completion_tokens")
 
 
 def usage_report(rows: Iterable[UsageRow]) -> dict[str, Any]:
@@ -20,6 +20,7 @@ def usage_report(rows: Iterable[UsageRow]) -> dict[str, Any]:
                 "tenant": row.tenant,
                 "model": row.model,
                 "session": row.session,
+                "agent": row.agent,
                 **{name: getattr(row, name) for name in _SUMS},
                 "usd": float(usd(row.nano_usd)),
                 "nano_usd": row.nano_usd,

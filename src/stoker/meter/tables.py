@@ -31,12 +31,15 @@ usage = Table(
     Column("ended_at", Float(53), nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("reason", String(200)),
+    Column("agent", String(128)),
     # One for each scope whose counters are rebuilt from here, and one for what reads by time alone.
     Index("usage_by_tenant", "tenant", "ended_at"),
     Index("usage_by_key", "key_id", "ended_at"),
     Index("usage_by_team", "tenant", "team", "ended_at"),
     Index("usage_by_session", "tenant", "session", "ended_at"),
-    Index("usage_by_run", "tenant", "run", "ended_at"),
+    # By bytes, whatever the database's language is: the runs below `a.1` are those from `a.1.` to `a.1/`.
+    Index("usage_by_run", "tenant", "run", "ended_at", postgresql_ops={"run": "varchar_pattern_ops"}),
+    Index("usage_by_agent", "agent", "ended_at"),
     Index("usage_by_time", "ended_at", "id"),
 )
 
@@ -48,7 +51,9 @@ usage_days = Table(
     Column("team", String(128), primary_key=True),  # "" for none
     Column("key_id", String(64), primary_key=True),
     Column("model", String(128), primary_key=True),
+    Column("agent", String(128), primary_key=True),  # "" for none
     Column("requests", BigInteger, nullable=False),
+    Column("steps", BigInteger, nullable=False),
     Column("prompt_tokens", BigInteger, nullable=False),
     Column("cached_tokens", BigInteger, nullable=False),
     Column("completion_tokens", BigInteger, nullable=False),

@@ -14,7 +14,8 @@ Status = Literal["done", "cancelled", "failed", "cut", "lost"]
 """How it ended: with its answer; because nobody wanted it any more; with an error; stopped in the middle because a
 budget was used up; or with the death of its process, after which nobody could say what it had produced, so that all
 that was reserved for it counts."""
-Kind = Literal["request", "task"]
+Kind = Literal["request", "task", "step"]
+"""A step of an agent's run is a task of its own, that asks no model: it is no request, in no budget and in no sum."""
 REASON_CHARS = 200
 
 
@@ -24,7 +25,8 @@ class UsageRecord:
 
     `prompt_tokens` includes `cached_tokens`. `first_token_at` is None when nothing was produced, and when nobody saw
     it, as in a whole answer from a replica. `route` is the word that says why this model was chosen. `replica` is None
-    when no replica was reached. `reason` says in a few words why it ended otherwise than done; the ledger keeps
+    when no replica was reached. `agent` is the one whose run it belongs to, and then `run` is a path
+    (`grants.runs_above`). `reason` says in a few words why it ended otherwise than done; the ledger keeps
     `REASON_CHARS` of them.
     """
 
@@ -44,6 +46,7 @@ class UsageRecord:
     team: str | None = None
     session: str | None = None
     run: str | None = None
+    agent: str | None = None
     replica: str | None = None
     route: str | None = None
     attempts: int = 1

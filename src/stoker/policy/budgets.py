@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 from stoker.base.errors import InvalidInput
 
-ScopeKind = Literal["key", "team", "tenant", "session", "run"]
+ScopeKind = Literal["key", "team", "tenant", "session", "run", "agent"]
 
 # Amounts pass through Lua's numbers, which are doubles; sums of two of these are still exact.
 MOST = 2**52
@@ -55,7 +55,7 @@ _PAIR = re.compile(r"~?[A-Za-z0-9_.-]{1,64}/~?[A-Za-z0-9_.-]{1,64}")
 
 
 class Scope(NamedTuple):
-    """Whose spending. Teams, sessions and runs belong to a tenant: make their id with `inside`."""
+    """Whose spending. Teams, sessions and runs belong to a tenant: make their id with `inside`. Agents do not."""
 
     kind: ScopeKind
     id: str
@@ -68,16 +68,41 @@ def inside(tenant: str, id: str) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def scope_names(
-    *, key: str, tenant: str, team: str | None = None, session: str | None = None, run: str | None = None
+    *,
+    key: str,
+    tenant: str,
+    team: str | None = None,
+    session: str | None = None,
+    run: str | None = None,
+    agent: str | None = None,
 ) -> tuple[str, ...]:
-    """The scopes that a request falls under, as the names of their counters begin; from the key outwards."""
+    """The scopes that a request falls under, as the names of their counters begin; from the key outwards. The run of an
+    `agent` is one of a tree, so all runs of its path are there."""
     scopes = [Scope("key", key), Scope("tenant", tenant)]
-    of_tenant: tuple[tuple[ScopeKind, str | None], ...] = (("team", team), ("session", session), ("run", run))
+    of_tenant: tuple[tuple[ScopeKind, str | None], ...] = (("team", team), ("session", session))
     scopes += [Scope(kind, inside(tenant, id)) for kind, id in of_tenant if id is not None]
-    return tuple(map(_scope_name, scopes))
+    scopes += [Scope("run", inside(tenant, one)) for one in runs_counted(run, agent)]
+    if agent is not None:
+        scopes.append(Scope("agent", agent))
+    return tuple(map(scope_name, scopes))
 
 
-def _scope_name(scope: Scope) -> str:
+def runs_counted(run: str | None, agent: str | None) -> list[str]:
+    """The runs for which a request of `run` counts, the outermost first: `a`, `a.1` and `a.1.2` for `a.1.2` of an
+    agent. Who names a run by itself may have dots in its name: then it is that run alone."""
+    if run is None:
+        return []
+    return [run] if agent is None else run_path(run)
+
+
+def run_path(run: str) -> list[str]:
+    """The path itself and all above it, the outermost first: `a.1.2` is below `a.1`, which is below `a`."""
+    parts = run.split(".")
+    return [".".join(parts[:many]) for many in range(1, len(parts) + 1)]
+
+
+def scope_name(scope: Scope) -> str:
+    """As the names of its counters begin."""
     kind, id = scope
     return f"{kind}:{id if _PLAIN.fullmatch(id) or _PAIR.fullmatch(id) else _digest(id)}"
 
@@ -174,7 +199,7 @@ def _counter(limit: Limit, begin: str, renews_at: float | None, known: Counter |
     if known is not None and known.renews_at == renews_at:
         return known
     scope, unit, window, amount = limit
-    return Counter(f"{_scope_name(scope)}:{unit}:{window}{begin}", unit, amount, renews_at, _PLACE[unit])
+    return Counter(f"{scope_name(scope)}:{unit}:{window}{begin}", unit, amount, renews_at, _PLACE[unit])
 
 
 @functools.lru_cache(maxsize=8)

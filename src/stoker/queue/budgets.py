@@ -35,9 +35,16 @@ class Settlement(NamedTuple):
 
 
 def scopes_of(record: UsageRecord) -> tuple[str, ...]:
-    """Those whose counters a record counts in."""
+    """Those whose counters a record counts in. A step of a run is no request and costs nothing: none."""
+    if record.kind == "step":
+        return ()
     return scope_names(
-        key=record.key_id, tenant=record.tenant, team=record.team, session=record.session, run=record.run
+        key=record.key_id,
+        tenant=record.tenant,
+        team=record.team,
+        session=record.session,
+        run=record.run,
+        agent=record.agent,
     )
 
 

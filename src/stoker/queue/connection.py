@@ -25,6 +25,7 @@ from stoker.queue import budgets, keys
 from stoker.queue.batching import Batches, Script, sha_of
 from stoker.queue.letters import DROPPED_KEPT, GONE_S
 from stoker.queue.tasks import CHUNKS_KEPT_S
+from stoker.spec import AGENT_STEPS
 
 CONNECTIONS = 32  # of one process, for short calls; more callers than that take turns
 ANSWER_TIMEOUT_S = 10.0  # after which a Redis that is connected and silent counts as gone
@@ -181,6 +182,7 @@ def _shared() -> str:
         "EVENTS": keys.EVENTS,
         "GROUP": keys.WORKERS_GROUP,
         "USAGE_STREAM": keys.USAGE,
+        "AGENT_STEPS": AGENT_STEPS,
         "BUDGET_PREFIX": keys.BUDGET_PREFIX,
         "OWNER_PREFIX": keys.OWNER_PREFIX,
         "OWNERS": keys.OWNERS,

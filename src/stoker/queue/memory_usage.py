@@ -9,7 +9,7 @@ from stoker.base.clock import Clock
 from stoker.meter.usage import UsageRecord
 from stoker.queue import codec
 from stoker.queue.doorbells import rung_within
-from stoker.queue.tasks import State, Task
+from stoker.queue.tasks import State, Task, usage_kind
 
 
 @dataclass(slots=True)
@@ -72,7 +72,7 @@ def empty_usage(task: Task, state: State, now: float, why: str | None) -> UsageR
     running = state != State.DEAD and task.state == State.RUNNING
     return UsageRecord(
         id=task.usage_id,
-        kind="task",
+        kind=usage_kind(task.model),
         status="failed" if state == State.DEAD else "done" if state == State.DONE else "cancelled",
         tenant=task.tenant,
         key_id=task.key_id,
@@ -85,6 +85,7 @@ def empty_usage(task: Task, state: State, now: float, why: str | None) -> UsageR
         ended_at=now,
         session=task.session,
         run=task.run,
+        agent=task.agent,
         attempts=len(task.attempts) + running,
         reason=why,
     )

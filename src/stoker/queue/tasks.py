@@ -11,9 +11,10 @@ from typing import Any, Literal, NamedTuple
 
 from stoker.base.errors import Conflict, InvalidInput, Refused
 from stoker.base.ids import KeyId, ModelName, TaskId, TenantName
+from stoker.meter.usage import Kind
 from stoker.policy import fairness
 from stoker.policy.budgets import scope_names
-from stoker.spec import MaxWaiting, Priority
+from stoker.spec import AGENT_STEPS, MaxWaiting, Priority
 from stoker.spec import Queue as QueueSpec
 
 Json = dict[str, Any]
@@ -47,6 +48,11 @@ class LeaseState(StrEnum):
     HELD = "held"  # the lease is longer now; go on
     CANCELLED = "cancelled"  # still yours, and nobody wants it: stop the engine, then `complete`, `fail` or `release`
     LOST = "lost"  # not yours any more: stop, and report nothing
+
+
+def usage_kind(stream: str) -> Kind:
+    """Of the record that a task on this stream leaves. The steps of agents are told by their stream, in Lua too."""
+    return "step" if stream == AGENT_STEPS else "task"
 
 
 class TokenBound(NamedTuple):
@@ -85,6 +91,7 @@ class NewTask:
     team: str | None = None
     session: str | None = None
     run: str | None = None
+    agent: str | None = None
     route: str | None = None
     bound: TokenBound | None = None
     stream: bool = False
@@ -97,8 +104,17 @@ class NewTask:
 
     @property
     def scopes(self) -> tuple[str, ...]:
-        """Those whose counters what it comes to counts in."""
-        return scope_names(key=self.key_id, tenant=self.tenant, team=self.team, session=self.session, run=self.run)
+        """Those whose counters what it comes to counts in; none for a step, see `scopes_of`."""
+        if usage_kind(self.model) == "step":
+            return ()
+        return scope_names(
+            key=self.key_id,
+            tenant=self.tenant,
+            team=self.team,
+            session=self.session,
+            run=self.run,
+            agent=self.agent,
+        )
 
     def __post_init__(self) -> None:
         if self.max_attempts < 1:
@@ -165,6 +181,7 @@ class Task:
     team: str | None = None
     session: str | None = None
     run: str | None = None
+    agent: str | None = None
     route: str | None = None
     bound: TokenBound | None = None
     stream: bool = False

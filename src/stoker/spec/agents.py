@@ -23,7 +23,7 @@ Approval = Literal["never", "always", "afterUntrusted"]
 _OBJECT = "module:name, or path/to/file.py:name"
 ObjectPath = Annotated[
     str,
-    StringConstraints(pattern=r"^([A-Za-z_][A-Za-z0-9_.]*|[^:\x00-\x1f]{1,500}\.py):[A-Za-z_][A-Za-z0-9_]{0,99}$"),
+    StringConstraints(pattern=r"^([A-Za-z_][A-Za-z0-9_.]*|[A-Za-z0-9_./-]{1,500}\.py):[A-Za-z_][A-Za-z0-9_]{0,99}$"),
     Expected(f"a Python object: {_OBJECT}; a path is relative to the platform's file"),
 ]
 Host = Annotated[

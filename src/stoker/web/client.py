@@ -90,6 +90,18 @@ class Stream:
                 return events
         return []
 
+    async def read_bytes(self) -> bytes:
+        """In place of `read`: what has come of the stream, comments and all; empty at the end. Raises as `read`."""
+        if self.error is not None or self._is_closed:
+            return b""
+        try:
+            data = await self._connection.read()
+            return data if self._inflate is None or not data else bytes(self._inflate.decompress(data))
+        except (Lost, Silent) as error:
+            raise self._client.ours(error) from error
+        except zlib.error as error:
+            raise self._client.damaged() from error
+
     async def _each(self) -> AsyncGenerator[bytes, None]:
         while events := await self.read():
             for event in events:
@@ -282,7 +294,10 @@ class HttpClient:
     ) -> bytes:
         """The whole request as it goes out. Raises InvalidInput for what cannot stand in a header."""
         target = self._prefix + quote(path, safe=_SAFE) + (f"?{urlencode(params)}" if params else "")
-        lines = [f"{method} {target} HTTP/1.1\r\n{self._head}"]
+        fixed = self._head
+        if headers and "Accept" in headers:  # whoever forwards a request has its own
+            fixed = fixed.replace(_ACCEPT, "", 1)
+        lines = [f"{method} {target} HTTP/1.1\r\n{fixed}"]
         for name, value in (headers or {}).items():
             if "\n" in value or "\r" in value or not value.isascii():
                 raise errors.InvalidInput(f"the header {name} holds what no header can hold", param=name)
@@ -297,6 +312,7 @@ class HttpClient:
         return head if content is None else head + content
 
 
+_ACCEPT = "Accept: */*\r\n"
 # What stands in a path as it is; a percent sign too, since paths may come quoted, and a query with its mark.
 _SAFE = "/%?:@!$&'()*+,;=~-._"
 

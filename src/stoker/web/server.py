@@ -207,6 +207,11 @@ async def _drop(working: "asyncio.Future[T]", unwanted: Callable[[T], Awaitable[
 
 async def read_json(request: Request, *, max_bytes: int) -> dict[str, Any]:
     """The body as a JSON object. Raises InvalidInput, TooLarge for more than `max_bytes`, TooSlow."""
+    return json_object(await read_body(request, max_bytes=max_bytes))
+
+
+async def read_body(request: Request, *, max_bytes: int) -> bytes:
+    """Raises TooLarge for more than `max_bytes`, TooSlow."""
     parts: list[bytes] = []
     size = 0
     began = asyncio.get_running_loop().time()
@@ -220,7 +225,7 @@ async def read_json(request: Request, *, max_bytes: int) -> dict[str, Any]:
                 limit.reschedule(began + uploads.time_for(size))
     except TimeoutError:
         raise uploads.too_slow(size) from None
-    return json_object(b"".join(parts))
+    return b"".join(parts)
 
 
 def json_object(body: bytes) -> dict[str, Any]:

@@ -345,7 +345,7 @@ class Runner:
         return Charge(
             id=task.usage_id,
             kind="task",
-            caller=Caller(task.tenant, task.key_id, task.session, task.run, task.team),
+            caller=Caller(task.tenant, task.key_id, task.session, task.run, task.team, task.agent),
             model=task.model,
             route=task.route or "queue",
             most=None if task.bound is None else task.bound.tokens,

@@ -12,11 +12,11 @@ import json
 import logging
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 import httpx2
 import mcp_types as types
@@ -57,6 +57,7 @@ class Server:
         self._timeout_s = timeout_s
         self._opening = asyncio.Lock()
         self._session: _Session | None = None
+        self._is_closed = False
 
     async def tools(self) -> Sequence[types.Tool]:
         """Those that may be used, each with a schema that can be given to a model. Raises Unavailable, InvalidInput."""
@@ -66,27 +67,38 @@ class Server:
         """Raises Unavailable when the server was away, or went away meanwhile."""
         session = await self._opened()
         try:
-            return _result(await session.client.call_tool(name, arguments))
+            with session.in_use():
+                return _result(await session.client.call_tool(name, arguments))
         except MCPError as exc:
-            if exc.code in (types.INVALID_PARAMS, types.METHOD_NOT_FOUND):
+            if self._is_answer(exc):
                 return Result(text=f"the server refused the call: {exc.message}", is_error=True)
-            await session.close()
+            session.retire()
             raise self._away("went away during the call, and nobody knows how it ended", exc.message) from exc
         except (RuntimeError, ValueError) as exc:
             # It answered, but not as it has declared; a ValidationError is a ValueError.
             return Result(text=f"the server's answer is not what it declares: {str(exc)[:500]}", is_error=True)
 
+    def _is_answer(self, error: MCPError) -> bool:
+        """Whether the server itself said no. Over HTTP other codes may stand for an answer that never came."""
+        if self._said.url is not None:
+            return error.code in (types.INVALID_PARAMS, types.METHOD_NOT_FOUND)
+        return error.code != types.CONNECTION_CLOSED
+
     async def aclose(self) -> None:
+        """Returns when its program is gone. Nothing starts it again."""
+        self._is_closed = True
         async with self._opening:
             if self._session is not None:
                 await self._session.close()
 
     async def _opened(self) -> "_Session":
         async with self._opening:
+            if self._is_closed:
+                raise self._away("was closed", "the toolbox is")
             if self._session is not None and self._session.is_over:
                 await self._session.close()
                 self._session = None
-            if self._session is None:
+            if self._session is None or self._session.is_retired:
                 opened = _Session(self._connected, self._listed)
                 try:
                     await opened.open(self._timeout_s)
@@ -162,6 +174,8 @@ class _Session:
         self._listed = listed
         self._over = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._calls = 0
+        self.is_retired = False
         self.client: Client
         self.tools: Sequence[types.Tool] = ()
         self.on_say: Callable[[], str] = str
@@ -178,6 +192,24 @@ class _Session:
     def end(self) -> None:
         self._over.set()
 
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        self._calls += 1
+        try:
+            yield
+        finally:
+            self._calls -= 1
+            self._end_if_unused()
+
+    def retire(self) -> None:
+        """It gets no new calls, and ends with the last of those that it has."""
+        self.is_retired = True
+        self._end_if_unused()
+
+    def _end_if_unused(self) -> None:
+        if self.is_retired and not self._calls:
+            self.end()
+
     async def open(self, within_s: float) -> None:
         """Raises whatever went wrong; TimeoutError when it took too long."""
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -186,6 +218,7 @@ class _Session:
             await asyncio.shield(ready)
         except asyncio.CancelledError:
             ready.cancel()
+            self._task.cancel()
             await self.close()
             raise
 
@@ -246,7 +279,7 @@ class _Watched:
 
 
 @contextlib.contextmanager
-def _tail() -> Any:
+def _tail() -> Iterator[tuple[TextIO, Callable[[], str]]]:
     """A file to write to, and what gives the last of what was written."""
     loop = asyncio.get_running_loop()
     reading, writing = os.pipe()

@@ -87,8 +87,8 @@ local function empty_usage(key, id, status, why)
   if status ~= 'failed' and field(key, 'state') == 'running' then attempts = attempts + 1 end
   return cjson.encode({
     id = replays and (id .. '.' .. replays) or id,
-    kind = 'task', status = status, tenant = head.tenant, key_id = head.key_id, model = head.model,
-    team = head.team, session = head.session, run = head.run,
+    kind = head.model == AGENT_STEPS and 'step' or 'task', status = status, tenant = head.tenant, key_id = head.key_id, model = head.model,
+    team = head.team, session = head.session, run = head.run, agent = head.agent,
     prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0, nano_usd = 0,
     started_at = submitted / 1000, ended_at = now / 1000, attempts = attempts, reason = why,
   })
