@@ -394,7 +394,7 @@ def test_check_says_what_will_be_and_what_is_not_there(
         "\n"
         "tool        kind        effect                repeatable  approval        trusted  granted to  on request\n"
         "calculator  calculator  read                  yes         never           yes      -           -\n"
-        "notes       workspace   read; write to write  by effect   by effect       yes      -           assistant\n"
+        "notes       workspace   read; write to write  yes         by effect       yes      -           assistant\n"
         "mail        python      write                 no          afterUntrusted  yes      assistant   -\n"
         "site        mcp         as its server says    by effect   by effect       no       -           -\n"
         "papers      search      read                  yes         never           yes      -           -\n"

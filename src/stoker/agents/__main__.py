@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 
 from stoker.agents import api
+from stoker.agents.exporting import Exporter
 from stoker.agents.service import Service
 from stoker.agents.settings import Settings
 from stoker.agents.store import Store
@@ -16,6 +17,7 @@ from stoker.base.clock import SystemClock
 from stoker.base.errors import StokerError
 from stoker.queue import QueueSettings, RedisQueue
 from stoker.spec import load
+from stoker.telemetry.traces import traces_from
 from stoker.web import server
 
 _log = logs.get(__name__)
@@ -46,7 +48,10 @@ async def run(options: argparse.Namespace) -> None:
     queue = RedisQueue(settings.redis_url, settings=QueueSettings.of(platform.queue, platform.gateway.max_waiting))
     store = Store(settings.database_url)
     service = Service(platform, store, queue, SystemClock())
-    looking = asyncio.create_task(service.look_forever(f"agents-{uuid.uuid4().hex}"))
+    holder, traces = f"agents-{uuid.uuid4().hex}", traces_from(os.environ)
+    looking = [asyncio.create_task(service.look_forever(holder))]
+    if traces is not None:
+        looking.append(asyncio.create_task(Exporter(service, traces.add).look_forever(holder)))
     try:
         await server.serve(
             api.create(service, settings.secret),
@@ -57,8 +62,11 @@ async def run(options: argparse.Namespace) -> None:
             max_message_bytes=platform.gateway.max_body_bytes,
         )
     finally:
-        looking.cancel()
-        await asyncio.gather(looking, return_exceptions=True)
+        for task in looking:
+            task.cancel()
+        await asyncio.gather(*looking, return_exceptions=True)
+        if traces is not None:
+            await asyncio.to_thread(traces.close, 2.0)
         await queue.aclose()
         store.close()
 

@@ -13,7 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from stoker.agents import probes, schedules
 from stoker.agents.runs import ENDED, STATUSES
 from stoker.agents.service import QUIET_S, Service
-from stoker.agents.spans import spans_of
+from stoker.agents.spans import tree_spans
 from stoker.agents.tasks import MODEL
 from stoker.base import json_text
 from stoker.base.errors import InvalidInput, StokerError, Unauthenticated
@@ -140,8 +140,7 @@ class _Routes:
     async def trace(self, request: Request) -> Response:
         caller, run, name = self._asked(request)
         found = await self._service.run(caller, run, name)
-        spans = [span for each, events in await self._service.tree(found) for span in spans_of(each, events)]
-        return JSONResponse({"object": "list", "data": spans})
+        return JSONResponse({"object": "list", "data": tree_spans(await self._service.tree(found))})
 
     def _asked(self, request: Request | WebSocket) -> tuple[CallerClaim, str, str | None]:
         return self._caller(request), request.path_params["id"], request.path_params.get("name")

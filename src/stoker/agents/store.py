@@ -325,7 +325,10 @@ def wake(connection: Connection, run_id: str, now: float, *, also_failed: bool =
     if not done.rowcount:
         return None
     run = run_of(connection, run_id)
-    add_events(connection, [Event(run=run_id, type="run.resumed", key=f"resumed:{run.step}", at=now, step=run.step)])
+    said = {"answers": {wait.id: wait.answer for wait in waits_of(connection, run_id) if wait.kind != "child"}}
+    add_events(
+        connection, [Event(run=run_id, type="run.resumed", key=f"resumed:{run.step}", at=now, step=run.step, data=said)]
+    )
     return run
 
 

@@ -22,6 +22,7 @@ _FILE = click.option(
 )
 BY_SERVER = "as its server says"
 _MIXED = "read; write to write"
+_BY_MARK = "read, or as it is marked"
 
 
 @click.command()
@@ -47,12 +48,15 @@ def check(file: Path | None, as_json: bool) -> int:
 
 
 def tool_row(name: str, tool: "Tool", agents: "Agents") -> dict[str, Any]:
-    """What a tool will be: what the file leaves open is what its kind has."""
+    """What a tool will be: what the file leaves open is what its kind has (`agents.tools.toolbox`). A function may be
+    marked in its code, and a server says it of each of its tools: that is known when a worker has loaded them."""
     effect = tool.effect or _effect(tool.kind)
     writes = effect in ("write", "spend")
-    by_effect = effect in (BY_SERVER, _MIXED)
-    repeatable = tool.repeatable if tool.repeatable is not None else (None if by_effect else not writes)
-    approval = tool.approval or ("by effect" if by_effect else "afterUntrusted" if writes else "never")
+    is_open = effect in (BY_SERVER, _MIXED, _BY_MARK)
+    # To write a file once more makes no difference.
+    repeatable = tool.kind == "workspace" or (None if is_open else not writes)
+    repeatable = repeatable if tool.repeatable is None else tool.repeatable
+    approval = tool.approval or ("by effect" if is_open else "afterUntrusted" if writes else "never")
     trusted = tool.trusted if tool.trusted is not None else tool.kind not in ("fetch", "mcp", "agent")
     having = [agent for agent, said in agents.definitions.items() if name in said.tools]
     return {
@@ -162,7 +166,7 @@ def _has_module(name: str, root: Path) -> bool:
 
 
 def _effect(kind: str) -> str:
-    return {"mcp": BY_SERVER, "workspace": _MIXED}.get(kind, "read")
+    return {"mcp": BY_SERVER, "workspace": _MIXED, "python": _BY_MARK}.get(kind, "read")
 
 
 def _agents(agents: "Agents") -> list[dict[str, Any]]:

@@ -158,7 +158,7 @@ class _One:
         self.run = run
         self.indent = indent
         self.after = 0
-        self._arguments: dict[str, object] = {}
+        self._began: dict[str, Json] = {}
 
     def is_new(self, event: Json) -> bool:
         """Not said before, and of this run."""
@@ -173,10 +173,11 @@ class _One:
         if kind in ("model.completed", "model.failed"):
             return self._model(event, data)
         if kind == "tool.started":
-            self._arguments[str(data.get("call"))] = data.get("arguments")
+            self._began.setdefault(str(data.get("call")), event)
         if kind == "tool.completed":
-            line = tool_line(data.get("tool"), self._arguments.get(str(data.get("call"))), data.get("result"))
-            return line + ("  failed" if data.get("is_error") else "") + _took(event, data)
+            began = self._began.pop(str(data.get("call")), {"at": data.get("started_at"), "data": {}})
+            line = tool_line(data.get("tool"), began["data"].get("arguments"), data.get("result"))
+            return line + ("  failed" if data.get("is_error") else "") + _took(event, began["at"])
         if kind == "run.waiting":
             waits = [wait for wait in data.get("waits") or () if wait["kind"] != "child"]
             return "; ".join(f"waits: {_asked(wait)}" for wait in waits) or None
@@ -193,13 +194,12 @@ class _One:
         return (
             model_line(data.get("model"), data.get("prompt_tokens"), data.get("completion_tokens"), data.get("usd"))
             + (f"  failed: {error.get('message') or error.get('code')}" if error else "")
-            + _took(event, data)
+            + _took(event, data.get("started_at"))
             + (f"  -> {asked}" if asked else "")
         )
 
 
-def _took(event: Json, data: Json) -> str:
-    began = data.get("started_at")
+def _took(event: Json, began: object) -> str:
     return f"  {seconds(max(0.0, event['at'] - began))}" if isinstance(began, int | float) else ""
 
 

@@ -1,0 +1,81 @@
+"""Traces of runs that have ended, handed to whoever sends them. One process at a time looks for them in the database,
+so no step knows of it, and it does not matter who ended a run: a worker, a cancellation, the sweep.
+
+What ended while no process looked is not sent. What two processes send, since one took over from the other, has the
+same ids.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from stoker.agents import store as rows
+from stoker.agents.service import Service
+from stoker.agents.spans import trace_id_of, tree_spans
+from stoker.base import logs
+from stoker.base.errors import StokerError
+
+_log = logs.get(__name__)
+
+EXPORT_EVERY_S = 5.0
+LEAD_S = 15.0
+OVERLAP_S = 30.0
+"""A run may be seen so long after the time that it bears: clocks differ, and its transaction takes a moment."""
+MOST_AT_ONCE = 200
+_ENDED = """SELECT id, ended_at, updated_at FROM agent_runs
+    WHERE status IN ('completed', 'failed', 'cancelled') AND updated_at >= :since AND parent IS NULL
+    ORDER BY updated_at LIMIT :most"""
+
+Tell = Callable[[str, Sequence[Mapping[str, Any]]], None]
+
+
+class Exporter:
+    """`tell` gets the id of each trace and its spans, and never waits (`telemetry.traces.Traces.add`)."""
+
+    def __init__(self, service: Service, tell: Tell) -> None:
+        self._service, self._tell = service, tell
+        self._since = service.clock.now() - OVERLAP_S
+        self._told: dict[tuple[str, float], float] = {}
+
+    async def look_forever(self, holder: str) -> None:
+        while True:
+            try:
+                await self.turn(holder)
+            except StokerError as error:
+                _log.warning("traces of runs cannot be looked for", error=error.in_log)
+            await self._service.clock.sleep(EXPORT_EVERY_S)
+
+    async def turn(self, holder: str) -> None:
+        """Looks, if it is this one that does; else another one tells of what ends now."""
+        if await self._service.queue.lead("agents-traces", holder, ttl_s=LEAD_S):
+            await self.look()
+        else:
+            self._since = self._service.clock.now() - OVERLAP_S
+
+    async def look(self) -> None:
+        """All that have ended since it was last called, each once; one that was resumed and ended again, again."""
+        while True:
+            since, began = self._since, self._service.clock.now()
+            found = await self._service.store.read(partial(_ended, since=since))
+            for run_id, ended_at, updated_at in found:
+                if (run_id, ended_at) not in self._told:
+                    await self._tell_of(run_id)
+                    self._told[run_id, ended_at] = updated_at
+            is_all = len(found) < MOST_AT_ONCE or found[-1][2] == since
+            self._since = max(since, began - OVERLAP_S) if is_all else found[-1][2]
+            self._told = {key: at for key, at in self._told.items() if at >= self._since}
+            if is_all:
+                return
+
+    async def _tell_of(self, run_id: str) -> None:
+        run = await self._service.store.read(lambda c: rows.run_of(c, run_id))
+        spans = await asyncio.to_thread(tree_spans, await self._service.tree(run))
+        self._tell(trace_id_of(run_id), spans)
+
+
+def _ended(connection: Connection, since: float) -> list[tuple[str, float, float]]:
+    found = connection.execute(text(_ENDED), {"since": since, "most": MOST_AT_ONCE})
+    return [(row.id, row.ended_at, row.updated_at) for row in found]

@@ -1,0 +1,104 @@
+"""Runs that have ended are told of, each once, whoever ended them."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stoker.agents import exporting
+from stoker.agents import store as rows
+from stoker.agents.exporting import EXPORT_EVERY_S, LEAD_S, OVERLAP_S, Exporter
+from stoker.agents.service import Service
+from stoker.agents.spans import trace_id_of
+from stoker.agents.store import Store
+from stoker.meter.grants import CallerClaim
+from stoker.queue import MemoryQueue
+from stoker.spec import Platform
+from stoker.testing import ManualClock
+
+CALLER = CallerClaim(key_id="key_1", tenant="acme", team=None, role="user", expires_at=2e9, request_id="req_1")
+
+
+@dataclass
+class Scene:
+    service: Service
+    clock: ManualClock
+    told: list[tuple[str, list[tuple[str, str]]]] = field(default_factory=list)
+
+    def tell(self, trace_id: str, spans: Sequence[Mapping[str, Any]]) -> None:
+        self.told.append((trace_id, [(span["name"], span["status"]) for span in spans]))
+
+    def exporter(self) -> Exporter:
+        return Exporter(self.service, self.tell)
+
+    async def begin(self, text: str) -> str:
+        return (await self.service.start(CALLER, "assistant", {"input": text})).id
+
+    async def complete(self, run: str) -> None:
+        now = self.clock.now()
+        await self.service.store.write(lambda c: rows.finish(c, run, "completed", now, output="done"))
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    clock, store = ManualClock(), Store(f"sqlite:///{tmp_path / 'agents.sqlite'}")
+    try:
+        yield Scene(Service(Platform(), store, MemoryQueue(clock=clock), clock), clock)
+    finally:
+        store.close()
+
+
+async def test_each_run_that_ended_is_told_of_once(scene: Scene) -> None:
+    first, second, going = [await scene.begin(text) for text in ("a", "b", "c")]
+    exporter = scene.exporter()
+    await exporter.look()
+    assert scene.told == []
+
+    await scene.complete(first)
+    await exporter.look()
+    await scene.service.cancel(CALLER, second)
+    await exporter.look()
+    await exporter.look()
+    assert scene.told == [
+        (trace_id_of(first), [("invoke_agent assistant", "ok")]),
+        (trace_id_of(second), [("invoke_agent assistant", "error")]),
+    ]
+
+    await scene.clock.advance(10 * OVERLAP_S)
+    await scene.complete(going)
+    await exporter.look()
+    await scene.clock.advance(10 * OVERLAP_S)
+    await exporter.look()
+    assert [trace for trace, _ in scene.told] == [trace_id_of(run) for run in (first, second, going)]
+
+
+async def test_many_that_ended_at_once_are_all_told_of(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "MOST_AT_ONCE", 2)
+    runs = []
+    for text in "abcde":
+        runs.append(await scene.begin(text))
+        await scene.complete(runs[-1])
+        await scene.clock.advance(0.5)
+    await scene.exporter().look()
+    assert [trace for trace, _ in scene.told] == [trace_id_of(run) for run in runs]
+
+
+async def test_of_two_processes_one_tells_and_the_other_takes_over_from_there(scene: Scene) -> None:
+    one, other = scene.exporter(), scene.exporter()
+    early, late = await scene.begin("early"), await scene.begin("late")
+    await one.turn("one")
+    await scene.complete(early)
+    for _ in range(round(3 * OVERLAP_S / EXPORT_EVERY_S)):
+        await one.turn("one")
+        await other.turn("other")
+        await scene.clock.advance(EXPORT_EVERY_S)
+    assert [trace for trace, _ in scene.told] == [trace_id_of(early)]
+
+    await scene.complete(late)
+    await other.turn("other")
+    assert len(scene.told) == 1
+    await scene.clock.advance(LEAD_S)
+    await other.turn("other")
+    assert [trace for trace, _ in scene.told] == [trace_id_of(early), trace_id_of(late)]
