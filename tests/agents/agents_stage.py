@@ -24,9 +24,7 @@ from stoker.testing import ManualClock
 Json = dict[str, Any]
 Script = Callable[[Sequence[Json]], Json]
 SECRET = "s" * 40
-CALLER = CallerClaim(
-    key_id="key_1", tenant="acme", team=None, role="user", expires_at=1e12, request_id="req_1"
-)
+CALLER = CallerClaim(key_id="key_1", tenant="acme", team=None, role="user", expires_at=1e12, request_id="req_1")
 
 
 def says(text: str) -> Json:
@@ -78,9 +76,7 @@ class Tools:
     async def aclose(self) -> None: ...
 
 
-def tool(
-    name: str, call: Callable[[Json], Any], *, agent: str | None = None, **terms: Any
-) -> BoundTool:
+def tool(name: str, call: Callable[[Json], Any], *, agent: str | None = None, **terms: Any) -> BoundTool:
     async def called(arguments: Json, place: Place) -> Result:
         said = call(arguments)
         if hasattr(said, "__await__"):
@@ -116,7 +112,15 @@ class Stage:
 
     def worker(self, name: str = "w1") -> Stepper:
         parts = Parts(
-            self.platform, self.store, self.queue, self.gateway, self.tools, self.clock, SECRET, self.folder, name  # type: ignore[arg-type]
+            self.platform,
+            self.store,
+            self.queue,
+            self.gateway,
+            self.tools,
+            self.clock,
+            SECRET,
+            self.folder,
+            name,  # type: ignore[arg-type]
         )
         made = Stepper(parts, self.heads, self.folder)
         self.steppers.append(made)
@@ -157,9 +161,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(
-    folder: Path, script: Script, spec: str = "", tools: Sequence[BoundTool] = ()
-) -> AsyncIterator[Stage]:
+async def staged(folder: Path, script: Script, spec: str = "", tools: Sequence[BoundTool] = ()) -> AsyncIterator[Stage]:
     clock, platform = ManualClock(), loads(spec)
     queue, store = MemoryQueue(clock=clock), Store(f"sqlite:///{folder / 'agents.sqlite'}")
     service = Service(platform, store, queue, clock)

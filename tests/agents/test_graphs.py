@@ -9,7 +9,7 @@ from agents_stage import CALLER, Json, says, staged, tool
 from stoker.agents import graphs
 from stoker.base.errors import InvalidInput
 
-ASKING = '''
+ASKING = """
 import operator
 from typing import Annotated, TypedDict
 from langgraph.graph import END, START, StateGraph
@@ -40,7 +40,7 @@ def built():
     return graph.compile()
 
 nothing = 7
-'''
+"""
 SPEC = "agents: {definitions: {writer: {graph: 'mine.py:graph'}}}"
 
 
@@ -86,7 +86,7 @@ async def test_a_graph_that_is_none_ends_the_run_with_what_is_missing(tmp_path: 
         assert shown["error"]["message"].startswith(message)
 
 
-NESTED = '''
+NESTED = """
 import operator
 from typing import Annotated, TypedDict
 from langgraph.graph import END, START, StateGraph
@@ -125,7 +125,7 @@ graph.add_edge(START, "inside")
 graph.add_edge("inside", "both")
 graph.add_edge("both", "last")
 graph.add_edge("last", END)
-'''
+"""
 
 
 async def test_calls_of_sub_graphs_have_keys_of_their_own(tmp_path: Path) -> None:
@@ -221,6 +221,8 @@ async def test_without_its_grant_a_tool_is_never_called_whatever_was_read(tmp_pa
         await stage.settle()
         shown = await stage.shown(run)
         assert (shown["status"], sent) == ("completed", [])
-        assert shown["output"] == "error: this run was not granted send, which would write: say what you would have done"
+        assert (
+            shown["output"] == "error: this run was not granted send, which would write: say what you would have done"
+        )
         with pytest.raises(InvalidInput, match="'page' cannot be granted to a run of this agent; what can is: send"):
             await stage.start("Read the page", grants=["page"])

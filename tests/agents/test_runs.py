@@ -567,5 +567,3 @@ async def test_a_step_that_kills_its_workers_ends_the_run(tmp_path: Path) -> Non
         await stage.service.resume(CALLER, run, None, {})
         await stage.settle()
         assert (await stage.shown(run))["output"] == "it is 13"
-
-
