@@ -1,6 +1,7 @@
 """What holds for all kinds of tools: one suite over each of them."""
 
 import asyncio
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -238,6 +239,12 @@ async def test_a_giant_result_is_cut(box: Toolbox) -> None:
     large = await the(box, "large")
     done = await large.call({"size": 1_000_000}, box.place("run_1"))
     assert done.text == "x" * MOST_TEXT + "\n[cut: 1000000 characters, of which 200000 are shown]"
+
+
+def test_the_interface_is_loaded_without_what_the_extra_brings() -> None:
+    script = "import sys, stoker.agents.tools.interface; print({'jsonschema', 'mcp', 'httpx2'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "set()\n"
 
 
 async def test_another_agent_is_never_called(box: Toolbox) -> None:
