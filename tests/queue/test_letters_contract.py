@@ -227,7 +227,8 @@ async def test_a_letter_that_redis_knows_nothing_of_is_run_all_the_same(queue: Q
     empty = redis_of(queue)
     replayed = await empty.take_back(copy)
     assert (replayed.id, replayed.state, replayed.replays) == (letter.id, State.QUEUED, 1)
-    assert (replayed.team, replayed.run, replayed.submitted_at) == ("blue", "r", letter.submitted_at)
+    assert (replayed.team, replayed.run, replayed.agent) == ("blue", "r", "writer")
+    assert replayed.submitted_at == letter.submitted_at
     assert replayed.body == letter.body
     assert await empty.depth(MODEL) == Depth(lag=1, pending=0, delayed=0, dead=0)
     with pytest.raises(Conflict):

@@ -16,7 +16,7 @@ from starlette.types import Scope
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from stoker.base.clock import Clock
-from stoker.base.errors import NotFound, StokerError, TimedOut, Unauthenticated, Unavailable
+from stoker.base.errors import NotFound, StokerError, Unauthenticated, Unavailable
 from stoker.base.ids import new_id
 from stoker.gateway.auth import SUBPROTOCOL, Authenticator, authorization_of
 from stoker.meter.accounts import Account
@@ -49,11 +49,11 @@ PATHS: Mapping[str, list[str]] = {
 BELOW = "/v1/agents/{path:path}"
 PASSED = ("Accept", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer")
 """Of the caller's headers. Its key stays here."""
-# Of the service's: what is said of its connection, and of the form in which its body came.
+# Of the service's: what is said of its connection, of the form in which its body came, and to proxies in between.
 _NOT_PASSED = frozenset(
     (
         *("connection", "content-encoding", "content-length", "date", "keep-alive", "server", "trailer"),
-        *("transfer-encoding", "upgrade"),
+        *("transfer-encoding", "upgrade", "x-accel-buffering"),
     )
 )
 NORMAL, RESTART, KEY_REFUSED = 1000, 1012, 4401
@@ -139,12 +139,12 @@ class _Forwarding:
         )
         try:
             opened = await while_connected(request, asking, unwanted=_closed)
-        except TimedOut:
-            raise
         except Unavailable as error:
             raise _away(error) from error
         if opened.error is None and request.method != "HEAD":
-            return EventStream(_lines(opened), headers=_passed_back(opened.headers, request_id))
+            passed = _passed_back(opened.headers, request_id)
+            passed.pop("cache-control", None)  # ours says the same
+            return EventStream(_lines(opened), headers=passed)
         opened.close()
         said = Answer(opened.status, opened.headers, b"") if opened.error is None else opened.error
         return Response(said.body, said.status, headers=_passed_back(said.headers, request_id))
