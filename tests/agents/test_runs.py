@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from agents_stage import CALLER, Json, Stage, calls, says, staged, tool
 
+from stoker.agents.retention import Retention
 from stoker.agents.service import Service
 from stoker.agents.tasks import MODEL
 from stoker.base.errors import BudgetExhausted, Conflict, InvalidInput, NotFound, Unavailable
@@ -567,3 +568,22 @@ async def test_a_step_that_kills_its_workers_ends_the_run(tmp_path: Path) -> Non
         await stage.service.resume(CALLER, run, None, {})
         await stage.settle()
         assert (await stage.shown(run))["output"] == "it is 13"
+
+
+async def test_runs_that_ended_long_ago_are_forgotten_with_all_that_is_theirs(tmp_path: Path) -> None:
+    async with staged(tmp_path, remembers, ONE, [ADD]) as stage:
+        old, kept = await stage.start("one", thread="old"), await stage.start("two", thread="kept")
+        await stage.settle()
+        (tmp_path / "runs" / old).mkdir(parents=True)
+        await stage.clock.advance(60 * 86400)
+        later = await stage.start("three", thread="kept")
+        await stage.settle()
+        await stage.clock.advance(31 * 86400)
+        retention = Retention(stage.store, stage.heads, stage.queue, stage.clock, tmp_path / "runs", 90, "w1")
+        assert await retention.forget() == 2
+        assert [run["id"] for run in await stage.service.listed(CALLER)] == [later]
+        assert not (tmp_path / "runs" / old).exists()
+        threads = {each.config["configurable"]["thread_id"] async for each in stage.heads.alist(None)}
+        assert threads == {"acme/assistant/kept"}
+        assert await stage.types(kept) == []
+        assert await retention.forget() == 0
