@@ -1,4 +1,5 @@
-"""Runs that ended long ago are forgotten: their rows, their checkpoints and their files. One worker at a time does it."""
+"""Runs that ended long ago are forgotten: their rows, their checkpoints and their files. One worker at a time does
+it."""
 
 import asyncio
 import shutil

@@ -429,8 +429,8 @@ def taint(connection: Connection, run_id: str) -> None:
 
 
 def forget(connection: Connection, before: float, *, limit: int = 100) -> list[tuple[str, str | None]]:
-    """Outermost runs that ended before, and all below them, are deleted with all that is theirs. Their ids, each with its
-    thread of LangGraph if no run has that any more, so that its checkpoints may go."""
+    """Outermost runs that ended before, and all below them, are deleted with all that is theirs. Their ids, each with
+    its thread of LangGraph if no run has that any more, so that its checkpoints may go."""
     query = "SELECT id FROM agent_runs WHERE ended_at < :before AND parent IS NULL ORDER BY ended_at LIMIT :most"
     gone: list[tuple[str, str]] = []
     for run_id in connection.execute(text(query), {"before": before, "most": limit}).scalars().all():
