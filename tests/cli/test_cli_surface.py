@@ -65,7 +65,7 @@ SURFACE = {
     "stoker tenants create": ["TENANT", *PLATFORM, *TENANT_TERMS, "--json"],
     "stoker tenants update": ["TENANT", *PLATFORM, "--team", *TENANT_TERMS, "--json"],
     "stoker budgets": [*PLATFORM, "--tenant", "--json"],
-    "stoker usage": [*PLATFORM, "--since", "--tenant", "--json"],
+    "stoker usage": [*PLATFORM, "--since", "--tenant", "--agent", "--run", "--json"],
     "stoker usage export": [*PLATFORM, "--format", "--since", "--until", "--tenant", "--output"],
     "stoker usage prune": [*PLATFORM, "--before", "--json"],
     "stoker tasks": [],
