@@ -154,6 +154,14 @@ async def test_nobody_is_believed_without_the_gateways_word(tmp_path: Path) -> N
             CallerClaim.read("caller.e30.x", SECRET, now=0)
 
 
+async def test_a_run_may_not_begin_runs_beside_itself(tmp_path: Path) -> None:
+    """They would have budgets of their own."""
+    async with served(tmp_path) as (stage, ask):
+        ask.headers = {CALLER_HEADER: replace(CALLER, run="run_1", agent="assistant").signed(SECRET)}
+        status, said = await ask("POST", "/v1/agents/runner/runs", {"input": "x"})
+        assert (status, said["error"]["message"]) == (403, "run run_1 may not begin runs by the API")
+
+
 async def events(ask: Asked, path: str, after: str | None = None, most: int | None = None) -> list[Json]:
     headers = {**ask.headers, **({} if after is None else {"Last-Event-ID": after})}
     found: list[Json] = []

@@ -387,11 +387,18 @@ async def test_limits_that_are_none_are_refused(tmp_path: Path, limits: Any, mes
         assert await stage.service.listed(CALLER) == []
 
 
-async def test_a_budget_that_is_used_up_ends_a_run_with_its_reason(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        BudgetExhausted("the run's budget of $0.01 has $0.00 left"),
+        InvalidInput("the run's budget of $0.01 has $0.00 left", code="request_over_budget"),
+    ],
+)
+async def test_a_budget_that_is_used_up_ends_a_run_with_its_reason(tmp_path: Path, error: Exception) -> None:
     async with staged(tmp_path, adds, ONE, [ADD]) as stage:
 
         async def before(body: Json) -> None:
-            raise BudgetExhausted("the run's budget of $0.01 has $0.00 left")
+            raise error
 
         stage.gateway.before = before
         run = await stage.start("x")

@@ -305,7 +305,7 @@ class Stepper:
             await self._fail(run, "loop_detected", str(error), events)
         elif isinstance(error, _WallTime):
             await self._fail(run, "wall_time_exceeded", f"it took more than {run.limits.wall_s:g} s", events)
-        elif isinstance(error, BudgetExhausted):
+        elif isinstance(error, StokerError) and _is_budget(error):
             await self._fail(run, "budget_exhausted", error.message, events, code=error.code)
         elif isinstance(error, StokerError) and error.code == "tool_calls_exceeded":
             await self._fail(run, "tool_calls_exceeded", error.message, events)
@@ -323,6 +323,11 @@ class Stepper:
 
 def _added(events: Sequence[Event], connection: Any) -> None:
     rows.add_events(connection, events)
+
+
+def _is_budget(error: StokerError) -> bool:
+    """Nothing is left, or the call could cost more than there ever was."""
+    return isinstance(error, BudgetExhausted) or error.code == "request_over_budget"
 
 
 class _WallTime(Exception):
