@@ -159,7 +159,8 @@ async def test_a_run_may_not_begin_runs_beside_itself(tmp_path: Path) -> None:
     async with served(tmp_path) as (stage, ask):
         ask.headers = {CALLER_HEADER: replace(CALLER, run="run_1", agent="assistant").signed(SECRET)}
         status, said = await ask("POST", "/v1/agents/runner/runs", {"input": "x"})
-        assert (status, said["error"]["message"]) == (403, "run run_1 may not begin runs by the API")
+        assert status == 403
+        assert said["error"]["message"].startswith("run run_1 may not begin runs by the API")
 
 
 async def events(ask: Asked, path: str, after: str | None = None, most: int | None = None) -> list[Json]:

@@ -352,21 +352,23 @@ async def test_calls_of_tools_are_limited_also_when_they_are_made_at_once(tmp_pa
 
 async def test_wall_time_is_limited_and_a_step_that_takes_longer_is_stopped(tmp_path: Path) -> None:
     async with staged(tmp_path, adds, ONE, [ADD]) as stage:
+        asked = asyncio.Semaphore(0)
 
         async def before(body: Json) -> None:
+            asked.release()
             await stage.clock.sleep(61)
 
         stage.gateway.before = before
         run = await stage.start("Slow", limits={"wall_seconds": 100})
         stepping = asyncio.create_task(stage.settle())
-        for _ in range(50):
-            await asyncio.wait({stepping}, timeout=0.02)
-            if stepping.done():
-                break
-            await stage.clock.advance(61)
+        await asked.acquire()
+        await stage.clock.advance(61)  # the first call is answered
+        await asked.acquire()
+        await stage.clock.advance(39)  # the second would take until 122 s
         await stepping
         shown = await stage.shown(run)
         assert (shown["status"], shown["reason"]) == ("failed", "wall_time_exceeded")
+        assert shown["error"]["message"] == "it took more than 100 s"
 
 
 @pytest.mark.parametrize(

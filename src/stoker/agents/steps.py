@@ -152,12 +152,14 @@ class Stepper:
         if opened.driver is None:
             opened.driver = asyncio.create_task(self._drive(opened), name=f"run {run.id}")
         opened.go.set()
+        time_is_over = asyncio.create_task(self._parts.clock.sleep(run.wall_left_s(self._parts.clock.now())))
         try:
-            async with asyncio.timeout(run.wall_left_s(self._parts.clock.now())):
-                return await opened.came
-        except TimeoutError:
-            raise _WallTime from None
+            await asyncio.wait({opened.came, time_is_over}, return_when=asyncio.FIRST_COMPLETED)
+            if not opened.came.done():
+                raise _WallTime
+            return opened.came.result()
         finally:
+            time_is_over.cancel()
             opened.came = None
             opened.used_at = self._parts.clock.monotonic()
 
