@@ -1,0 +1,224 @@
+"""The platform of these benchmarks: a Redis, a gateway, a model that is a stub with its worker, the agents' service, and
+agent workers that can be killed. Each is a process of its own, and is ended by its id."""
+
+import asyncio
+import contextlib
+import json
+import secrets
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from sqlalchemy import text
+
+from stoker.agents.store import Store as RunStore
+from stoker.meter.keys import KeyStore
+from stoker.meter.ledger import Ledger
+from stoker.meter.store import Store
+from stoker.meter.usage import UsageRecord
+from stoker.queue import RedisQueue, keys
+from stoker.testing.redis import RedisServer
+from stoker.web.client import HttpClient, Timeouts
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "shared"))
+from processes import Place, ask, free_port, wait_for
+
+Json = dict[str, Any]
+TENANT = "acme"
+MODEL = "general"
+PYTHON = (sys.executable, "-P", "-m")
+
+
+@dataclass
+class AgentsPlatform:
+    """`http` is a client of the gateway, with a key of an ordinary tenant. `agents` may be none: they are begun by
+    whoever wants them."""
+
+    directory: Path
+    redis: RedisServer
+    model_url: str
+    parts: dict[str, Place]
+    agents: list[Place]
+    http: HttpClient
+    bearer: Mapping[str, str]
+    ledger: Ledger
+    runs: RunStore
+    queue: RedisQueue
+
+    async def start(self, agent: str, asked: Any, **more: Any) -> str:
+        answer = await self.http.request(
+            "POST", f"/v1/agents/{agent}/runs", body={"input": asked, **more}, headers=self.bearer
+        )
+        return str(answer.raise_for_error().json()["id"])
+
+    async def shown(self, run: str, *, wait_s: float = 0) -> Json:
+        """As it is, or as soon as it has ended or waits for somebody."""
+        answer = await self.http.request("GET", f"/v1/agents/runs/{run}?wait={wait_s:g}", headers=self.bearer)
+        found: Json = answer.raise_for_error().json()
+        return found
+
+    async def ended(self, run: str) -> Json:
+        while True:
+            found = await self.shown(run, wait_s=30)
+            if found["status"] not in ("queued", "running"):
+                return found
+
+    async def resume(self, run: str, **answer: Any) -> None:
+        said = await self.http.request("POST", f"/v1/agents/runs/{run}/resume", body=answer, headers=self.bearer)
+        said.raise_for_error()
+
+    def events(self, kind: str) -> dict[str, list[tuple[int, str]]]:
+        """By run: step and key of each of this type."""
+        found: dict[str, list[tuple[int, str]]] = {}
+        query = text("SELECT run, step, key FROM agent_events WHERE type = :kind ORDER BY run, id")
+        with self.runs.engine.connect() as connection:
+            for run, step, key in connection.execute(query, {"kind": kind}):
+                found.setdefault(run, []).append((step, key))
+        return found
+
+    def paid(self) -> dict[str, list[UsageRecord]]:
+        """What the ledger has of calls of the model, by run."""
+        found: dict[str, list[UsageRecord]] = {}
+        for record in self.ledger.records():
+            if record.model == MODEL and record.run is not None:
+                found.setdefault(record.run, []).append(record)
+        return found
+
+    async def settled(self) -> None:
+        """Until the ledger has all that was written down of requests."""
+        with Redis.from_url(self.redis.url, protocol=2) as raw:
+            await until(lambda: raw.xlen(keys.USAGE) == 0)
+
+    def asked(self) -> Json:
+        """What the model says of who asked it."""
+        found: Json = ask("GET", f"{self.model_url}/stats")
+        return found
+
+
+@asynccontextmanager
+async def a_platform(
+    directory: Path,
+    *,
+    graphs: str,
+    agents: Mapping[str, Json],
+    workers: int,
+    tools: Mapping[str, Json] | None = None,
+    more: Mapping[str, Any] | None = None,
+    model_delay_s: float = 0.0,
+    lease_s: float = 10.0,
+    usd_per_million: float = 1.0,
+) -> AsyncIterator[AgentsPlatform]:
+    """Ready, with `graphs` as the file `graphs.py` beside the platform's. `more` goes into the platform's file."""
+    logs, spec = directory / "logs", directory / "platform.yaml"
+    await asyncio.to_thread(logs.mkdir, parents=True)
+    (directory / "graphs.py").write_text(graphs)
+    model_port, gateway_port, service_port = free_port(), free_port(), free_port()
+    said = _spec(f"http://127.0.0.1:{model_port}", agents, tools or {}, lease_s, usd_per_million)
+    spec.write_text(json.dumps({**said, **(more or {})}))
+    ledger_url, runs_url = f"sqlite:///{directory}/ledger.sqlite", f"sqlite:///{directory}/agents.sqlite"
+    with contextlib.ExitStack() as stack:
+        redis = stack.enter_context(RedisServer())
+        store = Store(ledger_url)
+        stack.callback(store.close)
+        key = KeyStore(store).create(TENANT).secret
+        env = {
+            "STOKER_AGENTS_KEY": secrets.token_hex(32),
+            "STOKER_AGENTS_URL": f"http://127.0.0.1:{service_port}",
+            "STOKER_GATEWAY_URL": f"http://127.0.0.1:{gateway_port}",
+            "STOKER_REDIS_URL": redis.url,
+            "STOKER_AGENTS_DB": runs_url,
+        }
+        stub = str(Path(__file__).parent / "model_stub.py")
+        named = ["--spec", str(spec), "--redis", redis.url]
+        argv: dict[str, Sequence[str]] = {
+            "model": [sys.executable, stub, str(model_port), "--delay", str(model_delay_s)],
+            "worker": [
+                *(*PYTHON, "stoker.worker", *named, "--model", MODEL, "--replica", f"{MODEL}-1"),
+                *("--engine-url", f"http://127.0.0.1:{model_port}"),
+            ],
+            "service": [*PYTHON, "stoker.agents", "--spec", str(spec), "--port", str(service_port)],
+            "gateway": [
+                *(*PYTHON, "stoker.gateway", *named, "--port", str(gateway_port), "--ledger", ledger_url),
+                *("--journals", str(directory / "journals")),
+            ],
+        }
+        parts = {name: Place(name, name, list(each), logs, env) for name, each in argv.items()}
+        worker = [*PYTHON, "stoker.agents.worker", "--spec", str(spec), "--folder", str(directory / "agents")]
+        places = [
+            Place(f"agents-{number}", "agents", [*worker, "--name", f"agents-{number}"], logs, env)
+            for number in range(1, workers + 1)
+        ]
+        for place in (*parts.values(), *places):
+            stack.callback(place.end)
+        parts["model"].begin()
+        assert parts["model"].process is not None
+        await asyncio.to_thread(wait_for, parts["model"].process, f"http://127.0.0.1:{model_port}/health")
+        begun = [parts["worker"], parts["service"], parts["gateway"], *places]
+        for place in begun:
+            place.begin()
+        for place in begun:
+            await asyncio.to_thread(place.wait)
+        http = HttpClient(f"http://127.0.0.1:{gateway_port}", timeouts=Timeouts(connect_s=10.0, read_s=120.0))
+        runs, queue = RunStore(runs_url), RedisQueue(redis.url)
+        stack.callback(runs.close)
+        try:
+            yield AgentsPlatform(
+                directory,
+                redis,
+                f"http://127.0.0.1:{model_port}",
+                parts,
+                places,
+                http,
+                {"Authorization": f"Bearer {key}"},
+                Ledger(store),
+                runs,
+                queue,
+            )
+        finally:
+            await http.close()
+            await queue.aclose()
+
+
+def _spec(
+    model_url: str, agents: Mapping[str, Json], tools: Mapping[str, Json], lease_s: float, usd_per_million: float
+) -> Json:
+    prices = {
+        "inputUsdPerMillionTokens": 0,
+        "cachedInputUsdPerMillionTokens": 0,
+        "outputUsdPerMillionTokens": usd_per_million,
+    }
+    model = {"engine": {"url": f"{model_url}/v1"}, "prices": prices, "limits": {"concurrency": 256}}
+    return {
+        "gateway": {"maxWaiting": {"perTenant": 100_000, "perModel": 100_000}},
+        "llm": {"models": {MODEL: model}},
+        "tenants": {TENANT: {}},
+        "agents": {
+            "definitions": {name: {"model": MODEL, **said} for name, said in agents.items()},
+            "tools": dict(tools),
+            "workers": {"leaseSeconds": lease_s},
+        },
+    }
+
+
+async def until(holds: Callable[[], Any], *, every_s: float = 0.1, most_s: float = 120.0) -> None:
+    async with asyncio.timeout(most_s):
+        while True:
+            answer = holds()
+            if await answer if isinstance(answer, Awaitable) else answer:
+                return
+            await asyncio.sleep(every_s)
+
+
+async def each_of(count: int, at_once: int, work: Callable[[int], Awaitable[Any]]) -> list[Any]:
+    """What `work` comes to for 0 to `count` - 1, so many at once."""
+    slots = asyncio.Semaphore(at_once)
+
+    async def one(number: int) -> Any:
+        async with slots:
+            return await work(number)
+
+    return await asyncio.gather(*(one(number) for number in range(count)))
