@@ -475,7 +475,7 @@ def add_events(connection: Connection, events: Sequence[Event]) -> None:
 
 
 _ADD_EVENT = """INSERT INTO agent_events (run, id, key, type, at, step, data)
-    SELECT :run, coalesce(max(id), 0) + 1, :key, :type, :at, :step, :data FROM agent_events
+    SELECT CAST(:run AS VARCHAR(160)), coalesce(max(id), 0) + 1, :key, :type, :at, :step, :data FROM agent_events
     WHERE run = :run ON CONFLICT DO NOTHING"""
 
 
