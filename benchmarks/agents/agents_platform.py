@@ -5,13 +5,15 @@ import asyncio
 import contextlib
 import json
 import secrets
+import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import uvloop
 from redis import Redis
 from sqlalchemy import text
 
@@ -28,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "shared"))
 from processes import Place, ask, free_port, wait_for
 
 Json = dict[str, Any]
+T = TypeVar("T")
 TENANT = "acme"
 MODEL = "general"
 PYTHON = (sys.executable, "-P", "-m")
@@ -222,3 +225,16 @@ async def each_of(count: int, at_once: int, work: Callable[[int], Awaitable[Any]
             return await work(number)
 
     return await asyncio.gather(*(one(number) for number in range(count)))
+
+
+def bounded(work: Coroutine[Any, Any, T], most_s: float) -> T:
+    """What `work` comes to. It is given up after `most_s`, and when this process is told to end; what it started is
+    ended first."""
+
+    async def run() -> T:
+        task = asyncio.ensure_future(work)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        async with asyncio.timeout(most_s):
+            return await task
+
+    return uvloop.run(run())

