@@ -4,9 +4,13 @@ agent workers that can be killed. Each is a process of its own, and is ended by 
 import asyncio
 import contextlib
 import json
+import os
 import secrets
 import signal
+import subprocess
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -36,6 +40,78 @@ MODEL = "general"
 PYTHON = (sys.executable, "-P", "-m")
 
 
+class Nursery:
+    """`nursery.py`: workers that begin at once."""
+
+    def __init__(self, logs: Path, env: Mapping[str, str]) -> None:
+        argv = [sys.executable, "-P", str(Path(__file__).parent / "nursery.py")]
+        with (logs / "nursery.log").open("wb") as errors:
+            self._process = subprocess.Popen(
+                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env={**os.environ, **env}
+            )
+        self._talking = threading.Lock()
+        self._said()  # that it is ready
+
+    def fork(self, argv: Sequence[str], log: Path) -> int:
+        """The pid of a worker with these arguments."""
+        assert self._process.stdin is not None
+        with self._talking:
+            self._process.stdin.write(json.dumps({"argv": list(argv), "log": str(log)}).encode() + b"\n")
+            self._process.stdin.flush()
+            return int(self._said())
+
+    def end(self) -> None:
+        """It, and all that it began."""
+        self._process.communicate(timeout=30)
+
+    def _said(self) -> bytes:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit("the nursery has ended; see nursery.log")
+        return line
+
+
+@dataclass
+class ForkedWorker:
+    """An agent worker of a nursery, and the next ones after it was killed."""
+
+    name: str
+    argv: Sequence[str]
+    logs: Path
+    nursery: Nursery
+    kills: int = 0
+    _pid: int = 0
+    _starts: int = 0
+
+    def begin(self) -> None:
+        self._starts += 1
+        self._log().touch()
+        self._pid = self.nursery.fork([*self.argv, "--name", self.name], self._log())
+
+    def _log(self) -> Path:
+        return self.logs / f"{self.name}.{self._starts}.log"
+
+    @property
+    def is_up(self) -> bool:
+        return '{"ready": true' in self._log().read_text(errors="replace")
+
+    def wait(self) -> None:
+        until_s = time.monotonic() + 60
+        while not self.is_up:
+            if time.monotonic() > until_s:
+                raise SystemExit(f"{self.name} is not ready:\n{self._log().read_text()[-3000:]}")
+            time.sleep(0.02)
+
+    def kill_and_begin(self) -> None:
+        os.kill(self._pid, signal.SIGKILL)
+        self.kills += 1
+        self.begin()
+
+    def end(self) -> None:
+        """Its nursery ends it."""
+
+
 @dataclass
 class AgentsPlatform:
     """`http` is a client of the gateway, with a key of an ordinary tenant. `agents` may be none: they are begun by
@@ -45,7 +121,7 @@ class AgentsPlatform:
     redis: RedisServer
     model_url: str
     parts: dict[str, Place]
-    agents: list[Place]
+    agents: list[Place | ForkedWorker]
     http: HttpClient
     bearer: Mapping[str, str]
     ledger: Ledger
@@ -114,8 +190,10 @@ async def a_platform(
     model_delay_s: float = 0.0,
     lease_s: float = 10.0,
     usd_per_million: float = 1.0,
+    forked: bool = False,
 ) -> AsyncIterator[AgentsPlatform]:
-    """Ready, with `graphs` as the file `graphs.py` beside the platform's. `more` goes into the platform's file."""
+    """Ready, with `graphs` as the file `graphs.py` beside the platform's. `more` goes into the platform's file.
+    `forked`: agent workers begin without loading their code, see `nursery.py`."""
     logs, spec = directory / "logs", directory / "platform.yaml"
     await asyncio.to_thread(logs.mkdir, parents=True)
     (directory / "graphs.py").write_text(graphs)
@@ -150,17 +228,22 @@ async def a_platform(
             ],
         }
         parts = {name: Place(name, name, list(each), logs, env) for name, each in argv.items()}
-        worker = [*PYTHON, "stoker.agents.worker", "--spec", str(spec), "--folder", str(directory / "agents")]
-        places = [
-            Place(f"agents-{number}", "agents", [*worker, "--name", f"agents-{number}"], logs, env)
-            for number in range(1, workers + 1)
-        ]
+        options = ["--spec", str(spec), "--folder", str(directory / "agents")]
+        places: list[Place | ForkedWorker] = []
+        names = [f"agents-{number}" for number in range(1, workers + 1)]
+        if forked:
+            nursery = await asyncio.to_thread(Nursery, logs, env)
+            stack.callback(nursery.end)
+            places += [ForkedWorker(name, options, logs, nursery) for name in names]
+        else:
+            worker = [*PYTHON, "stoker.agents.worker", *options]
+            places += [Place(name, "agents", [*worker, "--name", name], logs, env) for name in names]
         for place in (*parts.values(), *places):
             stack.callback(place.end)
         parts["model"].begin()
         assert parts["model"].process is not None
         await asyncio.to_thread(wait_for, parts["model"].process, f"http://127.0.0.1:{model_port}/health")
-        begun = [parts["worker"], parts["service"], parts["gateway"], *places]
+        begun: list[Place | ForkedWorker] = [parts["worker"], parts["service"], parts["gateway"], *places]
         for place in begun:
             place.begin()
         for place in begun:

@@ -3,7 +3,8 @@
     .venv/bin/python benchmarks/agents/chaos.py [--runs 500] [--workers 2] [--seed 1] [--quick] [--json]
 
 Real processes (`agents_platform.py`). Each run has 5 steps, each of which asks the model once through the gateway.
-Each second a worker of agents that is up is killed with SIGKILL and started again. Afterwards, for each run:
+Each second a worker of agents that is up is killed with SIGKILL and started again at once, forked from a process that
+has loaded its code (`nursery.py`). Afterwards, for each run:
 
 - lost: runs that are not completed, and steps without `step.completed`;
 - double: steps with two, calls of the model beyond one for each step in the run's own count, records in the ledger
@@ -78,6 +79,7 @@ async def run(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
         workers=options.workers,
         model_delay_s=options.delay,
         lease_s=options.lease,
+        forked=not options.fresh,
     ) as platform:
         began = time.monotonic()
         task = asyncio.create_task(killing(platform, Random(options.seed), options.kill_every, options.kills))
@@ -147,6 +149,7 @@ def main() -> None:
     parser.add_argument("--delay", type=float, default=0.05, help="seconds that the model takes for an answer")
     parser.add_argument("--lease", type=float, default=3.0, help="seconds after which a dead worker's steps are taken over")
     parser.add_argument("--most-seconds", type=float, default=300.0, help="then it is given up, which is a failure")
+    parser.add_argument("--fresh", action="store_true", help="a new interpreter for each worker, see nursery.py")
     parser.add_argument("--quick", action="store_true", help="20 runs, 3 kills")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

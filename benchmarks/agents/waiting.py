@@ -28,6 +28,9 @@ from redis import Redis
 
 from stoker.agents.tasks import MODEL as STEPS
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "shared"))
+from processes import Place
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "up"))
 from machine import describe
 
@@ -73,6 +76,7 @@ def taken(platform: AgentsPlatform) -> dict[str, int]:
         found["redis"] = int(raw.info("memory")["used_memory"])
     places = {"service": platform.parts["service"], "worker": platform.agents[0]}
     for name, place in places.items():
+        assert isinstance(place, Place)
         assert place.process is not None
         found[name] = psutil.Process(place.process.pid).memory_info().rss
     return found

@@ -22,7 +22,7 @@ from stoker.agents.context import Looping, Parts, RunContext
 from stoker.agents.model import is_for_good
 from stoker.agents.runs import ACTIVE, Event, Run, Wait
 from stoker.agents.savers import Heads
-from stoker.agents.tasks import submit_step
+from stoker.agents.tasks import ERRORS, errors_of, submit_step
 from stoker.agents.tools.interface import BoundTool
 from stoker.base import logs
 from stoker.base.errors import BudgetExhausted, StokerError
@@ -313,7 +313,7 @@ class Stepper:
             await self._fail(run, "error", error.message, events, code=error.code)
         elif isinstance(error, asyncio.CancelledError):
             return False
-        elif claim.attempt >= claim.task.max_attempts or isinstance(error, _Gone):
+        elif errors_of(claim) + 1 >= ERRORS or isinstance(error, _Gone):
             said = error.message if isinstance(error, StokerError) else f"{type(error).__name__}: {error}"
             await self._fail(run, "error", self._parts.toolbox.redacted(said)[:2000], events)
         else:
