@@ -9,7 +9,7 @@ import pytest
 from agents_stage import CALLER, Json, Stage, calls, says, staged, tool
 
 from stoker.agents.service import Service
-from stoker.agents.tasks import MODEL
+from stoker.agents.tasks import ATTEMPTS, MODEL
 from stoker.base.errors import BudgetExhausted, Conflict, InvalidInput, NotFound, Unavailable
 from stoker.meter.grants import CallerClaim
 
@@ -576,7 +576,7 @@ async def test_a_run_whose_step_was_lost_with_redis_goes_on(tmp_path: Path) -> N
 async def test_a_step_that_kills_its_workers_ends_the_run(tmp_path: Path) -> None:
     async with staged(tmp_path, adds, ONE, [ADD]) as stage:
         run = await stage.start("x")
-        for _ in range(5):
+        for _ in range(ATTEMPTS):
             assert await stage.claim() is not None
             await stage.clock.advance(11)
             await stage.queue.reclaim(MODEL)

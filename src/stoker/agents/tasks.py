@@ -1,4 +1,6 @@
-"""A step of a run as a task of the queue."""
+"""A step of a run as a task of the queue, and the bells of a run."""
+
+import asyncio
 
 from stoker.agents.runs import Run
 from stoker.base.ids import KeyId, ModelName, TaskId, TenantName
@@ -37,3 +39,13 @@ async def submit_step(queue: Queue, run: Run) -> None:
 def errors_of(claim: Claim) -> int:
     """How often the step ended with an error before: its worker lived."""
     return sum(not attempt.is_lost for attempt in claim.task.attempts)
+
+
+def standing(run_id: str) -> str:
+    """What is rung when the run has ended or waits for somebody: its own id is rung at all that it has to tell."""
+    return f"{run_id}:stands"
+
+
+async def ring_standing(queue: Queue, run_id: str) -> None:
+    """It has ended, or waits for somebody."""
+    await asyncio.gather(queue.ring(run_id), queue.ring(standing(run_id)))
