@@ -233,7 +233,8 @@ class RunContext:
         return await self._kept(key, tool, arguments, result, began)
 
     async def _run_tool(self, tool: BoundTool, arguments: Json) -> Result:
-        place = Place(run=self.run.id, folder=self.parts.folder / "runs", secrets=self.parts.secret_named)
+        folder = self.parts.folder / "runs" / self.run.id
+        place = Place(run=self.run.id, folder=folder, secrets=self.parts.secret_named)
         try:
             async with asyncio.timeout(tool.timeout_s + 5):
                 return await tool.call(arguments, place)
