@@ -249,7 +249,7 @@ def client(running: Running) -> Client:
     return Client(running, running.key)
 
 
-# --- runs, with OpenAI's SDK --------------------------------------------------------------------------------------------
+# --- runs, with OpenAI's SDK ------------------------------------------------------------------------------------------
 
 
 def test_the_sdk_starts_a_run_and_reads_how_it_ended(running: Running) -> None:
@@ -296,12 +296,12 @@ def test_a_server_of_the_registry_is_a_tool(client: Client) -> None:
     assert (run["status"], run["output"]) == ("completed", "The difference is -3.5h."), run["error"]
 
 
-# --- deaths -------------------------------------------------------------------------------------------------------------
+# --- deaths -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_worker_is_killed_in_the_middle_of_a_step(running: Running, client: Client, folder: Path) -> None:
-    """One node has had its answer, another has begun what may not be repeated. The run goes on elsewhere: the answer is not
-    bought again, and of the call a person is asked."""
+    """One node has had its answer, another has begun what may not be repeated. The run goes on elsewhere: the answer is
+    not bought again, and of the call a person is asked."""
     paid = folder / "paid"
     run = client.start("payer", "pay")
     wait_until(lambda: paid.exists() and "model.completed" in client.types(run), 30, lambda: str(client.events(run)))
@@ -337,7 +337,7 @@ def test_an_approval_outlives_the_workers(running: Running, client: Client, fold
     assert (folder / "notes").read_text().splitlines().count("remember the milk") == 1
 
 
-# --- events -------------------------------------------------------------------------------------------------------------
+# --- events -----------------------------------------------------------------------------------------------------------
 
 
 def test_events_go_on_where_the_connection_was_cut(client: Client) -> None:
@@ -361,7 +361,7 @@ def test_events_go_on_where_the_connection_was_cut(client: Client) -> None:
         assert [json.loads(message) for message in there] == told[5:]
 
 
-# --- memory and time ----------------------------------------------------------------------------------------------------
+# --- memory and time --------------------------------------------------------------------------------------------------
 
 
 def test_a_thread_remembers(client: Client) -> None:
@@ -387,7 +387,7 @@ def test_a_schedule_makes_runs(client: Client) -> None:
     assert {client.ended(run["id"])["output"] for run in runs()} == {"on time"}
 
 
-# --- what nobody may see --------------------------------------------------------------------------------------------------
+# --- what nobody may see ----------------------------------------------------------------------------------------------
 
 
 def test_a_planted_secret_is_nowhere(running: Running, client: Client, elsewhere: Elsewhere) -> None:

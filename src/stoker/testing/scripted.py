@@ -1,4 +1,4 @@
-"""A model that follows a script: OpenAI's chat completions over HTTP, with tool calls, for examples and tests of agents.
+"""A model that follows a script: OpenAI's chat completions over HTTP, with tool calls, for examples and tests.
 
     python -m stoker.testing.scripted SCRIPT.yaml --port 8100
 
