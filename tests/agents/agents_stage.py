@@ -70,6 +70,9 @@ class Tools:
     async def tools_of(self, listed: Sequence[str]) -> Sequence[BoundTool]:
         return [self.bound[name] for name in listed]
 
+    def place(self, run: str) -> Place:
+        return Place(run=run, folder=Path("/nowhere"), secrets=str)
+
     def redacted(self, text: str) -> str:
         return text.replace("planted-secret", "[secret PLANTED]")
 
@@ -161,11 +164,15 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(folder: Path, script: Script, spec: str = "", tools: Sequence[BoundTool] = ()) -> AsyncIterator[Stage]:
+async def staged(
+    folder: Path, script: Script, spec: str = "", tools: Sequence[BoundTool] = (), database: str | None = None
+) -> AsyncIterator[Stage]:
+    """`database`: None is a file of SQLite in `folder`."""
+    url = database or f"sqlite:///{folder / 'agents.sqlite'}"
     clock, platform = ManualClock(), loads(spec)
-    queue, store = MemoryQueue(clock=clock), Store(f"sqlite:///{folder / 'agents.sqlite'}")
+    queue, store = MemoryQueue(clock=clock), Store(url)
     service = Service(platform, store, queue, clock)
-    async with savers.opened("sqlite:///", folder) as heads:
+    async with savers.opened(url, folder) as heads:
         made = Stage(
             platform, queue, store, service, ScriptedGateway(script), clock, folder, heads,
             Tools({each.listed_as: each for each in tools}),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from agents_stage import CALLER, Json, Stage, calls, says, staged, tool
 
+from stoker.agents.retention import Retention
 from stoker.agents.service import Service
 from stoker.agents.tasks import MODEL
 from stoker.base.errors import BudgetExhausted, Conflict, InvalidInput, NotFound, Unavailable
@@ -351,21 +352,23 @@ async def test_calls_of_tools_are_limited_also_when_they_are_made_at_once(tmp_pa
 
 async def test_wall_time_is_limited_and_a_step_that_takes_longer_is_stopped(tmp_path: Path) -> None:
     async with staged(tmp_path, adds, ONE, [ADD]) as stage:
+        asked = asyncio.Semaphore(0)
 
         async def before(body: Json) -> None:
+            asked.release()
             await stage.clock.sleep(61)
 
         stage.gateway.before = before
         run = await stage.start("Slow", limits={"wall_seconds": 100})
         stepping = asyncio.create_task(stage.settle())
-        for _ in range(50):
-            await asyncio.wait({stepping}, timeout=0.02)
-            if stepping.done():
-                break
-            await stage.clock.advance(61)
+        await asked.acquire()
+        await stage.clock.advance(61)  # the first call is answered
+        await asked.acquire()
+        await stage.clock.advance(39)  # the second would take until 122 s
         await stepping
         shown = await stage.shown(run)
         assert (shown["status"], shown["reason"]) == ("failed", "wall_time_exceeded")
+        assert shown["error"]["message"] == "it took more than 100 s"
 
 
 @pytest.mark.parametrize(
@@ -386,11 +389,18 @@ async def test_limits_that_are_none_are_refused(tmp_path: Path, limits: Any, mes
         assert await stage.service.listed(CALLER) == []
 
 
-async def test_a_budget_that_is_used_up_ends_a_run_with_its_reason(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        BudgetExhausted("the run's budget of $0.01 has $0.00 left"),
+        InvalidInput("the run's budget of $0.01 has $0.00 left", code="request_over_budget"),
+    ],
+)
+async def test_a_budget_that_is_used_up_ends_a_run_with_its_reason(tmp_path: Path, error: Exception) -> None:
     async with staged(tmp_path, adds, ONE, [ADD]) as stage:
 
         async def before(body: Json) -> None:
-            raise BudgetExhausted("the run's budget of $0.01 has $0.00 left")
+            raise error
 
         stage.gateway.before = before
         run = await stage.start("x")
@@ -567,3 +577,22 @@ async def test_a_step_that_kills_its_workers_ends_the_run(tmp_path: Path) -> Non
         await stage.service.resume(CALLER, run, None, {})
         await stage.settle()
         assert (await stage.shown(run))["output"] == "it is 13"
+
+
+async def test_runs_that_ended_long_ago_are_forgotten_with_all_that_is_theirs(tmp_path: Path) -> None:
+    async with staged(tmp_path, remembers, ONE, [ADD]) as stage:
+        old, kept = await stage.start("one", thread="old"), await stage.start("two", thread="kept")
+        await stage.settle()
+        (tmp_path / "runs" / old).mkdir(parents=True)
+        await stage.clock.advance(60 * 86400)
+        later = await stage.start("three", thread="kept")
+        await stage.settle()
+        await stage.clock.advance(31 * 86400)
+        retention = Retention(stage.store, stage.heads, stage.queue, stage.clock, tmp_path / "runs", 90, "w1")
+        assert await retention.forget() == 2
+        assert [run["id"] for run in await stage.service.listed(CALLER)] == [later]
+        assert not (tmp_path / "runs" / old).exists()
+        threads = {each.config["configurable"]["thread_id"] async for each in stage.heads.alist(None)}
+        assert threads == {"acme/assistant/kept"}
+        assert await stage.types(kept) == []
+        assert await retention.forget() == 0

@@ -84,5 +84,5 @@ async def test_a_wrong_expression_is_an_error_for_the_model(tmp_path: Path) -> N
         assert (await said(box, tool, expression="6 * 7")).text == "42"
         done = await said(box, tool, expression="1 / 0")
         assert (done.is_error, done.text) == (True, "division by zero has no value")
-        with pytest.raises(InvalidInput, match="expression: 42 is not of type 'string'. It takes: expression"):
+        with pytest.raises(InvalidInput, match=r"expression: 42 is not of type 'string'\. It takes: expression"):
             tool.check({"expression": 42})

@@ -1,14 +1,17 @@
 """What holds for all kinds of tools: one suite over each of them."""
 
 import asyncio
+import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tool_boxes import toolbox
 
+from stoker.agents.tools import schemas
 from stoker.agents.tools.interface import BoundTool
 from stoker.agents.tools.secrets import Secrets, forms_of
 from stoker.agents.tools.toolbox import MOST_TEXT, Toolbox
@@ -140,8 +143,36 @@ async def test_two_tools_of_one_name(tmp_path: Path) -> None:
     assert caught.value.message == said
 
 
+def test_a_schema_that_would_take_for_ever_to_check() -> None:
+    """Thirty levels, each of which looks at the next one twice."""
+    levels: Any = {f"l{n}": {"allOf": [{"$ref": f"#/$defs/l{n + 1}"}] * 2} for n in range(30)}
+    schema = {"type": "object", "allOf": [{"$ref": "#/$defs/l0"}], "$defs": {**levels, "l30": {}}}
+    assert schemas.fault_of(schema) is None
+    with pytest.raises(InvalidInput, match="the arguments of t take too long to check; send simpler ones"):
+        schemas.checker("t", schema)({})
+
+
+@pytest.mark.parametrize(
+    ("schema", "fault"),
+    [
+        ([], 'its schema is not one of an object: it has to say "type": "object"'),
+        ({"type": "array"}, 'its schema is not one of an object: it has to say "type": "object"'),
+        ({"type": "object", "required": "a"}, "its schema is not JSON Schema: 'a' is not of type 'array'"),
+        ({"type": "object", "description": "x" * 60_000}, "its schema has 60037 bytes; 50000 are the most"),
+    ],
+)
+def test_schemas_that_are_none(schema: Any, fault: str) -> None:
+    assert schemas.fault_of(schema) == fault
+
+
+def test_a_reference_that_leads_out_of_the_schema_is_not_followed() -> None:
+    schema = {"type": "object", "properties": {"x": {"$ref": "http://127.0.0.1:9/schema.json"}}}
+    with pytest.raises(InvalidInput, match="t cannot be called: its schema refers to Unresolvable"):
+        schemas.checker("t", schema)({"x": 1})
+
+
 async def test_a_tool_that_nobody_has_written(box: Toolbox) -> None:
-    with pytest.raises(InvalidInput, match='"nothing" is not a tool; those of agents.tools are: calculator, web, docs'):
+    with pytest.raises(InvalidInput, match=r'"nothing" is not a tool; those of agents\.tools are: calculator, web'):
         await box.tools_of(["nothing"])
 
 
@@ -177,6 +208,15 @@ class TestSecrets:
         ):
             assert "[secret OWN_KEY]" in box.redacted(text), text
 
+    async def test_the_last_letters_of_one_in_base64_are_not_left(self, box: Toolbox) -> None:
+        box.place("run_1").secrets("OWN_KEY")
+        assert box.redacted("a2V5L29mPW91cnMgJiB0aGVpcnM=") == "[secret OWN_KEY]="
+
+    async def test_one_that_somebody_else_looks_up(self, box: Toolbox) -> None:
+        key = await the(box, "key")
+        place = replace(box.place("run_1"), secrets=lambda name: f"value of {name}")
+        assert (await key.call({}, place)).text == "the key is [secret OWN_KEY]"
+
     def test_what_json_escapes(self) -> None:
         assert {'quote"and\\more', 'quote\\"and\\\\more'} <= forms_of('quote"and\\more')
 
@@ -199,6 +239,12 @@ async def test_a_giant_result_is_cut(box: Toolbox) -> None:
     large = await the(box, "large")
     done = await large.call({"size": 1_000_000}, box.place("run_1"))
     assert done.text == "x" * MOST_TEXT + "\n[cut: 1000000 characters, of which 200000 are shown]"
+
+
+def test_the_interface_is_loaded_without_what_the_extra_brings() -> None:
+    script = "import sys, stoker.agents.tools.interface; print({'jsonschema', 'mcp', 'httpx2'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "set()\n"
 
 
 async def test_another_agent_is_never_called(box: Toolbox) -> None:

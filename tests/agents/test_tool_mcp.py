@@ -187,7 +187,9 @@ class TestFaults:
 
     async def test_nothing_is_left_of_a_start_that_nobody_waits_for_any_more(self, tmp_path: Path) -> None:
         script = "import os, pathlib, sys; pathlib.Path('pid').write_text(str(os.getpid())); sys.stdin.read()"
-        async with toolbox(tmp_path, {"ours": {"mcp": {"command": [sys.executable, "-c", script]}}}) as box:
+        async with toolbox(
+            tmp_path, {"ours": {"mcp": {"command": [sys.executable, "-c", script]}, "timeoutSeconds": 600}}
+        ) as box:
             start = asyncio.create_task(box.tools_of(["ours"]))
             await until(tmp_path / "pid")
             start.cancel()
@@ -251,6 +253,14 @@ class TestOverHttp:
             async with toolbox(tmp_path, tools, {"TOKEN": "token-4711"}) as box:
                 assert (await said(box, await the_tool(box, "ours_env", "ours"))).text == "[secret TOKEN]"
 
+    async def test_an_answer_that_never_came_is_no_answer_and_the_next_call_begins_anew(self, tmp_path: Path) -> None:
+        with served(tmp_path) as (port, _):
+            async with toolbox(tmp_path, {"ours": {"mcp": {"url": f"http://127.0.0.1:{port}/mcp"}}}) as box:
+                with pytest.raises(Unavailable, match="went away during the call, and nobody knows how it ended"):
+                    await said(box, await the_tool(box, "ours_die", "ours"))
+                assert (await said(box, await the_tool(box, "ours_add", "ours"), a=1, b=2)).text == "3"
+        assert (tmp_path / "sessions").read_text() == ".."
+
     async def test_a_server_that_goes_away(self, tmp_path: Path) -> None:
         with served(tmp_path) as (port, process):
             url = f"http://127.0.0.1:{port}/mcp"
@@ -280,5 +290,5 @@ def served(folder: Path) -> Iterator[tuple[int, "subprocess.Popen[str]"]]:
 
 async def until(path: Path) -> None:
     async with asyncio.timeout(20):
-        while not os.path.exists(path):  # noqa: ASYNC240 - another process makes it
+        while not os.path.exists(path):  # noqa: ASYNC110, ASYNC240 - another process makes it
             await asyncio.sleep(0.01)

@@ -1,7 +1,7 @@
 """An MCP server in plain JSON-RPC, so that it starts at once and can do what no library would let it do.
 
 `python tool_server.py FOLDER [http]`: FOLDER/starts gets a byte for each start, FOLDER/pid is the process that runs.
-With `http` it speaks streamable HTTP and prints its port. A call of a tool that ends the process does so in the middle.
+With `http` it speaks streamable HTTP and prints its port; there `die` is an answer with status 500.
 """
 
 import json
@@ -81,6 +81,8 @@ def answer(message: dict[str, Any], headers: Any = None) -> dict[str, Any] | Non
     given = message.get("params") or {}
     match message["method"]:
         case "initialize":
+            with (FOLDER / "sessions").open("a") as sessions:
+                sessions.write(".")
             server = {"name": "faults", "version": "1"}
             version = given["protocolVersion"]
             result: Any = {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": server}
@@ -105,6 +107,9 @@ def answer(message: dict[str, Any], headers: Any = None) -> dict[str, Any] | Non
 class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if message["method"] == "tools/call" and message["params"]["name"] == "die":
+            self.send_error(500)
+            return
         found = answer(message, self.headers)
         body = b"" if found is None else json.dumps(found).encode()
         self.send_response(202 if found is None else 200)

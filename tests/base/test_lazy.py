@@ -3,7 +3,7 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize("package", ["stoker.queue", "stoker.spec"])
+@pytest.mark.parametrize("package", ["stoker.agents.tools", "stoker.queue", "stoker.spec"])
 def test_each_name_of_a_package_has_its_home_and_no_other_has_one(package: str) -> None:
     whole = importlib.import_module(package)
     assert sorted(name for names in whole._HOMES.values() for name in names) == sorted(whole.__all__)

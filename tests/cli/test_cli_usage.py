@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,30 @@ def stopped(tmp_path: Path) -> StateDirectory:
     Ledger(store).append([a_record(number, "b" if number == 4 else "a") for number in range(1, 6)])
     store.close()
     return state
+
+
+def test_what_agents_used_is_shown_by_agent_and_run(
+    stopped: StateDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["usage", "--state", str(stopped.path)]
+    assert run(asked) == 0
+    assert "steps" not in capsys.readouterr().out
+    store = Store(f"sqlite:///{stopped.ledger}")
+    child = replace(a_record(6), run="run_x.1", agent="writer", nano_usd=1000)
+    Ledger(store).append([child, replace(child, id="run_x.s1", kind="step", run="run_x", nano_usd=0)])
+    store.close()
+    for which in (["--agent", "writer"], ["--run", "run_x"]):
+        assert run([*asked, *which, "--json"]) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert [(row["agent"], row["requests"], row["steps"], row["nano_usd"]) for row in said["rows"]] == [
+            ("writer", 1, 1, 1000)
+        ]
+        assert (said["total"]["requests"], said["total"]["steps"]) == (1, 1)
+    assert run([*asked, "--run", "run_x.2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == []
+    assert run(asked) == 0
+    heads = capsys.readouterr().out.splitlines()[0].split()
+    assert heads[3:6] == ["agent", "requests", "steps"]
 
 
 def test_every_record_is_exported(stopped: StateDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -228,6 +228,18 @@ async def test_without_a_service_there_are_no_agents(tmp_path: Path, given: dict
         assert caught.value.response.status_code == 404
 
 
+async def test_a_method_that_a_path_has_not_is_refused_here(stack: Stack, service: Service) -> None:
+    http = await stack.http()
+    for method, path, allowed in (
+        ("DELETE", RUN, "GET, HEAD"),
+        ("POST", "/v1/agents", "GET, HEAD"),
+        ("PATCH", "/v1/agents/runs/run_x", "DELETE, GET, HEAD, POST"),
+    ):
+        answer = await http.request(method, path, body={})
+        assert (answer.status, answer.headers["allow"]) == (405, allowed)
+    assert service.asked == []
+
+
 # --- events -----------------------------------------------------------------------------------------------------------
 
 

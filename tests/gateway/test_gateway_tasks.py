@@ -352,6 +352,7 @@ async def test_the_admin_sees_usage_and_replicas(stack: Stack) -> None:
     ]
     assert used["total"] == {
         "requests": 2,
+        "steps": 0,
         "prompt_tokens": 8,
         "cached_tokens": 0,
         "completion_tokens": 8,

@@ -9,7 +9,10 @@ from stoker.simulate.traces import load
 
 
 def test_every_request_by_when_it_began(store: Store, url: str) -> None:
-    Ledger(store).append([a_record(1, started_at=100.5), a_record(2, started_at=99.25, prompt_tokens=7, session=None)])
+    a_step = a_record(3, started_at=99.5, kind="step", model="agents")  # which is no request
+    Ledger(store).append(
+        [a_record(1, started_at=100.5), a_record(2, started_at=99.25, prompt_tokens=7, session=None), a_step]
+    )
     assert list(arrivals.from_url(url)) == [
         {
             "started_at": [99.25, 100.5],

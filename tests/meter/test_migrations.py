@@ -14,7 +14,7 @@ from stoker.base.errors import Unavailable
 from stoker.meter import migrations
 from stoker.meter.accounts import Account, TenantTerms
 from stoker.meter.keys import Key, KeyStore, hash_of
-from stoker.meter.ledger import Ledger
+from stoker.meter.ledger import Ledger, Spent, UsageRow
 from stoker.meter.store import Store
 from stoker.meter.tables import metadata
 from stoker.meter.tenants import TenantStore
@@ -162,6 +162,19 @@ def test_what_was_there_is_there_afterwards(empty_url: str, before: Any) -> None
         assert migrated == shape_of(engine)
 
 
+def test_sums_of_days_from_before_there_were_agents_are_kept(empty_url: str) -> None:
+    with connected(empty_url) as connection:
+        third_version(connection)
+        connection.execute(
+            text("INSERT INTO usage_days VALUES (10, 'acme', '', 'key_1', 'general', 3, 30, 12, 15, 6300)")
+        )
+    store = Store(empty_url)
+    ledger = Ledger(store)
+    assert ledger.rows()[0] == UsageRow("acme", "general", None, 3, 30, 12, 15, 6300)
+    assert ledger.spent("tenant", "acme", "acme") == Spent(4, 60, 8400)
+    store.close()
+
+
 # --- what goes wrong --------------------------------------------------------------------------------------------------
 
 
@@ -199,7 +212,7 @@ def test_a_database_of_a_later_version_is_left_alone(empty_url: str) -> None:
 
 OPENING = """
 import sys
-from stoker.meter.ledger import Ledger
+from stoker.meter.ledger import Ledger, Spent, UsageRow
 from stoker.meter.store import Store
 print("here", flush=True)
 sys.stdin.readline()

@@ -30,6 +30,7 @@ from stoker.policy.budgets import (
     counters,
     inside,
     returns_slots,
+    scope_names,
     share,
     wanted,
 )
@@ -564,3 +565,15 @@ def test_leases_by_the_share_rule_never_give_out_more_than_there_is(
         assert not is_wanted or granted == need
         free -= granted
         assert free >= 0
+
+
+# --- scopes -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_agents_run_counts_for_all_above_it_and_another_for_itself() -> None:
+    of_run = {"key": "key_1", "tenant": "acme", "session": "s", "run": "run_x.1.2"}
+    every = ("key:key_1", "tenant:acme", "session:acme/s")
+    assert scope_names(**of_run) == (*every, "run:acme/run_x.1.2")
+    tree = ("run:acme/run_x", "run:acme/run_x.1", "run:acme/run_x.1.2")
+    assert scope_names(**of_run, agent="writer") == (*every, *tree, "agent:writer")
+    assert scope_names(key="key_1", tenant="acme", agent="writer") == ("key:key_1", "tenant:acme", "agent:writer")

@@ -222,12 +222,13 @@ async def test_each_life_has_a_letter_of_its_own(queue: Queue) -> None:
 
 
 async def test_a_letter_that_redis_knows_nothing_of_is_run_all_the_same(queue: Queue, redis_of: Any) -> None:
-    letter = await a_letter(queue, team="blue", run="r")
+    letter = await a_letter(queue, team="blue", run="r", agent="writer")
     copy = from_message(to_message(letter, max_bytes=ROOM).text)
     empty = redis_of(queue)
     replayed = await empty.take_back(copy)
     assert (replayed.id, replayed.state, replayed.replays) == (letter.id, State.QUEUED, 1)
-    assert (replayed.team, replayed.run, replayed.submitted_at) == ("blue", "r", letter.submitted_at)
+    assert (replayed.team, replayed.run, replayed.agent) == ("blue", "r", "writer")
+    assert replayed.submitted_at == letter.submitted_at
     assert replayed.body == letter.body
     assert await empty.depth(MODEL) == Depth(lag=1, pending=0, delayed=0, dead=0)
     with pytest.raises(Conflict):

@@ -1,7 +1,7 @@
 """Agents: durable runs of LangGraph graphs, with a budget. docs/decisions/10-agents.md has the whole picture.
 
-For graphs and tools of your own: `current()`, the run in which a node is run; `tool`, what a function says of itself as a
-tool; `Place`, where a tool is called.
+For graphs and tools of your own: `current()`, the run in which a node is run; `tool`, what a function says of itself as
+a tool; `Place`, where a tool is called.
 """
 
 from typing import TYPE_CHECKING

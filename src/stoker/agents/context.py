@@ -6,7 +6,6 @@ the same whenever the step is run again, so that what was done is not done twice
 
 import asyncio
 import hashlib
-import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from stoker.agents.model import Answered, Gateway
 from stoker.agents.runs import Event, Run, Wait, child_of
 from stoker.agents.store import Store
 from stoker.agents.tasks import submit_step
-from stoker.agents.tools.interface import BoundTool, Place, Result, Toolbox
+from stoker.agents.tools.interface import BoundTool, Result, Toolbox
 from stoker.base import json_text
 from stoker.base.clock import Clock
 from stoker.base.errors import InvalidInput, NotPermitted, StokerError, Unavailable
@@ -66,11 +65,6 @@ class Parts:
     secret: str
     folder: Path
     worker: str
-
-    def secret_named(self, name: str) -> str:
-        if not (value := os.environ.get(name)):
-            raise InvalidInput(f"the environment variable {name} is not set")
-        return value
 
 
 @dataclass(slots=True)
@@ -233,8 +227,7 @@ class RunContext:
         return await self._kept(key, tool, arguments, result, began)
 
     async def _run_tool(self, tool: BoundTool, arguments: Json) -> Result:
-        folder = self.parts.folder / "runs" / self.run.id
-        place = Place(run=self.run.id, folder=folder, secrets=self.parts.secret_named)
+        place = self.parts.toolbox.place(self.run.id)
         try:
             async with asyncio.timeout(tool.timeout_s + 5):
                 return await tool.call(arguments, place)

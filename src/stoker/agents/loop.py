@@ -1,7 +1,7 @@
 """The worker's day: claim steps while there is room, keep their leases, reclaim what others lost, and leave cleanly."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from stoker.agents.steps import Stepper
@@ -10,7 +10,6 @@ from stoker.base import logs
 from stoker.base.clock import Clock
 from stoker.base.errors import QueueUnavailable, StokerError
 from stoker.instance.notices import Watcher
-from stoker.meter.usage import UsageRecord
 from stoker.policy.leaving import Notice
 from stoker.queue import Claim, LeaseState, Queue
 
@@ -46,6 +45,8 @@ class Worker:
     delay_s: Callable[[int], float]
     watcher: Watcher | None = None
     on_ready: Callable[[], None] = lambda: None
+    chores: Sequence[tuple[float, Callable[[], object]]] = ()
+    """What else it does, each every so many seconds."""
     _running: set[asyncio.Task[None]] = field(default_factory=set)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _notice: Notice | None = None
@@ -56,6 +57,7 @@ class Worker:
         days = (
             *(self._every(RECLAIM_EVERY_S, self._reclaim), self._every(FLUSH_EVERY_S, self.stepper.flush)),
             *(self._every(IDLE_EVERY_S, self.stepper.close_idle), self._watching()),
+            *(self._every(seconds, step) for seconds, step in self.chores),
         )
         clocks = [asyncio.create_task(day) for day in days]
         claiming = asyncio.create_task(self._claiming())
@@ -159,35 +161,13 @@ class Worker:
     async def _finish(self, claim: Claim, work: "asyncio.Task[None]") -> None:
         error = work.exception() if not work.cancelled() else None
         if error is None:
-            await self.queue.complete(claim, {}, usage=self._record(claim))
+            await self.queue.complete(claim, {})  # with a record that it was, and cost nothing by itself
             return
         if isinstance(error, QueueUnavailable):
             raise error
         reason = error.in_log if isinstance(error, StokerError) else f"{type(error).__name__}: {error}"
         _log.warning("step failed", task=claim.task.id, attempt=claim.attempt, error=reason[:500])
-        await self.queue.fail(claim, reason[:500], retry_in_s=self.delay_s(claim.attempt), usage=self._record(claim))
-
-    def _record(self, claim: Claim) -> UsageRecord:
-        """What a step is in the ledger: something that happened, and cost nothing by itself."""
-        task, now = claim.task, self.clock.now()
-        return UsageRecord(
-            id=task.usage_id,
-            kind="task",
-            status="done",
-            tenant=task.tenant,
-            key_id=task.key_id,
-            team=task.team,
-            session=task.session,
-            run=task.run,
-            model=task.model,
-            prompt_tokens=0,
-            completion_tokens=0,
-            nano_usd=0,
-            started_at=task.started_at or now,
-            ended_at=now,
-            replica=self.name,
-            attempts=claim.attempt,
-        )
+        await self.queue.fail(claim, reason[:500], retry_in_s=self.delay_s(claim.attempt))
 
     async def _hold(self, claim: Claim) -> None:
         """Keep the lease until it cannot be kept any more. Raises _Lost, _Unwanted."""

@@ -26,7 +26,7 @@ from stoker.agents.store import Store
 from stoker.agents.tasks import submit_step
 from stoker.base import json_text, logs
 from stoker.base.clock import Clock
-from stoker.base.errors import Conflict, InvalidInput, NotFound, StokerError
+from stoker.base.errors import Conflict, InvalidInput, NotFound, NotPermitted, StokerError
 from stoker.base.ids import TaskId, new_id
 from stoker.meter.grants import CallerClaim
 from stoker.queue import Queue, State
@@ -87,6 +87,12 @@ class Service:
         same call again finds the run that it made. Raises InvalidInput, NotFound, Conflict for a thread with a run that
         has not ended.
         """
+        if caller.run is not None:
+            # It would have a budget of its own, where what a run begins is to be paid of the run's.
+            raise NotPermitted(
+                f"run {caller.run} may not begin runs by the API",
+                hint="give its agent another one as a tool: agents.tools.<name>.agent",
+            )
         return await self.begin(caller, name, body, self._id(caller, name, once))
 
     async def begin(self, caller: CallerClaim, name: str, body: Mapping[str, Any], run_id: str) -> Run:

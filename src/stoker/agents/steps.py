@@ -152,12 +152,14 @@ class Stepper:
         if opened.driver is None:
             opened.driver = asyncio.create_task(self._drive(opened), name=f"run {run.id}")
         opened.go.set()
+        time_is_over = asyncio.create_task(self._parts.clock.sleep(run.wall_left_s(self._parts.clock.now())))
         try:
-            async with asyncio.timeout(run.wall_left_s(self._parts.clock.now())):
-                return await opened.came
-        except TimeoutError:
-            raise _WallTime from None
+            await asyncio.wait({opened.came, time_is_over}, return_when=asyncio.FIRST_COMPLETED)
+            if not opened.came.done():
+                raise _WallTime
+            return opened.came.result()
         finally:
+            time_is_over.cancel()
             opened.came = None
             opened.used_at = self._parts.clock.monotonic()
 
@@ -305,7 +307,7 @@ class Stepper:
             await self._fail(run, "loop_detected", str(error), events)
         elif isinstance(error, _WallTime):
             await self._fail(run, "wall_time_exceeded", f"it took more than {run.limits.wall_s:g} s", events)
-        elif isinstance(error, BudgetExhausted):
+        elif isinstance(error, StokerError) and _is_budget(error):
             await self._fail(run, "budget_exhausted", error.message, events, code=error.code)
         elif getattr(error, "code", None) == BudgetExhausted.code:  # OpenAI's SDK has heard it, in a graph that uses it
             await self._fail(run, "budget_exhausted", str(error)[:2000], events)
@@ -325,6 +327,11 @@ class Stepper:
 
 def _added(events: Sequence[Event], connection: Any) -> None:
     rows.add_events(connection, events)
+
+
+def _is_budget(error: StokerError) -> bool:
+    """Nothing is left, or the call could cost more than there ever was."""
+    return isinstance(error, BudgetExhausted) or error.code == "request_over_budget"
 
 
 class _WallTime(Exception):

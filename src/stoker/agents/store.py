@@ -428,24 +428,22 @@ def taint(connection: Connection, run_id: str) -> None:
     connection.execute(text("UPDATE agent_runs SET is_tainted = 1 WHERE id = :id"), {"id": run_id})
 
 
-def forget(connection: Connection, before: float, *, limit: int = 100) -> list[tuple[str, str]]:
-    """Runs that ended before: they and all that is theirs are deleted. Their ids and threads of LangGraph that nobody
-    has any more, whose checkpoints may go."""
-    query = """SELECT id, graph_thread FROM agent_runs WHERE ended_at < :before AND parent IS NULL
-        ORDER BY ended_at LIMIT :most"""
-    gone = [(row[0], row[1]) for row in connection.execute(text(query), {"before": before, "most": limit})]
-    for run_id, _ in gone:
-        for table, column in (
-            ("agent_events", "run"),
-            ("agent_calls", "run"),
-            ("agent_waits", "run"),
-            ("agent_runs", "id"),
-        ):
-            connection.execute(
-                text(f"DELETE FROM {table} WHERE {column} = :id OR ({column} > :low AND {column} < :high)"),
-                {"id": run_id, **_below(run_id)},
-            )
-    return [(run_id, thread) for run_id, thread in gone if not _has_thread(connection, thread)]
+def forget(connection: Connection, before: float, *, limit: int = 100) -> list[tuple[str, str | None]]:
+    """Outermost runs that ended before, and all below them, are deleted with all that is theirs. Their ids, each with
+    its thread of LangGraph if no run has that any more, so that its checkpoints may go."""
+    query = "SELECT id FROM agent_runs WHERE ended_at < :before AND parent IS NULL ORDER BY ended_at LIMIT :most"
+    gone: list[tuple[str, str]] = []
+    for run_id in connection.execute(text(query), {"before": before, "most": limit}).scalars().all():
+        mine = {"id": run_id, **_below(run_id)}
+        of_tree = "id = :id OR (id > :low AND id < :high)"
+        gone += [
+            (row[0], row[1])
+            for row in connection.execute(text(f"SELECT id, graph_thread FROM agent_runs WHERE {of_tree}"), mine)
+        ]
+        for table in ("agent_events", "agent_calls", "agent_waits"):
+            connection.execute(text(f"DELETE FROM {table} WHERE run = :id OR (run > :low AND run < :high)"), mine)
+        connection.execute(text(f"DELETE FROM agent_runs WHERE {of_tree}"), mine)
+    return [(run_id, None if _has_thread(connection, thread) else thread) for run_id, thread in gone]
 
 
 def _has_thread(connection: Connection, graph_thread: str) -> bool:
@@ -475,7 +473,7 @@ def add_events(connection: Connection, events: Sequence[Event]) -> None:
 
 
 _ADD_EVENT = """INSERT INTO agent_events (run, id, key, type, at, step, data)
-    SELECT :run, coalesce(max(id), 0) + 1, :key, :type, :at, :step, :data FROM agent_events
+    SELECT CAST(:run AS VARCHAR(160)), coalesce(max(id), 0) + 1, :key, :type, :at, :step, :data FROM agent_events
     WHERE run = :run ON CONFLICT DO NOTHING"""
 
 

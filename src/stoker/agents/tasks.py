@@ -19,6 +19,7 @@ def step_task(run: Run) -> NewTask:
         team=run.team,
         session=run.session,
         run=run.id,
+        agent=run.agent,
         endpoint=ENDPOINT,
         body={"run": run.id, "step": run.step, "head": run.head},
         max_attempts=ATTEMPTS,

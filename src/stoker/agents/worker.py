@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import os
 import sys
+import uuid
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -12,6 +13,7 @@ from stoker.agents import probes, savers
 from stoker.agents.context import Parts
 from stoker.agents.loop import Worker
 from stoker.agents.model import Gateway
+from stoker.agents.retention import EVERY_S, Retention
 from stoker.agents.settings import Settings
 from stoker.agents.steps import Stepper
 from stoker.agents.store import Store
@@ -72,6 +74,8 @@ async def run(options: argparse.Namespace) -> None:
                 platform, store, queue, gateway, toolbox, clock, settings.secret, options.folder, options.name
             )
             stepper = Stepper(parts, heads, base)
+            days, runs = platform.agents.retention_days, options.folder / "runs"
+            retention = Retention(store, heads, queue, clock, runs, days, f"{options.name}-{uuid.uuid4().hex}")
             worker = Worker(
                 name=options.name,
                 stepper=stepper,
@@ -84,6 +88,7 @@ async def run(options: argparse.Namespace) -> None:
                     _delay_s, platform.queue.retry_base_seconds, platform.queue.retry_cap_seconds, Random()
                 ),
                 watcher=notices,
+                chores=[(EVERY_S, retention.forget)],
                 on_ready=lambda: process.say_ready(worker=options.name),
             )
             try:

@@ -5,17 +5,18 @@ runs spend comes back as requests with a grant (`meter.grants`).
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.routing import BaseRoute, Match, Route, WebSocketRoute
+from starlette.types import Scope
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from stoker.base.clock import Clock
-from stoker.base.errors import NotFound, StokerError, TimedOut, Unauthenticated, Unavailable
+from stoker.base.errors import NotFound, StokerError, Unauthenticated, Unavailable
 from stoker.base.ids import new_id
 from stoker.gateway.auth import SUBPROTOCOL, Authenticator, authorization_of
 from stoker.meter.accounts import Account
@@ -29,6 +30,7 @@ from stoker.web.sse import EventStream
 # Longer than anybody may wait for the end of a run (`?wait=`), and than an event stream is silent.
 SILENCE_S = 330.0
 _RUN = "/v1/agents/{name}/runs/{id}"
+SOCKET = f"{_RUN}/ws"
 PATHS: Mapping[str, list[str]] = {
     "/v1/agents": ["GET"],
     "/v1/agents/{name}": ["GET"],
@@ -38,20 +40,20 @@ PATHS: Mapping[str, list[str]] = {
     f"{_RUN}/resume": ["POST"],
     f"{_RUN}/events": ["GET"],
     f"{_RUN}/trace": ["GET"],
+    SOCKET: ["GET"],  # without a handshake
     "/v1/agents/{name}/threads/{id}": ["GET", "DELETE"],
     "/v1/agents/{name}/schedules": ["GET", "POST"],
     "/v1/agents/{name}/schedules/{id}": ["DELETE"],
 }
 """What the document says that there is; the service has each run by `/v1/agents/runs/{id}`, too."""
-SOCKET = f"{_RUN}/ws"
 BELOW = "/v1/agents/{path:path}"
 PASSED = ("Accept", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer")
 """Of the caller's headers. Its key stays here."""
-# Of the service's: what is said of its connection, and of the form in which its body came.
+# Of the service's: what is said of its connection, of the form in which its body came, and to proxies in between.
 _NOT_PASSED = frozenset(
     (
         *("connection", "content-encoding", "content-length", "date", "keep-alive", "server", "trailer"),
-        *("transfer-encoding", "upgrade"),
+        *("transfer-encoding", "upgrade", "x-accel-buffering"),
     )
 )
 NORMAL, RESTART, KEY_REFUSED = 1000, 1012, 4401
@@ -83,13 +85,26 @@ def routes(
     refused: Callable[[str], None],
 ) -> list[BaseRoute]:
     forwarding = _Forwarding(auth, service, clock, max_body_bytes, refused)
+    listed = [Route(path, forwarding.request, methods=methods) for path, methods in PATHS.items()]
     return [
-        *(Route(path, forwarding.request, methods=methods) for path, methods in PATHS.items()),
+        *listed,
         WebSocketRoute(SOCKET, forwarding.socket),
-        # What the service has beside that is its own affair.
-        Route(BELOW, forwarding.request, methods=["GET", "POST", "DELETE"], include_in_schema=False),
+        _Beside(listed, forwarding.request),
         WebSocketRoute(BELOW, forwarding.socket),
     ]
+
+
+class _Beside(Route):
+    """What the service has beside the paths that are listed, which is its own affair; a method that one of those has
+    not is none here either."""
+
+    def __init__(self, listed: Sequence[Route], endpoint: Callable[[Request], Awaitable[Response]]) -> None:
+        super().__init__(BELOW, endpoint, methods=["GET", "POST", "DELETE"], include_in_schema=False)
+        self._listed = listed
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        is_listed = any(route.matches(scope)[0] is not Match.NONE for route in self._listed)
+        return (Match.NONE, {}) if is_listed else super().matches(scope)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +139,12 @@ class _Forwarding:
         )
         try:
             opened = await while_connected(request, asking, unwanted=_closed)
-        except TimedOut:
-            raise
         except Unavailable as error:
             raise _away(error) from error
         if opened.error is None and request.method != "HEAD":
-            return EventStream(_lines(opened), headers=_passed_back(opened.headers, request_id))
+            passed = _passed_back(opened.headers, request_id)
+            passed.pop("cache-control", None)  # ours says the same
+            return EventStream(_lines(opened), headers=passed)
         opened.close()
         said = Answer(opened.status, opened.headers, b"") if opened.error is None else opened.error
         return Response(said.body, said.status, headers=_passed_back(said.headers, request_id))

@@ -59,6 +59,10 @@ def create(services: Services) -> Starlette:
             *tasks.routes(services),
             *streams.routes(services),
             *ws.routes(services),
+            *files.routes(services),
+            *batches.routes(services),
+            *openai.routes(services),
+            *admin.routes(services),
             *agents.routes(
                 services.auth,
                 services.agents,
@@ -66,10 +70,6 @@ def create(services: Services) -> Starlette:
                 max_body_bytes=services.platform.gateway.max_body_bytes,
                 refused=services.measures.refused,
             ),
-            *files.routes(services),
-            *batches.routes(services),
-            *openai.routes(services),
-            *admin.routes(services),
         ],
         on_problem=lambda error: services.measures.refused(error.code),
     )

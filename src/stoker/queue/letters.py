@@ -76,6 +76,8 @@ _PLAIN = (
     *("id", "model", "tenant", "key_id", "team", "endpoint", "session", "run", "route", "stream", "timeout_s"),
     *("max_attempts", "priority", "weight", "replays", "submitted_at", "ended_at", "error", "callback"),
 )
+# What letters of before do not have.
+_LATER = ("origin", "agent")
 
 
 class Message(NamedTuple):
@@ -89,8 +91,7 @@ def to_message(task: Task, *, max_bytes: int) -> Message:
     """All that is needed to run the task again, in at most `max_bytes` of ASCII. Raises InvalidInput
     (`letter_too_large`) when it does not even fit without its body."""
     said: Json = {"version": VERSION} | {name: getattr(task, name) for name in _PLAIN}
-    if task.origin is not None:
-        said["origin"] = task.origin
+    said |= {name: value for name in _LATER if (value := getattr(task, name)) is not None}
     said |= {"bound": task.bound, "attempts": [asdict(attempt) for attempt in task.attempts]}
     whole = json.dumps({**said, "body": task.body}, separators=(",", ":"))
     if len(whole) <= max_bytes:
@@ -136,7 +137,7 @@ def _task_of(said: dict[str, Any]) -> Task:
             "submitted_at": float(given["submitted_at"]),
             "state": State.FORWARDED,
             "body": cast(Json, said["body"] or {}),
-            "origin": said.get("origin"),
+            **{name: said.get(name) for name in _LATER},
             "bound": None if bound is None else TokenBound(*bound),
             "attempts": tuple(Attempt(**each) for each in said["attempts"]),
         }

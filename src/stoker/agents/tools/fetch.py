@@ -110,8 +110,8 @@ def _matches(entry: str, host: str, port: int, scheme: str) -> bool:
 _METADATA = frozenset(
     map(ipaddress.ip_address, ("169.254.169.254", "100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254"))
 )
-_NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
-_COMPATIBLE = ipaddress.ip_network("::/96")
+# Where a network has no IPv4, this is how its name server writes the addresses that have no other.
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 def may_be_reached(text: str, *, allow_private: bool) -> bool:
@@ -131,7 +131,7 @@ def _within(address: Address) -> list[Address]:
     found: list[Address] = [each for each in (address.ipv4_mapped, address.sixtofour) if each is not None]
     if address.teredo is not None:
         found += address.teredo
-    if any(address in network for network in _NAT64) or (address in _COMPATIBLE and int(address) > 1):
+    if address in _NAT64:
         found.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
     return found
 
@@ -142,7 +142,7 @@ def _is_fit(address: Address, *, allow_private: bool) -> bool:
     if isinstance(address, ipaddress.IPv4Address):
         if address.is_reserved:
             return False
-    elif address.ipv4_mapped is not None:
+    elif address.ipv4_mapped is not None or address in _NAT64:
         return True  # what counts is the IPv4 address in it
     if address.is_loopback or address.is_private:
         return allow_private

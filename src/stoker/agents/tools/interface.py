@@ -71,6 +71,9 @@ class Toolbox(Protocol):
         are allowed. Raises Unavailable for a server that cannot be started or reached, InvalidInput for two tools of
         one name."""
 
+    def place(self, run: str) -> Place:
+        """Where calls of this run are made. Raises InvalidInput for what is no run's id."""
+
     def redacted(self, text: str) -> str:
         """Without the values of all secrets that tools were given: `[secret NAME]` stands in their place."""
 

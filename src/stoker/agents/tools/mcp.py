@@ -246,7 +246,7 @@ class _Session:
 
 
 class _Watched:
-    """A stream that says when it has ended, which is when the server has."""
+    """A stream that says when its reader has left it, which is when the server has ended it."""
 
     def __init__(self, stream: Any, on_end: Callable[[], None]) -> None:
         self._stream = stream
@@ -262,11 +262,7 @@ class _Watched:
         return self
 
     async def __anext__(self) -> Any:
-        try:
-            return await self._stream.__anext__()
-        except BaseException:
-            self._on_end()
-            raise
+        return await self._stream.__anext__()
 
     async def __aenter__(self) -> "_Watched":
         return self

@@ -21,7 +21,7 @@ from stoker.base.errors import InvalidInput, TooLarge
 MOST_BYTES = 200_000
 MOST_DEPTH = 32
 MOST_SCHEMA_BYTES = 50_000
-MOST_STEPS = 100_000
+MOST_STEPS = 50_000
 """Keywords of a schema that one check may look at."""
 
 # The first two are regular expressions, and the third looks at them; the last compares each item with each other one.
