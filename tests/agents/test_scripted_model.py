@@ -27,7 +27,7 @@ REFUNDS = r"""
   say: an image
 - when: {tools: true}
   say: tools
-- when: {from: user, last: last word}
+- when: {from: user, last: 'last\s+word'}
   say: "{user}!"
 """
 REFUND = {"type": "function", "function": {"name": "refund", "parameters": {"type": "object"}}}
@@ -87,10 +87,12 @@ async def sdk() -> AsyncIterator[AsyncOpenAI]:
         server.serve(application(Script(yaml.safe_load(REFUNDS))), listening, stop, on_ready=ready.set, grace_s=0)
     )
     await ready.wait()
-    async with AsyncOpenAI(base_url=server.url_of(listening) + "/v1", api_key="any", max_retries=0) as client:
-        yield client
-    stop.set()
-    await serving
+    try:
+        async with AsyncOpenAI(base_url=server.url_of(listening) + "/v1", api_key="any", max_retries=0) as client:
+            yield client
+    finally:
+        stop.set()
+        await serving
 
 
 async def test_the_sdk_reads_calls_whole_and_as_a_stream(sdk: AsyncOpenAI) -> None:
@@ -127,5 +129,5 @@ async def test_the_sdk_reads_text_as_a_stream_and_what_it_talks_to(sdk: AsyncOpe
     assert "".join(pieces) == whole.choices[0].message.content == "this is \n the last  word!"
     assert len([piece for piece in pieces if piece]) == 5
     assert [model.id async for model in sdk.models.list()] == ["scripted"]
-    with pytest.raises(NotFoundError, match="not_in_the_script"):
+    with pytest.raises(NotFoundError, match="no rule of the script fits"):
         await sdk.chat.completions.create(model="m", messages=[{"role": "user", "content": "else"}])

@@ -28,8 +28,8 @@ def told(block: str) -> list[tuple[list[str], str]]:
 def running(_starting: Start, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """What the first block starts, on free ports, in a copy of the checkout's examples."""
     (model, _), (up, _) = told(BLOCKS[0])
-    assert model == [*"python -m stoker.testing.scripted examples/agents/script.yaml --port 8100".split()]
-    assert up == [*"stoker up -f examples/agents/platform.yaml".split()]
+    assert shlex.join(model) == "python -m stoker.testing.scripted examples/agents/script.yaml --port 8100"
+    assert shlex.join(up) == "stoker up -f examples/agents/platform.yaml"
     root = tmp_path_factory.mktemp("examples")
     shutil.copytree(ROOT / "examples" / "agents", root / "examples" / "agents")
     platform = root / "examples" / "agents" / "platform.yaml"

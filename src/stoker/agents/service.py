@@ -144,8 +144,8 @@ class Service:
                     code="thread_busy",
                     hint="wait for it, cancel it, or use another thread",
                 )
-            head = rows.last_head(connection, run.graph_thread)
-            run = replace(run, head=head, base=head)
+            head, is_tainted = rows.last_head(connection, run.graph_thread)
+            run = replace(run, head=head, base=head, is_tainted=is_tainted)
         if rows.insert_run(connection, run):
             rows.add_events(connection, [rows.created(run)])
             return run
