@@ -2,6 +2,7 @@
 tests/flow/test_agents_flows.py: secrets in files and traces, strangers on each route."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,7 @@ async def test_a_sub_agent_of_a_run_that_has_read_asks_too(tmp_path: Path) -> No
     spec = """
 agents:
   definitions:
-    assistant: {tools: [page, helper], grantable: [], instructions: "You are the boss."}
+    assistant: {tools: [page, helper, send], grants: [send], instructions: "You are the boss."}
     helper: {tools: [send], grants: [send], instructions: "You are the helper."}
   tools:
     page: {fetch: {hosts: [example.com]}}
@@ -150,15 +151,15 @@ agents:
 
     def script(messages: Sequence[Json]) -> Json:
         if "helper" in messages[0]["content"]:
-            return calls(("send", {})) if messages[-1]["role"] == "user" else says(messages[-1]["content"])
-        tools = [message["content"] for message in messages if message["role"] == "tool"]
-        return [calls(("page", {})), calls(("helper", {"input": ORDERS})), says(tools[-1] if tools else "")][len(tools)]
+            return calls(("send", {"to": "evil"}))
+        has_read = messages[-1]["role"] == "tool"
+        return calls(("helper", {"input": ORDERS})) if has_read else calls(("page", {"url": "https://example.com"}))
 
     async with staged(tmp_path, script, spec, [*written.tools, helper]) as stage:
         run = await stage.start("x")
         await stage.settle()
-        # The parent was granted nothing, so neither is the child, whose own agent would be.
-        assert "this run was not granted send" in (await stage.shown(run))["output"]
+        child = await stage.shown(f"{run}.1")
+        assert (child["grants"], [wait["tool"] for wait in child["waiting_for"]]) == (["send"], ["send"])
         assert written.calls == []
 
 
@@ -273,3 +274,19 @@ async def test_the_bearer_of_a_run_is_in_no_event_and_no_file(tmp_path: Path) ->
 
 def contents(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+# --- the page itself --------------------------------------------------------------------------------------------------
+
+
+def test_each_test_that_the_page_names_is_there() -> None:
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "agents" / "safety.md").read_text(encoding="utf-8")
+    named, file = 0, Path()
+    for path, name in re.findall(r"`((?:tests/\w+/)?test_\w+\.py)?(?:::(\w+))?`", page):
+        if path:
+            file = root / (path if "/" in path else f"tests/agents/{path}")
+        if path or name:
+            named += 1
+            assert re.search(rf"(def|class) {name}\b" if name else "", file.read_text()), f"{file.name}::{name}"
+    assert named > 30
