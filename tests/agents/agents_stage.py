@@ -1,4 +1,5 @@
-"""A whole platform of agents in one process: our queue and SQL, LangGraph and its saver, and a model that follows a script."""
+"""A whole platform of agents in one process: our queue and SQL, LangGraph and its saver, and a model that follows a
+script."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -41,8 +42,8 @@ def calls(*tools: tuple[str, Json]) -> Json:
 
 @dataclass
 class ScriptedGateway:
-    """What the gateway is to a worker: `script` says what the model answers to messages. The same key gets the same answer, which was
-    paid once. `before` is awaited before each call, for what is to go wrong there."""
+    """What the gateway is to a worker: `script` says what the model answers to messages. The same key gets the same
+    answer, which was paid once. `before` is awaited before each call, for what is to go wrong there."""
 
     script: Script
     url: str = "http://gateway.test"

@@ -135,7 +135,7 @@ async def test_pages_of_runs(tmp_path: Path) -> None:
     ],
 )
 async def test_wrong_requests(tmp_path: Path, method: str, path: str, body: object, status: int, message: str) -> None:
-    async with served(tmp_path) as (stage, ask):
+    async with served(tmp_path) as (_stage, ask):
         found, said = await ask(method, path, body)
         assert (found, said["error"]["message"][: len(message)]) == (status, message)
 
@@ -156,7 +156,7 @@ async def test_nobody_is_believed_without_the_gateways_word(tmp_path: Path) -> N
 
 async def test_a_run_may_not_begin_runs_beside_itself(tmp_path: Path) -> None:
     """They would have budgets of their own."""
-    async with served(tmp_path) as (stage, ask):
+    async with served(tmp_path) as (_stage, ask):
         ask.headers = {CALLER_HEADER: replace(CALLER, run="run_1", agent="assistant").signed(SECRET)}
         status, said = await ask("POST", "/v1/agents/runner/runs", {"input": "x"})
         assert status == 403

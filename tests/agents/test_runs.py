@@ -83,7 +83,8 @@ class Killed(BaseException):
 
 
 def mortal(stage: Stage, worker: Any, lives: int, *, after: bool) -> None:
-    """A worker that dies at its `lives`-th call of anything outside: before the call took effect, or after. A dead one calls nothing."""
+    """A worker that dies at its `lives`-th call of anything outside: before the call took effect, or after. A dead one
+    calls nothing."""
     left = [lives]
     inner = worker._parts
 

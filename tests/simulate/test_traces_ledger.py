@@ -41,8 +41,9 @@ RECORDS = [
     a_record(1, 3.0, model="code", tenant="globex"),
     a_record(2, 1.5, status="failed", completion_tokens=0),
     a_record(3, 0.0),
+    a_record(4, 0.5, kind="step", model="agents", prompt_tokens=0, completion_tokens=0, cached_tokens=0),
 ]
-"""By their end, as a ledger gives them; the last to end was the first to begin."""
+"""By their end, as a ledger gives them; the last request to end was the first to begin. A step is no request."""
 
 
 def check(trace: Trace) -> None:

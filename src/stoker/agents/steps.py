@@ -154,7 +154,8 @@ class Stepper:
         opened.go.set()
         time_is_over = asyncio.create_task(self._parts.clock.sleep(run.wall_left_s(self._parts.clock.now())))
         try:
-            await asyncio.wait({opened.came, time_is_over}, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {opened.came, time_is_over}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not opened.came.done():
                 raise _WallTime
             return opened.came.result()

@@ -116,7 +116,7 @@ class Tenant(Section):
 
     budgets: Budgets = NO_BUDGETS
     """Limits on what all keys of the tenant spend together, such as {usdPerMonth: 500, tokensPerMinute: 200000}. A
-    request is let in when it fits every budget that it falls under: key, team, tenant, session and run."""
+    request is let in when it fits every budget that it falls under: key, team, tenant, session, run and agent."""
 
     session_budgets: Budgets = NO_BUDGETS
     """Limits on what each session spends (X-Session-Id). The same keys as in budgets."""

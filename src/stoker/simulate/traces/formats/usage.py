@@ -1,8 +1,10 @@
 """What a running platform recorded: an export of `stoker usage export` (CSV, Parquet), its records as JSON lines, or
 the ledger itself. Every request that was let in counts, whatever became of it."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from stoker.simulate.traces.formats.base import Format
 from stoker.simulate.traces.making import MOST_MODELS, Options, made, picked, since_first
 from stoker.simulate.traces.tables import Rows, Table, read
 from stoker.simulate.traces.values import Column, Count, Moment, Text
+from stoker.spec import AGENT_STEPS
 
 
 def _columns() -> tuple[Column, ...]:
@@ -27,7 +30,7 @@ def _columns() -> tuple[Column, ...]:
 
 def _read(table: Table, _options: Options, _beside: Path) -> Trace:
     found = read(table, _columns())
-    values = found.values
+    values = _requests(found.values, found.texts.get("model", ()))
     # By the end, as they were written. Requests of one moment stay in that order.
     order = np.argsort(values["started_at"], kind="stable")
     at_s, began_at = since_first(values["started_at"][order])
@@ -45,6 +48,14 @@ def _read(table: Table, _options: Options, _beside: Path) -> Trace:
         notes=("what was recorded when it began: a task when a worker took it, not when it was submitted",),
     )
     return replace(picked(trace, order), at_s=at_s)
+
+
+def _requests(values: Mapping[str, Any], models: Sequence[str]) -> Mapping[str, Any]:
+    """Without the steps of agents' runs, which are records of their own and ask no model."""
+    if AGENT_STEPS not in models:
+        return values
+    kept = values["model"] != list(models).index(AGENT_STEPS)
+    return {name: column[kept] for name, column in values.items()}
 
 
 FORMAT = Format("Stoker's usage", ("started_at", "prompt_tokens", "completion_tokens"), _read)
