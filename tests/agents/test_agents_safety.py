@@ -4,6 +4,7 @@ tests/flow/test_agents_flows.py: secrets in files and traces, strangers on each 
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from agents_stage import CALLER, Json, calls, says, staged, tool
 
 from stoker.agents.context import UNTRUSTED
 from stoker.agents.tools.interface import Result
-from stoker.base.errors import InvalidInput
+from stoker.base.errors import InvalidInput, NotPermitted
 
 SPEC = """
 agents:
@@ -209,6 +210,23 @@ async def test_an_answer_of_a_person_grants_that_one_call(tmp_path: Path) -> Non
         assert written.calls == [("send", {"to": "a friend"})]
         [wait] = (await stage.shown(run))["waiting_for"]
         assert wait["arguments"] == {"to": "evil 2"}
+
+
+async def test_a_run_answers_nobody_in_the_name_of_its_key(tmp_path: Path) -> None:
+    """A graph of one's own can ask the API as its run: not for what would be outside of the run's limits, nor for its
+    own approval."""
+    written, itself = Written(ORDERS), replace(CALLER, run="run_x", agent="assistant")
+    async with staged(tmp_path, obeys, SPEC, written.tools) as stage:
+        run = await stage.start("Read it")
+        await stage.settle()
+        for refused in (
+            stage.service.resume(itself, run, None, {"decision": "approve"}),
+            stage.service.start(itself, "assistant", {"input": "x", "grants": ["note"]}),
+            stage.service.schedule(itself, "assistant", {"cron": "@daily", "input": "x"}),
+        ):
+            with pytest.raises(NotPermitted, match="run run_x may not "):
+                await refused
+        assert ((await stage.shown(run))["status"], written.calls) == ("waiting", [])
 
 
 # --- what a model says is checked -------------------------------------------------------------------------------------
