@@ -5,6 +5,8 @@ from pathlib import Path
 
 from agents_stage import CALLER, Json, calls, says, staged, tool
 
+from stoker.agents.context import UNTRUSTED
+
 TREE = """
 agents:
   definitions:
@@ -111,7 +113,8 @@ async def test_a_child_that_fails_is_told_to_its_parent(tmp_path: Path) -> None:
         await stage.settle()
         shown = await stage.shown(run)
         assert shown["status"] == "completed"
-        assert shown["output"] == "error: worker did not come to an end: it may take 2 steps, and has taken them"
+        said = "error: worker did not come to an end: it may take 2 steps, and has taken them"
+        assert shown["output"] == UNTRUSTED + said
 
 
 async def test_cancelling_a_run_cancels_all_below_it(tmp_path: Path) -> None:

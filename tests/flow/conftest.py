@@ -1,7 +1,7 @@
 """Fixtures: a platform of all tests, and ones of a test's own."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -13,9 +13,11 @@ def _starting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
     started: list[Running] = []
     begun: list[subprocess.Popen[bytes]] = []
 
-    def start(*options: str, spec: str | None = None, state: Path | None = None) -> Running:
+    def start(
+        *options: str, spec: str | None = None, state: Path | None = None, environ: Mapping[str, str] | None = None
+    ) -> Running:
         where = state or tmp_path_factory.mktemp("platform") / "state"
-        begun.append(begin(where, *options, spec=spec))
+        begun.append(begin(where, *options, spec=spec, environ=environ))
         started.append(wait_ready(begun[-1], where))
         return started[-1]
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,22 +77,24 @@ def wait_until(holds: Callable[[], bool], seconds: float, otherwise: Callable[[]
         time.sleep(0.05)
 
 
-def begin(state: Path, *options: str, spec: str | None = None) -> subprocess.Popen[bytes]:
+def begin(
+    state: Path, *options: str, spec: str | None = None, environ: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     """Start `stoker up --json` without waiting for anything. A `spec` without agents runs none: a process less to wait
-    for."""
+    for. `environ`: what it has beside ours."""
     state.parent.mkdir(parents=True, exist_ok=True)
     if spec is not None:
         file = state.with_suffix(".yaml")
         file.write_text(yaml.safe_dump({"agents": {"enabled": False}, **yaml.safe_load(spec)}, sort_keys=False))
         options = ("--file", str(file), *options)
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
     with state.with_suffix(".err").open("ab") as err:
         return subprocess.Popen(
             [str(STOKER), "up", "--json", "--port", "0", "--state", str(state), *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=err,
-            env=environ,
+            env={**ours, **(environ or {})},
             cwd=state.parent,  # where there is no platform.yaml
         )
 

@@ -140,7 +140,7 @@ class RunContext:
             "completion_tokens": answer.completion_tokens,
             "usd": answer.usd,
             "finish_reason": answer.finish_reason,
-            "tool_calls": [{"id": call.get("id"), "name": call.get("function", {}).get("name")} for call in calls],
+            "tool_calls": [{"id": call.get("id"), "name": (call.get("function") or {}).get("name")} for call in calls],
         }
         return self._event("model.completed", key, said)
 
@@ -180,7 +180,7 @@ class RunContext:
     async def _wrong(self, key: str, name: str, message: str) -> Result:
         told = self._told(key, name, message, is_error=True, began=self.parts.clock.now())
         await self._tell(self._event("tool.completed", key, told))
-        return Result(text=message, is_error=True)
+        return Result(text=message, is_error=True, is_ours=True)
 
     async def _agreed(self, key: str, tool: BoundTool, arguments: Json) -> Json | Result:
         """The arguments to which a person has agreed, where one has to; or what they said instead."""
@@ -262,9 +262,10 @@ class RunContext:
             "citations": list(result.citations),
             "images": list(result.images),
             "is_trusted": tool.trusted,
+            "is_ours": result.is_ours,
         }
         digest = hashlib.sha256(json_text.dumps([tool.name, arguments, body])).hexdigest()
-        taints = not tool.trusted and not result.is_error
+        taints = not tool.trusted and not result.is_ours  # an error that a page says may hold orders, too
         told = self._told(key, tool.name, body["text"], is_error=result.is_error, began=began)
         if tool.agent is not None and (wait := self.answered.get(f"{key}:child")) is not None:
             told["child"] = wait.child
@@ -286,7 +287,7 @@ class RunContext:
     async def _child(self, key: str, tool: BoundTool, arguments: Json) -> Result:
         parts, parent, name = self.parts, self.run, tool.agent or ""
         if parent.limits.depth < 1:
-            return Result(text="this run may have no sub-agents below it", is_error=True)
+            return Result(text="this run may have no sub-agents below it", is_error=True, is_ours=True)
         now, agent = parts.clock.now(), parts.platform.agents.definitions[name]
         asked = arguments.get("input", "")
 
@@ -341,7 +342,7 @@ def _object(arguments: object) -> Json:
     if isinstance(arguments, str):
         try:
             arguments = json_text.loads(arguments or "{}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidInput(f"the arguments are not JSON: {error}") from error
     if not isinstance(arguments, dict):
         raise InvalidInput("the arguments have to be a JSON object")
@@ -354,6 +355,7 @@ def _result(said: Json) -> Result:
         is_error=said["is_error"],
         citations=said.get("citations", ()),
         images=said.get("images", ()),
+        is_ours=said.get("is_ours", False),
     )
 
 

@@ -51,7 +51,7 @@ async def _tool(asked: Json) -> Json:
     function = call.get("function") or {}
     name = str(function.get("name", ""))
     result = await run.call(name, function.get("arguments", "{}"), call=call.get("id"))
-    is_trusted = any(tool.name == name and tool.trusted for tool in run.tools) or result.is_error
+    is_trusted = any(tool.name == name and tool.trusted for tool in run.tools) or result.is_ours
     return {
         "messages": [{"role": "tool", "tool_call_id": call.get("id"), "content": said(result, is_trusted=is_trusted)}]
     }

@@ -87,12 +87,7 @@ class Service:
         same call again finds the run that it made. Raises InvalidInput, NotFound, Conflict for a thread with a run that
         has not ended.
         """
-        if caller.run is not None:
-            # It would have a budget of its own, where what a run begins is to be paid of the run's.
-            raise NotPermitted(
-                f"run {caller.run} may not begin runs by the API",
-                hint="give its agent another one as a tool: agents.tools.<name>.agent",
-            )
+        _no_run(caller, "begin runs by the API")
         return await self.begin(caller, name, body, self._id(caller, name, once))
 
     async def begin(self, caller: CallerClaim, name: str, body: Mapping[str, Any], run_id: str) -> Run:
@@ -144,8 +139,8 @@ class Service:
                     code="thread_busy",
                     hint="wait for it, cancel it, or use another thread",
                 )
-            head = rows.last_head(connection, run.graph_thread)
-            run = replace(run, head=head, base=head)
+            head, is_tainted = rows.last_head(connection, run.graph_thread)
+            run = replace(run, head=head, base=head, is_tainted=is_tainted)
         if rows.insert_run(connection, run):
             rows.add_events(connection, [rows.created(run)])
             return run
@@ -224,6 +219,7 @@ class Service:
 
     async def resume(self, caller: CallerClaim, run_id: str, agent: str | None, body: Mapping[str, Any]) -> None:
         """Answers what the run waits for; a run that failed goes on from its last checkpoint. Raises Conflict."""
+        _no_run(caller, "answer what runs ask people")
         run = await self.run(caller, run_id, agent)
         if run.status == "failed":
             await self.wake(run.id, also_failed=True)
@@ -296,6 +292,7 @@ class Service:
     # --- schedules --------------------------------------------------------------------------------------------------
 
     async def schedule(self, caller: CallerClaim, name: str, body: Mapping[str, Any]) -> Schedule:
+        _no_run(caller, "make schedules")
         said, now = schedules.said_in(body), self.clock.now()
         self._new(caller, name, {key: said[key] for key in said if key not in ("cron", "timezone")}, "run_checked")
         made = Schedule(
@@ -383,6 +380,16 @@ def _cancelled(connection: Any, run_id: str, now: float) -> Run | None:
     before = rows.run_of(connection, run_id)
     ended = rows.finish(connection, run_id, "cancelled", now, reason="cancelled")
     return None if ended is None else before
+
+
+def _no_run(caller: CallerClaim, what: str) -> None:
+    """Raises NotPermitted for a run, in whose name a graph of one's own asks. What it begins would have a budget of its
+    own, where it is to be paid of the run's; and what it asks a person it may not answer itself."""
+    if caller.run is not None:
+        raise NotPermitted(
+            f"run {caller.run} may not {what}",
+            hint="another agent is begun as a tool: agents.tools.<name>.agent",
+        )
 
 
 def _graph_thread(tenant: str, agent: str, thread: str) -> str:

@@ -309,6 +309,8 @@ class Stepper:
             await self._fail(run, "wall_time_exceeded", f"it took more than {run.limits.wall_s:g} s", events)
         elif isinstance(error, StokerError) and _is_budget(error):
             await self._fail(run, "budget_exhausted", error.message, events, code=error.code)
+        elif getattr(error, "code", None) == BudgetExhausted.code:  # OpenAI's SDK has heard it, in a graph that uses it
+            await self._fail(run, "budget_exhausted", str(error)[:2000], events)
         elif isinstance(error, StokerError) and error.code == "tool_calls_exceeded":
             await self._fail(run, "tool_calls_exceeded", error.message, events)
         elif isinstance(error, StokerError) and is_for_good(error):

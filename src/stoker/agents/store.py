@@ -368,11 +368,13 @@ def _tell_parent(connection: Connection, run: Run) -> None:
     )
 
 
-def last_head(connection: Connection, graph_thread: str) -> str | None:
-    """The checkpoint with which the last run of a thread ended well; None: there is none."""
-    query = """SELECT head FROM agent_runs WHERE graph_thread = :thread AND status = 'completed' AND head IS NOT NULL
-        ORDER BY ended_at DESC, id DESC LIMIT 1"""
-    return connection.execute(text(query), {"thread": graph_thread}).scalar()
+def last_head(connection: Connection, graph_thread: str) -> tuple[str | None, bool]:
+    """The checkpoint with which the last run of a thread ended well (None: there is none), and whether that run is
+    tainted: what it has read is in the messages that the next one sees."""
+    query = """SELECT head, is_tainted FROM agent_runs WHERE graph_thread = :thread AND status = 'completed'
+        AND head IS NOT NULL ORDER BY ended_at DESC, id DESC LIMIT 1"""
+    found = connection.execute(text(query), {"thread": graph_thread}).first()
+    return (None, False) if found is None else (found[0], bool(found[1]))
 
 
 def forget_thread(connection: Connection, graph_thread: str) -> None:

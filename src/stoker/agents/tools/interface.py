@@ -23,12 +23,14 @@ class Place:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """What a call came to: text for the model, and where it is from. `is_error`: the tool says that it did not work,
-    which is for the model to read. `citations`: [{"source", "line"?, "title"?}]. `images`: data URLs."""
+    which is for the model to read. `citations`: [{"source", "line"?, "title"?}]. `images`: data URLs. `is_ours`: Stoker
+    says this, and not the tool, since it did not let the call be made."""
 
     text: str
     is_error: bool = False
     citations: Sequence[Json] = ()
     images: Sequence[str] = ()
+    is_ours: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
