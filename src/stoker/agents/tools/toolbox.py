@@ -45,7 +45,7 @@ class Toolbox(interface.Toolbox):
         self._resolve = resolve
         self._secrets = Secrets(environ)
         self._made: dict[str, Sequence[BoundTool]] = {}
-        self._servers: dict[str, "Server"] = {}
+        self._servers: dict[str, Server] = {}
 
     def place(self, run: str) -> Place:
         """Where calls of this run are made. Raises InvalidInput for what is no run's id."""
