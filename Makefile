@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 # Some images set it; then each of thousands of processes compiles what it loads.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup up test test-long test-torch test-clients test-schema prove-budgets prove-commits chaos test-train test-render test-simulate check clean
+.PHONY: setup up test test-long test-torch test-clients test-schema prove-budgets prove-commits chaos chaos-agents test-train test-render test-simulate check clean
 
 setup: $(STAMP)  ## make the environment in .venv
 
@@ -62,6 +62,11 @@ SEEDS ?= 1 2 3
 SECONDS ?= 60
 chaos: $(STAMP)  ## budgets while gateways, Redis, the engine and clients die: make chaos SEEDS="1 2 3" SECONDS=60
 	CHAOS_SEEDS="$(SEEDS)" CHAOS_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests/flow/test_budget_chaos.py -s $(ARGS)
+
+AGENT_RUNS ?= 500
+chaos-agents: $(STAMP)  ## AGENT_RUNS runs of agents while a worker is killed each second, and $$1 that many spend at once
+	$(BIN)/python benchmarks/agents/chaos.py --runs $(AGENT_RUNS) $(ARGS)
+	$(BIN)/python benchmarks/agents/budget.py
 
 prove-budgets: $(STAMP)  ## every state of the model of budgets, at its larger sizes (docs/proofs.md); some 20 minutes
 	$(BIN)/python tests/queue/budget_model.py --large $(ARGS)

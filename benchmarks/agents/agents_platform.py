@@ -1,5 +1,5 @@
-"""The platform of these benchmarks: a Redis, a gateway, a model that is a stub with its worker, the agents' service, and
-agent workers that can be killed. Each is a process of its own, and is ended by its id."""
+"""The platform of these benchmarks: a Redis, a gateway, a model that is a stub with its worker, the agents' service,
+and agent workers that can be killed. Each is a process of its own, and is ended by its id."""
 
 import asyncio
 import contextlib

@@ -106,8 +106,7 @@ async def one(platform: AgentsPlatform, kind: str, seed: int, kill_after: int | 
     if kill_after is not None:
         await until(lambda: platform.asked()["seen"] >= before + kill_after, every_s=0.01)
         await asyncio.to_thread(platform.agents[0].kill_and_begin)
-    while (ended := await platform.ended(run_id))["status"] == "waiting":
-        await asyncio.sleep(0.2)
+    ended = await over(platform, run_id)
     await platform.settled()
     paid = [
         record for run, found in platform.paid().items() if run == run_id or run.startswith(run_id + ".")
@@ -123,6 +122,18 @@ async def one(platform: AgentsPlatform, kind: str, seed: int, kill_after: int | 
         "output": ended["output"],
         "error": ended["error"],
     }
+
+
+async def over(platform: AgentsPlatform, run_id: str) -> dict[str, Any]:
+    """The run at its end: while it waits for sub-agents, it is not there."""
+    found: dict[str, Any] = {}
+
+    async def is_over() -> bool:
+        found.update(await platform.ended(run_id))
+        return found["status"] != "waiting"
+
+    await until(is_over, every_s=0.2)
+    return found
 
 
 async def run(options: argparse.Namespace, directory: Path) -> list[dict[str, Any]]:

@@ -115,7 +115,9 @@ def judged(platform: AgentsPlatform, ended: list[dict[str, Any]]) -> dict[str, A
         uncounted += abs(each["usage"]["model_calls"] - STEPS) + abs(each["usage"]["steps"] - STEPS)
         unequal += round(each["usage"]["usd"] * 1e9) != sum(record.nano_usd for record in mine)
         unequal += each["usage"]["completion_tokens"] != sum(record.completion_tokens for record in mine)
-    attempts = Counter(len([step for step, _ in found if step == number]) for found in started.values() for number in whole)
+    attempts = Counter(
+        len([step for step, _ in found if step == number]) for found in started.values() for number in whole
+    )
     verdict = {
         "runs that are not completed": sum(each["status"] != "completed" for each in ended),
         "steps lost": lost,
@@ -124,7 +126,9 @@ def judged(platform: AgentsPlatform, ended: list[dict[str, Any]]) -> dict[str, A
         "runs whose own counts are not 5 steps and 5 calls": uncounted,
         "calls without one record in the ledger": abs(len(ended) * STEPS - len(records)),
         "records beyond one for each call": records.total() - len(records),
-        "records of no run": sum(len(found) for run, found in paid.items() if run not in {each["id"] for each in ended}),
+        "records of no run": sum(
+            len(found) for run, found in paid.items() if run not in {each["id"] for each in ended}
+        ),
         "runs whose sums are not the ledger's": unequal,
         "calls that the model saw twice": sum(count - 1 for count in asked["by_message"].values()),
     }
@@ -147,7 +151,9 @@ def main() -> None:
     parser.add_argument("--kill-every", type=float, default=1.0, help="seconds")
     parser.add_argument("--kills", type=int, default=100, help="at most")
     parser.add_argument("--delay", type=float, default=0.05, help="seconds that the model takes for an answer")
-    parser.add_argument("--lease", type=float, default=3.0, help="seconds after which a dead worker's steps are taken over")
+    parser.add_argument(
+        "--lease", type=float, default=3.0, help="seconds after which a dead worker's steps are taken over"
+    )
     parser.add_argument("--most-seconds", type=float, default=300.0, help="then it is given up, which is a failure")
     parser.add_argument("--fresh", action="store_true", help="a new interpreter for each worker, see nursery.py")
     parser.add_argument("--quick", action="store_true", help="20 runs, 3 kills")
@@ -164,7 +170,8 @@ def main() -> None:
     else:
         print(machine)
         print(f"{found['runs']} runs of {STEPS} steps in {found['seconds']:g} s, load {os.getloadavg()[0]:.1f} after")
-        print(f"{found['kills']} kills hit {found['steps that a kill hit']} steps; the model was asked {found['calls']} times")
+        hit = found["steps that a kill hit"]
+        print(f"{found['kills']} kills hit {hit} steps; the model was asked {found['calls']} times")
         print(f"so often was a step begun: {found['starts of a step']}")
         for why, count in found["failures"].items():
             print(f"{count} times: {why}")

@@ -131,9 +131,7 @@ async def stoker(folder: Path) -> AsyncIterator[Run]:
         async with savers.opened("sqlite:///", folder) as heads:
             parts = Parts(platform, store, queue, gateway, toolbox, clock, "s" * 40, folder, "bench")
             stepper = Stepper(parts, heads, folder)
-            worker = Worker(
-                "bench", stepper, queue, clock, room=AT_ONCE, lease_s=15, grace_s=1, delay_s=lambda _: 1.0
-            )
+            worker = Worker("bench", stepper, queue, clock, room=AT_ONCE, lease_s=15, grace_s=1, delay_s=lambda _: 1.0)
             working = asyncio.create_task(worker.run(stop, asyncio.Event()))
 
             async def run() -> None:
@@ -206,7 +204,7 @@ async def compared(
 ) -> dict[str, list[dict[str, float]]]:
     """For each contender what it came to in each round."""
     found: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
-    for name, run in contenders.items():
+    for run in contenders.values():
         await measured(run, 3, 1)  # what is loaded at the first use
     random = Random(1)
     for _ in range(rounds):

@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/agents/waiting.py [--runs 1000] [--quick] [--json]
 
-Real processes (`agents_platform.py`). Each run calls a tool to which a person has to agree. When all wait, the worker is
-ended; what they take is the growth, since before they were made, of the files (in pages that hold something, after the
-log was written back), of Redis' own count, and of the memory of the service and the worker (resident). Then all are
+Real processes (`agents_platform.py`). Each run calls a tool to which a person has to agree. When all wait, the worker
+is ended; what they take is the growth, since before they were made, of the files (in pages that hold something, after
+the log was written back), of Redis' own count, and of the memory of the service and the worker (resident). Then all are
 answered, with no worker there; a worker is started, and all have to come to their end.
 
 Exit code 0 only when nothing ran while they waited, and all were completed.

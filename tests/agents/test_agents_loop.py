@@ -9,7 +9,6 @@ from agents_stage import CALLER, Json, Stage, says, staged
 
 from stoker.agents.loop import Worker
 
-
 ONE = "agents: {definitions: {assistant: {}}}"
 
 

@@ -9,7 +9,7 @@ from stoker.spec import AGENT_STEPS
 
 ENDPOINT = "/steps"
 MODEL = ModelName(AGENT_STEPS)
-# Workers that die under a step, which few of them are the fault of: the others fell with it. The last one runs it alone.
+# Workers that may die under a step: most such steps only fell with the one at fault. The last one runs it alone.
 ATTEMPTS = 20
 ERRORS = 5  # of one step, after which its run fails
 
