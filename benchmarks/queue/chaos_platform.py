@@ -2,7 +2,6 @@
 engine and its worker. Each can be killed, and is started again at the same place."""
 
 import contextlib
-import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from stoker.meter.store import Store
 from stoker.testing.redis import RedisServer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "shared"))
-from processes import Process, free_port, said_ready
+from processes import Place, free_port
 
 TENANT = "acme"
 BUDGET_TOKENS = 1_000_000_000
@@ -33,42 +32,6 @@ llm:
 tenants: {{{TENANT}: {{budgets: {{tokensTotal: {BUDGET_TOKENS}, usdTotal: 100000}}}}}}
 """
 PYTHON = (sys.executable, "-P", "-m")
-
-
-@dataclass
-class Place:
-    """One process, and the next ones after it was killed."""
-
-    name: str
-    kind: str
-    argv: list[str]
-    logs: Path
-    kills: int = 0
-    process: Process | None = None
-    _starts: int = 0
-
-    def begin(self) -> None:
-        self._starts += 1
-        self.process = Process(f"{self.name}.{self._starts}", self.argv, self.logs)
-
-    def wait(self) -> None:
-        assert self.process is not None
-        said_ready(self.process)
-
-    @property
-    def is_up(self) -> bool:
-        """It has said that it is ready."""
-        return self.process is not None and '{"ready": true' in self.process.log.read_text(errors="replace")
-
-    def kill_and_begin(self) -> None:
-        assert self.process is not None
-        self.process.end(signal.SIGKILL)
-        self.kills += 1
-        self.begin()
-
-    def end(self) -> None:
-        if self.process is not None:
-            self.process.end()
 
 
 @dataclass

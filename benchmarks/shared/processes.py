@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +106,41 @@ def said_ready(process: Process, *, timeout_s: float = 60.0) -> str:
                 return str(json.loads(line).get("url", ""))
         time.sleep(0.05)
     raise SystemExit(f"{process.name} is not ready after {timeout_s:g} s:\n{process.tail()}")
+
+
+@dataclass
+class Place:
+    """One process, and the next ones after it was killed."""
+
+    name: str
+    kind: str
+    argv: list[str]
+    logs: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+    kills: int = 0
+    process: Process | None = None
+    _starts: int = 0
+
+    def begin(self) -> None:
+        self._starts += 1
+        self.process = Process(f"{self.name}.{self._starts}", self.argv, self.logs, env=self.env)
+
+    def wait(self) -> str:
+        """Until it is ready; its URL, where it says one."""
+        assert self.process is not None
+        return said_ready(self.process)
+
+    @property
+    def is_up(self) -> bool:
+        """It has said that it is ready."""
+        return self.process is not None and '{"ready": true' in self.process.log.read_text(errors="replace")
+
+    def kill_and_begin(self) -> None:
+        assert self.process is not None
+        self.process.end(signal.SIGKILL)
+        self.kills += 1
+        self.begin()
+
+    def end(self) -> None:
+        if self.process is not None:
+            self.process.end()

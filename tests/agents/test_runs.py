@@ -10,7 +10,7 @@ from agents_stage import CALLER, Json, Stage, calls, says, staged, tool
 
 from stoker.agents.retention import Retention
 from stoker.agents.service import Service
-from stoker.agents.tasks import MODEL
+from stoker.agents.tasks import ATTEMPTS, MODEL
 from stoker.base.errors import BudgetExhausted, Conflict, InvalidInput, NotFound, Unavailable
 from stoker.meter.grants import CallerClaim
 
@@ -213,6 +213,26 @@ async def test_a_person_may_have_an_uncertain_call_made_again(tmp_path: Path) ->
         await stage.service.resume(CALLER, run, None, {"decision": "retry"})
         await stage.settle()
         assert ((await stage.shown(run))["output"], len(sent)) == ("it is 13", 2)
+
+
+async def test_a_step_may_lose_many_workers_and_have_few_errors_of_its_own(tmp_path: Path) -> None:
+    """A worker that dies takes all its steps with it, most of which are innocent."""
+    failing = [Unavailable("not now")] * 3
+
+    async def before(body: Json) -> None:
+        if failing:
+            raise failing.pop()
+
+    async with staged(tmp_path, adds, ONE, [ADD]) as stage:
+        run = await stage.start("What is 6 plus 7?")
+        for _ in range(7):
+            assert await stage.claim("mortal") is not None  # and nothing more is heard of it
+            await stage.clock.advance(11)
+            assert await stage.queue.reclaim(MODEL) == 1
+        stage.gateway.before = before
+        await stage.settle()
+        shown = await stage.shown(run)
+        assert (shown["status"], shown["output"], failing) == ("completed", "it is 13", [])
 
 
 async def test_a_worker_that_was_only_slow_changes_nothing(tmp_path: Path) -> None:
@@ -567,7 +587,7 @@ async def test_a_run_whose_step_was_lost_with_redis_goes_on(tmp_path: Path) -> N
 async def test_a_step_that_kills_its_workers_ends_the_run(tmp_path: Path) -> None:
     async with staged(tmp_path, adds, ONE, [ADD]) as stage:
         run = await stage.start("x")
-        for _ in range(5):
+        for _ in range(ATTEMPTS):
             assert await stage.claim() is not None
             await stage.clock.advance(11)
             await stage.queue.reclaim(MODEL)

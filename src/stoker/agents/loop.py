@@ -19,6 +19,7 @@ CLAIM_WAIT_S = 1.0
 RECLAIM_EVERY_S = 1.0
 FLUSH_EVERY_S = 0.25
 IDLE_EVERY_S = 5.0
+WATCH_AFTER_S = 0.1  # a lease is longer, and a wish to cancel a step can wait so long
 PAUSE_S = 0.5  # after Redis said no
 
 
@@ -139,10 +140,14 @@ class Worker:
     async def _take(self, claim: Claim) -> None:
         """One claim to its end. Cancelled: it is handed back."""
         work = asyncio.create_task(self.stepper.perform(claim))
-        watch = asyncio.create_task(self._hold(claim))
+        watch: asyncio.Task[None] | None = None
         try:
-            await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
+            # Most steps that ask no model are over before there is anything to watch.
+            await asyncio.wait({work}, timeout=WATCH_AFTER_S)
             if not work.done():
+                watch = asyncio.create_task(self._hold(claim))
+                await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
+            if watch is not None and not work.done():
                 work.cancel()
                 await asyncio.wait({work})
                 await self._let_go(claim, watch)
@@ -155,8 +160,9 @@ class Worker:
         except QueueUnavailable as error:
             _log.warning("step left to its lease", task=claim.task.id, error=error.in_log)
         finally:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
+            if watch is not None:
+                watch.cancel()
+                await asyncio.gather(watch, return_exceptions=True)
 
     async def _finish(self, claim: Claim, work: "asyncio.Task[None]") -> None:
         error = work.exception() if not work.cancelled() else None

@@ -1,6 +1,7 @@
 """Where checkpoints are kept: LangGraph's own savers, behind one that knows which checkpoint a run goes on from."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,15 +10,20 @@ from typing import Any
 import aiosqlite
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
     BaseCheckpointSaver,
     ChannelVersions,
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
+    get_checkpoint_metadata,
 )
+from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
+from stoker.agents.grouped import Grouped
+from stoker.base import json_text
 from stoker.base.errors import InvalidInput
 
 _BUSY_MS = 5000
@@ -92,6 +98,79 @@ class Heads(BaseCheckpointSaver[Any]):
         return await self.inner.aget_delta_channel_history(**asked)
 
 
+class GroupedSqliteSaver(AsyncSqliteSaver):
+    """LangGraph's saver, whose tables and reading it keeps; what is put at about the same time is one transaction.
+
+    LangGraph's own asks the disk, and changes between threads some five times, for each checkpoint and for what each
+    node wrote. With many runs at once that is most of what a step takes.
+    """
+
+    def __init__(self, connection: aiosqlite.Connection, file: Path, *, serde: SerializerProtocol) -> None:
+        super().__init__(connection, serde=serde)
+        self._file = file
+        self._writer: sqlite3.Connection | None = None
+        self._puts: Grouped[_Put] = Grouped(self._do, "checkpoints-writer")
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        said = config["configurable"]
+        kind, content = self.serde.dumps_typed(checkpoint)
+        about = json_text.dumps(get_checkpoint_metadata(config, metadata))
+        names = (str(said["thread_id"]), said["checkpoint_ns"], checkpoint["id"])
+        await self._puts.add((_PUT, [(*names, said.get("checkpoint_id"), kind, content, about)]))
+        return {"configurable": dict(zip(("thread_id", "checkpoint_ns", "checkpoint_id"), names, strict=True))}
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        said = config["configurable"]
+        names = (str(said["thread_id"]), str(said["checkpoint_ns"]), str(said["checkpoint_id"]), task_id, task_path)
+        values = [
+            (*names, WRITES_IDX_MAP.get(channel, index), channel, *self.serde.dumps_typed(value))
+            for index, (channel, value) in enumerate(writes)
+        ]
+        # What is written once stays; what says how a node stands (an error, an interrupt) is replaced.
+        replaces = all(channel in WRITES_IDX_MAP for channel, _ in writes)
+        await self._puts.add((_PUT_WRITES.format("REPLACE" if replaces else "IGNORE"), values))
+
+    def _do(self, puts: "Sequence[_Put]") -> list[None]:
+        if self._writer is None:
+            # Used by this thread alone, but for its end.
+            self._writer = sqlite3.connect(self._file, isolation_level=None, check_same_thread=False)
+            self._writer.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+        writer = self._writer
+        writer.execute("BEGIN IMMEDIATE")
+        try:
+            for statement, values in puts:
+                writer.executemany(statement, values)
+            writer.execute("COMMIT")
+        except BaseException:
+            writer.execute("ROLLBACK")
+            raise
+        return [None] * len(puts)
+
+    def close(self) -> None:
+        self._puts.close()
+        if self._writer is not None:
+            self._writer.close()
+
+
+_Put = tuple[str, Sequence[tuple[Any, ...]]]
+_PUT = (
+    "INSERT OR REPLACE INTO checkpoints (thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, "
+    "checkpoint, metadata) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+_PUT_WRITES = (
+    "INSERT OR {} INTO writes (thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, value) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
 @asynccontextmanager
 async def opened(url: str, folder: Path) -> AsyncIterator[Heads]:
     """The checkpoints that belong to the store at `url`: beside a file of SQLite (in `folder`), or in the same
@@ -100,11 +179,15 @@ async def opened(url: str, folder: Path) -> AsyncIterator[Heads]:
     serde = JsonPlusSerializer(pickle_fallback=False)
     if url.startswith("sqlite"):
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-        async with aiosqlite.connect(folder / "checkpoints.sqlite") as connection:
+        file = folder / "checkpoints.sqlite"
+        async with aiosqlite.connect(file) as connection:
             await connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
-            saver = AsyncSqliteSaver(connection, serde=serde)
+            saver = GroupedSqliteSaver(connection, file, serde=serde)
             await saver.setup()
-            yield Heads(saver)
+            try:
+                yield Heads(saver)
+            finally:
+                await asyncio.to_thread(saver.close)
         return
     if not url.startswith("postgresql"):
         raise InvalidInput("agents.store.url is neither sqlite nor postgresql", param="agents.store.url")

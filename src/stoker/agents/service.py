@@ -23,7 +23,7 @@ from stoker.agents.runs import (
 )
 from stoker.agents.schedules import Schedule
 from stoker.agents.store import Store
-from stoker.agents.tasks import submit_step
+from stoker.agents.tasks import ring_standing, standing, submit_step
 from stoker.base import json_text, logs
 from stoker.base.clock import Clock
 from stoker.base.errors import Conflict, InvalidInput, NotFound, NotPermitted, StokerError
@@ -181,7 +181,7 @@ class Service:
     async def ended(self, caller: CallerClaim, run_id: str, agent: str | None, wait_s: float) -> Json:
         """As `shown`, as soon as it has ended or waits for somebody; or as it is after `wait_s`."""
         until = self.clock.monotonic() + wait_s
-        async with self.queue.listening(run_id) as rung:
+        async with self.queue.listening(standing(run_id)) as rung:
             while True:
                 rung.clear()
                 run = await self.run(caller, run_id, agent)
@@ -213,7 +213,7 @@ class Service:
             pass
         except StokerError as error:
             _log.warning("a step of a cancelled run may go on to its end", run=run.id, error=error.in_log)
-        await self.queue.ring(run.id)
+        await ring_standing(self.queue, run.id)
         if run.parent is not None:
             await self.wake(run.parent)
 
@@ -359,7 +359,7 @@ class Service:
         now = self.clock.now()
         error = {"message": f"step {run.step} cannot be done: {why}", "type": "agent_error", "code": "step_died"}
         await self.store.write(lambda c: rows.finish(c, run.id, "failed", now, reason="step_died", error=error))
-        await self.queue.ring(run.id)
+        await ring_standing(self.queue, run.id)
         if run.parent is not None:
             await self.wake(run.parent)
 

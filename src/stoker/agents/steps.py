@@ -22,7 +22,7 @@ from stoker.agents.context import Looping, Parts, RunContext
 from stoker.agents.model import is_for_good
 from stoker.agents.runs import ACTIVE, Event, Run, Wait
 from stoker.agents.savers import Heads
-from stoker.agents.tasks import submit_step
+from stoker.agents.tasks import ERRORS, errors_of, ring_standing, submit_step
 from stoker.agents.tools.interface import BoundTool
 from stoker.base import logs
 from stoker.base.errors import BudgetExhausted, StokerError
@@ -280,8 +280,7 @@ class Stepper:
                 await self._close(run.id)
                 return
             following = opened.context.run = replace(run, step=run.step + 1, head=head)
-            await submit_step(self._parts.queue, following)
-            await self._parts.queue.ring(run.id)
+            await asyncio.gather(submit_step(self._parts.queue, following), self._parts.queue.ring(run.id))
 
     async def _wait(self, run: Run, came: Came, events: Sequence[Event]) -> None:
         now, parts = self._parts.clock.now(), self._parts
@@ -289,14 +288,14 @@ class Stepper:
         told = Event(run=run.id, type="run.waiting", key=f"waiting:{run.step}", at=now, step=run.step, data=said)
         if await parts.store.write(lambda c: rows.wait(c, run, came.head, came.waits, [*events, told], now)):
             await wake(self._parts, run.id)
-        await parts.queue.ring(run.id)
+        await ring_standing(parts.queue, run.id)
 
     async def _end(self, run: Run, status: Any, **what: Any) -> None:
         now, parts = self._parts.clock.now(), self._parts
         ended = await parts.store.write(lambda c: rows.finish(c, run.id, status, now, step=run.step, **what))
         if ended is not None and ended.parent is not None:
             await wake(parts, ended.parent)
-        await parts.queue.ring(run.id)
+        await ring_standing(parts.queue, run.id)
 
     async def _fail(self, run: Run, reason: str, message: str, events: Sequence[Event] = (), code: str = "") -> None:
         error = {"message": message, "type": "agent_error", "code": code or reason}
@@ -318,7 +317,7 @@ class Stepper:
             await self._fail(run, "error", error.message, events, code=error.code)
         elif isinstance(error, asyncio.CancelledError):
             return False
-        elif claim.attempt >= claim.task.max_attempts or isinstance(error, _Gone):
+        elif errors_of(claim) + 1 >= ERRORS or isinstance(error, _Gone):
             said = error.message if isinstance(error, StokerError) else f"{type(error).__name__}: {error}"
             await self._fail(run, "error", self._parts.toolbox.redacted(said)[:2000], events)
         else:

@@ -16,9 +16,10 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy import text as parsed
 
+from stoker.agents.grouped import Grouped
 from stoker.agents.runs import ENDED, Event, Limits, Run, Status, Wait
 from stoker.base import json_text
-from stoker.base.errors import Conflict, NotFound, Refused, StokerError
+from stoker.base.errors import Conflict, NotFound, Refused
 from stoker.meter.grants import RunLimit, runs_above
 from stoker.meter.store import open_engine, translated
 
@@ -28,7 +29,6 @@ T = TypeVar("T")
 # To parse a statement takes longer than to run it.
 text = functools.lru_cache(maxsize=200)(parsed)
 
-MOST_TOGETHER = 200  # writes of one transaction
 _WRITES = "stoker_writes"
 _LOCK = 0x570CE3
 
@@ -81,10 +81,8 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self.engine = open_engine(url)
-        self._writer = ThreadPoolExecutor(1, "agents-writer")
+        self._writes: Grouped[Callable[[Connection], Any]] = Grouped(self._do, "agents-writer")
         self._readers = ThreadPoolExecutor(2, "agents-reader")
-        self._waiting: list[tuple[Callable[[Connection], Any], asyncio.Future[Any]]] = []
-        self._writing: asyncio.Task[None] | None = None
         with self._transaction() as connection:
             if self.engine.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
@@ -96,42 +94,22 @@ class Store:
     async def write(self, work: Callable[[Connection], T]) -> T:
         """What `work` comes to, when it is on disk. `work` runs in a thread, in a transaction that it may share with
         others, and may be run again: it must do nothing but read and write the database."""
-        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append((work, done))
-        if self._writing is None or self._writing.done():
-            self._writing = asyncio.create_task(self._write_waiting(), name="agents writer")
-        return await done
+        done: T = await self._writes.add(work)
+        return done
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
 
     def close(self) -> None:
-        self._writer.shutdown()
+        self._writes.close()
         self._readers.shutdown()
         self.engine.dispose()
-
-    async def _write_waiting(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._waiting:
-            together, self._waiting = self._waiting[:MOST_TOGETHER], self._waiting[MOST_TOGETHER:]
-            jobs = [work for work, _ in together]
-            try:
-                outcomes = await loop.run_in_executor(self._writer, self._do, jobs)
-            except Exception as error:  # whatever it is: nobody may wait for ever
-                outcomes = [error] * len(jobs)
-            for (_, done), outcome in zip(together, outcomes, strict=True):
-                if done.done():
-                    continue
-                if isinstance(outcome, Exception):
-                    done.set_exception(outcome)
-                else:
-                    done.set_result(outcome)
 
     def _do(self, jobs: Sequence[Callable[[Connection], Any]]) -> list[Any]:
         try:
             with self._transaction() as connection:
                 return [job(connection) for job in jobs]
-        except StokerError as error:
+        except Exception as error:
             if len(jobs) == 1:
                 return [error]
         return [outcome for job in jobs for outcome in self._do([job])]

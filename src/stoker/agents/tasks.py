@@ -1,13 +1,17 @@
-"""A step of a run as a task of the queue."""
+"""A step of a run as a task of the queue, and the bells of a run."""
+
+import asyncio
 
 from stoker.agents.runs import Run
 from stoker.base.ids import KeyId, ModelName, TaskId, TenantName
-from stoker.queue import NewTask, Queue
+from stoker.queue import Claim, NewTask, Queue
 from stoker.spec import AGENT_STEPS
 
 ENDPOINT = "/steps"
 MODEL = ModelName(AGENT_STEPS)
-ATTEMPTS = 5  # of one step, whose worker dies under it
+# Workers that die under a step, which few of them are the fault of: the others fell with it. The last one runs it alone.
+ATTEMPTS = 20
+ERRORS = 5  # of one step, after which its run fails
 
 
 def step_task(run: Run) -> NewTask:
@@ -30,3 +34,18 @@ async def submit_step(queue: Queue, run: Run) -> None:
     """The run's next step waits in the queue. The same again changes nothing. Raises QueueUnavailable, upon which the
     sweep does it later."""
     await queue.submit(step_task(run), task_id=TaskId(run.task_id))
+
+
+def errors_of(claim: Claim) -> int:
+    """How often the step ended with an error before: its worker lived."""
+    return sum(not attempt.is_lost for attempt in claim.task.attempts)
+
+
+def standing(run_id: str) -> str:
+    """What is rung when the run has ended or waits for somebody: its own id is rung at all that it has to tell."""
+    return f"{run_id}:stands"
+
+
+async def ring_standing(queue: Queue, run_id: str) -> None:
+    """It has ended, or waits for somebody."""
+    await asyncio.gather(queue.ring(run_id), queue.ring(standing(run_id)))

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         State,
         Task,
         TokenBound,
+        usage_kind,
     )
 
 _HOMES = {
@@ -86,6 +87,7 @@ _HOMES = {
         "State",
         "Task",
         "TokenBound",
+        "usage_kind",
     ],
 }
 __getattr__ = names_of(__name__, _HOMES)
@@ -128,4 +130,5 @@ __all__ = [
     "TaskAlarm",
     "TokenBound",
     "Which",
+    "usage_kind",
 ]

@@ -132,6 +132,9 @@ class NewTask:
             raise InvalidInput(f"model is {self.model!r}; it must be a name without spaces", param="model")
 
 
+_LEASE_EXPIRED = "lease expired:"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """One attempt that failed, and why. Times are seconds since the epoch by the queue's clock."""
@@ -141,6 +144,11 @@ class Attempt:
     started_at: float
     ended_at: float
     reason: str
+
+    @property
+    def is_lost(self) -> bool:
+        """Its worker is taken for dead, and said nothing."""
+        return self.reason.startswith(_LEASE_EXPIRED)
 
 
 DeliveryState = Literal["waiting", "delivered", "failed"]
@@ -344,7 +352,7 @@ def unpaid_error(counter: str) -> Json:
 
 def lease_expired_reason(worker: str) -> str:
     """Why an attempt failed whose worker said nothing more; the same words stand in `lua/reclaim.lua`."""
-    return f"lease expired: worker {worker} did not renew it, so it is taken for dead"
+    return f"{_LEASE_EXPIRED} worker {worker} did not renew it, so it is taken for dead"
 
 
 HELD_BACK_S = 0.05

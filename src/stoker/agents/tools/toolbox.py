@@ -7,14 +7,18 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from stoker.agents.tools import calculator, fetch, interface, mcp, schemas, search, workspace
+from stoker.agents.tools import calculator, fetch, interface, schemas, search, workspace
 from stoker.agents.tools.functions import Function, function_at
 from stoker.agents.tools.interface import BoundTool, Json, Place, Result
 from stoker.agents.tools.secrets import Secrets
 from stoker.base.errors import InvalidInput, StokerError, TimedOut
 from stoker.spec import agents as spec
 from stoker.spec.agents import Approval, Effect
+
+if TYPE_CHECKING:
+    from stoker.agents.tools.mcp import Server
 
 MOST_TEXT = 200_000
 """Characters of one result."""
@@ -41,7 +45,7 @@ class Toolbox(interface.Toolbox):
         self._resolve = resolve
         self._secrets = Secrets(environ)
         self._made: dict[str, Sequence[BoundTool]] = {}
-        self._servers: dict[str, mcp.Server] = {}
+        self._servers: dict[str, Server] = {}
 
     def place(self, run: str) -> Place:
         """Where calls of this run are made. Raises InvalidInput for what is no run's id."""
@@ -151,6 +155,9 @@ class Toolbox(interface.Toolbox):
         return replace(self._tool(name, said, description, schema, never, trusted=False), agent=agent)
 
     async def _of_server(self, name: str, said: spec.Tool, wanted: spec.Mcp) -> Sequence[BoundTool]:
+        # A third of all that a worker loads, and most platforms have no such server.
+        from stoker.agents.tools import mcp
+
         if name not in self._servers:
             timeout_s = said.timeout_seconds
             self._servers[name] = mcp.Server(name, wanted, self._secrets, base=self._base, timeout_s=timeout_s)

@@ -1,0 +1,60 @@
+"""The worker's loop: what a step leaves in the ledger, and that it is watched while it lasts."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from agents_stage import CALLER, Json, Stage, says, staged
+
+from stoker.agents.loop import Worker
+
+
+ONE = "agents: {definitions: {assistant: {}}}"
+
+
+@asynccontextmanager
+async def working(stage: Stage) -> AsyncIterator[Worker]:
+    """A worker that runs, until the block ends."""
+    stop = asyncio.Event()
+    worker = Worker(
+        "w1", stage.worker(), stage.queue, stage.clock, room=4, lease_s=10.0, grace_s=0.0, delay_s=lambda _: 0.0
+    )
+    running = asyncio.create_task(worker.run(stop, asyncio.Event()))
+    try:
+        yield worker
+    finally:
+        stop.set()
+        await running
+
+
+async def test_a_step_is_a_step_of_its_agent_in_the_ledger(tmp_path: Path) -> None:
+    async with staged(tmp_path, lambda _: says("hello"), ONE) as stage, working(stage):
+        run = await stage.start("Hello?")
+        ended = await stage.service.ended(CALLER, run, None, 20)
+        assert (ended["status"], ended["output"]) == ("completed", "hello")
+        [(entry, record)] = await stage.queue.read_usage("gateway", count=10, wait_s=20)
+        assert (record.id, record.kind, record.status) == (f"{run}.s1", "step", "done")
+        assert (record.agent, record.run, record.model) == ("assistant", run, "agents")
+        assert (record.prompt_tokens, record.nano_usd) == (0, 0)
+        await stage.queue.ack_usage([entry])
+
+
+async def test_a_step_that_lasts_ends_when_its_run_is_cancelled(tmp_path: Path) -> None:
+    asked, ended = asyncio.Event(), asyncio.Event()
+
+    async def for_ever(body: Json) -> None:
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with staged(tmp_path, lambda _: says("hello"), ONE) as stage, working(stage):
+        stage.gateway.before = for_ever
+        run = await stage.start("Hello?")
+        async with asyncio.timeout(20):
+            await asked.wait()
+            await stage.service.cancel(CALLER, run)
+            await ended.wait()
+        assert (await stage.shown(run))["status"] == "cancelled"
