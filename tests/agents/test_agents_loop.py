@@ -1,6 +1,7 @@
 """The worker's loop: what a step leaves in the ledger, and that it is watched while it lasts."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from agents_stage import CALLER, Json, Stage, says, staged
 
 from stoker.agents.loop import Worker
+from stoker.base.ids import TaskId
 
 ONE = "agents: {definitions: {assistant: {}}}"
 
@@ -57,3 +59,19 @@ async def test_a_step_that_lasts_ends_when_its_run_is_cancelled(tmp_path: Path) 
             await stage.service.cancel(CALLER, run)
             await ended.wait()
         assert (await stage.shown(run))["status"] == "cancelled"
+
+
+async def test_what_a_node_raises_is_told_without_secrets(tmp_path: Path) -> None:
+    def script(_: object) -> Json:
+        raise RuntimeError("no such key: planted-secret")
+
+    async with staged(tmp_path, script, ONE) as stage:
+        run = await stage.start("Hello?")
+        async with working(stage):
+            await stage.service.ended(CALLER, run, None, 0)
+            async with asyncio.timeout(20):
+                while not (attempts := (await stage.queue.get(TaskId(f"{run}.s1"))).attempts):
+                    async with stage.queue.listening("nothing") as rung:
+                        with contextlib.suppress(TimeoutError):
+                            await asyncio.wait_for(rung.wait(), 0.02)
+        assert attempts[0].reason == "RuntimeError: no such key: [secret PLANTED]"

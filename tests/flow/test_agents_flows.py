@@ -402,6 +402,7 @@ def test_a_planted_secret_is_nowhere(running: Running, client: Client, elsewhere
     shown = cli(running, "agents", "runs", "show", run["id"])
     trace = run["id"].encode()
     wait_until(lambda: any(trace in body for body in elsewhere.posted), 30, lambda: f"{len(elsewhere.posted)} traces")
+    assert any(b"your token is [secret PLANTED_HEADER]" in body for body in elsewhere.posted)
     files = {path: path.read_bytes() for path in running.state.rglob("*") if path.is_file()}
     assert any(b"[secret PLANTED_HEADER]" in data for data in files.values())
     for value in PLANTED.values():

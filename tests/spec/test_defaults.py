@@ -317,8 +317,6 @@ agents:
   store:
     url: null
     passwordEnv: null
-    retentionDays: null
-    auditDays: 400
   retentionDays: 90
 training:
   enabled: false

@@ -218,6 +218,7 @@ class RunContext:
         begun = await parts.store.write(lambda c: rows.begin_call(c, run, key, tool.name, arguments, events))
         if begun.result is not None:
             return _result(begun.result)
+        await parts.queue.ring(run.id)
         if tool.agent is not None:
             result = await self._child(key, tool, arguments)
         elif begun.is_new or tool.repeatable:

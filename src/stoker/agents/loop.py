@@ -172,8 +172,9 @@ class Worker:
         if isinstance(error, QueueUnavailable):
             raise error
         reason = error.in_log if isinstance(error, StokerError) else f"{type(error).__name__}: {error}"
-        _log.warning("step failed", task=claim.task.id, attempt=claim.attempt, error=reason[:500])
-        await self.queue.fail(claim, reason[:500], retry_in_s=self.delay_s(claim.attempt))
+        reason = self.stepper.redacted(reason)[:500]
+        _log.warning("step failed", task=claim.task.id, attempt=claim.attempt, error=reason)
+        await self.queue.fail(claim, reason, retry_in_s=self.delay_s(claim.attempt))
 
     async def _hold(self, claim: Claim) -> None:
         """Keep the lease until it cannot be kept any more. Raises _Lost, _Unwanted."""

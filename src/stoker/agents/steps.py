@@ -94,6 +94,10 @@ class Stepper:
             return
         await self._follow(run, came)
 
+    def redacted(self, text: str) -> str:
+        """As it may be logged: what a node raises may hold a secret."""
+        return self._parts.toolbox.redacted(text)
+
     async def aclose(self) -> None:
         for run_id in list(self._open):
             await self._close(run_id)

@@ -9,7 +9,7 @@ from stoker.spec.budgets import NO_BUDGETS, Budgets, Description
 from stoker.spec.faults import Fault
 from stoker.spec.llm import Alias, Replicas
 from stoker.spec.section import EnvName, Expected, Name, Seconds, Section, Usd
-from stoker.spec.services import Ledger
+from stoker.spec.services import DatabaseUrl
 
 AGENT_STEPS = "agents"
 """The stream on which the steps of agents wait; so no model is called so."""
@@ -243,6 +243,20 @@ class AgentWorkers(Section):
     """Seconds after which a step of a dead worker is taken over. null takes queue.leaseSeconds."""
 
 
+class AgentStore(Section):
+    """The database of runs, their events and their checkpoints."""
+
+    url: DatabaseUrl | None = None
+    """Where it is. null: files in the state directory; in the cluster, the ledger's database."""
+
+    password_env: EnvName | None = None
+    """Environment variable that holds the password for `url`. null sends none."""
+
+    def broken_rules(self) -> Iterator[Fault]:
+        if self.password_env and self.url is None:
+            yield Fault(("passwordEnv",), "there is no url that it belongs to; write its url too, or leave it out")
+
+
 def _assistant() -> Mapping[str, Agent]:
     said = "You answer questions. Use the calculator for arithmetic."
     return {
@@ -268,9 +282,8 @@ class Agents(Section):
     workers: AgentWorkers = AgentWorkers()
     """What runs steps."""
 
-    store: Ledger = Ledger()
-    """Database of runs and checkpoints, by `url` and `passwordEnv`. null: files in the state directory; in the
-    cluster, the ledger's database."""
+    store: AgentStore = AgentStore()
+    """Where runs are kept."""
 
     retention_days: Annotated[int, Field(ge=1, le=36500)] = 90
     """Days for which an ended run, its events and its checkpoints are kept."""

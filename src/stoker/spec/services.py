@@ -308,20 +308,20 @@ def _ledger_url(url: str) -> str:
     return url
 
 
+DatabaseUrl = Annotated[
+    str,
+    StringConstraints(max_length=2048, pattern="^[!-~]+$"),
+    AfterValidator(_ledger_url),
+    Expected(
+        "a sqlite:///FILE or postgresql://USER@HOST/DATABASE URL without a password (passwordEnv names the "
+        "variable that holds it)",
+        secret=True,
+    ),
+]
+
+
 class Ledger(Section):
-    url: (
-        Annotated[
-            str,
-            StringConstraints(max_length=2048, pattern="^[!-~]+$"),
-            AfterValidator(_ledger_url),
-            Expected(
-                "a sqlite:///FILE or postgresql://USER@HOST/DATABASE URL without a password (passwordEnv names the "
-                "variable that holds it)",
-                secret=True,
-            ),
-        ]
-        | None
-    ) = None
+    url: DatabaseUrl | None = None
     """Database of usage records. null keeps them in ledger.sqlite in the state directory."""
 
     password_env: EnvName | None = None
