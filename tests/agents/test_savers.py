@@ -66,6 +66,18 @@ async def test_what_it_puts_is_what_langgraph_puts(tmp_path: Path) -> None:
     assert rows(tmp_path / "checkpoints.sqlite") == expected
 
 
+async def test_a_put_that_cannot_be_fails_alone(tmp_path: Path) -> None:
+    config: Any = {"configurable": {"thread_id": "a", "checkpoint_ns": "", "checkpoint_id": "c"}}
+    nobody: Any = object()
+    async with savers.opened("sqlite:///", tmp_path) as ours:
+        tasks = ["task-1", nobody, "task-2"]
+        puts = [ours.aput_writes(config, [("messages", [f"of {number}"])], task) for number, task in enumerate(tasks)]
+        first, wrong, last = await asyncio.gather(*puts, return_exceptions=True)
+    assert (first, last) == (None, None)
+    assert isinstance(wrong, sqlite3.Error)
+    assert [row[3] for row in rows(tmp_path / "checkpoints.sqlite")[1]] == ["task-1", "task-2"]
+
+
 async def test_what_comes_while_a_write_is_on_its_way_is_the_next_group() -> None:
     groups: list[list[str]] = []
 

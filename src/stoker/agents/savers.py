@@ -138,11 +138,22 @@ class GroupedSqliteSaver(AsyncSqliteSaver):
         replaces = all(channel in WRITES_IDX_MAP for channel, _ in writes)
         await self._puts.add((_PUT_WRITES.format("REPLACE" if replaces else "IGNORE"), values))
 
-    def _do(self, puts: "Sequence[_Put]") -> list[None]:
+    def _do(self, puts: "Sequence[_Put]") -> list[Exception | None]:
+        try:
+            self._put(puts)
+        except Exception as error:
+            if len(puts) == 1:
+                return [error]
+            # One of them is at fault: each is put alone.
+            return [outcome for put in puts for outcome in self._do([put])]
+        return [None] * len(puts)
+
+    def _put(self, puts: "Sequence[_Put]") -> None:
         if self._writer is None:
             # Used by this thread alone, but for its end.
             self._writer = sqlite3.connect(self._file, isolation_level=None, check_same_thread=False)
             self._writer.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+            self._writer.execute("PRAGMA synchronous=FULL")
         writer = self._writer
         writer.execute("BEGIN IMMEDIATE")
         try:
@@ -152,7 +163,6 @@ class GroupedSqliteSaver(AsyncSqliteSaver):
         except BaseException:
             writer.execute("ROLLBACK")
             raise
-        return [None] * len(puts)
 
     def close(self) -> None:
         self._puts.close()

@@ -70,7 +70,6 @@ class Stepper:
         self._graphs: dict[str, Any] = {}
         self._tools: dict[str, Sequence[BoundTool]] = {}
         self._open: OrderedDict[str, _Open] = OrderedDict()
-        self._turns: dict[str, asyncio.Lock] = {}
 
     async def perform(self, claim: Claim) -> None:
         """From the claim to what follows it, all but the end of its task. Raises StokerError and others when the step
