@@ -2,11 +2,12 @@
 
     .venv/bin/python benchmarks/agents/overhead.py [--rounds 5] [--runs 500] [--quick] [--json]
 
-`langgraph` is `graph.ainvoke` with `AsyncSqliteSaver` and durability "sync"; `stoker` is a client that starts a run
-and waits for its end, with the queue (a Redis of its own), the worker, checkpoints, events and rows of runs, all in
-this one process, so that its CPU time is all that Python does for a step. Both write to files on the same disk, each
-commit to the disk itself (synchronous=FULL). A run has 5 steps. In each round both take turns, in another order each
-round; a ratio is of one round, and what is shown is its median over the rounds, with the lowest and the highest.
+`langgraph` is `graph.ainvoke` with `AsyncSqliteSaver` and durability "sync"; `grouped` is the same with Stoker's saver,
+which puts the same rows, of many runs in one transaction; `stoker` is a client that starts a run and waits for its
+end, with the queue (a Redis of its own), the worker, checkpoints, events and rows of runs, all in this one process, so
+that its CPU time is all that Python does for a step. All write to files on the same disk, each commit to the disk
+itself (synchronous=FULL). A run has 5 steps. In each round each has its turn, in another order each round; a ratio is
+of one round, and what is shown is its median over the rounds, with the lowest and the highest.
 
 - one: one run at a time; a step is a fifth of the time from the start of a run to its end.
 - many: `--runs` runs at once, of which 64 steps run at once in either; wall and CPU time for each step.
@@ -31,6 +32,7 @@ from typing import Any
 
 import aiosqlite
 from agents_platform import MODEL, a_platform, bounded
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from stoker.agents import graphs, savers
@@ -99,12 +101,22 @@ Run = Callable[[], Awaitable[None]]
 
 
 @asynccontextmanager
-async def langgraph(folder: Path, name: str) -> AsyncIterator[Run]:
-    """One run in LangGraph's own loop."""
-    async with aiosqlite.connect(folder / f"{name}.sqlite") as connection:
+async def own_saver(file: Path) -> AsyncIterator[BaseCheckpointSaver[Any]]:
+    async with aiosqlite.connect(file) as connection:
         saver = AsyncSqliteSaver(connection)
         await saver.setup()
         await connection.execute("PRAGMA synchronous=FULL")
+        yield saver
+
+
+@asynccontextmanager
+async def langgraph(folder: Path, name: str, *, grouped: bool = False) -> AsyncIterator[Run]:
+    """One run in LangGraph's own loop. `grouped`: with Stoker's saver."""
+    async with (
+        savers.opened("sqlite:///", folder / f"{name}-grouped")
+        if grouped
+        else own_saver(folder / f"{name}.sqlite") as saver
+    ):
         graph = graphs.loaded(f"graphs.py:{name}", folder).compile(checkpointer=saver)
         numbers = iter(range(10**9))
 
@@ -216,12 +228,16 @@ async def compared(
 async def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     (folder / "graphs.py").write_text(GRAPHS)
     found: dict[str, Any] = {}
-    async with langgraph(folder, "empty") as theirs, stoker(folder) as ours:
-        both = {"langgraph": theirs, "stoker": ours}
-        found["one"] = await compared(both, options.rounds, options.one, dict.fromkeys(both, 1))
+    async with (
+        langgraph(folder, "empty") as theirs,
+        langgraph(folder, "empty", grouped=True) as grouped,
+        stoker(folder) as ours,
+    ):
+        all_three = {"langgraph": theirs, "grouped": grouped, "stoker": ours}
+        found["one"] = await compared(all_three, options.rounds, options.one, dict.fromkeys(all_three, 1))
         # All runs of ours are there at once, and the worker takes 64 steps; LangGraph's loop is given 64 runs.
-        many = {"langgraph": AT_ONCE, "stoker": options.runs}
-        found["many"] = await compared(both, max(1, options.rounds // 2), options.runs, many)
+        many = {"langgraph": AT_ONCE, "grouped": AT_ONCE, "stoker": options.runs}
+        found["many"] = await compared(all_three, max(1, options.rounds // 2), options.runs, many)
     async with asking(folder) as both:
         found["model"] = await compared(both, options.rounds, options.one, dict.fromkeys(both, 1))
     return found
@@ -234,15 +250,16 @@ def summary(values: list[float]) -> dict[str, float]:
 def summed_up(found: dict[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for kind, figures in (("one", ("p50", "p95", "cpu")), ("many", ("wall", "cpu")), ("model", ("p50", "p95"))):
-        for figure in figures:
-            theirs = [each[figure] for each in found[kind]["langgraph"]]
+        for figure, beside in ((figure, name) for figure in figures for name in found[kind] if name != "stoker"):
+            theirs = [each[figure] for each in found[kind][beside]]
             ours = [each[figure] for each in found[kind]["stoker"]]
             pairs = list(zip(ours, theirs, strict=True))
             rows.append(
                 {
                     "kind": kind,
                     "figure": figure,
-                    "langgraph_ms": summary(theirs),
+                    "beside": beside,
+                    "its_ms": summary(theirs),
                     "stoker_ms": summary(ours),
                     "overhead_ms": summary([one - other for one, other in pairs]),
                     "ratio": summary([one / other for one, other in pairs]),
@@ -274,10 +291,12 @@ def main() -> None:
         return
     print(f"{machine}; load {os.getloadavg()[0]:.1f} after")
     print(f"ms for a step; {options.rounds} rounds, median (lowest to highest)\n")
-    print(f"{'':14}{'langgraph':>24}{'stoker':>24}{'beyond it':>24}{'ratio':>22}")
+    print(f"{'':24}{'its own':>24}{'stoker':>24}{'beyond it':>24}{'ratio':>22}")
     for row in rows:
-        shown = [_range(row[name]) for name in ("langgraph_ms", "stoker_ms", "overhead_ms", "ratio")]
-        print(f"{row['kind']:6}{row['figure']:8}{shown[0]:>24}{shown[1]:>24}{shown[2]:>24}{shown[3]:>22}")
+        shown = [_range(row[name]) for name in ("its_ms", "stoker_ms", "overhead_ms", "ratio")]
+        print(
+            f"{row['kind']:6}{row['figure']:6}{row['beside']:12}{shown[0]:>24}{shown[1]:>24}{shown[2]:>24}{shown[3]:>22}"
+        )
 
 
 if __name__ == "__main__":
