@@ -70,9 +70,13 @@ async def test_a_graph_may_be_a_function_that_makes_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("where", "message"),
     [
-        ("mine.py:missing", "mine.py:missing: there is no missing in mine.py"),
-        ("none.py:graph", "none.py:graph: there is no file"),
-        ("no_such_module:graph", "no_such_module:graph: No module named 'no_such_module'"),
+        ("mine.py:missing", "mine.py has no missing; it has: "),
+        ("none.py:graph", "none.py:graph cannot be loaded: FileNotFoundError"),
+        (
+            "no_such_module:graph",
+            "no_such_module:graph cannot be loaded: ModuleNotFoundError: No module named 'no_such_module'",
+        ),
+        ("entry-point:none", "entry-point:none: no installed package offers none; there is: nothing"),
         ("mine.py:nothing", "mine.py:nothing is int; it has to be a LangGraph graph"),
     ],
 )

@@ -433,3 +433,14 @@ def test_check_is_content_with_what_is_there(
         "granted": ["assistant"],
         "grantable": [],
     }
+
+
+def test_check_names_a_graph_that_no_installed_package_offers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "platform.yaml"
+    file.write_text("agents: {definitions: {custom: {graph: 'entry-point:nowhere'}}}")
+    assert run(["agents", "check", "-f", str(file)]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "error: agents.definitions.custom.graph: no installed package offers 'nowhere'; there is: nothing"
+    )

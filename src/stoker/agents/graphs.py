@@ -1,11 +1,7 @@
 """Graphs of agents: Stoker's own, and those that others wrote with LangGraph, by module and name or by file and
 name."""
 
-import importlib
-import importlib.util
 import inspect
-import sys
-from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -15,57 +11,36 @@ from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 
 from stoker.agents import react
+from stoker.agents.tools.functions import object_at
 from stoker.base import json_text
 from stoker.base.errors import InvalidInput
 from stoker.spec import Agent
 
 ENTRY_POINTS = "stoker.agents"
+ENTRY_POINT = "entry-point:"
 
 
-def loaded(where: str, base: Path) -> Any:
-    """The object behind `module:name` or `path.py:name`; a path is relative to `base`. Raises InvalidInput that says
-    what is missing."""
-    place, _, name = where.rpartition(":")
+def named(where: str, base: Path) -> Any:
+    """The object behind `entry-point:NAME` (of an installed package, group `stoker.agents`), `module:name`, or
+    `file.py:name` relative to `base`. Raises InvalidInput that says what is missing."""
+    if not where.startswith(ENTRY_POINT):
+        return object_at(where, base)
+    offered = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    name = where.removeprefix(ENTRY_POINT)
+    if name not in offered:
+        known = ", ".join(sorted(offered)) or "nothing"
+        raise InvalidInput(f"{where}: no installed package offers {name}; there is: {known}", param="graph")
     try:
-        module = _file(base / place) if place.endswith(".py") else importlib.import_module(place)
-        return getattr(module, name)
-    except AttributeError:
-        raise InvalidInput(f"{where}: there is no {name} in {place}", param="graph") from None
-    except FileNotFoundError:
-        raise InvalidInput(f"{where}: there is no file {base / place}", param="graph") from None
-    except ImportError as error:
-        raise InvalidInput(f"{where}: {error}", param="graph", hint="is it installed where agents run?") from error
-
-
-def _file(path: Path) -> Any:
-    if not path.is_file():
-        raise FileNotFoundError(path)
-    name = f"stoker_agent_{path.stem}_{abs(hash(path.resolve())):x}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise FileNotFoundError(path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-def registered() -> Mapping[str, str]:
-    """Graphs that installed packages offer (entry points of the group `stoker.agents`): name to `module:name`."""
-    return {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
+        return offered[name].load()
+    except Exception as error:
+        raise InvalidInput(f"{where} cannot be loaded: {type(error).__name__}: {error}", param="graph") from error
 
 
 async def compiled(agent: Agent, saver: BaseCheckpointSaver[Any], base: Path) -> Any:
     """The agent's graph, with its checkpoints in `saver`. Raises InvalidInput."""
     if agent.graph is None:
         return react.graph().compile(checkpointer=saver)
-    found = loaded(agent.graph, base)
+    found = named(agent.graph, base)
     if not isinstance(found, Pregel | StateGraph) and callable(found):
         found = found()
         if inspect.isawaitable(found):

@@ -1,5 +1,6 @@
 """`stoker agents check`: what the platform's file says of agents and their tools, without starting anything."""
 
+import importlib.metadata
 import importlib.util
 import os
 import shutil
@@ -112,7 +113,11 @@ def _is_program(name: str, root: Path) -> bool:
 
 def _no_object(path: str, root: Path) -> Iterator[str]:
     where, _, name = path.rpartition(":")
-    if where.endswith(".py"):
+    if where == "entry-point":
+        offered = sorted(point.name for point in importlib.metadata.entry_points(group="stoker.agents"))
+        if name not in offered:
+            yield f"no installed package offers {name!r}; there is: {', '.join(offered) or 'nothing'}"
+    elif where.endswith(".py"):
         yield from _not_in_file(root / where, name)
     elif not _has_module(where, root):
         yield f"there is no module {where!r}"

@@ -26,6 +26,13 @@ ObjectPath = Annotated[
     StringConstraints(pattern=r"^([A-Za-z_][A-Za-z0-9_.]*|[A-Za-z0-9_./-]{1,500}\.py):[A-Za-z_][A-Za-z0-9_]{0,99}$"),
     Expected(f"a Python object: {_OBJECT}; a path is relative to the platform's file"),
 ]
+GraphPath = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^(entry-point:[A-Za-z0-9_.-]{1,100}|([A-Za-z_][A-Za-z0-9_.]*|[A-Za-z0-9_./-]{1,500}\.py):[A-Za-z_][A-Za-z0-9_]{0,99})$"
+    ),
+    Expected(f"{_OBJECT}, or entry-point:NAME of an installed package"),
+]
 Host = Annotated[
     str,
     StringConstraints(pattern=r"^([*][.])?[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(:[0-9]{1,5})?$"),
@@ -192,9 +199,10 @@ class Agent(Section):
     description: Description = ""
     """For people, and for agents that have it as a tool."""
 
-    graph: ObjectPath | None = None
-    """A compiled LangGraph graph, or a function that makes one. null: Stoker's own, in which a model calls tools until
-    it answers."""
+    graph: GraphPath | None = None
+    """A compiled LangGraph graph, or a function that makes one: by module, by file, or by the name under which an
+    installed package offers it (an entry point of the group stoker.agents). null: Stoker's own, in which a model calls
+    tools until it answers."""
 
     model: Alias = "auto"
     """Model that it asks, or auto."""
