@@ -4,7 +4,9 @@ Everything else follows from the number of the step: learning rate, order of the
 Names in a checkpoint: `model/PARAMETER`, `adam_m/PARAMETER`, `adam_v/PARAMETER`; all float32.
 """
 
+import contextlib
 import hashlib
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -82,7 +84,7 @@ class Staging:
         self._ready: torch.cuda.Event | None = None
         count = sum(each.tensor.numel() for each in tensors)
         try:
-            self._buffer = torch.empty(count, dtype=torch.float32, pin_memory=on_gpu)
+            self._buffer = _pinned(count) if on_gpu else torch.empty(count, dtype=torch.float32)
         except RuntimeError as error:  # how torch says that memory is not to be had
             raise MemoryError(f"{4 * count} bytes for a copy of the state") from error
         self._views, at = [], 0
@@ -119,6 +121,21 @@ class Staging:
     def pieces(self) -> list[Piece]:
         """They point into the buffer."""
         return [_piece(each, view) for each, view in zip(self._tensors, self._views, strict=True)]
+
+
+def _pinned(count: int) -> Tensor:
+    """Memory to which a GPU copies by itself, as much as is asked for: torch's own allocator of such memory takes the
+    next power of two, up to twice the state. Raises RuntimeError."""
+    buffer = torch.empty(count, dtype=torch.float32)
+    if count:
+        cudart = torch.cuda.cudart()
+        if cudart.cudaHostRegister(buffer.data_ptr(), 4 * count, 0) != cudart.cudaError.success:
+            with contextlib.suppress(RuntimeError):  # the next call is told of it, whatever that is
+                torch.ones(1, device="cuda")
+            raise RuntimeError("the memory cannot be pinned")
+        # At the end of the process nobody has to.
+        weakref.finalize(buffer, cudart.cudaHostUnregister, buffer.data_ptr()).atexit = False
+    return buffer
 
 
 class Direct(Staging):
