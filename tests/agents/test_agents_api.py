@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from agents_stage import CALLER, SECRET, Json, Stage, calls, says, staged, tool
 from websockets.asyncio.client import connect
 
 from stoker.agents import api
 from stoker.base.errors import Unauthenticated
+from stoker.gateway.openapi_schemas import schemas
 from stoker.meter.grants import CALLER_HEADER, CallerClaim
 from stoker.web import server
 from stoker.web.client import HttpClient
@@ -268,3 +270,27 @@ async def test_a_schedule_keeps_to_the_clock_on_the_wall() -> None:
     # on the 31st there is no half past two: the clock goes from two to three
     assert following(2024, 3, 30, 12) == "2024-04-01T00:30:00+00:00"
     assert next_after({"cron": "0 0 30 2 *", "timezone": "UTC"}, 0.0) is None
+
+
+async def test_answers_are_what_the_openapi_document_says(tmp_path: Path) -> None:
+    document = {"components": {"schemas": schemas()}}
+
+    def check(name: str, said: object) -> None:
+        jsonschema.validate(said, {**document, "$ref": f"#/components/schemas/{name}"})
+
+    async with served(tmp_path) as (stage, ask):
+        check("Agents", (await ask("GET", "/v1/agents"))[1])
+        _, run = await ask("POST", "/v1/agents/assistant/runs", {"input": "Add", "grants": ["add"], "thread": "t1"})
+        check("AgentRun", run)
+        limits = (await ask("GET", "/v1/agents/assistant"))[1]["limits"]
+        assert set(limits) == set(schemas()["AgentRun"]["properties"]["limits"]["properties"])
+        await stage.settle()
+        check("AgentRun", (await ask("GET", f"/v1/agents/runs/{run['id']}"))[1])
+        check("AgentRuns", (await ask("GET", "/v1/agents/runs"))[1])
+        check("AgentEvents", (await ask("GET", f"/v1/agents/runs/{run['id']}/events?format=json"))[1])
+        check("Trace", (await ask("GET", f"/v1/agents/runs/{run['id']}/trace"))[1])
+        check("Thread", (await ask("GET", "/v1/agents/assistant/threads/t1"))[1])
+        _, made = await ask("POST", "/v1/agents/runner/schedules", {"cron": "0 8 * * *", "input": "x"})
+        check("Schedule", made)
+        check("Schedules", (await ask("GET", "/v1/agents/runner/schedules"))[1])
+        check("Deleted", (await ask("DELETE", f"/v1/agents/runner/schedules/{made['id']}"))[1])

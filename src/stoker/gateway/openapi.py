@@ -11,6 +11,7 @@ from stoker import __version__
 from stoker.gateway import idempotency, sizes
 from stoker.gateway import openapi_schemas as schemas
 from stoker.gateway.openapi_operations import BYTES, JSON, OPERATIONS, Answer, Operation, statuses_of
+from stoker.gateway.openapi_words import ref
 from stoker.gateway.parameters import documented
 from stoker.gateway.services import ID_PATTERN
 from stoker.gateway.streams import EVENT_ID_PATTERN
@@ -161,7 +162,7 @@ def _operation(operation: Operation) -> Json:
     if operation.takes is not None:
         said["requestBody"] = {
             "required": not operation.may_be_empty,
-            "content": {operation.media: {"schema": schemas.ref(operation.takes)}},
+            "content": {operation.media: {"schema": ref(operation.takes)}},
         }
     return said
 
@@ -193,7 +194,7 @@ def _answer(answer: Answer, operation: Operation) -> Json:
 
 def _content(media: str, name: str | None) -> Json:
     if name is not None:
-        return {"schema": schemas.ref(name)}
+        return {"schema": ref(name)}
     return {} if media == BYTES else {"schema": {"type": "string"}}  # of bytes there is no schema
 
 
@@ -241,7 +242,7 @@ def _refused(status: int) -> Json:
 def _refusal(status: int, platform: Platform) -> Json:
     said: Json = {
         "description": _REFUSALS[status].replace("{bytes}", str(platform.gateway.max_body_bytes)),
-        "content": {JSON: {"schema": schemas.ref("Error")}},
+        "content": {JSON: {"schema": ref("Error")}},
     }
     if status in (429, 503):
         said["headers"] = _RETRY_AFTER

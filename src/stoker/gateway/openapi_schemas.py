@@ -13,6 +13,26 @@ from stoker.gateway.endpoints import CHAT, ENDPOINTS, MOST_ANSWERS
 from stoker.gateway.endpoints import ITEMS as ITEM_TYPES
 from stoker.gateway.endpoints import PARTS as PART_TYPES
 from stoker.gateway.endpoints import TOOLS as TOOL_TYPES
+from stoker.gateway.openapi_agents import of_agents
+from stoker.gateway.openapi_words import (
+    COUNT,
+    NONE,
+    SECOND,
+    SOMETHING,
+    TIME,
+    TIME_OR_NONE,
+    USD,
+    Schema,
+    array,
+    number,
+    ref,
+    some,
+    text,
+    thing,
+    whole,
+    word,
+    yes_or_no,
+)
 from stoker.meter.batches import Status
 from stoker.policy.callbacks import MOST_URL_CHARS
 from stoker.policy.fairness import PRIORITIES
@@ -23,68 +43,12 @@ from stoker.spec.requests import Dropping, FromSqs, KeyTerms, Letters, NewKey, N
 from stoker.spec.schema import schema_of
 from stoker.spec.section import NAME_PATTERN, Section
 
-Schema = dict[str, Any]
-
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
-
-
-def ref(name: str) -> Schema:
-    return {"$ref": f"#/components/schemas/{name}"}
 
 
 def schemas() -> dict[str, Schema]:
     """By name, as `components.schemas` has them."""
-    return {**_sent(), **_of_sections(), **_of_letters(), **_of_agents(), **_answered()}
-
-
-# --- small words for JSON Schema ------------------------------------------------------------------------------------
-
-
-def some(schema: Schema) -> Schema:
-    """This, or null."""
-    kind = schema.get("type")
-    if kind is None or "enum" in schema:
-        return {"anyOf": [schema, {"type": "null"}]}
-    return {**schema, "type": [*(kind if isinstance(kind, list) else [kind]), "null"]}
-
-
-def text(what: str = "", **more: object) -> Schema:
-    return {"type": "string", **({"description": what} if what else {}), **more}
-
-
-def word(*words: str) -> Schema:
-    return {"type": "string", "enum": list(words)}
-
-
-def whole(what: str = "", **more: object) -> Schema:
-    return {"type": "integer", **({"description": what} if what else {}), **more}
-
-
-def number(what: str = "", **more: object) -> Schema:
-    return {"type": "number", **({"description": what} if what else {}), **more}
-
-
-def yes_or_no(what: str = "") -> Schema:
-    return {"type": "boolean", **({"description": what} if what else {})}
-
-
-def array(items: Schema, **more: object) -> Schema:
-    return {"type": "array", "items": items, **more}
-
-
-def thing(properties: Mapping[str, Schema], *, leaves_out: tuple[str, ...] = (), **more: object) -> Schema:
-    """An object that has all of these but those that it may leave out."""
-    required = [name for name in properties if name not in leaves_out]
-    return {"type": "object", "properties": dict(properties), "required": required, **more}
-
-
-SOMETHING: Schema = {"not": {"type": "null"}}
-NONE: Schema = {"not": {}}
-TIME = number("Seconds since the epoch.")
-TIME_OR_NONE = some(number("Seconds since the epoch."))
-SECOND = whole("Seconds since the epoch.", minimum=0)
-COUNT = whole(minimum=0)
-USD = number("US dollars.")
+    return {**_sent(), **_of_sections(), **_of_letters(), **of_agents(), **_answered()}
 
 
 # --- what is sent ---------------------------------------------------------------------------------------------------
@@ -402,107 +366,6 @@ def _told_of_letters(task_fields: Mapping[str, Schema]) -> dict[str, Schema]:
         "Replayed": became("replayed"),
         "DroppedNow": became("dropped"),
         "DroppedLetters": thing({"dropped": array(thing({**dropped, "died_at": TIME_OR_NONE, "dropped_at": TIME}))}),
-    }
-
-
-# --- agents ---------------------------------------------------------------------------------------------------------
-
-
-def _of_agents() -> dict[str, Schema]:
-    """As the agents' service has them; what it adds is its own affair, so these are open."""
-    limits = thing(
-        {
-            "usd": some(USD),
-            **dict.fromkeys(("tokens",), some(COUNT)),
-            **dict.fromkeys(("steps", "toolCalls", "depth", "repeats"), COUNT),
-            "wallSeconds": number(minimum=0),
-        },
-        leaves_out=("usd", "tokens", "steps", "toolCalls", "depth", "repeats", "wallSeconds"),
-    )
-    anything: Schema = {"type": "object"}
-    tool = {
-        "name": text(),
-        "description": text(),
-        "effect": word("read", "write", "spend"),
-        "repeatable": yes_or_no(),
-        "approval": word("never", "always", "afterUntrusted"),
-    }
-    names = array(text())
-    new_run: dict[str, Schema] = {
-        "input": {"description": "What it is to do: a text, messages, or what its graph takes."},
-        "thread": some(text("Go on with this thread, and what it remembers.")),
-        "limits": some(limits),
-        "grants": some(array(text("A tool that writes or spends."))),
-        "metadata": some(anything),
-        "session": some(text()),
-    }
-    wait = {
-        "id": text(),
-        "kind": word("approval", "child", "uncertain", "question"),
-        "tool": some(text()),
-        "arguments": some(anything),
-        "message": some(text()),
-        "child": some(text()),
-    }
-    run = {
-        "id": text("A path: `run_x.2` is the second run that `run_x` began."),
-        "object": {"const": "agent.run"},
-        "agent": text(),
-        "status": text(),
-        "reason": some(text()),
-        "input": {},
-        "output": {},
-        "error": some(anything),
-        "thread": some(text()),
-        "parent": some(text()),
-        "tenant": text(),
-        "session": some(text()),
-        **dict.fromkeys(("created_at", "started_at", "ended_at"), TIME_OR_NONE),
-        "limits": limits,
-        "grants": names,
-        "metadata": some(anything),
-        "usage": thing(
-            {
-                **dict.fromkeys(("steps", "tool_calls", "model_calls", "prompt_tokens", "completion_tokens"), COUNT),
-                "usd": USD,
-            }
-        ),
-        "waiting_for": array(thing(wait, leaves_out=("tool", "arguments", "message", "child"))),
-    }
-    event = {"id": COUNT, "run": text(), "type": text(), "at": TIME, "step": some(COUNT), "data": {}}
-    schedule: dict[str, Schema] = {"cron": text("As in crontab."), "timezone": some(text()), **new_run}
-    optional = ("timezone", "thread", "limits", "grants", "metadata", "session")
-    return {
-        "Agent": thing(
-            {
-                "id": text(),
-                "object": {"const": "agent"},
-                "name": text(),
-                "description": text(),
-                "model": text(),
-                "tools": array(thing(tool)),
-                "limits": limits,
-                "grants": names,
-            }
-        ),
-        "Agents": thing({"object": {"const": "list"}, "data": array(ref("Agent"))}),
-        "NewRun": thing(new_run, leaves_out=optional),
-        "AgentRun": thing(run),
-        "AgentRuns": thing({"data": array(ref("AgentRun"))}),
-        "Resumption": thing(
-            {
-                "answers": some({"type": "object", "description": "By the id of each wait."}),
-                "decision": some(text("For all that it waits for: `approve` or `reject`.")),
-            },
-            leaves_out=("answers", "decision"),
-        ),
-        "AgentEvents": thing({"data": array(thing(event))}),
-        "Trace": thing({"data": array(anything)}),
-        "Thread": thing({"id": text(), "messages": array(anything), "runs": array(anything)}),
-        "Deleted": thing({"id": text(), "deleted": {"const": True}}),
-        "NewSchedule": thing(schedule, leaves_out=optional),
-        "Schedule": thing({"id": text(), **schedule}, leaves_out=optional),
-        "Schedules": thing({"data": array(ref("Schedule"))}),
     }
 
 
