@@ -215,6 +215,35 @@ async def test_a_person_may_have_an_uncertain_call_made_again(tmp_path: Path) ->
         assert ((await stage.shown(run))["output"], len(sent)) == ("it is 13", 2)
 
 
+async def test_a_word_to_make_a_call_again_is_good_for_one_call(tmp_path: Path) -> None:
+    sent: list[Json] = []
+
+    def fails(said: Json) -> int:
+        sent.append(said)
+        if len(sent) < 4:
+            raise Killed if len(sent) < 3 else Unavailable("it did not answer", code="tool_timeout")
+        return 13
+
+    spec = ONE.replace("tools: [add]}", "tools: [add], grants: [add]}")
+    async with staged(tmp_path, adds, spec, [tool("add", fails, effect="write", approval="never")]) as stage:
+        run = await stage.start("What is 6 plus 7?")
+        await stage.step(stage.worker())
+        with pytest.raises(Killed):
+            await stage.step(stage.worker())
+        await taken_over(stage)
+        await stage.service.resume(CALLER, run, None, {"decision": "retry"})
+        with pytest.raises(Killed):  # its worker dies in the second one, too
+            await stage.step(stage.worker())
+        for many in (2, 3):  # the third says that it cannot be known how it ended
+            await taken_over(stage)
+            [wait] = (await stage.shown(run))["waiting_for"]
+            assert (wait["kind"], len(sent)) == ("uncertain", many)
+            await stage.service.resume(CALLER, run, None, {"decision": "retry"})
+            await stage.settle()
+        shown = await stage.shown(run)
+        assert (shown["status"], shown["output"], len(sent)) == ("completed", "it is 13", 4)
+
+
 async def test_a_step_may_lose_many_workers_and_have_few_errors_of_its_own(tmp_path: Path) -> None:
     """A worker that dies takes all its steps with it, most of which are innocent."""
     failing = [Unavailable("not now")] * 3

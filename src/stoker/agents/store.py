@@ -286,6 +286,14 @@ def answer(connection: Connection, run_id: str, answers: Mapping[str, Any]) -> N
             raise Conflict(f"{wait_id} was answered before", code="already_answered")
 
 
+def use_answer(connection: Connection, run_id: str, wait_id: str) -> bool:
+    """An answer that is good for one call is used, and is there no more. False: somebody has used it before."""
+    done = connection.execute(
+        text("DELETE FROM agent_waits WHERE run = :run AND id = :id AND is_open = 0"), {"run": run_id, "id": wait_id}
+    )
+    return bool(done.rowcount)
+
+
 def wake(connection: Connection, run_id: str, now: float, *, also_failed: bool = False) -> Run | None:
     """The run, if all that it waits for is answered, as it goes on: `queued`. None: it waits on, or does not wait. Of
     two that ask at once one is given it. `also_failed`: a run that failed goes on from its last checkpoint."""
