@@ -554,6 +554,36 @@ async def test_a_run_that_failed_leaves_its_thread_as_it_was(tmp_path: Path) -> 
         assert (await stage.shown(run))["output"] == "one two"
 
 
+async def test_a_run_that_failed_does_not_go_on_beside_another_of_its_thread(tmp_path: Path) -> None:
+    async def before(body: Json) -> None:
+        raise InvalidInput("no")
+
+    async with staged(tmp_path, remembers, ONE, [ADD]) as stage:
+        stage.gateway.before = before
+        failed = await stage.start("one", thread="t1")
+        await stage.settle()
+        stage.gateway.before = None
+        second = await stage.start("two", thread="t1")
+        with pytest.raises(Conflict, match=f"run {second} of thread t1 has not ended"):
+            await stage.service.resume(CALLER, failed, None, {})
+        assert (await stage.shown(failed))["status"] == "failed"
+
+
+async def test_the_time_that_a_run_stood_failed_is_none_of_its_wall_time(tmp_path: Path) -> None:
+    async def before(body: Json) -> None:
+        raise InvalidInput("no")
+
+    async with staged(tmp_path, remembers, ONE, [ADD]) as stage:
+        stage.gateway.before = before
+        run = await stage.start("one", limits={"wall_seconds": 100})
+        await stage.settle()
+        stage.gateway.before = None
+        await stage.clock.advance(1000)
+        await stage.service.resume(CALLER, run, None, {})
+        await stage.settle()
+        assert (await stage.shown(run))["status"] == "completed"
+
+
 async def test_a_thread_has_one_run_at_a_time(tmp_path: Path) -> None:
     async with staged(tmp_path, remembers, ONE, [ADD]) as stage:
         first = await stage.start("one", thread="t1")

@@ -301,7 +301,8 @@ def wake(connection: Connection, run_id: str, now: float, *, also_failed: bool =
     stands = "status = 'waiting'" + (" OR status = 'failed'" if also_failed else "")
     done = connection.execute(
         text(
-            "UPDATE agent_runs SET status = 'queued', waited_s = waited_s + (:now - coalesce(waiting_since, :now)), "
+            "UPDATE agent_runs SET status = 'queued', waited_s = waited_s + (:now - coalesce(waiting_since, "
+            "CASE status WHEN 'failed' THEN ended_at END, :now)), "
             "failures = failures + CASE status WHEN 'failed' THEN 1 ELSE 0 END, waiting_since = NULL, ended_at = NULL, "
             "reason = NULL, error = 'null', updated_at = :now "
             f"WHERE id = :id AND ({stands}) AND NOT EXISTS ({open_ones})"
