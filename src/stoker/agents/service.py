@@ -191,9 +191,13 @@ class Service:
     async def cancel(self, caller: CallerClaim, run_id: str, agent: str | None = None) -> None:
         """It, and all below it. Nothing happens to one that has ended."""
         run = await self.run(caller, run_id, agent)
-        below = await self.store.read(lambda c: rows.children_of(c, run.id))
-        for each in (run, *below):
-            if each.status not in ENDED:
+        if run.status not in ENDED:
+            await self._cancel(run)
+        # A run below may begin another one until it is cancelled itself.
+        while left := [
+            each for each in await self.store.read(lambda c: rows.children_of(c, run.id)) if each.status not in ENDED
+        ]:
+            for each in left:
                 await self._cancel(each)
 
     async def _cancel(self, run: Run) -> None:
