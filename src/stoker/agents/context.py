@@ -204,9 +204,9 @@ class RunContext:
     def _ask(self, wait: Wait) -> Any:
         """The answer; without one, the step ends here and the run waits."""
         known = self.answered.get(wait.id)
-        if known is not None and known.is_answered:
-            return known.answer
-        self._wait_for(wait)
+        if known is None or not known.is_answered:
+            self._wait_for(wait)
+        return known.answer
 
     def _wait_for(self, wait: Wait) -> NoReturn:
         self.waits.append(wait)
