@@ -221,6 +221,13 @@ async def test_a_websocket_tells_events_and_hears_answers(tmp_path: Path) -> Non
             assert json.loads(await socket.recv())["error"]["code"] == "run_not_found"
 
 
+@pytest.mark.parametrize("path", ["/v1/agents/", "/v1/agents/assistant/", "/v1/agents/assistant/runs/"])
+async def test_nobody_is_led_to_the_address_of_this_service(tmp_path: Path, path: str) -> None:
+    async with served(tmp_path) as (_, asked):
+        status, said = await asked("GET", path)
+        assert (status, said["error"]["code"]) == (404, "not_found")
+
+
 async def test_an_admin_sees_the_runs_of_all_tenants(tmp_path: Path) -> None:
     async with served(tmp_path) as (stage, ask):
         run = await stage.start("x")

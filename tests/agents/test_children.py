@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import pytest
 from agents_stage import CALLER, Json, calls, says, staged, tool
 
 from stoker.agents.context import UNTRUSTED
+from stoker.base.errors import NotFound
 
 TREE = """
 agents:
@@ -126,6 +129,28 @@ async def test_cancelling_a_run_cancels_all_below_it(tmp_path: Path) -> None:
         await stage.settle(worker)
         assert [(await stage.shown(each))["status"] for each in (run, f"{run}.1", f"{run}.2")] == ["cancelled"] * 3
         assert len(stage.gateway.asked) == 1
+
+
+async def test_a_run_that_was_cancelled_begins_nothing_more(tmp_path: Path) -> None:
+    async with staged(tmp_path, office, TREE, TOOLS) as stage:
+        run, worker = await stage.start("Do it", agent="boss"), stage.worker()
+        await stage.step(worker)
+        claim = await stage.claim()
+        assert claim is not None
+
+        begin = stage.store.write
+
+        async def write(work: Any) -> Any:  # the step has begun, and its first call has not
+            if (await stage.shown(run))["status"] == "running" and stage.steppers[0]._open[run].came is not None:
+                stage.store.write = begin  # type: ignore[method-assign]
+                await stage.service.cancel(CALLER, run)
+            return await begin(work)
+
+        stage.store.write = write  # type: ignore[method-assign]
+        await worker.perform(claim)
+        assert (await stage.shown(run))["status"] == "cancelled"
+        with pytest.raises(NotFound):
+            await stage.shown(f"{run}.1")
 
 
 async def test_cancelling_a_child_lets_its_parent_go_on(tmp_path: Path) -> None:

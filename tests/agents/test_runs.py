@@ -215,6 +215,35 @@ async def test_a_person_may_have_an_uncertain_call_made_again(tmp_path: Path) ->
         assert ((await stage.shown(run))["output"], len(sent)) == ("it is 13", 2)
 
 
+async def test_a_word_to_make_a_call_again_is_good_for_one_call(tmp_path: Path) -> None:
+    sent: list[Json] = []
+
+    def fails(said: Json) -> int:
+        sent.append(said)
+        if len(sent) < 4:
+            raise Killed if len(sent) < 3 else Unavailable("it did not answer", code="tool_timeout")
+        return 13
+
+    spec = ONE.replace("tools: [add]}", "tools: [add], grants: [add]}")
+    async with staged(tmp_path, adds, spec, [tool("add", fails, effect="write", approval="never")]) as stage:
+        run = await stage.start("What is 6 plus 7?")
+        await stage.step(stage.worker())
+        with pytest.raises(Killed):
+            await stage.step(stage.worker())
+        await taken_over(stage)
+        await stage.service.resume(CALLER, run, None, {"decision": "retry"})
+        with pytest.raises(Killed):  # its worker dies in the second one, too
+            await stage.step(stage.worker())
+        for many in (2, 3):  # the third says that it cannot be known how it ended
+            await taken_over(stage)
+            [wait] = (await stage.shown(run))["waiting_for"]
+            assert (wait["kind"], len(sent)) == ("uncertain", many)
+            await stage.service.resume(CALLER, run, None, {"decision": "retry"})
+            await stage.settle()
+        shown = await stage.shown(run)
+        assert (shown["status"], shown["output"], len(sent)) == ("completed", "it is 13", 4)
+
+
 async def test_a_step_may_lose_many_workers_and_have_few_errors_of_its_own(tmp_path: Path) -> None:
     """A worker that dies takes all its steps with it, most of which are innocent."""
     failing = [Unavailable("not now")] * 3
@@ -523,6 +552,36 @@ async def test_a_run_that_failed_leaves_its_thread_as_it_was(tmp_path: Path) -> 
         run = await stage.start("two", thread="t1")
         await stage.settle()
         assert (await stage.shown(run))["output"] == "one two"
+
+
+async def test_a_run_that_failed_does_not_go_on_beside_another_of_its_thread(tmp_path: Path) -> None:
+    async def before(body: Json) -> None:
+        raise InvalidInput("no")
+
+    async with staged(tmp_path, remembers, ONE, [ADD]) as stage:
+        stage.gateway.before = before
+        failed = await stage.start("one", thread="t1")
+        await stage.settle()
+        stage.gateway.before = None
+        second = await stage.start("two", thread="t1")
+        with pytest.raises(Conflict, match=f"run {second} of thread t1 has not ended"):
+            await stage.service.resume(CALLER, failed, None, {})
+        assert (await stage.shown(failed))["status"] == "failed"
+
+
+async def test_the_time_that_a_run_stood_failed_is_none_of_its_wall_time(tmp_path: Path) -> None:
+    async def before(body: Json) -> None:
+        raise InvalidInput("no")
+
+    async with staged(tmp_path, remembers, ONE, [ADD]) as stage:
+        stage.gateway.before = before
+        run = await stage.start("one", limits={"wall_seconds": 100})
+        await stage.settle()
+        stage.gateway.before = None
+        await stage.clock.advance(1000)
+        await stage.service.resume(CALLER, run, None, {})
+        await stage.settle()
+        assert (await stage.shown(run))["status"] == "completed"
 
 
 async def test_a_thread_has_one_run_at_a_time(tmp_path: Path) -> None:

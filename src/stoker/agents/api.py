@@ -34,7 +34,7 @@ def create(service: Service, secret: str) -> Starlette:
     routes = _Routes(service, secret)
     each = "/v1/agents/{name}"
     run = each + "/runs/{id}"
-    return application(
+    made = application(
         [
             *probes.routes(),
             Route("/ready", routes.ready),
@@ -52,6 +52,9 @@ def create(service: Service, secret: str) -> Starlette:
             Route(each + "/schedules/{id}", routes.unschedule, methods=["DELETE"]),
         ]
     )
+    # A redirect would lead whoever asks the gateway to this service's own address.
+    made.router.redirect_slashes = False
+    return made
 
 
 class _Routes:

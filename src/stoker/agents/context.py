@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from langgraph.config import get_config
 from langgraph.types import interrupt
@@ -204,8 +204,11 @@ class RunContext:
     def _ask(self, wait: Wait) -> Any:
         """The answer; without one, the step ends here and the run waits."""
         known = self.answered.get(wait.id)
-        if known is not None and known.is_answered:
-            return known.answer
+        if known is None or not known.is_answered:
+            self._wait_for(wait)
+        return known.answer
+
+    def _wait_for(self, wait: Wait) -> NoReturn:
         self.waits.append(wait)
         interrupt({"stoker_wait": wait.id})
         raise AssertionError("a run is gone on with only when all that it waits for is answered")
@@ -249,6 +252,9 @@ class RunContext:
         )
         said = self._ask(wait)
         if said["decision"] == "retry":
+            # One word is for one call: of this one, too, it may not be known how it ended.
+            if not await self.parts.store.write(lambda c: rows.use_answer(c, self.run.id, wait.id)):
+                self._wait_for(wait)
             return await self._run_tool(tool, arguments)
         if said["decision"] == "done":
             return Result(text=str(said.get("result", "it is done")))

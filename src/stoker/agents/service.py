@@ -132,13 +132,7 @@ class Service:
 
     def _insert(self, connection: Any, run: Run) -> Run:
         if run.thread is not None:
-            busy = rows.is_busy(connection, run.graph_thread)
-            if busy is not None and busy != run.id:
-                raise Conflict(
-                    f"run {busy} of thread {run.thread} has not ended",
-                    code="thread_busy",
-                    hint="wait for it, cancel it, or use another thread",
-                )
+            _check_free(connection, run)
             head, is_tainted = rows.last_head(connection, run.graph_thread)
             run = replace(run, head=head, base=head, is_tainted=is_tainted)
         if rows.insert_run(connection, run):
@@ -197,9 +191,13 @@ class Service:
     async def cancel(self, caller: CallerClaim, run_id: str, agent: str | None = None) -> None:
         """It, and all below it. Nothing happens to one that has ended."""
         run = await self.run(caller, run_id, agent)
-        below = await self.store.read(lambda c: rows.children_of(c, run.id))
-        for each in (run, *below):
-            if each.status not in ENDED:
+        if run.status not in ENDED:
+            await self._cancel(run)
+        # A run below may begin another one until it is cancelled itself.
+        while left := [
+            each for each in await self.store.read(lambda c: rows.children_of(c, run.id)) if each.status not in ENDED
+        ]:
+            for each in left:
                 await self._cancel(each)
 
     async def _cancel(self, run: Run) -> None:
@@ -238,7 +236,13 @@ class Service:
 
     async def wake(self, run_id: str, *, also_failed: bool = False) -> None:
         now = self.clock.now()
-        run = await self.store.write(lambda c: rows.wake(c, run_id, now, also_failed=also_failed))
+
+        def woken(connection: Any) -> Run | None:
+            if also_failed:
+                _check_free(connection, rows.run_of(connection, run_id))
+            return rows.wake(connection, run_id, now, also_failed=also_failed)
+
+        run = await self.store.write(woken)
         if run is not None:
             await submit_step(self.queue, run)
             await self.queue.ring(run.id)
@@ -373,6 +377,17 @@ class Service:
             except StokerError as error:
                 _log.warning("agents cannot be looked after", error=error.in_log)
             await self.clock.sleep(SWEEP_EVERY_S)
+
+
+def _check_free(connection: Any, run: Run) -> None:
+    """Raises Conflict while another run of its thread goes on."""
+    busy = rows.is_busy(connection, run.graph_thread)
+    if busy is not None and busy != run.id:
+        raise Conflict(
+            f"run {busy} of thread {run.thread} has not ended",
+            code="thread_busy",
+            hint="wait for it, cancel it, or use another thread",
+        )
 
 
 def _cancelled(connection: Any, run_id: str, now: float) -> Run | None:

@@ -286,6 +286,14 @@ def answer(connection: Connection, run_id: str, answers: Mapping[str, Any]) -> N
             raise Conflict(f"{wait_id} was answered before", code="already_answered")
 
 
+def use_answer(connection: Connection, run_id: str, wait_id: str) -> bool:
+    """An answer that is good for one call is used, and is there no more. False: somebody has used it before."""
+    done = connection.execute(
+        text("DELETE FROM agent_waits WHERE run = :run AND id = :id AND is_open = 0"), {"run": run_id, "id": wait_id}
+    )
+    return bool(done.rowcount)
+
+
 def wake(connection: Connection, run_id: str, now: float, *, also_failed: bool = False) -> Run | None:
     """The run, if all that it waits for is answered, as it goes on: `queued`. None: it waits on, or does not wait. Of
     two that ask at once one is given it. `also_failed`: a run that failed goes on from its last checkpoint."""
@@ -293,7 +301,8 @@ def wake(connection: Connection, run_id: str, now: float, *, also_failed: bool =
     stands = "status = 'waiting'" + (" OR status = 'failed'" if also_failed else "")
     done = connection.execute(
         text(
-            "UPDATE agent_runs SET status = 'queued', waited_s = waited_s + (:now - coalesce(waiting_since, :now)), "
+            "UPDATE agent_runs SET status = 'queued', waited_s = waited_s + (:now - coalesce(waiting_since, "
+            "CASE status WHEN 'failed' THEN ended_at END, :now)), "
             "failures = failures + CASE status WHEN 'failed' THEN 1 ELSE 0 END, waiting_since = NULL, ended_at = NULL, "
             "reason = NULL, error = 'null', updated_at = :now "
             f"WHERE id = :id AND ({stands}) AND NOT EXISTS ({open_ones})"
@@ -501,7 +510,7 @@ def begin_call(
     connection: Connection, run: Run, call: str, tool: str, arguments: Json, events: Sequence[Event]
 ) -> Begun:
     """Writes down that the call is made, and takes one of the calls that the run, and those above it, may make. Raises
-    Refused (`tool_calls_exceeded`) when none is left."""
+    Refused (`tool_calls_exceeded`) when none is left, Conflict when one of those runs was cancelled."""
     known = _call(connection, run.id, call)
     if known is not None:
         return known
@@ -512,8 +521,10 @@ def begin_call(
         )
         if done.rowcount:
             row = connection.execute(
-                text("SELECT tool_calls, limits FROM agent_runs WHERE id = :id"), {"id": above}
+                text("SELECT tool_calls, limits, status FROM agent_runs WHERE id = :id"), {"id": above}
             ).one()
+            if row[2] == "cancelled":
+                raise Conflict(f"run {above} was cancelled", code="run_cancelled")
             allowed = json_text.loads(row[1])["tool_calls"]
             if row[0] > allowed:
                 raise Refused(
@@ -563,13 +574,19 @@ def end_call(
 
 
 def begin_child(connection: Connection, parent: Run, call: str, make: Callable[[str], Run]) -> Run:
-    """The child run that a call is: made once, whoever asks how often."""
+    """The child run that a call is: made once, whoever asks how often. Raises Conflict below a run that was
+    cancelled."""
     known = _call(connection, parent.id, call)
     if known is not None and known.child is not None:
         return run_of(connection, known.child)
     row = connection.execute(
-        text("UPDATE agent_runs SET children = children + 1 WHERE id = :id RETURNING children"), {"id": parent.id}
-    ).scalar_one()
+        text(
+            "UPDATE agent_runs SET children = children + 1 WHERE id = :id AND status != 'cancelled' RETURNING children"
+        ),
+        {"id": parent.id},
+    ).scalar()
+    if row is None:
+        raise Conflict(f"run {parent.id} was cancelled", code="run_cancelled")
     child = make(f"{parent.id}.{row}")
     insert_run(connection, child)
     connection.execute(
