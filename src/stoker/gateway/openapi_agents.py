@@ -107,7 +107,7 @@ def of_agents() -> dict[str, Schema]:
         ),
         "AgentEvents": thing({"data": array(thing(event))}),
         "Trace": thing({"data": array(anything)}),
-        "Thread": thing({"id": text(), "messages": array(anything), "runs": array(anything)}),
+        "Thread": thing({"id": text(), "messages": array(anything), "runs": array(text())}),
         "Deleted": thing({"id": text(), "deleted": {"const": True}}),
         "NewSchedule": thing(schedule, leaves_out=optional),
         "Schedule": thing({"id": text(), **schedule}, leaves_out=optional),
