@@ -16,7 +16,7 @@ from stoker.agents.service import QUIET_S, Service
 from stoker.agents.spans import tree_spans
 from stoker.agents.tasks import MODEL
 from stoker.base import json_text
-from stoker.base.errors import InvalidInput, StokerError, Unauthenticated
+from stoker.base.errors import InvalidInput, NotPermitted, StokerError, Unauthenticated
 from stoker.meter.grants import CALLER_HEADER, CallerClaim
 from stoker.queue import Depth
 from stoker.web import sse
@@ -76,7 +76,10 @@ class _Routes:
         said = request.headers.get(CALLER_HEADER)
         if said is None:
             raise Unauthenticated("this service is asked through the gateway", code="no_caller")
-        return CallerClaim.read(said, self._secret, now=self._service.clock.now())
+        caller = CallerClaim.read(said, self._secret, now=self._service.clock.now())
+        if caller.run is not None:
+            _check_own(caller.run, request)
+        return caller
 
     async def _body(self, request: Request) -> Json:
         return await read_json(request, max_bytes=self._service.platform.gateway.max_body_bytes)
@@ -254,6 +257,18 @@ class _Routes:
         tenant = None if caller.role == "admin" else caller.tenant
         await self._service.store.write(lambda c: schedules.delete(c, name, id, tenant))
         return JSONResponse({"id": id, "object": "agent.schedule", "deleted": True})
+
+
+def _check_own(run: str, request: Request | WebSocket) -> None:
+    """Of the runs of its tenant, one that asks by its grant sees itself and what is below it. What it may not do is the
+    service's to say. Raises NotPermitted."""
+    path, method = request.url.path.rstrip("/"), request.scope.get("method", "GET")
+    asked = str(request.path_params.get("id", "")) if "/runs/" in path else ""
+    is_own = asked == run or asked.startswith(f"{run}.")
+    is_about_agents = path.count("/") <= 3 and not path.endswith("/runs")
+    is_judged = method == "POST" or ("/threads/" in path and method == "DELETE")
+    if not (is_own or is_about_agents or is_judged):
+        raise NotPermitted(f"run {run} may not ask for {path[:100]}", hint="it sees itself and its sub-agents")
 
 
 def _status(connection: Any, run_id: str) -> str:

@@ -162,24 +162,34 @@ class RunContext:
         tool = next((each for each in self.tools if each.name == name), None)
         if tool is None:
             known = ", ".join(each.name for each in self.tools) or "none"
-            return await self._wrong(key, name, f"there is no tool {name[:64]!r}; the tools are: {known}")
+            return await self._wrong(key, name, f"there is no tool {name[:64]!r}; the tools are: {known}", arguments)
         try:
             checked = tool.check(_object(arguments))
         except InvalidInput as error:
-            return await self._wrong(key, name, error.message)
+            return await self._wrong(key, name, error.message, arguments)
         if tool.effect != "read" and tool.listed_as not in self.run.grants:
             wrong = (
                 f"this run was not granted {tool.listed_as}, which would {tool.effect}: say what you would have done"
             )
-            return await self._wrong(key, name, wrong)
+            return await self._wrong(key, name, wrong, arguments)
         agreed = await self._agreed(key, tool, checked)
         if isinstance(agreed, Result):
             return agreed
         return await self._made(key, tool, agreed, call)
 
-    async def _wrong(self, key: str, name: str, message: str) -> Result:
+    async def _wrong(self, key: str, name: str, message: str, arguments: object = None) -> Result:
+        """What the model did wrong, told to it. Raises Looping when it does not listen."""
         told = self._told(key, name, message, is_error=True, began=self.parts.clock.now())
-        await self._tell(self._event("tool.completed", key, told))
+        result = {"text": message, "is_error": True, "is_ours": True}
+        digest = hashlib.sha256(json_text.dumps([name, repr(arguments), message])).hexdigest()
+        event = self._event("tool.completed", key, told)
+        events, self.events = [*self.events, event], []
+        alike = await self.parts.store.write(
+            lambda c: rows.note_call(c, self.run.id, key, name, digest, result, events)
+        )
+        await self.parts.queue.ring(self.run.id)
+        if alike >= self.run.limits.repeats:
+            raise Looping(f"{name[:64]} was called {alike} times with the same arguments and the same result")
         return Result(text=message, is_error=True, is_ours=True)
 
     async def _agreed(self, key: str, tool: BoundTool, arguments: Json) -> Json | Result:
@@ -282,7 +292,7 @@ class RunContext:
         )
         if taints:
             self.run = replace(self.run, is_tainted=True)
-        if alike >= run.limits.repeats and tool.agent is None:
+        if alike >= run.limits.repeats:
             raise Looping(f"{tool.name} was called {alike} times with the same arguments and the same result")
         return _result(first)
 

@@ -1,6 +1,8 @@
 """Graphs of agents: Stoker's own, and those that others wrote with LangGraph, by module and name or by file and
 name."""
 
+import contextlib
+import functools
 import inspect
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -50,7 +52,42 @@ async def compiled(agent: Agent, saver: BaseCheckpointSaver[Any], base: Path) ->
     if not isinstance(found, Pregel):
         kind = type(found).__name__
         raise InvalidInput(f"{agent.graph} is {kind}; it has to be a LangGraph graph, or a function that makes one")
+    _keep_from_exiting(found)
     return found.copy({"checkpointer": saver})
+
+
+class _Exited(Exception):
+    """A node called `sys.exit`, which would have ended the worker and with it the steps of others."""
+
+
+def _keep_from_exiting(graph: Pregel[Any, Any, Any, Any]) -> None:
+    for node in graph.nodes.values():
+        bound: Any = node.bound
+        for name in ("func", "afunc"):
+            call = getattr(bound, name, None)
+            if callable(call) and not hasattr(call, "stoker_keeps"):
+                with contextlib.suppress(AttributeError):  # a runnable of another kind
+                    setattr(bound, name, _kept(call, is_async=name == "afunc"))
+
+
+def _kept(call: Any, *, is_async: bool) -> Any:
+    @functools.wraps(call)
+    def kept(*args: Any, **more: Any) -> Any:
+        try:
+            return call(*args, **more)
+        except SystemExit as exit:
+            raise _Exited(f"a node called sys.exit({exit.code!r})") from None
+
+    @functools.wraps(call)
+    async def awaited(*args: Any, **more: Any) -> Any:
+        try:
+            return await call(*args, **more)
+        except SystemExit as exit:
+            raise _Exited(f"a node called sys.exit({exit.code!r})") from None
+
+    wrapped: Any = awaited if is_async else kept
+    wrapped.stoker_keeps = True
+    return wrapped
 
 
 def begin(agent: Agent, asked: Any) -> Any:

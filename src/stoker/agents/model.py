@@ -4,7 +4,9 @@ A call has a key, the same whenever its step is run again; the gateway gives its
 A call that failed is known by its key, too, so the next try has another.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -40,6 +42,7 @@ class Gateway:
         self.url = url
         self._client = HttpClient(url, timeouts=Timeouts(read_s=_READ_S), name="the gateway")
         self._clock = clock
+        self._in_flight: defaultdict[str, set[asyncio.Future[bool]]] = defaultdict(set)  # by outermost run
 
     async def aclose(self) -> None:
         await self._client.close()
@@ -48,6 +51,32 @@ class Gateway:
         """One answer. Raises BudgetExhausted, InvalidInput and other refusals for good; Unavailable and such when it
         may work when the step is tried again."""
         path = f"/v1/{quote(route)}/chat/completions" if route else "/v1/chat/completions"
+        tree = key.partition(":")[0].partition(".")[0]
+        while True:
+            beside, mine = list(self._in_flight[tree]), asyncio.get_running_loop().create_future()
+            self._in_flight[tree].add(mine)
+            try:
+                answer = await self._tried(path, body, bearer, key)
+            except BudgetExhausted:
+                self._over(tree, mine, gave_back=False)
+                # What branches beside it have set aside and do not use comes back when they are answered: only then is
+                # it known that nothing is left.
+                if not await _one_gives_back(beside):
+                    raise
+            except BaseException:
+                self._over(tree, mine, gave_back=True)
+                raise
+            else:
+                self._over(tree, mine, gave_back=True)
+                return answer
+
+    def _over(self, tree: str, call: "asyncio.Future[bool]", *, gave_back: bool) -> None:
+        call.set_result(gave_back)
+        self._in_flight[tree].discard(call)
+        if not self._in_flight[tree]:
+            del self._in_flight[tree]
+
+    async def _tried(self, path: str, body: Json, bearer: str, key: str) -> Answered:
         for number in range(TRIES):
             try:
                 return await self._once(path, body, bearer, key if number == 0 else f"{key}:r{number}")
@@ -79,6 +108,16 @@ class Gateway:
                     raise
                 continue  # it goes on as a task, and the same key finds it
             return _answered(answer.json(), answer.headers)
+
+
+async def _one_gives_back(calls: Sequence["asyncio.Future[bool]"]) -> bool:
+    """Whether one of these is answered, as soon as it is; False when all were refused, too."""
+    left = set(calls)
+    while left:
+        done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+        if any(each.result() for each in done):
+            return True
+    return False
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:

@@ -276,7 +276,13 @@ def child_of(parent: Run, agent: Agent, *, id: str, name: str, asked: Any, call:
         parent=parent.id,
         parent_call=call,
         input=asked,
-        limits=Limits(**{**own.as_row(), "depth": min(own.depth, parent.limits.depth - 1)}),
+        limits=Limits(
+            **{
+                **own.as_row(),
+                "depth": min(own.depth, parent.limits.depth - 1),
+                "wall_s": max(0.0, min(own.wall_s, parent.wall_left_s(now))),
+            }
+        ),
         grants=tuple(each for each in dict.fromkeys((*agent.grants, *agent.grantable)) if each in parent.grants),
         is_tainted=parent.is_tainted,
         above=(*parent.above, parent.limit()),

@@ -55,7 +55,11 @@ def said_in(body: Mapping[str, Any]) -> Json:
     if wrong:
         raise InvalidInput(f"cron {wrong}", param="cron")
     zone_of(zone)
-    kept = {name: body[name] for name in ("input", "thread", "limits", "grants", "metadata", "session") if name in body}
+    of_run = ("input", "thread", "limits", "grants", "metadata", "session")
+    unknown = sorted(set(body) - {"cron", "timezone", *of_run})
+    if unknown:
+        raise InvalidInput(f"{unknown[0][:64]!r} is nothing that a schedule has", param=unknown[0][:64])
+    kept = {name: body[name] for name in of_run if name in body}
     if "input" not in kept:
         raise InvalidInput("there is no input in the body", param="input")
     return {"cron": schedule, "timezone": zone, **kept}

@@ -138,7 +138,11 @@ class Service:
         if rows.insert_run(connection, run):
             rows.add_events(connection, [rows.created(run)])
             return run
-        known = rows.run_of(connection, run.id)
+        try:
+            known = rows.run_of(connection, run.id)
+        except NotFound:  # another process was quicker in this thread
+            _check_free(connection, run)
+            raise
         if known.input != run.input or known.agent != run.agent:
             error = Conflict("this Idempotency-Key was sent before with another request", code="idempotency_key_reused")
             error.status = 422
@@ -190,6 +194,7 @@ class Service:
 
     async def cancel(self, caller: CallerClaim, run_id: str, agent: str | None = None) -> None:
         """It, and all below it. Nothing happens to one that has ended."""
+        _no_run(caller, "cancel runs")
         run = await self.run(caller, run_id, agent)
         if run.status not in ENDED:
             await self._cancel(run)
@@ -239,7 +244,14 @@ class Service:
 
         def woken(connection: Any) -> Run | None:
             if also_failed:
-                _check_free(connection, rows.run_of(connection, run_id))
+                failed = rows.run_of(connection, run_id)
+                _check_free(connection, failed)
+                if not rows.is_newest(connection, failed):
+                    raise Conflict(
+                        f"thread {failed.thread} has gone on without run {run_id}",
+                        code="thread_went_on",
+                        hint="begin a new run in it",
+                    )
             return rows.wake(connection, run_id, now, also_failed=also_failed)
 
         run = await self.store.write(woken)
@@ -270,7 +282,8 @@ class Service:
     async def thread(self, caller: CallerClaim, agent: str, thread: str) -> Json:
         """What was said in it, as far as runs came to an end. Raises NotFound."""
         self.agent(agent)
-        runs = await self.listed(caller, agent=agent, thread=thread, limit=1000)
+        # Of the caller's own tenant, also for an admin: others have threads of this name.
+        runs = await self.listed(replace(caller, role="user"), agent=agent, thread=thread, limit=1000)
         if not runs:
             raise NotFound(f"{agent} has no thread {thread[:64]!r}", code="thread_not_found")
         messages: list[Json] = []
@@ -284,6 +297,7 @@ class Service:
 
     async def forget_thread(self, caller: CallerClaim, agent: str, thread: str) -> None:
         """Its next run begins anew; its runs stay. Raises Conflict while one of them goes on."""
+        _no_run(caller, "forget threads")
         name = _graph_thread(caller.tenant, agent, thread)
 
         def forgotten(connection: Any) -> None:
@@ -299,6 +313,9 @@ class Service:
         _no_run(caller, "make schedules")
         said, now = schedules.said_in(body), self.clock.now()
         self._new(caller, name, {key: said[key] for key in said if key not in ("cron", "timezone")}, "run_checked")
+        next_at = schedules.next_after(said, now)
+        if next_at is None:
+            raise InvalidInput(f"cron is {said['cron']!r}, which never comes", param="cron")
         made = Schedule(
             id=new_id("sched", now),
             agent=name,
@@ -306,7 +323,7 @@ class Service:
             key_id=caller.key_id,
             team=caller.team,
             said=said,
-            next_at=schedules.next_after(said, now),
+            next_at=next_at,
             last_run=None,
             created_at=now,
         )
@@ -415,8 +432,11 @@ def _id_in(body: Mapping[str, Any], name: str, most: int) -> str | None:
     value = body.get(name)
     if value is None:
         return None
-    if not isinstance(value, str) or not 1 <= len(value) <= most or not value.isprintable() or " " in value:
-        raise InvalidInput(f"{name} has to be an id of 1 to {most} printable characters without spaces", param=name)
+    without = " /" if name == "thread" else " "
+    is_id = isinstance(value, str) and 1 <= len(value) <= most and value.isprintable()
+    if not isinstance(value, str) or not is_id or any(letter in without for letter in value):
+        signs = "spaces and slashes" if name == "thread" else "spaces"
+        raise InvalidInput(f"{name} has to be an id of 1 to {most} printable characters without {signs}", param=name)
     return value
 
 

@@ -178,7 +178,7 @@ class Stepper:
             self._tools[run.agent] = await parts.toolbox.tools_of(agent.tools)
         waits = await parts.store.read(lambda c: rows.waits_of(c, run.id)) if run.step > 1 else []
         opened = RunContext(parts, run, agent, self._tools[run.agent], answered={wait.id: wait for wait in waits})
-        asked = {wait.interrupt: wait.answer for wait in waits if wait.kind == "question" and wait.is_answered}
+        asked = {wait.interrupt: wait.answer for wait in waits if wait.interrupt and wait.is_answered}
         given: Any = None
         if run.head == run.base:
             given = graphs.begin(agent, run.input)
@@ -214,6 +214,7 @@ class Stepper:
     async def _until_end(self, opened: _Open) -> None:
         nodes: list[str] = []
         questions: list[Any] = []
+        following: Sequence[str] = ()
         values: Any = None
         head = latest = opened.head
         await opened.go.wait()
@@ -224,6 +225,7 @@ class Stepper:
                 continue
             latest = str(said["config"]["configurable"]["checkpoint_id"])
             values = said["values"]
+            following = said["next"]
             opened.context.graph_step = int(said["metadata"]["step"]) + 1
             if not nodes or latest == head:
                 continue  # of the input, or that from which this step starts
@@ -236,6 +238,11 @@ class Stepper:
             await opened.go.wait()
         if questions:
             self._came(opened, Came(latest, nodes, waits=_waits(opened.context.waits, questions)))
+        elif following:
+            # `interrupt_before` or `interrupt_after`: the graph stops here until somebody lets it go on.
+            where = ", ".join(following)
+            stop = Wait(id=f"{latest}:stop", kind="question", message=f"The graph stops before {where}. Go on?")
+            self._came(opened, Came(latest, nodes, waits=[stop]))
         else:
             self._came(opened, Came(latest, nodes, is_last=True, values=values))
 

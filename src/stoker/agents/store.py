@@ -47,6 +47,8 @@ _TABLES = (
         updated_at FLOAT(53) NOT NULL, waiting_since FLOAT(53), waited_s FLOAT(53) NOT NULL)""",
     "CREATE INDEX IF NOT EXISTS agent_runs_by_tenant ON agent_runs (tenant, created_at)",
     "CREATE INDEX IF NOT EXISTS agent_runs_by_thread ON agent_runs (graph_thread, created_at)",
+    """CREATE UNIQUE INDEX IF NOT EXISTS agent_runs_one_of_a_thread ON agent_runs (graph_thread)
+        WHERE status IN ('queued', 'running', 'waiting')""",
     "CREATE INDEX IF NOT EXISTS agent_runs_by_status ON agent_runs (status, updated_at)",
     """CREATE TABLE IF NOT EXISTS agent_events (
         run VARCHAR(160){binary} NOT NULL, id INTEGER NOT NULL, key VARCHAR(200) NOT NULL, type VARCHAR(32) NOT NULL,
@@ -128,7 +130,7 @@ class Store:
 
 
 def insert_run(connection: Connection, run: Run) -> bool:
-    """False: there is one of this id already, which did not change."""
+    """False: there is one of this id already, or one of its thread that has not ended; nothing changed."""
     row = {name: getattr(run, name) for name in _RUN_COLUMNS}
     row["limits"], row["is_tainted"] = run.limits.as_row(), int(run.is_tainted)
     row["above"] = [[limit.run, limit.nano_usd, limit.tokens] for limit in run.above]
@@ -138,7 +140,7 @@ def insert_run(connection: Connection, run: Run) -> bool:
     done = connection.execute(
         text(
             f"INSERT INTO agent_runs ({names}, model_calls, prompt_tokens, completion_tokens, nano_usd) "
-            f"VALUES ({values}, 0, 0, 0, 0) ON CONFLICT (id) DO NOTHING"
+            f"VALUES ({values}, 0, 0, 0, 0) ON CONFLICT DO NOTHING"
         ),
         row,
     )
@@ -171,9 +173,10 @@ def runs_that(
     where = [f"{name} = :{name}" for name, value in wanted.items() if value is not None] + ["parent IS NULL"]
     values: Json = {name: value for name, value in wanted.items() if value is not None}
     if after is not None:
-        where.append("id < :after")  # ids sort by time
+        at = "(SELECT created_at FROM agent_runs WHERE id = :after)"
+        where.append(f"(created_at < {at} OR (created_at = {at} AND id < :after))")
         values["after"] = after
-    query = f"{_SELECT} WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT :most"
+    query = f"{_SELECT} WHERE {' AND '.join(where)} ORDER BY created_at DESC, id DESC LIMIT :most"
     return [_run(row) for row in connection.execute(text(query), {**values, "most": limit}).mappings()]
 
 
@@ -234,13 +237,15 @@ def wait(
     connection: Connection, run: Run, head: str | None, waits: Sequence[Wait], events: Sequence[Event], now: float
 ) -> bool:
     """The step came to something that has to be waited for. False: it was not this step's turn any more."""
+    # Sub-agents work in its time; a person does not.
+    since = now if any(each.kind != "child" for each in waits) else None
     done = connection.execute(
         text(
-            "UPDATE agent_runs SET status = 'waiting', step = :next, head = :head, waiting_since = :now, "
+            "UPDATE agent_runs SET status = 'waiting', step = :next, head = :head, waiting_since = :since, "
             "updated_at = :now "
             f"WHERE id = :id AND step = :step AND {_ACTIVE}"
         ),
-        {"id": run.id, "step": run.step, "next": run.step + 1, "head": head, "now": now},
+        {"id": run.id, "step": run.step, "next": run.step + 1, "head": head, "since": since, "now": now},
     )
     if not done.rowcount:
         return False
@@ -550,6 +555,40 @@ def _call(connection: Connection, run_id: str, call: str) -> Begun | None:
     return Begun(is_new=False, result=result, child=row["child"])
 
 
+def note_call(
+    connection: Connection, run_id: str, call: str, tool: str, digest: str, result: Json, events: Sequence[Event]
+) -> int:
+    """A call that was not made, since it was wrong. How many of this run were wrong in the same way."""
+    connection.execute(
+        text(
+            "INSERT INTO agent_calls (run, id, tool, arguments, result, digest, begun_at, ended_at) "
+            "VALUES (:run, :id, :tool, 'null', :result, :digest, :now, :now) ON CONFLICT (run, id) DO NOTHING"
+        ),
+        {
+            "run": run_id,
+            "id": call,
+            "tool": tool[:64],
+            "result": _text(result),
+            "digest": digest,
+            "now": events[-1].at,
+        },
+    )
+    add_events(connection, events)
+    return _alike(connection, run_id, digest)
+
+
+def _alike(connection: Connection, run_id: str, digest: str) -> int:
+    query = text("SELECT count(*) FROM agent_calls WHERE run = :run AND digest = :digest")
+    return int(connection.execute(query, {"run": run_id, "digest": digest}).scalar_one())
+
+
+def is_newest(connection: Connection, run: Run) -> bool:
+    """Whether no run of its thread was begun after it."""
+    query = "SELECT 1 FROM agent_runs WHERE graph_thread = :thread AND created_at > :at LIMIT 1"
+    values = {"thread": run.graph_thread, "at": run.created_at}
+    return connection.execute(text(query), values).scalar() is None
+
+
 def end_call(
     connection: Connection, run_id: str, call: str, result: Json, digest: str, completed: Event, *, taints: bool
 ) -> tuple[Json, int]:
@@ -566,11 +605,8 @@ def end_call(
     if taints:
         taint(connection, run_id)
     known = _call(connection, run_id, call)
-    alike = connection.execute(
-        text("SELECT count(*) FROM agent_calls WHERE run = :run AND digest = :digest"),
-        {"run": run_id, "digest": digest},
-    ).scalar_one()
-    return (known.result if known is not None and known.result is not None else result), int(alike)
+    alike = _alike(connection, run_id, digest)
+    return (known.result if known is not None and known.result is not None else result), alike
 
 
 def begin_child(connection: Connection, parent: Run, call: str, make: Callable[[str], Run]) -> Run:

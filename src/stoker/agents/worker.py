@@ -17,6 +17,7 @@ from stoker.agents.retention import EVERY_S, Retention
 from stoker.agents.settings import Settings
 from stoker.agents.steps import Stepper
 from stoker.agents.store import Store
+from stoker.agents.tools import threads
 from stoker.agents.tools.toolbox import Toolbox
 from stoker.base import logs, process
 from stoker.base.clock import SystemClock
@@ -58,6 +59,8 @@ def main() -> None:
 
 
 async def run(options: argparse.Namespace) -> None:
+    # Nodes that are no coroutines run here; those that never return are in nobody's way, and end with the process.
+    asyncio.get_running_loop().set_default_executor(threads.Daemons())
     stop, retire = process.stop_event(leash=options.leash), process.retire_event()
     platform, settings, clock = load(options.spec), Settings.of(os.environ, gateway=True), SystemClock()
     base = options.base or options.spec.absolute().parent

@@ -26,7 +26,7 @@ GRANT_PREFIX = "sk-stoker-run"
 CLAIM_PREFIX = "caller"
 CALLER_HEADER = "x-stoker-caller"
 # A worker makes a new one for each step, and the gateway one for each request.
-GRANT_S = 6 * 3600.0
+GRANT_S = 3600.0
 CLAIM_S = 60.0
 
 

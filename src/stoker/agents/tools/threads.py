@@ -5,9 +5,34 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+class Daemons(ThreadPoolExecutor):
+    """As an event loop's executor: a thread for each call. What never returns takes none from others, and does not keep
+    the process from ending."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> "Future[T]":
+        future: Future[T] = Future()
+
+        def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                value = fn(*args, **kwargs)
+            except BaseException as exc:  # it belongs to whoever waits
+                future.set_exception(exc)
+            else:
+                future.set_result(value)
+
+        threading.Thread(target=run, daemon=True, name="call").start()
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Nobody waits for them."""
 
 
 async def in_thread(function: Callable[[], T]) -> T:
