@@ -117,7 +117,7 @@ async def langgraph(folder: Path, name: str, *, grouped: bool = False) -> AsyncI
         if grouped
         else own_saver(folder / f"{name}.sqlite") as saver
     ):
-        graph = graphs.loaded(f"graphs.py:{name}", folder).compile(checkpointer=saver)
+        graph = graphs.named(f"graphs.py:{name}", folder).compile(checkpointer=saver)
         numbers = iter(range(10**9))
 
         async def run() -> None:
