@@ -3,6 +3,7 @@ were left."""
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -432,9 +433,11 @@ def _id_in(body: Mapping[str, Any], name: str, most: int) -> str | None:
     value = body.get(name)
     if value is None:
         return None
-    without = " /" if name == "thread" else " "
-    is_id = isinstance(value, str) and 1 <= len(value) <= most and value.isprintable()
-    if not isinstance(value, str) or not is_id or any(letter in without for letter in value):
+    if (
+        not isinstance(value, str)
+        or not re.fullmatch(f"[!-~]{{1,{most}}}", value)
+        or (name == "thread" and "/" in value)
+    ):
         signs = "spaces and slashes" if name == "thread" else "spaces"
         raise InvalidInput(f"{name} has to be an id of 1 to {most} printable characters without {signs}", param=name)
     return value

@@ -37,13 +37,24 @@ def of_agents() -> dict[str, Schema]:
         "approval": some(word("never", "always", "afterUntrusted")),
     }
     names = array(text())
+    message = thing({"role": word("user", "assistant", "system", "tool", "developer"), "content": {}})
     new_run: dict[str, Schema] = {
-        "input": {"description": "What it is to do: a text, messages, or what its graph takes."},
-        "thread": some(text("Go on with this thread, and what it remembers.")),
+        "input": {
+            "description": "What it is to do: a text, messages, or the state with which a graph of one's own begins.",
+            "anyOf": [text(minLength=1), array(message, minItems=1), anything],
+        },
+        "thread": some(text("Go on with this thread, and what it remembers.", pattern="^[!-.0-~]{1,128}$")),
         "limits": some(limits),
         "grants": some(array(text("A tool that writes or spends."))),
-        "metadata": some(anything),
-        "session": some(text()),
+        "metadata": some(
+            {
+                "type": "object",
+                "maxProperties": 16,
+                "propertyNames": {"maxLength": 64},
+                "additionalProperties": text(maxLength=512),
+            }
+        ),
+        "session": some(text(pattern="^[!-~]{1,256}$")),
     }
     wait = {
         "id": text(),

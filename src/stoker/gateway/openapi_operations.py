@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from stoker.gateway import accounts_api, admin, batches, dead_letters_api, files, tasks
-from stoker.gateway.parameters import Query, Text, whole
+from stoker.gateway.parameters import Choice, Query, Text, whole
 from stoker.telemetry.metrics import CONTENT_TYPE
 
 Json = dict[str, Any]
@@ -143,6 +143,7 @@ def _of_agents(method: str, path: str, id: str, what: str, answer: Answer, statu
     return Operation(method, path, id, what, "user", {status: answer}, refused=refused, **more)
 
 
+_STATUSES = ("queued", "running", "waiting", "completed", "failed", "cancelled")
 _AGENTS = (
     _of_agents("GET", "/v1/agents", "listAgents", "The agents.", json_of("Agents", "All of them.")),
     _of_agents("GET", _AGENT, "showAgent", "One of them.", json_of("Agent", "The agent.")),
@@ -164,9 +165,9 @@ _AGENTS = (
         "Runs of the tenant, the newest first.",
         json_of("AgentRuns", "A page."),
         query=(
-            Text("status", "Only those in this status."),
+            Choice("status", _STATUSES, "Only those in this status."),
             Text("thread", "Only those of this thread."),
-            whole("limit", 1, 1000, 100, "How many at most."),
+            whole("limit", 1, 100, 20, "How many at most."),
             Text("after", "Go on after the run with this id."),
         ),
     ),
@@ -205,7 +206,7 @@ _AGENTS = (
         query=(
             Text("format", "`json`: a page of those that there are, and no stream."),
             Text("after", "Go on after the event with this id."),
-            whole("limit", 1, 10_000, 1000, "Of a page: how many at most."),
+            whole("limit", 1, 1000, 200, "Of a page: how many at most."),
         ),
         headers=("last-agent-event",),
     ),
