@@ -8,6 +8,7 @@ import pytest
 LONG = (
     *("gateway_schema", "drill", "requests", "stoker_up", "autoscaling", "batches", "queue_benchmarks", "spot_notice"),
     *("torchrun", "budget_model", "budget_chaos", "budget_race", "poison", "kinds_of_runs", "render_whole"),
+    *("agents_flows", "agents_examples", "agents_benchmarks"),
 )
 
 
