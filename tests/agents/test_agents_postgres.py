@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from agents_stage import CALLER, Json, calls, staged, tool
-from test_children import TOOLS, TREE, office
 from test_runs import ASKS, ONE, PAYS, adds, after_a_death, taken_over
+from test_sub_agents import TOOLS, TREE, office
 
 from stoker.base.errors import Unavailable
 from stoker.testing.postgres import PostgresServer, find_programs

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from agents_stage import CALLER, Json, calls, says, staged, tool
-from test_children import TREE, never, office
 from test_runs import ADD, ASKS, ONE, PAYS, adds, remembers
+from test_sub_agents import TREE, never, office
 
 from stoker.agents import schedules
 from stoker.agents import store as rows

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from agents_stage import CALLER, SECRET, Json, calls, says, staged
 from test_agents_api import served
-from test_children import TOOLS, TREE
 from test_runs import ADD, ONE, adds, remembers
+from test_sub_agents import TOOLS, TREE
 
 from stoker.agents.model import Answered, Gateway
 from stoker.agents.tools.threads import Daemons

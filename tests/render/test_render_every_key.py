@@ -296,8 +296,6 @@ IN_THE_CONFIG = {
     "agents.tools.*.approval": "always",
     "agents.tools.*.trusted": True,
     "agents.workers.leaseSeconds": 77,
-    "agents.store.retentionDays": 77,
-    "agents.store.auditDays": 77,
     "agents.retentionDays": 77,
 }
 """Keys that gateway, agents and workers read from the ConfigMap, and nothing else."""

@@ -50,7 +50,7 @@ class Schedule:
 
 def said_in(body: Mapping[str, Any]) -> Json:
     """What a schedule says, of a request's body. Raises InvalidInput."""
-    schedule, zone = body.get("cron"), body.get("timezone", "UTC")
+    schedule, zone = body.get("cron"), body.get("timezone") or "UTC"
     wrong = cron.fault(schedule) if isinstance(schedule, str) else "has to be a text, such as 0 8 * * 1-5"
     if wrong:
         raise InvalidInput(f"cron {wrong}", param="cron")
