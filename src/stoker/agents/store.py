@@ -8,9 +8,9 @@ was only slow.
 
 import asyncio
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -21,7 +21,7 @@ from stoker.agents.runs import ENDED, Event, Limits, Run, Status, Wait
 from stoker.base import json_text
 from stoker.base.errors import Conflict, NotFound, Refused
 from stoker.meter.grants import RunLimit, runs_above
-from stoker.meter.store import open_engine, translated
+from stoker.meter.store import Database, Named
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -29,7 +29,6 @@ T = TypeVar("T")
 # To parse a statement takes longer than to run it.
 text = functools.lru_cache(maxsize=200)(parsed)
 
-_WRITES = "stoker_writes"
 _LOCK = 0x570CE3
 
 _TABLES = (
@@ -77,21 +76,16 @@ _JSON = frozenset(("input", "output", "error", "limits", "above", "grants", "met
 _ACTIVE = "status IN ('queued', 'running')"
 
 
-class Store:
-    """Raises as `meter.store.Store`: InvalidInput for a URL that cannot be one, Unavailable when the database says
-    no."""
+AGENTS_STORE = Named("agents.store.url", "the agents' store", "the agents' database", "agents_unavailable")
+
+
+class Store(Database):
+    """Its calls do not block: what is written at the same time goes together."""
 
     def __init__(self, url: str) -> None:
-        self.engine = open_engine(url)
+        super().__init__(url, AGENTS_STORE, _make_tables)
         self._writes: Grouped[Callable[[Connection], Any]] = Grouped(self._do, "agents-writer")
         self._readers = ThreadPoolExecutor(2, "agents-reader")
-        with self._transaction() as connection:
-            if self.engine.dialect.name == "postgresql":
-                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-            # Ids of runs are compared as bytes, so that those below one are a range of the index.
-            binary = ' COLLATE "C"' if self.engine.dialect.name == "postgresql" else ""
-            for statement in _TABLES:
-                connection.execute(text(statement.replace("{binary}", binary)))
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """What `work` comes to, when it is on disk. `work` runs in a thread, in a transaction that it may share with
@@ -105,11 +99,11 @@ class Store:
     def close(self) -> None:
         self._writes.close()
         self._readers.shutdown()
-        self.engine.dispose()
+        super().close()
 
     def _do(self, jobs: Sequence[Callable[[Connection], Any]]) -> list[Any]:
         try:
-            with self._transaction() as connection:
+            with self.transaction() as connection:
                 return [job(connection) for job in jobs]
         except Exception as error:
             if len(jobs) == 1:
@@ -117,13 +111,18 @@ class Store:
         return [outcome for job in jobs for outcome in self._do([job])]
 
     def _read(self, work: Callable[[Connection], T]) -> T:
-        with translated(), self.engine.connect() as connection, connection.begin():
+        with self.reading() as connection:
             return work(connection)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        with translated(), self.engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
-            yield connection
+
+def _make_tables(connection: Connection) -> None:
+    is_postgresql = connection.dialect.name == "postgresql"
+    if is_postgresql:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+    # Ids of runs are compared as bytes, so that those below one are a range of the index.
+    binary = ' COLLATE "C"' if is_postgresql else ""
+    for statement in _TABLES:
+        connection.execute(text(statement.replace("{binary}", binary)))
 
 
 # --- runs -------------------------------------------------------------------------------------------------------------
@@ -501,14 +500,14 @@ def events_after(connection: Connection, run_id: str, after: int, *, limit: int 
 # --- calls of tools ---------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
 class Begun:
     """How it stands with a call that is about to be made. `result`: what it came to before (None: it has no result).
     `is_new`: nobody has begun it before. `child`: the run that it is, of a sub-agent."""
 
-    __slots__ = ("child", "is_new", "result")
-
-    def __init__(self, *, is_new: bool, result: Json | None, child: str | None) -> None:
-        self.is_new, self.result, self.child = is_new, result, child
+    is_new: bool
+    result: Json | None = None
+    child: str | None = None
 
 
 def begin_call(
@@ -543,7 +542,7 @@ def begin_call(
         {"run": run.id, "id": call, "tool": tool, "arguments": _text(arguments), "now": events[-1].at},
     )
     add_events(connection, events)
-    return Begun(is_new=True, result=None, child=None)
+    return Begun(is_new=True)
 
 
 def _call(connection: Connection, run_id: str, call: str) -> Begun | None:

@@ -6,10 +6,10 @@ extra `postgres`). Calls block: async callers run them in a thread.
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
@@ -25,18 +25,31 @@ _BUSY_S = 5
 _WRITES = "stoker_writes"
 
 
-class Store:
-    """One database, its tables made and brought up to date. Raises InvalidInput for a URL that cannot be one and
-    Unavailable when the database says no; later, InvalidInput for a value that no row can hold. What they say never
-    holds the URL, which may have a password in it."""
+class Named(NamedTuple):
+    """What errors call a database: the key of platform.yaml that names it, what is in it, itself, and their code."""
 
-    def __init__(self, url: str) -> None:
-        self.engine = open_engine(url)
+    key: str
+    what: str
+    database: str
+    code: str
+
+
+LEDGER = Named("ledger.url", "the ledger", "the ledger's database", "ledger_unavailable")
+
+
+class Database:
+    """One database, its tables made and brought up to date by `prepare`. Raises InvalidInput for a URL that cannot be
+    one and Unavailable when the database says no; later, InvalidInput for a value that no row can hold. What they say
+    never holds the URL, which may have a password in it."""
+
+    def __init__(self, url: str, named: Named, prepare: Callable[[Connection], None]) -> None:
+        self._named = named
+        self.engine = open_engine(url, named)
         try:
             with self.transaction() as connection:
-                migrations.migrate(connection)
+                prepare(connection)
         except BaseException:
-            self.close()
+            self.engine.dispose()
             raise
 
     @property
@@ -46,29 +59,40 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """To read and write: all or nothing, on disk when the block ends. SQLite has one such at a time."""
-        with translated(), self.engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
+        with (
+            translated(self._named),
+            self.engine.connect().execution_options(**{_WRITES: True}) as connection,
+            connection.begin(),
+        ):
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """To read only; waits for nobody who writes."""
-        with translated(), self.engine.connect() as connection, connection.begin():
+        with translated(self._named), self.engine.connect() as connection, connection.begin():
             yield connection
 
     def close(self) -> None:
         self.engine.dispose()
 
 
+class Store(Database):
+    """The ledger's database: usage, accounts, files and batches."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, LEDGER, migrations.migrate)
+
+
 @contextmanager
-def translated() -> Iterator[None]:
+def translated(named: Named = LEDGER) -> Iterator[None]:
     try:
         yield
     except DataError as exc:
-        raise InvalidInput(f"the ledger's database cannot keep such a value: {_cause(exc)}") from exc
+        raise InvalidInput(f"{named.database} cannot keep such a value: {_cause(exc)}") from exc
     except UnicodeEncodeError as exc:  # half of a surrogate pair, which JSON may hold
-        raise InvalidInput("the ledger's database cannot keep such a value: it is no text") from exc
+        raise InvalidInput(f"{named.database} cannot keep such a value: it is no text") from exc
     except SQLAlchemyError as exc:
-        raise Unavailable(f"the ledger's database refused: {_cause(exc)}", code="ledger_unavailable") from exc
+        raise Unavailable(f"{named.database} refused: {_cause(exc)}", code=named.code) from exc
 
 
 def _cause(exc: SQLAlchemyError) -> str:
@@ -76,7 +100,7 @@ def _cause(exc: SQLAlchemyError) -> str:
     return str(getattr(exc, "orig", None) or type(exc).__name__).partition("\nDETAIL:")[0].strip()
 
 
-def open_engine(url: str) -> Engine:
+def open_engine(url: str, named: Named = LEDGER) -> Engine:
     try:
         parsed = _with_driver(make_url(url))
         # Values stay out of SQLAlchemy's own errors, which are the cause of ours and may reach a log.
@@ -84,27 +108,27 @@ def open_engine(url: str) -> Engine:
     except (ArgumentError, NoSuchModuleError, ImportError, ValueError):
         # Without its cause, which may quote a piece of the URL.
         raise InvalidInput(
-            "ledger.url is not a database URL that this installation can open",
-            param="ledger.url",
+            f"{named.key} is not a database URL that this installation can open",
+            param=named.key,
             hint="write sqlite:///ledger.sqlite or postgresql://USER@HOST/DATABASE; "
             "PostgreSQL needs `pip install stoker[postgres]`",
         ) from None
     if parsed.get_backend_name() == "sqlite":
         if parsed.database and parsed.database != ":memory:":
-            _make_directory_of(Path(parsed.database))
+            _make_directory_of(Path(parsed.database), named)
         event.listen(engine, "connect", _tune_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
-def _make_directory_of(file: Path) -> None:
+def _make_directory_of(file: Path, named: Named) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise InvalidInput(
-            f"the ledger sqlite:///{file} cannot be made: {exc.strerror or exc}",
-            param="ledger.url",
-            hint="ledger.url of platform.yaml must name a file in a directory that you may write to",
+            f"{named.what} sqlite:///{file} cannot be made: {exc.strerror or exc}",
+            param=named.key,
+            hint=f"{named.key} of platform.yaml must name a file in a directory that you may write to",
         ) from exc
 
 
