@@ -9,7 +9,9 @@ from pathlib import Path
 from agents_stage import CALLER, Json, Stage, says, staged
 
 from stoker.agents.loop import Worker
+from stoker.agents.tasks import MODEL
 from stoker.base.ids import TaskId
+from stoker.policy.leaving import Notice
 
 ONE = "agents: {definitions: {assistant: {}}}"
 
@@ -75,3 +77,20 @@ async def test_what_a_node_raises_is_told_without_secrets(tmp_path: Path) -> Non
                         with contextlib.suppress(TimeoutError):
                             await asyncio.wait_for(rung.wait(), 0.02)
         assert attempts[0].reason == "RuntimeError: no such key: [secret PLANTED]"
+
+
+async def test_a_step_that_comes_after_a_spot_notice_is_left_to_another_worker(tmp_path: Path) -> None:
+    async with staged(tmp_path, lambda _: says("hello"), ONE) as stage:
+        worker = Worker(
+            "w1", stage.worker(), stage.queue, stage.clock, room=4, lease_s=10.0, grace_s=0.0, delay_s=lambda _: 0.0
+        )
+        claiming = asyncio.create_task(worker._claim())
+        await asyncio.wait({claiming}, timeout=0.02)  # it waits for a step
+        worker._notice = Notice(action="terminate", at=stage.clock.now() + 120)
+        run = await stage.start("Hello?")
+        await asyncio.wait_for(claiming, 20)
+        depth = await stage.queue.depth(MODEL)
+        assert (depth.lag, depth.pending, worker._running) == (1, 0, set())
+        assert stage.gateway.asked == []
+        await stage.settle(stage.worker("w2"))
+        assert (await stage.shown(run))["output"] == "hello"

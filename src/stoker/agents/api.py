@@ -11,6 +11,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from stoker.agents import probes, schedules
+from stoker.agents import store as rows
 from stoker.agents.runs import ENDED, STATUSES
 from stoker.agents.service import QUIET_S, Service
 from stoker.agents.spans import tree_spans
@@ -272,9 +273,7 @@ def _check_own(run: str, request: Request | WebSocket) -> None:
 
 
 def _status(connection: Any, run_id: str) -> str:
-    from stoker.agents.store import run_of
-
-    return run_of(connection, run_id).status
+    return rows.run_of(connection, run_id).status
 
 
 def _problem(error: StokerError) -> Json:

@@ -1,7 +1,7 @@
 """What a node of a graph may do in its run: ask models, call tools, ask people. `current()` is it, inside a node.
 
-Each call has a key made of the run, LangGraph's id of the node's task and a number that counts the calls of that task:
-the same whenever the step is run again, so that what was done is not done twice.
+Each call has a key made of the run, LangGraph's number of the step, the node's place in it, and a number that counts
+the calls of that node: the same whenever the step is run again, so that what was done is not done twice.
 """
 
 import asyncio

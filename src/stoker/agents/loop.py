@@ -1,7 +1,7 @@
 """The worker's day: claim steps while there is room, keep their leases, reclaim what others lost, and leave cleanly."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from stoker.agents.steps import Stepper
@@ -46,7 +46,7 @@ class Worker:
     delay_s: Callable[[int], float]
     watcher: Watcher | None = None
     on_ready: Callable[[], None] = lambda: None
-    chores: Sequence[tuple[float, Callable[[], object]]] = ()
+    chores: Sequence[tuple[float, Callable[[], Awaitable[object]]]] = ()
     """What else it does, each every so many seconds."""
     _running: set[asyncio.Task[None]] = field(default_factory=set)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -86,10 +86,10 @@ class Worker:
             await asyncio.wait(left)
             _log.info("handed back", count=len(left))
 
-    async def _every(self, seconds: float, step: Callable[[], object]) -> None:
+    async def _every(self, seconds: float, step: Callable[[], Awaitable[object]]) -> None:
         while True:
             try:
-                await step()  # type: ignore[misc]  # each is a coroutine function
+                await step()
             except StokerError as error:
                 _log.warning("worker waits", step=step.__name__.strip("_"), error=error.in_log)
             await self.clock.sleep(seconds)
@@ -133,6 +133,9 @@ class Worker:
             MODEL, self.name, count=free, wait_s=CLAIM_WAIT_S, lease_s=self.lease_s, beside=len(self._running)
         )
         for claim in claims:
+            if self._notice is not None:  # since we waited; another worker may be better off
+                await self._released(claim)
+                continue
             task = asyncio.create_task(self._take(claim))
             self._running.add(task)
             task.add_done_callback(self._running.discard)

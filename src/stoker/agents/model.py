@@ -18,6 +18,7 @@ from stoker.web.client import HttpClient, Timeouts
 Json = dict[str, Any]
 
 TRIES = 3  # of one call that fails and may work another time
+PAUSE_S = 0.5  # before the second; twice that before the third
 REFUSED_FOR_S = 120.0  # how long a call waits for a limit that renews (429)
 _READ_S = 330.0  # a little more than a gateway keeps anybody waiting
 
@@ -80,11 +81,10 @@ class Gateway:
         for number in range(TRIES):
             try:
                 return await self._once(path, body, bearer, key if number == 0 else f"{key}:r{number}")
-            except (Unavailable, UpstreamError) as error:
+            except (Unavailable, UpstreamError):
                 if number == TRIES - 1:
                     raise
-                last = error
-            await self._clock.sleep(min(8.0, 0.5 * 2**number) if last.status != 502 else 0.1)
+            await self._clock.sleep(PAUSE_S * 2**number)
         raise AssertionError("a try returns or raises")
 
     async def _once(self, path: str, body: Json, bearer: str, key: str) -> Answered:
@@ -96,11 +96,10 @@ class Gateway:
                 answer.raise_for_error()
             except BudgetExhausted:
                 raise
-            except Refused as error:
+            except Refused:
                 wait_s = _retry_after(answer.headers)
                 if self._clock.monotonic() + wait_s > until:
                     raise
-                _ = error
                 await self._clock.sleep(wait_s)
                 continue
             except TimedOut:

@@ -22,7 +22,7 @@ _DAY_S = 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """`folder` is where each run has its own. A day passes at most between the end of a run's time and its deletion."""
+    """`folder` is where each run has its own. While no worker is up, nothing is forgotten."""
 
     store: Store
     heads: Heads

@@ -24,7 +24,7 @@ from stoker.agents.runs import (
 )
 from stoker.agents.schedules import Schedule
 from stoker.agents.store import Store
-from stoker.agents.tasks import ring_standing, standing, submit_step
+from stoker.agents.tasks import go_on, ring_standing, standing, submit_step
 from stoker.base import json_text, logs
 from stoker.base.clock import Clock
 from stoker.base.errors import Conflict, InvalidInput, NotFound, NotPermitted, StokerError
@@ -255,10 +255,7 @@ class Service:
                     )
             return rows.wake(connection, run_id, now, also_failed=also_failed)
 
-        run = await self.store.write(woken)
-        if run is not None:
-            await submit_step(self.queue, run)
-            await self.queue.ring(run.id)
+        await go_on(self.queue, await self.store.write(woken))
 
     async def events(self, run_id: str, after: int, limit: int = 200) -> list[Event]:
         return await self.store.read(lambda c: rows.events_after(c, run_id, after, limit=limit))

@@ -22,7 +22,7 @@ from stoker.agents.context import Looping, Parts, RunContext
 from stoker.agents.model import is_for_good
 from stoker.agents.runs import ACTIVE, Event, Run, Wait
 from stoker.agents.savers import Heads
-from stoker.agents.tasks import ERRORS, errors_of, ring_standing, submit_step
+from stoker.agents.tasks import ERRORS, errors_of, go_on, ring_standing, submit_step
 from stoker.agents.tools.interface import BoundTool
 from stoker.base import logs
 from stoker.base.errors import BudgetExhausted, StokerError
@@ -297,15 +297,20 @@ class Stepper:
         said = {"waits": [wait.shown() for wait in came.waits]}
         told = Event(run=run.id, type="run.waiting", key=f"waiting:{run.step}", at=now, step=run.step, data=said)
         if await parts.store.write(lambda c: rows.wait(c, run, came.head, came.waits, [*events, told], now)):
-            await wake(self._parts, run.id)
+            await self._wake(run.id)
         await ring_standing(parts.queue, run.id)
 
     async def _end(self, run: Run, status: Any, **what: Any) -> None:
         now, parts = self._parts.clock.now(), self._parts
         ended = await parts.store.write(lambda c: rows.finish(c, run.id, status, now, step=run.step, **what))
         if ended is not None and ended.parent is not None:
-            await wake(parts, ended.parent)
+            await self._wake(ended.parent)
         await ring_standing(parts.queue, run.id)
+
+    async def _wake(self, run_id: str) -> None:
+        """The run goes on, if all that it waits for is answered."""
+        now, parts = self._parts.clock.now(), self._parts
+        await go_on(parts.queue, await parts.store.write(lambda c: rows.wake(c, run_id, now)))
 
     async def _fail(self, run: Run, reason: str, message: str, events: Sequence[Event] = (), code: str = "") -> None:
         error = {"message": message, "type": "agent_error", "code": code or reason}
@@ -371,12 +376,3 @@ def _waits(ours: Sequence[Wait], questions: Sequence[Any]) -> list[Wait]:
         arguments = value if isinstance(value, dict) else None
         found.append(Wait(id=question.id, kind="question", message=message, arguments=arguments, interrupt=question.id))
     return found
-
-
-async def wake(parts: Parts, run_id: str) -> None:
-    """The run goes on, if all that it waits for is answered."""
-    now = parts.clock.now()
-    run = await parts.store.write(lambda c: rows.wake(c, run_id, now))
-    if run is not None:
-        await submit_step(parts.queue, run)
-        await parts.queue.ring(run_id)

@@ -36,6 +36,13 @@ async def submit_step(queue: Queue, run: Run) -> None:
     await queue.submit(step_task(run), task_id=TaskId(run.task_id))
 
 
+async def go_on(queue: Queue, run: Run | None) -> None:
+    """What `store.wake` gave: a run that goes on (None: it does not). Raises QueueUnavailable, as `submit_step`."""
+    if run is not None:
+        await submit_step(queue, run)
+        await queue.ring(run.id)
+
+
 def errors_of(claim: Claim) -> int:
     """How often the step ended with an error before: its worker lived."""
     return sum(not attempt.is_lost for attempt in claim.task.attempts)
