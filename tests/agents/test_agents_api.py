@@ -15,6 +15,7 @@ from websockets.asyncio.client import connect
 
 from stoker.agents import api
 from stoker.base.errors import Unauthenticated
+from stoker.gateway.openapi_operations import OPERATIONS
 from stoker.gateway.openapi_schemas import schemas
 from stoker.meter.grants import CALLER_HEADER, CallerClaim
 from stoker.web import server
@@ -116,7 +117,7 @@ async def test_pages_of_runs(tmp_path: Path) -> None:
         ("POST", "/v1/agents/assistant/runs", {"input": "x", "metadata": {"a": 1}}, 400, "metadata.a has to be a text"),
         ("GET", "/v1/agents/runs/run_none", None, 404, "there is no run 'run_none'"),
         ("GET", "/v1/agents/runs?status=odd", None, 400, "status is 'odd'; it has to be one of queued, running"),
-        ("GET", "/v1/agents/runs?limit=0", None, 400, "limit is '0'; it has to be a number from 1 to 100"),
+        ("GET", "/v1/agents/runs?limit=0", None, 400, "limit is '0'; it has to be a whole number from 1 to 100"),
         ("GET", "/v1/agents/assistant/threads/none", None, 404, "assistant has no thread 'none'"),
         ("DELETE", "/v1/agents/assistant/schedules/none", None, 404, "there is no schedule 'none' of assistant"),
         (
@@ -301,3 +302,13 @@ async def test_answers_are_what_the_openapi_document_says(tmp_path: Path) -> Non
         check("Schedule", made)
         check("Schedules", (await ask("GET", "/v1/agents/runner/schedules"))[1])
         check("Deleted", (await ask("DELETE", f"/v1/agents/runner/schedules/{made['id']}"))[1])
+
+
+def test_what_can_be_asked_in_a_url_is_what_the_openapi_document_says() -> None:
+    """The gateway documents what this service reads; neither knows the other."""
+    documented = {each.id: {one.name: one for one in each.query} for each in OPERATIONS}
+    assert documented["listRuns"]["status"] == api.STATUS
+    assert documented["listRuns"]["limit"] == api.LIMIT
+    assert documented["showRun"]["wait"] == api.WAIT
+    assert documented["followRun"]["after"] == documented["runSocket"]["after"] == api.AFTER
+    assert documented["followRun"]["limit"] == api.EVENTS

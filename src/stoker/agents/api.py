@@ -21,13 +21,17 @@ from stoker.base.errors import InvalidInput, NotPermitted, StokerError, Unauthen
 from stoker.meter.grants import CALLER_HEADER, CallerClaim
 from stoker.queue import Depth
 from stoker.web import sse
+from stoker.web.parameters import Choice, Number, whole, whole_in, whole_of
 from stoker.web.server import JSONResponse, application, read_json, while_connected
 
 Json = dict[str, Any]
 Handler = Callable[[Request], Awaitable[Response]]
 
-LONGEST_WAIT_S = 300.0
-_MOST_LISTED = 100
+STATUS = Choice("status", STATUSES, "Only those in this status.")
+LIMIT = whole("limit", 1, 100, 20, "How many at most.")
+WAIT = Number("wait", 0, 300.0, "Wait so many seconds for its end.", default=0.0, of_what=" of seconds")
+AFTER = whole("after", 0, 10**9, 0, "Go on after the event with this id.")
+EVENTS = whole("limit", 1, 1000, 200, "Of a page: how many at most.")
 _CLOSED = {401: 4401, 404: 4404}  # of a WebSocket, by the error's status
 
 
@@ -115,18 +119,21 @@ class _Routes:
         caller, name, query = self._caller(request), request.path_params.get("name"), request.query_params
         if name is not None:
             self._service.agent(name)
-        status, limit = query.get("status"), _number(query.get("limit"), "limit", 1, _MOST_LISTED, default=20)
-        if status is not None and status not in STATUSES:
-            raise InvalidInput(f"status is {status[:40]!r}; it has to be one of {', '.join(STATUSES)}", param="status")
-        asked = {"agent": name, "status": status, "thread": query.get("thread"), "after": query.get("after")}
-        found = await self._service.listed(caller, **asked, limit=int(limit) + 1)
-        page = found[: int(limit)]
+        asked = {
+            "agent": name,
+            "status": STATUS.of(request),
+            "thread": query.get("thread"),
+            "after": query.get("after"),
+        }
+        limit = whole_of(LIMIT, request)
+        found = await self._service.listed(caller, **asked, limit=limit + 1)
+        page = found[:limit]
         has_more = len(found) > len(page)
         return JSONResponse({"object": "list", "data": page, "has_more": has_more})
 
     async def show(self, request: Request) -> Response:
         caller, run, name = self._asked(request)
-        wait_s = _number(request.query_params.get("wait"), "wait", 0, LONGEST_WAIT_S, default=0)
+        wait_s = WAIT.of(request) or 0.0
         if wait_s > 0:
             shown = await while_connected(request, self._service.ended(caller, run, name, wait_s))
         else:
@@ -158,10 +165,9 @@ class _Routes:
         caller, run, name = self._asked(request)
         found = await self._service.run(caller, run, name)
         said = request.headers.get("last-event-id") or request.query_params.get("after")
-        after = int(_number(said, "after", 0, 10**9, default=0))
+        after = whole_in(AFTER, said)
         if request.query_params.get("format") == "json":
-            limit = int(_number(request.query_params.get("limit"), "limit", 1, 1000, default=200))
-            page = await self._service.events(found.id, after, limit)
+            page = await self._service.events(found.id, after, whole_of(EVENTS, request))
             return JSONResponse({"object": "list", "data": [event.shown() for event in page]})
         return sse.EventStream(self._as_sse(found.id, after))
 
@@ -195,7 +201,7 @@ class _Routes:
         try:
             caller, run_id, name = self._asked(socket)
             run = await self._service.run(caller, run_id, name)
-            after = int(_number(socket.query_params.get("after"), "after", 0, 10**9, default=0))
+            after = whole_of(AFTER, socket)
         except StokerError as error:
             await socket.send_json(_problem(error))
             await socket.close(_CLOSED.get(error.status, 4400))
@@ -278,16 +284,3 @@ def _status(connection: Any, run_id: str) -> str:
 
 def _problem(error: StokerError) -> Json:
     return {"error": {"message": error.message, "type": error.type, "code": error.code, "param": None}}
-
-
-def _number(said: str | None, name: str, least: float, most: float, *, default: float) -> float:
-    """Raises InvalidInput."""
-    if said is None:
-        return default
-    try:
-        value = float(said)
-    except ValueError:
-        value = -1.0
-    if not least <= value <= most:
-        raise InvalidInput(f"{name} is {said[:40]!r}; it has to be a number from {least:g} to {most:g}", param=name)
-    return value

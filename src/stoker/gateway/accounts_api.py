@@ -18,7 +18,6 @@ from starlette.routing import Route
 from stoker.base import logs
 from stoker.base.errors import Conflict, InvalidInput, NotFound, QueueUnavailable
 from stoker.gateway.audited import no_body
-from stoker.gateway.parameters import Text, flag, whole, whole_of
 from stoker.gateway.services import Services
 from stoker.meter.audit import Change
 from stoker.meter.cost import usd
@@ -31,6 +30,7 @@ from stoker.queue import CounterState
 from stoker.spec import Budgets, Team, Tenant, plain, read_section
 from stoker.spec.requests import KeyTerms, NewKey, NewTenant, Rotation
 from stoker.spec.section import yaml_name
+from stoker.web.parameters import Text, flag, whole, whole_of
 from stoker.web.server import JSONResponse, read_json
 
 Json = dict[str, Any]

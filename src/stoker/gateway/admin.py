@@ -14,13 +14,13 @@ from stoker.base.errors import InvalidInput
 from stoker.base.ids import ModelName, TaskId
 from stoker.gateway import accounts_api, dead_letters, dead_letters_api
 from stoker.gateway.audited import Json, Making, Outcome, no_body
-from stoker.gateway.parameters import Choice, Number, Text, whole, whole_of
 from stoker.gateway.services import Services
 from stoker.gateway.tasks import shown
 from stoker.meter.report import usage_report
 from stoker.queue import State
 from stoker.spec import read_section
 from stoker.spec.requests import Pruning
+from stoker.web.parameters import Choice, Number, Text, whole, whole_of
 from stoker.web.server import JSONResponse, read_json
 
 Handler = Callable[[Request], Awaitable[Response]]

@@ -14,10 +14,10 @@ from starlette.routing import Route
 from stoker.base.errors import InvalidInput, NotFound, NotPermitted
 from stoker.gateway import files
 from stoker.gateway.endpoints import ENDPOINTS
-from stoker.gateway.parameters import whole, whole_of
 from stoker.gateway.services import Services, caller
 from stoker.meter.accounts import Account
 from stoker.meter.batches import Batch, NewBatch
+from stoker.web.parameters import whole, whole_of
 from stoker.web.server import JSONResponse, read_json
 
 Json = dict[str, Any]

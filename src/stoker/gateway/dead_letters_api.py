@@ -17,13 +17,13 @@ from stoker.base.ids import ModelName, TaskId
 from stoker.gateway import audited, dead_letters
 from stoker.gateway.audited import Making
 from stoker.gateway.dead_letters import Chosen, Outcome
-from stoker.gateway.parameters import Number, Text, flag, whole, whole_of
 from stoker.gateway.services import Services
 from stoker.gateway.tasks import Handler, shown
 from stoker.queue import Which
 from stoker.spec import read_section
 from stoker.spec.requests import MOST_AGE_S, Dropping, FromSqs, Letters
 from stoker.spec.section import NAME_PATTERN
+from stoker.web.parameters import Number, Text, flag, whole, whole_of
 from stoker.web.server import JSONResponse, read_json
 
 Json = dict[str, Any]

@@ -19,12 +19,12 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from stoker.base.errors import InvalidInput, NotFound, TooLarge
-from stoker.gateway.parameters import Choice, Text, whole, whole_of
 from stoker.gateway.services import Services
 from stoker.meter.accounts import Account
 from stoker.meter.files import BLOCK_BYTES, File, FileStore, unknown
 from stoker.web import multipart
 from stoker.web.multipart import PartBegins
+from stoker.web.parameters import Choice, Text, whole, whole_of
 from stoker.web.server import JSONResponse
 
 Json = dict[str, Any]

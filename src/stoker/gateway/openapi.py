@@ -12,7 +12,6 @@ from stoker.gateway import idempotency, sizes
 from stoker.gateway import openapi_schemas as schemas
 from stoker.gateway.openapi_operations import BYTES, JSON, OPERATIONS, Answer, Operation, statuses_of
 from stoker.gateway.openapi_words import ref
-from stoker.gateway.parameters import documented
 from stoker.gateway.services import ID_PATTERN
 from stoker.gateway.streams import EVENT_ID_PATTERN
 from stoker.policy import images
@@ -21,6 +20,7 @@ from stoker.queue import cursors
 from stoker.spec import Platform
 from stoker.spec.section import NAME_PATTERN
 from stoker.web import uploads
+from stoker.web.parameters import documented
 from stoker.web.server import MOST_DEPTH
 
 Json = dict[str, Any]

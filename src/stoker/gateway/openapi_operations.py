@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from stoker.gateway import accounts_api, admin, batches, dead_letters_api, files, tasks
-from stoker.gateway.parameters import Choice, Query, Text, whole
 from stoker.telemetry.metrics import CONTENT_TYPE
+from stoker.web.parameters import Choice, Query, Text, whole
 
 Json = dict[str, Any]
 Who = Literal["nobody", "user", "admin"]
@@ -143,6 +143,7 @@ def _of_agents(method: str, path: str, id: str, what: str, answer: Answer, statu
     return Operation(method, path, id, what, "user", {status: answer}, refused=refused, **more)
 
 
+_AFTER = whole("after", 0, 10**9, 0, "Go on after the event with this id.")
 _STATUSES = ("queued", "running", "waiting", "completed", "failed", "cancelled")
 _AGENTS = (
     _of_agents("GET", "/v1/agents", "listAgents", "The agents.", json_of("Agents", "All of them.")),
@@ -205,7 +206,7 @@ _AGENTS = (
         Answer("Its events.", {EVENTS: "Event", JSON: "AgentEvents"}),
         query=(
             Text("format", "`json`: a page of those that there are, and no stream."),
-            Text("after", "Go on after the event with this id."),
+            _AFTER,
             whole("limit", 1, 1000, 200, "Of a page: how many at most."),
         ),
         headers=("last-agent-event",),
@@ -217,7 +218,7 @@ _AGENTS = (
         "The same over a WebSocket.",
         Answer("The connection is a WebSocket now."),
         101,
-        query=(Text("after", "Go on after the event with this id."),),
+        query=(_AFTER,),
         more="404 without the handshake of a WebSocket.",
     ),
     _of_agents("GET", f"{_RUN}/trace", "traceRun", "Its spans.", json_of("Trace", "All there are by now.")),

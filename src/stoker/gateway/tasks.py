@@ -15,13 +15,13 @@ from stoker.base.errors import InvalidInput, NotFound, StokerError
 from stoker.base.ids import TaskId
 from stoker.gateway import audited, busy, callbacks, idempotency
 from stoker.gateway.endpoints import CHAT, COMPLETIONS, ENDPOINTS, endpoint_of
-from stoker.gateway.parameters import Number
 from stoker.gateway.services import Services
 from stoker.gateway.streams import gone
 from stoker.meter.accounts import Account
 from stoker.queue import Delivery, Place, State, Task
 from stoker.queue.cursors import parse_cursor
 from stoker.web import sse
+from stoker.web.parameters import Number
 from stoker.web.server import JSONResponse, read_json, while_connected
 
 Json = dict[str, Any]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 
 from stoker.base.errors import InvalidInput
 
@@ -31,9 +31,12 @@ class Number:
     is_whole: bool = False
     of_what: str = ""
 
-    def of(self, request: Request) -> float | None:
+    def of(self, request: HTTPConnection) -> float | None:
         """Raises InvalidInput."""
-        text = request.query_params.get(self.name)
+        return self.read(request.query_params.get(self.name))
+
+    def read(self, text: str | None) -> float | None:
+        """As `of`, for what stands elsewhere, too. Raises InvalidInput."""
         if text is None:
             return self.default
         if (_WHOLE if self.is_whole else _NUMBER).fullmatch(text) and self.least <= float(text) <= self.most:
@@ -55,9 +58,14 @@ def whole(name: str, least: int, most: int, default: int, what: str) -> Number:
     return Number(name, least, most, what, default, is_whole=True)
 
 
-def whole_of(parameter: Number, request: Request) -> int:
+def whole_of(parameter: Number, request: HTTPConnection) -> int:
     """The value of a parameter that is whole and has a default. Raises InvalidInput."""
-    value = parameter.of(request)
+    return whole_in(parameter, request.query_params.get(parameter.name))
+
+
+def whole_in(parameter: Number, text: str | None) -> int:
+    """As `whole_of`, for what stands elsewhere, too. Raises InvalidInput."""
+    value = parameter.read(text)
     assert value is not None  # noqa: S101 - it has a default
     return int(value)
 
@@ -71,7 +79,7 @@ class Text:
     pattern: str | None = None
     kind: str = ""
 
-    def of(self, request: Request) -> str | None:
+    def of(self, request: HTTPConnection) -> str | None:
         """Raises InvalidInput."""
         text = request.query_params.get(self.name) or None
         if text is not None and self.pattern is not None and not re.fullmatch(self.pattern, text):
@@ -91,7 +99,7 @@ class Choice:
     words: tuple[str, ...]
     what: str
 
-    def of(self, request: Request) -> str | None:
+    def of(self, request: HTTPConnection) -> str | None:
         """Raises InvalidInput."""
         word = request.query_params.get(self.name)
         if word is not None and word not in self.words:
