@@ -8,25 +8,14 @@ from agents_stage import CALLER, Json, calls, staged, tool
 from test_runs import ASKS, ONE, PAYS, adds, after_a_death, taken_over
 from test_sub_agents import TOOLS, TREE, office
 
-from stoker.base.errors import Unavailable
-from stoker.testing.postgres import PostgresServer, find_programs
+from stoker.testing.postgres import PostgresServer
 
 pytestmark = pytest.mark.postgres
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    try:
-        find_programs()
-    except Unavailable as missing:
-        pytest.skip(f"{missing.message}; {missing.hint}")
-    with PostgresServer() as server:
-        yield server
-
-
 @pytest.fixture
-def database(server: PostgresServer) -> Iterator[str]:
-    with server.database() as url:
+def database(postgres: PostgresServer) -> Iterator[str]:
+    with postgres.database() as url:
         yield url
 
 

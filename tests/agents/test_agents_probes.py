@@ -5,6 +5,7 @@ import pytest
 from stoker.agents.probes import answering
 from stoker.base.errors import StokerError
 from stoker.local import ports
+from stoker.web import server
 from stoker.web.client import HttpClient
 
 LOOPBACK = "127.0.0.1"
@@ -22,6 +23,8 @@ async def test_a_worker_answers_its_probes_for_as_long_as_it_runs() -> None:
             await http.request("GET", "/health")
 
 
-async def test_a_worker_that_nobody_probes_listens_nowhere() -> None:
+async def test_a_worker_that_nobody_probes_listens_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    bound: list[tuple[str, int]] = []
+    monkeypatch.setattr(server, "bind", lambda host, port: bound.append((host, port)))
     async with answering(None):
-        pass
+        assert bound == []

@@ -76,7 +76,9 @@ def test_what_is_no_script_is_said_when_it_is_read(script: Any, message: str) ->
 
 
 def test_all_scripts_of_the_examples_can_be_read() -> None:
-    for path in (Path(__file__).parents[2] / "examples").rglob("script*.yaml"):
+    found = sorted((Path(__file__).parents[2] / "examples").rglob("script*.yaml"))
+    assert [path.parent.name for path in found] == ["agents"]
+    for path in found:
         Script.load(path)
 
 

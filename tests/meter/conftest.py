@@ -5,22 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from stoker.base.errors import Unavailable
 from stoker.meter.store import Store
 from stoker.meter.tables import metadata
-from stoker.testing.postgres import PostgresServer, find_programs
+from stoker.testing.postgres import PostgresServer
 
 BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    try:
-        find_programs()
-    except Unavailable as missing:
-        pytest.skip(f"{missing.message}; {missing.hint}")
-    with PostgresServer() as server:
-        yield server
 
 
 @pytest.fixture(scope="session")
