@@ -4,7 +4,6 @@ Each call has a key made of the run, LangGraph's number of the step, the node's 
 the calls of that node: the same whenever the step is run again, so that what was done is not done twice.
 """
 
-import asyncio
 import hashlib
 import re
 from collections import defaultdict
@@ -25,7 +24,7 @@ from stoker.agents.tasks import submit_step
 from stoker.agents.tools.interface import BoundTool, Result, Toolbox
 from stoker.base import json_text
 from stoker.base.clock import Clock
-from stoker.base.errors import InvalidInput, NotPermitted, StokerError, Unavailable
+from stoker.base.errors import InvalidInput, NotPermitted, StokerError
 from stoker.meter.grants import GRANT_S
 from stoker.queue import Queue
 from stoker.spec import Agent, Platform
@@ -241,14 +240,9 @@ class RunContext:
         return await self._kept(key, tool, arguments, result, began)
 
     async def _run_tool(self, tool: BoundTool, arguments: Json) -> Result:
-        place = self.parts.toolbox.place(self.run.id)
+        """Within its time, which the toolbox keeps."""
         try:
-            async with asyncio.timeout(tool.timeout_s + 5):
-                return await tool.call(arguments, place)
-        except TimeoutError:
-            if tool.repeatable:
-                return Result(text=f"{tool.name} did not answer within {tool.timeout_s:g} s", is_error=True)
-            raise Unavailable(f"{tool.name} did not answer within {tool.timeout_s:g} s", code="tool_timeout") from None
+            return await tool.call(arguments, self.parts.toolbox.place(self.run.id))
         except StokerError as error:
             if tool.repeatable:
                 return Result(text=error.message, is_error=True)

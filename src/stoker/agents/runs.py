@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from stoker.base.errors import InvalidInput
-from stoker.meter.grants import Grant, RunLimit, runs_above
+from stoker.meter.grants import Grant, RunLimit
 from stoker.spec import Agent, RunLimits
 
 Json = dict[str, Any]
@@ -341,7 +341,3 @@ def _check_answer(wait: Wait, answer: object) -> None:
     arguments = answer.get("arguments") if isinstance(answer, dict) else None
     if arguments is not None and not isinstance(arguments, dict):
         raise InvalidInput("arguments has to be an object", param="answers")
-
-
-def outermost(run: str) -> str:
-    return runs_above(run)[0]

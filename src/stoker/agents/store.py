@@ -20,8 +20,9 @@ from stoker.agents.grouped import Grouped
 from stoker.agents.runs import ENDED, Event, Limits, Run, Status, Wait
 from stoker.base import json_text
 from stoker.base.errors import Conflict, NotFound, Refused
-from stoker.meter.grants import RunLimit, runs_above
+from stoker.meter.grants import RunLimit
 from stoker.meter.store import Database, Named
+from stoker.policy.budgets import names_below, run_path
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -518,8 +519,7 @@ def begin_call(
     known = _call(connection, run.id, call)
     if known is not None:
         return known
-    most = dict.fromkeys(runs_above(run.id))
-    for above in most:
+    for above in run_path(run.id):
         done = connection.execute(
             text("UPDATE agent_runs SET tool_calls = tool_calls + 1 WHERE id = :id"), {"id": above}
         )
@@ -653,5 +653,4 @@ def _text(value: Any) -> str:
 
 
 def _below(run_id: str) -> Json:
-    """Ids of runs below: `run_x.` and on, as far as text that begins so goes."""
-    return {"low": run_id + ".", "high": run_id + "/"}  # '/' follows '.' in ASCII
+    return dict(zip(("low", "high"), names_below(run_id), strict=True))

@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 
 from stoker.base import json_text
 from stoker.base.errors import InvalidInput, Unauthenticated
-from stoker.policy.budgets import run_path
 
 SECRET = "STOKER_AGENTS_KEY"  # noqa: S105 - the variable's name
 SHORTEST_SECRET = 32
@@ -83,11 +82,6 @@ class CallerClaim:
     def read(cls, text: str, secret: str, *, now: float) -> "CallerClaim":
         """Raises Unauthenticated for one that is not the gateway's, or is over."""
         return cls(**_only(cls, _read(CLAIM_PREFIX, text, secret, now=now)))
-
-
-def runs_above(run: str) -> list[str]:
-    """The path itself and all above it, the outermost first: `a.1.2` is below `a.1`, which is below `a`."""
-    return run_path(run)
 
 
 def is_grant(bearer: str) -> bool:

@@ -35,7 +35,7 @@ from stoker.base.errors import InvalidInput
 from stoker.meter.store import Store
 from stoker.meter.tables import usage, usage_days
 from stoker.meter.usage import UsageRecord
-from stoker.policy.budgets import ScopeKind
+from stoker.policy.budgets import ScopeKind, names_below
 
 _NAMES = [field.name for field in fields(UsageRecord)]
 _COLUMNS = [usage.c[name] for name in _NAMES]
@@ -122,7 +122,7 @@ class Ledger:
         if agent is not None:
             recent, days = recent.where(usage.c.agent == agent), days.where(usage_days.c.agent == agent)
         if run is not None:
-            below = _is_below(*map(literal, _below(run)), is_postgresql=self._store.is_postgresql)
+            below = _is_below(*map(literal, names_below(run)), is_postgresql=self._store.is_postgresql)
             recent, days = recent.where(or_(usage.c.run == run, below)), days.where(false())
         if since is not None:
             recent = recent.where(usage.c.ended_at >= since)
@@ -150,7 +150,7 @@ class Ledger:
         and runs as far back as there are records."""
         values: dict[str, object] = {"tenant": tenant, "name": name}
         if kind == "run":
-            values["first"], values["end"] = _below(name)
+            values["first"], values["end"] = names_below(name)
         if since is not None:
             values |= {"since": since, "day": math.floor(since / DAY_S)}
         with self._store.reading() as connection:
@@ -283,11 +283,6 @@ def _sums(table: Table) -> list[Any]:
     return [counted[name] if name in counted else func.sum(table.c[name]) for name in _SUMMED]
 
 
-def _below(run: str) -> tuple[str, str]:
-    """The first name that a run below this one could have, and what comes after the last: a slash is next to a dot."""
-    return run + ".", run + "/"
-
-
 def _steps() -> Any:
     return func.coalesce(func.sum(case((usage.c.kind == "step", 1), else_=0)), 0)
 
@@ -297,8 +292,8 @@ def _requests() -> Any:
 
 
 def _is_below(first: ColumnElement[str], end: ColumnElement[str], *, is_postgresql: bool) -> ColumnElement[bool]:
-    """The usage of the runs below another, whose names are from `first` to before `end` (`_below`): by bytes, as the
-    index has them, and of agents, since others may have dots in the names of their runs."""
+    """The usage of the runs below another, whose names are from `first` to before `end` (`names_below`): by bytes, as
+    the index has them, and of agents, since others may have dots in the names of their runs."""
     if is_postgresql:
         within = and_(usage.c.run.bool_op("~>=~")(first), usage.c.run.bool_op("~<~")(end))
     else:

@@ -26,7 +26,7 @@ class UsageRecord:
     `prompt_tokens` includes `cached_tokens`. `first_token_at` is None when nothing was produced, and when nobody saw
     it, as in a whole answer from a replica. `route` is the word that says why this model was chosen. `replica` is None
     when no replica was reached. `agent` is the one whose run it belongs to, and then `run` is a path
-    (`grants.runs_above`). `reason` says in a few words why it ended otherwise than done; the ledger keeps
+    (`policy.budgets.run_path`). `reason` says in a few words why it ended otherwise than done; the ledger keeps
     `REASON_CHARS` of them.
     """
 

@@ -101,6 +101,12 @@ def run_path(run: str) -> list[str]:
     return [".".join(parts[:many]) for many in range(1, len(parts) + 1)]
 
 
+def names_below(run: str) -> tuple[str, str]:
+    """The first name that a run below this one could have, and what comes after the last, in the order of bytes: a
+    slash is next to a dot."""
+    return run + ".", run + "/"
+
+
 def scope_name(scope: Scope) -> str:
     """As the names of its counters begin."""
     kind, id = scope
