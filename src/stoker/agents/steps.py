@@ -6,9 +6,8 @@ the run anew.
 """
 
 import asyncio
-import contextlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -53,7 +52,7 @@ class _Open:
     """A run whose graph is open here, standing before the step after `head`."""
 
     context: RunContext
-    events: AsyncIterator[Any]
+    events: AsyncGenerator[Any, None]
     driver: "asyncio.Task[None] | None" = None
     go: asyncio.Event = field(default_factory=asyncio.Event)
     came: "asyncio.Future[Came] | None" = None
@@ -208,8 +207,11 @@ class Stepper:
             if opened.came is not None and not opened.came.done():
                 opened.came.set_exception(error)
         finally:
-            with contextlib.suppress(Exception):
-                await opened.events.aclose()  # type: ignore[attr-defined]  # a generator
+            try:
+                await opened.events.aclose()
+            except Exception as error:  # of a node that was stopped: what it came to is known already
+                said = self.redacted(f"{type(error).__name__}: {error}")[:500]
+                _log.warning("a graph did not close cleanly", run=opened.context.run.id, error=said)
 
     async def _until_end(self, opened: _Open) -> None:
         nodes: list[str] = []
