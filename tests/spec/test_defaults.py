@@ -366,6 +366,18 @@ composition:
     path: manifests
     clusters: []
   canary: false
+deploy:
+  context: null
+  terraform: true
+  controllers: true
+  kubernetesVersion: "1.34"
+  stateBucket: null
+  monthlyBudgetUsd: null
+  waitSeconds: 1800
+  network:
+    cidr: 10.0.0.0/16
+    natPerZone: false
+    publicAccess: []
 """
 
 

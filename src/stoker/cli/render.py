@@ -17,10 +17,19 @@ from stoker.base.errors import InvalidInput
     type=click.Choice(["karpenter", "auto", "hybrid"]),
     help="Who makes the nodes (default: global.cluster.mode of the spec).",
 )
+@click.option(
+    "--aws",
+    type=click.Choice(["ack", "terraform"]),
+    default="ack",
+    show_default=True,
+    help="Who makes what is needed of AWS: objects of ACK, in a cluster that is there, or the root module of --terraform.",
+)
 @click.option("--only", multiple=True, metavar="COMPONENT", help="Only this component; may be given more than once.")
 @click.option("--force", is_flag=True, help="Write over files that something else made, or that were changed since.")
 @click.option("--json", "as_json", is_flag=True, help="Say as JSON what was written.")
-def render(spec: str | None, out: str, mode: str | None, only: tuple[str, ...], force: bool, as_json: bool) -> int:
+def render(
+    spec: str | None, out: str, mode: str | None, aws: str, only: tuple[str, ...], force: bool, as_json: bool
+) -> int:
     """Write every Kubernetes and AWS object of the platform, for one cluster.
 
     The same spec gives the same bytes. What was rendered into DIR before and is no more is removed; what is not
@@ -32,7 +41,7 @@ def render(spec: str | None, out: str, mode: str | None, only: tuple[str, ...], 
 
     platform, source = load_chosen(None if spec is None else Path(spec))
     click.echo(source, err=True)
-    texts = run.render(platform, mode=mode, only=only)  # type: ignore[arg-type]
+    texts = run.render(platform, mode=mode, only=only, aws=aws)  # type: ignore[arg-type]
     if out == "-":
         if as_json:
             raise InvalidInput("--json says what was written, and -o - writes nothing", param="--json")

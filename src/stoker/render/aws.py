@@ -21,7 +21,7 @@ _EBS_ROLE = "ebs-csi-controller"
 
 def render(plan: Plan) -> Iterator[Item]:
     yield from aws_secrets.terraform(plan)
-    if not plan.spec.composition.ack.enabled:
+    if not plan.by_ack:
         return
     yield from aws_secrets.empty(plan)
     yield from _buckets(plan)

@@ -74,7 +74,7 @@ def terraform(plan: Plan) -> Iterator[Item]:
     yield Terraform(FILE, Block("terraform", (), {"required_version": ">= 1.11"}), "For write-only arguments.")
     for name, key, use in made(plan):
         yield from _made(plan, name, key, use)
-    if not plan.spec.composition.ack.enabled:
+    if not plan.by_ack:
         for name, keys, use in given(plan):
             yield Terraform(FILE, _secret(plan, name, use), f"Empty until somebody writes {_form(keys)} into it.")
 

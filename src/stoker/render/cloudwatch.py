@@ -45,7 +45,7 @@ def render(plan: Plan) -> Iterator[Item]:
     if not (said.enabled and said.cloudwatch):
         return
     yield from cloudwatch_agent.render(plan)
-    yield from _addon_by_ack(plan) if plan.spec.composition.ack.enabled else _addon_by_terraform(plan)
+    yield from _addon_by_ack(plan) if plan.by_ack else _addon_by_terraform(plan)
     yield from _topic(plan)
     yield Terraform(
         _FILE,

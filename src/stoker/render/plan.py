@@ -32,12 +32,21 @@ from stoker.render.facts import (
 from stoker.spec import EMBEDDED, Mode, Model, Platform
 
 Image = Literal["gateway", "worker", "trainer", "agents"]
+Maker = Literal["ack", "terraform"]
 
 
 @dataclass(frozen=True)
 class Plan:
     spec: Platform
     mode: Mode
+    aws: Maker = "ack"
+    """Who makes what the platform needs of AWS: ACK, in a cluster that is there, or the root module of Terraform, which
+    makes the cluster, too (`render/root`)."""
+
+    @property
+    def by_ack(self) -> bool:
+        """Whether AWS resources are objects of the cluster."""
+        return self.aws == "ack" and self.spec.composition.ack.enabled
 
     @property
     def cluster(self) -> str:
@@ -117,7 +126,8 @@ class Plan:
         """Where usage is kept: in PostgreSQL in a pod of our own, at the URL of the spec, or on RDS."""
         if self.spec.ledger.url is not None:
             return "url"
-        return "rds" if self.spec.composition.ack.enabled and self.spec.composition.ack.rds else "cluster"
+        has_maker = self.by_ack or self.aws == "terraform"
+        return "rds" if has_maker and self.spec.composition.ack.rds else "cluster"
 
     @property
     def has_agents(self) -> bool:

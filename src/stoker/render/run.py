@@ -6,13 +6,17 @@ from stoker.base.errors import InvalidInput
 from stoker.render import fitting
 from stoker.render.components import COMPONENTS
 from stoker.render.connections import check_hosts
-from stoker.render.plan import Plan
+from stoker.render.items import Resource
+from stoker.render.plan import Maker, Plan
 from stoker.render.writing import files
 from stoker.spec import Mode, Platform
 
 
-def render(platform: Platform, *, mode: Mode | None = None, only: Collection[str] = ()) -> dict[str, str]:
-    """Texts by file name. `mode` None: as the spec says. `only`: these components; none means all.
+def render(
+    platform: Platform, *, mode: Mode | None = None, only: Collection[str] = (), aws: Maker = "ack"
+) -> dict[str, str]:
+    """Texts by file name. `mode` None: as the spec says. `only`: these components; none means all. `aws`: who makes
+    what the platform needs of AWS; with "terraform", `render_root` does, and no file of Terraform's is among these.
 
     Raises InvalidInput for a component that is not there, and for a spec that no cluster could be made of: a model that
     fits no instance type, a cap that is too low, a URL that names the machine it is read on.
@@ -22,9 +26,11 @@ def render(platform: Platform, *, mode: Mode | None = None, only: Collection[str
         raise InvalidInput(
             f"no component is called {', '.join(unknown)}", param="only", hint=f"components: {', '.join(COMPONENTS)}"
         )
-    plan = Plan(platform, mode or platform.global_.cluster.mode)
+    plan = Plan(platform, mode or platform.global_.cluster.mode, aws)
     check_hosts(plan)
     chosen = [component for name, component in COMPONENTS.items() if not only or name in only]
     items = [item for component in chosen for item in component(plan)]
     fitting.check(plan, items)
+    if aws == "terraform":
+        items = [item for item in items if isinstance(item, Resource)]
     return files(items)

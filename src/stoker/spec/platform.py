@@ -8,6 +8,7 @@ from pydantic import Field
 from stoker.spec.agents import AGENT_STEPS, Agents
 from stoker.spec.budgets import Tenant, Tenants
 from stoker.spec.composition import Composition
+from stoker.spec.deploy import Deploy
 from stoker.spec.edge import Edge
 from stoker.spec.faults import Fault, Path
 from stoker.spec.guide import Global, Keda
@@ -63,6 +64,9 @@ class Platform(Section):
 
     composition: Composition = Composition()
     """AWS resources as Kubernetes objects, and delivery by Git."""
+
+    deploy: Deploy = Deploy()
+    """What `stoker deploy` may act on, and the network that it makes."""
 
     def local_replicas(self, model: str) -> Replicas:
         """How many of `model` run on one machine: what it says, or what `keda` says for all, or exactly one."""

@@ -37,6 +37,7 @@ _ORDER = (
     "edge",
     "training",
     "composition",
+    "deploy",
 )
 """What matters on a laptop first, what only a cluster reads last."""
 
