@@ -22,7 +22,7 @@ from stoker.base.errors import InvalidInput
     type=click.Choice(["ack", "terraform"]),
     default="ack",
     show_default=True,
-    help="Who makes what is needed of AWS: objects of ACK, in a cluster that is there, or the root module of --terraform.",
+    help="Who makes what is needed of AWS: objects of ACK, or the root module of --terraform.",
 )
 @click.option("--only", multiple=True, metavar="COMPONENT", help="Only this component; may be given more than once.")
 @click.option("--force", is_flag=True, help="Write over files that something else made, or that were changed since.")
