@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from stoker.base.errors import Conflict
-from stoker.deploy import inventory, lock, waiting
+from stoker.deploy import inventory, lock, prerequisites, waiting
 from stoker.deploy.cluster import Cluster, Rejected, Tree, key_of
 from stoker.deploy.controllers import Facts, by_hand, controllers
 from stoker.deploy.planning import DeployPlan, is_immutable
@@ -25,6 +25,7 @@ def deploy(site: Site, plan: DeployPlan, patience: waiting.Patience, said: Say, 
             site.root.apply(plan.terraform, said)
         else:
             site.root.forget()
+    prerequisites.check(site.plan, site.objects)
     outputs = site.outputs()
     cluster = site.connect(outputs)
     if cluster is None:

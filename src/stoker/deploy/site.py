@@ -7,7 +7,8 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,16 +21,17 @@ from stoker.deploy import helm, terraform
 from stoker.deploy.cluster import Cluster, Tree
 from stoker.deploy.inventory import Owner
 from stoker.render.plan import Plan
-from stoker.render.run import render_objects, render_root
+from stoker.render.run import render_objects
 from stoker.spec import Platform
 
 
 @dataclass(frozen=True)
 class Site:
-    """`state`: the state directory; what is of this cluster lies in deploy/CLUSTER below it."""
+    """`state`: the state directory; what is of this cluster lies in deploy/CLUSTER below it. `sleep` is for tests."""
 
     spec: Platform
     state: Path
+    sleep: Callable[[float], None] = time.sleep
 
     @cached_property
     def plan(self) -> Plan:
@@ -101,7 +103,7 @@ class Site:
         """The cluster; None where Terraform has not made it yet. Raises as `clusters.connect`."""
         if self.spec.deploy.context is None and "cluster_endpoint" not in outputs:
             return None
-        return clusters.connect(self.kubeconfig(outputs), self.context)
+        return clusters.connect(self.kubeconfig(outputs), self.context, sleep=self.sleep)
 
     def helm(self, outputs: Mapping[str, Any]) -> helm.Helm:
         return helm.find(self.kubeconfig(outputs), self.context, self.spec.deploy.wait_seconds)
