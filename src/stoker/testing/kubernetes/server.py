@@ -53,6 +53,8 @@ def api_server(
         yield server
     finally:
         server.stop()
+    if server.broken:
+        raise RuntimeError("the stand-in met an error of its own; its calls are in .calls") from server.broken[0]
 
 
 class ApiServer:
@@ -64,6 +66,8 @@ class ApiServer:
         self.version = version
         self.calls: list[Call] = []
         """In order of their coming."""
+        self.broken: list[Exception] = []
+        """Errors of the stand-in itself."""
         self._faults: list[Fault] = []
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
@@ -410,6 +414,9 @@ def _serve(handler: BaseHTTPRequestHandler, server: ApiServer) -> None:
         status, found, warnings, content = server.answer(handler.command, parts.path, query, headers, body)
     except ApiError as error:
         status, found, warnings, content = error.code, error.status(), [], "application/json"
+    except Exception as error:  # told to the test by api_server
+        server.broken.append(error)
+        status, found, warnings, content = 500, ApiError(500, f"the stand-in is broken: {error!r}").status(), [], ""
     if how == "lose":
         handler.close_connection = True
         return

@@ -20,7 +20,8 @@ from stoker.testing.kubernetes.storage import Id, Storage
 Tree = dict[str, Any]
 
 APPLY_TYPES = ("application/apply-patch+yaml", "application/apply-patch+cbor")
-_SCOPED_OUT = ("namespace",)
+_NAMESPACE = ("", "Namespace")
+_DEFINITION = ("apiextensions.k8s.io", "CustomResourceDefinition")
 _CLUSTER_NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
 
 
@@ -221,12 +222,12 @@ class Verbs:
                 meta.update(uid="00000000-0000-0000-0000-000000000000", creationTimestamp=_then(old), generation=1)
             return self.shown(new, target)
         stored = self.storage.replace(target.id, new) if old else self.storage.create(target.id, new)
-        shown_id = target.id
+        answer = self.shown(stored, target)
         if old and meta.get("deletionTimestamp") and not meta.get("finalizers"):
-            stored = self.storage.remove(target.id)
-        self._written(shown_id)
-        now_there = self.storage.get(shown_id)
-        return self.shown(now_there if now_there is not None else stored, target)
+            self._gone(target.id, "Background")
+        else:
+            self._written(target.id)
+        return answer
 
     def _validate_final(self, target: Target, obj: Tree) -> None:
         if target.resource.kind == "CustomResourceDefinition":
@@ -352,31 +353,38 @@ class Verbs:
         if not new["metadata"].get("deletionTimestamp"):
             new["metadata"]["deletionTimestamp"] = self.storage.now()
             new["metadata"]["deletionGracePeriodSeconds"] = 0
-        if id[:2] == ("", "Namespace"):
+        if id[:2] == _NAMESPACE:
             new.setdefault("status", {})["phase"] = "Terminating"
+        holds = _held_by(new)
+        if holds is not None:
             self.storage.replace(id, new)
-            for inside in [each for each in self.storage.ids() if each[2] == id[3]]:
+            for inside in [each for each in self.storage.ids() if holds(each)]:
                 self._delete(inside, policy)
-            if any(each[2] == id[3] for each in self.storage.ids()) or new["metadata"].get("finalizers"):
-                return
-        elif id[:2] == ("apiextensions.k8s.io", "CustomResourceDefinition"):
-            group, kind = new["spec"]["group"], new["spec"]["names"]["kind"]
-            self.storage.replace(id, new)
-            for inside in [each for each in self.storage.ids() if each[:2] == (group, kind)]:
-                self._delete(inside, policy)
-            if any(each[:2] == (group, kind) for each in self.storage.ids()):
-                return
+            self._may_go(id)
         elif new["metadata"].get("finalizers"):
             self.storage.replace(id, new)
             self._written(id)
-            return
-        self.storage.remove(id)
+        else:
+            self._gone(id, policy)
+
+    def _gone(self, id: Id, policy: str) -> None:
+        """An object is taken out, what only it owns, and what waited for it to go."""
+        obj = self.storage.remove(id)
         self._written(id)
         if policy != "Orphan":
             for owned in list(self._owned(obj["metadata"]["uid"])):
                 self._delete(owned, policy)
-        if id[2]:
-            self._namespace_may_go(id[2])
+        for waiting in [each for each in self.storage.ids() if each[:2] in (_NAMESPACE, _DEFINITION)]:
+            self._may_go(waiting)
+
+    def _may_go(self, id: Id) -> None:
+        """A namespace, or a definition, that is being deleted goes with the last object that it holds."""
+        obj = self.storage.get(id)
+        if obj is None or not obj["metadata"].get("deletionTimestamp") or obj["metadata"].get("finalizers"):
+            return
+        holds = _held_by(obj)
+        if holds is not None and not any(holds(each) for each in self.storage.ids()):
+            self._gone(id, "Background")
 
     def _owned(self, uid: str) -> Iterator[Id]:
         """What nothing but the object that had this uid owns."""
@@ -386,15 +394,16 @@ class Verbs:
             if uid in owners and not uids & set(owners):
                 yield id
 
-    def _namespace_may_go(self, name: str) -> None:
-        """A namespace that waits for what is in it goes with the last of that."""
-        id = ("", "Namespace", "", name)
-        obj = self.storage.get(id)
-        if obj is None or not obj["metadata"].get("deletionTimestamp") or obj["metadata"].get("finalizers"):
-            return
-        if not any(each[2] == name for each in self.storage.ids()):
-            self.storage.remove(id)
-            self._written(id)
+
+def _held_by(obj: Tree) -> Callable[[Id], bool] | None:
+    """What goes with a namespace or a CustomResourceDefinition; None for what holds nothing."""
+    if obj["kind"] == "Namespace":
+        name = obj["metadata"]["name"]
+        return lambda id: id[2] == name
+    if obj["kind"] == "CustomResourceDefinition":
+        of = (obj["spec"]["group"], obj["spec"]["names"]["kind"])
+        return lambda id: id[:2] == of
+    return None
 
 
 def merged_for_check(old: Tree, config: Tree) -> Tree:
