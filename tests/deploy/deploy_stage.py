@@ -1,7 +1,7 @@
 """A small platform and a cluster to deploy it to, for tests of `stoker.deploy`."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ class Stage:
         self.folder = folder
         self.said: list[str] = []
         self.slept = 0.0
+        self.while_it_sleeps: Callable[[], object] = lambda: None
 
     def site(self, text: str = SMALL) -> Site:
         return Site(loads(text), self.folder / "state", sleep=self._sleep)
@@ -62,8 +63,10 @@ class Stage:
     def destroy(self, text: str = SMALL, *, delete_data: bool = False) -> None:
         site = self.site(text)
         cluster = self.connect(site)
-        plan = destroying.plan_destroy(site, cluster, delete_data=delete_data)
-        cluster.close()
+        try:
+            plan = destroying.plan_destroy(site, cluster, delete_data=delete_data)
+        finally:
+            cluster.close()
         destroying.destroy(site, plan, self.patience(site), self.said.append, delete_data=delete_data)
 
     def connect(self, site: Site) -> Cluster:
@@ -90,6 +93,7 @@ class Stage:
 
     def _sleep(self, seconds: float) -> None:
         self.slept += seconds
+        self.while_it_sleeps()
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from deploy_stage import INVENTORY, SMALL, Stage, staged
 
 from stoker.base.errors import Conflict, NotPermitted, StokerError, TimedOut, Unavailable
 from stoker.deploy.cluster import FieldConflict, key_of
-from stoker.deploy.waiting import NotReady
+from stoker.deploy.planning import plan_object
+from stoker.deploy.waiting import NotReady, until_ready
 from stoker.testing.kubernetes import Call
 
 Tree = dict[str, Any]
@@ -108,12 +109,10 @@ class TestAnotherTime:
 
     def test_what_the_schemas_refuse_is_told_by_the_plan(self, stage: Stage) -> None:
         site = stage.site()
-        broken = [obj for obj in site.objects if obj["kind"] == "Deployment"][0]
+        broken = next(obj for obj in site.objects if obj["kind"] == "Deployment")
         broken["spec"]["template"]["spec"]["containers"][0]["imagePulPolicy"] = "Always"
         cluster = stage.connect(site)
         cluster.apply(next(obj for obj in site.objects if obj["kind"] == "Namespace"))
-        from stoker.deploy.planning import plan_object
-
         found = plan_object(cluster, broken)
         cluster.close()
         assert found.action == "refused"
@@ -139,18 +138,22 @@ class TestWhatItRefuses:
 
     def test_two_at_once(self, stage: Stage) -> None:
         stage.deploy()
+        lease = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": "stoker-deploy", "namespace": "agentic-ai"},
+            "spec": {"holderIdentity": "somebody/1", "leaseDurationSeconds": 30},
+        }
         cluster = stage.connect(stage.site())
-        spec = {"holderIdentity": "somebody/1", "leaseDurationSeconds": 60, "renewTime": "2999-01-01T00:00:00.000000Z"}
-        meta = {"name": "stoker-deploy", "namespace": "agentic-ai"}
-        cluster.create({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": spec})
+        cluster.create(lease)
+        stage.while_it_sleeps = lambda: cluster.merge(key_of(lease), {"spec": {"leaseTransitions": int(stage.slept)}})
         with pytest.raises(Conflict, match="somebody/1 deploys this platform"):
             stage.deploy()
-        spec["renewTime"] = "2001-01-01T00:00:00.000000Z"
-        cluster.merge(
-            key_of({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta}), {"spec": spec}
-        )
+        stage.while_it_sleeps = lambda: None  # it was killed: nobody renews its lease any more
+        before = stage.slept
+        stage.deploy()
+        assert stage.slept - before == 30.0
         cluster.close()
-        stage.deploy()  # whoever held it is long gone
 
 
 class TestFaults:
@@ -183,18 +186,19 @@ class TestFaults:
                 stage.deploy(after)
                 assert stage.stored() == expected, f"ended at call {number}"
 
-    def test_a_controller_that_gives_up_ends_the_deploy(self, stage: Stage) -> None:
-        def change(obj: Tree) -> None:
-            obj["status"] = {
-                "observedGeneration": obj["metadata"]["generation"],
-                "conditions": [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}],
-            }
-
+    def test_what_failed_for_good_is_not_waited_for(self, stage: Stage) -> None:
         stage.deploy()
-        stage.server.readiness = "stuck"
-        stage.server.edit("Deployment", "gateway", "agentic-ai", change)
-        with pytest.raises((NotReady, TimedOut)):
-            stage.deploy()
+        gateway = stage.server.get("Deployment", "gateway", "agentic-ai")
+        assert gateway is not None
+        progress = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "gave up"}
+        gateway["status"]["conditions"] = [progress]
+        cluster = stage.connect(stage.site())
+        cluster.get = lambda _: gateway  # type: ignore[method-assign]
+        before = stage.slept
+        with pytest.raises(NotReady, match="Deployment agentic-ai/gateway: ProgressDeadlineExceeded: gave up"):
+            until_ready(cluster, [key_of(gateway)], stage.patience(stage.site()), stage.said.append)
+        cluster.close()
+        assert stage.slept == before
 
 
 class Outage:

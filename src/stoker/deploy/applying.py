@@ -49,7 +49,7 @@ def deploy_objects(
     there = inventory.read(cluster, namespace, site.owner)  # refused before anything is changed
     own = next(obj for obj in wanted if obj["kind"] == "Namespace" and obj["metadata"]["name"] == namespace)
     apply(cluster, own, force=force)
-    with lock.held(cluster, namespace):
+    with lock.held(cluster, namespace, patience, said):
         keys = [key_of(obj) for obj in wanted]
         inventory.write(cluster, namespace, site.owner, {*there.keys, *keys})
         install_controllers(site, cluster, outputs, said)

@@ -90,7 +90,7 @@ def destroy_objects(
     there = inventory.read(cluster, namespace, site.owner)
     found = [obj for key in there.keys if (obj := cluster.get(key)) is not None]
     if found:
-        with lock.held(cluster, namespace):
+        with lock.held(cluster, namespace, patience, said):
             for step in backwards(found):
                 if step.wave is Wave.FOUNDATION:
                     continue

@@ -1,5 +1,8 @@
-"""One deploy at a time: a Lease in the platform's namespace, renewed while somebody works, and free again a minute
-after whoever holds it is gone. Terraform's state has its own lock.
+"""One deploy at a time: a Lease in the platform's namespace, renewed while somebody works. Terraform's state has its
+own lock.
+
+Whoever finds it held watches it for as long as it lasts: one that is not renewed meanwhile belongs to somebody who is
+gone. Clocks of two machines are never compared (as in client-go's leader election).
 """
 
 import os
@@ -8,34 +11,31 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from stoker.base.errors import Conflict, StokerError
 from stoker.deploy.cluster import Cluster, Key
+from stoker.deploy.waiting import Patience
 
 NAME = "stoker-deploy"
-LASTS_S = 60
-_RENEWED_S = 20.0
-_FORM = "%Y-%m-%dT%H:%M:%S.%fZ"
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
+LASTS_S = 30.0
+_RENEWED_S = 10.0
+_LOOKED_S = 2.0
 
 
 @contextmanager
-def held(cluster: Cluster, namespace: str, *, now: Callable[[], datetime] = _now) -> Iterator[None]:
-    """Raises Conflict with who holds it, and since when, while somebody else does."""
+def held(cluster: Cluster, namespace: str, patience: Patience, said: Callable[[str], None]) -> Iterator[None]:
+    """Raises Conflict with who holds it while somebody else works."""
     me = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
     key = Key("coordination.k8s.io/v1", "Lease", namespace, NAME)
-    _take(cluster, key, me, now)
+    _take(cluster, key, me, patience, said)
     ended = threading.Event()
 
     def renew() -> None:
         while not ended.wait(_RENEWED_S):
             try:
-                cluster.merge(key, {"spec": {"renewTime": now().strftime(_FORM)}})
+                cluster.merge(key, {"spec": {"renewTime": _now()}})
             except StokerError:
                 continue  # the next call of the work itself says what is wrong
 
@@ -49,32 +49,37 @@ def held(cluster: Cluster, namespace: str, *, now: Callable[[], datetime] = _now
         _let_go(cluster, key, me)
 
 
-def _take(cluster: Cluster, key: Key, me: str, now: Callable[[], datetime]) -> None:
-    for _ in range(3):
+def _take(cluster: Cluster, key: Key, me: str, patience: Patience, said: Callable[[str], None]) -> None:
+    first: str | None = None
+    since = patience.monotonic()
+    while True:
         found = cluster.get(key)
-        try:
-            if found is None:
-                cluster.create(_lease(key, me, now()))
-                return
-            spec = found.get("spec", {})
-            if spec.get("holderIdentity") == me:  # the answer to `create` was lost
-                return
-            if spec.get("holderIdentity") and not _is_over(spec, now()):
-                raise Conflict(
-                    f"{spec['holderIdentity']} deploys this platform, since {spec.get('acquireTime', 'some time')}",
-                    hint=f"wait for it; if it was killed, the platform is free {LASTS_S} seconds after that",
-                    code="deploy_runs",
-                )
-            taken = _lease(key, me, now())
-            taken["metadata"]["resourceVersion"] = found["metadata"]["resourceVersion"]
-            cluster.replace(taken)
-        except Conflict as error:
-            if error.code == "deploy_runs":
-                raise
-            continue  # somebody was faster: who is it?
-        else:
+        holder = "" if found is None else str(found.get("spec", {}).get("holderIdentity") or "")
+        version = "" if found is None else str(found["metadata"]["resourceVersion"])
+        if holder == me:  # the answer was lost
             return
-    raise Conflict("others take the lease of this platform again and again", hint="do it again in a moment")
+        is_free = not holder or (first == version and patience.monotonic() - since >= LASTS_S)
+        if is_free and _taken(cluster, _lease(key, me), found):
+            return
+        if not is_free and first is None:
+            said(f"{holder} has the lease of this platform: is it still there? ({LASTS_S:g} s)")
+        if first is not None and version != first:
+            raise Conflict(f"{holder or 'somebody else'} deploys this platform", hint="wait until that has ended")
+        first = version
+        patience.sleep(_LOOKED_S)
+
+
+def _taken(cluster: Cluster, lease: dict[str, Any], found: dict[str, Any] | None) -> bool:
+    """Whether it is ours now; not where somebody was faster."""
+    try:
+        if found is None:
+            cluster.create(lease)
+        else:
+            lease["metadata"]["resourceVersion"] = found["metadata"]["resourceVersion"]
+            cluster.replace(lease)
+    except Conflict:
+        return False
+    return True
 
 
 def _let_go(cluster: Cluster, key: Key, me: str) -> None:
@@ -87,16 +92,16 @@ def _let_go(cluster: Cluster, key: Key, me: str) -> None:
         return
 
 
-def _is_over(spec: dict[str, Any], now: datetime) -> bool:
-    try:
-        renewed = datetime.fromisoformat(str(spec["renewTime"]))
-    except (KeyError, ValueError):
-        return True
-    return renewed + timedelta(seconds=int(spec.get("leaseDurationSeconds", LASTS_S))) < now
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _lease(key: Key, me: str, now: datetime) -> dict[str, Any]:
-    at = now.strftime(_FORM)
-    spec = {"holderIdentity": me, "leaseDurationSeconds": LASTS_S, "acquireTime": at, "renewTime": at}
+def _lease(key: Key, me: str) -> dict[str, Any]:
+    spec = {
+        "holderIdentity": me,
+        "leaseDurationSeconds": int(LASTS_S),
+        "acquireTime": _now(),
+        "renewTime": _now(),
+    }
     meta = {"name": key.name, "namespace": key.namespace}
     return {"apiVersion": key.api_version, "kind": key.kind, "metadata": meta, "spec": spec}
