@@ -1,8 +1,8 @@
 """A program called `helm` for tests: it stands for the network and for the charts of others, which cannot be had here.
 
-It takes the words that `stoker deploy` gives Helm, and works on the cluster of the kubeconfig that it is given: releases
-are Secrets as Helm names and labels them, an installed chart is a Deployment and the CustomResourceDefinitions that a
-test said it brings. The rest of a chart, its values and its hooks are not looked at; definitions stay when a release
+It takes the words that `stoker deploy` gives Helm, and works on the cluster of the kubeconfig that it is given:
+releases are Secrets as Helm names and labels them, an installed chart is a Deployment and the definitions of custom
+kinds that a test said it brings. The rest of a chart, its values and its hooks are not looked at; definitions stay when a release
 goes, as those in a chart's `crds` folder do.
 """
 

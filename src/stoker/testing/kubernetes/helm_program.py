@@ -171,7 +171,9 @@ class Helm:
         self._namespace = (options.get("--namespace") or ["default"])[-1]
 
     def install(self, name: str, chart: str, *, may_install: bool) -> None:
-        if chart not in self._charts and chart.rpartition("/")[2] not in self._charts:
+        plain = chart.rpartition("/")[2]
+        brought = self._charts.get(chart, self._charts.get(plain))
+        if brought is None:
             fail(f"failed to fetch {chart}: 404 Not Found")
         for path in self._options.get("--values", []):
             read(Path(path))
@@ -189,7 +191,6 @@ class Helm:
             if status >= 400 and status != 409:
                 fail(str(said.get("message", status)))
         number = last["version"] + 1 if last else 1
-        plain = chart.rpartition("/")[2]
         release = {
             "name": name,
             "namespace": self._namespace,
@@ -198,7 +199,7 @@ class Helm:
             "chart_version": version,
         }
         self.keep({**release, "status": "pending-upgrade" if deployed else "pending-install"})
-        for each in self._charts.get(chart, self._charts.get(plain, [])):
+        for each in brought:
             made = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{each['metadata']['name']}"
             self._cluster.apply(made, each)
         if self._is_cut:

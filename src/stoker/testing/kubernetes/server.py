@@ -260,7 +260,7 @@ class ApiServer:
         resource = self._registry.at(group, version, rest[0])
         if resource is None or len(rest) > 3 or (namespace and not resource.namespaced):
             raise no_such_path()
-        name, subresource = (rest + ["", ""])[1:3]
+        name, subresource = [*rest, "", ""][1:3]
         if subresource not in ("", "status") or (subresource and not resource.status):
             raise no_such_path()
         if name and resource.namespaced and not namespace:
