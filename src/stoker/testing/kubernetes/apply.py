@@ -27,13 +27,17 @@ _SERVERS_OWN = {
     ("f:apiVersion",),
     ("f:kind",),
     ("f:metadata",),
-    *(
-        ("f:metadata", f"f:{name}")
-        for name in (
-            "name namespace creationTimestamp selfLink uid generation managedFields resourceVersion"
-            " deletionTimestamp deletionGracePeriodSeconds generateName"
-        ).split()
-    ),
+    ("f:metadata", "f:creationTimestamp"),
+    ("f:metadata", "f:deletionGracePeriodSeconds"),
+    ("f:metadata", "f:deletionTimestamp"),
+    ("f:metadata", "f:generateName"),
+    ("f:metadata", "f:generation"),
+    ("f:metadata", "f:managedFields"),
+    ("f:metadata", "f:name"),
+    ("f:metadata", "f:namespace"),
+    ("f:metadata", "f:resourceVersion"),
+    ("f:metadata", "f:selfLink"),
+    ("f:metadata", "f:uid"),
 }
 
 

@@ -147,7 +147,7 @@ class Registry:
         for each in self._found.values():
             here = found.setdefault(each.group, [])
             here.extend(version for version in each.versions if version not in here)
-        return {group: sorted(found[group], key=lambda version: schemas._maturity(version)) for group in sorted(found)}
+        return {group: sorted(found[group], key=lambda version: schemas.maturity(version)) for group in sorted(found)}
 
 
 def defined_by(crd: Tree) -> Resource:
@@ -159,7 +159,7 @@ def defined_by(crd: Tree) -> Resource:
         kind=spec["names"]["kind"],
         plural=spec["names"]["plural"],
         namespaced=spec.get("scope", "Namespaced") == "Namespaced",
-        versions=tuple(sorted((each["name"] for each in versions), key=schemas._maturity)),
+        versions=tuple(sorted((each["name"] for each in versions), key=schemas.maturity)),
         status=any("status" in (each.get("subresources") or {}) for each in versions),
         short=tuple(spec["names"].get("shortNames") or ()),
         given={each["name"]: (each.get("schema") or {}).get("openAPIV3Schema") for each in versions},
@@ -211,7 +211,7 @@ def _core(minor: str) -> Iterator[Resource]:
         if found is not None and found.core and found.kubernetes == nearest:
             by_kind.setdefault((group, kind), []).append(version)
     for (group, kind), versions in by_kind.items():
-        versions.sort(key=schemas._maturity)
+        versions.sort(key=schemas.maturity)
         schema = schemas.find(f"{group}/{versions[0]}".lstrip("/"), kind, nearest, folder=schemas.SHIPPED)
         assert schema is not None  # noqa: S101  # it was found above
         status = "status" in (schema.tree.get("properties") or {})
