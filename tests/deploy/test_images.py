@@ -73,7 +73,7 @@ def _part(image: str) -> str:
 
 
 def test_each_image_of_a_plan_is_a_target(dockerfile: Dockerfile) -> None:
-    assert [name for name in dockerfile.stages if name in IMAGES] == list(IMAGES[:2]) + ["agents", "trainer"]
+    assert [name for name in dockerfile.stages if name in IMAGES] == [*IMAGES[:2], "agents", "trainer"]
 
 
 def test_every_stage_is_made_from_one_base_pinned_by_tag_and_digest(dockerfile: Dockerfile) -> None:
