@@ -29,7 +29,7 @@ def check(plan: Plan, items: Iterable[Item]) -> None:
     types = [each for pool in pools for each in pool.types]
     keys = ", ".join(f"karpenter.nodePools.{pool.name}" for pool in pools)
     needed = Fraction(0)
-    for workload in _workloads(objects):
+    for workload in workloads_on_general_nodes(objects):
         asked = requests_of(workload)
         able = [each for each in types if fits(asked, free(each))]
         if not able:
@@ -49,7 +49,8 @@ def check(plan: Plan, items: Iterable[Item]) -> None:
         )
 
 
-def _workloads(objects: Sequence[dict[str, Any]]) -> Iterable[Workload]:
+def workloads_on_general_nodes(objects: Iterable[dict[str, Any]]) -> Iterable[Workload]:
+    """Whatever makes pods that need no GPU, and go on for good."""
     for each in objects:
         if each["kind"] in ("Deployment", "StatefulSet", "Rollout"):
             for workload in workloads_of(Manifest(each, Document("", 0, each))):

@@ -18,8 +18,8 @@ _DATABASE, _USER = "stoker", "stoker"
 _IMAGE = "postgres:17.6-bookworm"
 _POSTGRES_USER = 999  # of that image
 _DATA = "/var/lib/postgresql/data"
-_VOLUME = "50Gi"
-_RDS_CLASS, _RDS_GIB, _RDS_VERSION = "db.t4g.medium", 50, "17"
+VOLUME = "50Gi"
+RDS_CLASS, RDS_GIB, RDS_MOST_GIB, _RDS_VERSION = "db.t4g.medium", 50, 500, "17"
 
 
 def render(plan: Plan) -> Iterator[Item]:
@@ -104,7 +104,7 @@ def _stateful_set(plan: Plan) -> Object:
                 "metadata": {"labels": metadata(plan, LEDGER, "ledger")["labels"]},
                 "spec": _pod(plan),
             },
-            "volumeClaimTemplates": [claim("data", _VOLUME)],
+            "volumeClaimTemplates": [claim("data", VOLUME)],
         },
     }
 
@@ -176,15 +176,15 @@ def _db_instance(plan: Plan) -> Object:
         "metadata": metadata(plan, LEDGER, "ledger", namespace=plan.namespace),
         "spec": {
             "dbInstanceIdentifier": rds_name(plan),
-            "dbInstanceClass": _RDS_CLASS,
+            "dbInstanceClass": RDS_CLASS,
             "engine": "postgres",
             "engineVersion": _RDS_VERSION,
             "dbName": _DATABASE,
             "masterUsername": _USER,
             "masterUserPassword": {"namespace": plan.namespace, "name": LEDGER_SECRET, "key": "password"},
             "dbSubnetGroupName": rds_name(plan),
-            "allocatedStorage": _RDS_GIB,
-            "maxAllocatedStorage": _RDS_GIB * 10,
+            "allocatedStorage": RDS_GIB,
+            "maxAllocatedStorage": RDS_MOST_GIB,
             "storageType": "gp3",
             "storageEncrypted": True,
             "multiAZ": True,

@@ -180,7 +180,7 @@ def general_pools(plan: "Plan") -> Iterator[Pool]:
         choice = choices[name]
         vcpus = _GENERAL_LIMIT_VCPU + len(plan.hosted) + sum(_most_vcpus(each, choice.types) for each in on_cpu)
         if pool.max_usd_per_hour is not None:
-            per_vcpu = max(_usd(plan, each) / each.vcpu for each in choice.types)
+            per_vcpu = max(usd_per_hour(plan, each) / each.vcpu for each in choice.types)
             vcpus = min(vcpus, int(pool.max_usd_per_hour / per_vcpu))
             least = min(choice.types, key=lambda each: each.vcpu)
             small = tuple(each for each in choice.types if each.vcpu <= vcpus)
@@ -199,7 +199,7 @@ def worst_usd_per_hour(plan: "Plan", pool: Pool) -> Decimal:
     """What all nodes of a pool can cost at most, by its limit and the dearest of its types for what is limited."""
     if pool.has_gpus:
         return int(pool.limits[GPU]) * _per_gpu(plan, pool.types)
-    return int(pool.limits["cpu"]) * max(_usd(plan, each) / each.vcpu for each in pool.types)
+    return int(pool.limits["cpu"]) * max(usd_per_hour(plan, each) / each.vcpu for each in pool.types)
 
 
 def _pool(
@@ -278,7 +278,7 @@ def _for_model(plan: "Plan", name: str, said: NodePool, served: Served, dear: in
             param=f"llm.models.{served.name}.serving",
             hint=_what_would_do(plan, served),
         )
-    places = {each.name: _usd(plan, each) / _places(served, each) for each in suited}
+    places = {each.name: usd_per_hour(plan, each) / places_on(served, each) for each in suited}
     cheapest = min(places.values())
     kept = tuple(each for each in suited if places[each.name] <= dear * cheapest)
     reasons += [
@@ -421,7 +421,7 @@ def _most_gpus(plan: "Plan", served: Served, types: Sequence[InstanceType]) -> i
     may have more GPUs than its pods can use, and the last node is launched whole."""
     pods = _pods_at_most(plan, served)
     able = [each for each in types if not why_not(each, served)]
-    used = max(Fraction(offered(each, served.gpu), _places(served, each)) for each in able)
+    used = max(Fraction(offered(each, served.gpu), places_on(served, each)) for each in able)
     return floor(used * (pods - 1)) + min(offered(each, served.gpu) for each in able)
 
 
@@ -455,8 +455,8 @@ def _training_gpus(plan: "Plan", types: Sequence[InstanceType]) -> int:
     return max(ceil(training.nodes / n) * each.gpu_count for each, n in zip(types, on_node, strict=True))
 
 
-def _places(served: Served, instance: InstanceType) -> int:
-    """Replicas beside one another on a node, as many as share its GPUs. At least 1: one was found to fit."""
+def places_on(served: Served, instance: InstanceType) -> int:
+    """Replicas of a model beside one another on a node, as many as share its GPUs. At least 1: one was found to fit."""
     return max(times(served.requests, {**free(instance), GPU: offered(instance, served.gpu)}), 1)
 
 
@@ -537,7 +537,7 @@ def _what_would_do(plan: "Plan", served: Served) -> str:
     return f"{best.name} would do: add {best.family} to instanceFamilies"
 
 
-def _usd(plan: "Plan", instance: InstanceType) -> Decimal:
+def usd_per_hour(plan: "Plan", instance: InstanceType) -> Decimal:
     price = instance.usd_per_hour(plan.region)
     return _usual_usd(instance) if price is None else Decimal(repr(price))
 
@@ -549,7 +549,7 @@ def _usual_usd(instance: InstanceType) -> Decimal:
 
 
 def _usd_of_gpu(plan: "Plan", instance: InstanceType) -> Decimal:
-    return _usd(plan, instance) / instance.gpu_count
+    return usd_per_hour(plan, instance) / instance.gpu_count
 
 
 def _per_gpu(plan: "Plan", types: Iterable[InstanceType]) -> Decimal:
