@@ -190,7 +190,12 @@ class TestFaults:
         stage.deploy()
         gateway = stage.server.get("Deployment", "gateway", "agentic-ai")
         assert gateway is not None
-        progress = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "gave up"}
+        progress = {
+            "type": "Progressing",
+            "status": "False",
+            "reason": "ProgressDeadlineExceeded",
+            "message": "gave up",
+        }
         gateway["status"]["conditions"] = [progress]
         cluster = stage.connect(stage.site())
         cluster.get = lambda _: gateway  # type: ignore[method-assign]

@@ -342,13 +342,28 @@ def _destroy_as_json(plan: "DestroyPlan") -> dict[str, Any]:
 
 
 def _costs(site: "Site", trace: str | None) -> dict[str, Any]:
-    from stoker.deploy.costs import costs
+    from stoker.deploy.costs import as_json, simulated
+    from stoker.render.estimate import estimate
 
-    return costs(site.plan, site.objects, trace)
+    found = as_json(estimate(site.plan))
+    if trace is not None:
+        show.note(f"nodes under {printable(trace)} are simulated")
+        found["simulated"] = simulated(site.objects, trace, site.plan.region)
+    return found
 
 
 def _show_costs(costs: dict[str, Any]) -> None:
-    from stoker.deploy.costs import as_lines
-
-    for line in as_lines(costs):
-        show.note(line)
+    """Dollars a month: least, when nobody asks for anything, and most, when all limits are reached all month."""
+    rows = [[line["what"], f"{line['low']:,.2f}", f"{line['high']:,.2f}"] for line in costs["lines"]]
+    rows.append(["total", f"{costs['low']:,.2f}", f"{costs['high']:,.2f}"])
+    heads = ["USD a month", "at least", "at most"]
+    for line in show.plain_table(heads, rows, [False, True, True]).splitlines():
+        show.note(f"  {line}")
+    show.note("  not counted: " + "; ".join(costs["not_included"]))
+    for note in costs["notes"]:
+        show.note(f"  {note}")
+    if (said := costs.get("simulated")) is not None:
+        show.note(
+            f"  nodes under {said['trace']}: {said['usd_per_month']:,.2f} a month ({said['usd_per_hour']:,.2f} an "
+            f"hour, at most {said['nodes_at_most']} nodes; first token p95 {said['ttft_s_p95']:.1f} s), by simulation"
+        )

@@ -5,21 +5,15 @@ from typing import Any
 
 from stoker.manifests.reading import read_text
 from stoker.manifests.writing import to_yaml
-from stoker.render.estimate import HOURS_PER_MONTH, Estimate, estimate
-from stoker.render.plan import Plan
+from stoker.render.estimate import Estimate
 
-
-def costs(plan: Plan, objects: Sequence[Mapping[str, Any]], trace: str | None) -> dict[str, Any]:
-    """Dollars a month: `lines` with low and high, their totals, what is not counted; and with a trace `simulated`,
-    the nodes' part as that trace would make it. Raises InvalidInput for a trace that cannot be read."""
-    found = as_json(estimate(plan))
-    if trace is not None:
-        found["simulated"] = simulated(objects, trace, plan.region)
-    return found
+HOURS_PER_MONTH = 730.0
+"""As AWS' own calculators count a month."""
 
 
 def simulated(objects: Sequence[Mapping[str, Any]], trace: str, region: str) -> dict[str, Any]:
-    """The trace's own hours, taken for all hours of a month."""
+    """What nodes would cost if each hour of the month were as the trace's hours are. Raises InvalidInput for a trace
+    that cannot be read, and for a platform that serves no model on nodes of its own."""
     from stoker.simulate.options import Options
     from stoker.simulate.reading import read_scenario
     from stoker.simulate.report import as_json as report
@@ -40,11 +34,14 @@ def simulated(objects: Sequence[Mapping[str, Any]], trace: str, region: str) -> 
 
 
 def as_json(found: Estimate) -> dict[str, Any]:
+    """USD a month; `low` and `high` are the sums of the lines, to the cent."""
     return {
         "lines": [
-            {"what": line.what, "low": line.usd_low, "high": line.usd_high, "note": line.note} for line in found.lines
+            {"what": line.what, "low": float(line.usd_low), "high": float(line.usd_high), "note": line.note}
+            for line in found.lines
         ],
-        "low": found.usd_low,
-        "high": found.usd_high,
-        "not_counted": list(found.not_counted),
+        "low": float(found.usd_low),
+        "high": float(found.usd_high),
+        "not_included": list(found.not_included),
+        "notes": list(found.notes),
     }
