@@ -15,7 +15,7 @@ from stoker.deploy.planning import DeployPlan, plan_objects
 from stoker.deploy.site import Site
 from stoker.deploy.waiting import Patience
 from stoker.spec import loads
-from stoker.testing.kubernetes import ApiServer, api_server
+from stoker.testing.kubernetes import ApiServer, Call, api_server
 
 Tree = dict[str, Any]
 CONTEXT = "stand-in"
@@ -104,3 +104,20 @@ def staged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
 
 
 INVENTORY = ("ConfigMap", "agentic-ai", NAME)
+
+
+class Outage:
+    """From the n-th call that changes something no call comes through, until it is over."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.has_begun = False
+        self.is_over = False
+
+    def begins(self, call: Call) -> bool:
+        strikes = not self.has_begun and call.changing == self.number
+        self.has_begun = self.has_begun or strikes
+        return strikes
+
+    def lasts(self, call: Call) -> bool:
+        return self.has_begun and not self.is_over and call.changing != self.number

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deploy_stage import INVENTORY, SMALL, Stage, staged
+from deploy_stage import INVENTORY, SMALL, Outage, Stage, staged
 
 from stoker.base.errors import Conflict, NotPermitted, StokerError, TimedOut, Unavailable
 from stoker.deploy.cluster import FieldConflict, key_of
 from stoker.deploy.planning import plan_object
 from stoker.deploy.waiting import NotReady, until_ready
-from stoker.testing.kubernetes import Call
 
 Tree = dict[str, Any]
-EVERY = int(os.environ.get("DEPLOY_EVERY", "9"))
+EVERY = int(os.environ.get("DEPLOY_EVERY", "30"))
 """Each so manyth call is made to fail. `make test-deploy` takes each."""
 
 
@@ -204,20 +203,3 @@ class TestFaults:
             until_ready(cluster, [key_of(gateway)], stage.patience(stage.site()), stage.said.append)
         cluster.close()
         assert stage.slept == before
-
-
-class Outage:
-    """From the n-th call that changes something no call comes through, until it is over."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.has_begun = False
-        self.is_over = False
-
-    def begins(self, call: Call) -> bool:
-        strikes = not self.has_begun and call.changing == self.number
-        self.has_begun = self.has_begun or strikes
-        return strikes
-
-    def lasts(self, call: Call) -> bool:
-        return self.has_begun and not self.is_over and call.changing != self.number

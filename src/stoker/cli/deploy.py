@@ -1,5 +1,6 @@
 """`stoker deploy | diff | status | destroy`: the cluster that platform.yaml names, and no other."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,7 @@ def deploy(
         return 0
     if plan.changes_nothing:
         show.note("nothing to change; waiting until all is ready")
-    elif not yes and not click.confirm(f"Do this to {site.context}?", err=True):
+    elif not yes and not _answer(lambda: click.confirm(f"Do this to {site.context}?", err=True)):
         _forget(site)
         show.note("nothing was done")
         return 1
@@ -162,7 +163,11 @@ def destroy(spec: str | None, state: Path, yes: bool, delete_data: bool, dry_run
     if plan.changes_nothing:
         show.note("there is nothing to remove")
     name = site.plan.cluster
-    if not plan.changes_nothing and not yes and click.prompt(f"Type {name} to remove it", err=True) != name:
+    if (
+        not plan.changes_nothing
+        and not yes
+        and _answer(lambda: click.prompt(f"Type {name} to remove it", err=True)) != name
+    ):
         show.note("nothing was done")
         return 1
     destroying.destroy(site, plan, _patience(site), _say, delete_data=delete_data)
@@ -208,6 +213,16 @@ def _planned(site: "Site") -> "DeployPlan":
 def _forget(site: "Site") -> None:
     if site.root is not None:
         site.root.forget()
+
+
+def _answer(ask: Callable[[], Any]) -> Any:
+    """What a person says. Raises InvalidInput where there is nobody: a script has to say --yes."""
+    try:
+        return ask()
+    except click.Abort as error:
+        if sys.stdin.isatty():
+            raise
+        raise InvalidInput("nobody answers whether to go on", hint="--yes does not ask") from error
 
 
 def _patience(site: "Site") -> Any:
