@@ -2,8 +2,8 @@
 
 It takes the words that `stoker deploy` gives Helm, and works on the cluster of the kubeconfig that it is given:
 releases are Secrets as Helm names and labels them, an installed chart is a Deployment and the definitions of custom
-kinds that a test said it brings. The rest of a chart, its values and its hooks are not looked at; definitions stay when a release
-goes, as those in a chart's `crds` folder do.
+kinds that a test said it brings. The rest of a chart, its values and its hooks are not looked at; definitions stay
+when a release goes, as those in a chart's `crds` folder do.
 """
 
 import json
