@@ -1,8 +1,8 @@
 """What a platform costs in a month, before it is there: lines from the plan and from the prices of the catalogue.
 
-`stoker deploy` prints it. Low: what runs when nobody asks for anything. High: what the limits let through, all month. In
-between lies what is used; `stoker simulate` says how much that is. What is paid by the request or by the gigabyte is not
-counted, and named (docs/deploy/cost.md).
+`stoker deploy` prints it. Low: what runs when nobody asks for anything. High: what the limits let through, all month.
+In between lies what is used; `stoker simulate` says how much that is. What is paid by the request or by the gigabyte is
+not counted, and named (docs/deploy/cost.md).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -165,7 +165,7 @@ def _of_nodes(plan: Plan, nodes: Sequence[_Nodes], book: _Book) -> None:
             "hour",
             auto_mode_share(),
             sum((each.count * types.usd_per_hour(plan, each.type) for each in automatic), Decimal(0)),
-            sum((each.worst_usd for each in automatic), Decimal(0)),
+            auto_mode_share() * sum((each.worst_usd for each in automatic), Decimal(0)),
             "for each USD that its nodes cost on demand",
         )
     disks = [(each, *_disk(plan, each.pool)) for each in nodes]
@@ -200,8 +200,8 @@ def _disk(plan: Plan, pool: Pool) -> tuple[int, int]:
 
 
 def _inference(plan: Plan) -> Iterator[_Nodes]:
-    """Each model as if it had its nodes alone. The most is what the limit of its own pool lets through, which is as much
-    as all its replicas need, wherever they run."""
+    """Each model as if it had its nodes alone. The most is what the limit of its own pool lets through, which is as
+    much as all its replicas need, wherever they run."""
     for served in plan.served:
         pools = plan.pools_of(served) if served.is_on_gpu else ()
         own = next((each for each in pools if each.serves == served.serves), None)

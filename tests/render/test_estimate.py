@@ -1,0 +1,228 @@
+"""What a platform costs in a month: each line by hand."""
+
+from dataclasses import replace
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+
+import pytest
+from rendered import plan_of
+
+from stoker.catalog.ec2 import find
+from stoker.catalog.spot import spot_usd_per_hour
+from stoker.render.estimate import Estimate, estimate
+from stoker.render.plan import Maker, Plan
+from stoker.render.types import worst_usd_per_hour
+from stoker.spec import Mode, load
+
+ROOT = Path(__file__).parents[2]
+SMALL = """\
+global: {cluster: {region: us-east-1}}
+llm: {models: {general: {replicas: {min: 1, max: 4}}}}
+"""
+
+
+@cache
+def of(text: str = SMALL, mode: Mode = "karpenter", aws: Maker = "terraform") -> Estimate:
+    return estimate(replace(plan_of(text, mode), aws=aws))
+
+
+def rows(found: Estimate) -> dict[str, tuple[str, str, str, str]]:
+    """By what it is: quantity, price of one, low, high."""
+    return {
+        line.what: (f"{line.quantity.normalize():f}", f"{line.unit_usd:f}", str(line.usd_low), str(line.usd_high))
+        for line in found.lines
+    }
+
+
+def test_a_small_platform_with_karpenter_line_by_line() -> None:
+    """A replica of `general` has 2 CPU, 10 GiB and a GPU: g6.xlarge and g5.xlarge hold one. In us-east-1 spot of
+    g6.xlarge is 0.8048 less 49 %, 0.410448; of g5.xlarge 1.006 less 59 %, 0.41246."""
+    found = of()
+    assert rows(found) == {
+        "EKS control plane": ("1", "0.10", "73.00", "438.00"),  # 0.10 and 0.60, times 730
+        "NAT gateways": ("1", "0.045", "32.85", "32.85"),
+        "public addresses of NAT gateways": ("1", "0.005", "3.65", "3.65"),
+        "KMS key of the cluster": ("1", "1", "1.00", "1.00"),
+        "nodes of the controllers": ("2", "0.1008", "147.17", "147.17"),  # 2 x 0.1008 x 730 = 147.168
+        "nodes of everything else": ("2", "0.1728", "252.29", "10831.56"),  # 256 vCPU x 0.23184 / 4 of m7a x 730
+        "nodes of the model general": ("1", "0.410448", "299.63", "7431.40"),  # 5 GPUs x 8.144 / 4 of g5.24xlarge x 730
+        "disks of nodes": ("600", "0.08", "48.00", "1104.00"),  # 3 and 64 + 5 nodes of 200 GiB
+        "volumes of Redis": ("24", "0.08", "1.92", "1.92"),
+        "volume of the ledger": ("50", "0.08", "4.00", "4.00"),
+        "Application Load Balancer": ("1", "0.0225", "16.42", "16.42"),  # 16.425, to the even cent
+        "secrets in Secrets Manager": ("4", "0.40", "1.60", "1.60"),  # Redis, ledger, engines, admin
+    }
+    assert found.notes == ()
+
+
+def test_totals_are_the_sums_of_the_lines() -> None:
+    found = of()
+    assert found.usd_low == sum(line.usd_low for line in found.lines)
+    assert found.usd_high == sum(line.usd_high for line in found.lines)
+    assert all(line.usd_low <= line.usd_high for line in found.lines)
+
+
+def test_auto_mode_takes_its_part_and_needs_no_nodes_for_controllers() -> None:
+    by_karpenter, by_auto = rows(of()), rows(of(mode="auto"))
+    assert {what: each for what, each in by_auto.items() if by_karpenter.get(what) != each} == {
+        # 2 x 0.1728 and 0.8048 on demand: 1.1504 x 0.12 x 730; at most 14.83776 + 10.18 an hour
+        "fee of EKS Auto Mode": ("1.1504", "0.12", "100.78", "2191.56"),
+        # 750 - 125 MiB/s for the one node with a GPU; at most 5
+        "throughput of these disks": ("625", "0.04", "25.00", "125.00"),
+    }
+    assert set(by_karpenter) - set(by_auto) == {"nodes of the controllers"}
+
+
+def test_in_hybrid_mode_only_the_general_nodes_are_auto_modes() -> None:
+    found = rows(of(mode="hybrid"))
+    assert found["fee of EKS Auto Mode"] == ("0.3456", "0.12", "30.27", "1299.79")  # 14.83776 x 0.12 x 730
+    assert "nodes of the controllers" not in found
+
+
+def test_a_cluster_that_is_there_is_not_paid_for_again() -> None:
+    made, there = of(), of(aws="ack")
+    assert set(rows(made)) - set(rows(there)) == {
+        "EKS control plane",
+        "NAT gateways",
+        "public addresses of NAT gateways",
+        "KMS key of the cluster",
+        "nodes of the controllers",
+    }
+    why = "the cluster, its network and the nodes of its controllers, which are there"
+    assert why in there.not_included
+    assert why not in made.not_included
+    own = "deploy: {terraform: false, context: mine}\n"
+    assert rows(of(SMALL + own)) == rows(there)
+
+
+def test_a_nat_gateway_in_each_zone() -> None:
+    found = rows(of(SMALL + "deploy: {network: {natPerZone: true}}\n"))
+    assert found["NAT gateways"] == ("3", "0.045", "98.55", "98.55")
+    assert found["public addresses of NAT gateways"] == ("3", "0.005", "10.95", "10.95")
+
+
+def test_a_month_may_have_other_hours() -> None:
+    found = {line.what: line for line in estimate(replace(plan_of(SMALL), aws="terraform"), hours_per_month=100).lines}
+    assert found["EKS control plane"].usd_low == Decimal("10.00")
+    assert found["KMS key of the cluster"].usd_low == Decimal("1.00")
+
+
+def test_elasticache_takes_the_place_of_volumes() -> None:
+    found = of(SMALL + "redis: {elasticache: {enabled: true}}\n")
+    assert rows(found)["ElastiCache nodes"] == ("3", "0.1752", "383.69", "383.69")
+    assert "volumes of Redis" not in rows(found)
+    assert rows(found)["secrets in Secrets Manager"][0] == "5"
+
+
+def test_a_node_type_without_a_price_is_said_to_be_left_out() -> None:
+    found = of(SMALL + "redis: {elasticache: {enabled: true, nodeType: cache.x9g.large}}\n")
+    assert "ElastiCache nodes" not in rows(found)
+    why = "ElastiCache nodes: no price of it is known here (elasticache.valkey.cache.x9g.large)"
+    assert found.not_included[0] == why
+
+
+def test_nodes_of_somebody_else_are_not_counted() -> None:
+    found = of(SMALL + "karpenter: {enabled: false}\n")
+    assert not [what for what in rows(found) if what.startswith(("nodes", "disks"))]
+    assert "nodes: karpenter.enabled is false, so that they are somebody else's" in found.not_included
+
+
+def test_a_model_that_scales_to_nothing_costs_nothing_while_nobody_asks() -> None:
+    found = rows(of(SMALL.replace("min: 1", "min: 0")))
+    assert found["nodes of the model general"] == ("0", "0.410448", "0.00", "7431.40")
+
+
+def test_a_pool_without_spot_is_paid_on_demand() -> None:
+    pool = "karpenter: {nodePools: {gpu: {instanceFamilies: [g6], spotEnabled: false}}}\n"
+    usd = find("g6.xlarge").usd_per_hour("us-east-1")  # type: ignore[union-attr]
+    assert rows(of(SMALL + pool))["nodes of the model general"][:3] == ("1", str(usd), "587.50")  # 0.8048 x 730
+
+
+def test_replicas_that_share_a_gpu_pay_for_its_node_once() -> None:
+    serving = 'serving: {cpu: "1", memory: 3Gi, gpu: {memory: 6Gi, sharing: time-slicing, share: 3}}'
+    text = SMALL.replace("{min: 1, max: 4}", "{min: 3, max: 6}, " + serving)
+    found = rows(of(text))["nodes of the model general"]
+    assert found[0] == "1"
+    assert rows(of(text.replace("min: 3", "min: 4")))["nodes of the model general"][0] == "2"
+
+
+def test_a_cap_in_dollars_bounds_the_month() -> None:
+    cap = Decimal(9)
+    text = SMALL + f"karpenter: {{nodePools: {{gpu: {{instanceFamilies: [g5, g6], maxUsdPerHour: {cap}}}}}}}\n"
+    high = Decimal(rows(of(text))["nodes of the model general"][3])
+    assert Decimal(0) < high <= cap * 730 < Decimal("7431.40")
+
+
+def test_prices_that_stand_in_are_named() -> None:
+    found = of(SMALL.replace("us-east-1", "us-west-2"))
+    assert found.notes == (
+        "nodes: prices on demand of us-west-2 are not known here; those of us-east-1 stand in",
+        "prices of us-east-1 stand in for those of us-west-2: disks of nodes, volumes of Redis, volume of the ledger, "
+        "Application Load Balancer, secrets in Secrets Manager",
+    )
+
+
+def test_each_node_costs_what_the_catalogue_says() -> None:
+    """The same figures as `stoker simulate` counts with: catalog.ec2 and catalog.spot."""
+    spot = spot_usd_per_hour("g6.xlarge", "us-east-1")
+    assert spot is not None
+    found = rows(of())
+    assert Decimal(found["nodes of the model general"][1]) == Decimal(str(round(spot, 6)))
+    usual = find("m6a.xlarge")
+    assert usual is not None
+    assert found["nodes of everything else"][1] == str(usual.usd_per_hour())
+
+
+@pytest.fixture(scope="module")
+def everything() -> tuple[Plan, Estimate]:
+    plan = Plan(load(ROOT / "examples" / "everything.yaml"), "karpenter", "terraform")
+    return plan, estimate(plan)
+
+
+def test_the_example_with_everything_line_by_line(everything: tuple[Plan, Estimate]) -> None:
+    found = rows(everything[1])
+    assert found == {
+        "EKS control plane": ("1", "0.10", "73.00", "438.00"),
+        "NAT gateways": ("1", "0.045", "32.85", "32.85"),
+        "public addresses of NAT gateways": ("1", "0.005", "3.65", "3.65"),
+        "KMS key of the cluster": ("1", "1", "1.00", "1.00"),
+        "nodes of the controllers": ("2", "0.1008", "147.17", "147.17"),
+        "nodes of everything else": ("4", "0.192", "560.64", "11127.74"),  # 263 vCPU x 0.05796 x 730
+        "nodes of the model general": ("1", "0.400033", "292.02", "22978.88"),  # 31.47792 x 730
+        "nodes of the model code": ("0", "0.400033", "0.00", "9574.53"),  # 13.1158 x 730
+        "nodes of the model vision": ("1", "0.400033", "292.02", "9574.53"),
+        "nodes of the model large": ("1", "21.957642", "16029.08", "65987.28"),  # 90.39354 x 730
+        "nodes of the model giant": ("2", "27.44705", "40072.69", "80358.40"),  # 2 nodes; 110.08 x 730
+        "nodes that train": ("0", "21.957642", "0.00", "32058.16"),  # 2 x 21.957642 x 730
+        "disks of nodes": ("2700", "0.08", "216.00", "1624.00"),
+        "volumes of Redis": ("48", "0.08", "3.84", "3.84"),  # 3 of 16 GiB
+        "RDS of the ledger": ("2", "0.065", "94.90", "94.90"),
+        "storage of RDS": ("100", "0.115", "11.50", "115.00"),  # 50 to 500 GiB, twice
+        "Application Load Balancer": ("1", "0.0225", "16.42", "16.42"),
+        "its public addresses": ("3", "0.005", "10.95", "10.95"),
+        "Network Load Balancer of the WebSocket API": ("1", "0.0225", "16.42", "16.42"),
+        "secrets in Secrets Manager": ("9", "0.40", "3.60", "3.60"),
+        "alarms of CloudWatch": ("13", "0.10", "1.30", "1.30"),
+        "dashboard of CloudWatch": ("1", "3", "3.00", "3.00"),
+    }
+
+
+def test_at_most_is_what_the_limits_of_the_pools_let_through(everything: tuple[Plan, Estimate]) -> None:
+    plan, found = everything
+    worst = {
+        f"nodes of the model {pool.serves.removeprefix('model.')}": worst_usd_per_hour(plan, pool)
+        for pool in plan.pools
+        if pool.serves.startswith("model.")
+    }
+    assert len(worst) == 5
+    high = {line.what: line.usd_high for line in found.lines}
+    assert {what: high[what] for what in worst} == {
+        what: (usd * 730).quantize(Decimal("0.01")) for what, usd in worst.items()
+    }
+
+
+def test_what_is_not_counted_is_named(everything: tuple[Plan, Estimate]) -> None:
+    named = "\n".join(everything[1].not_included)
+    for each in ("traffic", "S3", "CloudWatch's metrics", "EFS and FSx", "hosted", "WAF", "WebSocket", "reservations"):
+        assert each in named
