@@ -8,7 +8,8 @@ from stoker.render.components import COMPONENTS
 from stoker.render.connections import check_hosts
 from stoker.render.items import Resource
 from stoker.render.plan import Maker, Plan
-from stoker.render.writing import files
+from stoker.render.root import modules, settings
+from stoker.render.writing import files, root_files
 from stoker.spec import Mode, Platform
 
 
@@ -34,3 +35,11 @@ def render(
     if aws == "terraform":
         items = [item for item in items if isinstance(item, Resource)]
     return files(items)
+
+
+def render_root(platform: Platform, *, mode: Mode | None = None) -> dict[str, str]:
+    """The root module of Terraform that makes the cluster of the objects of `render(..., aws="terraform")`, as texts by
+    file name, all in one folder. Raises InvalidInput as `render` does."""
+    plan = Plan(platform, mode or platform.global_.cluster.mode, "terraform")
+    check_hosts(plan)
+    return root_files(modules.render(plan), settings.backend(plan))
