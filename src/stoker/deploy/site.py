@@ -21,7 +21,7 @@ from stoker.deploy import helm, terraform
 from stoker.deploy.cluster import Cluster, Tree
 from stoker.deploy.inventory import Owner
 from stoker.render.plan import Plan
-from stoker.render.run import render_objects
+from stoker.render.run import render_objects, render_root
 from stoker.spec import Platform
 
 

@@ -9,7 +9,8 @@ from stoker.render.components import COMPONENTS
 from stoker.render.connections import check_hosts
 from stoker.render.items import ON_DEMAND, Item, Resource
 from stoker.render.plan import Maker, Plan
-from stoker.render.writing import files
+from stoker.render.root import modules, settings
+from stoker.render.writing import files, root_files
 from stoker.spec import Mode, Platform
 
 
@@ -43,3 +44,11 @@ def _items(plan: Plan, only: Collection[str]) -> list[Item]:
     items = [item for component in chosen for item in component(plan)]
     fitting.check(plan, items)
     return items if plan.aws == "ack" else [item for item in items if isinstance(item, Resource)]
+
+
+def render_root(platform: Platform, *, mode: Mode | None = None) -> dict[str, str]:
+    """The root module of Terraform that makes the cluster of the objects of `render(..., aws="terraform")`, as texts by
+    file name, all in one folder. Raises InvalidInput as `render` does."""
+    plan = Plan(platform, mode or platform.global_.cluster.mode, "terraform")
+    check_hosts(plan)
+    return root_files(modules.render(plan), settings.backend(plan))
