@@ -336,7 +336,8 @@ def _of(event: Event, target: Target) -> bool:
 
 def _query(query: dict[str, str], agent: str) -> Query:
     return Query(
-        manager=query.get("fieldManager", "") or agent.partition("/")[0],
+        manager=query.get("fieldManager", ""),
+        agent=agent.partition("/")[0],
         force=query.get("force") in ("true", "1"),
         dry_run=query.get("dryRun") == "All",
         validation=query.get("fieldValidation", "Warn"),
