@@ -183,6 +183,32 @@ def test_what_controllers_write_comes_after_the_answer(api: ApiServer, client: C
     assert code == 409
 
 
+def test_defaults_are_filled_in_and_nobody_owns_them(api: ApiServer, client: Client) -> None:
+    reference = {"group": "karpenter.k8s.aws", "kind": "EC2NodeClass", "name": "c"}
+    pool = {
+        "apiVersion": "karpenter.sh/v1",
+        "kind": "NodePool",
+        "metadata": {"name": "p"},
+        "spec": {"template": {"spec": {"nodeClassRef": reference, "requirements": []}}},
+    }
+
+    client.apply("/apis/karpenter.sh/v1/nodepools/p", pool)
+    client.apply(f"{DEPLOYMENTS}/web", deployment())
+
+    stored = api.get("NodePool", "p")
+    assert stored is not None
+    assert stored["spec"]["disruption"] == {
+        "budgets": [{"nodes": "10%"}],
+        "consolidateAfter": "0s",
+        "consolidationPolicy": "WhenEmptyOrUnderutilized",
+    }
+    web = api.get("Deployment", "web")
+    assert web is not None
+    assert (web["spec"]["replicas"], web["spec"]["strategy"]["type"]) == (1, "RollingUpdate")
+    for each in (stored, web):
+        assert not {"f:replicas", "f:disruption"} & set(each["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"])
+
+
 # patches
 
 
@@ -197,10 +223,8 @@ def test_patches_of_three_kinds(api: ApiServer, client: Client) -> None:
 
     spec = api.get("Deployment", "web")["spec"]  # type: ignore[index]
     assert spec["replicas"] == 3
-    assert spec["template"]["spec"]["containers"] == [
-        {"name": "web", "image": "web:9"},
-        {"name": "side", "image": "s"},
-    ]
+    containers = spec["template"]["spec"]["containers"]
+    assert [(each["name"], each["image"]) for each in containers] == [("web", "web:9"), ("side", "s")]
 
 
 def test_a_json_patch_of_a_place_that_is_not_there_is_refused(client: Client) -> None:
@@ -220,7 +244,7 @@ def test_the_status_is_written_at_its_own_path_and_nowhere_else(api: ApiServer, 
 
     found = api.get("Deployment", "web")
     assert found is not None
-    assert "replicas" not in found["spec"]
+    assert found["spec"]["replicas"] == 1
     assert found["metadata"]["generation"] == 1
 
 

@@ -1,7 +1,7 @@
 """What the stand-in does with a request for objects: get, list, create, replace, patch, delete. No HTTP, no threads.
 
 Not as Kubernetes: a strategic merge patch merges lists by the keys of the schema and knows `$patch: delete` of items,
-and no other directive; nothing is converted between versions, and defaults are not filled in.
+and no other directive; nothing is converted between versions.
 """
 
 import copy
@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from stoker.testing.kubernetes import apply, patches, selecting, validation
+from stoker.testing.kubernetes import apply, defaults, patches, selecting, validation
 from stoker.testing.kubernetes.apply import ConflictError, Manager
 from stoker.testing.kubernetes.resources import Registry, Resource, defined_by
 from stoker.testing.kubernetes.statuses import ApiError, not_found, status
@@ -184,6 +184,7 @@ class Verbs:
         else:
             new = self._part(target, new)
             new["metadata"].pop("managedFields", None)
+        new = defaults.fill(new, target.resource, target.version)
         query.warnings.extend(self._check(target, new, query))
         shape = target.resource.shape(target.version)
         manager = Manager(query.manager or query.agent or "unknown", "Update", target.api_version, target.subresource)
@@ -191,7 +192,7 @@ class Verbs:
         return self._store(target, old, new, owners, query)
 
     def _store(self, target: Target, old: Tree, new: Tree, owners: apply.Owners, query: Query) -> Tree:
-        new = copy.deepcopy(new)
+        new = defaults.fill(new, target.resource, target.version)
         meta = new["metadata"]
         if target.resource.namespaced:
             meta["namespace"] = target.namespace
