@@ -10,7 +10,6 @@ import contextlib
 import copy
 import json
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -393,7 +392,7 @@ def _handler(server: ApiServer) -> type[BaseHTTPRequestHandler]:
             server.opened(self.connection, False)
 
         def handle(self) -> None:
-            with contextlib.suppress(ConnectionError, ssl.SSLError):
+            with contextlib.suppress(OSError):
                 super().handle()
 
         def do_GET(self) -> None:
@@ -470,7 +469,7 @@ def _stream(handler: BaseHTTPRequestHandler, server: ApiServer, target: Target, 
     handler.send_header("Transfer-Encoding", "chunked")
     handler.end_headers()
     handler.wfile.flush()
-    with contextlib.suppress(ConnectionError):
+    with contextlib.suppress(OSError):  # whoever watched is not there any more
         for event in server.watch(target, query):
             line = json.dumps(event, separators=(",", ":")).encode() + b"\n"
             handler.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))

@@ -4,7 +4,9 @@ Not as Kubernetes: a strategic merge patch merges lists by the keys of the schem
 and no other directive; nothing is converted between versions.
 """
 
+import contextlib
 import copy
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -420,6 +422,9 @@ def merged_for_check(old: Tree, config: Tree) -> Tree:
 
 
 def _read(body: bytes) -> Any:
+    """JSON, which is YAML and read sooner, or YAML."""
+    with contextlib.suppress(ValueError):
+        return json.loads(body)
     try:
         return yaml.load(body, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
     except yaml.YAMLError as error:
