@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 from cloud_stage import CONTEXT, cloud, push_images, why_not
-from deploy_stage import CHARTS
 
+from stoker.deploy.controllers import Facts, controllers
 from stoker.deploy.prerequisites import own_images
 from stoker.render.plan import Plan
 from stoker.render.run import render_objects
@@ -22,7 +22,16 @@ from stoker.spec import loads
 ROOT = Path(__file__).parents[2]
 MODES = ("auto", "karpenter", "hybrid")
 PAGES = {mode: (ROOT / "docs" / "deploy" / f"walk-{mode}.md").read_text() for mode in MODES}
-LACKING = ["access-entries", "addons", "budgets", "cluster-security-group", "elasticache", "fsx", "kro", "pod-identities"]
+LACKING = [
+    "access-entries",
+    "addons",
+    "budgets",
+    "cluster-security-group",
+    "elasticache",
+    "fsx",
+    "kro",
+    "pod-identities",
+]
 """What moto's server has not (docs/deploy/terraform.md)."""
 
 
@@ -58,9 +67,11 @@ def test_each_command_does_what_the_page_says(mode: str, tmp_path: Path, monkeyp
     data["deploy"]["context"] = CONTEXT  # clusters of moto's have no API; the stand-in is reached by this context
     (tmp_path / "platform.yaml").write_text(yaml.safe_dump(data))
     plan = Plan(loads(text), mode, "terraform")  # type: ignore[arg-type]
-    images = own_images(plan, render_objects(plan))
+    objects = render_objects(plan)
+    images = own_images(plan, objects)
+    charts = {each.chart: each.groups for each in controllers(plan, objects, Facts.of({}))}
     bundled = ("karpenter.sh", "eks.amazonaws.com") if mode != "karpenter" else ()
-    with cloud(tmp_path, monkeypatch, CHARTS, installed=bundled) as found:
+    with cloud(tmp_path, monkeypatch, charts, installed=bundled) as found:
         docker = found.helm.folder / "docker"
         docker.write_text("#!/bin/sh\nexit 0\n")
         docker.chmod(0o755)
