@@ -1,7 +1,7 @@
 """Which controllers the objects of a platform need, as Helm charts at exact versions, and what has no chart. Pure.
 
 What is needed is read off the objects: their API groups, and for load balancers their classes. So nothing is installed
-that nothing needs. docs/deploy/controllers.md has the table, the source of each version, and what could not be verified.
+that nothing needs. docs/deploy/controllers.md has the table, the source of each version, and what is not verified.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -315,7 +315,7 @@ def _argo(needs: _Needs) -> Iterator[Controller]:
     if needs.has_kind("argoproj.io", "Application", "ApplicationSet", "AppProject"):
         values = {"dex": {"enabled": False}, "notifications": {"enabled": False}, "controller": small}
         why = "keeps the cluster as the repository says"
-        yield Controller("argo-cd", "argo-cd", _ARGO, "10.3.0", "argocd", group, why, values)
+        yield Controller("argo-cd", "argo-cd", _ARGO, "10.3.3", "argocd", group, why, values)
 
 
 def _agentgateway() -> Iterator[Controller]:
