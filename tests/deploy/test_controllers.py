@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from stoker import spec
 from stoker.deploy.controllers import Controller, Facts, by_hand, controllers
+from stoker.render.components import COMPONENTS
+from stoker.render.items import ON_DEMAND, Resource
 from stoker.render.plan import Maker, Plan
-from stoker.render.run import render
 from stoker.spec import Mode, Platform
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -20,10 +20,8 @@ FACTS = Facts("vpc-1", "https://abc.eks.amazonaws.com", "prod-interruption")
 
 
 def objects_of(platform: Platform, mode: Mode, aws: Maker = "terraform") -> list[dict[str, Any]]:
-    files = render(platform, mode=mode, aws=aws)
-    texts = [text for name, text in files.items() if name.endswith(".yaml") and not name.startswith("on-demand/")]
-    found = [obj for text in texts for obj in yaml.safe_load_all(text) if obj]
-    return [obj for obj in found if not obj["apiVersion"].startswith("kustomize.config.k8s.io/")]
+    items = [item for component in COMPONENTS.values() for item in component(Plan(platform, mode, aws))]
+    return [item.object for item in items if isinstance(item, Resource) and not item.file.startswith(ON_DEMAND)]
 
 
 def needed(platform: Platform, mode: Mode, aws: Maker = "terraform") -> tuple[list[Controller], list[dict[str, Any]]]:
