@@ -7,7 +7,6 @@ Kubernetes is said in each module. There is no authorization: whoever has the to
 
 import base64
 import contextlib
-import copy
 import json
 import socket
 import threading
@@ -27,6 +26,7 @@ from stoker.testing.kubernetes.faults import Call, Fault, How
 from stoker.testing.kubernetes.resources import Registry, Resource
 from stoker.testing.kubernetes.statuses import ApiError, no_such_path
 from stoker.testing.kubernetes.storage import Event, Storage
+from stoker.testing.kubernetes.trees import copied
 from stoker.testing.kubernetes.verbs import Query, Target, Verbs
 
 Tree = dict[str, Any]
@@ -126,9 +126,7 @@ class ApiServer:
         """Copies of what is stored, in the version it was last written in; sorted by group, kind, namespace, name."""
         with self._lock:
             return [
-                copy.deepcopy(obj)
-                for id, obj in self._storage.all()
-                if kind in (None, id[1]) and namespace in (None, id[2])
+                copied(obj) for id, obj in self._storage.all() if kind in (None, id[1]) and namespace in (None, id[2])
             ]
 
     def get(self, kind: str, name: str, namespace: str | None = None) -> Tree | None:

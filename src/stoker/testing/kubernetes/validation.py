@@ -1,7 +1,9 @@
 """What the stand-in refuses of one object: our own validators (`lint.structural`, `lint.core_validation`), names, and
 changes of what Kubernetes lets nobody change."""
 
+import json
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from stoker.lint import core_validation, names, structural
@@ -48,12 +50,7 @@ defaults there are is not known here, so that a field which appears or goes coun
 def check(obj: Tree, resource: Resource, version: str, strict: bool) -> list[str]:
     """Raises ApiError with every fault. The answer is a warning for each field that is not known, unless `strict`:
     then they are refused, too."""
-    schema = resource.schema(version)
-    faults: list[Fault] = [] if schema is None else structural.faults(obj, schema)
-    if resource.core:
-        faults += core_validation.core_faults(obj, (resource.group, version, resource.kind))
-    elif schema is None:
-        faults += structural.name_faults(obj.get("metadata"), ("metadata",), structural.never_open)
+    faults = _faults(obj, resource, version) if resource.given else _known_faults(json.dumps(obj), resource, version)
     unknown = [each for each in faults if each.kind == structural.UNKNOWN_FIELD]
     wrong = [each for each in faults if each.kind not in (structural.UNKNOWN_FIELD, structural.NOT_EVALUATED)]
     if unknown and strict:
@@ -65,6 +62,21 @@ def check(obj: Tree, resource: Resource, version: str, strict: bool) -> list[str
     if wrong:
         raise invalid(resource, obj, [_cause(each) for each in wrong])
     return [f'unknown field "{_dotted(each)}"' for each in unknown]
+
+
+@lru_cache(maxsize=4096)  # tests apply the same objects again and again
+def _known_faults(obj: str, resource: Resource, version: str) -> list[Fault]:
+    return _faults(json.loads(obj), resource, version)
+
+
+def _faults(obj: Tree, resource: Resource, version: str) -> list[Fault]:
+    schema = resource.schema(version)
+    faults = [] if schema is None else structural.faults(obj, schema)
+    if resource.core:
+        return faults + core_validation.core_faults(obj, (resource.group, version, resource.kind))
+    if schema is None:
+        faults += structural.name_faults(obj.get("metadata"), ("metadata",), structural.never_open)
+    return faults
 
 
 def check_change(old: Tree, new: Tree, resource: Resource) -> None:

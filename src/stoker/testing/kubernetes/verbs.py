@@ -5,7 +5,6 @@ and no other directive; nothing is converted between versions.
 """
 
 import contextlib
-import copy
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from stoker.testing.kubernetes.apply import ConflictError, Manager
 from stoker.testing.kubernetes.resources import Registry, Resource, defined_by
 from stoker.testing.kubernetes.statuses import ApiError, not_found, status
 from stoker.testing.kubernetes.storage import Id, Storage
+from stoker.testing.kubernetes.trees import copied
 
 Tree = dict[str, Any]
 
@@ -99,7 +99,7 @@ class Verbs:
 
     def shown(self, obj: Tree, target: Target) -> Tree:
         """A copy in the version that was asked for."""
-        return {**copy.deepcopy(obj), "apiVersion": target.api_version}
+        return {**copied(obj), "apiVersion": target.api_version}
 
     def _there(self, target: Target) -> Tree:
         found = self.storage.get(target.id)
@@ -111,7 +111,7 @@ class Verbs:
 
     def create(self, target: Target, body: Tree, query: Query) -> Tree:
         validation.check_place(body, target.resource, target.version, target.namespace, None)
-        body = copy.deepcopy(body)
+        body = copied(body)
         meta = body["metadata"]
         if not meta.get("name") and meta.get("generateName"):
             meta["name"] = f"{meta['generateName']}{self.storage.version:05d}"
@@ -180,7 +180,7 @@ class Verbs:
 
     def _write(self, target: Target, old: Tree, new: Tree, query: Query) -> Tree:
         """By anything but an apply."""
-        new = copy.deepcopy(new)
+        new = copied(new)
         if old:
             new = self._kept(target, old, new)
         else:
@@ -264,14 +264,14 @@ class Verbs:
         """A replacement with what its path does not write as it was."""
         if target.subresource == "status":
             kept = {key: each for key, each in old.items() if key != "status"}
-            return copy.deepcopy({**kept, **({"status": new["status"]} if "status" in new else {})})
+            return copied({**kept, **({"status": new["status"]} if "status" in new else {})})
         meta = new["metadata"]
         if "managedFields" not in meta and "managedFields" in old["metadata"]:
-            meta["managedFields"] = copy.deepcopy(old["metadata"]["managedFields"])
+            meta["managedFields"] = copied(old["metadata"]["managedFields"])
         if target.resource.status:
             new.pop("status", None)
             if "status" in old:
-                new["status"] = copy.deepcopy(old["status"])
+                new["status"] = copied(old["status"])
         return new
 
     def _same_version(self, target: Target, old: Tree, new: Tree) -> None:
@@ -354,7 +354,7 @@ class Verbs:
         obj = self.storage.get(id)
         if obj is None:
             return
-        new = copy.deepcopy(obj)
+        new = copied(obj)
         if not new["metadata"].get("deletionTimestamp"):
             new["metadata"]["deletionTimestamp"] = self.storage.now()
             new["metadata"]["deletionGracePeriodSeconds"] = 0
