@@ -306,6 +306,8 @@ class ApiServer:
                     if matches(obj)
                 ]
             yield from ({"type": "ADDED", "object": each} for each in there)
+            if _says_yes(query.get("sendInitialEvents")):
+                yield {"type": "BOOKMARK", "object": self._bookmark(target)}
         after = int(since) if since.isdecimal() else 0
         while True:
             with self._changed:
@@ -317,6 +319,11 @@ class ApiServer:
                 position = len(self._storage.events)
                 shown = [self._shown(each, target) for each in fresh if _of(each, target) and matches(each.obj)]
             yield from shown
+
+    def _bookmark(self, target: Target) -> Tree:
+        """What ends the events of what was there when a watch began, for clients that ask for no list."""
+        meta = {"resourceVersion": str(self._storage.version), "annotations": {"k8s.io/initial-events-end": "true"}}
+        return {"kind": target.resource.kind, "apiVersion": target.api_version, "metadata": meta}
 
     def _shown(self, event: Event, target: Target) -> Tree:
         return {"type": event.kind, "object": self._verbs.shown(event.obj, target)}

@@ -170,8 +170,7 @@ class Verbs:
         shape = target.resource.shape(target.version)
         manager = Manager(query.manager, "Apply", subresource=target.subresource)
         config = apply.without_nulls(config)
-        config = self._part(target, config)
-        query.warnings.extend(self._check(target, config if not old else merged_for_check(old, config), query))
+        config = self._known(target, self._part(target, config), query)
         try:
             new, owners = apply.apply(old, apply.owners_of(old), config, manager, shape, force=query.force)
         except ConflictError as error:
@@ -180,14 +179,13 @@ class Verbs:
 
     def _write(self, target: Target, old: Tree, new: Tree, query: Query) -> Tree:
         """By anything but an apply."""
-        new = copied(new)
+        new = self._known(target, copied(new), query)
         if old:
             new = self._kept(target, old, new)
         else:
             new = self._part(target, new)
             new["metadata"].pop("managedFields", None)
         new = defaults.fill(new, target.resource, target.version)
-        query.warnings.extend(self._check(target, new, query))
         shape = target.resource.shape(target.version)
         manager = Manager(query.manager or query.agent or "unknown", "Update", target.api_version, target.subresource)
         owners = apply.updated(old, new, apply.owners_of(new), manager, shape)
@@ -200,6 +198,8 @@ class Verbs:
             meta["namespace"] = target.namespace
         self._labelled(new)
         _secret_text(new)
+        new["apiVersion"] = target.api_version
+        validation.check(new, target.resource, target.version)
         if old:
             for name in ("uid", "creationTimestamp", "generation", "deletionTimestamp", "resourceVersion"):
                 if name in old["metadata"]:
@@ -213,7 +213,6 @@ class Verbs:
             meta["managedFields"] = entries
         else:
             meta.pop("managedFields", None)
-        new["apiVersion"] = target.api_version
         if old and _told(old) == _told(new):
             return self.shown(old, target)
         self._validate_final(target, new)
@@ -248,9 +247,10 @@ class Verbs:
                 }
                 raise validation.invalid(target.resource, obj, [cause])
 
-    def _check(self, target: Target, obj: Tree, query: Query) -> list[str]:
-        found = validation.check(obj, target.resource, target.version, query.validation == "Strict")
-        return found if query.validation != "Ignore" else []
+    def _known(self, target: Target, obj: Tree, query: Query) -> Tree:
+        known, warnings = validation.without_unknown(obj, target.resource, target.version, query.validation)
+        query.warnings.extend(warnings)
+        return known
 
     def _part(self, target: Target, obj: Tree) -> Tree:
         """What of a written object counts: all but the status, or on `/status` nothing but that."""
@@ -409,16 +409,6 @@ def _held_by(obj: Tree) -> Callable[[Id], bool] | None:
         of = (obj["spec"]["group"], obj["spec"]["names"]["kind"])
         return lambda id: id[:2] == of
     return None
-
-
-def merged_for_check(old: Tree, config: Tree) -> Tree:
-    """What is applied to an object may be a part of it: checked is the whole of it, field by field of the first two
-    levels."""
-    found = {**old, **config}
-    for key in ("metadata", "spec"):
-        if isinstance(old.get(key), dict) and isinstance(config.get(key), dict):
-            found[key] = {**old[key], **config[key]}
-    return found
 
 
 def _read(body: bytes) -> Any:
