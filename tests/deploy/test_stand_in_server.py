@@ -269,8 +269,9 @@ def test_a_field_that_the_schema_does_not_have_is_refused_or_warned_of(client: C
     code, said = client.apply(path, wrong)
     assert (code, said["message"]) == (400, 'strict decoding error: unknown field "spec.replicaz"')
 
-    code, _ = client.ask("PATCH", path, wrong, APPLY, fieldManager="stoker")
+    code, made = client.ask("PATCH", path, wrong, APPLY, fieldManager="stoker")
     assert (code, client.warnings) == (201, ['299 - "unknown field \\"spec.replicaz\\""'])
+    assert "replicaz" not in made["spec"]
 
 
 def test_a_wrong_value_is_refused_with_its_field(client: Client) -> None:
@@ -426,6 +427,38 @@ def test_a_watch_tells_what_happens_from_a_version_on(api: ApiServer, client: Cl
         ("MODIFIED", "2"),
         ("DELETED", "2"),
     ]
+
+
+def test_a_watch_that_asks_for_no_list_is_told_where_the_beginning_ends(client: Client) -> None:
+    client.apply(f"{CONFIG_MAPS}/a", config_map())
+
+    path = f"{CONFIG_MAPS}?watch=1&sendInitialEvents=true&allowWatchBookmarks=true&timeoutSeconds=0.01"
+    client._http.request("GET", path, headers={"Authorization": "Bearer stand-in"})
+    events = [json.loads(line) for line in client._http.getresponse().read().splitlines()]
+
+    assert [each["type"] for each in events] == ["ADDED", "BOOKMARK"]
+    assert events[1]["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+
+
+def test_a_part_may_be_applied_to_an_object_that_is_there(api: ApiServer, client: Client) -> None:
+    client.apply(f"{DEPLOYMENTS}/web", deployment())
+    part = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": {"replicas": 2}}
+
+    assert client.apply(f"{DEPLOYMENTS}/web", part, manager="scaler")[0] == 200
+    assert client.apply(f"{DEPLOYMENTS}/other", {**part, "metadata": {"name": "other"}}, manager="scaler")[0] == 422
+
+    assert api.get("Deployment", "web")["spec"]["replicas"] == 2  # type: ignore[index]
+
+
+def test_of_a_stateful_set_little_may_change(client: Client) -> None:
+    path = "/apis/apps/v1/namespaces/default/statefulsets/db"
+    made = {**deployment("db", serviceName="db"), "kind": "StatefulSet"}
+    assert client.apply(path, made)[0] == 201
+
+    assert client.ask("PATCH", path, {"spec": {"replicas": 2}}, MERGE)[0] == 200
+    code, said = client.ask("PATCH", path, {"spec": {"serviceName": "other"}}, MERGE)
+
+    assert (code, [each["field"] for each in said["details"]["causes"]]) == (422, ["spec"])
 
 
 def test_what_an_object_owns_goes_with_it_unless_it_is_orphaned(api: ApiServer, client: Client) -> None:

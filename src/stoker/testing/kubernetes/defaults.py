@@ -1,11 +1,11 @@
 """What the API server fills in: the schema's defaults of custom kinds, and of Kubernetes' own those that clients read
 to judge a rollout, and some that a naive comparison would take for drift. Not all of Kubernetes' are here."""
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
 from stoker.testing.kubernetes.resources import Resource
+from stoker.testing.kubernetes.trees import copied
 
 Tree = dict[str, Any]
 
@@ -13,16 +13,16 @@ Tree = dict[str, Any]
 def fill(obj: Tree, resource: Resource, version: str) -> Tree:
     """A copy with what was not written filled in."""
     if resource.core:
-        found = copy.deepcopy(obj)
+        found = copied(obj)
         fill_in = _CORE.get((resource.group, resource.kind))
         if fill_in is not None and isinstance(found.get("spec"), dict):
             fill_in(found["spec"])
         return found
     schema = resource.schema(version)
     if schema is None:
-        return copy.deepcopy(obj)
+        return copied(obj)
     spec = (schema.tree.get("properties") or {}).get("spec")
-    found = copy.deepcopy(obj)
+    found = copied(obj)
     if isinstance(spec, dict) and isinstance(found.get("spec"), dict):
         found["spec"] = _completed(found["spec"], spec)
     return found
@@ -39,7 +39,7 @@ def _completed(value: Any, tree: Tree) -> Any:
             found[name] = _completed(each, below) if isinstance(below, dict) else each
         for name, below in properties.items():
             if name not in found and "default" in below:
-                found[name] = _completed(copy.deepcopy(below["default"]), below)
+                found[name] = _completed(copied(below["default"]), below)
         return found
     if isinstance(value, list) and isinstance(tree.get("items"), dict):
         return [_completed(each, tree["items"]) for each in value]

@@ -7,7 +7,6 @@ Kubernetes is said in each module. There is no authorization: whoever has the to
 
 import base64
 import contextlib
-import copy
 import json
 import socket
 import threading
@@ -27,6 +26,7 @@ from stoker.testing.kubernetes.faults import Call, Fault, How
 from stoker.testing.kubernetes.resources import Registry, Resource
 from stoker.testing.kubernetes.statuses import ApiError, no_such_path
 from stoker.testing.kubernetes.storage import Event, Storage
+from stoker.testing.kubernetes.trees import copied
 from stoker.testing.kubernetes.verbs import Query, Target, Verbs
 
 Tree = dict[str, Any]
@@ -45,7 +45,10 @@ def api_server(
     now: Callable[[], datetime] | None = None,
 ) -> Iterator["ApiServer"]:
     """`installed`: API groups of custom kinds that are served from the beginning ("keda.sh"); others are served once a
-    CustomResourceDefinition of theirs is made. `now`: the time of writes; counted by seconds by default."""
+    CustomResourceDefinition of theirs is made. `version`: what `/version` says; Kubernetes' own kinds are those of the
+    nearest minor of the catalogue. `now`: the time of writes; counted by seconds by default.
+
+    Raises RuntimeError at its end where the stand-in itself met an error, which clients saw as a 500."""
     server = ApiServer(installed, version, now)
     server.start()
     try:
@@ -126,9 +129,7 @@ class ApiServer:
         """Copies of what is stored, in the version it was last written in; sorted by group, kind, namespace, name."""
         with self._lock:
             return [
-                copy.deepcopy(obj)
-                for id, obj in self._storage.all()
-                if kind in (None, id[1]) and namespace in (None, id[2])
+                copied(obj) for id, obj in self._storage.all() if kind in (None, id[1]) and namespace in (None, id[2])
             ]
 
     def get(self, kind: str, name: str, namespace: str | None = None) -> Tree | None:
@@ -308,6 +309,8 @@ class ApiServer:
                     if matches(obj)
                 ]
             yield from ({"type": "ADDED", "object": each} for each in there)
+            if _says_yes(query.get("sendInitialEvents")):
+                yield {"type": "BOOKMARK", "object": self._bookmark(target)}
         after = int(since) if since.isdecimal() else 0
         while True:
             with self._changed:
@@ -319,6 +322,11 @@ class ApiServer:
                 position = len(self._storage.events)
                 shown = [self._shown(each, target) for each in fresh if _of(each, target) and matches(each.obj)]
             yield from shown
+
+    def _bookmark(self, target: Target) -> Tree:
+        """What ends the events of what was there when a watch began, for clients that ask for no list."""
+        meta = {"resourceVersion": str(self._storage.version), "annotations": {"k8s.io/initial-events-end": "true"}}
+        return {"kind": target.resource.kind, "apiVersion": target.api_version, "metadata": meta}
 
     def _shown(self, event: Event, target: Target) -> Tree:
         return {"type": event.kind, "object": self._verbs.shown(event.obj, target)}
@@ -398,7 +406,7 @@ def _handler(server: ApiServer) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             _serve(self, server)
 
-        do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - names of http.server
+        do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - names of http.server
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -451,14 +459,12 @@ def _send(
     handler.send_response(status)
     handler.send_header("Content-Type", content)
     handler.send_header("Content-Length", str(len(body)))
-    handler.send_header("X-Kubernetes-Pf-Flowschema-Uid", "stand-in")  # so that kubectl does not slow itself down
     if status in (429, 503):
         handler.send_header("Retry-After", "0")
     for each in warnings:
         handler.send_header("Warning", f"299 - {json.dumps(each)}")
     handler.end_headers()
-    if handler.command != "HEAD":
-        handler.wfile.write(body)
+    handler.wfile.write(body)
     handler.wfile.flush()
 
 
