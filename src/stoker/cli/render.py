@@ -25,10 +25,18 @@ from stoker.base.errors import InvalidInput
     help="Who makes what is needed of AWS: objects of ACK, or the root module of --terraform.",
 )
 @click.option("--only", multiple=True, metavar="COMPONENT", help="Only this component; may be given more than once.")
+@click.option("--helm", is_flag=True, help="Write a Helm chart of these objects, whose values are the spec.")
 @click.option("--force", is_flag=True, help="Write over files that something else made, or that were changed since.")
 @click.option("--json", "as_json", is_flag=True, help="Say as JSON what was written.")
 def render(
-    spec: str | None, out: str, mode: str | None, aws: str, only: tuple[str, ...], force: bool, as_json: bool
+    spec: str | None,
+    out: str,
+    mode: str | None,
+    aws: str,
+    only: tuple[str, ...],
+    helm: bool,
+    force: bool,
+    as_json: bool,
 ) -> int:
     """Write every Kubernetes and AWS object of the platform, for one cluster.
 
@@ -41,7 +49,15 @@ def render(
 
     platform, source = load_chosen(None if spec is None else Path(spec))
     click.echo(source, err=True)
-    texts = run.render(platform, mode=mode, only=only, aws=aws)  # type: ignore[arg-type]
+    if helm:
+        from stoker.render.chart import render_chart
+
+        if only or out == "-":
+            wrong = "--only" if only else "-o -"
+            raise InvalidInput(f"{wrong} makes no chart; --helm wants all components and a folder", param=wrong)
+        texts = render_chart(platform, mode=mode, aws=aws)  # type: ignore[arg-type]
+    else:
+        texts = run.render(platform, mode=mode, only=only, aws=aws)  # type: ignore[arg-type]
     if out == "-":
         if as_json:
             raise InvalidInput("--json says what was written, and -o - writes nothing", param="--json")

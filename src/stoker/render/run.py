@@ -6,7 +6,7 @@ from stoker.base.errors import InvalidInput
 from stoker.render import fitting
 from stoker.render.components import COMPONENTS
 from stoker.render.connections import check_hosts
-from stoker.render.items import Resource
+from stoker.render.items import Item, Resource
 from stoker.render.plan import Maker, Plan
 from stoker.render.writing import files
 from stoker.spec import Mode, Platform
@@ -21,16 +21,20 @@ def render(
     Raises InvalidInput for a component that is not there, and for a spec that no cluster could be made of: a model that
     fits no instance type, a cap that is too low, a URL that names the machine it is read on.
     """
+    return files(items_of(Plan(platform, mode or platform.global_.cluster.mode, aws), only=only))
+
+
+def items_of(plan: Plan, *, only: Collection[str] = ()) -> list[Item]:
+    """What `render` writes, before it is text."""
     unknown = sorted(set(only) - set(COMPONENTS))
     if unknown:
         raise InvalidInput(
             f"no component is called {', '.join(unknown)}", param="only", hint=f"components: {', '.join(COMPONENTS)}"
         )
-    plan = Plan(platform, mode or platform.global_.cluster.mode, aws)
     check_hosts(plan)
     chosen = [component for name, component in COMPONENTS.items() if not only or name in only]
     items = [item for component in chosen for item in component(plan)]
     fitting.check(plan, items)
-    if aws == "terraform":
+    if plan.aws == "terraform":
         items = [item for item in items if isinstance(item, Resource)]
-    return files(items)
+    return items
