@@ -22,7 +22,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import yaml
 
-from stoker.testing.kubernetes import certificates, discovery, faults, openapi, selecting
+from stoker.testing.kubernetes import certificates, discovery, faults, openapi, protobuf, selecting
 from stoker.testing.kubernetes.controllers import Controllers, Readiness
 from stoker.testing.kubernetes.faults import Call, Fault, How
 from stoker.testing.kubernetes.resources import Registry, Resource
@@ -271,6 +271,8 @@ class ApiServer:
         self, method: str, target: Target, query: Query, headers: dict[str, str], body: bytes
     ) -> tuple[int, Tree]:
         content = headers.get("content-type", "application/json").partition(";")[0].strip()
+        if content == protobuf.CONTENT_TYPE and body:
+            body = json.dumps(protobuf.tree(body)).encode()
         if method == "GET":
             return 200, self._verbs.get(target) if target.name else self._verbs.collection(target, query)
         if method == "DELETE":
