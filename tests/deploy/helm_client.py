@@ -1,4 +1,4 @@
-"""Run by the Python that has helm-sdkpy (`scripts/helm`): one action of real Helm, told and answered as JSON.
+"""Run by the Python that has helm-sdkpy (`scripts/helm`): actions of real Helm, a line of JSON each.
 
 In: {"do", "release", "chart", "namespace", "kubeconfig", "values", "options"}. Out: {"done": ...} or {"refused": text}.
 """
@@ -20,15 +20,17 @@ def done(asked: dict[str, Any]) -> Any:
         case "lint":
             return asyncio.run(Lint(config).run(chart))
         case "install":
-            return asyncio.run(Install(config).run(release, chart, values, **(options or {})))
+            return asyncio.run(Install(config).run(release, chart, values, **options))["info"]
         case "upgrade":
-            return asyncio.run(Upgrade(config).run(release, chart, values, **(options or {})))
+            return asyncio.run(Upgrade(config).run(release, chart, values, **options))["info"]
         case "uninstall":
-            return asyncio.run(Uninstall(config).run(release, **(options or {})))
+            return asyncio.run(Uninstall(config).run(release, **options))
     raise ValueError(asked["do"])
 
 
-try:
-    print(json.dumps({"done": done(json.load(sys.stdin))}))
-except HelmError as error:
-    print(json.dumps({"refused": str(error)}))
+for line in sys.stdin:
+    try:
+        answer = {"done": done(json.loads(line))}
+    except HelmError as error:
+        answer = {"refused": str(error)}
+    print(json.dumps(answer), flush=True)  # noqa: T201

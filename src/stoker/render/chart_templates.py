@@ -130,8 +130,25 @@ def document(probed: Probed, resource: Resource) -> str:
     text = _filled(probed, resource.object, (name,), to_yaml)
     comment = "" if name in probed.stale else _comment(resource.comment)
     whole = f"---\n{escaped(comment)}{text}"
-    path = probed.only_null.get(name)
-    return whole if path is None else f"{{{{- if not {reference(path)} }}}}\n{whole}{{{{- end }}}}\n"
+    condition = _condition(probed, resource)
+    return whole if condition is None else f"{{{{- if {condition} }}}}\n{whole}{{{{- end }}}}\n"
+
+
+def _condition(probed: Probed, resource: Resource) -> str | None:
+    """When the object is there, if not always."""
+    path = probed.only_null.get(name_of(resource.object))
+    if path is not None:
+        return f"not {reference(path)}"
+    kind = f"{resource.object['apiVersion']}/{resource.object['kind']}"
+    # Helm looks up all kinds before it makes the first object; this one is there once kro has seen its definition.
+    return f".Capabilities.APIVersions.Has {_literal(kind)}" if kind in defined_kinds(probed) else None
+
+
+def defined_kinds(probed: Probed) -> set[str]:
+    """Kinds that kro makes of the chart's own definitions, as `kro.run/v1alpha1/AIInferenceStack`."""
+    objects = [each.object for each in probed.rendered.resources]
+    schemas = [each["spec"]["schema"] for each in objects if each["kind"] == "ResourceGraphDefinition"]
+    return {f"{each.get('group', 'kro.run')}/{each['apiVersion']}/{each['kind']}" for each in schemas}
 
 
 def is_template(text: str) -> bool:
@@ -142,7 +159,7 @@ def is_template(text: str) -> bool:
 def platform(probed: Probed) -> str:
     """The helper that writes platform.yaml of the ConfigMap."""
     text = _filled(probed, probed.rendered.platform, (PLATFORM_CONFIG,), yaml_text)
-    return f'{{{{- define "stoker.platform" -}}}}\n{text}{{{{- end -}}}}\n'
+    return f'{{{{- define "stoker.platform" -}}}}\n{text}{{{{ end -}}}}\n'
 
 
 def reference(path: Path) -> str:
