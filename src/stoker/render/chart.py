@@ -9,7 +9,6 @@ import json
 from typing import Any
 
 from stoker import __version__
-from stoker.base.errors import InvalidInput
 from stoker.manifests.writing import to_yaml
 from stoker.render import chart_pages, chart_templates
 from stoker.render.chart_probing import Probed, probe
@@ -20,7 +19,7 @@ from stoker.spec.yaml import dump as yaml_text
 NAME = "platform"
 """Of the chart, as the guide calls it: `helm install agentic-ai agentic-ai/platform`."""
 _KUBERNETES = ">=1.30.0-0"
-"""The first with `preStop.sleep` (KEP-3960, beta and on by default). -0: EKS has versions such as v1.34.1-eks-3025e55."""
+"""The first with `preStop.sleep` on by default (KEP-3960). -0: EKS has versions such as v1.34.1-eks-3025e55."""
 _DRAFT = "http://json-schema.org/draft-07/schema#"
 """Helm before 3.18 knows no later one (helm/helm pull request 12743); the schema uses nothing that came after it."""
 _IGNORED = ".stoker-render.json\n"
@@ -59,7 +58,7 @@ _CHECKED = '{{- include "stoker.check" . -}}\n'
 
 
 def _templates(probed: Probed) -> dict[str, str]:
-    """Each file begins with the check where it has expressions, so that none of them meets a value that is not there."""
+    """By name. A file with expressions begins with the check, so that none of them meets a value that is not there."""
     documents: dict[str, list[str]] = {}
     for resource in probed.rendered.resources:
         documents.setdefault(f"templates/{resource.file}", []).append(chart_templates.document(probed, resource))

@@ -7,7 +7,7 @@ there are. Whether a key of this table is live in the chart of one spec is found
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -40,6 +40,11 @@ class LiveKey:
     bounds: Bounds
     group: str
 
+    @property
+    def extremes(self) -> tuple[Value, Value]:
+        """The least and the largest that it may be; of text the probes."""
+        return self.probes if self.bounds.most is None else (self.bounds.least, self.bounds.most)
+
 
 Text = Callable[[str], tuple[str, str]]
 """From the value that stands in the spec to two others."""
@@ -59,13 +64,15 @@ class _Row:
     """Whether it is tried from null to a value, too. Most keys add or remove fields that way."""
     applies: Callable[[Platform], bool] = lambda platform: True
     group: str = "words"
-    """Rows that are tried together. Numbers of replicas are most likely to be computed with."""
+    """Rows that are tried together: what may be computed with apart from what hardly is."""
 
 
 _LATEST = "(^|:)latest$"
 _BEHAVIOR = "keda.advanced.horizontalPodAutoscalerConfig.behavior"
-_PLAIN = "^[A-Za-z0-9._/:@+%=-]+$"
-"""Text that YAML writers agree how to quote (`chart_files/_text.tpl`)."""
+_PINNED = "^[a-z0-9][A-Za-z0-9._/:@-]*(@sha256:[0-9a-f]{64}|:[A-Za-z0-9_][A-Za-z0-9._-]*)$"
+"""An image with a digest or a tag, which the schema alone does not ask for."""
+PLAIN = "^[A-Za-z0-9._/:@+%=-]+$"
+"""Text of which `chart_templates` knows how YAML quotes it."""
 
 _CRON = "^[0-9A-Za-z*,/?@-]+( [0-9A-Za-z*,/?-]+){4}$"
 
@@ -82,7 +89,7 @@ def _rows(platform: Platform) -> Iterator[_Row]:
         from_null=True,
     )
     yield _Row("global.images.tag", lambda _: ("7.7.1-probe", "7.7.2-probe"), never=_LATEST, from_null=True)
-    yield _Row("global.tags.*", lambda _: ("probe-a", "probe-b"), pattern=_PLAIN, group="tags")
+    yield _Row("global.tags.*", lambda _: ("probe-a", "probe-b"), pattern=PLAIN, group="tags")
     # The rest of the host says in which namespace it is, and so who is let in by the NetworkPolicies.
     host = urlsplit(platform.global_.observability.prometheus_url).hostname or ""
     namespace = host[len(host.partition(".")[0]) :]
@@ -103,7 +110,7 @@ def _rows(platform: Platform) -> Iterator[_Row]:
     yield _Row("karpenter.protectedHours.duration", lambda _: ("71h", "72h30m"))
     yield _Row("karpenter.protectedHours.nodes", lambda _: ("41%", "42%"), pattern="^[1-4]?[0-9]%$")
     yield _Row("karpenter.nodePools.*.capacityReservation", lambda _: ("cr-0a0a0a0a0a", "cr-0b0b0b0b0b"))
-    yield _Row("karpenter.nodePools.*.placementGroup", lambda _: ("probe-group-a", "probe-group-b"), pattern=_PLAIN)
+    yield _Row("karpenter.nodePools.*.placementGroup", lambda _: ("probe-group-a", "probe-group-b"), pattern=PLAIN)
     yield _Row("keda.pollingInterval", most=86_400)
     yield _Row("keda.cooldownPeriod", most=604_800)
     yield _Row("keda.initialCooldownPeriod", most=604_800)
@@ -115,10 +122,11 @@ def _rows(platform: Platform) -> Iterator[_Row]:
     yield _Row(f"{_BEHAVIOR}.scaleUp.stabilizationWindowSeconds", least=0, most=3600)
     yield _Row(f"{_BEHAVIOR}.scaleDown.stabilizationWindowSeconds", least=0, most=3600)
     # At zero, and where the least is the most, there are other fields.
-    most = keda.max_replica_count or inference.autoscaling.max_replicas
+    usual = inference.autoscaling.max_replicas
+    most = keda.max_replica_count or usual
     yield _Row("keda.minReplicaCount", most=most - 1, group="least")
-    yield _Row("llm.inference.autoscaling.minReplicas", most=inference.autoscaling.max_replicas - 1, group="least")
-    yield _Row("llm.inference.replicas", most=10_000, group="replicas", applies=_makes_no_nodes)
+    yield _Row("llm.inference.autoscaling.minReplicas", most=min(most, usual) - 1, group="least")
+    yield _Row("llm.inference.replicas", most=10_000, group="replicas", applies=_scales_or_makes_no_nodes)
     for name, model in platform.llm.models.items():
         if model.replicas is not None:
             path = f"llm.models.{name}.replicas"
@@ -126,15 +134,10 @@ def _rows(platform: Platform) -> Iterator[_Row]:
             yield _Row(f"{path}.max", least=model.replicas.max, most=10_000, group="most", applies=_makes_no_nodes)
     # Only upwards, so that the least, which is live itself, stays below it.
     yield _Row("keda.maxReplicaCount", least=most, most=10_000, group="most", applies=_makes_no_nodes)
-    yield _Row(
-        "llm.inference.autoscaling.maxReplicas",
-        least=inference.autoscaling.max_replicas,
-        most=10_000,
-        group="most",
-        applies=_makes_no_nodes,
-    )
+    path = "llm.inference.autoscaling.maxReplicas"
+    yield _Row(path, least=usual, most=10_000, group="most", applies=_makes_no_nodes)
     for key in ("llm.inference.image", "llm.models.*.serving.image", "training.image"):
-        yield _Row(key, _images(key.split(".")[0]), never=_LATEST, pattern=_PLAIN, group=key)
+        yield _Row(key, _images(key.split(".")[0]), never=_LATEST, pattern=_PINNED, group=key)
     yield _Row("edge.host", lambda _: ("probe-a.example.com", "probe-b.example.org"))
     yield _Row("edge.certificateArn", _arns("acm", "certificate"))
     yield _Row("edge.wafAclArn", _arns("wafv2", "regional/webacl"), never=":global/")
@@ -151,6 +154,10 @@ def _arns(service: str, kind: str) -> Text:
 def _makes_no_nodes(platform: Platform) -> bool:
     """With NodePools, the most replicas decide how many nodes there may be."""
     return not platform.karpenter.enabled
+
+
+def _scales_or_makes_no_nodes(platform: Platform) -> bool:
+    return platform.llm.inference.autoscaling.enabled or _makes_no_nodes(platform)
 
 
 def _fewest_maximum(platform: Platform) -> int:
@@ -174,7 +181,7 @@ def candidates(platform: Platform, values: Mapping[str, Any]) -> list[LiveKey]:
                 if row.pattern is not None and value is not None and not re.search(row.pattern, str(value)):
                     continue
                 first, second = row.probes(path[-1])
-                bounds = Bounds(pattern=row.pattern or _PLAIN, never=row.never)
+                bounds = Bounds(pattern=row.pattern or PLAIN, never=row.never)
                 probes = (_of(first, number), _of(second, number)) if "*" in row.path else (first, second)
                 found.append(LiveKey(path, value, probes, bounds, row.group))
                 continue
@@ -191,14 +198,13 @@ def _of(probe: str, number: int) -> str:
     return probe.replace("probe", f"probe{number}") if "probe" in probe else probe + f"{number:04x}"
 
 
-def _two_others(value: Value, least: int, most: int, number: int) -> tuple[int, int] | None:
-    """As far apart as there is room for, and those of different keys different where there is."""
-    high = [each for each in range(max(least, most - 2 - number % 97), most + 1) if each != value]
-    low = [each for each in range(least, min(most, least + 2 + number % 89) + 1) if each != value and each not in high]
-    if high and low:
-        return low[-1], high[0]
-    both: Sequence[int] = [*low, *high]
-    return (both[0], both[-1]) if len(both) > 1 else None
+def _two_others(value: int, least: int, most: int, number: int) -> tuple[int, int] | None:
+    """The largest, and one that is not far from the least; those of different keys are different where there is room.
+    None where there are no two beside the value that stands."""
+    room = range(least, min(most, least + 99) + 1)
+    low = [each for each in (*room[1 + number % 89 :], *room) if each not in (value, most)]
+    high = most if most != value else most - 1
+    return (low[0], high) if low and low[0] < high else None
 
 
 def _places(values: Any, pattern: Path, before: Path = ()) -> Iterator[tuple[Path, Value]]:

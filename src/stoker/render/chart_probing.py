@@ -16,7 +16,7 @@ from stoker.base.errors import InvalidInput
 from stoker.render.chart_live import LiveKey, Path, Value, candidates
 from stoker.render.cluster_spec import cluster_platform
 from stoker.render.facts import PLATFORM_CONFIG
-from stoker.render.items import ON_DEMAND, Resource
+from stoker.render.items import ON_DEMAND, Resource, Terraform
 from stoker.render.plan import Maker, Plan
 from stoker.render.run import items_of
 from stoker.spec import Platform, plain, read_section
@@ -58,6 +58,8 @@ class Rendered:
     platform: Mapping[str, Any]
     text: str
     """`platform` as it stands in the ConfigMap."""
+    left_out: tuple[str, ...]
+    """Files that `render` writes and that are no part of a chart."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,7 @@ def probe(platform: Platform, aws: Maker) -> Probed:
     """The objects of a platform, and what in them may be an expression of its values."""
     rendered = _rendered(_explicit(platform, aws), aws)
     search = _Search(rendered)
-    groups: dict[str, list[LiveKey]] = {}
-    for key in candidates(rendered.plan.spec, rendered.values):
-        groups.setdefault(key.group, []).append(key)
-    for group in groups.values():
+    for group in _groups(candidates(rendered.plan.spec, rendered.values)):
         search.try_all(group)
     search.settle()
     found = search.found
@@ -122,14 +121,17 @@ class _Search:
     def settle(self) -> None:
         """Try all of them together, since each group was tried by itself. While they do not agree, the group that was
         tried last is given up."""
-        while self.keys:
-            values = {key.path: key.probes[1] for key in self.keys}
-            changed = self._changed(values)
-            if changed is not None and _leaves(changed) == self._wanted(values):
-                return
+        while not all(self._agree(which) for which in (0, 1)):
             kept = [key for key in self.keys if key.group != self.keys[-1].group]
             self._forget()
-            self.try_all(kept)
+            for group in _groups(kept):
+                self.try_all(group)
+
+    def _agree(self, which: int) -> bool:
+        """Whether templates make of the least values what `render` does (0), and of the largest (1)."""
+        values = {key.path: key.extremes[which] for key in self.keys}
+        changed = self._changed(values)
+        return changed is not None and _leaves(changed) == self._wanted(values)
 
     def _wanted(self, values: Mapping[Path, Value]) -> dict[Place, Value]:
         filled_in = {place: filled(part, values) for place, part in self.found.expressions.items()}
@@ -139,8 +141,11 @@ class _Search:
     def _effects(self, keys: Sequence[LiveKey]) -> _Found | None:
         """What changes with these keys, as expressions. None where something else changes."""
         first, second = ({key.path: key.probes[which] for key in keys} for which in (0, 1))
-        one, two = self._changed(first), self._changed(second)
-        if one is None or two is None:
+        one = self._changed(first)
+        if one is None or not _leaves(one).keys() <= self.leaves.keys():
+            return None
+        two = self._changed(second)
+        if two is None:
             return None
         there = _names(_leaves(one))
         found = _Found(stale=_differ(_comments(self.rendered), _comments(one)))
@@ -200,6 +205,17 @@ class _Search:
             return _rendered(platform, self.rendered.plan.aws)
         except InvalidInput:
             return None
+
+
+def _groups(keys: Sequence[LiveKey]) -> list[list[LiveKey]]:
+    """What is tried together: the groups of the table, as far as their probes tell their keys from each other."""
+    groups: dict[tuple[str, int], list[LiveKey]] = {}
+    for key in keys:
+        number = 0
+        while any(key.probes == other.probes for other in groups.get((key.group, number), ())):
+            number += 1
+        groups.setdefault((key.group, number), []).append(key)
+    return list(groups.values())
 
 
 def _explicit(platform: Platform, aws: Maker) -> Platform:
@@ -280,10 +296,13 @@ def _with_null(part: Expression, path: Path, values: Mapping[Path, Value], seen:
 
 def _rendered(platform: Platform, aws: Maker) -> Rendered:
     plan = Plan(platform, platform.global_.cluster.mode, aws)
-    items = (item for item in items_of(plan) if isinstance(item, Resource))
-    resources = tuple(item for item in items if not item.file.startswith(ON_DEMAND))
+    items = items_of(plan)
+    resources = tuple(each for each in items if isinstance(each, Resource) and not each.file.startswith(ON_DEMAND))
+    files = {each.file for each in items if isinstance(each, Resource | Terraform)}
+    left_out = tuple(sorted(files - {each.file for each in resources}))
     config = next(each.object for each in resources if _is_config(each.object))
-    return Rendered(plan, resources, plain(platform), plain(cluster_platform(plan)), config["data"]["platform.yaml"])
+    text = config["data"]["platform.yaml"]
+    return Rendered(plan, resources, plain(platform), plain(cluster_platform(plan)), text, left_out)
 
 
 def _with(values: Mapping[str, Any], changes: Mapping[Path, Value]) -> dict[str, Any]:
@@ -329,4 +348,4 @@ def _walk(tree: Any, place: Place) -> Iterator[tuple[Place, Value]]:
 
 
 def _is_config(found: Mapping[str, Any]) -> bool:
-    return found["kind"] == "ConfigMap" and found["metadata"]["name"] == PLATFORM_CONFIG
+    return (found["kind"], found["metadata"]["name"]) == ("ConfigMap", PLATFORM_CONFIG)

@@ -35,7 +35,8 @@ _ELSEWHERE = "|".join(
         r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?",  # in base 60
         r"[-+]?0b[01_]+|[-+]?0x[0-9a-fA-F_]+|[-+]?0[0-7_]+",
         r"[0-9]{4}-[0-9]{2}-[0-9]{2}",  # a date
-        r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt]| +)[0-9]{1,2}:[0-9]{2}:[0-9]{2}(\.[0-9]*)?( *(Z|[-+][0-9]{1,2}(:[0-9]{2})?))?",
+        r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt]| +)[0-9]{1,2}:[0-9]{2}:[0-9]{2}(\.[0-9]*)?"
+        r"( *(Z|[-+][0-9]{1,2}(:[0-9]{2})?))?",
     )
 )
 SINGLE_QUOTED = f"{_INDICATOR}|^({_ELSEWHERE})$"
@@ -59,12 +60,12 @@ CHECK = """\
 {{- $found := include "stoker.differences" (list "" (.Values | toJson | fromJson) $rendered $live) -}}
 {{- if $found -}}
 {{- printf "these values are not those that this chart was rendered for, and its objects were computed from them:%s\\n\\
-Render a chart for them: stoker render --helm -f YOUR-VALUES.yaml -o CHART (README.md of the chart lists the keys that \\
-may be changed without)" $found | fail -}}
+Render a chart for them: stoker render --helm -f YOUR-VALUES.yaml -o CHART (README.md of the chart lists the keys \\
+that may be changed without)" $found | fail -}}
 {{- end -}}
 {{- end -}}
 
-{{- /* A line for each value that may not be as it is. Of: the path, the value, the one rendered for, what is live. */ -}}
+{{- /* A line for each value that may not be as it is. Of: path, value, value rendered for, bounds by live path. */ -}}
 {{- define "stoker.differences" -}}
 {{- $path := index . 0 -}}
 {{- $value := index . 1 -}}
@@ -82,12 +83,12 @@ may be changed without)" $found | fail -}}
 {{- end -}}
 {{- end -}}
 {{- else if ne (toJson $value) (toJson $rendered) -}}
-{{- $must := "it is fixed" -}}
+{{- $must := "which is fixed" -}}
 {{- if hasKey $live $path -}}
 {{- $must = include "stoker.must" (list $value (index $live $path)) -}}
 {{- end -}}
 {{- if $must -}}
-{{- printf "\\n  %s: %s; the chart was rendered for %s, and %s" $path (toJson $value | trunc 120) \\
+{{- printf "\\n  %s is %s; this chart was rendered for %s, %s" $path (toJson $value | trunc 120) \\
 (toJson $rendered | trunc 120) $must -}}
 {{- end -}}
 {{- end -}}
@@ -100,12 +101,12 @@ may be changed without)" $found | fail -}}
 {{- if hasKey $bounds "most" -}}
 {{- $is := and (regexMatch "^[0-9]+$" (toJson $value)) (ge (float64 $value) (float64 $bounds.least)) \\
 (le (float64 $value) (float64 $bounds.most)) -}}
-{{- if not $is -}}may be a whole number from {{ $bounds.least | toJson }} to {{ $bounds.most | toJson }}{{- end -}}
+{{- if not $is -}}and takes whole numbers from {{ $bounds.least | toJson }} to {{ $bounds.most | toJson }}{{- end -}}
 {{- else if kindIs "invalid" $value -}}
-{{- if not $bounds.mayBeNull -}}may be another text, not null{{- end -}}
-{{- else if not (kindIs "string" $value) -}}may be text
-{{- else if not (regexMatch $bounds.pattern $value) -}}may be text that matches {{ $bounds.pattern }}
-{{- else if and $bounds.never (regexMatch $bounds.never $value) -}}may be no text that matches {{ $bounds.never }}
+{{- if not $bounds.mayBeNull -}}and takes other text, not null{{- end -}}
+{{- else if not (kindIs "string" $value) -}}and takes text
+{{- else if not (regexMatch $bounds.pattern $value) -}}and takes text that matches {{ $bounds.pattern }}
+{{- else if and $bounds.never (regexMatch $bounds.never $value) -}}and takes no text that matches {{ $bounds.never }}
 {{- end -}}
 {{- end -}}
 """.replace("\\\n", "")
