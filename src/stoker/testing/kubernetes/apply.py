@@ -6,6 +6,7 @@ applied counts as not written, and quantities are compared as text.
 """
 
 import copy
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,13 +28,17 @@ _SERVERS_OWN = {
     ("f:apiVersion",),
     ("f:kind",),
     ("f:metadata",),
-    *(
-        ("f:metadata", f"f:{name}")
-        for name in (
-            "name namespace creationTimestamp selfLink uid generation managedFields resourceVersion"
-            " deletionTimestamp deletionGracePeriodSeconds generateName"
-        ).split()
-    ),
+    ("f:metadata", "f:creationTimestamp"),
+    ("f:metadata", "f:deletionGracePeriodSeconds"),
+    ("f:metadata", "f:deletionTimestamp"),
+    ("f:metadata", "f:generateName"),
+    ("f:metadata", "f:generation"),
+    ("f:metadata", "f:managedFields"),
+    ("f:metadata", "f:name"),
+    ("f:metadata", "f:namespace"),
+    ("f:metadata", "f:resourceVersion"),
+    ("f:metadata", "f:selfLink"),
+    ("f:metadata", "f:uid"),
 }
 
 
@@ -97,11 +102,19 @@ class Difference:
 def difference(old: Tree, new: Tree, shape: Shape) -> Difference:
     """Fields that the server keeps itself (uid, resourceVersion) are not looked at."""
     before, after = owned_leaves(old, shape), owned_leaves(new, shape)
+    within_before, within_after = prefixes(before), prefixes(after)
     return Difference(
-        added=frozenset(after.keys() - before.keys()),
-        modified=frozenset(path for path, value in after.items() if path in before and not _equal(before[path], value)),
-        removed=frozenset(before.keys() - after.keys()),
+        added=frozenset(path for path in after if path not in within_before),
+        modified=frozenset(
+            path for path, value in before.items() if path in within_after and _changed(value, after.get(path, {}))
+        ),
+        removed=frozenset(path for path in before if path not in within_after),
     )
+
+
+def _changed(before: Any, after: Any) -> bool:
+    """`{}` for a map, whether or not something stands in it now: that is a field of its own."""
+    return not (before == {} or _equal(before, after))
 
 
 def owned_leaves(obj: Tree, shape: Shape) -> dict[Path, Any]:
@@ -124,7 +137,7 @@ def apply(
     others = {each: fields for each, fields in owners.items() if each != manager}
     merged = merge(live, config, shape)
     kept = prefixes(applied.union(*others.values()))
-    gone = prefixes(owners.get(manager, NOTHING)) - kept
+    gone = prefixes(owners.get(manager, NOTHING)) - kept - _SERVERS_OWN
     result = remove(merged, gone, shape)
     changed = difference(live, result, shape)
     conflicts = [(each, path) for each, fields in others.items() for path in fields & changed.written]
@@ -183,14 +196,15 @@ def _merged_list(live: dict[str, Any], config: dict[str, Any], shape: Shape) -> 
 
 
 def remove(value: Any, gone: FieldSet, shape: Shape, path: Path = ()) -> Any:
-    """Without the fields and items whose paths are in `gone`."""
+    """Without the fields and items whose paths are in `gone`. An item that stays keeps the keys that name it."""
     if not gone:
         return value
     if isinstance(value, dict) and not shape.is_atomic_map:
+        named = _keys_at(path)
         return {
             name: remove(each, gone, shape.field(name), (*path, f"f:{name}"))
             for name, each in value.items()
-            if (*path, f"f:{name}") not in gone
+            if name in named or (*path, f"f:{name}") not in gone
         }
     if isinstance(value, list) and (elements := shape.elements(value)) is not None:
         return [
@@ -199,6 +213,11 @@ def remove(value: Any, gone: FieldSet, shape: Shape, path: Path = ()) -> Any:
             if (*path, element) not in gone
         ]
     return value
+
+
+def _keys_at(path: Path) -> set[str]:
+    """The fields that name the item at a path; none where it is no item."""
+    return set(json.loads(path[-1][2:])) if path and path[-1].startswith("k:") else set()
 
 
 def without_nulls(value: Any) -> Any:

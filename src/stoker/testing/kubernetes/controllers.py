@@ -1,8 +1,8 @@
-"""What controllers would do once an object is written or gone, in small: statuses (`states`), and the objects they make.
+"""What controllers do once an object is written or gone, in small: statuses (`states`), and the objects they make.
 
 They act at once, within the call that writes, after its answer is made; they own no fields. Not as in a cluster: a
-workload has Pods only where one cannot run, to say why; a namespace begins empty; kro makes the new kind, and nothing of
-what its instances stand for.
+workload has Pods only where one cannot run, to say why; a namespace begins empty; kro makes the new kind, and nothing
+of what its instances stand for.
 """
 
 import base64
@@ -181,9 +181,9 @@ class Controllers:
     # pods that cannot run
 
     def _pods(self, id: Id, obj: Tree, verdict: str) -> None:
-        said = [other for other, pod in self._storage.all() if other[1] in ("Pod", "Event") and _owned_by(pod, obj)]
-        for each in said:
-            self._storage.remove(each)
+        told = [other for other, pod in self._storage.all() if other[1] in ("Pod", "Event") and _owned_by(pod, obj)]
+        for other in told:
+            self._storage.remove(other)
         if verdict not in (READY, STUCK, *states.FAILURES):
             for each in _pods_of(obj, verdict):
                 self._make(id, each)

@@ -107,7 +107,7 @@ class ApiServer:
         authority = base64.b64encode(certificates.pem()[0].encode()).decode()
         cluster = {"server": self.url, "certificate-authority-data": authority}
         path.write_text(
-            yaml.safe_dump(
+            json.dumps(  # which is YAML, and read sooner
                 {
                     "apiVersion": "v1",
                     "kind": "Config",
@@ -241,7 +241,7 @@ class ApiServer:
                 return openapi.document(self._registry, "", version)
             case ["openapi", "v3", "apis", group, version]:
                 return openapi.document(self._registry, group, version)
-            case ["readyz" | "healthz" | "livez"]:
+            case ["readyz" | "healthz" | "livez", *_]:
                 return {}
         return None
 
@@ -260,7 +260,7 @@ class ApiServer:
         resource = self._registry.at(group, version, rest[0])
         if resource is None or len(rest) > 3 or (namespace and not resource.namespaced):
             raise no_such_path()
-        name, subresource = (rest + ["", ""])[1:3]
+        name, subresource = [*rest, "", ""][1:3]
         if subresource not in ("", "status") or (subresource and not resource.status):
             raise no_such_path()
         if name and resource.namespaced and not namespace:
@@ -338,7 +338,8 @@ def _of(event: Event, target: Target) -> bool:
 
 def _query(query: dict[str, str], agent: str) -> Query:
     return Query(
-        manager=query.get("fieldManager", "") or agent.partition("/")[0],
+        manager=query.get("fieldManager", ""),
+        agent=agent.partition("/")[0],
         force=query.get("force") in ("true", "1"),
         dry_run=query.get("dryRun") == "All",
         validation=query.get("fieldValidation", "Warn"),
@@ -384,7 +385,7 @@ def _handler(server: ApiServer) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             _serve(self, server)
 
-        do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - names of http.server
+        do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - names of http.server
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -437,12 +438,14 @@ def _send(
     handler.send_response(status)
     handler.send_header("Content-Type", content)
     handler.send_header("Content-Length", str(len(body)))
+    handler.send_header("X-Kubernetes-Pf-Flowschema-Uid", "stand-in")  # so that kubectl does not slow itself down
     if status in (429, 503):
         handler.send_header("Retry-After", "0")
     for each in warnings:
         handler.send_header("Warning", f"299 - {json.dumps(each)}")
     handler.end_headers()
-    handler.wfile.write(body)
+    if handler.command != "HEAD":
+        handler.wfile.write(body)
     handler.wfile.flush()
 
 

@@ -1,8 +1,8 @@
 """The status that a controller would write: ready, or not and why. Pure functions, one per kind, in one table.
 
 Sources: Kubernetes' controllers (apps, batch, core), and the conditions that each project documents: External Secrets,
-Karpenter, KEDA, Kueue, LeaderWorkerSet, Gateway API, Argo, kro, ACK. Not as there: what is ready is so at once, with all
-replicas; a Job has succeeded; a queue, a route or a scaler does nothing but say that it is ready.
+Karpenter, KEDA, Kueue, LeaderWorkerSet, Gateway API, Argo, kro, ACK. Not as there: what is ready is so at once, with
+all replicas; a Job has succeeded; a queue, a route or a scaler does nothing but say that it is ready.
 """
 
 from collections.abc import Callable

@@ -49,6 +49,8 @@ class Query:
     """Of a URL, as far as verbs read it."""
 
     manager: str = ""
+    agent: str = ""
+    """The program that asks: the manager of its writes where it names none. An apply has to name one."""
     force: bool = False
     dry_run: bool = False
     validation: str = "Warn"
@@ -184,7 +186,7 @@ class Verbs:
             new["metadata"].pop("managedFields", None)
         query.warnings.extend(self._check(target, new, query))
         shape = target.resource.shape(target.version)
-        manager = Manager(query.manager or "unknown", "Update", target.api_version, target.subresource)
+        manager = Manager(query.manager or query.agent or "unknown", "Update", target.api_version, target.subresource)
         owners = apply.updated(old, new, apply.owners_of(new), manager, shape)
         return self._store(target, old, new, owners, query)
 
