@@ -92,6 +92,11 @@ def chart_of(platform: Platform, folder: Path, mode: Mode | None = None) -> Path
     return folder
 
 
+def _all(text: str) -> list[Object]:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return [each for each in yaml.load_all(text, Loader=loader) if each]
+
+
 def id_of(found: Object) -> Id:
     group, named = found["apiVersion"].rpartition("/")[0], found["metadata"]
     return (group, found["kind"], named.get("namespace", ""), named["name"])
@@ -100,9 +105,7 @@ def id_of(found: Object) -> Id:
 def wanted(platform: Platform, mode: Mode | None = None) -> dict[Id, Object]:
     """What `stoker render` writes, as a cluster has it once Helm has made it."""
     texts = {name: text for name, text in render(platform, mode=mode).items() if "/" in name and name.endswith(".yaml")}
-    objects = [
-        each for name, text in texts.items() if not name.startswith("on-demand/") for each in yaml.safe_load_all(text)
-    ]
+    objects = [each for name, text in texts.items() if not name.startswith("on-demand/") for each in _all(text)]
     for each in objects:
         labels = each["metadata"]["labels"]
         labels["app.kubernetes.io/managed-by"] = "Helm"  # Helm writes it over ours, on the objects alone
@@ -139,7 +142,7 @@ def manifest(api: ApiServer, namespace: str = "default", revision: int = 1) -> d
     secret = api.get("Secret", f"sh.helm.release.v1.agentic-ai.v{revision}", namespace)
     assert secret is not None
     release = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(secret["data"]["release"]))))
-    return {id_of(each): each for each in yaml.safe_load_all(release["manifest"]) if each}
+    return {id_of(each): each for each in _all(release["manifest"])}
 
 
 def changed(chart: Path, values: Object) -> Platform:

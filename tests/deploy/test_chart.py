@@ -1,4 +1,4 @@
-"""`stoker render --helm`, as far as it can be seen without Helm: what is live and what is fixed, and what the files say."""
+"""`stoker render --helm` as far as it can be seen without Helm: what is live, what is fixed, what the files say."""
 
 import json
 import re
@@ -14,16 +14,18 @@ from hypothesis import strategies as st
 from stoker.render import chart_live, chart_pages, chart_probing, chart_templates
 from stoker.render.chart import render_chart
 from stoker.render.run import render
-from stoker.spec import load, loads
+from stoker.spec import load, loads, plain
 from stoker.spec.yaml import dump
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+GOLDEN = Path(__file__).parents[1] / "render" / "golden"
 
 SMALL = """\
 global: {images: {registry: registry.example.com/own, tag: 1.0.0}, observability: {enabled: false}}
 karpenter: {enabled: false}
 composition: {ack: {enabled: false}}
 edge: {host: api.example.com}
+agents: {definitions: {one: {instructions: 'Say {{ name }}.'}}}
 llm:
   models:
     general: {replicas: {min: 1, max: 4}}
@@ -69,7 +71,9 @@ class TestLiveValues:
 
     def test_the_most_replicas_are_fixed_where_nodes_are_counted_by_them(self) -> None:
         assert "llm.models.general.replicas.max" in live(chart())
-        assert "llm.models.general.replicas.max" not in live(chart(SMALL.replace("karpenter: {enabled: false}", "")))
+        platform = loads(SMALL.replace("karpenter: {enabled: false}", ""))
+        tried = chart_live.candidates(platform, plain(platform))
+        assert ("llm", "models", "general", "replicas", "max") not in [key.path for key in tried]
 
     def test_platform_yaml_is_a_template_and_its_digest_is_computed_by_helm(self) -> None:
         files = chart()
@@ -88,9 +92,13 @@ class TestLiveValues:
 
     def test_a_key_of_which_a_name_is_computed_is_fixed(self) -> None:
         """The Job that fills the bucket is called by what it runs, so that a change makes another."""
-        bucket = "llm: {inference: {cache: {kind: s3, bucket: some-weights}}}"
-        assert "llm.inference.image" not in live(chart(bucket))
-        assert "llm.inference.image" in live(chart(""))
+        platform = loads("llm: {inference: {cache: {kind: s3, bucket: some-weights}}}")
+        search = chart_probing._Search(chart_probing._rendered(chart_probing._explicit(platform, "ack"), "ack"))
+        keys = chart_live.candidates(platform, search.rendered.values)
+        search.try_all(
+            [key for key in keys if key.path in (("llm", "inference", "image"), ("keda", "pollingInterval"))]
+        )
+        assert [key.path for key in search.keys] == [("keda", "pollingInterval")]
 
     def test_templates_make_of_third_values_what_render_makes(self) -> None:
         """None of them is one that the keys were tried with."""
@@ -123,11 +131,10 @@ def _third(key: chart_live.LiveKey) -> Any:
 
 
 class TestText:
-    def test_braces_of_others_reach_the_cluster(self) -> None:
-        files = chart("agents: {definitions: {one: {instructions: 'Say {{ name }}.'}}}")
-        assert 'instructions: Say {{ "{{" }} name }}.\n' in files["templates/_platform.tpl"]
-        rules = files["templates/monitoring/rules.yaml"]
-        assert re.sub(r'\{\{ "\{\{" \}\}', "", rules).count("{{") == rules.count("{{- ")
+    def test_braces_of_others_are_escaped(self) -> None:
+        assert 'instructions: Say {{ "{{" }} name }}.\n' in chart()["templates/_platform.tpl"]
+        rules = chart("")["templates/monitoring/rules.yaml"]
+        assert 'summary: Tasks wait for {{ "{{" }} $labels.model }} and none runs.\n' in rules
 
     @pytest.mark.parametrize(
         "text",
@@ -180,9 +187,9 @@ class TestFiles:
 
     def test_what_costs_money_by_being_applied_is_left_out_and_named(self) -> None:
         text = "{global: {cluster: {account: '111122223333'}}, composition: {ack: {sagemaker: true}}}"
-        files = chart(text)
-        assert [name for name in files if "on-demand" in name] == []
-        assert "- `on-demand/sagemaker.yaml`" in files["README.md"] or "- `on-demand/" in files["README.md"]
+        rendered = chart_probing._rendered(loads(text), "ack")
+        assert [each.file for each in rendered.resources if each.file.startswith("on-demand/")] == []
+        assert rendered.left_out == ("on-demand/sagemaker.yaml", "terraform/interruption.tf", "terraform/secrets.tf")
 
     def test_the_schema_knows_every_key_and_no_other(self) -> None:
         from jsonschema import Draft7Validator
@@ -205,8 +212,8 @@ class TestFiles:
     def test_every_group_of_the_examples_has_its_controller(self) -> None:
         own = {"apps", "autoscaling", "batch", "networking.k8s.io", "policy", "rbac.authorization.k8s.io"}
         own |= {"scheduling.k8s.io", "storage.k8s.io", ""}
-        groups = set()
-        for text in render(load(EXAMPLES / "everything.yaml")).values():
-            groups |= set(re.findall(r"^apiVersion: (?:([a-z0-9.-]+)/)?v[0-9a-z]+$", text, re.MULTILINE))
+        groups: set[str] = set()
+        for path in GOLDEN.rglob("*.yaml"):
+            groups |= set(re.findall(r"^apiVersion: (?:([a-z0-9.-]+)/)?v[0-9a-z]+$", path.read_text(), re.MULTILINE))
         others = {each for each in groups - own if "services.k8s.aws" not in each and not each.startswith("kustomize")}
         assert others - chart_pages._CONTROLLERS.keys() == set()

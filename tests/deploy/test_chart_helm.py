@@ -25,6 +25,7 @@ from helm_real import (
     real_helm,
     wanted,
 )
+from stand_in_client import Client
 
 from stoker.spec import Mode, load, loads
 from stoker.testing.kubernetes import ApiServer, api_server
@@ -61,12 +62,6 @@ def helm() -> Iterator[Helm]:
 
 
 @pytest.fixture(scope="module")
-def guides(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The chart of the guide's file."""
-    return chart_of(load(GUIDE), tmp_path_factory.mktemp("guide"))
-
-
-@pytest.fixture(scope="module")
 def usual(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The chart of the defaults."""
     return chart_of(loads(""), tmp_path_factory.mktemp("defaults"))
@@ -87,56 +82,55 @@ def guide_values() -> Any:
     return yaml.safe_load(GUIDE.read_text())
 
 
+def make_namespace(api: ApiServer, name: str) -> None:
+    with Client(api) as client:
+        named = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        assert client.ask("POST", "/api/v1/namespaces", named)[0] == 201
+
+
 class TestLint:
-    def test_the_chart_of_the_guide_s_file_has_no_warning(self, helm: Helm, guides: Path) -> None:
-        assert helm.lint(guides) == [1]  # it has no icon
+    def test_the_chart_of_the_defaults_has_no_warning(self, helm: Helm, usual: Path) -> None:
+        assert helm.lint(usual) == [1]  # it has no icon
 
     @at_length
-    @pytest.mark.parametrize("name", ["platform", "everything"])
+    @pytest.mark.parametrize("name", ["platform", "guide-values", "everything"])
     @pytest.mark.parametrize("mode", ["karpenter", "auto", "hybrid"])
-    def test_those_of_the_other_examples_have_none(self, helm: Helm, tmp_path: Path, name: str, mode: Mode) -> None:
+    def test_those_of_the_examples_have_none(self, helm: Helm, tmp_path: Path, name: str, mode: Mode) -> None:
         assert helm.lint(chart_of(load(EXAMPLES / f"{name}.yaml"), tmp_path / "c", mode)) == [1]
 
-    def test_lint_sees_what_a_template_refuses(self, helm: Helm, usual: Path, tmp_path: Path) -> None:
+    def test_lint_says_that_a_template_is_broken(self, helm: Helm, usual: Path, tmp_path: Path) -> None:
         """Or it would say nothing of templates at all."""
-        chart = tmp_path / "changed"
-        shutil.copytree(usual, chart)
-        values = chart / "values.yaml"
-        values.write_text(values.read_text().replace("sqs: false", "sqs: true"))
-        assert 3 in helm.lint(chart)
+        chart = shutil.copytree(usual, tmp_path / "broken")
+        (chart / "templates" / "broken.yaml").write_text("{{ .Values.keda.pollingInterval.seconds }}\n")
+        assert helm.lint(chart) == [1, 3]
 
 
 class TestInstall:
-    def test_the_guide_s_file_is_installed_as_it_is(
-        self, helm: Helm, guides: Path, api: ApiServer, config: Path
+    def test_objects_and_changed_live_values_are_what_render_writes(
+        self, helm: Helm, usual: Path, api: ApiServer, config: Path
     ) -> None:
-        assert helm.install(guides, config, guide_values())["status"] == "deployed"
-        expected = wanted(load(GUIDE))
-        assert differences(made(api), expected) == []
-        assert manifest(api).keys() == expected.keys()
+        assert helm.install(usual, config)["status"] == "deployed"
+        assert differences(made(api), wanted(loads(""))) == []
+        assert manifest(api).keys() == made(api).keys()
+        assert helm.upgrade(usual, config, LIVE)["status"] == "deployed"
+        assert differences(made(api), wanted(changed(usual, LIVE))) == []
 
     @at_length
-    @pytest.mark.parametrize("mode", ["auto", "hybrid"])
-    def test_so_it_is_for_other_nodes(
+    @pytest.mark.parametrize("mode", ["karpenter", "auto", "hybrid"])
+    def test_the_guide_s_file_is_installed_as_it_is(
         self, helm: Helm, tmp_path: Path, api: ApiServer, config: Path, mode: Mode
     ) -> None:
-        helm.install(chart_of(load(GUIDE), tmp_path / "c", mode), config, guide_values())
+        chart = chart_of(load(GUIDE), tmp_path / "c", mode)
+        assert helm.install(chart, config, guide_values())["status"] == "deployed"
+        assert differences(made(api), wanted(load(GUIDE), mode)) == []
+        helm.upgrade(chart, config, LIVE)
+        assert differences(made(api), wanted(changed(chart, LIVE))) == []
+        helm.upgrade(chart, config, {}, reset_values=True)
         assert differences(made(api), wanted(load(GUIDE), mode)) == []
 
     @at_length
-    def test_the_defaults_client_side_as_by_helm_3(
-        self, helm: Helm, usual: Path, api: ApiServer, config: Path
-    ) -> None:
+    def test_client_side_as_helm_3_does(self, helm: Helm, usual: Path, api: ApiServer, config: Path) -> None:
         helm.install(usual, config, server_side_apply=False)
-        assert differences(made(api), wanted(loads(""))) == []
-
-    def test_live_values_are_as_if_rendered_with_them(
-        self, helm: Helm, usual: Path, api: ApiServer, config: Path
-    ) -> None:
-        helm.install(usual, config)
-        assert helm.upgrade(usual, config, LIVE)["status"] == "deployed"
-        assert differences(made(api), wanted(changed(usual, LIVE))) == []
-        helm.upgrade(usual, config, {}, reset_values=True)
         assert differences(made(api), wanted(loads(""))) == []
 
     @at_length
@@ -146,8 +140,7 @@ class TestInstall:
         """kro makes AIInferenceStack of a definition in the chart."""
         platform = load(EXAMPLES / "everything.yaml")
         chart = chart_of(platform, tmp_path / "c")
-        argocd = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "argocd"}}
-        api.create(argocd)
+        make_namespace(api, "argocd")  # Argo CD's own
         assert "When kro has made AIInferenceStack" in helm.install(chart, config)["notes"]
         expected = wanted(platform)
         later = [each for each in expected if each[1] == "AIInferenceStack"]
@@ -156,9 +149,7 @@ class TestInstall:
         assert differences(made(api), expected) == []
 
     @at_length
-    def test_nothing_is_left_but_what_others_made(
-        self, helm: Helm, usual: Path, api: ApiServer, config: Path
-    ) -> None:
+    def test_nothing_is_left_but_what_others_made(self, helm: Helm, usual: Path, api: ApiServer, config: Path) -> None:
         before = {id_of(each) for each in api.objects()}
         helm.install(usual, config)
         helm.uninstall(config)
@@ -169,15 +160,13 @@ class TestNamespace:
     """The release's record in the namespace that the chart makes."""
 
     @at_length
-    def test_helm_makes_it_and_the_chart_takes_it(
-        self, helm: Helm, usual: Path, api: ApiServer, config: Path
-    ) -> None:
+    def test_helm_makes_it_and_the_chart_takes_it(self, helm: Helm, usual: Path, api: ApiServer, config: Path) -> None:
         helm.install(usual, config, namespace="agentic-ai", create_namespace=True)
         assert differences(made(api), wanted(loads(""))) == []
 
     @at_length
     def test_one_that_is_there_has_to_be_taken(self, helm: Helm, usual: Path, api: ApiServer, config: Path) -> None:
-        api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "agentic-ai"}})
+        make_namespace(api, "agentic-ai")
         with pytest.raises(Refused, match="invalid ownership metadata"):
             helm.install(usual, config, namespace="agentic-ai")
         helm.install(usual, config, namespace="agentic-ai", take_ownership=True)
