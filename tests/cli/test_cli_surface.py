@@ -119,7 +119,7 @@ SURFACE = {
     ],
     "stoker register": ["RUN.yaml", "--state", "--checkpoint", "--to", "--unevaluated", "--back", "--json"],
     "stoker audit": [*PLATFORM, "--by", "--did", "--object", "--since", "--limit", "--json"],
-    "stoker render": ["--file", "--out", "--mode", "--aws", "--only", "--force", "--json"],
+    "stoker render": ["--file", "--out", "--mode", "--aws", "--only", "--helm", "--force", "--json"],
     "stoker lint": [
         "PATH...",
         *(

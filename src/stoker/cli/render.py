@@ -25,7 +25,7 @@ from stoker.base.errors import InvalidInput
     help="Who makes what is needed of AWS: objects of ACK, or the root module of --terraform.",
 )
 @click.option("--only", multiple=True, metavar="COMPONENT", help="Only this component; may be given more than once.")
-@click.option("--helm", is_flag=True, help="Write a Helm chart of these objects, whose values are the spec.")
+@click.option("--helm", is_flag=True, help="Write a Helm chart of the objects instead, whose values are the spec.")
 @click.option("--force", is_flag=True, help="Write over files that something else made, or that were changed since.")
 @click.option("--json", "as_json", is_flag=True, help="Say as JSON what was written.")
 def render(
@@ -44,20 +44,18 @@ def render(
     Stoker's stays. With -o - the Kubernetes objects go to stdout, for kubectl; Terraform needs a folder.
     """
     gc.disable()  # the classes of a library for pipelines are a million objects that stay
-    from stoker.render import folder, items, run
+    from stoker.render import chart, folder, items, run
     from stoker.spec import load_chosen
 
+    if helm:
+        _check_chart(out, only)
     platform, source = load_chosen(None if spec is None else Path(spec))
     click.echo(source, err=True)
-    if helm:
-        from stoker.render.chart import render_chart
-
-        if only or out == "-":
-            wrong = "--only" if only else "-o -"
-            raise InvalidInput(f"{wrong} makes no chart; --helm wants all components and a folder", param=wrong)
-        texts = render_chart(platform, mode=mode, aws=aws)  # type: ignore[arg-type]
-    else:
-        texts = run.render(platform, mode=mode, only=only, aws=aws)  # type: ignore[arg-type]
+    texts = (
+        chart.render_chart(platform, mode=mode, aws=aws)  # type: ignore[arg-type]
+        if helm
+        else run.render(platform, mode=mode, only=only, aws=aws)  # type: ignore[arg-type]
+    )
     if out == "-":
         if as_json:
             raise InvalidInput("--json says what was written, and -o - writes nothing", param="--json")
@@ -71,3 +69,14 @@ def render(
         return 0
     click.echo(f"{len(texts)} files in {out}: {len(written.changed)} changed, {len(written.removed)} removed", err=True)
     return 0
+
+
+def _check_chart(out: str, only: tuple[str, ...]) -> None:
+    if only:
+        raise InvalidInput(
+            "--helm writes one whole chart, of which --only would leave parts out",
+            param="--only",
+            hint="leave --only out; keys such as edge.enabled leave out what is not wanted",
+        )
+    if out == "-":
+        raise InvalidInput("--helm writes a folder of files, and -o is -", param="-o", hint="name a folder")
