@@ -315,8 +315,8 @@ def test_a_chart_takes_the_place_of_what_was_rendered_before(here: Path) -> None
     assert run(["render", "-o", "out"]) == 0
     assert run(["render", "--helm", "-o", "out"]) == 0
     found = files(here / "out")
-    assert {"Chart.yaml", "values.yaml", "values.schema.json", "templates/nodes/gpu.yaml"} <= found
-    assert "nodes/gpu.yaml" not in found
+    assert {"Chart.yaml", "values.yaml", "values.schema.json", "templates/nodes/gpu.general.yaml"} <= found
+    assert "nodes/gpu.general.yaml" not in found
 
 
 @pytest.mark.parametrize(
