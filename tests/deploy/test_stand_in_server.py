@@ -183,6 +183,32 @@ def test_what_controllers_write_comes_after_the_answer(api: ApiServer, client: C
     assert code == 409
 
 
+def test_defaults_are_filled_in_and_nobody_owns_them(api: ApiServer, client: Client) -> None:
+    reference = {"group": "karpenter.k8s.aws", "kind": "EC2NodeClass", "name": "c"}
+    pool = {
+        "apiVersion": "karpenter.sh/v1",
+        "kind": "NodePool",
+        "metadata": {"name": "p"},
+        "spec": {"template": {"spec": {"nodeClassRef": reference, "requirements": []}}},
+    }
+
+    client.apply("/apis/karpenter.sh/v1/nodepools/p", pool)
+    client.apply(f"{DEPLOYMENTS}/web", deployment())
+
+    stored = api.get("NodePool", "p")
+    assert stored is not None
+    assert stored["spec"]["disruption"] == {
+        "budgets": [{"nodes": "10%"}],
+        "consolidateAfter": "0s",
+        "consolidationPolicy": "WhenEmptyOrUnderutilized",
+    }
+    web = api.get("Deployment", "web")
+    assert web is not None
+    assert (web["spec"]["replicas"], web["spec"]["strategy"]["type"]) == (1, "RollingUpdate")
+    for each in (stored, web):
+        assert not {"f:replicas", "f:disruption"} & set(each["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"])
+
+
 # patches
 
 
@@ -197,10 +223,8 @@ def test_patches_of_three_kinds(api: ApiServer, client: Client) -> None:
 
     spec = api.get("Deployment", "web")["spec"]  # type: ignore[index]
     assert spec["replicas"] == 3
-    assert spec["template"]["spec"]["containers"] == [
-        {"name": "web", "image": "web:9"},
-        {"name": "side", "image": "s"},
-    ]
+    containers = spec["template"]["spec"]["containers"]
+    assert [(each["name"], each["image"]) for each in containers] == [("web", "web:9"), ("side", "s")]
 
 
 def test_a_json_patch_of_a_place_that_is_not_there_is_refused(client: Client) -> None:
@@ -220,7 +244,7 @@ def test_the_status_is_written_at_its_own_path_and_nowhere_else(api: ApiServer, 
 
     found = api.get("Deployment", "web")
     assert found is not None
-    assert "replicas" not in found["spec"]
+    assert found["spec"]["replicas"] == 1
     assert found["metadata"]["generation"] == 1
 
 
@@ -245,8 +269,9 @@ def test_a_field_that_the_schema_does_not_have_is_refused_or_warned_of(client: C
     code, said = client.apply(path, wrong)
     assert (code, said["message"]) == (400, 'strict decoding error: unknown field "spec.replicaz"')
 
-    code, _ = client.ask("PATCH", path, wrong, APPLY, fieldManager="stoker")
+    code, made = client.ask("PATCH", path, wrong, APPLY, fieldManager="stoker")
     assert (code, client.warnings) == (201, ['299 - "unknown field \\"spec.replicaz\\""'])
+    assert "replicaz" not in made["spec"]
 
 
 def test_a_wrong_value_is_refused_with_its_field(client: Client) -> None:
@@ -402,6 +427,38 @@ def test_a_watch_tells_what_happens_from_a_version_on(api: ApiServer, client: Cl
         ("MODIFIED", "2"),
         ("DELETED", "2"),
     ]
+
+
+def test_a_watch_that_asks_for_no_list_is_told_where_the_beginning_ends(client: Client) -> None:
+    client.apply(f"{CONFIG_MAPS}/a", config_map())
+
+    path = f"{CONFIG_MAPS}?watch=1&sendInitialEvents=true&allowWatchBookmarks=true&timeoutSeconds=0.01"
+    client._http.request("GET", path, headers={"Authorization": "Bearer stand-in"})
+    events = [json.loads(line) for line in client._http.getresponse().read().splitlines()]
+
+    assert [each["type"] for each in events] == ["ADDED", "BOOKMARK"]
+    assert events[1]["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+
+
+def test_a_part_may_be_applied_to_an_object_that_is_there(api: ApiServer, client: Client) -> None:
+    client.apply(f"{DEPLOYMENTS}/web", deployment())
+    part = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": {"replicas": 2}}
+
+    assert client.apply(f"{DEPLOYMENTS}/web", part, manager="scaler")[0] == 200
+    assert client.apply(f"{DEPLOYMENTS}/other", {**part, "metadata": {"name": "other"}}, manager="scaler")[0] == 422
+
+    assert api.get("Deployment", "web")["spec"]["replicas"] == 2  # type: ignore[index]
+
+
+def test_of_a_stateful_set_little_may_change(client: Client) -> None:
+    path = "/apis/apps/v1/namespaces/default/statefulsets/db"
+    made = {**deployment("db", serviceName="db"), "kind": "StatefulSet"}
+    assert client.apply(path, made)[0] == 201
+
+    assert client.ask("PATCH", path, {"spec": {"replicas": 2}}, MERGE)[0] == 200
+    code, said = client.ask("PATCH", path, {"spec": {"serviceName": "other"}}, MERGE)
+
+    assert (code, [each["field"] for each in said["details"]["causes"]]) == (422, ["spec"])
 
 
 def test_what_an_object_owns_goes_with_it_unless_it_is_orphaned(api: ApiServer, client: Client) -> None:

@@ -5,7 +5,6 @@ versions are not converted into each other (an entry of another version counts a
 applied counts as not written, and quantities are compared as text.
 """
 
-import copy
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from stoker.testing.kubernetes.fields import (
     to_v1,
     written,
 )
+from stoker.testing.kubernetes.trees import copied
 
 _SERVERS_OWN = {
     ("f:apiVersion",),
@@ -169,13 +169,13 @@ def merge(live: Any, config: Any, shape: Shape) -> Any:
     if isinstance(config, dict) and isinstance(live, dict) and not shape.is_atomic_map:
         found = dict(live)
         for name, each in config.items():
-            found[name] = merge(live[name], each, shape.field(name)) if name in live else copy.deepcopy(each)
+            found[name] = merge(live[name], each, shape.field(name)) if name in live else copied(each)
         return found
     if isinstance(config, list) and isinstance(live, list):
         ours, theirs = shape.elements(config), shape.elements(live)
         if ours is not None and theirs is not None:
             return _merged_list(dict(zip(theirs, live, strict=True)), dict(zip(ours, config, strict=True)), shape.items)
-    return copy.deepcopy(config)
+    return copied(config)
 
 
 def _merged_list(live: dict[str, Any], config: dict[str, Any], shape: Shape) -> list[Any]:
@@ -190,7 +190,7 @@ def _merged_list(live: dict[str, Any], config: dict[str, Any], shape: Shape) -> 
                     found.append(live[first])
             found.append(merge(live[element], each, shape))
         else:
-            found.append(copy.deepcopy(each))
+            found.append(copied(each))
     found.extend(live[element] for element in left if element not in config)
     return found
 

@@ -6,7 +6,6 @@ of what its instances stand for.
 """
 
 import base64
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from stoker.testing.kubernetes import states
 from stoker.testing.kubernetes.resources import Registry, Resource, defined_by, plural
 from stoker.testing.kubernetes.states import READY, STUCK
 from stoker.testing.kubernetes.storage import Id, Storage
+from stoker.testing.kubernetes.trees import copied
 
 Tree = dict[str, Any]
 Readiness = str | Mapping[tuple[str, str], str] | Callable[[str, str], str | None]
@@ -144,7 +144,7 @@ class Controllers:
         """Writes a status, if it says something new. A condition keeps its time as long as its status is the same."""
         before = obj.get("status") or {}
         times = {each.get("type"): each for each in before.get("conditions") or []}
-        status = copy.deepcopy(status)
+        status = copied(status)
         fresh = []
         for each in status.get("conditions") or []:
             old = times.get(each["type"], {})
@@ -200,7 +200,7 @@ def _pods_of(obj: Tree, reason: str) -> Iterator[Tree]:
     labels = dict((template.get("metadata") or {}).get("labels") or {})
     if obj["kind"] == "Job":
         labels |= {"batch.kubernetes.io/job-name": name, "job-name": name}
-    spec = copy.deepcopy(template.get("spec") or {})
+    spec = copied(template.get("spec") or {})
     status = _pod_status(name, spec, reason)
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"{name}-stand-in", "labels": labels}}
     yield {**pod, "spec": spec, "status": status}

@@ -1,25 +1,25 @@
 """Patches that are no apply, as pure functions: JSON patch (RFC 6902), merge patch (RFC 7386), strategic merge."""
 
 import base64
-import copy
 from typing import Any
 
 from stoker.testing.kubernetes.fields import Shape
 from stoker.testing.kubernetes.statuses import ApiError
+from stoker.testing.kubernetes.trees import copied
 
 Tree = dict[str, Any]
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
     if not isinstance(patch, dict):
-        return copy.deepcopy(patch)
+        return copied(patch)
     found = dict(target) if isinstance(target, dict) else {}
     for key, value in patch.items():
         if value is None:
             found.pop(key, None)
         else:
             found[key] = merge_patch(found.get(key), value)
-    return copy.deepcopy(found)
+    return copied(found)
 
 
 def strategic_merge_patch(target: Any, patch: Any, shape: Shape) -> Any:
@@ -28,7 +28,7 @@ def strategic_merge_patch(target: Any, patch: Any, shape: Shape) -> Any:
     if isinstance(patch, dict):
         directive = patch.get("$patch")
         if directive == "replace":
-            return {key: copy.deepcopy(each) for key, each in patch.items() if key != "$patch"}
+            return {key: copied(each) for key, each in patch.items() if key != "$patch"}
         found = dict(target) if isinstance(target, dict) else {}
         for key, value in patch.items():
             if key.startswith("$"):
@@ -37,7 +37,7 @@ def strategic_merge_patch(target: Any, patch: Any, shape: Shape) -> Any:
                 found.pop(key, None)
             else:
                 found[key] = strategic_merge_patch(found.get(key), value, shape.field(key))
-        return copy.deepcopy(found)
+        return copied(found)
     if isinstance(patch, list) and shape.list_type == "map" and isinstance(target, list):
         items = {shape.element(each): each for each in target}
         for each in patch:
@@ -47,12 +47,12 @@ def strategic_merge_patch(target: Any, patch: Any, shape: Shape) -> Any:
             else:
                 items[element] = strategic_merge_patch(items.get(element), each, shape.items)
         return list(items.values())
-    return copy.deepcopy(patch)
+    return copied(patch)
 
 
 def json_patch(target: Tree, operations: Any) -> Any:
     """Raises ApiError 422 for a test that fails and for a place that is not there."""
-    root: Any = {"": copy.deepcopy(target)}
+    root: Any = {"": copied(target)}
     if not isinstance(operations, list):
         raise ApiError(400, "a JSON patch is a list of operations")
     for each in operations:
@@ -69,18 +69,18 @@ def _operate(root: Any, operation: Tree) -> None:
     key = path[-1]
     if kind in ("move", "copy"):
         source = _pointer(operation["from"])
-        value = copy.deepcopy(_walk(root, source))
+        value = copied(_walk(root, source))
         if kind == "move":
             _remove(_walk(root, source[:-1]), source[-1])
         _add(parent, key, value)
     elif kind == "add":
-        _add(parent, key, copy.deepcopy(operation["value"]))
+        _add(parent, key, copied(operation["value"]))
     elif kind == "remove":
         _remove(parent, key)
     elif kind == "replace":
         _walk(parent, [key])
         _remove(parent, key)
-        _add(parent, key, copy.deepcopy(operation["value"]))
+        _add(parent, key, copied(operation["value"]))
     elif kind == "test":
         if _walk(parent, [key]) != operation["value"]:
             raise ValueError(f"testing value {operation['path']} failed")

@@ -1,92 +1,153 @@
-"""Bodies in Kubernetes' protobuf, as far as the records of Helm's releases are written in it: Secrets, and the options
-with which they are deleted. Answers are JSON, which every client takes.
+"""Bodies as typed clients written in Go send them: Kubernetes' protobuf, of the few kinds that Helm and kubectl write.
 
-Numbers of fields: kubernetes/kubernetes@v1.34.0 staging/src/k8s.io/api/core/v1/generated.proto (Secret),
-apimachinery/pkg/apis/meta/v1/generated.proto (ObjectMeta), apimachinery/pkg/runtime/generated.proto (Unknown).
+Answers are always JSON, which those clients read as well. Source of the numbers: generated.proto of k8s.io/api/core/v1
+and k8s.io/apimachinery/pkg/apis/meta/v1, and of runtime.Unknown, which is around every object.
 """
 
 import base64
+import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 from stoker.testing.kubernetes.statuses import ApiError
 
 Tree = dict[str, Any]
 
-CONTENT_TYPE = "application/vnd.kubernetes.protobuf"
+CONTENT = "application/vnd.kubernetes.protobuf"
 _MAGIC = b"k8s\x00"
-_VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
+
+_TEXT, _BYTES, _BOOL, _INT, _TIME, _RAW_JSON = "text", "bytes", "bool", "int", "time", "json"
+_TEXTS, _TEXT_MAP, _BYTES_MAP = "texts", "text map", "bytes map"
+
+_OWNER = {
+    1: ("kind", _TEXT),
+    3: ("name", _TEXT),
+    4: ("uid", _TEXT),
+    5: ("apiVersion", _TEXT),
+    6: ("controller", _BOOL),
+    7: ("blockOwnerDeletion", _BOOL),
+}
+_MANAGED = {
+    1: ("manager", _TEXT),
+    2: ("operation", _TEXT),
+    3: ("apiVersion", _TEXT),
+    4: ("time", _TIME),
+    6: ("fieldsType", _TEXT),
+    7: ("fieldsV1", _RAW_JSON),
+    8: ("subresource", _TEXT),
+}
+_META = {
+    1: ("name", _TEXT),
+    2: ("generateName", _TEXT),
+    3: ("namespace", _TEXT),
+    5: ("uid", _TEXT),
+    6: ("resourceVersion", _TEXT),
+    7: ("generation", _INT),
+    8: ("creationTimestamp", _TIME),
+    9: ("deletionTimestamp", _TIME),
+    10: ("deletionGracePeriodSeconds", _INT),
+    11: ("labels", _TEXT_MAP),
+    12: ("annotations", _TEXT_MAP),
+    13: ("ownerReferences", [_OWNER]),
+    14: ("finalizers", _TEXTS),
+    17: ("managedFields", [_MANAGED]),
+}
+_KINDS: dict[str, dict[int, tuple[str, Any]]] = {
+    "ConfigMap": {
+        1: ("metadata", _META),
+        2: ("data", _TEXT_MAP),
+        3: ("binaryData", _BYTES_MAP),
+        4: ("immutable", _BOOL),
+    },
+    "DeleteOptions": {
+        1: ("gracePeriodSeconds", _INT),
+        2: ("preconditions", {1: ("uid", _TEXT), 2: ("resourceVersion", _TEXT)}),
+        3: ("orphanDependents", _BOOL),
+        4: ("propagationPolicy", _TEXT),
+        5: ("dryRun", _TEXTS),
+    },
+    "Namespace": {
+        1: ("metadata", _META),
+        2: ("spec", {1: ("finalizers", _TEXTS)}),
+        3: ("status", {1: ("phase", _TEXT)}),
+    },
+    "Secret": {
+        1: ("metadata", _META),
+        2: ("data", _BYTES_MAP),
+        3: ("type", _TEXT),
+        4: ("stringData", _TEXT_MAP),
+        5: ("immutable", _BOOL),
+    },
+}
 
 
-def tree(body: bytes) -> Tree:
-    """Raises ApiError 415 for another kind."""
+def decoded(body: bytes) -> Tree:
+    """Raises ApiError 415 for a kind that is not read here."""
     if not body.startswith(_MAGIC):
-        raise ApiError(400, "no protobuf of Kubernetes")
-    unknown = dict(_fields(body[len(_MAGIC) :]))
-    kind = dict(_fields(unknown[1])).get(2, b"")
-    if kind == b"DeleteOptions":
-        return {}
-    if kind != b"Secret":
-        raise ApiError(415, f"the stand-in takes {kind.decode()} as JSON only")
-    return _secret(unknown[2])
+        raise ApiError(400, "the body is no protobuf of Kubernetes")
+    envelope = dict(_fields(body[len(_MAGIC) :]))
+    about = dict(_fields(envelope[1]))
+    kind = about[2].decode()
+    if kind not in _KINDS:
+        raise ApiError(415, f"the stand-in reads no {kind} as protobuf; send JSON")
+    return {"apiVersion": about[1].decode(), "kind": kind, **_message(envelope.get(2, b""), _KINDS[kind])}
 
 
-def _secret(raw: bytes) -> Tree:
-    found: Tree = {"apiVersion": "v1", "kind": "Secret", "metadata": {}, "data": {}}
-    for number, value in _fields(raw):
-        match number:
-            case 1:
-                found["metadata"] = _metadata(value)
-            case 2:
-                key, content = _entry(value)
-                found["data"][key.decode()] = base64.b64encode(content).decode()
-            case 3:
-                found["type"] = value.decode()
-    return found
-
-
-def _metadata(raw: bytes) -> Tree:
+def _message(data: bytes, known: dict[int, tuple[str, Any]]) -> Tree:
     found: Tree = {}
-    names = {1: "name", 3: "namespace", 6: "resourceVersion"}
-    for number, value in _fields(raw):
-        if number in names and value:
-            found[names[number]] = value.decode()
-        elif number in (11, 12):
-            key, text = _entry(value)
-            found.setdefault("labels" if number == 11 else "annotations", {})[key.decode()] = text.decode()
+    for number, value in _fields(data):
+        name, kind = known.get(number, ("", None))
+        if isinstance(kind, dict):
+            found[name] = _message(value, kind)
+        elif isinstance(kind, list):
+            found.setdefault(name, []).append(_message(value, kind[0]))
+        elif kind == _TEXTS:
+            found.setdefault(name, []).append(value.decode())
+        elif kind in (_TEXT_MAP, _BYTES_MAP):
+            entry = dict(_fields(value))
+            inside = entry.get(2, b"")
+            shown = inside.decode() if kind == _TEXT_MAP else base64.b64encode(inside).decode()
+            found.setdefault(name, {})[entry.get(1, b"").decode()] = shown
+        elif kind == _TIME:
+            moment = dict(_fields(value)).get(1, 0)
+            if moment:
+                found[name] = datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        elif kind == _RAW_JSON:
+            found[name] = json.loads(dict(_fields(value)).get(1, b"{}"))
+        elif kind == _TEXT and value:
+            found[name] = value.decode()
+        elif kind == _BOOL:
+            found[name] = bool(value)
+        elif kind == _INT and value:
+            found[name] = value
     return found
 
 
-def _entry(raw: bytes) -> tuple[bytes, bytes]:
-    fields = dict(_fields(raw))
-    return fields.get(1, b""), fields.get(2, b"")
-
-
-def _fields(raw: bytes) -> Iterator[tuple[int, bytes]]:
-    """Numbers and contents of the fields that have bytes; others are passed over."""
-    at = 0
-    while at < len(raw):
-        tag, at = _varint(raw, at)
-        number, kind = tag >> 3, tag & 7
-        if kind == _VARINT:
-            _, at = _varint(raw, at)
-        elif kind == _BYTES:
-            size, at = _varint(raw, at)
-            yield number, raw[at : at + size]
-            at += size
-        elif kind in (_FIXED_64, _FIXED_32):
-            at += 8 if kind == _FIXED_64 else 4
+def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
+    """Number and value: an int, or bytes. Raises ApiError 400 for what is no protobuf."""
+    position = 0
+    while position < len(data):
+        key, position = _varint(data, position)
+        number, wire = key >> 3, key & 7
+        if wire == 0:
+            value, position = _varint(data, position)
+            yield number, value
+        elif wire == 2:
+            length, position = _varint(data, position)
+            yield number, data[position : position + length]
+            position += length
         else:
-            raise ApiError(400, f"wire type {kind} in a body of protobuf")
+            raise ApiError(400, f"the body is no protobuf of Kubernetes: wire type {wire}")
 
 
-def _varint(raw: bytes, at: int) -> tuple[int, int]:
+def _varint(data: bytes, position: int) -> tuple[int, int]:
     value = shift = 0
-    while at < len(raw):
-        byte = raw[at]
-        at += 1
+    while position < len(data) and shift < 70:
+        byte = data[position]
+        position += 1
         value |= (byte & 0x7F) << shift
-        if not byte & 0x80:
-            return value, at
+        if byte < 0x80:
+            return value, position
         shift += 7
-    raise ApiError(400, "a body of protobuf ends within a number")
+    raise ApiError(400, "the body is no protobuf of Kubernetes: it ends too early")

@@ -57,7 +57,8 @@ class Resource:
     minor: str = schemas.DEFAULT_KUBERNETES
     given: dict[str, Tree | None] = field(default_factory=dict, hash=False, compare=False)
     """Schemas by version, of a CustomResourceDefinition that has some."""
-    remembered: dict[str, Shape] = field(default_factory=dict, hash=False, compare=False, repr=False)
+    found: dict[str, schemas.Schema | None] = field(default_factory=dict, hash=False, compare=False, repr=False)
+    shapes: dict[str, Shape] = field(default_factory=dict, hash=False, compare=False, repr=False)
 
     @cached_property
     def full_name(self) -> str:
@@ -68,6 +69,11 @@ class Resource:
 
     def schema(self, version: str) -> schemas.Schema | None:
         """Of the catalogue, which is closer than what a definition for tests says; None where nobody knows one."""
+        if version not in self.found:
+            self.found[version] = self._schema(version)
+        return self.found[version]
+
+    def _schema(self, version: str) -> schemas.Schema | None:
         found = schemas.find(self.api_version(version), self.kind, self.minor, folder=schemas.SHIPPED)
         tree = self.given.get(version)
         if found is not None or tree is None:
@@ -83,9 +89,9 @@ class Resource:
         )
 
     def shape(self, version: str) -> Shape:
-        if version not in self.remembered:
-            self.remembered[version] = shape_of(self.schema(version))
-        return self.remembered[version]
+        if version not in self.shapes:
+            self.shapes[version] = shape_of(self.schema(version))
+        return self.shapes[version]
 
 
 def plural(kind: str) -> str:

@@ -7,10 +7,8 @@ Kubernetes is said in each module. There is no authorization: whoever has the to
 
 import base64
 import contextlib
-import copy
 import json
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -28,6 +26,7 @@ from stoker.testing.kubernetes.faults import Call, Fault, How
 from stoker.testing.kubernetes.resources import Registry, Resource
 from stoker.testing.kubernetes.statuses import ApiError, no_such_path
 from stoker.testing.kubernetes.storage import Event, Storage
+from stoker.testing.kubernetes.trees import copied
 from stoker.testing.kubernetes.verbs import Query, Target, Verbs
 
 Tree = dict[str, Any]
@@ -78,7 +77,8 @@ class ApiServer:
         self._verbs = Verbs(self._registry, self._storage, self._controllers.after)
         self._connections: set[socket.socket] = set()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._http.daemon_threads = True
+        self._http.daemon_threads = False
+        self._http.request_queue_size = 64
         self._http.socket = certificates.server_context().wrap_socket(
             self._http.socket, server_side=True, do_handshake_on_connect=False
         )
@@ -89,16 +89,17 @@ class ApiServer:
         self._thread.start()
 
     def stop(self) -> None:
+        """Ends every connection and waits for the threads that answer."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
+        self._http.shutdown()
+        self._thread.join()
+        with self._lock:
             open_now = list(self._connections)
         for each in open_now:
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-        self._http.shutdown()
+            _shut(each)
         self._http.server_close()
-        self._thread.join()
 
     # for tests
 
@@ -125,9 +126,7 @@ class ApiServer:
         """Copies of what is stored, in the version it was last written in; sorted by group, kind, namespace, name."""
         with self._lock:
             return [
-                copy.deepcopy(obj)
-                for id, obj in self._storage.all()
-                if kind in (None, id[1]) and namespace in (None, id[2])
+                copied(obj) for id, obj in self._storage.all() if kind in (None, id[1]) and namespace in (None, id[2])
             ]
 
     def get(self, kind: str, name: str, namespace: str | None = None) -> Tree | None:
@@ -271,8 +270,8 @@ class ApiServer:
         self, method: str, target: Target, query: Query, headers: dict[str, str], body: bytes
     ) -> tuple[int, Tree]:
         content = headers.get("content-type", "application/json").partition(";")[0].strip()
-        if content == protobuf.CONTENT_TYPE and body:
-            body = json.dumps(protobuf.tree(body)).encode()
+        if content == protobuf.CONTENT and method != "GET" and body:
+            content, body = "application/json", json.dumps(protobuf.decoded(body)).encode()
         if method == "GET":
             return 200, self._verbs.get(target) if target.name else self._verbs.collection(target, query)
         if method == "DELETE":
@@ -307,6 +306,8 @@ class ApiServer:
                     if matches(obj)
                 ]
             yield from ({"type": "ADDED", "object": each} for each in there)
+            if _says_yes(query.get("sendInitialEvents")):
+                yield {"type": "BOOKMARK", "object": self._bookmark(target)}
         after = int(since) if since.isdecimal() else 0
         while True:
             with self._changed:
@@ -319,16 +320,28 @@ class ApiServer:
                 shown = [self._shown(each, target) for each in fresh if _of(each, target) and matches(each.obj)]
             yield from shown
 
+    def _bookmark(self, target: Target) -> Tree:
+        """What ends the events of what was there when a watch began, for clients that ask for no list."""
+        meta = {"resourceVersion": str(self._storage.version), "annotations": {"k8s.io/initial-events-end": "true"}}
+        return {"kind": target.resource.kind, "apiVersion": target.api_version, "metadata": meta}
+
     def _shown(self, event: Event, target: Target) -> Tree:
         return {"type": event.kind, "object": self._verbs.shown(event.obj, target)}
 
     def opened(self, connection: socket.socket, is_open: bool) -> None:
         with self._lock:
             (self._connections.add if is_open else self._connections.discard)(connection)
+            if is_open and self._closing:
+                _shut(connection)
 
     @property
     def is_closing(self) -> bool:
         return self._closing
+
+
+def _shut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _of(event: Event, target: Target) -> bool:
@@ -336,11 +349,15 @@ def _of(event: Event, target: Target) -> bool:
     return event.id[:2] == (resource.group, resource.kind) and target.namespace in ("", event.id[2])
 
 
+def _says_yes(text: str | None) -> bool:
+    return text in ("1", "t", "T", "true", "True", "TRUE")  # as Go reads it
+
+
 def _query(query: dict[str, str], agent: str) -> Query:
     return Query(
         manager=query.get("fieldManager", ""),
         agent=agent.partition("/")[0],
-        force=query.get("force") in ("true", "1"),
+        force=_says_yes(query.get("force")),
         dry_run=query.get("dryRun") == "All",
         validation=query.get("fieldValidation", "Warn"),
         labels=query.get("labelSelector", ""),
@@ -374,12 +391,13 @@ def _handler(server: ApiServer) -> type[BaseHTTPRequestHandler]:
             server.opened(self.connection, True)
 
         def finish(self) -> None:
-            with contextlib.suppress(OSError):
-                super().finish()
+            for close in (super().finish, self.wfile.close, self.rfile.close):
+                with contextlib.suppress(OSError):  # whoever asked is not there any more
+                    close()
             server.opened(self.connection, False)
 
         def handle(self) -> None:
-            with contextlib.suppress(ConnectionError, ssl.SSLError):
+            with contextlib.suppress(OSError):
                 super().handle()
 
         def do_GET(self) -> None:
@@ -410,7 +428,7 @@ def _serve(handler: BaseHTTPRequestHandler, server: ApiServer) -> None:
     try:
         if isinstance(how, int):
             raise ApiError(how, "a fault that a test asked for", details={"retryAfterSeconds": 0})
-        if handler.command == "GET" and query.get("watch") in ("true", "1"):
+        if handler.command == "GET" and _says_yes(query.get("watch")):
             call.status = 200
             _stream(handler, server, server.target(parts.path), query)
             return
@@ -456,7 +474,7 @@ def _stream(handler: BaseHTTPRequestHandler, server: ApiServer, target: Target, 
     handler.send_header("Transfer-Encoding", "chunked")
     handler.end_headers()
     handler.wfile.flush()
-    with contextlib.suppress(ConnectionError):
+    with contextlib.suppress(OSError):  # whoever watched is not there any more
         for event in server.watch(target, query):
             line = json.dumps(event, separators=(",", ":")).encode() + b"\n"
             handler.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))

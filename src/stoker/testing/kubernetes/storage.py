@@ -3,7 +3,6 @@
 Not as Kubernetes: one object is stored once and shown in every version that its kind is served in, unconverted.
 """
 
-import copy
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from stoker.testing.kubernetes.resources import Resource
+from stoker.testing.kubernetes.trees import copied
 
 Tree = dict[str, Any]
 Id = tuple[str, str, str, str]
@@ -62,16 +62,16 @@ class Storage:
 
     def of(self, resource: Resource, namespace: str = "") -> Iterator[tuple[Id, Tree]]:
         """Sorted by namespace and name; of every namespace where none is named."""
-        for id in self.ids():
-            if id[:2] == (resource.group, resource.kind) and namespace in ("", id[2]):
-                yield id, self._objects[id]
+        of = (resource.group, resource.kind)
+        for id in sorted(each for each in self._objects if each[:2] == of and namespace in ("", each[2])):
+            yield id, self._objects[id]
 
     def all(self) -> Iterator[tuple[Id, Tree]]:
         for id in self.ids():
             yield id, self._objects[id]
 
     def create(self, id: Id, obj: Tree) -> Tree:
-        obj = copy.deepcopy(obj)
+        obj = copied(obj)
         meta = obj["metadata"]
         meta["uid"] = self.uid()
         meta["creationTimestamp"] = self.now()
@@ -79,10 +79,10 @@ class Storage:
         return self._put(id, obj, "ADDED")
 
     def replace(self, id: Id, obj: Tree) -> Tree:
-        return self._put(id, copy.deepcopy(obj), "MODIFIED")
+        return self._put(id, copied(obj), "MODIFIED")
 
     def remove(self, id: Id) -> Tree:
-        obj = copy.deepcopy(self._objects.pop(id))
+        obj = copied(self._objects.pop(id))
         self._tell("DELETED", id, obj)
         return obj
 

@@ -1,12 +1,14 @@
 """What the stand-in refuses of one object: our own validators (`lint.structural`, `lint.core_validation`), names, and
 changes of what Kubernetes lets nobody change."""
 
+import json
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from stoker.lint import core_validation, names, structural
 from stoker.lint.structural import Fault
-from stoker.spec.faults import written
+from stoker.spec.faults import Path, written
 from stoker.testing.kubernetes.resources import Resource
 from stoker.testing.kubernetes.statuses import ApiError
 
@@ -23,12 +25,6 @@ _FIXED: dict[tuple[str, str], tuple[tuple[str, ...], ...]] = {
     ("apps", "Deployment"): (("spec", "selector"),),
     ("apps", "DaemonSet"): (("spec", "selector"),),
     ("apps", "ReplicaSet"): (("spec", "selector"),),
-    ("apps", "StatefulSet"): (
-        ("spec", "selector"),
-        ("spec", "serviceName"),
-        ("spec", "volumeClaimTemplates"),
-        ("spec", "podManagementPolicy"),
-    ),
     ("batch", "Job"): (("spec", "selector"), ("spec", "template"), ("spec", "completionMode")),
     ("", "Secret"): (("type",),),
     ("rbac.authorization.k8s.io", "RoleBinding"): (("roleRef",),),
@@ -43,28 +39,66 @@ _FIXED: dict[tuple[str, str], tuple[tuple[str, ...], ...]] = {
 }
 """Fields that are as they were made. A field that was not there may be written once only where it has a default; what
 defaults there are is not known here, so that a field which appears or goes counts as changed only for `template`."""
+_FREE_OF_SETS = (
+    "replicas",
+    "ordinals",
+    "template",
+    "updateStrategy",
+    "revisionHistoryLimit",
+    "persistentVolumeClaimRetentionPolicy",
+    "minReadySeconds",
+)
+"""All that may change of a StatefulSet."""
 
 
-def check(obj: Tree, resource: Resource, version: str, strict: bool) -> list[str]:
-    """Raises ApiError with every fault. The answer is a warning for each field that is not known, unless `strict`:
-    then they are refused, too."""
-    schema = resource.schema(version)
-    faults: list[Fault] = [] if schema is None else structural.faults(obj, schema)
-    if resource.core:
-        faults += core_validation.core_faults(obj, (resource.group, version, resource.kind))
-    elif schema is None:
-        faults += structural.name_faults(obj.get("metadata"), ("metadata",), structural.never_open)
-    unknown = [each for each in faults if each.kind == structural.UNKNOWN_FIELD]
-    wrong = [each for each in faults if each.kind not in (structural.UNKNOWN_FIELD, structural.NOT_EVALUATED)]
-    if unknown and strict:
+def without_unknown(obj: Tree, resource: Resource, version: str, mode: str) -> tuple[Tree, list[str]]:
+    """What is left of what somebody sent, and warnings: fields that the schema does not have are dropped, with a word
+    unless `mode` is Ignore. Raises ApiError where it is Strict."""
+    unknown = [each for each in _found(obj, resource, version) if each.kind == structural.UNKNOWN_FIELD]
+    if unknown and mode == "Strict":
         raise ApiError(
             400,
             "strict decoding error: " + ", ".join(f'unknown field "{_dotted(each)}"' for each in unknown),
             details={"causes": [_cause(each) for each in unknown]},
         )
+    warnings = [f'unknown field "{_dotted(each)}"' for each in unknown] if mode != "Ignore" else []
+    return (_without(obj, {each.path for each in unknown}) if unknown else obj), warnings
+
+
+def check(obj: Tree, resource: Resource, version: str) -> None:
+    """Raises ApiError with everything that is wrong with an object as it would be stored."""
+    passed = (structural.UNKNOWN_FIELD, structural.NOT_EVALUATED)
+    wrong = [each for each in _found(obj, resource, version) if each.kind not in passed]
     if wrong:
         raise invalid(resource, obj, [_cause(each) for each in wrong])
-    return [f'unknown field "{_dotted(each)}"' for each in unknown]
+
+
+def _without(value: Any, paths: set[Path], here: Path = ()) -> Any:
+    if isinstance(value, dict):
+        inside = ((key, each, (*here, key)) for key, each in value.items())
+        return {key: _without(each, paths, path) for key, each, path in inside if path not in paths}
+    if isinstance(value, list):
+        return [_without(each, paths, (*here, i)) for i, each in enumerate(value)]
+    return value
+
+
+def _found(obj: Tree, resource: Resource, version: str) -> list[Fault]:
+    return _faults(obj, resource, version) if resource.given else _known_faults(json.dumps(obj), resource, version)
+
+
+@lru_cache(maxsize=4096)  # tests apply the same objects again and again
+def _known_faults(obj: str, resource: Resource, version: str) -> list[Fault]:
+    return _faults(json.loads(obj), resource, version)
+
+
+def _faults(obj: Tree, resource: Resource, version: str) -> list[Fault]:
+    schema = resource.schema(version)
+    faults = [] if schema is None else structural.faults(obj, schema)
+    if resource.core:
+        return faults + core_validation.core_faults(obj, (resource.group, version, resource.kind))
+    if schema is None:
+        faults += structural.name_faults(obj.get("metadata"), ("metadata",), structural.never_open)
+    return faults
 
 
 def check_change(old: Tree, new: Tree, resource: Resource) -> None:
@@ -73,6 +107,10 @@ def check_change(old: Tree, new: Tree, resource: Resource) -> None:
         {"reason": "FieldValueInvalid", "message": "Invalid value: field is immutable", "field": ".".join(path)}
         for path in _changed(old, new, resource)
     ]
+    if (resource.group, resource.kind) == ("apps", "StatefulSet") and _fixed_of_set(old) != _fixed_of_set(new):
+        listed = ", ".join(f"'{each}'" for each in _FREE_OF_SETS)
+        said = f"Forbidden: updates to statefulset spec for fields other than {listed} are forbidden"
+        causes.append({"reason": "FieldValueForbidden", "message": said, "field": "spec"})
     if causes:
         raise invalid(resource, new, causes)
 
@@ -122,6 +160,10 @@ def _changed(old: Tree, new: Tree, resource: Resource) -> Iterator[tuple[str, ..
         yield from ((each,) for each in ("data", "binaryData", "immutable") if old.get(each) != new.get(each))
     if id == ("", "PersistentVolumeClaim") and _claim(old) != _claim(new):
         yield ("spec",)
+
+
+def _fixed_of_set(obj: Tree) -> Tree:
+    return {key: each for key, each in (obj.get("spec") or {}).items() if key not in _FREE_OF_SETS}
 
 
 def _claim(obj: Tree) -> Tree:

@@ -1,21 +1,23 @@
 """What the stand-in does with a request for objects: get, list, create, replace, patch, delete. No HTTP, no threads.
 
 Not as Kubernetes: a strategic merge patch merges lists by the keys of the schema and knows `$patch: delete` of items,
-and no other directive; nothing is converted between versions, and defaults are not filled in.
+and no other directive; nothing is converted between versions.
 """
 
-import copy
+import contextlib
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
-from stoker.testing.kubernetes import apply, patches, selecting, validation
+from stoker.testing.kubernetes import apply, defaults, patches, selecting, validation
 from stoker.testing.kubernetes.apply import ConflictError, Manager
 from stoker.testing.kubernetes.resources import Registry, Resource, defined_by
 from stoker.testing.kubernetes.statuses import ApiError, not_found, status
 from stoker.testing.kubernetes.storage import Id, Storage
+from stoker.testing.kubernetes.trees import copied
 
 Tree = dict[str, Any]
 
@@ -97,7 +99,7 @@ class Verbs:
 
     def shown(self, obj: Tree, target: Target) -> Tree:
         """A copy in the version that was asked for."""
-        return {**copy.deepcopy(obj), "apiVersion": target.api_version}
+        return {**copied(obj), "apiVersion": target.api_version}
 
     def _there(self, target: Target) -> Tree:
         found = self.storage.get(target.id)
@@ -109,7 +111,7 @@ class Verbs:
 
     def create(self, target: Target, body: Tree, query: Query) -> Tree:
         validation.check_place(body, target.resource, target.version, target.namespace, None)
-        body = copy.deepcopy(body)
+        body = copied(body)
         meta = body["metadata"]
         if not meta.get("name") and meta.get("generateName"):
             meta["name"] = f"{meta['generateName']}{self.storage.version:05d}"
@@ -168,8 +170,7 @@ class Verbs:
         shape = target.resource.shape(target.version)
         manager = Manager(query.manager, "Apply", subresource=target.subresource)
         config = apply.without_nulls(config)
-        config = self._part(target, config)
-        query.warnings.extend(self._check(target, config if not old else merged_for_check(old, config), query))
+        config = self._known(target, self._part(target, config), query)
         try:
             new, owners = apply.apply(old, apply.owners_of(old), config, manager, shape, force=query.force)
         except ConflictError as error:
@@ -178,25 +179,27 @@ class Verbs:
 
     def _write(self, target: Target, old: Tree, new: Tree, query: Query) -> Tree:
         """By anything but an apply."""
-        new = copy.deepcopy(new)
+        new = self._known(target, copied(new), query)
         if old:
             new = self._kept(target, old, new)
         else:
             new = self._part(target, new)
             new["metadata"].pop("managedFields", None)
-        query.warnings.extend(self._check(target, new, query))
+        new = defaults.fill(new, target.resource, target.version)
         shape = target.resource.shape(target.version)
         manager = Manager(query.manager or query.agent or "unknown", "Update", target.api_version, target.subresource)
         owners = apply.updated(old, new, apply.owners_of(new), manager, shape)
         return self._store(target, old, new, owners, query)
 
     def _store(self, target: Target, old: Tree, new: Tree, owners: apply.Owners, query: Query) -> Tree:
-        new = copy.deepcopy(new)
+        new = defaults.fill(new, target.resource, target.version)
         meta = new["metadata"]
         if target.resource.namespaced:
             meta["namespace"] = target.namespace
         self._labelled(new)
         _secret_text(new)
+        new["apiVersion"] = target.api_version
+        validation.check(new, target.resource, target.version)
         if old:
             for name in ("uid", "creationTimestamp", "generation", "deletionTimestamp", "resourceVersion"):
                 if name in old["metadata"]:
@@ -210,7 +213,6 @@ class Verbs:
             meta["managedFields"] = entries
         else:
             meta.pop("managedFields", None)
-        new["apiVersion"] = target.api_version
         if old and _told(old) == _told(new):
             return self.shown(old, target)
         self._validate_final(target, new)
@@ -245,9 +247,10 @@ class Verbs:
                 }
                 raise validation.invalid(target.resource, obj, [cause])
 
-    def _check(self, target: Target, obj: Tree, query: Query) -> list[str]:
-        found = validation.check(obj, target.resource, target.version, query.validation == "Strict")
-        return found if query.validation != "Ignore" else []
+    def _known(self, target: Target, obj: Tree, query: Query) -> Tree:
+        known, warnings = validation.without_unknown(obj, target.resource, target.version, query.validation)
+        query.warnings.extend(warnings)
+        return known
 
     def _part(self, target: Target, obj: Tree) -> Tree:
         """What of a written object counts: all but the status, or on `/status` nothing but that."""
@@ -261,14 +264,14 @@ class Verbs:
         """A replacement with what its path does not write as it was."""
         if target.subresource == "status":
             kept = {key: each for key, each in old.items() if key != "status"}
-            return copy.deepcopy({**kept, **({"status": new["status"]} if "status" in new else {})})
+            return copied({**kept, **({"status": new["status"]} if "status" in new else {})})
         meta = new["metadata"]
         if "managedFields" not in meta and "managedFields" in old["metadata"]:
-            meta["managedFields"] = copy.deepcopy(old["metadata"]["managedFields"])
+            meta["managedFields"] = copied(old["metadata"]["managedFields"])
         if target.resource.status:
             new.pop("status", None)
             if "status" in old:
-                new["status"] = copy.deepcopy(old["status"])
+                new["status"] = copied(old["status"])
         return new
 
     def _same_version(self, target: Target, old: Tree, new: Tree) -> None:
@@ -351,7 +354,7 @@ class Verbs:
         obj = self.storage.get(id)
         if obj is None:
             return
-        new = copy.deepcopy(obj)
+        new = copied(obj)
         if not new["metadata"].get("deletionTimestamp"):
             new["metadata"]["deletionTimestamp"] = self.storage.now()
             new["metadata"]["deletionGracePeriodSeconds"] = 0
@@ -408,17 +411,10 @@ def _held_by(obj: Tree) -> Callable[[Id], bool] | None:
     return None
 
 
-def merged_for_check(old: Tree, config: Tree) -> Tree:
-    """What is applied to an object may be a part of it: checked is the whole of it, field by field of the first two
-    levels."""
-    found = {**old, **config}
-    for key in ("metadata", "spec"):
-        if isinstance(old.get(key), dict) and isinstance(config.get(key), dict):
-            found[key] = {**old[key], **config[key]}
-    return found
-
-
 def _read(body: bytes) -> Any:
+    """JSON, which is YAML and read sooner, or YAML."""
+    with contextlib.suppress(ValueError):
+        return json.loads(body)
     try:
         return yaml.load(body, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
     except yaml.YAMLError as error:
