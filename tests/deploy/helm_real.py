@@ -18,7 +18,8 @@ from stoker.render.chart import render_chart
 from stoker.render.folder import write
 from stoker.render.run import render
 from stoker.spec import Mode, Platform, loads
-from stoker.testing.kubernetes import ApiServer
+from stoker.testing.kubernetes import ApiServer, defaults
+from stoker.testing.kubernetes.resources import Registry
 
 Object = dict[str, Any]
 Id = tuple[str, str, str, str]
@@ -102,17 +103,27 @@ def id_of(found: Object) -> Id:
     return (group, found["kind"], named.get("namespace", ""), named["name"])
 
 
-def wanted(platform: Platform, mode: Mode | None = None) -> dict[Id, Object]:
-    """What `stoker render` writes, as a cluster has it once Helm has made it."""
+def rendered(platform: Platform, mode: Mode | None = None) -> dict[Id, Object]:
+    """What `stoker render` writes."""
     texts = {name: text for name, text in render(platform, mode=mode).items() if "/" in name and name.endswith(".yaml")}
     objects = [each for name, text in texts.items() if not name.startswith("on-demand/") for each in _all(text)]
-    for each in objects:
+    return {id_of(each): each for each in objects}
+
+
+def wanted(platform: Platform, mode: Mode | None = None) -> dict[Id, Object]:
+    """What `stoker render` writes, as a cluster has it once Helm has made it."""
+    registry = Registry("all", "1.34")
+    found = {}
+    for id, each in rendered(platform, mode).items():
         labels = each["metadata"]["labels"]
         labels["app.kubernetes.io/managed-by"] = "Helm"  # Helm writes it over ours, on the objects alone
         if each["kind"] == "Namespace":  # what the API server adds
             labels["kubernetes.io/metadata.name"] = each["metadata"]["name"]
             each["spec"] = {"finalizers": ["kubernetes"]}
-    return {id_of(each): each for each in objects}
+        resource = registry.of_kind(id[0], id[1])
+        version = each["apiVersion"].rpartition("/")[2]
+        found[id] = each if resource is None else defaults.fill(each, resource, version)
+    return found
 
 
 def made(api: ApiServer) -> dict[Id, Object]:
@@ -138,7 +149,7 @@ def _plain(found: Object) -> Object:
 
 
 def manifest(api: ApiServer, namespace: str = "default", revision: int = 1) -> dict[Id, Object]:
-    """What the record of the release says: a second witness, whatever the server made of it."""
+    """What the record of the release says: the objects as templates made them."""
     secret = api.get("Secret", f"sh.helm.release.v1.agentic-ai.v{revision}", namespace)
     assert secret is not None
     release = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(secret["data"]["release"]))))
