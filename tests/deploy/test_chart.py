@@ -189,7 +189,11 @@ class TestFiles:
         text = "{global: {cluster: {account: '111122223333'}}, composition: {ack: {sagemaker: true}}}"
         rendered = chart_probing._rendered(loads(text), "ack")
         assert [each.file for each in rendered.resources if each.file.startswith("on-demand/")] == []
-        assert rendered.left_out == ("on-demand/sagemaker-endpoint.yaml", "terraform/interruption.tf", "terraform/secrets.tf")
+        assert rendered.left_out == (
+            "on-demand/sagemaker-endpoint.yaml",
+            "terraform/interruption.tf",
+            "terraform/secrets.tf",
+        )
 
     def test_the_schema_knows_every_key_and_no_other(self) -> None:
         from jsonschema import Draft7Validator

@@ -46,16 +46,12 @@ class LiveKey:
         return self.probes if self.bounds.most is None else (self.bounds.least, self.bounds.most)
 
 
-Text = Callable[[str], tuple[str, str]]
-"""From the value that stands in the spec to two others."""
-
-
 @dataclass(frozen=True)
 class _Row:
     path: str
     """As in docs/spec.md; * stands for each name that the spec has there."""
-    probes: Text | None = None
-    """For text. None: whole numbers, for which probes are chosen."""
+    probes: tuple[str, str] | None = None
+    """For text. None: whole numbers, for which they are chosen."""
     least: int = 1
     most: int | Callable[[Platform], int] = 0
     pattern: str | None = None
@@ -74,43 +70,40 @@ _PINNED = "^[a-z0-9][A-Za-z0-9._/:@-]*(@sha256:[0-9a-f]{64}|:[A-Za-z0-9_][A-Za-z
 PLAIN = "^[A-Za-z0-9._/:@+%=-]+$"
 """Text of which `chart_templates` knows how YAML quotes it."""
 
+_ARN = "^arn:aws[a-z-]*:{}:[A-Za-z0-9:/_-]+$"
 _CRON = "^[0-9A-Za-z*,/?@-]+( [0-9A-Za-z*,/?-]+){4}$"
-
-
-def _images(name: str) -> Text:
-    return lambda _: (f"registry-1.example.com/{name}-a:v1.0.1", f"registry-2.example.com/{name}-b:v1.0.2")
 
 
 def _rows(platform: Platform) -> Iterator[_Row]:
     inference, keda = platform.llm.inference, platform.keda
     yield _Row(
         "global.images.registry",
-        lambda _: ("registry-a.example.com/own", "registry-b.example.com:5000/other/own"),
+        ("registry-a.example.com/own", "registry-b.example.com:5000/other/own"),
         from_null=True,
     )
-    yield _Row("global.images.tag", lambda _: ("7.7.1-probe", "7.7.2-probe"), never=_LATEST, from_null=True)
-    yield _Row("global.tags.*", lambda _: ("probe-a", "probe-b"), pattern=PLAIN, group="tags")
+    yield _Row("global.images.tag", ("7.7.1-probe", "7.7.2-probe"), never=_LATEST, from_null=True)
+    yield _Row("global.tags.*", ("probe-a", "probe-b"), pattern=PLAIN, group="tags")
     # The rest of the host says in which namespace it is, and so who is let in by the NetworkPolicies.
     host = urlsplit(platform.global_.observability.prometheus_url).hostname or ""
     namespace = host[len(host.partition(".")[0]) :]
     yield _Row(
         "global.observability.prometheusUrl",
-        lambda _: (f"http://prometheus-a{namespace}:9091", f"https://prometheus-b{namespace}/base"),
+        (f"http://prometheus-a{namespace}:9091", f"https://prometheus-b{namespace}/base"),
         pattern=rf"^https?://[A-Za-z0-9-]+{re.escape(namespace)}(:[0-9]{{1,5}})?(/[A-Za-z0-9._/-]*)?$",
         never="aps-workspaces",
     )
-    yield _Row("global.observability.alarmEmail", lambda _: ("probe-a@example.com", "probe-b@example.net"))
+    yield _Row("global.observability.alarmEmail", ("probe-a@example.com", "probe-b@example.net"))
     # What older images cannot do is left out of user data, and Bottlerocket's versions are no dates.
     yield _Row(
         "karpenter.image",
-        lambda _: ("al2023@v20971231", "al2023@v20981231"),
+        ("al2023@v20971231", "al2023@v20981231"),
         pattern="^al2023@v20(2[6-9]|[3-9][0-9])[0-9]{4}$",
     )
-    yield _Row("karpenter.protectedHours.schedule", lambda _: ("11 1 * * 1-5", "12 2 * * 2-6"), pattern=_CRON)
-    yield _Row("karpenter.protectedHours.duration", lambda _: ("71h", "72h30m"))
-    yield _Row("karpenter.protectedHours.nodes", lambda _: ("41%", "42%"), pattern="^[1-4]?[0-9]%$")
-    yield _Row("karpenter.nodePools.*.capacityReservation", lambda _: ("cr-0a0a0a0a0a", "cr-0b0b0b0b0b"))
-    yield _Row("karpenter.nodePools.*.placementGroup", lambda _: ("probe-group-a", "probe-group-b"), pattern=PLAIN)
+    yield _Row("karpenter.protectedHours.schedule", ("11 1 * * 1-5", "12 2 * * 2-6"), pattern=_CRON)
+    yield _Row("karpenter.protectedHours.duration", ("71h", "72h30m"))
+    yield _Row("karpenter.protectedHours.nodes", ("41%", "42%"), pattern="^[1-4]?[0-9]%$")
+    yield _Row("karpenter.nodePools.*.capacityReservation", ("cr-0a0a0a0a0a", "cr-0b0b0b0b0b"))
+    yield _Row("karpenter.nodePools.*.placementGroup", ("probe-group-a", "probe-group-b"), pattern=PLAIN)
     yield _Row("keda.pollingInterval", most=86_400)
     yield _Row("keda.cooldownPeriod", most=604_800)
     yield _Row("keda.initialCooldownPeriod", most=604_800)
@@ -137,18 +130,17 @@ def _rows(platform: Platform) -> Iterator[_Row]:
     path = "llm.inference.autoscaling.maxReplicas"
     yield _Row(path, least=usual, most=10_000, group="most", applies=_makes_no_nodes)
     for key in ("llm.inference.image", "llm.models.*.serving.image", "training.image"):
-        yield _Row(key, _images(key.split(".")[0]), never=_LATEST, pattern=_PINNED, group=key)
-    yield _Row("edge.host", lambda _: ("probe-a.example.com", "probe-b.example.org"))
-    yield _Row("edge.certificateArn", _arns("acm", "certificate"))
-    yield _Row("edge.wafAclArn", _arns("wafv2", "regional/webacl"), never=":global/")
-    yield _Row("edge.accessLogsBucket", lambda _: ("probe-logs-a", "probe-logs-b"))
+        name = key.split(".")[-2]
+        probes = (f"registry-1.example.com/{name}:v1.0.1", f"registry-2.example.com/{name}:v1.0.2")
+        yield _Row(key, probes, never=_LATEST, pattern=_PINNED, group=key)
+    yield _Row("edge.host", ("probe-a.example.com", "probe-b.example.org"))
+    yield _Row("edge.certificateArn", _arns("acm"), pattern=_ARN.format("acm"))
+    yield _Row("edge.wafAclArn", _arns("wafv2"), pattern=_ARN.format("wafv2"), never=":global/")
+    yield _Row("edge.accessLogsBucket", ("probe-logs-a", "probe-logs-b"))
 
 
-def _arns(service: str, kind: str) -> Text:
-    return lambda _: (
-        f"arn:aws:{service}:us-west-2:111122223333:{kind}/probe-a",
-        f"arn:aws:{service}:us-west-2:111122223333:{kind}/probe-b",
-    )
+def _arns(service: str) -> tuple[str, str]:
+    return f"arn:aws:{service}:us-west-2:111122223333:probe/a", f"arn:aws:{service}:us-west-2:111122223333:probe/b"
 
 
 def _makes_no_nodes(platform: Platform) -> bool:
@@ -180,7 +172,7 @@ def candidates(platform: Platform, values: Mapping[str, Any]) -> list[LiveKey]:
             if row.probes is not None:
                 if row.pattern is not None and value is not None and not re.search(row.pattern, str(value)):
                     continue
-                first, second = row.probes(path[-1])
+                first, second = row.probes
                 bounds = Bounds(pattern=row.pattern or PLAIN, never=row.never)
                 probes = (_of(first, number), _of(second, number)) if "*" in row.path else (first, second)
                 found.append(LiveKey(path, value, probes, bounds, row.group))
