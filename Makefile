@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 # Some images set it; then each of thousands of processes compiles what it loads.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup up test test-long test-torch test-clients test-schema prove-budgets prove-commits chaos chaos-agents test-train test-render test-simulate check clean
+.PHONY: setup up test test-long test-torch test-clients test-helm test-schema prove-budgets prove-commits chaos chaos-agents test-train test-render test-simulate check clean
 
 setup: $(STAMP)  ## make the environment in .venv
 
@@ -29,6 +29,7 @@ SPREAD = -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadfile --no
 
 test: $(TORCH)  ## style, types, layers, and every test
 	@scripts/system-packages
+	@scripts/helm --try
 	@$(MAKE) --no-print-directory -j 2 check compiled
 	$(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
@@ -53,6 +54,10 @@ $(CLIENTS): scripts/clients
 
 test-clients: $(STAMP) $(CLIENTS)  ## other people's clients against a real platform (needs node; some 450 MB in .clients)
 	$(BIN)/python -m pytest -m clients tests/clients $(ARGS)
+
+test-helm: $(STAMP)  ## real Helm (the SDK of Helm 4) installs and upgrades charts in a stand-in for a cluster (Python 3.12; 135 MB in .helm)
+	@scripts/helm
+	$(BIN)/python -m pytest -m "helm or not helm" tests/deploy/test_chart_helm.py $(ARGS)
 
 SCHEMA_SECONDS ?= 240
 test-schema: $(STAMP)  ## is the OpenAPI document true? schemathesis against a real platform, twice SCHEMA_SECONDS
@@ -101,4 +106,4 @@ check: $(STAMP)  ## style, types and layers only
 	@scripts/check
 
 clean:  ## remove the environment and the caches; keeps .stoker, where your data is
-	rm -rf .venv .clients .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .clients .helm .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -306,3 +306,29 @@ def test_a_cap_that_is_too_low_is_2(here: Path, capsys: pytest.CaptureFixture[st
     (here / "platform.yaml").write_text(SMALL.replace("spotEnabled: false", "maxUsdPerHour: 1"))
     assert run(["render", "-o", "out"]) == 2
     assert "karpenter.nodePools.gpu.maxUsdPerHour is 1, and 51 GPUs" in capsys.readouterr().err
+
+
+# -- a Helm chart --
+
+
+def test_a_chart_takes_the_place_of_what_was_rendered_before(here: Path) -> None:
+    assert run(["render", "-o", "out"]) == 0
+    assert run(["render", "--helm", "-o", "out"]) == 0
+    found = files(here / "out")
+    assert {"Chart.yaml", "values.yaml", "values.schema.json", "templates/nodes/gpu.general.yaml"} <= found
+    assert "nodes/gpu.general.yaml" not in found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-o", "out", "--only", "nodes"], "--helm writes one whole chart, of which --only would leave parts out"),
+        (["-o", "-"], "--helm writes a folder of files, and -o is -"),
+    ],
+)
+def test_a_chart_is_whole_and_in_a_folder(
+    here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert run(["render", "--helm", *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert not (here / "out").exists()

@@ -29,6 +29,7 @@ from stoker.base.errors import InvalidInput
     "--terraform", is_flag=True, help="Write the root module of Terraform instead, which makes the cluster as well."
 )
 @click.option("--only", multiple=True, metavar="COMPONENT", help="Only this component; may be given more than once.")
+@click.option("--helm", is_flag=True, help="Write a Helm chart of the objects instead, whose values are the spec.")
 @click.option("--force", is_flag=True, help="Write over files that something else made, or that were changed since.")
 @click.option("--json", "as_json", is_flag=True, help="Say as JSON what was written.")
 def render(
@@ -37,6 +38,7 @@ def render(
     mode: str | None,
     aws: str,
     terraform: bool,
+    helm: bool,
     only: tuple[str, ...],
     force: bool,
     as_json: bool,
@@ -47,18 +49,23 @@ def render(
     Stoker's stays. With -o - the Kubernetes objects go to stdout, for kubectl; Terraform needs a folder.
     """
     gc.disable()  # the classes of a library for pipelines are a million objects that stay
-    from stoker.render import folder, items, run
+    from stoker.render import chart, folder, items, run
     from stoker.spec import load_chosen
 
+    if terraform and helm:
+        raise InvalidInput("--terraform and --helm are two folders", param="--helm", hint="say one of them at a time")
     if terraform:
         _check_root(out, aws, only)
+    if helm:
+        _check_chart(out, only)
     platform, source = load_chosen(None if spec is None else Path(spec))
     click.echo(source, err=True)
-    texts = (
-        run.render_root(platform, mode=mode)  # type: ignore[arg-type]
-        if terraform
-        else run.render(platform, mode=mode, only=only, aws=aws)  # type: ignore[arg-type]
-    )
+    if terraform:
+        texts = run.render_root(platform, mode=mode)  # type: ignore[arg-type]
+    elif helm:
+        texts = chart.render_chart(platform, mode=mode, aws=aws)  # type: ignore[arg-type]
+    else:
+        texts = run.render(platform, mode=mode, only=only, aws=aws)  # type: ignore[arg-type]
     if out == "-":
         if as_json:
             raise InvalidInput("--json says what was written, and -o - writes nothing", param="--json")
@@ -89,3 +96,14 @@ def _check_root(out: str, aws: str, only: tuple[str, ...]) -> None:
         )
     if out == "-":
         raise InvalidInput("--terraform writes a folder of files, and -o is -", param="-o", hint="name a folder")
+
+
+def _check_chart(out: str, only: tuple[str, ...]) -> None:
+    if only:
+        raise InvalidInput(
+            "--helm writes one whole chart, of which --only would leave parts out",
+            param="--only",
+            hint="leave --only out; keys such as edge.enabled leave out what is not wanted",
+        )
+    if out == "-":
+        raise InvalidInput("--helm writes a folder of files, and -o is -", param="-o", hint="name a folder")

@@ -23,17 +23,17 @@ def render(
     Raises InvalidInput for a component that is not there, and for a spec that no cluster could be made of: a model that
     fits no instance type, a cap that is too low, a URL that names the machine it is read on.
     """
-    plan = Plan(platform, mode or platform.global_.cluster.mode, aws)
-    return files(_items(plan, only))
+    return files(items_of(Plan(platform, mode or platform.global_.cluster.mode, aws), only=only))
 
 
 def render_objects(plan: Plan) -> list[dict[str, Any]]:
     """The objects of Kubernetes that are applied, without those of `on-demand/`. Raises as `render`."""
-    items = _items(plan, ())
+    items = items_of(plan)
     return [item.object for item in items if isinstance(item, Resource) and not item.file.startswith(ON_DEMAND)]
 
 
-def _items(plan: Plan, only: Collection[str]) -> list[Item]:
+def items_of(plan: Plan, *, only: Collection[str] = ()) -> list[Item]:
+    """What `render` writes, before it is text."""
     unknown = sorted(set(only) - set(COMPONENTS))
     if unknown:
         raise InvalidInput(
