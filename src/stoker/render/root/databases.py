@@ -32,8 +32,9 @@ def render(plan: Plan) -> Iterator[Item]:
     slow = {"name": "log_min_duration_statement", "value": str(_SLOW_MS)}
     changes = {"name": "log_statement", "value": "ddl"}
     group = {"name": name, "family": f"postgres{ledger.RDS_VERSION}"}
-    parameters = [Block("parameter", (), each) for each in (slow, changes)]
-    why = "Statements of over a second, and changes of tables. TLS is forced by RDS' own default since PostgreSQL 15."
+    tls = {"name": "rds.force_ssl", "value": "1"}
+    parameters = [Block("parameter", (), each) for each in (slow, changes, tls)]
+    why = "Logs statements of over a second, and changes of tables."
     yield resource(_FILE, "aws_db_parameter_group", LEDGER_SECRET, group, *parameters, comment=why)
     for what in _LOGS:
         log = {
@@ -93,7 +94,7 @@ def _instance(plan: Plan, name: str) -> Item:
         "monitoring_interval": 60,
         "monitoring_role_arn": Raw("aws_iam_role.ledger_monitoring.arn"),
         "enabled_cloudwatch_logs_exports": list(_LOGS),
-        "deletion_protection": Raw("!var.delete_data"),
+        "deletion_protection": Raw("var.delete_data ? false : true"),
         "skip_final_snapshot": Raw("var.delete_data"),
         "final_snapshot_identifier": f"{name}-last",
         "delete_automated_backups": Raw("var.delete_data"),

@@ -42,5 +42,6 @@ def render(plan: Plan) -> Iterator[Item]:
         "skip_final_backup": Raw("var.delete_data"),
         "tags": {"Name": f"{plan.cluster} training"},
     }
-    why = f"In the zone of the nodes that train; sizes are 1200 GiB and multiples of 2400: {plan.spec.training.storage.size}."
+    said = plan.spec.training.storage.size
+    why = f"In the zone of the nodes that train. {said} is asked for; FSx has 1200 GiB and multiples of 2400."
     yield resource("fsx.tf", "aws_fsx_lustre_file_system", "training", attributes, comment=why)

@@ -23,6 +23,7 @@ from stoker.render.root import (
     settings,
     storage,
 )
+from stoker.render.root.findings import explained
 from stoker.render.root.without import left_out
 
 _MODULES = (
@@ -34,6 +35,6 @@ _MODULES = (
 def render(plan: Plan) -> Iterator[Terraform | Variable]:
     items: list[Item] = [item for module in _MODULES for item in module.render(plan)]
     items += [item for component in COMPONENTS.values() for item in component(plan)]
-    for item in left_out(items):
+    for item in explained(left_out(items)):
         if isinstance(item, Terraform | Variable):
             yield item
