@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from stoker.render.items import Item, Terraform
+from stoker.render.root.observing import INSIGHTS
 
 _OWN_KEY = "AWS' own key of the service: a key of ours would add rights on it to every reader, and keep nobody else out"
 _SECRET = {
@@ -34,6 +35,12 @@ REASONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
         "aws_cloudwatch_log_group.agent": {
             "CKV_AWS_338": "lines are only the way of metrics into CloudWatch, where they stay for 15 months"
+        },
+        **{
+            f"aws_cloudwatch_log_group.insights_{what}": {
+                "CKV_AWS_338": "lines of pods and nodes, by the GB: 30 days are what an incident is looked into by"
+            }
+            for what in INSIGHTS
         },
         "aws_cloudwatch_log_group.websocket": {
             "CKV_AWS_338": "lines name who connected, and are kept as long as it takes to look into a complaint"
