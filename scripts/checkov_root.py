@@ -49,9 +49,7 @@ def checked(change: Callable[[str], str]) -> dict[str, Any]:
                 for file, text in render_root(platform, mode=mode).items():
                     (folder / file).write_text(change(text))
         words = ["--framework", "terraform", "--skip-download", "--compact", "--quiet", "--output", "json"]
-        done = subprocess.run(
-            [str(PROGRAM), "--directory", where, *words], capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([str(PROGRAM), "--directory", where, *words], capture_output=True, text=True, check=False)
     if not done.stdout.startswith("{"):
         sys.exit(f"checkov said nothing that can be read: {done.stderr[-2000:]}")
     found: dict[str, Any] = json.loads(done.stdout)

@@ -22,7 +22,7 @@ from stoker.testing.aws import CREDENTIALS, moto_server
 MODES: tuple[Mode, ...] = get_args(Mode)
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MIRROR = "STOKER_TERRAFORM_MIRROR"
-"""Environment variable: the folder in which registry.terraform.io/hashicorp/aws lies. Looked for where it is not set."""
+"""Environment variable: the folder that holds registry.terraform.io/hashicorp/aws. Unset: it is looked for."""
 
 LACKS = (
     "access-entries",  # EKS of moto answers 404 to these two and to add-ons
