@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 # Some images set it; then each of thousands of processes compiles what it loads.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup up test test-long test-torch test-clients test-helm test-schema prove-budgets prove-commits chaos chaos-agents test-train test-render test-simulate check clean
+.PHONY: setup up test test-long test-torch test-clients test-helm test-schema prove-budgets prove-commits chaos chaos-agents test-train test-render test-simulate test-terraform test-checkov test-deploy check clean
 
 setup: $(STAMP)  ## make the environment in .venv
 
@@ -102,8 +102,21 @@ test-simulate: $(STAMP)  ## what holds of any run: SIMULATE_CASES clusters of th
 	SIMULATE_CASES=$(SIMULATE_CASES) $(BIN)/python -m pytest tests/simulate/test_whole.py -k TestAnyCluster \
 		--hypothesis-seed=$(SIMULATE_SEED) $(ARGS)
 
+test-terraform: $(STAMP)  ## is the root module valid in every mode, and made and taken away whole against moto? needs terraform; 20 minutes
+	$(BIN)/python -m pytest -m terraform tests/deploy $(ARGS)
+
+CHECKOV := .checkov/.installed
+
+$(CHECKOV):
+	$(PYTHON) -m venv .checkov
+	.checkov/bin/python -m pip install --quiet --disable-pip-version-check checkov==3.3.30
+	@touch $(CHECKOV)
+
+test-checkov: $(STAMP) $(CHECKOV)  ## what does checkov find in the root module? (some 300 MB in .checkov)
+	$(BIN)/python scripts/checkov_root.py
+
 check: $(STAMP)  ## style, types and layers only
 	@scripts/check
 
 clean:  ## remove the environment and the caches; keeps .stoker, where your data is
-	rm -rf .venv .clients .helm .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .clients .helm .checkov .images .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -18,7 +18,7 @@ from stoker.render.items import Item, Resource, Terraform
 from stoker.render.kms import ADMINISTER
 from stoker.render.objects import metadata
 from stoker.render.plan import Plan
-from stoker.render.surroundings import cluster_name
+from stoker.render.surroundings import cluster_name, log_key
 
 ADDON = "amazon-cloudwatch-observability"
 ADDON_ACCOUNT = "cloudwatch-agent"
@@ -54,7 +54,7 @@ def render(plan: Plan) -> Iterator[Item]:
         Block(
             "resource",
             ("aws_cloudwatch_log_group", "agent"),
-            {"name": log_group(plan), "retention_in_days": LOGS_KEPT_DAYS, "tags": plan.tags},
+            {"name": log_group(plan), "retention_in_days": LOGS_KEPT_DAYS, **log_key(plan), "tags": plan.tags},
         ),
         "Made before the agent makes it, which would keep its lines for ever.",
     )

@@ -29,7 +29,8 @@ def render(plan: Plan) -> Iterator[Item]:
         yield Resource(f"nodes/{pool.name}.yaml", _node_pool(plan, pool), _comment(pool))
         for overlay in _overlays(plan, pool):
             yield Resource(f"nodes/{pool.name}.yaml", overlay, _OVERLAY_COMMENT)
-    if any(pool.domain == AUTO_MODE for pool in plan.pools):
+    # The root module gives EKS' own pools the same role, for which EKS makes the entry itself.
+    if plan.aws != "terraform" and any(pool.domain == AUTO_MODE for pool in plan.pools):
         yield from _access(plan)
 
 

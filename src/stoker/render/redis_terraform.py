@@ -54,6 +54,7 @@ def _blocks(plan: Plan) -> Iterator[tuple[Block, str]]:
         "ip_protocol": "tcp",
         "from_port": REDIS_PORT,
         "to_port": REDIS_PORT,
+        "description": "Pods of the platform",
     }
     yield _resource("aws_vpc_security_group_ingress_rule", rule), ""
     policy = Block("parameter", (), {"name": "maxmemory-policy", "value": "noeviction"})

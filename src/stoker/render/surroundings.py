@@ -49,3 +49,8 @@ def recovery(plan: Plan) -> dict[str, Raw]:
     if plan.aws != "terraform":
         return {}
     return {"recovery_window_in_days": Raw(f"var.delete_data ? 0 : {RECOVERY_DAYS}")}
+
+
+def log_key(plan: Plan) -> dict[str, Raw]:
+    """The key of log groups, which only the root module has."""
+    return {"kms_key_id": Raw("aws_kms_key.main.arn")} if plan.aws == "terraform" else {}

@@ -18,6 +18,7 @@ from stoker.render.hcl import Block, Json, Raw
 from stoker.render.items import Item, Resource, Terraform, Variable
 from stoker.render.objects import metadata, pairs, selector, tags_in_annotation
 from stoker.render.plan import Plan
+from stoker.render.surroundings import log_key
 
 _FILE = "terraform/websocket.tf"
 _OURS = "stoker-load-balancer"
@@ -238,7 +239,7 @@ def _stage(plan: Plan) -> Iterator[Block]:
     yield _resource(
         "aws_cloudwatch_log_group",
         "websocket",
-        {"name": f"/aws/apigateway/{_name(plan)}", "retention_in_days": 30, "tags": plan.tags},
+        {"name": f"/aws/apigateway/{_name(plan)}", "retention_in_days": 30, **log_key(plan), "tags": plan.tags},
     )
     yield _resource(
         "aws_apigatewayv2_stage",

@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from stoker.manifests.writing import to_yaml
@@ -46,7 +47,11 @@ def root_files(items: Iterable[Terraform | Variable], backend: Block) -> dict[st
     """The files of a root module in one flat folder, whichever folder their items name. Write-only arguments want
     Terraform 1.11."""
     versions = Block("terraform", (), {"required_version": ">= 1.11"}, [_PROVIDERS, backend])
-    found = files([Terraform("versions.tf", versions), *items])
+    flat = (
+        replace(item, file=item.file.removeprefix(_TERRAFORM)) if isinstance(item, Terraform) else item
+        for item in items
+    )
+    found = files([Terraform("versions.tf", versions), *flat])
     del found[f"{_TERRAFORM}versions.tf"]
     return dict(sorted((name.removeprefix(_TERRAFORM), text) for name, text in found.items()))
 

@@ -9,6 +9,8 @@ from stoker.render.root import (
     addons,
     budgets,
     cluster,
+    databases,
+    file_systems,
     identities,
     images,
     karpenter,
@@ -21,17 +23,18 @@ from stoker.render.root import (
     settings,
     storage,
 )
+from stoker.render.root.findings import explained
 from stoker.render.root.without import left_out
 
 _MODULES = (
     *(settings, network, cluster, nodes, addons, karpenter, load_balancing, identities),
-    *(storage, images, queues, observing, budgets, outputs),
+    *(storage, file_systems, images, queues, databases, observing, budgets, outputs),
 )
 
 
 def render(plan: Plan) -> Iterator[Terraform | Variable]:
     items: list[Item] = [item for module in _MODULES for item in module.render(plan)]
     items += [item for component in COMPONENTS.values() for item in component(plan)]
-    for item in left_out(items):
+    for item in explained(left_out(items)):
         if isinstance(item, Terraform | Variable):
             yield item

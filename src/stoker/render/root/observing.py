@@ -10,7 +10,7 @@ from stoker.render.items import Item
 from stoker.render.plan import Plan
 from stoker.render.root.parts import resource
 
-_INSIGHTS = ("application", "dataplane", "host", "performance")
+INSIGHTS = ("application", "dataplane", "host", "performance")
 """Source: Amazon CloudWatch user guide, Container-Insights-reference-performance-entries-EKS, logs of Fluent Bit."""
 _KEPT_DAYS = 30
 
@@ -19,7 +19,7 @@ def render(plan: Plan) -> Iterator[Item]:
     said = plan.spec.global_.observability
     if not (said.enabled and said.cloudwatch):
         return
-    for what in _INSIGHTS:
+    for what in INSIGHTS:
         attributes = {
             "name": f"/aws/containerinsights/{plan.cluster}/{what}",
             "retention_in_days": _KEPT_DAYS,

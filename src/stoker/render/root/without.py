@@ -44,7 +44,9 @@ PARTS: Mapping[str, Part] = MappingProxyType(
         ),
         "fsx": Part("the file system of training", ("aws_fsx_lustre_file_system",)),
         "kro": Part("kro as a capability of EKS", ("aws_cloudformation_stack.kro",)),
+        "placement-group": Part("the placement group of AWS Batch", ("aws_placement_group.training",)),
         "pod-identities": Part("roles of ServiceAccounts", ("aws_eks_pod_identity_association",)),
+        "redrive": Part("that no queue sends its dead letters to ours", ("aws_sqs_queue_redrive_allow_policy",)),
     }
 )
 
