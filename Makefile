@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 # Some images set it; then each of thousands of processes compiles what it loads.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup up test test-long test-torch test-clients test-schema prove-budgets prove-commits chaos chaos-agents test-train test-render test-simulate check clean
+.PHONY: setup up test test-long test-torch test-clients test-schema prove-budgets prove-commits chaos chaos-agents test-train test-images test-render test-simulate check clean
 
 setup: $(STAMP)  ## make the environment in .venv
 
@@ -97,8 +97,11 @@ test-simulate: $(STAMP)  ## what holds of any run: SIMULATE_CASES clusters of th
 	SIMULATE_CASES=$(SIMULATE_CASES) $(BIN)/python -m pytest tests/simulate/test_whole.py -k TestAnyCluster \
 		--hypothesis-seed=$(SIMULATE_SEED) $(ARGS)
 
+test-images:  ## are the images what docs/deploy/images.md says? 10 minutes; builds two of them where buildah is (root)
+	@scripts/test-images $(PYTHON)
+
 check: $(STAMP)  ## style, types and layers only
 	@scripts/check
 
 clean:  ## remove the environment and the caches; keeps .stoker, where your data is
-	rm -rf .venv .clients .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .clients .images .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -4,10 +4,15 @@ from dataclasses import replace
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+import strategies
+import yaml
+from hypothesis import HealthCheck, Phase, given, settings
 from rendered import plan_of
 
+from stoker.base.errors import InvalidInput
 from stoker.catalog.ec2 import find
 from stoker.catalog.spot import spot_usd_per_hour
 from stoker.render.estimate import Estimate, estimate
@@ -172,6 +177,33 @@ def test_each_node_costs_what_the_catalogue_says() -> None:
     usual = find("m6a.xlarge")
     assert usual is not None
     assert found["nodes of everything else"][1] == str(usual.usd_per_hour())
+
+
+def test_of_any_spec_the_least_is_no_more_than_the_most() -> None:
+    tried = 0
+
+    @given(case=strategies.cases())
+    @settings(
+        max_examples=12,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    def one(case: tuple[dict[str, Any], Mode]) -> None:
+        nonlocal tried
+        spec, mode = case
+        try:
+            found = estimate(replace(plan_of(yaml.safe_dump(spec), mode), aws="terraform"))
+        except InvalidInput:
+            return
+        tried += 1
+        assert all(Decimal(0) <= line.usd_low <= line.usd_high for line in found.lines), (spec, mode)
+        assert found.usd_low == sum(line.usd_low for line in found.lines)
+
+    one()
+    assert tried >= 6
 
 
 @pytest.fixture(scope="module")
