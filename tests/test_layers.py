@@ -43,7 +43,8 @@ def homes() -> dict[str, set[str]]:
         "psycopg": {"agents"},
         "psycopg_pool": {"agents"},
         "mcp": {"agents"},
-        "httpx2": {"agents"},
+        "httpx2": {"agents", "deploy"},
+        "lightkube": {"deploy"},
         "jsonschema": {"agents"},
         "opentelemetry": {"telemetry"},
     }

@@ -119,7 +119,11 @@ SURFACE = {
     ],
     "stoker register": ["RUN.yaml", "--state", "--checkpoint", "--to", "--unevaluated", "--back", "--json"],
     "stoker audit": [*PLATFORM, "--by", "--did", "--object", "--since", "--limit", "--json"],
-    "stoker render": ["--file", "--out", "--mode", "--aws", "--only", "--force", "--json"],
+    "stoker render": ["--file", "--out", "--mode", "--aws", "--terraform", "--only", "--force", "--json"],
+    "stoker deploy": ["--file", "--state", "--dry-run", "--yes", "--force-conflicts", "--trace", "--json"],
+    "stoker diff": ["--file", "--state", "--exit-code", "--json"],
+    "stoker status": ["--file", "--state", "--json"],
+    "stoker destroy": ["--file", "--state", "--yes", "--delete-data", "--dry-run", "--json"],
     "stoker lint": [
         "PATH...",
         *(

@@ -95,7 +95,7 @@ def versions_of(group: str, kind: str, *, folder: Path | None = None) -> list[st
         here, _, version = api_version.rpartition("/")
         if here == group and name == kind and _served(api_version, name, folder):
             found.add(version)
-    return sorted(found, key=_maturity)
+    return sorted(found, key=maturity)
 
 
 def groups(*, folder: Path | None = None) -> list[str]:
@@ -225,7 +225,7 @@ def _minor_number(minor: str) -> int:
     return int(tail) if tail.isdecimal() else 0
 
 
-def _maturity(version: str) -> tuple[int, int, int, str]:
+def maturity(version: str) -> tuple[int, int, int, str]:
     """Kubernetes' own order of versions: v2, v1, v2beta1, v1beta1, v1alpha1, then anything else."""
     major, level, minor = 0, 0, 0
     digits = version.removeprefix("v")

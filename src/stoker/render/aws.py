@@ -6,6 +6,8 @@ left as it is. What holds data stays when its object is deleted.
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from stoker.render import aws_secrets, iam, sagemaker
 from stoker.render.iam import COMPONENT, tag_list
@@ -16,7 +18,29 @@ from stoker.render.plan import Image, Plan
 _RETAIN = {"services.k8s.aws/deletion-policy": "retain"}
 """Source: ACK documentation, "Retain AWS resources after deletion"."""
 _DAY_S = 86_400
-_EBS_ROLE = "ebs-csi-controller"
+LETTERS_KEPT_S = 14 * _DAY_S
+EBS_ROLE = "ebs-csi-controller"
+
+
+@dataclass(frozen=True)
+class Bucket:
+    what: Literal["models", "checkpoints"]
+    name: str
+    uses: tuple[str, ...]
+    old_days: int
+    """Days that a version which is not the newest stays."""
+    is_said: bool
+    """Whether the spec names it, so that it may be there."""
+
+
+@dataclass(frozen=True)
+class Addon:
+    name: str
+    why: str
+    account: str | None = None
+    """Its ServiceAccount in kube-system, where it calls AWS."""
+    policies: tuple[str, ...] = ()
+    """What its role may do: AWS' own policies."""
 
 
 def render(plan: Plan) -> Iterator[Item]:
@@ -24,38 +48,40 @@ def render(plan: Plan) -> Iterator[Item]:
     if not plan.by_ack:
         return
     yield from aws_secrets.empty(plan)
-    yield from _buckets(plan)
+    yield from (_bucket(plan, each) for each in buckets(plan))
     yield from _dead_letters(plan)
     yield from _repositories(plan)
     for who in iam.identities(plan):
         yield from iam.identity(plan, who)
-    yield from _addons(plan)
+    for addon in addons(plan):
+        yield from _addon(plan, addon)
     yield from _capabilities(plan)
     if plan.spec.composition.ack.sagemaker:
         yield from sagemaker.render(plan)
 
 
-def _buckets(plan: Plan) -> Iterator[Item]:
+def buckets(plan: Plan) -> Iterator[Bucket]:
     models = plan.bucket("models") if plan.cache == "s3" else None
     checkpoints = plan.bucket("checkpoints") if plan.spec.training.enabled else None
     said = plan.spec.llm.inference.cache.bucket, plan.spec.training.checkpointing.s3_bucket
     if models is not None:
-        uses = ["weights of models", *(["checkpoints"] if checkpoints == models else [])]
-        yield _bucket(plan, "models", models, uses, old_days=30, is_said=models == said[0])
+        uses = ("weights of models", *(("checkpoints",) if checkpoints == models else ()))
+        yield Bucket("models", models, uses, old_days=30, is_said=models == said[0])
     if checkpoints is not None and checkpoints != models:
-        yield _bucket(plan, "checkpoints", checkpoints, ["checkpoints"], old_days=7, is_said=checkpoints == said[1])
+        yield Bucket("checkpoints", checkpoints, ("checkpoints",), old_days=7, is_said=checkpoints == said[1])
 
 
-def _bucket(plan: Plan, what: str, name: str, uses: list[str], *, old_days: int, is_said: bool) -> Item:
-    comment = f"For {' and '.join(uses)}. Deleting this object leaves the bucket and what is in it."
-    if is_said:
+def _bucket(plan: Plan, said: Bucket) -> Item:
+    name = said.name
+    comment = f"For {' and '.join(said.uses)}. Deleting this object leaves the bucket and what is in it."
+    if said.is_said:
         comment += " If it is there already, ACK refuses to touch it, and this file can be left out."
     block = dict.fromkeys(("blockPublicACLs", "blockPublicPolicy", "ignorePublicACLs", "restrictPublicBuckets"), True)
     rule = {
         "id": "old",
         "status": "Enabled",
         "filter": {"prefix": ""},
-        "noncurrentVersionExpiration": {"noncurrentDays": old_days},
+        "noncurrentVersionExpiration": {"noncurrentDays": said.old_days},
         "expiration": {"expiredObjectDeleteMarker": True},
         "abortIncompleteMultipartUpload": {"daysAfterInitiation": 7},
     }
@@ -73,19 +99,19 @@ def _bucket(plan: Plan, what: str, name: str, uses: list[str], *, old_days: int,
         "ownershipControls": {"rules": [{"objectOwnership": "BucketOwnerEnforced"}]},
         "versioning": {"status": "Enabled"},
         "lifecycle": {"rules": [rule]},
-        "policy": iam.policy(_only_tls("s3:*", iam.bucket_arn(plan, name), iam.bucket_arn(plan, f"{name}/*"))),
+        "policy": iam.policy(only_tls("s3:*", iam.bucket_arn(plan, name), iam.bucket_arn(plan, f"{name}/*"))),
         "tagging": {"tagSet": tag_list(plan)},
     }
     found = {
         "apiVersion": "s3.services.k8s.aws/v1alpha1",
         "kind": "Bucket",
-        "metadata": metadata(plan, what, COMPONENT, namespace=plan.namespace, annotations=_RETAIN),
+        "metadata": metadata(plan, said.what, COMPONENT, namespace=plan.namespace, annotations=_RETAIN),
         "spec": spec,
     }
-    return Resource(f"aws/bucket-{what}.yaml", found, comment)
+    return Resource(f"aws/bucket-{said.what}.yaml", found, comment)
 
 
-def _only_tls(action: str, *resources: str) -> Object:
+def only_tls(action: str, *resources: Any) -> Object:
     return {
         "Sid": "OnlyTls",
         "Effect": "Deny",
@@ -104,14 +130,14 @@ def _dead_letters(plan: Plan) -> Iterator[Item]:
     name = plan.spec.queue.dead_letters.sqs_queue
     spec: Object = {
         "queueName": name,
-        "messageRetentionPeriod": str(14 * _DAY_S),
+        "messageRetentionPeriod": str(LETTERS_KEPT_S),
         "sqsManagedSSEEnabled": "true",
         "redriveAllowPolicy": json.dumps({"redrivePermission": "denyAll"}),
     }
     if name.endswith(".fifo"):
         spec["fifoQueue"] = "true"
     if plan.account is not None:  # a queue's policy names the queue by its ARN
-        spec["policy"] = iam.policy(_only_tls("sqs:*", iam.dead_letters_arn(plan)))
+        spec["policy"] = iam.policy(only_tls("sqs:*", iam.dead_letters_arn(plan)))
     found = {
         "apiVersion": "sqs.services.k8s.aws/v1alpha1",
         "kind": "Queue",
@@ -122,29 +148,42 @@ def _dead_letters(plan: Plan) -> Iterator[Item]:
     yield Resource("aws/queue-dead-letters.yaml", found, comment)
 
 
-def _repositories(plan: Plan) -> Iterator[Item]:
+def repositories(plan: Plan) -> Iterator[Image]:
     """Where Stoker's own images are pushed to, unless the spec names a registry."""
     if plan.spec.global_.images.registry is not None:
         return
     training = plan.spec.training
-    parts: list[Image] = ["gateway", "worker"]
+    yield "gateway"
+    yield "worker"
     if plan.has_agents:
-        parts.append("agents")
+        yield "agents"
     if training.enabled and training.image is None:
-        parts.append("trainer")
+        yield "trainer"
+
+
+def repository(part: Image) -> str:
+    return f"stoker/{part}"
+
+
+def kept_images() -> str:
+    """A repository's lifecycle policy."""
     untagged = {"tagStatus": "untagged", "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 14}
     many = {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 100}
     rules = [
         {"rulePriority": priority, "selection": selection, "action": {"type": "expire"}}
         for priority, selection in enumerate((untagged, many), start=1)
     ]
-    for part in parts:
+    return json.dumps({"rules": rules}, indent=2)
+
+
+def _repositories(plan: Plan) -> Iterator[Item]:
+    for part in repositories(plan):
         spec = {
-            "name": f"stoker/{part}",
+            "name": repository(part),
             "imageTagMutability": "IMMUTABLE",
             "imageScanningConfiguration": {"scanOnPush": True},
             "encryptionConfiguration": {"encryptionType": "KMS"},
-            "lifecyclePolicy": json.dumps({"rules": rules}, indent=2),
+            "lifecyclePolicy": kept_images(),
             "tags": tag_list(plan),
         }
         found = {
@@ -159,7 +198,7 @@ def _repositories(plan: Plan) -> Iterator[Item]:
         yield Resource("aws/repositories.yaml", found, f"{pods} A tag that was pushed stays what it is.")
 
 
-def _addons(plan: Plan) -> Iterator[Item]:
+def addons(plan: Plan) -> Iterator[Addon]:
     """What this platform needs beside what every cluster has. Auto Mode brings Pod Identity and EBS with it, EFS and
     FSx it does not; where it runs only the CPU nodes, the others need the agent of Pod Identity.
 
@@ -168,26 +207,28 @@ def _addons(plan: Plan) -> Iterator[Item]:
     which allows it no volumes but those it made, kubernetes-sigs/aws-ebs-csi-driver issue 2918.
     """
     if plan.mode != "auto":
-        yield _addon(plan, "eks-pod-identity-agent", "Pods get their roles' credentials from it.")
+        yield Addon("eks-pod-identity-agent", "Pods get their roles' credentials from it.")
     if plan.mode == "karpenter":
-        managed = ("AmazonEBSCSIDriverPolicyV2",)
-        trust = iam.pod_trust(plan, "kube-system", "ebs-csi-controller-sa")
-        yield Resource(
-            "aws/addons.yaml", iam.role(plan, _EBS_ROLE, trust, managed=managed), "Makes and attaches volumes."
-        )
-        account = {"serviceAccount": "ebs-csi-controller-sa", "roleRef": {"from": {"name": _EBS_ROLE}}}
-        yield _addon(plan, "aws-ebs-csi-driver", "Volumes of Redis and the ledger.", [account])
+        why = "Volumes of Redis and the ledger."
+        yield Addon("aws-ebs-csi-driver", why, "ebs-csi-controller-sa", ("AmazonEBSCSIDriverPolicyV2",))
     cache = plan.spec.llm.inference.cache
     of_training = plan.spec.training.enabled and plan.spec.training.storage.enabled
     # They mount file systems that are there, by id, for which the drivers call nothing in AWS: so they have no role.
     if plan.cache == "efs":
-        yield _addon(plan, "aws-efs-csi-driver", f"Replicas mount {cache.file_system}.")
+        yield Addon("aws-efs-csi-driver", f"Replicas mount {cache.file_system}.")
     if plan.cache == "fsx" or of_training:
         who = " and ".join((["Replicas"] if plan.cache == "fsx" else []) + (["training jobs"] if of_training else []))
-        yield _addon(plan, "aws-fsx-csi-driver", f"{who[0].upper()}{who[1:]} mount FSx for Lustre.")
+        yield Addon("aws-fsx-csi-driver", f"{who[0].upper()}{who[1:]} mount FSx for Lustre.")
 
 
-def _addon(plan: Plan, name: str, why: str, identities: list[Object] | None = None) -> Item:
+def _addon(plan: Plan, said: Addon) -> Iterator[Item]:
+    identities: list[Object] = []
+    if said.account is not None:
+        trust = iam.pod_trust(plan, "kube-system", said.account)
+        role = iam.role(plan, EBS_ROLE, trust, managed=said.policies)
+        yield Resource("aws/addons.yaml", role, "Makes and attaches volumes.")
+        identities = [{"serviceAccount": said.account, "roleRef": {"from": {"name": EBS_ROLE}}}]
+    name = said.name
     spec: Object = {"name": name, "clusterName": plan.cluster}
     if identities:
         spec["podIdentityAssociations"] = identities
@@ -197,7 +238,7 @@ def _addon(plan: Plan, name: str, why: str, identities: list[Object] | None = No
         "metadata": metadata(plan, name, COMPONENT, namespace=plan.namespace),
         "spec": {**spec, "tags": plan.tags},
     }
-    return Resource("aws/addons.yaml", found, f"{why} In the version that is EKS' default for the cluster's.")
+    yield Resource("aws/addons.yaml", found, f"{said.why} In the version that is EKS' default for the cluster's.")
 
 
 def _capabilities(plan: Plan) -> Iterator[Item]:

@@ -30,10 +30,10 @@ from stoker.render.secrets import (
     remote,
     tool_variables,
 )
+from stoker.render.surroundings import RECOVERY_DAYS, recovery
 
 FILE = "terraform/secrets.tf"
 _LENGTH = 40
-_RECOVERY_DAYS = 7
 
 
 def made(plan: Plan) -> Iterator[tuple[str, str, str]]:
@@ -101,7 +101,8 @@ def _secret(plan: Plan, name: str, use: str) -> Block:
     attributes = {
         "name": remote(plan, name),
         "description": use,
-        "recovery_window_in_days": _RECOVERY_DAYS,
+        "recovery_window_in_days": RECOVERY_DAYS,
+        **recovery(plan),
         "tags": plan.tags,
     }
     return Block("resource", ("aws_secretsmanager_secret", name), attributes)

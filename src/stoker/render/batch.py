@@ -13,6 +13,7 @@ from stoker.render.facts import FIRST_CARD_WITHOUT_EFA, Pool, short
 from stoker.render.hcl import Block, Json, Raw
 from stoker.render.items import Item, Terraform, Variable
 from stoker.render.plan import Plan
+from stoker.render.surroundings import Around
 from stoker.render.training_pods import (
     INTERRUPTED,
     RUN,
@@ -110,14 +111,29 @@ def _capacity_comment(plan: Plan) -> str:
 
 
 def _variables(plan: Plan) -> Iterator[Variable]:
-    zone = ", all in one zone" if _is_multi_node(plan) else ""
-    yield Variable("training_subnet_ids", "list(string)", f"Private subnets of the nodes that train{zone}")
-    yield Variable(
+    yield from _subnets(plan).asked(plan)
+    yield from _GROUPS.asked(plan)
+    yield Variable("training_image_id", "string", f"AMI of the nodes that train. Empty: AWS Batch's own ({_AMI})", "")
+
+
+def _subnets(plan: Plan) -> Around:
+    """Multi-node jobs are in one zone: that of the pool, or the first that the cluster has."""
+    if not _is_multi_node(plan):
+        said, made = "Private subnets of the nodes that train", "values(aws_subnet.private)[*].id"
+    else:
+        zone = next(iter(types.training_pool(plan).zones), plan.zones[0])
+        said, made = "Private subnets of the nodes that train, all in one zone", f'[aws_subnet.private["{zone}"].id]'
+    return Around(Variable("training_subnet_ids", "list(string)", said), made)
+
+
+_GROUPS = Around(
+    Variable(
         "training_security_group_ids",
         "list(string)",
         "Security groups of the nodes that train; with EFA they allow all traffic among themselves, in and out",
-    )
-    yield Variable("training_image_id", "string", f"AMI of the nodes that train. Empty: AWS Batch's own ({_AMI})", "")
+    ),
+    "[aws_security_group.nodes.id]",
+)
 
 
 def _roles(plan: Plan) -> Iterator[Block]:
@@ -185,7 +201,7 @@ def launch_template(plan: Plan, pool: Pool) -> Block:
         target = Block("capacity_reservation_target", (), {"capacity_reservation_id": pool.said.capacity_reservation})
         blocks.append(Block("capacity_reservation_specification", (), {}, [target]))
     if _has_efa(plan):
-        blocks += _efa_interfaces(_types(plan, pool)[0], plan.training_pods.efa)
+        blocks += _efa_interfaces(plan, _types(plan, pool)[0], plan.training_pods.efa)
     blocks.append(Block("tag_specifications", (), {"resource_type": "instance", "tags": plan.tags}))
     attributes: dict[str, Any] = {"name": _name(plan), "update_default_version": True}
     if _is_on_spot(plan):
@@ -194,23 +210,23 @@ def launch_template(plan: Plan, pool: Pool) -> Block:
     return Block("resource", ("aws_launch_template", "training"), attributes, blocks)
 
 
-def _efa_interfaces(instance_type: str, number: int) -> list[Block]:
+def _efa_interfaces(plan: Plan, instance_type: str, number: int) -> list[Block]:
     """The first carries IP as well, and the others need no address: a p5 has 32.
 
     Source: Amazon EC2 user guide, efa-acc-inst-types.
     """
     if instance_type.startswith(FIRST_CARD_WITHOUT_EFA):
-        return [_interface(0, 0), *(_interface(card, 0, "efa-only") for card in range(1, number + 1))]
-    return [_interface(0, 0, "efa"), *(_interface(card, 1, "efa-only") for card in range(1, number))]
+        return [_interface(plan, 0, 0), *(_interface(plan, card, 0, "efa-only") for card in range(1, number + 1))]
+    return [_interface(plan, 0, 0, "efa"), *(_interface(plan, card, 1, "efa-only") for card in range(1, number))]
 
 
-def _interface(card: int, device: int, kind: str | None = None) -> Block:
+def _interface(plan: Plan, card: int, device: int, kind: str | None = None) -> Block:
     attributes: dict[str, Any] = {
         "network_card_index": card,
         "device_index": device,
         **({"interface_type": kind} if kind else {}),
         "delete_on_termination": True,
-        "security_groups": Raw("var.training_security_group_ids"),
+        "security_groups": _GROUPS.value(plan),
     }
     return Block("network_interfaces", (), attributes)
 
@@ -227,10 +243,10 @@ def compute_environment(plan: Plan, pool: Pool) -> Block:
         "instance_type": _types(plan, pool),
         "min_vcpus": 0,
         "max_vcpus": vcpus,
-        "subnets": Raw("var.training_subnet_ids"),
+        "subnets": _subnets(plan).value(plan),
     }
     if not _has_efa(plan):
-        used["security_group_ids"] = Raw("var.training_security_group_ids")
+        used["security_group_ids"] = _GROUPS.value(plan)
     if _is_multi_node(plan):
         used["placement_group"] = pool.said.placement_group or Raw("aws_placement_group.training.name")
     template = {

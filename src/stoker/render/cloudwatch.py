@@ -15,8 +15,10 @@ from stoker.render.cloudwatch_alarms import alarms
 from stoker.render.cloudwatch_dashboard import body
 from stoker.render.hcl import Block, Json, Raw
 from stoker.render.items import Item, Resource, Terraform
+from stoker.render.kms import ADMINISTER
 from stoker.render.objects import metadata
 from stoker.render.plan import Plan
+from stoker.render.surroundings import cluster_name
 
 ADDON = "amazon-cloudwatch-observability"
 ADDON_ACCOUNT = "cloudwatch-agent"
@@ -159,7 +161,7 @@ def _addon_by_terraform(plan: Plan) -> Iterator[Terraform]:
             "resource",
             ("aws_eks_addon", "cloudwatch"),
             {
-                "cluster_name": plan.cluster,
+                "cluster_name": cluster_name(plan),
                 "addon_name": ADDON,
                 "configuration_values": Json(configuration(plan)),
                 "resolve_conflicts_on_create": "OVERWRITE",
@@ -176,7 +178,7 @@ def _addon_by_terraform(plan: Plan) -> Iterator[Terraform]:
             "resource",
             ("aws_eks_pod_identity_association", "cloudwatch_agent"),
             {
-                "cluster_name": plan.cluster,
+                "cluster_name": cluster_name(plan),
                 "namespace": plan.monitoring_namespace,
                 "service_account": AGENT,
                 "role_arn": role,
@@ -186,19 +188,6 @@ def _addon_by_terraform(plan: Plan) -> Iterator[Terraform]:
     )
 
 
-_ADMINISTER = (
-    *(
-        "DescribeKey",
-        "GetKeyPolicy",
-        "PutKeyPolicy",
-        "ListKeyPolicies",
-        "EnableKey",
-        "DisableKey",
-        "UpdateKeyDescription",
-    ),
-    *("GetKeyRotationStatus", "EnableKeyRotation", "DisableKeyRotation", "ScheduleKeyDeletion", "CancelKeyDeletion"),
-    *("TagResource", "UntagResource", "ListResourceTags", "CreateGrant", "ListGrants", "RevokeGrant"),
-)
 _ACCOUNT = "${data.aws_caller_identity.cloudwatch.account_id}"
 _FROM_HERE = {"StringEquals": {"aws:SourceAccount": _ACCOUNT}}
 
@@ -212,7 +201,7 @@ def _topic(plan: Plan) -> Iterator[Terraform]:
                 "Sid": "Administer",
                 "Effect": "Allow",
                 "Principal": {"AWS": f"arn:{plan.partition}:iam::{_ACCOUNT}:root"},
-                "Action": [f"kms:{each}" for each in _ADMINISTER],
+                "Action": [f"kms:{each}" for each in ADMINISTER],
                 "Resource": "*",
             },
             {

@@ -36,6 +36,7 @@ class Block:
     labels: tuple[str, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
     blocks: Sequence["Block"] = ()
+    comments: Sequence[str] = ()
 
 
 def write(block: Block) -> str:
@@ -45,10 +46,11 @@ def write(block: Block) -> str:
 
 def _block(block: Block, indent: str) -> Iterator[str]:
     head = " ".join([block.type, *(_quoted(each) for each in block.labels)])
-    if not block.attributes and not block.blocks:
+    if not block.attributes and not block.blocks and not block.comments:
         yield f"{indent}{head} {{}}"
         return
     yield f"{indent}{head} {{"
+    yield from (f"{indent}{_INDENT}#{each}" for each in block.comments)
     yield from _attributes(block.attributes, indent + _INDENT, separator=" = ")
     for number, inner in enumerate(block.blocks):
         if block.attributes or number:

@@ -5,21 +5,19 @@ from collections.abc import Iterator, Mapping
 from stoker.render import secrets
 from stoker.render.facts import REDIS_AUTH, REDIS_PORT, REDIS_SECRET, short
 from stoker.render.hcl import Block, Json, Raw
-from stoker.render.items import Item, Terraform, Variable
+from stoker.render.items import Item, Terraform
 from stoker.render.plan import Plan
+from stoker.render.surroundings import NODES_GROUP, SUBNETS, VPC, recovery
 
 _FILE = "terraform/redis.tf"
 _SAID = 'jsondecode(data.aws_secretsmanager_secret_version.redis_auth.secret_string)["password"]'
 _TOKEN = "local.redis_token"  # noqa: S105 - an expression
 _ENDPOINT = "aws_elasticache_replication_group.redis.primary_endpoint_address"
 
-VPC = Variable("vpc_id", "string", "VPC of the cluster.")
-SUBNETS = Variable("private_subnet_ids", "list(string)", "Private subnets of the cluster, in at least two zones.")
-NODES_GROUP = Variable("node_security_group_id", "string", "Security group of the cluster's nodes.")
-
 
 def render(plan: Plan) -> Iterator[Item]:
-    yield from (VPC, SUBNETS, NODES_GROUP)
+    for each in (VPC, SUBNETS, NODES_GROUP):
+        yield from each.asked(plan)
     auth = secrets.remote(plan, REDIS_AUTH)
     why = "Made in secrets.tf. ElastiCache takes its token as an argument, so that Terraform's state holds it too."
     read = {"secret_id": auth, "depends_on": [Raw(f"aws_secretsmanager_secret_version.{REDIS_AUTH}")]}
@@ -34,7 +32,7 @@ def _blocks(plan: Plan) -> Iterator[tuple[Block, str]]:
     yield (
         _resource(
             "aws_elasticache_subnet_group",
-            {"name": name, "subnet_ids": Raw("var.private_subnet_ids"), "tags": plan.tags},
+            {"name": name, "subnet_ids": SUBNETS.value(plan), "tags": plan.tags},
         ),
         "",
     )
@@ -44,7 +42,7 @@ def _blocks(plan: Plan) -> Iterator[tuple[Block, str]]:
             {
                 "name": f"{name}-elasticache",
                 "description": "Redis of the platform",
-                "vpc_id": Raw("var.vpc_id"),
+                "vpc_id": VPC.value(plan),
                 "tags": plan.tags,
             },
         ),
@@ -52,7 +50,7 @@ def _blocks(plan: Plan) -> Iterator[tuple[Block, str]]:
     )
     rule = {
         "security_group_id": Raw("aws_security_group.redis.id"),
-        "referenced_security_group_id": Raw("var.node_security_group_id"),
+        "referenced_security_group_id": NODES_GROUP.value(plan),
         "ip_protocol": "tcp",
         "from_port": REDIS_PORT,
         "to_port": REDIS_PORT,
@@ -62,7 +60,8 @@ def _blocks(plan: Plan) -> Iterator[tuple[Block, str]]:
     group = {"name": name, "family": "valkey8", "tags": plan.tags}
     yield _resource("aws_elasticache_parameter_group", group, policy), "the family's own policy evicts keys"
     yield _resource("aws_elasticache_replication_group", _group(plan, name)), _WHY_GROUP
-    yield _resource("aws_secretsmanager_secret", {"name": secrets.remote(plan, REDIS_SECRET), "tags": plan.tags}), ""
+    secret = {"name": secrets.remote(plan, REDIS_SECRET), **recovery(plan), "tags": plan.tags}
+    yield _resource("aws_secretsmanager_secret", secret), ""
     version = {
         "secret_id": Raw("aws_secretsmanager_secret.redis.id"),
         "secret_string": Json(

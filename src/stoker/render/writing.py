@@ -10,12 +10,8 @@ from stoker.render.items import ON_DEMAND, Item, Resource, Terraform, Variable
 
 _HEAD = "# Made by `stoker render`; change platform.yaml and render again.\n"
 _WIDTH = 110
-_VERSIONS = Block(
-    "terraform",
-    (),
-    {"required_version": ">= 1.9"},
-    [Block("required_providers", (), {"aws": {"source": "hashicorp/aws", "version": ">= 5.95, < 7.0"}})],
-)
+_PROVIDERS = Block("required_providers", (), {"aws": {"source": "hashicorp/aws", "version": ">= 5.95, < 7.0"}})
+_TERRAFORM = "terraform/"
 
 
 def files(items: Iterable[Item]) -> dict[str, str]:
@@ -36,13 +32,23 @@ def files(items: Iterable[Item]) -> dict[str, str]:
     found = {name: _HEAD + "---\n".join(texts) for name, texts in manifests.items()}
     found |= {name: _HEAD + "\n" + "\n".join(texts) for name, texts in blocks.items()}
     if blocks:
-        found["terraform/versions.tf"] = _HEAD + "\n" + write(_VERSIONS)
+        versions = Block("terraform", (), {"required_version": ">= 1.9"}, [_PROVIDERS])
+        found[f"{_TERRAFORM}versions.tf"] = _HEAD + "\n" + write(versions)
         if variables:
             written = "\n".join(write(_variable(variables[name])) for name in sorted(variables))
-            found["terraform/variables.tf"] = _HEAD + "\n" + written
+            found[f"{_TERRAFORM}variables.tf"] = _HEAD + "\n" + written
     if listed := sorted(name for name in manifests if not name.startswith(ON_DEMAND)):
         found["kustomization.yaml"] = _HEAD + to_yaml(_kustomization(listed))
     return dict(sorted(found.items()))
+
+
+def root_files(items: Iterable[Terraform | Variable], backend: Block) -> dict[str, str]:
+    """The files of a root module in one flat folder, whichever folder their items name. Write-only arguments want
+    Terraform 1.11."""
+    versions = Block("terraform", (), {"required_version": ">= 1.11"}, [_PROVIDERS, backend])
+    found = files([Terraform("versions.tf", versions), *items])
+    del found[f"{_TERRAFORM}versions.tf"]
+    return dict(sorted((name.removeprefix(_TERRAFORM), text) for name, text in found.items()))
 
 
 def _kustomization(names: list[str]) -> dict[str, Any]:

@@ -1,0 +1,94 @@
+"""Doing what was planned: Terraform, controllers, objects wave by wave, and last what is no longer wanted.
+
+Each step looks at what is there and does what is missing, so a deploy that ended anywhere goes on by being done again.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from stoker.base.errors import Conflict
+from stoker.deploy import inventory, lock, prerequisites, waiting
+from stoker.deploy.cluster import Cluster, Rejected, Tree, key_of
+from stoker.deploy.controllers import Facts, by_hand, controllers
+from stoker.deploy.planning import DeployPlan, is_immutable
+from stoker.deploy.site import Site
+from stoker.deploy.waves import steps
+
+Say = Callable[[str], None]
+
+
+def deploy(site: Site, plan: DeployPlan, patience: waiting.Patience, said: Say, *, force: bool = False) -> None:
+    """`force`: take back the fields that others have changed since. Raises what the step that fails raises."""
+    if plan.terraform is not None and site.root is not None:
+        if plan.terraform.changes:
+            said(f"terraform: {len(plan.terraform.changes)} changes")
+            site.root.apply(plan.terraform, said)
+        else:
+            site.root.forget()
+    prerequisites.check(site.plan, site.objects)
+    outputs = site.outputs()
+    cluster = site.connect(outputs)
+    if cluster is None:
+        raise Conflict("Terraform has made no cluster", hint="is the cluster among what is left out (`without`)?")
+    try:
+        deploy_objects(site, cluster, outputs, patience, said, force=force)
+    finally:
+        cluster.close()
+
+
+def deploy_objects(
+    site: Site,
+    cluster: Cluster,
+    outputs: Mapping[str, Any],
+    patience: waiting.Patience,
+    said: Say,
+    *,
+    force: bool = False,
+) -> None:
+    namespace, wanted = site.plan.namespace, site.objects
+    there = inventory.read(cluster, namespace, site.owner)  # refused before anything is changed
+    own = next(obj for obj in wanted if obj["kind"] == "Namespace" and obj["metadata"]["name"] == namespace)
+    apply(cluster, own, force=force)
+    with lock.held(cluster, namespace, patience, said):
+        keys = [key_of(obj) for obj in wanted]
+        inventory.write(cluster, namespace, site.owner, {*there.keys, *keys})
+        install_controllers(site, cluster, outputs, said)
+        for step in steps(wanted):
+            said(f"wave {step.wave.value} of 4, {step.wave.title}: {len(step.objects)} objects")
+            for obj in step.objects:
+                apply(cluster, obj, force=force)
+            waiting.until_ready(cluster, [key_of(obj) for obj in step.objects], patience, said)
+        gone = inventory.no_longer_wanted(there, keys)
+        removed = [key for key in gone if cluster.delete(key)]
+        if removed:
+            said(f"{len(removed)} objects that the file no longer asks for are removed")
+        waiting.until_gone(cluster, removed, patience, said)
+        inventory.write(cluster, namespace, site.owner, keys)
+
+
+def install_controllers(site: Site, cluster: Cluster, outputs: Mapping[str, Any], said: Say) -> None:
+    """Those that the objects need, at the versions that are known to fit. Raises Conflict where something is to be
+    installed by hand and is not there."""
+    objects: Sequence[Tree] = site.objects
+    missing = [each for each in by_hand(site.plan, objects) if not any(cluster.serves(*kind) for kind in each.kinds)]
+    if missing:
+        what = "\n".join(f"  {each.what}: {each.command}" for each in missing)
+        raise Conflict(f"these have no chart, and are not in the cluster:\n{what}", hint="install them, and go on")
+    if not site.spec.deploy.controllers:
+        return
+    program = site.helm(outputs)
+    releases = {(each.namespace, each.name): each for each in program.releases()}
+    for each in controllers(site.plan, objects, Facts.of(outputs)):
+        said(f"controller {each.name} {each.version}: {each.why}")
+        program.install(each, releases.get((each.namespace, each.name)))
+
+
+def apply(cluster: Cluster, obj: Tree, *, force: bool = False) -> None:
+    """Raises FieldConflict where somebody else holds a field and not `force`."""
+    try:
+        cluster.apply(obj, force=force)
+    except Rejected as error:
+        if obj["kind"] != "Job" or not is_immutable(error):
+            raise
+        cluster.delete(key_of(obj))
+        cluster.apply(obj, force=True)

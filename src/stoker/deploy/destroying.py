@@ -1,0 +1,154 @@
+"""Removing a platform in the reverse order of making it: objects wave by wave, the nodes that they needed, controllers,
+and last what Terraform made. Done again, it goes on from wherever it ended.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stoker.base.errors import Conflict
+from stoker.deploy import inventory, lock, waiting
+from stoker.deploy.cluster import Cluster, Key, Tree, key_of
+from stoker.deploy.controllers import Facts, controllers
+from stoker.deploy.site import Site
+from stoker.deploy.waves import Wave, backwards
+
+Say = Callable[[str], None]
+_DATA = ("aws_s3_bucket", "aws_ecr_", "aws_kms_", "aws_secretsmanager_")
+"""How the types of resources begin that hold data, or that data cannot be read without, and that outlive the VPC.
+Databases do not: the module has a last snapshot made of them."""
+
+
+@dataclass(frozen=True)
+class DestroyPlan:
+    """`objects`: those of the inventory that are there. `volumes`: claims with data in them. `resources`: addresses in
+    Terraform's state, without `kept`, which hold data and stay unless that is to go, too."""
+
+    objects: tuple[Key, ...]
+    volumes: tuple[Key, ...]
+    resources: tuple[str, ...]
+    kept: tuple[str, ...]
+
+    @property
+    def changes_nothing(self) -> bool:
+        return not (self.objects or self.resources)
+
+
+def plan_destroy(site: Site, cluster: Cluster | None, *, delete_data: bool) -> DestroyPlan:
+    """Raises NotPermitted where the cluster holds another platform."""
+    objects: tuple[Key, ...] = ()
+    volumes: tuple[Key, ...] = ()
+    if cluster is not None:
+        there = inventory.read(cluster, site.plan.namespace, site.owner)
+        objects = tuple(key for key in there.keys if cluster.get(key) is not None)
+        volumes = tuple(_claims(site, cluster))
+    listed = [] if site.root is None else site.root.resources()
+    kept = [] if delete_data else [address for address in listed if holds_data(address)]
+    resources = tuple(address for address in listed if address not in kept and not address.startswith("data."))
+    return DestroyPlan(objects, volumes, resources, tuple(kept))
+
+
+def holds_data(address: str) -> bool:
+    """Whether a resource of Terraform's is, or belongs to, something that holds data."""
+    return address.removeprefix("module.").startswith(_DATA)
+
+
+def destroy(site: Site, plan: DestroyPlan, patience: waiting.Patience, said: Say, *, delete_data: bool = False) -> None:
+    """`delete_data`: volumes, buckets, images and databases go, too. Raises what the step that fails raises."""
+    outputs = site.outputs()
+    cluster = site.connect(outputs)
+    if cluster is not None:
+        try:
+            destroy_objects(site, cluster, outputs, patience, said, delete_data=delete_data)
+        finally:
+            cluster.close()
+    if site.root is None or not plan.resources:
+        return
+    root = site.prepare_root()
+    if root is None:
+        raise Conflict("Terraform's module is not there")
+    if delete_data:
+        unlock = [address for address in root.resources() if holds_data(address)]
+        if unlock:
+            said("terraform: data is no longer held")
+            root.apply(root.plan(targets=unlock, delete_data=True), said)
+    said(f"terraform: {len(plan.resources)} resources go")
+    targets = plan.resources if plan.kept else ()
+    root.apply(root.plan(destroy=True, targets=targets, delete_data=delete_data), said)
+
+
+def destroy_objects(
+    site: Site,
+    cluster: Cluster,
+    outputs: Mapping[str, Any],
+    patience: waiting.Patience,
+    said: Say,
+    *,
+    delete_data: bool = False,
+) -> None:
+    namespace = site.plan.namespace
+    there = inventory.read(cluster, namespace, site.owner)
+    found = [obj for key in there.keys if (obj := cluster.get(key)) is not None]
+    if found:
+        with lock.held(cluster, namespace, patience, said):
+            for step in backwards(found):
+                if step.wave is Wave.FOUNDATION:
+                    continue
+                said(f"wave {step.wave.value}, {step.wave.title}: {len(step.objects)} objects go")
+                _remove(cluster, step.objects, patience, said)
+                if step.wave is Wave.PLATFORM and delete_data:
+                    _remove_volumes(cluster, _claims(site, cluster), patience, said)
+            waiting.until_gone(cluster, _node_claims(cluster), patience, said)
+    remove_controllers(site, outputs, said)
+    foundation = next(step.objects for step in backwards(found) if step.wave is Wave.FOUNDATION)
+    own = [obj for obj in foundation if obj["kind"] == "Namespace" and obj["metadata"]["name"] == namespace]
+    _remove(cluster, [obj for obj in foundation if obj not in own], patience, said)
+    _remove(cluster, own, patience, said)  # with the inventory, which is needed until then
+
+
+def remove_controllers(site: Site, outputs: Mapping[str, Any], said: Say) -> None:
+    """Those that a deploy of this file installs, the last first."""
+    if not site.spec.deploy.controllers:
+        return
+    program = site.helm(outputs)
+    installed = {(each.namespace, each.name) for each in program.releases()}
+    for each in reversed(controllers(site.plan, site.objects, Facts.of(outputs))):
+        if (each.namespace, each.name) in installed:
+            said(f"controller {each.name} goes")
+            program.uninstall(each.name, each.namespace)
+
+
+def _remove(cluster: Cluster, objects: "list[Tree] | tuple[Tree, ...]", patience: waiting.Patience, said: Say) -> None:
+    keys = [key_of(obj) for obj in objects]
+    for key in keys:
+        cluster.delete(key)
+    waiting.until_gone(cluster, keys, patience, said)
+
+
+def _claims(site: Site, cluster: Cluster) -> list[Key]:
+    """Volumes of the platform's own namespaces."""
+    spaces = {obj["metadata"]["name"] for obj in site.objects if obj["kind"] == "Namespace"}
+    return [
+        key_of(claim)
+        for space in sorted(spaces)
+        for claim in cluster.list("v1", "PersistentVolumeClaim", namespace=space)
+    ]
+
+
+def _remove_volumes(cluster: Cluster, claims: list[Key], patience: waiting.Patience, said: Say) -> None:
+    """Their class retains volumes whose claims go, so each is told first to go with its claim."""
+    for key in claims:
+        claim = cluster.get(key)
+        name = ((claim or {}).get("spec") or {}).get("volumeName")
+        volume = Key("v1", "PersistentVolume", "", name) if name else None
+        if volume is not None and cluster.get(volume) is not None:
+            cluster.merge(volume, {"spec": {"persistentVolumeReclaimPolicy": "Delete"}})
+        cluster.delete(key)
+    if claims:
+        said(f"{len(claims)} volumes go with what is in them")
+    waiting.until_gone(cluster, claims, patience, said)
+
+
+def _node_claims(cluster: Cluster) -> list[Key]:
+    """Karpenter's nodes: they are machines that cost money, and nobody would end them once Karpenter is gone."""
+    return [key_of(each) for each in cluster.list("karpenter.sh/v1", "NodeClaim")]

@@ -1,0 +1,65 @@
+"""How a deployed platform is: each component, how many of its objects are ready, and why the others are not."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stoker.deploy import inventory, reasons
+from stoker.deploy.cluster import Cluster, Key, key_of
+from stoker.deploy.readiness import readiness
+from stoker.deploy.site import Site
+from stoker.deploy.waves import COMPONENT, steps
+
+
+@dataclass(frozen=True)
+class Trouble:
+    key: Key
+    reason: str
+
+
+@dataclass(frozen=True)
+class Component:
+    """`ready` of `total` objects; `troubles` are those of the others."""
+
+    name: str
+    ready: int
+    total: int
+    troubles: tuple[Trouble, ...]
+
+    @property
+    def is_ready(self) -> bool:
+        return self.ready == self.total
+
+
+def components(site: Site, cluster: Cluster) -> list[Component]:
+    """What the file asks for and how it is, in the order in which it is applied; and what is left over of an earlier
+    file, as the component `left over`. Raises NotPermitted where the cluster holds another platform."""
+    there = inventory.read(cluster, site.plan.namespace, site.owner)
+    found: dict[str, list[Trouble | None]] = {}
+    wanted = [obj for step in steps(site.objects) for obj in step.objects]
+    for obj in wanted:
+        name = obj["metadata"].get("labels", {}).get(COMPONENT, "other")
+        found.setdefault(name, []).append(trouble(cluster, key_of(obj)))
+    gone = inventory.no_longer_wanted(there, map(key_of, wanted))
+    left = [Trouble(key, "the file no longer asks for it") for key in gone if cluster.get(key) is not None]
+    listed = [_component(name, troubles) for name, troubles in found.items()]
+    return [*listed, Component("left over", 0, len(left), tuple(left))] if left else listed
+
+
+def trouble(cluster: Cluster, key: Key) -> Trouble | None:
+    """None where the object is ready."""
+    obj: Mapping[str, Any] | None = cluster.get(key)
+    if obj is None:
+        why = "is not there" if cluster.serves(key.api_version, key.kind) else "nothing in the cluster knows its kind"
+        return Trouble(key, why)
+    state = readiness(obj)
+    if state.is_ready:
+        return None
+    pods = reasons.of_pods(reasons.pods_of(cluster, obj))
+    return Trouble(key, f"{state.reason}; {pods}" if pods else state.reason)
+
+
+def _component(name: str, troubles: Iterable[Trouble | None]) -> Component:
+    listed = list(troubles)
+    bad = tuple(each for each in listed if each is not None)
+    return Component(name, len(listed) - len(bad), len(listed), bad)

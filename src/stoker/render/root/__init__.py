@@ -1,0 +1,1 @@
+"""The root module of Terraform: the cluster, and all that the platform needs of AWS (`stoker render --terraform`)."""
