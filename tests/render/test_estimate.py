@@ -45,11 +45,12 @@ def test_a_small_platform_with_karpenter_line_by_line() -> None:
     g6.xlarge is 0.8048 less 49 %, 0.410448; of g5.xlarge 1.006 less 59 %, 0.41246."""
     found = of()
     assert rows(found) == {
-        "EKS control plane": ("1", "0.10", "73.00", "438.00"),  # 0.10 and 0.60, times 730
+        "EKS control plane": ("1", "0.10", "73.00", "73.00"),
         "NAT gateways": ("1", "0.045", "32.85", "32.85"),
         "public addresses of NAT gateways": ("1", "0.005", "3.65", "3.65"),
         "KMS key of the cluster": ("1", "1", "1.00", "1.00"),
-        "nodes of the controllers": ("2", "0.1008", "147.17", "147.17"),  # 2 x 0.1008 x 730 = 147.168
+        "nodes of controllers": ("2", "0.1008", "147.17", "220.75"),  # 2 and 3 x 0.1008 x 730
+        "disks of nodes of controllers": ("100", "0.08", "8.00", "12.00"),  # 2 and 3 of 50 GiB
         "nodes of everything else": ("2", "0.1728", "252.29", "10831.56"),  # 256 vCPU x 0.23184 / 4 of m7a x 730
         "nodes of the model general": ("1", "0.410448", "299.63", "7431.40"),  # 5 GPUs x 8.144 / 4 of g5.24xlarge x 730
         "disks of nodes": ("600", "0.08", "48.00", "1104.00"),  # 3 and 64 + 5 nodes of 200 GiB
@@ -76,13 +77,13 @@ def test_auto_mode_takes_its_part_and_needs_no_nodes_for_controllers() -> None:
         # 750 - 125 MiB/s for the one node with a GPU; at most 5
         "throughput of these disks": ("625", "0.04", "25.00", "125.00"),
     }
-    assert set(by_karpenter) - set(by_auto) == {"nodes of the controllers"}
+    assert set(by_karpenter) - set(by_auto) == {"nodes of controllers", "disks of nodes of controllers"}
 
 
 def test_in_hybrid_mode_only_the_general_nodes_are_auto_modes() -> None:
     found = rows(of(mode="hybrid"))
     assert found["fee of EKS Auto Mode"] == ("0.3456", "0.12", "30.27", "1299.79")  # 14.83776 x 0.12 x 730
-    assert "nodes of the controllers" not in found
+    assert "nodes of controllers" not in found
 
 
 def test_a_cluster_that_is_there_is_not_paid_for_again() -> None:
@@ -92,7 +93,8 @@ def test_a_cluster_that_is_there_is_not_paid_for_again() -> None:
         "NAT gateways",
         "public addresses of NAT gateways",
         "KMS key of the cluster",
-        "nodes of the controllers",
+        "nodes of controllers",
+        "disks of nodes of controllers",
     }
     why = "the cluster, its network and the nodes of its controllers, which are there"
     assert why in there.not_included
@@ -129,7 +131,10 @@ def test_a_node_type_without_a_price_is_said_to_be_left_out() -> None:
 
 def test_nodes_of_somebody_else_are_not_counted() -> None:
     found = of(SMALL + "karpenter: {enabled: false}\n")
-    assert not [what for what in rows(found) if what.startswith(("nodes", "disks"))]
+    assert [what for what in rows(found) if "nodes" in what] == [
+        "nodes of controllers",
+        "disks of nodes of controllers",
+    ]
     assert "nodes: karpenter.enabled is false, so that they are somebody else's" in found.not_included
 
 
@@ -163,7 +168,8 @@ def test_prices_that_stand_in_are_named() -> None:
     found = of(SMALL.replace("us-east-1", "us-west-2"))
     assert found.notes == (
         "nodes: prices on demand of us-west-2 are not known here; those of us-east-1 stand in",
-        "prices of us-east-1 stand in for those of us-west-2: disks of nodes, volumes of Redis, volume of the ledger, "
+        "prices of us-east-1 stand in for those of us-west-2: disks of nodes of controllers, disks of nodes, "
+        "volumes of Redis, volume of the ledger, "
         "Application Load Balancer, secrets in Secrets Manager",
     )
 
@@ -215,11 +221,12 @@ def everything() -> tuple[Plan, Estimate]:
 def test_the_example_with_everything_line_by_line(everything: tuple[Plan, Estimate]) -> None:
     found = rows(everything[1])
     assert found == {
-        "EKS control plane": ("1", "0.10", "73.00", "438.00"),
+        "EKS control plane": ("1", "0.10", "73.00", "73.00"),
         "NAT gateways": ("1", "0.045", "32.85", "32.85"),
         "public addresses of NAT gateways": ("1", "0.005", "3.65", "3.65"),
         "KMS key of the cluster": ("1", "1", "1.00", "1.00"),
-        "nodes of the controllers": ("2", "0.1008", "147.17", "147.17"),
+        "nodes of controllers": ("2", "0.1008", "147.17", "220.75"),
+        "disks of nodes of controllers": ("100", "0.08", "8.00", "12.00"),
         "nodes of everything else": ("4", "0.192", "560.64", "11127.74"),  # 263 vCPU x 0.05796 x 730
         "nodes of the model general": ("1", "0.400033", "292.02", "22978.88"),  # 31.47792 x 730
         "nodes of the model code": ("0", "0.400033", "0.00", "9574.53"),  # 13.1158 x 730

@@ -29,10 +29,16 @@ from stoker.render.items import Resource
 from stoker.render.ledger import RDS_CLASS, RDS_GIB, RDS_MOST_GIB, VOLUME
 from stoker.render.node_classes import node_class
 from stoker.render.plan import Plan
+from stoker.render.root.cluster import has_auto_mode
+from stoker.render.root.network import nat_zones
+from stoker.render.root.nodes import (
+    CONTROLLER_DISK_GIB,
+    CONTROLLER_NODES,
+    CONTROLLER_TYPES,
+    MOST_CONTROLLER_NODES,
+)
 from stoker.render.sharing import offered
 
-SYSTEM_TYPE, SYSTEM_NODES = "m7i.large", 2
-"""Nodes that Karpenter itself runs on, which it cannot make. Auto Mode needs none."""
 _CENT = Decimal("0.01")
 _FREE_THROUGHPUT = 125
 """MiB/s of a gp3 volume that its price includes (EBS user guide, general-purpose)."""
@@ -140,19 +146,19 @@ def _makes_cluster(plan: Plan) -> bool:
 def _cluster(plan: Plan, book: _Book) -> None:
     if not _makes_cluster(plan):
         return
-    usual, late = (price(key, plan.region) for key in ("eks.cluster", "eks.cluster-extended-support"))
-    if usual is not None and late is not None:
-        note = f"at most: {late.usd} an hour, once its version has left standard support"
-        book.at("EKS control plane", usual.unit, usual.usd, 1, late.usd, note)
-    gateways = len(plan.zones) if plan.spec.deploy.network.nat_per_zone else 1
+    book.add("EKS control plane", "eks.cluster", 1, note="in standard support, at whose end EKS raises the version")
+    gateways = len(nat_zones(plan))
     book.add("NAT gateways", "vpc.nat-gateway", gateways)
     book.add("public addresses of NAT gateways", "vpc.public-ipv4", gateways)
     book.add("KMS key of the cluster", "kms.key", 1)
-    system = ec2.find(SYSTEM_TYPE)
-    if plan.mode == "karpenter" and plan.spec.karpenter.enabled and system is not None:
-        usd = types.usd_per_hour(plan, system)
-        both = SYSTEM_NODES * usd
-        book.at("nodes of the controllers", "hour", usd, SYSTEM_NODES, both, f"{SYSTEM_TYPE} on demand")
+    controllers = ec2.find(CONTROLLER_TYPES[0])
+    if has_auto_mode(plan) or controllers is None:
+        return
+    usd = types.usd_per_hour(plan, controllers)
+    note = f"{controllers} on demand"
+    book.at("nodes of controllers", "hour", usd, CONTROLLER_NODES, MOST_CONTROLLER_NODES * usd, note)
+    least, most = (number * CONTROLLER_DISK_GIB for number in (CONTROLLER_NODES, MOST_CONTROLLER_NODES))
+    book.add("disks of nodes of controllers", "ebs.gp3", least, most=most, note="gp3")
 
 
 def _of_nodes(plan: Plan, nodes: Sequence[_Nodes], book: _Book) -> None:
