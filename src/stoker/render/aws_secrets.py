@@ -12,6 +12,7 @@ from stoker.render.facts import (
     AGENTS_SECRET,
     AGENTS_STORE_SECRET,
     ENGINE_SECRET,
+    LEDGER_AUTH,
     LEDGER_SECRET,
     REDIS_AUTH,
     REDIS_SECRET,
@@ -42,7 +43,9 @@ def made(plan: Plan) -> Iterator[tuple[str, str, str]]:
         yield REDIS_SECRET, "password", "Password of Redis."
     if plan.redis == "elasticache":
         yield REDIS_AUTH, "password", "Token of ElastiCache, from which redis.tf makes the secret of the platform."
-    if plan.ledger != "url":
+    if plan.ledger == "rds" and not plan.by_ack:
+        yield LEDGER_AUTH, "password", "Password of RDS, from which rds.tf makes the secret of the platform."
+    elif plan.ledger != "url":
         yield LEDGER_SECRET, "password", "Password of the ledger's database."
     yield ENGINE_SECRET, "key", "What engines ask of the gateway and the workers."
     yield ADMIN_SECRET, "key", "The key of the admin API."

@@ -1,4 +1,4 @@
-"""The ledger: PostgreSQL, in a pod of our own, on RDS through ACK, or at the URL of the spec."""
+"""The ledger: PostgreSQL, in a pod of our own, on RDS through ACK or Terraform, or at the URL of the spec."""
 
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -14,12 +14,12 @@ from stoker.render.plan import Plan
 
 LEDGER_URL = "STOKER_LEDGER_URL"
 ENDPOINT = "ledger-endpoint"  # ConfigMap with the key `address`, which ACK fills in
-_DATABASE, _USER = "stoker", "stoker"
+DATABASE, USER = "stoker", "stoker"
 _IMAGE = "postgres:17.6-bookworm"
 _POSTGRES_USER = 999  # of that image
 _DATA = "/var/lib/postgresql/data"
 VOLUME = "50Gi"
-RDS_CLASS, RDS_GIB, RDS_MOST_GIB, _RDS_VERSION = "db.t4g.medium", 50, 500, "17"
+RDS_CLASS, RDS_GIB, RDS_MOST_GIB, RDS_VERSION, RDS_BACKUP_DAYS = "db.t4g.medium", 50, 500, "17", 14
 
 
 def render(plan: Plan) -> Iterator[Item]:
@@ -28,11 +28,11 @@ def render(plan: Plan) -> Iterator[Item]:
         yield Resource("ledger/ledger.yaml", _service(plan))
         yield Resource("ledger/ledger.yaml", _account(plan))
         yield Resource("ledger/ledger.yaml", disruption_budget(plan, LEDGER, "ledger"), _WHY_BUDGET)
-    elif plan.ledger == "rds":
+    elif plan.ledger == "rds" and plan.by_ack:
         yield Resource("ledger/rds.yaml", _db_instance(plan), _WHY_RDS)
         yield Resource("ledger/rds.yaml", _endpoint(plan), "empty until ACK knows; pods that need it wait until then")
         yield Resource("ledger/rds.yaml", _export(plan))
-    else:
+    elif plan.ledger == "url":
         ledger_env(plan)  # so that a URL that no pod reaches is refused, whichever components are rendered
 
 
@@ -53,8 +53,10 @@ def ledger_env(plan: Plan, variable: str = LEDGER_URL) -> list[Object]:
     which replicas do not share."""
     if plan.ledger == "rds":
         address = {"configMapKeyRef": {"name": ENDPOINT, "key": "address"}}
+        if not plan.by_ack:  # Terraform writes it beside the password
+            address = {"secretKeyRef": {"name": LEDGER_SECRET, "key": "address"}}
         host = "STOKER_LEDGER_HOST"
-        url = f"postgresql://{_USER}@$({host}):{LEDGER_PORT}/{_DATABASE}?sslmode=require"
+        url = f"postgresql://{USER}@$({host}):{LEDGER_PORT}/{DATABASE}?sslmode=require"
         made = with_password(variable, url, LEDGER_PASSWORD, LEDGER_SECRET)
         return [{"name": host, "valueFrom": address}, *made]
     url = ledger_url(plan) or ""
@@ -112,7 +114,7 @@ def _stateful_set(plan: Plan) -> Object:
 def _pod(plan: Plan) -> Object:
     """What the official image needs to run as another user than root with a root file system that cannot be written:
     its socket's folder, /tmp, and data in a folder of the volume (docs of the image, "Arbitrary --user Notes")."""
-    ready = ["pg_isready", "-h", "127.0.0.1", "-U", _USER, "-d", _DATABASE]
+    ready = ["pg_isready", "-h", "127.0.0.1", "-U", USER, "-d", DATABASE]
     return {
         "serviceAccountName": LEDGER,
         "automountServiceAccountToken": False,
@@ -127,8 +129,8 @@ def _pod(plan: Plan) -> Object:
                 "image": _IMAGE,
                 "args": ["-c", "shared_buffers=256MB"],
                 "env": [
-                    {"name": "POSTGRES_USER", "value": _USER},
-                    {"name": "POSTGRES_DB", "value": _DATABASE},
+                    {"name": "POSTGRES_USER", "value": USER},
+                    {"name": "POSTGRES_DB", "value": DATABASE},
                     {"name": "POSTGRES_PASSWORD_FILE", "value": "/run/secrets/ledger/password"},
                     {"name": "PGDATA", "value": f"{_DATA}/pgdata"},
                 ],
@@ -178,18 +180,22 @@ def _db_instance(plan: Plan) -> Object:
             "dbInstanceIdentifier": rds_name(plan),
             "dbInstanceClass": RDS_CLASS,
             "engine": "postgres",
-            "engineVersion": _RDS_VERSION,
-            "dbName": _DATABASE,
-            "masterUsername": _USER,
+            "engineVersion": RDS_VERSION,
+            "dbName": DATABASE,
+            "masterUsername": USER,
             "masterUserPassword": {"namespace": plan.namespace, "name": LEDGER_SECRET, "key": "password"},
             "dbSubnetGroupName": rds_name(plan),
             "allocatedStorage": RDS_GIB,
+<<<<<<< HEAD
             "maxAllocatedStorage": RDS_MOST_GIB,
+=======
+            "maxAllocatedStorage": RDS_GIB * 10,
+>>>>>>> h/tf
             "storageType": "gp3",
             "storageEncrypted": True,
             "multiAZ": True,
             "publiclyAccessible": False,
-            "backupRetentionPeriod": 14,
+            "backupRetentionPeriod": RDS_BACKUP_DAYS,
             "copyTagsToSnapshot": True,
             "deletionProtection": True,
             "autoMinorVersionUpgrade": True,

@@ -44,7 +44,9 @@ def wanted(plan: Plan) -> dict[str, tuple[str, ...]]:
         found[REDIS_SECRET] = ("password", "url", "address")
     elif plan.redis == "cluster" or plan.spec.redis.password_env is not None:
         found[REDIS_SECRET] = ("password",)
-    if plan.ledger != "url" or plan.spec.ledger.password_env is not None:
+    if plan.ledger == "rds" and not plan.by_ack:
+        found[LEDGER_SECRET] = ("password", "address")
+    elif plan.ledger != "url" or plan.spec.ledger.password_env is not None:
         found[LEDGER_SECRET] = ("password",)
     found[ENGINE_SECRET] = ("key",)
     found[ADMIN_SECRET] = ("key",)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from stoker.base.errors import InvalidInput
 from stoker.render import training_queue
 from stoker.render.facts import TRAINING_ACCOUNT
 from stoker.render.items import Item, Resource
@@ -38,8 +39,12 @@ def render(plan: Plan) -> Iterator[Item]:
         "training/run.yaml", run_config(plan), "The run file, the same as for `stoker train` on one machine."
     )
     if training.storage.enabled:
-        yield Resource("training/data.yaml", volume(plan), "The file system is not deleted with the claim.")
-        yield Resource("training/data.yaml", claim(plan))
+        check_file_system(plan)
+        if training.storage.file_system is not None:
+            yield Resource("training/data.yaml", volume(plan), "The file system is not deleted with the claim.")
+            yield Resource("training/data.yaml", claim(plan))
+        else:
+            yield Resource("training/data.yaml", claim(plan), _WHY_NO_VOLUME)
     yield from training_queue.render(plan)
     if training.legacy_pytorch_job:
         yield Resource("training/job.yaml", pytorch_job(plan), _job_comment(plan, "pytorchjob"))
@@ -53,6 +58,21 @@ _RUNTIME_COMMENT = (
     f"restarts all pods and does not count; whatever else fails counts against {_RESTARTS} restarts. "
     "All pods end before the first begins again: one that is left would hang in NCCL."
 )
+
+
+_WHY_NO_VOLUME = """\
+Terraform makes the file system. Its volume is written once training.storage.fileSystem and mountName are those of the \
+module's output training_file_system; stoker deploy fills them in."""
+
+
+def check_file_system(plan: Plan) -> None:
+    """Raises InvalidInput for one that nobody makes."""
+    if plan.spec.training.storage.file_system is None and plan.aws != "terraform":
+        raise InvalidInput(
+            "training.storage.fileSystem is null, and enabled: only the root module of Terraform makes one",
+            param="training.storage.fileSystem",
+            hint="write the id of the FSx for Lustre file system, or make it by stoker deploy (render --terraform)",
+        )
 
 
 def _job_comment(plan: Plan, kind: str) -> str:

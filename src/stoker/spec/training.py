@@ -26,17 +26,14 @@ class Storage(Section):
     says which file of it is read."""
 
     file_system: FileSystemId | None = None
-    """Id of the file system."""
+    """Id of the file system. null: Terraform makes one (`stoker deploy`, `stoker render --terraform`); objects alone
+    cannot be rendered without it."""
 
     mount_name: Annotated[str, StringConstraints(pattern="^[a-z0-9]{1,32}$"), Expected("its mount name")] = "fsx"
     """Mount name of the file system, as FSx says it."""
 
     size: Quantity = "1200Gi"
     """Its size; FSx has it in steps of 1200 or 2400 GiB."""
-
-    def broken_rules(self) -> Iterator[Fault]:
-        if self.enabled and self.file_system is None:
-            yield Fault(("fileSystem",), "null, and enabled; write the id of the FSx for Lustre file system")
 
 
 class Batch(Section):

@@ -9,6 +9,8 @@ from stoker.render.root import (
     addons,
     budgets,
     cluster,
+    databases,
+    file_systems,
     identities,
     images,
     karpenter,
@@ -25,7 +27,7 @@ from stoker.render.root.without import left_out
 
 _MODULES = (
     *(settings, network, cluster, nodes, addons, karpenter, load_balancing, identities),
-    *(storage, images, queues, observing, budgets, outputs),
+    *(storage, file_systems, images, queues, databases, observing, budgets, outputs),
 )
 
 

@@ -8,6 +8,7 @@ from stoker.render.hcl import Block, Raw
 from stoker.render.items import Item, Terraform
 from stoker.render.plan import Plan
 from stoker.render.root.cluster import has_auto_mode
+from stoker.render.root.file_systems import makes_file_system
 from stoker.render.root.nodes import has_karpenter
 
 _FILE = "outputs.tf"
@@ -51,4 +52,10 @@ def _outputs(plan: Plan) -> dict[str, tuple[str, Any]]:
     else:
         arn = Raw("aws_iam_role.load_balancer_controller.arn")
         found["load_balancer_controller_role_arn"] = ("Role of the AWS Load Balancer Controller.", arn)
+    if makes_file_system(plan):
+        made = "aws_fsx_lustre_file_system.training"
+        found["training_file_system"] = (
+            "What training.storage.fileSystem and mountName are.",
+            {"id": Raw(f"{made}.id"), "mount_name": Raw(f"{made}.mount_name")},
+        )
     return found
