@@ -1,5 +1,6 @@
 """What a platform costs in a month: each line by hand."""
 
+import re
 from dataclasses import replace
 from decimal import Decimal
 from functools import cache
@@ -16,7 +17,9 @@ from stoker.base.errors import InvalidInput
 from stoker.catalog.ec2 import find
 from stoker.catalog.spot import spot_usd_per_hour
 from stoker.render.estimate import Estimate, estimate
+from stoker.render.items import Terraform
 from stoker.render.plan import Maker, Plan
+from stoker.render.root import modules
 from stoker.render.types import worst_usd_per_hour
 from stoker.spec import Mode, load
 
@@ -138,6 +141,45 @@ def test_nodes_of_somebody_else_are_not_counted() -> None:
     assert "nodes: karpenter.enabled is false, so that they are somebody else's" in found.not_included
 
 
+def test_a_file_system_that_terraform_makes_is_paid_for_by_its_size() -> None:
+    """FSx has 1200 GiB, or multiples of 2400."""
+    training = "training: {enabled: true, checkpointing: {s3Bucket: ours}, storage: {enabled: true, size: 1300Gi}}\n"
+    found = of(SMALL + training)
+    assert rows(found)["FSx for Lustre"] == ("2400", "0.145", "348.00", "348.00")
+    assert "file systems of EFS and FSx, which are there" not in found.not_included
+    assert rows(found)["nodes that train"][0] == "0"
+
+
+COUNTED = {
+    *("aws_eks_cluster", "aws_nat_gateway", "aws_eip", "aws_kms_key", "aws_eks_node_group", "aws_launch_template"),
+    *("aws_secretsmanager_secret", "aws_cloudwatch_metric_alarm", "aws_cloudwatch_dashboard", "aws_db_instance"),
+    *("aws_elasticache_replication_group", "aws_fsx_lustre_file_system", "aws_batch_compute_environment"),
+}
+BY_USE = {
+    *("aws_s3_bucket", "aws_ecr_repository", "aws_cloudwatch_log_group", "aws_flow_log", "aws_sqs_queue"),
+    *("aws_sns_topic", "aws_apigatewayv2_api", "aws_cloudwatch_event_rule"),
+}
+FREE = re.compile(
+    r"aws_(iam_.*|vpc|subnet|route.*|internet_gateway|(default_)?security_group|vpc_(security_group_.*_rule|endpoint)"
+    r"|eks_(addon|access_.*|pod_identity_association)|.*_(subnet|parameter)_group|secretsmanager_secret_version"
+    r"|s3_bucket_.*|ecr_lifecycle_policy|sqs_queue_.*|sns_topic_.*|cloudwatch_event_target|apigatewayv2_.*"
+    r"|api_gateway_vpc_link|placement_group|batch_job_.*|cloudformation_stack|budgets_budget)"
+)
+"""The endpoint is S3's gateway, the stack a controller's policy; of budgets, two cost nothing."""
+
+
+@pytest.mark.parametrize("mode", ["karpenter", "auto"])
+def test_what_terraform_makes_is_counted_or_paid_by_use_or_free(mode: Mode) -> None:
+    """A new kind of resource has to be put into one of these."""
+    plan = Plan(load(ROOT / "examples" / "everything.yaml"), mode, "terraform")
+    made = {
+        item.block.labels[0]
+        for item in modules.render(plan)
+        if isinstance(item, Terraform) and item.block.type == "resource"
+    }
+    assert {each for each in made - COUNTED - BY_USE if not FREE.fullmatch(each)} == set()
+
+
 def test_a_model_that_scales_to_nothing_costs_nothing_while_nobody_asks() -> None:
     found = rows(of(SMALL.replace("min: 1", "min: 0")))
     assert found["nodes of the model general"] == ("0", "0.410448", "0.00", "7431.40")
@@ -242,6 +284,7 @@ def test_the_example_with_everything_line_by_line(everything: tuple[Plan, Estima
         "its public addresses": ("3", "0.005", "10.95", "10.95"),
         "Network Load Balancer of the WebSocket API": ("1", "0.0225", "16.42", "16.42"),
         "secrets in Secrets Manager": ("9", "0.40", "3.60", "3.60"),
+        "KMS key of alarms": ("1", "1", "1.00", "1.00"),
         "alarms of CloudWatch": ("13", "0.10", "1.30", "1.30"),
         "dashboard of CloudWatch": ("1", "3", "3.00", "3.00"),
     }

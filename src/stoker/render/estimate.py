@@ -30,6 +30,7 @@ from stoker.render.ledger import RDS_CLASS, RDS_GIB, RDS_MOST_GIB, VOLUME
 from stoker.render.node_classes import node_class
 from stoker.render.plan import Plan
 from stoker.render.root.cluster import has_auto_mode
+from stoker.render.root.file_systems import capacity_gib, makes_file_system
 from stoker.render.root.network import nat_zones
 from stoker.render.root.nodes import (
     CONTROLLER_DISK_GIB,
@@ -151,6 +152,11 @@ def _cluster(plan: Plan, book: _Book) -> None:
     book.add("NAT gateways", "vpc.nat-gateway", gateways)
     book.add("public addresses of NAT gateways", "vpc.public-ipv4", gateways)
     book.add("KMS key of the cluster", "kms.key", 1)
+    if makes_file_system(plan):
+        gib = capacity_gib(plan.spec.training.storage.size)
+        book.add(
+            "FSx for Lustre", "fsx.lustre-persistent-125", gib, note="for the data of training, 125 MB/s for each TiB"
+        )
     controllers = ec2.find(CONTROLLER_TYPES[0])
     if has_auto_mode(plan) or controllers is None:
         return
@@ -342,6 +348,7 @@ def _services(plan: Plan, book: _Book) -> None:
     book.add("secrets in Secrets Manager", "secretsmanager.secret", secrets)
     seen = plan.spec.global_.observability
     if seen.enabled and seen.cloudwatch:
+        book.add("KMS key of alarms", "kms.key", 1)
         book.add("alarms of CloudWatch", "cloudwatch.alarm", len(list(alarms(plan))))
         book.add("dashboard of CloudWatch", "cloudwatch.dashboard", 1)
     if plan.by_ack and plan.spec.composition.kro and plan.account is not None:
@@ -388,7 +395,8 @@ def _not_included(plan: Plan, book: _Book) -> Iterator[str]:
     yield "objects in S3, images in ECR, lines in CloudWatch Logs, requests of KMS, SQS and Secrets Manager"
     if said.global_.observability.enabled and said.global_.observability.cloudwatch:
         yield "CloudWatch's metrics: Container Insights is paid by what it observes, our own by the metric"
-    if plan.cache in ("efs", "fsx") or (said.training.enabled and said.training.storage.enabled):
+    of_training = said.training.enabled and said.training.storage.enabled
+    if plan.cache in ("efs", "fsx") or (of_training and not (makes_file_system(plan) and _makes_cluster(plan))):
         yield "file systems of EFS and FSx, which are there"
     if plan.hosted:
         yield f"tokens of models on other servers: {', '.join(plan.hosted)}"

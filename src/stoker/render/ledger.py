@@ -186,11 +186,7 @@ def _db_instance(plan: Plan) -> Object:
             "masterUserPassword": {"namespace": plan.namespace, "name": LEDGER_SECRET, "key": "password"},
             "dbSubnetGroupName": rds_name(plan),
             "allocatedStorage": RDS_GIB,
-<<<<<<< HEAD
             "maxAllocatedStorage": RDS_MOST_GIB,
-=======
-            "maxAllocatedStorage": RDS_GIB * 10,
->>>>>>> h/tf
             "storageType": "gp3",
             "storageEncrypted": True,
             "multiAZ": True,
