@@ -21,6 +21,8 @@ from stoker.render.items import Terraform
 from stoker.render.plan import Maker, Plan
 from stoker.render.root import modules
 from stoker.render.types import worst_usd_per_hour
+from stoker.simulate import bill
+from stoker.simulate.scenario import Volume
 from stoker.spec import Mode, load
 
 ROOT = Path(__file__).parents[2]
@@ -75,8 +77,8 @@ def test_totals_are_the_sums_of_the_lines() -> None:
 def test_auto_mode_takes_its_part_and_needs_no_nodes_for_controllers() -> None:
     by_karpenter, by_auto = rows(of()), rows(of(mode="auto"))
     assert {what: each for what, each in by_auto.items() if by_karpenter.get(what) != each} == {
-        # 2 x 0.1728 and 0.8048 on demand: 1.1504 x 0.12 x 730; at most 14.83776 + 10.18 an hour
-        "fee of EKS Auto Mode": ("1.1504", "0.12", "100.78", "2191.56"),
+        # 2 x 0.1728 x 0.12 and 0.8048 on demand x 0.078; at most 14.83776 x 0.12 and 10.18 x 0.078 an hour
+        "fee of EKS Auto Mode": ("1", "0.1042464", "76.10", "1879.44"),
         # 750 - 125 MiB/s for the one node with a GPU; at most 5
         "throughput of these disks": ("625", "0.04", "25.00", "125.00"),
     }
@@ -85,7 +87,7 @@ def test_auto_mode_takes_its_part_and_needs_no_nodes_for_controllers() -> None:
 
 def test_in_hybrid_mode_only_the_general_nodes_are_auto_modes() -> None:
     found = rows(of(mode="hybrid"))
-    assert found["fee of EKS Auto Mode"] == ("0.3456", "0.12", "30.27", "1299.79")  # 14.83776 x 0.12 x 730
+    assert found["fee of EKS Auto Mode"] == ("1", "0.041472", "30.27", "1299.79")  # 14.83776 x 0.12 x 730
     assert "nodes of controllers" not in found
 
 
@@ -222,6 +224,9 @@ def test_each_node_costs_what_the_catalogue_says() -> None:
     assert spot is not None
     found = rows(of())
     assert Decimal(found["nodes of the model general"][1]) == Decimal(str(round(spot, 6)))
+    disk = Volume(size_gib=200, throughput_mibs=750)
+    of_disk = Decimal(found["disks of nodes"][1]) * 200 + Decimal("0.04") * (750 - 125)
+    assert bill.volume_usd_per_hour(disk) * 730 == pytest.approx(float(of_disk))
     usual = find("m6a.xlarge")
     assert usual is not None
     assert found["nodes of everything else"][1] == str(usual.usd_per_hour())

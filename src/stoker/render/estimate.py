@@ -41,6 +41,7 @@ from stoker.render.root.nodes import (
 from stoker.render.sharing import offered
 
 _CENT = Decimal("0.01")
+_WHY_FEE = "a part of what its nodes cost on demand: 12 %, with GPUs less"
 _FREE_THROUGHPUT = 125
 """MiB/s of a gp3 volume that its price includes (EBS user guide, general-purpose)."""
 _GIB = 1024**3
@@ -172,14 +173,11 @@ def _of_nodes(plan: Plan, nodes: Sequence[_Nodes], book: _Book) -> None:
         book.at(each.what, "hour", each.usd, each.count, each.worst_usd, each.note)
     automatic = [each for each in nodes if each.pool.domain == AUTO_MODE]
     if automatic:
-        book.at(
-            "fee of EKS Auto Mode",
-            "hour",
-            auto_mode_share(),
-            sum((each.count * types.usd_per_hour(plan, each.type) for each in automatic), Decimal(0)),
-            auto_mode_share() * sum((each.worst_usd for each in automatic), Decimal(0)),
-            "for each USD that its nodes cost on demand",
+        fees = (
+            each.count * auto_mode_share(each.type.name) * types.usd_per_hour(plan, each.type) for each in automatic
         )
+        most = (each.worst_usd * max(auto_mode_share(one.name) for one in each.pool.types) for each in automatic)
+        book.at("fee of EKS Auto Mode", "hour", sum(fees, Decimal(0)).normalize(), 1, sum(most, Decimal(0)), _WHY_FEE)
     disks = [(each, *_disk(plan, each.pool)) for each in nodes]
     if disks:
         book.add(
