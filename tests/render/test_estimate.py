@@ -311,5 +311,15 @@ def test_at_most_is_what_the_limits_of_the_pools_let_through(everything: tuple[P
 
 def test_what_is_not_counted_is_named(everything: tuple[Plan, Estimate]) -> None:
     named = "\n".join(everything[1].not_included)
-    for each in ("traffic", "S3", "CloudWatch's metrics", "EFS and FSx", "hosted", "WAF", "WebSocket", "reservations"):
+    for each in (
+        "traffic",
+        "S3",
+        "CloudWatch's metrics",
+        "EFS and FSx",
+        "hosted",
+        "WAF",
+        "WebSocket",
+        "reservations",
+        "backups",
+    ):
         assert each in named

@@ -393,6 +393,8 @@ def _not_included(plan: Plan, book: _Book) -> Iterator[str]:
     yield "objects in S3, images in ECR, lines in CloudWatch Logs, requests of KMS, SQS and Secrets Manager"
     if said.global_.observability.enabled and said.global_.observability.cloudwatch:
         yield "CloudWatch's metrics: Container Insights is paid by what it observes, our own by the metric"
+    if plan.ledger == "rds" or plan.redis == "elasticache":
+        yield "backups of RDS and ElastiCache beyond what is free"
     of_training = said.training.enabled and said.training.storage.enabled
     if plan.cache in ("efs", "fsx") or (of_training and not (makes_file_system(plan) and _makes_cluster(plan))):
         yield "file systems of EFS and FSx, which are there"
