@@ -5,7 +5,8 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from effort import examples
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stoker.catalog import schemas
@@ -305,6 +306,7 @@ def sorted_lists(value: Any) -> Any:
     return value
 
 
+@settings(max_examples=examples(15))
 @given(CONFIGS, CONFIGS, CONFIGS)
 def test_applying_the_same_twice_changes_nothing(first: Tree, other: Tree, config: Tree) -> None:
     live, owners = apply({}, {}, first, A, SHAPE)
@@ -318,6 +320,7 @@ def test_applying_the_same_twice_changes_nothing(first: Tree, other: Tree, confi
     assert not difference(live, again, SHAPE)
 
 
+@settings(max_examples=examples(15))
 @given(CONFIGS, CONFIGS)
 def test_whoever_applies_alone_has_exactly_what_was_applied_last(first: Tree, second: Tree) -> None:
     live, owners = apply({}, {}, first, A, SHAPE)
@@ -336,6 +339,7 @@ def _without_empty(value: Any) -> Any:
     return [_without_empty(each) for each in value] if isinstance(value, list) else value
 
 
+@settings(max_examples=examples(15))
 @given(CONFIGS, CONFIGS)
 def test_who_applies_what_the_other_does_not_may_come_first_or_second(one: Tree, two: Tree) -> None:
     one["spec"].pop("replicas", None)
@@ -354,6 +358,7 @@ def test_who_applies_what_the_other_does_not_may_come_first_or_second(one: Tree,
     assert both((A, one), (B, two)) == both((B, two), (A, one))
 
 
+@settings(max_examples=examples(15))
 @given(CONFIGS)
 def test_fields_are_read_as_they_are_written(config: Tree) -> None:
     _, owners = apply({}, {}, config, A, SHAPE)

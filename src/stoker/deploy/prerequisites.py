@@ -22,7 +22,7 @@ def check(plan: Plan, objects: Iterable[Tree]) -> None:
     lines = []
     if images := aws.missing_images(plan.region, own_images(plan, objects)):
         lines += [f"  image {each}" for each in images]
-        lines += ["    images/build -f platform.yaml --push"]
+        lines += ["    images/build --push platform.yaml"]
     for name, keys, use in aws_secrets.given(plan):
         if aws.empty_secrets(plan.region, [remote(plan, name)]):
             form = "{" + ", ".join(f'"{key}": "..."' for key in keys) + "}"

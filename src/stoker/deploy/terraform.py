@@ -76,10 +76,19 @@ class Terraform:
         return read_plan(shown, self.where / _PLAN)
 
     def apply(self, plan: TerraformPlan, said: Say) -> None:
-        """As it was planned. `said` hears of each resource."""
+        """As it was planned. `said` hears of each resource, with how many are done."""
+        done = 0
+
+        def tell(line: str) -> None:
+            nonlocal done
+            kind, message = _event(line)
+            done += kind == "apply_complete"
+            if message:
+                said(f"[{done}/{len(plan.changes)}] {message}")
+
         words = ("apply", "-input=false", "-no-color", "-json", plan.file.name)
         try:
-            self._program.lines(*words, said=lambda line: _tell(line, said), cwd=self.where)
+            self._program.lines(*words, said=tell, cwd=self.where)
         except programs.ProgramFailed as error:
             raise programs.ProgramFailed(
                 "terraform apply failed:\n" + "\n".join(_diagnostics(str(error))),
@@ -144,15 +153,15 @@ def _changes(listed: Collection[Mapping[str, Any]]) -> Iterator[ResourceChange]:
             yield ResourceChange(each["address"], each["type"], action)
 
 
-def _tell(line: str, said: Say) -> None:
-    """Terraform's machine-readable UI: a JSON object on each line."""
+def _event(line: str) -> tuple[str, str]:
+    """Type and message of a line of Terraform's machine-readable UI; no message for what nobody needs to hear."""
     try:
         event = json.loads(line)
     except ValueError:
-        said(line)
-        return
-    if event.get("type") in ("apply_complete", "apply_errored", "apply_progress") or event.get("@level") == "error":
-        said(str(event.get("@message", "")))
+        return "", line
+    kind = str(event.get("type", ""))
+    is_told = kind in ("apply_complete", "apply_errored", "apply_progress") or event.get("@level") == "error"
+    return kind, str(event.get("@message", "")) if is_told else ""
 
 
 def _diagnostics(text: str) -> Iterator[str]:

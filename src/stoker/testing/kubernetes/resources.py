@@ -5,7 +5,7 @@ Names of resources are not in the catalogue: they are derived from the kind, or 
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal
 
 from stoker.catalog import schemas
@@ -108,8 +108,7 @@ class Registry:
         self._found: dict[tuple[str, str], Resource] = {}
         for each in _core(minor):
             self.add(each)
-        custom = [each for each in schemas.groups(folder=schemas.SHIPPED) if _is_custom(each)]
-        self.serve(*(custom if installed == "all" else installed))
+        self.serve(*(sorted(_custom_groups()) if installed == "all" else installed))
 
     def __iter__(self) -> Iterator[Resource]:
         return iter(self._found.values())
@@ -123,7 +122,7 @@ class Registry:
     def serve(self, *groups: str) -> None:
         """Every kind of these groups that the catalogue knows. Raises ValueError for a group that it does not know."""
         for group in groups:
-            found = list(_custom(group))
+            found = _custom(group)
             if not found:
                 raise ValueError(
                     f'the catalogue has no kinds of the group "{group}"; `stoker schemas` lists what it has'
@@ -199,7 +198,12 @@ def kinds_of(group: str) -> list[str]:
     return [each.kind for each in _custom(group)]
 
 
-def _core(minor: str) -> Iterator[Resource]:
+@cache
+def _core(minor: str) -> tuple[Resource, ...]:
+    return tuple(_each_core(minor))
+
+
+def _each_core(minor: str) -> Iterator[Resource]:
     known = schemas.minors(folder=schemas.SHIPPED)
     nearest = minor if minor in known else min(known, key=lambda each: abs(_number(each) - _number(minor)))
     by_kind: dict[tuple[str, str], list[str]] = {}
@@ -228,10 +232,15 @@ def _core(minor: str) -> Iterator[Resource]:
         )
 
 
-def _custom(group: str) -> Iterator[Resource]:
+@cache
+def _custom(group: str) -> tuple[Resource, ...]:
+    return tuple(_each_custom(group))
+
+
+def _each_custom(group: str) -> Iterator[Resource]:
     seen = set()
     for api_version, kind in schemas.kinds(folder=schemas.SHIPPED):
-        if api_version.rpartition("/")[0] != group or kind in seen or not _is_custom(group):
+        if api_version.rpartition("/")[0] != group or kind in seen or group not in _custom_groups():
             continue
         seen.add(kind)
         versions = schemas.versions_of(group, kind, folder=schemas.SHIPPED)
@@ -241,10 +250,10 @@ def _custom(group: str) -> Iterator[Resource]:
             yield Resource(group, kind, plural(kind), schema.scope == "Namespaced", tuple(versions))
 
 
-def _is_custom(group: str) -> bool:
-    return any(
-        label.partition(" ")[0].rpartition("/")[0] == group for label in schemas.index(schemas.SHIPPED)["custom"]
-    )
+@cache
+def _custom_groups() -> frozenset[str]:
+    labels = schemas.index(schemas.SHIPPED)["custom"]
+    return frozenset(each.partition(" ")[0].rpartition("/")[0] for each in labels)
 
 
 def _number(minor: str) -> int:

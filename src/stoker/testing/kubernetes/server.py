@@ -10,7 +10,6 @@ import contextlib
 import copy
 import json
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -22,7 +21,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import yaml
 
-from stoker.testing.kubernetes import certificates, discovery, faults, openapi, selecting
+from stoker.testing.kubernetes import certificates, discovery, faults, openapi, protobuf, selecting
 from stoker.testing.kubernetes.controllers import Controllers, Readiness
 from stoker.testing.kubernetes.faults import Call, Fault, How
 from stoker.testing.kubernetes.resources import Registry, Resource
@@ -78,7 +77,8 @@ class ApiServer:
         self._verbs = Verbs(self._registry, self._storage, self._controllers.after)
         self._connections: set[socket.socket] = set()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._http.daemon_threads = True
+        self._http.daemon_threads = False
+        self._http.request_queue_size = 64
         self._http.socket = certificates.server_context().wrap_socket(
             self._http.socket, server_side=True, do_handshake_on_connect=False
         )
@@ -89,16 +89,17 @@ class ApiServer:
         self._thread.start()
 
     def stop(self) -> None:
+        """Ends every connection and waits for the threads that answer."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
+        self._http.shutdown()
+        self._thread.join()
+        with self._lock:
             open_now = list(self._connections)
         for each in open_now:
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-        self._http.shutdown()
+            _shut(each)
         self._http.server_close()
-        self._thread.join()
 
     # for tests
 
@@ -271,6 +272,8 @@ class ApiServer:
         self, method: str, target: Target, query: Query, headers: dict[str, str], body: bytes
     ) -> tuple[int, Tree]:
         content = headers.get("content-type", "application/json").partition(";")[0].strip()
+        if content == protobuf.CONTENT and method != "GET" and body:
+            content, body = "application/json", json.dumps(protobuf.decoded(body)).encode()
         if method == "GET":
             return 200, self._verbs.get(target) if target.name else self._verbs.collection(target, query)
         if method == "DELETE":
@@ -323,10 +326,17 @@ class ApiServer:
     def opened(self, connection: socket.socket, is_open: bool) -> None:
         with self._lock:
             (self._connections.add if is_open else self._connections.discard)(connection)
+            if is_open and self._closing:
+                _shut(connection)
 
     @property
     def is_closing(self) -> bool:
         return self._closing
+
+
+def _shut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _of(event: Event, target: Target) -> bool:
@@ -334,10 +344,15 @@ def _of(event: Event, target: Target) -> bool:
     return event.id[:2] == (resource.group, resource.kind) and target.namespace in ("", event.id[2])
 
 
+def _says_yes(text: str | None) -> bool:
+    return text in ("1", "t", "T", "true", "True", "TRUE")  # as Go reads it
+
+
 def _query(query: dict[str, str], agent: str) -> Query:
     return Query(
-        manager=query.get("fieldManager", "") or agent.partition("/")[0],
-        force=query.get("force") in ("true", "1"),
+        manager=query.get("fieldManager", ""),
+        agent=agent.partition("/")[0],
+        force=_says_yes(query.get("force")),
         dry_run=query.get("dryRun") == "All",
         validation=query.get("fieldValidation", "Warn"),
         labels=query.get("labelSelector", ""),
@@ -371,12 +386,13 @@ def _handler(server: ApiServer) -> type[BaseHTTPRequestHandler]:
             server.opened(self.connection, True)
 
         def finish(self) -> None:
-            with contextlib.suppress(OSError):
-                super().finish()
+            for close in (super().finish, self.wfile.close, self.rfile.close):
+                with contextlib.suppress(OSError):  # whoever asked is not there any more
+                    close()
             server.opened(self.connection, False)
 
         def handle(self) -> None:
-            with contextlib.suppress(ConnectionError, ssl.SSLError):
+            with contextlib.suppress(OSError):
                 super().handle()
 
         def do_GET(self) -> None:
@@ -407,7 +423,7 @@ def _serve(handler: BaseHTTPRequestHandler, server: ApiServer) -> None:
     try:
         if isinstance(how, int):
             raise ApiError(how, "a fault that a test asked for", details={"retryAfterSeconds": 0})
-        if handler.command == "GET" and query.get("watch") in ("true", "1"):
+        if handler.command == "GET" and _says_yes(query.get("watch")):
             call.status = 200
             _stream(handler, server, server.target(parts.path), query)
             return
@@ -453,7 +469,7 @@ def _stream(handler: BaseHTTPRequestHandler, server: ApiServer, target: Target, 
     handler.send_header("Transfer-Encoding", "chunked")
     handler.end_headers()
     handler.wfile.flush()
-    with contextlib.suppress(ConnectionError):
+    with contextlib.suppress(OSError):  # whoever watched is not there any more
         for event in server.watch(target, query):
             line = json.dumps(event, separators=(",", ":")).encode() + b"\n"
             handler.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))

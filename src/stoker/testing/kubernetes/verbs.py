@@ -1,17 +1,19 @@
 """What the stand-in does with a request for objects: get, list, create, replace, patch, delete. No HTTP, no threads.
 
 Not as Kubernetes: a strategic merge patch merges lists by the keys of the schema and knows `$patch: delete` of items,
-and no other directive; nothing is converted between versions, and defaults are not filled in.
+and no other directive; nothing is converted between versions.
 """
 
+import contextlib
 import copy
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
-from stoker.testing.kubernetes import apply, patches, selecting, validation
+from stoker.testing.kubernetes import apply, defaults, patches, selecting, validation
 from stoker.testing.kubernetes.apply import ConflictError, Manager
 from stoker.testing.kubernetes.resources import Registry, Resource, defined_by
 from stoker.testing.kubernetes.statuses import ApiError, not_found, status
@@ -49,6 +51,8 @@ class Query:
     """Of a URL, as far as verbs read it."""
 
     manager: str = ""
+    agent: str = ""
+    """The program that asks: the manager of its writes where it names none. An apply has to name one."""
     force: bool = False
     dry_run: bool = False
     validation: str = "Warn"
@@ -182,14 +186,15 @@ class Verbs:
         else:
             new = self._part(target, new)
             new["metadata"].pop("managedFields", None)
+        new = defaults.fill(new, target.resource, target.version)
         query.warnings.extend(self._check(target, new, query))
         shape = target.resource.shape(target.version)
-        manager = Manager(query.manager or "unknown", "Update", target.api_version, target.subresource)
+        manager = Manager(query.manager or query.agent or "unknown", "Update", target.api_version, target.subresource)
         owners = apply.updated(old, new, apply.owners_of(new), manager, shape)
         return self._store(target, old, new, owners, query)
 
     def _store(self, target: Target, old: Tree, new: Tree, owners: apply.Owners, query: Query) -> Tree:
-        new = copy.deepcopy(new)
+        new = defaults.fill(new, target.resource, target.version)
         meta = new["metadata"]
         if target.resource.namespaced:
             meta["namespace"] = target.namespace
@@ -417,6 +422,9 @@ def merged_for_check(old: Tree, config: Tree) -> Tree:
 
 
 def _read(body: bytes) -> Any:
+    """JSON, which is YAML and read sooner, or YAML."""
+    with contextlib.suppress(ValueError):
+        return json.loads(body)
     try:
         return yaml.load(body, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
     except yaml.YAMLError as error:
