@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 # Some images set it; then each of thousands of processes compiles what it loads.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup up test test-long test-torch test-clients test-helm test-schema prove-budgets prove-commits chaos chaos-agents test-train test-render test-simulate test-terraform test-checkov test-deploy check clean
+.PHONY: setup up test test-long test-torch test-clients test-helm test-schema prove-budgets prove-commits chaos chaos-agents test-train test-images test-render test-simulate test-terraform test-checkov test-deploy check clean
 
 setup: $(STAMP)  ## make the environment in .venv
 
@@ -114,6 +114,13 @@ $(CHECKOV):
 
 test-checkov: $(STAMP) $(CHECKOV)  ## what does checkov find in the root module? (some 300 MB in .checkov)
 	$(BIN)/python scripts/checkov_root.py
+
+test-images:  ## are the images what docs/deploy/images.md says? 10 minutes; builds two of them where buildah is (root)
+	@scripts/test-images $(PYTHON)
+
+test-deploy: $(STAMP)  ## a deploy that is ended at each call and goes on; the three walk-throughs with real Terraform; 30 minutes
+	WALKS=1 DEPLOY_EVERY=1 $(BIN)/python -m pytest tests/deploy/test_deploying.py tests/deploy/test_destroying.py \
+		tests/deploy/test_from_nothing.py tests/deploy/test_walks.py $(ARGS)
 
 check: $(STAMP)  ## style, types and layers only
 	@scripts/check

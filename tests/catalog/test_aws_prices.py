@@ -4,6 +4,8 @@ import re
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
+
 from stoker.catalog import aws_prices
 from stoker.catalog.aws_prices import Price, auto_mode_share, known, price
 
@@ -39,9 +41,18 @@ def test_what_is_not_on_the_list_has_no_price() -> None:
     assert price("elasticache.valkey.cache.x9g.large", "us-east-1") is None
 
 
-def test_auto_mode_takes_a_part_of_the_price_on_demand() -> None:
-    """As seen for m6i.large: 0.01152 of 0.096."""
-    assert auto_mode_share() * Decimal("0.096") == Decimal("0.01152")
+@pytest.mark.parametrize(
+    ("type", "share"),
+    [
+        ("m6i.large", "0.12"),
+        ("g6.xlarge", "0.078"),
+        ("gr6.4xlarge", "0.078"),
+        ("p5.48xlarge", "0.048"),
+        ("inf2.xlarge", "0.12"),
+    ],
+)
+def test_auto_mode_takes_a_part_of_the_price_on_demand(type: str, share: str) -> None:
+    assert auto_mode_share(type) == Decimal(share)
 
 
 def test_each_price_is_positive_dated_and_has_a_source() -> None:
@@ -53,5 +64,5 @@ def test_each_price_is_positive_dated_and_has_a_source() -> None:
         assert set(row) == {"unit", "usd", "source", "asOf"}, what
         assert re.fullmatch(r"20\d\d(-\d\d(-\d\d)?)?", row["asOf"]), what
         assert all(Decimal(usd) > 0 for usd in row["usd"].values()), what
-    used = {row["source"] for row in rows.values()} | {aws_prices._read()["autoModeShare"]["source"]}
+    used = {row["source"] for row in rows.values()} | {aws_prices._read()["autoMode"]["source"]}
     assert used == sources

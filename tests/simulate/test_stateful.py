@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from worlds import Object, model, pool, run, said, scaler, scenario, trace
 
-from stoker.simulate.bill import AUTO_MODE_LESS, AUTO_MODE_SHARE
 from stoker.simulate.capacity import Capacity
 from stoker.simulate.result import Result
 
@@ -107,5 +106,5 @@ def test_auto_mode_costs_more_and_ends_nodes_after_three_weeks() -> None:
     assert "NodePool gpu: EKS ends nodes of Auto Mode after 21 days, whatever its expireAfter says" in told.notes
     result = run(auto, model(replicas=1), hours=1)
     instances, surcharge = (result.costs.by_part[part] for part in ("instances", "auto mode"))
-    assert surcharge == pytest.approx(instances * AUTO_MODE_SHARE * (1 - AUTO_MODE_LESS["g"]), abs=1)
+    assert surcharge == pytest.approx(instances * 0.12 * 0.65, abs=1)
     assert result.costs.total == sum(result.costs.by_part.values())

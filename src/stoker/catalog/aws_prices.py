@@ -4,6 +4,7 @@ As of the days in `data/aws/SOURCES.md`; each price has its own. Read once, when
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -50,9 +51,12 @@ def known() -> tuple[str, ...]:
     return tuple(_read()["prices"])
 
 
-def auto_mode_share() -> Decimal:
-    """What EKS Auto Mode takes for each USD of a node's price on demand, whatever is paid for the node itself."""
-    return Decimal(_read()["autoModeShare"]["usdPerUsd"])
+def auto_mode_share(instance_type: str) -> Decimal:
+    """What EKS Auto Mode takes for each USD of the price on demand of a type, whatever is paid for the node itself."""
+    said = _read()["autoMode"]
+    letters = re.match("[a-z]*", instance_type)
+    less = said["less"].get(letters[0], "0") if letters else "0"
+    return Decimal(said["share"]) * (1 - Decimal(less))
 
 
 @cache

@@ -29,11 +29,19 @@ from stoker.render.items import Resource
 from stoker.render.ledger import RDS_CLASS, RDS_GIB, RDS_MOST_GIB, VOLUME
 from stoker.render.node_classes import node_class
 from stoker.render.plan import Plan
+from stoker.render.root.cluster import has_auto_mode
+from stoker.render.root.file_systems import capacity_gib, makes_file_system
+from stoker.render.root.network import nat_zones
+from stoker.render.root.nodes import (
+    CONTROLLER_DISK_GIB,
+    CONTROLLER_NODES,
+    CONTROLLER_TYPES,
+    MOST_CONTROLLER_NODES,
+)
 from stoker.render.sharing import offered
 
-SYSTEM_TYPE, SYSTEM_NODES = "m7i.large", 2
-"""Nodes that Karpenter itself runs on, which it cannot make. Auto Mode needs none."""
 _CENT = Decimal("0.01")
+_WHY_FEE = "a part of what its nodes cost on demand: 12 %, with GPUs less"
 _FREE_THROUGHPUT = 125
 """MiB/s of a gp3 volume that its price includes (EBS user guide, general-purpose)."""
 _GIB = 1024**3
@@ -140,19 +148,24 @@ def _makes_cluster(plan: Plan) -> bool:
 def _cluster(plan: Plan, book: _Book) -> None:
     if not _makes_cluster(plan):
         return
-    usual, late = (price(key, plan.region) for key in ("eks.cluster", "eks.cluster-extended-support"))
-    if usual is not None and late is not None:
-        note = f"at most: {late.usd} an hour, once its version has left standard support"
-        book.at("EKS control plane", usual.unit, usual.usd, 1, late.usd, note)
-    gateways = len(plan.zones) if plan.spec.deploy.network.nat_per_zone else 1
+    book.add("EKS control plane", "eks.cluster", 1, note="in standard support, at whose end EKS raises the version")
+    gateways = len(nat_zones(plan))
     book.add("NAT gateways", "vpc.nat-gateway", gateways)
     book.add("public addresses of NAT gateways", "vpc.public-ipv4", gateways)
     book.add("KMS key of the cluster", "kms.key", 1)
-    system = ec2.find(SYSTEM_TYPE)
-    if plan.mode == "karpenter" and plan.spec.karpenter.enabled and system is not None:
-        usd = types.usd_per_hour(plan, system)
-        both = SYSTEM_NODES * usd
-        book.at("nodes of the controllers", "hour", usd, SYSTEM_NODES, both, f"{SYSTEM_TYPE} on demand")
+    if makes_file_system(plan):
+        gib = capacity_gib(plan.spec.training.storage.size)
+        book.add(
+            "FSx for Lustre", "fsx.lustre-persistent-125", gib, note="for the data of training, 125 MB/s for each TiB"
+        )
+    controllers = ec2.find(CONTROLLER_TYPES[0])
+    if has_auto_mode(plan) or controllers is None:
+        return
+    usd = types.usd_per_hour(plan, controllers)
+    note = f"{controllers} on demand"
+    book.at("nodes of controllers", "hour", usd, CONTROLLER_NODES, MOST_CONTROLLER_NODES * usd, note)
+    least, most = (number * CONTROLLER_DISK_GIB for number in (CONTROLLER_NODES, MOST_CONTROLLER_NODES))
+    book.add("disks of nodes of controllers", "ebs.gp3", least, most=most, note="gp3")
 
 
 def _of_nodes(plan: Plan, nodes: Sequence[_Nodes], book: _Book) -> None:
@@ -160,14 +173,11 @@ def _of_nodes(plan: Plan, nodes: Sequence[_Nodes], book: _Book) -> None:
         book.at(each.what, "hour", each.usd, each.count, each.worst_usd, each.note)
     automatic = [each for each in nodes if each.pool.domain == AUTO_MODE]
     if automatic:
-        book.at(
-            "fee of EKS Auto Mode",
-            "hour",
-            auto_mode_share(),
-            sum((each.count * types.usd_per_hour(plan, each.type) for each in automatic), Decimal(0)),
-            auto_mode_share() * sum((each.worst_usd for each in automatic), Decimal(0)),
-            "for each USD that its nodes cost on demand",
+        fees = (
+            each.count * auto_mode_share(each.type.name) * types.usd_per_hour(plan, each.type) for each in automatic
         )
+        most = (each.worst_usd * max(auto_mode_share(one.name) for one in each.pool.types) for each in automatic)
+        book.at("fee of EKS Auto Mode", "hour", sum(fees, Decimal(0)).normalize(), 1, sum(most, Decimal(0)), _WHY_FEE)
     disks = [(each, *_disk(plan, each.pool)) for each in nodes]
     if disks:
         book.add(
@@ -336,6 +346,7 @@ def _services(plan: Plan, book: _Book) -> None:
     book.add("secrets in Secrets Manager", "secretsmanager.secret", secrets)
     seen = plan.spec.global_.observability
     if seen.enabled and seen.cloudwatch:
+        book.add("KMS key of alarms", "kms.key", 1)
         book.add("alarms of CloudWatch", "cloudwatch.alarm", len(list(alarms(plan))))
         book.add("dashboard of CloudWatch", "cloudwatch.dashboard", 1)
     if plan.by_ack and plan.spec.composition.kro and plan.account is not None:
@@ -382,7 +393,10 @@ def _not_included(plan: Plan, book: _Book) -> Iterator[str]:
     yield "objects in S3, images in ECR, lines in CloudWatch Logs, requests of KMS, SQS and Secrets Manager"
     if said.global_.observability.enabled and said.global_.observability.cloudwatch:
         yield "CloudWatch's metrics: Container Insights is paid by what it observes, our own by the metric"
-    if plan.cache in ("efs", "fsx") or (said.training.enabled and said.training.storage.enabled):
+    if plan.ledger == "rds" or plan.redis == "elasticache":
+        yield "backups of RDS and ElastiCache beyond what is free"
+    of_training = said.training.enabled and said.training.storage.enabled
+    if plan.cache in ("efs", "fsx") or (of_training and not (makes_file_system(plan) and _makes_cluster(plan))):
         yield "file systems of EFS and FSx, which are there"
     if plan.hosted:
         yield f"tokens of models on other servers: {', '.join(plan.hosted)}"

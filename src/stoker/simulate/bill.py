@@ -4,13 +4,13 @@ AWS bills Linux instances by the second, 60 s at least, from running to shutting
 """
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stoker.catalog import ec2
+from stoker.catalog.aws_prices import auto_mode_share
 from stoker.manifests.node_pools import region_of
 from stoker.meter import attribution
 from stoker.meter.prices import Key, Prices
@@ -27,10 +27,6 @@ FREE_WITHIN_S = 3600.0
 """Of a spot machine that EC2 takes back this soon, nothing is billed but its volumes."""
 AS_LAUNCHED = Prices()
 """Each node costs to its end what it cost when it was launched."""
-AUTO_MODE_SHARE = 0.12
-"""Of the on-demand price of the instance, which EKS Auto Mode costs besides, spot or not (reference 4.9)."""
-AUTO_MODE_LESS: Mapping[str, float] = {"g": 0.35, "gr": 0.35, "p": 0.60, "trn": 0.60}
-"""By family of types: how much less of that it is since July 2026."""
 _HOURS_PER_MONTH = 730.0
 _GIB_MONTH = {"gp3": 0.08, "gp2": 0.10, "io1": 0.125, "io2": 0.125, "st1": 0.045, "sc1": 0.015, "standard": 0.05}
 """USD, us-east-1 (Amazon EBS pricing)."""
@@ -62,9 +58,7 @@ def is_free(life: NodeLife) -> bool:
 
 def auto_mode_usd_per_hour(life: NodeLife) -> float:
     usd = on_demand_usd_per_hour(ec2.instance_types()[life.type], region_of(life.zone) or ec2.REGION)
-    family = re.match("[a-z]*", life.type)
-    less = AUTO_MODE_LESS.get(family[0], 0.0) if family else 0.0
-    return AUTO_MODE_SHARE * (1 - less) * (life.usd_per_hour if usd is None else usd)
+    return float(auto_mode_share(life.type)) * (life.usd_per_hour if usd is None else usd)
 
 
 def volume_usd_per_hour(volume: Volume) -> float:

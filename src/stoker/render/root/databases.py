@@ -74,7 +74,7 @@ def _instance(plan: Plan, name: str) -> Item:
         "engine_version": ledger.RDS_VERSION,
         "instance_class": ledger.RDS_CLASS,
         "allocated_storage": ledger.RDS_GIB,
-        "max_allocated_storage": ledger.RDS_GIB * 10,
+        "max_allocated_storage": ledger.RDS_MOST_GIB,
         "storage_type": "gp3",
         "storage_encrypted": True,
         "db_name": ledger.DATABASE,

@@ -24,6 +24,9 @@ _OF_NODES = (
 )
 _OF_AUTO_MODE = ("AmazonEKSWorkerNodeMinimalPolicy", "AmazonEC2ContainerRegistryPullOnly")
 _CONTROLLERS = "controllers"
+CONTROLLER_TYPES = ("m7i.large", "m6i.large")
+"""The first that there is. Karpenter cannot make the nodes that it runs on."""
+CONTROLLER_NODES, MOST_CONTROLLER_NODES, CONTROLLER_DISK_GIB = 2, 3, 50
 
 
 def has_karpenter(plan: Plan) -> bool:
@@ -50,7 +53,7 @@ def render(plan: Plan) -> Iterator[Item]:
 
 
 def _launch_template(plan: Plan) -> Item:
-    disk = {"volume_size": 50, "volume_type": "gp3", "encrypted": True, "delete_on_termination": True}
+    disk = {"volume_size": CONTROLLER_DISK_GIB, "volume_type": "gp3", "encrypted": True, "delete_on_termination": True}
     blocks = [
         Block("block_device_mappings", (), {"device_name": "/dev/xvda"}, [Block("ebs", (), disk)]),
         Block("metadata_options", (), {"http_tokens": "required", "http_put_response_hop_limit": 1}),
@@ -80,7 +83,7 @@ def _group(plan: Plan) -> Item:
         "subnet_ids": Raw("values(aws_subnet.private)[*].id"),
         "ami_type": "AL2023_x86_64_STANDARD",
         "capacity_type": "ON_DEMAND",
-        "instance_types": ["m7i.large", "m6i.large"],
+        "instance_types": list(CONTROLLER_TYPES),
         "labels": {"stoker.dev/serves": _CONTROLLERS},
         "depends_on": [
             *attachments(_CONTROLLERS, _OF_NODES),
@@ -93,7 +96,11 @@ def _group(plan: Plan) -> Item:
     }
     blocks = [
         Block("launch_template", (), template),
-        Block("scaling_config", (), {"desired_size": 2, "min_size": 2, "max_size": 3}),
+        Block(
+            "scaling_config",
+            (),
+            {"desired_size": CONTROLLER_NODES, "min_size": CONTROLLER_NODES, "max_size": MOST_CONTROLLER_NODES},
+        ),
         Block("update_config", (), {"max_unavailable": 1}),
         Block("lifecycle", (), {"ignore_changes": [Raw("scaling_config[0].desired_size")]}),
     ]

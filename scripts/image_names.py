@@ -1,6 +1,6 @@
 """The images that a platform.yaml asks for, a line each: what, and the name that its pods have.
 
-    .venv/bin/python images/names platform.yaml
+.venv/bin/python scripts/image_names.py platform.yaml
 """
 
 import sys
