@@ -10,10 +10,13 @@ import pytest
 from stoker.base.errors import Unavailable
 from stoker.testing.postgres import PostgresServer, find_programs
 
+# Those that wait for processes, by turns with those that compute.
 LONG = (
-    *("gateway_schema", "drill", "requests", "stoker_up", "autoscaling", "batches", "queue_benchmarks", "spot_notice"),
-    *("torchrun", "budget_model", "budget_chaos", "budget_race", "poison", "kinds_of_runs", "render_whole"),
-    *("agents_flows", "agents_examples", "agents_benchmarks"),
+    *("drill", "render_whole", "gateway_schema", "stoker_up", "runs_on_s3", "autoscaling", "budget_model", "requests"),
+    *("kinds_of_runs", "spot_notice", "torchrun", "batches", "queue_benchmarks", "fault_matrix", "agents_flows"),
+    *("crashes_lose_nothing", "whole", "budget_race", "drill_training", "budget_chaos", "whole_checks", "streams"),
+    *("simulate_command", "fair_shares", "elastic", "poison", "kill_points", "agents_examples", "agents_benchmarks"),
+    *("simulate_for_real", "deployed", "own_weights", "engine_embeddings", "interfaces", "commit_model"),
 )
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,77 +18,72 @@ pytestmark = [pytest.mark.flow, pytest.mark.redis]
 
 # A lost worker's tasks are back after two seconds, so that nobody waits for the fifteen that are usual.
 SPEC = ONE_MODEL + "queue: {leaseSeconds: 2}\n"
-SMALL = ("--tasks", "24", "--seconds", "2", "--compare", "2", "--seed", "7")
-FEW = ("--tasks", "8", "--seconds", "1", "--compare", "1", "--seed", "7")
+# As long as a busy machine may take, where the answers come at all.
+PATIENT = ("--seed", "7", "--wait", "60")
+SMALL = ("--tasks", "24", "--seconds", "2", "--compare", "2", *PATIENT)
+FEW = ("--tasks", "8", "--seconds", "1", "--compare", "1", *PATIENT)
 
-# Each is the `sitecustomize` of the platform's processes: it runs before the worker's (the gateway's) own first line.
-ACKNOWLEDGES_FIRST = """
+# The `sitecustomize` of a platform's processes and of its drills: it runs before their own first line. Each bug is
+# there while the file of its name is; a drill does not wait long for books that agree, and for a platform that is gone.
+PLANTED = """
 import sys
+from dataclasses import replace
+from pathlib import Path
+
+def is_there(bug):
+    return Path(__file__).with_name(bug).exists()
+
 if "stoker.worker" in sys.orig_argv:
     from stoker.queue import LeaseState, RedisQueue, keys
 
-    claim = RedisQueue.claim
+    claim, extend, complete = RedisQueue.claim, RedisQueue.extend, RedisQueue.complete
 
     async def acknowledging(self, model, worker, **options):
         claims = await claim(self, model, worker, **options)
-        for one in claims:
+        for one in claims if is_there("acknowledges first") else ():
             entry = await self._redis.call("plant", "HGET", keys.task(one.task.id), "entry")
             await self._redis.call("plant", "XACK", keys.tasks(model), "workers", entry)
             await self._redis.call("plant", "ZREM", keys.leases(model), one.task.id)
         return claims
 
-    async def extend(self, claim, *, lease_s):
-        return LeaseState.HELD
-
-    RedisQueue.claim, RedisQueue.extend = acknowledging, extend
-"""
-
-CHARGES_TWICE = """
-import sys
-if "stoker.worker" in sys.orig_argv:
-    from dataclasses import replace
-    from stoker.queue import RedisQueue
-
-    complete = RedisQueue.complete
+    async def extending(self, claim, *, lease_s):
+        if is_there("acknowledges first"):
+            return LeaseState.HELD
+        return await extend(self, claim, lease_s=lease_s)
 
     async def twice(self, claim, result, *, usage=None):
         kept = await complete(self, claim, result, usage=usage)
-        await self.append_usage(replace(usage, id=usage.id + "_again"))
+        if is_there("charges twice"):
+            await self.append_usage(replace(usage, id=usage.id + "_again"))
         return kept
 
-    RedisQueue.complete = twice
-"""
+    RedisQueue.claim, RedisQueue.extend, RedisQueue.complete = acknowledging, extending, twice
 
-SETTLES_NOTHING = """
-import sys
 if "stoker.gateway" in sys.orig_argv:
     from stoker.queue import RedisBudgets
 
     settle = RedisBudgets.settle
 
     async def nothing(self, owner, items):
-        free = [item._replace(spent=[each._replace(actual=0) for each in item.spent]) for item in items]
-        return await settle(self, owner, free)
+        if is_there("settles nothing"):
+            items = [item._replace(spent=[each._replace(actual=0) for each in item.spent]) for item in items]
+        return await settle(self, owner, items)
 
     RedisBudgets.settle = nothing
-"""
 
-
-def stoker(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
-    return subprocess.run(
-        [str(STOKER), *arguments], capture_output=True, text=True, check=False, timeout=120, env=environ
-    )
-
-
-# The drill itself waits for books that agree, and for a platform that is gone: here not for long.
-HASTY = """
-import sys
 if "drill" in sys.orig_argv:
     from stoker.drill import runs
 
     runs._SETTLED_S, runs._CLEAN_UP_S = 4.0, 2.0
 """
+
+
+def stoker(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """`more`: of its environment."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")} | more
+    return subprocess.run(
+        [str(STOKER), *arguments], capture_output=True, text=True, check=False, timeout=120, env=environ
+    )
 
 
 def checks(verdict: Any) -> dict[str, bool]:
@@ -119,30 +115,47 @@ def killed(whole: Running) -> Callable[[str, str], Any]:
     return drilled
 
 
+@dataclass
+class Planted:
+    """A platform into which bugs are planted, one at a time."""
+
+    running: Running
+    folder: Path
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return {"PYTHONPATH": str(self.folder)}
+
+    def verdict(self, bug: str, role: str, *options: str) -> Any:
+        """Of a drill while the bug is there."""
+        (self.folder / bug).touch()
+        try:
+            state = str(self.running.state)
+            said = stoker("drill", "kill", role, "--state", state, "--json", *SMALL, *options, **self.environ)
+        finally:
+            (self.folder / bug).unlink()
+        assert said.returncode == 1, said.stdout
+        verdict = json.loads(said.stdout)
+        assert verdict["verdict"] == "fail"
+        return verdict
+
+
 @pytest.fixture(scope="module")
-def stopped_meanwhile(_starting: Start, tmp_path_factory: pytest.TempPathFactory) -> tuple[Running, int, str]:
+def planted(_starting: Start, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planted]:
+    folder = tmp_path_factory.mktemp("planted")
+    (folder / "sitecustomize.py").write_text(PLANTED)
+    running = _starting(spec=SPEC, environ={"PYTHONPATH": str(folder)})
+    yield Planted(running, folder)
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def stopped_meanwhile(planted: Planted) -> tuple[Running, int, str]:
     """A platform that was stopped in the middle of a drill, and the exit code and last words of that."""
-    folder = tmp_path_factory.mktemp("hasty")
-    (folder / "sitecustomize.py").write_text(HASTY)
-    running = _starting(spec=SPEC)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(folder))
-        with a_drill(running) as drill:
-            running.stop()
-            _, err = drill.communicate(timeout=60)
-    return running, drill.returncode, err
-
-
-@pytest.fixture
-def planted(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Running]:
-    """A platform whose processes run this first; and a drill that gives up sooner."""
-
-    def begin(bug: str) -> Running:
-        (tmp_path / "sitecustomize.py").write_text(bug + HASTY)
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-        return start(spec=SPEC)
-
-    return begin
+    with a_drill(planted.running, **planted.environ) as drill:
+        planted.running.stop()
+        _, err = drill.communicate(timeout=60)
+    return planted.running, drill.returncode, err
 
 
 # --- a platform that is whole -----------------------------------------------------------------------------------------
@@ -247,21 +260,16 @@ def test_one_drill_at_a_time_and_ctrl_c_leaves_nothing_behind(whole: Running) ->
 
 
 @contextmanager
-def a_drill(running: Running) -> Iterator[subprocess.Popen[str]]:
-    """One that is sending its load, and has much of it left."""
-    command = [
-        str(STOKER),
-        "drill",
-        "kill",
-        "worker",
-        "--state",
-        str(running.state),
-        "--tasks",
-        "200",
-        "--seconds",
-        "60",
-    ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+def a_drill(running: Running, **more: str) -> Iterator[subprocess.Popen[str]]:
+    """One that is sending its load, and has much of it left. `more`: of its environment."""
+    command = [str(STOKER), "drill", "kill", "worker", "--state", str(running.state), "--tasks", "200"]
+    with subprocess.Popen(
+        [*command, "--seconds", "60"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **more},
+    ) as process:
         try:
             assert process.stderr is not None
             assert process.stderr.readline() == "sending 200 requests to general over 60 s\n"
@@ -315,6 +323,42 @@ def test_an_admin_key_that_is_gone(whole: Running) -> None:
     assert whole.pid_of("worker-general-1") == pid
 
 
+# --- planted bugs -----------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_charges_twice_fails(planted: Planted) -> None:
+    verdict = planted.verdict("charges twice", "gateway")
+
+    assert not checks(verdict)["exactly once"]
+    assert checks(verdict)["all done"]
+    assert verdict["evidence"]["duplicates"] >= 12
+
+
+def test_a_gateway_that_loses_settlements_fails(planted: Planted) -> None:
+    """Its records say what was used, and the books of the budget do not."""
+    verdict = planted.verdict("settles nothing", "engine")
+
+    assert [name for name, ok in checks(verdict).items() if not ok] == ["budget"]
+    budget = verdict["evidence"]["budget"]
+    assert budget["spent"] == verdict["evidence"]["tokens"]["billed"]
+    assert budget["reserved"] > 0
+
+
+def test_a_worker_that_acknowledges_before_it_stores_fails(planted: Planted) -> None:
+    """What ran when it was killed is in no lease, so nobody runs it again."""
+    verdict = planted.verdict("acknowledges first", "worker", "--wait", "6")
+
+    assert not checks(verdict)["all done"]
+    assert checks(verdict)["restarted"]
+    evidence = verdict["evidence"]
+    assert evidence["pending"] > 0
+    # Of 12, those that a busy machine takes within the short wait.
+    assert evidence["done"] + evidence["dead"] + evidence["pending"] == evidence["submitted"] <= 12
+
+
+# --- stopped (last, since it is the one that has the bugs, if none at this time) --------------------------------------
+
+
 def test_a_platform_that_was_stopped(stopped_meanwhile: tuple[Running, int, str]) -> None:
     running, _, _ = stopped_meanwhile
 
@@ -332,50 +376,3 @@ def test_a_platform_that_is_stopped_meanwhile(stopped_meanwhile: tuple[Running, 
         "error: the platform was stopped in the middle of the drill\n\nhint: `stoker up` starts it again\n"
     )
     assert "cannot be revoked now; it expires by itself" in err
-
-
-# --- planted bugs -----------------------------------------------------------------------------------------------------
-
-
-def test_a_worker_that_acknowledges_before_it_stores_fails(planted: Callable[[str], Running]) -> None:
-    """What ran when it was killed is in no lease, so nobody runs it again."""
-    running = planted(ACKNOWLEDGES_FIRST)
-
-    said = stoker("drill", "kill", "worker", "--state", str(running.state), "--json", *SMALL, "--wait", "6")
-
-    assert said.returncode == 1, said.stdout
-    verdict = json.loads(said.stdout)
-    assert verdict["verdict"] == "fail"
-    assert not checks(verdict)["all done"]
-    assert checks(verdict)["restarted"]
-    assert verdict["evidence"]["pending"] > 0
-    assert verdict["evidence"]["done"] + verdict["evidence"]["pending"] == verdict["evidence"]["submitted"] == 12
-    running.stop()
-
-
-def test_a_worker_that_charges_twice_fails(planted: Callable[[str], Running]) -> None:
-    running = planted(CHARGES_TWICE)
-
-    said = stoker("drill", "kill", "gateway", "--state", str(running.state), "--json", *SMALL)
-
-    assert said.returncode == 1, said.stdout
-    verdict = json.loads(said.stdout)
-    assert not checks(verdict)["exactly once"]
-    assert checks(verdict)["all done"]
-    assert verdict["evidence"]["duplicates"] >= 12
-    running.stop()
-
-
-def test_a_gateway_that_loses_settlements_fails(planted: Callable[[str], Running]) -> None:
-    """Its records say what was used, and the books of the budget do not."""
-    running = planted(SETTLES_NOTHING)
-
-    said = stoker("drill", "kill", "engine", "--state", str(running.state), "--json", *SMALL)
-
-    assert said.returncode == 1, said.stdout
-    verdict = json.loads(said.stdout)
-    assert [name for name, ok in checks(verdict).items() if not ok] == ["budget"]
-    budget = verdict["evidence"]["budget"]
-    assert budget["spent"] == verdict["evidence"]["tokens"]["billed"]
-    assert budget["reserved"] > 0
-    running.stop()

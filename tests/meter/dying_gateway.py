@@ -11,9 +11,13 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from stoker.gateway import settling
 from stoker.gateway.__main__ import main
 from stoker.meter.ledger import Ledger
 from stoker.queue import RedisQueue
+
+BATCH = 20
+"""Records that it moves at a time."""
 
 
 def die() -> None:
@@ -62,5 +66,6 @@ MOMENTS: dict[str, Callable[[], None]] = {
 }
 
 if __name__ == "__main__":
+    settling.BATCH = BATCH
     MOMENTS[sys.argv.pop(1)]()
     main()

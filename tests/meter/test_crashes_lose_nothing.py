@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from dying_gateway import BATCH
 from meter_builders import a_record
 from redis import Redis
 
-from stoker.gateway.settling import BATCH
 from stoker.meter.keys import KeyStore
 from stoker.meter.ledger import Ledger, Spent
 from stoker.meter.store import Store

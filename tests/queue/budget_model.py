@@ -245,7 +245,8 @@ SMALL = (
     Scenario(
         "three counters at once",
         (tokens(2), tokens(2, "tenant"), ONE_AT_ONCE),
-        (Job(0, 1, (0, 1, 2)), Job(1, 2, (1, 2))),
+        (Job(0, 1, (0, 1, 2)), Job(0, 2, (1, 2))),
+        processes=1,
         checks_admission=True,
         outcomes="ends",
     ),
@@ -255,18 +256,27 @@ SMALL = (
         "a process and reconcilers are killed",
         (tokens(2),),
         (Job(0, 2),),
-        Faults(crashes=1, reconcilers=1, lost=1),
+        Faults(crashes=1, reconcilers=1),
         processes=1,
         reconcilers=2,
         outcomes="ends",
     ),
-    Scenario("a machine is lost", (tokens(2),), (Job(0, 1), Job(1, 1)), Faults(nodes=1), 1, leased=(1,)),
+    Scenario(
+        "a machine is lost",
+        (tokens(2),),
+        (Job(0, 1), Job(0, 1)),
+        Faults(nodes=1),
+        1,
+        processes=1,
+        leased=(1,),
+        outcomes="ends",
+    ),
     Scenario("a living process is taken for dead", (tokens(2),), (Job(0, 1),), Faults(expiries=1), 1, processes=1),
     Scenario(
         "calls are lost, late and made twice",
         (tokens(2),),
         (Job(0, 1),),
-        Faults(lost=2, repeats=1),
+        Faults(lost=1, repeats=1),
         processes=1,
         leased=(2,),
         is_wanted=True,
@@ -295,7 +305,7 @@ SMALL = (
     Scenario(
         "a limit is taken away and set again while a task runs",
         (tokens(2),),
-        (Job(0, 1), Job(0, 1, is_task=True)),
+        (Job(0, 1, is_task=True),),
         processes=1,
         limit_changes=2,
         begins_slowly=True,
@@ -331,7 +341,47 @@ SMALL = (
     ),
 )
 
+# What `make test` has a smaller form of.
+LARGER = (
+    Scenario(
+        "three counters at once, larger",
+        (tokens(2), tokens(2, "tenant"), ONE_AT_ONCE),
+        (Job(0, 1, (0, 1, 2)), Job(1, 2, (1, 2))),
+        checks_admission=True,
+        outcomes="ends",
+    ),
+    Scenario(
+        "a process and reconcilers are killed, larger",
+        (tokens(2),),
+        (Job(0, 2),),
+        Faults(crashes=1, reconcilers=1, lost=1),
+        processes=1,
+        reconcilers=2,
+        outcomes="ends",
+    ),
+    Scenario("a machine is lost, larger", (tokens(2),), (Job(0, 1), Job(1, 1)), Faults(nodes=1), 1, leased=(1,)),
+    Scenario(
+        "calls are lost, late and made twice, larger",
+        (tokens(2),),
+        (Job(0, 1),),
+        Faults(lost=2, repeats=1),
+        processes=1,
+        leased=(2,),
+        is_wanted=True,
+    ),
+    Scenario(
+        "a limit is taken away and set again while a task runs, larger",
+        (tokens(2),),
+        (Job(0, 1), Job(0, 1, is_task=True)),
+        processes=1,
+        limit_changes=2,
+        begins_slowly=True,
+        outcomes="ends",
+    ),
+)
+
 LARGE = (
+    *LARGER,
     Scenario(
         "two processes at the end of a budget, and what they wait for is forgotten",
         (tokens(2),),

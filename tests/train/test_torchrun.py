@@ -39,7 +39,7 @@ def until_a_step_is_done(record: Path, running: "subprocess.Popen[bytes]") -> No
 
 def test_told_to_stop_it_saves_and_begun_again_it_comes_to_what_our_launcher_comes_to(tmp_path: Path) -> None:
     write_data(tmp_path)
-    run_file = write_run(tmp_path, epochs=20, checkpointing={"everySteps": 100})
+    run_file = write_run(tmp_path, epochs=10, checkpointing={"everySteps": 100})
     state, log = tmp_path / "by-torchrun", tmp_path / "log"
 
     with torchrun(run_file, state, log) as running:
