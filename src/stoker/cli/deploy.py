@@ -257,7 +257,7 @@ def _show_plan(site: "Site", plan: "DeployPlan") -> None:
     say: Callable[[str], None] = show.note
     say(f"\n{site.plan.cluster}: account {site.plan.account or '-'}, {site.plan.region}, context {site.context}")
     if plan.terraform is not None:
-        counts = {action: plan.terraform.count(action) for action in ("create", "update", "replace", "delete")}  # type: ignore[arg-type]
+        counts = {action: plan.terraform.count(action) for action in ("create", "update", "replace", "delete")}
         say("terraform: " + ", ".join(f"{count} to {action}" for action, count in counts.items()))
         by_type: dict[str, int] = {}
         for change in plan.terraform.changes:
