@@ -119,7 +119,7 @@ SURFACE = {
     ],
     "stoker register": ["RUN.yaml", "--state", "--checkpoint", "--to", "--unevaluated", "--back", "--json"],
     "stoker audit": [*PLATFORM, "--by", "--did", "--object", "--since", "--limit", "--json"],
-    "stoker render": ["--file", "--out", "--mode", "--aws", "--terraform", "--helm", "--only", "--force", "--json"],
+    "stoker render": ["--file", "--out", "--mode", "--aws", "--terraform", "--only", "--helm", "--force", "--json"],
     "stoker deploy": ["--file", "--state", "--dry-run", "--yes", "--force-conflicts", "--trace", "--json"],
     "stoker diff": ["--file", "--state", "--exit-code", "--json"],
     "stoker status": ["--file", "--state", "--json"],

@@ -270,11 +270,22 @@ def _show_plan(site: "Site", plan: "DeployPlan") -> None:
             say(f"  {name}")
         if len(listed) > _MOST_LINES:
             say(f"  and {len(listed) - _MOST_LINES} kinds of resources more")
+    _show_controllers(site)
     say("objects: " + (", ".join(f"{count} to {name}" for name, count in _counts(plan).items()) or "none"))
     for each in plan.of("replace", "remove", "conflict", "refused"):
         say(printable(f"  {each.action} {each.key}"))
     for each in plan.of("update"):
         say(printable(f"  update {each.key}: {len(each.differences)} fields"))
+
+
+def _show_controllers(site: "Site") -> None:
+    from stoker.deploy.controllers import Facts, by_hand, controllers
+
+    if site.spec.deploy.controllers:
+        listed = [f"{each.name} {each.version}" for each in controllers(site.plan, site.objects, Facts())]
+        show.note("controllers, by Helm: " + (", ".join(listed) or "none"))
+    for each in by_hand(site.plan, site.objects):
+        show.note(f"  has to be there before ({each.why}): {each.what}\n    {each.command}")
 
 
 def _show_differences(plan: "DeployPlan") -> None:

@@ -70,7 +70,7 @@ def install_controllers(site: Site, cluster: Cluster, outputs: Mapping[str, Any]
     """Those that the objects need, at the versions that are known to fit. Raises Conflict where something is to be
     installed by hand and is not there."""
     objects: Sequence[Tree] = site.objects
-    missing = [each for each in by_hand(site.plan, objects) if not any(cluster.serves(*kind) for kind in each.kinds)]
+    missing = [each for each in by_hand(site.plan, objects) if not all(cluster.serves(*kind) for kind in each.kinds)]
     if missing:
         what = "\n".join(f"  {each.what}: {each.command}" for each in missing)
         raise Conflict(f"these have no chart, and are not in the cluster:\n{what}", hint="install them, and go on")

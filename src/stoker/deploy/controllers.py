@@ -62,7 +62,7 @@ class Controller:
 
 @dataclass(frozen=True)
 class Manual:
-    """What has no chart, or needs rights that only a person can give. It is there once the cluster serves any of
+    """What has no chart, or needs rights that only a person can give. It is there once the cluster serves all of
     `kinds`: (apiVersion, kind)."""
 
     what: str
