@@ -129,8 +129,7 @@ def valid(program: str, folder: Path, settings: Path) -> None:
 
 
 def test_the_module_is_as_terraform_itself_formats_it(terraform: str, tmp_path: Path) -> None:
-    for mode in MODES:
-        written(tmp_path / "all" / mode, everything(), mode)
+    written(tmp_path / "all" / "everything", everything(), "hybrid")
     written(tmp_path / "all" / "small", load(EXAMPLES / "platform.yaml"), "karpenter")
     run(terraform, tmp_path, "fmt", "-check", "-recursive", "all", env={})
 

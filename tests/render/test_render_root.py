@@ -18,8 +18,9 @@ from whole_checks import all_problems
 
 from stoker.base.errors import InvalidInput
 from stoker.render import folder
+from stoker.render.components import COMPONENTS
 from stoker.render.hcl import Json, Raw
-from stoker.render.items import Terraform
+from stoker.render.items import Resource, Terraform
 from stoker.render.plan import Plan
 from stoker.render.root import findings, modules
 from stoker.render.root.file_systems import capacity_gib
@@ -38,6 +39,12 @@ FILE_SYSTEM = "fileSystem: fs-0123456789abcdef0, mountName: fsx, "
 @cache
 def root(text: str = "{}", mode: Mode = "karpenter") -> dict[str, str]:
     return render_root(loads(text), mode=mode)
+
+
+@cache
+def objects_of(text: str, mode: Mode = "karpenter") -> dict[str, str]:
+    """Those that go with it."""
+    return render(loads(text), mode=mode, aws="terraform")
 
 
 def resources(texts: dict[str, str]) -> set[str]:
@@ -274,26 +281,33 @@ class TestAgreement:
 
     def test_objects_and_module_are_whole_together(self, tmp_path: Path) -> None:
         """All that is checked of the objects of ACK's way: references, names, places, metrics, and the linter."""
-        spec = loads(EVERYTHING)
-        module = {f"terraform/{name}": text for name, text in render_root(spec).items()}
-        output = Output({**render(spec, aws="terraform"), **module})
+        module = {f"terraform/{name}": text for name, text in root(EVERYTHING).items()}
+        output = Output({**objects_of(EVERYTHING), **module})
         folder.write(tmp_path, output.texts)
         assert all_problems(output, str(tmp_path)) == []
 
+    def test_no_other_component_has_terraform(self) -> None:
+        plan = Plan(loads(EVERYTHING), "hybrid", "terraform")
+        found = {
+            name
+            for name, component in COMPONENTS.items()
+            if not all(isinstance(item, Resource) for item in component(plan))
+        }
+        assert found == {"interruption", "edge", "cloudwatch", "batch", "aws"}
+        assert found <= set(modules.COMPONENTS_OF_TERRAFORM)
+
     def test_every_secret_that_is_copied_is_made(self) -> None:
-        spec = loads(EVERYTHING)
-        objects = render(spec, aws="terraform")
+        objects = objects_of(EVERYTHING)
         wanted = set(re.findall(r"^ +key: (everything/\S+)$", objects["base/secrets.yaml"], re.M))
-        made = set(re.findall(r'name += "(everything/[^"]+)"', "\n".join(render_root(spec).values())))
+        made = set(re.findall(r'name += "(everything/[^"]+)"', "\n".join(root(EVERYTHING).values())))
         assert "everything/ledger" in wanted
         assert wanted <= made
 
     def test_node_classes_name_the_roles(self) -> None:
-        spec = loads(EVERYTHING)
-        for mode in MODES:
-            objects = "\n".join(render(spec, mode=mode, aws="terraform").values())
+        for mode in ("karpenter", "hybrid"):
+            objects = "\n".join(objects_of(EVERYTHING, mode).values())
             named = set(re.findall(r"^  role: (\S+)$", objects, re.M))
-            texts = render_root(spec, mode=mode)
+            texts = root(EVERYTHING, mode)
             made = {
                 re.search(r'name += "(.*)"', block(texts, "aws_iam_role", each))[1]  # type: ignore[index]
                 for each in ("karpenter_node", "auto_node")
@@ -320,7 +334,7 @@ class TestAgreement:
             assert f'"{name}"' in texts, name
 
     def test_nothing_is_made_twice(self) -> None:
-        objects = render(loads(EVERYTHING), aws="terraform")
+        objects = objects_of(EVERYTHING)
         made = {
             yaml_object["apiVersion"].partition("/")[0]
             for name, text in objects.items()
