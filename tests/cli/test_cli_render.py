@@ -332,3 +332,39 @@ def test_a_chart_is_whole_and_in_a_folder(
     assert run(["render", "--helm", *arguments]) == 2
     assert said in capsys.readouterr().err
     assert not (here / "out").exists()
+
+
+class TestTerraform:
+    """`--terraform`: the root module, in a folder of its own."""
+
+    def test_the_module_is_one_flat_folder(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(["render", "--terraform", "-o", "infra", "--mode", "auto", "--json"]) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert set(said["files"]) == files(here / "infra") - {".stoker-render.json"}
+        assert {"vpc.tf", "eks.tf", "outputs.tf", "variables.tf", "versions.tf"} <= set(said["files"])
+        assert [name for name in said["files"] if "/" in name or not name.endswith(".tf")] == []
+        assert "compute_config" in (here / "infra" / "eks.tf").read_text()
+
+    @pytest.mark.parametrize(
+        ("words", "why"),
+        [
+            (["-o", "-"], "--terraform writes a folder of files, and -o is -"),
+            (
+                ["-o", "x", "--only", "base"],
+                "--terraform writes one whole module, of which --only would leave parts out",
+            ),
+            (["-o", "x", "--aws", "ack"], "--terraform makes what is needed of AWS by Terraform, and --aws is ack"),
+        ],
+    )
+    def test_what_does_not_go_with_it(
+        self, here: Path, capsys: pytest.CaptureFixture[str], words: list[str], why: str
+    ) -> None:
+        assert run(["render", "--terraform", *words]) == 2
+        assert why in capsys.readouterr().err
+        assert files(here) == {"platform.yaml"}
+
+    def test_a_file_that_was_changed_is_not_written_over(self, here: Path) -> None:
+        assert run(["render", "--terraform", "-o", "infra"]) == 0
+        (here / "infra" / "vpc.tf").write_text("# mine\n")
+        assert run(["render", "--terraform", "-o", "infra"]) == 2
+        assert (here / "infra" / "vpc.tf").read_text() == "# mine\n"

@@ -3,6 +3,7 @@ go with it name the same things. That Terraform takes it is tests/deploy/test_ro
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,16 +14,20 @@ import yaml
 from effort import examples
 from hypothesis import HealthCheck, Phase, given, settings
 from whole import Output
+from whole_checks import all_problems
 
 from stoker.base.errors import InvalidInput
+from stoker.render import folder
+from stoker.render.components import COMPONENTS
 from stoker.render.hcl import Json, Raw
-from stoker.render.items import Terraform
+from stoker.render.items import Resource, Terraform
 from stoker.render.plan import Plan
 from stoker.render.root import findings, modules
 from stoker.render.root.file_systems import capacity_gib
+from stoker.render.root.outputs import filled_in
 from stoker.render.root.without import PARTS, left_out, part_of
 from stoker.render.run import render, render_root
-from stoker.spec import Mode, load, loads
+from stoker.spec import Mode, loads
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -31,8 +36,15 @@ EVERYTHING = (EXAMPLES / "everything.yaml").read_text()
 FILE_SYSTEM = "fileSystem: fs-0123456789abcdef0, mountName: fsx, "
 
 
+@cache
 def root(text: str = "{}", mode: Mode = "karpenter") -> dict[str, str]:
     return render_root(loads(text), mode=mode)
+
+
+@cache
+def objects_of(text: str, mode: Mode = "karpenter") -> dict[str, str]:
+    """Those that go with it."""
+    return render(loads(text), mode=mode, aws="terraform")
 
 
 def resources(texts: dict[str, str]) -> set[str]:
@@ -62,6 +74,7 @@ def plain(value: Any) -> Any:
     return value
 
 
+@cache
 def statements(mode: Mode) -> list[tuple[str, dict[str, Any]]]:
     """All that allow something, with the resource that they stand in."""
     found = []
@@ -82,16 +95,18 @@ def listed(value: str | list[str]) -> list[str]:
 class TestWhole:
     """Nothing refers to what is not there, and no variable is asked for in vain."""
 
-    @pytest.mark.parametrize("mode", MODES)
-    @pytest.mark.parametrize("example", ["everything", "guide-values", "platform"])
+    @pytest.mark.parametrize(
+        ("example", "mode"),
+        [*(("everything", mode) for mode in MODES), ("guide-values", "auto"), ("platform", "hybrid")],
+    )
     def test_an_example_is_whole(self, example: str, mode: Mode) -> None:
-        texts = render_root(load(EXAMPLES / f"{example}.yaml"), mode=mode)
+        texts = root((EXAMPLES / f"{example}.yaml").read_text(), mode)
         assert list(whole_terraform.problems(Output(texts))) == []
         assert all("/" not in name and name.endswith(".tf") for name in texts)
 
     @given(case=strategies.cases())
     @settings(
-        max_examples=examples(10),
+        max_examples=examples(4),
         deadline=None,
         derandomize=True,
         database=None,
@@ -264,20 +279,35 @@ class TestRights:
 class TestAgreement:
     """The objects of `render(..., aws="terraform")` name what the module makes."""
 
+    def test_objects_and_module_are_whole_together(self, tmp_path: Path) -> None:
+        """All that is checked of the objects of ACK's way: references, names, places, metrics, and the linter."""
+        module = {f"terraform/{name}": text for name, text in root(EVERYTHING).items()}
+        output = Output({**objects_of(EVERYTHING), **module})
+        folder.write(tmp_path, output.texts)
+        assert all_problems(output, str(tmp_path)) == []
+
+    def test_no_other_component_has_terraform(self) -> None:
+        plan = Plan(loads(EVERYTHING), "hybrid", "terraform")
+        found = {
+            name
+            for name, component in COMPONENTS.items()
+            if not all(isinstance(item, Resource) for item in component(plan))
+        }
+        assert found == {"interruption", "edge", "cloudwatch", "batch", "aws"}
+        assert found <= set(modules.COMPONENTS_OF_TERRAFORM)
+
     def test_every_secret_that_is_copied_is_made(self) -> None:
-        spec = loads(EVERYTHING)
-        objects = render(spec, aws="terraform")
+        objects = objects_of(EVERYTHING)
         wanted = set(re.findall(r"^ +key: (everything/\S+)$", objects["base/secrets.yaml"], re.M))
-        made = set(re.findall(r'name += "(everything/[^"]+)"', "\n".join(render_root(spec).values())))
+        made = set(re.findall(r'name += "(everything/[^"]+)"', "\n".join(root(EVERYTHING).values())))
         assert "everything/ledger" in wanted
         assert wanted <= made
 
     def test_node_classes_name_the_roles(self) -> None:
-        spec = loads(EVERYTHING)
-        for mode in MODES:
-            objects = "\n".join(render(spec, mode=mode, aws="terraform").values())
+        for mode in ("karpenter", "hybrid"):
+            objects = "\n".join(objects_of(EVERYTHING, mode).values())
             named = set(re.findall(r"^  role: (\S+)$", objects, re.M))
-            texts = render_root(spec, mode=mode)
+            texts = root(EVERYTHING, mode)
             made = {
                 re.search(r'name += "(.*)"', block(texts, "aws_iam_role", each))[1]  # type: ignore[index]
                 for each in ("karpenter_node", "auto_node")
@@ -304,7 +334,7 @@ class TestAgreement:
             assert f'"{name}"' in texts, name
 
     def test_nothing_is_made_twice(self) -> None:
-        objects = render(loads(EVERYTHING), aws="terraform")
+        objects = objects_of(EVERYTHING)
         made = {
             yaml_object["apiVersion"].partition("/")[0]
             for name, text in objects.items()
@@ -368,6 +398,11 @@ class TestData:
         volumes = render(loads(own), aws="terraform")["training/data.yaml"]
         assert "kind: PersistentVolumeClaim" in volumes
         assert "kind: PersistentVolume\n" not in volumes
+        made = {"training_file_system": {"id": "fs-00112233445566778", "mount_name": "abcdefgh"}}
+        volumes = render(filled_in(loads(own), made), aws="terraform")["training/data.yaml"]
+        assert "volumeHandle: fs-00112233445566778" in volumes
+        assert "mountname: abcdefgh" in volumes
+        assert filled_in(loads(own), {}) == loads(own)
 
     @pytest.mark.parametrize(
         ("size", "gib"), [("1Gi", 1200), ("1200Gi", 1200), ("1201Gi", 2400), ("4800Gi", 4800), ("5Ti", 7200)]

@@ -31,10 +31,13 @@ _MODULES = (
     *(storage, file_systems, images, queues, databases, observing, budgets, outputs),
 )
 
+COMPONENTS_OF_TERRAFORM = ("nodes", "interruption", "redis", "edge", "cloudwatch", "batch", "aws")
+"""Those that have something in Terraform. The others are not asked: to make objects takes seconds."""
+
 
 def render(plan: Plan) -> Iterator[Terraform | Variable]:
     items: list[Item] = [item for module in _MODULES for item in module.render(plan)]
-    items += [item for component in COMPONENTS.values() for item in component(plan)]
+    items += [item for name in COMPONENTS_OF_TERRAFORM for item in COMPONENTS[name](plan)]
     for item in explained(left_out(items)):
         if isinstance(item, Terraform | Variable):
             yield item

@@ -1,6 +1,6 @@
 """What `stoker deploy` and people read of the module. No output is a secret."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stoker.render import aws
@@ -10,6 +10,7 @@ from stoker.render.plan import Plan
 from stoker.render.root.cluster import has_auto_mode
 from stoker.render.root.file_systems import makes_file_system
 from stoker.render.root.nodes import has_karpenter
+from stoker.spec import Platform
 
 _FILE = "outputs.tf"
 
@@ -17,6 +18,17 @@ _FILE = "outputs.tf"
 def render(plan: Plan) -> Iterator[Item]:
     for name, (said, value) in sorted(_outputs(plan).items()):
         yield Terraform(_FILE, Block("output", (name,), {"description": said, "value": value}))
+
+
+def filled_in(platform: Platform, outputs: Mapping[str, Any]) -> Platform:
+    """The spec with what only Terraform could know, by its outputs' values: the file system that it made. Whoever
+    renders objects after the module was applied renders these."""
+    made = outputs.get("training_file_system")
+    if not made or made.get("id") is None:
+        return platform
+    said = {"file_system": made["id"], "mount_name": made["mount_name"]}
+    storage = platform.training.storage.model_copy(update=said)
+    return platform.model_copy(update={"training": platform.training.model_copy(update={"storage": storage})})
 
 
 def _outputs(plan: Plan) -> dict[str, tuple[str, Any]]:
