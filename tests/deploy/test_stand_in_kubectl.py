@@ -42,10 +42,15 @@ def a_kubectl(api: ApiServer, tmp_path: Path) -> Kubectl:
     return run
 
 
+def listed() -> list[str]:
+    found: list[str] = yaml.safe_load((RENDERED / "kustomization.yaml").read_text())["resources"]
+    return found
+
+
 def rendered() -> list[dict[str, Any]]:
     """The objects that the kustomization lists."""
-    listed = yaml.safe_load((RENDERED / "kustomization.yaml").read_text())["resources"]
-    return [each for name in listed for each in yaml.safe_load_all((RENDERED / name).read_text()) if each]
+    texts = [(RENDERED / name).read_text() for name in listed()]
+    return [each for text in texts for each in yaml.load_all(text, Loader=yaml.CSafeLoader) if each]
 
 
 def identity(obj: dict[str, Any]) -> tuple[str, str, str]:
@@ -61,7 +66,11 @@ def holds(stored: Any, applied: Any) -> bool:
     return bool(stored == applied)
 
 
-def test_what_is_rendered_is_applied_as_it_is_written_and_is_ready(api: ApiServer, kubectl: Kubectl) -> None:
+def test_what_is_rendered_is_applied_as_it_is_written_and_is_ready(
+    api: ApiServer, kubectl: Kubectl, tmp_path: Path
+) -> None:
+    whole = tmp_path / "whole.yaml"  # kubectl reads one file sooner than a kustomization
+    whole.write_text("\n---\n".join((RENDERED / name).read_text() for name in listed()))
     kubectl("apply", "--server-side", "-k", str(RENDERED))
 
     stored = {identity(each): each for each in api.objects()}
@@ -74,12 +83,12 @@ def test_what_is_rendered_is_applied_as_it_is_written_and_is_ready(api: ApiServe
     secrets = kubectl("get", "secrets", "-n", "agentic-ai", "-o", "name").stdout.split()
     assert "secret/redis" in secrets  # of the ExternalSecret
 
-    kubectl("apply", "--server-side", "-k", str(RENDERED))
+    kubectl("apply", "--server-side", "-f", str(whole))
 
     assert {identity(each): each for each in api.objects()} == stored
-    assert kubectl("diff", "--server-side", "-k", str(RENDERED)).stdout == ""
+    assert kubectl("diff", "--server-side", "-f", str(whole)).stdout == ""
 
-    gone = kubectl("delete", "--ignore-not-found", "--wait=false", "-k", str(RENDERED)).stdout
+    gone = kubectl("delete", "--ignore-not-found", "--wait=false", "-f", str(whole)).stdout
 
     assert 'namespace "agentic-ai" deleted' in gone
     assert {each["metadata"]["name"] for each in api.objects()} == {

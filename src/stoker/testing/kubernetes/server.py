@@ -45,7 +45,10 @@ def api_server(
     now: Callable[[], datetime] | None = None,
 ) -> Iterator["ApiServer"]:
     """`installed`: API groups of custom kinds that are served from the beginning ("keda.sh"); others are served once a
-    CustomResourceDefinition of theirs is made. `now`: the time of writes; counted by seconds by default."""
+    CustomResourceDefinition of theirs is made. `version`: what `/version` says; Kubernetes' own kinds are those of the
+    nearest minor of the catalogue. `now`: the time of writes; counted by seconds by default.
+
+    Raises RuntimeError at its end where the stand-in itself met an error, which clients saw as a 500."""
     server = ApiServer(installed, version, now)
     server.start()
     try:
@@ -403,7 +406,7 @@ def _handler(server: ApiServer) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             _serve(self, server)
 
-        do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - names of http.server
+        do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - names of http.server
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -456,14 +459,12 @@ def _send(
     handler.send_response(status)
     handler.send_header("Content-Type", content)
     handler.send_header("Content-Length", str(len(body)))
-    handler.send_header("X-Kubernetes-Pf-Flowschema-Uid", "stand-in")  # so that kubectl does not slow itself down
     if status in (429, 503):
         handler.send_header("Retry-After", "0")
     for each in warnings:
         handler.send_header("Warning", f"299 - {json.dumps(each)}")
     handler.end_headers()
-    if handler.command != "HEAD":
-        handler.wfile.write(body)
+    handler.wfile.write(body)
     handler.wfile.flush()
 
 
