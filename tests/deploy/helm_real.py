@@ -24,7 +24,7 @@ from stoker.testing.kubernetes.resources import Registry
 Object = dict[str, Any]
 Id = tuple[str, str, str, str]
 ROOT = Path(__file__).parents[2]
-PYTHON = ROOT / ".helm" / "bin" / "python"
+HOME = ROOT / ".helm"
 _OF_SERVER = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields")
 
 
@@ -78,9 +78,9 @@ class Helm:
 @contextlib.contextmanager
 def real_helm() -> Iterator[Helm]:
     """Skips the test where `scripts/helm` has not been run, or could not bring it."""
-    if not PYTHON.exists():
+    if not (HOME / "installed").exists():
         pytest.skip("no real Helm here; `make test-helm` brings it, with Python 3.12 or newer")
-    command = [str(PYTHON), str(Path(__file__).parent / "helm_client.py")]
+    command = [str(HOME / "bin" / "python"), str(Path(__file__).parent / "helm_client.py")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         yield Helm(process)
         assert process.stdin
