@@ -37,7 +37,7 @@ queue: {maxAttempts: 1}
 llm: {models: {general: {aliases: [gpt-4o], limits: {contextTokens: 256, maxOutputTokens: 4}}}}
 tenants: {default: {}}
 """
-SHORT_EXAMPLES = 1
+SHORT_EXAMPLES = 2
 HELLO = [{"role": "user", "content": "hello"}]
 
 

@@ -140,16 +140,9 @@ llm: {models: {general: {replicas: {min: 0, max: 3}}}}
 """
 
 
-@pytest.fixture(scope="module")
-def rare(_starting: Start) -> Iterator[Running]:
-    running = _starting(spec=RARE)
-    yield running
-    running.stop()
-
-
-def test_a_request_to_a_model_at_zero_is_answered_and_who_is_killed_then_comes_back(rare: Running) -> None:
-    """Long before anybody would look by the clock. The first on its platform."""
-    running = rare
+def test_a_request_to_a_model_at_zero_is_answered_and_who_is_killed_then_comes_back(start: Start) -> None:
+    """Long before anybody would look by the clock."""
+    running = start(spec=RARE)
     wait_until(lambda: bool(scale(running)["decisions"]), 30, lambda: "it never looked")
     answer = call(running, "POST", "/v1/chat/completions", {**BODY, "max_tokens": 2})
     assert answer["usage"]["completion_tokens"] == 2
@@ -165,30 +158,7 @@ def test_a_request_to_a_model_at_zero_is_answered_and_who_is_killed_then_comes_b
         (0, 0, "idle"),
         (0, 1, "woken by waiting"),
     ]
-
-
-def replicas_in(running: Running) -> list[str]:
-    return [name for name in processes(running) if name.startswith(("worker-", "engine-"))]
-
-
-def test_by_hand_goes_before_the_load_until_it_is_taken_back(rare: Running) -> None:
-    running = rare
-
-    def by_hand(*argv: str) -> "subprocess.CompletedProcess[str]":
-        command = [STOKER, "scale", "--state", running.state, *argv]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-
-    assert by_hand("general", "2").returncode == 0
-    wait_for(running, 2)
-    refused = by_hand("general", "1000")
-    assert (refused.returncode, "it has to be a whole number from 0 to" in refused.stderr) == (2, True)
-    assert by_hand("general", "0").returncode == 0
-    wait_for(running, 0)
-    assert moves(running)[-1]["reason"] == "by hand"
-    wait_until(lambda: not replicas_in(running), 60, lambda: str(processes(running)))
-    assert by_hand("general", "auto").returncode == 0
-    assert call(running, "POST", "/v1/chat/completions", {**BODY, "max_tokens": 2})["usage"]["completion_tokens"] == 2
-    assert moves(running)[-1]["reason"].startswith("woken by")
+    running.stop()
 
 
 PATIENT = """
@@ -221,4 +191,29 @@ def test_what_runs_on_a_replica_that_is_not_needed_any_more_is_neither_cut_nor_d
     assert (down["before"], down["after"], down["reason"]) == (2, 1, "running 6 at 100 each: 1")
     second = [one for one in records() if one["replica"] == "general-2"]
     assert [one["started_at"] < down["at"] < one["ended_at"] for one in second] == [True] * 3
+    running.stop()
+
+
+def replicas_in(running: Running) -> list[str]:
+    return [name for name in processes(running) if name.startswith(("worker-", "engine-"))]
+
+
+def test_by_hand_goes_before_the_load_until_it_is_taken_back(start: Start) -> None:
+    def by_hand(*argv: str) -> "subprocess.CompletedProcess[str]":
+        command = [STOKER, "scale", "--state", running.state, *argv]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+
+    running = start(spec=RARE)
+    wait_until(lambda: bool(scale(running)["decisions"]), 30, lambda: "it never looked")
+    assert by_hand("general", "2").returncode == 0
+    wait_for(running, 2)
+    refused = by_hand("general", "1000")
+    assert (refused.returncode, "it has to be a whole number from 0 to" in refused.stderr) == (2, True)
+    assert by_hand("general", "0").returncode == 0
+    wait_for(running, 0)
+    assert moves(running)[-1]["reason"] == "by hand"
+    wait_until(lambda: not replicas_in(running), 60, lambda: str(processes(running)))
+    assert by_hand("general", "auto").returncode == 0
+    assert call(running, "POST", "/v1/chat/completions", {**BODY, "max_tokens": 2})["usage"]["completion_tokens"] == 2
+    assert moves(running)[-1]["reason"].startswith("woken by")
     running.stop()

@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -86,8 +87,9 @@ class OnS3:
     def every(self, steps: int) -> None:
         self.run_file = self.kept_in(self.url, every=steps)
 
-    @property
+    @cached_property
     def store(self) -> Store:
+        """One, since each has a client of its own, which takes a tenth of a second to make."""
         return open_store(self.url)
 
     def launch(
