@@ -370,7 +370,7 @@ deploy:
   context: null
   terraform: true
   controllers: true
-  kubernetesVersion: "1.34"
+  kubernetesVersion: "1.35"
   stateBucket: null
   monthlyBudgetUsd: null
   waitSeconds: 1800

@@ -60,8 +60,8 @@ class Deploy(Section):
     """Install by Helm the controllers that the platform's objects need. false: they are there."""
 
     kubernetes_version: Annotated[
-        str, StringConstraints(pattern=r"^1\.[0-9]{2}$"), Expected("a minor version of Kubernetes, such as 1.34")
-    ] = "1.34"
+        str, StringConstraints(pattern=r"^1\.[0-9]{2}$"), Expected("a minor version of Kubernetes, such as 1.35")
+    ] = "1.35"
     """Version of EKS. What Terraform makes is of it; it is raised one minor at a time."""
 
     state_bucket: BucketName | None = None
