@@ -70,7 +70,7 @@ class Stage:
         destroying.destroy(site, plan, self.patience(site), self.said.append, delete_data=delete_data)
 
     def connect(self, site: Site) -> Cluster:
-        cluster = site.connect({})
+        cluster = site.connect()
         assert cluster is not None
         return cluster
 

@@ -188,3 +188,12 @@ def test_our_own_kubeconfig_has_the_cluster_of_terraform_s_outputs_and_no_secret
     assert found["clusters"][0]["cluster"]["server"] == "https://eks.example"
     assert found["users"][0]["user"]["exec"]["args"] == ["-m", "stoker.aws.identity", "prod", "us-west-2"]
     assert "token" not in json.dumps(found)
+
+
+def test_what_only_terraform_knows_is_in_the_objects_once_it_is_known(tmp_path: Path) -> None:
+    trains = SPEC + "\ntraining: {enabled: true, storage: {enabled: true}}"
+    made = {"training_file_system": {"id": "fs-0123456789abcdef0", "mount_name": "abcdef"}}
+    before, after = (Site(loads(trains), tmp_path, made=each).objects for each in ({}, made))
+    assert not [obj for obj in before if obj["kind"] == "PersistentVolume"]
+    (volume,) = [obj for obj in after if obj["kind"] == "PersistentVolume"]
+    assert volume["spec"]["csi"]["volumeHandle"] == "fs-0123456789abcdef0"

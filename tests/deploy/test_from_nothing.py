@@ -64,7 +64,8 @@ class World:
         root = site.prepare_root()
         assert root is not None
         plan = root.plan()
-        cluster = site.connect(site.outputs())
+        site = site.now()
+        cluster = site.connect()
         assert cluster is not None
         try:
             objects = plan_objects(cluster, site.objects, site.plan.namespace, site.owner)
@@ -76,7 +77,8 @@ class World:
     def destroy(self, *, delete_data: bool) -> list[str]:
         said: list[str] = []
         site = self.site
-        cluster = site.connect(site.outputs())
+        site = site.now()
+        cluster = site.connect()
         assert cluster is not None
         try:
             plan = destroying.plan_destroy(site, cluster, delete_data=delete_data)

@@ -107,7 +107,8 @@ def status(spec: str | None, state: Path, as_json: bool) -> int:
     site = _site(spec, state)
     from stoker.deploy import status as statuses
 
-    cluster = site.connect(site.outputs())
+    site = site.now()
+    cluster = site.connect()
     if cluster is None:
         raise StokerError(f"there is no cluster {site.plan.cluster} yet", hint="`stoker deploy` makes it")
     try:
@@ -148,7 +149,8 @@ def destroy(spec: str | None, state: Path, yes: bool, delete_data: bool, dry_run
     site = _site(spec, state)
     from stoker.deploy import destroying
 
-    cluster = site.connect(site.outputs())
+    site = site.now()
+    cluster = site.connect()
     try:
         plan = destroying.plan_destroy(site, cluster, delete_data=delete_data)
     finally:
@@ -199,7 +201,8 @@ def _planned(site: "Site") -> "DeployPlan":
     if root is not None:
         show.note("terraform plans (up to a minute)")
         planned = root.plan()
-    cluster = site.connect(site.outputs())
+    site = site.now()
+    cluster = site.connect()
     try:
         if cluster is not None:
             show.note(f"{len(site.objects)} objects are tried out on {site.context}")

@@ -3,8 +3,7 @@
 Each step looks at what is there and does what is missing, so a deploy that ended anywhere goes on by being done again.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from stoker.base.errors import Conflict
 from stoker.deploy import inventory, lock, prerequisites, waiting
@@ -25,13 +24,13 @@ def deploy(site: Site, plan: DeployPlan, patience: waiting.Patience, said: Say, 
             site.root.apply(plan.terraform, said)
         else:
             site.root.forget()
+    site = site.now()
     prerequisites.check(site.plan, site.objects)
-    outputs = site.outputs()
-    cluster = site.connect(outputs)
+    cluster = site.connect()
     if cluster is None:
         raise Conflict("Terraform has made no cluster", hint="is the cluster among what is left out (`without`)?")
     try:
-        deploy_objects(site, cluster, outputs, patience, said, force=force)
+        deploy_objects(site, cluster, patience, said, force=force)
     finally:
         cluster.close()
 
@@ -39,7 +38,6 @@ def deploy(site: Site, plan: DeployPlan, patience: waiting.Patience, said: Say, 
 def deploy_objects(
     site: Site,
     cluster: Cluster,
-    outputs: Mapping[str, Any],
     patience: waiting.Patience,
     said: Say,
     *,
@@ -52,7 +50,7 @@ def deploy_objects(
     with lock.held(cluster, namespace, patience, said):
         keys = [key_of(obj) for obj in wanted]
         inventory.write(cluster, namespace, site.owner, {*there.keys, *keys})
-        install_controllers(site, cluster, outputs, said)
+        install_controllers(site, cluster, said)
         for step in steps(wanted):
             said(f"wave {step.wave.value} of 4, {step.wave.title}: {len(step.objects)} objects")
             for obj in step.objects:
@@ -66,7 +64,7 @@ def deploy_objects(
         inventory.write(cluster, namespace, site.owner, keys)
 
 
-def install_controllers(site: Site, cluster: Cluster, outputs: Mapping[str, Any], said: Say) -> None:
+def install_controllers(site: Site, cluster: Cluster, said: Say) -> None:
     """Those that the objects need, at the versions that are known to fit. Raises Conflict where something is to be
     installed by hand and is not there."""
     objects: Sequence[Tree] = site.objects
@@ -76,9 +74,9 @@ def install_controllers(site: Site, cluster: Cluster, outputs: Mapping[str, Any]
         raise Conflict(f"these have no chart, and are not in the cluster:\n{what}", hint="install them, and go on")
     if not site.spec.deploy.controllers:
         return
-    program = site.helm(outputs)
+    program = site.helm()
     releases = {(each.namespace, each.name): each for each in program.releases()}
-    for each in controllers(site.plan, objects, Facts.of(outputs)):
+    for each in controllers(site.plan, objects, Facts.of(site.made)):
         said(f"controller {each.name} {each.version}: {each.why}")
         program.install(each, releases.get((each.namespace, each.name)))
 

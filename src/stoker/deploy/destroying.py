@@ -2,9 +2,8 @@
 and last what Terraform made. Done again, it goes on from wherever it ended.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from stoker.base.errors import Conflict
 from stoker.deploy import inventory, lock, waiting
@@ -55,11 +54,11 @@ def holds_data(address: str) -> bool:
 
 def destroy(site: Site, plan: DestroyPlan, patience: waiting.Patience, said: Say, *, delete_data: bool = False) -> None:
     """`delete_data`: volumes, buckets, images and databases go, too. Raises what the step that fails raises."""
-    outputs = site.outputs()
-    cluster = site.connect(outputs)
+    site = site.now()
+    cluster = site.connect()
     if cluster is not None:
         try:
-            destroy_objects(site, cluster, outputs, patience, said, delete_data=delete_data)
+            destroy_objects(site, cluster, patience, said, delete_data=delete_data)
         finally:
             cluster.close()
     if site.root is None or not plan.resources:
@@ -80,7 +79,6 @@ def destroy(site: Site, plan: DestroyPlan, patience: waiting.Patience, said: Say
 def destroy_objects(
     site: Site,
     cluster: Cluster,
-    outputs: Mapping[str, Any],
     patience: waiting.Patience,
     said: Say,
     *,
@@ -99,20 +97,20 @@ def destroy_objects(
                 if step.wave is Wave.PLATFORM and delete_data:
                     _remove_volumes(cluster, _claims(site, cluster), patience, said)
             waiting.until_gone(cluster, _node_claims(cluster), patience, said)
-    remove_controllers(site, outputs, said)
+    remove_controllers(site, said)
     foundation = next(step.objects for step in backwards(found) if step.wave is Wave.FOUNDATION)
     own = [obj for obj in foundation if obj["kind"] == "Namespace" and obj["metadata"]["name"] == namespace]
     _remove(cluster, [obj for obj in foundation if obj not in own], patience, said)
     _remove(cluster, own, patience, said)  # with the inventory, which is needed until then
 
 
-def remove_controllers(site: Site, outputs: Mapping[str, Any], said: Say) -> None:
+def remove_controllers(site: Site, said: Say) -> None:
     """Those that a deploy of this file installs, the last first."""
     if not site.spec.deploy.controllers:
         return
-    program = site.helm(outputs)
+    program = site.helm()
     installed = {(each.namespace, each.name) for each in program.releases()}
-    for each in reversed(controllers(site.plan, site.objects, Facts.of(outputs))):
+    for each in reversed(controllers(site.plan, site.objects, Facts.of(site.made))):
         if (each.namespace, each.name) in installed:
             said(f"controller {each.name} goes")
             program.uninstall(each.name, each.namespace)

@@ -9,7 +9,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,22 +21,30 @@ from stoker.deploy import helm, terraform
 from stoker.deploy.cluster import Cluster, Tree
 from stoker.deploy.inventory import Owner
 from stoker.render.plan import Plan
+from stoker.render.root.outputs import filled_in
 from stoker.render.run import render_objects, render_root
 from stoker.spec import Platform
 
 
 @dataclass(frozen=True)
 class Site:
-    """`state`: the state directory; what is of this cluster lies in deploy/CLUSTER below it. `sleep` is for tests."""
+    """`state`: the state directory; what is of this cluster lies in deploy/CLUSTER below it. `made`: Terraform's
+    outputs by name, as far as they are known (`now`). `sleep` is for tests."""
 
     spec: Platform
     state: Path
     sleep: Callable[[float], None] = time.sleep
+    made: Mapping[str, Any] = field(default_factory=dict)
+
+    def now(self) -> "Site":
+        """The same, with what Terraform says that it has made."""
+        return self if self.root is None else replace(self, made=self.root.outputs())
 
     @cached_property
     def plan(self) -> Plan:
+        """With what only Terraform could know."""
         aws = "terraform" if self.spec.deploy.terraform else "ack"
-        return Plan(self.spec, self.spec.global_.cluster.mode, aws)  # type: ignore[arg-type]
+        return Plan(filled_in(self.spec, self.made), self.spec.global_.cluster.mode, aws)  # type: ignore[arg-type]
 
     @property
     def folder(self) -> Path:
@@ -95,27 +103,23 @@ class Site:
             found.init()
         return found
 
-    def outputs(self) -> dict[str, Any]:
-        """Of Terraform; none where it has made nothing, or is not used."""
-        return {} if self.root is None else self.root.outputs()
-
-    def connect(self, outputs: Mapping[str, Any]) -> Cluster | None:
+    def connect(self) -> Cluster | None:
         """The cluster; None where Terraform has not made it yet. Raises as `clusters.connect`."""
-        if self.spec.deploy.context is None and "cluster_endpoint" not in outputs:
+        if self.spec.deploy.context is None and "cluster_endpoint" not in self.made:
             return None
-        return clusters.connect(self.kubeconfig(outputs), self.context, sleep=self.sleep)
+        return clusters.connect(self.kubeconfig(), self.context, sleep=self.sleep)
 
-    def helm(self, outputs: Mapping[str, Any]) -> helm.Helm:
-        return helm.find(self.kubeconfig(outputs), self.context, self.spec.deploy.wait_seconds)
+    def helm(self) -> helm.Helm:
+        return helm.find(self.kubeconfig(), self.context, self.spec.deploy.wait_seconds)
 
-    def kubeconfig(self, outputs: Mapping[str, Any]) -> Path:
+    def kubeconfig(self) -> Path:
         """The user's, where the file names a context of it; otherwise our own, made of Terraform's outputs."""
         if self.spec.deploy.context is not None:
             return _users_kubeconfig()
         path = self.folder / "kubeconfig"
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.touch(mode=0o600)
-        path.write_text(json.dumps(own_kubeconfig(self.plan, self.context, outputs), indent=1))
+        path.write_text(json.dumps(own_kubeconfig(self.plan, self.context, self.made), indent=1))
         return path
 
 
