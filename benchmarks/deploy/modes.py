@@ -4,7 +4,8 @@ simulation of what is rendered for each, under the same requests.
     .venv/bin/python benchmarks/deploy/modes.py [-f platform.yaml] [--trace azure-conversation] [--hours 2] [--seeds 5]
 
 Nothing is measured on a cluster: figures are the simulator's (docs/simulate/assumptions.md) and the catalogue's prices.
-What does not depend on requests (control plane, NAT, system nodes) is the estimate's (docs/deploy/cost.md). For each
+What does not depend on requests (control plane, NAT, system nodes: "fixed") is the estimate's (docs/deploy/cost.md);
+"at least" is all of it when nobody asks for anything. For each
 figure: the median of the seeds, with the least and the most.
 """
 
@@ -56,15 +57,17 @@ def main() -> None:
     trace = load(options.trace, limit_s=options.hours * 3600)
     asked = Options(hours=options.hours)
     print(f"{options.trace}, {options.hours:g} h, {len(trace)} requests, {options.seeds} seeds\n")
-    print("| | " + " | ".join(COLUMNS) + " | fixed $ per month |")
-    print("|---|" + "---|" * (len(COLUMNS) + 1))
+    print("| | " + " | ".join(COLUMNS) + " | fixed $ per month | at least $ per month |")
+    print("|---|" + "---|" * (len(COLUMNS) + 2))
     for mode in MODES:
         plan = Plan(spec, mode, "terraform")  # type: ignore[arg-type]
         text = "---\n".join(to_yaml(obj) for obj in render_objects(plan))
         scenario = read_scenario(read_text(text).manifests, region=plan.region)
         runs = [figures(as_json(simulate(scenario, trace, replace(asked, seed=seed)))) for seed in range(options.seeds)]
         shown = [spread([run[number] for run in runs]) for number in range(len(COLUMNS))]
-        print(f"| {mode} | " + " | ".join(shown) + f" | {fixed(plan):,.0f} |", flush=True)
+        print(
+            f"| {mode} | " + " | ".join(shown) + f" | {fixed(plan):,.0f} | {estimate(plan).usd_low:,.0f} |", flush=True
+        )
 
 
 def figures(report: dict[str, Any]) -> list[float]:
