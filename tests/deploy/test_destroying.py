@@ -9,6 +9,8 @@ import pytest
 from deploy_stage import SMALL, Outage, Stage, staged
 
 from stoker.base.errors import TimedOut, Unavailable
+from stoker.deploy import inventory
+from stoker.deploy.cluster import key_of
 from stoker.deploy.destroying import holds_data, plan_destroy
 
 Tree = dict[str, Any]
@@ -71,7 +73,8 @@ def test_volumes_stay_unless_data_is_to_go(stage: Stage) -> None:
     cluster = stage.connect(site)
     cluster.create(volume)
     cluster.create(claim)
-    assert [key.name for key in plan_destroy(site, cluster, delete_data=True).volumes] == ["data-redis-0"]
+    (found,) = plan_destroy(site, cluster, delete_data=True).volumes
+    assert (found.claim.name, found.disk) == ("data-redis-0", "vol-1")
     cluster.close()
     stage.destroy(delete_data=True)
     told = [call for call in stage.server.calls if call.method == "PATCH" and call.path.endswith("/pv-1")]
@@ -102,8 +105,6 @@ def test_nodes_go_before_who_would_end_them(stage: Stage) -> None:
 
 
 def _claims(cluster: Any) -> Iterator[Any]:
-    from stoker.deploy.cluster import key_of
-
     for each in cluster.list("karpenter.sh/v1", "NodeClaim"):
         yield key_of(each)
 
@@ -128,6 +129,36 @@ def test_ended_at_any_call_it_goes_on(how: str, tmp_path: Path, monkeypatch: pyt
                 outage.is_over = True
                 stage.destroy()
             assert stage.stored() == expected, f"ended at call {number}"
+
+
+def test_what_does_not_say_that_it_is_ours_is_never_removed(stage: Stage) -> None:
+    """Somebody took an object over, and somebody else wrote one into the inventory."""
+    stage.deploy()
+    mine = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "mine", "namespace": "default"}, "data": {}}
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}}
+    cluster = stage.connect(stage.site())
+    if cluster.get(key_of(space)) is None:
+        cluster.create(space)
+    cluster.create(mine)
+    there = inventory.read(cluster, "agentic-ai", stage.site().owner)
+    inventory.write(cluster, "agentic-ai", stage.site().owner, [*there.keys, key_of(mine)])
+    assert not stage.plan().of("remove")
+    stage.deploy()
+    assert stage.server.get("ConfigMap", "mine", "default") is not None
+    inventory.write(cluster, "agentic-ai", stage.site().owner, [*there.keys, key_of(mine)])
+    cluster.close()
+    stage.destroy()
+    assert stage.server.get("ConfigMap", "mine", "default") is not None
+
+
+def test_without_its_inventory_a_platform_is_found_by_its_file(stage: Stage) -> None:
+    before = stage.stored()
+    stage.deploy()
+    cluster = stage.connect(stage.site())
+    inventory.remove(cluster, "agentic-ai")
+    cluster.close()
+    stage.destroy()
+    assert stage.stored() == before
 
 
 def test_a_second_time_there_is_nothing_to_do(stage: Stage) -> None:

@@ -52,6 +52,25 @@ def deploy(
     site = _site(spec, state)
     from stoker.deploy import applying
 
+    try:
+        plan = _told_and_asked(site, dry_run, yes, force_conflicts, trace, as_json)
+        if plan is None:
+            return 0 if dry_run else 1
+        applying.deploy(site, plan, _patience(site), _say, force=force_conflicts)
+    finally:
+        _forget(site)
+    from stoker.deploy.site import kubectl_hint
+
+    show.note(f"deployed {site.plan.cluster}: `stoker status` shows it")
+    if site.spec.deploy.context is None:
+        show.note(f"for kubectl: {kubectl_hint(site.plan)}")
+    return 0
+
+
+def _told_and_asked(
+    site: "Site", dry_run: bool, yes: bool, force: bool, trace: str | None, as_json: bool
+) -> "DeployPlan | None":
+    """The plan, once a person has seen it and wants it; None where it ends here."""
     plan = _planned(site)
     costs = _costs(site, trace)
     if as_json:
@@ -59,23 +78,15 @@ def deploy(
     else:
         _show_plan(site, plan)
         _show_costs(costs)
-    _refuse_what_cannot_be(plan, force=force_conflicts)
+    _refuse_what_cannot_be(plan, force=force)
     if dry_run:
-        _forget(site)
-        return 0
+        return None
     if plan.changes_nothing:
         show.note("nothing to change; waiting until all is ready")
     elif not yes and not _answer(lambda: click.confirm(f"Do this to {site.context}?", err=True)):
-        _forget(site)
         show.note("nothing was done")
-        return 1
-    applying.deploy(site, plan, _patience(site), _say, force=force_conflicts)
-    from stoker.deploy.site import kubectl_hint
-
-    show.note(f"deployed {site.plan.cluster}: `stoker status` shows it")
-    if site.spec.deploy.context is None:
-        show.note(f"for kubectl: {kubectl_hint(site.plan)}")
-    return 0
+        return None
+    return plan
 
 
 @click.command("diff")
@@ -112,7 +123,7 @@ def status(spec: str | None, state: Path, as_json: bool) -> int:
     if cluster is None:
         raise StokerError(f"there is no cluster {site.plan.cluster} yet", hint="`stoker deploy` makes it")
     try:
-        found = statuses.components(site, cluster)
+        found = [*statuses.controllers_of(site), *statuses.components(site, cluster)]
     finally:
         cluster.close()
     if as_json:
@@ -323,8 +334,9 @@ def _show_destroy(site: "Site", plan: "DestroyPlan", *, delete_data: bool) -> No
     show.note(
         f"\n{site.plan.cluster}: {len(plan.objects)} objects and {len(plan.resources)} resources of Terraform's go"
     )
-    for key in plan.volumes:
-        show.note(printable(f"  volume {key.namespace}/{key.name} " + ("goes" if delete_data else "stays")))
+    for each in plan.volumes:
+        name = f"{each.claim.namespace}/{each.claim.name}" + (f" ({each.disk})" if each.disk else "")
+        show.note(printable(f"  disk of {name} " + ("goes" if delete_data else "stays in EC2, and costs")))
     for address in plan.kept:
         show.note(f"  {address} stays, with what is in it (--delete-data removes it)")
 
@@ -364,7 +376,7 @@ def _object_as_json(each: "ObjectPlan") -> dict[str, Any]:
 def _destroy_as_json(plan: "DestroyPlan") -> dict[str, Any]:
     return {
         "objects": [str(key) for key in plan.objects],
-        "volumes": [f"{key.namespace}/{key.name}" for key in plan.volumes],
+        "volumes": [{"claim": f"{each.claim.namespace}/{each.claim.name}", "disk": each.disk} for each in plan.volumes],
         "resources": list(plan.resources),
         "kept": list(plan.kept),
     }

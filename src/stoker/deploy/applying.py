@@ -57,7 +57,8 @@ def deploy_objects(
                 apply(cluster, obj, force=force)
             waiting.until_ready(cluster, [key_of(obj) for obj in step.objects], patience, said)
         gone = inventory.no_longer_wanted(there, keys)
-        removed = [key for key in gone if cluster.delete(key)]
+        ours = [key for key in gone if (live := cluster.get(key)) and inventory.is_ours(live)]
+        removed = [key for key in ours if cluster.delete(key)]
         if removed:
             said(f"{len(removed)} objects that the file no longer asks for are removed")
         waiting.until_gone(cluster, removed, patience, said)

@@ -2,7 +2,7 @@
 and last what Terraform made. Done again, it goes on from wherever it ended.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from stoker.base.errors import Conflict
@@ -11,6 +11,7 @@ from stoker.deploy.cluster import Cluster, Key, Tree, key_of
 from stoker.deploy.controllers import Facts, controllers
 from stoker.deploy.site import Site
 from stoker.deploy.waves import Wave, backwards
+from stoker.manifests.objects import look
 
 Say = Callable[[str], None]
 _DATA = ("aws_s3_bucket", "aws_ecr_", "aws_kms_", "aws_secretsmanager_")
@@ -19,12 +20,20 @@ Databases do not: the module has a last snapshot made of them."""
 
 
 @dataclass(frozen=True)
+class Volume:
+    """`disk`: as AWS knows it (`vol-...`); empty where the claim has none yet."""
+
+    claim: Key
+    disk: str
+
+
+@dataclass(frozen=True)
 class DestroyPlan:
-    """`objects`: those of the inventory that are there. `volumes`: claims with data in them. `resources`: addresses in
+    """`objects`: ours, as far as they are there. `volumes`: disks with data on them. `resources`: addresses in
     Terraform's state, without `kept`, which hold data and stay unless that is to go, too."""
 
     objects: tuple[Key, ...]
-    volumes: tuple[Key, ...]
+    volumes: tuple[Volume, ...]
     resources: tuple[str, ...]
     kept: tuple[str, ...]
 
@@ -36,11 +45,10 @@ class DestroyPlan:
 def plan_destroy(site: Site, cluster: Cluster | None, *, delete_data: bool) -> DestroyPlan:
     """Raises NotPermitted where the cluster holds another platform."""
     objects: tuple[Key, ...] = ()
-    volumes: tuple[Key, ...] = ()
+    volumes: tuple[Volume, ...] = ()
     if cluster is not None:
-        there = inventory.read(cluster, site.plan.namespace, site.owner)
-        objects = tuple(key for key in there.keys if cluster.get(key) is not None)
-        volumes = tuple(_claims(site, cluster))
+        objects = tuple(key_of(obj) for obj in _ours(site, cluster))
+        volumes = tuple(_volumes(site, cluster))
     listed = [] if site.root is None else site.root.resources()
     kept = [] if delete_data else [address for address in listed if holds_data(address)]
     resources = tuple(address for address in listed if address not in kept and not address.startswith("data."))
@@ -85,8 +93,7 @@ def destroy_objects(
     delete_data: bool = False,
 ) -> None:
     namespace = site.plan.namespace
-    there = inventory.read(cluster, namespace, site.owner)
-    found = [obj for key in there.keys if (obj := cluster.get(key)) is not None]
+    found = _ours(site, cluster)
     if found:
         with lock.held(cluster, namespace, patience, said):
             for step in backwards(found):
@@ -121,6 +128,23 @@ def _remove(cluster: Cluster, objects: "list[Tree] | tuple[Tree, ...]", patience
     for key in keys:
         cluster.delete(key)
     waiting.until_gone(cluster, keys, patience, said)
+
+
+def _ours(site: Site, cluster: Cluster) -> list[Tree]:
+    """What is in the inventory or in the file, is there, and says that it is ours: also what a platform has whose
+    inventory somebody deleted. Raises NotPermitted where the cluster holds another platform."""
+    there = inventory.read(cluster, site.plan.namespace, site.owner)
+    keys = {key.identity: key for key in (*map(key_of, site.objects), *there.keys)}
+    found = (cluster.get(key) for key in keys.values())
+    return [obj for obj in found if obj is not None and inventory.is_ours(obj)]
+
+
+def _volumes(site: Site, cluster: Cluster) -> Iterator[Volume]:
+    for claim in _claims(site, cluster):
+        obj = cluster.get(claim) or {}
+        name = (obj.get("spec") or {}).get("volumeName")
+        volume = cluster.get(Key("v1", "PersistentVolume", "", name)) if name else None
+        yield Volume(claim, str(look(volume, "spec", "csi", "volumeHandle", default="")))
 
 
 def _claims(site: Site, cluster: Cluster) -> list[Key]:

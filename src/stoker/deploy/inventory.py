@@ -5,7 +5,7 @@ gone, so that one who is interrupted anywhere forgets none of them.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from stoker.base.errors import Conflict, NotPermitted
 from stoker.deploy.cluster import Cluster, Key
 
 NAME = "stoker-deploy"
+_LABEL = "app.kubernetes.io/managed-by"
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,17 @@ def no_longer_wanted(inventory: Inventory, wanted: Iterable[Key]) -> list[Key]:
     return [key for key in inventory.keys if key.identity not in kept]
 
 
+def is_ours(obj: Mapping[str, Any]) -> bool:
+    """Whether an object says that it is the platform's. What does not is never removed, whatever the inventory says."""
+    return bool((obj["metadata"].get("labels") or {}).get(_LABEL) == "stoker")
+
+
 def _key(namespace: str) -> Key:
     return Key("v1", "ConfigMap", namespace, NAME)
 
 
 def _object(namespace: str, data: dict[str, str]) -> dict[str, Any]:
-    labels = {"app.kubernetes.io/part-of": "stoker", "app.kubernetes.io/managed-by": "stoker"}
+    labels = {"app.kubernetes.io/part-of": "stoker", _LABEL: "stoker"}
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",

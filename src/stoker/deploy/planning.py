@@ -61,7 +61,7 @@ def plan_objects(
     there = inventory.read(cluster, namespace, owner)
     found = [plan_object(cluster, obj) for obj in ordered]
     gone = inventory.no_longer_wanted(there, [key_of(obj) for obj in ordered])
-    found += [ObjectPlan(key, "remove") for key in gone if cluster.get(key) is not None]
+    found += [ObjectPlan(key, "remove") for key in gone if (live := cluster.get(key)) and inventory.is_ours(live)]
     return tuple(found)
 
 

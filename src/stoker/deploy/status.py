@@ -6,6 +6,7 @@ from typing import Any
 
 from stoker.deploy import inventory, reasons
 from stoker.deploy.cluster import Cluster, Key, key_of
+from stoker.deploy.controllers import Facts, controllers
 from stoker.deploy.readiness import readiness
 from stoker.deploy.site import Site
 from stoker.deploy.waves import COMPONENT, steps
@@ -44,6 +45,25 @@ def components(site: Site, cluster: Cluster) -> list[Component]:
     left = [Trouble(key, "the file no longer asks for it") for key in gone if cluster.get(key) is not None]
     listed = [_component(name, troubles) for name, troubles in found.items()]
     return [*listed, Component("left over", 0, len(left), tuple(left))] if left else listed
+
+
+def controllers_of(site: Site) -> list[Component]:
+    """The releases that a deploy of this file installs, as one component; none where it installs none."""
+    wanted = controllers(site.plan, site.objects, Facts.of(site.made)) if site.spec.deploy.controllers else []
+    if not wanted:
+        return []
+    there = {(each.namespace, each.name): each for each in site.helm().releases()}
+    troubles = []
+    for each in wanted:
+        release = there.get((each.namespace, each.name))
+        key = Key("helm", "Release", each.namespace, each.name)
+        if release is None:
+            troubles.append(Trouble(key, "is not installed"))
+        elif release.status != "deployed":
+            troubles.append(Trouble(key, f"is {release.status}"))
+        elif not release.chart.endswith(f"-{each.version}"):
+            troubles.append(Trouble(key, f"is {release.chart}, and {each.version} is wanted"))
+    return [Component("controllers", len(wanted) - len(troubles), len(wanted), tuple(troubles))]
 
 
 def trouble(cluster: Cluster, key: Key) -> Trouble | None:
