@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-STATE, PLAN = Path("terraform.tfstate"), Path("stoker.tfplan")
+STATE = Path("terraform.tfstate")
 ALL = ["aws_vpc.main", "aws_s3_bucket.models", "aws_eks_cluster.main"]
 
 
@@ -19,8 +19,8 @@ def there() -> list[str]:
     return json.loads(STATE.read_text()) if STATE.exists() else []
 
 
-def changes() -> dict[str, str]:
-    return json.loads(PLAN.read_text())
+def changes(words: list[str]) -> dict[str, str]:
+    return json.loads(Path(words[-1]).read_text())
 
 
 def failing(words: list[str]) -> bool:
@@ -43,11 +43,12 @@ def plan(words: list[str]) -> None:
         found = {name: "update" for name in there() if name in chosen}
     else:
         found = {name: "create" for name in ALL if name not in there()}
-    PLAN.write_text(json.dumps(found))
+    file = next(word.removeprefix("-out=") for word in words if word.startswith("-out="))
+    Path(file).write_text(json.dumps(found))
 
 
-def apply(fails: bool) -> int:
-    for number, (name, action) in enumerate(changes().items()):
+def apply(words: list[str], fails: bool) -> int:
+    for number, (name, action) in enumerate(changes(words).items()):
         if fails and number:
             event = {"@level": "error", "@message": f"Error: {name}", "diagnostic": {"detail": "no capacity"}}
             print(json.dumps(event))
@@ -71,11 +72,11 @@ def main(words: list[str]) -> int:
     elif words[0] == "show":
         made = [
             {"address": name, "type": name.split(".")[0], "change": {"actions": [action]}}
-            for name, action in changes().items()
+            for name, action in changes(words).items()
         ]
         print(json.dumps({"resource_changes": made, "resource_drift": []}))
     elif words[0] == "apply":
-        return apply(fails)
+        return apply(words, fails)
     elif words[0] == "output":
         has_cluster = "aws_eks_cluster.main" in there()
         print(json.dumps({"vpc_id": {"value": "vpc-1"}} if has_cluster else {}))

@@ -122,6 +122,7 @@ class TestHelm:
         assert server.get("CustomResourceDefinition", "scaledobjects.keda.sh") is not None
         words = next(each for each in stand_in.changing if each[0] == "upgrade")
         assert words[:6] == ["upgrade", "--install", "keda", "keda", "--version", "2.20.2"]
+        assert {"--wait", "--create-namespace"} <= set(words)
         values = Path(words[words.index("-f") + 1])
         assert not values.exists()  # it was for Helm alone
         door.uninstall("keda", "keda")
@@ -197,3 +198,10 @@ def test_what_only_terraform_knows_is_in_the_objects_once_it_is_known(tmp_path: 
     assert not [obj for obj in before if obj["kind"] == "PersistentVolume"]
     (volume,) = [obj for obj in after if obj["kind"] == "PersistentVolume"]
     assert volume["spec"]["csi"]["volumeHandle"] == "fs-0123456789abcdef0"
+
+
+def test_the_kubeconfig_and_the_module_are_for_their_owner_alone(tmp_path: Path) -> None:
+    outputs = {"cluster_endpoint": "https://eks.example", "cluster_certificate_authority": "Y2E="}
+    site = Site(loads(SPEC), tmp_path, made=outputs)
+    assert stat.S_IMODE(site.kubeconfig().stat().st_mode) == 0o600
+    assert stat.S_IMODE(site.folder.stat().st_mode) == 0o700

@@ -1,5 +1,6 @@
 """Deploying to a cluster: what is there afterwards, whatever went wrong in between."""
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 from deploy_stage import INVENTORY, SMALL, Outage, Stage, staged
 
-from stoker.base.errors import Conflict, NotPermitted, StokerError, TimedOut, Unavailable
+from stoker.base.errors import Conflict, InvalidInput, NotPermitted, StokerError, TimedOut, Unavailable
+from stoker.deploy import applying
 from stoker.deploy.cluster import FieldConflict, key_of
 from stoker.deploy.planning import plan_object
 from stoker.deploy.waiting import NotReady, until_ready
@@ -117,6 +119,45 @@ class TestAnotherTime:
         assert found.action == "refused"
         assert "imagePulPolicy" in found.why
 
+    def test_a_job_whose_template_changed_is_made_anew_once_it_is_gone(self, stage: Stage) -> None:
+        job = {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {"name": "once", "namespace": "agentic-ai"},
+            "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": "a:1"}]}}},
+        }
+        stage.deploy()
+        site = stage.site()
+        cluster = stage.connect(site)
+        applying.apply(cluster, job, stage.patience(site), stage.said.append)
+        job["spec"]["template"]["spec"]["containers"][0]["image"] = "a:2"  # type: ignore[index]
+        assert plan_object(cluster, job).action == "replace"
+        applying.apply(cluster, job, stage.patience(site), stage.said.append)
+        there = cluster.get(key_of(job))
+        cluster.close()
+        assert there is not None
+        assert there["spec"]["template"]["spec"]["containers"][0]["image"] == "a:2"
+        (told,) = [call for call in stage.server.calls if call.method == "DELETE" and call.path.endswith("jobs/once")]
+        asked = [call.method for call in stage.server.calls[told.number :] if call.path.endswith("jobs/once")]
+        assert asked[:2] == ["GET", "PATCH"]  # it is waited for before it is made again
+
+
+class TestTheDoorToTheCluster:
+    def test_lists_are_read_to_their_end(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+        stage.deploy()
+        monkeypatch.setattr("stoker.deploy.cluster._PAGE", 3)
+        cluster = stage.connect(stage.site())
+        found = [each["metadata"]["name"] for each in cluster.list("v1", "Service", namespace="agentic-ai")]
+        cluster.close()
+        assert sorted(found) == sorted(obj["metadata"]["name"] for obj in stage.server.objects("Service", "agentic-ai"))
+        assert len(found) > 3
+
+    @pytest.mark.parametrize("text", ["", "{{{", "[]", "\x00\x01", "apiVersion: v1\nclusters: []\ncontexts: []\n"])
+    def test_a_kubeconfig_that_is_none(self, stage: Stage, text: str) -> None:
+        (stage.folder / "kubeconfig").write_text(text)
+        with pytest.raises(InvalidInput, match="kubeconfig"):
+            stage.site().connect()
+
 
 class TestWhatItRefuses:
     def test_a_cluster_that_holds_another_platform(self, stage: Stage) -> None:
@@ -179,8 +220,9 @@ class TestFaults:
                 outage = Outage(number)
                 stage.server.fail(outage.begins, how)  # type: ignore[arg-type]
                 stage.server.fail(outage.lasts, "refuse", times=10_000)
-                with pytest.raises(Unavailable):
+                with contextlib.suppress(Unavailable):  # the last call lets the lease go, and may fail
                     stage.deploy(after)
+                assert outage.has_begun
                 outage.is_over = True
                 stage.deploy(after)
                 assert stage.stored() == expected, f"ended at call {number}"

@@ -1,7 +1,9 @@
 """Removing a platform: what goes, in which order, what stays, and going on after an end in the middle."""
 
+import copy
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +78,18 @@ def test_volumes_stay_unless_data_is_to_go(stage: Stage) -> None:
     (found,) = plan_destroy(site, cluster, delete_data=True).volumes
     assert (found.claim.name, found.disk) == ("data-redis-0", "vol-1")
     cluster.close()
+    stage.while_it_sleeps = lambda: _end(stage, "pv-1")  # as the driver does, some time after its claim has gone
     stage.destroy(delete_data=True)
+    assert stage.server.get("PersistentVolume", "pv-1") is None
     told = [call for call in stage.server.calls if call.method == "PATCH" and call.path.endswith("/pv-1")]
     assert told, "a volume whose class retains it is told to go with its claim"
     assert "persistentvolumeclaims/data-redis-0" in deleted(stage)
+
+
+def _end(stage: Stage, volume: str) -> None:
+    cluster = stage.connect(stage.site())
+    cluster.delete(key_of({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": volume}}))
+    cluster.close()
 
 
 def test_nodes_go_before_who_would_end_them(stage: Stage) -> None:
@@ -88,25 +98,35 @@ def test_nodes_go_before_who_would_end_them(stage: Stage) -> None:
     node = {
         "apiVersion": "karpenter.sh/v1",
         "kind": "NodeClaim",
-        "metadata": {"name": "gpu-1"},
+        "metadata": {"name": "gpu-1", "labels": {"karpenter.sh/nodepool": "gpu"}},
         "spec": {
             "nodeClassRef": {"group": "eks.amazonaws.com", "kind": "NodeClass", "name": "gpu"},
             "requirements": [{"key": "karpenter.sh/capacity-type", "operator": "In", "values": ["spot"]}],
         },
     }
     cluster.create(node)
+    theirs = copy.deepcopy(node)
+    theirs["metadata"] = {"name": "theirs-1", "labels": {"karpenter.sh/nodepool": "theirs"}}
+    cluster.create(theirs)
     with pytest.raises(TimedOut, match="NodeClaim gpu-1"):
         stage.destroy()
     assert stage.server.get("Namespace", "agentic-ai") is not None
-    cluster.delete(next(iter(_claims(cluster))))
+    cluster.delete(key_of(node))
     cluster.close()
     stage.destroy()
     assert stage.server.get("Namespace", "agentic-ai") is None
 
 
-def _claims(cluster: Any) -> Iterator[Any]:
-    for each in cluster.list("karpenter.sh/v1", "NodeClaim"):
-        yield key_of(each)
+def test_a_namespace_that_was_there_before_stays(stage: Stage) -> None:
+    cluster = stage.connect(stage.site())
+    cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "agentic-ai"}})
+    cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "mine", "namespace": "agentic-ai"}})
+    cluster.close()
+    stage.deploy()
+    stage.destroy()
+    assert stage.server.get("ConfigMap", "mine", "agentic-ai") is not None
+    assert stage.server.get("ConfigMap", "stoker-deploy", "agentic-ai") is None
+    assert stage.server.get("Deployment", "gateway", "agentic-ai") is None
 
 
 @pytest.mark.parametrize("how", ["refuse", "lose"])
@@ -141,11 +161,11 @@ def test_what_does_not_say_that_it_is_ours_is_never_removed(stage: Stage) -> Non
         cluster.create(space)
     cluster.create(mine)
     there = inventory.read(cluster, "agentic-ai", stage.site().owner)
-    inventory.write(cluster, "agentic-ai", stage.site().owner, [*there.keys, key_of(mine)])
+    inventory.write(cluster, "agentic-ai", stage.site().owner, replace(there, keys=(*there.keys, key_of(mine))))
     assert not stage.plan().of("remove")
     stage.deploy()
     assert stage.server.get("ConfigMap", "mine", "default") is not None
-    inventory.write(cluster, "agentic-ai", stage.site().owner, [*there.keys, key_of(mine)])
+    inventory.write(cluster, "agentic-ai", stage.site().owner, replace(there, keys=(*there.keys, key_of(mine))))
     cluster.close()
     stage.destroy()
     assert stage.server.get("ConfigMap", "mine", "default") is not None

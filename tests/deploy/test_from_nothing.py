@@ -1,9 +1,11 @@
 """From nothing to a platform and back, over Terraform, controllers and objects, with a fault at every step: what was
 done is kept, and doing it again goes on."""
 
+import json
 import os
 import shutil
 import stat
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,7 +177,7 @@ def test_terraform_fails_and_the_next_deploy_goes_on(world: World, where: str) -
     assert world.made() == (["aws_vpc.main"] if where == "apply:1" else world.made())
     world.deploy()
     assert world.is_whole()
-    assert not (world.site.folder / "terraform" / "stoker.tfplan").exists()
+    assert not list((world.site.folder / "terraform").glob("*.tfplan"))
 
 
 @pytest.mark.parametrize("how", each("middle:3", "middle:1", "before:1", "before:3", "after:1", "after:5"))
@@ -197,6 +199,38 @@ def test_a_destroy_that_terraform_fails_in_goes_on(world: World, where: str) -> 
         world.destroy(delete_data=True)
     world.destroy(delete_data=True)
     assert world.made() == []
+
+
+def test_a_release_of_somebody_else_is_left_alone(world: World, tmp_path: Path) -> None:
+    """Their KEDA is there before; ours would be of another version."""
+    kubeconfig = str(tmp_path / "kubeconfig")
+    where = ["--kubeconfig", kubeconfig, "--kube-context", CONTEXT]
+    words = ["upgrade", "--install", "keda", "keda", "--version", "2.19.0", "--namespace", "keda", "--create-namespace"]
+    subprocess.run([str(world.helm.folder / "helm"), *words, *where], check=True, capture_output=True)
+    said = world.deploy()
+    assert "controller keda: keda-2.19.0 is there already, and left as it is" in said
+    world.destroy(delete_data=True)
+    gone = {words[1] for words in world.helm.changing if words[0] == "uninstall"}
+    assert "karpenter" in gone
+    assert "keda" not in gone
+
+
+def test_a_cluster_that_terraform_no_longer_has_is_not_asked(world: World) -> None:
+    """Outputs outlive what they name, where only parts were destroyed."""
+    world.deploy()
+    assert world.site.now().made == {"vpc_id": "vpc-1"}
+    state = world.site.folder / "terraform" / "terraform.tfstate"
+    state.write_text(json.dumps(["aws_s3_bucket.models"]))
+    assert world.site.now().made == {}
+
+
+def test_two_plans_of_one_folder_are_two_files(world: World) -> None:
+    roots = [world.site.prepare_root() for _ in range(2)]
+    plans = [root.plan() for root in roots if root is not None]
+    assert len({plan.file for plan in plans}) == 2
+    assert roots[0] is not None
+    roots[0].forget()
+    assert [plan.file.exists() for plan in plans] == [False, True]
 
 
 def test_images_that_are_not_there_are_named_with_the_command(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,7 @@ def a_run(api: ApiServer, helm: HelmStandIn, tmp_path: Path) -> Run:
 
 
 def releases(run: Run) -> list[tuple[str, str, str, str]]:
-    listed = json.loads(run("list", "-A", "-a", "-o", "json").stdout)
+    listed = json.loads(run("list", "-A", "--deployed", "--failed", "--pending", "-o", "json").stdout)
     return [(each["name"], each["chart"], each["revision"], each["status"]) for each in listed]
 
 

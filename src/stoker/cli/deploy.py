@@ -118,6 +118,7 @@ def status(spec: str | None, state: Path, as_json: bool) -> int:
     site = _site(spec, state)
     from stoker.deploy import status as statuses
 
+    site.prepare_root()
     site = site.now()
     cluster = site.connect()
     if cluster is None:
@@ -160,6 +161,7 @@ def destroy(spec: str | None, state: Path, yes: bool, delete_data: bool, dry_run
     site = _site(spec, state)
     from stoker.deploy import destroying
 
+    site.prepare_root()
     site = site.now()
     cluster = site.connect()
     try:
@@ -173,14 +175,11 @@ def destroy(spec: str | None, state: Path, yes: bool, delete_data: bool, dry_run
         _show_destroy(site, plan, delete_data=delete_data)
     if dry_run:
         return 0
-    if plan.changes_nothing:
-        show.note("there is nothing to remove")
     name = site.plan.cluster
-    if (
-        not plan.changes_nothing
-        and not yes
-        and _answer(lambda: click.prompt(f"Type {name} to remove it", err=True)) != name
-    ):
+    if plan.changes_nothing:
+        show.note(f"there is nothing to remove, as far as {site.folder} and the cluster know")
+        return 0
+    if not yes and _answer(lambda: click.prompt(f"Type {name} to remove it", err=True)) != name:
         show.note("nothing was done")
         return 1
     destroying.destroy(site, plan, _patience(site), _say, delete_data=delete_data)
@@ -213,7 +212,7 @@ def _planned(site: "Site") -> "DeployPlan":
         show.note("terraform plans (up to a minute)")
         planned = root.plan()
     site = site.now()
-    cluster = site.connect()
+    cluster = None if site.is_making_the_cluster(planned) else site.connect()
     try:
         if cluster is not None:
             show.note(f"{len(site.objects)} objects are tried out on {site.context}")
@@ -254,7 +253,7 @@ def _refuse_what_cannot_be(plan: "DeployPlan", *, force: bool) -> None:
     if refused := plan.of("refused"):
         raise InvalidInput(
             f"the cluster refuses {len(refused)} objects:\n" + "\n".join(f"  {each.why}" for each in refused),
-            hint="nothing was changed",
+            hint="nothing was changed; what may not be changed in place is made anew: docs/deploy/index.md says how",
         )
     if (held := plan.of("conflict")) and not force:
         lines = [f"  {each.key}: {field} is held by {manager}" for each in held for manager, field in each.held]

@@ -239,7 +239,6 @@ def connect(kubeconfig: Path, context: str, **hands: Any) -> Cluster:
         import httpx2
         from lightkube import KubeConfig
         from lightkube.config.client_adapter import Client, ConnectionParams
-        from lightkube.core.exceptions import ConfigError
     except ImportError as error:
         raise InvalidInput("deploying needs lightkube", hint="pip install 'stoker[deploy]'") from error
     try:
@@ -254,8 +253,19 @@ def connect(kubeconfig: Path, context: str, **hands: Any) -> Cluster:
         assert chosen is not None  # noqa: S101 - only without a context and a default
         params = ConnectionParams(timeout=httpx2.Timeout(30.0))
         return Cluster(Client(chosen, params), **hands)
-    except (ConfigError, KeyError, TypeError, ValueError, OSError) as error:
-        raise InvalidInput(f"the kubeconfig {kubeconfig} cannot be used: {error}", param="deploy.context") from error
+    except InvalidInput:
+        raise
+    except KeyError as error:
+        raise InvalidInput(
+            f"the kubeconfig {kubeconfig} cannot be used: it has no {error}, which the context names or needs",
+            param="deploy.context",
+        ) from error
+    except Exception as error:  # whatever is in the file: text that is no YAML, a list, bytes
+        raise InvalidInput(
+            f"the kubeconfig {kubeconfig} cannot be used: {type(error).__name__}: {str(error)[:300]}",
+            param="deploy.context",
+            hint="`kubectl config view` shows whether kubectl can read it",
+        ) from error
 
 
 def _tree(response: Any) -> Tree:

@@ -93,34 +93,44 @@ def destroy_objects(
     delete_data: bool = False,
 ) -> None:
     namespace = site.plan.namespace
+    there = inventory.read(cluster, namespace, site.owner)
     found = _ours(site, cluster)
-    if found:
-        with lock.held(cluster, namespace, patience, said):
-            for step in backwards(found):
-                if step.wave is Wave.FOUNDATION:
-                    continue
-                said(f"wave {step.wave.value}, {step.wave.title}: {len(step.objects)} objects go")
-                _remove(cluster, step.objects, patience, said)
-                if step.wave is Wave.PLATFORM and delete_data:
-                    _remove_volumes(cluster, _claims(site, cluster), patience, said)
-            waiting.until_gone(cluster, _node_claims(cluster), patience, said)
-    remove_controllers(site, said)
+    if not found:
+        return
+    with lock.held(cluster, namespace, patience, said):
+        for step in backwards(found):
+            if step.wave is Wave.FOUNDATION:
+                continue
+            said(f"wave {step.wave.value}, {step.wave.title}: {len(step.objects)} objects go")
+            _remove(cluster, step.objects, patience, said)
+            if step.wave is Wave.PLATFORM and delete_data:
+                _remove_volumes(cluster, _claims(site, cluster), patience, said)
+        waiting.until_gone(cluster, _node_claims(site, cluster), patience, said)
+        remove_controllers(site, there, said)
     foundation = next(step.objects for step in backwards(found) if step.wave is Wave.FOUNDATION)
+    kept = [obj for obj in foundation if obj["kind"] == "Namespace" and obj["metadata"]["name"] in there.found]
     own = [obj for obj in foundation if obj["kind"] == "Namespace" and obj["metadata"]["name"] == namespace]
-    _remove(cluster, [obj for obj in foundation if obj not in own], patience, said)
-    _remove(cluster, own, patience, said)  # with the inventory, which is needed until then
+    _remove(cluster, [obj for obj in foundation if obj not in own and obj not in kept], patience, said)
+    for obj in kept:
+        said(f"namespace {obj['metadata']['name']} was there before, and stays")
+    _remove(cluster, [obj for obj in own if obj not in kept], patience, said)  # with the inventory
+    if own and own[0] in kept:
+        inventory.remove(cluster, namespace)
 
 
-def remove_controllers(site: Site, said: Say) -> None:
-    """Those that a deploy of this file installs, the last first."""
-    if not site.spec.deploy.controllers:
+def remove_controllers(site: Site, there: inventory.Inventory, said: Say) -> None:
+    """Those that a deploy installed, the last first."""
+    if not there.releases:
         return
     program = site.helm()
-    installed = {(each.namespace, each.name) for each in program.releases()}
-    for each in reversed(controllers(site.plan, site.objects, Facts.of(site.made))):
-        if (each.namespace, each.name) in installed:
-            said(f"controller {each.name} goes")
-            program.uninstall(each.name, each.namespace)
+    order = [f"{each.namespace}/{each.name}" for each in controllers(site.plan, site.objects, Facts.of(site.made))]
+    installed = {f"{each.namespace}/{each.name}" for each in program.releases()}
+    left = [name for name in there.releases if name not in order]  # of an earlier file
+    for name in [*left, *reversed(order)]:
+        if name in installed and name in there.releases:
+            namespace, _, release = name.partition("/")
+            said(f"controller {release} goes")
+            program.uninstall(release, namespace)
 
 
 def _remove(cluster: Cluster, objects: "list[Tree] | tuple[Tree, ...]", patience: waiting.Patience, said: Say) -> None:
@@ -158,19 +168,28 @@ def _claims(site: Site, cluster: Cluster) -> list[Key]:
 
 
 def _remove_volumes(cluster: Cluster, claims: list[Key], patience: waiting.Patience, said: Say) -> None:
-    """Their class retains volumes whose claims go, so each is told first to go with its claim."""
+    """Their class retains volumes whose claims go, so each is told first to go with its claim. Volumes are waited for,
+    since whoever ends them goes next."""
+    volumes = []
     for key in claims:
         claim = cluster.get(key)
         name = ((claim or {}).get("spec") or {}).get("volumeName")
         volume = Key("v1", "PersistentVolume", "", name) if name else None
         if volume is not None and cluster.get(volume) is not None:
             cluster.merge(volume, {"spec": {"persistentVolumeReclaimPolicy": "Delete"}})
+            volumes.append(volume)
         cluster.delete(key)
     if claims:
         said(f"{len(claims)} volumes go with what is in them")
-    waiting.until_gone(cluster, claims, patience, said)
+    waiting.until_gone(cluster, [*claims, *volumes], patience, said)
 
 
-def _node_claims(cluster: Cluster) -> list[Key]:
-    """Karpenter's nodes: they are machines that cost money, and nobody would end them once Karpenter is gone."""
-    return [key_of(each) for each in cluster.list("karpenter.sh/v1", "NodeClaim")]
+def _node_claims(site: Site, cluster: Cluster) -> list[Key]:
+    """Nodes of the platform's pools: they are machines that cost money, and nobody would end them once Karpenter is
+    gone. Those of others' pools are others' business."""
+    pools = {pool.name for pool in site.plan.pools}
+    return [
+        key_of(each)
+        for each in cluster.list("karpenter.sh/v1", "NodeClaim")
+        if (each["metadata"].get("labels") or {}).get("karpenter.sh/nodepool") in pools
+    ]

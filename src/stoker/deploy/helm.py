@@ -12,6 +12,8 @@ from typing import Any, Protocol
 from stoker.deploy import programs
 
 LEAST = (3, 14)
+_STATES = ("--deployed", "--failed", "--pending", "--uninstalling")
+"""Of releases that are listed; -a for all is Helm 3's alone."""
 _HELPS = "the controllers that the platform needs are installed"
 
 
@@ -55,7 +57,7 @@ class Helm:
 
     def releases(self) -> list[Release]:
         """Of all namespaces, also those that failed or were interrupted."""
-        said = self._program.output("list", "-A", "-a", "-o", "json", *self._where)
+        said = self._program.output("list", "-A", *_STATES, "-o", "json", *self._where)
         return [
             Release(each["name"], each["namespace"], each["chart"], each["status"]) for each in json.loads(said or "[]")
         ]

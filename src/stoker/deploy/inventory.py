@@ -31,19 +31,26 @@ class Owner:
 
 @dataclass(frozen=True)
 class Inventory:
+    """`keys`: objects that are ours, in no order that matters. `found`: namespaces that were there before the first
+    deploy, which stay. `releases`: what was installed by Helm, as namespace/name; others' are left alone. `is_new`:
+    nothing was deployed yet."""
+
     keys: tuple[Key, ...] = ()
-    """In no order that matters."""
+    found: tuple[str, ...] = ()
+    releases: tuple[str, ...] = ()
+    is_new: bool = False
 
 
 def read(cluster: Cluster, namespace: str, owner: Owner) -> Inventory:
     """What is there; nothing where nothing was deployed. Raises NotPermitted where it is another platform's."""
     found = cluster.get(_key(namespace))
     if found is None:
-        return Inventory()
+        return Inventory(is_new=True)
     try:
         data = found["data"]
         written = Owner(**json.loads(data["owner"]))
         keys = tuple(Key(*each) for each in json.loads(data["objects"]))
+        kept, releases = (tuple(map(str, json.loads(data[name]))) for name in ("found", "releases"))
     except (KeyError, TypeError, ValueError) as error:
         raise Conflict(
             f"the ConfigMap {namespace}/{NAME} is not as stoker deploy writes it: {type(error).__name__} {error}",
@@ -54,15 +61,17 @@ def read(cluster: Cluster, namespace: str, owner: Owner) -> Inventory:
             f"the namespace {namespace} of this cluster holds the platform {written}, and the file names {owner}",
             hint="is deploy.context the cluster that is meant? Another platform needs another namespace",
         )
-    return Inventory(keys)
+    return Inventory(keys, kept, releases)
 
 
-def write(cluster: Cluster, namespace: str, owner: Owner, keys: Iterable[Key]) -> None:
+def write(cluster: Cluster, namespace: str, owner: Owner, inventory: Inventory) -> None:
     """Raises as `Cluster.apply`."""
-    listed = sorted({(key.api_version, key.kind, key.namespace, key.name) for key in keys})
+    listed = sorted({(key.api_version, key.kind, key.namespace, key.name) for key in inventory.keys})
     data = {
         "owner": json.dumps(owner.__dict__, sort_keys=True),
         "objects": json.dumps(listed),
+        "found": json.dumps(sorted(inventory.found)),
+        "releases": json.dumps(sorted(set(inventory.releases))),
         "version": __version__,
     }
     cluster.apply(_object(namespace, data), force=True)

@@ -25,6 +25,8 @@ from stoker.render.root.outputs import filled_in
 from stoker.render.run import render_objects, render_root
 from stoker.spec import Platform
 
+_CLUSTER = "aws_eks_cluster.main"
+
 
 @dataclass(frozen=True)
 class Site:
@@ -37,8 +39,12 @@ class Site:
     made: Mapping[str, Any] = field(default_factory=dict)
 
     def now(self) -> "Site":
-        """The same, with what Terraform says that it has made."""
-        return self if self.root is None else replace(self, made=self.root.outputs())
+        """The same, with what Terraform says that it has made. Outputs outlive what they name: where the state has no
+        cluster, there is none."""
+        if self.root is None:
+            return self
+        has_cluster = _CLUSTER in self.root.resources()
+        return replace(self, made=self.root.outputs() if has_cluster else {})
 
     @cached_property
     def plan(self) -> Plan:
@@ -102,6 +108,11 @@ class Site:
             found.write(render_root(self.spec))
             found.init()
         return found
+
+    def is_making_the_cluster(self, plan: terraform.TerraformPlan | None) -> bool:
+        """Whether what is planned makes it, or makes it anew: whatever there is now has nothing to say then."""
+        changes = plan.changes if plan is not None and self.spec.deploy.context is None else ()
+        return any(each.address == _CLUSTER and each.action in ("create", "replace") for each in changes)
 
     def connect(self) -> Cluster | None:
         """The cluster; None where Terraform has not made it yet. Raises as `clusters.connect`."""

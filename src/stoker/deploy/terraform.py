@@ -4,6 +4,7 @@ destroyed. Its state is in that folder, or in the bucket that the module names.
 
 import json
 import os
+import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,6 @@ from stoker.render import folder
 Say = Callable[[str], None]
 Action = Literal["create", "update", "replace", "delete"]
 LEAST = (1, 11)
-_PLAN = "stoker.tfplan"
 _ACTIONS: Mapping[tuple[str, ...], Action] = {
     ("create",): "create",
     ("update",): "update",
@@ -53,6 +53,7 @@ class Terraform:
     def __init__(self, program: programs.Program, where: Path, variables: Mapping[str, Any]) -> None:
         self._program = program
         self.where = where
+        self._plan = f"stoker-{os.getpid()}-{secrets.token_hex(4)}.tfplan"  # others may plan here, too
         self._variables = [f"-var={name}={json.dumps(value)}" for name, value in variables.items()]
 
     def write(self, texts: Mapping[str, str]) -> None:
@@ -66,14 +67,14 @@ class Terraform:
     def plan(self, *, destroy: bool = False, targets: Collection[str] = (), delete_data: bool = False) -> TerraformPlan:
         """`targets`: these alone, and what depends on them; none means all. Raises ProgramFailed with what Terraform
         says."""
-        words = ["plan", "-input=false", "-no-color", f"-out={_PLAN}", *self._variables]
+        words = ["plan", "-input=false", "-no-color", f"-out={self._plan}", *self._variables]
         words += ["-var=delete_data=true"] if delete_data else []
         words += ["-destroy"] if destroy else []
         words += [f"-target={address}" for address in targets]
         with _only_for_me():
             self._program.output(*words, cwd=self.where, timeout_s=1800)
-        shown = json.loads(self._program.output("show", "-json", _PLAN, cwd=self.where, timeout_s=300))
-        return read_plan(shown, self.where / _PLAN)
+        shown = json.loads(self._program.output("show", "-json", self._plan, cwd=self.where, timeout_s=300))
+        return read_plan(shown, self.where / self._plan)
 
     def apply(self, plan: TerraformPlan, said: Say) -> None:
         """As it was planned. `said` hears of each resource, with how many are done."""
@@ -95,7 +96,7 @@ class Terraform:
                 hint="what was made is in Terraform's state: mend the cause and do it again",
             ) from error
         finally:
-            self.forget()
+            plan.file.unlink(missing_ok=True)
 
     def outputs(self) -> dict[str, Any]:
         """The module's outputs by name; none before it was applied."""
@@ -113,7 +114,7 @@ class Terraform:
 
     def forget(self) -> None:
         """The plan's file, which may hold values that a module calls sensitive."""
-        (self.where / _PLAN).unlink(missing_ok=True)
+        (self.where / self._plan).unlink(missing_ok=True)
 
 
 def find(variables: Mapping[str, Any], where: Path) -> Terraform:

@@ -24,11 +24,14 @@ _FLAGS = {
     "--rollback-on-failure",
     "--skip-crds",
     "-A",
-    "-a",
-    "--all",
     "--all-namespaces",
+    "--deployed",
+    "--failed",
+    "--pending",
+    "--uninstalling",
 }
-_SHORT = {"-n": "--namespace", "-f": "--values", "-o": "--output", "-A": "--all-namespaces", "-a": "--all"}
+_STATES = ("deployed", "failed", "pending", "uninstalling")
+_SHORT = {"-n": "--namespace", "-f": "--values", "-o": "--output", "-A": "--all-namespaces"}
 _TAKE_ONE = {
     "--version",
     "--namespace",
@@ -260,7 +263,10 @@ class Helm:
                 "app_version": each["chart_version"],
             }
             for each in releases
-            if "--all" in self._options or each["status"] in ("deployed", "failed")
+            if any(f"--{state}" in self._options and each["status"].startswith(state) for state in _STATES)
+            or (
+                not any(f"--{state}" in self._options for state in _STATES) and each["status"] in ("deployed", "failed")
+            )
         ]
         say(json.dumps(shown))
 
