@@ -112,6 +112,22 @@ def test_diff_shows_what_others_changed_and_what_the_file_newly_asks_for(
     assert "NodePool general: update" in said
 
 
+def test_diff_shows_what_others_put_beside_it(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["deploy", "--yes"]) == 0
+    capsys.readouterr()
+
+    def add(obj: Tree) -> None:
+        obj["spec"]["template"]["spec"]["containers"].append({"name": "spy", "image": "spy:1"})
+
+    stage.server.edit("Deployment", "gateway", "agentic-ai", add)
+    assert run(["diff", "--exit-code"]) == 1
+    said = capsys.readouterr().out
+    assert "spec.template.spec.containers[name=spy] was added by kubectl-edit, and a deploy leaves it" in said
+    assert run(["diff", "--json"]) == 0
+    (gateway,) = json.loads(capsys.readouterr().out)["objects"]
+    assert gateway["added"] == [{"manager": "kubectl-edit", "field": "spec.template.spec.containers[name=spy]"}]
+
+
 def test_what_others_changed_is_taken_back_only_when_asked_for(
     stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -53,6 +53,10 @@ class TestWaves:
             "ScaledObject general",
         ]
 
+    def test_a_scaler_comes_after_what_it_scales_whatever_its_kind_is_called(self) -> None:
+        objects = [named("HorizontalPodAutoscaler", "a", "models"), named("StatefulSet", "a", "models")]
+        assert order(objects) == ["StatefulSet a", "HorizontalPodAutoscaler a"]
+
     def test_the_order_is_that_of_the_objects_and_not_of_the_file(self) -> None:
         objects = render_objects(Plan(loads(""), "karpenter", "terraform"))
         assert order(objects) == order(list(reversed(objects)))

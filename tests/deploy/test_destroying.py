@@ -49,6 +49,10 @@ def test_what_was_made_last_goes_first(stage: Stage) -> None:
     names += ["serviceaccounts/gateway", "priorityclasses/stoker-serving", "namespaces/agentic-ai"]
     places = [order.index(name) for name in names]
     assert places == sorted(places)
+    leases = [
+        call.method for call in stage.server.calls if "/leases" in call.path and call.method in ("POST", "DELETE")
+    ]
+    assert leases == ["POST", "DELETE"] * 2  # nobody else works meanwhile
     assert order[-1] == "namespaces/agentic-ai"  # with the inventory, which is needed until then
 
 

@@ -164,6 +164,11 @@ def test_it_goes_from_terraform_over_controllers_to_the_last_wave_and_back(world
     assert gone == installed[::-1]
     world.destroy(delete_data=True)
     assert world.made() == []
+    planned = [line for line in (world.folder / "bin" / "calls").read_text().splitlines() if line.startswith("plan")]
+    unlocks, goes = planned[-2:]  # buckets must first be told that they may go with what is in them
+    assert "-var=delete_data=true" in unlocks
+    assert "-target=aws_s3_bucket.models" in unlocks
+    assert "-destroy" in goes
     left = {(each["kind"], each["metadata"]["name"]) for each in world.server.objects()} - before
     assert {kind for kind, _ in left} <= {"CustomResourceDefinition", "Namespace", "ServiceAccount", "ConfigMap"}
     assert "agentic-ai" not in {name for kind, name in left if kind == "Namespace"}

@@ -103,7 +103,7 @@ def diff(spec: str | None, state: Path, exit_code: bool, as_json: bool) -> int:
         show.as_json(_plan_as_json(plan))
     else:
         _show_differences(plan)
-    return 1 if exit_code and not plan.changes_nothing else 0
+    return 1 if exit_code and not plan.is_as_the_file_says else 0
 
 
 @click.command("status")
@@ -308,7 +308,7 @@ def _show_differences(plan: "DeployPlan") -> None:
         for change in plan.terraform.changes:
             click.echo(f"terraform: {change.action} {change.address}")
     for each in plan.objects:
-        if each.action == "unchanged":
+        if each.action == "unchanged" and not each.added:
             continue
         click.echo(printable(f"{each.key}: {each.action}" + (f": {each.why}" if each.why else "")))
         held = {field: manager for manager, field in each.held}
@@ -316,7 +316,9 @@ def _show_differences(plan: "DeployPlan") -> None:
             click.echo(printable(f"  {one}"))
         for field, manager in held.items():
             click.echo(printable(f"  {field} was changed by {manager}"))
-    if plan.changes_nothing:
+        for manager, field in each.added:
+            click.echo(printable(f"  {field} was added by {manager}, and a deploy leaves it"))
+    if plan.is_as_the_file_says:
         click.echo("no difference")
 
 
@@ -350,7 +352,7 @@ def _plan_as_json(plan: "DeployPlan") -> dict[str, Any]:
             name: [{"address": each.address, "action": each.action} for each in listed]
             for name, listed in (("changes", plan.terraform.changes), ("drift", plan.terraform.drift))
         }
-    objects = [_object_as_json(each) for each in plan.objects if each.action != "unchanged"]
+    objects = [_object_as_json(each) for each in plan.objects if each.action != "unchanged" or each.added]
     return {"terraform": root, "objects": objects, "unchanged": len(plan.of("unchanged"))}
 
 
@@ -368,6 +370,7 @@ def _object_as_json(each: "ObjectPlan") -> dict[str, Any]:
             for one in (each.differences if each.action != "create" else ())
         ],
         "held": [{"manager": manager, "field": field} for manager, field in each.held],
+        "added": [{"manager": manager, "field": field} for manager, field in each.added],
         "why": each.why,
     }
 

@@ -1,6 +1,7 @@
 """What differs between an object as it is and as it would be, field by field. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ _BY_THE_SERVER = ("managedFields", "resourceVersion", "generation", "uid", "crea
 _KEYS = ("name", "key", "containerPort", "type", "topologyKey")
 """Items of lists are told apart by the first of these that all of them have, each with another value."""
 _LONG = 120
+_WRITTEN_BY_PEOPLE = ("spec.template.spec.", "data.")
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,39 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Dif
     """In the order of their paths. What only the server writes (status, versions, who manages what) is not looked
     at."""
     return sorted(_trees(_meaning(before), _meaning(after), ""), key=lambda each: each.path)
+
+
+def added_by_others(obj: Mapping[str, Any], ours: str) -> list[tuple[str, str]]:
+    """(manager, field) of what other managers have put beside what `ours` applies: a sidecar, a variable. Only in what
+    people write (the pods of a workload, contents of a ConfigMap); what controllers write elsewhere is their work."""
+    entries = obj.get("metadata", {}).get("managedFields") or []
+    known = {path for entry in entries if entry.get("manager") == ours for path in _owned(entry.get("fieldsV1") or {})}
+    found = {
+        (str(entry.get("manager")), path)
+        for entry in entries
+        if entry.get("manager") != ours and not entry.get("subresource")
+        for path in _owned(entry.get("fieldsV1") or {})
+        if path.startswith(_WRITTEN_BY_PEOPLE) and path not in known
+    }
+    return sorted(each for each in found if not _is_inside(each[1], {path for _, path in found}))
+
+
+def _owned(fields: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """Each field of a FieldsV1, as `spec.template.spec.containers[name=proxy]`."""
+    for key, inner in fields.items():
+        if key.startswith("f:"):
+            here = f"{path}.{key[2:]}".removeprefix(".")
+        elif key.startswith("k:"):
+            here = f"{path}[{','.join(f'{name}={value}' for name, value in json.loads(key[2:]).items())}]"
+        else:
+            continue
+        yield here
+        yield from _owned(inner, here)
+
+
+def _is_inside(path: str, paths: Collection[str]) -> bool:
+    """Whether something around it is among the paths: the whole says enough."""
+    return any(path != each and path.startswith((f"{each}.", f"{each}[")) for each in paths)
 
 
 def shown(value: Any) -> str:

@@ -8,8 +8,8 @@ from typing import Literal
 
 from stoker.base.errors import NotFound
 from stoker.deploy import inventory
-from stoker.deploy.cluster import Cluster, FieldConflict, Key, Rejected, Tree, key_of
-from stoker.deploy.differences import Difference, differences
+from stoker.deploy.cluster import MANAGER, Cluster, FieldConflict, Key, Rejected, Tree, key_of
+from stoker.deploy.differences import Difference, added_by_others, differences
 from stoker.deploy.terraform import TerraformPlan
 from stoker.deploy.waves import steps
 
@@ -21,12 +21,14 @@ _REPLACED = ("Job",)
 @dataclass(frozen=True)
 class ObjectPlan:
     """`differences`: from what is to what would be. `held`: (manager, field) that somebody else has changed since.
-    `why`: what the server says of an object that it refuses."""
+    `added`: (manager, field) that somebody else has put beside ours, which a deploy leaves. `why`: what the server says
+    of an object that it refuses."""
 
     key: Key
     action: ObjectAction
     differences: Sequence[Difference] = ()
     held: Sequence[tuple[str, str]] = ()
+    added: Sequence[tuple[str, str]] = ()
     why: str = ""
 
 
@@ -45,6 +47,11 @@ class DeployPlan:
         return not (self.terraform and self.terraform.changes) and all(
             each.action == "unchanged" for each in self.objects
         )
+
+    @property
+    def is_as_the_file_says(self) -> bool:
+        """Nothing to change, and nothing that others have put beside it."""
+        return self.changes_nothing and not any(each.added for each in self.objects)
 
     def of(self, *actions: ObjectAction) -> list[ObjectPlan]:
         return [each for each in self.objects if each.action in actions]
@@ -78,11 +85,13 @@ def plan_object(cluster: Cluster, obj: Tree) -> ObjectPlan:
         return ObjectPlan(key, "refused", why=error.message)
     except FieldConflict as error:
         forced = cluster.apply(obj, dry_run=True, force=True)
-        return ObjectPlan(key, "conflict", differences(live or {}, forced), error.causes)
+        added = added_by_others(live or {}, MANAGER)
+        return ObjectPlan(key, "conflict", differences(live or {}, forced), error.causes, added)
     if live is None:
         return ObjectPlan(key, "create")
     changed = differences(live, would_be)
-    return ObjectPlan(key, "update" if changed else "unchanged", changed)
+    action: ObjectAction = "update" if changed else "unchanged"
+    return ObjectPlan(key, action, changed, added=added_by_others(live, MANAGER))
 
 
 def is_immutable(error: Rejected) -> bool:
