@@ -155,7 +155,9 @@ class TestRefusal:
         )
 
     def test_nor_may_that_of_one_model_or_of_training(self) -> None:
-        text = "{llm: {models: {one: {serving: {image: 'example.com/vllm:v1'}}}}, training: {image: 'example.com/t:v1'}}"
+        text = (
+            "{llm: {models: {one: {serving: {image: 'example.com/vllm:v1'}}}}, training: {image: 'example.com/t:v1'}}"
+        )
         platform = loads(text)
         keys = chart_live.candidates(platform, plain(platform))
         bounds = chart_live.Bounds(pattern=PINNED, never=LATEST)
