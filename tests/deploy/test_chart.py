@@ -11,6 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stoker import __version__
 from stoker.render import chart_live, chart_pages, chart_probing, chart_templates
 from stoker.render.chart import render_chart
 from stoker.render.run import render
@@ -130,6 +131,50 @@ def _third(key: chart_live.LiveKey) -> Any:
     return THIRD[".".join(key.path)]
 
 
+LATEST = "(^|:)latest$"
+PINNED = "^[a-z0-9][A-Za-z0-9._/:@-]*(@sha256:[0-9a-f]{64}|:[A-Za-z0-9_][A-Za-z0-9._-]*)$"
+
+
+class TestRefusal:
+    """What the chart refuses. That Helm does so is shown in test_chart_helm.py, where there is Helm."""
+
+    def test_a_value_that_differs_fails_the_installation(self) -> None:
+        check = chart()["templates/_check.tpl"]
+        found = re.findall(r"^\{\{- if \$found -\}\}\n(.*)\n\{\{- end -\}\}\n\{\{- end -\}\}$", check, re.MULTILINE)
+        assert len(found) == 1
+        assert found[0].startswith('{{- printf "these values are not those that this chart was rendered for, ')
+        assert found[0].endswith('" $found | fail -}}')
+
+    def test_no_image_may_become_one_whose_tag_moves(self) -> None:
+        keys = live(chart())
+        assert keys["global.images.tag"] == {"pattern": chart_live.PLAIN, "never": LATEST, "mayBeNull": False}
+        assert keys["llm.inference.image"] == {"pattern": PINNED, "never": LATEST, "mayBeNull": False}
+        assert (
+            "{{- else if and $bounds.never (regexMatch $bounds.never $value) -}}and takes no text that matches "
+            in chart()["templates/_check.tpl"]
+        )
+
+    def test_nor_may_that_of_one_model_or_of_training(self) -> None:
+        text = (
+            "{llm: {models: {one: {serving: {image: 'example.com/vllm:v1'}}}}, training: {image: 'example.com/t:v1'}}"
+        )
+        platform = loads(text)
+        keys = chart_live.candidates(platform, plain(platform))
+        bounds = chart_live.Bounds(pattern=PINNED, never=LATEST)
+        assert {".".join(key.path): key.bounds for key in keys if key.path[-1] == "image"} == {
+            "karpenter.image": chart_live.Bounds(pattern="^al2023@v20(2[6-9]|[3-9][0-9])[0-9]{4}$"),
+            "llm.inference.image": bounds,
+            "llm.models.one.serving.image": bounds,
+            "training.image": bounds,
+        }
+
+    @pytest.mark.parametrize(
+        ("text", "is_refused"), [("latest", True), ("example.com/vllm:latest", True), ("latest-1", False)]
+    )
+    def test_latest_is_refused_as_a_tag_alone_and_at_the_end_of_an_image(self, text: str, is_refused: bool) -> None:
+        assert (re.search(live(chart())["global.images.tag"]["never"], text) is not None) == is_refused
+
+
 class TestText:
     def test_braces_of_others_are_escaped(self) -> None:
         assert 'instructions: Say {{ "{{" }} name }}.\n' in chart()["templates/_platform.tpl"]
@@ -159,6 +204,18 @@ def _quoted(text: str) -> str:
 
 
 class TestFiles:
+    def test_chart_yaml_says_which_clusters_it_is_for(self) -> None:
+        """A cluster of an older minor version is refused by Helm; one of EKS' own versions is not."""
+        assert yaml.safe_load(chart()["Chart.yaml"]) == {
+            "apiVersion": "v2",
+            "name": "platform",
+            "description": "An agentic-AI platform on EKS, from one platform.yaml.",
+            "type": "application",
+            "version": __version__,
+            "appVersion": __version__,
+            "kubeVersion": ">=1.30.0-0",
+        }
+
     @pytest.mark.parametrize("text", [SMALL, ""])
     def test_values_yaml_is_a_platform_yaml_of_the_same_objects(self, text: str) -> None:
         assert render(loads(chart(text)["values.yaml"])) == render(loads(text))

@@ -55,6 +55,9 @@ def test_the_pages_say_what_their_test_needs(mode: str) -> None:
     assert words[0] == "stoker deploy --dry-run"
     assert words.count("stoker deploy --yes") == 3
     assert words[-1] == "stoker destroy --yes --delete-data"
+    before_kubectl = PAGES[mode].partition("\n    kubectl ")[0]
+    assert f"`aws eks update-kubeconfig --name {spec.global_.cluster.name} --region us-west-2`" in before_kubectl
+    assert "`aws iam create-service-linked-role --aws-service-name spot.amazonaws.com`" in before_kubectl
 
 
 @pytest.mark.skipif("WALKS" not in os.environ, reason="five minutes for each of three: make test-deploy")
