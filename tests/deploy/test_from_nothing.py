@@ -14,7 +14,7 @@ import pytest
 from cloud_stage import ACCOUNT, CONTEXT, push_images
 
 from stoker.base.errors import Conflict, StokerError
-from stoker.deploy import applying, destroying
+from stoker.deploy import applying, destroying, status
 from stoker.deploy.controllers import Facts, controllers
 from stoker.deploy.planning import DeployPlan, plan_objects
 from stoker.deploy.prerequisites import own_images
@@ -214,6 +214,12 @@ def test_a_release_of_somebody_else_is_left_alone(world: World, tmp_path: Path) 
     subprocess.run([str(world.helm.folder / "helm"), *words, *where], check=True, capture_output=True)
     said = world.deploy()
     assert "controller keda: keda-2.19.0 is there already, and left as it is" in said
+    site = world.site.now()
+    cluster = site.connect()
+    assert cluster is not None
+    (found,) = status.controllers_of(site, cluster)
+    cluster.close()
+    assert found.is_ready, found.troubles
     world.destroy(delete_data=True)
     gone = {words[1] for words in world.helm.changing if words[0] == "uninstall"}
     assert "karpenter" in gone

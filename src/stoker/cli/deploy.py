@@ -124,7 +124,7 @@ def status(spec: str | None, state: Path, as_json: bool) -> int:
     if cluster is None:
         raise StokerError(f"there is no cluster {site.plan.cluster} yet", hint="`stoker deploy` makes it")
     try:
-        found = [*statuses.controllers_of(site), *statuses.components(site, cluster)]
+        found = [*statuses.controllers_of(site, cluster), *statuses.components(site, cluster)]
     finally:
         cluster.close()
     if as_json:

@@ -47,11 +47,13 @@ def components(site: Site, cluster: Cluster) -> list[Component]:
     return [*listed, Component("left over", 0, len(left), tuple(left))] if left else listed
 
 
-def controllers_of(site: Site) -> list[Component]:
-    """The releases that a deploy of this file installs, as one component; none where it installs none."""
+def controllers_of(site: Site, cluster: Cluster) -> list[Component]:
+    """The releases that a deploy of this file needs, as one component; none where it installs none. Of somebody else's
+    the version is theirs to choose."""
     wanted = controllers(site.plan, site.objects, Facts.of(site.made)) if site.spec.deploy.controllers else []
     if not wanted:
         return []
+    ours = inventory.read(cluster, site.plan.namespace, site.owner).releases
     there = {(each.namespace, each.name): each for each in site.helm().releases()}
     troubles = []
     for each in wanted:
@@ -61,7 +63,7 @@ def controllers_of(site: Site) -> list[Component]:
             troubles.append(Trouble(key, "is not installed"))
         elif release.status != "deployed":
             troubles.append(Trouble(key, f"is {release.status}"))
-        elif not release.chart.endswith(f"-{each.version}"):
+        elif f"{each.namespace}/{each.name}" in ours and not release.chart.endswith(f"-{each.version}"):
             troubles.append(Trouble(key, f"is {release.chart}, and {each.version} is wanted"))
     return [Component("controllers", len(wanted) - len(troubles), len(wanted), tuple(troubles))]
 
