@@ -414,6 +414,42 @@ MODEL = "llm: {models: {general: "  # closed by "}}"
             "karpenter: {nodePools: {gpu: {zones: [us-east-1a]}}}",
             "p.yaml:1:39: karpenter.nodePools.gpu.zones[0]: us-east-1a is not in the region us-west-2",
         ),
+        # deploy
+        (
+            "deploy: {network: {cidr: 10.0.0.1/16}}",
+            "p.yaml:1:26: deploy.network.cidr: 10.0.0.1/16 does not begin where a /16 begins; write 10.0.0.0/16",
+        ),
+        (
+            "deploy: {network: {cidr: 10.0.0.0/19}}",
+            "p.yaml:1:26: deploy.network.cidr: 10.0.0.0/19 has to be a /16, /17 or /18: subnets of pods are parts of it",
+        ),
+        *(
+            (
+                f"deploy: {{network: {{cidr: {cidr}}}}}",
+                f"p.yaml:1:26: deploy.network.cidr: {cidr} is no range of IPv4 addresses; such as 10.0.0.0/16",
+            )
+            for cidr in ("10.0.256.0/16", "10.0.0.0/33")
+        ),
+        (
+            "deploy: {network: {publicAccess: [203.0.113.7/24]}}",
+            "p.yaml:1:35: deploy.network.publicAccess[0]: 203.0.113.7/24 does not begin where a /24 begins; write "
+            "203.0.113.0/24",
+        ),
+        *(
+            (
+                f"deploy: {{network: {{publicAccess: [0.0.0.0/0, {cidr}]}}}}",
+                f"p.yaml:1:46: deploy.network.publicAccess[1]: {cidr} is no address that the internet routes, so that "
+                "nobody would come from it; write the public one that your network goes out by, such as 203.0.113.7/32",
+            )
+            for cidr in (
+                "192.168.1.5/32",
+                "10.0.0.0/8",
+                "172.31.0.0/16",
+                "100.127.0.0/16",
+                "127.0.0.1/32",
+                "169.254.0.0/16",
+            )
+        ),
         (
             "edge: {certificateArn: 'arn:aws:s3:us-west-2:111122223333:bucket'}",
             "p.yaml:1:24: edge.certificateArn: arn:aws:s3:us-west-2:111122223333:bucket is of s3; must be an ARN of acm",
@@ -449,6 +485,12 @@ def test_one_fault(text: str, message: str) -> None:
     assert refusal.message == message
     assert refusal.exit_code == 2
     assert refusal.hint == "docs/spec.md lists every key with its default; `stoker init` writes a commented file"
+
+
+@pytest.mark.parametrize("cidr", ["203.0.113.7/32", "172.32.0.0/16", "100.128.0.0/9", "11.0.0.0/8", "0.0.0.0/0"])
+def test_ranges_that_the_internet_routes_are_let_in(cidr: str) -> None:
+    """What is beside private ranges, and what is more than they."""
+    assert loads(f"deploy: {{network: {{publicAccess: [{cidr}]}}}}").deploy.network.public_access == (cidr,)
 
 
 def test_a_fault_names_the_path_of_its_key_for_programs_too() -> None:

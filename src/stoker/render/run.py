@@ -9,7 +9,7 @@ from stoker.render.components import COMPONENTS
 from stoker.render.connections import check_hosts
 from stoker.render.items import ON_DEMAND, Item, Resource
 from stoker.render.plan import Maker, Plan
-from stoker.render.root import modules, settings
+from stoker.render.root import modules, network, settings
 from stoker.render.writing import files, root_files
 from stoker.spec import Mode, Platform
 
@@ -48,7 +48,8 @@ def items_of(plan: Plan, *, only: Collection[str] = ()) -> list[Item]:
 
 def render_root(platform: Platform, *, mode: Mode | None = None) -> dict[str, str]:
     """The root module of Terraform that makes the cluster of the objects of `render(..., aws="terraform")`, as texts by
-    file name, all in one folder. Raises InvalidInput as `render` does."""
+    file name, all in one folder. Raises InvalidInput as `render` does, and for fewer than two zones."""
     plan = Plan(platform, mode or platform.global_.cluster.mode, "terraform")
     check_hosts(plan)
+    network.check_zones(plan)
     return root_files(modules.render(plan), settings.backend(plan))

@@ -1,11 +1,12 @@
 """`deploy`: what `stoker deploy`, `diff`, `status` and `destroy` may act on, and how."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from ipaddress import IPv4Network
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from stoker.spec.faults import Fault
+from stoker.spec.faults import Fault, Path
 from stoker.spec.guide import BucketName
 from stoker.spec.section import Expected, Section
 
@@ -14,6 +15,12 @@ Cidr = Annotated[
     StringConstraints(pattern=r"^([0-9]{1,3}\.){3}[0-9]{1,3}/[0-9]{1,2}$"),
     Expected("a range of IPv4 addresses, such as 10.0.0.0/16"),
 ]
+
+_NOT_ROUTED = tuple(
+    IPv4Network(each)
+    for each in ("10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16")
+)
+"""Source: RFC 1918, RFC 6598 (carriers' own), RFC 1122 (loopback), RFC 3927 (link-local)."""
 
 
 class Network(Section):
@@ -26,18 +33,35 @@ class Network(Section):
     at a third of the price."""
 
     public_access: Annotated[tuple[Cidr, ...], Field(strict=False, max_length=40)] = ()
-    """Who reaches the cluster's API from the internet. Empty: nobody, only the VPC and what is connected to it."""
+    """Who reaches the cluster's API from the internet, by public addresses. Empty: nobody, only the VPC and what is
+    connected to it."""
 
     def broken_rules(self) -> Iterator[Fault]:
-        for path, cidr in (
-            (("cidr",), self.cidr),
-            *((("publicAccess", i), c) for i, c in enumerate(self.public_access)),
-        ):
-            address, _, length = cidr.partition("/")
-            if any(int(part) > 255 for part in address.split(".")) or int(length) > 32:
-                yield Fault(path, f"{cidr} is no range of IPv4 addresses; such as 10.0.0.0/16")
-        if not 16 <= int(self.cidr.partition("/")[2]) <= 18:
-            yield Fault(("cidr",), f"{self.cidr} has to be a /16, /17 or /18: subnets of pods are parts of it")
+        vpc = yield from _network(("cidr",), self.cidr)
+        if vpc is not None and not 16 <= vpc.prefixlen <= 18:
+            yield Fault(("cidr",), f"{vpc} has to be a /16, /17 or /18: subnets of pods are parts of it")
+        for index, cidr in enumerate(self.public_access):
+            path = ("publicAccess", index)
+            public = yield from _network(path, cidr)
+            if public is not None and any(public.subnet_of(each) for each in _NOT_ROUTED):
+                yield Fault(
+                    path,
+                    f"{cidr} is no address that the internet routes, so that nobody would come from it; write the "
+                    "public one that your network goes out by, such as 203.0.113.7/32",
+                )
+
+
+def _network(path: Path, cidr: str) -> Generator[Fault, None, IPv4Network | None]:
+    """The range, or a fault that says what is wrong with its text."""
+    try:
+        found = IPv4Network(cidr, strict=False)
+    except ValueError:
+        yield Fault(path, f"{cidr} is no range of IPv4 addresses; such as 10.0.0.0/16")
+        return None
+    if str(found) != cidr:
+        yield Fault(path, f"{cidr} does not begin where a /{found.prefixlen} begins; write {found}")
+        return None
+    return found
 
 
 class Deploy(Section):

@@ -46,6 +46,8 @@ def render(plan: Plan) -> Iterator[Item]:
     trust = {"Effect": "Allow", "Principal": {"Service": "monitoring.rds.amazonaws.com"}, "Action": "sts:AssumeRole"}
     policy = "service-role/AmazonRDSEnhancedMonitoringRole"
     yield from role(plan, _FILE, "ledger_monitoring", name_of(plan, "ledger-monitoring"), trust, policies=[policy])
+    why = "Its id ends the name of the last snapshot: that of a database before this one may still be there."
+    yield resource(_FILE, "terraform_data", LEDGER_SECRET, {}, comment=why)
     yield _instance(plan, name)
     yield from _secret(plan)
 
@@ -94,9 +96,9 @@ def _instance(plan: Plan, name: str) -> Item:
         "monitoring_interval": 60,
         "monitoring_role_arn": Raw("aws_iam_role.ledger_monitoring.arn"),
         "enabled_cloudwatch_logs_exports": list(_LOGS),
-        "deletion_protection": Raw("var.delete_data ? false : true"),
+        "deletion_protection": False,
         "skip_final_snapshot": Raw("var.delete_data"),
-        "final_snapshot_identifier": f"{name}-last",
+        "final_snapshot_identifier": f"{name}-last-${{substr(terraform_data.{LEDGER_SECRET}.id, 0, 8)}}",
         "delete_automated_backups": Raw("var.delete_data"),
         "depends_on": [Raw(f"aws_cloudwatch_log_group.ledger_{each}") for each in _LOGS],
     }

@@ -48,6 +48,8 @@ REASONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "aws_db_instance.ledger": {
             "CKV_AWS_161": "pods sign in with a password that was made up for them and is in no state; "
             "tokens of IAM end after 15 minutes, and pools of connections outlive them",
+            "CKV_AWS_293": "stoker destroy asks for the cluster's name first, and a last snapshot stays; "
+            "protection would only make it fail halfway",
             "CKV_AWS_354": _OWN_KEY,
         },
         "aws_elasticache_replication_group.redis": {"CKV_AWS_191": _OWN_KEY},

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from stoker.base.errors import InvalidInput
 from stoker.render.hcl import Block, Raw
 from stoker.render.items import Item, Terraform
 from stoker.render.node_classes import DISCOVERY
@@ -12,6 +13,18 @@ _FILE = "vpc.tf"
 _VPC = Raw("aws_vpc.main.id")
 _EVERYWHERE = "0.0.0.0/0"
 _LOGS_KEPT_DAYS = 365
+_LEAST_ZONES = 2
+"""Of the subnets of a cluster. Source: EKS user guide, network-reqs."""
+
+
+def check_zones(plan: Plan) -> None:
+    """Raises InvalidInput for fewer zones than EKS takes."""
+    if len(set(plan.zones)) < _LEAST_ZONES:
+        raise InvalidInput(
+            f"global.cluster.zones has {plan.zones[0]} alone; EKS takes subnets in at least {_LEAST_ZONES} zones",
+            param="global.cluster.zones",
+            hint=f"name another zone of {plan.region} beside it; nodes stay in one by karpenter.nodePools.*.zones",
+        )
 
 
 def nat_zones(plan: Plan) -> tuple[str, ...]:
