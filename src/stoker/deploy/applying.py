@@ -24,7 +24,7 @@ def deploy(site: Site, plan: DeployPlan, patience: waiting.Patience, said: Say, 
             said(f"terraform: {len(plan.terraform.changes)} changes")
             site.root.apply(plan.terraform, said)
         else:
-            site.root.forget()
+            plan.terraform.file.unlink(missing_ok=True)
     site = site.now()
     prerequisites.check(site.plan, site.objects)
     cluster = site.connect()
