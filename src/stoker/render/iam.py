@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stoker.render.facts import GATEWAY, MODELS_ACCOUNT, PIPELINE_ACCOUNT, TRAINING_ACCOUNT, WEIGHTS_ACCOUNT, short
+from stoker.render.facts import GATEWAY, MODELS_ACCOUNT, PIPELINE_ACCOUNT, TRAINING_ACCOUNT, WEIGHTS_ACCOUNT
 from stoker.render.items import Item, Resource
 from stoker.render.models_weights import has_jobs
 from stoker.render.objects import Object, metadata
@@ -110,7 +110,7 @@ def role(
     """Its policy is inline: it lives and dies with the role, and can be read in one place. `managed`: names of AWS'
     own policies, with their path."""
     spec: Object = {
-        "name": role_name(plan, name),
+        "name": plan.name_in_region(name),
         "description": f"{name} of the cluster {plan.cluster}",
         "assumeRolePolicyDocument": policy(trust),
     }
@@ -124,11 +124,6 @@ def role(
         "metadata": metadata(plan, name, COMPONENT, namespace=plan.namespace),
         "spec": {**spec, "tags": tag_list(plan)},
     }
-
-
-def role_name(plan: Plan, name: str) -> str:
-    """With the region, since roles are the account's, and clusters of two regions may have one name."""
-    return short(plan.cluster, name, plan.region, at_most=64)
 
 
 def pod_trust(plan: Plan, namespace: str, account: str) -> Object:

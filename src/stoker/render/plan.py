@@ -144,6 +144,10 @@ class Plan:
     def node_role(self) -> str:
         return self.spec.karpenter.node_role or f"KarpenterNodeRole-{self.cluster}"[:64]
 
+    def name_in_region(self, what: str) -> str:
+        """Of what is the account's, such as a role, with the region: clusters of two regions may have one name."""
+        return short(self.cluster, what, self.region, at_most=64)
+
     @property
     def interruption_queue(self) -> str:
         return self.spec.karpenter.interruption_queue or self.cluster[:80]

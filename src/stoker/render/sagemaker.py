@@ -235,7 +235,7 @@ def _object(plan: Plan, kind: str, name: str, spec: Object) -> Object:
 
 
 def _role_arn(plan: Plan) -> str:
-    return f"arn:{plan.partition}:iam::{plan.account}:role/{iam.role_name(plan, ROLE)}"
+    return f"arn:{plan.partition}:iam::{plan.account}:role/{plan.name_in_region(ROLE)}"
 
 
 def _name(plan: Plan, what: str) -> str:

@@ -30,7 +30,7 @@ def render(plan: Plan) -> Iterator[Item]:
         blocks = []
         if addon.account is not None:
             trust = iam.pod_trust(plan, "kube-system", addon.account)
-            yield from role(plan, _FILE, "ebs_csi", iam.role_name(plan, aws.EBS_ROLE), trust, policies=addon.policies)
+            yield from role(plan, _FILE, "ebs_csi", plan.name_in_region(aws.EBS_ROLE), trust, policies=addon.policies)
             said = {"service_account": addon.account, "role_arn": Raw("aws_iam_role.ebs_csi.arn")}
             blocks.append(Block("pod_identity_association", (), said))
         yield _addon(addon.name, after, *blocks, comment=addon.why)
@@ -61,7 +61,7 @@ def _kro(plan: Plan) -> Iterator[Item]:
         return
     trust = iam.service_trust("capabilities.eks.amazonaws.com", tag=True)
     why = "kro calls nothing in AWS: the role has no rights."
-    yield from role(plan, "kro.tf", "kro", iam.role_name(plan, "kro"), trust, comment=why)
+    yield from role(plan, "kro.tf", "kro", plan.name_in_region("kro"), trust, comment=why)
     properties = {
         "CapabilityName": "kro",
         "ClusterName": _CLUSTER,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from stoker.render.hcl import Block, Raw
 from stoker.render.items import Item, Variable
 from stoker.render.plan import Plan
-from stoker.render.root.parts import name_of, resource
+from stoker.render.root.parts import resource
 
 _PERCENT = (80, 100)
 
@@ -32,7 +32,7 @@ def render(plan: Plan) -> Iterator[Item]:
         for percent in (_PERCENT if email is not None else ())
     ]
     attributes = {
-        "name": name_of(plan, "monthly"),
+        "name": plan.name_in_region("monthly"),
         "budget_type": "COST",
         "limit_amount": Raw("tostring(var.monthly_budget_usd)"),
         "limit_unit": "USD",

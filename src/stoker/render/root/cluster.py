@@ -9,7 +9,7 @@ from stoker.render.items import Item
 from stoker.render.kms import ADMINISTER
 from stoker.render.objects import Object
 from stoker.render.plan import Plan
-from stoker.render.root.parts import ACCOUNT, arn, attachments, document, name_of, resource, role
+from stoker.render.root.parts import ACCOUNT, arn, attachments, document, resource, role
 
 _FILE = "eks.tf"
 _LOGS = ("api", "audit", "authenticator", "controllerManager", "scheduler")
@@ -38,7 +38,7 @@ def render(plan: Plan) -> Iterator[Item]:
         plan,
         _FILE,
         "cluster",
-        name_of(plan, "cluster"),
+        plan.name_in_region("cluster"),
         service_trust("eks.amazonaws.com", tag=True),
         statements=list(_tagging(plan)) if has_auto_mode(plan) else (),
         policies=policies,

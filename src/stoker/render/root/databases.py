@@ -11,7 +11,7 @@ from stoker.render.facts import LEDGER_AUTH, LEDGER_PORT, LEDGER_SECRET
 from stoker.render.hcl import Block, Json, Raw
 from stoker.render.items import Item, Terraform
 from stoker.render.plan import Plan
-from stoker.render.root.parts import name_of, resource, role
+from stoker.render.root.parts import resource, role
 from stoker.render.surroundings import recovery
 
 _FILE = "rds.tf"
@@ -45,7 +45,9 @@ def render(plan: Plan) -> Iterator[Item]:
         yield resource(_FILE, "aws_cloudwatch_log_group", f"ledger_{what}", log)
     trust = {"Effect": "Allow", "Principal": {"Service": "monitoring.rds.amazonaws.com"}, "Action": "sts:AssumeRole"}
     policy = "service-role/AmazonRDSEnhancedMonitoringRole"
-    yield from role(plan, _FILE, "ledger_monitoring", name_of(plan, "ledger-monitoring"), trust, policies=[policy])
+    yield from role(
+        plan, _FILE, "ledger_monitoring", plan.name_in_region("ledger-monitoring"), trust, policies=[policy]
+    )
     why = "Its id ends the name of the last snapshot: that of a database before this one may still be there."
     yield resource(_FILE, "terraform_data", LEDGER_SECRET, {}, comment=why)
     yield _instance(plan, name)

@@ -18,7 +18,7 @@ def render(plan: Plan) -> Iterator[Item]:
             plan,
             _FILE,
             label,
-            iam.role_name(plan, who.account),
+            plan.name_in_region(who.account),
             iam.pod_trust(plan, who.namespace, who.account),
             statements=who.statements,
             comment=who.why,

@@ -14,7 +14,7 @@ from stoker.render.objects import Object
 from stoker.render.plan import Plan
 from stoker.render.root.identities import association
 from stoker.render.root.nodes import has_karpenter
-from stoker.render.root.parts import arn, name_of, role
+from stoker.render.root.parts import arn, role
 
 ACCOUNT = ("kube-system", "karpenter")
 """Namespace and ServiceAccount of its controller, as its chart and its own guide have them."""
@@ -31,7 +31,7 @@ def render(plan: Plan) -> Iterator[Item]:
         plan,
         _FILE,
         "karpenter",
-        name_of(plan, "karpenter"),
+        plan.name_in_region("karpenter"),
         iam.pod_trust(plan, *ACCOUNT),
         statements=[*_nodes(plan), *_profiles(plan), *_reading(plan)],
         comment="It makes and ends only what has the cluster's tag; the * of Describe and List is all that these take.",

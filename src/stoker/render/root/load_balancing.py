@@ -13,7 +13,7 @@ from stoker.render.objects import Object
 from stoker.render.plan import Plan
 from stoker.render.root.cluster import has_auto_mode
 from stoker.render.root.identities import association
-from stoker.render.root.parts import arn, name_of, role
+from stoker.render.root.parts import arn, role
 
 ACCOUNT = ("kube-system", "aws-load-balancer-controller")
 """Namespace and ServiceAccount, as its chart and its own guide have them."""
@@ -29,7 +29,7 @@ def render(plan: Plan) -> Iterator[Item]:
         plan,
         _FILE,
         "load_balancer_controller",
-        name_of(plan, "load-balancers"),
+        plan.name_in_region("load-balancers"),
         iam.pod_trust(plan, *ACCOUNT),
         statements=list(_statements(plan)),
         comment="It changes only load balancers and security groups that have the cluster's tag.",

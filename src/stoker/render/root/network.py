@@ -7,7 +7,7 @@ from stoker.render.hcl import Block, Raw
 from stoker.render.items import Item, Terraform
 from stoker.render.node_classes import DISCOVERY
 from stoker.render.plan import Plan
-from stoker.render.root.parts import name_of, resource, role
+from stoker.render.root.parts import resource, role
 
 _FILE = "vpc.tf"
 _VPC = Raw("aws_vpc.main.id")
@@ -153,7 +153,7 @@ def _flow_logs(plan: Plan) -> Iterator[Item]:
         "Action": ["logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"],
         "Resource": ["${aws_cloudwatch_log_group.flow_logs.arn}:*"],
     }
-    yield from role(plan, _FILE, "flow_logs", name_of(plan, "flow-logs"), trust, statements=[write])
+    yield from role(plan, _FILE, "flow_logs", plan.name_in_region("flow-logs"), trust, statements=[write])
     attributes = {
         "vpc_id": _VPC,
         "traffic_type": "REJECT",

@@ -13,7 +13,7 @@ from stoker.render.iam import service_trust
 from stoker.render.items import Item
 from stoker.render.plan import Plan
 from stoker.render.root.cluster import has_auto_mode
-from stoker.render.root.parts import attachments, name_of, resource, role
+from stoker.render.root.parts import attachments, resource, role
 
 _FILE = "nodes.tf"
 _OF_NODES = (
@@ -47,7 +47,7 @@ def render(plan: Plan) -> Iterator[Item]:
         }
         yield resource(_FILE, "aws_eks_access_entry", "karpenter_node", entry)
     if not has_auto_mode(plan):
-        yield from role(plan, _FILE, _CONTROLLERS, name_of(plan, _CONTROLLERS), trust, policies=_OF_NODES)
+        yield from role(plan, _FILE, _CONTROLLERS, plan.name_in_region(_CONTROLLERS), trust, policies=_OF_NODES)
         yield _launch_template(plan)
         yield _group(plan)
 
@@ -67,7 +67,7 @@ def _launch_template(plan: Plan) -> Item:
         ),
     ]
     attributes = {
-        "name": name_of(plan, _CONTROLLERS),
+        "name": plan.name_in_region(_CONTROLLERS),
         "update_default_version": True,
         "vpc_security_group_ids": [Raw("aws_security_group.nodes.id")],
     }

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from stoker.render.facts import short
 from stoker.render.hcl import Block, Json, Raw
 from stoker.render.items import Terraform
 from stoker.render.objects import Object
@@ -60,11 +59,6 @@ def role(
 def attachments(label: str, policies: Sequence[str]) -> list[Raw]:
     """For `depends_on`: what needs the role needs its rights, until it is destroyed."""
     return [Raw(f"aws_iam_role_policy_attachment.{label}_{_snake(policy)}") for policy in policies]
-
-
-def name_of(plan: Plan, what: str, at_most: int = 64) -> str:
-    """Of what is the account's, with the region: clusters of two regions may have one name."""
-    return short(plan.cluster, what, plan.region, at_most=at_most)
 
 
 def _snake(policy: str) -> str:
