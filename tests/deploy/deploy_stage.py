@@ -51,13 +51,13 @@ class Stage:
         site = self.site(text)
         cluster = self.connect(site)
         try:
-            return DeployPlan(None, True, plan_objects(cluster, site.objects, site.plan.namespace, site.owner))
+            return DeployPlan(None, plan_objects(cluster, site.objects, site.plan.namespace, site.owner))
         finally:
             cluster.close()
 
     def deploy(self, text: str = SMALL, *, force: bool = False) -> None:
         site = self.site(text)
-        plan = DeployPlan(None, True, ())
+        plan = DeployPlan(None, ())
         applying.deploy(site, plan, self.patience(site), self.said.append, force=force)
 
     def destroy(self, text: str = SMALL, *, delete_data: bool = False) -> None:

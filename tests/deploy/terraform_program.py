@@ -81,7 +81,8 @@ def main(words: list[str]) -> int:
         has_cluster = "aws_eks_cluster.main" in there()
         print(json.dumps({"vpc_id": {"value": "vpc-1"}} if has_cluster else {}))
     elif words[:2] == ["state", "list"]:
-        print("\n".join(there()))
+        for name in there():
+            print(name)
     return 0
 
 

@@ -121,11 +121,20 @@ def test_nodes_go_before_who_would_end_them(stage: Stage) -> None:
     assert stage.server.get("Namespace", "agentic-ai") is None
 
 
-def test_a_namespace_that_was_there_before_stays(stage: Stage) -> None:
+@pytest.mark.parametrize("ended_after", [None, 0, 1, 2, 3])
+def test_a_namespace_that_was_there_before_stays(stage: Stage, ended_after: int | None) -> None:
+    """Also where the first deploy ended at one of its first calls."""
     cluster = stage.connect(stage.site())
     cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "agentic-ai"}})
     cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "mine", "namespace": "agentic-ai"}})
     cluster.close()
+    if ended_after is not None:
+        outage = Outage(stage.server.counted + 1 + ended_after)
+        stage.server.fail(outage.begins, "refuse")
+        stage.server.fail(outage.lasts, "refuse", times=10_000)
+        with pytest.raises(Unavailable):
+            stage.deploy()
+        outage.is_over = True
     stage.deploy()
     stage.destroy()
     assert stage.server.get("ConfigMap", "mine", "agentic-ai") is not None

@@ -75,7 +75,7 @@ class World:
                 objects = plan_objects(cluster, site.objects, site.plan.namespace, site.owner)
             finally:
                 cluster.close()
-            applying.deploy(first, DeployPlan(plan, True, objects), self.patience(), said.append)
+            applying.deploy(first, DeployPlan(plan, objects), self.patience(), said.append)
         finally:
             root.forget()
         return said
@@ -221,7 +221,7 @@ def test_a_release_of_somebody_else_is_left_alone(world: World, tmp_path: Path) 
     site = world.site.now()
     cluster = site.connect()
     assert cluster is not None
-    (found,) = status.controllers_of(site, cluster)
+    (found,) = (each for each in status.components(site, cluster) if each.name == "controllers")
     cluster.close()
     assert found.is_ready, found.troubles
     world.destroy(delete_data=True)

@@ -97,8 +97,10 @@ def _told_and_asked(
 def diff(spec: str | None, state: Path, exit_code: bool, as_json: bool) -> int:
     """What differs between platform.yaml and what is there: what others changed since, what the file newly asks for."""
     site = _site(spec, state)
-    plan = _planned(site)
-    _forget(site)
+    try:
+        plan = _planned(site)
+    finally:
+        _forget(site)
     if as_json:
         show.as_json(_plan_as_json(plan))
     else:
@@ -124,7 +126,7 @@ def status(spec: str | None, state: Path, as_json: bool) -> int:
     if cluster is None:
         raise StokerError(f"there is no cluster {site.plan.cluster} yet", hint="`stoker deploy` makes it")
     try:
-        found = [*statuses.controllers_of(site, cluster), *statuses.components(site, cluster)]
+        found = statuses.components(site, cluster)
     finally:
         cluster.close()
     if as_json:
@@ -220,7 +222,7 @@ def _planned(site: "Site") -> "DeployPlan":
     finally:
         if cluster is not None:
             cluster.close()
-    return DeployPlan(planned, cluster is not None, objects)
+    return DeployPlan(planned, objects)
 
 
 def _forget(site: "Site") -> None:

@@ -3,18 +3,17 @@
 Each step looks at what is there and does what is missing, so a deploy that ended anywhere goes on by being done again.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from stoker.base.errors import Conflict
 from stoker.deploy import inventory, lock, prerequisites, waiting
 from stoker.deploy.cluster import Cluster, Rejected, Tree, key_of
 from stoker.deploy.controllers import Facts, by_hand, controllers
-from stoker.deploy.planning import DeployPlan, is_immutable
+from stoker.deploy.planning import DeployPlan, is_made_anew
+from stoker.deploy.programs import Say
 from stoker.deploy.site import Site
 from stoker.deploy.waves import steps
-
-Say = Callable[[str], None]
 
 
 def deploy(site: Site, plan: DeployPlan, patience: waiting.Patience, said: Say, *, force: bool = False) -> None:
@@ -49,6 +48,8 @@ def deploy_objects(
     if there.is_new:
         there = replace(there, found=tuple(_found(cluster, wanted)))
     own = next(obj for obj in wanted if obj["kind"] == "Namespace" and obj["metadata"]["name"] == namespace)
+    if namespace in there.found:  # written down before it carries our label
+        inventory.write(cluster, namespace, site.owner, there)
     apply(cluster, own, patience, said, force=force)
     with lock.held(cluster, namespace, patience, said):
         keys = [key_of(obj) for obj in wanted]
@@ -109,8 +110,9 @@ def apply(cluster: Cluster, obj: Tree, patience: waiting.Patience, said: Say, *,
     try:
         cluster.apply(obj, force=force)
     except Rejected as error:
-        if obj["kind"] != "Job" or not is_immutable(error):
+        key = key_of(obj)
+        if not is_made_anew(key, error):
             raise
-        cluster.delete(key_of(obj))
-        waiting.until_gone(cluster, [key_of(obj)], patience, said)
+        cluster.delete(key)
+        waiting.until_gone(cluster, [key], patience, said)
         cluster.apply(obj, force=True)

@@ -206,6 +206,7 @@ class Cluster:
         what: str = "",
     ) -> Tree:
         import httpx2
+        from lightkube.core.exceptions import ConfigError
 
         if content is None:
             content = "application/apply-patch+yaml" if method == "PATCH" else "application/json"
@@ -216,7 +217,7 @@ class Cluster:
                 response = self._http.request(method, path, params=query, json=body, headers=headers)
             except httpx2.TransportError as error:
                 why = f"{type(error).__name__}: {error}".rstrip(": ")
-            except Exception as error:
+            except (ConfigError, OSError, ValueError, KeyError) as error:
                 raise _not_signed_in(error) from error
             else:
                 if response.status_code < 400:
@@ -239,33 +240,35 @@ def connect(kubeconfig: Path, context: str, **hands: Any) -> Cluster:
         import httpx2
         from lightkube import KubeConfig
         from lightkube.config.client_adapter import Client, ConnectionParams
+        from lightkube.core.exceptions import ConfigError
     except ImportError as error:
         raise InvalidInput("deploying needs lightkube", hint="pip install 'stoker[deploy]'") from error
     try:
         config = KubeConfig.from_file(kubeconfig)
-        if context not in config.contexts:
-            raise InvalidInput(
-                f'the kubeconfig {kubeconfig} has no context "{context}", which deploy.context names',
-                param="deploy.context",
-                hint=f"it has: {', '.join(sorted(config.contexts)) or 'none'}",
-            )
+    except Exception as error:  # whatever is in the file: no YAML, a list, bytes, types that do not fit
+        raise _unusable(kubeconfig, f"{type(error).__name__}: {str(error)[:300]}") from error
+    if context not in config.contexts:
+        raise InvalidInput(
+            f'the kubeconfig {kubeconfig} has no context "{context}", which deploy.context names',
+            param="deploy.context",
+            hint=f"it has: {', '.join(sorted(config.contexts)) or 'none'}",
+        )
+    try:
         chosen = config.get(context)
         assert chosen is not None  # noqa: S101 - only without a context and a default
-        params = ConnectionParams(timeout=httpx2.Timeout(30.0))
-        return Cluster(Client(chosen, params), **hands)
-    except InvalidInput:
-        raise
+        return Cluster(Client(chosen, ConnectionParams(timeout=httpx2.Timeout(30.0))), **hands)
     except KeyError as error:
-        raise InvalidInput(
-            f"the kubeconfig {kubeconfig} cannot be used: it has no {error}, which the context names or needs",
-            param="deploy.context",
-        ) from error
-    except Exception as error:  # whatever is in the file: text that is no YAML, a list, bytes
-        raise InvalidInput(
-            f"the kubeconfig {kubeconfig} cannot be used: {type(error).__name__}: {str(error)[:300]}",
-            param="deploy.context",
-            hint="`kubectl config view` shows whether kubectl can read it",
-        ) from error
+        raise _unusable(kubeconfig, f"it has no {error}, which the context names") from error
+    except (ConfigError, OSError, ValueError) as error:  # certificates and keys that are not there, or are none
+        raise _unusable(kubeconfig, str(error)[:300]) from error
+
+
+def _unusable(kubeconfig: Path, why: str) -> InvalidInput:
+    return InvalidInput(
+        f"the kubeconfig {kubeconfig} cannot be used: {why}",
+        param="deploy.context",
+        hint="`kubectl config view` shows whether kubectl can read it",
+    )
 
 
 def _tree(response: Any) -> Tree:

@@ -2,18 +2,18 @@
 and last what Terraform made. Done again, it goes on from wherever it ended.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from stoker.base.errors import Conflict
 from stoker.deploy import inventory, lock, waiting
 from stoker.deploy.cluster import Cluster, Key, Tree, key_of
 from stoker.deploy.controllers import Facts, controllers
+from stoker.deploy.programs import Say
 from stoker.deploy.site import Site
 from stoker.deploy.waves import Wave, backwards
 from stoker.manifests.objects import look
 
-Say = Callable[[str], None]
 _DATA = ("aws_s3_bucket", "aws_ecr_", "aws_kms_", "aws_secretsmanager_")
 """How the types of resources begin that hold data, or that data cannot be read without, and that outlive the VPC.
 Databases do not: the module has a last snapshot made of them."""
@@ -47,7 +47,8 @@ def plan_destroy(site: Site, cluster: Cluster | None, *, delete_data: bool) -> D
     objects: tuple[Key, ...] = ()
     volumes: tuple[Volume, ...] = ()
     if cluster is not None:
-        objects = tuple(key_of(obj) for obj in _ours(site, cluster))
+        there = inventory.read(cluster, site.plan.namespace, site.owner)
+        objects = tuple(key_of(obj) for obj in _ours(site, cluster, there))
         volumes = tuple(_volumes(site, cluster))
     listed = [] if site.root is None else site.root.resources()
     kept = [] if delete_data else [address for address in listed if holds_data(address)]
@@ -57,7 +58,7 @@ def plan_destroy(site: Site, cluster: Cluster | None, *, delete_data: bool) -> D
 
 def holds_data(address: str) -> bool:
     """Whether a resource of Terraform's is, or belongs to, something that holds data."""
-    return address.removeprefix("module.").startswith(_DATA)
+    return address.startswith(_DATA)
 
 
 def destroy(site: Site, plan: DestroyPlan, patience: waiting.Patience, said: Say, *, delete_data: bool = False) -> None:
@@ -94,7 +95,7 @@ def destroy_objects(
 ) -> None:
     namespace = site.plan.namespace
     there = inventory.read(cluster, namespace, site.owner)
-    found = _ours(site, cluster)
+    found = _ours(site, cluster, there)
     if not found:
         return
     with lock.held(cluster, namespace, patience, said):
@@ -133,17 +134,16 @@ def remove_controllers(site: Site, there: inventory.Inventory, said: Say) -> Non
             program.uninstall(release, namespace)
 
 
-def _remove(cluster: Cluster, objects: "list[Tree] | tuple[Tree, ...]", patience: waiting.Patience, said: Say) -> None:
+def _remove(cluster: Cluster, objects: Sequence[Tree], patience: waiting.Patience, said: Say) -> None:
     keys = [key_of(obj) for obj in objects]
     for key in keys:
         cluster.delete(key)
     waiting.until_gone(cluster, keys, patience, said)
 
 
-def _ours(site: Site, cluster: Cluster) -> list[Tree]:
+def _ours(site: Site, cluster: Cluster, there: inventory.Inventory) -> list[Tree]:
     """What is in the inventory or in the file, is there, and says that it is ours: also what a platform has whose
-    inventory somebody deleted. Raises NotPermitted where the cluster holds another platform."""
-    there = inventory.read(cluster, site.plan.namespace, site.owner)
+    inventory somebody deleted."""
     keys = {key.identity: key for key in (*map(key_of, site.objects), *there.keys)}
     found = (cluster.get(key) for key in keys.values())
     return [obj for obj in found if obj is not None and inventory.is_ours(obj)]

@@ -9,13 +9,14 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from stoker.base.errors import Conflict, StokerError
 from stoker.deploy.cluster import Cluster, Key
+from stoker.deploy.programs import Say
 from stoker.deploy.waiting import Patience
 
 NAME = "stoker-deploy"
@@ -25,7 +26,7 @@ _LOOKED_S = 2.0
 
 
 @contextmanager
-def held(cluster: Cluster, namespace: str, patience: Patience, said: Callable[[str], None]) -> Iterator[None]:
+def held(cluster: Cluster, namespace: str, patience: Patience, said: Say) -> Iterator[None]:
     """Raises Conflict with who holds it while somebody else works."""
     me = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
     key = Key("coordination.k8s.io/v1", "Lease", namespace, NAME)
@@ -49,7 +50,7 @@ def held(cluster: Cluster, namespace: str, patience: Patience, said: Callable[[s
         _let_go(cluster, key, me)
 
 
-def _take(cluster: Cluster, key: Key, me: str, patience: Patience, said: Callable[[str], None]) -> None:
+def _take(cluster: Cluster, key: Key, me: str, patience: Patience, said: Say) -> None:
     first: str | None = None
     since = patience.monotonic()
     while True:

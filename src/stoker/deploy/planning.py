@@ -2,8 +2,8 @@
 the server says would become of it. Nothing is changed: objects are tried out by dry run.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from stoker.base.errors import NotFound
@@ -34,13 +34,11 @@ class ObjectPlan:
 
 @dataclass(frozen=True)
 class DeployPlan:
-    """`terraform`: None where the file leaves it out. `has_cluster`: whether there is one yet; all objects are to be
-    created where there is none."""
+    """`terraform`: None where the file leaves it out. `objects`: all are to be created where there is no cluster
+    yet."""
 
     terraform: TerraformPlan | None
-    has_cluster: bool
     objects: tuple[ObjectPlan, ...]
-    counts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def changes_nothing(self) -> bool:
@@ -80,7 +78,7 @@ def plan_object(cluster: Cluster, obj: Tree) -> ObjectPlan:
     except NotFound:  # its namespace or its kind comes with what is applied before it
         return ObjectPlan(key, "create")
     except Rejected as error:
-        if live is not None and key.kind in _REPLACED and is_immutable(error):
+        if live is not None and is_made_anew(key, error):
             return ObjectPlan(key, "replace", differences(live, {**live, "spec": obj.get("spec")}))
         return ObjectPlan(key, "refused", why=error.message)
     except FieldConflict as error:
@@ -94,6 +92,7 @@ def plan_object(cluster: Cluster, obj: Tree) -> ObjectPlan:
     return ObjectPlan(key, action, changed, added=added_by_others(live, MANAGER))
 
 
-def is_immutable(error: Rejected) -> bool:
-    """Whether the server refuses a change because the field may never change."""
-    return "immutable" in error.message or "may not be changed" in error.message
+def is_made_anew(key: Key, error: Rejected) -> bool:
+    """Whether an object that the server refuses to change is deleted and made again instead: the field may never
+    change, and nothing is lost with the object."""
+    return key.kind in _REPLACED and ("immutable" in error.message or "may not be changed" in error.message)

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from stoker.base.errors import InvalidInput, StokerError, TimedOut
 
+Say = Callable[[str], None]
+"""Hears of what goes on, a line at a time."""
 _KEPT = 40
 """Lines of what a program said that are kept for the message of its failure."""
 
@@ -43,7 +45,7 @@ class Program:
             raise self._failed(words, done.returncode, (done.stderr or done.stdout).splitlines())
         return done.stdout
 
-    def lines(self, *words: str, said: Callable[[str], None], cwd: Path | None = None) -> None:
+    def lines(self, *words: str, said: Say, cwd: Path | None = None) -> None:
         """Run it, with each line of its output as it comes. Raises ProgramFailed."""
         last: list[str] = []
         with subprocess.Popen(  # noqa: S603 - as above

@@ -1,12 +1,13 @@
 """Why a workload is not ready, as its pods say: images that cannot be pulled, nodes that are not there, crashes. Pure;
-`pods_of` alone asks the cluster.
+`explained` and `pods_of` alone ask the cluster.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from stoker.deploy.cluster import Cluster
-from stoker.deploy.readiness import condition
+from stoker.deploy.readiness import Readiness, condition, readiness
 
 Tree = Mapping[str, Any]
 _MOST = 3
@@ -21,6 +22,13 @@ def of_pods(pods: Iterable[Tree]) -> str:
     listed = [f"{reason} ({count} pods)" if count > 1 else reason for reason, count in counts.items()]
     more = f"; and {len(listed) - _MOST} more" if len(listed) > _MOST else ""
     return "; ".join(listed[:_MOST]) + more
+
+
+def explained(cluster: Cluster, obj: Tree) -> Readiness:
+    """Its readiness, with what its pods say where it is not ready."""
+    state = readiness(obj)
+    why = "" if state.is_ready else of_pods(pods_of(cluster, obj))
+    return replace(state, reason=f"{state.reason}; {why}") if why else state
 
 
 def pods_of(cluster: Cluster, workload: Tree) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 first, and is refused whatever the file does not name.
 """
 
-import base64
 import json
 import os
 import shlex
@@ -20,7 +19,7 @@ from stoker.deploy import cluster as clusters
 from stoker.deploy import helm, terraform
 from stoker.deploy.cluster import Cluster, Tree
 from stoker.deploy.inventory import Owner
-from stoker.render.plan import Plan
+from stoker.render.plan import Maker, Plan
 from stoker.render.root.outputs import filled_in
 from stoker.render.run import render_objects, render_root
 from stoker.spec import Platform
@@ -49,8 +48,8 @@ class Site:
     @cached_property
     def plan(self) -> Plan:
         """With what only Terraform could know."""
-        aws = "terraform" if self.spec.deploy.terraform else "ack"
-        return Plan(filled_in(self.spec, self.made), self.spec.global_.cluster.mode, aws)  # type: ignore[arg-type]
+        aws: Maker = "terraform" if self.spec.deploy.terraform else "ack"
+        return Plan(filled_in(self.spec, self.made), self.spec.global_.cluster.mode, aws)
 
     @property
     def folder(self) -> Path:
@@ -136,8 +135,6 @@ class Site:
 
 def own_kubeconfig(plan: Plan, context: str, outputs: Mapping[str, Any]) -> Tree:
     """One context, which signs in as whoever runs it."""
-    authority = outputs["cluster_certificate_authority"]
-    base64.b64decode(authority, validate=True)
     sign_in = {
         "apiVersion": "client.authentication.k8s.io/v1beta1",
         "command": sys.executable,
@@ -151,7 +148,10 @@ def own_kubeconfig(plan: Plan, context: str, outputs: Mapping[str, Any]) -> Tree
         "clusters": [
             {
                 "name": context,
-                "cluster": {"server": outputs["cluster_endpoint"], "certificate-authority-data": authority},
+                "cluster": {
+                    "server": outputs["cluster_endpoint"],
+                    "certificate-authority-data": outputs["cluster_certificate_authority"],
+                },
             }
         ],
         "users": [{"name": context, "user": {"exec": sign_in}}],

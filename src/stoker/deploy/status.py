@@ -7,7 +7,7 @@ from typing import Any
 from stoker.deploy import inventory, reasons
 from stoker.deploy.cluster import Cluster, Key, key_of
 from stoker.deploy.controllers import Facts, controllers
-from stoker.deploy.readiness import readiness
+from stoker.deploy.inventory import Inventory
 from stoker.deploy.site import Site
 from stoker.deploy.waves import COMPONENT, steps
 
@@ -33,7 +33,7 @@ class Component:
 
 
 def components(site: Site, cluster: Cluster) -> list[Component]:
-    """What the file asks for and how it is, in the order in which it is applied; and what is left over of an earlier
+    """The controllers, what the file asks for in the order in which it is applied, and what is left over of an earlier
     file, as the component `left over`. Raises NotPermitted where the cluster holds another platform."""
     there = inventory.read(cluster, site.plan.namespace, site.owner)
     found: dict[str, list[Trouble | None]] = {}
@@ -43,17 +43,16 @@ def components(site: Site, cluster: Cluster) -> list[Component]:
         found.setdefault(name, []).append(trouble(cluster, key_of(obj)))
     gone = inventory.no_longer_wanted(there, map(key_of, wanted))
     left = [Trouble(key, "the file no longer asks for it") for key in gone if cluster.get(key) is not None]
-    listed = [_component(name, troubles) for name, troubles in found.items()]
+    listed = [*_controllers(site, there), *(_component(name, troubles) for name, troubles in found.items())]
     return [*listed, Component("left over", 0, len(left), tuple(left))] if left else listed
 
 
-def controllers_of(site: Site, cluster: Cluster) -> list[Component]:
+def _controllers(site: Site, inventory: Inventory) -> list[Component]:
     """The releases that a deploy of this file needs, as one component; none where it installs none. Of somebody else's
     the version is theirs to choose."""
     wanted = controllers(site.plan, site.objects, Facts.of(site.made)) if site.spec.deploy.controllers else []
     if not wanted:
         return []
-    ours = inventory.read(cluster, site.plan.namespace, site.owner).releases
     there = {(each.namespace, each.name): each for each in site.helm().releases()}
     troubles = []
     for each in wanted:
@@ -63,7 +62,7 @@ def controllers_of(site: Site, cluster: Cluster) -> list[Component]:
             troubles.append(Trouble(key, "is not installed"))
         elif release.status != "deployed":
             troubles.append(Trouble(key, f"is {release.status}"))
-        elif f"{each.namespace}/{each.name}" in ours and not release.chart.endswith(f"-{each.version}"):
+        elif f"{each.namespace}/{each.name}" in inventory.releases and not release.chart.endswith(f"-{each.version}"):
             troubles.append(Trouble(key, f"is {release.chart}, and {each.version} is wanted"))
     return [Component("controllers", len(wanted) - len(troubles), len(wanted), tuple(troubles))]
 
@@ -74,11 +73,8 @@ def trouble(cluster: Cluster, key: Key) -> Trouble | None:
     if obj is None:
         why = "is not there" if cluster.serves(key.api_version, key.kind) else "nothing in the cluster knows its kind"
         return Trouble(key, why)
-    state = readiness(obj)
-    if state.is_ready:
-        return None
-    pods = reasons.of_pods(reasons.pods_of(cluster, obj))
-    return Trouble(key, f"{state.reason}; {pods}" if pods else state.reason)
+    state = reasons.explained(cluster, obj)
+    return None if state.is_ready else Trouble(key, state.reason)
 
 
 def _component(name: str, troubles: Iterable[Trouble | None]) -> Component:

@@ -5,16 +5,16 @@ destroyed. Its state is in that folder, or in the bucket that the module names.
 import json
 import os
 import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from stoker.base.errors import InvalidInput
 from stoker.deploy import programs
+from stoker.deploy.programs import Say
 from stoker.render import folder
 
-Say = Callable[[str], None]
 Action = Literal["create", "update", "replace", "delete"]
 LEAST = (1, 11)
 _ACTIONS: Mapping[tuple[str, ...], Action] = {
@@ -28,7 +28,7 @@ _ACTIONS: Mapping[tuple[str, ...], Action] = {
 
 @dataclass(frozen=True)
 class ResourceChange:
-    """`address`: as Terraform names it (`aws_vpc.this`). `drifted`: it is not as it was left."""
+    """`address`: as Terraform names it (`aws_vpc.main`)."""
 
     address: str
     type: str
@@ -106,7 +106,7 @@ class Terraform:
     def resources(self) -> list[str]:
         """Addresses of all that the state has."""
         try:
-            return self._program.output("state", "list", cwd=self.where).split()
+            return self._program.output("state", "list", cwd=self.where).splitlines()
         except programs.ProgramFailed as error:
             if "No state file was found" in str(error):
                 return []

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from stoker.base.errors import StokerError, TimedOut
 from stoker.deploy import reasons
 from stoker.deploy.cluster import Cluster, Key
-from stoker.deploy.readiness import Readiness, readiness
+from stoker.deploy.programs import Say
+from stoker.deploy.readiness import Readiness
 
-Say = Callable[[str], None]
 _POLL_S = 2.0
 
 
@@ -84,11 +84,7 @@ def _state(cluster: Cluster, key: Key) -> Readiness:
     found = cluster.get(key)
     if found is None:
         return Readiness(False, "it is not there")
-    state = readiness(found)
-    if state.is_ready:
-        return state
-    why = reasons.of_pods(reasons.pods_of(cluster, found))
-    return Readiness(False, f"{state.reason}; {why}" if why else state.reason, state.failed)
+    return reasons.explained(cluster, found)
 
 
 def _listed(what: str, of: dict[Key, str]) -> str:
