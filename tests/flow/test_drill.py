@@ -140,22 +140,26 @@ class Planted:
         return verdict
 
 
+def plant(starting: Start, folder: Path) -> Planted:
+    (folder / "sitecustomize.py").write_text(PLANTED)
+    return Planted(starting(spec=SPEC, environ={"PYTHONPATH": str(folder)}), folder)
+
+
 @pytest.fixture(scope="module")
 def planted(_starting: Start, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planted]:
-    folder = tmp_path_factory.mktemp("planted")
-    (folder / "sitecustomize.py").write_text(PLANTED)
-    running = _starting(spec=SPEC, environ={"PYTHONPATH": str(folder)})
-    yield Planted(running, folder)
-    running.stop()
+    found = plant(_starting, tmp_path_factory.mktemp("planted"))
+    yield found
+    found.running.stop()
 
 
 @pytest.fixture(scope="module")
-def stopped_meanwhile(planted: Planted) -> tuple[Running, int, str]:
+def stopped_meanwhile(_starting: Start, tmp_path_factory: pytest.TempPathFactory) -> tuple[Running, int, str]:
     """A platform that was stopped in the middle of a drill, and the exit code and last words of that."""
-    with a_drill(planted.running, **planted.environ) as drill:
-        planted.running.stop()
+    platform = plant(_starting, tmp_path_factory.mktemp("stopped"))
+    with a_drill(platform.running, **platform.environ) as drill:
+        platform.running.stop()
         _, err = drill.communicate(timeout=60)
-    return planted.running, drill.returncode, err
+    return platform.running, drill.returncode, err
 
 
 # --- a platform that is whole -----------------------------------------------------------------------------------------
@@ -346,17 +350,15 @@ def test_a_gateway_that_loses_settlements_fails(planted: Planted) -> None:
 
 def test_a_worker_that_acknowledges_before_it_stores_fails(planted: Planted) -> None:
     """What ran when it was killed is in no lease, so nobody runs it again."""
-    verdict = planted.verdict("acknowledges first", "worker", "--wait", "6")
+    verdict = planted.verdict("acknowledges first", "worker", "--wait", "10")
 
     assert not checks(verdict)["all done"]
     assert checks(verdict)["restarted"]
-    evidence = verdict["evidence"]
-    assert evidence["pending"] > 0
-    # Of 12, those that a busy machine takes within the short wait.
-    assert evidence["done"] + evidence["dead"] + evidence["pending"] == evidence["submitted"] <= 12
+    assert verdict["evidence"]["pending"] > 0
+    assert verdict["evidence"]["done"] + verdict["evidence"]["pending"] == verdict["evidence"]["submitted"] == 12
 
 
-# --- stopped (last, since it is the one that has the bugs, if none at this time) --------------------------------------
+# --- stopped ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_platform_that_was_stopped(stopped_meanwhile: tuple[Running, int, str]) -> None:

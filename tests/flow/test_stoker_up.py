@@ -31,12 +31,6 @@ def assert_no_secret_shows(running: Running) -> None:
         assert running.admin_key not in text
 
 
-@pytest.fixture(scope="module")
-def one(_starting: Start) -> Running:
-    """A platform that the tests share which leave it as it was; the last of them ends it."""
-    return _starting(spec=ONE_MODEL)
-
-
 def test_it_starts_answers_stops_and_knows_its_keys_and_usage_the_next_time(start: Start, tmp_path: Path) -> None:
     first = start(spec=ONE_MODEL, state=tmp_path / "state")
     assert sorted(json.loads((first.state / "credentials.json").read_text())) == ["admin_key", "key", "pid", "url"]
@@ -68,8 +62,8 @@ def test_it_starts_answers_stops_and_knows_its_keys_and_usage_the_next_time(star
     assert second.left() == []
 
 
-def test_what_is_killed_comes_back_and_ps_says_so(one: Running, tmp_path: Path) -> None:
-    running = one
+def test_what_is_killed_comes_back_and_ps_says_so(start: Start, tmp_path: Path) -> None:
+    running = start(spec=ONE_MODEL)
     names = ["engine-general-1", "worker-general-1", "gateway", "redis"]
     for name in names:
         os.kill(running.pid_of(name), signal.SIGKILL)
@@ -83,6 +77,8 @@ def test_what_is_killed_comes_back_and_ps_says_so(one: Running, tmp_path: Path) 
     assert {p["name"]: p["last_exit"] for p in json.loads(shown.stdout)["processes"]}["gateway"] == "signal SIGKILL"
     said = stoker("chat", "Say hello.", "--max-tokens", "4", "--state", str(running.state), cwd=tmp_path)
     assert (said.returncode, said.stderr) == (0, "")
+    running.stop()
+    assert running.left() == []
 
 
 def test_when_the_supervisor_is_killed_everything_leaves_and_the_next_one_takes_over(
@@ -98,9 +94,9 @@ def test_when_the_supervisor_is_killed_everything_leaves_and_the_next_one_takes_
     second.stop()
 
 
-def test_two_platforms_run_side_by_side(one: Running, start: Start, tmp_path: Path) -> None:
+def test_two_platforms_run_side_by_side(start: Start, tmp_path: Path) -> None:
     """And a third on the directory of one of them is refused, and disturbs nobody."""
-    two = start(spec=ONE_MODEL)
+    one, two = start(spec=ONE_MODEL), start(spec=ONE_MODEL)
     third = stoker("up", "--state", str(one.state), "--port", "0", cwd=tmp_path)
 
     assert third.returncode == 2
@@ -108,13 +104,13 @@ def test_two_platforms_run_side_by_side(one: Running, start: Start, tmp_path: Pa
     for running in (one, two):
         said = stoker("chat", "Say hello.", "--max-tokens", "4", "--state", str(running.state), cwd=tmp_path)
         assert (said.returncode, said.stderr) == (0, "")
-    two.stop()
+        running.stop()
 
 
-def test_a_second_signal_ends_everything_at_once(one: Running) -> None:
+def test_a_second_signal_ends_everything_at_once(start: Start) -> None:
     """The engine and Redis, which leave last, are killed too, though who leaves first stands still and is waited
     for. Half a second later, since before that it is the same wish."""
-    running = one
+    running = start(spec=ONE_MODEL)
     os.kill(running.pid_of("gateway"), signal.SIGSTOP)
     running.process.send_signal(signal.SIGINT)
     wait_until(lambda: running.run_json()["state"] == "stopping", STOP_S, lambda: "the signal was not heard")
