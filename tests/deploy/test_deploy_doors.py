@@ -82,6 +82,38 @@ class TestTerraformPlans:
         assert plan.drift == (ResourceChange("aws_security_group.nodes", "aws_security_group", "update"),)
         assert plan.count("replace") == 2
 
+    @pytest.mark.parametrize(
+        ("says", "expected"),
+        [
+            (
+                json.dumps(
+                    {
+                        "@level": "error",
+                        "@message": "Error: creating VPC",
+                        "diagnostic": {"address": "aws_vpc.main", "detail": "no more than five. " + "x" * 5000},
+                    }
+                ),
+                "terraform apply failed:\nError: creating VPC (aws_vpc.main): no more than five. x",
+            ),
+            (
+                "Error: Failed to load the plan",
+                "terraform apply failed:\nterraform apply failed (1):\nError: Failed to load",
+            ),
+        ],
+        ids=["of a resource, at length", "of Terraform itself"],
+    )
+    def test_why_an_apply_failed_is_said(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, expected: str
+    ) -> None:
+        program(tmp_path, "terraform", f'if [ "$1" = version ]; then echo 1.11.4; else cat {tmp_path}/said; exit 1; fi')
+        (tmp_path / "said").write_text(says + "\n")
+        monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+        heard: list[str] = []
+        with pytest.raises(programs.ProgramFailed) as caught:
+            terraform.find({}, tmp_path).apply(read_plan({}, tmp_path / "plan"), heard.append)
+        assert caught.value.message.startswith(expected)
+        assert len(caught.value.message) < 800
+
     def test_further_variables_are_a_json_object(self) -> None:
         assert terraform.variables_of('{"without": ["budgets"]}') == {"without": ["budgets"]}
         assert terraform.variables_of(None) == {}

@@ -17,6 +17,7 @@ from stoker.render import folder
 
 Action = Literal["create", "update", "replace", "delete"]
 LEAST = (1, 11)
+_TOLD = ("apply_complete", "apply_errored", "apply_progress")
 _ACTIONS: Mapping[tuple[str, ...], Action] = {
     ("create",): "create",
     ("update",): "update",
@@ -79,12 +80,15 @@ class Terraform:
     def apply(self, plan: TerraformPlan, said: Say) -> None:
         """As it was planned. `said` hears of each resource, with how many are done."""
         done = 0
+        errors: list[str] = []
 
         def tell(line: str) -> None:
             nonlocal done
-            kind, message = _event(line)
+            kind, message, error = _event(line)
             done += kind == "apply_complete"
-            if message:
+            if error:
+                errors.append(error)
+            elif message:
                 said(f"[{done}/{len(plan.changes)}] {message}")
 
         words = ("apply", "-input=false", "-no-color", "-json", plan.file.name)
@@ -92,7 +96,7 @@ class Terraform:
             self._program.lines(*words, said=tell, cwd=self.where)
         except programs.ProgramFailed as error:
             raise programs.ProgramFailed(
-                "terraform apply failed:\n" + "\n".join(_diagnostics(str(error))),
+                "terraform apply failed:\n" + ("\n".join(errors) or error.message),
                 hint="what was made is in Terraform's state: mend the cause and do it again",
             ) from error
         finally:
@@ -154,28 +158,20 @@ def _changes(listed: Collection[Mapping[str, Any]]) -> Iterator[ResourceChange]:
             yield ResourceChange(each["address"], each["type"], action)
 
 
-def _event(line: str) -> tuple[str, str]:
-    """Type and message of a line of Terraform's machine-readable UI; no message for what nobody needs to hear."""
+def _event(line: str) -> tuple[str, str, str]:
+    """Type, message and error of a line of Terraform's machine-readable UI; no message for what nobody needs to hear. A
+    line that is none of it is said as it stands."""
     try:
         event = json.loads(line)
     except ValueError:
-        return "", line
-    kind = str(event.get("type", ""))
-    is_told = kind in ("apply_complete", "apply_errored", "apply_progress") or event.get("@level") == "error"
-    return kind, str(event.get("@message", "")) if is_told else ""
-
-
-def _diagnostics(text: str) -> Iterator[str]:
-    for line in text.splitlines():
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if event.get("@level") == "error":
-            found = event.get("diagnostic", {})
-            detail = str(found.get("detail", "")).strip()
-            where = f" ({found['address']})" if found.get("address") else ""
-            yield f"{event.get('@message', '')}{where}" + (f": {detail[:500]}" if detail else "")
+        return "", line, ""
+    kind, message = str(event.get("type", "")), str(event.get("@message", ""))
+    if event.get("@level") == "error":
+        found = event.get("diagnostic", {})
+        detail = str(found.get("detail", "")).strip()
+        where = f" ({found['address']})" if found.get("address") else ""
+        return kind, "", f"{message}{where}" + (f": {detail[:500]}" if detail else "")
+    return kind, message if kind in _TOLD else "", ""
 
 
 class _only_for_me:  # noqa: N801 - reads as a statement
