@@ -266,6 +266,10 @@ ledger:
   passwordEnv: null
   retentionDays: null
   auditDays: 400
+costs:
+  machine:
+    instanceType: null
+    usdPerHour: null
 tenants:
   default: {}
 agents:

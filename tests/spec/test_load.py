@@ -34,11 +34,11 @@ MODEL = "llm: {models: {general: "  # closed by "}}"
         ("queue: {LEASESECONDS: 1}", "p.yaml:1:9: queue.LEASESECONDS: no such key; did you mean leaseSeconds?"),
         (
             '"<server>": 1',
-            'p.yaml:1:1: "<server>": no such key; the keys here are: agents, composition, deploy, edge, gateway, global, karpenter, keda, ledger, llm, queue, redis, spot, tenants, training',
+            'p.yaml:1:1: "<server>": no such key; the keys here are: agents, composition, costs, deploy, edge, gateway, global, karpenter, keda, ledger, llm, queue, redis, spot, tenants, training',
         ),
         (
             '"[key]": 1',
-            'p.yaml:1:1: "[key]": no such key; the keys here are: agents, composition, deploy, edge, gateway, global, karpenter, keda, ledger, llm, queue, redis, spot, tenants, training',
+            'p.yaml:1:1: "[key]": no such key; the keys here are: agents, composition, costs, deploy, edge, gateway, global, karpenter, keda, ledger, llm, queue, redis, spot, tenants, training',
         ),
         (
             MODEL + "{engine: {'<server>': 1, url: 'http://h'}}}}",

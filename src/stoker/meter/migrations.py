@@ -118,7 +118,28 @@ _AGENTS = (
     "DROP TABLE usage_days_before",
 )
 
-STEPS: Sequence[Sequence[str]] = (_FIRST, _ACCOUNTS, _REASONS, _FILES_AND_BATCHES, _AUDIT, _AGENTS)
+_LIVES = (
+    """CREATE TABLE machines (
+        id VARCHAR(128) NOT NULL PRIMARY KEY, pool VARCHAR(128) NOT NULL, capacity VARCHAR(16) NOT NULL,
+        type VARCHAR(64) NOT NULL, zone VARCHAR(64) NOT NULL, nano_usd_per_hour BIGINT NOT NULL,
+        extra_nano_usd_per_hour BIGINT NOT NULL, began_at FLOAT(53) NOT NULL, usable_at FLOAT(53),
+        seen_at FLOAT(53) NOT NULL, ended_at FLOAT(53))""",
+    "CREATE INDEX machines_by_time ON machines (seen_at)",
+    """CREATE TABLE stays (
+        id VARCHAR(200) NOT NULL PRIMARY KEY, machine VARCHAR(128) NOT NULL, workload VARCHAR(128) NOT NULL,
+        model VARCHAR(128) NOT NULL, replica VARCHAR(128) NOT NULL, share FLOAT(53) NOT NULL,
+        began_at FLOAT(53) NOT NULL, ready_at FLOAT(53), seen_at FLOAT(53) NOT NULL, ended_at FLOAT(53))""",
+    "CREATE INDEX stays_by_time ON stays (seen_at)",
+    """CREATE TABLE phases (
+        subject VARCHAR(200) NOT NULL, phase VARCHAR(32) NOT NULL, began_at FLOAT(53) NOT NULL, ended_at FLOAT(53),
+        detail VARCHAR(200), PRIMARY KEY (subject, phase))""",
+    "CREATE INDEX phases_by_time ON phases (began_at)",
+    """CREATE TABLE price_steps (
+        type VARCHAR(64) NOT NULL, zone VARCHAR(64) NOT NULL, capacity VARCHAR(16) NOT NULL, at FLOAT(53) NOT NULL,
+        nano_usd_per_hour BIGINT NOT NULL, PRIMARY KEY (type, zone, capacity, at))""",
+)
+
+STEPS: Sequence[Sequence[str]] = (_FIRST, _ACCOUNTS, _REASONS, _FILES_AND_BATCHES, _AUDIT, _AGENTS, _LIVES)
 """Step n leads from version n to n + 1. Before there were versions, databases were at 1 without saying so; the first
 step finds its tables there and leaves them."""
 

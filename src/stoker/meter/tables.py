@@ -209,4 +209,62 @@ batch_lines = Table(
 )
 """A line of a batch that has not ended: what was asked for, and then what came of it."""
 
+machines = Table(
+    "machines",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("pool", String(128), nullable=False),
+    Column("capacity", String(16), nullable=False),
+    Column("type", String(64), nullable=False),
+    Column("zone", String(64), nullable=False),
+    Column("nano_usd_per_hour", BigInteger, nullable=False),
+    Column("extra_nano_usd_per_hour", BigInteger, nullable=False),
+    Column("began_at", Float(53), nullable=False),
+    Column("usable_at", Float(53)),
+    Column("seen_at", Float(53), nullable=False),
+    Column("ended_at", Float(53)),
+    Index("machines_by_time", "seen_at"),
+)
+"""What is paid for by time. `extra`: volumes and fees of it."""
+
+stays = Table(
+    "stays",
+    metadata,
+    Column("id", String(200), primary_key=True),
+    Column("machine", String(128), nullable=False),
+    Column("workload", String(128), nullable=False),
+    Column("model", String(128), nullable=False),  # "" for what serves none
+    Column("replica", String(128), nullable=False),  # as usage records name it; "" for none
+    Column("share", Float(53), nullable=False),
+    Column("began_at", Float(53), nullable=False),
+    Column("ready_at", Float(53)),
+    Column("seen_at", Float(53), nullable=False),
+    Column("ended_at", Float(53)),
+    Index("stays_by_time", "seen_at"),
+)
+"""Who had a part of a machine."""
+
+phases = Table(
+    "phases",
+    metadata,
+    Column("subject", String(200), primary_key=True),  # the id of a machine or of a stay
+    Column("phase", String(32), primary_key=True),
+    Column("began_at", Float(53), nullable=False),
+    Column("ended_at", Float(53)),
+    Column("detail", String(200)),
+    Index("phases_by_time", "began_at"),
+)
+"""How machines and replicas started."""
+
+price_steps = Table(
+    "price_steps",
+    metadata,
+    Column("type", String(64), primary_key=True),
+    Column("zone", String(64), primary_key=True),
+    Column("capacity", String(16), primary_key=True),
+    Column("at", Float(53), primary_key=True),
+    Column("nano_usd_per_hour", BigInteger, nullable=False),
+)
+"""What an offering cost from a moment on."""
+
 schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))

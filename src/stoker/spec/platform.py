@@ -8,6 +8,7 @@ from pydantic import Field
 from stoker.spec.agents import AGENT_STEPS, Agents
 from stoker.spec.budgets import Tenant, Tenants
 from stoker.spec.composition import Composition
+from stoker.spec.costs import Costs
 from stoker.spec.deploy import Deploy
 from stoker.spec.edge import Edge
 from stoker.spec.faults import Fault, Path
@@ -49,6 +50,9 @@ class Platform(Section):
 
     ledger: Ledger = Ledger()
     """Where usage is written down."""
+
+    costs: Costs = Costs()
+    """What is paid for machines, where nobody sends a bill."""
 
     tenants: Tenants = Field(default={"default": Tenant()}, min_length=1, max_length=100_000)
     """Who is accounted for, by name, and what they may spend. The key that `stoker up` prints belongs to the first."""

@@ -30,6 +30,7 @@ _ORDER = (
     "queue",
     "redis",
     "ledger",
+    "costs",
     "spot",
     "global",
     "karpenter",
