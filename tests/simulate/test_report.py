@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from results import a_result
 
-from stoker.simulate import comparison, lives, money, telling
+from stoker.meter import money
+from stoker.simulate import comparison, lives, telling
 from stoker.simulate.report import Targets, as_json, figures, plain, rank
 from stoker.simulate.result import IN_FLIGHT, LOST, SERVED, TIMED_OUT, NodeLife, ReplicaLife, Result
 

@@ -93,8 +93,8 @@ def sparkline(values: Sequence[float], most: float | None = None) -> str:
 
 
 def _summary(result: "Result", figures: Mapping[str, Any]) -> str:
+    from stoker.meter.money import spoken
     from stoker.simulate import moments
-    from stoker.simulate.money import spoken
     from stoker.simulate.page import KIND_NAMES
 
     requests, bill = figures["requests"], figures["cost_usd"]
@@ -156,8 +156,8 @@ def _over_time(result: "Result", figures: Mapping[str, Any]) -> None:
 
 
 def _nodes(figures: Mapping[str, Any]) -> None:
+    from stoker.meter.money import spoken
     from stoker.simulate import moments
-    from stoker.simulate.money import spoken
 
     nodes = figures["nodes"]
     rows = [
@@ -170,7 +170,7 @@ def _nodes(figures: Mapping[str, Any]) -> None:
 
 def _money(result: "Result") -> None:
     """Lines of cents that sum to the total."""
-    from stoker.simulate.money import shown_by, spoken
+    from stoker.meter.money import shown_by, spoken
 
     costs = result.costs
     for name, parts in (
@@ -186,8 +186,8 @@ def _money(result: "Result") -> None:
 
 
 def _worth_knowing(result: "Result", figures: Mapping[str, Any]) -> None:
+    from stoker.meter.money import spoken
     from stoker.simulate import chance, telling
-    from stoker.simulate.money import spoken
 
     bill = figures["cost_usd"]
     prices = {"per hour": bill["per_hour"], "per 1,000 requests": bill["per_1000_requests"]}

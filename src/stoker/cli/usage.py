@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from stoker.local.state import StateDirectory
     from stoker.meter.export import Format
     from stoker.meter.ledger import Ledger
+    from stoker.meter.store import Store
     from stoker.meter.usage import UsageRecord
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -189,9 +190,17 @@ def _from_ledger(state: "StateDirectory", which: _Which) -> Any:
 
 @contextmanager
 def _ledger(state: "StateDirectory") -> Iterator["Ledger"]:
+    from stoker.meter.ledger import Ledger
+
+    with store_of(state) as store:
+        yield Ledger(store)
+
+
+@contextmanager
+def store_of(state: "StateDirectory") -> Iterator["Store"]:
+    """The store of a platform that does not run. Raises NotFound."""
     from stoker import spec
     from stoker.local.plan import ledger_url
-    from stoker.meter.ledger import Ledger
     from stoker.meter.store import Store
 
     url = ledger_url(spec.load(state.spec), state, os.environ)
@@ -199,7 +208,7 @@ def _ledger(state: "StateDirectory") -> Iterator["Ledger"]:
         raise NotFound(f"there is no ledger in {state.path}", hint="`stoker up` makes one")
     store = Store(url)
     try:
-        yield Ledger(store)
+        yield store
     finally:
         store.close()
 

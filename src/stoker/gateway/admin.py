@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from stoker.base.errors import InvalidInput
 from stoker.base.ids import ModelName, TaskId
-from stoker.gateway import accounts_api, dead_letters, dead_letters_api
+from stoker.gateway import accounts_api, costs_api, dead_letters, dead_letters_api
 from stoker.gateway.audited import Json, Making, Outcome, no_body
 from stoker.gateway.services import Services
 from stoker.gateway.tasks import shown
@@ -61,6 +61,7 @@ def routes(services: Services) -> list[Route]:
             services.changes.elsewhere("usage.prune", "usage", _prune_usage(services), _body),
             methods=["POST"],
         ),
+        *costs_api.routes(services),
         Route("/admin/v1/tasks", _tasks(services)),
         Route("/admin/v1/tasks/{id}", _task(services)),
         Route(

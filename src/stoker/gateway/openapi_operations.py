@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from stoker.gateway import accounts_api, admin, batches, dead_letters_api, files, tasks
+from stoker.gateway import accounts_api, admin, batches, costs_api, dead_letters_api, files, tasks
 from stoker.telemetry.metrics import CONTENT_TYPE
 from stoker.web.parameters import Choice, Query, Text, whole
 
@@ -476,6 +476,15 @@ OPERATIONS: tuple[Operation, ...] = (
         "admin",
         {200: json_of("Pruned", "How many.")},
         takes="Pruning",
+    ),
+    Operation(
+        "GET",
+        "/admin/v1/cost",
+        "cost",
+        "What machines cost and for whom: parts that sum to the bill.",
+        "admin",
+        {200: json_of("Cost", "Rows, the largest first.")},
+        query=(costs_api.BY, costs_api.SINCE, costs_api.UNTIL, costs_api.LIMIT),
     ),
     Operation(
         "GET",

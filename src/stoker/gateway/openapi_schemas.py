@@ -596,6 +596,27 @@ def _answered() -> dict[str, Schema]:
                 "total": thing(sums),
             }
         ),
+        "Cost": thing(
+            {
+                "by": array(text()),
+                "since": TIME,
+                "until": TIME,
+                "source": text(),
+                "rows": array(
+                    thing(
+                        {
+                            "key": text("What stands for it: a name, or in brackets what has none, such as (idle)."),
+                            **dict.fromkeys(("usd", "work_usd", "idle_usd", "start_up_usd"), USD),
+                            "nano_usd": whole(),
+                        }
+                    )
+                ),
+                **dict.fromkeys(("total_usd", "bill_usd"), USD),
+                "bill_nano_usd": whole(),
+                "parts": {"type": "object", "additionalProperties": USD},
+                "items": {"type": "object", "additionalProperties": USD},
+            }
+        ),
         "UsageRecords": thing({"records": array(thing(record)), "next": some(text())}),
         "Pruned": thing({"before": text(), "pruned": COUNT}),
         "Replicas": thing(

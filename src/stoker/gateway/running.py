@@ -42,6 +42,7 @@ from stoker.meter.batches import BatchStore
 from stoker.meter.files import FileStore
 from stoker.meter.keys import KeyStore
 from stoker.meter.ledger import Ledger
+from stoker.meter.lives import Lives
 from stoker.meter.store import Store
 from stoker.meter.tenants import TenantStore
 from stoker.policy.routing import table_of
@@ -115,6 +116,7 @@ class Gateway:
             batches=BatchStore(store, clock),
             changes=Changes(auth, AuditTrail(store, clock)),
             ledger=ledger,
+            lives=Lives(store),
             settler=settler,
             measures=measures,
             clock=clock,

@@ -31,6 +31,7 @@ from stoker.meter.charge import Caller
 from stoker.meter.files import FileStore
 from stoker.meter.keys import KeyStore
 from stoker.meter.ledger import Ledger
+from stoker.meter.lives import Lives
 from stoker.meter.tenants import TenantStore
 from stoker.policy import routing
 from stoker.policy.balance import place_of
@@ -64,6 +65,7 @@ class Services:
     batches: BatchStore
     changes: Changes
     ledger: Ledger
+    lives: Lives
     settler: Settler
     measures: Measures
     clock: Clock

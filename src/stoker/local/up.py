@@ -30,6 +30,7 @@ from stoker.local.autoscaler import REPLICAS_PER_CORE, Autoscaler
 from stoker.local.banner import ready_block, ready_line
 from stoker.local.board import MOVABLE, Board, Child, Limits, Trouble
 from stoker.local.fleet import LocalFleet
+from stoker.local.lives import Recorder, Seen, cores
 from stoker.local.output import Output
 from stoker.local.state import Credentials, Lock, StateDirectory
 from stoker.local.status import snapshot
@@ -194,6 +195,8 @@ class _Run:
         self._log = logs.get(__name__)
         self._used_ports = [place.port]
         self._autoscaling: asyncio.Task[None] | None = None
+        seen = Seen(cores=cores(), began_at=self._clock.now(), pid=os.getpid())
+        self._recorder = Recorder(seen, platform.costs, place.ledger_url, self._clock)
         launches = plan.processes(platform, place, free_port=self._free_port)
         chance = random.Random()
         self._board = Board(
@@ -208,7 +211,7 @@ class _Run:
             clock=self._clock,
             log=self._log,
             on_line=self._output.line,
-            on_change=self._write_run,
+            on_change=self._changed,
             relocate=self._relocate,
             inherit=[lock.fd],
         )
@@ -219,11 +222,12 @@ class _Run:
         running = asyncio.create_task(self._supervisor.run())
         try:
             trouble = await self._start(running)
-            async with self._scaling():
+            async with self._recording(), self._scaling():
                 await running
         finally:
             self._supervisor.stop(hurry=True)  # only a fault of our own comes here with processes left
             await asyncio.wait({running})
+            await asyncio.to_thread(self._recorder.close, self._board)
             self._output.close()
         if trouble is not None:
             raise trouble
@@ -280,6 +284,16 @@ class _Run:
             await asyncio.wait({self._autoscaling})
             await load.aclose()
 
+    @contextlib.asynccontextmanager
+    async def _recording(self) -> AsyncIterator[None]:
+        """Inside the block the ledger hears that all is still there."""
+        looking = asyncio.create_task(self._recorder.look_forever(self._board))
+        try:
+            yield
+        finally:
+            looking.cancel()
+            await asyncio.wait({looking})
+
     def _launches(self, model: str, number: int) -> list[Launch]:
         return plan.replica(self._platform, self._place, model, number, self._free_port)
 
@@ -329,6 +343,10 @@ class _Run:
         except StokerError as error:
             self._log.warning("scale.json cannot be written", error=error.in_log)
 
+    def _changed(self, board: Board) -> None:
+        self._write_run(board)
+        self._recorder.look(board)
+
     def _write_run(self, board: Board) -> None:
         try:
             self._place.state.write_run(snapshot(board, self._clock, url=self._credentials.url, pid=os.getpid()))
@@ -366,8 +384,7 @@ def is_same_wish(stopping_at: float | None, now: float) -> bool:
 
 def most_replicas() -> int:
     """How many replicas of all models this machine should have at most."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return REPLICAS_PER_CORE * cores
+    return REPLICAS_PER_CORE * cores()
 
 
 def is_ready(url: str) -> bool:

@@ -4,9 +4,9 @@ Pure and exact: nano-dollars are split by the largest remainder, so the parts of
 simulator for what would be paid, and by `stoker cost` for what was.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
+from typing import Any, Protocol, TypeVar
 
 STARTING = "(start-up)"
 """A machine before anything could run on it."""
@@ -39,19 +39,30 @@ class Stay:
     ended_at: float
 
 
-def split(total: int, weights: Mapping[str, float]) -> dict[str, int]:
+Name = TypeVar("Name", bound="Comparable")
+
+
+class Comparable(Hashable, Protocol):
+    def __lt__(self, other: Any, /) -> bool: ...
+
+
+def split(total: int, weights: Mapping[Name, float]) -> dict[Name, int]:
     """`total` in parts by weight, in whole numbers that sum to it: each its floor, and what is left one by one to the
     largest remainders (then by name). Without weight, nobody has anything. Raises ValueError for a negative weight."""
     if any(weight < 0 for weight in weights.values()):
         raise ValueError(f"a weight below 0: {weights}")
-    exact = {name: Fraction(weight) for name, weight in weights.items() if weight > 0}
-    whole = sum(exact.values())
+    exact = {name: weight.as_integer_ratio() for name, weight in weights.items() if weight > 0}
     if not exact:
         return {}
-    parts = {name: total * weight / whole for name, weight in exact.items()}
-    found = {name: part.numerator // part.denominator for name, part in parts.items()}
+    # Denominators of floats are powers of two: the largest is a multiple of each.
+    scale = max(denominator for _, denominator in exact.values())
+    whole = {name: numerator * (scale // denominator) for name, (numerator, denominator) in exact.items()}
+    sum_of_all = sum(whole.values())
+    found, rest = {}, {}
+    for name, weight in whole.items():
+        found[name], rest[name] = divmod(total * weight, sum_of_all)
     left = total - sum(found.values())
-    for name in sorted(parts, key=lambda name: (found[name] - parts[name], name))[:left]:
+    for name in sorted(rest, key=lambda name: (-rest[name], name))[:left]:
         found[name] += 1
     return found
 

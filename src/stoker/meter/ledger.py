@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -79,6 +79,26 @@ class UsageRow:
     nano_usd: int
     agent: str | None = None
     steps: int = 0
+
+
+class SpanRow(NamedTuple):
+    """Of a usage record, what tells whose time of a replica it was. Fields as in `UsageRecord`."""
+
+    model: str
+    replica: str | None
+    tenant: str
+    team: str | None
+    key_id: str
+    session: str | None
+    run: str | None
+    agent: str | None
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    nano_usd: int
+    started_at: float
+    first_token_at: float | None
+    ended_at: float
 
 
 class Ledger:
@@ -220,6 +240,17 @@ class Ledger:
                 connection.execute(text("LOCK TABLE usage IN SHARE ROW EXCLUSIVE MODE"))
             connection.execute(write)
             return connection.execute(delete(usage).where(within)).rowcount
+
+    def spans(self, *, since: float, until: float) -> Iterator[SpanRow]:
+        """Of all that asked a model and ran at any moment from `since` to before `until`, by their end."""
+        query = (
+            select(*(usage.c[name] for name in SpanRow._fields))
+            .where(usage.c.ended_at >= since, usage.c.started_at < until, usage.c.kind != "step")
+            .order_by(usage.c.ended_at, usage.c.id)
+        )
+        with self._store.reading() as connection:
+            for row in connection.execution_options(yield_per=5000).execute(query):
+                yield SpanRow(*row)
 
     def records(self, ids: Iterable[str] | None = None) -> list[UsageRecord]:
         """The records themselves, oldest first; all of them, or those with these ids."""

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from stoker.base.errors import InvalidInput, NotFound
-from stoker.simulate import bill, lives, moments, money, report
+from stoker.meter import money
+from stoker.simulate import bill, lives, moments, report
 from stoker.simulate.result import Event, NodeLife, ReplicaLife, Result
 
 AROUND_S = 60.0

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stoker.simulate import comparison, explain, lives, moments, money, page_series, report, telling
+from stoker.meter import money
+from stoker.simulate import comparison, explain, lives, moments, page_series, report, telling
 from stoker.simulate.page_frame import whole
 from stoker.simulate.page_plots import Plot, Row, bars, data, escaped, figure, gantt, shown, table
 from stoker.simulate.report import Targets

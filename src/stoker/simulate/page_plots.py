@@ -12,7 +12,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from stoker.simulate import moments, money
+from stoker.meter import money
+from stoker.simulate import moments
 
 Unit = Literal["count", "seconds", "usd", "rate"]
 Shape = Literal["steps", "line", "area"]

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stoker.simulate import lives, money, troubles
+from stoker.meter import money
+from stoker.simulate import lives, troubles
 from stoker.simulate.result import (
     IN_FLIGHT,
     LOST,

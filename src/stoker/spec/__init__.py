@@ -11,6 +11,7 @@ from stoker.base.lazy import names_of
 if TYPE_CHECKING:
     from stoker.spec.agents import AGENT_STEPS, Agent, Agents, RunLimits, Tool
     from stoker.spec.budgets import NO_BUDGETS, Budgets, Priority, Team, Tenant, WhenBusy, WhenRedisIsAway
+    from stoker.spec.costs import Costs
     from stoker.spec.edge import Edge
     from stoker.spec.guide import Architecture, Autoscaling, Global, Gpu, Inference, Keda, Mode
     from stoker.spec.llm import AUTO, EMBEDDED, TASKS, Limits, Llm, Model, Prices, Replicas, ServerEngine, Serving, Task
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "agents": ["AGENT_STEPS", "Agent", "Agents", "RunLimits", "Tool"],
     "budgets": ["NO_BUDGETS", "Budgets", "Priority", "Team", "Tenant", "WhenBusy", "WhenRedisIsAway"],
+    "costs": ["Costs"],
     "edge": ["Edge"],
     "guide": ["Architecture", "Autoscaling", "Global", "Gpu", "Inference", "Keda", "Mode"],
     "llm": [
@@ -70,6 +72,7 @@ __all__ = [
     "Architecture",
     "Autoscaling",
     "Budgets",
+    "Costs",
     "Edge",
     "Gateway",
     "Global",

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import StringConstraints
 
+from stoker.catalog import ec2
 from stoker.spec.faults import Fault
 from stoker.spec.section import Expected, Section, Usd
 
@@ -26,6 +27,11 @@ class Machine(Section):
     """US dollars per hour, where no EC2 price fits: a lease, or power and depreciation. null takes the type's price."""
 
     def broken_rules(self) -> Iterator[Fault]:
+        if self.instance_type is not None:
+            known = ec2.find(self.instance_type)
+            if known is None or not known.prices.get(ec2.REGION):
+                fault = f'"{self.instance_type}" is no EC2 type whose price the catalogue has; one is m7i.xlarge'
+                yield Fault(("instanceType",), fault)
         if self.instance_type is not None and self.usd_per_hour is not None:
             yield Fault(("usdPerHour",), "instanceType says the price already; write one of the two")
         if self.usd_per_hour is not None and self.usd_per_hour == Decimal(0):

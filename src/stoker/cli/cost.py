@@ -1,0 +1,103 @@
+"""`stoker cost`: what machines cost and for whom, from the running platform, or from the ledger of one that has ended."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stoker.base.errors import Unavailable
+from stoker.cli import api, show, target
+from stoker.cli.usage import parse_since, store_of
+
+_DAY_S = 86400.0
+
+
+@click.command()
+@target.options
+@click.option("--by", default="tenant", show_default=True, metavar="KEY[,KEY]", help="What to sum by.")
+@click.option("--since", help="From then on: 30m, 24h, 7d, or a date such as 2026-01-31. Default: 24h.")
+@click.option("--until", help="Up to then: the same words. Default: now.")
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Rows; all others are one more."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def cost(
+    url: str | None,
+    key: str | None,
+    state: Path | None,
+    by: str,
+    since: str | None,
+    until: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Dollars of machines by who caused them; idle and start-up are shown as themselves, and rows sum to the bill.
+
+    KEY is tenant, team, key, session, run or agent; model; nodepool, capacity, type, zone, item or day; part."""
+    now = time.time()
+    ends = now if until is None else parse_since(until, now, "until")
+    begins = ends - _DAY_S if since is None else parse_since(since, now)
+    report = _report(target.find(target.Asked(url, key, state), admin=True), by, begins, ends, limit)
+    if as_json:
+        show.as_json(report)
+    else:
+        _print(report)
+
+
+def _report(found: target.Target, by: str, since: float, until: float, limit: int) -> Any:
+    from stoker.local.state import StateDirectory
+
+    state = None if found.state is None else StateDirectory(found.state)
+    if state is None or state.is_locked():
+        params = {"by": by, "since": repr(since), "until": repr(until), "limit": str(limit)}
+        try:
+            return api.call(found, "GET", "/admin/v1/cost", params=params)
+        except Unavailable:
+            if state is None:
+                raise
+    from stoker import spec
+    from stoker.meter import costs
+    from stoker.meter.ledger import Ledger
+    from stoker.meter.lives import Lives
+
+    asked = costs.asked_of(spec.load(state.spec), by=by, since=since, until=until, most_rows=limit)
+    with store_of(state) as store:
+        return costs.report(asked, Ledger(store), Lives(store))
+
+
+def _print(report: dict[str, Any]) -> None:
+    from stoker.meter.money import spoken
+
+    rows, by = report["rows"], report["by"]
+    has_tokens = any("requests" in row for row in rows)
+    show.note(f"{show.local_time(report['since'])} to {show.local_time(report['until'])}")
+    names = [name for name in rows[0] if name in _NAMES] if rows else list(by)
+    headers = [*names, "dollars", "work", "idle", "start-up", *(_OF_TOKENS if has_tokens else ())]
+    cells = [
+        [
+            *(str(row[name]) for name in names),
+            *(spoken(row[f"{part}usd"]) for part in ("", "work_", "idle_", "start_up_")),
+            *(_tokens(row) if has_tokens else ()),
+        ]
+        for row in rows
+    ]
+    total: list[show.Cell] = ["total", *[""] * (len(names) - 1), spoken(report["total_usd"])]
+    show.table(headers, [*cells, total + [""] * (len(headers) - len(total))], right=headers[len(names) :])
+    if not rows:
+        show.note("nothing was running in that time; --since 7d looks further back")
+
+
+_NAMES = (
+    *("tenant", "team", "key_id", "session", "run", "agent"),
+    *("model", "nodepool", "capacity", "type", "zone", "item", "part", "day"),
+)
+_OF_TOKENS = ("requests", "tokens", "$ per million")
+
+
+def _tokens(row: dict[str, Any]) -> list[show.Cell]:
+    if not row["requests"]:
+        return ["", "", ""]
+    per_million = row["usd_per_million_tokens"]
+    tokens = row["prompt_tokens"] + row["completion_tokens"]
+    return [str(row["requests"]), f"{tokens:,}", "" if per_million is None else f"{per_million:,.2f}"]
