@@ -13,6 +13,13 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 Who = TypeVar("Who", bound=Hashable)
+_LEAST_WORK = 1e-9
+"""Less is none."""
+_TICKS = 2**32
+"""Of a second."""
+_BITS = 64
+"""That an increment of virtual time has at least. As a float it would be lost: where one slow request runs beside many
+fast ones, virtual time passes fast and slowly by turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,79 +33,62 @@ class Span(Generic[Who]):
 
 
 class Timeline(Generic[Who]):
-    """One replica. Spans that last no time have none of it; one without work counts as the least that any has."""
+    """One replica. Spans that last less than a billionth of a second have none of it; one without work counts as the least that any has."""
 
     def __init__(self, spans: Sequence[Span[Who]]) -> None:
-        kept = sorted((span for span in spans if span.ended_at > span.began_at), key=lambda span: span.began_at)
-        least = min((span.work for span in kept if span.work > 0), default=1.0)
+        lasting = (span for span in spans if _ticks(span.ended_at) > _ticks(span.began_at))
+        kept = sorted(lasting, key=lambda span: span.began_at)
+        least = min((span.work for span in kept if span.work >= _LEAST_WORK), default=1.0)
         self._who = [span.who for span in kept]
-        self._began = [span.began_at for span in kept]
-        self._ended = [span.ended_at for span in kept]
-        self._pace = [max(span.work, least) / (span.ended_at - span.began_at) for span in kept]
-        self._longest = max((span.ended_at - span.began_at for span in kept), default=0.0)
-        self._moments = _moments(self._began, self._ended, self._pace)
-        self._times = [moment.at for moment in self._moments]
+        self._began = [_ticks(span.began_at) for span in kept]
+        self._ended = [_ticks(span.ended_at) for span in kept]
+        self._pace = _whole([max(span.work, least) / (span.ended_at - span.began_at) for span in kept])
+        self._longest = max((b - a for a, b in zip(self._began, self._ended, strict=True)), default=0)
+        self._times, totals = _paces(self._began, self._ended, self._pace)
+        self._shift = _BITS + max((total.bit_length() for total in totals), default=0)
+        self._per_tick = [(1 << self._shift) // total if total else 0 for total in totals]
+        self._virtual = [0] * len(totals)
+        for i in range(1, len(totals)):
+            passed = self._times[i] - self._times[i - 1]
+            self._virtual[i] = self._virtual[i - 1] + passed * self._per_tick[i - 1]
 
     def seconds(self, began_at: float, ended_at: float) -> dict[Who, float]:
         """Who had how many seconds of this window. What is missing to its length was idle."""
-        first = bisect_left(self._began, began_at - self._longest)
-        last = bisect_left(self._began, ended_at)
-        (from_v, from_busy), (to_v, to_busy) = self._at(began_at), self._at(ended_at)
-        found: dict[Who, float] = {}
-        for i in range(first, last):
-            if self._ended[i] <= began_at:
-                continue
-            since = from_v if self._began[i] <= began_at else self._at(self._began[i])[0]
-            until = to_v if self._ended[i] >= ended_at else self._before(self._ended[i])
-            who = self._who[i]
-            found[who] = found.get(who, 0.0) + self._pace[i] * max(0.0, until - since)
-        shared = sum(found.values())
-        if not shared:
-            return {}
-        # Roundings of virtual time are shared out, too.
-        busy = min(to_busy - from_busy, ended_at - began_at)
-        return {who: seconds * busy / shared for who, seconds in found.items() if seconds > 0}
+        began, ended = _ticks(began_at), _ticks(ended_at)
+        found: dict[Who, int] = {}
+        for i in range(bisect_left(self._began, began - self._longest), bisect_left(self._began, ended)):
+            if self._ended[i] > began:
+                since, until = max(self._began[i], began), min(self._ended[i], ended)
+                who = self._who[i]
+                found[who] = found.get(who, 0) + self._pace[i] * (self._at(until) - self._at(since))
+        scale = _TICKS << self._shift
+        return {who: share / scale for who, share in found.items() if share > 0}
 
-    def _at(self, time: float) -> tuple[float, float]:
-        """Virtual time, and seconds so far in which anything ran."""
+    def _at(self, time: int) -> int:
+        """Virtual time."""
         i = bisect_right(self._times, time) - 1
-        return (0.0, 0.0) if i < 0 else self._moments[i].after(time)
-
-    def _before(self, time: float) -> float:
-        """Virtual time as it was when a span ended then: it begins anew when nobody runs any more."""
-        return self._moments[bisect_left(self._times, time) - 1].after(time)[0]
+        return 0 if i < 0 else self._virtual[i] + (time - self._times[i]) * self._per_tick[i]
 
 
-@dataclass(frozen=True, slots=True)
-class _Moment:
-    """Who runs changes here. From here on virtual time passes at `per_s`; 0: nobody runs."""
-
-    at: float
-    virtual: float
-    busy_s: float
-    per_s: float
-
-    def after(self, time: float) -> tuple[float, float]:
-        passed = time - self.at
-        return self.virtual + passed * self.per_s, self.busy_s + (passed if self.per_s else 0.0)
+def _ticks(seconds: float) -> int:
+    return round(seconds * _TICKS)
 
 
-def _moments(began: Sequence[float], ended: Sequence[float], pace: Sequence[float]) -> list[_Moment]:
-    """Virtual time begins at 0 whenever somebody runs after nobody did, so that it stays small. Paces are summed as
-    whole numbers: a small one is not lost beside a large one that leaves again."""
-    ratios = [each.as_integer_ratio() for each in pace]
+def _whole(numbers: Sequence[float]) -> list[int]:
+    """In the same proportions, exactly: denominators of floats are powers of two."""
+    ratios = [number.as_integer_ratio() for number in numbers]
     scale = max((denominator for _, denominator in ratios), default=1)
-    whole = [numerator * (scale // denominator) for numerator, denominator in ratios]
-    changes: dict[float, int] = {}
+    return [numerator * (scale // denominator) for numerator, denominator in ratios]
+
+
+def _paces(began: Sequence[int], ended: Sequence[int], pace: Sequence[int]) -> tuple[list[int], list[int]]:
+    """When who runs changes, and the sum of the paces from there on; 0: nobody runs."""
+    changes: dict[int, int] = {}
     for times, sign in ((began, 1), (ended, -1)):
-        for at, each in zip(times, whole, strict=True):
+        for at, each in zip(times, pace, strict=True):
             changes[at] = changes.get(at, 0) + sign * each
-    found: list[_Moment] = []
-    total, virtual, busy_s = 0, 0.0, 0.0
-    for at in sorted(changes):
-        if found:
-            virtual, busy_s = found[-1].after(at)
-        was_idle = not total
+    times_of_all, total, totals = sorted(changes), 0, []
+    for at in times_of_all:
         total += changes[at]
-        found.append(_Moment(at, 0.0 if was_idle else virtual, busy_s, scale / total if total else 0.0))
-    return found
+        totals.append(total)
+    return times_of_all, totals

@@ -1,0 +1,95 @@
+"""`/admin/v1/cost`: the ledger's lives and records as parts of a bill."""
+
+from pathlib import Path
+
+import pytest
+from gateway_parts import ADMIN_KEY, KEY, a_stack
+
+from stoker.base.errors import InvalidInput, NotPermitted
+from stoker.meter.ledger import Ledger
+from stoker.meter.lives import Lives, MachineLife, StayLife
+from stoker.meter.usage import UsageRecord
+from stoker.testing import ManualClock
+
+DAY = 86400.0
+NOW = 20_000 * DAY
+USD = 10**9
+PATH = "/admin/v1/cost"
+
+
+def a_record(number: int, tenant: str, began: float, ended: float) -> UsageRecord:
+    return UsageRecord(
+        id=f"req_{number}",
+        kind="request",
+        status="done",
+        tenant=tenant,
+        key_id="key_1",
+        model="general",
+        replica="general-1",
+        prompt_tokens=10,
+        completion_tokens=5,
+        nano_usd=1,
+        started_at=NOW + began,
+        ended_at=NOW + ended,
+    )
+
+
+async def test_what_a_day_cost_and_for_whom(tmp_path: Path) -> None:
+    clock = ManualClock(start=NOW)
+    async with a_stack(tmp_path, clock=clock) as stack:
+        machine = MachineLife(
+            id="m",
+            pool="local",
+            capacity="local",
+            type="t",
+            zone="local",
+            nano_usd_per_hour=USD,
+            began_at=NOW - 7200,
+            usable_at=NOW - 7200,
+            seen_at=NOW,
+        )
+        stay = StayLife(
+            id="s",
+            machine="m",
+            workload="w",
+            model="general",
+            replica="general-1",
+            share=1.0,
+            began_at=NOW - 7200,
+            ready_at=NOW - 7200,
+            seen_at=NOW,
+        )
+        Lives(stack.store).write(machines_seen=[machine], stays_seen=[stay])
+        Ledger(stack.store).append([a_record(1, "acme", -7200, -3600), a_record(2, "zeta", -3600, -1800)])
+
+        admin = await stack.http(ADMIN_KEY)
+        found = await admin.get_json(PATH)
+        assert (found["by"], found["since"], found["until"], found["source"]) == (
+            ["tenant"],
+            NOW - DAY,
+            NOW,
+            "platform",
+        )
+        assert {row["key"]: (row["usd"], row["requests"]) for row in found["rows"]} == {
+            "acme": (1.0, 1),
+            "zeta": (0.5, 1),
+            "(idle)": (0.5, 0),
+        }
+        assert (found["total_usd"], found["bill_usd"]) == (2.0, 2.0)
+
+        found = await admin.get_json(f"{PATH}?by=nodepool,model&since={NOW - 3600}&until={NOW - 1800}&limit=1")
+        assert [(row["key"], row["nodepool"], row["model"], row["usd"]) for row in found["rows"]] == [
+            ("local, general", "local", "general", 0.5)
+        ]
+
+        for wrong, why in (
+            ("by=colour", "by is 'colour'; it has to be one to 3 different ones of tenant, team, key, session"),
+            ("by=tenant,tenant", "by is 'tenant,tenant'; it must be one to 3 different ones of"),
+            ("since=x", "since is 'x'; it has to be a number from 0"),
+            ("limit=0", "limit is '0'; it has to be a whole number from 1 to 100000"),
+            (f"since={NOW}&until=5", "since must be before until"),
+        ):
+            with pytest.raises(InvalidInput, match=why):
+                await admin.get_json(f"{PATH}?{wrong}")
+        with pytest.raises(NotPermitted, match="may not use /admin/v1/cost"):
+            await (await stack.http(KEY)).get_json(PATH)
