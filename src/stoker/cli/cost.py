@@ -1,4 +1,4 @@
-"""`stoker cost`: what machines cost and for whom, from the running platform, or from the ledger of one that has ended."""
+"""`stoker cost`: what machines cost and for whom, from the running platform or from the ledger of one that ended."""
 
 import time
 from pathlib import Path

@@ -33,7 +33,8 @@ class Span(Generic[Who]):
 
 
 class Timeline(Generic[Who]):
-    """One replica. Spans that last less than a billionth of a second have none of it; one without work counts as the least that any has."""
+    """One replica. Spans that last less than a billionth of a second have none of it; one without work counts as the
+    least that any has."""
 
     def __init__(self, spans: Sequence[Span[Who]]) -> None:
         lasting = (span for span in spans if _ticks(span.ended_at) > _ticks(span.began_at))
