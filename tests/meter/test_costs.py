@@ -58,14 +58,14 @@ def dollars(report: dict[str, Any]) -> dict[str, float]:
 
 def test_tenants_pay_for_their_moments_and_idle_is_itself(store: Store) -> None:
     """A dollar an hour, ten hours. acme runs for two; then both for one, in which acme caused three quarters of the
-    work: a token of an answer counts as four of a prompt, as it is priced."""
+    work: a token of an answer counts as twelve of a prompt."""
     Lives(store).write(machines_seen=[NODE], stays_seen=[STAY])
     tokens = {"prompt_tokens": 0, "cached_tokens": 0}
     Ledger(store).append(
         [
             a_request(1, 1.0, 3.0, **tokens, completion_tokens=7),
             a_request(2, 4.0, 5.0, **tokens, completion_tokens=30),
-            a_request(3, 4.0, 5.0, tenant="zeta", prompt_tokens=40, cached_tokens=0, completion_tokens=0),
+            a_request(3, 4.0, 5.0, tenant="zeta", prompt_tokens=120, cached_tokens=0, completion_tokens=0),
         ]
     )
     found = costs.report(asked(), Ledger(store), Lives(store))
@@ -76,13 +76,12 @@ def test_tenants_pay_for_their_moments_and_idle_is_itself(store: Store) -> None:
     assert (acme["requests"], acme["completion_tokens"], acme["usd_per_million_tokens"]) == (2, 37, 74324.324324)
 
 
-def test_a_cached_prompt_costs_as_much_as_the_model_says(store: Store) -> None:
-    """0.05 of 0.10 dollars: half."""
+def test_a_prompt_that_is_in_the_cache_takes_a_fiftieth_of_one_that_is_not(store: Store) -> None:
     Lives(store).write(machines_seen=[NODE], stays_seen=[STAY])
     Ledger(store).append(
         [
             a_request(1, 0.0, 3.0, prompt_tokens=100, cached_tokens=100, completion_tokens=0),
-            a_request(2, 0.0, 3.0, tenant="zeta", prompt_tokens=100, cached_tokens=0, completion_tokens=0),
+            a_request(2, 0.0, 3.0, tenant="zeta", prompt_tokens=4, cached_tokens=0, completion_tokens=0),
         ]
     )
     assert dollars(costs.report(asked(until=3 * HOUR), Ledger(store), Lives(store))) == {"zeta": 2.0, "acme": 1.0}

@@ -1,14 +1,13 @@
 """What the platform cost and for whom: lives and usage records out of the store, attributed by `bill`."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
 from stoker.base.errors import InvalidInput
 from stoker.meter.bill import DAY_S, Cell, Line, Sums, Who, attribute, end_of, rows
-from stoker.meter.cost import Prices
 from stoker.meter.ledger import Ledger, SpanRow
 from stoker.meter.lives import Lives, MachineLife, PriceStep
 from stoker.meter.money import MICRO, dollars, shared_out
@@ -42,20 +41,21 @@ LOCAL = "local"
 """The capacity of a machine that nobody bought by the hour."""
 PROVIDER = "provider"
 """The item, pool and capacity of what others ask for tokens of models that they run."""
-_UNPRICED = (1.0, 0.1, 4.0)
+PROMPT_WORK, CACHED_WORK, COMPLETION_WORK = 1.0, 0.02, 12.0
+"""What a token takes of an engine: one of a prompt, one of a prompt that is in the cache, one of an answer. On GPUs a
+prompt is computed at once and an answer waits for memory, token by token. With these, tenants' shares of an engine's
+time are 4 points of a hundred off; with list prices as weights 15 (benchmarks/cost/fairness.py, the median)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A time, in seconds since the epoch, and by which of `KEYS`. Beyond the `most_rows` largest, all others are one.
-    `prices` are those of the platform's models; `elsewhere` are those of them that somebody else runs and bills by
-    token."""
+    `elsewhere` are the models that somebody else runs and bills by token."""
 
     by: tuple[str, ...]
     since: float
     until: float
     most_rows: int = 1000
-    prices: Mapping[str, Prices] = field(default_factory=dict)
     elsewhere: frozenset[str] = frozenset()
 
 
@@ -95,7 +95,6 @@ def asked_of(platform: Platform, *, by: str, since: float, until: float, most_ro
         since=since,
         until=until,
         most_rows=most_rows,
-        prices={name: model.prices for name, model in models.items()},
         elsewhere=frozenset(name for name, model in models.items() if isinstance(model.engine, ServerEngine)),
     )
 
@@ -178,7 +177,6 @@ def _read(
     elsewhere: frozenset[str],
 ) -> tuple[dict[str, list[Span[Who]]], dict[tuple[str, ...], Used], dict[Cell, int]]:
     """Spans by replica; what was used, by those of `dimensions` that a request has; and what providers ask."""
-    weigh = {model: _weights(prices) for model, prices in asked.prices.items()}
     spans: dict[str, list[Span[Who]]] = {}
     used: dict[tuple[str, ...], Used] = {}
     paid: dict[Cell, int] = {}
@@ -197,9 +195,7 @@ def _read(
                 cell = Cell(day, "work", PROVIDER, PROVIDER, PROVIDER, PROVIDER, PROVIDER, row.model, who)
                 paid[cell] = paid.get(cell, 0) + row.nano_usd
         elif row.replica:
-            spans.setdefault(row.replica, []).append(
-                Span(who, row.started_at, row.ended_at, work_of(row, weigh.get(row.model, _UNPRICED)))
-            )
+            spans.setdefault(row.replica, []).append(Span(who, row.started_at, row.ended_at, work_of(row)))
     return spans, used, paid
 
 
@@ -223,23 +219,12 @@ def _used_value(row: SpanRow, name: str, of_who: Sequence[str], who: Who) -> str
     return row.model if name == "model" else ""
 
 
-def _weights(prices: Prices) -> tuple[float, float, float]:
-    found = (
-        float(prices.input_usd_per_million_tokens),
-        float(prices.cached_input_usd_per_million_tokens),
-        float(prices.output_usd_per_million_tokens),
-    )
-    return found if any(found) else _UNPRICED
-
-
-def work_of(row: SpanRow, weights: tuple[float, float, float]) -> float:
-    """What its tokens took of an engine, in units of its model: a token of prompt, one that was in the cache and one of
-    the answer count as they are priced, since that is what an operator has said of them."""
-    prompt, cached, completion = weights
+def work_of(row: SpanRow) -> float:
+    """What its tokens took of an engine, in tokens of a prompt."""
     return (
-        (row.prompt_tokens - row.cached_tokens) * prompt
-        + row.cached_tokens * cached
-        + row.completion_tokens * completion
+        (row.prompt_tokens - row.cached_tokens) * PROMPT_WORK
+        + row.cached_tokens * CACHED_WORK
+        + row.completion_tokens * COMPLETION_WORK
     )
 
 
