@@ -1,13 +1,16 @@
 """`/admin/v1/cost`: the ledger's lives and records as parts of a bill."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 from gateway_parts import ADMIN_KEY, KEY, a_stack
 
 from stoker.base.errors import InvalidInput, NotPermitted
+from stoker.gateway.spending import LOOK_EVERY_S
 from stoker.meter.ledger import Ledger
 from stoker.meter.lives import Lives, MachineLife, StayLife
+from stoker.meter.rates import FRESH_S
 from stoker.meter.usage import UsageRecord
 from stoker.testing import ManualClock
 
@@ -91,5 +94,19 @@ async def test_what_a_day_cost_and_for_whom(tmp_path: Path) -> None:
         ):
             with pytest.raises(InvalidInput, match=why):
                 await admin.get_json(f"{PATH}?{wrong}")
+
+        async def machines() -> str:
+            return (await (await stack.http(key=None)).request("GET", "/metrics")).body.decode()
+
+        await clock.advance(LOOK_EVERY_S)
+        async with asyncio.timeout(20):
+            while 'stoker_machine_usd_per_hour{capacity="local",nodepool="local"} 1.0' not in await machines():
+                await asyncio.sleep(0.01)
+        assert 'stoker_model_usd_per_hour{model="general"} 1.0' in await machines()
+        await clock.advance(FRESH_S)
+        async with asyncio.timeout(20):
+            while "stoker_machine_usd_per_hour{" in await machines():
+                await asyncio.sleep(0.01)
+
         with pytest.raises(NotPermitted, match="may not use /admin/v1/cost"):
             await (await stack.http(KEY)).get_json(PATH)

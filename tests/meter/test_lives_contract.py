@@ -59,6 +59,9 @@ def test_phases_and_prices_by_their_moment(lives: Lives) -> None:
     lives.write(prices_seen=steps)
     assert lives.prices(until=1e9) == steps[::-1]
     assert lives.prices(until=50.0) == [steps[1]]
+    lives.write(prices_seen=[replace(steps[0], zone="us-east-1b", at=5.0)])
+    assert lives.prices(until=1e9, latest=True) == [replace(steps[0], zone="us-east-1b", at=5.0), steps[0]]
+    assert [step.at for step in lives.prices(until=50.0, latest=True)] == [5.0, 10.0]
 
 
 def test_texts_that_are_too_long_for_their_column_are_cut(lives: Lives) -> None:

@@ -8,8 +8,10 @@ import pytest
 from seeing_parts import objects, only, terraform_text
 
 from stoker.engine.metrics import EngineMetrics
+from stoker.gateway import spending
 from stoker.gateway.measures import Measures
 from stoker.meter import UsageRecord
+from stoker.meter.rates import Rates
 from stoker.queue import Depth
 from stoker.render import cloudwatch, dashboards, monitoring_rules, scaling
 from stoker.render.cloudwatch_agent import agent_config
@@ -81,6 +83,7 @@ def test_what_the_gateway_is_said_to_publish_is_in_its_registry() -> None:
     measures.replicas(["code"], {("code", "closed"): 2})
     measures.in_flight(["code"], {"code": 1})
     measures.queued({"code": (Depth(lag=1, pending=2, delayed=3, dead=4), 5)})
+    spending.Gauges(metrics).show(Rates({("gpu", "spot"): 10**9}, {"code": 1e9}))
     text = metrics.text().decode()
     ours = [name for name, by in METRICS.items() if "gateway" in by]
     assert set(read(text, *ours)) == set(ours)

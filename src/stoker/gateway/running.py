@@ -16,7 +16,7 @@ from stoker.base.clock import Clock
 from stoker.base.errors import StokerError
 from stoker.base.ids import ModelName
 from stoker.engine.client import EngineClient
-from stoker.gateway import app, openai, retention
+from stoker.gateway import app, openai, retention, spending
 from stoker.gateway.admission import Admission
 from stoker.gateway.agents import AgentsService
 from stoker.gateway.ask import Patience
@@ -157,6 +157,7 @@ class Gateway:
                 retention.forget_changes_forever(
                     services.changes.trail, services.platform.ledger.audit_days, services.clock
                 ),
+                spending.look_forever(services.lives, spending.Gauges(services.measures.metrics).show, services.clock),
             )
         ]
         # Answers that end wait for it, so it goes on until the last one has.

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Table, or_, select
+from sqlalchemy import Table, func, or_, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from stoker.meter.store import Store
@@ -118,9 +118,13 @@ class Lives:
         query = select(phases).where(phases.c.began_at >= since, phases.c.began_at < until)
         return self._all(query.order_by(phases.c.began_at, phases.c.subject, phases.c.phase), Phase)
 
-    def prices(self, *, until: float) -> list[PriceStep]:
-        """All that are known of the time before `until`, by their moment."""
+    def prices(self, *, until: float, latest: bool = False) -> list[PriceStep]:
+        """All that are known of the time before `until`, by their moment; or only the last of each offering."""
         query = select(price_steps).where(price_steps.c.at < until)
+        if latest:
+            offering = (price_steps.c.type, price_steps.c.zone, price_steps.c.capacity)
+            last = select(*offering, func.max(price_steps.c.at)).where(price_steps.c.at < until).group_by(*offering)
+            query = query.where(tuple_(*offering, price_steps.c.at).in_(last))
         return self._all(query.order_by(price_steps.c.at, price_steps.c.type, price_steps.c.zone), PriceStep)
 
     def _read(self, table: Table, kind: Any, since: float, until: float) -> list[Any]:

@@ -155,6 +155,22 @@ _GPUS = (
 )
 _COST = (
     Panel(
+        "Machines by pool, USD per hour",
+        [("max by (nodepool, capacity) (stoker_machine_usd_per_hour)", "{{nodepool}} {{capacity}}")],
+        "currencyUSD",
+        width=12,
+        stacked=True,
+        about="What the ledger has of the machines that are there, volumes and fees too.",
+    ),
+    Panel(
+        "Machines by model, USD per hour",
+        [("max by (model) (stoker_model_usd_per_hour)", "{{model}}")],
+        "currencyUSD",
+        width=12,
+        stacked=True,
+        about="(idle): what no replica has of a machine. `stoker cost` splits it over tenants.",
+    ),
+    Panel(
         "GPUs, USD per hour",
         [("sum(stoker:gpu_usd_per_hour)", "all")],
         "currencyUSD",

@@ -79,7 +79,8 @@ METRICS: Mapping[str, tuple[Publisher, ...]] = MappingProxyType(
             "gateway",
             "stoker_requests_total stoker_refused_total stoker_tokens_total stoker_request_duration_seconds_bucket "
             "stoker_time_to_first_token_seconds_bucket stoker_replicas stoker_requests_in_flight stoker_queue_lag "
-            "stoker_queue_pending stoker_queue_delayed stoker_queue_dead stoker_queue_waiting_tokens",
+            "stoker_queue_pending stoker_queue_delayed stoker_queue_dead stoker_queue_waiting_tokens "
+            "stoker_machine_usd_per_hour stoker_model_usd_per_hour",
         ),
         **_all_of("engine", "vllm:num_requests_running vllm:num_requests_waiting vllm:kv_cache_usage_perc"),
         **{name: _gpu(name) for name in COUNTERS},

@@ -1,0 +1,58 @@
+"""What machines cost an hour now, as metrics. Each gateway says the same, as of the queue: take the highest, not the
+sum."""
+
+import asyncio
+from collections.abc import Callable
+
+from stoker.base import logs
+from stoker.base.clock import Clock
+from stoker.base.errors import StokerError
+from stoker.meter.lives import Lives
+from stoker.meter.rates import FRESH_S, Rates, rates
+from stoker.telemetry.metrics import Metrics
+
+LOOK_EVERY_S = 30.0
+_log = logs.get(__name__)
+
+
+class Gauges:
+    def __init__(self, metrics: Metrics) -> None:
+        self._of_pools = metrics.gauge(
+            "stoker_machine_usd_per_hour", "Dollars an hour of the machines that are there.", ["nodepool", "capacity"]
+        )
+        self._of_models = metrics.gauge(
+            "stoker_model_usd_per_hour",
+            "Dollars an hour of the parts of machines that replicas of a model have; (idle): that nobody has.",
+            ["model"],
+        )
+
+    def show(self, found: Rates) -> None:
+        """What is not there any more has no sample: nobody may take an old number for one of now."""
+        self._of_pools.clear()
+        self._of_models.clear()
+        for (pool, capacity), nano in found.by_pool.items():
+            self._of_pools.labels(pool, capacity).set(nano / 1e9)
+        for model, share in found.by_model.items():
+            self._of_models.labels(model).set(share / 1e9)
+
+
+async def look_forever(lives: Lives, tell: Callable[[Rates], None], clock: Clock) -> None:
+    """`tell` gets each look; none of anything while the ledger cannot be read."""
+    while True:
+        try:
+            found = await asyncio.to_thread(_look, lives, clock.now())
+        except StokerError as error:
+            _log.warning("cost of machines cannot be read", error=error.in_log)
+            found = Rates()
+        tell(found)
+        await clock.sleep(LOOK_EVERY_S)
+
+
+def _look(lives: Lives, now: float) -> Rates:
+    since = now - FRESH_S
+    return rates(
+        lives.machines(since=since, until=now),
+        lives.stays(since=since, until=now),
+        lives.prices(until=now, latest=True),
+        now=now,
+    )
