@@ -100,12 +100,12 @@ async def test_what_a_day_cost_and_for_whom(tmp_path: Path) -> None:
 
         await clock.advance(LOOK_EVERY_S)
         async with asyncio.timeout(20):
-            while 'stoker_machine_usd_per_hour{capacity="local",nodepool="local"} 1.0' not in await machines():
+            while 'stoker_machine_usd_per_hour{capacity="local",nodepool="local"} 1.0' not in await machines():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert 'stoker_model_usd_per_hour{model="general"} 1.0' in await machines()
         await clock.advance(FRESH_S)
         async with asyncio.timeout(20):
-            while "stoker_machine_usd_per_hour{" in await machines():
+            while "stoker_machine_usd_per_hour{" in await machines():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
         with pytest.raises(NotPermitted, match="may not use /admin/v1/cost"):

@@ -7,7 +7,7 @@ whatever went in. What nobody can be found for is said, not spread: `Part`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -103,6 +103,41 @@ def attribute(
     return cells
 
 
+def by_days(lines: Iterable[Line], machines: Sequence[MachineLife]) -> dict[int, list[Line]]:
+    """Lines cut at midnight UTC, by days since the epoch. What a line of several days costs each of them goes by what
+    the machines that it is for would have cost then; without any, by how long each is."""
+    found: dict[int, list[Line]] = {}
+    for line in lines:
+        first, last = int(line.began_at // DAY_S), int(-(-line.ended_at // DAY_S)) - 1
+        if last <= first:
+            found.setdefault(first, []).append(line)
+            continue
+        pieces = {
+            day: replace(line, began_at=max(line.began_at, day * DAY_S), ended_at=min(line.ended_at, (day + 1) * DAY_S))
+            for day in range(first, last + 1)
+        }
+        of_machines = {day: _weight(piece, machines) for day, piece in pieces.items()}
+        by_length = {day: piece.ended_at - piece.began_at for day, piece in pieces.items()}
+        weights = of_machines if any(of_machines.values()) else by_length
+        for day, nano in split(line.nano_usd, weights).items():
+            found.setdefault(day, []).append(replace(pieces[day], nano_usd=nano))
+    return found
+
+
+def _weight(line: Line, machines: Sequence[MachineLife]) -> float:
+    if line.is_shared:
+        return 0.0
+    return sum(
+        _rate(machine) * max(0.0, _overlap_s(line, machine))
+        for machine in machines
+        if (machine.id == line.machine if line.machine else _fits(line, machine))
+    )
+
+
+def _rate(machine: MachineLife) -> float:
+    return 1.0 + machine.nano_usd_per_hour + machine.extra_nano_usd_per_hour
+
+
 def _machines_of(line: Line, known: Mapping[str, MachineLife]) -> dict[str, int]:
     """The line over its machines, by what each would have cost in its time; "" where there is none."""
     if line.is_shared or (line.machine and line.machine not in known):
@@ -110,7 +145,7 @@ def _machines_of(line: Line, known: Mapping[str, MachineLife]) -> dict[str, int]
     if line.machine:
         return {line.machine: line.nano_usd}
     weights = {
-        machine.id: (1.0 + machine.nano_usd_per_hour + machine.extra_nano_usd_per_hour) * lasted_s
+        machine.id: _rate(machine) * lasted_s
         for machine in known.values()
         if _fits(line, machine) and (lasted_s := _overlap_s(line, machine)) > 0
     }
@@ -203,6 +238,12 @@ class Sums:
             self.idle += nano
         elif part == "start-up":
             self.start_up += nano
+
+    def include(self, other: "Sums") -> None:
+        self.nano_usd += other.nano_usd
+        self.work += other.work
+        self.idle += other.idle
+        self.start_up += other.start_up
 
 
 def rows(cells: Mapping[Cell, int], dimensions: Sequence[str], of_who: Sequence[str]) -> dict[tuple[str, ...], Sums]:

@@ -1,13 +1,14 @@
 """What the platform cost and for whom: lives and usage records out of the store, attributed by `bill`."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
 from stoker.base.errors import InvalidInput
-from stoker.meter.bill import DAY_S, Cell, Line, Sums, Who, attribute, end_of, rows
+from stoker.meter.bill import DAY_S, Cell, Line, Sums, Who, attribute, by_days, end_of, rows
 from stoker.meter.ledger import Ledger, SpanRow
 from stoker.meter.lives import Lives, MachineLife, PriceStep
 from stoker.meter.money import MICRO, dollars, shared_out
@@ -72,6 +73,12 @@ class Used:
         self.cached_tokens += row.cached_tokens
         self.completion_tokens += row.completion_tokens
 
+    def include(self, other: "Used") -> None:
+        self.requests += other.requests
+        self.prompt_tokens += other.prompt_tokens
+        self.cached_tokens += other.cached_tokens
+        self.completion_tokens += other.completion_tokens
+
 
 def keys_of(text: str) -> tuple[str, ...]:
     """`tenant,model` -> both. Raises InvalidInput."""
@@ -107,18 +114,52 @@ def report(
     dimensions, of_who = _dimensions(asked.by)
     machines = lives.machines(since=asked.since, until=asked.until)
     stays = lives.stays(since=asked.since, until=asked.until)
-    at_prices = machine_lines(machines, lives.prices(until=asked.until), since=asked.since, until=asked.until)
-    ours = {stay.model for stay in stays if stay.model}
-    elsewhere = asked.elsewhere - ours
-    spans, used, paid = _read(ledger.spans(since=asked.since, until=asked.until), asked, of_who, dimensions, elsewhere)
-    timelines = {replica: Timeline(each) for replica, each in spans.items()}
-    cells = attribute(at_prices if lines is None else lines, machines, stays, timelines)
-    bill = sum(line.nano_usd for line in (at_prices if lines is None else lines))
     if lines is None:
-        for cell, nano in paid.items():
-            cells[cell] = cells.get(cell, 0) + nano
-            bill += nano
-    return as_json(cells, used, bill, asked, dimensions, of_who, source)
+        paid_for = machine_lines(machines, lives.prices(until=asked.until), since=asked.since, until=asked.until)
+        elsewhere = asked.elsewhere - {stay.model for stay in stays if stay.model}
+    else:
+        paid_for, elsewhere = list(lines), frozenset()
+    of_days, provider = by_days(paid_for, machines), 0
+    longest_s = ledger.longest(since=asked.since, until=asked.until)
+    sums = Totals(dimensions, of_who)
+    used: dict[tuple[str, ...], Used] = {}
+    # Day by day: of a month only the sums are kept.
+    for began, ended in _days(asked, of_days, ledger.oldest_day()):
+        read = _Read(asked, of_who, dimensions, elsewhere, began, ended)
+        read.all(ledger.spans(since=began, until=ended, longest_s=longest_s))
+        timelines = {replica: Timeline(each) for replica, each in read.spans.items()}
+        sums.add(attribute(of_days.get(int(began // DAY_S), ()), machines, stays, timelines))
+        sums.add(read.paid)
+        for key, each in read.used.items():
+            used.setdefault(key, Used()).include(each)
+        provider += sum(read.paid.values())
+    bill = sum(line.nano_usd for line in paid_for) + provider
+    return as_json(sums, used, bill, asked, source)
+
+
+class Totals:
+    """Sums of cells by some dimensions, by part and by item."""
+
+    def __init__(self, dimensions: Sequence[str], of_who: Sequence[str]) -> None:
+        self.dimensions, self.of_who = dimensions, of_who
+        self.rows: dict[tuple[str, ...], Sums] = {}
+        self.parts: dict[tuple[str, ...], Sums] = {}
+        self.items: dict[tuple[str, ...], Sums] = {}
+
+    def add(self, cells: Mapping[Cell, int]) -> None:
+        for found, dimensions in ((self.rows, self.dimensions), (self.parts, ["part"]), (self.items, ["item"])):
+            for key, sums in rows(cells, dimensions, self.of_who).items():
+                found.setdefault(key, Sums()).include(sums)
+
+
+def _days(asked: Asked, of_days: Iterable[int], oldest: int | None) -> Iterator[tuple[float, float]]:
+    """Those of the time for which there are records, which go back to the day `oldest`, or money: the first and the
+    last cut to it."""
+    first, last = int(asked.since // DAY_S), math.ceil(asked.until / DAY_S) - 1
+    of_records = () if oldest is None else range(max(first, oldest), last + 1)
+    for day in sorted({*of_records, *of_days}):
+        began, ended = float(day * DAY_S), float((day + 1) * DAY_S)
+        yield (max(began, asked.since), min(ended, asked.until)) if first <= day <= last else (began, ended)
 
 
 def _dimensions(by: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -169,41 +210,47 @@ def _nano(per_hour: int, seconds: float) -> int:
     return (2 * per_hour * round(seconds * 1e6) + 3_600_000_000) // (2 * 3_600_000_000)
 
 
-def _read(
-    rows_: Iterable[SpanRow],
-    asked: Asked,
-    of_who: Sequence[str],
-    dimensions: Sequence[str],
-    elsewhere: frozenset[str],
-) -> tuple[dict[str, list[Span[Who]]], dict[tuple[str, ...], Used], dict[Cell, int]]:
-    """Spans by replica; what was used, by those of `dimensions` that a request has; and what providers ask."""
-    spans: dict[str, list[Span[Who]]] = {}
-    used: dict[tuple[str, ...], Used] = {}
-    paid: dict[Cell, int] = {}
-    names: dict[tuple[str | None, ...], Who] = {}
-    get = _getter(of_who)
-    for row in rows_:
-        values = get(row)
-        who = names.setdefault(values, tuple(value or "" for value in values))
-        has_ended = asked.since <= row.ended_at < asked.until
-        if has_ended:
-            key = tuple(_used_value(row, name, of_who, who) for name in dimensions)
-            used.setdefault(key, Used()).add(row)
-        if row.model in elsewhere:
-            if has_ended and row.nano_usd:
-                day = int(row.ended_at // DAY_S)
-                cell = Cell(day, "work", PROVIDER, PROVIDER, PROVIDER, PROVIDER, PROVIDER, row.model, who)
-                paid[cell] = paid.get(cell, 0) + row.nano_usd
-        elif row.replica:
-            spans.setdefault(row.replica, []).append(Span(who, row.started_at, row.ended_at, work_of(row)))
-    return spans, used, paid
+class _Read:
+    """Usage records of a part of the time: spans by replica; what was used, by those of `dimensions` that a request
+    has; and what providers ask."""
 
+    def __init__(
+        self,
+        asked: Asked,
+        of_who: Sequence[str],
+        dimensions: Sequence[str],
+        elsewhere: frozenset[str],
+        began: float,
+        ended: float,
+    ) -> None:
+        self._since, self._until = max(began, asked.since), min(ended, asked.until)
+        self._of_who, self._dimensions, self._elsewhere = of_who, dimensions, elsewhere
+        self.spans: dict[str, list[Span[Who]]] = {}
+        self.used: dict[tuple[str, ...], Used] = {}
+        self.paid: dict[Cell, int] = {}
 
-def _getter(of_who: Sequence[str]) -> Callable[[SpanRow], tuple[str | None, ...]]:
-    def get(row: SpanRow) -> tuple[str | None, ...]:
-        return tuple(_of_row(row, name) for name in of_who)
+    def all(self, rows_: Iterable[SpanRow]) -> None:
+        names: dict[tuple[str | None, ...], Who] = {}
+        for row in rows_:
+            values = tuple([_of_row(row, name) for name in self._of_who])
+            who = names.get(values) or names.setdefault(values, tuple(value or "" for value in values))
+            has_ended = self._since <= row.ended_at < self._until
+            if has_ended:
+                key = tuple([self._value(row, name, who) for name in self._dimensions])
+                self.used.setdefault(key, Used()).add(row)
+            if row.model in self._elsewhere:
+                if has_ended and row.nano_usd:
+                    day = int(row.ended_at // DAY_S)
+                    cell = Cell(day, "work", PROVIDER, PROVIDER, PROVIDER, PROVIDER, PROVIDER, row.model, who)
+                    self.paid[cell] = self.paid.get(cell, 0) + row.nano_usd
+            elif row.replica:
+                span = Span(who, row.started_at, row.ended_at, work_of(row))
+                self.spans.setdefault(row.replica, []).append(span)
 
-    return get
+    def _value(self, row: SpanRow, name: str, who: Who) -> str:
+        if name in self._of_who:
+            return who[self._of_who.index(name)]
+        return row.model if name == "model" else ""
 
 
 def _of_row(row: SpanRow, name: str) -> str | None:
@@ -211,12 +258,6 @@ def _of_row(row: SpanRow, name: str) -> str | None:
         return row.run.partition(".")[0] if row.run and row.agent else row.run
     value: str | None = getattr(row, name)
     return value
-
-
-def _used_value(row: SpanRow, name: str, of_who: Sequence[str], who: Who) -> str:
-    if name in of_who:
-        return who[of_who.index(name)]
-    return row.model if name == "model" else ""
 
 
 def work_of(row: SpanRow) -> float:
@@ -232,18 +273,13 @@ def work_of(row: SpanRow) -> float:
 
 
 def as_json(
-    cells: Mapping[Cell, int],
-    used: Mapping[tuple[str, ...], Used],
-    bill: int,
-    asked: Asked,
-    dimensions: Sequence[str],
-    of_who: Sequence[str],
-    source: str,
+    totals: Totals, used: Mapping[tuple[str, ...], Used], bill: int, asked: Asked, source: str
 ) -> dict[str, Any]:
     """`{"rows", "total_usd", "bill_usd", ...}`: micro-dollars that sum, and the exact nano-dollars beside them."""
-    sums = _largest(rows(cells, dimensions, of_who), asked.most_rows)
+    dimensions = totals.dimensions
+    sums = _largest(totals.rows, asked.most_rows)
     shown = shared_out({"\0".join(key): each.nano_usd for key, each in sums.items()}, MICRO)
-    has_requests = set(dimensions) <= {*of_who, "model"}
+    has_requests = set(dimensions) <= {*totals.of_who, "model"}
     ordered = sorted(sums.items(), key=lambda item: (-item[1].nano_usd, item[0]))
     return {
         "by": list(asked.by),
@@ -257,8 +293,8 @@ def as_json(
         "total_usd": dollars(sum(each.nano_usd for each in sums.values())),
         "bill_usd": dollars(bill),
         "bill_nano_usd": bill,
-        "parts": {part: dollars(each.nano_usd) for (part,), each in sorted(rows(cells, ["part"], of_who).items())},
-        "items": {item: dollars(each.nano_usd) for (item,), each in sorted(rows(cells, ["item"], of_who).items())},
+        "parts": {part: dollars(each.nano_usd) for (part,), each in sorted(totals.parts.items())},
+        "items": {item: dollars(each.nano_usd) for (item,), each in sorted(totals.items.items())},
     }
 
 
@@ -269,10 +305,7 @@ def _largest(sums: Mapping[tuple[str, ...], Sums], most: int) -> dict[tuple[str,
     if len(ordered) > most:
         others = Sums()
         for _, each in ordered[most:]:
-            others.nano_usd += each.nano_usd
-            others.work += each.work
-            others.idle += each.idle
-            others.start_up += each.start_up
+            others.include(each)
         kept[(f"({len(ordered) - most} others)",) * len(ordered[0][0])] = others
     return kept
 

@@ -212,11 +212,12 @@ class Ledger:
                 param="before",
             )
         pruned = 0
-        while (day := self._oldest_day()) is not None and day < (before - date(1970, 1, 1)).days:
+        while (day := self.oldest_day()) is not None and day < (before - date(1970, 1, 1)).days:
             pruned += self._prune_day(day)
         return pruned
 
-    def _oldest_day(self) -> int | None:
+    def oldest_day(self) -> int | None:
+        """Days since the epoch at which the first of the records ended."""
         with self._store.reading() as connection:
             oldest = connection.execute(select(func.min(usage.c.ended_at))).scalar_one()
         return None if oldest is None else math.floor(oldest / DAY_S)
@@ -241,16 +242,27 @@ class Ledger:
             connection.execute(write)
             return connection.execute(delete(usage).where(within)).rowcount
 
-    def spans(self, *, since: float, until: float) -> Iterator[SpanRow]:
-        """Of all that asked a model and ran at any moment from `since` to before `until`, by their end."""
+    def spans(self, *, since: float, until: float, longest_s: float) -> Iterator[SpanRow]:
+        """Of all that asked a model and ran at any moment from `since` to before `until`, by their end; `longest_s`:
+        none of them ran for longer (`longest`)."""
         query = (
             select(*(usage.c[name] for name in SpanRow._fields))
-            .where(usage.c.ended_at >= since, usage.c.started_at < until, usage.c.kind != "step")
+            .where(usage.c.ended_at >= since, usage.c.ended_at < until + longest_s, usage.c.started_at < until)
+            .where(usage.c.kind != "step")
             .order_by(usage.c.ended_at, usage.c.id)
         )
         with self._store.reading() as connection:
             for row in connection.execution_options(yield_per=5000).execute(query):
                 yield SpanRow(*row)
+
+    def longest(self, *, since: float, until: float) -> float:
+        """Seconds that the longest took of those that `spans` has for this time, or a little more; 0 without any."""
+        query = select(func.max(usage.c.ended_at - usage.c.started_at)).where(
+            usage.c.ended_at >= since, usage.c.started_at < until
+        )
+        with self._store.reading() as connection:
+            found = connection.execute(query).scalar_one()
+        return 0.0 if found is None else float(found) + 1.0
 
     def records(self, ids: Iterable[str] | None = None) -> list[UsageRecord]:
         """The records themselves, oldest first; all of them, or those with these ids."""
