@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from gateway_parts import ADMIN_KEY, KEY, a_stack
 
-from stoker.base.errors import InvalidInput, NotPermitted
+from stoker.base.errors import InvalidInput, NotPermitted, Unavailable
+from stoker.gateway import cost_reports
 from stoker.gateway.spending import LOOK_EVERY_S
 from stoker.meter.ledger import Ledger
 from stoker.meter.lives import Lives, MachineLife, StayLife
@@ -37,7 +38,7 @@ def a_record(number: int, tenant: str, began: float, ended: float) -> UsageRecor
     )
 
 
-async def test_what_a_day_cost_and_for_whom(tmp_path: Path) -> None:
+async def test_what_a_day_cost_and_for_whom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = ManualClock(start=NOW)
     async with a_stack(tmp_path, clock=clock) as stack:
         machine = MachineLife(
@@ -66,7 +67,7 @@ async def test_what_a_day_cost_and_for_whom(tmp_path: Path) -> None:
         Ledger(stack.store).append([a_record(1, "acme", -7200, -3600), a_record(2, "zeta", -3600, -1800)])
 
         admin = await stack.http(ADMIN_KEY)
-        found = await admin.get_json(PATH)
+        whole = found = await admin.get_json(PATH)
         assert (found["by"], found["since"], found["until"], found["source"]) == (
             ["tenant"],
             NOW - DAY,
@@ -107,6 +108,14 @@ async def test_what_a_day_cost_and_for_whom(tmp_path: Path) -> None:
         async with asyncio.timeout(20):
             while "stoker_machine_usd_per_hour{" in await machines():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
+
+        # A large one is made by another process, and is the same.
+        monkeypatch.setattr(cost_reports, "MOST_INLINE", 1)
+        assert await admin.get_json(f"{PATH}?until={NOW}") == whole
+        monkeypatch.setattr(stack.gateway.services.costs, "_url", "mysql://nobody@localhost/none")
+        with pytest.raises(Unavailable, match="the report of costs failed") as caught:
+            await admin.get_json(PATH)
+        assert caught.value.code == "cost_report_failed"
 
         with pytest.raises(NotPermitted, match="may not use /admin/v1/cost"):
             await (await stack.http(KEY)).get_json(PATH)

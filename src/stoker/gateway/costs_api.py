@@ -1,6 +1,5 @@
 """`/admin/v1/cost`: what machines cost, and for whom. The admin key only."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
@@ -46,6 +45,6 @@ def _cost(services: Services) -> Callable[[Request], Awaitable[Response]]:
             most_rows=whole_of(LIMIT, request),
         )
         await services.settle_all()
-        return JSONResponse(await asyncio.to_thread(costs.report, asked, services.ledger, services.lives))
+        return JSONResponse(await services.costs.report(asked))
 
     return cost

@@ -25,6 +25,7 @@ from stoker.gateway.auth import Authenticator
 from stoker.gateway.batch_driver import Drivers
 from stoker.gateway.callbacks import Callbacks
 from stoker.gateway.commitments import Commitments
+from stoker.gateway.cost_reports import CostReports
 from stoker.gateway.fleet import Fleet
 from stoker.gateway.forwarding import Forwarder
 from stoker.gateway.inference import Inference
@@ -90,7 +91,7 @@ class Gateway:
         fleet = Fleet(registry, frozenset(platform.llm.models), connect, clock)
         measures = Measures(Metrics())
         commitments = Commitments()
-        ledger = Ledger(store)
+        ledger, lives = Ledger(store), Lives(store)
         settler = Settler(queue, ledger, f"gateway-{uuid.uuid4().hex}", clock)
         keys, tenants = KeyStore(store, clock), TenantStore(store, clock)
         tenants.ensure(platform.tenants)
@@ -116,7 +117,8 @@ class Gateway:
             batches=BatchStore(store, clock),
             changes=Changes(auth, AuditTrail(store, clock)),
             ledger=ledger,
-            lives=Lives(store),
+            lives=lives,
+            costs=CostReports(ledger, lives, store.url),
             settler=settler,
             measures=measures,
             clock=clock,

@@ -18,6 +18,7 @@ from stoker.gateway.ask import Ask, StandIn
 from stoker.gateway.audited import Changes
 from stoker.gateway.auth import Asked, Authenticator, may_use, permit, permitted_models
 from stoker.gateway.bounds import Quote, quote_of
+from stoker.gateway.cost_reports import CostReports
 from stoker.gateway.endpoints import ENDPOINTS, Endpoint, shown
 from stoker.gateway.fleet import Fleet
 from stoker.gateway.inference import Inference
@@ -66,6 +67,7 @@ class Services:
     changes: Changes
     ledger: Ledger
     lives: Lives
+    costs: CostReports
     settler: Settler
     measures: Measures
     clock: Clock

@@ -255,6 +255,12 @@ class Ledger:
             for row in connection.execution_options(yield_per=5000).execute(query):
                 yield SpanRow(*row)
 
+    def count(self, *, since: float, until: float) -> int:
+        """How many records ended at `since` or later and before `until`."""
+        query = select(func.count()).where(usage.c.ended_at >= since, usage.c.ended_at < until)
+        with self._store.reading() as connection:
+            return int(connection.execute(query).scalar_one())
+
     def longest(self, *, since: float, until: float) -> float:
         """Seconds that the longest took of those that `spans` has for this time, or a little more; 0 without any."""
         query = select(func.max(usage.c.ended_at - usage.c.started_at)).where(

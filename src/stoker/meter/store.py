@@ -53,6 +53,11 @@ class Database:
             raise
 
     @property
+    def url(self) -> str:
+        """With its password: for another process of ours, never for a log."""
+        return self.engine.url.render_as_string(hide_password=False)
+
+    @property
     def is_postgresql(self) -> bool:
         return self.engine.dialect.name == "postgresql"
 
