@@ -14,7 +14,7 @@ from stoker.base.errors import InvalidInput
 from stoker.meter import costs
 from stoker.meter.bill import Line
 from stoker.meter.ledger import Ledger
-from stoker.meter.lives import Lives, MachineLife, PriceStep, StayLife
+from stoker.meter.lives import LOCAL, Lives, MachineLife, PriceStep, StayLife
 from stoker.meter.store import Store
 
 HOUR = 3600.0
@@ -152,7 +152,7 @@ def test_prices_by_time_volumes_and_midnight(store: Store) -> None:
 
 def test_ec2_bills_a_minute_at_least_and_a_laptop_does_not(store: Store) -> None:
     short = replace(NODE, id="i-2", seen_at=6.0, ended_at=6.0)
-    local = replace(short, id="local-1", capacity=costs.LOCAL)
+    local = replace(short, id="local-1", capacity=LOCAL)
     Lives(store).write(machines_seen=[short, local])
     found = costs.report(asked("capacity"), Ledger(store), Lives(store))
     assert dollars(found) == {"on-demand": 0.016666, "local": 0.001667}

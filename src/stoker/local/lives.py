@@ -16,8 +16,7 @@ from stoker.base.background import Background
 from stoker.base.clock import Clock
 from stoker.catalog.ec2 import REGION, InstanceType, instance_types
 from stoker.local.board import Board, Child, Role, Status
-from stoker.meter.costs import LOCAL
-from stoker.meter.lives import Lives, MachineLife, StayLife
+from stoker.meter.lives import LOCAL, Lives, MachineLife, StayLife
 from stoker.meter.store import Store
 
 SEEN_EVERY_S = 10.0

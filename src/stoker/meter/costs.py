@@ -10,7 +10,7 @@ from typing import Any
 from stoker.base.errors import InvalidInput
 from stoker.meter.bill import DAY_S, Cell, Line, Sums, Who, attribute, by_days, end_of, rows
 from stoker.meter.ledger import Ledger, SpanRow
-from stoker.meter.lives import Lives, MachineLife, PriceStep
+from stoker.meter.lives import LOCAL, Lives, MachineLife, PriceStep
 from stoker.meter.money import MICRO, dollars, shared_out
 from stoker.meter.timelines import Span, Timeline
 from stoker.spec import Platform, ServerEngine
@@ -38,8 +38,6 @@ KEYS = (*_OF_WHO, *_OF_MACHINES)
 MOST_KEYS = 3
 EC2_LEAST_S = 60.0
 """EC2 bills Linux instances by the second, for a minute at least (EC2 User Guide, "On-Demand Instances")."""
-LOCAL = "local"
-"""The capacity of a machine that nobody bought by the hour."""
 PROVIDER = "provider"
 """The item, pool and capacity of what others ask for tokens of models that they run."""
 PROMPT_WORK, CACHED_WORK, COMPLETION_WORK = 1.0, 0.02, 12.0

@@ -14,6 +14,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from stoker.meter.store import Store
 from stoker.meter.tables import machines, phases, price_steps, stays
 
+LOCAL = "local"
+"""The capacity of a machine that nobody bought by the hour."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineLife:
