@@ -19,7 +19,6 @@ from langgraph.types import interrupt
 from stoker.agents import store as rows
 from stoker.agents.model import Answered, Gateway
 from stoker.agents.runs import Event, Run, Wait, child_of
-from stoker.agents.spans import span_id_of, trace_id_of
 from stoker.agents.store import Store
 from stoker.agents.tasks import submit_step
 from stoker.agents.tools.interface import BoundTool, Result, Toolbox
@@ -29,7 +28,6 @@ from stoker.base.errors import InvalidInput, NotPermitted, StokerError
 from stoker.meter.grants import GRANT_S
 from stoker.queue import Queue
 from stoker.spec import Agent, Platform
-from stoker.telemetry.spans import Place
 
 Json = dict[str, Any]
 
@@ -121,29 +119,21 @@ class RunContext:
         if agent.route is not None:
             body.pop("model")
         began, node = self.parts.clock.now(), _node()
-        # What the gateway tells of the call lies below the span that this one becomes.
-        span = span_id_of(self.run.id, f"{key} {began!r}")
-        said = {"node": node, "started_at": began, "span": span}
         try:
-            answer = await self.parts.gateway.chat(
-                {**body, **more},
-                bearer=self.bearer,
-                key=key,
-                route=agent.route,
-                traceparent=Place(trace_id_of(self.run.id), span, True).header,
-            )
+            answer = await self.parts.gateway.chat({**body, **more}, bearer=self.bearer, key=key, route=agent.route)
         except StokerError as error:
-            await self._tell(self._error_event(key, said, error))
+            await self._tell(self._error_event(key, node, began, error))
             raise
         # Before the node ends: what LangGraph has of it is not run again, and this would be told by nobody.
-        await self._tell(self._answer_event(key, said, answer))
+        await self._tell(self._answer_event(key, node, began, answer))
         return answer.message
 
-    def _answer_event(self, key: str, begun: Json, answer: Answered) -> Event:
+    def _answer_event(self, key: str, node: str, began: float, answer: Answered) -> Event:
         calls = answer.message.get("tool_calls") or []
         said = {
             "model": answer.model,
-            **begun,
+            "node": node,
+            "started_at": began,
             "prompt_tokens": answer.prompt_tokens,
             "cached_tokens": answer.cached_tokens,
             "completion_tokens": answer.completion_tokens,
@@ -153,9 +143,11 @@ class RunContext:
         }
         return self._event("model.completed", key, said)
 
-    def _error_event(self, key: str, begun: Json, error: StokerError) -> Event:
+    def _error_event(self, key: str, node: str, began: float, error: StokerError) -> Event:
         said = {"message": error.message, "type": error.type, "code": error.code}
-        return self._event("model.failed", key, {"model": self.agent.model, **begun, "error": said})
+        return self._event(
+            "model.failed", key, {"model": self.agent.model, "node": node, "started_at": began, "error": said}
+        )
 
     # --- tools ------------------------------------------------------------------------------------------------------
 

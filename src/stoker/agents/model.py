@@ -13,7 +13,6 @@ from urllib.parse import quote
 
 from stoker.base.clock import Clock
 from stoker.base.errors import BudgetExhausted, InvalidInput, Refused, StokerError, TimedOut, Unavailable, UpstreamError
-from stoker.telemetry.spans import TRACEPARENT
 from stoker.web.client import HttpClient, Timeouts
 
 Json = dict[str, Any]
@@ -49,10 +48,8 @@ class Gateway:
     async def aclose(self) -> None:
         await self._client.close()
 
-    async def chat(
-        self, body: Json, *, bearer: str, key: str, route: str | None = None, traceparent: str | None = None
-    ) -> Answered:
-        """One answer; `traceparent`: where it is in the run's trace. Raises BudgetExhausted, InvalidInput and other refusals for good; Unavailable and such when it
+    async def chat(self, body: Json, *, bearer: str, key: str, route: str | None = None) -> Answered:
+        """One answer. Raises BudgetExhausted, InvalidInput and other refusals for good; Unavailable and such when it
         may work when the step is tried again."""
         path = f"/v1/{quote(route)}/chat/completions" if route else "/v1/chat/completions"
         tree = key.partition(":")[0].partition(".")[0]
@@ -60,7 +57,7 @@ class Gateway:
             beside, mine = list(self._in_flight[tree]), asyncio.get_running_loop().create_future()
             self._in_flight[tree].add(mine)
             try:
-                answer = await self._tried(path, body, bearer, key, traceparent)
+                answer = await self._tried(path, body, bearer, key)
             except BudgetExhausted:
                 self._over(tree, mine, gave_back=False)
                 # What branches beside it have set aside and do not use comes back when they are answered: only then is
@@ -80,20 +77,18 @@ class Gateway:
         if not self._in_flight[tree]:
             del self._in_flight[tree]
 
-    async def _tried(self, path: str, body: Json, bearer: str, key: str, traceparent: str | None) -> Answered:
+    async def _tried(self, path: str, body: Json, bearer: str, key: str) -> Answered:
         for number in range(TRIES):
             try:
-                return await self._once(path, body, bearer, key if number == 0 else f"{key}:r{number}", traceparent)
+                return await self._once(path, body, bearer, key if number == 0 else f"{key}:r{number}")
             except (Unavailable, UpstreamError):
                 if number == TRIES - 1:
                     raise
             await self._clock.sleep(PAUSE_S * 2**number)
         raise AssertionError("a try returns or raises")
 
-    async def _once(self, path: str, body: Json, bearer: str, key: str, traceparent: str | None) -> Answered:
+    async def _once(self, path: str, body: Json, bearer: str, key: str) -> Answered:
         headers = {"Authorization": f"Bearer {bearer}", "Idempotency-Key": key}
-        if traceparent is not None:
-            headers[TRACEPARENT] = traceparent
         until = self._clock.monotonic() + REFUSED_FOR_S
         while True:
             answer = await self._client.request("POST", path, body=body, headers=headers)

@@ -131,8 +131,6 @@ class _Building:
         }
         began = _number(data.get("started_at"), event["at"])
         span = self._begin("model", f"chat {model}", began, event["id"], self._step_of(event), attributes)
-        if isinstance(data.get("span"), str):  # below which the gateway's spans of the call are
-            span["id"] = data["span"]
         _end(span, event["at"], "error" if error else "ok", error)
 
     def _tool_started(self, event: Json, data: Json) -> None:

@@ -4,8 +4,6 @@ them in the state directory and shows them readably. Never a body, a key or an e
 
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TextIO, cast
 
 # For a renderer that is not used here structlog loads rich, if it is there: a quarter of a second of each start.
@@ -51,16 +49,6 @@ def configure(process: str, *, level: str = "info", out: TextIO | None = None) -
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-
-
-@contextmanager
-def bound(**fields: str | None) -> Iterator[None]:
-    """Every event inside the block, and in the tasks that it begins, has these fields; those that are None it has
-    not."""
-    with structlog.contextvars.bound_contextvars(
-        **{name: value for name, value in fields.items() if value is not None}
-    ):
-        yield
 
 
 def get(name: str) -> Logger:

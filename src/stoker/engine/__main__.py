@@ -53,7 +53,6 @@ async def _serve(arguments: argparse.Namespace) -> None:
     from stoker.nn import bundle as bundles
     from stoker.registry import weights
     from stoker.telemetry.metrics import Metrics
-    from stoker.telemetry.traces import CLOSE_S, tracer_from
     from stoker.web import server
 
     stop = process.stop_event(leash=arguments.leash)
@@ -69,7 +68,6 @@ async def _serve(arguments: argparse.Namespace) -> None:
     runner = Runner(bundle, arguments.model, arguments.context, limits, clock, Metrics())
     if runner.context < arguments.context:
         logs.get(__name__).warning("context is the model's", asked=arguments.context, tokens=runner.context)
-    tracer, traces = tracer_from(os.environ, scope="stoker.engine")
     loop = StepLoop(runner, clock)
     loop.start()
     draining = asyncio.create_task(_drain_at(stop, loop))
@@ -78,7 +76,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
     port = listening.getsockname()[1]
     try:
         await server.serve(
-            app.build(loop, served, clock, key=os.environ.get(process.ENGINE_KEY), tracer=tracer),
+            app.build(loop, served, clock, key=os.environ.get(process.ENGINE_KEY)),
             listening,
             stop,
             on_ready=lambda: process.say_ready(url=f"http://{arguments.host}:{port}", model=arguments.model),
@@ -87,8 +85,6 @@ async def _serve(arguments: argparse.Namespace) -> None:
     finally:
         draining.cancel()
         loop.stop()
-        if traces is not None:
-            await asyncio.to_thread(traces.close, CLOSE_S)
 
 
 async def _drain_at(stop: asyncio.Event, loop: "StepLoop") -> None:

@@ -22,7 +22,6 @@ from stoker.engine.recent import Recent
 from stoker.engine.sequences import Progress
 from stoker.engine.shapes import Json, Shape
 from stoker.telemetry.metrics import CONTENT_TYPE
-from stoker.telemetry.spans import NOTHING, TRACEPARENT, Open, Tracer
 from stoker.web import problems, server, sse
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
@@ -38,11 +37,9 @@ Whole = Callable[[Ticket, Asked, T], Coroutine[Any, Any, Response]]
 Events = Callable[[Ticket, Asked, T], AsyncIterator[bytes]]
 
 
-def build(
-    loop: StepLoop, served: Served, clock: Clock, *, key: str | None = None, tracer: Tracer | None = None
-) -> Starlette:
+def build(loop: StepLoop, served: Served, clock: Clock, *, key: str | None = None) -> Starlette:
     """With `key`, everything under `/v1` wants it as a bearer token."""
-    application = server.application(_Endpoints(loop, served, clock, tracer or NOTHING).routes())
+    application = server.application(_Endpoints(loop, served, clock).routes())
     if key is not None:
         application.add_middleware(_WithKey, key=key)
     return application
@@ -66,8 +63,8 @@ class _WithKey:
 
 
 class _Endpoints:
-    def __init__(self, loop: StepLoop, served: Served, clock: Clock, tracer: Tracer) -> None:
-        self._loop, self._served, self._clock, self._tracer = loop, served, clock, tracer
+    def __init__(self, loop: StepLoop, served: Served, clock: Clock) -> None:
+        self._loop, self._served, self._clock = loop, served, clock
         self._created = int(clock.now())
         self._recent = Recent(clock.now())
 
@@ -104,7 +101,6 @@ class _Endpoints:
 
     async def embeddings(self, request: Request) -> Response:
         wanted = await self._read(request, embeddings.parse)
-        span = self._span(request)
         ticket, embedding = self._loop.submit_texts(wanted.texts)
         request_id = request.headers.get("x-request-id", new_id("emb"))
         self._recent.begin(request_id, ticket, self._clock.now())
@@ -124,22 +120,6 @@ class _Endpoints:
         finally:
             ticket.cancel()
             self._recent.end(request_id)
-            self._told(span, ticket)
-
-    def _span(self, request: Request) -> Open | None:
-        return self._tracer.begin(
-            request.headers.get(TRACEPARENT), f"POST {request.url.path}", "server", self._clock.now()
-        )
-
-    def _told(self, span: Open | None, ticket: Ticket) -> None:
-        if span is not None:
-            span.attributes = {
-                "http.request.method": "POST",
-                "gen_ai.response.model": self._served.model,
-                "gen_ai.usage.input_tokens": ticket.prompt_tokens,
-                "gen_ai.usage.output_tokens": ticket.completion_tokens,
-            }
-            self._tracer.end(span, self._clock.now())
 
     async def _read(self, request: Request, parse: Parse[T]) -> T:
         body = await server.read_json(request, max_bytes=MAX_BODY_BYTES)
@@ -169,7 +149,6 @@ class _Endpoints:
         shape: T,
     ) -> Response:
         """The answer in its shape: as a whole, or by events."""
-        span = self._span(request)
         ticket = self._loop.submit(asked.generation, is_streamed=asked.stream)
         request_id = request.headers.get("x-request-id", answer_id)
         self._recent.begin(request_id, ticket, self._clock.now())
@@ -177,7 +156,6 @@ class _Endpoints:
         def end() -> None:
             ticket.cancel()
             self._recent.end(request_id)
-            self._told(span, ticket)
 
         if asked.stream:
             return _StreamedAnswer(end, events(ticket, asked, shape))

@@ -11,7 +11,6 @@ from stoker.base.clock import Clock
 from stoker.base.errors import StokerError, TimedOut, Unavailable
 from stoker.engine.hidden import Hiding
 from stoker.telemetry import metrics
-from stoker.telemetry.spans import TRACEPARENT
 from stoker.web.client import Answer, HttpClient, Stream, Timeouts
 
 # An engine notices within a step or two that nobody listens any more.
@@ -81,17 +80,16 @@ class EngineClient:
         body: dict[str, Any],
         *,
         request_id: str | None = None,
-        traceparent: str | None = None,
         timeout_s: float | None = None,
         within_s: float = math.inf,
     ) -> Answer:
-        """One whole answer, whatever its status. `request_id` is what `produced` knows it by, `traceparent` where its
-        trace is; `timeout_s` the longest silence, `within_s` the time for all. Raises Unavailable, TimedOut."""
+        """One whole answer, whatever its status. `request_id` is what `produced` knows it by; `timeout_s` the longest
+        silence, `within_s` the time for all. Raises Unavailable, TimedOut."""
         answer = await self._http.request(
             "POST",
             self._path(endpoint),
             body={**body, "model": self._model},
-            headers=_headers(request_id, traceparent),
+            headers=_id_header(request_id),
             timeout_s=timeout_s,
             within_s=within_s,
         )
@@ -99,24 +97,22 @@ class EngineClient:
 
     @asynccontextmanager
     async def stream(
-        self, endpoint: str, body: dict[str, Any], *, request_id: str | None = None, traceparent: str | None = None
+        self, endpoint: str, body: dict[str, Any], *, request_id: str | None = None
     ) -> AsyncIterator[Stream]:
         """The events of one answer; leaving the block cancels the generation. Raises Unavailable, TimedOut."""
-        opened = await self.open(endpoint, body, request_id=request_id, traceparent=traceparent)
+        opened = await self.open(endpoint, body, request_id=request_id)
         try:
             yield opened
         finally:
             opened.close()
 
-    async def open(
-        self, endpoint: str, body: dict[str, Any], *, request_id: str | None = None, traceparent: str | None = None
-    ) -> Stream:
+    async def open(self, endpoint: str, body: dict[str, Any], *, request_id: str | None = None) -> Stream:
         """As `stream`; closing what it returns cancels the generation."""
         opened = await self._http.open(
             "POST",
             self._path(endpoint),
             body={**body, "model": self._model, "stream": True},
-            headers=_headers(request_id, traceparent),
+            headers=_id_header(request_id),
         )
         if opened.error is not None:
             opened.error = self._without_secrets(opened.error)
@@ -196,8 +192,5 @@ class EngineClient:
         return EngineLoad(int(read[_RUNNING]), int(read.get(_WAITING, 0)))
 
 
-def _headers(request_id: str | None, traceparent: str | None) -> dict[str, str] | None:
-    if traceparent is None:
-        return None if request_id is None else {"X-Request-Id": request_id}
-    named = {} if request_id is None else {"X-Request-Id": request_id}
-    return {**named, TRACEPARENT: traceparent}
+def _id_header(request_id: str | None) -> dict[str, str] | None:
+    return None if request_id is None else {"X-Request-Id": request_id}

@@ -17,7 +17,6 @@ from stoker.meter.cost import Prices
 from stoker.policy.fairness import lower
 from stoker.queue import NewTask, State, Task, TokenBound
 from stoker.spec import Priority, Timeouts
-from stoker.telemetry.spans import Open
 from stoker.web.client import Answer, error_of
 
 Json = dict[str, Any]
@@ -65,8 +64,6 @@ class Ask:
     """The URL that is told of the end of the task that it becomes."""
     origin: str | None = None
     """Its client may send it again, by an `Idempotency-Key`: what the task says of that (`idempotency.Once`)."""
-    trace: Open | None = None
-    """The span of the request, below which its parts are."""
 
     @property
     def wants_stream(self) -> bool:
@@ -82,7 +79,7 @@ class Ask:
             return self
         return replace(self, body=self.endpoint.bounded(self.body, quote.output_tokens), quote=quote)
 
-    def task(self, bound: Bound, *, timeout_s: float | None, traceparent: str | None = None) -> NewTask:
+    def task(self, bound: Bound, *, timeout_s: float | None) -> NewTask:
         tenant = self.terms.account.tenant_terms
         return NewTask(
             model=ModelName(self.model),
@@ -103,7 +100,6 @@ class Ask:
             weight=tenant.weight,
             callback=self.callback,
             origin=self.origin,
-            traceparent=traceparent,
         )
 
 
@@ -117,8 +113,6 @@ class Served:
     events: AsyncGenerator[bytes, None] | None = None
     task: Task | None = None
     headers: dict[str, str] = field(default_factory=dict)
-    charge: Charge | None = None
-    """What it comes to, as far as it is known at any time; None: another process counts."""
 
     async def aclose(self) -> None:
         """Nobody wants it any more: stop what is still coming."""
@@ -135,8 +129,6 @@ class Running:
     charge: Charge
     admitted_at: float
     """By the monotonic clock."""
-    call: Open | None = None
-    """The span of its call to a replica, the last one."""
 
 
 @dataclass(frozen=True, slots=True)

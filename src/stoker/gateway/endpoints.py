@@ -12,7 +12,6 @@ from stoker.engine.wires import Wire
 from stoker.gateway.relay import Relay, Relaying
 from stoker.gateway.typed_relay import TypedRelay
 from stoker.meter.charge import Charge
-from stoker.meter.spans import OPERATIONS
 from stoker.policy.features import RequestFeatures, features_of
 
 Json = dict[str, Any]
@@ -35,8 +34,6 @@ class Endpoint:
         self, wire: Wire, lengths: tuple[str, ...], *, needs: str, least: int = 1, always: str | None = None
     ) -> None:
         self.path = wire.path
-        self.operation = OPERATIONS.get(wire.path, "chat")
-        """As OpenTelemetry calls it."""
         self.needs = needs
         self.asking = wire.asking
         self.usage_in = wire.usage_in

@@ -39,13 +39,11 @@ from stoker.gateway.limits import Terms
 from stoker.gateway.receipts import Receipt, rate_limits
 from stoker.gateway.relay import UsedUp, pass_all
 from stoker.gateway.sessions import Sessions
-from stoker.gateway.tracing import call_attributes, header_of, sent_attributes, word_of
 from stoker.gateway.upstream import Refusal, RefusedUs, Upstream, raise_if_ours
 from stoker.gateway.watch import Watch, silent, too_long
 from stoker.meter.charge import Charge
 from stoker.meter.usage import Status
 from stoker.queue import Chunk, Queue, Task
-from stoker.telemetry.spans import NOTHING, Tracer
 from stoker.web import problems, sse
 from stoker.web.client import Answer, error_of, openai_error_in
 
@@ -75,7 +73,6 @@ class Inference:
     clock: Clock
     commitments: Commitments
     patience: Patience
-    tracer: Tracer = NOTHING
 
     async def run(self, ask: Ask) -> Served:
         """Cancel it to stop the generation, or close what it returns. Raises StokerError, and Refused among them when
@@ -97,7 +94,7 @@ class Inference:
 
     async def _stand_in(self, ask: Ask, stand_in: StandIn, attempts: int = 1) -> Served:
         """Answered by the other model, at its prices, let in anew; its headers say so."""
-        other = replace(await stand_in.ask(), attempts=attempts, trace=ask.trace)
+        other = replace(await stand_in.ask(), attempts=attempts)
         _log.info("another model stands in", request=ask.id, model=ask.model, by=other.model)
         served = await self.run(other)
         served.headers |= {"X-Stoker-Model": other.model, "X-Stoker-Route": other.route}
@@ -133,12 +130,7 @@ class Inference:
             try:
                 with self.fleet.busy(member):
                     answer = await member.client.complete(
-                        ask.endpoint.path,
-                        ask.body,
-                        request_id=ask.id,
-                        traceparent=header_of(running.call),
-                        timeout_s=left_s,
-                        within_s=left_s,
+                        ask.endpoint.path, ask.body, request_id=ask.id, timeout_s=left_s, within_s=left_s
                     )
                     self.fleet.answered(member, answer.status)
             except TimedOut as error:
@@ -163,7 +155,7 @@ class Inference:
         if answer.status >= 400:
             return await self._refused(running, answer)
         receipt = await self._end(running, "done")
-        return Served(charge.replica, answer=answer, headers=receipt.headers(self.clock.now()), charge=charge)
+        return Served(charge.replica, answer=answer, headers=receipt.headers(self.clock.now()))
 
     async def _answer_through_queue(self, running: Running, wish: busy.Wish) -> Served:
         ask, is_async = running.ask, wish.how == "async"
@@ -178,8 +170,7 @@ class Inference:
         running.charge.saw_usage(ask.endpoint.usage_in(result))
         waited_s = (ended.started_at or ended.submitted_at) - ended.submitted_at
         receipt = await self._receipt(running, waited_s)
-        answer = Answer(200, {}, json_text.dumps(result))
-        return Served(None, answer=answer, headers=receipt.headers(self.clock.now()), charge=running.charge)
+        return Served(None, answer=Answer(200, {}, json_text.dumps(result)), headers=receipt.headers(self.clock.now()))
 
     # --- a stream ---------------------------------------------------------------------------------------------------
 
@@ -193,9 +184,7 @@ class Inference:
                 body = ask.endpoint.asking(ask.body, continuous=ask.continuous_usage)
                 # Comments are no tokens: an engine that says nothing else is silent.
                 async with self._until(deadline, self.patience.first_token_s):
-                    stream = upstream.stream = await member.client.open(
-                        ask.endpoint.path, body, request_id=ask.id, traceparent=header_of(running.call)
-                    )
+                    stream = upstream.stream = await member.client.open(ask.endpoint.path, body, request_id=ask.id)
                     upstream.first = await stream.read()
                 if stream.error is not None:
                     self.fleet.answered(member, stream.error.status)
@@ -216,7 +205,7 @@ class Inference:
                 return await self._answer_through_queue(running, wish._replace(wait_s=0.0))
             queued = self._stream_through_queue(running, deadline)
             await anext(queued)
-            return Served(None, events=queued, headers=self.limits(ask), charge=charge)
+            return Served(None, events=queued, headers=self.limits(ask))
         except Refusal as refusal:
             return await self._refused(running, refusal.answer)
         except RefusedUs as error:
@@ -228,7 +217,7 @@ class Inference:
             raise
         relayed = self._relayed(running, upstream, deadline)
         await anext(relayed)
-        return Served(charge.replica, events=relayed, headers=self.limits(ask), charge=charge)
+        return Served(charge.replica, events=relayed, headers=self.limits(ask))
 
     async def _relayed(self, running: Running, upstream: Upstream, deadline: float) -> AsyncGenerator[bytes, None]:
         """From the engine to the client. Whatever ends it, the upstream is closed, and then there is one record.
@@ -269,7 +258,6 @@ class Inference:
             if not running.charge.is_counted:
                 relay.count(self.clock.now())
             receipt = await self._end(running, status, reason)
-            self._called(running, None if status in ("done", "cut") else status)
         if status == "cut":  # now that it is known what the engine had produced
             last = relay.cut()
         for event in last:
@@ -471,31 +459,15 @@ class Inference:
                 replica_id=replica.id,
                 replica_url=replica.url,
             )
-            running.call = self.tracer.below(
-                ask.trace, f"{ask.endpoint.operation} {ask.model}", "client", self.clock.now()
-            )
             try:
                 answered = await attempt(member)
-            except BaseException as error:
-                self._called(running, word_of(error))
-                if not isinstance(error, Unavailable):
-                    raise
+            except Unavailable as error:
                 if error.code != ENGINE_FULL and not isinstance(error, Unreachable):
                     await self._pay_for_lost(running, error)
                 tried.add(replica.id)
                 charge.attempts += 1
             else:
-                if not ask.wants_stream:
-                    self._called(running, None)
                 return answered
-
-    def _called(self, running: Running, error: str | None) -> None:
-        """The call to a replica is over."""
-        call, charge = running.call, running.charge
-        if call is not None:
-            call.attributes = call_attributes(running.ask, charge)
-            self.tracer.end(call, self.clock.now(), error=error)
-            running.call = None
 
     async def _pay_for_lost(self, running: Running, error: StokerError) -> None:
         """An attempt that its engine took, and of which nothing came back. What an embedded engine had computed died
@@ -576,12 +548,11 @@ class Inference:
         """Put it into the queue, with its reservation. Raises StokerError, and then it is not there, nor will be; with
         `may_stay` it may be there after QueueUnavailable, and its reservation is its own then."""
         ask = running.ask
-        sending = self.tracer.below(ask.trace, f"send {ask.model}", "producer", self.clock.now())
         for _ in range(2):
             permit = running.permit
             try:
                 task = await self.queue.submit(
-                    ask.task(permit.bound, timeout_s=timeout_s, traceparent=header_of(sending)),
+                    ask.task(permit.bound, timeout_s=timeout_s),
                     task_id=TaskId(ask.id),
                     hold=self.admission.hold(permit),
                 )
@@ -603,9 +574,6 @@ class Inference:
                 self.admission.release(permit)
                 raise
             self.admission.handed_over(permit)
-            if sending is not None:
-                sending.attributes = sent_attributes(ask)
-                self.tracer.end(sending, self.clock.now())
             return task
         self.admission.release(running.permit)
         raise Unavailable("budgets cannot be checked: this gateway is taken for dead", code="budgets_unavailable")

@@ -13,7 +13,6 @@ from stoker.gateway.auth import permitted_models
 from stoker.gateway.endpoints import ENDPOINTS
 from stoker.gateway.services import Services
 from stoker.gateway.tasks import shown
-from stoker.gateway.tracing import Told
 from stoker.meter.accounts import Account
 from stoker.spec import AUTO
 from stoker.web.direct import Direct, DirectAnswer, DirectRequest, Failed, Handler
@@ -60,17 +59,7 @@ def _path(prefix: str | None, endpoint: str) -> str:
 
 
 def _generate(services: Services, endpoint: str, prefix: str | None) -> Handler:
-    path, kind = _path(prefix, endpoint), ENDPOINTS[endpoint]
-
-    async def traced(request: DirectRequest) -> DirectAnswer:
-        with services.spans.of_request(kind, path, request.headers) as told:
-            answer = await generate(request, told)
-            told.status = answer.status
-            if answer.events is not None:
-                answer.on_end = told.goes_on()
-        return answer
-
-    async def generate(request: DirectRequest, told: Told) -> DirectAnswer:
+    async def generate(request: DirectRequest) -> DirectAnswer:
         key = await services.auth.user(request)
         if (seen := request.headers.get(streams.LAST_EVENT)) is not None:
             headers, events = await streams.resumed(services, key, *streams.event_of(seen))
@@ -79,7 +68,6 @@ def _generate(services: Services, endpoint: str, prefix: str | None) -> Handler:
         once = await idempotency.once_of(request.headers, key, _path(prefix, endpoint), body)
         ask = await services.ask(request, key, endpoint, prefix, body)
         ask = ask if once is None else once.of(ask)
-        ask = told.of(ask)
         headers = {"X-Request-Id": ask.id, "X-Stoker-Model": ask.model, "X-Stoker-Route": ask.route}
         try:
             is_resumable = streams.is_resumable(ask, request.headers)
@@ -91,7 +79,6 @@ def _generate(services: Services, endpoint: str, prefix: str | None) -> Handler:
                 served = await services.inference.run(ask)
         except StokerError as error:
             raise Failed(error, {**headers, **services.inference.limits(ask)}) from error
-        told.charge = served.charge
         headers.update(served.headers)
         headers["X-Stoker-Replica"] = served.replica or "queue"
         if served.task is not None:
@@ -106,7 +93,7 @@ def _generate(services: Services, endpoint: str, prefix: str | None) -> Handler:
             headers["Retry-After"] = retry_after
         return DirectAnswer(answer.status, headers, answer.body)
 
-    return traced
+    return generate
 
 
 def _list_models(services: Services, prefix: str | None) -> Page:

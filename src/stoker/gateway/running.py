@@ -38,7 +38,6 @@ from stoker.gateway.reconciler import Reconciler
 from stoker.gateway.services import Services
 from stoker.gateway.sessions import Sessions
 from stoker.gateway.settling import Settler
-from stoker.gateway.tracing import Spans
 from stoker.meter.audit import AuditTrail
 from stoker.meter.batches import BatchStore
 from stoker.meter.files import FileStore
@@ -51,7 +50,6 @@ from stoker.policy.routing import table_of
 from stoker.queue import BudgetStore, Queue, Registry, Replica
 from stoker.spec import Platform, ServerEngine, engine_key
 from stoker.telemetry.metrics import Metrics
-from stoker.telemetry.spans import NOTHING, Tracer
 from stoker.web.client import Timeouts
 from stoker.web.server import serve
 
@@ -86,11 +84,10 @@ class Gateway:
         clock: Clock,
         agents_key: str | None = None,
         agents_url: str | None = None,
-        tracer: Tracer | None = None,
     ) -> "Gateway":
         """`journals` is the folder in which the gateways of this machine say what they have in flight. `agents_key` is
         the secret of grants, `agents_url` the agents' service; without both there are no agents here."""
-        connect, tracer = connector(platform), tracer or NOTHING
+        connect = connector(platform)
         fleet = Fleet(registry, frozenset(platform.llm.models), connect, clock)
         measures = Measures(Metrics())
         commitments = Commitments()
@@ -109,7 +106,7 @@ class Gateway:
             auth=auth,
             fleet=fleet,
             inference=Inference(
-                fleet, queue, admission, sessions, clock, commitments, Patience.of(platform.gateway.timeouts), tracer
+                fleet, queue, admission, sessions, clock, commitments, Patience.of(platform.gateway.timeouts)
             ),
             terms=TermsOfCallers({name: agent.budgets for name, agent in platform.agents.definitions.items()}),
             queue=queue,
@@ -122,7 +119,6 @@ class Gateway:
             ledger=ledger,
             lives=lives,
             costs=CostReports(ledger, lives, store.url),
-            spans=Spans(tracer, clock),
             settler=settler,
             measures=measures,
             clock=clock,

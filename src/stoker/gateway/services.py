@@ -26,7 +26,6 @@ from stoker.gateway.limits import TermsOfCallers
 from stoker.gateway.measures import Measures
 from stoker.gateway.sessions import conversation_in
 from stoker.gateway.settling import Settler
-from stoker.gateway.tracing import Spans
 from stoker.meter.accounts import Account
 from stoker.meter.batches import BatchStore
 from stoker.meter.charge import Caller
@@ -69,7 +68,6 @@ class Services:
     ledger: Ledger
     lives: Lives
     costs: CostReports
-    spans: Spans
     settler: Settler
     measures: Measures
     clock: Clock

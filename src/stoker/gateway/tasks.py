@@ -17,7 +17,6 @@ from stoker.gateway import audited, busy, callbacks, idempotency
 from stoker.gateway.endpoints import CHAT, COMPLETIONS, ENDPOINTS, endpoint_of
 from stoker.gateway.services import Services
 from stoker.gateway.streams import gone
-from stoker.gateway.tracing import Told
 from stoker.meter.accounts import Account
 from stoker.queue import Delivery, Place, State, Task
 from stoker.queue.cursors import parse_cursor
@@ -81,12 +80,6 @@ def _submit(services: Services) -> Handler:
     read = partial(read_json, max_bytes=services.platform.gateway.max_body_bytes)
 
     async def submit(request: Request) -> Response:
-        with services.spans.of_request(CHAT, request.url.path, request.headers) as told:
-            answer = await submitted(request, told)
-            told.status = answer.status_code
-        return answer
-
-    async def submitted(request: Request, told: Told) -> Response:
         key, sent = await services.auth.user_and_body(request, read)
         once = await idempotency.once_of(request.headers, key, request.url.path, sent)
         priority = busy.priority_of(priority_in(sent), key.tenant_terms, usual="normal")
@@ -96,15 +89,15 @@ def _submit(services: Services) -> Handler:
         endpoint, body = wanted(sent)
         _check_says_something(endpoint, body)
         ask = await services.ask(request, key, endpoint, None, body)
-        ask = told.of(replace(ask if once is None else once.of(ask), priority=priority, callback=callback))
+        ask = replace(ask if once is None else once.of(ask), priority=priority, callback=callback)
         headers = {"X-Request-Id": ask.id, "X-Stoker-Model": ask.model, "X-Stoker-Route": ask.route}
         request.state.headers = headers  # for an answer that is an error, too
         try:
             if once is None:
                 task = await services.inference.submit_alone(ask)
             else:
-                task, more = await idempotency.submitted(services, ask, once, timeout_s=None)
-                headers.update(more)
+                task, told = await idempotency.submitted(services, ask, once, timeout_s=None)
+                headers.update(told)
         finally:
             headers.update(services.inference.limits(ask))
         return JSONResponse(shown(task), 202, headers={"Location": f"/v1/tasks/{task.id}", **headers})

@@ -47,8 +47,6 @@ class Charge:
     """The engine has taken it, so it may have produced something."""
     text_bytes: int = 0
     """Of the answer's text, as far as it was seen."""
-    ended_with: str | None = None
-    """A word for how it ended, where that was not with its answer."""
 
     @property
     def is_over(self) -> bool:
@@ -99,7 +97,6 @@ class Charge:
 
     def record(self, status: Status, now: float, reason: str | None = None) -> UsageRecord:
         """`reason`: why it ended otherwise than done, in a few words."""
-        self.ended_with = None if status in ("done", "cut") else status
         return UsageRecord(
             id=self.id,
             kind=self.kind,

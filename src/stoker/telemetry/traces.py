@@ -1,14 +1,13 @@
 """Spans sent to an OpenTelemetry collector, over OTLP/HTTP. The only place that knows OpenTelemetry.
 
-Spans come here as plain data (`spans.Tracer` of requests and tasks, `agents.spans` of runs), with their ids and times:
-nothing is measured here, and no tracer is set up in anybody's process. They wait in a bounded queue and leave in a
-thread of their own, so a backend that is away costs spans, and never a step.
+Spans come here as plain data (`agents.spans`), with their ids and times, when a run is over: nothing is measured here,
+and no tracer is set up in anybody's process. They wait in a bounded queue and leave in a thread of their own, so a
+backend that is away costs spans, and never a step.
 
     OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT    where they go; nowhere without one
     OTEL_EXPORTER_OTLP_HEADERS, ..._TIMEOUT, ..._COMPRESSION, ..._CERTIFICATE,
     OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES                        as OpenTelemetry's SDK reads them
-    OTEL_TRACES_SAMPLER, OTEL_TRACES_SAMPLER_ARG                       which traces of requests (`spans.sampler_from`)
-    OTEL_SDK_DISABLED=true, OTEL_TRACES_EXPORTER=none                  nothing is sent
+    OTEL_SDK_DISABLED=true                                             nothing is sent
     STOKER_RECORD_CONTENT=true                                         what was asked and answered is sent, too
 """
 
@@ -21,12 +20,10 @@ from typing import TYPE_CHECKING, Any
 from stoker.base import logs
 from stoker.base.background import Background
 from stoker.base.errors import InvalidInput, Unavailable
-from stoker.telemetry.spans import NOTHING, Tracer, sampler_from
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import ReadableSpan
-    from opentelemetry.trace import SpanKind
 
 RECORD_CONTENT = "STOKER_RECORD_CONTENT"
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -43,12 +40,11 @@ CONTENT = frozenset(
 )
 """Attributes that hold what people, models and tools wrote. They stay here unless STOKER_RECORD_CONTENT is true."""
 
-CLOSE_S = 1.0
-"""What waits at the end of a process gets so long."""
 MOST_WAITING = 20_000
 MOST_TRIES = 30
 """With 10 s between two, a batch is given up after five minutes: one that the collector refuses may not keep back all
 that come after it."""
+_SCOPE = "stoker.agents"
 _log = logs.get("traces")
 
 
@@ -61,15 +57,14 @@ class _Item:
 class Traces:
     """Where ended runs are told. `add` may be called from any thread."""
 
-    def __init__(self, scope: str = "stoker.agents", *, with_content: bool = False, pause_s: float = 10.0) -> None:
-        """`scope` says who makes these spans. Raises ImportError where the extra `otel` is not installed. The endpoint
-        is the environment's."""
+    def __init__(self, *, with_content: bool = False, pause_s: float = 10.0) -> None:
+        """Raises ImportError where the extra `agents` is not installed. The endpoint is the environment's."""
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
         # It would say again with each try what our own log says once.
         logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
         self._with_content = with_content
-        self._scope, self._resource = scope, _resource()
+        self._resource = _resource()
         self._exporter = OTLPSpanExporter()
         self._tries = 0
         self._background = Background[_Item]("traces", self._send, most_waiting=MOST_WAITING, pause_s=pause_s)
@@ -95,7 +90,7 @@ class Traces:
     def _send(self, items: Sequence[_Item]) -> None:
         from opentelemetry.sdk.trace.export import SpanExportResult
 
-        made = [_span(item, self._scope, self._resource, with_content=self._with_content) for item in items]
+        made = [_span(item, self._resource, with_content=self._with_content) for item in items]
         if self._exporter.export(made) is SpanExportResult.SUCCESS:
             self._tries = 0
             return
@@ -107,27 +102,20 @@ class Traces:
         _log.warning("traces_given_up", spans=len(items), tries=MOST_TRIES)
 
 
-def traces_from(environ: Mapping[str, str] = os.environ, *, scope: str = "stoker.agents") -> Traces | None:
+def traces_from(environ: Mapping[str, str] = os.environ) -> Traces | None:
     """As the environment says; None where it names no endpoint. Raises InvalidInput where it names one, and the extra
-    `otel` is not installed."""
+    `agents` is not installed."""
     endpoint = next((name for name in ENDPOINTS if environ.get(name)), None)
-    is_off = _is_true(environ.get("OTEL_SDK_DISABLED")) or environ.get("OTEL_TRACES_EXPORTER") == "none"
-    if endpoint is None or is_off:
+    if endpoint is None or _is_true(environ.get("OTEL_SDK_DISABLED")):
         return None
     try:
-        return Traces(scope, with_content=_is_true(environ.get(RECORD_CONTENT)))
+        return Traces(with_content=_is_true(environ.get(RECORD_CONTENT)))
     except ImportError as error:
         raise InvalidInput(
             f"{endpoint} is set, and OpenTelemetry is not installed",
             param=endpoint,
-            hint="pip install 'stoker[otel]', or unset it",
+            hint="pip install 'stoker[agents]', or unset it",
         ) from error
-
-
-def tracer_from(environ: Mapping[str, str] = os.environ, *, scope: str) -> tuple[Tracer, Traces | None]:
-    """Of a process whose requests or tasks are traced; the second is what is to be closed. Raises InvalidInput."""
-    traces = traces_from(environ, scope=scope)
-    return (NOTHING if traces is None else Tracer(traces.add, sampler_from(environ))), traces
 
 
 def _is_true(value: str | None) -> bool:
@@ -144,7 +132,7 @@ def _resource() -> "Resource":
     return found if not named.startswith("unknown_service") else found.merge(Resource({"service.name": "stoker"}))
 
 
-def _span(item: _Item, scope: str, resource: "Resource", *, with_content: bool) -> "ReadableSpan":
+def _span(item: _Item, resource: "Resource", *, with_content: bool) -> "ReadableSpan":
     from opentelemetry import trace
     from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -162,20 +150,12 @@ def _span(item: _Item, scope: str, resource: "Resource", *, with_content: bool) 
         parent=None if span["parent"] is None else context(span["parent"]),
         resource=resource,
         attributes=attributes,
-        kind=_kind(span["kind"]),
+        kind=trace.SpanKind.CLIENT if span["kind"] == "model" else trace.SpanKind.INTERNAL,
         status=trace.Status(trace.StatusCode.ERROR) if is_error else trace.Status(trace.StatusCode.UNSET),
         start_time=_nanoseconds(span["started_at"]),
         end_time=_nanoseconds(span["ended_at"]),
-        instrumentation_scope=InstrumentationScope(scope),
+        instrumentation_scope=InstrumentationScope(_SCOPE),
     )
-
-
-def _kind(kind: str) -> "SpanKind":
-    """Calls of models by agents are clients' spans; what is of no kind that OpenTelemetry has is internal."""
-    from opentelemetry.trace import SpanKind
-
-    kinds = {each.name.lower(): each for each in SpanKind} | {"model": SpanKind.CLIENT}
-    return kinds.get(kind, SpanKind.INTERNAL)
 
 
 def _nanoseconds(seconds: float) -> int:

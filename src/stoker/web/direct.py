@@ -64,14 +64,12 @@ class DirectRequest:
 
 @dataclass(slots=True)
 class DirectAnswer:
-    """`body`, or `events` (wire bytes of server-sent events), which are closed however the answer ends; `on_end` is
-    called after that."""
+    """`body`, or `events` (wire bytes of server-sent events), which are closed however the answer ends."""
 
     status: int
     headers: dict[str, str]
     body: bytes = b""
     events: AsyncGenerator[bytes, None] | None = None
-    on_end: Callable[[], None] | None = None
 
 
 class Failed(Exception):
@@ -389,8 +387,6 @@ class Cycle:
         finally:
             if answer is not None and answer.events is not None:
                 await answer.events.aclose()
-            if answer is not None and answer.on_end is not None:
-                answer.on_end()
             if not self.response_complete and not self.disconnected:
                 self._transport.close()
 

@@ -15,7 +15,6 @@ from stoker.engine.client import EngineClient
 from stoker.instance.notices import watcher
 from stoker.queue import QueueSettings, RedisQueue, RedisRegistry
 from stoker.spec import EMBEDDED, ServerEngine, engine_key, load
-from stoker.telemetry.traces import CLOSE_S, tracer_from
 from stoker.web.client import Timeouts
 from stoker.worker.loop import Worker
 from stoker.worker.runner import Runner, Settings
@@ -84,7 +83,6 @@ async def run(options: argparse.Namespace) -> None:
         continuous_usage=model.engine == EMBEDDED,
         goes_on=server.continues if server else True,
     )
-    tracer, traces = tracer_from(os.environ, scope="stoker.worker")
     notices = watcher(platform.spot, options.metadata_file, os.environ, clock)
     worker = Worker(
         name=options.replica,
@@ -94,7 +92,7 @@ async def run(options: argparse.Namespace) -> None:
         engine=engine,
         queue=queue,
         registry=registry,
-        runner=Runner(settings, engine, queue, clock, Random(), started_at=clock.now(), tracer=tracer),
+        runner=Runner(settings, engine, queue, clock, Random(), started_at=clock.now()),
         clock=clock,
         lease_s=settings.lease_s,
         grace_s=options.grace,
@@ -106,8 +104,6 @@ async def run(options: argparse.Namespace) -> None:
     finally:
         if notices is not None:
             notices.close()
-        if traces is not None:
-            await asyncio.to_thread(traces.close, CLOSE_S)
         await engine.close()
         await queue.aclose()
         await registry.aclose()

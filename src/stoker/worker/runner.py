@@ -19,11 +19,9 @@ from stoker.engine.client import EngineClient
 from stoker.engine.wires import CHAT, WIRES, Wire
 from stoker.meter.charge import Caller, Charge
 from stoker.meter.cost import Prices
-from stoker.meter.spans import OPERATIONS, usage_attributes
 from stoker.meter.usage import Status, UsageRecord
 from stoker.policy.retry import delay_s
 from stoker.queue import Claim, LeaseState, Partial, Queue
-from stoker.telemetry.spans import NOTHING, Open, Tracer
 from stoker.web import sse
 from stoker.web.client import Answer, error_of, openai_error_in
 from stoker.worker.answer import StreamedAnswer
@@ -81,7 +79,6 @@ class Runner:
     clock: Clock
     random: Random
     started_at: float
-    tracer: Tracer = NOTHING
 
     async def run(
         self, claim: Claim, *, give_back: asyncio.Event, on_unreachable: Callable[[], None] = lambda: None
@@ -92,27 +89,8 @@ class Runner:
         Raises nothing but QueueUnavailable, upon which the lease runs out and another worker takes over.
         """
         charge = self._charge(claim)
-        span = self.tracer.begin(
-            claim.task.traceparent, f"process {self.settings.model}", "consumer", charge.started_at
-        )
-        with logs.bound(trace_id=None if span is None else span.place.trace_id):
-            try:
-                await self._run(claim, charge, span, give_back, on_unreachable)
-            finally:
-                if span is not None:
-                    span.attributes = _attributes(claim, charge)
-                    self.tracer.end(span, self.clock.now(), error=charge.ended_with)
-
-    async def _run(
-        self,
-        claim: Claim,
-        charge: Charge,
-        span: Open | None,
-        give_back: asyncio.Event,
-        on_unreachable: Callable[[], None],
-    ) -> None:
         answer = StreamedAnswer(claim, self.queue, self.clock)
-        work = asyncio.create_task(self._generate(claim, charge, answer, span))
+        work = asyncio.create_task(self._generate(claim, charge, answer))
         watch = asyncio.create_task(self._hold(claim))
         leave = asyncio.create_task(give_back.wait())
         try:
@@ -186,43 +164,25 @@ class Runner:
 
     # --- the work ---------------------------------------------------------------------------------------------------
 
-    async def _generate(self, claim: Claim, charge: Charge, answer: StreamedAnswer, span: Open | None) -> Json:
+    async def _generate(self, claim: Claim, charge: Charge, answer: StreamedAnswer) -> Json:
         """The whole answer. Raises Wrong, Anew, and StokerError for what may work another time."""
         left_s = self.settings.timeout_s if claim.time_left_s is None else claim.time_left_s
         try:
             async with asyncio.timeout(min(left_s, self.settings.timeout_s)):
-                return await self._called(claim, charge, answer, span)
+                return await self._read(claim, charge, answer)
         except TimeoutError as exc:
             raise TimedOut(f"the engine did not finish within {min(left_s, self.settings.timeout_s):g} s") from exc
 
-    async def _called(self, claim: Claim, charge: Charge, answer: StreamedAnswer, span: Open | None) -> Json:
-        """`_read`, with a span of the call to the engine."""
-        model = self.settings.model
-        call = self.tracer.below(
-            span, f"{OPERATIONS.get(claim.task.endpoint, 'chat')} {model}", "client", self.clock.now()
-        )
-        error: str | None = None
-        try:
-            return await self._read(claim, charge, answer, None if call is None else call.place.header)
-        except BaseException as problem:
-            error = problem.code if isinstance(problem, StokerError) else type(problem).__name__
-            raise
-        finally:
-            if call is not None:
-                call.attributes = usage_attributes(charge)
-                self.tracer.end(call, self.clock.now(), error=error)
-
-    async def _read(self, claim: Claim, charge: Charge, answer: StreamedAnswer, traceparent: str | None) -> Json:
+    async def _read(self, claim: Claim, charge: Charge, answer: StreamedAnswer) -> Json:
         task = claim.task
         wire = WIRES.get(task.endpoint, CHAT)
         # Until it is known that it never got there. What an embedded engine had computed dies with it and costs nobody.
         charge.has_begun = not self.settings.continuous_usage
         if not wire.can_stream:
-            return await self._whole(claim, charge, wire, traceparent)
+            return await self._whole(claim, charge, wire)
         continuous = self.settings.continuous_usage or self.settings.goes_on
         asked = wire.asking(self._body(claim), continuous=continuous)
-        request_id = _request_id(claim)
-        async with self.engine.stream(task.endpoint, asked, request_id=request_id, traceparent=traceparent) as stream:
+        async with self.engine.stream(task.endpoint, asked, request_id=_request_id(claim)) as stream:
             if stream.error is not None:
                 charge.has_begun = stream.error.status < 400
                 refusal = _refusal(stream.error)
@@ -273,14 +233,10 @@ class Runner:
             raise Unavailable("the engine broke off in the middle of the answer")
         await answer.flush()
 
-    async def _whole(self, claim: Claim, charge: Charge, wire: Wire, traceparent: str | None) -> Json:
+    async def _whole(self, claim: Claim, charge: Charge, wire: Wire) -> Json:
         """An answer that has no stream."""
         answer = await self.engine.complete(
-            wire.path,
-            claim.task.body,
-            request_id=_request_id(claim),
-            traceparent=traceparent,
-            timeout_s=self.settings.timeout_s,
+            wire.path, claim.task.body, request_id=_request_id(claim), timeout_s=self.settings.timeout_s
         )
         charge.has_begun = answer.status < 400
         if answer.status >= 400:
@@ -422,19 +378,6 @@ def _without(record: UsageRecord, begun: Partial | None) -> UsageRecord:
         completion_tokens=max(0, record.completion_tokens - begun.completion_tokens),
         nano_usd=max(0, record.nano_usd - begun.nano_usd),
     )
-
-
-def _attributes(claim: Claim, charge: Charge) -> Json:
-    task = claim.task
-    return {
-        **usage_attributes(charge),
-        "messaging.system": "redis",
-        "messaging.operation.type": "process",
-        "messaging.destination.name": f"stoker:tasks:{task.model}",
-        "messaging.message.id": task.id,
-        "stoker.tenant": task.tenant,
-        "stoker.queue_wait_s": max(0.0, charge.started_at - task.submitted_at),
-    }
 
 
 def _request_id(claim: Claim) -> str:
