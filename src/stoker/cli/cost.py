@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from stoker.base.errors import Unavailable
+from stoker.base.errors import InvalidInput, Unavailable
 from stoker.cli import api, show, target
 from stoker.cli.usage import parse_since, store_of
 
@@ -38,6 +38,10 @@ def cost(
     now = time.time()
     ends = now if until is None else parse_since(until, now, "until")
     begins = ends - _DAY_S if since is None else parse_since(since, now)
+    if begins >= ends:
+        raise InvalidInput(
+            f"--since is {since or '24h'} and --until {until or 'now'}; since must be before until", param="since"
+        )
     report = _report(target.find(target.Asked(url, key, state), admin=True), by, begins, ends, limit)
     if as_json:
         show.as_json(report)

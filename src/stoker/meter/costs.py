@@ -91,9 +91,7 @@ def keys_of(text: str) -> tuple[str, ...]:
 
 
 def asked_of(platform: Platform, *, by: str, since: float, until: float, most_rows: int = 1000) -> Asked:
-    """Raises InvalidInput."""
-    if since >= until:
-        raise InvalidInput(f"since is {since:g} and until {until:g}; since must be before until", param="since")
+    """Raises InvalidInput. Where `since` is not before `until` there is nothing to tell."""
     models = platform.llm.models
     return Asked(
         by=keys_of(by),
@@ -122,7 +120,7 @@ def report(
     sums = Totals(dimensions, of_who)
     used: dict[tuple[str, ...], Used] = {}
     # Day by day: of a month only the sums are kept.
-    for began, ended in _days(asked, of_days, ledger.oldest_day()):
+    for began, ended in _days(asked, of_days, ledger.days()):
         read = _Read(asked, of_who, dimensions, elsewhere, began, ended)
         read.all(ledger.spans(since=began, until=ended, longest_s=longest_s))
         timelines = {replica: Timeline(each) for replica, each in read.spans.items()}
@@ -150,11 +148,11 @@ class Totals:
                 found.setdefault(key, Sums()).include(sums)
 
 
-def _days(asked: Asked, of_days: Iterable[int], oldest: int | None) -> Iterator[tuple[float, float]]:
-    """Those of the time for which there are records, which go back to the day `oldest`, or money: the first and the
-    last cut to it."""
+def _days(asked: Asked, of_days: Iterable[int], recorded: tuple[int, int] | None) -> Iterator[tuple[float, float]]:
+    """Those of the time for which there are records (`recorded`: the first and the last day) or money: the first and
+    the last cut to it."""
     first, last = int(asked.since // DAY_S), math.ceil(asked.until / DAY_S) - 1
-    of_records = () if oldest is None else range(max(first, oldest), last + 1)
+    of_records = () if recorded is None else range(max(first, recorded[0]), min(last, recorded[1]) + 1)
     for day in sorted({*of_records, *of_days}):
         began, ended = float(day * DAY_S), float((day + 1) * DAY_S)
         yield (max(began, asked.since), min(ended, asked.until)) if first <= day <= last else (began, ended)

@@ -212,12 +212,17 @@ class Ledger:
                 param="before",
             )
         pruned = 0
-        while (day := self.oldest_day()) is not None and day < (before - date(1970, 1, 1)).days:
+        while (day := self._oldest_day()) is not None and day < (before - date(1970, 1, 1)).days:
             pruned += self._prune_day(day)
         return pruned
 
-    def oldest_day(self) -> int | None:
-        """Days since the epoch at which the first of the records ended."""
+    def days(self) -> tuple[int, int] | None:
+        """Days since the epoch on which the first and the last of the records ended."""
+        with self._store.reading() as connection:
+            first, last = connection.execute(select(func.min(usage.c.ended_at), func.max(usage.c.ended_at))).one()
+        return None if first is None else (math.floor(first / DAY_S), math.floor(last / DAY_S))
+
+    def _oldest_day(self) -> int | None:
         with self._store.reading() as connection:
             oldest = connection.execute(select(func.min(usage.c.ended_at))).scalar_one()
         return None if oldest is None else math.floor(oldest / DAY_S)
