@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from stoker.base import json_text
 from stoker.base.errors import NotFound, StokerError
-from stoker.gateway import idempotency, streams
+from stoker.gateway import idempotency, spans, streams
 from stoker.gateway.auth import permitted_models
 from stoker.gateway.endpoints import ENDPOINTS
 from stoker.gateway.services import Services
@@ -78,7 +78,11 @@ def _generate(services: Services, endpoint: str, prefix: str | None) -> Handler:
             else:
                 served = await services.inference.run(ask)
         except StokerError as error:
+            spans.answered_with(ask.span, error.status, services.clock.now())
             raise Failed(error, {**headers, **services.inference.limits(ask)}) from error
+        if ask.span is not None and not ask.span.ends_later:
+            status = 202 if served.task is not None else 200 if served.answer is None else served.answer.status
+            spans.answered_with(ask.span, status, services.clock.now())
         headers.update(served.headers)
         headers["X-Stoker-Replica"] = served.replica or "queue"
         if served.task is not None:
