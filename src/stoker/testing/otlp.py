@@ -47,10 +47,12 @@ _SIGNALS: dict[str, tuple[str, Any, Any]] = {
 
 
 class Collector:
-    """Serves from threads of its own, from `__enter__` to `__exit__`; lines are appended to `path`."""
+    """Serves from threads of its own, from `__enter__` to `__exit__`; lines are appended to `path`. `discards`: it
+    takes everything unread, for benchmarks on a machine that has no core to spare for it."""
 
-    def __init__(self, path: Path, *, port: int = 0) -> None:
+    def __init__(self, path: Path, *, port: int = 0, discards: bool = False) -> None:
         self.path = path
+        self._discards = discards
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self._server.daemon_threads = True
@@ -83,6 +85,8 @@ class Collector:
         if headers.get("content-type", "").partition(";")[0].strip() != _PROTOBUF:
             return 415, b""
         signal_name, kind, answer = _SIGNALS[path]
+        if self._discards:
+            return 200, b""
         try:
             message = kind.FromString(_unpacked(body, headers.get("content-encoding", "identity")))
         except (DecodeError, OSError, EOFError, ValueError, zlib.error):
@@ -184,8 +188,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stoker.testing.otlp", description="An OTLP collector for tests.")
     parser.add_argument("path", type=Path, help="the file of JSON lines that it appends to")
     parser.add_argument("--port", type=int, default=0, help="on 127.0.0.1; 0: a free one")
+    parser.add_argument("--discard", action="store_true", help="take everything, and read nothing")
     said = parser.parse_args()
-    collector = Collector(said.path, port=said.port)
+    collector = Collector(said.path, port=said.port, discards=said.discard)
     for each in (signal.SIGTERM, signal.SIGINT):
         # `stop` waits for the loop that this handler interrupts.
         signal.signal(each, lambda *_: threading.Thread(target=collector.stop).start())
