@@ -68,6 +68,7 @@ def _generate(services: Services, endpoint: str, prefix: str | None) -> Handler:
         once = await idempotency.once_of(request.headers, key, _path(prefix, endpoint), body)
         ask = await services.ask(request, key, endpoint, prefix, body)
         ask = ask if once is None else once.of(ask)
+        spans.in_logs(ask.span)
         headers = {"X-Request-Id": ask.id, "X-Stoker-Model": ask.model, "X-Stoker-Route": ask.route}
         try:
             is_resumable = streams.is_resumable(ask, request.headers)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from stoker.base import logs
 from stoker.meter.charge import Caller, Charge
 from stoker.telemetry import spans
 from stoker.telemetry.spans import Span, Tracing
@@ -23,6 +24,12 @@ def begun(tracing: Tracing, headers: Mapping[str, str], path: str, model: str, b
             "stoker.run": by.run,
         }
     return span
+
+
+def in_logs(span: Span | None) -> None:
+    """What is logged for this request, until it is answered, bears the id of its trace."""
+    if span is not None:
+        logs.bind(trace_id=span.trace_id, span_id=span.id)
 
 
 def came_by(span: Span | None, path: str) -> None:
@@ -83,3 +90,4 @@ def answered_with(span: Span | None, status: int, at: float) -> None:
     if span is not None:
         span.attributes["http.response.status_code"] = status
         span.end(at, str(status) if status >= 500 else None)
+        logs.unbind("trace_id", "span_id")

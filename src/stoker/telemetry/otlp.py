@@ -32,6 +32,8 @@ def _span(trace_id: str, span: Mapping[str, Any]) -> bytes:
     parts.append(b"\x30%c" % _KINDS.get(span["kind"], _INTERNAL))
     parts.append(_times(0x39, _nanoseconds(span["started_at"]), 0x41, _nanoseconds(span["ended_at"])))
     for name, value in span["attributes"].items():
+        if value is None:  # is not there
+            continue
         # Most are few words that come again and again. A bool and a float may equal an int, so their types tell apart.
         known = _known if type(value) is str and len(value) < 64 else _attribute
         parts.append(known(0x4A, name, value))

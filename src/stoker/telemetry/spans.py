@@ -164,7 +164,7 @@ class Span:
             "started_at": self.started_at,
             "ended_at": max(at, self.started_at),
             "status": "ok" if error is None else "error",
-            "attributes": {name: value for name, value in self.attributes.items() if value is not None},
+            "attributes": self.attributes,
         }
         self.tracing.sink.add(self.trace_id, (told,))
 

@@ -94,6 +94,8 @@ class Runner:
         charge = self._charge(claim)
         answer = StreamedAnswer(claim, self.queue, self.clock)
         span = self._span(claim)
+        if span is not None:
+            logs.bind(trace_id=span.trace_id, span_id=span.id)
         work = asyncio.create_task(self._generate(claim, charge, answer, span))
         watch = asyncio.create_task(self._hold(claim))
         leave = asyncio.create_task(give_back.wait())
@@ -117,6 +119,7 @@ class Runner:
             if span is not None:
                 span.attributes |= spans.used(charge.prompt_tokens, charge.cached_tokens, charge.completion_tokens)
                 span.end(self.clock.now(), _ended_by(work))
+                logs.unbind("trace_id", "span_id")
 
     def _span(self, claim: Claim) -> Span | None:
         """Of this attempt, below the span that put the task into the queue: attempts are siblings."""
