@@ -111,6 +111,11 @@ def test_one_request_is_one_trace(start: Start, collected: tuple[str, Path]) -> 
     ]
     assert named(path, queued, "stoker-worker", "CONSUMER")["attributes"]["stoker.queue.wait_s"] >= 0
 
+    logged = [
+        json.loads(line) for file in (running.state / "logs").glob("worker*") for line in file.read_text().splitlines()
+    ]
+    assert {line["trace_id"] for line in logged if line["event"] == "task done"} == {queued}
+
     # One that its caller does not sample is passed on, and not told.
     unseen = "3" * 32
     ask(running, "/v1/chat/completions", body, traceparent=f"00-{unseen}-{CALLER}-00")
