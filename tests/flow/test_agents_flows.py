@@ -19,6 +19,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from stoker.agents.spans import trace_id_of
+
 pytestmark = [pytest.mark.flow, pytest.mark.redis]
 
 HERE = Path(__file__).parent
