@@ -57,7 +57,6 @@ import openai
 from langgraph.graph import END, START, StateGraph
 
 from stoker.agents import current
-from stoker.agents.spans import trace_id_of
 
 
 class State(TypedDict):
