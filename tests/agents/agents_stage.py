@@ -51,7 +51,9 @@ class ScriptedGateway:
     paid: dict[str, Answered] = field(default_factory=dict)
     before: Callable[[Json], Awaitable[None]] | None = None
 
-    async def chat(self, body: Json, *, bearer: str, key: str, route: str | None = None) -> Answered:
+    async def chat(
+        self, body: Json, *, bearer: str, key: str, route: str | None = None, span: str | None = None
+    ) -> Answered:
         self.asked.append((key, body))
         if self.before is not None:
             await self.before(body)

@@ -15,8 +15,11 @@ import yaml
 from agents_parts import Client, Json, cli, scripted, usage_of
 from flow_parts import Running, Start, wait_until
 from openai import OpenAI
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
+
+from stoker.agents.spans import trace_id_of
 
 pytestmark = [pytest.mark.flow, pytest.mark.redis]
 
@@ -400,8 +403,20 @@ def test_a_planted_secret_is_nowhere(running: Running, client: Client, elsewhere
     assert "'GIVEN', '[secret PLANTED_VARIABLE]'" in run["output"]
     said = [json.dumps(client.call("GET", f"/v1/agents/runs/{run['id']}{path}")) for path in ("", "/trace")]
     shown = cli(running, "agents", "runs", "show", run["id"])
-    trace = run["id"].encode()
-    wait_until(lambda: any(trace in body for body in elsewhere.posted), 30, lambda: f"{len(elsewhere.posted)} traces")
+    wait_until(
+        lambda: any(b"invoke_agent snoop" in body for body in elsewhere.posted),
+        30,
+        lambda: f"{len(elsewhere.posted)} traces",
+    )
+    calls, below = set(), set()
+    for body in elsewhere.posted:
+        for of_resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            for span in of_resource.scope_spans[0].spans:
+                if span.trace_id.hex() == trace_id_of(run["id"]):
+                    calls |= {span.span_id} if span.name.startswith("chat ") else set()
+                    below |= {span.parent_span_id} if span.name == "POST /v1/chat/completions" else set()
+    assert below, "the gateway's spans are of the run's trace"
+    assert below <= calls, "each below the call of a model that caused it"
     assert any(b"your token is [secret PLANTED_HEADER]" in body for body in elsewhere.posted)
     files = {path: path.read_bytes() for path in running.state.rglob("*") if path.is_file()}
     assert any(b"[secret PLANTED_HEADER]" in data for data in files.values())

@@ -50,7 +50,7 @@ async def sent(receiver: Receiver, spans: list[Json]) -> list[Span]:
         for of_resource in ExportTraceServiceRequest.FromString(got.body).resource_spans:
             assert attributes(of_resource.resource)["service.name"] == "stoker"
             for scope in of_resource.scope_spans:
-                assert scope.scope.name == "stoker.agents"
+                assert scope.scope.name == "stoker"
                 found.extend(scope.spans)
     return found
 
@@ -146,4 +146,4 @@ def test_an_endpoint_without_opentelemetry_says_what_to_install(monkeypatch: pyt
     with pytest.raises(InvalidInput) as raised:
         traces.traces_from({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"})
     assert raised.value.message == "OTEL_EXPORTER_OTLP_ENDPOINT is set, and OpenTelemetry is not installed"
-    assert raised.value.hint == "pip install 'stoker[agents]', or unset it"
+    assert raised.value.hint == "pip install 'stoker[otel]', or unset it"

@@ -5,7 +5,9 @@ import asyncio
 import os
 import sys
 import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from stoker.agents import api
 from stoker.agents.exporting import Exporter
@@ -17,6 +19,7 @@ from stoker.base.clock import SystemClock
 from stoker.base.errors import StokerError
 from stoker.queue import QueueSettings, RedisQueue
 from stoker.spec import load
+from stoker.telemetry.spans import sampler_of
 from stoker.telemetry.traces import traces_from
 from stoker.web import server
 
@@ -48,10 +51,16 @@ async def run(options: argparse.Namespace) -> None:
     queue = RedisQueue(settings.redis_url, settings=QueueSettings.of(platform.queue, platform.gateway.max_waiting))
     store = Store(settings.database_url)
     service = Service(platform, store, queue, SystemClock())
-    holder, traces = f"agents-{uuid.uuid4().hex}", traces_from(os.environ)
+    holder, traces = f"agents-{uuid.uuid4().hex}", traces_from(os.environ, "stoker-agents")
     looking = [asyncio.create_task(service.look_forever(holder))]
     if traces is not None:
-        looking.append(asyncio.create_task(Exporter(service, traces.add).look_forever(holder)))
+        is_sampled = sampler_of(os.environ)
+
+        def tell(trace_id: str, spans: Sequence[Mapping[str, Any]]) -> None:
+            if is_sampled(None, trace_id):
+                traces.add(trace_id, spans)
+
+        looking.append(asyncio.create_task(Exporter(service, tell).look_forever(holder)))
     try:
         await server.serve(
             api.create(service, settings.secret),

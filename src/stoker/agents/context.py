@@ -19,6 +19,7 @@ from langgraph.types import interrupt
 from stoker.agents import store as rows
 from stoker.agents.model import Answered, Gateway
 from stoker.agents.runs import Event, Run, Wait, child_of
+from stoker.agents.spans import span_id_of
 from stoker.agents.store import Store
 from stoker.agents.tasks import submit_step
 from stoker.agents.tools.interface import BoundTool, Result, Toolbox
@@ -120,7 +121,9 @@ class RunContext:
             body.pop("model")
         began, node = self.parts.clock.now(), _node()
         try:
-            answer = await self.parts.gateway.chat({**body, **more}, bearer=self.bearer, key=key, route=agent.route)
+            answer = await self.parts.gateway.chat(
+                {**body, **more}, bearer=self.bearer, key=key, route=agent.route, span=span_id_of(self.run.id, key)
+            )
         except StokerError as error:
             await self._tell(self._error_event(key, node, began, error))
             raise
@@ -132,6 +135,7 @@ class RunContext:
         calls = answer.message.get("tool_calls") or []
         said = {
             "model": answer.model,
+            "span": span_id_of(self.run.id, key),
             "node": node,
             "started_at": began,
             "prompt_tokens": answer.prompt_tokens,
@@ -146,7 +150,15 @@ class RunContext:
     def _error_event(self, key: str, node: str, began: float, error: StokerError) -> Event:
         said = {"message": error.message, "type": error.type, "code": error.code}
         return self._event(
-            "model.failed", key, {"model": self.agent.model, "node": node, "started_at": began, "error": said}
+            "model.failed",
+            key,
+            {
+                "model": self.agent.model,
+                "span": span_id_of(self.run.id, key),
+                "node": node,
+                "started_at": began,
+                "error": said,
+            },
         )
 
     # --- tools ------------------------------------------------------------------------------------------------------

@@ -5,14 +5,17 @@ A call that failed is known by its key, too, so the next try has another.
 """
 
 import asyncio
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from stoker.agents.spans import trace_id_of
 from stoker.base.clock import Clock
 from stoker.base.errors import BudgetExhausted, InvalidInput, Refused, StokerError, TimedOut, Unavailable, UpstreamError
+from stoker.telemetry.spans import Parent, sampler_of
 from stoker.web.client import HttpClient, Timeouts
 
 Json = dict[str, Any]
@@ -43,21 +46,24 @@ class Gateway:
         self.url = url
         self._client = HttpClient(url, timeouts=Timeouts(read_s=_READ_S), name="the gateway")
         self._clock = clock
+        self._is_sampled = sampler_of(os.environ)
         self._in_flight: defaultdict[str, set[asyncio.Future[bool]]] = defaultdict(set)  # by outermost run
 
     async def aclose(self) -> None:
         await self._client.close()
 
-    async def chat(self, body: Json, *, bearer: str, key: str, route: str | None = None) -> Answered:
-        """One answer. Raises BudgetExhausted, InvalidInput and other refusals for good; Unavailable and such when it
-        may work when the step is tried again."""
+    async def chat(
+        self, body: Json, *, bearer: str, key: str, route: str | None = None, span: str | None = None
+    ) -> Answered:
+        """One answer. `span`: the id of the call's own span, below which stands what it causes. Raises BudgetExhausted,
+        InvalidInput and other refusals for good; Unavailable and such when it may work when the step is tried again."""
         path = f"/v1/{quote(route)}/chat/completions" if route else "/v1/chat/completions"
         tree = key.partition(":")[0].partition(".")[0]
         while True:
             beside, mine = list(self._in_flight[tree]), asyncio.get_running_loop().create_future()
             self._in_flight[tree].add(mine)
             try:
-                answer = await self._tried(path, body, bearer, key)
+                answer = await self._tried(path, body, bearer, key, self._caused_by(key, span))
             except BudgetExhausted:
                 self._over(tree, mine, gave_back=False)
                 # What branches beside it have set aside and do not use comes back when they are answered: only then is
@@ -71,24 +77,30 @@ class Gateway:
                 self._over(tree, mine, gave_back=True)
                 return answer
 
+    def _caused_by(self, key: str, span: str | None) -> dict[str, str]:
+        if span is None:
+            return {}
+        trace_id = trace_id_of(key.partition(":")[0])
+        return Parent(trace_id, span, self._is_sampled(None, trace_id)).headers
+
     def _over(self, tree: str, call: "asyncio.Future[bool]", *, gave_back: bool) -> None:
         call.set_result(gave_back)
         self._in_flight[tree].discard(call)
         if not self._in_flight[tree]:
             del self._in_flight[tree]
 
-    async def _tried(self, path: str, body: Json, bearer: str, key: str) -> Answered:
+    async def _tried(self, path: str, body: Json, bearer: str, key: str, caused_by: Mapping[str, str]) -> Answered:
         for number in range(TRIES):
             try:
-                return await self._once(path, body, bearer, key if number == 0 else f"{key}:r{number}")
+                return await self._once(path, body, bearer, key if number == 0 else f"{key}:r{number}", caused_by)
             except (Unavailable, UpstreamError):
                 if number == TRIES - 1:
                     raise
             await self._clock.sleep(PAUSE_S * 2**number)
         raise AssertionError("a try returns or raises")
 
-    async def _once(self, path: str, body: Json, bearer: str, key: str) -> Answered:
-        headers = {"Authorization": f"Bearer {bearer}", "Idempotency-Key": key}
+    async def _once(self, path: str, body: Json, bearer: str, key: str, caused_by: Mapping[str, str]) -> Answered:
+        headers = {"Authorization": f"Bearer {bearer}", "Idempotency-Key": key, **caused_by}
         until = self._clock.monotonic() + REFUSED_FOR_S
         while True:
             answer = await self._client.request("POST", path, body=body, headers=headers)

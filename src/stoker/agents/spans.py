@@ -131,6 +131,8 @@ class _Building:
         }
         began = _number(data.get("started_at"), event["at"])
         span = self._begin("model", f"chat {model}", began, event["id"], self._step_of(event), attributes)
+        if isinstance(data.get("span"), str):  # known before it was told: what it caused in the gateway is below it
+            span["id"] = data["span"]
         _end(span, event["at"], "error" if error else "ok", error)
 
     def _tool_started(self, event: Json, data: Json) -> None:

@@ -18,7 +18,8 @@ _log = logs.get("background")
 
 class Background(Generic[T]):
     """Hand items to `do` in a thread, in their order, some at once. `do` raises StokerError when it did not work: then
-    they are tried again after `pause_s`, and the log says it once. The thread begins with the first item."""
+    they are tried again after `pause_s`, and the log says it once. The thread begins with the first item.
+    `linger_s`: it waits so long for more to come with the first."""
 
     def __init__(
         self,
@@ -28,9 +29,10 @@ class Background(Generic[T]):
         most_waiting: int = 10_000,
         most_at_once: int = 1000,
         pause_s: float = 10.0,
+        linger_s: float = 0.0,
     ) -> None:
         self._name, self._do = name, do
-        self._most_at_once, self._pause_s = most_at_once, pause_s
+        self._most_at_once, self._pause_s, self._linger_s = most_at_once, pause_s, linger_s
         self._waiting: deque[T] = deque(maxlen=most_waiting)
         self._changed = threading.Condition()
         self._is_closing = False
@@ -48,7 +50,8 @@ class Background(Generic[T]):
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
-            self._changed.notify()
+            if len(self._waiting) == 1:  # else the thread is awake, or pauses
+                self._changed.notify()
 
     def close(self, timeout_s: float = 5.0) -> None:
         """What waits is tried once more, for so long at most."""
@@ -64,6 +67,8 @@ class Background(Generic[T]):
                 self._changed.wait_for(lambda: self._waiting or self._is_closing)
                 if not self._waiting:
                     return
+                if self._linger_s:
+                    self._changed.wait_for(lambda: self._is_closing, self._linger_s)
                 is_last_try = self._is_closing
                 items = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._most_at_once))]
             try:

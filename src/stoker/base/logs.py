@@ -51,5 +51,14 @@ def configure(process: str, *, level: str = "info", out: TextIO | None = None) -
     root.setLevel(logging.WARNING)
 
 
+def bind(**fields: str) -> None:
+    """Into every event that this task, and those that it begins, log from now on; until `unbind`."""
+    structlog.contextvars.bind_contextvars(**fields)
+
+
+def unbind(*names: str) -> None:
+    structlog.contextvars.unbind_contextvars(*names)
+
+
 def get(name: str) -> Logger:
     return cast(Logger, structlog.get_logger(source=name))

@@ -53,6 +53,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
     from stoker.nn import bundle as bundles
     from stoker.registry import weights
     from stoker.telemetry.metrics import Metrics
+    from stoker.telemetry.traces import traces_from, tracing_from
     from stoker.web import server
 
     stop = process.stop_event(leash=arguments.leash)
@@ -74,9 +75,11 @@ async def _serve(arguments: argparse.Namespace) -> None:
     digest = arguments.digest or weights.digest_of(folder)[0]
     served = Served(bundle, arguments.model, arguments.task, runner.context, digest)
     port = listening.getsockname()[1]
+    traces = traces_from(os.environ, "stoker-engine")
+    tracing = tracing_from(traces, os.environ)
     try:
         await server.serve(
-            app.build(loop, served, clock, key=os.environ.get(process.ENGINE_KEY)),
+            app.build(loop, served, clock, key=os.environ.get(process.ENGINE_KEY), tracing=tracing),
             listening,
             stop,
             on_ready=lambda: process.say_ready(url=f"http://{arguments.host}:{port}", model=arguments.model),
@@ -85,6 +88,8 @@ async def _serve(arguments: argparse.Namespace) -> None:
     finally:
         draining.cancel()
         loop.stop()
+        if traces is not None:
+            await asyncio.to_thread(traces.close, 1.0)
 
 
 async def _drain_at(stop: asyncio.Event, loop: "StepLoop") -> None:

@@ -19,9 +19,11 @@ from stoker.engine import embeddings, parsing, responses, shapes
 from stoker.engine.loop import StepLoop, Ticket
 from stoker.engine.parsing import Asked, Served
 from stoker.engine.recent import Recent
-from stoker.engine.sequences import Progress
+from stoker.engine.sequences import Progress, Running
 from stoker.engine.shapes import Json, Shape
+from stoker.telemetry import spans
 from stoker.telemetry.metrics import CONTENT_TYPE
+from stoker.telemetry.spans import Tracing
 from stoker.web import problems, server, sse
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
@@ -37,9 +39,11 @@ Whole = Callable[[Ticket, Asked, T], Coroutine[Any, Any, Response]]
 Events = Callable[[Ticket, Asked, T], AsyncIterator[bytes]]
 
 
-def build(loop: StepLoop, served: Served, clock: Clock, *, key: str | None = None) -> Starlette:
+def build(
+    loop: StepLoop, served: Served, clock: Clock, *, key: str | None = None, tracing: Tracing | None = None
+) -> Starlette:
     """With `key`, everything under `/v1` wants it as a bearer token."""
-    application = server.application(_Endpoints(loop, served, clock).routes())
+    application = server.application(_Endpoints(loop, served, clock, tracing).routes())
     if key is not None:
         application.add_middleware(_WithKey, key=key)
     return application
@@ -63,7 +67,8 @@ class _WithKey:
 
 
 class _Endpoints:
-    def __init__(self, loop: StepLoop, served: Served, clock: Clock) -> None:
+    def __init__(self, loop: StepLoop, served: Served, clock: Clock, tracing: Tracing | None) -> None:
+        self._tracing = tracing
         self._loop, self._served, self._clock = loop, served, clock
         self._created = int(clock.now())
         self._recent = Recent(clock.now())
@@ -149,13 +154,17 @@ class _Endpoints:
         shape: T,
     ) -> Response:
         """The answer in its shape: as a whole, or by events."""
+        began = self._clock.now()
         ticket = self._loop.submit(asked.generation, is_streamed=asked.stream)
         request_id = request.headers.get("x-request-id", answer_id)
         self._recent.begin(request_id, ticket, self._clock.now())
 
         def end() -> None:
+            has_ended = ticket.has_ended
             ticket.cancel()
             self._recent.end(request_id)
+            if self._tracing is not None:
+                self._tell(self._tracing, request, ticket, began, has_ended=has_ended)
 
         if asked.stream:
             return _StreamedAnswer(end, events(ticket, asked, shape))
@@ -163,6 +172,24 @@ class _Endpoints:
             return await server.while_connected(request, whole(ticket, asked, shape))
         finally:
             end()
+
+    def _tell(self, tracing: Tracing, request: Request, ticket: Ticket, began: float, *, has_ended: bool) -> None:
+        """Of a request that is part of a trace. Of where its time went, under the names that vLLM's spans have."""
+        parent = spans.parent_in(request.headers)
+        work = ticket.work
+        if parent is None or not isinstance(work, Running):
+            return
+        name, attributes = spans.named(request.url.path, self._served.model)
+        span = tracing.begin(parent, "server", name, began)
+        span.attributes = {**attributes, **spans.used(work.prompt_tokens, 0, work.completion_tokens)}
+        if work.generated:
+            span.attributes |= {
+                "gen_ai.latency.time_in_queue": work.joined_at - work.arrived_at,
+                "gen_ai.latency.time_in_model_prefill": work.first_token_at - work.joined_at,
+                "gen_ai.latency.time_in_model_decode": work.last_token_at - work.first_token_at,
+                "gen_ai.latency.time_to_first_token": work.first_token_at - work.arrived_at,
+            }
+        span.end(self._clock.now(), None if has_ended else "cancelled")
 
     async def produced(self, request: Request) -> Response:
         """What was computed for a request, for whoever accounts for one whose caller has died."""

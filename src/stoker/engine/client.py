@@ -11,6 +11,7 @@ from stoker.base.clock import Clock
 from stoker.base.errors import StokerError, TimedOut, Unavailable
 from stoker.engine.hidden import Hiding
 from stoker.telemetry import metrics
+from stoker.telemetry.spans import Span
 from stoker.web.client import Answer, HttpClient, Stream, Timeouts
 
 # An engine notices within a step or two that nobody listens any more.
@@ -82,14 +83,15 @@ class EngineClient:
         request_id: str | None = None,
         timeout_s: float | None = None,
         within_s: float = math.inf,
+        span: Span | None = None,
     ) -> Answer:
         """One whole answer, whatever its status. `request_id` is what `produced` knows it by; `timeout_s` the longest
-        silence, `within_s` the time for all. Raises Unavailable, TimedOut."""
+        silence, `within_s` the time for all; the engine is told of `span`. Raises Unavailable, TimedOut."""
         answer = await self._http.request(
             "POST",
             self._path(endpoint),
             body={**body, "model": self._model},
-            headers=_id_header(request_id),
+            headers=_headers(request_id, span),
             timeout_s=timeout_s,
             within_s=within_s,
         )
@@ -97,22 +99,24 @@ class EngineClient:
 
     @asynccontextmanager
     async def stream(
-        self, endpoint: str, body: dict[str, Any], *, request_id: str | None = None
+        self, endpoint: str, body: dict[str, Any], *, request_id: str | None = None, span: Span | None = None
     ) -> AsyncIterator[Stream]:
         """The events of one answer; leaving the block cancels the generation. Raises Unavailable, TimedOut."""
-        opened = await self.open(endpoint, body, request_id=request_id)
+        opened = await self.open(endpoint, body, request_id=request_id, span=span)
         try:
             yield opened
         finally:
             opened.close()
 
-    async def open(self, endpoint: str, body: dict[str, Any], *, request_id: str | None = None) -> Stream:
+    async def open(
+        self, endpoint: str, body: dict[str, Any], *, request_id: str | None = None, span: Span | None = None
+    ) -> Stream:
         """As `stream`; closing what it returns cancels the generation."""
         opened = await self._http.open(
             "POST",
             self._path(endpoint),
             body={**body, "model": self._model, "stream": True},
-            headers=_id_header(request_id),
+            headers=_headers(request_id, span),
         )
         if opened.error is not None:
             opened.error = self._without_secrets(opened.error)
@@ -192,5 +196,6 @@ class EngineClient:
         return EngineLoad(int(read[_RUNNING]), int(read.get(_WAITING, 0)))
 
 
-def _id_header(request_id: str | None) -> dict[str, str] | None:
-    return None if request_id is None else {"X-Request-Id": request_id}
+def _headers(request_id: str | None, span: Span | None) -> dict[str, str] | None:
+    said = {} if span is None else span.context.headers
+    return said or None if request_id is None else {**said, "X-Request-Id": request_id}

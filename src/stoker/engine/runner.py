@@ -170,7 +170,8 @@ class Runner:
     def _join(self, sequence: Running) -> Running:
         sequence.slot = len(self.running)
         self.running.append(sequence)
-        self.metrics.queue_time.observe(self._clock.monotonic() - sequence.arrived_at)
+        sequence.joined_at = self._clock.monotonic()
+        self.metrics.queue_time.observe(sequence.joined_at - sequence.arrived_at)
         return sequence
 
     def _leave(self, sequence: Running) -> None:

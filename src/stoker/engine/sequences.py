@@ -86,7 +86,7 @@ class Running:
         """Positions in the cache."""
         self.generated: list[int] = []
         self.is_cancelled = False
-        self.arrived_at = now
+        self.arrived_at = self.joined_at = now
         self.first_token_at = now
         self.last_token_at = now
         self.bias = _bias(generation, vocabulary)

@@ -1,6 +1,7 @@
 """`python -m stoker.gateway`: one gateway on one port, until it is told to stop."""
 
 import argparse
+import asyncio
 import hashlib
 import os
 import sys
@@ -17,6 +18,7 @@ from stoker.meter.keys import KeyStore
 from stoker.meter.store import Store
 from stoker.queue import QueueSettings, RedisBudgets, RedisQueue, RedisRegistry
 from stoker.spec import load
+from stoker.telemetry.traces import traces_from, tracing_from
 from stoker.web import server
 
 _log = logs.get(__name__)
@@ -64,6 +66,7 @@ async def run(options: argparse.Namespace) -> None:
     ensure_admin(KeyStore(store), os.environ, tenant=next(iter(platform.tenants)))
     queue = RedisQueue(options.redis, settings=QueueSettings.of(platform.queue, platform.gateway.max_waiting))
     registry, budgets = RedisRegistry(options.redis), RedisBudgets(options.redis)
+    traces = traces_from(os.environ, "stoker-gateway")
     gateway = Gateway.of(
         platform,
         queue=queue,
@@ -74,10 +77,13 @@ async def run(options: argparse.Namespace) -> None:
         clock=SystemClock(),
         agents_key=secret_of(os.environ),
         agents_url=os.environ.get(AGENTS_URL) or None,
+        tracing=tracing_from(traces, os.environ),
     )
     try:
         await gateway.run(listening, stop, on_ready=lambda: _ready(url), grace_s=options.grace)
     finally:
+        if traces is not None:
+            await asyncio.to_thread(traces.close, 1.0)
         await queue.aclose()
         await registry.aclose()
         await budgets.aclose()

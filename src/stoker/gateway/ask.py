@@ -17,6 +17,7 @@ from stoker.meter.cost import Prices
 from stoker.policy.fairness import lower
 from stoker.queue import NewTask, State, Task, TokenBound
 from stoker.spec import Priority, Timeouts
+from stoker.telemetry.spans import Span
 from stoker.web.client import Answer, error_of
 
 Json = dict[str, Any]
@@ -64,6 +65,8 @@ class Ask:
     """The URL that is told of the end of the task that it becomes."""
     origin: str | None = None
     """Its client may send it again, by an `Idempotency-Key`: what the task says of that (`idempotency.Once`)."""
+    span: Span | None = None
+    """Of the whole request; None: no traces are made."""
 
     @property
     def wants_stream(self) -> bool:
@@ -79,7 +82,7 @@ class Ask:
             return self
         return replace(self, body=self.endpoint.bounded(self.body, quote.output_tokens), quote=quote)
 
-    def task(self, bound: Bound, *, timeout_s: float | None) -> NewTask:
+    def task(self, bound: Bound, *, timeout_s: float | None, span: Span | None = None) -> NewTask:
         tenant = self.terms.account.tenant_terms
         return NewTask(
             model=ModelName(self.model),
@@ -100,6 +103,7 @@ class Ask:
             weight=tenant.weight,
             callback=self.callback,
             origin=self.origin,
+            trace=None if span is None else span.context.text,
         )
 
 
@@ -129,6 +133,8 @@ class Running:
     charge: Charge
     admitted_at: float
     """By the monotonic clock."""
+    call: Span | None = None
+    """The latest call of an engine."""
 
 
 @dataclass(frozen=True, slots=True)

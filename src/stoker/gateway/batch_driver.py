@@ -28,7 +28,7 @@ from stoker.base.errors import (
     Unavailable,
 )
 from stoker.base.ids import TaskId
-from stoker.gateway import batch_lines
+from stoker.gateway import batch_lines, spans
 from stoker.gateway.admission import too_little_left
 from stoker.gateway.ask import Ask, result_of
 from stoker.gateway.batch_lines import Checker, Fault, Splitter
@@ -463,6 +463,7 @@ class Work:
         submitting = asyncio.create_task(self._services.inference.submit_by_id(ask, timeout_s=left_s))
         self._submitting.add(submitting)
         submitting.add_done_callback(self._submitting.discard)
+        submitting.add_done_callback(lambda _: spans.answered_with(ask.span, 202, self._clock.now()))
         # The step goes on when the line is given up.
         await asyncio.shield(submitting)
 

@@ -29,7 +29,7 @@ from stoker.base.errors import (
     UpstreamError,
 )
 from stoker.base.ids import TaskId
-from stoker.gateway import busy
+from stoker.gateway import busy, spans
 from stoker.gateway.admission import Admission, Permit
 from stoker.gateway.ask import Ask, Patience, Running, Served, StandIn, bound_of_task, result_of
 from stoker.gateway.bounds import Quote
@@ -94,7 +94,7 @@ class Inference:
 
     async def _stand_in(self, ask: Ask, stand_in: StandIn, attempts: int = 1) -> Served:
         """Answered by the other model, at its prices, let in anew; its headers say so."""
-        other = replace(await stand_in.ask(), attempts=attempts)
+        other = replace(await stand_in.ask(), attempts=attempts, span=ask.span)
         _log.info("another model stands in", request=ask.id, model=ask.model, by=other.model)
         served = await self.run(other)
         served.headers |= {"X-Stoker-Model": other.model, "X-Stoker-Route": other.route}
@@ -130,7 +130,12 @@ class Inference:
             try:
                 with self.fleet.busy(member):
                     answer = await member.client.complete(
-                        ask.endpoint.path, ask.body, request_id=ask.id, timeout_s=left_s, within_s=left_s
+                        ask.endpoint.path,
+                        ask.body,
+                        request_id=ask.id,
+                        timeout_s=left_s,
+                        within_s=left_s,
+                        span=running.call,
                     )
                     self.fleet.answered(member, answer.status)
             except TimedOut as error:
@@ -146,12 +151,15 @@ class Inference:
             wish = await self._when_busy(running)
             return await self._answer_through_queue(running, wish)
         except RefusedUs as error:
+            spans.ended(running, self.clock.now(), _name_of(error))
             await self._refused_us(running, error)
             raise
         except BaseException as error:
             _note(running, error)
+            spans.ended(running, self.clock.now(), _name_of(error))
             await self._end(running, _status_of(error), _reason_of(error))
             raise
+        spans.ended(running, self.clock.now(), _code_of(answer.status), answer.body[-_TAIL_BYTES:])
         if answer.status >= 400:
             return await self._refused(running, answer)
         receipt = await self._end(running, "done")
@@ -184,7 +192,9 @@ class Inference:
                 body = ask.endpoint.asking(ask.body, continuous=ask.continuous_usage)
                 # Comments are no tokens: an engine that says nothing else is silent.
                 async with self._until(deadline, self.patience.first_token_s):
-                    stream = upstream.stream = await member.client.open(ask.endpoint.path, body, request_id=ask.id)
+                    stream = upstream.stream = await member.client.open(
+                        ask.endpoint.path, body, request_id=ask.id, span=running.call
+                    )
                     upstream.first = await stream.read()
                 if stream.error is not None:
                     self.fleet.answered(member, stream.error.status)
@@ -207,14 +217,19 @@ class Inference:
             await anext(queued)
             return Served(None, events=queued, headers=self.limits(ask))
         except Refusal as refusal:
+            spans.ended(running, self.clock.now(), _code_of(refusal.answer.status))
             return await self._refused(running, refusal.answer)
         except RefusedUs as error:
+            spans.ended(running, self.clock.now(), _name_of(error))
             await self._refused_us(running, error)
             raise
         except BaseException as error:
             _note(running, error)
+            spans.ended(running, self.clock.now(), _name_of(error))
             await self._end(running, _status_of(error), _reason_of(error))
             raise
+        if ask.span is not None:
+            ask.span.ends_later = True
         relayed = self._relayed(running, upstream, deadline)
         await anext(relayed)
         return Served(charge.replica, events=relayed, headers=self.limits(ask))
@@ -224,10 +239,11 @@ class Inference:
 
         Its first step yields nothing of worth: a generator that was never started runs no `finally` when it is closed.
         """
-        relay = running.ask.endpoint.relay(running.ask.body, running.charge)
+        relay, ask_span = running.ask.endpoint.relay(running.ask.body, running.charge), running.ask.span
         status: Status = "cancelled"
         reason: str | None = CLIENT_WENT
         last: list[bytes] = []
+        tail = b""  # of what was passed on: in it stands why the answer ended
         stream = upstream.opened
         watch = Watch(stream.abort, silence_s=self.patience.between_tokens_s, rest_s=deadline - self.clock.monotonic())
         try:
@@ -238,6 +254,8 @@ class Inference:
                     # What came together goes on together: in one piece, with one look at the clock.
                     passed, is_done, stopped = pass_all(relay, events, self.clock.now())
                     if passed:
+                        if ask_span is not None:
+                            tail = (tail + passed)[-_TAIL_BYTES:]
                         yield passed
                     if stopped is not None:
                         raise stopped
@@ -257,6 +275,9 @@ class Inference:
             watch.stop()
             if not running.charge.is_counted:
                 relay.count(self.clock.now())
+            ended_at = self.clock.now()
+            spans.ended(running, ended_at, None if status in ("done", "cut") else status, tail)
+            spans.answered_with(ask_span, 200, ended_at)
             receipt = await self._end(running, status, reason)
         if status == "cut":  # now that it is known what the engine had produced
             last = relay.cut()
@@ -459,9 +480,11 @@ class Inference:
                 replica_id=replica.id,
                 replica_url=replica.url,
             )
+            running.call = spans.call(ask, replica.id, charge.attempts, self.clock.now())
             try:
                 answered = await attempt(member)
             except Unavailable as error:
+                spans.ended(running, self.clock.now(), error.code)
                 if error.code != ENGINE_FULL and not isinstance(error, Unreachable):
                     await self._pay_for_lost(running, error)
                 tried.add(replica.id)
@@ -548,11 +571,12 @@ class Inference:
         """Put it into the queue, with its reservation. Raises StokerError, and then it is not there, nor will be; with
         `may_stay` it may be there after QueueUnavailable, and its reservation is its own then."""
         ask = running.ask
+        span = spans.task(ask, self.clock.now())
         for _ in range(2):
             permit = running.permit
             try:
                 task = await self.queue.submit(
-                    ask.task(permit.bound, timeout_s=timeout_s),
+                    ask.task(permit.bound, timeout_s=timeout_s, span=span),
                     task_id=TaskId(ask.id),
                     hold=self.admission.hold(permit),
                 )
@@ -574,6 +598,8 @@ class Inference:
                 self.admission.release(permit)
                 raise
             self.admission.handed_over(permit)
+            if span is not None:
+                span.end(self.clock.now())
             return task
         self.admission.release(running.permit)
         raise Unavailable("budgets cannot be checked: this gateway is taken for dead", code="budgets_unavailable")
@@ -629,12 +655,21 @@ class Inference:
 
 CLIENT_WENT = "the client went away"
 _DONE = sse.event(sse.DONE)
+_TAIL_BYTES = 1024  # of an answer, in which it says why it ended
 
 
 def _note(running: Running, error: BaseException) -> None:
     """Into the log, with what a client is not told."""
     if isinstance(error, StokerError) and error.detail is not None:
         _log.warning("request failed", request=running.ask.id, model=running.ask.model, why=error.in_log)
+
+
+def _name_of(error: BaseException) -> str:
+    return error.code or error.type if isinstance(error, StokerError) else type(error).__name__
+
+
+def _code_of(status: int) -> str | None:
+    return str(status) if status >= 400 else None
 
 
 def _status_of(error: BaseException) -> Status:

@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from stoker.base import json_text
 from stoker.base.errors import NotFound, StokerError
-from stoker.gateway import idempotency, streams
+from stoker.gateway import idempotency, spans, streams
 from stoker.gateway.auth import permitted_models
 from stoker.gateway.endpoints import ENDPOINTS
 from stoker.gateway.services import Services
@@ -68,6 +68,7 @@ def _generate(services: Services, endpoint: str, prefix: str | None) -> Handler:
         once = await idempotency.once_of(request.headers, key, _path(prefix, endpoint), body)
         ask = await services.ask(request, key, endpoint, prefix, body)
         ask = ask if once is None else once.of(ask)
+        spans.in_logs(ask.span)
         headers = {"X-Request-Id": ask.id, "X-Stoker-Model": ask.model, "X-Stoker-Route": ask.route}
         try:
             is_resumable = streams.is_resumable(ask, request.headers)
@@ -78,7 +79,11 @@ def _generate(services: Services, endpoint: str, prefix: str | None) -> Handler:
             else:
                 served = await services.inference.run(ask)
         except StokerError as error:
+            spans.answered_with(ask.span, error.status, services.clock.now())
             raise Failed(error, {**headers, **services.inference.limits(ask)}) from error
+        if ask.span is not None and not ask.span.ends_later:
+            status = 202 if served.task is not None else 200 if served.answer is None else served.answer.status
+            spans.answered_with(ask.span, status, services.clock.now())
         headers.update(served.headers)
         headers["X-Stoker-Replica"] = served.replica or "queue"
         if served.task is not None:

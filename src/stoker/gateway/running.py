@@ -50,6 +50,7 @@ from stoker.policy.routing import table_of
 from stoker.queue import BudgetStore, Queue, Registry, Replica
 from stoker.spec import Platform, ServerEngine, engine_key
 from stoker.telemetry.metrics import Metrics
+from stoker.telemetry.spans import Tracing
 from stoker.web.client import Timeouts
 from stoker.web.server import serve
 
@@ -84,6 +85,7 @@ class Gateway:
         clock: Clock,
         agents_key: str | None = None,
         agents_url: str | None = None,
+        tracing: Tracing | None = None,
     ) -> "Gateway":
         """`journals` is the folder in which the gateways of this machine say what they have in flight. `agents_key` is
         the secret of grants, `agents_url` the agents' service; without both there are no agents here."""
@@ -125,6 +127,7 @@ class Gateway:
             started_at=clock.now(),
             sqs=_sqs(platform),
             agents=AgentsService.at(agents_url, agents_key),
+            tracing=tracing,
         )
         reconciler = Reconciler(life.owner.name, budgets, queue, platform, journals, connect, measures, clock)
         return cls(services, fleet, life, admission, reconciler, settler, commitments)

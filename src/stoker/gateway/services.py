@@ -12,7 +12,7 @@ from stoker.aws.sqs import SqsQueue
 from stoker.base.clock import Clock
 from stoker.base.errors import InvalidInput
 from stoker.base.ids import new_id
-from stoker.gateway import sizes
+from stoker.gateway import sizes, spans
 from stoker.gateway.agents import AgentsService
 from stoker.gateway.ask import Ask, StandIn
 from stoker.gateway.audited import Changes
@@ -39,6 +39,7 @@ from stoker.policy.balance import place_of
 from stoker.policy.features import RequestFeatures, beginning_of
 from stoker.queue import BudgetStore, Queue
 from stoker.spec import AUTO, EMBEDDED, Platform
+from stoker.telemetry.spans import Tracing
 
 Json = dict[str, Any]
 
@@ -76,6 +77,7 @@ class Services:
     """Where dead letters go; None: they stay in Redis."""
     agents: AgentsService | None = None
     """Who serves /v1/agents; None: nobody does."""
+    tracing: Tracing | None = None
     batch_news: asyncio.Event = field(default_factory=asyncio.Event)
     """A batch was made or cancelled here."""
     turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
@@ -110,7 +112,11 @@ class Services:
         async def ask_of(model: str, reason: str) -> Ask:
             return await self._ask_of(model, reason, request, key, by, kind, body, request_id)
 
+        began = self.clock.now()
         asked = await ask_of(route.model, route.reason)
+        if self.tracing is not None:
+            span = spans.begun(self.tracing, request.headers, kind.path, asked.model, by, began)
+            asked = replace(asked, span=span)
         other = models[route.model].fallback
         if other is None or not kind.may_vary or other not in permitted_models(key, None, routes, list(models)):
             return asked

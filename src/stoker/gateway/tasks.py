@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from stoker.base.errors import InvalidInput, NotFound, StokerError
 from stoker.base.ids import TaskId
-from stoker.gateway import audited, busy, callbacks, idempotency
+from stoker.gateway import audited, busy, callbacks, idempotency, spans
 from stoker.gateway.endpoints import CHAT, COMPLETIONS, ENDPOINTS, endpoint_of
 from stoker.gateway.services import Services
 from stoker.gateway.streams import gone
@@ -90,6 +90,7 @@ def _submit(services: Services) -> Handler:
         _check_says_something(endpoint, body)
         ask = await services.ask(request, key, endpoint, None, body)
         ask = replace(ask if once is None else once.of(ask), priority=priority, callback=callback)
+        spans.came_by(ask.span, "/v1/tasks")
         headers = {"X-Request-Id": ask.id, "X-Stoker-Model": ask.model, "X-Stoker-Route": ask.route}
         request.state.headers = headers  # for an answer that is an error, too
         try:
@@ -100,6 +101,7 @@ def _submit(services: Services) -> Handler:
                 headers.update(told)
         finally:
             headers.update(services.inference.limits(ask))
+            spans.answered_with(ask.span, 202, services.clock.now())
         return JSONResponse(shown(task), 202, headers={"Location": f"/v1/tasks/{task.id}", **headers})
 
     return submit

@@ -57,6 +57,7 @@ def head_of(new: NewTask) -> bytes:
         "weight": new.weight,
         "callback": new.callback,
         "origin": new.origin,
+        "trace": new.trace,
     }
     return json_text.dumps({name: value for name, value in head.items() if value is not None})
 
@@ -127,6 +128,7 @@ def task_from(task_id: TaskId, fields: Mapping[str, bytes]) -> Task:
         error=_json(fields, keys.ERROR),
         callback=head.get("callback"),
         origin=head.get("origin"),
+        trace=head.get("trace"),
         delivery=Delivery(**json.loads(fields[keys.DELIVERY])) if keys.DELIVERY in fields else None,
     )
 

@@ -77,7 +77,7 @@ _PLAIN = (
     *("max_attempts", "priority", "weight", "replays", "submitted_at", "ended_at", "error", "callback"),
 )
 # What letters of before do not have.
-_LATER = ("origin", "agent")
+_LATER = ("origin", "agent", "trace")
 
 
 class Message(NamedTuple):

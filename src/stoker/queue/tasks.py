@@ -78,7 +78,8 @@ class NewTask:
     vanished; one that was handed back (`release`) does not count. `priority`, and the `weight` of its tenant, decide
     whose turn it is while it waits (`policy/fairness.py`); it counts there as its `bound`, and as 1 token without one.
     `callback` is the URL that is told of each end. `origin` is kept as it is: who submits by an id sees by it whether
-    the task with that id is of this submission.
+    the task with that id is of this submission. `trace`, too: who caused it
+    (`telemetry.spans.Parent`).
 
     Raises InvalidInput when a number makes no sense.
     """
@@ -101,6 +102,7 @@ class NewTask:
     weight: int = 1
     callback: str | None = None
     origin: str | None = None
+    trace: str | None = None
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -209,6 +211,7 @@ class Task:
     error: Json | None = None
     callback: str | None = None
     origin: str | None = None
+    trace: str | None = None
     delivery: Delivery | None = None
 
     @property

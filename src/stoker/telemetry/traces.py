@@ -1,13 +1,14 @@
 """Spans sent to an OpenTelemetry collector, over OTLP/HTTP. The only place that knows OpenTelemetry.
 
-Spans come here as plain data (`agents.spans`), with their ids and times, when a run is over: nothing is measured here,
-and no tracer is set up in anybody's process. They wait in a bounded queue and leave in a thread of their own, so a
-backend that is away costs spans, and never a step.
+Spans come here as plain data (`telemetry.spans`, `agents.spans`), with their ids and times, when they are over: nothing
+is measured here, and no tracer is set up in anybody's process. They wait in a bounded queue and leave in a thread of
+their own, so a backend that is away costs spans, and never a request or a step.
 
     OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT    where they go; nowhere without one
     OTEL_EXPORTER_OTLP_HEADERS, ..._TIMEOUT, ..._COMPRESSION, ..._CERTIFICATE,
     OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES                        as OpenTelemetry's SDK reads them
     OTEL_SDK_DISABLED=true                                             nothing is sent
+    OTEL_TRACES_SAMPLER, OTEL_TRACES_SAMPLER_ARG                       which traces are made (`telemetry.spans`)
     STOKER_RECORD_CONTENT=true                                         what was asked and answered is sent, too
 """
 
@@ -20,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 from stoker.base import logs
 from stoker.base.background import Background
 from stoker.base.errors import InvalidInput, Unavailable
+from stoker.telemetry import otlp
+from stoker.telemetry.spans import Tracing, sampler_of
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import ReadableSpan
 
 RECORD_CONTENT = "STOKER_RECORD_CONTENT"
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -44,7 +46,9 @@ MOST_WAITING = 20_000
 MOST_TRIES = 30
 """With 10 s between two, a batch is given up after five minutes: one that the collector refuses may not keep back all
 that come after it."""
-_SCOPE = "stoker.agents"
+_SCOPE = "stoker"
+SEND_EVERY_S = 0.2
+"""Spans of so long leave together: a request to the collector costs the process more than a span does."""
 _log = logs.get("traces")
 
 
@@ -57,17 +61,20 @@ class _Item:
 class Traces:
     """Where ended runs are told. `add` may be called from any thread."""
 
-    def __init__(self, *, with_content: bool = False, pause_s: float = 10.0) -> None:
-        """Raises ImportError where the extra `agents` is not installed. The endpoint is the environment's."""
+    def __init__(self, service: str = "stoker", *, with_content: bool = False, pause_s: float = 10.0) -> None:
+        """`service`: what it calls itself where OTEL_SERVICE_NAME says nothing. Raises ImportError where the extra
+        `otel` is not installed. The endpoint is the environment's."""
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
         # It would say again with each try what our own log says once.
         logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
         self._with_content = with_content
-        self._resource = _resource()
+        self._resource = _resource(service)
         self._exporter = OTLPSpanExporter()
         self._tries = 0
-        self._background = Background[_Item]("traces", self._send, most_waiting=MOST_WAITING, pause_s=pause_s)
+        self._background = Background[_Item](
+            "traces", self._send, most_waiting=MOST_WAITING, pause_s=pause_s, linger_s=SEND_EVERY_S
+        )
         self._refused = 0
 
     @property
@@ -88,10 +95,10 @@ class Traces:
         self._exporter.shutdown()  # type: ignore[no-untyped-call]
 
     def _send(self, items: Sequence[_Item]) -> None:
-        from opentelemetry.sdk.trace.export import SpanExportResult
-
-        made = [_span(item, self._resource, with_content=self._with_content) for item in items]
-        if self._exporter.export(made) is SpanExportResult.SUCCESS:
+        told = [(item.trace_id, self._cleared(item.span)) for item in items]
+        body = otlp.request(self._resource.attributes, _SCOPE, told)
+        # Not its `export`, which takes the SDK's spans only; the versions that have this are named in pyproject.toml.
+        if self._exporter._client.export(body).success:
             self._tries = 0
             return
         self._tries += 1
@@ -101,63 +108,43 @@ class Traces:
         self._refused += len(items)
         _log.warning("traces_given_up", spans=len(items), tries=MOST_TRIES)
 
+    def _cleared(self, span: Mapping[str, Any]) -> Mapping[str, Any]:
+        attributes = span["attributes"]
+        if self._with_content or CONTENT.isdisjoint(attributes):
+            return span
+        return {**span, "attributes": {name: value for name, value in attributes.items() if name not in CONTENT}}
 
-def traces_from(environ: Mapping[str, str] = os.environ) -> Traces | None:
+
+def traces_from(environ: Mapping[str, str] = os.environ, service: str = "stoker") -> Traces | None:
     """As the environment says; None where it names no endpoint. Raises InvalidInput where it names one, and the extra
-    `agents` is not installed."""
+    `otel` is not installed."""
     endpoint = next((name for name in ENDPOINTS if environ.get(name)), None)
     if endpoint is None or _is_true(environ.get("OTEL_SDK_DISABLED")):
         return None
     try:
-        return Traces(with_content=_is_true(environ.get(RECORD_CONTENT)))
+        return Traces(service, with_content=_is_true(environ.get(RECORD_CONTENT)))
     except ImportError as error:
         raise InvalidInput(
             f"{endpoint} is set, and OpenTelemetry is not installed",
             param=endpoint,
-            hint="pip install 'stoker[agents]', or unset it",
+            hint="pip install 'stoker[otel]', or unset it",
         ) from error
+
+
+def tracing_from(traces: Traces | None, environ: Mapping[str, str] = os.environ) -> Tracing | None:
+    """What makes spans of requests for `traces`; without, nothing does. Raises InvalidInput for an unknown sampler."""
+    return None if traces is None else Tracing(traces, sampler_of(environ))
 
 
 def _is_true(value: str | None) -> bool:
     return (value or "").strip().lower() == "true"
 
 
-def _resource() -> "Resource":
+def _resource(service: str) -> "Resource":
     from opentelemetry.sdk.resources import Resource
 
     from stoker import __version__
 
     found = Resource.create({"service.version": __version__})
     named = str(found.attributes.get("service.name", ""))
-    return found if not named.startswith("unknown_service") else found.merge(Resource({"service.name": "stoker"}))
-
-
-def _span(item: _Item, resource: "Resource", *, with_content: bool) -> "ReadableSpan":
-    from opentelemetry import trace
-    from opentelemetry.sdk.trace import ReadableSpan
-    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-
-    def context(span_id: str) -> trace.SpanContext:
-        flags = trace.TraceFlags(trace.TraceFlags.SAMPLED)
-        return trace.SpanContext(int(item.trace_id, 16), int(span_id, 16), is_remote=False, trace_flags=flags)
-
-    span = item.span
-    attributes = {name: value for name, value in span["attributes"].items() if with_content or name not in CONTENT}
-    is_error = span["status"] == "error"
-    return ReadableSpan(
-        name=span["name"],
-        context=context(span["id"]),
-        parent=None if span["parent"] is None else context(span["parent"]),
-        resource=resource,
-        attributes=attributes,
-        kind=trace.SpanKind.CLIENT if span["kind"] == "model" else trace.SpanKind.INTERNAL,
-        status=trace.Status(trace.StatusCode.ERROR) if is_error else trace.Status(trace.StatusCode.UNSET),
-        start_time=_nanoseconds(span["started_at"]),
-        end_time=_nanoseconds(span["ended_at"]),
-        instrumentation_scope=InstrumentationScope(_SCOPE),
-    )
-
-
-def _nanoseconds(seconds: float) -> int:
-    """Microseconds are all that a float has at this distance from 1970."""
-    return round(seconds * 1e6) * 1000
+    return found if not named.startswith("unknown_service") else found.merge(Resource({"service.name": service}))

@@ -15,6 +15,7 @@ from stoker.engine.client import EngineClient
 from stoker.instance.notices import watcher
 from stoker.queue import QueueSettings, RedisQueue, RedisRegistry
 from stoker.spec import EMBEDDED, ServerEngine, engine_key, load
+from stoker.telemetry.traces import traces_from, tracing_from
 from stoker.web.client import Timeouts
 from stoker.worker.loop import Worker
 from stoker.worker.runner import Runner, Settings
@@ -83,6 +84,8 @@ async def run(options: argparse.Namespace) -> None:
         continuous_usage=model.engine == EMBEDDED,
         goes_on=server.continues if server else True,
     )
+    traces = traces_from(os.environ, "stoker-worker")
+    tracing = tracing_from(traces, os.environ)
     notices = watcher(platform.spot, options.metadata_file, os.environ, clock)
     worker = Worker(
         name=options.replica,
@@ -92,7 +95,7 @@ async def run(options: argparse.Namespace) -> None:
         engine=engine,
         queue=queue,
         registry=registry,
-        runner=Runner(settings, engine, queue, clock, Random(), started_at=clock.now()),
+        runner=Runner(settings, engine, queue, clock, Random(), started_at=clock.now(), tracing=tracing),
         clock=clock,
         lease_s=settings.lease_s,
         grace_s=options.grace,
@@ -104,6 +107,8 @@ async def run(options: argparse.Namespace) -> None:
     finally:
         if notices is not None:
             notices.close()
+        if traces is not None:
+            await asyncio.to_thread(traces.close, 1.0)
         await engine.close()
         await queue.aclose()
         await registry.aclose()

@@ -22,6 +22,8 @@ from stoker.meter.cost import Prices
 from stoker.meter.usage import Status, UsageRecord
 from stoker.policy.retry import delay_s
 from stoker.queue import Claim, LeaseState, Partial, Queue
+from stoker.telemetry import spans
+from stoker.telemetry.spans import Span, Tracing
 from stoker.web import sse
 from stoker.web.client import Answer, error_of, openai_error_in
 from stoker.worker.answer import StreamedAnswer
@@ -79,6 +81,7 @@ class Runner:
     clock: Clock
     random: Random
     started_at: float
+    tracing: Tracing | None = None
 
     async def run(
         self, claim: Claim, *, give_back: asyncio.Event, on_unreachable: Callable[[], None] = lambda: None
@@ -90,7 +93,10 @@ class Runner:
         """
         charge = self._charge(claim)
         answer = StreamedAnswer(claim, self.queue, self.clock)
-        work = asyncio.create_task(self._generate(claim, charge, answer))
+        span = self._span(claim)
+        if span is not None:
+            logs.bind(trace_id=span.trace_id, span_id=span.id)
+        work = asyncio.create_task(self._generate(claim, charge, answer, span))
         watch = asyncio.create_task(self._hold(claim))
         leave = asyncio.create_task(give_back.wait())
         try:
@@ -110,6 +116,30 @@ class Runner:
             for task in (work, watch, leave):
                 task.cancel()
             await asyncio.gather(work, watch, leave, return_exceptions=True)
+            if span is not None:
+                span.attributes |= spans.used(charge.prompt_tokens, charge.cached_tokens, charge.completion_tokens)
+                span.end(self.clock.now(), _ended_by(work))
+                logs.unbind("trace_id", "span_id")
+
+    def _span(self, claim: Claim) -> Span | None:
+        """Of this attempt, below the span that put the task into the queue: attempts are siblings."""
+        task = claim.task
+        parent = spans.parent_of(task.trace)
+        if self.tracing is None or parent is None:
+            return None
+        span = self.tracing.begin(parent, "consumer", f"process {task.model}", self.clock.now())
+        since = task.attempts[-1].ended_at if task.attempts else task.submitted_at
+        span.attributes = {
+            "messaging.system": "stoker",
+            "messaging.operation.name": "process",
+            "messaging.operation.type": "process",
+            "messaging.destination.name": task.model,
+            "messaging.message.id": task.id,
+            "stoker.tenant": task.tenant,
+            "stoker.attempt": claim.attempt,
+            "stoker.queue.wait_s": None if task.started_at is None else round(max(0.0, task.started_at - since), 6),
+        }
+        return span
 
     # --- holding on -------------------------------------------------------------------------------------------------
 
@@ -164,25 +194,40 @@ class Runner:
 
     # --- the work ---------------------------------------------------------------------------------------------------
 
-    async def _generate(self, claim: Claim, charge: Charge, answer: StreamedAnswer) -> Json:
+    async def _generate(self, claim: Claim, charge: Charge, answer: StreamedAnswer, above: Span | None) -> Json:
         """The whole answer. Raises Wrong, Anew, and StokerError for what may work another time."""
+        if above is None:
+            return await self._in_time(claim, charge, answer, None)
+        name, attributes = spans.named(claim.task.endpoint, claim.task.model)
+        span, error = above.child("client", name, self.clock.now()), None
+        try:
+            return await self._in_time(claim, charge, answer, span)
+        except BaseException as exc:
+            error = type(exc).__name__
+            raise
+        finally:
+            used = spans.used(charge.prompt_tokens, charge.cached_tokens, charge.completion_tokens)
+            span.attributes = {**attributes, **used, "stoker.replica": self.settings.replica}
+            span.end(self.clock.now(), error)
+
+    async def _in_time(self, claim: Claim, charge: Charge, answer: StreamedAnswer, span: Span | None) -> Json:
         left_s = self.settings.timeout_s if claim.time_left_s is None else claim.time_left_s
         try:
             async with asyncio.timeout(min(left_s, self.settings.timeout_s)):
-                return await self._read(claim, charge, answer)
+                return await self._read(claim, charge, answer, span)
         except TimeoutError as exc:
             raise TimedOut(f"the engine did not finish within {min(left_s, self.settings.timeout_s):g} s") from exc
 
-    async def _read(self, claim: Claim, charge: Charge, answer: StreamedAnswer) -> Json:
+    async def _read(self, claim: Claim, charge: Charge, answer: StreamedAnswer, span: Span | None) -> Json:
         task = claim.task
         wire = WIRES.get(task.endpoint, CHAT)
         # Until it is known that it never got there. What an embedded engine had computed dies with it and costs nobody.
         charge.has_begun = not self.settings.continuous_usage
         if not wire.can_stream:
-            return await self._whole(claim, charge, wire)
+            return await self._whole(claim, charge, wire, span)
         continuous = self.settings.continuous_usage or self.settings.goes_on
         asked = wire.asking(self._body(claim), continuous=continuous)
-        async with self.engine.stream(task.endpoint, asked, request_id=_request_id(claim)) as stream:
+        async with self.engine.stream(task.endpoint, asked, request_id=_request_id(claim), span=span) as stream:
             if stream.error is not None:
                 charge.has_begun = stream.error.status < 400
                 refusal = _refusal(stream.error)
@@ -233,10 +278,14 @@ class Runner:
             raise Unavailable("the engine broke off in the middle of the answer")
         await answer.flush()
 
-    async def _whole(self, claim: Claim, charge: Charge, wire: Wire) -> Json:
+    async def _whole(self, claim: Claim, charge: Charge, wire: Wire, span: Span | None) -> Json:
         """An answer that has no stream."""
         answer = await self.engine.complete(
-            wire.path, claim.task.body, request_id=_request_id(claim), timeout_s=self.settings.timeout_s
+            wire.path,
+            claim.task.body,
+            request_id=_request_id(claim),
+            timeout_s=self.settings.timeout_s,
+            span=span,
         )
         charge.has_begun = answer.status < 400
         if answer.status >= 400:
@@ -383,6 +432,13 @@ def _without(record: UsageRecord, begun: Partial | None) -> UsageRecord:
 def _request_id(claim: Claim) -> str:
     """What the engine knows this attempt by, and no other."""
     return f"{claim.task.id}.{claim.token}"
+
+
+def _ended_by(work: "asyncio.Task[Json]") -> str | None:
+    if work.cancelled():
+        return "cancelled"
+    error = work.exception()
+    return None if error is None else type(error).__name__
 
 
 def _refusal(answer: Answer) -> Exception:

@@ -1,0 +1,93 @@
+"""What a gateway tells of a request in a trace: what came in, each call of an engine, the task that it became."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from stoker.base import logs
+from stoker.meter.charge import Caller, Charge
+from stoker.telemetry import spans
+from stoker.telemetry.spans import Span, Tracing
+
+if TYPE_CHECKING:
+    from stoker.gateway.ask import Ask, Running
+
+
+def begun(tracing: Tracing, headers: Mapping[str, str], path: str, model: str, by: Caller, at: float) -> Span:
+    """Of a request that came; the client's span is its parent, where it names one."""
+    span = tracing.begin(spans.parent_in(headers), "server", f"POST {path}", at)
+    if span.is_sampled:
+        span.attributes = spans.named(path, model)[1] | {
+            "http.request.method": "POST",
+            "http.route": path,
+            "stoker.tenant": by.tenant,
+            "gen_ai.conversation.id": by.session,
+            "stoker.run": by.run,
+        }
+    return span
+
+
+def in_logs(span: Span | None) -> None:
+    """What is logged for this request, until it is answered, bears the id of its trace."""
+    if span is not None:
+        logs.bind(trace_id=span.trace_id, span_id=span.id)
+
+
+def came_by(span: Span | None, path: str) -> None:
+    """Where the request is not to the path of its endpoint."""
+    if span is not None:
+        span.name = f"POST {path}"
+        span.attributes["http.route"] = path
+
+
+def call(ask: "Ask", replica: str, attempt: int, at: float) -> Span | None:
+    """Of an engine, for a request that did not go through the queue."""
+    if ask.span is None:
+        return None
+    name, attributes = spans.named(ask.endpoint.path, ask.model)
+    span = ask.span.child("client", name, at)
+    span.attributes = {**attributes, "stoker.replica": replica, "stoker.attempt": attempt}
+    return span
+
+
+def task(ask: "Ask", at: float) -> Span | None:
+    if ask.span is None:
+        return None
+    span = ask.span.child("producer", f"send {ask.model}", at)
+    span.attributes = {
+        "messaging.system": "stoker",
+        "messaging.operation.name": "send",
+        "messaging.operation.type": "send",
+        "messaging.destination.name": ask.model,
+        "messaging.message.id": ask.id,
+    }
+    return span
+
+
+def ended(running: "Running", at: float, error: str | None = None, last: bytes = b"") -> None:
+    """The call of an engine has ended. `last`: of its answer, the part that says why it ended."""
+    span = running.call
+    if span is not None and not span.has_ended:
+        if span.is_sampled:
+            told = answered(running.charge, last)
+            span.attributes |= told
+            if running.ask.span is not None:
+                running.ask.span.attributes |= told
+        span.end(at, error)
+
+
+def answered(charge: Charge, last: bytes) -> dict[str, object]:
+    first = None if charge.first_token_at is None else charge.first_token_at - charge.started_at
+    return {
+        **spans.used(charge.prompt_tokens, charge.cached_tokens, charge.completion_tokens),
+        "gen_ai.response.model": charge.model,
+        "gen_ai.response.finish_reasons": spans.finish_reasons(last),
+        "gen_ai.response.time_to_first_chunk": first,
+    }
+
+
+def answered_with(span: Span | None, status: int, at: float) -> None:
+    """The client has its answer."""
+    if span is not None:
+        span.attributes["http.response.status_code"] = status
+        span.end(at, str(status) if status >= 500 else None)
+        logs.unbind("trace_id", "span_id")

@@ -1,0 +1,200 @@
+"""One trace for one request: who caused what, carried from process to process as W3C has it (`traceparent`, and
+`tracestate` as it came: https://www.w3.org/TR/trace-context/), and the spans of this process as plain data.
+
+A request pays for an object and a dict. `telemetry.traces` makes OpenTelemetry's of it, in a thread of its own.
+"""
+
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
+
+from stoker.base.errors import InvalidInput
+
+Json = dict[str, Any]
+Kind = Literal["server", "client", "producer", "consumer", "internal"]
+Sampler = Callable[["Parent | None", str], bool]
+
+MOST_STATE = 512
+"""Characters of a `tracestate` that are passed on; a longer one is left out, as the specification allows."""
+_PARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_STATE = re.compile(r"[!-~][ -~]*")
+_SAMPLERS = ("always_on", "always_off", "traceidratio")
+SAMPLER, SAMPLER_ARG = "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"
+
+
+class Parent(NamedTuple):
+    """The span that caused something, perhaps in another process."""
+
+    trace_id: str
+    span_id: str
+    is_sampled: bool
+    state: str | None = None
+
+    @property
+    def text(self) -> str:
+        """`traceparent`, and after a space `tracestate`, where there is one: what a task carries."""
+        traceparent = f"00-{self.trace_id}-{self.span_id}-{'01' if self.is_sampled else '00'}"
+        return traceparent if self.state is None else f"{traceparent} {self.state}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        said = {"traceparent": f"00-{self.trace_id}-{self.span_id}-{'01' if self.is_sampled else '00'}"}
+        return said if self.state is None else {**said, "tracestate": self.state}
+
+
+def parent_in(headers: Mapping[str, str]) -> Parent | None:
+    """What a request says of who caused it; None where it says nothing, or nonsense. Names in lower case."""
+    said = headers.get("traceparent")
+    return None if said is None else parent_of(said, headers.get("tracestate"))
+
+
+def parent_of(traceparent: str | None, tracestate: str | None = None) -> Parent | None:
+    """Of `Parent.text`, too."""
+    if traceparent is None:
+        return None
+    if tracestate is None:
+        traceparent, _, tracestate = traceparent.strip().partition(" ")
+    match = _PARENT.fullmatch(traceparent.strip())
+    if match is None:
+        return None
+    version, trace_id, span_id, flags, more = match.groups()
+    if version == "ff" or (version == "00" and more) or int(trace_id, 16) == 0 or int(span_id, 16) == 0:
+        return None
+    has_state = bool(tracestate) and len(tracestate) <= MOST_STATE and _STATE.fullmatch(tracestate) is not None
+    return Parent(trace_id, span_id, bool(int(flags, 16) & 1), tracestate if has_state else None)
+
+
+def sampler_of(environ: Mapping[str, str]) -> Sampler:
+    """As OpenTelemetry's environment says: which traces are recorded. Raises InvalidInput."""
+    name = environ.get(SAMPLER) or "parentbased_always_on"
+    root, is_parent_based = name.removeprefix("parentbased_"), name.startswith("parentbased_")
+    if root not in _SAMPLERS:
+        allowed = ", ".join([*_SAMPLERS, *(f"parentbased_{each}" for each in _SAMPLERS)])
+        raise InvalidInput(f"{SAMPLER} is {name!r}; it must be one of {allowed}", param=SAMPLER)
+    ratio = _ratio(environ.get(SAMPLER_ARG)) if root == "traceidratio" else float(root == "always_on")
+    # As OpenTelemetry's SDK for Python has it: the lower eight bytes, so all processes decide alike.
+    bound = round(ratio * 2**64)
+
+    def is_sampled(parent: Parent | None, trace_id: str) -> bool:
+        if parent is not None and is_parent_based:
+            return parent.is_sampled
+        return int(trace_id[16:], 16) < bound
+
+    return is_sampled
+
+
+def _ratio(said: str | None) -> float:
+    try:
+        ratio = float(said or "1")
+    except ValueError:
+        ratio = -1.0
+    if not 0 <= ratio <= 1:
+        raise InvalidInput(f"{SAMPLER_ARG} is {said!r}; it must be a number from 0 to 1", param=SAMPLER_ARG)
+    return ratio
+
+
+class Sink(Protocol):
+    def add(self, trace_id: str, spans: Sequence[Mapping[str, Any]]) -> None:
+        """Never waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tracing:
+    """The spans of one process. `chance` makes ids; they need not be hard to guess."""
+
+    sink: Sink
+    is_sampled: Sampler
+    chance: random.Random = field(default_factory=random.Random)
+
+    def begin(self, parent: Parent | None, kind: Kind, name: str, at: float) -> "Span":
+        """A span of a request that came, or of one that begins a trace. `at`: seconds since the epoch."""
+        trace_id = f"{self.chance.getrandbits(128) or 1:032x}" if parent is None else parent.trace_id
+        above = None if parent is None else parent.span_id
+        state = None if parent is None else parent.state
+        return Span(self, trace_id, self.new_id(), above, self.is_sampled(parent, trace_id), state, kind, name, at)
+
+    def new_id(self) -> str:
+        return f"{self.chance.getrandbits(64) or 1:016x}"
+
+
+@dataclass(slots=True)
+class Span:
+    """What goes on in this process for one request. It is told once, by its first `end`; unless the trace is sampled,
+    never, and then all that it does is to be passed on."""
+
+    tracing: Tracing
+    trace_id: str
+    id: str
+    parent: str | None
+    is_sampled: bool
+    state: str | None
+    kind: Kind
+    name: str
+    started_at: float
+    attributes: Json = field(default_factory=dict)
+    has_ended: bool = False
+    ends_later: bool = False
+    """Whoever ends it has it from the one who began it."""
+
+    @property
+    def context(self) -> Parent:
+        return Parent(self.trace_id, self.id, self.is_sampled, self.state)
+
+    def child(self, kind: Kind, name: str, at: float) -> "Span":
+        new_id = self.tracing.new_id()
+        return Span(self.tracing, self.trace_id, new_id, self.id, self.is_sampled, self.state, kind, name, at)
+
+    def end(self, at: float, error: str | None = None) -> None:
+        """`error`: a code or the name of a class, never a message: those may hold what people wrote."""
+        if self.has_ended:
+            return
+        self.has_ended = True
+        if not self.is_sampled:
+            return
+        if error is not None:
+            self.attributes["error.type"] = error
+        told = {
+            "id": self.id,
+            "parent": self.parent,
+            "state": self.state,
+            "kind": self.kind,
+            "name": self.name,
+            "started_at": self.started_at,
+            "ended_at": max(at, self.started_at),
+            "status": "ok" if error is None else "error",
+            "attributes": self.attributes,
+        }
+        self.tracing.sink.add(self.trace_id, (told,))
+
+
+_OPERATIONS = {"/v1/completions": "text_completion", "/v1/embeddings": "embeddings"}
+
+
+def named(path: str, model: str) -> tuple[str, Json]:
+    """The name of the span of a call of a model, and the attributes that every one has. `path` is the endpoint's. Names
+    are those of OpenTelemetry's conventions (https://github.com/open-telemetry/semantic-conventions-genai)."""
+    operation = _OPERATIONS.get(path, "chat")
+    attributes: Json = {
+        "gen_ai.operation.name": operation,
+        "gen_ai.provider.name": "stoker",
+        "gen_ai.request.model": model,
+    }
+    return f"{operation} {model}", attributes
+
+
+def used(prompt: int, cached: int, completion: int) -> Json:
+    return {
+        "gen_ai.usage.input_tokens": prompt,
+        "gen_ai.usage.cache_read.input_tokens": cached or None,
+        "gen_ai.usage.output_tokens": completion,
+    }
+
+
+_FINISH = re.compile(rb'"finish_reason":\s*"([a-z_]{1,32})"')
+
+
+def finish_reasons(text: bytes) -> list[str] | None:
+    """Those in an answer's JSON, or in events: within a text quotes have a backslash, so what is found is a name."""
+    return [each.decode() for each in _FINISH.findall(text)] or None

@@ -1,0 +1,126 @@
+"""One request through gateway, queue, worker and engine is one trace, as a collector's process received it."""
+
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flow_parts import ONE_MODEL, Running, Start, wait_until
+
+from stoker.testing import otlp
+
+pytestmark = pytest.mark.flow
+Json = dict[str, Any]
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+CALLER = "b7ad6b7169203331"
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """The URL of a collector in a process of its own, and the file that it writes."""
+    path = tmp_path_factory.mktemp("otlp") / "received.jsonl"
+    argv = [sys.executable, "-m", "stoker.testing.otlp", str(path)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip(), path
+        finally:
+            process.terminate()
+
+
+def ask(running: Running, path: str, body: Json, **headers: str) -> bytes:
+    said = {"Authorization": f"Bearer {running.key}", "Content-Type": "application/json", **headers}
+    request = urllib.request.Request(f"{running.url}{path}", json.dumps(body).encode(), said)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        whole: bytes = answer.read()
+        return whole
+
+
+def tree_of(path: Path, trace_id: str, spans: int) -> list[str]:
+    """The spans of a trace, each below its parent: service, kind and name."""
+    found: list[Json] = []
+
+    def are_there() -> bool:
+        found[:] = [each for each in otlp.spans_in(path) if each["traceId"] == trace_id]
+        return len(found) >= spans
+
+    wait_until(are_there, 20, lambda: f"only {[each['name'] for each in found]}")
+    known = {each["spanId"] for each in found}
+
+    def below(parent: str | None, depth: int) -> Iterator[str]:
+        for each in sorted(found, key=lambda span: int(span["startTimeUnixNano"])):
+            above = each.get("parentSpanId")
+            if above == parent or (parent is None and above not in known):
+                yield f"{'  ' * depth}{each['service']} {each['kind']} {each['name']}"
+                yield from below(each["spanId"], depth + 1)
+
+    return list(below(None, 0))
+
+
+def named(path: Path, trace_id: str, service: str, kind: str) -> Json:
+    [found] = [
+        each
+        for each in otlp.spans_in(path)
+        if (each["traceId"], each["service"], each["kind"]) == (trace_id, service, kind)
+    ]
+    return found
+
+
+def test_one_request_is_one_trace(start: Start, collected: tuple[str, Path]) -> None:
+    url, path = collected
+    running = start(spec=ONE_MODEL, environ={"OTEL_EXPORTER_OTLP_ENDPOINT": url})
+    body = {"model": "general", "max_tokens": 4, "messages": [{"role": "user", "content": "PROMPTMARKER"}]}
+    parent = {"traceparent": f"00-{TRACE}-{CALLER}-01", "tracestate": "vendor=1"}
+    answer = json.loads(ask(running, "/v1/chat/completions", body, **parent))
+    assert tree_of(path, TRACE, 3) == [
+        "stoker-gateway SERVER POST /v1/chat/completions",
+        "  stoker-gateway CLIENT chat general",
+        "    stoker-engine SERVER chat general",
+    ]
+    server = named(path, TRACE, "stoker-gateway", "SERVER")
+    assert (server["parentSpanId"], server["traceState"]) == (CALLER, "vendor=1")
+    said = server["attributes"]
+    assert said["gen_ai.usage.input_tokens"] == answer["usage"]["prompt_tokens"]
+    assert said["gen_ai.usage.output_tokens"] == answer["usage"]["completion_tokens"]
+    assert said["gen_ai.response.finish_reasons"] == [answer["choices"][0]["finish_reason"]]
+    assert (said["stoker.tenant"], said["http.response.status_code"]) == ("default", 200)
+    engine = named(path, TRACE, "stoker-engine", "SERVER")["attributes"]
+    assert engine["gen_ai.latency.time_in_queue"] >= 0
+    assert engine["gen_ai.latency.time_in_model_prefill"] > 0
+
+    streamed = "1" * 32
+    ask(running, "/v1/chat/completions", {**body, "stream": True}, traceparent=f"00-{streamed}-{CALLER}-01")
+    assert len(tree_of(path, streamed, 3)) == 3
+    said = named(path, streamed, "stoker-gateway", "SERVER")["attributes"]
+    assert said["gen_ai.response.finish_reasons"] in (["length"], ["stop"])
+    assert said["gen_ai.response.time_to_first_chunk"] > 0
+
+    queued = "2" * 32
+    task = {"endpoint": "/v1/chat/completions", "body": body}
+    ask(running, "/v1/tasks", task, traceparent=f"00-{queued}-{CALLER}-01")
+    assert tree_of(path, queued, 5) == [
+        "stoker-gateway SERVER POST /v1/tasks",
+        "  stoker-gateway PRODUCER send general",
+        "    stoker-worker CONSUMER process general",
+        "      stoker-worker CLIENT chat general",
+        "        stoker-engine SERVER chat general",
+    ]
+    assert named(path, queued, "stoker-worker", "CONSUMER")["attributes"]["stoker.queue.wait_s"] >= 0
+
+    logged = [
+        json.loads(line) for file in (running.state / "logs").glob("worker*") for line in file.read_text().splitlines()
+    ]
+    assert {line["trace_id"] for line in logged if line["event"] == "task done"} == {queued}
+
+    # One that its caller does not sample is passed on, and not told.
+    unseen = "3" * 32
+    ask(running, "/v1/chat/completions", body, traceparent=f"00-{unseen}-{CALLER}-00")
+    assert running.stop() == 0
+    everything = path.read_text()
+    assert unseen not in everything
+    assert "PROMPTMARKER" not in everything
+    assert running.key not in everything

@@ -1,0 +1,92 @@
+"""Who caused what, which traces are kept, and what a span says: without a collector."""
+
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from stoker.base.errors import InvalidInput
+from stoker.telemetry import otlp
+from stoker.telemetry.spans import Parent, Tracing, finish_reasons, parent_in, parent_of, sampler_of
+
+T, S = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+
+@pytest.mark.parametrize(
+    ("said", "parent"),
+    [
+        (f"00-{T}-{S}-01", Parent(T, S, True)),
+        (f"00-{T}-{S}-00", Parent(T, S, False)),
+        (f"cc-{T}-{S}-03-more", Parent(T, S, True)),
+        (f"00-{T}-{S}-01-more", None),
+        (f"ff-{T}-{S}-01", None),
+        (f"00-{'0' * 32}-{S}-01", None),
+        (f"00-{T}-{'0' * 16}-01", None),
+        (f"00-{T.upper()}-{S}-01", None),
+        ("nonsense", None),
+    ],
+)
+def test_a_traceparent_is_read_as_w3c_has_it(said: str, parent: Parent | None) -> None:
+    assert parent_in({"traceparent": said}) == parent
+
+
+def test_the_state_goes_on_as_it_came_unless_it_is_too_long() -> None:
+    with_state = Parent(T, S, True, "vendor=a b,other=2")
+    assert parent_of(with_state.text) == with_state
+    assert parent_in(with_state.headers) == with_state
+    assert parent_in({**with_state.headers, "tracestate": "x=" + "y" * 511}) == Parent(T, S, True)
+
+
+def test_the_sampler_is_the_environments() -> None:
+    low, high = "f" * 16 + "3" + "f" * 15, "0" * 16 + "4" + "0" * 15
+    assert sampler_of({})(None, high)
+    assert not sampler_of({})(Parent(T, S, False), high)
+    assert sampler_of({"OTEL_TRACES_SAMPLER": "always_on"})(Parent(T, S, False), high)
+    assert not sampler_of({"OTEL_TRACES_SAMPLER": "always_off"})(Parent(T, S, True), low)
+    quarter = sampler_of({"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.25"})
+    assert (quarter(None, low), quarter(None, high), quarter(Parent(T, S, True), high)) == (True, False, True)
+    with pytest.raises(InvalidInput, match="'sometimes'"):
+        sampler_of({"OTEL_TRACES_SAMPLER": "sometimes"})
+    with pytest.raises(InvalidInput, match="'2'"):
+        sampler_of({"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "2"})
+
+
+class Told(list[tuple[str, Mapping[str, Any]]]):
+    def add(self, trace_id: str, spans: Sequence[Mapping[str, Any]]) -> None:
+        self.extend((trace_id, span) for span in spans)
+
+
+def test_a_span_is_told_once_and_protobuf_reads_what_was_written() -> None:
+    told = Told()
+    tracing = Tracing(told, sampler_of({}), Random(1))
+    above = tracing.begin(Parent(T, S, True, "a=1"), "server", "POST /x", 1.0)
+    below = above.child("client", "chat m", 2.0)
+    below.attributes = {"s": "é" * 100, "i": -3, "f": 0.5, "b": True, "l": ["x"], "none": None}
+    below.end(1.5, "timeout")
+    below.end(9.0)
+    above.end(3.0)
+    tracing.begin(Parent(T, S, False), "server", "unseen", 1.0).end(2.0)
+    [of_resource] = ExportTraceServiceRequest.FromString(
+        otlp.request({"service.name": "g"}, "stoker", told)
+    ).resource_spans
+    first, second = of_resource.scope_spans[0].spans
+    assert (first.trace_id.hex(), first.parent_span_id.hex(), first.trace_state) == (T, above.id, "a=1")
+    assert (second.parent_span_id.hex(), second.name, second.kind) == (S, "POST /x", 2)
+    assert (first.kind, first.status.code, first.start_time_unix_nano, first.end_time_unix_nano) == (
+        3,
+        2,
+        2 * 10**9,
+        2 * 10**9,
+    )
+    values = {each.key: each.value for each in first.attributes}
+    assert (values["s"].string_value, values["i"].int_value, values["f"].double_value) == ("é" * 100, -3, 0.5)
+    assert (values["b"].bool_value, values["l"].array_value.values[0].string_value) == (True, "x")
+    assert (values["error.type"].string_value, "none" in values) == ("timeout", False)
+
+
+def test_why_an_answer_ended_is_found_in_names_alone() -> None:
+    said = b'{"text": "\\"finish_reason\\": \\"stop\\"", "finish_reason": "length"}'
+    assert finish_reasons(said) == ["length"]
+    assert finish_reasons(b"") is None
