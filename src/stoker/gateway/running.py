@@ -4,12 +4,14 @@ import asyncio
 import os
 import socket
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from stoker.aws.cloudwatch import Metrics as CloudWatchMetrics
+from stoker.aws.cloudwatch_names import TOKENS
 from stoker.aws.sqs import SqsQueue
 from stoker.base import logs
 from stoker.base.clock import Clock
@@ -24,6 +26,7 @@ from stoker.gateway.audited import Changes
 from stoker.gateway.auth import Authenticator
 from stoker.gateway.batch_driver import Drivers
 from stoker.gateway.callbacks import Callbacks
+from stoker.gateway.cloudwatch import ENVIRONMENT, CloudWatch, Figures
 from stoker.gateway.commitments import Commitments
 from stoker.gateway.fleet import Fleet
 from stoker.gateway.forwarding import Forwarder
@@ -45,7 +48,7 @@ from stoker.meter.ledger import Ledger
 from stoker.meter.store import Store
 from stoker.meter.tenants import TenantStore
 from stoker.policy.routing import table_of
-from stoker.queue import BudgetStore, Queue, Registry, Replica
+from stoker.queue import BudgetStore, Depth, Queue, Registry, Replica
 from stoker.spec import Platform, ServerEngine, engine_key
 from stoker.telemetry.metrics import Metrics
 from stoker.web.client import Timeouts
@@ -68,6 +71,8 @@ class Gateway:
     reconciler: Reconciler
     settler: Settler
     commitments: Commitments
+    cloudwatch: CloudWatch | None = None
+    """None: nothing is put there."""
 
     @classmethod
     def of(
@@ -123,7 +128,10 @@ class Gateway:
             agents=AgentsService.at(agents_url, agents_key),
         )
         reconciler = Reconciler(life.owner.name, budgets, queue, platform, journals, connect, measures, clock)
-        return cls(services, fleet, life, admission, reconciler, settler, commitments)
+        cloudwatch = _cloudwatch(services)
+        if cloudwatch is not None:
+            settler.counted = cloudwatch.count
+        return cls(services, fleet, life, admission, reconciler, settler, commitments, cloudwatch)
 
     async def run(
         self,
@@ -149,6 +157,7 @@ class Gateway:
                 retention.prune_forever(services.ledger, services.platform.ledger.retention_days, services.clock),
                 Callbacks(services.queue, services.tenants, services.clock, Random()).deliver_forever(),
                 *self._forwarding(),
+                *(() if self.cloudwatch is None else (self.cloudwatch.put_forever(),)),
                 self._queue_clock().tick_forever(),
                 retention.sweep_forever(services.files, services.batches, services.clock),
                 Drivers(services, self.life.owner.name).drive_forever(),
@@ -182,6 +191,8 @@ class Gateway:
             settling.cancel()
             ends += await asyncio.gather(settling, return_exceptions=True)
             await self._leave()
+            if self.cloudwatch is not None:
+                await asyncio.to_thread(self.cloudwatch.close)
             await self.fleet.aclose()
             if services.sqs is not None:
                 await services.sqs.aclose()
@@ -228,13 +239,34 @@ class Gateway:
             _log.warning("usage stays in Redis", error=error.in_log)
         if self.admission.unsent:
             # The journal has them, too, as long as this machine lives. Whoever comes second, the ledger takes one.
-            await asyncio.to_thread(self.services.ledger.append, self.admission.unsent)
+            await self.settler.store(self.admission.unsent)
 
 
 def _sqs(platform: Platform) -> SqsQueue | None:
     if not platform.keda.scalers.sqs:
         return None
     return SqsQueue(platform.queue.dead_letters.sqs_queue, region=platform.global_.cluster.region)
+
+
+def _cloudwatch(services: Services) -> CloudWatch | None:
+    """Raises InvalidInput where metrics are to be put and boto3 is not installed."""
+    said = services.platform.global_
+    if not (said.observability.enabled and said.observability.cloudwatch):
+        return None
+    if os.environ.get(ENVIRONMENT) != "on":
+        _log.info("nothing is put into CloudWatch from here", hint=f"{ENVIRONMENT}=on does it, as in the cluster")
+        return None
+
+    async def look() -> tuple[Mapping[str, tuple[Depth, int]], Mapping[str, int]]:
+        return await app.depths(services), services.fleet.in_flight()
+
+    return CloudWatch(
+        Figures(said.cluster.name, services.platform.llm.models, said.observability.cloudwatch_tenants),
+        CloudWatchMetrics(TOKENS, region=said.cluster.region),
+        services.clock,
+        cluster=said.cluster.name,
+        look=look,
+    )
 
 
 def connector(platform: Platform) -> Callable[[Replica], EngineClient]:
