@@ -20,16 +20,10 @@ from stoker.meter import UsageRecord
 from stoker.queue import Depth, MemoryBudgets, MemoryQueue, MemoryRegistry
 from stoker.spec import loads
 from stoker.testing import ManualClock
-from stoker.testing.aws import CREDENTIALS, Gate, moto_server
+from stoker.testing.aws import CREDENTIALS, Gate
 
 ON = "\nglobal: {cluster: {name: blue}, observability: {cloudwatch: true, cloudwatchTenants: [other]}}"
 T0 = 1_800_000_000.0  # the beginning of a minute
-
-
-@pytest.fixture(scope="module")
-def moto_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with moto_server(tmp_path_factory.mktemp("moto") / "moto.log") as url:
-        yield url
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from stoker.engine.client import EngineClient
 from stoker.gateway import app, openai, retention
 from stoker.gateway.admission import Admission
 from stoker.gateway.agents import AgentsService
+from stoker.gateway.alerts import Alerts
 from stoker.gateway.ask import Patience
 from stoker.gateway.audited import Changes
 from stoker.gateway.auth import Authenticator
@@ -40,6 +41,7 @@ from stoker.gateway.reconciler import Reconciler
 from stoker.gateway.services import Services
 from stoker.gateway.sessions import Sessions
 from stoker.gateway.settling import Settler
+from stoker.meter.alerts import AlertStore
 from stoker.meter.audit import AuditTrail
 from stoker.meter.batches import BatchStore
 from stoker.meter.files import FileStore
@@ -73,6 +75,8 @@ class Gateway:
     commitments: Commitments
     cloudwatch: CloudWatch | None = None
     """None: nothing is put there."""
+    alerts: Alerts | None = None
+    """None: nobody is told of budgets."""
 
     @classmethod
     def of(
@@ -131,7 +135,20 @@ class Gateway:
         cloudwatch = _cloudwatch(services)
         if cloudwatch is not None:
             settler.counted = cloudwatch.count
-        return cls(services, fleet, life, admission, reconciler, settler, commitments, cloudwatch)
+        alerts = None
+        if platform.costs.alerts.is_on:
+            alerts = Alerts(
+                platform,
+                store=AlertStore(store),
+                budgets=budgets,
+                keys=keys,
+                tenants=tenants,
+                ledger=ledger,
+                clock=clock,
+                random=Random(),
+            )
+            settler.noticed, admission.refused = alerts.notice, alerts.refused
+        return cls(services, fleet, life, admission, reconciler, settler, commitments, cloudwatch, alerts)
 
     async def run(
         self,
@@ -158,6 +175,7 @@ class Gateway:
                 Callbacks(services.queue, services.tenants, services.clock, Random()).deliver_forever(),
                 *self._forwarding(),
                 *(() if self.cloudwatch is None else (self.cloudwatch.put_forever(),)),
+                *(() if self.alerts is None else (self.alerts.tell_forever(),)),
                 self._queue_clock().tick_forever(),
                 retention.sweep_forever(services.files, services.batches, services.clock),
                 Drivers(services, self.life.owner.name).drive_forever(),
@@ -193,6 +211,8 @@ class Gateway:
             await self._leave()
             if self.cloudwatch is not None:
                 await asyncio.to_thread(self.cloudwatch.close)
+            if self.alerts is not None:
+                await self.alerts.aclose()
             await self.fleet.aclose()
             if services.sqs is not None:
                 await services.sqs.aclose()

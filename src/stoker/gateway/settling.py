@@ -5,7 +5,7 @@ primary key takes it once.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from stoker.base import logs
 from stoker.base.clock import Clock
@@ -32,6 +32,8 @@ class Settler:
         self._clock = clock
         self.counted: Callable[[Sequence[UsageRecord]], None] | None = None
         """Told of records that are new in the ledger: each is new to one gateway, however often it is delivered."""
+        self.noticed: Callable[[Sequence[UsageRecord]], Awaitable[None]] | None = None
+        """Told of records before they are acknowledged, so again after a crash. When it raises, they come again."""
         self._moving = asyncio.Lock()
         # Records may have been read and not acknowledged: by a gateway that crashed, or here, before something failed.
         self._has_left_over = True
@@ -47,6 +49,8 @@ class Settler:
             entries = await self._queue.read_usage(self._consumer, count=BATCH, redeliver_after_s=after_s)
             if entries:
                 await self.store([record for _, record in entries])
+                if self.noticed is not None:
+                    await self.noticed([record for _, record in entries])
                 await self._queue.ack_usage([entry_id for entry_id, _ in entries])
             self._has_left_over = after_s == 0.0 and bool(entries)
         return len(entries)
