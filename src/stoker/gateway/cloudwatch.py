@@ -20,9 +20,6 @@ from stoker.queue import Depth
 
 _log = logs.get(__name__)
 
-ENVIRONMENT = "STOKER_CLOUDWATCH"
-"""`on` where metrics are put from: in the cluster. The same platform.yaml runs on laptops, whose requests are not
-the cluster's."""
 MINUTE_S = 60
 # After the end of a minute, so that its last requests are in the ledger. What comes later is put as a part of its own.
 AFTER_S = 3.0

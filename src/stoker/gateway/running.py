@@ -17,6 +17,7 @@ from stoker.base import logs
 from stoker.base.clock import Clock
 from stoker.base.errors import StokerError
 from stoker.base.ids import ModelName
+from stoker.base.process import CLOUDWATCH_ENV
 from stoker.engine.client import EngineClient
 from stoker.gateway import app, openai, retention
 from stoker.gateway.admission import Admission
@@ -27,7 +28,7 @@ from stoker.gateway.audited import Changes
 from stoker.gateway.auth import Authenticator
 from stoker.gateway.batch_driver import Drivers
 from stoker.gateway.callbacks import Callbacks
-from stoker.gateway.cloudwatch import ENVIRONMENT, CloudWatch, Figures
+from stoker.gateway.cloudwatch import CloudWatch, Figures
 from stoker.gateway.commitments import Commitments
 from stoker.gateway.fleet import Fleet
 from stoker.gateway.forwarding import Forwarder
@@ -273,8 +274,8 @@ def _cloudwatch(services: Services) -> CloudWatch | None:
     said = services.platform.global_
     if not (said.observability.enabled and said.observability.cloudwatch):
         return None
-    if os.environ.get(ENVIRONMENT) != "on":
-        _log.info("nothing is put into CloudWatch from here", hint=f"{ENVIRONMENT}=on does it, as in the cluster")
+    if os.environ.get(CLOUDWATCH_ENV) != "on":
+        _log.info("nothing is put into CloudWatch from here", hint=f"{CLOUDWATCH_ENV}=on does it, as in the cluster")
         return None
 
     async def look() -> tuple[Mapping[str, tuple[Depth, int]], Mapping[str, int]]:
