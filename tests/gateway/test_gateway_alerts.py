@@ -13,7 +13,7 @@ from typing import Any
 
 import boto3
 import pytest
-from gateway_parts import HELLO, KEY, SPEC, Stack, a_stack, until
+from gateway_parts import ADMIN_KEY, HELLO, KEY, SPEC, Stack, a_stack, until
 
 from stoker.base.errors import InvalidInput, StokerError
 from stoker.gateway import alerts
@@ -102,6 +102,7 @@ async def test_a_tenant_that_spends_all_is_told_of_once_and_in_order_whoever_is_
         store = AlertStore(gateways[0].store)
         await until(lambda: [each.state for each in store.all()] == ["told"] * 3)
         await asyncio.sleep(0.05)  # nobody tells anything twice
+        rows = (await (await gateways[1].http(ADMIN_KEY)).get_json("/admin/v1/budgets"))["budgets"]
     taken = receiver.got[3:]
     assert {got.path for got in receiver.got} == {"/budgets"}
     assert all(is_signed(got) for got in receiver.got)
@@ -110,6 +111,8 @@ async def test_a_tenant_that_spends_all_is_told_of_once_and_in_order_whoever_is_
     last = taken[-1].json
     assert last["type"] == "budget.refused"
     assert (last["data"]["scope"], last["data"]["id"], last["data"]["budget"]) == ("tenant", "acme", "tokensPerDay")
+    [shown] = [row["alert"] for row in rows if row["alert"] is not None]
+    assert (shown["threshold"], shown["told"]) == (None, {"webhook": "told"})
     said = capsys.readouterr()
     assert SECRET.removeprefix("whsec_") not in said.out + said.err
 

@@ -131,16 +131,17 @@ class Gateway:
             started_at=clock.now(),
             sqs=_sqs(platform),
             agents=AgentsService.at(agents_url, agents_key),
+            alerts=AlertStore(store) if platform.costs.alerts.is_on else None,
         )
         reconciler = Reconciler(life.owner.name, budgets, queue, platform, journals, connect, measures, clock)
         cloudwatch = _cloudwatch(services)
         if cloudwatch is not None:
             settler.counted = cloudwatch.count
         alerts = None
-        if platform.costs.alerts.is_on:
+        if services.alerts is not None:
             alerts = Alerts(
                 platform,
-                store=AlertStore(store),
+                store=services.alerts,
                 budgets=budgets,
                 keys=keys,
                 tenants=tenants,

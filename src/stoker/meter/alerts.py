@@ -102,15 +102,19 @@ class AlertStore:
         """It is given up."""
         self._change(alert, state=FAILED, error=error[:200])
 
-    def latest(self, counters: Sequence[str]) -> dict[str, Alert]:
-        """Of each counter that had one, the alert that was raised last."""
-        found: dict[str, Alert] = {}
+    def latest(self, counters: Sequence[str]) -> dict[str, list[Alert]]:
+        """Of each counter that had one, the alert that was raised last: one for each channel."""
+        found: dict[str, list[Alert]] = {}
         rest = iter(counters)
         with self._store.reading() as connection:
             while part := list(islice(rest, _AT_ONCE)):
                 query = select(alerts).where(alerts.c.counter.in_(part))
                 for row in connection.execute(query.order_by(alerts.c.raised_at, alerts.c.threshold)):
-                    found[row.counter] = _alert(row)
+                    alert = _alert(row)
+                    had = found.setdefault(alert.counter, [])
+                    if had and (had[0].limit, had[0].threshold) != (alert.limit, alert.threshold):
+                        had.clear()
+                    had.append(alert)
         return found
 
     def forget(self, before: float) -> int:
