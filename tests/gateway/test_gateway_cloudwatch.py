@@ -1,7 +1,9 @@
 """What gateways put into CloudWatch, read back from moto's server."""
 
 import asyncio
+import json
 import math
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -18,6 +20,9 @@ from stoker.base.errors import InvalidInput
 from stoker.gateway.cloudwatch import CloudWatch, Figures, machines, queues
 from stoker.meter import UsageRecord
 from stoker.queue import Depth, MemoryBudgets, MemoryQueue, MemoryRegistry
+from stoker.render.cloudwatch_alarms import alarms
+from stoker.render.cloudwatch_dashboard import body
+from stoker.render.plan import Plan
 from stoker.spec import loads
 from stoker.testing import ManualClock
 from stoker.testing.aws import CREDENTIALS, Gate
@@ -115,6 +120,47 @@ async def test_gauges_of_the_queue_are_put_once_a_minute(aws: Any, gateways: Any
     assert total(aws, "AgenticAI/Queue", "TasksWaiting", "Maximum", **of_model) == 3
     assert total(aws, "AgenticAI/Queue", "TasksRunning", "Maximum", **of_model) == 0
     assert total(aws, "AgenticAI/Tokens", "MetricsDropped", ClusterName="blue") == 0
+
+
+async def test_the_rendered_dashboard_and_alarms_are_taken_and_ask_for_what_is_put(aws: Any, gateways: Any) -> None:
+    """What Terraform makes of them, by the same calls; with Terraform itself: `make test-terraform`."""
+    stack = await gateways()
+    await stack.engine()
+    client = await stack.sdk()
+    await client.chat.completions.create(model="general", messages=HELLO, max_tokens=4)
+    await stack.records()
+    await stack.gateway.cloudwatch.put()
+    await stack.shut()
+    plan = Plan(stack.platform, "karpenter")
+    aws.put_dashboard(DashboardName="blue-stoker", DashboardBody=json.dumps(body(plan)))
+    for alarm in alarms(plan):
+        aws.put_metric_alarm(
+            AlarmName=alarm.name,
+            Namespace=alarm.namespace,
+            MetricName=alarm.metric,
+            Dimensions=[{"Name": name, "Value": value} for name, value in alarm.dimensions],
+            Statistic=alarm.statistic,
+            Period=alarm.period_s,
+            EvaluationPeriods=alarm.periods,
+            ComparisonOperator="GreaterThanThreshold" if alarm.above is not None else "LessThanThreshold",
+            Threshold=float(alarm.above if alarm.above is not None else alarm.below or 0.0),
+            TreatMissingData="notBreaching",
+        )
+    made = {each["AlarmName"]: each for each in aws.describe_alarms()["MetricAlarms"]}
+    assert {"queue_general", "queue_code", "queue_vision", "node_failed"} <= set(made)
+    for name, alarm in made.items():
+        if name.startswith("queue_"):
+            found = aws.list_metrics(
+                Namespace=alarm["Namespace"], MetricName=alarm["MetricName"], Dimensions=alarm["Dimensions"]
+            )["Metrics"]
+            assert [len(each["Dimensions"]) for each in found] == [len(alarm["Dimensions"])], name
+    shown = aws.get_dashboard(DashboardName="blue-stoker")["DashboardBody"]
+    searched = re.findall(r"SEARCH\('\{(AgenticAI/\w+),([^}]*)\} MetricName=\\\"(\w+)\\\"", shown)
+    assert len(searched) >= 9
+    for namespace, dimensions, metric in searched:
+        found = aws.list_metrics(Namespace=namespace, MetricName=metric)["Metrics"]
+        sets = {tuple(sorted(each["Name"] for each in one["Dimensions"])) for one in found}
+        assert tuple(sorted(dimensions.split(","))) in sets or metric == "TimeToFirstToken", metric
 
 
 async def test_nothing_is_put_from_a_laptop_or_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
