@@ -37,7 +37,3 @@ PUT: Mapping[tuple[str, str], tuple[tuple[str, ...], ...]] = MappingProxyType(
 )
 """(namespace, metric) -> the sets of dimensions, sorted, that the gateway puts it with. With TENANT only for tenants
 that `global.observability.cloudwatchTenants` lists."""
-
-
-def namespace_of(metric: str) -> str:
-    return next(namespace for namespace, name in PUT if name == metric)

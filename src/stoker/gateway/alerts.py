@@ -121,7 +121,7 @@ class Alerts:
         if said.sns is not None:
             self._channels[SNS] = _SnsChannel(SnsTopic(said.sns, region=platform.global_.cluster.region))
         self._written: OrderedDict[tuple[str, int], int] = OrderedDict()
-        self._refused: dict[str, Whose] = {}
+        self._refused: dict[str, tuple[Whose, int]] = {}
         self._forget_at = 0.0
 
     # --- noticing -----------------------------------------------------------------------------------------------------
@@ -145,16 +145,21 @@ class Alerts:
         if self._written.get((counter.name, counter.limit), 0) < REFUSED and len(self._refused) < MOST_REFUSED:
             whose = whose_counter(terms, counter.name)
             if whose is not None and budget_of(counter.name) is not None:
-                self._refused[counter.name] = whose
+                self._refused[counter.name] = (whose, counter.limit)
 
     async def notice_refused(self) -> None:
         """Write down what `refused` was told. Raises QueueUnavailable, Unavailable (the ledger)."""
         refused = dict(self._refused)
         if not refused:
             return
-        standings = await self._budgets.standings(sorted({_scope_of(counter) for counter in refused}))
-        found = [each for each in standings if each.counter in refused]
-        await asyncio.to_thread(self._raise, [(each, [REFUSED]) for each in found], refused)
+        states = await self._budgets.state(list(refused))
+        found = [
+            Standing(counter, state.spent, limit)
+            for (counter, (_, limit)), state in zip(refused.items(), states, strict=True)
+            if state is not None
+        ]
+        whose = {counter: who for counter, (who, _) in refused.items()}
+        await asyncio.to_thread(self._raise, [(each, [REFUSED]) for each in found], whose)
         for each in found:
             self._remember(each.counter, each.limit, REFUSED)
         for counter in refused:

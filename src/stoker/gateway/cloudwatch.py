@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, 
 from dataclasses import dataclass, field
 
 from stoker.aws import cloudwatch_names as names
-from stoker.aws.cloudwatch import MOST_VALUES, Counted, Datum, Metrics, Statistics, Unit
+from stoker.aws.cloudwatch import MOST_VALUES, Counted, Datum, Metrics, Statistics
 from stoker.base import logs
 from stoker.base.clock import Clock
 from stoker.meter import UsageRecord
@@ -23,8 +23,9 @@ _log = logs.get(__name__)
 MINUTE_S = 60
 # After the end of a minute, so that its last requests are in the ledger. What comes later is put as a part of its own.
 AFTER_S = 3.0
-# CloudWatch takes what is up to two weeks old.
+# CloudWatch takes what is up to two weeks old, and two hours ahead.
 OLDEST_S = 13 * 86_400
+NEWEST_S = 3600
 # Series and minutes that are counted at once, as after a long time without the ledger.
 MOST_WAITING = 20_000
 CLOSE_S = 2.0
@@ -33,43 +34,66 @@ Dimensions = tuple[tuple[str, str], ...]
 
 
 @dataclass(slots=True)
+class Sum:
+    """Of samples that are 0 or more."""
+
+    count: int = 0
+    sum: float = 0
+    least: float = math.inf
+    most: float = 0
+
+    def add(self, amount: float) -> None:
+        self.count += 1
+        self.sum += amount
+        if amount < self.least:
+            self.least = amount
+        if amount > self.most:
+            self.most = amount
+
+    @property
+    def statistics(self) -> Statistics:
+        return Statistics(self.count, self.sum, self.least, self.most)
+
+
+@dataclass(slots=True)
 class Tally:
     """What the requests of one model, or of one tenant, came to in one minute."""
 
     requests: int = 0
     errors: int = 0
-    amounts: dict[str, Statistics] = field(default_factory=dict)
+    prompt: Sum = field(default_factory=Sum)
+    cached: Sum = field(default_factory=Sum)
+    completion: Sum = field(default_factory=Sum)
+    nano_usd: Sum = field(default_factory=Sum)
     first_token_s: dict[float, int] = field(default_factory=lambda: defaultdict(int))
 
     def add(self, record: UsageRecord) -> None:
         self.requests += 1
         self.errors += record.status in ("failed", "lost")
-        self._sum(names.PROMPT, record.prompt_tokens)
-        self._sum(names.CACHED, record.cached_tokens)
-        self._sum(names.COMPLETION, record.completion_tokens)
-        self._sum(names.LIST_PRICE, record.nano_usd / 1e9)
+        self.prompt.add(record.prompt_tokens)
+        self.cached.add(record.cached_tokens)
+        self.completion.add(record.completion_tokens)
+        self.nano_usd.add(record.nano_usd)
         if record.first_token_at is not None:
             self.first_token_s[two_digits(max(0.0, record.first_token_at - record.started_at))] += 1
 
-    def _sum(self, name: str, amount: float) -> None:
-        had = self.amounts.get(name)
-        self.amounts[name] = (
-            Statistics(1, amount, amount, amount)
-            if had is None
-            else Statistics(had.count + 1, had.sum + amount, min(had.least, amount), max(had.most, amount))
-        )
-
     def data(self, at: float, dimensions: Mapping[str, str]) -> Iterator[Datum]:
-        """Sums of `Requests` and `Errors` are counts, so their average is the part that failed."""
+        """Each request counts as 1, and as 0 or 1 errors, so that the average of errors is the part that failed."""
         ones = Statistics(self.requests, float(self.requests), 1.0, 1.0)
-        some = 1.0 if self.errors else 0.0
-        all_failed = 1.0 if self.errors == self.requests else 0.0
-        failed = Statistics(self.requests, float(self.errors), all_failed, some)
-        for name, value in ((names.REQUESTS, ones), (names.ERRORS, failed)):
+        failed = Statistics(
+            self.requests, float(self.errors), float(self.errors == self.requests), float(self.errors > 0)
+        )
+        nano = self.nano_usd
+        usd = Statistics(nano.count, nano.sum / 1e9, nano.least / 1e9, nano.most / 1e9)
+        for name, value in (
+            (names.REQUESTS, ones),
+            (names.ERRORS, failed),
+            (names.PROMPT, self.prompt.statistics),
+            (names.CACHED, self.cached.statistics),
+            (names.COMPLETION, self.completion.statistics),
+        ):
             yield Datum(name, value, "Count", at, dimensions, names.TOKENS)
-        for name, sums in self.amounts.items():
-            unit: Unit = "None" if name == names.LIST_PRICE else "Count"
-            yield Datum(name, sums, unit, at, dimensions, names.namespace_of(name))
+        yield Datum(names.LIST_PRICE, usd, "None", at, dimensions, names.COST)
         seen = sorted(self.first_token_s.items())
         for begin in range(0, len(seen), MOST_VALUES):
             part = Counted(dict(seen[begin : begin + MOST_VALUES]))
@@ -86,8 +110,10 @@ class Figures:
     costs money, so what other names there are is counted as `(other)` or, of tenants, with the models alone."""
 
     def __init__(self, cluster: str, models: Collection[str], tenants: Collection[str]) -> None:
-        self._cluster = cluster
-        self._models, self._tenants = frozenset(models), frozenset(tenants)
+        own = (names.CLUSTER, cluster)
+        self._of_model: dict[str, Dimensions] = {each: (own, (names.MODEL, each)) for each in models}
+        self._of_others: Dimensions = (own, (names.MODEL, "(other)"))
+        self._of_tenant: dict[str, Dimensions] = {each: (own, (names.TENANT, each)) for each in tenants}
         self._tallies: dict[tuple[int, Dimensions], Tally] = {}
         self.dropped = 0
         """Records that are in no metric: too old for CloudWatch, or of too many minutes at once."""
@@ -96,19 +122,16 @@ class Figures:
         for record in records:
             if record.kind == "step":  # of an agent's run, which is no request
                 continue
-            minute = math.floor(record.ended_at / MINUTE_S)
-            is_known = now - OLDEST_S <= record.ended_at <= now + 3600
-            tallies = [self._tally(minute, each) for each in self._dimensions(record)] if is_known else [None]
-            self.dropped += tallies[0] is None
-            for tally in tallies:
-                if tally is not None:
-                    tally.add(record)
-
-    def _dimensions(self, record: UsageRecord) -> Iterator[Dimensions]:
-        model = record.model if record.model in self._models else "(other)"
-        yield ((names.CLUSTER, self._cluster), (names.MODEL, model))
-        if record.tenant in self._tenants:
-            yield ((names.CLUSTER, self._cluster), (names.TENANT, record.tenant))
+            minute = int(record.ended_at // MINUTE_S)
+            is_taken = now - OLDEST_S <= record.ended_at <= now + NEWEST_S
+            tally = self._tally(minute, self._of_model.get(record.model, self._of_others)) if is_taken else None
+            if tally is None:
+                self.dropped += 1
+                continue
+            tally.add(record)
+            of_tenant = self._of_tenant.get(record.tenant)
+            if of_tenant is not None and (tally := self._tally(minute, of_tenant)) is not None:
+                tally.add(record)
 
     def _tally(self, minute: int, dimensions: Dimensions) -> Tally | None:
         found = self._tallies.get((minute, dimensions))
