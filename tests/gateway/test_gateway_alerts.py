@@ -5,7 +5,7 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
@@ -18,6 +18,7 @@ from gateway_parts import ADMIN_KEY, HELLO, KEY, SPEC, Stack, a_stack, until
 from stoker.base.errors import InvalidInput, StokerError
 from stoker.gateway import alerts
 from stoker.gateway.alerts import Alerts, scopes_in
+from stoker.gateway.settling import Settler
 from stoker.meter import UsageRecord
 from stoker.meter.alerts import AlertStore
 from stoker.meter.keys import KeyStore
@@ -401,3 +402,22 @@ async def test_when_redis_is_away_the_records_come_again(tmp_path: Path, told: R
             )
         await until(lambda: bool(told.got) and not failures)
     assert thresholds(told.got)[0] == 0.5
+
+
+async def test_a_record_is_acknowledged_only_after_it_was_noticed(world: World) -> None:
+    queue = MemoryQueue()
+    queue.add_usage(await world.spend(1))
+    settler = Settler(queue, world.ledger, "one", world.clock)
+    noticed: list[str] = []
+
+    async def fails_once(records: Sequence[UsageRecord]) -> None:
+        noticed.extend(each.id for each in records)
+        if len(noticed) == 1:
+            raise StokerError("Redis is away")
+
+    settler.noticed = fails_once
+    with pytest.raises(StokerError):
+        await settler.settle()
+    await settler.settle_all()
+    await settler.settle_all()
+    assert noticed == ["r1", "r1"]

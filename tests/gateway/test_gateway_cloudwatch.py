@@ -18,7 +18,10 @@ from stoker.aws import cloudwatch_names as names
 from stoker.aws.cloudwatch import MOST_VALUES, Counted, Datum, Metrics, Statistics
 from stoker.base.errors import InvalidInput
 from stoker.gateway.cloudwatch import CloudWatch, Figures, machines, queues
+from stoker.gateway.settling import Settler
 from stoker.meter import UsageRecord
+from stoker.meter.ledger import Ledger
+from stoker.meter.store import Store
 from stoker.queue import Depth, MemoryBudgets, MemoryQueue, MemoryRegistry
 from stoker.render.cloudwatch_alarms import alarms
 from stoker.render.cloudwatch_dashboard import body
@@ -301,3 +304,16 @@ def test_what_a_gateway_puts_has_the_dimensions_that_are_asked_for() -> None:
     data = [*figures.take(math.inf), *queues("blue", depths, {"general": 6}, T0), *costs, lost]
     put = {(each.namespace, each.name, tuple(sorted(each.dimensions))) for each in data}
     assert put == {(*key, sorted_set) for key, sets in names.PUT.items() for sorted_set in sets}
+
+
+async def test_a_record_that_several_gateways_store_is_counted_by_one(tmp_path: Path) -> None:
+    """As when a report settles what another gateway has read."""
+    store = Store(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    counted: list[str] = []
+    for name in ("one", "two"):
+        settler = Settler(MemoryQueue(), Ledger(store), name, ManualClock(start=T0))
+        settler.counted = lambda records: counted.extend(each.id for each in records)
+        await settler.store([a_record(1), a_record(2), a_record(2)])
+    await settler.store([a_record(3), a_record(1)])
+    store.close()
+    assert sorted(counted) == ["r1", "r2", "r3"]
