@@ -342,7 +342,7 @@ async def test_only_who_has_spent_is_looked_at_and_steps_minutes_and_sessions_ar
         return [
             Standing("tenant:acme:tokens:minute:2027-01-15T1200", 9, 9),
             Standing("tenant:acme:requests:day:2027-01-15", 9, 9),
-            Standing("tenant:acme:tokens:day:2027-01-14", 9, 9),
+            Standing("tenant:acme:tokens:day:2027-01-14", 1000, 1000),
         ]
 
     world.budgets.standings = standings  # type: ignore[method-assign, assignment]

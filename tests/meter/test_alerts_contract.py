@@ -1,8 +1,11 @@
 """Alerts on both databases: owed once, taken by one, in order, and until they are told."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import Connection
 
 from stoker.meter.alerts import Alert, AlertStore
 from stoker.meter.store import Store
@@ -80,3 +83,23 @@ def test_those_of_a_window_are_forgotten_after_it_and_those_of_a_total_never(ale
     assert alerts.forget(200.0) == 0
     assert alerts.forget(1e12) == 1
     assert [each.counter for each in alerts.all()] == ["key:k:tokens:total"]
+
+
+class Overtaken:
+    """A store whose writer is overtaken, between what it has read and what it writes."""
+
+    def __init__(self, store: Store, by: Callable[[], object]) -> None:
+        self.is_postgresql, self.reading = store.is_postgresql, store.reading
+        self._store, self._by = store, by
+
+    def transaction(self) -> AbstractContextManager[Connection]:
+        self._by()
+        return self._store.transaction()
+
+
+def test_of_two_who_see_the_same_one_takes_it(store: Store, alerts: AlertStore) -> None:
+    alerts.raise_all([an_alert()])
+    first: list[Alert] = []
+    late = AlertStore(Overtaken(store, lambda: first.extend(alerts.take(100.0, lease_s=60, most=10))))  # type: ignore[arg-type]
+    assert late.take(100.0, lease_s=60, most=10) == []
+    assert len(first) == 1
