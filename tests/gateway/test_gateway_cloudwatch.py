@@ -317,3 +317,19 @@ async def test_a_record_that_several_gateways_store_is_counted_by_one(tmp_path: 
     await settler.store([a_record(3), a_record(1)])
     store.close()
     assert sorted(counted) == ["r1", "r2", "r3"]
+
+
+def test_a_minute_is_one_call_for_each_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls are paid for."""
+    calls: list[tuple[str, int]] = []
+
+    class Client:
+        def put_metric_data(self, *, Namespace: str, MetricData: list[Any]) -> None:
+            calls.append((Namespace, len(MetricData)))
+
+    figures = Figures("blue", ["general", "code"], ["acme"])
+    figures.count([a_record(0, first_token_at=T0 + 1), a_record(1, model="code", first_token_at=T0 + 2)], T0)
+    metrics = Metrics(names.TOKENS)
+    metrics._client = Client()
+    metrics.send([*figures.take(math.inf), *queues("blue", {"code": (Depth(1, 2, 3, 4), 5)}, {}, T0)])
+    assert calls == [("AgenticAI/Tokens", 18), ("AgenticAI/Cost", 3), ("AgenticAI/Queue", 3)]

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import groupby
 from typing import Any, Literal
 
 from stoker.base.background import Background
@@ -101,10 +100,13 @@ class Metrics:
         """Now, in this thread. Raises Unavailable."""
         from botocore.exceptions import BotoCoreError, ClientError
 
+        by_namespace: dict[str, list[Datum]] = {}
+        for each in data:
+            by_namespace.setdefault(each.namespace or self.namespace, []).append(each)
         try:
             client = self._connected()
-            for namespace, those in groupby(data, key=lambda each: each.namespace or self.namespace):
-                for batch in batches(list(those)):
+            for namespace, those in by_namespace.items():
+                for batch in batches(those):
                     client.put_metric_data(Namespace=namespace, MetricData=[_entry(each) for each in batch])
         except ClientError as exc:
             code = str(exc.response.get("Error", {}).get("Code", "unknown"))
