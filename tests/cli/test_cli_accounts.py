@@ -233,6 +233,20 @@ async def test_what_is_reserved_has_its_place(cli: CommandLine, monkeypatch: pyt
     assert line.split() == ["t", "key", "k", "usdTotal", "$5.00", "$1.00", "$0.25", "$3.75", "never"]
 
 
+async def test_the_last_alert_of_a_budget_is_shown_and_who_was_not_told(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"tenant": "t", "scope": "tenant", "id": "t", "budget": "usdTotal", "unit": "usd", "window": "total"}
+    row |= {"limit": 5.0, "spent": 4.0, "reserved": 0.0, "left": 1.0, "renews_at": None}
+    told = {"threshold": 0.8, "at": 1.0, "told": {"webhook": "waiting", "sns": "told"}}
+    refused = {"threshold": None, "at": 1.0, "told": {"webhook": "told"}}
+    rows = [{**row, "alert": told}, {**row, "alert": refused}, {**row, "alert": None}]
+    monkeypatch.setattr("stoker.cli.api.call", lambda *_, **__: {"budgets": rows})
+    head, *lines = (await cli.does("budgets")).out.splitlines()
+    assert head.endswith("last alert")
+    assert [line.split("never")[1].strip() for line in lines] == ["80% (webhook waiting)", "refused", "-"]
+
+
 async def test_where_no_limit_is_set_it_says_how_to_set_one(cli: CommandLine) -> None:
     said = await cli.does("budgets", "--tenant", "other")
     assert said.out == "tenant  scope  id  budget  limit  spent  reserved  left  renews\n"

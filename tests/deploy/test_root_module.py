@@ -4,6 +4,7 @@ left afterwards. Where there is no terraform, or no copy of its provider for AWS
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from stoker.aws.cloudwatch_names import PUT
 from stoker.render.run import render_root
 from stoker.spec import Mode, Platform, load, loads
 from stoker.testing.aws import CREDENTIALS, moto_server
@@ -156,6 +158,39 @@ def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
     with moto_server(tmp_path / "moto.log") as url:
         yield url
+
+
+@pytest.mark.terraform
+def test_dashboard_alarms_and_the_topic_of_alerts_are_made_and_ask_for_what_gateways_put(
+    terraform: str, settings: Path, tmp_path: Path, aws: str
+) -> None:
+    platform = everything()
+    folder = written(tmp_path / "karpenter", platform, "karpenter")
+    (folder / "stand_in_override.tf").write_text(STAND_IN)
+    env = {
+        **CREDENTIALS,
+        "TF_CLI_CONFIG_FILE": str(settings),
+        "AWS_ENDPOINT_URL": aws,
+        "AWS_REGION": "us-west-2",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_MAX_ATTEMPTS": "2",
+    }
+    run(terraform, folder, "init", "-input=false", "-no-color", env=env)
+    wanted = ("aws_sns_topic.alerts", "aws_cloudwatch_dashboard.stoker", "aws_cloudwatch_metric_alarm.queue_general")
+    targets = [f"-target={each}" for each in wanted]
+    run(terraform, folder, "apply", "-auto-approve", "-input=false", "-no-color", *targets, env=env)
+    cloudwatch, sns = client(aws, "cloudwatch"), client(aws, "sns")
+    topics = [each["TopicArn"].rpartition(":")[2] for each in sns.list_topics()["Topics"]]
+    [alarm] = cloudwatch.describe_alarms()["MetricAlarms"]
+    shown = json.loads(cloudwatch.get_dashboard(DashboardName="everything-stoker")["DashboardBody"])
+    cloudwatch.close()
+    sns.close()
+    assert "budgets-alerts" in topics
+    assert (alarm["Namespace"], alarm["MetricName"]) == ("AgenticAI/Queue", "TasksWaiting")
+    assert {each["Name"] for each in alarm["Dimensions"]} == set(*PUT["AgenticAI/Queue", "TasksWaiting"])
+    searched = re.findall(r"SEARCH\('\{(AgenticAI/\w+),([^}]*)\} MetricName=\\\"(\w+)\\\"", json.dumps(shown))
+    assert len(searched) >= 9
+    assert [each for each in searched if tuple(each[1].split(",")) not in PUT[each[0], each[2]]] == []
 
 
 @pytest.mark.terraform

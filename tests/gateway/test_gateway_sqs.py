@@ -26,7 +26,7 @@ from stoker.queue import MemoryQueue, NewTask, Queue, RedisQueue, State, Task
 from stoker.queue.letters import Message, to_message
 from stoker.spec import loads
 from stoker.testing import ManualClock
-from stoker.testing.aws import CREDENTIALS, Gate, moto_server
+from stoker.testing.aws import CREDENTIALS, Gate
 from stoker.testing.engine import EchoEngine
 from stoker.testing.redis import RedisServer
 from stoker.web.client import HttpClient
@@ -37,12 +37,6 @@ MakeSqs = Callable[..., Sqs]
 
 def spec_of(sqs: Sqs) -> str:
     return spec_with_sqs(SPEC.replace("TOTAL", "20").replace("CONNECT", "2"), sqs.name)
-
-
-@pytest.fixture(scope="session")
-def moto_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with moto_server(tmp_path_factory.mktemp("moto") / "moto.log") as url:
-        yield url
 
 
 @pytest.fixture

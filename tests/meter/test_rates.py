@@ -26,6 +26,7 @@ def test_by_pool_and_by_who_has_which_part() -> None:
     stays = [STAY, replace(STAY, id="q", model="", share=0.25), replace(STAY, id="r", machine="i-9")]
     found = rates([NODE, replace(NODE, id="i-2", pool="cpu", capacity="on-demand")], stays, [], now=1000.0)
     assert found.by_pool == {("gpu", "spot"): 1000, ("cpu", "on-demand"): 1000}
+    assert found.by_type == {("g5.xlarge", "spot"): 1000, ("g5.xlarge", "on-demand"): 1000}
     assert found.by_model == {"general": 500, PLATFORM: 250, IDLE: 1250}
 
 

@@ -20,7 +20,7 @@ from queue_builders import a_record
 
 from stoker.policy.budgets import MOST, Limit, Part, Scope, Unit, Window, counters, inside
 from stoker.queue import BudgetStore, CounterState, Gone, InFlightPart, Leased, NotBegun, NotOpen, Renewed, Short
-from stoker.queue.budgets import Opening
+from stoker.queue.budgets import Opening, Standing
 from stoker.testing import ManualClock
 
 MONTH_S = 30 * 86_400.0
@@ -125,6 +125,16 @@ async def test_a_lease_sets_aside_the_need_and_a_quarter_of_the_rest(world: Worl
     assert await world.store.lease("gw_b", [ask(need=0, want=2)]) == Leased((2,))
     assert await world.store.state([TOKENS, DOLLARS, "key:other:tokens:total"]) == [known(0, 79), known(0, 4), None]
     assert await world.store.state([]) == []
+
+
+async def test_how_far_budgets_are_used_up_is_told_by_their_scopes(world: World) -> None:
+    scope = ":".join(TOKENS.split(":")[:2])
+    await world.open("gw_a")
+    assert await world.store.standings([scope, "team:nobody/here"]) == []
+    await world.lease("gw_a", ask(need=20), ask(SLOTS, need=1, is_new=True))
+    await world.store.settle("gw_a", [settlement(1, (TOKENS, 20, 7))])
+    assert await world.store.standings([scope, "team:nobody/here"]) == [Standing(TOKENS, 7, 100)]
+    assert await world.store.standings([]) == []
 
 
 async def test_a_lease_gives_every_need_or_nothing(world: World) -> None:

@@ -1,4 +1,4 @@
-"""CloudWatch: the add-on, our agent, the dashboard and the alarms."""
+"""CloudWatch: the add-on, the rights of gateways, the dashboard and the alarms."""
 
 import json
 import os
@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from seeing_parts import objects, one, only, terraform, terraform_text
 
-from stoker.render import cloudwatch
+from stoker.render import cloudwatch, iam
+from stoker.render import gateway as gateways
 from stoker.render.cloudwatch_alarms import Alarm, alarms
 from stoker.render.cloudwatch_dashboard import body
 from stoker.render.items import Terraform
@@ -44,7 +44,7 @@ def test_the_addon_is_an_object_where_ack_runs_and_terraform_elsewhere() -> None
     ]
     assert "aws_eks_addon" not in terraform_text(by_ack)
     by_terraform = list(cloudwatch.render(plan(BY_TERRAFORM)))
-    assert {each["apiVersion"] for each in objects(by_terraform)} == {"v1", "apps/v1", "rbac.authorization.k8s.io/v1"}
+    assert objects(by_terraform) == []
     assert terraform(by_terraform, "aws_eks_addon", "cloudwatch")["addon_name"] == "amazon-cloudwatch-observability"
 
 
@@ -61,7 +61,7 @@ def kubernetes(made: Plan) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("text", [ON, BY_TERRAFORM])
-def test_both_agents_have_one_role_that_pods_take_by_pod_identity(text: str) -> None:
+def test_the_addons_agent_has_a_role_that_its_pods_take_by_pod_identity(text: str) -> None:
     items = list(cloudwatch.render(plan(text)))
     written = json.dumps(objects(items)) + terraform_text(items)
     assert "arn:aws:iam::aws:policy/CloudWatchAgentServerPolicy" in written
@@ -76,32 +76,34 @@ def test_in_china_the_policy_is_that_of_its_partition() -> None:
     assert role["spec"]["policies"] == ["arn:aws-cn:iam::aws:policy/CloudWatchAgentServerPolicy"]
 
 
-def test_the_agent_finds_each_gateway_pod_and_takes_the_credentials_of_its_account() -> None:
-    items = list(cloudwatch.render(plan()))
-    agent = one(items, "Deployment", "cwagent-prometheus")["spec"]
-    assert (agent["replicas"], agent["strategy"]) == (1, {"type": "Recreate"})
-    pod = agent["template"]["spec"]
-    (container,) = pod["containers"]
-    assert container["env"] == [{"name": "RUN_WITH_IRSA", "value": "True"}]
-    account = one(items, "PodIdentityAssociation", "cwagent-prometheus")["spec"]
-    assert (account["namespace"], account["serviceAccount"]) == ("agentic-ai-monitoring", pod["serviceAccountName"])
-    mounted = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
-    held = {
-        mounted[each["name"]]: one(items, "ConfigMap", each["configMap"]["name"])["data"] for each in pod["volumes"]
-    }
-    config = json.loads(held["/etc/cwagentconfig"]["cwagentconfig.json"])
-    prometheus = config["logs"]["metrics_collected"]["prometheus"]
-    folder, _, file = prometheus["prometheus_config_path"].rpartition("/")
-    (job,) = yaml.safe_load(held[folder][file])["scrape_configs"]
-    assert job["kubernetes_sd_configs"] == [{"role": "pod", "namespaces": {"names": ["agentic-ai"]}}]
-    assert [each["regex"] for each in job["relabel_configs"]] == ["gateway", "8080"]
-    assert prometheus["emf_processor"]["metric_namespace"] == "AgenticAI"
-    assert {each["label_matcher"] for each in prometheus["emf_processor"]["metric_declaration"]} == {
-        f"^{job['job_name']}$"
-    }
-    rights = [each for each in only(items, "Role") if each["apiVersion"].startswith("rbac.")]
-    assert [(each["metadata"]["namespace"], each["rules"]) for each in rights] == [
-        ("agentic-ai", [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}])
+def test_gateways_put_their_metrics_themselves_and_into_these_namespaces_alone() -> None:
+    """One way: nobody scrapes into CloudWatch what gateways put there."""
+    made = plan()
+    assert only(cloudwatch.render(made), "Deployment") == []
+    [gateway] = [each for each in iam.identities(made) if each.account == "gateway"]
+    assert gateway.statements == (
+        {
+            "Sid": "PutMetrics",
+            "Effect": "Allow",
+            "Action": ["cloudwatch:PutMetricData"],
+            "Resource": ["*"],
+            "Condition": {
+                "StringEquals": {"cloudwatch:namespace": ["AgenticAI/Tokens", "AgenticAI/Cost", "AgenticAI/Queue"]}
+            },
+        },
+    )
+    [container] = one(gateways.render(made), "Deployment", "gateway")["spec"]["template"]["spec"]["containers"]
+    assert {"name": "STOKER_CLOUDWATCH", "value": "on"} in container["env"]
+    assert [each for each in iam.identities(plan("")) if each.account == "gateway"] == []
+    assert "STOKER_CLOUDWATCH" not in json.dumps(objects(gateways.render(plan(""))))
+
+
+def test_training_may_put_its_own_metrics() -> None:
+    [training] = [
+        each for each in iam.identities(plan(f"{ON}\ntraining: {{enabled: true}}")) if each.account == "training"
+    ]
+    assert [each["Condition"] for each in training.statements if each["Sid"] == "PutMetrics"] == [
+        {"StringEquals": {"cloudwatch:namespace": ["AgenticAI/Training"]}}
     ]
 
 
@@ -138,7 +140,7 @@ llm: {{models: {{code-large: {{replicas: {{min: 0, max: 4}}, limits: {{concurren
     made = found(plan(text))
     assert made["dead_letters"].dimensions == (("QueueName", "given-up"),)
     assert made["interruptions_unread"].dimensions == (("QueueName", "notices"),)
-    assert made["queue_code_large"].dimensions == (("ClusterName", "agentic-ai-cluster"), ("model", "code-large"))
+    assert made["queue_code_large"].dimensions == (("ClusterName", "agentic-ai-cluster"), ("ModelName", "code-large"))
     assert made["queue_code_large"].above == 20
 
 
@@ -214,20 +216,19 @@ def test_dollars_per_million_tokens() -> None:
     made = plan(f"{ON}\nkarpenter: {{nodePools: {{gpu: {{instanceFamilies: [g5]}}}}}}\nllm: {{models: {{code: {{}}}}}}")
     (cost,) = [each for title, each in widgets(made).items() if "per million" in title]
     found = dict(expressions(cost))
-    dearest = re.fullmatch(r"\(m1/60\*([0-9.]+)\)/\(m2/1000000\)", found["e1"])
+    dearest = re.fullmatch(r"\(m1/60\*([0-9.]+)\)/\(\(p\+c\)/1000000\)", found["e1"])
     assert dearest is not None
     assert 1.0 < float(dearest[1]) < 6.0
     assert cost["metrics"][-1][:4] == ["ContainerInsights", "node_gpu_limit", "ClusterName", "agentic-ai-cluster"]
     assert cost["period"] == 3600
 
 
-def test_what_is_billed_is_by_the_prices_of_the_spec() -> None:
-    prices = "{inputUsdPerMillionTokens: 1.5, cachedInputUsdPerMillionTokens: 0.5, outputUsdPerMillionTokens: 6}"
-    billed = widgets(plan(f"{ON}\nllm: {{models: {{code: {{prices: {prices}}}}}}}"))["Billed, USD per hour"]
-    assert dict(expressions(billed)) == {"e": "FILL(i0,0)*1.5/1000000+FILL(o0,0)*6/1000000"}
-    assert [each[2:8] for each in billed["metrics"][1:]] == [
-        ["ClusterName", "agentic-ai-cluster", "model", "code", "type", kind] for kind in ("input", "output")
-    ]
+def test_what_is_ours_is_searched_for_whatever_models_there_are() -> None:
+    shown = widgets(plan())["By the models' prices, USD per hour"]
+    assert dict(expressions(shown)) == {
+        "q": 'SEARCH(\'{AgenticAI/Cost,ClusterName,ModelName} MetricName="ListPrice" '
+        "ClusterName=\"agentic-ai-cluster\"', 'Sum', 3600)"
+    }
 
 
 def test_widgets_do_not_lie_on_each_other() -> None:

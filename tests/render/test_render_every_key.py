@@ -20,7 +20,7 @@ from stoker.spec import json_schema, loads
 Tree = dict[str, Any]
 EVERYTHING = yaml.safe_load((Path(__file__).parents[2] / "examples" / "everything.yaml").read_text())
 SECTIONS = ("global", "karpenter", "keda", "llm.inference", "llm.models.*.serving", "redis", "ledger", "training")
-SECTIONS += ("edge", "composition", "agents")
+SECTIONS += ("edge", "composition", "agents", "costs.alerts")
 ARN = "arn:aws:acm:us-west-2:111122223333:certificate/99999999-2222-3333-4444-555555555555"
 
 OFF = object()
@@ -183,6 +183,9 @@ CHANGES: Mapping[str, Any] = {
     "agents.tools.*.mcp.url": "http://tickets.example.com:9000/mcp",
     "agents.tools.*.mcp.headers": {"Authorization": "OTHER_TOKEN"},
     "agents.tools.*.timeoutSeconds": 500,
+    "costs.alerts.webhook.secretEnv": "OTHER_SECRET",
+    "costs.alerts.webhook.networks": ["192.168.7.0/24"],
+    "costs.alerts.sns": "other",
 }
 """By key: another value than that of examples/everything.yaml. A `*` is the pool or model of `WHICH`."""
 
@@ -297,6 +300,9 @@ IN_THE_CONFIG = {
     "agents.tools.*.trusted": True,
     "agents.workers.leaseSeconds": 77,
     "agents.retentionDays": 77,
+    "costs.alerts.thresholds": [0.7],
+    "costs.alerts.webhook.url": "https://other.example.com/budgets",
+    "global.observability.cloudwatchTenants": ["platform"],
 }
 """Keys that gateway, agents and workers read from the ConfigMap, and nothing else."""
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from seeing_parts import objects, only, terraform_text
 
+from stoker.aws.cloudwatch_names import PUT
 from stoker.engine.metrics import EngineMetrics
 from stoker.gateway import spending
 from stoker.gateway.measures import Measures
@@ -14,11 +15,9 @@ from stoker.meter import UsageRecord
 from stoker.meter.rates import Rates
 from stoker.queue import Depth
 from stoker.render import cloudwatch, dashboards, monitoring_rules, scaling
-from stoker.render.cloudwatch_agent import agent_config
 from stoker.render.cloudwatch_alarms import alarms
 from stoker.render.cloudwatch_dashboard import body
 from stoker.render.components import COMPONENTS
-from stoker.render.facts import CLOUDWATCH_NAMESPACE
 from stoker.render.metric_names import CLOUDWATCH, COUNTERS, METRICS, SOURCES, names_in, published, publishers
 from stoker.render.plan import Plan
 from stoker.spec import loads
@@ -83,7 +82,7 @@ def test_what_the_gateway_is_said_to_publish_is_in_its_registry() -> None:
     measures.replicas(["code"], {("code", "closed"): 2})
     measures.in_flight(["code"], {"code": 1})
     measures.queued({"code": (Depth(lag=1, pending=2, delayed=3, dead=4), 5)})
-    spending.Gauges(metrics).show(Rates({("gpu", "spot"): 10**9}, {"code": 1e9}))
+    spending.Gauges(metrics).show(Rates(by_pool={("gpu", "spot"): 10**9}, by_model={"code": 1e9}))
     text = metrics.text().decode()
     ours = [name for name, by in METRICS.items() if "gateway" in by]
     assert set(read(text, *ours)) == set(ours)
@@ -173,17 +172,10 @@ def metrics_of(metrics: list[list[Any]]) -> list[tuple[str, str, tuple[str, ...]
     return found
 
 
-def test_the_agent_publishes_what_is_said_of_its_namespace() -> None:
-    prometheus = agent_config(CLOUD[0])["logs"]["metrics_collected"]["prometheus"]
-    declared = {
-        (CLOUDWATCH_NAMESPACE, selector.strip("^$")): [tuple(sorted(each)) for each in declaration["dimensions"]]
-        for declaration in prometheus["emf_processor"]["metric_declaration"]
-        for selector in declaration["metric_selectors"]
-    }
-    said = {key: sets_of(*key) for key in CLOUDWATCH if key[0] == CLOUDWATCH_NAMESPACE}
-    assert declared == said
-    assert {name for _, name in said} <= set(METRICS), "what it scrapes is the gateway's"
-    assert not any(name.endswith("_bucket") for _, name in said), "the agent drops histograms"
+def test_what_gateways_put_is_in_the_table() -> None:
+    """That they put just these, with those dimensions, is in tests/gateway/test_gateway_cloudwatch.py."""
+    ours = {key: sets for key, sets in CLOUDWATCH.items() if key[0].startswith("AgenticAI/")}
+    assert ours == dict(PUT)
 
 
 def test_cloudwatch_is_asked_for_nothing_of_dcgms_own_names() -> None:

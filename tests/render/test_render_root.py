@@ -276,6 +276,7 @@ class TestRights:
             "acm:DescribeCertificate",
             "cloudwatch:GetMetricData",
             "cloudwatch:GetMetricStatistics",
+            "cloudwatch:PutMetricData",  # held to namespaces by a condition
             "iam:ListInstanceProfiles",
             "pricing:GetProducts",
             "shield:GetSubscriptionState",

@@ -164,12 +164,12 @@ def test_a_redis_of_ones_own() -> None:
     assert "TriggerAuthentication keda-redis" not in objects(plan(plain))
 
 
-def test_cloudwatch_is_read_where_the_agent_writes_it() -> None:
+def test_cloudwatch_is_read_where_gateways_write_it() -> None:
     on = "global: " + ACCOUNT % ", observability: {cloudwatch: true}" + "\nkeda: {scalers: {cloudwatch: true}}"
     said = triggers(on)["cloudwatch"]
-    assert said["metadata"]["namespace"] == "AgenticAI"
-    assert said["metadata"]["metricName"] == "stoker_queue_lag"
-    assert said["metadata"]["dimensionName"] == "ClusterName;model"
+    assert said["metadata"]["namespace"] == "AgenticAI/Queue"
+    assert said["metadata"]["metricName"] == "TasksWaiting"
+    assert said["metadata"]["dimensionName"] == "ClusterName;ModelName"
     assert said["metadata"]["dimensionValue"] == "c;general"
     assert said["metadata"]["targetMetricValue"] == "8"
     assert said["authenticationRef"] == {"name": "keda-aws"}

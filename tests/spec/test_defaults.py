@@ -24,6 +24,7 @@ global:
   observability:
     enabled: true
     cloudwatch: false
+    cloudwatchTenants: []
     prometheus: true
     prometheusUrl: http://prometheus-operated.monitoring.svc:9090
     grafana: true
@@ -270,6 +271,13 @@ costs:
   machine:
     instanceType: null
     usdPerHour: null
+  alerts:
+    thresholds:
+    - 0.5
+    - 0.8
+    - 1
+    webhook: null
+    sns: null
 tenants:
   default: {}
 agents:

@@ -15,6 +15,9 @@ import sys
 import threading
 
 # The variable with what an embedded engine asks of whoever calls it, so that nobody on its machine gets round budgets.
+CLOUDWATCH_ENV = "STOKER_CLOUDWATCH"
+"""`on` where the gateway puts metrics into CloudWatch: in the cluster. The same platform.yaml runs on laptops, whose
+requests are not the cluster's."""
 ENGINE_KEY = "STOKER_ENGINE_KEY"
 
 # Objects that may be made, and not freed, before the collector looks at them. Python's own 700 are those of a few

@@ -22,7 +22,11 @@ def budgets(url: str | None, key: str | None, state: Path | None, tenant: str | 
         show.as_json(answer)
         return
     headers = ["tenant", "scope", "id", "budget", *_AMOUNTS, "renews"]
-    show.table(headers, [_cells(row) for row in answer["budgets"]], right=_AMOUNTS)
+    cells = [_cells(row) for row in answer["budgets"]]
+    if any(row.get("alert") for row in answer["budgets"]):
+        headers.append("last alert")
+        cells = [[*one, _alert(row)] for one, row in zip(cells, answer["budgets"], strict=True)]
+    show.table(headers, cells, right=_AMOUNTS)
     if not answer["budgets"]:
         show.note("no limits are set; `stoker keys update ID --budget usdPerDay=5` sets one")
 
@@ -36,6 +40,16 @@ def _amount(unit: str, value: float | None) -> str | None:
     if value is None:
         return None
     return show.money(value) if unit == "usd" else str(value)
+
+
+def _alert(row: dict[str, Any]) -> str | None:
+    """`80%`, and who was not told of it yet or at all."""
+    alert = row.get("alert")
+    if alert is None:
+        return None
+    what = "refused" if alert["threshold"] is None else f"{100 * alert['threshold']:g}%"
+    others = [f"{channel} {state}" for channel, state in alert["told"].items() if state != "told"]
+    return f"{what} ({', '.join(others)})" if others else what
 
 
 def _renews(row: dict[str, Any]) -> str:

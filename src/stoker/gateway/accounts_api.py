@@ -6,7 +6,7 @@ change leaves a record in the audit log (`gateway.audited`), in the transaction 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -19,12 +19,14 @@ from stoker.base import logs
 from stoker.base.errors import Conflict, InvalidInput, NotFound, QueueUnavailable
 from stoker.gateway.audited import no_body
 from stoker.gateway.services import Services
+from stoker.meter.alerts import Alert
 from stoker.meter.audit import Change
 from stoker.meter.cost import usd
 from stoker.meter.keys import Key, NewSecret
 from stoker.meter.ledger import Ledger
 from stoker.meter.limits import began_at, limits_of
 from stoker.meter.tenants import TeamRecord, TenantRecord
+from stoker.policy.alerts import MILLIONTHS
 from stoker.policy.budgets import Scope, ScopeKind, Unit, counters, inside
 from stoker.queue import CounterState
 from stoker.spec import Budgets, Team, Tenant, plain, read_section
@@ -58,7 +60,7 @@ class _Accounts:
         self._auth, self._clock = services.auth, services.clock
         self._platform, self._ledger, self._settle_all = services.platform, services.ledger, services.settle_all
         self._keys, self._tenants, self._budgets_store = services.keys, services.tenants, services.budgets
-        self._stored = services.changes.stored
+        self._stored, self._alerts = services.changes.stored, services.alerts
 
     def routes(self) -> list[Route]:
         at, stored = "/admin/v1", self._stored
@@ -276,6 +278,10 @@ class _Accounts:
         else:
             for (_, row), state in zip(named, states, strict=True):
                 set_aside(row, state)
+        if self._alerts is not None:
+            latest = await asyncio.to_thread(self._alerts.latest, [name for name, _ in named])
+            for name, row in named:
+                row["alert"] = shown_alert(latest[name]) if name in latest else None
         return JSONResponse({"budgets": [row for _, row in found]})
 
     def _limits(self, tenant: str | None) -> list[tuple[str | None, Json]]:
@@ -328,6 +334,14 @@ def set_aside(row: Json, state: CounterState | None) -> None:
     row["reserved"] = float(usd(amount)) if row["unit"] == "usd" else amount
 
 
+def shown_alert(alert: Sequence[Alert]) -> Json:
+    """The last one of a budget. `threshold` null: requests were refused. `told`: by channel, `told`, `waiting` or
+    `failed`."""
+    first = alert[0]
+    threshold = None if first.threshold > MILLIONTHS else first.threshold / MILLIONTHS
+    return {"threshold": threshold, "at": first.raised_at, "told": {each.channel: each.state for each in alert}}
+
+
 def _row(
     kind: ScopeKind, tenant: str, name: str | None, field: str, unit: Unit, window: str, limit: int | Decimal
 ) -> Json:
@@ -342,6 +356,7 @@ def _row(
         "spent": None,
         "reserved": None,
         "left": None,
+        "alert": None,
     }
 
 

@@ -7,7 +7,7 @@ is in `owner.py`.
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from stoker.base import logs
@@ -68,6 +68,8 @@ class Admission:
         self._measures = measures
         self._unsettled: list[_Waiting] = []
         self._news = asyncio.Event()
+        self.refused: Callable[[Terms, Counter], None] | None = None
+        """Told of each request that is refused because a budget of its caller has too little left."""
         life.pending = self.pending
 
     # --- one request ------------------------------------------------------------------------------------------------
@@ -249,6 +251,8 @@ class Admission:
                 continue
             shorter = self._shortened(quote, short, needs, owner)
             if shorter is None:
+                if self.refused is not None:
+                    self.refused(terms, counter)
                 raise self._refusal(short, needs, owner)
             quote = shorter
         raise Unavailable("budgets cannot be checked: too much changes at once", code="budgets_unavailable")

@@ -44,7 +44,7 @@ def create(services: Services) -> Starlette:
         models = services.platform.llm.models
         services.measures.replicas(models, services.fleet.breakers())
         services.measures.in_flight(models, services.fleet.in_flight())
-        services.measures.queued(await _depths(services))
+        services.measures.queued(await depths(services))
         return Response(services.measures.metrics.text(), media_type=metrics.CONTENT_TYPE)
 
     async def described(_: Request) -> Response:
@@ -75,7 +75,7 @@ def create(services: Services) -> Starlette:
     )
 
 
-async def _depths(services: Services) -> dict[str, tuple[Depth, int]]:
+async def depths(services: Services) -> dict[str, tuple[Depth, int]]:
     """None while Redis does not answer: the other metrics are of use then."""
     queue = services.queue
     names = [ModelName(name) for name in services.platform.llm.models]

@@ -151,7 +151,7 @@ class Callbacks:
         outcome = await self._try(task)
         tries = 1 + (task.delivery.tries if task.delivery is not None else 0)
         is_over = outcome.is_done or outcome.status == GONE or tries >= MOST_TRIES
-        again_in_s = None if is_over else 1.0 + self._delay_s(tries)
+        again_in_s = None if is_over else retry_in_s(tries, self._random)
         delivery = Delivery(
             state="delivered" if outcome.is_done else "failed" if is_over else "waiting",
             tries=tries,
@@ -166,41 +166,48 @@ class Callbacks:
         if delivery.state == "failed":
             _log.warning("a callback is given up", task=task.id, tries=tries, error=outcome.error)
 
-    def _delay_s(self, tries: int) -> float:
-        return delay_s(tries, base_s=AGAIN_BASE_S, cap_s=AGAIN_CAP_S, random=self._random)
-
     async def _try(self, task: Task) -> Outcome:
         try:
-            async with asyncio.timeout(TIMEOUT_S):
-                status = await self._call(task)
-        except TimeoutError:
-            return Outcome(None, f"no answer within {TIMEOUT_S:g} s")
+            record = await asyncio.to_thread(self._tenants.get, task.tenant)
+            hosts, variable = record.terms.callback_hosts, record.terms.callback_secret_env
+            target = rules.target_of(task.callback)
+            rules.check_host(target, hosts)
+            secrets = secrets_of(variable, self._environ)
         except StokerError as error:
             return Outcome(None, error.message)
-        except (OSError, asyncio.IncompleteReadError) as error:
-            # Its own words may name addresses of our network.
-            _log.info("a callback did not get through", task=task.id, error=str(error)[:300])
-            return Outcome(None, f"no connection, or it was lost: {type(error).__name__}")
-        if 200 <= status < 300:
-            return Outcome(status)
-        return Outcome(status, f"the receiver answered {status}" + (", a redirect" if 300 <= status < 400 else ""))
+        body, message_id = message_of(task), f"msg_{task.usage_id}"
+        return await called(target, hosts, secrets, message_id=message_id, body=body, now=self._clock.now())
 
-    async def _call(self, task: Task) -> int:
-        """The status that was answered. Raises StokerError, OSError, IncompleteReadError."""
-        record = await asyncio.to_thread(self._tenants.get, task.tenant)
-        hosts, variable = record.terms.callback_hosts, record.terms.callback_secret_env
-        target = rules.target_of(task.callback)
-        rules.check_host(target, hosts)
-        secrets = secrets_of(variable, self._environ)
-        address = await resolved(target, hosts)
-        body = message_of(task)
-        message_id, timestamp = f"msg_{task.usage_id}", int(self._clock.now())
-        headers = {
-            "webhook-id": message_id,
-            "webhook-timestamp": str(timestamp),
-            "webhook-signature": rules.signature(secrets, message_id=message_id, timestamp=timestamp, body=body),
-        }
-        return await post(target, address, headers, body)
+
+def retry_in_s(tries: int, random: Random) -> float:
+    """How long after so many tries in vain the next one is made."""
+    return 1.0 + delay_s(tries, base_s=AGAIN_BASE_S, cap_s=AGAIN_CAP_S, random=random)
+
+
+async def called(
+    target: Target, hosts: Sequence[str], secrets: Sequence[bytes], *, message_id: str, body: bytes, now: float
+) -> Outcome:
+    """One signed call of a host that may be called, at an address that it may have (`hosts`, as in `may_connect`)."""
+    timestamp = int(now)
+    headers = {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": rules.signature(secrets, message_id=message_id, timestamp=timestamp, body=body),
+    }
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            status = await post(target, await resolved(target, hosts), headers, body)
+    except TimeoutError:
+        return Outcome(None, f"no answer within {TIMEOUT_S:g} s")
+    except StokerError as error:
+        return Outcome(None, error.message)
+    except (OSError, asyncio.IncompleteReadError) as error:
+        # Its own words may name addresses of our network.
+        _log.info("a call did not get through", message=message_id, error=str(error)[:300])
+        return Outcome(None, f"no connection, or it was lost: {type(error).__name__}")
+    if 200 <= status < 300:
+        return Outcome(status)
+    return Outcome(status, f"the receiver answered {status}" + (", a redirect" if 300 <= status < 400 else ""))
 
 
 async def resolved(target: Target, hosts: Sequence[str]) -> str:

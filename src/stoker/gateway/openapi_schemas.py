@@ -704,6 +704,9 @@ def _answered() -> dict[str, Schema]:
                             "reserved": some(number()),
                             "left": some(number()),
                             "renews_at": TIME_OR_NONE,
+                            "alert": some(
+                                thing({"threshold": some(number()), "at": number(), "told": {"type": "object"}})
+                            ),
                         }
                     )
                 )

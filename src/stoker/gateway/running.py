@@ -4,26 +4,31 @@ import asyncio
 import os
 import socket
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from stoker.aws.cloudwatch import Metrics as CloudWatchMetrics
+from stoker.aws.cloudwatch_names import TOKENS
 from stoker.aws.sqs import SqsQueue
 from stoker.base import logs
 from stoker.base.clock import Clock
 from stoker.base.errors import StokerError
 from stoker.base.ids import ModelName
+from stoker.base.process import CLOUDWATCH_ENV
 from stoker.engine.client import EngineClient
 from stoker.gateway import app, openai, retention, spending
 from stoker.gateway.admission import Admission
 from stoker.gateway.agents import AgentsService
+from stoker.gateway.alerts import Alerts
 from stoker.gateway.ask import Patience
 from stoker.gateway.audited import Changes
 from stoker.gateway.auth import Authenticator
 from stoker.gateway.batch_driver import Drivers
 from stoker.gateway.callbacks import Callbacks
+from stoker.gateway.cloudwatch import CloudWatch, Figures
 from stoker.gateway.commitments import Commitments
 from stoker.gateway.cost_reports import CostReports
 from stoker.gateway.fleet import Fleet
@@ -38,6 +43,7 @@ from stoker.gateway.reconciler import Reconciler
 from stoker.gateway.services import Services
 from stoker.gateway.sessions import Sessions
 from stoker.gateway.settling import Settler
+from stoker.meter.alerts import AlertStore
 from stoker.meter.audit import AuditTrail
 from stoker.meter.batches import BatchStore
 from stoker.meter.files import FileStore
@@ -47,7 +53,7 @@ from stoker.meter.lives import Lives
 from stoker.meter.store import Store
 from stoker.meter.tenants import TenantStore
 from stoker.policy.routing import table_of
-from stoker.queue import BudgetStore, Queue, Registry, Replica
+from stoker.queue import BudgetStore, Depth, Queue, Registry, Replica
 from stoker.spec import Platform, ServerEngine, engine_key
 from stoker.telemetry.metrics import Metrics
 from stoker.telemetry.spans import Tracing
@@ -71,6 +77,10 @@ class Gateway:
     reconciler: Reconciler
     settler: Settler
     commitments: Commitments
+    cloudwatch: CloudWatch | None = None
+    """None: nothing is put there."""
+    alerts: Alerts | None = None
+    """None: nobody is told of budgets."""
 
     @classmethod
     def of(
@@ -128,9 +138,26 @@ class Gateway:
             sqs=_sqs(platform),
             agents=AgentsService.at(agents_url, agents_key),
             tracing=tracing,
+            alerts=AlertStore(store) if platform.costs.alerts.is_on else None,
         )
         reconciler = Reconciler(life.owner.name, budgets, queue, platform, journals, connect, measures, clock)
-        return cls(services, fleet, life, admission, reconciler, settler, commitments)
+        cloudwatch = _cloudwatch(services)
+        if cloudwatch is not None:
+            settler.counted = cloudwatch.count
+        alerts = None
+        if services.alerts is not None:
+            alerts = Alerts(
+                platform,
+                store=services.alerts,
+                budgets=budgets,
+                keys=keys,
+                tenants=tenants,
+                ledger=ledger,
+                clock=clock,
+                random=Random(),
+            )
+            settler.noticed, admission.refused = alerts.notice, alerts.refused
+        return cls(services, fleet, life, admission, reconciler, settler, commitments, cloudwatch, alerts)
 
     async def run(
         self,
@@ -145,6 +172,9 @@ class Gateway:
         Raises what went wrong in one of the parts beside the routes, since without it the gateway is none.
         """
         services = self.services
+        machines = spending.Gauges(services.measures.metrics)
+        if self.cloudwatch is not None:
+            self.cloudwatch.usd_per_hour = machines.by_type
         beside = [
             asyncio.create_task(part)
             for part in (
@@ -156,13 +186,15 @@ class Gateway:
                 retention.prune_forever(services.ledger, services.platform.ledger.retention_days, services.clock),
                 Callbacks(services.queue, services.tenants, services.clock, Random()).deliver_forever(),
                 *self._forwarding(),
+                *(() if self.cloudwatch is None else (self.cloudwatch.put_forever(),)),
+                *(() if self.alerts is None else (self.alerts.tell_forever(),)),
                 self._queue_clock().tick_forever(),
                 retention.sweep_forever(services.files, services.batches, services.clock),
                 Drivers(services, self.life.owner.name).drive_forever(),
                 retention.forget_changes_forever(
                     services.changes.trail, services.platform.ledger.audit_days, services.clock
                 ),
-                spending.look_forever(services.lives, spending.Gauges(services.measures.metrics).show, services.clock),
+                spending.look_forever(services.lives, machines.show, services.clock),
             )
         ]
         # Answers that end wait for it, so it goes on until the last one has.
@@ -190,6 +222,10 @@ class Gateway:
             settling.cancel()
             ends += await asyncio.gather(settling, return_exceptions=True)
             await self._leave()
+            if self.cloudwatch is not None:
+                await asyncio.to_thread(self.cloudwatch.close)
+            if self.alerts is not None:
+                await self.alerts.aclose()
             await self.fleet.aclose()
             if services.sqs is not None:
                 await services.sqs.aclose()
@@ -236,13 +272,34 @@ class Gateway:
             _log.warning("usage stays in Redis", error=error.in_log)
         if self.admission.unsent:
             # The journal has them, too, as long as this machine lives. Whoever comes second, the ledger takes one.
-            await asyncio.to_thread(self.services.ledger.append, self.admission.unsent)
+            await self.settler.store(self.admission.unsent)
 
 
 def _sqs(platform: Platform) -> SqsQueue | None:
     if not platform.keda.scalers.sqs:
         return None
     return SqsQueue(platform.queue.dead_letters.sqs_queue, region=platform.global_.cluster.region)
+
+
+def _cloudwatch(services: Services) -> CloudWatch | None:
+    """Raises InvalidInput where metrics are to be put and boto3 is not installed."""
+    said = services.platform.global_
+    if not (said.observability.enabled and said.observability.cloudwatch):
+        return None
+    if os.environ.get(CLOUDWATCH_ENV) != "on":
+        _log.info("nothing is put into CloudWatch from here", hint=f"{CLOUDWATCH_ENV}=on does it, as in the cluster")
+        return None
+
+    async def look() -> tuple[Mapping[str, tuple[Depth, int]], Mapping[str, int]]:
+        return await app.depths(services), services.fleet.in_flight()
+
+    return CloudWatch(
+        Figures(said.cluster.name, services.platform.llm.models, said.observability.cloudwatch_tenants),
+        CloudWatchMetrics(TOKENS, region=said.cluster.region),
+        services.clock,
+        cluster=said.cluster.name,
+        look=look,
+    )
 
 
 def connector(platform: Platform) -> Callable[[Replica], EngineClient]:

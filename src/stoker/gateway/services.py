@@ -27,6 +27,7 @@ from stoker.gateway.measures import Measures
 from stoker.gateway.sessions import conversation_in
 from stoker.gateway.settling import Settler
 from stoker.meter.accounts import Account
+from stoker.meter.alerts import AlertStore
 from stoker.meter.batches import BatchStore
 from stoker.meter.charge import Caller
 from stoker.meter.files import FileStore
@@ -78,6 +79,8 @@ class Services:
     agents: AgentsService | None = None
     """Who serves /v1/agents; None: nobody does."""
     tracing: Tracing | None = None
+    alerts: AlertStore | None = None
+    """Who was told that budgets are being used up; None: nobody is told."""
     batch_news: asyncio.Event = field(default_factory=asyncio.Event)
     """A batch was made or cancelled here."""
     turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)

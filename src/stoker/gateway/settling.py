@@ -5,11 +5,13 @@ primary key takes it once.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 
 from stoker.base import logs
 from stoker.base.clock import Clock
 from stoker.base.errors import StokerError
 from stoker.meter.ledger import Ledger
+from stoker.meter.usage import UsageRecord
 from stoker.queue import Queue
 
 _log = logs.get(__name__)
@@ -28,6 +30,10 @@ class Settler:
         self._ledger = ledger
         self._consumer = consumer
         self._clock = clock
+        self.counted: Callable[[Sequence[UsageRecord]], None] | None = None
+        """Told of records that are new in the ledger: each is new to one gateway, however often it is delivered."""
+        self.noticed: Callable[[Sequence[UsageRecord]], Awaitable[None]] | None = None
+        """Told of records before they are acknowledged, so again after a crash. When it raises, they come again."""
         self._moving = asyncio.Lock()
         # Records may have been read and not acknowledged: by a gateway that crashed, or here, before something failed.
         self._has_left_over = True
@@ -42,10 +48,18 @@ class Settler:
             self._has_left_over = True
             entries = await self._queue.read_usage(self._consumer, count=BATCH, redeliver_after_s=after_s)
             if entries:
-                await asyncio.to_thread(self._ledger.append, [record for _, record in entries])
+                await self.store([record for _, record in entries])
+                if self.noticed is not None:
+                    await self.noticed([record for _, record in entries])
                 await self._queue.ack_usage([entry_id for entry_id, _ in entries])
             self._has_left_over = after_s == 0.0 and bool(entries)
         return len(entries)
+
+    async def store(self, records: Sequence[UsageRecord]) -> None:
+        """Into the ledger. Raises Unavailable."""
+        new = await asyncio.to_thread(self._ledger.append, records)
+        if self.counted is not None:
+            self.counted([record for name, record in {each.id: each for each in records}.items() if name in new])
 
     async def settle_all(self) -> None:
         """Until nothing is left, so that a sum made now is complete: also of what another process has read, which may

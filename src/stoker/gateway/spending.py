@@ -25,9 +25,15 @@ class Gauges:
             "Dollars an hour of the parts of machines that replicas of a model have; (idle): that nobody has.",
             ["model"],
         )
+        self._shown = Rates()
+
+    def by_type(self) -> dict[tuple[str, str], float]:
+        """Dollars an hour by type and capacity, as they were shown last."""
+        return {key: nano / 1e9 for key, nano in self._shown.by_type.items()}
 
     def show(self, found: Rates) -> None:
         """What is not there any more has no sample: nobody may take an old number for one of now."""
+        self._shown = found
         self._of_pools.clear()
         self._of_models.clear()
         for (pool, capacity), nano in found.by_pool.items():

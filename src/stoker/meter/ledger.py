@@ -106,20 +106,23 @@ class Ledger:
         self._store = store
         self._dialect = postgresql if store.is_postgresql else sqlite
         # A record that was delivered twice is stored once: its id is the primary key.
-        self._insert = self._dialect.insert(usage).on_conflict_do_nothing(index_elements=["id"])
+        self._insert = self._dialect.insert(usage).on_conflict_do_nothing(index_elements=["id"]).returning(usage.c.id)
 
-    def append(self, records: Sequence[UsageRecord]) -> None:
-        """Store what is new of these; on disk when it returns. All of them or, when it raises, none."""
+    def append(self, records: Sequence[UsageRecord]) -> frozenset[str]:
+        """Store what is new of these; on disk when it returns, with the ids of those that were new: of several who
+        store one record, it is new to one. All of them or, when it raises, none."""
+        new: set[str] = set()
         if records:
             # In one order, whoever stores them: two who store the same ones wait for each other, and never both.
             rows = [_row(record) for record in sorted(records, key=lambda record: record.id)]
             with self._store.transaction() as connection:
                 if self._store.is_postgresql:
-                    connection.execute(self._insert, rows)
-                    return
+                    return frozenset(connection.execute(self._insert, rows).scalars())
                 for many in _in_pieces(rows):
                     values = [value for row in many for value in row.values()]
-                    connection.exec_driver_sql(_insert_into_sqlite(len(many)), tuple(values))
+                    stored = connection.exec_driver_sql(_insert_into_sqlite(len(many)), tuple(values))
+                    new.update(stored.scalars())
+        return frozenset(new)
 
     def rows(
         self,
@@ -324,7 +327,7 @@ def _insert_into_sqlite(count: int) -> str:
     with a statement for each row this thread would stop the others, who answer requests, as often."""
     row = f"({', '.join('?' * len(_NAMES))})"
     into = f"INSERT INTO {usage.name} ({', '.join(_NAMES)})"
-    return f"{into} VALUES {', '.join([row] * count)} ON CONFLICT (id) DO NOTHING"
+    return f"{into} VALUES {', '.join([row] * count)} ON CONFLICT (id) DO NOTHING RETURNING id"
 
 
 _KEY_OF_DAYS = ("day", "tenant", "team", "key_id", "model", "agent")

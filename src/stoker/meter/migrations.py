@@ -139,7 +139,17 @@ _LIVES = (
         nano_usd_per_hour BIGINT NOT NULL, PRIMARY KEY (type, zone, capacity, at))""",
 )
 
-STEPS: Sequence[Sequence[str]] = (_FIRST, _ACCOUNTS, _REASONS, _FILES_AND_BATCHES, _AUDIT, _AGENTS, _LIVES)
+_ALERTS = (
+    """CREATE TABLE alerts (
+        channel VARCHAR(16) NOT NULL, counter VARCHAR(200) NOT NULL, amount BIGINT NOT NULL,
+        threshold INTEGER NOT NULL, body TEXT NOT NULL, raised_at FLOAT(53) NOT NULL, ends_at FLOAT(53),
+        state VARCHAR(16) NOT NULL, tries INTEGER NOT NULL, due_at FLOAT(53) NOT NULL, told_at FLOAT(53),
+        error VARCHAR(200), PRIMARY KEY (channel, counter, amount, threshold))""",
+    "CREATE INDEX alerts_by_due ON alerts (state, due_at)",
+    "CREATE INDEX alerts_by_end ON alerts (ends_at)",
+)
+
+STEPS: Sequence[Sequence[str]] = (_FIRST, _ACCOUNTS, _REASONS, _FILES_AND_BATCHES, _AUDIT, _AGENTS, _LIVES, _ALERTS)
 """Step n leads from version n to n + 1. Before there were versions, databases were at 1 without saying so; the first
 step finds its tables there and leaves them."""
 

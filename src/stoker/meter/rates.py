@@ -12,10 +12,11 @@ IDLE, PLATFORM, STARTING = "(idle)", "(platform)", "(start-up)"
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Nano-dollars an hour: by pool and capacity, and by model (IDLE: what nobody has of a machine; STARTING: one on
-    which nothing can run yet). Both sum to the same, but for what is rounded."""
+    """Nano-dollars an hour: by pool and capacity, by type and capacity, and by model (IDLE: what nobody has of a machine; STARTING: one on
+    which nothing can run yet). All sum to the same, but for what is rounded."""
 
     by_pool: dict[tuple[str, str], int] = field(default_factory=dict)
+    by_type: dict[tuple[str, str], int] = field(default_factory=dict)
     by_model: dict[str, float] = field(default_factory=dict)
 
 
@@ -37,8 +38,8 @@ def rates(
             continue
         own = latest.get((machine.type, machine.zone, machine.capacity), machine.nano_usd_per_hour)
         nano = own + machine.extra_nano_usd_per_hour
-        key = machine.pool, machine.capacity
-        found.by_pool[key] = found.by_pool.get(key, 0) + nano
+        for sums, name in ((found.by_pool, machine.pool), (found.by_type, machine.type)):
+            sums[name, machine.capacity] = sums.get((name, machine.capacity), 0) + nano
         if machine.usable_at is None or machine.usable_at > now:
             _add(found, STARTING, nano)
             continue

@@ -267,4 +267,25 @@ price_steps = Table(
 )
 """What an offering cost from a moment on."""
 
+alerts = Table(
+    "alerts",
+    metadata,
+    # Of one counter (in one window, with one limit) each threshold is told once on each channel.
+    Column("channel", String(16), primary_key=True),
+    Column("counter", String(200), primary_key=True),
+    Column("amount", BigInteger, primary_key=True),  # the limit
+    Column("threshold", Integer, primary_key=True),  # in millionths of it
+    Column("body", Text, nullable=False),
+    Column("raised_at", Float(53), nullable=False),
+    Column("ends_at", Float(53)),
+    Column("state", String(16), nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("due_at", Float(53), nullable=False),
+    Column("told_at", Float(53)),
+    Column("error", String(200)),
+    Index("alerts_by_due", "state", "due_at"),
+    Index("alerts_by_end", "ends_at"),
+)
+"""That budgets are being used up: who is told, and who was."""
+
 schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))

@@ -29,6 +29,7 @@ from stoker.queue.budgets import (
     Renewed,
     Settlement,
     Short,
+    Standing,
 )
 
 Fate = Literal["taken", "journal", "lost", "left"]
@@ -288,6 +289,14 @@ class Books:
         found = [self._sums(now, counter) for counter in counters]
         return [
             None if each is None else CounterState(each.spent, each.leased, each.held, each.limit) for each in found
+        ]
+
+    def standings(self, now: float, scopes: Sequence[str]) -> list[Standing]:
+        found = [(counter, self._sums(now, counter)) for counter in self._without_entry(scopes, ())]
+        return [
+            Standing(counter, sums.spent, sums.limit)
+            for counter, sums in found
+            if sums is not None and sums.limit is not None
         ]
 
     # --- the dead ---------------------------------------------------------------------------------------------------

@@ -135,6 +135,14 @@ class CounterState(NamedTuple):
     limit: int | None
 
 
+class Standing(NamedTuple):
+    """How far a counter is used up. `limit` is the one last seen in a lease."""
+
+    counter: str
+    spent: int
+    limit: int
+
+
 class BudgetStore(Protocol):
     """Slices of counters for owners, and what was spent."""
 
@@ -205,6 +213,10 @@ class BudgetStore(Protocol):
 
     async def state(self, counters: Sequence[str]) -> list[CounterState | None]:
         """What is known of each; None: nothing."""
+
+    async def standings(self, scopes: Sequence[str]) -> list[Standing]:
+        """Of each counter of these scopes (`policy.budgets.scope_name`), of the newest window only: those of which
+        something was leased, but for `concurrent` ones."""
 
     # --- the dead ---------------------------------------------------------------------------------------------------
 

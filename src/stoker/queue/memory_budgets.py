@@ -16,6 +16,7 @@ from stoker.queue.budgets import (
     Renewed,
     Settlement,
     Short,
+    Standing,
 )
 from stoker.queue.memory_queue import MemoryQueue
 
@@ -64,6 +65,9 @@ class MemoryBudgets:
 
     async def state(self, counters: Sequence[str]) -> list[CounterState | None]:
         return self._books.state(self._clock.now(), counters)
+
+    async def standings(self, scopes: Sequence[str]) -> list[Standing]:
+        return self._books.standings(self._clock.now(), scopes)
 
     async def dead_owners(self) -> list[str]:
         return self._books.dead_owners(self._clock.now())

@@ -22,6 +22,7 @@ from stoker.queue.budgets import (
     Renewed,
     Settlement,
     Short,
+    Standing,
 )
 from stoker.queue.connection import Connection
 
@@ -161,6 +162,12 @@ class RedisBudgets:
             return []
         found = await self._redis.run("budget_state", [], _json(list(counters)))
         return [_state(*each) if each else None for each in found]
+
+    async def standings(self, scopes: Sequence[str]) -> list[Standing]:
+        if not scopes:
+            return []
+        flat = await self._redis.run("budget_standing", [], " ".join(scopes))
+        return [Standing(_word(flat[i]), int(flat[i + 1]), int(flat[i + 2])) for i in range(0, len(flat), 3)]
 
     # --- the dead ---------------------------------------------------------------------------------------------------
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from stoker.render import aws_secrets, iam, sagemaker
+from stoker.render.hcl import Block
 from stoker.render.iam import COMPONENT, tag_list
-from stoker.render.items import Item, Resource
+from stoker.render.items import Item, Resource, Terraform
 from stoker.render.objects import Object, metadata
 from stoker.render.plan import Image, Plan
 
@@ -45,6 +46,7 @@ class Addon:
 
 def render(plan: Plan) -> Iterator[Item]:
     yield from aws_secrets.terraform(plan)
+    yield from _alerts_topic(plan)
     if not plan.by_ack:
         return
     yield from aws_secrets.empty(plan)
@@ -146,6 +148,17 @@ def _dead_letters(plan: Plan) -> Iterator[Item]:
     }
     comment = "keda.scalers.sqs is on. Letters stay for 14 days, the most that SQS allows; prompts are in them."
     yield Resource("aws/queue-dead-letters.yaml", found, comment)
+
+
+def _alerts_topic(plan: Plan) -> Iterator[Item]:
+    """The topic that is told of budgets, where `costs.alerts.sns` is a name. Under SNS' own key, which whoever may
+    publish in this account may use (Amazon SNS developer guide, "Key management")."""
+    name = plan.spec.costs.alerts.sns
+    if name is None or name.startswith("arn:"):
+        return
+    attributes = {"name": name, "kms_master_key_id": "alias/aws/sns", "tags": plan.tags}
+    why = "Gateways publish here that a budget is being used up (costs.alerts). Who hears it subscribes."
+    yield Terraform("terraform/alerts.tf", Block("resource", ("aws_sns_topic", "alerts"), attributes), why)
 
 
 def repositories(plan: Plan) -> Iterator[Image]:

@@ -1,16 +1,14 @@
-"""CloudWatch: the observability add-on with its rights, our agent, and a dashboard and alarms in Terraform.
+"""CloudWatch: the observability add-on with its rights, and a dashboard and alarms in Terraform.
 
-Container Insights (what nodes, pods and GPUs do) comes from the add-on; tokens and queues from `cloudwatch_agent`.
-Which metrics there are, and with which dimensions, is in `metric_names.CLOUDWATCH`: asked for with another set of
-dimensions, a metric has no data.
+Container Insights (what nodes, pods and GPUs do) comes from the add-on; tokens, dollars and queues are put by the
+gateways themselves (`gateway/cloudwatch.py`), whose rights are in `iam`. Which metrics there are, and with which
+dimensions, is in `metric_names.CLOUDWATCH`: asked for with another set of dimensions, a metric has no data.
 """
 
 import json
 from collections.abc import Iterator
 from typing import Any
 
-from stoker.render import cloudwatch_agent
-from stoker.render.cloudwatch_agent import AGENT, log_group
 from stoker.render.cloudwatch_alarms import alarms
 from stoker.render.cloudwatch_dashboard import body
 from stoker.render.hcl import Block, Json, Raw
@@ -18,15 +16,12 @@ from stoker.render.items import Item, Resource, Terraform
 from stoker.render.kms import ADMINISTER
 from stoker.render.objects import metadata
 from stoker.render.plan import Plan
-from stoker.render.surroundings import cluster_name, log_key
+from stoker.render.surroundings import cluster_name
 
 ADDON = "amazon-cloudwatch-observability"
 ADDON_ACCOUNT = "cloudwatch-agent"
 """The service account of the add-on's agent, in its own namespace."""
 POLICY = "CloudWatchAgentServerPolicy"
-LOGS_KEPT_DAYS = 14
-"""The agent's log lines are only the way of metrics into CloudWatch."""
-
 _COMPONENT = "cloudwatch"
 _FILE = "terraform/cloudwatch.tf"
 _ROLE = "cloudwatch-agent"
@@ -46,18 +41,8 @@ def render(plan: Plan) -> Iterator[Item]:
     said = plan.spec.global_.observability
     if not (said.enabled and said.cloudwatch):
         return
-    yield from cloudwatch_agent.render(plan)
     yield from _addon_by_ack(plan) if plan.by_ack else _addon_by_terraform(plan)
     yield from _topic(plan)
-    yield Terraform(
-        _FILE,
-        Block(
-            "resource",
-            ("aws_cloudwatch_log_group", "agent"),
-            {"name": log_group(plan), "retention_in_days": LOGS_KEPT_DAYS, **log_key(plan), "tags": plan.tags},
-        ),
-        "Made before the agent makes it, which would keep its lines for ever.",
-    )
     yield Terraform(
         _FILE,
         Block(
@@ -95,7 +80,7 @@ def _addon_by_ack(plan: Plan) -> Iterator[Resource]:
             "metadata": metadata(plan, _ROLE, _COMPONENT, namespace=space),
             "spec": {
                 "name": _role(plan),
-                "description": "What CloudWatch agents may do",
+                "description": "What the CloudWatch agent may do",
                 "assumeRolePolicyDocument": json.dumps(_TRUST),
                 "policies": [_policy(plan)],
                 "tags": [{"key": key, "value": value} for key, value in plan.tags.items()],
@@ -103,21 +88,6 @@ def _addon_by_ack(plan: Plan) -> Iterator[Resource]:
         },
     )
     role = {"from": {"name": _ROLE}}
-    yield Resource(
-        file,
-        {
-            "apiVersion": "eks.services.k8s.aws/v1alpha1",
-            "kind": "PodIdentityAssociation",
-            "metadata": metadata(plan, AGENT, _COMPONENT, namespace=space),
-            "spec": {
-                "clusterName": plan.cluster,
-                "namespace": space,
-                "serviceAccount": AGENT,
-                "roleRef": role,
-                "tags": plan.tags,
-            },
-        },
-    )
     yield Resource(
         file,
         {
@@ -171,20 +141,6 @@ def _addon_by_terraform(plan: Plan) -> Iterator[Terraform]:
             [Block("pod_identity_association", (), {"role_arn": role, "service_account": ADDON_ACCOUNT})],
         ),
         _WHY_ADDON,
-    )
-    yield Terraform(
-        _FILE,
-        Block(
-            "resource",
-            ("aws_eks_pod_identity_association", "cloudwatch_agent"),
-            {
-                "cluster_name": cluster_name(plan),
-                "namespace": plan.monitoring_namespace,
-                "service_account": AGENT,
-                "role_arn": role,
-                "tags": plan.tags,
-            },
-        ),
     )
 
 

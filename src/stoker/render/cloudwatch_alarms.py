@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from stoker.render.facts import CLOUDWATCH_NAMESPACE
+from stoker.aws import cloudwatch_names as names
 from stoker.render.hcl import Block, Raw
 from stoker.render.monitoring_rules import GPU_HOT_C, GPU_MEMORY_PART, IDLE_PERCENT, capacities
 from stoker.render.plan import Plan
@@ -71,9 +71,9 @@ def alarms(plan: Plan) -> Iterator[Alarm]:
         yield Alarm(
             f"queue_{name.replace('-', '_')}",
             f"More tasks wait for {name} than all of its replicas can run at once.",
-            CLOUDWATCH_NAMESPACE,
-            "stoker_queue_lag",
-            (*cluster, ("model", name)),
+            names.QUEUE,
+            names.WAITING,
+            (*cluster, (names.MODEL, name)),
             "Maximum",
             60,
             10,

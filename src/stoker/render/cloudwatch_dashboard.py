@@ -1,4 +1,4 @@
-"""CloudWatch's dashboard: GPUs, tokens, cost per million tokens, queue.
+"""CloudWatch's dashboard: GPUs, tokens, dollars, queue. What is ours is searched for, whatever models there are.
 
 Source: Amazon CloudWatch user guide, "Dashboard body structure and syntax": each widget needs its region, and what an
 expression calls m1 has to be a metric of the same widget (F16).
@@ -7,15 +7,13 @@ expression calls m1 has to be a metric of the same widget (F16).
 from decimal import Decimal
 from typing import Any
 
+from stoker.aws import cloudwatch_names as names
 from stoker.render.cloudwatch_alarms import INSIGHTS, SQS, watches_interruptions
-from stoker.render.facts import CLOUDWATCH_NAMESPACE
 from stoker.render.monitoring_rules import gpu_types, usd_of_gpu
 from stoker.render.plan import Plan
 
 Metric = list[Any]
 
-MODELS_AT_MOST = 100
-"""A widget has at most 500 metrics: two for each model. Models beyond are in `stoker cost`, as all are."""
 _WIDTH, _HEIGHT, _COLUMNS = 8, 6, 24
 
 
@@ -68,22 +66,33 @@ def _gpus(plan: Plan) -> list[dict[str, Any]]:
 
 
 def _tokens(plan: Plan) -> list[dict[str, Any]]:
+    kinds = (("p", names.PROMPT), ("k", names.CACHED), ("c", names.COMPLETION))
     found = [
         {
             "title": "Tokens by model",
             "period": 300,
             "stacked": True,
-            "metrics": [[{"expression": _search(plan, "model,type", "stoker_tokens_total", "Sum", 300), "id": "t"}]],
-        },
-        {
-            "title": "Requests by model and end",
-            "period": 300,
-            "stacked": True,
             "metrics": [
-                [{"expression": _search(plan, "model,status", "stoker_requests_total", "Sum", 300), "id": "r"}]
+                [{"expression": _search(plan, names.TOKENS, metric, "Sum", 300), "id": id, "label": metric}]
+                for id, metric in kinds
+                if metric != names.CACHED  # part of the prompt's
             ],
         },
-        _billed(plan),
+        {
+            "title": "Part of prompts that was cached",
+            "period": 300,
+            "metrics": [
+                [{"expression": "100*k/FILL(p,1)", "label": "per cent", "id": "e"}],
+                *(
+                    [{"expression": f"SUM({_search(plan, names.TOKENS, metric, 'Sum', 300)})", "id": id, **_HIDDEN}]
+                    for id, metric in kinds[:2]
+                ),
+            ],
+        },
+        _one("Requests by model", 300, _search(plan, names.TOKENS, names.REQUESTS, "Sum", 300), stacked=True),
+        _one("Requests that failed", 300, _search(plan, names.TOKENS, names.ERRORS, "Sum", 300), stacked=True),
+        _one("Time to the first token, p95, s", 60, _search(plan, names.TOKENS, names.FIRST_TOKEN, "p95", 60)),
+        _one("By the models' prices, USD per hour", 3600, _search(plan, names.COST, names.LIST_PRICE, "Sum", 3600)),
     ]
     dearest = max((usd_of_gpu(plan, each) for each in gpu_types(plan)), default=None)
     if dearest is not None and plan.gpu_exporter == "addon":
@@ -91,31 +100,11 @@ def _tokens(plan: Plan) -> list[dict[str, Any]]:
     return found
 
 
-def _billed(plan: Plan) -> dict[str, Any]:
-    """By the prices of the spec, each token at its price, an hour at a time."""
-    metrics: list[Metric] = []
-    terms = []
-    for number, (name, model) in enumerate(list(plan.spec.llm.models.items())[:MODELS_AT_MOST]):
-        prices = {
-            "input": model.prices.input_usd_per_million_tokens,
-            "output": model.prices.output_usd_per_million_tokens,
-        }
-        for kind, price in prices.items():
-            known = f"{kind[0]}{number}"
-            metrics.append(
-                [
-                    CLOUDWATCH_NAMESPACE,
-                    "stoker_tokens_total",
-                    *("ClusterName", plan.cluster, "model", name, "type", kind),
-                    {"id": known, "stat": "Sum", "visible": False},
-                ]
-            )
-            terms.append(f"FILL({known},0)*{price:f}/1000000")
-    return {
-        "title": "Billed, USD per hour",
-        "period": 3600,
-        "metrics": [[{"expression": "+".join(terms), "label": "by the prices of the models", "id": "e"}], *metrics],
-    }
+_HIDDEN = {"visible": False}
+
+
+def _one(title: str, period: int, expression: str, **more: Any) -> dict[str, Any]:
+    return {"title": title, "period": period, **more, "metrics": [[{"expression": expression, "id": "q"}]]}
 
 
 def _per_million(plan: Plan, usd_per_gpu_hour: Decimal) -> dict[str, Any]:
@@ -124,19 +113,22 @@ def _per_million(plan: Plan, usd_per_gpu_hour: Decimal) -> dict[str, Any]:
         *(INSIGHTS, "node_gpu_limit", "ClusterName", plan.cluster),
         {"id": "m1", "stat": "Sum", "visible": False},
     ]
-    tokens = f"SUM({_search(plan, 'model,type', 'stoker_tokens_total', 'Sum', 3600)})"
+    asked = [
+        (id, _search(plan, names.TOKENS, name, "Sum", 3600))
+        for id, name in (("p", names.PROMPT), ("c", names.COMPLETION))
+    ]
     return {
         "title": "USD of GPUs per million tokens, at most",
         "period": 3600,
         "metrics": [
             [
                 {
-                    "expression": f"(m1/60*{usd_per_gpu_hour:f})/(m2/1000000)",
+                    "expression": f"(m1/60*{usd_per_gpu_hour:f})/((p+c)/1000000)",
                     "label": f"each GPU at {usd_per_gpu_hour:f} USD an hour, the dearest that the pools allow",
                     "id": "e1",
                 }
             ],
-            [{"expression": tokens, "id": "m2", "visible": False}],
+            *([{"expression": f"SUM({search})", "id": id, **_HIDDEN}] for id, search in asked),
             gpus,
         ],
     }
@@ -144,15 +136,11 @@ def _per_million(plan: Plan, usd_per_gpu_hour: Decimal) -> dict[str, Any]:
 
 def _queues(plan: Plan) -> list[dict[str, Any]]:
     found = [
-        {
-            "title": title,
-            "period": 60,
-            "metrics": [[{"expression": _search(plan, "model", metric, stat, 60), "id": "q"}]],
-        }
+        _one(title, 60, _search(plan, names.QUEUE, metric, stat, 60))
         for title, metric, stat in (
-            ("Tasks that wait", "stoker_queue_lag", "Maximum"),
-            ("Tasks that run", "stoker_queue_pending", "Maximum"),
-            ("Requests past the queue", "stoker_requests_in_flight", "Sum"),
+            ("Tasks that wait", names.WAITING, "Maximum"),
+            ("Tasks that run", names.RUNNING, "Maximum"),
+            ("Requests past the queue", names.IN_FLIGHT, "Sum"),
         )
     ]
     if plan.spec.keda.scalers.sqs:
@@ -169,7 +157,7 @@ def _sqs(title: str, metric: str, queue: str, stat: str) -> dict[str, Any]:
     return {"title": title, "period": 300, "metrics": [[SQS, metric, "QueueName", queue, {"stat": stat}]]}
 
 
-def _search(plan: Plan, dimensions: str, metric: str, stat: str, period: int) -> str:
+def _search(plan: Plan, namespace: str, metric: str, stat: str, period: int) -> str:
     """All series of a metric, whatever models there are."""
-    which = f'{{{CLOUDWATCH_NAMESPACE},ClusterName,{dimensions}}} MetricName="{metric}" ClusterName="{plan.cluster}"'
-    return f"SEARCH('{which}', '{stat}', {period})"
+    dimensions = f"{{{namespace},{names.CLUSTER},{names.MODEL}}}"
+    return f"""SEARCH('{dimensions} MetricName="{metric}" {names.CLUSTER}="{plan.cluster}"', '{stat}', {period})"""

@@ -49,10 +49,8 @@ REDIS_PORT = 6379
 LEDGER_PORT = 5432
 AGENTS_PORT, AGENT_WORKER_PORT = 8081, 8082
 
-# How what is measured is found: the port's name on each exporter's Service, and the namespace of Stoker's own metrics
-# in CloudWatch.
+# How what is measured is found: the port's name on each exporter's Service.
 DCGM, METRICS_PORT, REDIS_METRICS_PORT, DCGM_PORT = "dcgm-exporter", "metrics", 9121, 9400
-CLOUDWATCH_NAMESPACE = "AgenticAI"
 
 # What the worker beside an engine requests: it moves text, and computes nothing.
 WORKER = {"cpu": "250m", "memory": "512Mi"}

@@ -7,8 +7,8 @@ import hashlib
 from collections.abc import Iterator
 
 from stoker.base.errors import InvalidInput
-from stoker.base.process import ENGINE_KEY
-from stoker.render import canary, secrets
+from stoker.base.process import CLOUDWATCH_ENV, ENGINE_KEY
+from stoker.render import canary, iam, secrets
 from stoker.render.agents import gateway_env
 from stoker.render.base import PLATFORM_PRIORITY, disruption_budget
 from stoker.render.cluster_spec import platform_yaml
@@ -163,6 +163,7 @@ def _env(plan: Plan) -> list[Object]:
         from_secret("STOKER_ADMIN_KEY", secrets.ADMIN_SECRET, "key"),
         *(from_secret(variable, secret, "key") for variable, secret in secrets.hosted_keys(plan).items()),
         *(gateway_env(plan) if plan.has_agents else ()),
+        *([{"name": CLOUDWATCH_ENV, "value": "on"}] if iam.puts_metrics(plan) else ()),
     ]
     taken = {each["name"] for each in found}
     for name, tenant in plan.spec.tenants.items():
@@ -172,6 +173,13 @@ def _env(plan: Plan) -> list[Object]:
                 param=f"tenants.{name}.callbackSecretEnv",
                 hint="name another variable, such as CALLBACK_SECRET",
             )
+    webhook = plan.spec.costs.alerts.webhook
+    if webhook is not None and webhook.secret_env in taken:
+        raise InvalidInput(
+            f"{webhook.secret_env} is the gateway's own already, for another purpose",
+            param="costs.alerts.webhook.secretEnv",
+            hint="name another variable, such as ALERTS_SECRET",
+        )
     signs = secrets.callback_variables(plan)
     return [*found, *(from_secret(variable, secrets.CALLBACKS_SECRET, variable) for variable in signs)]
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stoker.aws import cloudwatch_names
 from stoker.render.facts import GATEWAY, MODELS_ACCOUNT, PIPELINE_ACCOUNT, TRAINING_ACCOUNT, WEIGHTS_ACCOUNT
 from stoker.render.items import Item, Resource
 from stoker.render.models_weights import has_jobs
@@ -60,10 +61,9 @@ def identities(plan: Plan) -> Iterator[Identity]:
     if filled is not None and plan.cache == "s3" and has_jobs(plan):
         why = "Jobs put weights from the hub into the bucket."
         yield Identity(plan.namespace, WEIGHTS_ACCOUNT, _writing(plan, "Weights", filled), why)
-    scalers = plan.spec.keda.scalers
-    if scalers.sqs:
-        statement = allow("DeadLetters", _QUEUE, dead_letters_arn(plan))
-        yield Identity(plan.namespace, GATEWAY, (statement,), "The gateway forwards dead letters to SQS and back.")
+    if statements := tuple(_gateway(plan)):
+        why = "Gateways forward dead letters to SQS and back, put metrics, tell of budgets: as far as the spec says so."
+        yield Identity(plan.namespace, GATEWAY, statements, why)
     looking = tuple(_keda(plan))
     if looking and plan.spec.keda.enabled:
         yield Identity(*KEDA, looking, "KEDA's operator reads what keda.scalers names.", elsewhere=True)
@@ -75,6 +75,30 @@ def identities(plan: Plan) -> Iterator[Identity]:
         if said.pipeline.enabled:
             why = "The pipeline also puts a model where replicas load it."
             yield Identity(plan.training_namespace, PIPELINE_ACCOUNT, _pipeline(plan), why)
+
+
+def _gateway(plan: Plan) -> Iterator[Object]:
+    if plan.spec.keda.scalers.sqs:
+        yield allow("DeadLetters", _QUEUE, dead_letters_arn(plan))
+    if puts_metrics(plan):
+        yield put_metrics(cloudwatch_names.TOKENS, cloudwatch_names.COST, cloudwatch_names.QUEUE)
+    topic = plan.spec.costs.alerts.sns
+    if topic is not None:
+        yield allow("Alerts", ("sns:Publish",), topic if topic.startswith("arn:") else arn(plan, "sns", topic))
+
+
+def puts_metrics(plan: Plan) -> bool:
+    said = plan.spec.global_.observability
+    return said.enabled and said.cloudwatch
+
+
+def put_metrics(*namespaces: str) -> Object:
+    """Metrics have no ARNs: it is their namespace that is held to.
+
+    Source: Service Authorization Reference, "Actions, resources, and condition keys for Amazon CloudWatch".
+    """
+    condition = {"StringEquals": {"cloudwatch:namespace": list(namespaces)}}
+    return {**allow("PutMetrics", ("cloudwatch:PutMetricData",), "*"), "Condition": condition}
 
 
 def identity(plan: Plan, who: Identity) -> Iterator[Item]:
@@ -182,6 +206,8 @@ def training(plan: Plan) -> tuple[Object, ...]:
     """Checkpoints are read and written; data and weights only read."""
     bucket, said = plan.bucket("checkpoints"), plan.spec.training
     found = _writing(plan, "Checkpoints", bucket) if bucket is not None else ()
+    if puts_metrics(plan):
+        found += (put_metrics(cloudwatch_names.TRAINING),)
     places = [place for place in (said.data, said.pipeline.exam) if place is not None and place.startswith("s3://")]
     return found + _reading(plan, "Data", [place.removeprefix("s3://") for place in places]) + weights(plan)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Literal
 
+from stoker.aws.cloudwatch_names import COST, PUT, QUEUE, TOKENS
 from stoker.policy.scaled import scales_agents
 from stoker.render.plan import Plan
 
@@ -31,7 +32,7 @@ SOURCES: Mapping[str, str] = MappingProxyType(
         "rules": "the recording rules of monitoring_rules.py",
         "ContainerInsights": "Amazon CloudWatch user guide, Container Insights metrics of EKS; dimensions: "
         "aws/amazon-cloudwatch-agent translator/.../awsemf/kubernetes.go",
-        "AgenticAI": "the agent of cloudwatch_agent.py, from the gateway's metrics",
+        **dict.fromkeys((TOKENS, COST, QUEUE), "stoker/gateway/cloudwatch.py"),
         "AWS/SQS": "Amazon SQS developer guide, CloudWatch metrics",
     }
 )
@@ -131,12 +132,7 @@ CLOUDWATCH: Mapping[tuple[str, str], tuple[tuple[str, ...], ...]] = MappingProxy
         },
         ("ContainerInsights", "cluster_failed_node_count"): (("ClusterName",),),
         ("ContainerInsights", "cluster_node_count"): (("ClusterName",),),
-        ("AgenticAI", "stoker_tokens_total"): (("ClusterName", "model", "type"),),
-        ("AgenticAI", "stoker_requests_total"): (("ClusterName", "model", "status"),),
-        **{
-            ("AgenticAI", f"stoker_{what}"): (("ClusterName", "model"),)
-            for what in ("queue_lag", "queue_pending", "requests_in_flight")
-        },
+        **PUT,
         **{
             ("AWS/SQS", what): (("QueueName",),)
             for what in (

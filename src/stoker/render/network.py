@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from stoker.catalog.labels import AUTO_MODE
 from stoker.policy import callbacks
-from stoker.render import models_weights, redis, secrets
+from stoker.render import iam, models_weights, redis, secrets
 from stoker.render.facts import (
     AGENT_WORKER,
     AGENT_WORKER_PORT,
@@ -62,9 +62,7 @@ _WHY_TRAINING = "ranks talk to each other on ports of their choice; data, weight
 _WHY_AGENT_WORKERS = """\
 To Redis, the database, the gateway, and by HTTPS to public addresses, for tools. Not to instance metadata, whatever a \
 page or a tool may say. What a function of yours needs besides is a NetworkPolicy of yours: they add up."""
-_WHY_MONITORING = (
-    "exporters are read by Prometheus; the agent of CloudWatch reads the platform's metrics and sends them"
-)
+_WHY_MONITORING = "exporters are read by Prometheus"
 _WHY_MODELS = """\
 Pods of models and workers. The metadata service is for spot notices (spot.watch); it also gives out the node's role, \
 so that one should be allowed little."""
@@ -108,7 +106,7 @@ def _gateway(plan: Plan) -> Object:
         egress.append(_to([{"podSelector": _PODS_OF_MODELS}], ENGINE_PORT))
     if plan.has_agents:
         egress.append(_to([_pods(AGENTS)], AGENTS_PORT))
-    if plan.spec.keda.scalers.sqs:
+    if plan.spec.keda.scalers.sqs or iam.puts_metrics(plan) or plan.spec.costs.alerts.sns is not None:
         egress.append(_to_address(POD_IDENTITY, 80))
     if secrets.callback_variables(plan):
         egress.append(_to_receivers(plan))
@@ -267,9 +265,11 @@ def _to_the_world() -> Object:
 
 
 def _to_receivers(plan: Plan) -> Object:
-    """Of callbacks, which may be on any port (policy/callbacks.py): public addresses, and those that tenants list. What
-    a name leads to the gateway checks itself, at each call."""
+    """Of callbacks and alerts, which may be on any port (policy/callbacks.py): public addresses, and those that tenants
+    and `costs.alerts` list. What a name leads to the gateway checks itself, at each call."""
+    webhook = plan.spec.costs.alerts.webhook
     said = [entry for tenant in plan.spec.tenants.values() for entry in tenant.callback_hosts]
+    said += [] if webhook is None else webhook.networks
     listed = {network for entry in said if (network := callbacks.network_of(entry)) is not None}
     blocks = [{"cidr": "0.0.0.0/0", "except": list(_NOT_PUBLIC)}, *(_block(each) for each in sorted(listed, key=str))]
     return {"to": [{"ipBlock": each} for each in blocks], "ports": [{**_port(1), "endPort": 65535}]}

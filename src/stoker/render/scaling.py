@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from urllib.parse import urlsplit
 
+from stoker.aws import cloudwatch_names
 from stoker.base.errors import InvalidInput
 from stoker.policy import hpa, keda, scaled, streams
-from stoker.render.facts import AGENT_WORKER, CLOUDWATCH_NAMESPACE, MODEL, REDIS_SECRET, Served
+from stoker.render.facts import AGENT_WORKER, MODEL, REDIS_SECRET, Served
 from stoker.render.items import Item, Resource
 from stoker.render.objects import Object, metadata
 from stoker.render.plan import Plan
@@ -196,15 +197,15 @@ def _sqs(plan: Plan, served: Served) -> Object:
 
 
 def _cloudwatch(plan: Plan, served: Served) -> Object:
-    """The lag once more, as component `cloudwatch` has its agent put it there (`metric_names`), a minute old: for a
-    KEDA that does not reach Redis."""
+    """The lag once more, as gateways put it into CloudWatch (`metric_names`), a minute old: for a KEDA that does not
+    reach Redis."""
     return {
         "type": "aws-cloudwatch",
         "name": "cloudwatch",
         "metadata": {
-            "namespace": CLOUDWATCH_NAMESPACE,
-            "metricName": "stoker_queue_lag",
-            "dimensionName": "ClusterName;model",
+            "namespace": cloudwatch_names.QUEUE,
+            "metricName": cloudwatch_names.WAITING,
+            "dimensionName": f"{cloudwatch_names.CLUSTER};{cloudwatch_names.MODEL}",
             "dimensionValue": f"{plan.cluster};{served.name}",
             "metricStat": "Maximum",
             "metricStatPeriod": "60",
@@ -274,7 +275,7 @@ def _has_prometheus(plan: Plan) -> bool:
 
 
 def _has_cloudwatch(plan: Plan) -> bool:
-    """Only where the agent runs that publishes what would be read."""
+    """Only where gateways put what would be read."""
     said = plan.spec.global_.observability
     return plan.spec.keda.scalers.cloudwatch and said.enabled and said.cloudwatch
 

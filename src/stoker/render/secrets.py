@@ -87,8 +87,11 @@ def tool_variables(plan: Plan) -> tuple[str, ...]:
 
 
 def callback_variables(plan: Plan) -> tuple[str, ...]:
-    """What `callbackSecretEnv` of tenants names, each once: several tenants may sign with one secret."""
-    said = (tenant.callback_secret_env for tenant in plan.spec.tenants.values())
+    """What `callbackSecretEnv` of tenants and the webhook of alerts name, each once: several may sign with one
+    secret."""
+    webhook = plan.spec.costs.alerts.webhook
+    said = [tenant.callback_secret_env for tenant in plan.spec.tenants.values()]
+    said += [] if webhook is None else [webhook.secret_env]
     return tuple(sorted({variable for variable in said if variable is not None}))
 
 

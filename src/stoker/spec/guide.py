@@ -111,6 +111,9 @@ class Observability(Section):
     cloudwatch: bool = False
     """Send metrics to CloudWatch, which costs money per metric, so it is off until asked for."""
 
+    cloudwatch_tenants: Annotated[tuple[Name, ...], Field(strict=False, max_length=50)] = ()
+    """Tenants that have metrics of their own in CloudWatch, seven each; all others are counted with their models."""
+
     prometheus: bool = True
     """Render ServiceMonitors and PrometheusRules."""
 

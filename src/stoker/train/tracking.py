@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from stoker.aws.cloudwatch import Datum, Metrics, Unit
+from stoker.aws.cloudwatch_names import TRAINING
 from stoker.base.background import Background
 from stoker.base.errors import InvalidInput, Unavailable
 from stoker.spec.run import Run
 from stoker.train.live import Done, Live, Seen
 from stoker.train.progress import Progress
 
-NAMESPACE = "AgenticAI/Training"
+NAMESPACE = TRAINING
 CLOUDWATCH_S = 60.0
 """Between two points of a metric: CloudWatch keeps one a minute."""
 

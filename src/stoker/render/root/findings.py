@@ -33,9 +33,6 @@ REASONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "aws_cloudformation_stack.kro": {
             "CKV_AWS_124": "one resource, which Terraform makes, waits for and takes away"
         },
-        "aws_cloudwatch_log_group.agent": {
-            "CKV_AWS_338": "lines are only the way of metrics into CloudWatch, where they stay for 15 months"
-        },
         **{
             f"aws_cloudwatch_log_group.insights_{what}": {
                 "CKV_AWS_338": "lines of pods and nodes, by the GB: 30 days are what an incident is looked into by"

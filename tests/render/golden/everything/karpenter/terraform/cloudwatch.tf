@@ -104,18 +104,6 @@ resource "aws_sns_topic_subscription" "alarms" {
   endpoint  = "ml-oncall@example.com"
 }
 
-# Made before the agent makes it, which would keep its lines for ever.
-resource "aws_cloudwatch_log_group" "agent" {
-  name              = "/aws/containerinsights/everything/prometheus"
-  retention_in_days = 14
-  tags = {
-    Project     = "everything"
-    ManagedBy   = "stoker"
-    CostCenter  = "ml-platform"
-    Environment = "production"
-  }
-}
-
 resource "aws_cloudwatch_dashboard" "stoker" {
   dashboard_name = "everything-stoker"
   dashboard_body = jsonencode({
@@ -275,8 +263,16 @@ resource "aws_cloudwatch_dashboard" "stoker" {
           metrics = [
             [
               {
-                expression = "SEARCH('{AgenticAI,ClusterName,model,type} MetricName=\"stoker_tokens_total\" ClusterName=\"everything\"', 'Sum', 300)"
-                id         = "t"
+                expression = "SEARCH('{AgenticAI/Tokens,ClusterName,ModelName} MetricName=\"PromptTokens\" ClusterName=\"everything\"', 'Sum', 300)"
+                id         = "p"
+                label      = "PromptTokens"
+              },
+            ],
+            [
+              {
+                expression = "SEARCH('{AgenticAI/Tokens,ClusterName,ModelName} MetricName=\"CompletionTokens\" ClusterName=\"everything\"', 'Sum', 300)"
+                id         = "c"
+                label      = "CompletionTokens"
               },
             ],
           ]
@@ -289,16 +285,30 @@ resource "aws_cloudwatch_dashboard" "stoker" {
         width  = 8
         height = 6
         properties = {
-          region  = "us-west-2"
-          view    = "timeSeries"
-          title   = "Requests by model and end"
-          period  = 300
-          stacked = true
+          region = "us-west-2"
+          view   = "timeSeries"
+          title  = "Part of prompts that was cached"
+          period = 300
           metrics = [
             [
               {
-                expression = "SEARCH('{AgenticAI,ClusterName,model,status} MetricName=\"stoker_requests_total\" ClusterName=\"everything\"', 'Sum', 300)"
-                id         = "r"
+                expression = "100*k/FILL(p,1)"
+                label      = "per cent"
+                id         = "e"
+              },
+            ],
+            [
+              {
+                expression = "SUM(SEARCH('{AgenticAI/Tokens,ClusterName,ModelName} MetricName=\"PromptTokens\" ClusterName=\"everything\"', 'Sum', 300))"
+                id         = "p"
+                visible    = false
+              },
+            ],
+            [
+              {
+                expression = "SUM(SEARCH('{AgenticAI/Tokens,ClusterName,ModelName} MetricName=\"CachedTokens\" ClusterName=\"everything\"', 'Sum', 300))"
+                id         = "k"
+                visible    = false
               },
             ],
           ]
@@ -311,226 +321,16 @@ resource "aws_cloudwatch_dashboard" "stoker" {
         width  = 8
         height = 6
         properties = {
-          region = "us-west-2"
-          view   = "timeSeries"
-          title  = "Billed, USD per hour"
-          period = 3600
+          region  = "us-west-2"
+          view    = "timeSeries"
+          title   = "Requests by model"
+          period  = 300
+          stacked = true
           metrics = [
             [
               {
-                expression = "FILL(i0,0)*0.10/1000000+FILL(o0,0)*0.40/1000000+FILL(i1,0)*0.10/1000000+FILL(o1,0)*0.40/1000000+FILL(i2,0)*0.10/1000000+FILL(o2,0)*0.40/1000000+FILL(i3,0)*0.10/1000000+FILL(o3,0)*0.40/1000000+FILL(i4,0)*0.10/1000000+FILL(o4,0)*0.40/1000000+FILL(i5,0)*0.10/1000000+FILL(o5,0)*0.40/1000000+FILL(i6,0)*0.10/1000000+FILL(o6,0)*0.40/1000000"
-                label      = "by the prices of the models"
-                id         = "e"
-              },
-            ],
-            [
-              "AgenticAI",
-              "stoker_tokens_total",
-              "ClusterName",
-              "everything",
-              "model",
-              "general",
-              "type",
-              "input",
-              {
-                id      = "i0"
-                stat    = "Sum"
-                visible = false
-              },
-            ],
-            [
-              "AgenticAI",
-              "stoker_tokens_total",
-              "ClusterName",
-              "everything",
-              "model",
-              "general",
-              "type",
-              "output",
-              {
-                id      = "o0"
-                stat    = "Sum"
-                visible = false
-              },
-            ],
-            [
-              "AgenticAI",
-              "stoker_tokens_total",
-              "ClusterName",
-              "everything",
-              "model",
-              "code",
-              "type",
-              "input",
-              {
-                id      = "i1"
-                stat    = "Sum"
-                visible = false
-              },
-            ],
-            [
-              "AgenticAI",
-              "stoker_tokens_total",
-              "ClusterName",
-              "everything",
-              "model",
-              "code",
-              "type",
-              "output",
-              {
-                id      = "o1"
-                stat    = "Sum"
-                visible = false
-              },
-            ],
-            [
-              "AgenticAI",
-              "stoker_tokens_total",
-              "ClusterName",
-              "everything",
-              "model",
-              "vision",
-              "type",
-              "input",
-              {
-                id      = "i2"
-                stat    = "Sum"
-                visible = false
-              },
-            ],
-            [
-              "AgenticAI",
-              "stoker_tokens_total",
-              "ClusterName",
-              "everything",
-              "model",
-              "vision",
-              "type",
-              "output",
-              {
-                id      = "o2"
-                stat    = "Sum"
-                visible = false
-              },
-            ],
-            [
-              "AgenticAI",
-              "stoker_tokens_total",
-              "ClusterName",
-              "everything",
-              "model",
-              "large",
-              "type",
-              "input",
-              {
-                id      = "i3"
-                stat    = "Sum"
-                visible = false
-              },
-            ],
-            [
-              "AgenticAI",
-              "stoker_tokens_total",
-              "ClusterName",
-              "everything",
-              "model",
-              "large",
-              "type",
-              "output",
-              {
-                id      = "o3"
-                stat    = "Sum"
-                visible = false
-              },
-            ],
-            [
-              "AgenticAI",
-              "stoker_tokens_total",
-              "ClusterName",
-              "everything",
-              "model",
-              "giant",
-              "type",
-              "input",
-              {
-                id      = "i4"
-                stat    = "Sum"
-                visible = false
-              },
-            ],
-            [
-              "AgenticAI",
-              "stoker_tokens_total",
-              "ClusterName",
-              "everything",
-              "model",
-              "giant",
-              "type",
-              "output",
-              {
-                id      = "o4"
-                stat    = "Sum"
-                visible = false
-              },
-            ],
-            [
-              "AgenticAI",
-              "stoker_tokens_total",
-              "ClusterName",
-              "everything",
-              "model",
-              "tiny",
-              "type",
-              "input",
-              {
-                id      = "i5"
-                stat    = "Sum"
-                visible = false
-              },
-            ],
-            [
-              "AgenticAI",
-              "stoker_tokens_total",
-              "ClusterName",
-              "everything",
-              "model",
-              "tiny",
-              "type",
-              "output",
-              {
-                id      = "o5"
-                stat    = "Sum"
-                visible = false
-              },
-            ],
-            [
-              "AgenticAI",
-              "stoker_tokens_total",
-              "ClusterName",
-              "everything",
-              "model",
-              "hosted",
-              "type",
-              "input",
-              {
-                id      = "i6"
-                stat    = "Sum"
-                visible = false
-              },
-            ],
-            [
-              "AgenticAI",
-              "stoker_tokens_total",
-              "ClusterName",
-              "everything",
-              "model",
-              "hosted",
-              "type",
-              "output",
-              {
-                id      = "o6"
-                stat    = "Sum"
-                visible = false
+                expression = "SEARCH('{AgenticAI/Tokens,ClusterName,ModelName} MetricName=\"Requests\" ClusterName=\"everything\"', 'Sum', 300)"
+                id         = "q"
               },
             ],
           ]
@@ -543,6 +343,70 @@ resource "aws_cloudwatch_dashboard" "stoker" {
         width  = 8
         height = 6
         properties = {
+          region  = "us-west-2"
+          view    = "timeSeries"
+          title   = "Requests that failed"
+          period  = 300
+          stacked = true
+          metrics = [
+            [
+              {
+                expression = "SEARCH('{AgenticAI/Tokens,ClusterName,ModelName} MetricName=\"Errors\" ClusterName=\"everything\"', 'Sum', 300)"
+                id         = "q"
+              },
+            ],
+          ]
+        }
+      },
+      {
+        type   = "metric"
+        x      = 16
+        y      = 12
+        width  = 8
+        height = 6
+        properties = {
+          region = "us-west-2"
+          view   = "timeSeries"
+          title  = "Time to the first token, p95, s"
+          period = 60
+          metrics = [
+            [
+              {
+                expression = "SEARCH('{AgenticAI/Tokens,ClusterName,ModelName} MetricName=\"TimeToFirstToken\" ClusterName=\"everything\"', 'p95', 60)"
+                id         = "q"
+              },
+            ],
+          ]
+        }
+      },
+      {
+        type   = "metric"
+        x      = 0
+        y      = 18
+        width  = 8
+        height = 6
+        properties = {
+          region = "us-west-2"
+          view   = "timeSeries"
+          title  = "By the models' prices, USD per hour"
+          period = 3600
+          metrics = [
+            [
+              {
+                expression = "SEARCH('{AgenticAI/Cost,ClusterName,ModelName} MetricName=\"ListPrice\" ClusterName=\"everything\"', 'Sum', 3600)"
+                id         = "q"
+              },
+            ],
+          ]
+        }
+      },
+      {
+        type   = "metric"
+        x      = 8
+        y      = 18
+        width  = 8
+        height = 6
+        properties = {
           region = "us-west-2"
           view   = "timeSeries"
           title  = "USD of GPUs per million tokens, at most"
@@ -550,15 +414,22 @@ resource "aws_cloudwatch_dashboard" "stoker" {
           metrics = [
             [
               {
-                expression = "(m1/60*6.8800)/(m2/1000000)"
+                expression = "(m1/60*6.8800)/((p+c)/1000000)"
                 label      = "each GPU at 6.8800 USD an hour, the dearest that the pools allow"
                 id         = "e1"
               },
             ],
             [
               {
-                expression = "SUM(SEARCH('{AgenticAI,ClusterName,model,type} MetricName=\"stoker_tokens_total\" ClusterName=\"everything\"', 'Sum', 3600))"
-                id         = "m2"
+                expression = "SUM(SEARCH('{AgenticAI/Tokens,ClusterName,ModelName} MetricName=\"PromptTokens\" ClusterName=\"everything\"', 'Sum', 3600))"
+                id         = "p"
+                visible    = false
+              },
+            ],
+            [
+              {
+                expression = "SUM(SEARCH('{AgenticAI/Tokens,ClusterName,ModelName} MetricName=\"CompletionTokens\" ClusterName=\"everything\"', 'Sum', 3600))"
+                id         = "c"
                 visible    = false
               },
             ],
@@ -579,7 +450,7 @@ resource "aws_cloudwatch_dashboard" "stoker" {
       {
         type   = "metric"
         x      = 16
-        y      = 12
+        y      = 18
         width  = 8
         height = 6
         properties = {
@@ -590,7 +461,7 @@ resource "aws_cloudwatch_dashboard" "stoker" {
           metrics = [
             [
               {
-                expression = "SEARCH('{AgenticAI,ClusterName,model} MetricName=\"stoker_queue_lag\" ClusterName=\"everything\"', 'Maximum', 60)"
+                expression = "SEARCH('{AgenticAI/Queue,ClusterName,ModelName} MetricName=\"TasksWaiting\" ClusterName=\"everything\"', 'Maximum', 60)"
                 id         = "q"
               },
             ],
@@ -600,7 +471,7 @@ resource "aws_cloudwatch_dashboard" "stoker" {
       {
         type   = "metric"
         x      = 0
-        y      = 18
+        y      = 24
         width  = 8
         height = 6
         properties = {
@@ -611,7 +482,7 @@ resource "aws_cloudwatch_dashboard" "stoker" {
           metrics = [
             [
               {
-                expression = "SEARCH('{AgenticAI,ClusterName,model} MetricName=\"stoker_queue_pending\" ClusterName=\"everything\"', 'Maximum', 60)"
+                expression = "SEARCH('{AgenticAI/Queue,ClusterName,ModelName} MetricName=\"TasksRunning\" ClusterName=\"everything\"', 'Maximum', 60)"
                 id         = "q"
               },
             ],
@@ -621,7 +492,7 @@ resource "aws_cloudwatch_dashboard" "stoker" {
       {
         type   = "metric"
         x      = 8
-        y      = 18
+        y      = 24
         width  = 8
         height = 6
         properties = {
@@ -632,7 +503,7 @@ resource "aws_cloudwatch_dashboard" "stoker" {
           metrics = [
             [
               {
-                expression = "SEARCH('{AgenticAI,ClusterName,model} MetricName=\"stoker_requests_in_flight\" ClusterName=\"everything\"', 'Sum', 60)"
+                expression = "SEARCH('{AgenticAI/Queue,ClusterName,ModelName} MetricName=\"RequestsInFlight\" ClusterName=\"everything\"', 'Sum', 60)"
                 id         = "q"
               },
             ],
@@ -642,7 +513,7 @@ resource "aws_cloudwatch_dashboard" "stoker" {
       {
         type   = "metric"
         x      = 16
-        y      = 18
+        y      = 24
         width  = 8
         height = 6
         properties = {
@@ -666,7 +537,7 @@ resource "aws_cloudwatch_dashboard" "stoker" {
       {
         type   = "metric"
         x      = 0
-        y      = 24
+        y      = 30
         width  = 8
         height = 6
         properties = {
@@ -794,11 +665,11 @@ resource "aws_cloudwatch_metric_alarm" "node_failed" {
 resource "aws_cloudwatch_metric_alarm" "queue_general" {
   alarm_name        = "everything-queue-general"
   alarm_description = "More tasks wait for general than all of its replicas can run at once."
-  namespace         = "AgenticAI"
-  metric_name       = "stoker_queue_lag"
+  namespace         = "AgenticAI/Queue"
+  metric_name       = "TasksWaiting"
   dimensions = {
     ClusterName = "everything"
-    model       = "general"
+    ModelName   = "general"
   }
   statistic           = "Maximum"
   period              = 60
@@ -819,11 +690,11 @@ resource "aws_cloudwatch_metric_alarm" "queue_general" {
 resource "aws_cloudwatch_metric_alarm" "queue_code" {
   alarm_name        = "everything-queue-code"
   alarm_description = "More tasks wait for code than all of its replicas can run at once."
-  namespace         = "AgenticAI"
-  metric_name       = "stoker_queue_lag"
+  namespace         = "AgenticAI/Queue"
+  metric_name       = "TasksWaiting"
   dimensions = {
     ClusterName = "everything"
-    model       = "code"
+    ModelName   = "code"
   }
   statistic           = "Maximum"
   period              = 60
@@ -844,11 +715,11 @@ resource "aws_cloudwatch_metric_alarm" "queue_code" {
 resource "aws_cloudwatch_metric_alarm" "queue_vision" {
   alarm_name        = "everything-queue-vision"
   alarm_description = "More tasks wait for vision than all of its replicas can run at once."
-  namespace         = "AgenticAI"
-  metric_name       = "stoker_queue_lag"
+  namespace         = "AgenticAI/Queue"
+  metric_name       = "TasksWaiting"
   dimensions = {
     ClusterName = "everything"
-    model       = "vision"
+    ModelName   = "vision"
   }
   statistic           = "Maximum"
   period              = 60
@@ -869,11 +740,11 @@ resource "aws_cloudwatch_metric_alarm" "queue_vision" {
 resource "aws_cloudwatch_metric_alarm" "queue_large" {
   alarm_name        = "everything-queue-large"
   alarm_description = "More tasks wait for large than all of its replicas can run at once."
-  namespace         = "AgenticAI"
-  metric_name       = "stoker_queue_lag"
+  namespace         = "AgenticAI/Queue"
+  metric_name       = "TasksWaiting"
   dimensions = {
     ClusterName = "everything"
-    model       = "large"
+    ModelName   = "large"
   }
   statistic           = "Maximum"
   period              = 60
@@ -894,11 +765,11 @@ resource "aws_cloudwatch_metric_alarm" "queue_large" {
 resource "aws_cloudwatch_metric_alarm" "queue_giant" {
   alarm_name        = "everything-queue-giant"
   alarm_description = "More tasks wait for giant than all of its replicas can run at once."
-  namespace         = "AgenticAI"
-  metric_name       = "stoker_queue_lag"
+  namespace         = "AgenticAI/Queue"
+  metric_name       = "TasksWaiting"
   dimensions = {
     ClusterName = "everything"
-    model       = "giant"
+    ModelName   = "giant"
   }
   statistic           = "Maximum"
   period              = 60
@@ -919,11 +790,11 @@ resource "aws_cloudwatch_metric_alarm" "queue_giant" {
 resource "aws_cloudwatch_metric_alarm" "queue_tiny" {
   alarm_name        = "everything-queue-tiny"
   alarm_description = "More tasks wait for tiny than all of its replicas can run at once."
-  namespace         = "AgenticAI"
-  metric_name       = "stoker_queue_lag"
+  namespace         = "AgenticAI/Queue"
+  metric_name       = "TasksWaiting"
   dimensions = {
     ClusterName = "everything"
-    model       = "tiny"
+    ModelName   = "tiny"
   }
   statistic           = "Maximum"
   period              = 60
@@ -944,11 +815,11 @@ resource "aws_cloudwatch_metric_alarm" "queue_tiny" {
 resource "aws_cloudwatch_metric_alarm" "queue_hosted" {
   alarm_name        = "everything-queue-hosted"
   alarm_description = "More tasks wait for hosted than all of its replicas can run at once."
-  namespace         = "AgenticAI"
-  metric_name       = "stoker_queue_lag"
+  namespace         = "AgenticAI/Queue"
+  metric_name       = "TasksWaiting"
   dimensions = {
     ClusterName = "everything"
-    model       = "hosted"
+    ModelName   = "hosted"
   }
   statistic           = "Maximum"
   period              = 60

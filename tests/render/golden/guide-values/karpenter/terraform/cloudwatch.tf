@@ -93,16 +93,6 @@ resource "aws_sns_topic_policy" "alarms" {
   })
 }
 
-# Made before the agent makes it, which would keep its lines for ever.
-resource "aws_cloudwatch_log_group" "agent" {
-  name              = "/aws/containerinsights/agentic-ai-cluster/prometheus"
-  retention_in_days = 14
-  tags = {
-    Project   = "agentic-ai-cluster"
-    ManagedBy = "stoker"
-  }
-}
-
 resource "aws_cloudwatch_dashboard" "stoker" {
   dashboard_name = "agentic-ai-cluster-stoker"
   dashboard_body = jsonencode({
@@ -262,8 +252,16 @@ resource "aws_cloudwatch_dashboard" "stoker" {
           metrics = [
             [
               {
-                expression = "SEARCH('{AgenticAI,ClusterName,model,type} MetricName=\"stoker_tokens_total\" ClusterName=\"agentic-ai-cluster\"', 'Sum', 300)"
-                id         = "t"
+                expression = "SEARCH('{AgenticAI/Tokens,ClusterName,ModelName} MetricName=\"PromptTokens\" ClusterName=\"agentic-ai-cluster\"', 'Sum', 300)"
+                id         = "p"
+                label      = "PromptTokens"
+              },
+            ],
+            [
+              {
+                expression = "SEARCH('{AgenticAI/Tokens,ClusterName,ModelName} MetricName=\"CompletionTokens\" ClusterName=\"agentic-ai-cluster\"', 'Sum', 300)"
+                id         = "c"
+                label      = "CompletionTokens"
               },
             ],
           ]
@@ -276,16 +274,30 @@ resource "aws_cloudwatch_dashboard" "stoker" {
         width  = 8
         height = 6
         properties = {
-          region  = "us-west-2"
-          view    = "timeSeries"
-          title   = "Requests by model and end"
-          period  = 300
-          stacked = true
+          region = "us-west-2"
+          view   = "timeSeries"
+          title  = "Part of prompts that was cached"
+          period = 300
           metrics = [
             [
               {
-                expression = "SEARCH('{AgenticAI,ClusterName,model,status} MetricName=\"stoker_requests_total\" ClusterName=\"agentic-ai-cluster\"', 'Sum', 300)"
-                id         = "r"
+                expression = "100*k/FILL(p,1)"
+                label      = "per cent"
+                id         = "e"
+              },
+            ],
+            [
+              {
+                expression = "SUM(SEARCH('{AgenticAI/Tokens,ClusterName,ModelName} MetricName=\"PromptTokens\" ClusterName=\"agentic-ai-cluster\"', 'Sum', 300))"
+                id         = "p"
+                visible    = false
+              },
+            ],
+            [
+              {
+                expression = "SUM(SEARCH('{AgenticAI/Tokens,ClusterName,ModelName} MetricName=\"CachedTokens\" ClusterName=\"agentic-ai-cluster\"', 'Sum', 300))"
+                id         = "k"
+                visible    = false
               },
             ],
           ]
@@ -298,106 +310,16 @@ resource "aws_cloudwatch_dashboard" "stoker" {
         width  = 8
         height = 6
         properties = {
-          region = "us-west-2"
-          view   = "timeSeries"
-          title  = "Billed, USD per hour"
-          period = 3600
+          region  = "us-west-2"
+          view    = "timeSeries"
+          title   = "Requests by model"
+          period  = 300
+          stacked = true
           metrics = [
             [
               {
-                expression = "FILL(i0,0)*0.10/1000000+FILL(o0,0)*0.40/1000000+FILL(i1,0)*0.10/1000000+FILL(o1,0)*0.40/1000000+FILL(i2,0)*0.10/1000000+FILL(o2,0)*0.40/1000000"
-                label      = "by the prices of the models"
-                id         = "e"
-              },
-            ],
-            [
-              "AgenticAI",
-              "stoker_tokens_total",
-              "ClusterName",
-              "agentic-ai-cluster",
-              "model",
-              "general",
-              "type",
-              "input",
-              {
-                id      = "i0"
-                stat    = "Sum"
-                visible = false
-              },
-            ],
-            [
-              "AgenticAI",
-              "stoker_tokens_total",
-              "ClusterName",
-              "agentic-ai-cluster",
-              "model",
-              "general",
-              "type",
-              "output",
-              {
-                id      = "o0"
-                stat    = "Sum"
-                visible = false
-              },
-            ],
-            [
-              "AgenticAI",
-              "stoker_tokens_total",
-              "ClusterName",
-              "agentic-ai-cluster",
-              "model",
-              "code",
-              "type",
-              "input",
-              {
-                id      = "i1"
-                stat    = "Sum"
-                visible = false
-              },
-            ],
-            [
-              "AgenticAI",
-              "stoker_tokens_total",
-              "ClusterName",
-              "agentic-ai-cluster",
-              "model",
-              "code",
-              "type",
-              "output",
-              {
-                id      = "o1"
-                stat    = "Sum"
-                visible = false
-              },
-            ],
-            [
-              "AgenticAI",
-              "stoker_tokens_total",
-              "ClusterName",
-              "agentic-ai-cluster",
-              "model",
-              "vision",
-              "type",
-              "input",
-              {
-                id      = "i2"
-                stat    = "Sum"
-                visible = false
-              },
-            ],
-            [
-              "AgenticAI",
-              "stoker_tokens_total",
-              "ClusterName",
-              "agentic-ai-cluster",
-              "model",
-              "vision",
-              "type",
-              "output",
-              {
-                id      = "o2"
-                stat    = "Sum"
-                visible = false
+                expression = "SEARCH('{AgenticAI/Tokens,ClusterName,ModelName} MetricName=\"Requests\" ClusterName=\"agentic-ai-cluster\"', 'Sum', 300)"
+                id         = "q"
               },
             ],
           ]
@@ -410,6 +332,70 @@ resource "aws_cloudwatch_dashboard" "stoker" {
         width  = 8
         height = 6
         properties = {
+          region  = "us-west-2"
+          view    = "timeSeries"
+          title   = "Requests that failed"
+          period  = 300
+          stacked = true
+          metrics = [
+            [
+              {
+                expression = "SEARCH('{AgenticAI/Tokens,ClusterName,ModelName} MetricName=\"Errors\" ClusterName=\"agentic-ai-cluster\"', 'Sum', 300)"
+                id         = "q"
+              },
+            ],
+          ]
+        }
+      },
+      {
+        type   = "metric"
+        x      = 16
+        y      = 12
+        width  = 8
+        height = 6
+        properties = {
+          region = "us-west-2"
+          view   = "timeSeries"
+          title  = "Time to the first token, p95, s"
+          period = 60
+          metrics = [
+            [
+              {
+                expression = "SEARCH('{AgenticAI/Tokens,ClusterName,ModelName} MetricName=\"TimeToFirstToken\" ClusterName=\"agentic-ai-cluster\"', 'p95', 60)"
+                id         = "q"
+              },
+            ],
+          ]
+        }
+      },
+      {
+        type   = "metric"
+        x      = 0
+        y      = 18
+        width  = 8
+        height = 6
+        properties = {
+          region = "us-west-2"
+          view   = "timeSeries"
+          title  = "By the models' prices, USD per hour"
+          period = 3600
+          metrics = [
+            [
+              {
+                expression = "SEARCH('{AgenticAI/Cost,ClusterName,ModelName} MetricName=\"ListPrice\" ClusterName=\"agentic-ai-cluster\"', 'Sum', 3600)"
+                id         = "q"
+              },
+            ],
+          ]
+        }
+      },
+      {
+        type   = "metric"
+        x      = 8
+        y      = 18
+        width  = 8
+        height = 6
+        properties = {
           region = "us-west-2"
           view   = "timeSeries"
           title  = "USD of GPUs per million tokens, at most"
@@ -417,15 +403,22 @@ resource "aws_cloudwatch_dashboard" "stoker" {
           metrics = [
             [
               {
-                expression = "(m1/60*3.4309)/(m2/1000000)"
+                expression = "(m1/60*3.4309)/((p+c)/1000000)"
                 label      = "each GPU at 3.4309 USD an hour, the dearest that the pools allow"
                 id         = "e1"
               },
             ],
             [
               {
-                expression = "SUM(SEARCH('{AgenticAI,ClusterName,model,type} MetricName=\"stoker_tokens_total\" ClusterName=\"agentic-ai-cluster\"', 'Sum', 3600))"
-                id         = "m2"
+                expression = "SUM(SEARCH('{AgenticAI/Tokens,ClusterName,ModelName} MetricName=\"PromptTokens\" ClusterName=\"agentic-ai-cluster\"', 'Sum', 3600))"
+                id         = "p"
+                visible    = false
+              },
+            ],
+            [
+              {
+                expression = "SUM(SEARCH('{AgenticAI/Tokens,ClusterName,ModelName} MetricName=\"CompletionTokens\" ClusterName=\"agentic-ai-cluster\"', 'Sum', 3600))"
+                id         = "c"
                 visible    = false
               },
             ],
@@ -446,7 +439,7 @@ resource "aws_cloudwatch_dashboard" "stoker" {
       {
         type   = "metric"
         x      = 16
-        y      = 12
+        y      = 18
         width  = 8
         height = 6
         properties = {
@@ -457,7 +450,7 @@ resource "aws_cloudwatch_dashboard" "stoker" {
           metrics = [
             [
               {
-                expression = "SEARCH('{AgenticAI,ClusterName,model} MetricName=\"stoker_queue_lag\" ClusterName=\"agentic-ai-cluster\"', 'Maximum', 60)"
+                expression = "SEARCH('{AgenticAI/Queue,ClusterName,ModelName} MetricName=\"TasksWaiting\" ClusterName=\"agentic-ai-cluster\"', 'Maximum', 60)"
                 id         = "q"
               },
             ],
@@ -467,7 +460,7 @@ resource "aws_cloudwatch_dashboard" "stoker" {
       {
         type   = "metric"
         x      = 0
-        y      = 18
+        y      = 24
         width  = 8
         height = 6
         properties = {
@@ -478,7 +471,7 @@ resource "aws_cloudwatch_dashboard" "stoker" {
           metrics = [
             [
               {
-                expression = "SEARCH('{AgenticAI,ClusterName,model} MetricName=\"stoker_queue_pending\" ClusterName=\"agentic-ai-cluster\"', 'Maximum', 60)"
+                expression = "SEARCH('{AgenticAI/Queue,ClusterName,ModelName} MetricName=\"TasksRunning\" ClusterName=\"agentic-ai-cluster\"', 'Maximum', 60)"
                 id         = "q"
               },
             ],
@@ -488,7 +481,7 @@ resource "aws_cloudwatch_dashboard" "stoker" {
       {
         type   = "metric"
         x      = 8
-        y      = 18
+        y      = 24
         width  = 8
         height = 6
         properties = {
@@ -499,7 +492,7 @@ resource "aws_cloudwatch_dashboard" "stoker" {
           metrics = [
             [
               {
-                expression = "SEARCH('{AgenticAI,ClusterName,model} MetricName=\"stoker_requests_in_flight\" ClusterName=\"agentic-ai-cluster\"', 'Sum', 60)"
+                expression = "SEARCH('{AgenticAI/Queue,ClusterName,ModelName} MetricName=\"RequestsInFlight\" ClusterName=\"agentic-ai-cluster\"', 'Sum', 60)"
                 id         = "q"
               },
             ],
@@ -509,7 +502,7 @@ resource "aws_cloudwatch_dashboard" "stoker" {
       {
         type   = "metric"
         x      = 16
-        y      = 18
+        y      = 24
         width  = 8
         height = 6
         properties = {
@@ -533,7 +526,7 @@ resource "aws_cloudwatch_dashboard" "stoker" {
       {
         type   = "metric"
         x      = 0
-        y      = 24
+        y      = 30
         width  = 8
         height = 6
         properties = {
@@ -653,11 +646,11 @@ resource "aws_cloudwatch_metric_alarm" "node_failed" {
 resource "aws_cloudwatch_metric_alarm" "queue_general" {
   alarm_name        = "agentic-ai-cluster-queue-general"
   alarm_description = "More tasks wait for general than all of its replicas can run at once."
-  namespace         = "AgenticAI"
-  metric_name       = "stoker_queue_lag"
+  namespace         = "AgenticAI/Queue"
+  metric_name       = "TasksWaiting"
   dimensions = {
     ClusterName = "agentic-ai-cluster"
-    model       = "general"
+    ModelName   = "general"
   }
   statistic           = "Maximum"
   period              = 60
@@ -676,11 +669,11 @@ resource "aws_cloudwatch_metric_alarm" "queue_general" {
 resource "aws_cloudwatch_metric_alarm" "queue_code" {
   alarm_name        = "agentic-ai-cluster-queue-code"
   alarm_description = "More tasks wait for code than all of its replicas can run at once."
-  namespace         = "AgenticAI"
-  metric_name       = "stoker_queue_lag"
+  namespace         = "AgenticAI/Queue"
+  metric_name       = "TasksWaiting"
   dimensions = {
     ClusterName = "agentic-ai-cluster"
-    model       = "code"
+    ModelName   = "code"
   }
   statistic           = "Maximum"
   period              = 60
@@ -699,11 +692,11 @@ resource "aws_cloudwatch_metric_alarm" "queue_code" {
 resource "aws_cloudwatch_metric_alarm" "queue_vision" {
   alarm_name        = "agentic-ai-cluster-queue-vision"
   alarm_description = "More tasks wait for vision than all of its replicas can run at once."
-  namespace         = "AgenticAI"
-  metric_name       = "stoker_queue_lag"
+  namespace         = "AgenticAI/Queue"
+  metric_name       = "TasksWaiting"
   dimensions = {
     ClusterName = "agentic-ai-cluster"
-    model       = "vision"
+    ModelName   = "vision"
   }
   statistic           = "Maximum"
   period              = 60
