@@ -487,6 +487,15 @@ OPERATIONS: tuple[Operation, ...] = (
         query=(costs_api.BY, costs_api.SINCE, costs_api.UNTIL, costs_api.LIMIT),
     ),
     Operation(
+        "POST",
+        "/admin/v1/cost",
+        "costOfBill",
+        "Whose the money of somebody else's bill was. Nothing is changed.",
+        "admin",
+        {200: json_of("Cost", "Rows, the largest first.")},
+        takes="Bill",
+    ),
+    Operation(
         "GET",
         "/admin/v1/tasks",
         "listTasks",

@@ -105,7 +105,7 @@ def report(
 ) -> dict[str, Any]:
     """The cost of a time as JSON. `lines`: somebody else's bill; without it, node-time at its prices. Raises
     Unavailable."""
-    dimensions, of_who = _dimensions(asked.by)
+    dimensions, of_who = dimensions_of(asked.by)
     machines = lives.machines(since=asked.since, until=asked.until)
     stays = lives.stays(since=asked.since, until=asked.until)
     at_prices = machine_lines(machines, lives.prices(until=asked.until), since=asked.since, until=asked.until)
@@ -122,7 +122,7 @@ def report(
     return as_json(cells, used, bill, asked, dimensions, of_who, source)
 
 
-def _dimensions(by: Sequence[str]) -> tuple[list[str], list[str]]:
+def dimensions_of(by: Sequence[str]) -> tuple[list[str], list[str]]:
     """Fields of cells to sum by, and the names of `who`."""
     of_who = list(dict.fromkeys(name for key in by for name in _OF_WHO.get(key, ())))
     dimensions = list(dict.fromkeys(name for key in by for name in _OF_WHO.get(key) or (_OF_MACHINES[key],)))
