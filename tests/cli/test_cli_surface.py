@@ -68,7 +68,7 @@ SURFACE = {
     "stoker usage": [*PLATFORM, "--since", "--tenant", "--agent", "--run", "--json"],
     "stoker cost": [
         *(*PLATFORM, "--by", "--since", "--until", "--limit", "--bill", "--aws", "--amount", "--cluster", "--all"),
-        "--json",
+        *("--savings", "--forecast", "--anomalies", "--json"),
     ],
     "stoker usage export": [*PLATFORM, "--format", "--since", "--until", "--tenant", "--output"],
     "stoker usage prune": [*PLATFORM, "--before", "--json"],

@@ -28,23 +28,14 @@ class Which:
 
 def report(which: Which, asked: target.Asked, by: str, limit: int) -> dict[str, Any]:
     """Raises InvalidInput, NotFound, NotPermitted, Unavailable."""
-    from stoker import spec
-    from stoker.local.state import StateDirectory
     from stoker.meter import costs, sources
     from stoker.meter.ledger import Ledger
     from stoker.meter.lives import Lives
 
-    found = _platform(asked)
-    state = None if found is None or found.state is None else StateDirectory(found.state)
-    platform = None if state is None else spec.load(state.spec)
-    cluster = which.cluster or ("" if platform is None else platform.cluster.name)
-    if which.file is None:
-        bill = _of_aws(which, cluster)
-    else:
-        bill_or_report = sources.read(which.file, which.amount, cluster, take_all=which.take_all)
-        if isinstance(bill_or_report, dict):
-            return sources.of_simulator(bill_or_report, by)
-        bill = bill_or_report.within(which.since, which.until)
+    found, state, platform, bill_or_report = _read(which, asked)
+    if isinstance(bill_or_report, dict):
+        return sources.of_simulator(bill_or_report, by)
+    bill = bill_or_report
     times = [at for line in (*bill.lines, *bill.if_known) for at in (line.began_at, line.ended_at)]
     if not times:
         raise InvalidInput(
@@ -57,7 +48,11 @@ def report(which: Which, asked: target.Asked, by: str, limit: int) -> dict[str, 
         return sources.with_left_out(sources.of_file_alone(of_file, bill.known_to(set())), bill.known_to(set()))
     if state is None or state.is_locked():
         body = {
-            "by": by, "since": since, "until": until, "limit": limit, "source": bill.source,
+            "by": by,
+            "since": since,
+            "until": until,
+            "limit": limit,
+            "source": bill.source,
             "lines": [sources.line_as_json(line) for line in bill.lines],
             "if_known": [sources.line_as_json(line) for line in bill.if_known],
         }
@@ -77,6 +72,32 @@ def report(which: Which, asked: target.Asked, by: str, limit: int) -> dict[str, 
     of_state = costs.asked_of(platform, by=by, since=since, until=until, most_rows=limit)
     with store_of(state) as store:
         return sources.of_platform(of_state, bill, Ledger(store), Lives(store))
+
+
+def savings(which: Which, asked: target.Asked) -> dict[str, Any]:
+    """From the hours that the bill says. Raises as `report`."""
+    from stoker.meter import savings
+
+    bill = _read(which, asked)[-1]
+    if isinstance(bill, dict):
+        raise InvalidInput("the simulator's report has no hours by type", param="savings")
+    return savings.of_bill(bill, savings.list_prices())
+
+
+def _read(which: Which, asked: target.Asked) -> tuple[target.Target | None, Any, Any, Any]:
+    """The platform, its state directory, its platform.yaml, and the bill (or the simulator's report)."""
+    from stoker import spec
+    from stoker.local.state import StateDirectory
+    from stoker.meter import sources
+
+    found = _platform(asked)
+    state = None if found is None or found.state is None else StateDirectory(found.state)
+    platform = None if state is None else spec.load(state.spec)
+    cluster = which.cluster or ("" if platform is None else platform.global_.cluster.name)
+    if which.file is None:
+        return found, state, platform, _of_aws(which, cluster)
+    bill = sources.read(which.file, which.amount, cluster, take_all=which.take_all)
+    return found, state, platform, bill if isinstance(bill, dict) else bill.within(which.since, which.until)
 
 
 def _platform(asked: target.Asked) -> target.Target | None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from stoker.base.errors import Unavailable
-from stoker.cli import api, bill_cost, show, target
+from stoker.base.errors import InvalidInput, Unavailable
+from stoker.cli import api, bill_cost, cost_ahead, show, target
 from stoker.cli.bill_cost import AMOUNTS
 from stoker.cli.usage import parse_since, store_of
 
@@ -29,6 +29,9 @@ _DAY_S = 86400.0
 )
 @click.option("--cluster", metavar="NAME", help="Whose tags are ours. Default: that of platform.yaml.")
 @click.option("--all", "take_all", is_flag=True, help="All of the bill, whatever its tags say.")
+@click.option("--savings", "what", flag_value="savings", help="What spot and scaling saved.")
+@click.option("--forecast", "what", flag_value="forecast", help="What the month will cost.")
+@click.option("--anomalies", "what", flag_value="anomalies", help="Days that stand out, and what changed.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def cost(
     url: str | None,
@@ -43,6 +46,7 @@ def cost(
     amount: bill_cost.Amount,
     cluster: str | None,
     take_all: bool,
+    what: str | None,
     as_json: bool,
 ) -> None:
     """Dollars of machines by who caused them; idle and start-up are shown as themselves, and rows sum to the bill.
@@ -52,15 +56,25 @@ def cost(
     ends = now if until is None else parse_since(until, now, "until")
     begins = ends - _DAY_S if since is None else parse_since(since, now)
     asked = target.Asked(url, key, state)
+    if what in ("forecast", "anomalies") and (file is not None or aws):
+        raise InvalidInput(f"--{what} is of the platform's own days; it takes no bill", param=what)
     if file is not None or aws:
         which = bill_cost.Which(
             file, amount, cluster, take_all, None if since is None else begins, None if until is None else ends, now
         )
-        report = bill_cost.report(which, asked, by, limit)
+        report = bill_cost.savings(which, asked) if what == "savings" else bill_cost.report(which, asked, by, limit)
+    elif what == "savings":
+        report = cost_ahead.savings(target.find(asked, admin=True), begins, ends)
+    elif what is not None:
+        found = target.find(asked, admin=True)
+        with_day = lambda since: _report(found, f"day,{by}", since, ends, 100_000)  # noqa: E731
+        report = cost_ahead.outlook(what, with_day, by.split(","), None if since is None else begins, ends)
     else:
         report = _report(target.find(asked, admin=True), by, begins, ends, limit)
     if as_json:
         show.as_json(report)
+    elif what is not None:
+        cost_ahead.show_as_text(what, report)
     else:
         _print(report)
 

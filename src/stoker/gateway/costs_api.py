@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from stoker.base.errors import InvalidInput
 from stoker.gateway.services import Services
-from stoker.meter import costs, sources
+from stoker.meter import costs, savings, sources
 from stoker.meter.bill_lines import Bill
 from stoker.web.parameters import Number, Text, whole, whole_of
 from stoker.web.server import JSONResponse, read_json
@@ -38,6 +38,7 @@ def routes(services: Services) -> list[Route]:
     return [
         Route("/admin/v1/cost", _cost(services), methods=["GET"]),
         Route("/admin/v1/cost", _cost_of_bill(services), methods=["POST"]),
+        Route("/admin/v1/cost/savings", _savings(services), methods=["GET"]),
     ]
 
 
@@ -71,6 +72,19 @@ def _cost_of_bill(services: Services) -> Callable[[Request], Awaitable[Response]
         return JSONResponse(await asyncio.to_thread(sources.of_platform, asked, bill, services.ledger, services.lives))
 
     return cost
+
+
+def _savings(services: Services) -> Callable[[Request], Awaitable[Response]]:
+    async def found(request: Request) -> Response:
+        await services.auth.admin(request)
+        until = UNTIL.of(request)
+        until = services.clock.now() if until is None else until
+        since = SINCE.of(request)
+        since = until - USUAL_S if since is None else since
+        costs.check_times(since, until)
+        return JSONResponse(await asyncio.to_thread(savings.of_lives, services.lives, since=since, until=until))
+
+    return found
 
 
 def _asked_of(services: Services, body: dict[str, Any]) -> tuple[costs.Asked, Bill]:

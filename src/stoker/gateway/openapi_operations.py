@@ -497,6 +497,15 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "GET",
+        "/admin/v1/cost/savings",
+        "savings",
+        "What machines would have cost on demand, and without scaling.",
+        "admin",
+        {200: json_of("Savings", "Each with how it is computed.")},
+        query=(costs_api.SINCE, costs_api.UNTIL),
+    ),
+    Operation(
+        "GET",
         "/admin/v1/tasks",
         "listTasks",
         "The newest tasks.",

@@ -648,6 +648,15 @@ def _answered() -> dict[str, Schema]:
             },
             leaves_out=("left_out_usd", "left_out_rows"),
         ),
+        "Savings": thing(
+            {
+                "since": TIME,
+                "until": TIME,
+                "spot": thing({**dict.fromkeys(("paid_usd", "on_demand_usd", "saved_usd"), USD), "how": text()}),
+                "scaling": thing({**dict.fromkeys(("paid_usd", "at_peak_usd", "saved_usd"), USD), "how": text()}),
+                "consolidation": thing({"saved_usd": some(USD), "how": text()}),
+            }
+        ),
         "UsageRecords": thing({"records": array(thing(record)), "next": some(text())}),
         "Pruned": thing({"before": text(), "pruned": COUNT}),
         "Replicas": thing(

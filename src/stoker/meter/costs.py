@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
@@ -85,10 +86,15 @@ def keys_of(text: str) -> tuple[str, ...]:
     return found
 
 
-def asked_of(platform: Platform, *, by: str, since: float, until: float, most_rows: int = 1000) -> Asked:
+def check_times(since: float, until: float) -> None:
     """Raises InvalidInput."""
     if since >= until:
         raise InvalidInput(f"since is {since:g} and until {until:g}; since must be before until", param="since")
+
+
+def asked_of(platform: Platform, *, by: str, since: float, until: float, most_rows: int = 1000) -> Asked:
+    """Raises InvalidInput."""
+    check_times(since, until)
     models = platform.llm.models
     return Asked(
         by=keys_of(by),
@@ -220,6 +226,8 @@ def _of_row(row: SpanRow, name: str) -> str | None:
 def _used_value(row: SpanRow, name: str, of_who: Sequence[str], who: Who) -> str:
     if name in of_who:
         return who[of_who.index(name)]
+    if name == "day":
+        return datetime.fromtimestamp(row.ended_at, UTC).date().isoformat()
     return row.model if name == "model" else ""
 
 
@@ -258,7 +266,7 @@ def as_json(
     """`{"rows", "total_usd", "bill_usd", ...}`: micro-dollars that sum, and the exact nano-dollars beside them."""
     sums = _largest(rows(cells, dimensions, of_who), asked.most_rows)
     shown = shared_out({"\0".join(key): each.nano_usd for key, each in sums.items()}, MICRO)
-    has_requests = set(dimensions) <= {*of_who, "model"}
+    has_requests = set(dimensions) <= {*of_who, "model", "day"} and set(dimensions) != {"day"}
     ordered = sorted(sums.items(), key=lambda item: (-item[1].nano_usd, item[0]))
     return {
         "by": list(asked.by),

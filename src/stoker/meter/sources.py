@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from stoker.base.errors import InvalidInput, NotFound
 from stoker.meter import cost_explorer, costs, usage_report
@@ -137,7 +137,7 @@ def _line(said: Any, where: str) -> Line:
     nano, began, ended = said.get("nano_usd"), said.get("began_at"), said.get("ended_at")
     if type(nano) is not int or abs(nano) >= 2**63:
         raise InvalidInput(f"{where}.nano_usd is {nano!r}; it must be a whole number", param=f"{where}.nano_usd")
-    if not (_is_time(began) and _is_time(ended) and began < ended):
+    if not (_is_time(began) and _is_time(ended)) or began >= ended:
         raise InvalidInput(f"{where} is from {began!r} to {ended!r}; both must be seconds, in order", param=where)
     texts = {name: said.get(name, "") for name in _TEXTS if name in said}
     wrong = [name for name, value in texts.items() if not isinstance(value, str) or len(value) > 256]
@@ -149,5 +149,5 @@ def _line(said: Any, where: str) -> Line:
     return Line(nano, float(began), float(ended), is_shared=is_shared, **texts)
 
 
-def _is_time(value: Any) -> bool:
+def _is_time(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1e12
