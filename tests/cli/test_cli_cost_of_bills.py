@@ -48,7 +48,7 @@ def state(tmp_path: Path) -> Path:
             )
         ],
     )
-    Ledger(store).record(
+    Ledger(store).append(
         [
             UsageRecord(
                 id=name, kind="request", status="done", tenant=tenant, key_id="k", model="general",

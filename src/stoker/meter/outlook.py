@@ -5,7 +5,8 @@ last 28 whole days (of all days, where fewer than 14 are known). The range holds
 they did before: 1.645 standard deviations of a sum of days, with the mean's own error.
 
 Anomaly: a day that differs from the median of up to 28 days before it by more than `least_usd`, a quarter of the
-median, and 5 times the spread (1.4826 times the median absolute deviation, which is the standard deviation of a normal one).
+median, and 5 times the spread (1.4826 times the median absolute deviation: for normal noise, its
+standard deviation).
 """
 
 import math
