@@ -51,9 +51,21 @@ def state(tmp_path: Path) -> Path:
     Ledger(store).append(
         [
             UsageRecord(
-                id=name, kind="request", status="done", tenant=tenant, key_id="k", model="general",
-                prompt_tokens=10, cached_tokens=0, completion_tokens=5, nano_usd=1, session=name,
-                started_at=FIRST + 100, first_token_at=None, ended_at=FIRST + 43_300, replica="g-0",
+                id=name,
+                kind="request",
+                status="done",
+                tenant=tenant,
+                key_id="k",
+                model="general",
+                prompt_tokens=10,
+                cached_tokens=0,
+                completion_tokens=5,
+                nano_usd=1,
+                session=name,
+                started_at=FIRST + 100,
+                first_token_at=None,
+                ended_at=FIRST + 43_300,
+                replica="g-0",
             )
             for name, tenant in (("r1", "acme"), ("r2", "globex"))
         ]

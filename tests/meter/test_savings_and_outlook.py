@@ -16,7 +16,11 @@ AT_FIRST = 1793491200.0
 
 def machine(name: str, began_h: float, ended_h: float, capacity: str = "spot", usd: float = 0.25) -> MachineLife:
     return MachineLife(
-        id=name, pool="gpu", capacity=capacity, type="g5.xlarge", zone="us-east-1a",
+        id=name,
+        pool="gpu",
+        capacity=capacity,
+        type="g5.xlarge",
+        zone="us-east-1a",
         nano_usd_per_hour=round(usd * 1e9),
         began_at=began_h * HOUR,
         seen_at=ended_h * HOUR,
