@@ -148,3 +148,41 @@ def test_the_answer_of_cost_explorer_is_split_and_sums_to_the_cent(
     if by == "tenant":
         # Both ran together for half of the first day: half of its $10.01, in halves.
         assert of["acme"] == of["globex"] == 2.5025
+
+
+def test_savings_forecast_and_anomalies_of_a_platform_that_has_ended(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = ("--state", str(state), "--until", "2026-11-03T12:00Z")
+    saved = said(capsys, "--savings", *at, "--since", "2026-11-01T00:00Z")
+    assert saved["spot"]["hours"] == 48.0
+    forecast = said(capsys, "--forecast", "--by", "nodepool", *at)
+    # Two machines at $1 for two days, and none on the third: $96, and each day to come costs the mean of those two.
+    assert forecast["total"]["so_far_usd"] == 96.0
+    assert forecast["total"]["forecast_usd"] == 96.0 + 48 * 27.5
+    assert [row["key"] for row in forecast["rows"]] == ["gpu"]
+    assert said(capsys, "--anomalies", *at)["rows"] == []
+    for what in ("--savings", "--forecast", "--anomalies"):
+        assert run(["cost", what, *at]) == 0
+        assert capsys.readouterr().out
+
+
+def test_a_file_without_a_platform_and_what_it_cannot_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("STOKER_URL", raising=False)
+    monkeypatch.delenv("STOKER_STATE", raising=False)
+    file = tmp_path / "bill"
+    file.write_text(json.dumps([page(1, FIRST_PAGE), page(2, LAST_PAGE)]))
+    report = said(capsys, "--bill", str(file), "--by", "type")
+    assert {row["key"]: row["usd"] for row in report["rows"]} == {
+        "g5.xlarge": 20.0,
+        "m5.large": 2.3,
+        "(NAT gateway)": 1.08,
+    }
+    assert run(["cost", "--bill", str(file)]) == 2
+    assert "by tenant: a bill alone does not say it" in capsys.readouterr().err
+    saved = said(capsys, "--savings", "--bill", str(file))
+    assert saved["spot"]["hours"] == 48.0  # g5.xlarge, $1.006 an hour on demand
+    assert saved["spot"]["saved_usd"] == round(48 * 1.006 - 20, 6)
