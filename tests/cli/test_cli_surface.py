@@ -66,7 +66,10 @@ SURFACE = {
     "stoker tenants update": ["TENANT", *PLATFORM, "--team", *TENANT_TERMS, "--json"],
     "stoker budgets": [*PLATFORM, "--tenant", "--json"],
     "stoker usage": [*PLATFORM, "--since", "--tenant", "--agent", "--run", "--json"],
-    "stoker cost": [*PLATFORM, "--by", "--since", "--until", "--limit", "--json"],
+    "stoker cost": [
+        *(*PLATFORM, "--by", "--since", "--until", "--limit", "--bill", "--aws", "--amount", "--cluster", "--all"),
+        *("--savings", "--forecast", "--anomalies", "--json"),
+    ],
     "stoker usage export": [*PLATFORM, "--format", "--since", "--until", "--tenant", "--output"],
     "stoker usage prune": [*PLATFORM, "--before", "--json"],
     "stoker tasks": [],
