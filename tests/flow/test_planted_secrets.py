@@ -99,6 +99,7 @@ def collected(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
+            path.touch()
             yield process.stdout.readline().strip(), path
         finally:
             process.terminate()

@@ -711,6 +711,7 @@ def _answered() -> dict[str, Schema]:
                 "whenBusy": word(*get_args(WhenBusy)),
                 "teams": {"type": "object", "additionalProperties": ref("Team")},
                 "source": source,
+                "recordContent": yes_or_no("Whether its prompts and answers are written on spans."),
                 "callbackHosts": array(text()),
                 "callbackSecretEnv": text("Variable of the gateway's environment with the secret; not there: none."),
                 "created_at": TIME,
