@@ -48,6 +48,8 @@ def test_what_cannot_be_known_is_not_alerted_on() -> None:
         "GpuBroken",
         "GpuXid",
         "GpuMemoryErrors",
+        "GpuThrottled",
+        "GpuPowerBrake",
     }
     assert usual - set(alerts(plan("keda: {enabled: false}"))) == {"ScalerErrors"}
 
