@@ -50,6 +50,7 @@ def test_what_cannot_be_known_is_not_alerted_on() -> None:
         "GpuMemoryErrors",
         "GpuThrottled",
         "GpuPowerBrake",
+        "GpuSliceIdle",
     }
     assert usual - set(alerts(plan("keda: {enabled: false}"))) == {"ScalerErrors"}
 

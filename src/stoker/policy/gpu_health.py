@@ -18,6 +18,8 @@ Severity = Literal["critical", "warning"]
 HOT_C = 88
 """Data centre GPUs slow down from 85 to 90 C on."""
 IDLE_PERCENT = 3
+HELD_MIB = 256
+"""Less is the driver's own."""
 MEMORY_PART = 0.98
 """vLLM takes nine tenths at its start and keeps them, so that 90 % is no news; beyond this, allocation fails."""
 AHEAD_S = 1800
@@ -36,6 +38,9 @@ SLOWDOWNS: Mapping[int, str] = MappingProxyType(
 )
 
 _REPLACE = "kubectl cordon and drain the node and delete its NodeClaim: a new one comes."
+_UNUSED = (
+    "Write replicas.min 0 for a model that is not always used, or see what keeps Karpenter from removing the node."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +84,8 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             "10m",
             "The machine's power supply slows it down, and nothing in the cluster: delete its NodeClaim.",
         ),
-        "GpuIdle": Rule(
-            "warning",
-            "1h",
-            "Write replicas.min 0 for a model that is not always used, or see what keeps Karpenter from removing the "
-            "node.",
-        ),
+        "GpuIdle": Rule("warning", "1h", _UNUSED),
+        "GpuSliceIdle": Rule("warning", "1h", _UNUSED),
     }
 )
 """By the name that the alert has, worst first."""
@@ -127,11 +128,15 @@ class Gpu:
     ecc_corrected: float | None = None
     ecc_uncorrected: float | None = None
     """Since the driver was loaded."""
-    rows_remapped: float | None = None
+    rows_corrected: float | None = None
+    rows_uncorrected: float | None = None
+    """Rows of memory that were replaced by spare ones, after errors that ECC could correct, or could not."""
     remap_failed: bool | None = None
     xid: int | None = None
     """The last one; 0: none."""
     is_simulated: bool = False
+    cache_part: float | None = None
+    """Of the KV cache in use: what a simulated one has instead of bytes of memory."""
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -144,6 +149,12 @@ class Gpu:
             return None
         total = self.memory_used_mib + self.memory_free_mib
         return self.memory_used_mib / total if total > 0 else None
+
+    @property
+    def rows_replaced(self) -> float | None:
+        if self.rows_corrected is None and self.rows_uncorrected is None:
+            return None
+        return (self.rows_corrected or 0) + (self.rows_uncorrected or 0)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -200,9 +211,9 @@ def warnings(looks: Sequence[Look]) -> list[Warned]:
 def missing(looks: Sequence[Look]) -> list[Gpu]:
     """Those that a node had at an earlier look and has not at the last, though its exporter answered; as last seen."""
     last = looks[-1]
-    there = {gpu.key for gpu in last.gpus}
+    there = {gpu.key[:2] for gpu in last.gpus}  # whole ones: MIG instances come and go
     seen = {gpu.key: gpu for look in looks[:-1] for gpu in look.gpus if not gpu.is_simulated}
-    return [gpu for key, gpu in seen.items() if key not in there and gpu.node in last.answered]
+    return [gpu for gpu in seen.values() if gpu.key[:2] not in there and gpu.node in last.answered]
 
 
 def line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
@@ -312,9 +323,10 @@ def _idle(gpu: Gpu, seen: _Seen) -> Iterator[Warned]:
         return
     over = f"on average over {_span(values)}" if len(values) > 1 else "at this one look"
     held = f", while {' and '.join(gpu.models or gpu.pods)} has it" if gpu.models or gpu.pods else ", and nobody has it"
-    if gpu.memory_used_mib:
+    if (gpu.memory_used_mib or 0) >= HELD_MIB:
         held += f" and {gpu.memory_used_mib:.0f} MiB are held"
-    yield Warned("GpuIdle", gpu, f"used less than {IDLE_PERCENT} % of the time", f"{mean:.1f} % {over}{held}")
+    rule = "GpuSliceIdle" if gpu.mig_id else "GpuIdle"
+    yield Warned(rule, gpu, f"used less than {IDLE_PERCENT} % of the time", f"{mean:.1f} % {over}{held}")
 
 
 def _missing(looks: Sequence[Look]) -> Iterator[Warned]:

@@ -370,6 +370,14 @@ def _gpu_alerts() -> Iterator[Alert]:
         f"< {gpu_health.IDLE_PERCENT} and on (node) count by (node) (DCGM_FI_DEV_GPU_UTIL offset 1h) > 0",
         f"{where} ({{{{ $labels.instance_type }}}}) has been idle for two hours, and is paid for.",
     )
+    # DCGM knows no GPU_UTIL of a MIG instance.
+    engine = "DCGM_FI_PROF_GR_ENGINE_ACTIVE"
+    yield _gpu_alert(
+        "GpuSliceIdle",
+        f'avg by (node, gpu, GPU_I_ID, model, instance_type) (avg_over_time({engine}{{GPU_I_ID!=""}}[1h])) '
+        f"< {gpu_health.IDLE_PERCENT / 100} and on (node) count by (node) ({engine} offset 1h) > 0",
+        f"MIG instance {{{{ $labels.GPU_I_ID }}}} of {where} has been idle for two hours, and is paid for.",
+    )
 
 
 def _gpu_alert(name: str, expr: str, summary: str) -> Alert:

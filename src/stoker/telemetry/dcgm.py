@@ -39,10 +39,11 @@ _FIELDS = {
     "DCGM_FI_DEV_THERMAL_VIOLATION": "heat_slowed",
     "DCGM_FI_DEV_ECC_SBE_VOL_TOTAL": "ecc_corrected",
     "DCGM_FI_DEV_ECC_DBE_VOL_TOTAL": "ecc_uncorrected",
+    "DCGM_FI_DEV_CORRECTABLE_REMAPPED_ROWS": "rows_corrected",
+    "DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS": "rows_uncorrected",
     "DCGM_FI_DEV_ROW_REMAP_FAILURE": "remap_failed",
     "DCGM_FI_DEV_XID_ERRORS": "xid",
 }
-_ROWS = ("DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS", "DCGM_FI_DEV_CORRECTABLE_REMAPPED_ROWS")
 _ENGINE = "DCGM_FI_PROF_GR_ENGINE_ACTIVE"
 _BLANKS = frozenset({2147483632.0, 9223372036854775792.0})
 """What DCGM has where there is no value (dcgm_structs.h: DCGM_INT32_BLANK, DCGM_INT64_BLANK)."""
@@ -55,7 +56,8 @@ def read(text: str, source: str) -> list[Gpu]:
     InvalidInput when it is no exposition, or one without a GPU."""
     try:
         samples = [
-            (sample.name, sample.labels, sample.value)
+            # The parser gives counters the suffix that DCGM does not, and whole numbers as they are.
+            (sample.name.removesuffix("_total"), sample.labels, float(sample.value))
             for family in text_string_to_metric_families(text)
             for sample in family.samples
             if sample.name.startswith("DCGM_FI_")
@@ -98,9 +100,7 @@ class _Made:
             self._holders[holder] = None
         if not math.isfinite(value) or value in _BLANKS:
             return
-        if name in _ROWS:
-            self._values["rows_remapped"] = self._values.get("rows_remapped", 0.0) + value
-        elif name == _ENGINE:
+        if name == _ENGINE:
             self._engine = value * 100
         elif name in _FIELDS:
             field = _FIELDS[name]
