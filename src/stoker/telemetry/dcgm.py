@@ -52,7 +52,7 @@ _MODEL_POD = re.compile(r"model-(.+?)(?:-[a-z0-9]{6,10}-[a-z0-9]{5}|-\d+(?:-\d+)
 
 
 def read(text: str, source: str) -> list[Gpu]:
-    """GPUs out of an exposition, in the order in which it has them. `source` is what errors call it. Raises
+    """GPUs out of an exposition. `source` is what errors call it. Raises
     InvalidInput when it is no exposition, or one without a GPU."""
     try:
         samples = [
@@ -77,14 +77,20 @@ def read(text: str, source: str) -> list[Gpu]:
 
 
 def gpus(samples: Iterable[Sample]) -> list[Gpu]:
-    """One for each GPU and MIG instance; who shares it stands in its holders."""
+    """One for each GPU and MIG instance, by node and number; who shares it stands in its holders."""
     made: dict[tuple[str, str, str], _Made] = {}
     for name, labels, value in samples:
-        if name == "up" or "gpu" not in labels:  # counts of links and switches have labels of their own
+        # What is counted of links and switches has labels of its own, and may have that of a GPU.
+        if "gpu" not in labels or not (name in _FIELDS or name == _ENGINE):
             continue
         key = (_node(labels), labels["gpu"], labels.get("GPU_I_ID", ""))
         made.setdefault(key, _Made(key, labels)).take(name, labels, value)
-    return [each.gpu() for each in made.values()]
+    return [made[key].gpu() for key in sorted(made, key=_by_number)]
+
+
+def _by_number(key: tuple[str, str, str]) -> tuple[str, int, str, int, str]:
+    node, index, mig = key
+    return node, len(index), index, len(mig), mig
 
 
 class _Made:
