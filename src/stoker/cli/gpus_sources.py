@@ -10,12 +10,14 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlencode, urlsplit
 
 from stoker.base.errors import InvalidInput, StokerError, TimedOut, TooLarge, Unavailable
+from stoker.base.terminal import printable
 from stoker.policy.gpu_health import Gpu, Holder, Look
 
 MOST_BYTES = 32 * 1024 * 1024
@@ -109,11 +111,11 @@ def _engine(index: int, process: Mapping[str, Any]) -> Gpu | None:
 
 
 def shown(place: str) -> str:
-    """A place without its password."""
-    if "@" not in place or "://" not in place:
-        return place
-    scheme, rest = place.split("://", 1)
-    return f"{scheme}://{rest.rpartition('@')[2]}"
+    """A place as errors name it: on one line, and without its password."""
+    if "@" in place and "://" in place:
+        scheme, rest = place.split("://", 1)
+        place = f"{scheme}://{rest.rpartition('@')[2]}"
+    return printable(place[:300])
 
 
 def _file(path: Path) -> str:
@@ -158,9 +160,8 @@ def fetch(url: str, *, name: str | None = None) -> str:
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
         connection.request("GET", target, headers=headers)
-        answer = connection.getresponse()
-        data = _body(answer, said)
-        status = answer.status
+        with closing(connection.getresponse()) as answer:
+            data, status = _body(answer, said), answer.status
     except TimeoutError as error:
         raise TimedOut(f"{said} did not answer within {WITHIN_S:g} seconds", hint=_REACH) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -176,6 +177,7 @@ def fetch(url: str, *, name: str | None = None) -> str:
 
 
 _REACH = "is it running, and can it be reached from here? In a cluster: kubectl port-forward"
+_URL = "it has to begin with http://HOST or https://HOST"
 _PATH = "an exporter serves /metrics; of a Prometheus name the root, such as http://prometheus:9090"
 
 
@@ -196,7 +198,7 @@ def _split(url: str, name: str) -> SplitResult:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - it is read when it is asked for
     except ValueError as error:
-        raise InvalidInput(f"{name} is not a URL: {error}") from error
+        raise InvalidInput(f"{name} is not a URL: {error}", hint=_URL) from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InvalidInput(f"{name} is not a URL that can be read", hint="it has to begin with http:// or https://")
+        raise InvalidInput(f"{name} is not a URL that can be read", hint=_URL)
     return parts
