@@ -86,6 +86,10 @@ def test_a_lost_gpu_is_there_with_its_xid() -> None:
     assert (well.index, well.uuid) == ("1", "GPU-2")
 
 
+def test_a_lost_gpu_whose_uuid_the_driver_still_knows() -> None:
+    assert nvml.gpus(FakeNvml(FakeGpu("GPU-1", is_silent=True)), "here") == [Gpu("here", "0", uuid="GPU-1", xid=79)]
+
+
 def test_mig_instances_in_place_of_their_gpu() -> None:
     def part(used: int) -> FakeGpu:
         return FakeGpu("MIG-x", name="NVIDIA A100-SXM4-40GB MIG 3g.20gb", used=used * MIB, free=100 * MIB)
@@ -167,6 +171,16 @@ def test_an_xid_that_happens_is_the_last_one_from_then_on() -> None:
         after = dcgm.read(get(port, "/metrics")[2], "there")
     assert [gpu.xid for gpu in before] == [0, 0]
     assert [gpu.xid for gpu in after] == [0, 48]
+
+
+def test_a_driver_that_fails_is_no_page_and_no_end_of_the_exporter() -> None:
+    driver = FakeNvml(BUSY)
+    with exporting(driver) as port:
+        driver.is_broken = True
+        broken = get(port, "/metrics")
+        driver.is_broken = False
+        assert get(port, "/metrics")[0] == 200
+    assert broken[::2] == (503, "this machine's GPUs cannot be counted: Unknown Error")
 
 
 def test_a_port_that_is_taken_is_told() -> None:

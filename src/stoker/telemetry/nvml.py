@@ -44,7 +44,11 @@ def gpus(
     without values, and with XID 79. `processes`: who has which process id. `xids`: the last XID of a UUID, where
     somebody listened."""
     found: list[Gpu] = []
-    for index in range(nvml.nvmlDeviceGetCount()):
+    try:
+        count = nvml.nvmlDeviceGetCount()
+    except nvml.NVMLError as error:
+        raise NotFound(f"this machine's GPUs cannot be counted: {error}", hint="see dmesg for the driver") from error
+    for index in range(count):
         try:
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
             uuid = _text(nvml.nvmlDeviceGetUUID(handle))
@@ -63,11 +67,14 @@ class _Device:
     def __init__(self, nvml: Any, handle: Any, node: str, index: int, uuid: str) -> None:
         self._nvml, self._handle = nvml, handle
         self._node, self._index, self._uuid = node, index, uuid
+        self._is_lost = False
 
     def all(
         self, processes: Mapping[int, Holder], xids: Mapping[str, int], parent_of: Callable[[int], int]
     ) -> list[Gpu]:
         whole = self._whole(xids)
+        if self._is_lost:  # who fell off the bus cannot say so
+            whole["xid"] = 79
         parts = self._instances()
         if not parts:
             return [self._with_memory(whole, self._handle, processes, parent_of)]
@@ -85,7 +92,8 @@ class _Device:
             return None
         try:
             return function(self._handle if handle is None else handle, *arguments)
-        except self._nvml.NVMLError:
+        except self._nvml.NVMLError as error:
+            self._is_lost |= getattr(error, "value", None) == self._nvml.NVML_ERROR_GPU_IS_LOST
             return None
 
     def _whole(self, xids: Mapping[str, int]) -> dict[str, Any]:

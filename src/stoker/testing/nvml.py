@@ -39,6 +39,8 @@ class FakeGpu:
     processes: tuple[int, ...] = ()
     parts: Mapping[int, "FakeGpu"] = field(default_factory=dict)
     is_lost: bool = False
+    is_silent: bool = False
+    """Lost, too, and the driver still knows its UUID."""
 
 
 class FakeNvml:
@@ -57,6 +59,7 @@ class FakeNvml:
     def __init__(self, *gpus: FakeGpu, fails: str | None = None) -> None:
         self.gpus = list(gpus)
         self._fails = fails
+        self.is_broken = False
         self._events: list[tuple[FakeGpu, int]] = []
         self._listened: list[FakeGpu] = []
 
@@ -71,6 +74,8 @@ class FakeNvml:
         value_of = _VALUES[name]
 
         def ask(gpu: FakeGpu, *arguments: Any) -> Any:
+            if gpu.is_silent and name != "nvmlDeviceGetUUID":
+                raise NVMLError(self.NVML_ERROR_GPU_IS_LOST, "GPU is lost")
             value = value_of(gpu, *arguments)
             if value is None:
                 raise NVMLError(self.NVML_ERROR_NOT_SUPPORTED, "Not Supported")
@@ -83,6 +88,8 @@ class FakeNvml:
             raise NVMLError(9, self._fails)
 
     def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+        if self.is_broken:
+            raise NVMLError(999, "Unknown Error")
         return len(self.gpus)
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> FakeGpu:  # noqa: N802
