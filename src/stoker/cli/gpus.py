@@ -1,5 +1,7 @@
 """`stoker gpus`: what each GPU does, who has it, and what is wrong with it, by which rule."""
 
+import re
+import shutil
 import socket
 import sys
 import time
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 _MOST_LOOKS = 720
 _BAR = 8
+_WIDE = 220
+"""Columns of a terminal that all of the table fits into; on a narrower one these go first."""
+_FIRST_TO_GO = ("name", "slowed by", "ecc", "pod")
 
 
 @click.group(invoke_without_command=True)
@@ -270,33 +275,38 @@ def _worst_first(gpus: Sequence["Gpu"], warned: Sequence["Warned"]) -> list["Gpu
 
 def _table(gpus: Sequence["Gpu"], warned: Sequence["Warned"], gone: Sequence["Gpu"]) -> None:
     rows = [_row(gpu, [each.rule for each in warned if each.gpu.key == gpu.key], gpu in gone) for gpu in gpus]
-    headers = ["node", "gpu", "name", "util", "memory", "temp", "power", "slowed by", "ecc", "xid", "pod", "model"]
-    right = ("util", "temp", "power", "ecc")
-    show.table([*headers, "warnings"], rows, right=() if sys.stdout.isatty() else right)
+    if sys.stdout.isatty() and shutil.get_terminal_size().columns < _WIDE:
+        rows = [{**row, "node": _first_part(row["node"]), "xid": _first_part(row["xid"])} for row in rows]
+        rows = [{name: cell for name, cell in row.items() if name not in _FIRST_TO_GO} for row in rows]
+    show.table(list(rows[0]), [list(row.values()) for row in rows], right=("util", "temp", "power", "ecc"))
 
 
-def _row(gpu: "Gpu", rules: Sequence[str], is_gone: bool) -> list[show.Cell]:
+def _first_part(cell: show.Cell) -> show.Cell:
+    """Of a host's name, or of an XID and its meaning."""
+    return cell if not isinstance(cell, str) else re.split(r"[. ]", cell, maxsplit=1)[0]
+
+
+def _row(gpu: "Gpu", rules: Sequence[str], is_gone: bool) -> dict[str, show.Cell]:
     from stoker.catalog.xids import meaning
 
     if is_gone:
         gpu = replace(gpu, utilization=None, memory_used_mib=None, temperature_c=None, power_w=None, clock_reasons=None)
-    name = f"{gpu.name} {gpu.mig_profile}".strip()
     xid = None if gpu.xid is None else (f"{gpu.xid} {meaning(gpu.xid)}" if gpu.xid else "0")
-    return [
-        gpu.node,
-        f"{gpu.index}.{gpu.mig_id}" if gpu.mig_id else gpu.index,
-        name or None,
-        _part(None if gpu.utilization is None else gpu.utilization / 100, _percent(gpu.utilization)),
-        _memory(gpu),
-        _with_unit(gpu.temperature_c, " C"),
-        _power(gpu),
-        _slowed_by(gpu),
-        _ecc(gpu),
-        xid,
-        ",".join(_pod(each) for each in gpu.holders if each.pod) or None,
-        ",".join(gpu.models) or None,
-        ",".join(rules) or None,
-    ]
+    return {
+        "node": gpu.node,
+        "gpu": f"{gpu.index}.{gpu.mig_id}" if gpu.mig_id else gpu.index,
+        "name": f"{gpu.name} {gpu.mig_profile}".strip() or None,
+        "util": _part(None if gpu.utilization is None else gpu.utilization / 100, _percent(gpu.utilization)),
+        "memory": _memory(gpu),
+        "temp": _with_unit(gpu.temperature_c, " C"),
+        "power": _power(gpu),
+        "slowed by": _slowed_by(gpu),
+        "ecc": _ecc(gpu),
+        "xid": xid,
+        "pod": ",".join(_pod(each) for each in gpu.holders if each.pod) or None,
+        "model": ",".join(gpu.models) or None,
+        "warnings": ",".join(rules) or None,
+    }
 
 
 def _pod(holder: "Holder") -> str:
