@@ -176,6 +176,15 @@ def test_a_hot_an_idle_and_a_failing_gpu_are_named_with_the_rule_and_what_was_se
     ]
 
 
+def test_names_of_others_move_no_cursor(stoker: Say, tmp_path: Path) -> None:
+    labels = 'gpu="0",Hostname="n\\n1",pod="\x1b[2Jp",model="m\x1b"'
+    (tmp_path / "page.prom").write_text(f"DCGM_FI_DEV_GPU_UTIL{{{labels}}} 1\n")
+    said = stoker("--from", "page.prom")
+    assert "\x1b" not in said.out
+    assert cells(said.out.splitlines()[1])[:4] == [r"n\n1", "0", "-", "1 %"]
+    assert r"while m\x1b has it" in said.out
+
+
 def test_several_nodes_by_url_and_file_and_one_that_does_not_answer_is_left_out(stoker: Say) -> None:
     with serving(lambda path: (200, (RECORDED / "dcgm-4.8-mig.prom").read_bytes())) as url:
         said = stoker("--from", f"{url}/metrics", "--from", HOT_IDLE_FAILING, "--from", "nowhere.prom", "--json")

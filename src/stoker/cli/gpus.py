@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stoker.base.errors import InvalidInput, NotFound, StokerError
+from stoker.base.terminal import printable
 from stoker.cli import show, target
 
 if TYPE_CHECKING:
@@ -256,7 +257,7 @@ def _print(looks: Sequence["Look"], kind: str, asked: _Asked, *, as_json: bool) 
         return
     _table(shown, warned, gone)
     for each in warned:
-        click.echo("\n" + "\n".join(_told(each)))
+        click.echo("\n" + "\n".join(printable(line) for line in _told(each)))
     if not warned:
         click.echo("\nNo rule warns." if kind != "simulated" else "\nSimulated GPUs are not judged.")
 
@@ -274,7 +275,10 @@ def _worst_first(gpus: Sequence["Gpu"], warned: Sequence["Warned"]) -> list["Gpu
 
 
 def _table(gpus: Sequence["Gpu"], warned: Sequence["Warned"], gone: Sequence["Gpu"]) -> None:
-    rows = [_row(gpu, [each.rule for each in warned if each.gpu.key == gpu.key], gpu in gone) for gpu in gpus]
+    rules: dict[tuple[str, str, str], list[str]] = {}
+    for each in warned:
+        rules.setdefault(each.gpu.key, []).append(each.rule)
+    rows = [_row(gpu, rules.get(gpu.key, []), gpu in gone) for gpu in gpus]
     if sys.stdout.isatty() and shutil.get_terminal_size().columns < _WIDE:
         rows = [{**row, "node": _first_part(row["node"]), "xid": _first_part(row["xid"])} for row in rows]
         rows = [{name: cell for name, cell in row.items() if name not in _FIRST_TO_GO} for row in rows]
@@ -293,9 +297,9 @@ def _row(gpu: "Gpu", rules: Sequence[str], is_gone: bool) -> dict[str, show.Cell
         gpu = replace(gpu, utilization=None, memory_used_mib=None, temperature_c=None, power_w=None, clock_reasons=None)
     xid = None if gpu.xid is None else (f"{gpu.xid} {meaning(gpu.xid)}" if gpu.xid else "0")
     return {
-        "node": gpu.node,
+        "node": printable(gpu.node),
         "gpu": f"{gpu.index}.{gpu.mig_id}" if gpu.mig_id else gpu.index,
-        "name": f"{gpu.name} {gpu.mig_profile}".strip() or None,
+        "name": printable(f"{gpu.name} {gpu.mig_profile}".strip()) or None,
         "util": _part(None if gpu.utilization is None else gpu.utilization / 100, _percent(gpu.utilization)),
         "memory": _memory(gpu),
         "temp": _with_unit(gpu.temperature_c, " C"),
@@ -303,8 +307,8 @@ def _row(gpu: "Gpu", rules: Sequence[str], is_gone: bool) -> dict[str, show.Cell
         "slowed by": _slowed_by(gpu),
         "ecc": _ecc(gpu),
         "xid": xid,
-        "pod": ",".join(_pod(each) for each in gpu.holders if each.pod) or None,
-        "model": ",".join(gpu.models) or None,
+        "pod": printable(",".join(_pod(each) for each in gpu.holders if each.pod)) or None,
+        "model": printable(",".join(gpu.models)) or None,
         "warnings": ",".join(rules) or None,
     }
 

@@ -199,11 +199,14 @@ def warnings(looks: Sequence[Look]) -> list[Warned]:
         return []
     last = looks[-1]
     found: list[Warned] = []
+    seen: dict[tuple[str, str, str], list[tuple[float, Gpu]]] = {}
+    for look in looks:
+        for gpu in look.gpus:
+            seen.setdefault(gpu.key, []).append((look.at, gpu))
     for gpu in last.gpus:
         if not gpu.is_simulated:
-            before = [(look.at, each) for look in looks for each in look.gpus if each.key == gpu.key]
-            found += _of_one(gpu, before)
-    found += _missing(looks)
+            found += _of_one(gpu, seen[gpu.key])
+    found += [_gone(gpu, last.at - seen[gpu.key][-1][0]) for gpu in missing(looks)]
     order = list(RULES)
     return sorted(found, key=lambda each: (order.index(each.rule), each.gpu.key))
 
@@ -329,11 +332,8 @@ def _idle(gpu: Gpu, seen: _Seen) -> Iterator[Warned]:
     yield Warned(rule, gpu, f"used less than {IDLE_PERCENT} % of the time", f"{mean:.1f} % {over}{held}")
 
 
-def _missing(looks: Sequence[Look]) -> Iterator[Warned]:
-    for gpu in missing(looks):
-        since = max(look.at for look in looks if any(each.key == gpu.key for each in look.gpus))
-        ago = looks[-1].at - since
-        yield Warned("GpuMissing", gpu, "a GPU that was there before is not", f"last seen {_seconds(ago)} ago")
+def _gone(gpu: Gpu, ago_s: float) -> Warned:
+    return Warned("GpuMissing", gpu, "a GPU that was there before is not", f"last seen {_seconds(ago_s)} ago")
 
 
 def _span(points: Sequence[tuple[float, object]]) -> str:
