@@ -229,6 +229,24 @@ def test_looks_one_after_the_other_see_a_gpu_vanish(stoker: Say, monkeypatch: py
     assert (gone["index"], gone["is_missing"], gone["xid_meaning"]) == ("0", True, "the GPU has fallen off the bus")
 
 
+def test_watching_looks_again_until_it_is_ended(stoker: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it saw before counts: the third look tells of the GPU that is gone."""
+    hand = Hand()
+    monkeypatch.setattr("stoker.cli.gpus.time", hand)
+    pages = iter(["before", "lost", "vanished"])
+
+    def answer(path: str) -> tuple[int, bytes]:
+        if (name := next(pages, None)) is None:
+            return 500, b""
+        return 200, (RECORDED / f"dcgm-4.8-{name}.prom").read_bytes()
+
+    with serving(answer) as url:
+        said = stoker("--from", url, "--watch", "--json")
+    rules = [[each["rule"] for each in json.loads(line)["warnings"]] for line in said.out.splitlines()]
+    assert [each[0] for each in rules] == ["GpuMemoryErrors", "GpuBroken", "GpuMissing"]
+    assert (said.code, hand.now) == (1, 1015.0)
+
+
 def prometheus(series: list[tuple[str, Mapping[str, str], Any]], asked: list[dict[str, list[str]]]) -> Answer:
     def answer(path: str) -> tuple[int, bytes]:
         parts = urlsplit(path)

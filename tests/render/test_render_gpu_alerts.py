@@ -3,6 +3,7 @@ have them after hours, through promtool; beside it what the rules make of the sa
 
 import json
 import math
+import re
 import shutil
 import subprocess
 from collections import defaultdict
@@ -18,10 +19,10 @@ from seeing_parts import one
 
 from stoker.policy.gpu_health import RULES, Look, warnings
 from stoker.render import monitoring
-from stoker.render.metric_names import names_in
+from stoker.render.metric_names import COUNTERS, names_in
 from stoker.render.plan import Plan
 from stoker.spec import loads
-from stoker.telemetry import dcgm
+from stoker.telemetry import dcgm, gpu_exporter
 
 RECORDED = Path(__file__).parents[1] / "telemetry" / "recorded"
 MINUTES = 150
@@ -207,3 +208,14 @@ def test_nothing_is_named_of_gpus_that_work() -> None:
     found = dcgm.gpus((name, dict(labels), value) for (name, labels), value in page.items())
     well = [replace(gpu, index="9") for gpu in found if gpu.index == "0"]
     assert warnings([Look(0.0, well, frozenset())]) == []
+
+
+def test_what_is_read_and_exported_are_counters_of_the_exporter_that_is_rendered() -> None:
+    """Under its names and types; `stoker gpus` asks Prometheus for all that it reads."""
+    old_name = "DCGM_FI_DEV_CLOCK_THROTTLE_REASONS"
+    read = {*dcgm.FIELDS, dcgm.ENGINE}
+    assert read - {old_name} <= set(COUNTERS)
+    assert all(re.search(rf"\b{name.removeprefix('DCGM_FI_DEV_')}\b", dcgm.QUERY) for name in read)
+    assert {name: kind for name, (kind, _, _) in gpu_exporter.METRICS.items()} == {
+        name: COUNTERS[name][0] for name in gpu_exporter.METRICS
+    }

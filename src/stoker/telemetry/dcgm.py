@@ -27,7 +27,7 @@ QUERY = (
 )
 """What to ask Prometheus for: all of it, and which exporters answer."""
 
-_FIELDS = {
+FIELDS = {
     "DCGM_FI_DEV_GPU_UTIL": "utilization",
     "DCGM_FI_DEV_FB_USED": "memory_used_mib",
     "DCGM_FI_DEV_FB_FREE": "memory_free_mib",
@@ -44,7 +44,7 @@ _FIELDS = {
     "DCGM_FI_DEV_ROW_REMAP_FAILURE": "remap_failed",
     "DCGM_FI_DEV_XID_ERRORS": "xid",
 }
-_ENGINE = "DCGM_FI_PROF_GR_ENGINE_ACTIVE"
+ENGINE = "DCGM_FI_PROF_GR_ENGINE_ACTIVE"
 _BLANKS = frozenset({2147483632.0, 9223372036854775792.0})
 """What DCGM has where there is no value (dcgm_structs.h: DCGM_INT32_BLANK, DCGM_INT64_BLANK)."""
 _MODEL_POD = re.compile(r"model-(.+?)(?:-[a-z0-9]{6,10}-[a-z0-9]{5}|-\d+(?:-\d+)?)")
@@ -81,7 +81,7 @@ def gpus(samples: Iterable[Sample]) -> list[Gpu]:
     made: dict[tuple[str, str, str], _Made] = {}
     for name, labels, value in samples:
         # What is counted of links and switches has labels of its own, and may have that of a GPU.
-        if "gpu" not in labels or not (name in _FIELDS or name == _ENGINE):
+        if "gpu" not in labels or not (name in FIELDS or name == ENGINE):
             continue
         key = (_node(labels), labels["gpu"], labels.get("GPU_I_ID", ""))
         made.setdefault(key, _Made(key, labels)).take(name, labels, value)
@@ -106,10 +106,10 @@ class _Made:
             self._holders[holder] = None
         if not math.isfinite(value) or value in _BLANKS:
             return
-        if name == _ENGINE:
+        if name == ENGINE:
             self._engine = value * 100
-        elif name in _FIELDS:
-            field = _FIELDS[name]
+        elif name in FIELDS:
+            field = FIELDS[name]
             kind = {"xid": int, "clock_reasons": int, "remap_failed": bool}.get(field, float)
             self._values[field] = kind(value)
 
