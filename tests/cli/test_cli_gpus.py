@@ -344,6 +344,21 @@ def test_bodies_are_bounded_in_bytes_and_in_time(stoker: Say, monkeypatch: pytes
     assert said.err.startswith(f"error: {url} did not answer within 0.05 seconds\n")
 
 
+def test_of_a_body_without_an_end_no_more_is_read_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpus_sources, "MOST_BYTES", 1024 * 1024)
+
+    class Endless:
+        read = 0
+
+        def read1(self, most: int) -> bytes:
+            self.read += most
+            return b"x" * most
+
+    answer = Endless()
+    gpus_sources._body(answer, "there")  # type: ignore[arg-type]
+    assert answer.read == 1024 * 1024 + 65536
+
+
 def test_without_a_gpu_it_says_so_and_what_can_be_named(stoker: Say) -> None:
     said = stoker()
     assert (said.code, said.out) == (2, "")

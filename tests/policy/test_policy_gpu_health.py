@@ -102,7 +102,8 @@ def test_a_server_that_takes_its_memory_at_its_start_is_no_growth() -> None:
 def test_heat_that_slowed_it_down_between_two_looks() -> None:
     looks = over(3, lambda minute: replace(WELL, heat_slowed=1000.0 * minute))
     assert said(warnings(looks)) == [("GpuThrottled", "time slowed down by heat has grown, at 60 C")]
-    assert warnings(over(3, lambda _: replace(WELL, heat_slowed=5e9))) == []  # long ago
+    assert warnings(over(3, lambda _: replace(WELL, heat_slowed=5e9))) == []  # before
+    assert warnings(over(20, lambda minute: replace(WELL, heat_slowed=float(min(minute, 10))))) == []  # no more
 
 
 def test_another_xid_than_before_is_news_for_a_quarter_of_an_hour() -> None:
