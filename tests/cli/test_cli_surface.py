@@ -33,6 +33,18 @@ SURFACE = {
     "stoker init": ["--file", "--force"],
     "stoker up": ["--file", "--port", "--host", "--state", "--json", "--verbose"],
     "stoker ps": ["--state", "--json"],
+    "stoker gpus": [
+        "--from",
+        "--prometheus",
+        "--for",
+        "--every",
+        "--instance-type",
+        "--file",
+        "--state",
+        "--watch",
+        "--json",
+    ],
+    "stoker gpus export": ["--port", "--host", "--state"],
     "stoker scale": ["[MODEL]", "N|auto", "--state", "--watch", "--json"],
     "stoker chat": ["TEXT", *PLATFORM, "--model", "--max-tokens", "--image", "--no-stream"],
     "stoker load": [

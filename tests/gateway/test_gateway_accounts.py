@@ -140,7 +140,13 @@ ACME = {
 
 async def test_tenants_of_the_file_are_shown_as_they_are_written(admin: Admin) -> None:
     nothing = {"budgets": {}, "sessionBudgets": {}, "runBudgets": {}, "whenRedisIsAway": "closed", "teams": {}}
-    nothing |= {"weight": 1, "maxPriority": "interactive", "whenBusy": "wait", "callbackHosts": [], "recordContent": False}
+    nothing |= {
+        "weight": 1,
+        "maxPriority": "interactive",
+        "whenBusy": "wait",
+        "callbackHosts": [],
+        "recordContent": False,
+    }
     other = {"name": "other", "description": "", **nothing, "source": "file", "created_at": 1_700_000_000.0}
     assert await admin.done("GET", "/tenants") == {"tenants": [ACME, other]}
     assert await admin.done("GET", "/tenants/acme") == ACME
