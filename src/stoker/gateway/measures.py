@@ -16,8 +16,12 @@ class Measures:
         self._requests = metrics.counter("stoker_requests_total", "Requests that ended.", ["model", "status"])
         self._refused = metrics.counter("stoker_refused_total", "Requests that were answered with an error.", ["code"])
         self._tokens = metrics.counter("stoker_tokens_total", "Tokens, by what they were.", ["model", "type"])
+        self._cached = metrics.counter(
+            "stoker_cached_tokens_total", "Tokens of the input that a prefix cache had, a part of it.", ["model"]
+        )
         self._duration = metrics.histogram("stoker_request_duration_seconds", "From request to end.", ["model"])
         self._replicas = metrics.gauge("stoker_replicas", "Replicas, by their circuit breaker.", ["model", "breaker"])
+        self._refused.labels("budget_exhausted")  # from 0 on: an alert sees the first one
         # What replicas are scaled on: docs/autoscaling.md.
         self._in_flight = metrics.gauge(
             "stoker_requests_in_flight", "Requests that this gateway has on replicas, past the queue.", ["model"]
@@ -28,8 +32,16 @@ class Measures:
         self._pending = metrics.gauge("stoker_queue_pending", "Tasks that run: the group's pending entries.", ["model"])
         self._delayed = metrics.gauge("stoker_queue_delayed", "Tasks that wait for their next attempt.", ["model"])
         self._dead = metrics.gauge("stoker_queue_dead", "Dead letters: tasks that were given up.", ["model"])
+        self._oldest = metrics.gauge(
+            "stoker_queue_oldest_seconds", "How long the oldest task has waited since it was submitted.", ["model"]
+        )
         self._waiting_tokens = metrics.gauge(
             "stoker_queue_waiting_tokens", "Tokens that are reserved for the tasks that wait.", ["model"]
+        )
+        self._per_token = metrics.histogram(
+            "stoker_time_per_output_token_seconds",
+            "Mean time from one token of a stream to the next, by request.",
+            ["model"],
         )
         self._first = metrics.histogram(
             "stoker_time_to_first_token_seconds", "From request to the first token of a stream.", ["model"]
@@ -37,13 +49,17 @@ class Measures:
 
     def ended(self, record: UsageRecord) -> None:
         model = record.model
-        requests, prompt, completion, duration = self._of(model, record.status)
+        requests, prompt, cached, completion, duration = self._of(model, record.status)
         requests.inc()
         prompt.inc(record.prompt_tokens)
+        cached.inc(record.cached_tokens)
         completion.inc(record.completion_tokens)
         duration.observe(record.ended_at - record.started_at)
         if record.first_token_at is not None:
             self._first.labels(model).observe(record.first_token_at - record.started_at)
+            if record.completion_tokens > 1:
+                seconds = record.ended_at - record.first_token_at
+                self._per_token.labels(model).observe(seconds / (record.completion_tokens - 1))
 
     def _of(self, model: str, status: str) -> tuple[Any, ...]:
         """What each request of this kind changes, looked up once."""
@@ -52,6 +68,7 @@ class Measures:
             known = self._known[model, status] = (
                 self._requests.labels(model, status),
                 self._tokens.labels(model, "input"),
+                self._cached.labels(model),
                 self._tokens.labels(model, "output"),
                 self._duration.labels(model),
             )
@@ -67,11 +84,13 @@ class Measures:
         for model in models:
             self._in_flight.labels(model).set(counted.get(model, 0))
 
-    def queued(self, depths: Mapping[str, tuple[Depth, int]]) -> None:
-        """By model, how much there is in the queue and how many tokens wait. What is not in it has no sample: whoever
-        scales on it has to see that nobody knows, not a number of a while ago."""
-        for gauge in (self._lag, self._pending, self._delayed, self._dead, self._waiting_tokens):
+    def queued(self, depths: Mapping[str, tuple[Depth, int]], oldest_s: Mapping[str, float]) -> None:
+        """By model, how much there is in the queue, how many tokens wait, and for how long the oldest task has. What is
+        not in it has no sample: whoever scales on it has to see that nobody knows, not a number of a while ago."""
+        for gauge in (self._lag, self._pending, self._delayed, self._dead, self._waiting_tokens, self._oldest):
             gauge.clear()
+        for model, seconds in oldest_s.items():
+            self._oldest.labels(model).set(seconds)
         for model, (depth, tokens) in depths.items():
             self._lag.labels(model).set(depth.lag)
             self._pending.labels(model).set(depth.pending)

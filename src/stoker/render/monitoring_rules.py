@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from stoker.catalog.ec2 import InstanceType
-from stoker.render.metric_names import names_in, published, publishers
+from stoker.render.metric_names import LOCAL, names_in, published, publishers
 from stoker.render.plan import Plan
 
 Severity = Literal["critical", "warning", "info"]
@@ -28,6 +28,14 @@ GPU_HOT_C = 88
 """Data centre GPUs slow down from 85 to 90 C on."""
 IDLE_PERCENT = 3
 SPOT_PER_HOUR = 5
+OLD_TASK_S = 900
+"""A task that waits so long is one that somebody asks about."""
+RETRIED_PART = 0.2
+RESTARTS = 3
+LOCAL_HURRY = 60
+"""On one machine an alert waits a second where the cluster's waits a minute: nobody is woken, and who tries out a rule
+does not want to wait."""
+BUDGET_CODE = "budget_exhausted"
 ENDED_BADLY = "failed|lost"
 
 
@@ -65,14 +73,14 @@ Rule = Record | Alert
 Group = tuple[str, list[Rule]]
 
 
-def groups(plan: Plan) -> list[Group]:
-    """All groups with the rules whose metrics are there, in the order of evaluation."""
+def groups(plan: Plan, *, is_local: bool = False) -> list[Group]:
+    """All groups with the rules whose metrics are there, in the order of evaluation. `is_local`: of one machine."""
     kept: list[Group] = []
     recorded: set[str] = set()
-    for name, rules in _all_groups(plan):
+    for name, rules in _all_groups(plan, is_local=is_local):
         found: list[Rule] = []
         for rule in rules:
-            if names_in(rule.expr) <= published(plan, recorded):
+            if names_in(rule.expr) <= published(plan, recorded, by=LOCAL if is_local else None):
                 found.append(rule)
                 if isinstance(rule, Record):
                     recorded.add(rule.name)
@@ -81,16 +89,33 @@ def groups(plan: Plan) -> list[Group]:
     return kept
 
 
+def local(plan: Plan) -> dict[str, Any]:
+    """A file of rules for a Prometheus beside `stoker up`, whose alerts wait LOCAL_HURRY times less."""
+    found = []
+    for name, rules in groups(plan, is_local=True):
+        written = [rule.written() for rule in rules]
+        for rule in written:
+            if "for" in rule:
+                rule["for"] = f"{_seconds(rule['for']) // LOCAL_HURRY}s"
+        found.append({"name": name, "rules": written})
+    return {"groups": found}
+
+
+def _seconds(duration: str) -> int:
+    return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]
+
+
 def recorded(plan: Plan) -> frozenset[str]:
     return frozenset(rule.name for _, rules in groups(plan) for rule in rules if isinstance(rule, Record))
 
 
-def _all_groups(plan: Plan) -> list[tuple[str, Iterable[Rule]]]:
+def _all_groups(plan: Plan, *, is_local: bool) -> list[tuple[str, Iterable[Rule]]]:
     return [
-        ("stoker.prices", [*_token_prices(plan), *_node_prices(plan), *_capacities(plan)]),
+        ("stoker.prices", [*_token_prices(plan), *_node_prices(plan), *_capacities(plan, is_local=is_local)]),
         ("stoker.records", _RECORDS),
         ("stoker.cost", _cost(plan)),
         ("stoker.requests", _request_alerts(plan)),
+        ("stoker.tasks", _task_alerts()),
         ("stoker.gpus", _gpu_alerts()),
         ("stoker.nodes", _node_alerts(plan)),
         ("stoker.redis", _REDIS_ALERTS),
@@ -159,14 +184,18 @@ def usd_of_gpu(plan: Plan, instance: InstanceType) -> Decimal:
     return (Decimal(repr(price)) / instance.gpu_count).quantize(Decimal("0.0001"))
 
 
-def _capacities(plan: Plan) -> Iterator[Record]:
-    for name, tasks in capacities(plan).items():
+def _capacities(plan: Plan, *, is_local: bool) -> Iterator[Record]:
+    for name, tasks in capacities(plan, is_local=is_local).items():
         yield Record("stoker:capacity_tasks", f"vector({tasks})", (("model", name),))
 
 
-def capacities(plan: Plan) -> dict[str, int]:
+def capacities(plan: Plan, *, is_local: bool = False) -> dict[str, int]:
     """By model, how many requests its most replicas run at once. A longer queue waits for a second round."""
     spec = plan.spec
+    if is_local:
+        return {
+            name: spec.local_replicas(name).max * model.limits.concurrency for name, model in spec.llm.models.items()
+        }
     return {name: spec.cluster_replicas(name).max * spec.cluster_limits(name).concurrency for name in spec.llm.models}
 
 
@@ -259,7 +288,9 @@ def _request_alerts(plan: Plan) -> Iterator[Alert]:
     )
     yield Alert(
         "DeadLetters",
-        "max by (model) (stoker_queue_dead) > max by (model) (stoker_queue_dead offset 15m)",
+        # Where nobody looked 15 minutes ago, there was none: new with Prometheus itself, or with the model.
+        "max by (model) (stoker_queue_dead) "
+        "> (max by (model) (stoker_queue_dead offset 15m) or 0 * max by (model) (stoker_queue_dead))",
         "0m",
         "warning",
         "Tasks of {{ $labels.model }} were given up.",
@@ -308,6 +339,50 @@ def _request_alerts(plan: Plan) -> Iterator[Alert]:
         "warning",
         "{{ $labels.horizontalpodautoscaler }} is at its maximum.",
         "If the queue grows, raise replicas.max of the model, and the limits of its pool with it.",
+    )
+
+
+def _task_alerts() -> Iterator[Alert]:
+    yield Alert(
+        "TaskTooOld",
+        f"max by (model) (stoker_queue_oldest_seconds) > {OLD_TASK_S}",
+        "1m",
+        "warning",
+        "A task has waited {{ $value | humanizeDuration }} for {{ $labels.model }}.",
+        "See QueueLong and QueueStuck; if only one tenant waits, its weight: `stoker tasks list` says whose it is.",
+    )
+    yield Alert(
+        "ManyRetries",
+        "sum by (model) (rate(stoker_worker_retries_total[10m])) "
+        f"/ (sum by (model) (rate(stoker_worker_claims_total[10m])) > 0) > {RETRIED_PART}",
+        "5m",
+        "warning",
+        "{{ $value | humanizePercentage }} of what workers of {{ $labels.model }} do was tried before.",
+        "See the attempts of a task (`stoker tasks show`) for why they fail, then the log of the engine.",
+    )
+    yield Alert(
+        "NoWorkerInService",
+        "max by (model) (stoker_worker_in_service) == 0",
+        "5m",
+        "critical",
+        "No worker of {{ $labels.model }} has an engine that answers.",
+        "See the log of the engine: it does not start, or it is stuck. Its worker goes on as soon as it answers.",
+    )
+    yield Alert(
+        "BudgetUsedUp",
+        f'sum by (code) (increase(stoker_refused_total{{code="{BUDGET_CODE}"}}[10m])) > 0',
+        "0m",
+        "warning",
+        "Requests are refused because a budget is used up.",
+        "`stoker budgets` says whose: raise it in platform.yaml, or wait until its window is over.",
+    )
+    yield Alert(
+        "ProcessRestarts",
+        f"sum by (role) (increase(stoker_process_restarts_total[10m])) > {RESTARTS}",
+        "0m",
+        "warning",
+        "Processes of the role {{ $labels.role }} die again and again.",
+        "`stoker ps` says how they ended; their log is in logs/ of the state directory.",
     )
 
 
