@@ -34,7 +34,8 @@ RETRIED_PART = 0.2
 RESTARTS = 3
 LOCAL_HURRY = 60
 """On one machine an alert waits a second where the cluster's waits a minute: nobody is woken, and who tries out a rule
-does not want to wait."""
+does not want to wait. Not less than LOCAL_LEAST_S, two looks: Prometheus itself has to see everybody first."""
+LOCAL_LEAST_S = 10
 BUDGET_CODE = "budget_exhausted"
 ENDED_BADLY = "failed|lost"
 
@@ -96,13 +97,14 @@ def local(plan: Plan) -> dict[str, Any]:
         written = [rule.written() for rule in rules]
         for rule in written:
             if "for" in rule:
-                rule["for"] = f"{_seconds(rule['for']) // LOCAL_HURRY}s"
+                rule["for"] = f"{_hurried(rule['for'])}s"
         found.append({"name": name, "rules": written})
     return {"groups": found}
 
 
-def _seconds(duration: str) -> int:
-    return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]
+def _hurried(duration: str) -> int:
+    seconds = int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]
+    return max(LOCAL_LEAST_S, seconds // LOCAL_HURRY) if seconds else 0
 
 
 def recorded(plan: Plan) -> frozenset[str]:
