@@ -41,10 +41,7 @@ def create(services: Services) -> Starlette:
         return JSONResponse({"ready": not missing, "up": sorted(up), "missing": missing}, 503 if missing else 200)
 
     async def exposition(_: Request) -> Response:
-        models = services.platform.llm.models
-        services.measures.replicas(models, services.fleet.breakers())
-        services.measures.in_flight(models, services.fleet.in_flight())
-        services.measures.queued(*await asyncio.gather(depths(services), oldest(services)))
+        await measure(services)
         return Response(services.measures.metrics.text(), media_type=metrics.CONTENT_TYPE)
 
     async def described(_: Request) -> Response:
@@ -73,6 +70,14 @@ def create(services: Services) -> Starlette:
         ],
         on_problem=lambda error: services.measures.refused(error.code),
     )
+
+
+async def measure(services: Services) -> None:
+    """Into the metrics, what is known only when somebody asks."""
+    models = services.platform.llm.models
+    services.measures.replicas(models, services.fleet.breakers())
+    services.measures.in_flight(models, services.fleet.in_flight())
+    services.measures.queued(*await asyncio.gather(depths(services), oldest(services)))
 
 
 async def oldest(services: Services) -> dict[str, float]:

@@ -8,6 +8,8 @@ from stoker.policy.breaker import State
 from stoker.queue import Depth
 from stoker.telemetry.metrics import Metrics
 
+MOST_CODES, OTHER = 100, "(other)"
+
 
 class Measures:
     def __init__(self, metrics: Metrics) -> None:
@@ -21,6 +23,7 @@ class Measures:
         )
         self._duration = metrics.histogram("stoker_request_duration_seconds", "From request to end.", ["model"])
         self._replicas = metrics.gauge("stoker_replicas", "Replicas, by their circuit breaker.", ["model", "breaker"])
+        self._codes = {"budget_exhausted"}
         self._refused.labels("budget_exhausted")  # from 0 on: an alert sees the first one
         # What replicas are scaled on: docs/autoscaling.md.
         self._in_flight = metrics.gauge(
@@ -99,4 +102,8 @@ class Measures:
             self._waiting_tokens.labels(model).set(tokens)
 
     def refused(self, code: str) -> None:
+        """A code may be that of somebody else's server, which says what it likes: after MOST_CODES they are one."""
+        if code not in self._codes:
+            code = code if len(self._codes) < MOST_CODES else OTHER
+            self._codes.add(code)
         self._refused.labels(code).inc()

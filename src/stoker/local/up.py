@@ -42,6 +42,7 @@ from stoker.meter.store import Store
 from stoker.policy.retry import delay_s
 from stoker.policy.scaled import scaled_object
 from stoker.telemetry.metrics import Metrics
+from stoker.telemetry.otlp_metrics import sending
 
 DEFAULT_STATE = Path(".stoker")
 _BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.5, 15.0
@@ -292,7 +293,8 @@ class _Run:
     async def _measured(self) -> AsyncIterator[None]:
         """Inside the block the supervisor answers /metrics, and a Prometheus finds who else does. It comes with the
         platform and is no condition of it."""
-        async with self._metrics.metrics.served(0, plan.LOOPBACK) as self._metrics_url:
+        metrics = self._metrics.metrics
+        async with metrics.served(0, plan.LOOPBACK) as self._metrics_url, sending(metrics, "stoker-supervisor"):
             writing = asyncio.create_task(self._write_prometheus())
             try:
                 yield

@@ -17,6 +17,7 @@ from stoker.instance.notices import watcher
 from stoker.queue import QueueSettings, RedisQueue, RedisRegistry
 from stoker.spec import EMBEDDED, ServerEngine, engine_key, load
 from stoker.telemetry.metrics import Metrics
+from stoker.telemetry.otlp_metrics import sending
 from stoker.telemetry.traces import traces_from, tracing_from
 from stoker.web.client import Timeouts
 from stoker.worker.loop import Worker
@@ -95,6 +96,7 @@ async def run(options: argparse.Namespace) -> None:
     notices = watcher(platform.spot, options.metadata_file, os.environ, clock)
     serving = contextlib.AsyncExitStack()
     url = await serving.enter_async_context(metrics.served(options.metrics_port, options.metrics_host))
+    await serving.enter_async_context(sending(metrics, "stoker-worker"))
     worker = Worker(
         name=options.replica,
         model=ModelName(options.model),
