@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -22,6 +23,7 @@ pytestmark = [
     pytest.mark.flow,
     pytest.mark.skipif(PROMETHEUS is None, reason="no prometheus (Debian package prometheus; scripts/system-packages)"),
 ]
+SUFFIX = re.compile("_(bucket|sum|count|created|total)$")
 CHAT = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
 
 
@@ -128,6 +130,10 @@ def test_each_process_is_scraped_and_what_goes_wrong_fires_its_alert(
         run: Any = running.run_json()
         assert {each["name"] for each in run["processes"]} == everybody - {"supervisor"} | {"redis"}
         assert watching.firing() == set(), "nothing is wrong yet"
+        page = (Path(__file__).parents[2] / "docs" / "telemetry" / "metrics.md").read_text()
+        scraped = [name for name in watching.ask("label/__name__/values") if name.startswith(("stoker_", "vllm:"))]
+        assert len(scraped) > 40
+        assert [name for name in scraped if f"| `{SUFFIX.sub('', name)}" not in page] == []
 
         # A task is given up.
         post(running, "/v1/tasks", {**CHAT, "model": "broken"}, running.key)

@@ -24,6 +24,7 @@ from stoker.render.metric_names import CLOUDWATCH, COUNTERS, METRICS, SOURCES, n
 from stoker.render.plan import Plan
 from stoker.spec import loads
 from stoker.telemetry.metrics import Metrics, read
+from stoker.train.metrics import TrainMetrics
 from stoker.worker.metrics import WorkerMetrics
 
 BOTH = "global: {observability: {cloudwatch: true}}\nkeda: {scalers: {sqs: true, cloudwatch: true}}"
@@ -108,12 +109,15 @@ def test_what_engines_are_said_to_publish_is_in_the_embedded_ones_registry() -> 
     assert set(read(text, *ours)) == set(ours)
 
 
-def test_what_workers_and_the_supervisor_are_said_to_publish_is_in_their_registries() -> None:
+def test_what_workers_the_supervisor_and_the_trainer_are_said_to_publish_is_in_their_registries() -> None:
     worker = WorkerMetrics(Metrics(), "code").metrics.text().decode()
     ours = [name for name, by in METRICS.items() if "worker" in by]
     assert set(read(worker, *ours)) == set(ours) != set()
     supervisor = SupervisorMetrics(Metrics())
     supervisor.board(Board([Child("gateway", Role.GATEWAY)], now=0.0, backoff_s=float))
+    trainer = TrainMetrics(Metrics(), nodes=2).metrics.text().decode()
+    of_runs = [name for name, by in METRICS.items() if "trainer" in by]
+    assert set(read(trainer, *of_runs)) == set(of_runs) != set()
     theirs = [name for name, by in METRICS.items() if "supervisor" in by]
     assert set(read(supervisor.metrics.text().decode(), *theirs)) == set(theirs) != set()
 

@@ -21,6 +21,7 @@ class Measures:
         self._cached = metrics.counter(
             "stoker_cached_tokens_total", "Tokens of the input that a prefix cache had, a part of it.", ["model"]
         )
+        self._billed = metrics.counter("stoker_billed_usd_total", "Dollars by the list prices of models.", ["model"])
         self._duration = metrics.histogram("stoker_request_duration_seconds", "From request to end.", ["model"])
         self._replicas = metrics.gauge("stoker_replicas", "Replicas, by their circuit breaker.", ["model", "breaker"])
         self._codes = {"budget_exhausted"}
@@ -52,11 +53,12 @@ class Measures:
 
     def ended(self, record: UsageRecord) -> None:
         model = record.model
-        requests, prompt, cached, completion, duration = self._of(model, record.status)
+        requests, prompt, cached, completion, duration, billed = self._of(model, record.status)
         requests.inc()
         prompt.inc(record.prompt_tokens)
         cached.inc(record.cached_tokens)
         completion.inc(record.completion_tokens)
+        billed.inc(record.nano_usd / 1e9)
         duration.observe(record.ended_at - record.started_at)
         if record.first_token_at is not None:
             self._first.labels(model).observe(record.first_token_at - record.started_at)
@@ -74,6 +76,7 @@ class Measures:
                 self._cached.labels(model),
                 self._tokens.labels(model, "output"),
                 self._duration.labels(model),
+                self._billed.labels(model),
             )
         return known
 

@@ -19,6 +19,7 @@ Publisher = Literal[
     "engine",
     "worker",
     "supervisor",
+    "trainer",
     "dcgm",
     "dcgm-addon",
     "redis",
@@ -28,7 +29,7 @@ Publisher = Literal[
     "prometheus",
     "rules",
 ]
-LOCAL: frozenset[Publisher] = frozenset({"gateway", "engine", "worker", "supervisor", "prometheus", "rules"})
+LOCAL: frozenset[Publisher] = frozenset({"gateway", "engine", "worker", "supervisor", "trainer", "prometheus", "rules"})
 """Who publishes on one machine, under `stoker up`."""
 
 SOURCES: Mapping[str, str] = MappingProxyType(
@@ -37,6 +38,7 @@ SOURCES: Mapping[str, str] = MappingProxyType(
         "engine": "stoker/engine/metrics.py, and vLLM 0.11 vllm/v1/metrics/loggers.py, whose names they are",
         "worker": "stoker/worker/metrics.py",
         "supervisor": "stoker/local/measures.py",
+        "trainer": "stoker/train/metrics.py",
         "dcgm": "NVIDIA/dcgm-exporter 4.8.4 etc/default-counters.csv, with the lines that COUNTERS switches on",
         "dcgm-addon": "aws-observability/helm-charts templates/linux/dcgm-exporter-daemonset.yaml (metricsConfig)",
         "redis": "oliver006/redis_exporter README",
@@ -100,6 +102,7 @@ METRICS: Mapping[str, tuple[Publisher, ...]] = MappingProxyType(
         ),
         **_all_of("worker", "stoker_worker_claims_total stoker_worker_retries_total stoker_worker_in_service"),
         **_all_of("supervisor", "stoker_process_restarts_total"),
+        **_all_of("trainer", "stoker_train_checkpoint_age_seconds stoker_train_goodput_ratio"),
         **_all_of("engine", "vllm:num_requests_running vllm:num_requests_waiting vllm:kv_cache_usage_perc"),
         **{name: _gpu(name) for name in COUNTERS},
         **_all_of("redis", "redis_up redis_memory_used_bytes redis_memory_max_bytes redis_evicted_keys_total"),

@@ -32,6 +32,8 @@ OLD_TASK_S = 900
 """A task that waits so long is one that somebody asks about."""
 RETRIED_PART = 0.2
 RESTARTS = 3
+CHECKPOINT_OLD_S = 3600
+GOODPUT_LOW = 0.8
 LOCAL_HURRY = 60
 """On one machine an alert waits a second where the cluster's waits a minute: nobody is woken, and who tries out a rule
 does not want to wait. Not less than LOCAL_LEAST_S, two looks: Prometheus itself has to see everybody first."""
@@ -118,6 +120,7 @@ def _all_groups(plan: Plan, *, is_local: bool) -> list[tuple[str, Iterable[Rule]
         ("stoker.cost", _cost(plan)),
         ("stoker.requests", _request_alerts(plan)),
         ("stoker.tasks", _task_alerts()),
+        ("stoker.training", _TRAINING_ALERTS),
         ("stoker.gpus", _gpu_alerts()),
         ("stoker.nodes", _node_alerts(plan)),
         ("stoker.redis", _REDIS_ALERTS),
@@ -386,6 +389,26 @@ def _task_alerts() -> Iterator[Alert]:
         "Processes of the role {{ $labels.role }} die again and again.",
         "`stoker ps` says how they ended; their log is in logs/ of the state directory.",
     )
+
+
+_TRAINING_ALERTS = [
+    Alert(
+        "CheckpointOld",
+        f"stoker_train_checkpoint_age_seconds > {CHECKPOINT_OLD_S}",
+        "1m",
+        "warning",
+        "The last checkpoint of {{ $labels.instance }} is {{ $value | humanizeDuration }} old.",
+        "`stoker runs show` says when it saves; an end of the machine now costs all of that work.",
+    ),
+    Alert(
+        "GoodputLow",
+        f"stoker_train_goodput_ratio < {GOODPUT_LOW}",
+        "30m",
+        "warning",
+        "Of the time of {{ $labels.instance }} only {{ $value | humanizePercentage }} makes steps that count.",
+        "`stoker runs show` says what the rest was: lost work, starts, or saves.",
+    ),
+]
 
 
 def _gpu_alerts() -> Iterator[Alert]:
