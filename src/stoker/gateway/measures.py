@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 from stoker.meter import UsageRecord
 from stoker.policy.breaker import State
+from stoker.policy.budgets import Amounts
 from stoker.queue import Depth
 from stoker.telemetry.metrics import Metrics
 
@@ -42,6 +43,13 @@ class Measures:
         self._waiting_tokens = metrics.gauge(
             "stoker_queue_waiting_tokens", "Tokens that are reserved for the tasks that wait.", ["model"]
         )
+        self._set_aside_tokens = self._set_aside_nano_usd = 0
+        metrics.gauge(
+            "stoker_reserved_tokens", "Tokens set aside for requests that run; those of tasks are waiting_tokens."
+        ).set_function(lambda: self._set_aside_tokens)
+        metrics.gauge("stoker_reserved_usd", "Dollars set aside for requests that run.").set_function(
+            lambda: self._set_aside_nano_usd / 1e9
+        )
         self._per_token = metrics.histogram(
             "stoker_time_per_output_token_seconds",
             "Mean time from one token of a stream to the next, by request.",
@@ -65,6 +73,16 @@ class Measures:
             if record.completion_tokens > 1:
                 seconds = record.ended_at - record.first_token_at
                 self._per_token.labels(model).observe(seconds / (record.completion_tokens - 1))
+
+    def set_aside(self, most: Amounts) -> None:
+        """A request was let in that may cost so much."""
+        self._set_aside_tokens += most.tokens
+        self._set_aside_nano_usd += most.nano_usd
+
+    def set_free(self, most: Amounts) -> None:
+        """It has ended, or a task holds it now."""
+        self._set_aside_tokens -= most.tokens
+        self._set_aside_nano_usd -= most.nano_usd
 
     def _of(self, model: str, status: str) -> tuple[Any, ...]:
         """What each request of this kind changes, looked up once."""

@@ -98,7 +98,8 @@ METRICS: Mapping[str, tuple[Publisher, ...]] = MappingProxyType(
             "stoker_requests_total stoker_refused_total stoker_tokens_total stoker_request_duration_seconds_bucket "
             "stoker_time_to_first_token_seconds_bucket stoker_replicas stoker_requests_in_flight stoker_queue_lag "
             "stoker_queue_pending stoker_queue_delayed stoker_queue_dead stoker_queue_waiting_tokens "
-            "stoker_machine_usd_per_hour stoker_model_usd_per_hour stoker_queue_oldest_seconds",
+            "stoker_machine_usd_per_hour stoker_model_usd_per_hour stoker_queue_oldest_seconds "
+            "stoker_reserved_tokens",
         ),
         **_all_of("worker", "stoker_worker_claims_total stoker_worker_retries_total stoker_worker_in_service"),
         **_all_of("supervisor", "stoker_process_restarts_total"),

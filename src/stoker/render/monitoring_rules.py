@@ -382,6 +382,14 @@ def _task_alerts() -> Iterator[Alert]:
         "`stoker budgets` says whose: raise it in platform.yaml, or wait until its window is over.",
     )
     yield Alert(
+        "ReservationsStuck",
+        "max(stoker_reserved_tokens) > 0 unless on () sum(stoker_requests_in_flight) > 0",
+        "15m",
+        "warning",
+        "{{ $value | humanize }} tokens are set aside and no request runs.",
+        "Budgets seem fuller than they are: restart the gateway, whose journal says what is really open.",
+    )
+    yield Alert(
         "ProcessRestarts",
         f"sum by (role) (increase(stoker_process_restarts_total[10m])) > {RESTARTS}",
         "0m",
