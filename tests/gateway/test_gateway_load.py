@@ -12,7 +12,7 @@ from stoker.base.errors import QueueUnavailable
 from stoker.base.ids import KeyId, ModelName, TenantName
 from stoker.queue import NewTask, RedisBudgets, RedisQueue, TokenBound
 from stoker.spec import loads
-from stoker.telemetry.metrics import read_by
+from stoker.telemetry.metrics import read, read_by
 from stoker.testing.redis import RedisServer
 
 CHAT = "/v1/chat/completions"
@@ -55,6 +55,31 @@ async def test_requests_that_replicas_run_are_in_flight_until_they_end(stack: St
     hold.open.set()
     assert (await asking).status == 200
     assert await load_of(stack) == [0, 0, 0, 0, 0]
+
+
+async def test_what_is_set_aside_is_the_most_that_running_requests_may_take(stack: Stack) -> None:
+    """Nothing before and after."""
+
+    async def set_aside() -> tuple[float, bool]:
+        text = (await (await stack.http(key=None)).request("GET", "/metrics")).body.decode()
+        found = read(text, "stoker_reserved_tokens", "stoker_reserved_usd")
+        return found["stoker_reserved_tokens"], found["stoker_reserved_usd"] > 0
+
+    engine = await stack.engine()
+    assert await set_aside() == (0, False)
+    hold = engine.hold_at(1)
+    http = await stack.http()
+    body = {"model": "general", "messages": HELLO, "max_tokens": 50}
+    asking = asyncio.create_task(http.request("POST", CHAT, body=body))
+    await hold.reached()
+    tokens, is_paid = await set_aside()
+    assert tokens > 50
+    assert is_paid
+    hold.open.set()
+    assert (await asking).status == 200
+    assert await set_aside() == (0, False)
+    assert (await http.request("POST", "/v1/tasks", body=body)).status == 202  # the task holds it now
+    assert await set_aside() == (0, False)
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,8 @@ def test_command_lines_are_the_contract_of_the_decision() -> None:
     worker = {"redis": redis, "engine-general-1": engine}
     assert arguments(launches["worker-general-1"], worker) == (
         "-m stoker.worker --spec /state/platform.yaml --model general --replica general-1"
-        " --metadata-file /state/metadata/worker-general-1 --leash --engine-url http://127.0.0.1:7001"
+        " --metadata-file /state/metadata/worker-general-1 --metrics-host 127.0.0.1 --metrics-port 0 --leash"
+        " --engine-url http://127.0.0.1:7001"
     )
     assert launches["worker-general-1"].command(worker).env == {
         "STOKER_REDIS_URL": redis,
@@ -244,7 +245,8 @@ def test_command_lines_of_agents_are_the_contract_of_the_decision() -> None:
     worker = launches["worker-agents-1"]
     assert arguments(worker, urls) == (
         "-m stoker.agents.worker --spec /state/platform.yaml --name agents-1 --folder /state/agents"
-        " --base /home/me/project --metadata-file /state/metadata/worker-agents-1 --leash"
+        " --base /home/me/project --metadata-file /state/metadata/worker-agents-1"
+        " --health-host 127.0.0.1 --health-port 0 --leash"
     )
     assert worker.command(urls).env == {**secrets, "STOKER_GATEWAY_URL": "http://127.0.0.1:8080"}
     gateway = launches["gateway"].command(urls).env

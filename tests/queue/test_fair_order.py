@@ -395,6 +395,18 @@ async def test_a_worker_of_the_version_before_that_still_runs_loses_nothing(
 # --- how much waits ---------------------------------------------------------------------------------------------------
 
 
+async def test_the_oldest_task_is_that_which_was_submitted_first_of_those_that_wait(queue: Queue) -> None:
+    assert await queue.oldest(MODEL) is None
+    for number, tenant in enumerate(("a", "a", "b"), 1):
+        await queue.submit(of(tenant, 10), task_id=TaskId(f"{tenant}{number}"))
+    at = {task.id: task.submitted_at for task in await queue.list(model=MODEL)}
+    assert await queue.oldest(MODEL) == pytest.approx(at["a1"], abs=0.001)
+    await queue.cancel(TaskId("a1"))
+    assert await queue.oldest(MODEL) == pytest.approx(min(at["a2"], at["b3"]), abs=0.001)
+    await queue.claim(MODEL, "w1", count=2)
+    assert await queue.oldest(MODEL) is None
+
+
 async def test_the_tokens_that_wait_are_those_of_the_tasks_that_wait(queue: Queue) -> None:
     """By their bounds: 10, 20 and 1 for a task that nobody bounded; what runs, is delayed or has ended is not in it."""
     assert await queue.waiting_tokens(MODEL) == 0

@@ -11,6 +11,8 @@ from stoker.aws.cloudwatch_names import PUT
 from stoker.engine.metrics import EngineMetrics
 from stoker.gateway import spending
 from stoker.gateway.measures import Measures
+from stoker.local.board import Board, Child, Role
+from stoker.local.measures import SupervisorMetrics
 from stoker.meter import UsageRecord
 from stoker.meter.rates import Rates
 from stoker.queue import Depth
@@ -22,6 +24,8 @@ from stoker.render.metric_names import CLOUDWATCH, COUNTERS, METRICS, SOURCES, n
 from stoker.render.plan import Plan
 from stoker.spec import loads
 from stoker.telemetry.metrics import Metrics, read
+from stoker.train.metrics import TrainMetrics
+from stoker.worker.metrics import WorkerMetrics
 
 BOTH = "global: {observability: {cloudwatch: true}}\nkeda: {scalers: {sqs: true, cloudwatch: true}}"
 PLANS = [
@@ -69,6 +73,9 @@ def test_what_rules_panels_and_scalers_ask_for_is_published(plan: Plan) -> None:
 
 def test_no_metric_is_in_the_table_for_nothing() -> None:
     asked = {name for plan in PLANS for expr in expressions(plan) for name in names_in(expr)}
+    # What only the rules of one machine ask for.
+    here = [rule.expr for _, group in monitoring_rules.groups(PLANS[0], is_local=True) for rule in group]
+    asked |= {name for expr in here for name in names_in(expr)}
     assert set(METRICS) - asked - set(COUNTERS) == set()
 
 
@@ -81,7 +88,7 @@ def test_what_the_gateway_is_said_to_publish_is_in_its_registry() -> None:
     measures.refused("budget")
     measures.replicas(["code"], {("code", "closed"): 2})
     measures.in_flight(["code"], {"code": 1})
-    measures.queued({"code": (Depth(lag=1, pending=2, delayed=3, dead=4), 5)})
+    measures.queued({"code": (Depth(lag=1, pending=2, delayed=3, dead=4), 5)}, {"code": 6.0})
     spending.Gauges(metrics).show(Rates(by_pool={("gpu", "spot"): 10**9}, by_model={"code": 1e9}))
     text = metrics.text().decode()
     ours = [name for name, by in METRICS.items() if "gateway" in by]
@@ -102,13 +109,26 @@ def test_what_engines_are_said_to_publish_is_in_the_embedded_ones_registry() -> 
     assert set(read(text, *ours)) == set(ours)
 
 
+def test_what_workers_the_supervisor_and_the_trainer_are_said_to_publish_is_in_their_registries() -> None:
+    worker = WorkerMetrics(Metrics(), "code").metrics.text().decode()
+    ours = [name for name, by in METRICS.items() if "worker" in by]
+    assert set(read(worker, *ours)) == set(ours) != set()
+    supervisor = SupervisorMetrics(Metrics())
+    supervisor.board(Board([Child("gateway", Role.GATEWAY)], now=0.0, backoff_s=float))
+    trainer = TrainMetrics(Metrics(), nodes=2).metrics.text().decode()
+    of_runs = [name for name, by in METRICS.items() if "trainer" in by]
+    assert set(read(trainer, *of_runs)) == set(of_runs) != set()
+    theirs = [name for name, by in METRICS.items() if "supervisor" in by]
+    assert set(read(supervisor.metrics.text().decode(), *theirs)) == set(theirs) != set()
+
+
 def test_each_publisher_has_a_source() -> None:
     assert {by for each in METRICS.values() for by in each} <= set(SOURCES)
     assert {namespace for namespace, _ in CLOUDWATCH} <= set(SOURCES)
 
 
 def test_who_publishes_depends_on_the_platform() -> None:
-    usual = {"gateway", "kube-state-metrics", "prometheus", "rules", "engine", "redis", "keda"}
+    usual = {"gateway", "kube-state-metrics", "prometheus", "rules", "engine", "worker", "redis", "keda"}
     assert publishers(PLANS[0]) == usual | {"dcgm", "karpenter"}
     assert publishers(PLANS[1]) == usual | {"dcgm-addon", "karpenter"}
     assert publishers(Plan(loads("redis: {elasticache: {enabled: true}}"), "auto")) == usual - {"redis"} | {"dcgm"}

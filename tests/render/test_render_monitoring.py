@@ -104,7 +104,13 @@ def test_the_switches() -> None:
 
 
 def test_who_is_scraped() -> None:
-    monitors = {"ServiceMonitor gateway", "ServiceMonitor engines", "PodMonitor redis", "PodMonitor dcgm-exporter"}
+    monitors = {
+        "PodMonitor workers",
+        "ServiceMonitor gateway",
+        "ServiceMonitor engines",
+        "PodMonitor redis",
+        "PodMonitor dcgm-exporter",
+    }
     others = {"ServiceMonitor karpenter", "PodMonitor keda-operator"}
 
     def scraped(made: Plan) -> set[str]:

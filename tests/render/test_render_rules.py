@@ -10,7 +10,7 @@ import yaml
 from seeing_parts import one
 
 from stoker.render import monitoring
-from stoker.render.monitoring_rules import Alert, capacities, groups
+from stoker.render.monitoring_rules import Alert, capacities, groups, local
 from stoker.render.plan import Plan
 from stoker.spec import Mode, loads
 
@@ -92,9 +92,11 @@ def written(made: Plan) -> dict[str, Any]:
     return dict(one(monitoring.render(made), "PrometheusRule", "stoker")["spec"])
 
 
-def promtool(folder: Path, made: Plan, tests: list[dict[str, Any]] | None = None) -> str:
-    """What it says, after checking that it is content."""
-    (folder / "rules.yaml").write_text(yaml.safe_dump(written(made)))
+def promtool(
+    folder: Path, made: Plan, tests: list[dict[str, Any]] | None = None, *, rules: dict[str, Any] | None = None
+) -> str:
+    """What it says, after checking that it is content. `rules`: others than those of the cluster."""
+    (folder / "rules.yaml").write_text(yaml.safe_dump(rules or written(made)))
     asked = ["promtool", "check", "rules", str(folder / "rules.yaml")]
     if tests is not None:
         cases = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests}
@@ -206,6 +208,59 @@ def test_a_queue_that_is_long_or_stuck_and_a_model_without_a_replica(tmp_path: P
         firing("QueueUnknown", "6m"),
     ]
     promtool(tmp_path, plan(text), [{"interval": "1m", "input_series": numbers, "promql_expr_test": looks}])
+
+
+@needs_promtool
+def test_tasks_that_are_old_tried_again_given_up_or_without_a_worker(tmp_path: Path) -> None:
+    """Each alert for code, none for chat; on one machine, where they wait less, also what only runs there."""
+    numbers = [
+        series("stoker_queue_oldest_seconds", "0+60x40", model="code", pod="a"),
+        series("stoker_queue_oldest_seconds", "60x40", model="chat", pod="a"),
+        *(series("stoker_worker_claims_total", "0+10x40", model=model, pod="w") for model in ("code", "chat")),
+        series("stoker_worker_retries_total", "0+3x40", model="code", pod="w"),
+        series("stoker_worker_retries_total", "0+1x40", model="chat", pod="w"),
+        series("stoker_worker_in_service", "0x40", model="code", pod="w"),
+        *(
+            series("stoker_worker_in_service", value, model="chat", pod=pod)
+            for value, pod in (("0x40", "w"), ("1x40", "v"))
+        ),
+        series("stoker_queue_dead", "0x4 1x40", model="code", pod="a"),
+        series("stoker_queue_dead", "0x40", model="chat", pod="a"),
+        series("stoker_refused_total", "0x5 1x40", code="budget_exhausted", pod="a"),
+        series("stoker_refused_total", "0+5x40", code="invalid_value", pod="a"),
+        series("stoker_reserved_tokens", "100x40", pod="a"),
+        series("stoker_requests_in_flight", "1x5 0x40", model="code", pod="a"),
+    ]
+    looks = [
+        firing("TaskTooOld", "15m"),
+        firing("TaskTooOld", "18m", "code"),
+        firing("ManyRetries", "20m", "code"),
+        firing("NoWorkerInService", "4m"),
+        firing("NoWorkerInService", "6m", "code"),
+        firing("DeadLetters", "4m"),
+        firing("DeadLetters", "6m", "code"),
+        firing("BudgetUsedUp", "4m", by="code"),
+        firing("BudgetUsedUp", "8m", "budget_exhausted", by="code"),
+        firing("ReservationsStuck", "19m", by="none"),
+        firing("ReservationsStuck", "23m", "", by="none"),
+    ]
+    promtool(tmp_path, plan(), [{"interval": "1m", "input_series": numbers, "promql_expr_test": looks}])
+    run = [
+        series("stoker_train_checkpoint_age_seconds", "3000+60x40", instance="run"),
+        series("stoker_train_goodput_ratio", "0.9x5 0.7x40", instance="run"),
+        series("stoker_process_restarts_total", "0x5 1 2 3 4x40", role="engine"),
+        series("stoker_process_restarts_total", "0x5 1x40", role="worker"),
+    ]
+    here = [
+        firing("CheckpointOld", "9m", by="instance"),
+        firing("CheckpointOld", "12m", "run", by="instance"),
+        firing("GoodputLow", "5m", by="instance"),
+        firing("GoodputLow", "8m", "run", by="instance"),
+        firing("ProcessRestarts", "12m", "engine", by="role"),
+        firing("NoWorkerInService", "1m", "code"),
+    ]
+    tests = [{"interval": "1m", "input_series": [*numbers, *run], "promql_expr_test": here}]
+    promtool(tmp_path, plan(), tests, rules=local(plan()))
 
 
 @needs_promtool

@@ -199,7 +199,10 @@ def _classes(output: Output) -> Iterator[str]:
 
 def _ports_of(pods: list[Pod]) -> tuple[set[str], set[int]]:
     ports = [port for pod in pods for each in pod.containers for port in each.get("ports", ())]
-    return {port["name"] for port in ports if "name" in port}, {port["containerPort"] for port in ports}
+    # A worker declares no port, since nothing but Prometheus comes there: its arguments say it.
+    arguments = [each.get("args", ()) for pod in pods for each in pod.containers]
+    said = {int(args[args.index("--metrics-port") + 1]) for args in arguments if "--metrics-port" in args}
+    return {port["name"] for port in ports if "name" in port}, {port["containerPort"] for port in ports} | said
 
 
 def _services(output: Output) -> Iterator[str]:

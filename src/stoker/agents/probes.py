@@ -26,16 +26,16 @@ def routes() -> list[Route]:
 
 
 @contextlib.asynccontextmanager
-async def answering(port: int | None, host: str = "0.0.0.0") -> AsyncIterator[None]:  # noqa: S104 - of its pod
-    """Within the block a worker, which serves nothing else, answers them; with None it does not."""
+async def answering(port: int | None, host: str = "0.0.0.0") -> AsyncIterator[str | None]:  # noqa: S104 - of its pod
+    """Within the block a worker, which serves nothing else, answers them; with None it does not. Gives its URL."""
     if port is None:
-        yield
+        yield None
         return
     over = asyncio.Event()
     listening = server.bind(host, port)
     serving = asyncio.create_task(server.serve(server.application(routes()), listening, over, grace_s=1.0))
     try:
-        yield
+        yield server.url_of(listening)
     finally:
         over.set()
         await serving

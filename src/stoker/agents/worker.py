@@ -44,6 +44,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--grace", type=float, default=GRACE_S, help="seconds for running steps after a stop")
     parser.add_argument("--metadata-file", type=Path, help="as that of stoker.worker")
     parser.add_argument("--health-port", type=int, help="answer /health and /metrics there, as a cluster asks for them")
+    parser.add_argument("--health-host", default="0.0.0.0")  # noqa: S104 - of its pod
     parser.add_argument("--leash", action="store_true", help="stop when stdin ends")
     return parser.parse_args(argv)
 
@@ -70,7 +71,7 @@ async def run(options: argparse.Namespace) -> None:
     notices = watcher(platform.spot, options.metadata_file, os.environ, clock)
     try:
         async with (
-            probes.answering(options.health_port),
+            probes.answering(options.health_port, options.health_host) as url,
             savers.opened(settings.database_url, options.folder) as heads,
         ):
             parts = Parts(
@@ -92,7 +93,7 @@ async def run(options: argparse.Namespace) -> None:
                 ),
                 watcher=notices,
                 chores=[(EVERY_S, retention.forget)],
-                on_ready=lambda: process.say_ready(worker=options.name),
+                on_ready=lambda: process.say_ready(worker=options.name, url=url),
             )
             try:
                 await worker.run(stop, retire)

@@ -53,6 +53,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
     from stoker.nn import bundle as bundles
     from stoker.registry import weights
     from stoker.telemetry.metrics import Metrics
+    from stoker.telemetry.otlp_metrics import sending
     from stoker.telemetry.traces import traces_from, tracing_from
     from stoker.web import server
 
@@ -78,13 +79,14 @@ async def _serve(arguments: argparse.Namespace) -> None:
     traces = traces_from(os.environ, "stoker-engine")
     tracing = tracing_from(traces, os.environ)
     try:
-        await server.serve(
-            app.build(loop, served, clock, key=os.environ.get(process.ENGINE_KEY), tracing=tracing),
-            listening,
-            stop,
-            on_ready=lambda: process.say_ready(url=f"http://{arguments.host}:{port}", model=arguments.model),
-            grace_s=GRACE_S,
-        )
+        async with sending(runner.metrics.metrics, "stoker-engine", refresh=runner.metrics.text):
+            await server.serve(
+                app.build(loop, served, clock, key=os.environ.get(process.ENGINE_KEY), tracing=tracing),
+                listening,
+                stop,
+                on_ready=lambda: process.say_ready(url=f"http://{arguments.host}:{port}", model=arguments.model),
+                grace_s=GRACE_S,
+            )
     finally:
         draining.cancel()
         loop.stop()

@@ -12,12 +12,14 @@ from pathlib import Path
 from stoker.base import logs, process
 from stoker.base.clock import SystemClock
 from stoker.base.errors import Conflict, InvalidInput, StokerError
+from stoker.gateway import app
 from stoker.gateway.running import GRACE_S, Gateway
 from stoker.meter.grants import secret_of
 from stoker.meter.keys import KeyStore
 from stoker.meter.store import Store
 from stoker.queue import QueueSettings, RedisBudgets, RedisQueue, RedisRegistry
 from stoker.spec import load
+from stoker.telemetry.otlp_metrics import sending
 from stoker.telemetry.traces import traces_from, tracing_from
 from stoker.web import server
 
@@ -80,7 +82,12 @@ async def run(options: argparse.Namespace) -> None:
         tracing=tracing_from(traces, os.environ),
     )
     try:
-        await gateway.run(listening, stop, on_ready=lambda: _ready(url), grace_s=options.grace)
+        async with sending(
+            gateway.services.measures.metrics,
+            "stoker-gateway",
+            refresh=lambda: app.measure(gateway.services),
+        ):
+            await gateway.run(listening, stop, on_ready=lambda: _ready(url), grace_s=options.grace)
     finally:
         if traces is not None:
             await asyncio.to_thread(traces.close, 1.0)

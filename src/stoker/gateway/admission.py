@@ -92,8 +92,11 @@ class Admission:
         owner = self._life.owner
         reserved = owner.slices.reserve(needs)
         if isinstance(reserved, Shortfall):
-            return await self._lease_and_reserve(terms, quote)
-        return Permit(owner, reserved, terms, quote, bound, terms.shared(now))
+            permit = await self._lease_and_reserve(terms, quote)
+        else:
+            permit = Permit(owner, reserved, terms, quote, bound, terms.shared(now))
+        self._measures.set_aside(permit.bound.amounts)
+        return permit
 
     def sent(
         self, permit: Permit, *, request_id: str, model: str, route: str, replica_id: str, replica_url: str
@@ -142,6 +145,7 @@ class Admission:
         waiting = _Waiting(permit.owner, item, None if is_durable else asyncio.get_running_loop().create_future())
         self._unsettled.append(waiting)
         self._news.set()
+        self._measures.set_free(permit.bound.amounts)
         self._measures.ended(record)
         return waiting.done
 
@@ -149,6 +153,7 @@ class Admission:
         """Nothing was spent: it never reached an engine, or the engine refused it before it ran."""
         if permit.is_open:
             permit.owner.slices.release(permit.reservation)
+            self._measures.set_free(permit.bound.amounts)
             self._forget(permit)
 
     # --- a task takes it over -----------------------------------------------------------------------------------------
@@ -162,6 +167,7 @@ class Admission:
     def handed_over(self, permit: Permit) -> None:
         if permit.is_open:
             permit.owner.slices.hand_over(permit.reservation)
+            self._measures.set_free(permit.bound.amounts)
             self._forget(permit)
 
     async def resolve(self, permit: Permit) -> bool:

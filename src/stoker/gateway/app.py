@@ -41,10 +41,7 @@ def create(services: Services) -> Starlette:
         return JSONResponse({"ready": not missing, "up": sorted(up), "missing": missing}, 503 if missing else 200)
 
     async def exposition(_: Request) -> Response:
-        models = services.platform.llm.models
-        services.measures.replicas(models, services.fleet.breakers())
-        services.measures.in_flight(models, services.fleet.in_flight())
-        services.measures.queued(await depths(services))
+        await measure(services)
         return Response(services.measures.metrics.text(), media_type=metrics.CONTENT_TYPE)
 
     async def described(_: Request) -> Response:
@@ -73,6 +70,26 @@ def create(services: Services) -> Starlette:
         ],
         on_problem=lambda error: services.measures.refused(error.code),
     )
+
+
+async def measure(services: Services) -> None:
+    """Into the metrics, what is known only when somebody asks."""
+    models = services.platform.llm.models
+    services.measures.replicas(models, services.fleet.breakers())
+    services.measures.in_flight(models, services.fleet.in_flight())
+    services.measures.queued(*await asyncio.gather(depths(services), oldest(services)))
+
+
+async def oldest(services: Services) -> dict[str, float]:
+    """By model, the seconds for which the oldest task has waited; nothing while Redis does not answer."""
+    names = [ModelName(name) for name in services.platform.llm.models]
+    try:
+        async with asyncio.timeout(DEPTHS_WITHIN_S):
+            found = await asyncio.gather(*map(services.queue.oldest, names))
+    except (StokerError, TimeoutError):
+        return {}  # `depths` says so
+    now = services.clock.now()
+    return {name: 0.0 if at is None else max(0.0, now - at) for name, at in zip(names, found, strict=True)}
 
 
 async def depths(services: Services) -> dict[str, tuple[Depth, int]]:

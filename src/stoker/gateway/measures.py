@@ -5,8 +5,11 @@ from typing import Any, get_args
 
 from stoker.meter import UsageRecord
 from stoker.policy.breaker import State
+from stoker.policy.budgets import Amounts
 from stoker.queue import Depth
 from stoker.telemetry.metrics import Metrics
+
+MOST_CODES, OTHER = 100, "(other)"
 
 
 class Measures:
@@ -16,8 +19,14 @@ class Measures:
         self._requests = metrics.counter("stoker_requests_total", "Requests that ended.", ["model", "status"])
         self._refused = metrics.counter("stoker_refused_total", "Requests that were answered with an error.", ["code"])
         self._tokens = metrics.counter("stoker_tokens_total", "Tokens, by what they were.", ["model", "type"])
+        self._cached = metrics.counter(
+            "stoker_cached_tokens_total", "Tokens of the input that a prefix cache had, a part of it.", ["model"]
+        )
+        self._billed = metrics.counter("stoker_billed_usd_total", "Dollars by the list prices of models.", ["model"])
         self._duration = metrics.histogram("stoker_request_duration_seconds", "From request to end.", ["model"])
         self._replicas = metrics.gauge("stoker_replicas", "Replicas, by their circuit breaker.", ["model", "breaker"])
+        self._codes = {"budget_exhausted"}
+        self._refused.labels("budget_exhausted")  # from 0 on: an alert sees the first one
         # What replicas are scaled on: docs/autoscaling.md.
         self._in_flight = metrics.gauge(
             "stoker_requests_in_flight", "Requests that this gateway has on replicas, past the queue.", ["model"]
@@ -28,8 +37,23 @@ class Measures:
         self._pending = metrics.gauge("stoker_queue_pending", "Tasks that run: the group's pending entries.", ["model"])
         self._delayed = metrics.gauge("stoker_queue_delayed", "Tasks that wait for their next attempt.", ["model"])
         self._dead = metrics.gauge("stoker_queue_dead", "Dead letters: tasks that were given up.", ["model"])
+        self._oldest = metrics.gauge(
+            "stoker_queue_oldest_seconds", "How long the oldest task has waited since it was submitted.", ["model"]
+        )
         self._waiting_tokens = metrics.gauge(
             "stoker_queue_waiting_tokens", "Tokens that are reserved for the tasks that wait.", ["model"]
+        )
+        self._set_aside_tokens = self._set_aside_nano_usd = 0
+        metrics.gauge(
+            "stoker_reserved_tokens", "Tokens set aside for requests that run; those of tasks are waiting_tokens."
+        ).set_function(lambda: self._set_aside_tokens)
+        metrics.gauge("stoker_reserved_usd", "Dollars set aside for requests that run.").set_function(
+            lambda: self._set_aside_nano_usd / 1e9
+        )
+        self._per_token = metrics.histogram(
+            "stoker_time_per_output_token_seconds",
+            "Mean time from one token of a stream to the next, by request.",
+            ["model"],
         )
         self._first = metrics.histogram(
             "stoker_time_to_first_token_seconds", "From request to the first token of a stream.", ["model"]
@@ -37,13 +61,28 @@ class Measures:
 
     def ended(self, record: UsageRecord) -> None:
         model = record.model
-        requests, prompt, completion, duration = self._of(model, record.status)
+        requests, prompt, cached, completion, duration, billed = self._of(model, record.status)
         requests.inc()
         prompt.inc(record.prompt_tokens)
+        cached.inc(record.cached_tokens)
         completion.inc(record.completion_tokens)
+        billed.inc(record.nano_usd / 1e9)
         duration.observe(record.ended_at - record.started_at)
         if record.first_token_at is not None:
             self._first.labels(model).observe(record.first_token_at - record.started_at)
+            if record.completion_tokens > 1:
+                seconds = record.ended_at - record.first_token_at
+                self._per_token.labels(model).observe(seconds / (record.completion_tokens - 1))
+
+    def set_aside(self, most: Amounts) -> None:
+        """A request was let in that may cost so much."""
+        self._set_aside_tokens += most.tokens
+        self._set_aside_nano_usd += most.nano_usd
+
+    def set_free(self, most: Amounts) -> None:
+        """It has ended, or a task holds it now."""
+        self._set_aside_tokens -= most.tokens
+        self._set_aside_nano_usd -= most.nano_usd
 
     def _of(self, model: str, status: str) -> tuple[Any, ...]:
         """What each request of this kind changes, looked up once."""
@@ -52,8 +91,10 @@ class Measures:
             known = self._known[model, status] = (
                 self._requests.labels(model, status),
                 self._tokens.labels(model, "input"),
+                self._cached.labels(model),
                 self._tokens.labels(model, "output"),
                 self._duration.labels(model),
+                self._billed.labels(model),
             )
         return known
 
@@ -67,11 +108,13 @@ class Measures:
         for model in models:
             self._in_flight.labels(model).set(counted.get(model, 0))
 
-    def queued(self, depths: Mapping[str, tuple[Depth, int]]) -> None:
-        """By model, how much there is in the queue and how many tokens wait. What is not in it has no sample: whoever
-        scales on it has to see that nobody knows, not a number of a while ago."""
-        for gauge in (self._lag, self._pending, self._delayed, self._dead, self._waiting_tokens):
+    def queued(self, depths: Mapping[str, tuple[Depth, int]], oldest_s: Mapping[str, float]) -> None:
+        """By model, how much there is in the queue, how many tokens wait, and for how long the oldest task has. What is
+        not in it has no sample: whoever scales on it has to see that nobody knows, not a number of a while ago."""
+        for gauge in (self._lag, self._pending, self._delayed, self._dead, self._waiting_tokens, self._oldest):
             gauge.clear()
+        for model, seconds in oldest_s.items():
+            self._oldest.labels(model).set(seconds)
         for model, (depth, tokens) in depths.items():
             self._lag.labels(model).set(depth.lag)
             self._pending.labels(model).set(depth.pending)
@@ -80,4 +123,8 @@ class Measures:
             self._waiting_tokens.labels(model).set(tokens)
 
     def refused(self, code: str) -> None:
+        """A code may be that of somebody else's server, which says what it likes: after MOST_CODES they are one."""
+        if code not in self._codes:
+            code = code if len(self._codes) < MOST_CODES else OTHER
+            self._codes.add(code)
         self._refused.labels(code).inc()

@@ -31,6 +31,9 @@ class Role(StrEnum):
 MOVABLE = frozenset({Role.ENGINE, Role.AGENTS})
 """Roles that listen where the plan says, at a port that only the platform's own processes know."""
 
+SAY_THEIR_URL = frozenset({Role.REDIS, Role.WORKER, Role.AGENT_WORKER})
+"""Roles that take a free port and say which; of workers, for /metrics."""
+
 
 class Status(StrEnum):
     WAITING = "waiting"  # for a URL that it uses, or for its backoff to end
@@ -187,10 +190,10 @@ class Board:
         self._set(child, Status.STARTING, now)
 
     def ready(self, name: str, url: str | None, now: float) -> None:
-        """A process says that it is ready. A URL from the plan stands; only Redis has to say its own."""
+        """A process says that it is ready. A URL from the plan stands; others say their own with each start."""
         child = self.children[name]
         if child.status is Status.STARTING:
-            child.url = url if child.role is Role.REDIS else child.url or url
+            child.url = url if child.role in SAY_THEIR_URL else child.url or url
             self._set(child, Status.READY, now)
 
     def add(self, child: Child, now: float) -> None:

@@ -170,6 +170,7 @@ def _agent_worker(platform: Platform, place: Place, number: int) -> Launch:
         "stoker.agents.worker",
         *("--spec", str(place.state.spec), "--name", replica, "--folder", str(place.state.agents)),
         *("--base", str(place.base), "--metadata-file", str(place.state.metadata / worker)),
+        *("--health-host", LOOPBACK, "--health-port", "0"),
     )
     uses, finish_s = _uses_redis(place), platform.step_seconds
     child = Child(worker, Role.AGENT_WORKER, uses=uses, model=AGENT_STEPS, finish_s=finish_s)
@@ -215,6 +216,7 @@ def _worker(
         *("--spec", str(place.state.spec), "--model", name, "--replica", replica),
         # So that a drill can give this worker a notice, and nobody waits for a service that a laptop has not.
         *("--metadata-file", str(place.state.metadata / worker)),
+        *("--metrics-host", LOOPBACK, "--metrics-port", "0"),
     )
     # What runs there may run for as long as a task or a request may.
     finish_s = max(platform.llm.models[name].limits.timeout_seconds, platform.gateway.timeouts.total_seconds)

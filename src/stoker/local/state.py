@@ -9,6 +9,7 @@
     redis/             the queue's files          ledger.sqlite      keys and usage
     logs/              one <process>.jsonl each   journals/          what each gateway has in flight
     agents/            runs' workspaces                agents.sqlite      runs, events and schedules of agents
+    prometheus/        prometheus.yml, who is scraped, and rules: for a Prometheus that a person starts
     metadata/          <worker>: the URL of a metadata service, while a drill plays that worker's instance
 
 It is made for its owner only. One that is there keeps its mode; what is written in it is private all the same. Nothing
@@ -89,6 +90,10 @@ class StateDirectory:
         return self.path / "agents.sqlite"
 
     @property
+    def prometheus(self) -> Path:
+        return self.path / "prometheus"
+
+    @property
     def metadata(self) -> Path:
         return self.path / "metadata"
 
@@ -98,6 +103,7 @@ class StateDirectory:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.logs.mkdir(mode=0o700, exist_ok=True)
             self.metadata.mkdir(mode=0o700, exist_ok=True)
+            self.prometheus.mkdir(mode=0o700, exist_ok=True)
             self.agents.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise self._unusable(error) from error
@@ -186,6 +192,12 @@ class StateDirectory:
                 hint="`stoker up` scales models whose replicas.min is less than their replicas.max",
             ) from error
         return scale if isinstance(scale, dict) else {}
+
+    def write_prometheus(self, name: str, text: str) -> None:
+        """A file for a Prometheus that a person starts, if it says anything new."""
+        path = self.prometheus / name
+        if not path.exists() or path.read_text() != text:
+            self._write(path, text)
 
     def write_by_hand(self, model: str, replicas: int | None) -> None:
         """None: nobody wants a number of it any more."""

@@ -25,12 +25,13 @@ from stoker.base.clock import Clock, SystemClock
 from stoker.base.errors import Conflict, QueueUnavailable, StokerError, Unavailable
 from stoker.base.ids import ModelName
 from stoker.base.terminal import wants_colour
-from stoker.local import agents, plan, ports, weights
+from stoker.local import agents, plan, ports, prometheus, weights
 from stoker.local.autoscaler import REPLICAS_PER_CORE, Autoscaler
 from stoker.local.banner import ready_block, ready_line
 from stoker.local.board import MOVABLE, Board, Child, Limits, Trouble
 from stoker.local.fleet import LocalFleet
 from stoker.local.lives import Recorder, Seen, cores
+from stoker.local.measures import SupervisorMetrics
 from stoker.local.output import Output
 from stoker.local.state import Credentials, Lock, StateDirectory
 from stoker.local.status import snapshot
@@ -40,6 +41,8 @@ from stoker.meter.keys import KeyStore, new_key
 from stoker.meter.store import Store
 from stoker.policy.retry import delay_s
 from stoker.policy.scaled import scaled_object
+from stoker.telemetry.metrics import Metrics
+from stoker.telemetry.otlp_metrics import sending
 
 DEFAULT_STATE = Path(".stoker")
 _BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.5, 15.0
@@ -194,6 +197,8 @@ class _Run:
         logs.configure("supervisor", out=cast(TextIO, lines))
         self._log = logs.get(__name__)
         self._used_ports = [place.port]
+        self._metrics = SupervisorMetrics(Metrics())
+        self._metrics_url: str | None = None
         self._autoscaling: asyncio.Task[None] | None = None
         seen = Seen(cores=cores(), began_at=self._clock.now(), pid=os.getpid())
         self._recorder = Recorder(seen, platform.costs, place.ledger_url, self._clock)
@@ -222,7 +227,7 @@ class _Run:
         running = asyncio.create_task(self._supervisor.run())
         try:
             trouble = await self._start(running)
-            async with self._recording(), self._scaling():
+            async with self._measured(), self._recording(), self._scaling():
                 await running
         finally:
             self._supervisor.stop(hurry=True)  # only a fault of our own comes here with processes left
@@ -285,6 +290,44 @@ class _Run:
             await load.aclose()
 
     @contextlib.asynccontextmanager
+    async def _measured(self) -> AsyncIterator[None]:
+        """Inside the block the supervisor answers /metrics, and a Prometheus finds who else does. It comes with the
+        platform and is no condition of it."""
+        metrics = self._metrics.metrics
+        async with metrics.served(0, plan.LOOPBACK) as self._metrics_url, sending(metrics, "stoker-supervisor"):
+            writing = asyncio.create_task(self._write_prometheus())
+            try:
+                yield
+            finally:
+                self._metrics_url = None
+                writing.cancel()
+                await asyncio.wait({writing})
+
+    async def _write_prometheus(self) -> None:
+        state = self._place.state
+        self._write_targets(self._board)
+        try:
+            argv = ["-m", "stoker.local.prometheus_rules", str(state.spec), str(state.prometheus / prometheus.RULES)]
+            made = await asyncio.create_subprocess_exec(sys.executable, "-P", *argv, stdin=asyncio.subprocess.DEVNULL)
+            try:
+                await made.wait()
+            finally:
+                if made.returncode is None:
+                    made.kill()
+                    await made.wait()
+            # Last: who finds it finds the rules, too.
+            state.write_prometheus(prometheus.CONFIG, prometheus.config())
+        except (StokerError, OSError) as error:
+            self._log.warning("files for Prometheus cannot be written", error=str(error))
+
+    def _write_targets(self, board: Board) -> None:
+        try:
+            text = prometheus.targets(board, supervisor=self._metrics_url)
+            self._place.state.write_prometheus(prometheus.TARGETS, text)
+        except (StokerError, OSError) as error:
+            self._log.warning("targets.json cannot be written", error=str(error))
+
+    @contextlib.asynccontextmanager
     async def _recording(self) -> AsyncIterator[None]:
         """Inside the block the ledger hears that all is still there."""
         looking = asyncio.create_task(self._recorder.look_forever(self._board))
@@ -338,6 +381,7 @@ class _Run:
         return port
 
     def _write_scale(self, shown: Mapping[str, object]) -> None:
+        self._metrics.scale(shown)
         try:
             self._place.state.write_scale(shown)
         except StokerError as error:
@@ -345,6 +389,8 @@ class _Run:
 
     def _changed(self, board: Board) -> None:
         self._write_run(board)
+        self._write_targets(board)
+        self._metrics.board(board)
         self._recorder.look(board)
 
     def _write_run(self, board: Board) -> None:

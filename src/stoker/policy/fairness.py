@@ -137,6 +137,11 @@ class _Lane:
         ahead += max(0, len(order) - LOOKED_AT - is_before) * (own + 1)
         return min(ahead, self.count() - 1)
 
+    def firsts(self, most: int) -> list[str]:
+        """What has waited longest of each of so many tenants, by whose turn it is."""
+        order = sorted(self.counters, key=lambda name: (self.counters[name], name))
+        return [next(iter(self.waiting[tenant])) for tenant in order[:most]]
+
     def count(self) -> int:
         return sum(map(len, self.waiting.values()))
 
@@ -163,6 +168,10 @@ class Order:
 
     def __len__(self) -> int:
         return len(self._shares)
+
+    def firsts(self, most: int) -> list[str]:
+        """The task that has waited longest of each of the first `most` tenants of each priority."""
+        return [task_id for lane in self._lanes.values() for task_id in lane.firsts(most)]
 
     def add(self, task_id: str, share: Share, now: float) -> None:
         """It begins to wait, behind those of its tenant that do."""

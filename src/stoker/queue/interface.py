@@ -100,6 +100,10 @@ class Queue(Protocol):
         """What the tasks that wait may take at most, by their bounds: tokens of prompt and answer together, and 1 for a
         task without a bound. How much work waits, where `depth` says in how many pieces."""
 
+    async def oldest(self, model: ModelName) -> float | None:
+        """When the oldest task was submitted that waits to be taken, in seconds since the epoch; None: none waits. Of
+        each of the first 1,000 tenants of a priority, by whose turn it is, the task that began to wait first counts."""
+
     async def dead(self, model: ModelName, *, limit: int = 100) -> Sequence[Task]:
         """Dead letters, those that died last first, with their cause, without body."""
 

@@ -205,6 +205,10 @@ class MemoryQueue:
     async def waiting_tokens(self, model: ModelName) -> int:
         return self._models[model].waiting.tokens
 
+    async def oldest(self, model: ModelName) -> float | None:
+        found = self._models[model].waiting.firsts(1000)
+        return min((self._kept[TaskId(task_id)].task.submitted_at for task_id in found), default=None)
+
     async def dead(self, model: ModelName, *, limit: int = 100) -> Sequence[Task]:
         return [_summary(self._kept[task_id].task) for task_id in reversed(self._models[model].dead)][:limit]
 

@@ -144,6 +144,10 @@ class RedisQueue:
         # Tasks that the version before has added were not counted, and are taken off all the same.
         return max(0, int(found or 0))
 
+    async def oldest(self, model: ModelName) -> float | None:
+        found = await self._redis.run("oldest", keys.of_model(model), self._ttl_ms, "0")
+        return None if found is None else int(found) / 1000
+
     async def dead(self, model: ModelName, *, limit: int = 100) -> Sequence[Task]:
         return await listing.dead(self._redis, model, limit)
 

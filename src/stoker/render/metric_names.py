@@ -15,13 +15,30 @@ from stoker.policy.scaled import scales_agents
 from stoker.render.plan import Plan
 
 Publisher = Literal[
-    "gateway", "engine", "dcgm", "dcgm-addon", "redis", "kube-state-metrics", "karpenter", "keda", "prometheus", "rules"
+    "gateway",
+    "engine",
+    "worker",
+    "supervisor",
+    "trainer",
+    "dcgm",
+    "dcgm-addon",
+    "redis",
+    "kube-state-metrics",
+    "karpenter",
+    "keda",
+    "prometheus",
+    "rules",
 ]
+LOCAL: frozenset[Publisher] = frozenset({"gateway", "engine", "worker", "supervisor", "trainer", "prometheus", "rules"})
+"""Who publishes on one machine, under `stoker up`."""
 
 SOURCES: Mapping[str, str] = MappingProxyType(
     {
         "gateway": "stoker/gateway/measures.py",
         "engine": "stoker/engine/metrics.py, and vLLM 0.11 vllm/v1/metrics/loggers.py, whose names they are",
+        "worker": "stoker/worker/metrics.py",
+        "supervisor": "stoker/local/measures.py",
+        "trainer": "stoker/train/metrics.py",
         "dcgm": "NVIDIA/dcgm-exporter 4.8.4 etc/default-counters.csv, with the lines that COUNTERS switches on",
         "dcgm-addon": "aws-observability/helm-charts templates/linux/dcgm-exporter-daemonset.yaml (metricsConfig)",
         "redis": "oliver006/redis_exporter README",
@@ -84,8 +101,12 @@ METRICS: Mapping[str, tuple[Publisher, ...]] = MappingProxyType(
             "stoker_requests_total stoker_refused_total stoker_tokens_total stoker_request_duration_seconds_bucket "
             "stoker_time_to_first_token_seconds_bucket stoker_replicas stoker_requests_in_flight stoker_queue_lag "
             "stoker_queue_pending stoker_queue_delayed stoker_queue_dead stoker_queue_waiting_tokens "
-            "stoker_machine_usd_per_hour stoker_model_usd_per_hour",
+            "stoker_machine_usd_per_hour stoker_model_usd_per_hour stoker_queue_oldest_seconds "
+            "stoker_reserved_tokens",
         ),
+        **_all_of("worker", "stoker_worker_claims_total stoker_worker_retries_total stoker_worker_in_service"),
+        **_all_of("supervisor", "stoker_process_restarts_total"),
+        **_all_of("trainer", "stoker_train_checkpoint_age_seconds stoker_train_goodput_ratio"),
         **_all_of("engine", "vllm:num_requests_running vllm:num_requests_waiting vllm:kv_cache_usage_perc"),
         **{name: _gpu(name) for name in COUNTERS},
         **_all_of("redis", "redis_up redis_memory_used_bytes redis_memory_max_bytes redis_evicted_keys_total"),
@@ -150,9 +171,10 @@ CLOUDWATCH: Mapping[tuple[str, str], tuple[tuple[str, ...], ...]] = MappingProxy
 other set it has no data."""
 
 
-def published(plan: Plan, recorded: Iterable[str] = ()) -> frozenset[str]:
-    """The metrics that the Prometheus of this platform has. `recorded`: names of recording rules."""
-    who = publishers(plan)
+def published(plan: Plan, recorded: Iterable[str] = (), *, by: frozenset[Publisher] | None = None) -> frozenset[str]:
+    """The metrics that the Prometheus of this platform has. `recorded`: names of recording rules. `by`: who publishes,
+    if not who does in the cluster."""
+    who = publishers(plan) if by is None else by
     return frozenset([*(name for name, by in METRICS.items() if who & set(by)), *recorded])
 
 
@@ -161,6 +183,8 @@ def publishers(plan: Plan) -> frozenset[Publisher]:
     found: set[Publisher] = {"gateway", "kube-state-metrics", "prometheus", "rules"}
     if plan.served:
         found.add("engine")
+    if plan.served or plan.hosted:
+        found.add("worker")
     if plan.gpu_exporter == "own":
         found.add("dcgm")
     if plan.gpu_exporter == "addon":

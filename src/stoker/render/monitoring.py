@@ -10,7 +10,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from stoker.render import dashboards, monitoring_rules
-from stoker.render.facts import AGENT_WORKER, AGENTS, DCGM, DCGM_PORT, GATEWAY, METRICS_PORT, MODEL, REDIS
+from stoker.render.facts import (
+    AGENT_WORKER,
+    AGENTS,
+    DCGM,
+    DCGM_PORT,
+    GATEWAY,
+    METRICS_PORT,
+    MODEL,
+    REDIS,
+    WORKER_METRICS_PORT,
+)
 from stoker.render.items import Item, Resource
 from stoker.render.metric_names import COUNTERS, publishers
 from stoker.render.objects import NAME, Object, from_field, metadata, resources, selector
@@ -27,6 +37,14 @@ CLOUDWATCH_SPACE = "amazon-cloudwatch"
 _COUNTERS_FILE = "counters.csv"
 _COUNTERS_FOLDER = "/etc/dcgm-counters"
 _POD_RESOURCES = "/var/lib/kubelet/pod-resources"
+_WORKERS_PORT = [
+    {"action": "keep", "sourceLabels": ["__meta_kubernetes_pod_container_name"], "regex": "worker"},
+    {
+        "sourceLabels": ["__meta_kubernetes_pod_ip"],
+        "targetLabel": "__address__",
+        "replacement": f"${{1}}:{WORKER_METRICS_PORT}",
+    },
+]
 _NODE_LABELS = {
     "instance_type": "node_kubernetes_io_instance_type",
     "capacity_type": "karpenter_sh_capacity_type",
@@ -180,6 +198,16 @@ def _monitors(plan: Plan) -> Iterator[Resource]:
             {"matchExpressions": [{"key": MODEL, "operator": "Exists"}]},
             {"port": "http", "path": "/metrics", "interval": "15s", "relabelings": [model]},
             why="vLLM's own metrics, with the name of the model as the gateway says it.",
+        )
+    if "worker" in there:
+        yield _monitor(
+            plan,
+            "PodMonitor",
+            "workers",
+            {"matchExpressions": [{"key": MODEL, "operator": "Exists"}]},
+            {"path": "/metrics", "interval": "15s", "relabelings": _WORKERS_PORT},
+            why="What workers count of the tasks that they run. They declare no port, since nothing but "
+            "Prometheus comes there: the target is the container, at the port that its arguments say.",
         )
     if "redis" in there:
         yield _monitor(

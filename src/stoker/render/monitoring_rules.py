@@ -13,7 +13,7 @@ from typing import Any, Literal
 from stoker.catalog.ec2 import InstanceType
 from stoker.catalog.xids import HARDWARE_XIDS
 from stoker.policy import gpu_health
-from stoker.render.metric_names import names_in, published, publishers
+from stoker.render.metric_names import LOCAL, names_in, published, publishers
 from stoker.render.plan import Plan
 
 Severity = Literal["critical", "warning", "info"]
@@ -22,6 +22,17 @@ SLOW_FIRST_TOKEN_S = 10
 """Nobody waits longer for the first word of an answer."""
 ERRORS_PART = 0.05
 SPOT_PER_HOUR = 5
+OLD_TASK_S = 900
+"""A task that waits so long is one that somebody asks about."""
+RETRIED_PART = 0.2
+RESTARTS = 3
+CHECKPOINT_OLD_S = 3600
+GOODPUT_LOW = 0.8
+LOCAL_HURRY = 60
+"""On one machine an alert waits a second where the cluster's waits a minute: nobody is woken, and who tries out a rule
+does not want to wait. Not less than LOCAL_LEAST_S, two looks: Prometheus itself has to see everybody first."""
+LOCAL_LEAST_S = 10
+BUDGET_CODE = "budget_exhausted"
 ENDED_BADLY = "failed|lost"
 
 
@@ -59,14 +70,14 @@ Rule = Record | Alert
 Group = tuple[str, list[Rule]]
 
 
-def groups(plan: Plan) -> list[Group]:
-    """All groups with the rules whose metrics are there, in the order of evaluation."""
+def groups(plan: Plan, *, is_local: bool = False) -> list[Group]:
+    """All groups with the rules whose metrics are there, in the order of evaluation. `is_local`: of one machine."""
     kept: list[Group] = []
     recorded: set[str] = set()
-    for name, rules in _all_groups(plan):
+    for name, rules in _all_groups(plan, is_local=is_local):
         found: list[Rule] = []
         for rule in rules:
-            if names_in(rule.expr) <= published(plan, recorded):
+            if names_in(rule.expr) <= published(plan, recorded, by=LOCAL if is_local else None):
                 found.append(rule)
                 if isinstance(rule, Record):
                     recorded.add(rule.name)
@@ -75,16 +86,35 @@ def groups(plan: Plan) -> list[Group]:
     return kept
 
 
+def local(plan: Plan) -> dict[str, Any]:
+    """A file of rules for a Prometheus beside `stoker up`, whose alerts wait LOCAL_HURRY times less."""
+    found = []
+    for name, rules in groups(plan, is_local=True):
+        written = [rule.written() for rule in rules]
+        for rule in written:
+            if "for" in rule:
+                rule["for"] = f"{_hurried(rule['for'])}s"
+        found.append({"name": name, "rules": written})
+    return {"groups": found}
+
+
+def _hurried(duration: str) -> int:
+    seconds = int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]
+    return max(LOCAL_LEAST_S, seconds // LOCAL_HURRY) if seconds else 0
+
+
 def recorded(plan: Plan) -> frozenset[str]:
     return frozenset(rule.name for _, rules in groups(plan) for rule in rules if isinstance(rule, Record))
 
 
-def _all_groups(plan: Plan) -> list[tuple[str, Iterable[Rule]]]:
+def _all_groups(plan: Plan, *, is_local: bool) -> list[tuple[str, Iterable[Rule]]]:
     return [
-        ("stoker.prices", [*_token_prices(plan), *_node_prices(plan), *_capacities(plan)]),
+        ("stoker.prices", [*_token_prices(plan), *_node_prices(plan), *_capacities(plan, is_local=is_local)]),
         ("stoker.records", _RECORDS),
         ("stoker.cost", _cost(plan)),
         ("stoker.requests", _request_alerts(plan)),
+        ("stoker.tasks", _task_alerts()),
+        ("stoker.training", _TRAINING_ALERTS),
         ("stoker.gpus", _gpu_alerts()),
         ("stoker.nodes", _node_alerts(plan)),
         ("stoker.redis", _REDIS_ALERTS),
@@ -153,14 +183,18 @@ def usd_of_gpu(plan: Plan, instance: InstanceType) -> Decimal:
     return (Decimal(repr(price)) / instance.gpu_count).quantize(Decimal("0.0001"))
 
 
-def _capacities(plan: Plan) -> Iterator[Record]:
-    for name, tasks in capacities(plan).items():
+def _capacities(plan: Plan, *, is_local: bool) -> Iterator[Record]:
+    for name, tasks in capacities(plan, is_local=is_local).items():
         yield Record("stoker:capacity_tasks", f"vector({tasks})", (("model", name),))
 
 
-def capacities(plan: Plan) -> dict[str, int]:
+def capacities(plan: Plan, *, is_local: bool = False) -> dict[str, int]:
     """By model, how many requests its most replicas run at once. A longer queue waits for a second round."""
     spec = plan.spec
+    if is_local:
+        return {
+            name: spec.local_replicas(name).max * model.limits.concurrency for name, model in spec.llm.models.items()
+        }
     return {name: spec.cluster_replicas(name).max * spec.cluster_limits(name).concurrency for name in spec.llm.models}
 
 
@@ -253,7 +287,9 @@ def _request_alerts(plan: Plan) -> Iterator[Alert]:
     )
     yield Alert(
         "DeadLetters",
-        "max by (model) (stoker_queue_dead) > max by (model) (stoker_queue_dead offset 15m)",
+        # Where nobody looked 15 minutes ago, there was none: new with Prometheus itself, or with the model.
+        "max by (model) (stoker_queue_dead) "
+        "> (max by (model) (stoker_queue_dead offset 15m) or 0 * max by (model) (stoker_queue_dead))",
         "0m",
         "warning",
         "Tasks of {{ $labels.model }} were given up.",
@@ -303,6 +339,78 @@ def _request_alerts(plan: Plan) -> Iterator[Alert]:
         "{{ $labels.horizontalpodautoscaler }} is at its maximum.",
         "If the queue grows, raise replicas.max of the model, and the limits of its pool with it.",
     )
+
+
+def _task_alerts() -> Iterator[Alert]:
+    yield Alert(
+        "TaskTooOld",
+        f"max by (model) (stoker_queue_oldest_seconds) > {OLD_TASK_S}",
+        "1m",
+        "warning",
+        "A task has waited {{ $value | humanizeDuration }} for {{ $labels.model }}.",
+        "See QueueLong and QueueStuck; if only one tenant waits, its weight: `stoker tasks list` says whose it is.",
+    )
+    yield Alert(
+        "ManyRetries",
+        "sum by (model) (rate(stoker_worker_retries_total[10m])) "
+        f"/ (sum by (model) (rate(stoker_worker_claims_total[10m])) > 0) > {RETRIED_PART}",
+        "5m",
+        "warning",
+        "{{ $value | humanizePercentage }} of what workers of {{ $labels.model }} do was tried before.",
+        "See the attempts of a task (`stoker tasks show`) for why they fail, then the log of the engine.",
+    )
+    yield Alert(
+        "NoWorkerInService",
+        "max by (model) (stoker_worker_in_service) == 0",
+        "5m",
+        "critical",
+        "No worker of {{ $labels.model }} has an engine that answers.",
+        "See the log of the engine: it does not start, or it is stuck. Its worker goes on as soon as it answers.",
+    )
+    yield Alert(
+        "BudgetUsedUp",
+        f'sum by (code) (increase(stoker_refused_total{{code="{BUDGET_CODE}"}}[10m])) > 0',
+        "0m",
+        "warning",
+        "Requests are refused because a budget is used up.",
+        "`stoker budgets` says whose: raise it in platform.yaml, or wait until its window is over.",
+    )
+    yield Alert(
+        "ReservationsStuck",
+        "max(stoker_reserved_tokens) > 0 unless on () sum(stoker_requests_in_flight) > 0",
+        "15m",
+        "warning",
+        "{{ $value | humanize }} tokens are set aside and no request runs.",
+        "Budgets seem fuller than they are: restart the gateway, whose journal says what is really open.",
+    )
+    yield Alert(
+        "ProcessRestarts",
+        f"sum by (role) (increase(stoker_process_restarts_total[10m])) > {RESTARTS}",
+        "0m",
+        "warning",
+        "Processes of the role {{ $labels.role }} die again and again.",
+        "`stoker ps` says how they ended; their log is in logs/ of the state directory.",
+    )
+
+
+_TRAINING_ALERTS = [
+    Alert(
+        "CheckpointOld",
+        f"stoker_train_checkpoint_age_seconds > {CHECKPOINT_OLD_S}",
+        "1m",
+        "warning",
+        "The last checkpoint of {{ $labels.instance }} is {{ $value | humanizeDuration }} old.",
+        "`stoker runs show` says when it saves; an end of the machine now costs all of that work.",
+    ),
+    Alert(
+        "GoodputLow",
+        f"stoker_train_goodput_ratio < {GOODPUT_LOW}",
+        "30m",
+        "warning",
+        "Of the time of {{ $labels.instance }} only {{ $value | humanizePercentage }} makes steps that count.",
+        "`stoker runs show` says what the rest was: lost work, starts, or saves.",
+    ),
+]
 
 
 def _gpu_alerts() -> Iterator[Alert]:

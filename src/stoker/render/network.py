@@ -26,6 +26,7 @@ from stoker.render.facts import (
     REDIS,
     REDIS_PORT,
     ROLE,
+    WORKER_METRICS_PORT,
 )
 from stoker.render.items import Item, Resource
 from stoker.render.objects import Object, metadata, selector
@@ -134,6 +135,8 @@ def _models(plan: Plan) -> Object:
     ingress: list[Object] = []
     if plan.served:
         ingress.append(_from([_pods(GATEWAY), *watchers(plan)], ENGINE_PORT))
+    if seen := watchers(plan):
+        ingress.append(_from(seen, WORKER_METRICS_PORT))
     egress = [_to_redis(plan), *_to_hosted(plan), _to_the_world(), _to_address(POD_IDENTITY, 80)]
     if any(each.spans_nodes for each in plan.served):
         ingress.append({"from": [{"podSelector": _PODS_OF_MODELS}]})

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 
 from stoker.render.connections import redis_env
-from stoker.render.facts import PLATFORM_CONFIG, WORKER, Served
+from stoker.render.facts import PLATFORM_CONFIG, WORKER, WORKER_METRICS_PORT, Served
 from stoker.render.objects import Object, from_field, metadata, resources, restricted_container, selector
 from stoker.render.plan import Plan
 
@@ -59,6 +59,7 @@ def worker_container(plan: Plan, model: str, *, url: str, grace: int, env: Seque
         "--replica": "$(POD_NAME)",
         "--engine-url": url,
         "--grace": str(grace),
+        "--metrics-port": str(WORKER_METRICS_PORT),
     }
     return {
         "name": "worker",

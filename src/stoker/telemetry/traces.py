@@ -67,7 +67,7 @@ class Traces:
 
         # It would say again with each try what our own log says once.
         logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
-        self._resource = _resource(service)
+        self._resource = resource_of(service)
         self._exporter = OTLPSpanExporter()
         self._tries = 0
         self._background = Background[_Item](
@@ -139,7 +139,7 @@ def _is_true(value: str | None) -> bool:
     return (value or "").strip().lower() == "true"
 
 
-def _resource(service: str) -> "Resource":
+def resource_of(service: str) -> "Resource":
     from opentelemetry.sdk.resources import Resource
 
     from stoker import __version__

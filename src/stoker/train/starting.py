@@ -6,6 +6,7 @@ file does not fence off a launch that works.
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from stoker.train.launching import TERMINAL
 from stoker.train.live import Live
 from stoker.train.loop import Loop, Parts, nowhere
 from stoker.train.losses import Loss
+from stoker.train.metrics import exposition
 from stoker.train.model import Model, base_folder, build, computing
 from stoker.train.nodes import Instance, interruptions_per_hour, nodes_of, process_start
 from stoker.train.optimizer import Adam
@@ -341,7 +343,8 @@ class Process:
             clock=self._clock,
         )
         watching = trackers(run, here=here, nodes=claimed.nodes, from_step=step)
-        onlookers = Onlookers(live, self._progress, watching)
+        scraped = exposition(os.environ, nodes=len(claimed.nodes))
+        onlookers = Onlookers(live, self._progress, [*watching, *([] if scraped is None else [scraped])])
         parts.live, parts.told, parts.tell = live, onlookers, self._progress.tell
         if run.budget.usd is not None or run.budget.hours is not None:
             parts.is_spent = BudgetWatch(run.budget, live, save_s=lambda: parts.saver.last_seconds)

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -15,9 +16,12 @@ from stoker.engine.client import EngineClient
 from stoker.instance.notices import watcher
 from stoker.queue import QueueSettings, RedisQueue, RedisRegistry
 from stoker.spec import EMBEDDED, ServerEngine, engine_key, load
+from stoker.telemetry.metrics import Metrics
+from stoker.telemetry.otlp_metrics import sending
 from stoker.telemetry.traces import traces_from, tracing_from
 from stoker.web.client import Timeouts
 from stoker.worker.loop import Worker
+from stoker.worker.metrics import WorkerMetrics
 from stoker.worker.runner import Runner, Settings
 
 _log = logs.get(__name__)
@@ -39,6 +43,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         help="holds, while it exists, the URL of an instance metadata service; looked at instead of the instance's own",
     )
+    parser.add_argument("--metrics-port", type=int, help="answer /metrics there; 0 takes a free port")
+    parser.add_argument("--metrics-host", default="0.0.0.0")  # noqa: S104 - of its pod
     parser.add_argument("--leash", action="store_true", help="stop when stdin ends")
     options = parser.parse_args(argv)
     if not options.redis:
@@ -84,9 +90,13 @@ async def run(options: argparse.Namespace) -> None:
         continuous_usage=model.engine == EMBEDDED,
         goes_on=server.continues if server else True,
     )
+    metrics = Metrics()
     traces = traces_from(os.environ, "stoker-worker")
     tracing = tracing_from(traces, os.environ)
     notices = watcher(platform.spot, options.metadata_file, os.environ, clock)
+    serving = contextlib.AsyncExitStack()
+    url = await serving.enter_async_context(metrics.served(options.metrics_port, options.metrics_host))
+    await serving.enter_async_context(sending(metrics, "stoker-worker"))
     worker = Worker(
         name=options.replica,
         model=ModelName(options.model),
@@ -95,16 +105,26 @@ async def run(options: argparse.Namespace) -> None:
         engine=engine,
         queue=queue,
         registry=registry,
-        runner=Runner(settings, engine, queue, clock, Random(), started_at=clock.now(), tracing=tracing),
+        runner=Runner(
+            settings,
+            engine,
+            queue,
+            clock,
+            Random(),
+            started_at=clock.now(),
+            tracing=tracing,
+            metrics=WorkerMetrics(metrics, options.model),
+        ),
         clock=clock,
         lease_s=settings.lease_s,
         grace_s=options.grace,
         watcher=notices,
-        on_ready=lambda: process.say_ready(replica=options.replica),
+        on_ready=lambda: process.say_ready(replica=options.replica, url=url),
     )
     try:
         await worker.run(stop, retire)
     finally:
+        await serving.aclose()
         if notices is not None:
             notices.close()
         if traces is not None:

@@ -82,6 +82,10 @@ class Worker:
     _silent_since: float | None = None
     _is_silence_told: bool = False
 
+    def __post_init__(self) -> None:
+        if self.runner.metrics is not None:
+            self.runner.metrics.show(lambda: len(self._running), lambda: self.capacity, lambda: self._is_in_service)
+
     async def run(self, stop: asyncio.Event, retire: asyncio.Event | None = None) -> None:
         """Until `stop` is set; then drain. Returns when nothing of this worker's is left running. Once `retire` is set
         it takes nothing new, and drains when its engine has nothing left to do, or at `stop`.
@@ -240,6 +244,8 @@ class Worker:
     async def _reclaim(self) -> None:
         moved = await self.queue.reclaim(self.model)
         if moved:
+            if self.runner.metrics is not None:
+                self.runner.metrics.reclaimed(moved)
             _log.info("tasks reclaimed", count=moved)
 
     # --- leaving ----------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from stoker.telemetry.spans import Span, Tracing
 from stoker.web import sse
 from stoker.web.client import Answer, error_of, openai_error_in
 from stoker.worker.answer import StreamedAnswer
+from stoker.worker.metrics import Outcome, WorkerMetrics
 
 _log = logs.get(__name__)
 
@@ -82,6 +83,7 @@ class Runner:
     random: Random
     started_at: float
     tracing: Tracing | None = None
+    metrics: WorkerMetrics | None = None
 
     async def run(
         self, claim: Claim, *, give_back: asyncio.Event, on_unreachable: Callable[[], None] = lambda: None
@@ -92,6 +94,8 @@ class Runner:
         Raises nothing but QueueUnavailable, upon which the lease runs out and another worker takes over.
         """
         charge = self._charge(claim)
+        if self.metrics is not None and claim.task.attempts:
+            self.metrics.retried()
         answer = StreamedAnswer(claim, self.queue, self.clock)
         span = self._span(claim)
         if span is not None:
@@ -174,10 +178,12 @@ class Runner:
             watch.result()
         except Lost:
             _log.warning("lease lost", task=claim.task.id, attempt=claim.attempt)
+            self._count("lost")
         except Unwanted:
             usage = await self._usage(claim, charge, "cancelled", "nobody wants it any more")
             await self.queue.release(claim, usage=usage)
             _log.info("task cancelled", task=claim.task.id)
+            self._count("cancelled")
 
     async def _hand_back(self, claim: Claim, charge: Charge, answer: StreamedAnswer) -> None:
         """With what was generated, if the next attempt can go on with it. Where nothing was, an engine of our own is
@@ -188,6 +194,7 @@ class Runner:
         await self.queue.release(claim, usage=usage if is_paid else None, partial=partial)
         tokens = None if partial is None else partial.completion_tokens
         _log.info("task handed back", task=claim.task.id, attempt=claim.attempt, tokens_kept=tokens)
+        self._count("handed back")
 
     async def _partial(self, answer: StreamedAnswer, charge: Charge) -> Partial | None:
         return await answer.partial(charge) if self.settings.goes_on else None
@@ -312,11 +319,13 @@ class Runner:
             usage = await self._usage(claim, charge, "cut" if charge.is_over else "done", None)
             kept = await self.queue.complete(claim, result, usage=usage)
             log.info("task done", tokens=charge.completion_tokens, kept=kept)
+            self._count("done" if kept else "lost")
         except Wrong as wrong:
-            await self._fail(claim, charge, str(wrong), retry=False, error=wrong.error)
+            await self._fail(claim, charge, str(wrong), retry=False, error=wrong.error, outcome="wrong")
         except Anew as why:
             log.warning("what was begun is given up", why=str(why))
             await self.queue.release(claim, usage=await self._usage(claim, charge, "cancelled", "begun anew"))
+            self._count("handed back")
         except QueueUnavailable:
             raise
         except Unreachable as error:
@@ -324,6 +333,7 @@ class Runner:
             on_unreachable()
             log.warning("task handed back: the engine cannot be reached", why=error.in_log)
             await self.queue.release(claim)
+            self._count("handed back")
         except StokerError as error:
             seen = {"message": error.message, "type": error.type, "code": error.code, "status": error.status}
             # A result too large to keep is so the next time, too.
@@ -356,6 +366,7 @@ class Runner:
         in_log: str | None = None,
         partial: Partial | None = None,
         is_lost: bool = False,
+        outcome: Outcome = "failed",
     ) -> None:
         """`why` is for whoever asks for the task; `in_log` says more, perhaps."""
         retry_in_s = None
@@ -372,6 +383,11 @@ class Runner:
         await self.queue.fail(
             claim, why, retry_in_s=retry_in_s, error=error, usage=usage, partial=partial, is_lost=is_lost
         )
+        self._count(outcome)
+
+    def _count(self, outcome: Outcome) -> None:
+        if self.metrics is not None:
+            self.metrics.ended(outcome)
 
     async def _usage(
         self, claim: Claim, charge: Charge, status: Status, reason: str | None, *, is_gone_on_with: bool = False

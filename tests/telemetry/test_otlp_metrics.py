@@ -1,0 +1,78 @@
+"""The registry of a process as a collector in a process of its own receives it."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stoker.base.errors import InvalidInput
+from stoker.telemetry.metrics import Metrics
+from stoker.telemetry.otlp_metrics import interval_of, sending
+from stoker.testing import otlp
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+
+
+@pytest.fixture
+def collector(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """The URL of a collector in a process of its own, and the file that it writes."""
+    path = tmp_path / "received.jsonl"
+    argv = [sys.executable, "-m", "stoker.testing.otlp", str(path)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip(), path
+        process.terminate()
+
+
+async def test_counters_gauges_and_histograms_reach_a_collector(
+    collector: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (url, path), metrics = collector, Metrics()
+    metrics.counter("stoker_requests_total", "Requests.", ["model", "status"]).labels("code", "done").inc(3)
+    lag = metrics.gauge("stoker_queue_lag", "Tasks that wait.", ["model"])
+    first = metrics.histogram("stoker_time_to_first_token_seconds", "First.", ["model"], buckets=(1.0, 2.0))
+    for seconds in (0.5, 1.5, 9.0):
+        first.labels("code").observe(seconds)
+    monkeypatch.setenv(ENDPOINT, url)
+    async with sending(metrics, "stoker-story", {ENDPOINT: url}):
+        lag.labels("code").set(7)  # sent at the end, whatever the interval
+    [line] = otlp.received(path, "metrics")
+    [resource] = line["message"]["resourceMetrics"]
+    service = {each["key"]: each["value"] for each in resource["resource"]["attributes"]}["service.name"]
+    assert service == {"stringValue": "stoker-story"}
+    sent: dict[str, Any] = {each["name"]: each for each in resource["scopeMetrics"][0]["metrics"]}
+    [requests] = sent["stoker_requests_total"]["sum"]["dataPoints"]
+    assert (requests["asDouble"], sent["stoker_requests_total"]["sum"]["isMonotonic"]) == (3.0, True)
+    assert attributes(requests) == {"model": "code", "status": "done"}
+    assert [each["asDouble"] for each in sent["stoker_queue_lag"]["gauge"]["dataPoints"]] == [7.0]
+    [point] = sent["gen_ai.server.time_to_first_token"]["histogram"]["dataPoints"]
+    assert (point["count"], point["sum"]) == ("3", 11.0)
+    assert (point["bucketCounts"], point["explicitBounds"]) == (["1", "1", "1"], [1.0, 2.0])
+    assert attributes(point) == {"gen_ai.provider.name": "stoker", "gen_ai.request.model": "code"}
+    assert sent["gen_ai.server.time_to_first_token"]["unit"] == "s"
+
+
+def attributes(point: Any) -> dict[str, str]:
+    return {each["key"]: each["value"]["stringValue"] for each in point["attributes"]}
+
+
+async def test_a_collector_that_is_away_costs_points_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:9")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    async with sending(Metrics(), "stoker-story"):
+        pass
+
+
+def test_the_environment_says_whether_and_how_often() -> None:
+    there = {ENDPOINT: "http://127.0.0.1:4318"}
+    assert interval_of({}) is None
+    assert interval_of(there) == 60.0
+    assert interval_of({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://127.0.0.1:4318/v1/metrics"}) == 60.0
+    assert interval_of({**there, "OTEL_METRIC_EXPORT_INTERVAL": "1500"}) == 1.5
+    assert interval_of({**there, "OTEL_METRICS_EXPORTER": "none"}) is None
+    assert interval_of({**there, "OTEL_SDK_DISABLED": "true"}) is None
+    with pytest.raises(InvalidInput, match="'often'; it is a whole number of milliseconds above 0"):
+        interval_of({**there, "OTEL_METRIC_EXPORT_INTERVAL": "often"})
