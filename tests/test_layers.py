@@ -43,8 +43,8 @@ def homes() -> dict[str, set[str]]:
         "psycopg": {"agents"},
         "psycopg_pool": {"agents"},
         "mcp": {"agents"},
-        "httpx2": {"agents", "deploy"},
-        "lightkube": {"deploy"},
+        "httpx2": {"agents", "kubernetes"},
+        "lightkube": {"kubernetes"},
         "jsonschema": {"agents"},
         "opentelemetry": {"telemetry"},
     }
