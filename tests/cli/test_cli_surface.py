@@ -66,6 +66,7 @@ SURFACE = {
     "stoker tenants update": ["TENANT", *PLATFORM, "--team", *TENANT_TERMS, "--json"],
     "stoker budgets": [*PLATFORM, "--tenant", "--json"],
     "stoker usage": [*PLATFORM, "--since", "--tenant", "--agent", "--run", "--json"],
+    "stoker starts": [*PLATFORM, "--model", "--since", "--limit", "--json"],
     "stoker cost": [*PLATFORM, "--by", "--since", "--until", "--limit", "--json"],
     "stoker usage export": [*PLATFORM, "--format", "--since", "--until", "--tenant", "--output"],
     "stoker usage prune": [*PLATFORM, "--before", "--json"],

@@ -34,6 +34,7 @@ from stoker.gateway.openapi_words import (
     yes_or_no,
 )
 from stoker.meter.batches import Status
+from stoker.meter.lives import PHASES
 from stoker.policy.callbacks import MOST_URL_CHARS
 from stoker.policy.fairness import PRIORITIES
 from stoker.queue import State
@@ -372,6 +373,42 @@ def _told_of_letters(task_fields: Mapping[str, Schema]) -> dict[str, Schema]:
 # --- what is answered -----------------------------------------------------------------------------------------------
 
 
+def _start() -> Schema:
+    """Of a machine or a replica."""
+    seconds = some(number("null: not over."))
+    part = {"phase": word(*PHASES), "began_at": TIME, "seconds": seconds, "usd": USD, "detail": some(text())}
+    return thing(
+        {
+            "kind": word("machine", "replica"),
+            "name": text(),
+            "model": text("Empty for a machine."),
+            **dict.fromkeys(("machine", "nodepool", "type", "capacity"), text()),
+            "began_at": TIME,
+            "ready_at": TIME_OR_NONE,
+            "seconds": seconds,
+            "usd": USD,
+            "phases": array(thing(part)),
+        }
+    )
+
+
+def _starts_of_model() -> Schema:
+    times = dict.fromkeys(("median_s", "p95_s"), some(number("Seconds; null where none is ready.")))
+    return thing(
+        {
+            "model": text(),
+            "starts": COUNT,
+            "ready": COUNT,
+            **times,
+            "usd": USD,
+            "phases": array(thing({"phase": word(*PHASES), **times, "usd": USD})),
+            "dominates": some(word(*PHASES)),
+            "evidence": some(text()),
+            "would_help": some(text()),
+        }
+    )
+
+
 def _answered() -> dict[str, Schema]:
     usage = thing(
         {"prompt_tokens": COUNT, "completion_tokens": COUNT, "total_tokens": COUNT},
@@ -617,6 +654,7 @@ def _answered() -> dict[str, Schema]:
                 "items": {"type": "object", "additionalProperties": USD},
             }
         ),
+        "Starts": thing({"since": TIME, "until": TIME, "starts": array(_start()), "models": array(_starts_of_model())}),
         "UsageRecords": thing({"records": array(thing(record)), "next": some(text())}),
         "Pruned": thing({"before": text(), "pruned": COUNT}),
         "Replicas": thing(
