@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from stoker.aws import cloudwatch_names
-from stoker.render.facts import GATEWAY, MODELS_ACCOUNT, NODE_WATCHER, PIPELINE_ACCOUNT, TRAINING_ACCOUNT, WEIGHTS_ACCOUNT
+from stoker.render.facts import (
+    GATEWAY,
+    MODELS_ACCOUNT,
+    NODE_WATCHER,
+    PIPELINE_ACCOUNT,
+    TRAINING_ACCOUNT,
+    WEIGHTS_ACCOUNT,
+)
 from stoker.render.items import Item, Resource
 from stoker.render.models_weights import has_jobs
 from stoker.render.objects import Object, metadata
