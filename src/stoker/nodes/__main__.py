@@ -11,7 +11,7 @@ from pathlib import Path
 from stoker.aws.spot_prices import spot_prices
 from stoker.base import logs
 from stoker.base.clock import SystemClock
-from stoker.base.errors import StokerError, Unavailable
+from stoker.base.errors import StokerError
 from stoker.base.process import say_ready, stop_event
 from stoker.kubernetes.cluster import connect, connect_in_pod
 from stoker.meter.lives import Lives
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 async def run(options: argparse.Namespace) -> None:
-    """Until it is told to stop. A cluster or a ledger that does not answer is tried again at the next look."""
+    """Until it is told to stop. A cluster that does not answer, or lets nobody list its nodes, is tried again at the next look."""
     stop = stop_event(leash=options.leash)
     cluster = connect(options.kubeconfig, options.context) if options.kubeconfig else connect_in_pod()
     store = await asyncio.to_thread(Store, options.ledger)
@@ -62,9 +62,9 @@ async def _look_until(stop: asyncio.Event, watcher: Watcher) -> None:
         try:
             await asyncio.to_thread(watcher.look, clock.now())
             is_failing = False
-        except Unavailable as error:
+        except StokerError as error:  # rights may come, too
             if not is_failing:
-                _log.warning("cannot look now; tries again", error=error.in_log)
+                _log.warning("cannot look now; tries again", error=error.in_log, hint=error.hint)
             is_failing = True
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), EVERY_S)

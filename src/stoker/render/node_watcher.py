@@ -11,6 +11,7 @@ from stoker.render.plan import Plan
 
 COMPONENT = "node-watcher"
 _FILE = "node-watcher/node-watcher.yaml"
+_BY_HAND = "argocd/node-watcher.yaml"
 _RBAC = "rbac.authorization.k8s.io"
 _RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("", ("nodes", "pods", "events")),
@@ -24,12 +25,19 @@ What machines cost, for whom, and how they started (docs/telemetry/starts.md). O
 replaced: all it knows is in the ledger, and what it did not see meanwhile it reads from the times that objects have. \
 Without it nothing stops but the report of costs. It has the gateway's image."""
 
+_WHY_BY_HAND = """\
+Applied with the project, and not delivered: who pushes to the repository is to give nobody rights in the cluster. Until \
+it is there, the watcher says that it may not list nodes."""
+
 
 def render(plan: Plan) -> Iterator[Item]:
     yield Resource(_FILE, _deployment(plan), _WHY)
     yield Resource(_FILE, _account(plan))
-    yield Resource(_FILE, _role(plan), "It reads, and changes nothing.")
-    yield Resource(_FILE, _binding(plan))
+    file, why = _FILE, "It reads, and changes nothing."
+    if plan.spec.composition.argocd.enabled:
+        file, why = _BY_HAND, f"{why}\n{_WHY_BY_HAND}"
+    yield Resource(file, _role(plan), why)
+    yield Resource(file, _binding(plan))
 
 
 def _deployment(plan: Plan) -> Object:
