@@ -57,7 +57,7 @@ def test_a_table_of_starts_and_what_dominates(stopped: StateDirectory, capsys: p
     row = out.splitlines()[1]
     assert row.startswith("1970-01-01 ")
     assert row.split()[2:5] == ["general-1", "general", "g6.xlarge"]
-    assert row.split()[5:] == "20.0 s 40.0 s 40.0 s 200 s 300 s $0.28".split()
+    assert row.split()[5:] == ["20.0", "s", "40.0", "s", "40.0", "s", "200", "s", "300", "s", "$0.28"]
     assert [line.rstrip() for line in out.splitlines()[3:]] == [
         "general: 1 started, 1 ready, $0.28",
         "phase     median     p95  dollars",
@@ -68,8 +68,8 @@ def test_a_table_of_starts_and_what_dominates(stopped: StateDirectory, capsys: p
         "weights    200 s   200 s    $0.20",
         "warm-up    0.0 s   0.0 s    $0.00",
         "ready      300 s   300 s    $0.28",
-        "weights is 67 % of 1 start; what would help: weights near by: llm.inference.cache.kind s3 (streamed) or fsx, a "
-        "smaller or quantized model",
+        "weights is 67 % of 1 start; what would help: weights near by: llm.inference.cache.kind s3 (streamed) or fsx, "
+        "a smaller or quantized model",
     ]
 
 

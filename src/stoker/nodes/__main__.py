@@ -43,7 +43,7 @@ def main() -> None:
 
 
 async def run(options: argparse.Namespace) -> None:
-    """Until it is told to stop. A cluster that does not answer, or lets nobody list its nodes, is tried again at the next look."""
+    """Until it is told to stop. A cluster that does not answer, or lets nobody list its nodes, is tried again."""
     stop = stop_event(leash=options.leash)
     cluster = connect(options.kubeconfig, options.context) if options.kubeconfig else connect_in_pod()
     store = await asyncio.to_thread(Store, options.ledger)

@@ -26,8 +26,8 @@ replaced: all it knows is in the ledger, and what it did not see meanwhile it re
 Without it nothing stops but the report of costs. It has the gateway's image."""
 
 _WHY_BY_HAND = """\
-Applied with the project, and not delivered: who pushes to the repository is to give nobody rights in the cluster. Until \
-it is there, the watcher says that it may not list nodes."""
+Applied with the project, and not delivered: who pushes to the repository is to give nobody rights in the cluster. \
+Until it is there, the watcher says that it may not list nodes."""
 
 
 def render(plan: Plan) -> Iterator[Item]:
