@@ -16,10 +16,11 @@ from stoker.manifests.node_pools import region_of
 from stoker.meter.lives import Lives, MachineLife, StayLife
 from stoker.nodes.pricing import Pricing, spot_offerings, step
 from stoker.nodes.seeing import Objects, Seen, see
+from stoker.render.objects import PART_OF
 
 EVERY_S = 15.0
 PRICES_EVERY_S = 3600.0
-PART_OF = "app.kubernetes.io/part-of=stoker"
+_PODS = f"{PART_OF}=stoker"
 _UNSEEN_S = 2.5 * EVERY_S
 """After a longer pause, what is gone is said to have ended when it was last seen."""
 _CLASSES = (("karpenter.k8s.aws/v1", "EC2NodeClass"), ("eks.amazonaws.com/v1", "NodeClass"))
@@ -80,7 +81,7 @@ class Watcher:
         pods: list[Tree] = []
         events: list[Tree] = []
         for namespace in self._namespaces:
-            pods += self._cluster.list("v1", "Pod", namespace=namespace, labels=PART_OF)
+            pods += self._cluster.list("v1", "Pod", namespace=namespace, labels=_PODS)
             events += self._listed("v1", "Event", namespace)
         return Objects(nodes, claims, pods, events, classes)
 
