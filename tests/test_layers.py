@@ -47,6 +47,7 @@ def homes() -> dict[str, set[str]]:
         "lightkube": {"kubernetes"},
         "jsonschema": {"agents"},
         "opentelemetry": {"telemetry"},
+        "pynvml": {"telemetry"},
     }
     return {**found, **extras, "botocore": {"aws"}}
 

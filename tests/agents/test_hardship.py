@@ -1,7 +1,7 @@
 """What others' graphs and models may do to a worker and its runs, and what comes of it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,7 +119,7 @@ class Till(Gateway):
         self.left, self.is_taken, self.asked = left, False, 0
         self.hold = asyncio.Event()
 
-    async def _tried(self, path: str, body: Json, bearer: str, key: str) -> Answered:
+    async def _tried(self, path: str, body: Json, bearer: str, key: str, caused_by: Mapping[str, str]) -> Answered:
         self.asked += 1
         if self.is_taken or self.left == 0:
             raise BudgetExhausted("nothing is left")

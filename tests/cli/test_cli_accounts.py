@@ -89,6 +89,7 @@ async def test_a_tenant_is_made_and_changed(cli: CommandLine) -> None:
         "maxPriority": "interactive",
         "whenBusy": "wait",
         "callbackHosts": [],
+        "recordContent": False,
         "teams": {},
         "source": "api",
         "created_at": 1_700_000_000.0,

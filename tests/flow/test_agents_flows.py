@@ -142,6 +142,7 @@ def spec(model_url: str, page_url: str, folder: Path) -> str:
     host = page_url.removeprefix("http://")
     said = {
         "llm": {"models": {"general": {"engine": {"url": f"{model_url}/v1"}, "limits": limits, "prices": prices}}},
+        "tenants": {"default": {"recordContent": True}},
         "queue": {"maxAttempts": 3, "retryBaseSeconds": 0.05, "retryCapSeconds": 0.1},
         "agents": {
             "workers": {"replicas": {"min": 1, "max": 1}, "leaseSeconds": 2},
@@ -240,7 +241,7 @@ def running(_starting: Start, folder: Path, elsewhere: Elsewhere) -> Iterator[Ru
     """One platform for all tests of this file, each of which begins runs of its own."""
     script = folder / "script.yaml"
     script.write_text(SCRIPT.replace("URL", elsewhere.url))
-    environ = {**PLANTED, "OTEL_EXPORTER_OTLP_ENDPOINT": elsewhere.url, "STOKER_RECORD_CONTENT": "true"}
+    environ = {**PLANTED, "OTEL_EXPORTER_OTLP_ENDPOINT": elsewhere.url}
     with scripted(script) as model:
         made = _starting(spec=spec(model, elsewhere.url, folder), state=folder / "state", environ=environ)
         yield made

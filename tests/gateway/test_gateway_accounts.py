@@ -131,6 +131,7 @@ ACME = {
     "maxPriority": "interactive",
     "whenBusy": "wait",
     "callbackHosts": [],
+    "recordContent": False,
     "teams": {"search": {"description": "Finds things", "budgets": {"tokensPerDay": 1000}}},
     "source": "file",
     "created_at": 1_700_000_000.0,
@@ -139,7 +140,13 @@ ACME = {
 
 async def test_tenants_of_the_file_are_shown_as_they_are_written(admin: Admin) -> None:
     nothing = {"budgets": {}, "sessionBudgets": {}, "runBudgets": {}, "whenRedisIsAway": "closed", "teams": {}}
-    nothing |= {"weight": 1, "maxPriority": "interactive", "whenBusy": "wait", "callbackHosts": []}
+    nothing |= {
+        "weight": 1,
+        "maxPriority": "interactive",
+        "whenBusy": "wait",
+        "callbackHosts": [],
+        "recordContent": False,
+    }
     other = {"name": "other", "description": "", **nothing, "source": "file", "created_at": 1_700_000_000.0}
     assert await admin.done("GET", "/tenants") == {"tenants": [ACME, other]}
     assert await admin.done("GET", "/tenants/acme") == ACME
@@ -161,6 +168,7 @@ async def test_a_tenant_is_made_with_all_that_the_file_could_say_of_it(admin: Ad
         "maxPriority": "normal",
         "whenBusy": "async",
         "callbackHosts": ["hooks.example.com", "10.0.0.0/8"],
+        "recordContent": True,
         "callbackSecretEnv": "BETA_HOOKS",
         "teams": {"sales": {"description": "", "budgets": {"usdPerDay": 2}}},
     }
@@ -804,6 +812,7 @@ async def test_every_limit_is_shown_with_what_was_spent_of_it(stack: Stack, admi
         "reserved": whole["reserved"],
         "left": 92,
         "renews_at": 1_700_006_400.0,  # midnight UTC
+        "alert": None,
     }
     short = ("scope", "id", "budget", "unit", "window", "limit", "spent", "left", "renews_at")
     key = made["id"]

@@ -570,6 +570,7 @@ DOES_NOT_SPEND = {
     "/admin/v1/dead/replay-from-sqs",  # test_what_its_budget_does_not_allow_stays_in_sqs
     "/admin/v1/dead/drop",
     "/admin/v1/usage/prune",
+    "/admin/v1/cost",
     "/admin/v1/tenants",
     "/admin/v1/tenants/{tenant}",
     "/admin/v1/tenants/{tenant}/teams/{team}",

@@ -97,6 +97,10 @@ def test_a_panel_that_could_show_nothing_is_left_out() -> None:
     assert "What KEDA reads" in titles(usual, "scaling")
     assert "What KEDA reads" not in titles(unscaled, "scaling")
     unrecorded = Plan(loads("global: {observability: {prometheus: false}}"), "karpenter")
-    assert titles(unrecorded, "cost") == ["Tokens of the last day"]
+    assert titles(unrecorded, "cost") == [
+        "Machines by pool, USD per hour",
+        "Machines by model, USD per hour",
+        "Tokens of the last day",
+    ]
     no_gpu = Plan(loads("llm: {inference: {gpu: {count: 0}}}"), "karpenter")
     assert "gpus" not in boards(no_gpu)

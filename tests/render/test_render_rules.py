@@ -48,6 +48,9 @@ def test_what_cannot_be_known_is_not_alerted_on() -> None:
         "GpuBroken",
         "GpuXid",
         "GpuMemoryErrors",
+        "GpuThrottled",
+        "GpuPowerBrake",
+        "GpuSliceIdle",
     }
     assert usual - set(alerts(plan("keda: {enabled: false}"))) == {"ScalerErrors"}
 

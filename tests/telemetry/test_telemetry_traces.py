@@ -26,7 +26,7 @@ OTEL = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OT
 
 @pytest.fixture(autouse=True)
 def no_environment_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*OTEL, "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES", traces.RECORD_CONTENT):
+    for name in (*OTEL, "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -99,8 +99,7 @@ async def test_what_was_said_is_sent_only_where_that_is_wanted(monkeypatch: pyte
 
     async with Receiver() as receiver:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
-        monkeypatch.setenv(traces.RECORD_CONTENT, "true")
-        got = await sent(receiver, spans)
+        got = await sent(receiver, [{**span, "with_content": True} for span in spans])
         assert attributes(got[4])["gen_ai.tool.call.arguments"] == '{"expression":"SAID"}'
         assert attributes(got[0])["error.message"] == "SAID again and again"
 

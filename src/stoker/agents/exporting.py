@@ -73,7 +73,9 @@ class Exporter:
     async def _tell_of(self, run_id: str) -> None:
         run = await self._service.store.read(lambda c: rows.run_of(c, run_id))
         spans = await asyncio.to_thread(tree_spans, await self._service.tree(run))
-        self._tell(trace_id_of(run_id), spans)
+        tenant = self._service.platform.tenants.get(run.tenant)
+        with_content = tenant is not None and tenant.record_content
+        self._tell(trace_id_of(run_id), [{**span, "with_content": with_content} for span in spans])
 
 
 def _ended(connection: Connection, since: float) -> list[tuple[str, float, float]]:

@@ -1,4 +1,4 @@
-"""`stoker cost`: what machines cost and for whom, from the running platform or from the ledger of one that ended."""
+"""`stoker cost`: what machines cost and for whom, from the running platform or the ledger of one that has ended."""
 
 import time
 from pathlib import Path
@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from stoker.base.errors import InvalidInput, Unavailable
-from stoker.cli import api, show, target
+from stoker.cli import api, bill_cost, cost_ahead, show, target
+from stoker.cli.bill_cost import AMOUNTS
 from stoker.cli.usage import parse_since, store_of
 
 _DAY_S = 86400.0
@@ -21,6 +22,16 @@ _DAY_S = 86400.0
 @click.option(
     "--limit", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Rows; all others are one more."
 )
+@click.option("--bill", "file", type=click.Path(path_type=Path), metavar="FILE", help="Split this bill of AWS instead.")
+@click.option("--aws", is_flag=True, help="Ask Cost Explorer for the bill ($0.01 a request).")
+@click.option(
+    "--amount", default="unblended", show_default=True, type=click.Choice(AMOUNTS), help="Which of its costs."
+)
+@click.option("--cluster", metavar="NAME", help="Whose tags are ours. Default: that of platform.yaml.")
+@click.option("--all", "take_all", is_flag=True, help="All of the bill, whatever its tags say.")
+@click.option("--savings", "what", flag_value="savings", help="What spot and scaling saved.")
+@click.option("--forecast", "what", flag_value="forecast", help="What the month will cost.")
+@click.option("--anomalies", "what", flag_value="anomalies", help="Days that stand out, and what changed.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def cost(
     url: str | None,
@@ -30,6 +41,12 @@ def cost(
     since: str | None,
     until: str | None,
     limit: int,
+    file: Path | None,
+    aws: bool,
+    amount: bill_cost.Amount,
+    cluster: str | None,
+    take_all: bool,
+    what: str | None,
     as_json: bool,
 ) -> None:
     """Dollars of machines by who caused them; idle and start-up are shown as themselves, and rows sum to the bill.
@@ -42,9 +59,26 @@ def cost(
         raise InvalidInput(
             f"--since is {since or '24h'} and --until {until or 'now'}; since must be before until", param="since"
         )
-    report = _report(target.find(target.Asked(url, key, state), admin=True), by, begins, ends, limit)
+    asked = target.Asked(url, key, state)
+    if what in ("forecast", "anomalies") and (file is not None or aws):
+        raise InvalidInput(f"--{what} is of the platform's own days; it takes no bill", param=what)
+    if file is not None or aws:
+        which = bill_cost.Which(
+            file, amount, cluster, take_all, None if since is None else begins, None if until is None else ends, now
+        )
+        report = bill_cost.savings(which, asked) if what == "savings" else bill_cost.report(which, asked, by, limit)
+    elif what == "savings":
+        report = cost_ahead.savings(target.find(asked, admin=True), begins, ends)
+    elif what is not None:
+        found = target.find(asked, admin=True)
+        with_day = lambda since: _report(found, f"day,{by}", since, ends, 100_000)  # noqa: E731
+        report = cost_ahead.outlook(what, with_day, by.split(","), None if since is None else begins, ends)
+    else:
+        report = _report(target.find(asked, admin=True), by, begins, ends, limit)
     if as_json:
         show.as_json(report)
+    elif what is not None:
+        cost_ahead.show_as_text(what, report)
     else:
         _print(report)
 
@@ -75,7 +109,13 @@ def _print(report: dict[str, Any]) -> None:
 
     rows, by = report["rows"], report["by"]
     has_tokens = any("requests" in row for row in rows)
-    show.note(f"{show.local_time(report['since'])} to {show.local_time(report['until'])}")
+    if report["since"] is not None:
+        show.note(f"{show.local_time(report['since'])} to {show.local_time(report['until'])}")
+    if report.get("left_out_rows"):
+        show.note(
+            f"{report['left_out_rows']:,} lines of the bill, {spoken(report['left_out_usd'])}, are not "
+            "this platform's; --all takes them, too"
+        )
     names = [name for name in rows[0] if name in _NAMES] if rows else list(by)
     headers = [*names, "dollars", "work", "idle", "start-up", *(_OF_TOKENS if has_tokens else ())]
     cells = [

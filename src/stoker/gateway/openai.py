@@ -83,6 +83,8 @@ def _generate(services: Services, endpoint: str, prefix: str | None) -> Handler:
             raise Failed(error, {**headers, **services.inference.limits(ask)}) from error
         if ask.span is not None and not ask.span.ends_later:
             status = 202 if served.task is not None else 200 if served.answer is None else served.answer.status
+            if served.answer is not None:
+                spans.answered_by(ask.span, served.answer.body)
             spans.answered_with(ask.span, status, services.clock.now())
         headers.update(served.headers)
         headers["X-Stoker-Replica"] = served.replica or "queue"

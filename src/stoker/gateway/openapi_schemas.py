@@ -8,7 +8,7 @@ OpenAI's API. The gateway passes on fields that nobody knows, so these objects a
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from stoker.gateway import batches, files, sizes
+from stoker.gateway import batches, costs_api, files, sizes
 from stoker.gateway.endpoints import CHAT, ENDPOINTS, MOST_ANSWERS
 from stoker.gateway.endpoints import ITEMS as ITEM_TYPES
 from stoker.gateway.endpoints import PARTS as PART_TYPES
@@ -34,6 +34,7 @@ from stoker.gateway.openapi_words import (
     yes_or_no,
 )
 from stoker.meter.batches import Status
+from stoker.meter.bill_lines import MOST_LINES
 from stoker.meter.lives import PHASES
 from stoker.policy.callbacks import MOST_URL_CHARS
 from stoker.policy.fairness import PRIORITIES
@@ -119,7 +120,34 @@ def _sent() -> dict[str, Schema]:
         },
         leaves_out=("type", "role", "content", "output"),
     )
+    bill_lines = array(
+        thing(
+            {
+                "nano_usd": whole("Nano-dollars; below 0 a credit.", minimum=-(2**63) + 1, maximum=2**63 - 1),
+                **dict.fromkeys(("began_at", "ended_at"), number(minimum=0, maximum=1e12)),
+                **dict.fromkeys(("item", "machine", "pool", "capacity", "type", "zone"), text(maxLength=256)),
+                "is_shared": yes_or_no("It is no machine's."),
+            },
+            leaves_out=("item", "machine", "pool", "capacity", "type", "zone", "is_shared"),
+            additionalProperties=False,
+        ),
+        maxItems=MOST_LINES,
+    )
     return {
+        "Bill": thing(
+            {
+                "by": text(
+                    f"As of `GET /admin/v1/cost`. Default: {costs_api.BY_DEFAULT}.", pattern=costs_api.BY_PATTERN
+                ),
+                **dict.fromkeys(("since", "until"), number(minimum=0, maximum=1e12)),
+                "limit": whole(minimum=1, maximum=costs_api.MOST_ROWS),
+                "source": text("Whose bill it is.", minLength=1, maxLength=200),
+                "lines": bill_lines,
+                "if_known": {**bill_lines, "description": "Taken only where the platform knows the machine."},
+            },
+            leaves_out=("by", "limit", "source", "if_known"),
+            additionalProperties=False,
+        ),
         "ChatRequest": thing(
             {
                 "messages": array(message, minItems=1, **items),
@@ -652,6 +680,18 @@ def _answered() -> dict[str, Schema]:
                 "bill_nano_usd": whole(),
                 "parts": {"type": "object", "additionalProperties": USD},
                 "items": {"type": "object", "additionalProperties": USD},
+                "left_out_usd": number("Of a bill that was sent: what is of machines that are not known."),
+                "left_out_rows": COUNT,
+            },
+            leaves_out=("left_out_usd", "left_out_rows"),
+        ),
+        "Savings": thing(
+            {
+                "since": TIME,
+                "until": TIME,
+                "spot": thing({**dict.fromkeys(("paid_usd", "on_demand_usd", "saved_usd"), USD), "how": text()}),
+                "scaling": thing({**dict.fromkeys(("paid_usd", "at_peak_usd", "saved_usd"), USD), "how": text()}),
+                "consolidation": thing({"saved_usd": some(USD), "how": text()}),
             }
         ),
         "Starts": thing({"since": TIME, "until": TIME, "starts": array(_start()), "models": array(_starts_of_model())}),
@@ -709,6 +749,7 @@ def _answered() -> dict[str, Schema]:
                 "whenBusy": word(*get_args(WhenBusy)),
                 "teams": {"type": "object", "additionalProperties": ref("Team")},
                 "source": source,
+                "recordContent": yes_or_no("Whether its prompts and answers are written on spans."),
                 "callbackHosts": array(text()),
                 "callbackSecretEnv": text("Variable of the gateway's environment with the secret; not there: none."),
                 "created_at": TIME,

@@ -119,6 +119,8 @@ class Services:
         asked = await ask_of(route.model, route.reason)
         if self.tracing is not None:
             span = spans.begun(self.tracing, request.headers, kind.path, asked.model, by, began)
+            if key.tenant_terms.record_content:
+                spans.asked_for(span, body)
             asked = replace(asked, span=span)
         other = models[route.model].fallback
         if other is None or not kind.may_vary or other not in permitted_models(key, None, routes, list(models)):

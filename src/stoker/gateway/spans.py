@@ -1,12 +1,17 @@
 """What a gateway tells of a request in a trace: what came in, each call of an engine, the task that it became."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from stoker.base import logs
+from stoker.base import json_text, logs
 from stoker.meter.charge import Caller, Charge
 from stoker.telemetry import spans
 from stoker.telemetry.spans import Span, Tracing
+
+Json = dict[str, Any]
+MOST_CONTENT = 4000
+"""Characters of a prompt, or of an answer."""
+MOST_ANSWER_BYTES = 4 * MOST_CONTENT
 
 if TYPE_CHECKING:
     from stoker.gateway.ask import Ask, Running
@@ -24,6 +29,24 @@ def begun(tracing: Tracing, headers: Mapping[str, str], path: str, model: str, b
             "stoker.run": by.run,
         }
     return span
+
+
+def asked_for(span: Span, body: Json) -> None:
+    """The tenant wants it to be recorded."""
+    span.with_content = True
+    said = next((body[name] for name in ("messages", "input", "prompt") if name in body), None)
+    if span.is_sampled and said is not None:
+        span.attributes["gen_ai.input.messages"] = _cut(json_text.dumps(said).decode())
+
+
+def answered_by(span: Span | None, answer: bytes) -> None:
+    """A whole answer, where it is to be recorded. Those of streams are not: nobody here has them whole."""
+    if span is not None and span.with_content and span.is_sampled:
+        span.attributes["gen_ai.output.messages"] = _cut(answer[:MOST_ANSWER_BYTES].decode(errors="replace"))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST_CONTENT else f"{text[:MOST_CONTENT]}..."
 
 
 def in_logs(span: Span | None) -> None:

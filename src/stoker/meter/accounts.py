@@ -31,6 +31,7 @@ class TenantTerms:
     when_busy: WhenBusy = "wait"
     callback_hosts: tuple[str, ...] = ()
     callback_secret_env: str | None = None
+    record_content: bool = False
 
 
 @dataclass(frozen=True, slots=True)

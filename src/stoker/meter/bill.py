@@ -264,7 +264,12 @@ def _value(cell: Cell, dimension: str, of_who: Sequence[str]) -> str:
     elif dimension == "part":
         return cell.part
     elif dimension == "day":
-        return datetime.fromtimestamp(cell.day * DAY_S, UTC).date().isoformat()
+        return day_of(cell.day)
     else:
         found = getattr(cell, dimension)
     return found or f"({cell.item if cell.part == 'shared' else cell.part})"
+
+
+def day_of(day: int) -> str:
+    """Days since the epoch as a date."""
+    return datetime.fromtimestamp(day * DAY_S, UTC).date().isoformat()

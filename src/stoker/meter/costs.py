@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from stoker.base.errors import InvalidInput
-from stoker.meter.bill import DAY_S, Cell, Line, Sums, Who, attribute, by_days, end_of, rows
+from stoker.meter.bill import DAY_S, Cell, Line, Sums, Who, attribute, by_days, day_of, end_of, rows
 from stoker.meter.ledger import Ledger, SpanRow
 from stoker.meter.lives import LOCAL, Lives, MachineLife, PriceStep
 from stoker.meter.money import MICRO, dollars, shared_out
@@ -107,7 +107,7 @@ def report(
 ) -> dict[str, Any]:
     """The cost of a time as JSON. `lines`: somebody else's bill; without it, node-time at its prices. Raises
     Unavailable."""
-    dimensions, of_who = _dimensions(asked.by)
+    dimensions, of_who = dimensions_of(asked.by)
     machines = lives.machines(since=asked.since, until=asked.until)
     stays = lives.stays(since=asked.since, until=asked.until)
     if lines is None:
@@ -158,7 +158,7 @@ def _days(asked: Asked, of_days: Iterable[int], recorded: tuple[int, int] | None
         yield (max(began, asked.since), min(ended, asked.until)) if first <= day <= last else (began, ended)
 
 
-def _dimensions(by: Sequence[str]) -> tuple[list[str], list[str]]:
+def dimensions_of(by: Sequence[str]) -> tuple[list[str], list[str]]:
     """Fields of cells to sum by, and the names of `who`."""
     of_who = list(dict.fromkeys(name for key in by for name in _OF_WHO.get(key, ())))
     dimensions = list(dict.fromkeys(name for key in by for name in _OF_WHO.get(key) or (_OF_MACHINES[key],)))
@@ -221,6 +221,7 @@ class _Read:
     ) -> None:
         self._since, self._until = max(began, asked.since), min(ended, asked.until)
         self._of_who, self._dimensions, self._elsewhere = of_who, dimensions, elsewhere
+        self._day = day_of(int(began // DAY_S))
         self.spans: dict[str, list[Span[Who]]] = {}
         self.used: dict[tuple[str, ...], Used] = {}
         self.paid: dict[Cell, int] = {}
@@ -246,6 +247,8 @@ class _Read:
     def _value(self, row: SpanRow, name: str, who: Who) -> str:
         if name in self._of_who:
             return who[self._of_who.index(name)]
+        if name == "day":
+            return self._day
         return row.model if name == "model" else ""
 
 
@@ -275,7 +278,7 @@ def as_json(
     dimensions = totals.dimensions
     sums = _largest(totals.rows, asked.most_rows)
     shown = shared_out({"\0".join(key): each.nano_usd for key, each in sums.items()}, MICRO)
-    has_requests = set(dimensions) <= {*totals.of_who, "model"}
+    has_requests = set(dimensions) <= {*totals.of_who, "model", "day"} and set(dimensions) != {"day"}
     ordered = sorted(sums.items(), key=lambda item: (-item[1].nano_usd, item[0]))
     return {
         "by": list(asked.by),

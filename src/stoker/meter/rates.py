@@ -12,8 +12,8 @@ IDLE, PLATFORM, STARTING = "(idle)", "(platform)", "(start-up)"
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Nano-dollars an hour: by pool and capacity, by type and capacity, and by model (IDLE: what nobody has of a machine; STARTING: one on
-    which nothing can run yet). All sum to the same, but for what is rounded."""
+    """Nano-dollars an hour: by pool and capacity, by type and capacity, and by model (IDLE: what nobody has of a
+    machine; STARTING: one on which nothing can run yet). All sum to the same, but for what is rounded."""
 
     by_pool: dict[tuple[str, str], int] = field(default_factory=dict)
     by_type: dict[tuple[str, str], int] = field(default_factory=dict)

@@ -230,6 +230,7 @@ def tenant_terms(name: str, said: str) -> TenantTerms:
         terms.when_busy,
         terms.callback_hosts,
         terms.callback_secret_env,
+        terms.record_content,
     )
 
 

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from stoker.aws import cloudwatch_names as names
+from stoker.policy.gpu_health import HOT_C, IDLE_PERCENT, MEMORY_PART
 from stoker.render.hcl import Block, Raw
-from stoker.render.monitoring_rules import GPU_HOT_C, GPU_MEMORY_PART, IDLE_PERCENT, capacities
+from stoker.render.monitoring_rules import capacities
 from stoker.render.plan import Plan
 
 INSIGHTS = "ContainerInsights"
@@ -121,7 +122,7 @@ def _of_gpus(cluster: tuple[tuple[str, str], ...]) -> Iterator[Alarm]:
         "Maximum",
         300,
         3,
-        above=GPU_MEMORY_PART * 100,
+        above=MEMORY_PART * 100,
         why="Per cent, and not 90: vLLM takes nine tenths at its start and keeps them.",
     )
     yield Alarm(
@@ -133,7 +134,7 @@ def _of_gpus(cluster: tuple[tuple[str, str], ...]) -> Iterator[Alarm]:
         "Maximum",
         300,
         3,
-        above=GPU_HOT_C,
+        above=HOT_C,
     )
     yield Alarm(
         "gpu_idle",

@@ -11,22 +11,16 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from stoker.catalog.ec2 import InstanceType
+from stoker.catalog.xids import HARDWARE_XIDS
+from stoker.policy import gpu_health
 from stoker.render.metric_names import names_in, published, publishers
 from stoker.render.plan import Plan
 
 Severity = Literal["critical", "warning", "info"]
 
-HARDWARE_XIDS = (48, 64, 74, 79, 95, 119, 120, 140)
-"""XID errors that say that the GPU, its memory or its link is bad. Others (13, 31, 43, 45) are mostly a program's.
-Source: NVIDIA, XID Errors, the list of codes."""
 SLOW_FIRST_TOKEN_S = 10
 """Nobody waits longer for the first word of an answer."""
 ERRORS_PART = 0.05
-GPU_MEMORY_PART = 0.98
-"""vLLM takes nine tenths at its start and keeps them, so that 90 % is no news; beyond this, allocation fails."""
-GPU_HOT_C = 88
-"""Data centre GPUs slow down from 85 to 90 C on."""
-IDLE_PERCENT = 3
 SPOT_PER_HOUR = 5
 ENDED_BADLY = "failed|lost"
 
@@ -312,57 +306,88 @@ def _request_alerts(plan: Plan) -> Iterator[Alert]:
 
 
 def _gpu_alerts() -> Iterator[Alert]:
+    """The rules of `policy.gpu_health` in PromQL: `stoker gpus` says the same of the same numbers."""
     where = "GPU {{ $labels.gpu }} of {{ $labels.node }}"
-    hardware = " or ".join(f"DCGM_FI_DEV_XID_ERRORS == {code}" for code in HARDWARE_XIDS)
-    yield Alert(
+    yield _gpu_alert(
+        "GpuMissing",
+        "count by (node, gpu) (max_over_time(DCGM_FI_DEV_FB_USED[1h])) "
+        "unless on (node, gpu) count by (node, gpu) (DCGM_FI_DEV_FB_USED) "
+        'and on (node) up{job=~".*dcgm-exporter.*"} == 1',
+        f"{where} was there and is not, though its exporter answers.",
+    )
+    yield _gpu_alert(
         "GpuBroken",
-        hardware,
-        "0m",
-        "critical",
+        " or ".join(f"DCGM_FI_DEV_XID_ERRORS == {code}" for code in HARDWARE_XIDS),
         f"{where} reports XID {{{{ $value }}}}, an error of the hardware.",
-        "kubectl cordon and drain the node and delete its NodeClaim: a new one comes.",
     )
-    yield Alert(
+    # The exporter writes the code into the labels, too, so that another code is another series, which never changes.
+    xid = "max without (err_code, err_msg) (DCGM_FI_DEV_XID_ERRORS)"
+    yield _gpu_alert(
         "GpuXid",
-        "changes(DCGM_FI_DEV_XID_ERRORS[15m]) > 0",
-        "0m",
-        "warning",
+        f"changes({xid}[{gpu_health.XID_WINDOW_S // 60}m:1m]) > 0 and {xid} > 0",
         f"{where} reported an XID error.",
-        "Look the code up in NVIDIA's list; 13, 31, 43 and 45 are mostly the program's: see the pod's log.",
     )
-    yield Alert(
+    yield _gpu_alert(
         "GpuMemoryErrors",
-        "increase(DCGM_FI_DEV_ECC_DBE_VOL_TOTAL[1h]) > 0 or DCGM_FI_DEV_ROW_REMAP_FAILURE > 0",
-        "0m",
-        "critical",
+        "DCGM_FI_DEV_ECC_DBE_VOL_TOTAL > 0 or DCGM_FI_DEV_ROW_REMAP_FAILURE > 0",
         f"{where} has memory errors that ECC cannot correct.",
-        "kubectl cordon and drain the node and delete its NodeClaim: a new one comes.",
     )
-    yield Alert(
+    yield _gpu_alert(
         "GpuMemoryFull",
-        f"DCGM_FI_DEV_FB_USED / (DCGM_FI_DEV_FB_USED + DCGM_FI_DEV_FB_FREE) > {GPU_MEMORY_PART}",
-        "15m",
-        "warning",
+        f"DCGM_FI_DEV_FB_USED / (DCGM_FI_DEV_FB_USED + DCGM_FI_DEV_FB_FREE) > {gpu_health.MEMORY_PART}",
         f"{where} has no memory left.",
-        "Lower gpu-memory-utilization of the server, or see whether a second process holds memory.",
     )
-    yield Alert(
+    yield _gpu_alert(
+        "GpuMemoryAhead",
+        f"predict_linear(DCGM_FI_DEV_FB_FREE[{gpu_health.AHEAD_WINDOW_S // 60}m], {gpu_health.AHEAD_S}) < 0 "
+        f"and deriv(DCGM_FI_DEV_FB_FREE[{gpu_health.AHEAD_RECENT_S // 60}m]) < 0 and DCGM_FI_DEV_FB_FREE > 0",
+        f"{where} will have no memory left within {gpu_health.AHEAD_S // 60} minutes.",
+    )
+    yield _gpu_alert(
         "GpuHot",
-        f"DCGM_FI_DEV_GPU_TEMP > {GPU_HOT_C}",
-        "15m",
-        "warning",
+        f"DCGM_FI_DEV_GPU_TEMP > {gpu_health.HOT_C}",
         f"{where} is at {{{{ $value }}}} C and slows down.",
-        "When others of its type are cooler under the same load, delete its NodeClaim.",
     )
-    yield Alert(
+    heat = (gpu_health.SOFTWARE_THERMAL, gpu_health.HARDWARE_THERMAL)
+    yield _gpu_alert(
+        "GpuThrottled",
+        " or ".join(
+            [
+                f"increase(DCGM_FI_DEV_THERMAL_VIOLATION[{gpu_health.THERMAL_WINDOW_S // 60}m]) > 0",
+                *(_bit("DCGM_FI_DEV_CLOCKS_EVENT_REASONS", bit) for bit in heat),
+            ]
+        ),
+        f"{where} is slowed down by heat.",
+    )
+    yield _gpu_alert(
+        "GpuPowerBrake",
+        _bit("DCGM_FI_DEV_CLOCKS_EVENT_REASONS", gpu_health.POWER_BRAKE),
+        f"{where} is slowed down by the machine's power supply.",
+    )
+    yield _gpu_alert(
         "GpuIdle",
-        "avg by (node, model, instance_type) (avg_over_time(DCGM_FI_DEV_GPU_UTIL[1h])) "
-        f"< {IDLE_PERCENT} and on (node) count by (node) (DCGM_FI_DEV_GPU_UTIL offset 1h) > 0",
-        "1h",
-        "warning",
-        "{{ $labels.node }} ({{ $labels.instance_type }}) has been idle for two hours, and is paid for.",
-        "Write replicas.min 0 for a model that is not always used, or see what keeps Karpenter from removing the node.",
+        "avg by (node, gpu, model, instance_type) (avg_over_time(DCGM_FI_DEV_GPU_UTIL[1h])) "
+        f"< {gpu_health.IDLE_PERCENT} and on (node) count by (node) (DCGM_FI_DEV_GPU_UTIL offset 1h) > 0",
+        f"{where} ({{{{ $labels.instance_type }}}}) has been idle for two hours, and is paid for.",
     )
+    # DCGM knows no GPU_UTIL of a MIG instance.
+    engine = "DCGM_FI_PROF_GR_ENGINE_ACTIVE"
+    yield _gpu_alert(
+        "GpuSliceIdle",
+        f'avg by (node, gpu, GPU_I_ID, model, instance_type) (avg_over_time({engine}{{GPU_I_ID!=""}}[1h])) '
+        f"< {gpu_health.IDLE_PERCENT / 100} and on (node) count by (node) ({engine} offset 1h) > 0",
+        f"MIG instance {{{{ $labels.GPU_I_ID }}}} of {where} has been idle for two hours, and is paid for.",
+    )
+
+
+def _gpu_alert(name: str, expr: str, summary: str) -> Alert:
+    rule = gpu_health.RULES[name]
+    return Alert(name, expr, rule.lasts, rule.severity, summary, rule.advice)
+
+
+def _bit(metric: str, bit: int) -> str:
+    """Whether it is set: PromQL has no operator for bits."""
+    return f"floor({metric} / {bit}) % 2 == 1"
 
 
 def _node_alerts(plan: Plan) -> Iterator[Alert]:

@@ -143,6 +143,10 @@ class Tenant(Section):
     """Hosts that its tasks may have called at their end (callback_url), none by default: names, *.example.com for all
     names below a domain, and addresses or networks, without which no private address is called."""
 
+    record_content: bool = False
+    """Whether prompts and answers of its requests and of its agents' runs are written on spans, where traces are sent
+    somewhere. For requests it may be set by the API, too; runs go by platform.yaml."""
+
     callback_secret_env: EnvName | None = None
     """Environment variable with the secret that signs those calls: whsec_ and 24 to 64 bytes in base64. null refuses
     callback_url."""

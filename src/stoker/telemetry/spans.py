@@ -134,6 +134,8 @@ class Span:
     name: str
     started_at: float
     attributes: Json = field(default_factory=dict)
+    with_content: bool = False
+    """Its tenant wants what was asked and answered to be on it."""
     has_ended: bool = False
     ends_later: bool = False
     """Whoever ends it has it from the one who began it."""
@@ -165,6 +167,7 @@ class Span:
             "ended_at": max(at, self.started_at),
             "status": "ok" if error is None else "error",
             "attributes": self.attributes,
+            "with_content": self.with_content,
         }
         self.tracing.sink.add(self.trace_id, (told,))
 

@@ -9,7 +9,6 @@ their own, so a backend that is away costs spans, and never a request or a step.
     OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES                        as OpenTelemetry's SDK reads them
     OTEL_SDK_DISABLED=true                                             nothing is sent
     OTEL_TRACES_SAMPLER, OTEL_TRACES_SAMPLER_ARG                       which traces are made (`telemetry.spans`)
-    STOKER_RECORD_CONTENT=true                                         what was asked and answered is sent, too
 """
 
 import logging
@@ -27,7 +26,6 @@ from stoker.telemetry.spans import Tracing, sampler_of
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
 
-RECORD_CONTENT = "STOKER_RECORD_CONTENT"
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 CONTENT = frozenset(
     (
@@ -40,7 +38,8 @@ CONTENT = frozenset(
         "stoker.wait.message",
     )
 )
-"""Attributes that hold what people, models and tools wrote. They stay here unless STOKER_RECORD_CONTENT is true."""
+"""Attributes that hold what people, models and tools wrote. They stay here unless the span says `with_content`, as
+tenants do by `recordContent`."""
 
 MOST_WAITING = 20_000
 MOST_TRIES = 30
@@ -61,14 +60,13 @@ class _Item:
 class Traces:
     """Where ended runs are told. `add` may be called from any thread."""
 
-    def __init__(self, service: str = "stoker", *, with_content: bool = False, pause_s: float = 10.0) -> None:
+    def __init__(self, service: str = "stoker", *, pause_s: float = 10.0) -> None:
         """`service`: what it calls itself where OTEL_SERVICE_NAME says nothing. Raises ImportError where the extra
         `otel` is not installed. The endpoint is the environment's."""
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
         # It would say again with each try what our own log says once.
         logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
-        self._with_content = with_content
         self._resource = _resource(service)
         self._exporter = OTLPSpanExporter()
         self._tries = 0
@@ -95,7 +93,7 @@ class Traces:
         self._exporter.shutdown()  # type: ignore[no-untyped-call]
 
     def _send(self, items: Sequence[_Item]) -> None:
-        told = [(item.trace_id, self._cleared(item.span)) for item in items]
+        told = [(item.trace_id, _cleared(item.span)) for item in items]
         body = otlp.request(self._resource.attributes, _SCOPE, told)
         # Not its `export`, which takes the SDK's spans only; the versions that have this are named in pyproject.toml.
         if self._exporter._client.export(body).success:
@@ -108,12 +106,6 @@ class Traces:
         self._refused += len(items)
         _log.warning("traces_given_up", spans=len(items), tries=MOST_TRIES)
 
-    def _cleared(self, span: Mapping[str, Any]) -> Mapping[str, Any]:
-        attributes = span["attributes"]
-        if self._with_content or CONTENT.isdisjoint(attributes):
-            return span
-        return {**span, "attributes": {name: value for name, value in attributes.items() if name not in CONTENT}}
-
 
 def traces_from(environ: Mapping[str, str] = os.environ, service: str = "stoker") -> Traces | None:
     """As the environment says; None where it names no endpoint. Raises InvalidInput where it names one, and the extra
@@ -122,13 +114,20 @@ def traces_from(environ: Mapping[str, str] = os.environ, service: str = "stoker"
     if endpoint is None or _is_true(environ.get("OTEL_SDK_DISABLED")):
         return None
     try:
-        return Traces(service, with_content=_is_true(environ.get(RECORD_CONTENT)))
+        return Traces(service)
     except ImportError as error:
         raise InvalidInput(
             f"{endpoint} is set, and OpenTelemetry is not installed",
             param=endpoint,
             hint="pip install 'stoker[otel]', or unset it",
         ) from error
+
+
+def _cleared(span: Mapping[str, Any]) -> Mapping[str, Any]:
+    attributes = span["attributes"]
+    if span.get("with_content") or CONTENT.isdisjoint(attributes):
+        return span
+    return {**span, "attributes": {name: value for name, value in attributes.items() if name not in CONTENT}}
 
 
 def tracing_from(traces: Traces | None, environ: Mapping[str, str] = os.environ) -> Tracing | None:

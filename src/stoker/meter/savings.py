@@ -1,0 +1,148 @@
+"""What machines would have cost otherwise: on demand instead of spot, and every pool at its peak all the time. Pure."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from stoker.meter.bill_lines import Bill
+from stoker.meter.costs import machine_lines
+from stoker.meter.lives import Lives, MachineLife, PriceStep
+from stoker.meter.money import dollars
+
+OnDemand = Callable[[str, str], int | None]
+"""Type and zone -> nano-dollars per hour on demand; None where nobody knows it."""
+_HOW_SPOT = "each spot machine's time at its type's on-demand price, less what it was billed; volumes cost the same"
+_HOW_SCALING = "the most that each pool's machines cost in an hour, at once, for the whole time, less what they cost"
+_NO_CONSOLIDATION = "not told apart: a machine's life does not say why it ended, so it is part of scaling"
+
+
+def list_prices(steps: Iterable[PriceStep] = ()) -> OnDemand:
+    """The platform's own on-demand prices, the last of each; else the catalogue's of the zone's region."""
+    own = {(step.type, step.zone): step.nano_usd_per_hour for step in steps if step.capacity == "on-demand"}
+
+    def price(type_: str, zone: str) -> int | None:
+        from stoker.catalog.ec2 import REGION, instance_types
+
+        if (type_, zone) in own:
+            return own[type_, zone]
+        known = instance_types().get(type_)
+        usd = None if known is None else known.prices.get(zone.rstrip("abcdefgh") or REGION)
+        return None if usd is None else round(usd * 1e9)
+
+    return price
+
+
+def of_lives(lives: Lives, *, since: float, until: float) -> dict[str, Any]:
+    """Raises Unavailable."""
+    prices = lives.prices(until=until)
+    machines = lives.machines(since=since, until=until)
+    return of_machines(machines, prices, list_prices(prices), since=since, until=until)
+
+
+def of_machines(
+    machines: Sequence[MachineLife], prices: Sequence[PriceStep], on_demand: OnDemand, *, since: float, until: float
+) -> dict[str, Any]:
+    by_id = {machine.id: machine for machine in machines}
+    lines = machine_lines(machines, prices, since=since, until=until)
+    spot: dict[tuple[str, str], list[float]] = {}
+    unknown: set[str] = set()
+    for line in lines:
+        machine = by_id[line.machine]
+        if machine.capacity != "spot" or line.item != "instance":
+            continue
+        per_hour = on_demand(machine.type, machine.zone)
+        if per_hour is None:
+            unknown.add(machine.type)
+            continue
+        hours = (line.ended_at - line.began_at) / 3600
+        sums = spot.setdefault((machine.type, machine.zone), [0.0, 0, 0])
+        sums[0] += hours
+        sums[1] += line.nano_usd
+        sums[2] += round(per_hour * hours)
+    return {
+        "since": since,
+        "until": until,
+        "spot": _spot(spot, sorted(unknown)),
+        "scaling": _scaling(machines, lines, since, until),
+        "consolidation": {"saved_usd": None, "how": _NO_CONSOLIDATION},
+    }
+
+
+def of_bill(bill: Bill, on_demand: OnDemand) -> dict[str, Any]:
+    """From the hours by type that a bill says: of all purchase types, groups and days."""
+    spot: dict[tuple[str, str], list[float]] = {}
+    unknown: set[str] = set()
+    for (capacity, type_), hours in sorted(bill.usage_hours.items()):
+        if capacity == "spot":
+            per_hour = on_demand(type_, "")
+            if per_hour is None:
+                unknown.add(type_)
+            else:
+                spot[type_, ""] = [hours, bill.machine_nano_usd[capacity, type_], round(per_hour * hours)]
+    plans: dict[str, int] = {}
+    for line in bill.lines:
+        if line.item.startswith("instance ("):
+            plans[line.item] = plans.get(line.item, 0) + line.nano_usd
+    return {
+        "source": bill.source,
+        "spot": _spot(spot, sorted(unknown)),
+        "plans": {item: dollars(nano) for item, nano in sorted(plans.items())},
+    }
+
+
+def _spot(found: Mapping[tuple[str, str], Sequence[float]], unknown: Sequence[str]) -> dict[str, Any]:
+    paid, otherwise = sum(int(each[1]) for each in found.values()), sum(int(each[2]) for each in found.values())
+    return {
+        "paid_usd": dollars(paid),
+        "on_demand_usd": dollars(otherwise),
+        "saved_usd": dollars(otherwise - paid),
+        "saved_percent": round(100 * (otherwise - paid) / otherwise, 2) if otherwise else None,
+        "hours": round(sum(each[0] for each in found.values()), 3),
+        "rows": [
+            {
+                "type": type_,
+                "zone": zone,
+                "hours": round(hours, 3),
+                "paid_usd": dollars(int(each)),
+                "on_demand_usd": dollars(int(at_list)),
+            }
+            for (type_, zone), (hours, each, at_list) in sorted(found.items())
+        ],
+        "without_a_price": list(unknown),
+        "how": _HOW_SPOT,
+    }
+
+
+def _scaling(machines: Sequence[MachineLife], lines: Sequence[Any], since: float, until: float) -> dict[str, Any]:
+    pool_of = {machine.id: machine.pool for machine in machines}
+    paid: dict[str, int] = {}
+    changes: dict[str, dict[float, float]] = {}
+    for line in lines:
+        pool = pool_of[line.machine]
+        paid[pool] = paid.get(pool, 0) + line.nano_usd
+        per_s = line.nano_usd / (line.ended_at - line.began_at)
+        at = changes.setdefault(pool, {})
+        at[line.began_at] = at.get(line.began_at, 0.0) + per_s
+        at[line.ended_at] = at.get(line.ended_at, 0.0) - per_s
+    rows = []
+    for pool, nano in sorted(paid.items()):
+        rate = most = 0.0
+        for at_time in sorted(changes[pool]):
+            rate += changes[pool][at_time]
+            most = max(most, rate)
+        at_peak = max(nano, round(most * (until - since)))
+        rows.append((pool, nano, at_peak))
+    return {
+        "paid_usd": dollars(sum(nano for _, nano, _ in rows)),
+        "at_peak_usd": dollars(sum(peak for _, _, peak in rows)),
+        "saved_usd": dollars(sum(peak - nano for _, nano, peak in rows)),
+        "rows": [
+            {
+                "nodepool": pool,
+                "paid_usd": dollars(nano),
+                "at_peak_usd": dollars(peak),
+                "saved_usd": dollars(peak - nano),
+            }
+            for pool, nano, peak in rows
+        ],
+        "how": _HOW_SCALING,
+    }
