@@ -78,6 +78,7 @@ SURFACE = {
     "stoker tenants update": ["TENANT", *PLATFORM, "--team", *TENANT_TERMS, "--json"],
     "stoker budgets": [*PLATFORM, "--tenant", "--json"],
     "stoker usage": [*PLATFORM, "--since", "--tenant", "--agent", "--run", "--json"],
+    "stoker starts": [*PLATFORM, "--model", "--since", "--limit", "--json"],
     "stoker cost": [
         *(*PLATFORM, "--by", "--since", "--until", "--limit", "--bill", "--aws", "--amount", "--cluster", "--all"),
         *("--savings", "--forecast", "--anomalies", "--json"),

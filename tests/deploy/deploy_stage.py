@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from stoker.deploy import applying, destroying
-from stoker.deploy.cluster import Cluster
 from stoker.deploy.inventory import NAME
 from stoker.deploy.planning import DeployPlan, plan_objects
 from stoker.deploy.site import Site
 from stoker.deploy.waiting import Patience
+from stoker.kubernetes.cluster import Cluster
 from stoker.spec import loads
 from stoker.testing.kubernetes import ApiServer, Call, api_server
 

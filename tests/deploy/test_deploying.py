@@ -12,9 +12,9 @@ from deploy_stage import INVENTORY, SMALL, Outage, Stage, staged
 
 from stoker.base.errors import Conflict, InvalidInput, NotPermitted, StokerError, TimedOut, Unavailable
 from stoker.deploy import applying
-from stoker.deploy.cluster import FieldConflict, key_of
 from stoker.deploy.planning import plan_object
 from stoker.deploy.waiting import NotReady, until_ready
+from stoker.kubernetes.cluster import FieldConflict, key_of
 
 Tree = dict[str, Any]
 EVERY = int(os.environ.get("DEPLOY_EVERY", "30"))
@@ -145,7 +145,7 @@ class TestAnotherTime:
 class TestTheDoorToTheCluster:
     def test_lists_are_read_to_their_end(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
         stage.deploy()
-        monkeypatch.setattr("stoker.deploy.cluster._PAGE", 3)
+        monkeypatch.setattr("stoker.kubernetes.cluster._PAGE", 3)
         cluster = stage.connect(stage.site())
         found = [each["metadata"]["name"] for each in cluster.list("v1", "Service", namespace="agentic-ai")]
         cluster.close()

@@ -12,8 +12,8 @@ from deploy_stage import SMALL, Outage, Stage, staged
 
 from stoker.base.errors import TimedOut, Unavailable
 from stoker.deploy import inventory
-from stoker.deploy.cluster import key_of
 from stoker.deploy.destroying import holds_data, plan_destroy
+from stoker.kubernetes.cluster import key_of
 
 Tree = dict[str, Any]
 EVERY = int(os.environ.get("DEPLOY_EVERY", "40"))

@@ -135,6 +135,7 @@ def test_its_limits_are_those_of_the_code() -> None:
         "GET /v1/batches": 100,
         "GET /admin/v1/usage/records": 5000,
         "GET /admin/v1/cost": 100_000,
+        "GET /admin/v1/starts": 1000,
         "GET /admin/v1/tasks": 1000,
         "GET /admin/v1/dead": 1000,
         "GET /admin/v1/dead/dropped": 1000,

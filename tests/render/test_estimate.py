@@ -16,13 +16,12 @@ from rendered import plan_of
 from stoker.base.errors import InvalidInput
 from stoker.catalog.ec2 import find
 from stoker.catalog.spot import spot_usd_per_hour
+from stoker.policy.volumes import Volume, volume_usd_per_hour
 from stoker.render.estimate import Estimate, estimate
 from stoker.render.items import Terraform
 from stoker.render.plan import Maker, Plan
 from stoker.render.root import modules
 from stoker.render.types import worst_usd_per_hour
-from stoker.simulate import bill
-from stoker.simulate.scenario import Volume
 from stoker.spec import Mode, load
 
 ROOT = Path(__file__).parents[2]
@@ -228,7 +227,7 @@ def test_each_node_costs_what_the_catalogue_says() -> None:
     assert Decimal(found["nodes of the model general"][1]) == Decimal(str(round(spot, 6)))
     disk = Volume(size_gib=200, throughput_mibs=750)
     of_disk = Decimal(found["disks of nodes"][1]) * 200 + Decimal("0.04") * (750 - 125)
-    assert bill.volume_usd_per_hour(disk) * 730 == pytest.approx(float(of_disk))
+    assert volume_usd_per_hour(disk) * 730 == pytest.approx(float(of_disk))
     usual = find("m6a.xlarge")
     assert usual is not None
     assert found["nodes of everything else"][1] == str(usual.usd_per_hour())

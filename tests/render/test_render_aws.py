@@ -143,6 +143,7 @@ def test_every_role_is_for_one_service_account_of_this_cluster() -> None:
         "models": ("agentic-ai", "models"),
         "weights": ("agentic-ai", "weights"),
         "gateway": ("agentic-ai", "gateway"),
+        "node-watcher": ("agentic-ai", "node-watcher"),
         "keda-operator": ("keda", "keda-operator"),
         "external-secrets": ("external-secrets", "external-secrets"),
         "training": ("agentic-ai-training", "training"),
@@ -185,6 +186,7 @@ def test_no_statement_allows_a_wildcard_action() -> None:
         "cloudwatch:GetMetricData",
         "cloudwatch:GetMetricStatistics",
         "cloudwatch:PutMetricData",
+        "ec2:DescribeSpotPriceHistory",
         "ecr:GetAuthorizationToken",
     }
 

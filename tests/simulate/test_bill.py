@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from worlds import model, pool, run, trace
 
+from stoker.policy.volumes import Volume, volume_usd_per_hour
 from stoker.simulate import bill
 from stoker.simulate.explain import explain
 from stoker.simulate.result import NodeLife
-from stoker.simulate.scenario import Volume
 
 MONTH_H = 730
 HOUR = 3600.0
@@ -39,7 +39,7 @@ def parts(one: NodeLife, ends_at: float = 10 * HOUR, auto_mode: frozenset[str] =
     ],
 )
 def test_volumes_at_the_prices_of_us_east_1(volume: Volume, usd_per_month: float) -> None:
-    assert bill.volume_usd_per_hour(volume) * MONTH_H == pytest.approx(usd_per_month)
+    assert volume_usd_per_hour(volume) * MONTH_H == pytest.approx(usd_per_month)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_spot_machine_that_ec2_takes_in_its_first_hour_costs_its_volumes_alone
     assert (found["instances"] == 0) is is_free
     assert found["volumes"] > 0
     rate = bill.usd_per_hour_at([one], np.array([500.0]), {}, frozenset())[0]
-    assert rate == pytest.approx(bill.volume_usd_per_hour(Volume()) + (0.0 if is_free else 0.5))
+    assert rate == pytest.approx(volume_usd_per_hour(Volume()) + (0.0 if is_free else 0.5))
 
 
 def test_a_run_knows_who_ended_a_spot_node() -> None:

@@ -9,9 +9,9 @@ import pytest
 from stoker.meter.attribution import IDLE, PLATFORM, STARTING
 from stoker.meter.prices import Prices
 from stoker.policy.pod_resources import CPU, MEMORY, Amounts
+from stoker.policy.volumes import Volume, volume_usd_per_hour
 from stoker.simulate import bill
 from stoker.simulate.result import Costs, NodeLife, ReplicaLife
-from stoker.simulate.scenario import Volume
 
 NOTHING = Volume(size_gib=0)
 GI = 1 << 30
@@ -84,7 +84,7 @@ def test_from_when_to_when(life: NodeLife, is_billed: tuple[float, float]) -> No
     ],
 )
 def test_a_volume_costs_its_size_and_what_it_does_above_what_is_free(volume: Volume, usd_per_month: float) -> None:
-    assert bill.volume_usd_per_hour(volume) == pytest.approx(usd_per_month / 730)
+    assert volume_usd_per_hour(volume) == pytest.approx(usd_per_month / 730)
 
 
 def test_the_parts_of_a_bill() -> None:

@@ -10,9 +10,10 @@ import pytest
 from stoker.base.errors import InvalidInput
 from stoker.catalog import ec2
 from stoker.catalog.ec2 import InstanceType
+from stoker.policy.volumes import Volume
 from stoker.simulate import latencies
 from stoker.simulate.latencies import PRIORS, NodeTimes, Priors, node_times, overridden, pod_times
-from stoker.simulate.scenario import Image, Load, Volume
+from stoker.simulate.scenario import Image, Load
 
 GB = 10**9
 VLLM = Image("vllm", size_bytes=9 * GB, unpacked_bytes=20 * GB)

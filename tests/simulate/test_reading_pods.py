@@ -12,11 +12,12 @@ from stoker.manifests.workloads import workloads_of
 from stoker.policy.cluster import NodeTerm, PodShape, PodTerm, Spread
 from stoker.policy.placement import pool_types
 from stoker.policy.requirements import of_labels, requirement
+from stoker.policy.volumes import Volume
 from stoker.simulate.reading_notes import Notes
 from stoker.simulate.reading_platform import Platform, platform
 from stoker.simulate.reading_pods import priorities, selector_of, shape_of
 from stoker.simulate.reading_pools import places, read_pools
-from stoker.simulate.scenario import Pool, Volume
+from stoker.simulate.scenario import Pool
 
 CHAT = of_labels({"app": "chat"})
 SELECTOR = {"matchLabels": {"app": "chat"}}

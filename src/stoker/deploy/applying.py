@@ -8,12 +8,12 @@ from dataclasses import replace
 
 from stoker.base.errors import Conflict
 from stoker.deploy import inventory, lock, prerequisites, waiting
-from stoker.deploy.cluster import Cluster, Rejected, Tree, key_of
 from stoker.deploy.controllers import Facts, by_hand, controllers
 from stoker.deploy.planning import DeployPlan, is_made_anew
 from stoker.deploy.programs import Say
 from stoker.deploy.site import Site
 from stoker.deploy.waves import steps
+from stoker.kubernetes.cluster import Cluster, Rejected, Tree, key_of
 
 
 def deploy(site: Site, plan: DeployPlan, patience: waiting.Patience, said: Say, *, force: bool = False) -> None:

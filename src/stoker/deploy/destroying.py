@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from stoker.base.errors import Conflict
 from stoker.deploy import inventory, lock, waiting
-from stoker.deploy.cluster import Cluster, Key, Tree, key_of
 from stoker.deploy.controllers import Facts, controllers
 from stoker.deploy.programs import Say
 from stoker.deploy.site import Site
 from stoker.deploy.waves import Wave, backwards
+from stoker.kubernetes.cluster import Cluster, Key, Tree, key_of
 from stoker.manifests.objects import look
 
 _DATA = ("aws_s3_bucket", "aws_ecr_", "aws_kms_", "aws_secretsmanager_")

@@ -11,7 +11,7 @@ from typing import Any
 
 from stoker import __version__
 from stoker.base.errors import Conflict, NotPermitted
-from stoker.deploy.cluster import Cluster, Key
+from stoker.kubernetes.cluster import Cluster, Key
 
 NAME = "stoker-deploy"
 _LABEL = "app.kubernetes.io/managed-by"

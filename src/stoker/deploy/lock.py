@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from stoker.base.errors import Conflict, StokerError
-from stoker.deploy.cluster import Cluster, Key
 from stoker.deploy.programs import Say
 from stoker.deploy.waiting import Patience
+from stoker.kubernetes.cluster import Cluster, Key
 
 NAME = "stoker-deploy"
 LASTS_S = 30.0

@@ -8,10 +8,10 @@ from typing import Literal
 
 from stoker.base.errors import NotFound
 from stoker.deploy import inventory
-from stoker.deploy.cluster import MANAGER, Cluster, FieldConflict, Key, Rejected, Tree, key_of
 from stoker.deploy.differences import Difference, added_by_others, differences
 from stoker.deploy.terraform import TerraformPlan
 from stoker.deploy.waves import steps
+from stoker.kubernetes.cluster import MANAGER, Cluster, FieldConflict, Key, Rejected, Tree, key_of
 
 ObjectAction = Literal["create", "update", "replace", "unchanged", "remove", "conflict", "refused"]
 _REPLACED = ("Job",)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from stoker.deploy.cluster import Cluster
 from stoker.deploy.readiness import Readiness, condition, readiness
+from stoker.kubernetes.cluster import Cluster
 
 Tree = Mapping[str, Any]
 _MOST = 3

@@ -15,10 +15,10 @@ from typing import Any
 
 from stoker.aws import identity
 from stoker.base.errors import InvalidInput, NotPermitted
-from stoker.deploy import cluster as clusters
 from stoker.deploy import helm, terraform
-from stoker.deploy.cluster import Cluster, Tree
 from stoker.deploy.inventory import Owner
+from stoker.kubernetes import cluster as clusters
+from stoker.kubernetes.cluster import Cluster, Tree
 from stoker.render.plan import Maker, Plan
 from stoker.render.root.outputs import filled_in
 from stoker.render.run import render_objects, render_root

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from stoker.deploy import inventory, reasons
-from stoker.deploy.cluster import Cluster, Key, key_of
 from stoker.deploy.controllers import Facts, controllers
 from stoker.deploy.inventory import Inventory
 from stoker.deploy.site import Site
 from stoker.deploy.waves import COMPONENT, steps
+from stoker.kubernetes.cluster import Cluster, Key, key_of
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from stoker.base.errors import StokerError, TimedOut
 from stoker.deploy import reasons
-from stoker.deploy.cluster import Cluster, Key
 from stoker.deploy.programs import Say
 from stoker.deploy.readiness import Readiness
+from stoker.kubernetes.cluster import Cluster, Key
 
 _POLL_S = 2.0
 

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from stoker.base.errors import InvalidInput
 from stoker.base.ids import ModelName, TaskId
-from stoker.gateway import accounts_api, costs_api, dead_letters, dead_letters_api
+from stoker.gateway import accounts_api, costs_api, dead_letters, dead_letters_api, starts_api
 from stoker.gateway.audited import Json, Making, Outcome, no_body
 from stoker.gateway.services import Services
 from stoker.gateway.tasks import shown
@@ -62,6 +62,7 @@ def routes(services: Services) -> list[Route]:
             methods=["POST"],
         ),
         *costs_api.routes(services),
+        *starts_api.routes(services),
         Route("/admin/v1/tasks", _tasks(services)),
         Route("/admin/v1/tasks/{id}", _task(services)),
         Route(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from stoker.gateway import accounts_api, admin, batches, costs_api, dead_letters_api, files, tasks
+from stoker.gateway import accounts_api, admin, batches, costs_api, dead_letters_api, files, starts_api, tasks
 from stoker.telemetry.metrics import CONTENT_TYPE
 from stoker.web.parameters import Choice, Query, Text, whole
 
@@ -503,6 +503,15 @@ OPERATIONS: tuple[Operation, ...] = (
         "admin",
         {200: json_of("Savings", "Each with how it is computed.")},
         query=(costs_api.SINCE, costs_api.UNTIL),
+    ),
+    Operation(
+        "GET",
+        "/admin/v1/starts",
+        "starts",
+        "How machines and replicas started: seconds and dollars of each phase.",
+        "admin",
+        {200: json_of("Starts", "The newest first, and a summary by model.")},
+        query=(starts_api.MODEL, starts_api.SINCE, starts_api.UNTIL, starts_api.LIMIT),
     ),
     Operation(
         "GET",

@@ -35,6 +35,7 @@ from stoker.gateway.openapi_words import (
 )
 from stoker.meter.batches import Status
 from stoker.meter.bill_lines import MOST_LINES
+from stoker.meter.lives import PHASES
 from stoker.policy.callbacks import MOST_URL_CHARS
 from stoker.policy.fairness import PRIORITIES
 from stoker.queue import State
@@ -400,6 +401,42 @@ def _told_of_letters(task_fields: Mapping[str, Schema]) -> dict[str, Schema]:
 # --- what is answered -----------------------------------------------------------------------------------------------
 
 
+def _start() -> Schema:
+    """Of a machine or a replica."""
+    seconds = some(number("null: not over."))
+    part = {"phase": word(*PHASES), "began_at": TIME, "seconds": seconds, "usd": USD, "detail": some(text())}
+    return thing(
+        {
+            "kind": word("machine", "replica"),
+            "name": text(),
+            "model": text("Empty for a machine."),
+            **dict.fromkeys(("machine", "nodepool", "type", "capacity"), text()),
+            "began_at": TIME,
+            "ready_at": TIME_OR_NONE,
+            "seconds": seconds,
+            "usd": USD,
+            "phases": array(thing(part)),
+        }
+    )
+
+
+def _starts_of_model() -> Schema:
+    times = dict.fromkeys(("median_s", "p95_s"), some(number("Seconds; null where none is ready.")))
+    return thing(
+        {
+            "model": text(),
+            "starts": COUNT,
+            "ready": COUNT,
+            **times,
+            "usd": USD,
+            "phases": array(thing({"phase": word(*PHASES), **times, "usd": USD})),
+            "dominates": some(word(*PHASES)),
+            "evidence": some(text()),
+            "would_help": some(text()),
+        }
+    )
+
+
 def _answered() -> dict[str, Schema]:
     usage = thing(
         {"prompt_tokens": COUNT, "completion_tokens": COUNT, "total_tokens": COUNT},
@@ -657,6 +694,7 @@ def _answered() -> dict[str, Schema]:
                 "consolidation": thing({"saved_usd": some(USD), "how": text()}),
             }
         ),
+        "Starts": thing({"since": TIME, "until": TIME, "starts": array(_start()), "models": array(_starts_of_model())}),
         "UsageRecords": thing({"records": array(thing(record)), "next": some(text())}),
         "Pruned": thing({"before": text(), "pruned": COUNT}),
         "Replicas": thing(

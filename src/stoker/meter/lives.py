@@ -116,6 +116,16 @@ class Lives:
         """As `machines`."""
         return self._read(stays, StayLife, since, until)
 
+    def open(self) -> tuple[list[MachineLife], list[StayLife]]:
+        """Machines and stays whose end nobody has written, by their begin; not those of laptops."""
+        open_machines = select(machines).where(machines.c.ended_at.is_(None), machines.c.capacity != LOCAL)
+        there = select(machines.c.id).where(machines.c.capacity == LOCAL)
+        open_stays = select(stays).where(stays.c.ended_at.is_(None), stays.c.machine.not_in(there))
+        return (
+            self._all(open_machines.order_by(machines.c.began_at, machines.c.id), MachineLife),
+            self._all(open_stays.order_by(stays.c.began_at, stays.c.id), StayLife),
+        )
+
     def phases(self, *, since: float, until: float) -> list[Phase]:
         """Those that began at `since` or later and before `until`, by their begin."""
         query = select(phases).where(phases.c.began_at >= since, phases.c.began_at < until)

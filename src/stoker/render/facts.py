@@ -33,6 +33,7 @@ WEIGHTS = {
 # Names of objects that several components refer to. A model is called by a user, so its objects are `model-NAME`.
 GATEWAY, REDIS, LEDGER, MODELS_ACCOUNT = "gateway", "redis", "ledger", "models"
 AGENTS, AGENT_WORKER = "agents", "agent-worker"
+NODE_WATCHER = "node-watcher"
 WEIGHTS_ACCOUNT = "weights"  # of the Jobs that fill the models' bucket
 PLATFORM_CONFIG = "platform"  # ConfigMap with the key platform.yaml
 # Secrets. `engine` has the key `key`: what engines ask of the gateway and the workers.

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from stoker.aws import cloudwatch_names
-from stoker.render.facts import GATEWAY, MODELS_ACCOUNT, PIPELINE_ACCOUNT, TRAINING_ACCOUNT, WEIGHTS_ACCOUNT
+from stoker.render.facts import (
+    GATEWAY,
+    MODELS_ACCOUNT,
+    NODE_WATCHER,
+    PIPELINE_ACCOUNT,
+    TRAINING_ACCOUNT,
+    WEIGHTS_ACCOUNT,
+)
 from stoker.render.items import Item, Resource
 from stoker.render.models_weights import has_jobs
 from stoker.render.objects import Object, metadata
@@ -64,6 +71,9 @@ def identities(plan: Plan) -> Iterator[Identity]:
     if statements := tuple(_gateway(plan)):
         why = "Gateways forward dead letters to SQS and back, put metrics, tell of budgets: as far as the spec says so."
         yield Identity(plan.namespace, GATEWAY, statements, why)
+    # Prices have no ARNs (Service Authorization Reference, "Amazon EC2").
+    prices = allow("SpotPrices", ("ec2:DescribeSpotPriceHistory",), "*")
+    yield Identity(plan.namespace, NODE_WATCHER, (prices,), "The watcher of nodes asks what spot machines cost.")
     looking = tuple(_keda(plan))
     if looking and plan.spec.keda.enabled:
         yield Identity(*KEDA, looking, "KEDA's operator reads what keda.scalers names.", elsewhere=True)

@@ -23,6 +23,7 @@ from stoker.render.facts import (
     LEDGER,
     LEDGER_PORT,
     MODEL,
+    NODE_WATCHER,
     REDIS,
     REDIS_PORT,
     ROLE,
@@ -63,6 +64,7 @@ _WHY_TRAINING = "ranks talk to each other on ports of their choice; data, weight
 _WHY_AGENT_WORKERS = """\
 To Redis, the database, the gateway, and by HTTPS to public addresses, for tools. Not to instance metadata, whatever a \
 page or a tool may say. What a function of yours needs besides is a NetworkPolicy of yours: they add up."""
+_WHY_NODE_WATCHER = "To the ledger, and by HTTPS to the API server, whose address no label tells, and to EC2's API."
 _WHY_MONITORING = "exporters are read by Prometheus"
 _WHY_MODELS = """\
 Pods of models and workers. The metadata service is for spot notices (spot.watch); it also gives out the node's role, \
@@ -80,6 +82,7 @@ def _namespaces(plan: Plan) -> Iterator[str]:
 def _platform(plan: Plan) -> Iterator[Item]:
     file = f"network/{plan.namespace}.yaml"
     yield Resource(file, _gateway(plan), _why_gateway(plan))
+    yield Resource(file, _node_watcher(plan), _WHY_NODE_WATCHER)
     if plan.served or plan.hosted:
         yield Resource(file, _models(plan), _WHY_MODELS)
     if plan.has_agents:
@@ -93,7 +96,7 @@ def _platform(plan: Plan) -> Iterator[Item]:
             yield Resource(file, _redis_replicas(plan))
     if plan.ledger == "cluster":
         stores = [_pods(AGENTS), _pods(AGENT_WORKER)] if plan.has_agents and plan.agents_store == "ledger" else []
-        asks = [_from([_pods(GATEWAY), *stores], LEDGER_PORT)]
+        asks = [_from([_pods(GATEWAY), _pods(NODE_WATCHER), *stores], LEDGER_PORT)]
         yield Resource(file, _policy(plan, LEDGER, plan.namespace, _pod_selector(LEDGER), ingress=asks))
 
 
@@ -112,6 +115,11 @@ def _gateway(plan: Plan) -> Object:
     if secrets.callback_variables(plan):
         egress.append(_to_receivers(plan))
     return _policy(plan, GATEWAY, plan.namespace, _pod_selector(GATEWAY), ingress=callers, egress=egress)
+
+
+def _node_watcher(plan: Plan) -> Object:
+    egress = [_to_ledger(plan), _to_the_world(), _to_address(POD_IDENTITY, 80)]
+    return _policy(plan, NODE_WATCHER, plan.namespace, _pod_selector(NODE_WATCHER), egress=egress)
 
 
 def _is_open(plan: Plan) -> bool:

@@ -17,22 +17,16 @@ from stoker.meter.prices import Key, Prices
 from stoker.policy.market import on_demand_usd_per_hour
 from stoker.policy.placement import allocatable_of
 from stoker.policy.pod_resources import CPU, GPUS, MEMORY, NOTHING, OF_GPUS, Amounts
+from stoker.policy.volumes import Volume, volume_usd_per_hour
 from stoker.simulate import gpu_sharing
 from stoker.simulate.machines import NOTICE_S
 from stoker.simulate.result import Costs, NodeLife, ReplicaLife
-from stoker.simulate.scenario import Volume
 
 LEAST_S = 60.0
 FREE_WITHIN_S = 3600.0
 """Of a spot machine that EC2 takes back this soon, nothing is billed but its volumes."""
 AS_LAUNCHED = Prices()
 """Each node costs to its end what it cost when it was launched."""
-_HOURS_PER_MONTH = 730.0
-_GIB_MONTH = {"gp3": 0.08, "gp2": 0.10, "io1": 0.125, "io2": 0.125, "st1": 0.045, "sc1": 0.015, "standard": 0.05}
-"""USD, us-east-1 (Amazon EBS pricing)."""
-_GP3_FREE_MIBS, _GP3_MIBS_MONTH = 125, 0.04
-_GP3_FREE_IOPS, _GP3_IOPS_MONTH = 3000, 0.005
-_IO_IOPS_MONTH = 0.065
 
 
 def billed(life: NodeLife, ends_at: float) -> tuple[float, float]:
@@ -59,16 +53,6 @@ def is_free(life: NodeLife) -> bool:
 def auto_mode_usd_per_hour(life: NodeLife) -> float:
     usd = on_demand_usd_per_hour(ec2.instance_types()[life.type], region_of(life.zone) or ec2.REGION)
     return float(auto_mode_share(life.type)) * (life.usd_per_hour if usd is None else usd)
-
-
-def volume_usd_per_hour(volume: Volume) -> float:
-    month = volume.size_gib * _GIB_MONTH.get(volume.kind, _GIB_MONTH["gp3"])
-    if volume.kind == "gp3":
-        month += max(0, volume.throughput_mibs - _GP3_FREE_MIBS) * _GP3_MIBS_MONTH
-        month += max(0, volume.iops - _GP3_FREE_IOPS) * _GP3_IOPS_MONTH
-    if volume.kind in ("io1", "io2"):
-        month += volume.iops * _IO_IOPS_MONTH
-    return month / _HOURS_PER_MONTH
 
 
 def key_of(life: NodeLife) -> Key:

@@ -14,7 +14,8 @@ from statistics import NormalDist
 
 from stoker.base.errors import InvalidInput
 from stoker.catalog.ec2 import InstanceType
-from stoker.simulate.scenario import Image, Load, Volume
+from stoker.policy.volumes import Volume
+from stoker.simulate.scenario import Image, Load
 
 MIB, GB = 2**20, 1e9
 _NORMAL = NormalDist()

@@ -22,8 +22,9 @@ from stoker.policy.placement import (
 )
 from stoker.policy.pod_resources import Amounts
 from stoker.policy.requirements import Requirements, all_of, both, requirement
+from stoker.policy.volumes import Volume
 from stoker.simulate import gpu_sharing
-from stoker.simulate.scenario import NO_NODES, NodeGroup, Pool, Scenario, Volume, Workload
+from stoker.simulate.scenario import NO_NODES, NodeGroup, Pool, Scenario, Workload
 
 MOST_NODES = 1000
 _FORM = "TYPE[,min=N][,max=N][,spot][,pool=NODEPOOL], such as g6.2xlarge,min=0,max=10,spot"

@@ -16,10 +16,11 @@ from stoker.policy.market import has_own_price
 from stoker.policy.placement import NodePoolView, pool_types
 from stoker.policy.requirements import all_of, requirement
 from stoker.policy.taints import Taint
+from stoker.policy.volumes import Volume
 from stoker.simulate.reading_notes import Notes
 from stoker.simulate.reading_platform import Platform
 from stoker.simulate.reading_sharing import shared
-from stoker.simulate.scenario import Pool, Volume
+from stoker.simulate.scenario import Pool
 
 _GIB = 1024**3
 _AUTO_GIB = 80

@@ -14,10 +14,11 @@ from stoker.catalog.labels import ZONE
 from stoker.policy import scheduling
 from stoker.policy.cluster import Node, Pod, PodShape
 from stoker.policy.requirements import both, of_labels
+from stoker.policy.volumes import Volume
 from stoker.simulate import engines, gpu_sharing, latencies
 from stoker.simulate.kernel import Rank
 from stoker.simulate.result import ReplicaLife
-from stoker.simulate.scenario import NodeGroup, Pool, Scenario, Serving, Sharing, Volume, Workload
+from stoker.simulate.scenario import NodeGroup, Pool, Scenario, Serving, Sharing, Workload
 from stoker.simulate.serving import Plane
 from stoker.simulate.world import World
 

@@ -8,6 +8,7 @@ from typing import Literal
 from stoker.policy import hpa, keda
 from stoker.policy.cluster import Disruption, DisruptionBudget, PodShape
 from stoker.policy.placement import NodePoolView, PodView
+from stoker.policy.volumes import Volume
 
 Dispatch = Literal["queue", "balance"]
 """`queue`: requests wait in one place, and a replica takes one whenever it has room (Stoker; any worker on a stream).
@@ -143,19 +144,6 @@ class Scaler:
     targets: Mapping[str, tuple[int, hpa.MetricType]] = field(default_factory=dict)
     """Of an HPA alone: target in thousandths and type, by metric."""
     paused_at: int | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Volume:
-    """The root volume of a node: what images are unpacked onto."""
-
-    size_gib: int = 20
-    throughput_mibs: int = 125
-    iops: int = 3000
-    kind: str = "gp3"
-    has_images: bool = False
-    """Made from a snapshot that holds them, or read lazily (SOCI)."""
-    uses_instance_store: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,6 +187,22 @@ class ApiServer:
             self._verbs.replace(target, obj, Query(manager=manager))
             self._changed.notify_all()
 
+    def put(self, *objects: Tree) -> None:
+        """As controllers and kubelets wrote them: stored as they are, with their status, uid and times."""
+        with self._changed:
+            for obj in objects:
+                meta = obj["metadata"]
+                group = str(obj["apiVersion"]).rpartition("/")[0]
+                self._storage.replace((group, obj["kind"], meta.get("namespace", ""), meta["name"]), obj)
+            self._changed.notify_all()
+
+    def take(self, kind: str, name: str) -> None:
+        """It is gone, whatever its finalizers and owners say."""
+        with self._changed:
+            for id in [each for each in self._storage.ids() if (each[1], each[3]) == (kind, name)]:
+                self._storage.remove(id)
+            self._changed.notify_all()
+
     # requests
 
     def receive(self, method: str, path: str, query: dict[str, str], agent: str) -> tuple[Call, How | None]:

@@ -1,10 +1,12 @@
-"""A cluster's API, as `deploy` needs it: discovery, get, list, server-side apply, delete. The home of lightkube, which
-reads the kubeconfig and signs in; requests are plain REST, since objects are of any kind and stay what they are.
+"""A cluster's API: discovery, get, list, server-side apply, delete. The home of lightkube, which reads the kubeconfig
+and signs in (a pod signs in by itself); requests are plain REST, since objects are of any kind and stay what they are.
 
 What may work later (no connection, 429, 5xx) is tried again here, and only then raised as Unavailable: every call is
 one that may be done twice. It knows nothing of waves or plans.
 """
 
+import os
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -206,18 +208,18 @@ class Cluster:
         what: str = "",
     ) -> Tree:
         import httpx2
-        from lightkube.core.exceptions import ConfigError
 
         if content is None:
             content = "application/apply-patch+yaml" if method == "PATCH" else "application/json"
         headers = {"Accept": "application/json", "Content-Type": content}
+        sign_in_errors = _sign_in_errors()
         why = ""
         for attempt in range(1, _TRIES + 1):
             try:
                 response = self._http.request(method, path, params=query, json=body, headers=headers)
             except httpx2.TransportError as error:
                 why = f"{type(error).__name__}: {error}".rstrip(": ")
-            except (ConfigError, OSError, ValueError, KeyError) as error:
+            except sign_in_errors as error:
                 raise _not_signed_in(error) from error
             else:
                 if response.status_code < 400:
@@ -261,6 +263,48 @@ def connect(kubeconfig: Path, context: str, **hands: Any) -> Cluster:
         raise _unusable(kubeconfig, f"it has no {error}, which the context names") from error
     except (ConfigError, OSError, ValueError) as error:  # certificates and keys that are not there, or are none
         raise _unusable(kubeconfig, str(error)[:300]) from error
+
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+
+def connect_in_pod(environ: Mapping[str, str] = os.environ, account: Path = SERVICE_ACCOUNT, **hands: Any) -> Cluster:
+    """The cluster in which this process runs, as its pod's ServiceAccount. Raises InvalidInput outside of a pod.
+
+    Source: Kubernetes' documentation, "Accessing the Kubernetes API from a Pod". The kubelet writes a new token into
+    the file before the old one ends, so it is read for each request."""
+    import httpx2
+
+    host, port = environ.get("KUBERNETES_SERVICE_HOST"), environ.get("KUBERNETES_SERVICE_PORT", "443")
+    if not host:
+        raise InvalidInput(
+            "this process runs in no pod: KUBERNETES_SERVICE_HOST is not set",
+            hint="name a kubeconfig and a context of it",
+        )
+
+    def sign(request: httpx2.Request) -> httpx2.Request:
+        request.headers["Authorization"] = f"Bearer {(account / 'token').read_text('ascii').strip()}"
+        return request
+
+    try:
+        trusted = ssl.create_default_context(cafile=str(account / "ca.crt"))
+    except OSError as error:
+        raise InvalidInput(
+            f"the ServiceAccount's files in {account} cannot be read: {error}",
+            hint="the pod needs automountServiceAccountToken: true",
+        ) from error
+    address = f"[{host}]" if ":" in host else host
+    http = httpx2.Client(base_url=f"https://{address}:{port}", verify=trusted, auth=sign, timeout=30.0, trust_env=False)
+    return Cluster(http, **hands)
+
+
+def _sign_in_errors() -> tuple[type[Exception], ...]:
+    """Of plug-ins for credentials and files that are not there; lightkube's own, where it is installed."""
+    try:
+        from lightkube.core.exceptions import ConfigError
+    except ImportError:
+        return OSError, ValueError, KeyError
+    return ConfigError, OSError, ValueError, KeyError
 
 
 def _unusable(kubeconfig: Path, why: str) -> InvalidInput:
