@@ -3,11 +3,10 @@
     .venv/bin/python benchmarks/telemetry/overhead.py [--short] [--pairs 9] [--seconds 3] [--only c16,c1,stream]
 
 Both gateways are real ones on core 0, as in `benchmarks/gateway/compare.py`, with the same load; `on` sends the spans
-of each request (nothing is sampled away) to a collector's process, and its metrics are scraped each second. JSON logs are
-on in both: a gateway has no other. The windows of a pair follow each other, in turns `off on` and `on off`; ratios are
-taken within a pair, and what is said is their median, with the quartiles. The collector shares core 1 with the load and
-the upstream, so it reads nothing of what it takes: its CPU is not the gateway's.
-"""
+of each request (nothing is sampled away) to a collector's process, and its metrics are scraped each second. JSON logs
+are on in both: a gateway has no other. The windows of a pair follow each other, in turns `off on` and `on off`;
+ratios are taken within a pair, and what is said is their median, with the quartiles. The collector shares core 1 with
+the load and the upstream, so it reads nothing of what it takes: its CPU is not the gateway's."""
 
 import argparse
 import os

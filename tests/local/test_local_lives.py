@@ -72,6 +72,14 @@ def test_an_engine_is_there_from_its_start_to_its_end_and_another_takes_its_name
     assert look(9.0)[1] == []
     board.started("engine-general-1", 43, {}, 9.0)
     assert look(10.0)[1] == [a_stay(43, 9.0, 10.0)]
+    first, second = a_stay(41, 2.0, 8.0, ready=5.0, ended=8.0), a_stay(43, 9.0, 12.0, ended=12.0)
+    assert [
+        (each.subject[-2:], each.phase, each.began_at - BEGAN, each.ended_at) for each in seen.phases([first, second])
+    ] == [
+        ("41", "queue", 0.0, BEGAN + 2),
+        ("41", "boot", 2.0, BEGAN + 5),
+        ("43", "boot", 9.0, None),
+    ]
     assert look(12.0, is_over=True) == (a_life(BEGAN + 12, BEGAN + 12), [a_stay(43, 9.0, 12.0, ended=12.0)])
 
 

@@ -16,7 +16,8 @@ from stoker.base.background import Background
 from stoker.base.clock import Clock
 from stoker.catalog.ec2 import REGION, InstanceType, instance_types
 from stoker.local.board import Board, Child, Role, Status
-from stoker.meter.lives import LOCAL, Lives, MachineLife, StayLife
+from stoker.local.starts import Moments, phases_of
+from stoker.meter.lives import LOCAL, Lives, MachineLife, Phase, StayLife
 from stoker.meter.store import Store
 
 SEEN_EVERY_S = 10.0
@@ -97,6 +98,7 @@ class Seen:
             seen_at=began_at,
         )
         self._stays: dict[tuple[str, int], StayLife] = {}
+        self._needed_at: dict[str, float] = {}
 
     def look(
         self, board: Board, *, now: float, monotonic: float, is_over: bool = False
@@ -108,7 +110,9 @@ class Seen:
             if child.role is Role.ENGINE and child.pid is not None:
                 key = child.name, child.pid
                 there.add(key)
-                self._stays[key] = self._seen(child, key, now, now - monotonic)
+                stay = self._stays[key] = self._seen(child, key, now, now - monotonic)
+                if not child.restarts:  # who comes back was not waited for: it is started as soon as it may be
+                    self._needed_at[stay.id] = min(stay.began_at, child.added_at + now - monotonic)
         changed = [
             stay if key in there and not is_over else replace(stay, seen_at=now, ended_at=now)
             for key, stay in self._stays.items()
@@ -134,6 +138,17 @@ class Seen:
         if is_ready and known.ready_at is None:
             known = replace(known, ready_at=min(now, child.since + offset))
         return replace(known, seen_at=now)
+
+    def phases(self, stays: Sequence[StayLife]) -> list[Phase]:
+        """How these started. An engine does not say when its weights are there: up to when it can serve all is boot."""
+        return [
+            phase
+            for stay in stays
+            for phase in phases_of(
+                stay.id,
+                Moments(needed_at=self._needed_at.get(stay.id), decided_at=stay.began_at, ready_at=stay.ready_at),
+            )
+        ]
 
 
 class Recorder:
@@ -173,4 +188,7 @@ class Recorder:
             for machine, _ in looks
         }
         stays = {stay.id: stay for _, each in looks for stay in each}
-        Lives(self._store).write(machines_seen=list(machines.values()), stays_seen=list(stays.values()))
+        seen = list(stays.values())
+        Lives(self._store).write(
+            machines_seen=list(machines.values()), stays_seen=seen, phases_seen=self._seen.phases(seen)
+        )
