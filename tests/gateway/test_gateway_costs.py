@@ -1,6 +1,7 @@
 """`/admin/v1/cost`: the ledger's lives and records as parts of a bill."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from stoker.testing import ManualClock
 DAY = 86400.0
 NOW = 20_000 * DAY
 USD = 10**9
+SEEN_S = 3600.0
 PATH = "/admin/v1/cost"
 
 
@@ -50,7 +52,7 @@ async def test_what_a_day_cost_and_for_whom(tmp_path: Path, monkeypatch: pytest.
             nano_usd_per_hour=USD,
             began_at=NOW - 7200,
             usable_at=NOW - 7200,
-            seen_at=NOW,
+            seen_at=NOW + SEEN_S,
         )
         stay = StayLife(
             id="s",
@@ -61,7 +63,7 @@ async def test_what_a_day_cost_and_for_whom(tmp_path: Path, monkeypatch: pytest.
             share=1.0,
             began_at=NOW - 7200,
             ready_at=NOW - 7200,
-            seen_at=NOW,
+            seen_at=NOW + SEEN_S,
         )
         Lives(stack.store).write(machines_seen=[machine], stays_seen=[stay])
         Ledger(stack.store).append([a_record(1, "acme", -7200, -3600), a_record(2, "zeta", -3600, -1800)])
@@ -98,15 +100,18 @@ async def test_what_a_day_cost_and_for_whom(tmp_path: Path, monkeypatch: pytest.
         async def machines() -> str:
             return (await (await stack.http(key=None)).request("GET", "/metrics")).body.decode()
 
-        await clock.advance(LOOK_EVERY_S)
-        async with asyncio.timeout(20):
-            while 'stoker_machine_usd_per_hour{capacity="local",nodepool="local"} 1.0' not in await machines():  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-        assert 'stoker_model_usd_per_hour{model="general"} 1.0' in await machines()
-        await clock.advance(FRESH_S)
-        async with asyncio.timeout(20):
-            while "stoker_machine_usd_per_hour{" in await machines():  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        async def look_until(holds: Callable[[str], bool]) -> str:
+            """It looks again each half minute; who is not yet asleep then is woken the next time."""
+            async with asyncio.timeout(20):
+                while not holds(text := await machines()):
+                    await clock.advance(LOOK_EVERY_S)
+                    await asyncio.sleep(0.01)
+            return text
+
+        there = 'stoker_machine_usd_per_hour{capacity="local",nodepool="local"} 1.0'
+        assert 'stoker_model_usd_per_hour{model="general"} 1.0' in await look_until(lambda text: there in text)
+        await clock.advance(SEEN_S + FRESH_S)
+        await look_until(lambda text: "stoker_machine_usd_per_hour{" not in text)
 
         # A large one is made by another process, and is the same.
         monkeypatch.setattr(cost_reports, "MOST_INLINE", 1)

@@ -5,6 +5,7 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -61,6 +62,8 @@ def test_answers_may_go_on_for_as_long_as_the_command_line_says(
     told: list[float] = []
 
     class Told:
+        services = SimpleNamespace(measures=SimpleNamespace(metrics=None))
+
         async def run(self, listening: socket.socket, *_: Any, grace_s: float, **__: Any) -> None:
             listening.close()
             told.append(grace_s)

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from stoker.policy import volumes
 from stoker.simulate import bill, karpenter, latencies, machines, replicas, watching
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "simulate"
 PAGE = (FOLDER / "assumptions.md").read_text()
-MODULES = (bill, karpenter, machines, replicas, watching)
+MODULES = (bill, karpenter, machines, replicas, volumes, watching)
 
 
 def tables(text: str) -> list[list[list[str]]]:

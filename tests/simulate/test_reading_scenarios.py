@@ -71,6 +71,7 @@ def test_what_render_writes_by_default(tmp_path: Path) -> None:
     assert (code.shape.grace_s, code.shape.priority) == (105.0, 500_000)
     assert {each.name for each in found.workloads if each.serving is None} == {
         "Deployment agentic-ai/gateway",
+        "Deployment agentic-ai/node-watcher",
         "StatefulSet agentic-ai/ledger",
         "StatefulSet agentic-ai/redis",
         "StatefulSet agentic-ai/redis-replica",

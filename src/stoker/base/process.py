@@ -63,5 +63,6 @@ def keep_what_is_there() -> None:
 
 
 def say_ready(**fields: object) -> None:
-    sys.stdout.write(json.dumps({"ready": True, **fields}) + "\n")
+    said = {name: value for name, value in fields.items() if value is not None}
+    sys.stdout.write(json.dumps({"ready": True, **said}) + "\n")
     sys.stdout.flush()

@@ -17,6 +17,8 @@ from stoker.meter.lives import MachineLife, StayLife
 from stoker.meter.timelines import Timeline
 
 DAY_S = 86400
+MOST_DAYS = 400
+"""A line of more days than that is not cut."""
 
 Part = Literal["work", "idle", "start-up", "platform", "unmatched", "shared"]
 """What a part of a bill was for. work: requests that ran. idle: a replica that ran none, and what of a machine nobody
@@ -109,7 +111,7 @@ def by_days(lines: Iterable[Line], machines: Sequence[MachineLife]) -> dict[int,
     found: dict[int, list[Line]] = {}
     for line in lines:
         first, last = int(line.began_at // DAY_S), int(-(-line.ended_at // DAY_S)) - 1
-        if last <= first:
+        if not 0 < last - first <= MOST_DAYS:
             found.setdefault(first, []).append(line)
             continue
         pieces = {

@@ -59,7 +59,7 @@ class Webhook(Section):
 
     url: Annotated[
         str,
-        StringConstraints(pattern=r"^https?://[!-~]{1,2000}$"),
+        StringConstraints(pattern=r"^https?://[!-~]{1,1000}$"),
         Expected("an http or https URL, such as https://hooks.example.com/budgets"),
     ]
     """Where each alert is posted. Without TLS only this machine itself is told."""
