@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoker.meter.bill import Cell, Line, Part, Who, attribute, rows
+from stoker.meter.bill import Cell, Line, Part, Who, attribute, by_days, rows
 from stoker.meter.lives import MachineLife, StayLife
 from stoker.meter.timelines import Span, Timeline
 
@@ -122,6 +122,21 @@ def test_a_machine_that_was_paid_for_longer_than_it_was_seen() -> None:
     assert by_part(attribute(late, [NODE], [STAY], {})) == {("idle", "", ()): 65}
     never = replace(NODE, usable_at=None)
     assert by_part(attribute(late, [never], [STAY], {})) == {("start-up", "", ()): 65}
+
+
+def test_days_that_no_calendar_has_and_lines_of_centuries() -> None:
+    found = attribute([Line(7, 1e12, 1e12 + 5, machine="i-9")], [NODE], [], {})
+    assert {key: sums.nano_usd for key, sums in rows(found, ["day"], []).items()} == {("day 11574074",): 7}
+    whole = Line(7, 0.0, 1e12, is_shared=True)
+    assert by_days([whole], [NODE]) == {0: [whole]}
+
+
+def test_a_line_of_several_days_goes_by_what_its_machines_cost_on_each() -> None:
+    """The node is there for 1,000 s of the first day: all of it is that day's. Without machines it goes by length."""
+    lines = by_days([Line(90, 0.0, 3 * 86400.0, machine="i-1")], [NODE])
+    assert {day: sum(line.nano_usd for line in each) for day, each in lines.items()} == {0: 90}
+    lines = by_days([Line(90, 43200.0, 3 * 86400.0, is_shared=True)], [NODE])
+    assert {day: sum(line.nano_usd for line in each) for day, each in lines.items()} == {0: 18, 1: 36, 2: 36}
 
 
 _TIMES = st.floats(0, 1e6)

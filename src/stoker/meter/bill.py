@@ -273,5 +273,8 @@ def _value(cell: Cell, dimension: str, of_who: Sequence[str]) -> str:
 
 
 def day_of(day: int) -> str:
-    """Days since the epoch as a date."""
-    return datetime.fromtimestamp(day * DAY_S, UTC).date().isoformat()
+    """Days since the epoch as a date; as they are where no calendar has them."""
+    try:
+        return datetime.fromtimestamp(day * DAY_S, UTC).date().isoformat()
+    except (ValueError, OverflowError, OSError):
+        return f"day {day}"
