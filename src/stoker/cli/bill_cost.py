@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from stoker.base.errors import InvalidInput, NotFound, Unavailable
-from stoker.cli import api, show, target
+from stoker.base.errors import InvalidInput, NotFound
+from stoker.cli import api, show, stopped, target
 
 Amount = Literal["unblended", "net-unblended", "blended", "amortized", "net-amortized"]
 """As in `meter.bill_lines`, which takes a moment to load."""
@@ -46,32 +46,29 @@ def report(which: Which, asked: target.Asked, by: str, limit: int) -> dict[str, 
     if found is None:
         of_file = costs.Asked(costs.keys_of(by), since, until, limit)
         return sources.with_left_out(sources.of_file_alone(of_file, bill.known_to(set())), bill.known_to(set()))
-    if state is None or state.is_locked():
-        body = {
-            "by": by,
-            "since": since,
-            "until": until,
-            "limit": limit,
-            "source": bill.source,
-            "lines": [sources.line_as_json(line) for line in bill.lines],
-            "if_known": [sources.line_as_json(line) for line in bill.if_known],
-        }
-        try:
-            answer: dict[str, Any] = api.call(found, "POST", "/admin/v1/cost", body=body)
-        except Unavailable:
-            if state is None:
-                raise
-        else:
-            answer["left_out_rows"] += bill.left_out_rows
-            answer["left_out_usd"] = round(answer["left_out_usd"] + bill.left_out_nano_usd / 1e9, 6)
-            return answer
-    from stoker.cli.usage import store_of
+    body = {
+        "by": by,
+        "since": since,
+        "until": until,
+        "limit": limit,
+        "source": bill.source,
+        "lines": [sources.line_as_json(line) for line in bill.lines],
+        "if_known": [sources.line_as_json(line) for line in bill.if_known],
+    }
 
-    if state is None or platform is None:
-        raise NotFound("no platform was found")
-    of_state = costs.asked_of(platform, by=by, since=since, until=until, most_rows=limit)
-    with store_of(state) as store:
-        return sources.of_platform(of_state, bill, Ledger(store), Lives(store))
+    def of_platform() -> Any:
+        answer: dict[str, Any] = api.call(found, "POST", "/admin/v1/cost", body=body)
+        answer["left_out_rows"] += bill.left_out_rows
+        answer["left_out_usd"] = round(answer["left_out_usd"] + bill.left_out_nano_usd / 1e9, 6)
+        return answer
+
+    def of_ledger(_: object) -> Any:
+        of_state = costs.asked_of(platform, by=by, since=since, until=until, most_rows=limit)
+        with stopped.store_of(state) as store:
+            return sources.of_platform(of_state, bill, Ledger(store), Lives(store))
+
+    split: dict[str, Any] = stopped.ask(found, of_platform, of_ledger)
+    return split
 
 
 def savings(which: Which, asked: target.Asked) -> dict[str, Any]:

@@ -2,14 +2,17 @@
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from stoker.base.errors import InvalidInput, Unavailable
-from stoker.cli import api, bill_cost, cost_ahead, show, target
+from stoker.base.errors import InvalidInput
+from stoker.cli import api, bill_cost, cost_ahead, show, stopped, target
 from stoker.cli.bill_cost import AMOUNTS
-from stoker.cli.usage import parse_since, store_of
+from stoker.cli.usage import parse_since
+
+if TYPE_CHECKING:
+    from stoker.local.state import StateDirectory
 
 _DAY_S = 86400.0
 
@@ -71,8 +74,11 @@ def cost(
         report = cost_ahead.savings(target.find(asked, admin=True), begins, ends)
     elif what is not None:
         found = target.find(asked, admin=True)
-        with_day = lambda since: _report(found, f"day,{by}", since, ends, 100_000)  # noqa: E731
-        report = cost_ahead.outlook(what, with_day, by.split(","), None if since is None else begins, ends)
+
+        def by_day(since: float) -> Any:
+            return _report(found, f"day,{by}", since, ends, 100_000)
+
+        report = cost_ahead.outlook(what, by_day, by.split(","), None if since is None else begins, ends)
     else:
         report = _report(target.find(asked, admin=True), by, begins, ends, limit)
     if as_json:
@@ -84,24 +90,19 @@ def cost(
 
 
 def _report(found: target.Target, by: str, since: float, until: float, limit: int) -> Any:
-    from stoker.local.state import StateDirectory
+    params = {"by": by, "since": repr(since), "until": repr(until), "limit": str(limit)}
 
-    state = None if found.state is None else StateDirectory(found.state)
-    if state is None or state.is_locked():
-        params = {"by": by, "since": repr(since), "until": repr(until), "limit": str(limit)}
-        try:
-            return api.call(found, "GET", "/admin/v1/cost", params=params)
-        except Unavailable:
-            if state is None:
-                raise
-    from stoker import spec
-    from stoker.meter import costs
-    from stoker.meter.ledger import Ledger
-    from stoker.meter.lives import Lives
+    def of_ledger(state: "StateDirectory") -> Any:
+        from stoker import spec
+        from stoker.meter import costs
+        from stoker.meter.ledger import Ledger
+        from stoker.meter.lives import Lives
 
-    asked = costs.asked_of(spec.load(state.spec), by=by, since=since, until=until, most_rows=limit)
-    with store_of(state) as store:
-        return costs.report(asked, Ledger(store), Lives(store))
+        asked = costs.asked_of(spec.load(state.spec), by=by, since=since, until=until, most_rows=limit)
+        with stopped.store_of(state) as store:
+            return costs.report(asked, Ledger(store), Lives(store))
+
+    return stopped.ask(found, lambda: api.call(found, "GET", "/admin/v1/cost", params=params), of_ledger)
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stoker.base.errors import Unavailable
-from stoker.cli import api, show, target
+from stoker.cli import api, show, stopped, target
+
+if TYPE_CHECKING:
+    from stoker.local.state import StateDirectory
 
 _DAY_S = 86400.0
 _LOOKS_BACK_S = 35 * _DAY_S
@@ -13,22 +15,16 @@ _LOOKS_BACK_S = 35 * _DAY_S
 
 def savings(found: target.Target, since: float, until: float) -> Any:
     """Raises Unavailable."""
-    from stoker.local.state import StateDirectory
+    times = {"since": repr(since), "until": repr(until)}
 
-    state = None if found.state is None else StateDirectory(found.state)
-    if state is None or state.is_locked():
-        try:
-            times = {"since": repr(since), "until": repr(until)}
-            return api.call(found, "GET", "/admin/v1/cost/savings", params=times)
-        except Unavailable:
-            if state is None:
-                raise
-    from stoker.cli.usage import store_of
-    from stoker.meter import savings
-    from stoker.meter.lives import Lives
+    def of_ledger(state: "StateDirectory") -> Any:
+        from stoker.meter import savings
+        from stoker.meter.lives import Lives
 
-    with store_of(state) as store:
-        return savings.of_lives(Lives(store), since=since, until=until)
+        with stopped.store_of(state) as store:
+            return savings.of_lives(Lives(store), since=since, until=until)
+
+    return stopped.ask(found, lambda: api.call(found, "GET", "/admin/v1/cost/savings", params=times), of_ledger)
 
 
 def outlook(

@@ -2,13 +2,15 @@
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from stoker.base.errors import Unavailable
-from stoker.cli import api, show, target
-from stoker.cli.usage import parse_since, store_of
+from stoker.cli import api, show, stopped, target
+from stoker.cli.usage import parse_since
+
+if TYPE_CHECKING:
+    from stoker.local.state import StateDirectory
 
 _DAY_S = 86400.0
 
@@ -41,21 +43,16 @@ def starts(
 
 
 def _report(found: target.Target, model: str | None, since: float, until: float, limit: int) -> Any:
-    from stoker.local.state import StateDirectory
+    params = {"since": repr(since), "until": repr(until), "limit": str(limit), **({"model": model} if model else {})}
 
-    state = None if found.state is None else StateDirectory(found.state)
-    if state is None or state.is_locked():
-        params = {"since": repr(since), "until": repr(until), "limit": str(limit)}
-        try:
-            return api.call(found, "GET", "/admin/v1/starts", params={**params, **({"model": model} if model else {})})
-        except Unavailable:
-            if state is None:
-                raise
-    from stoker.meter import starts as ledger
-    from stoker.meter.lives import Lives
+    def of_ledger(state: "StateDirectory") -> Any:
+        from stoker.meter import starts as ledger
+        from stoker.meter.lives import Lives
 
-    with store_of(state) as store:
-        return ledger.report(Lives(store), since=since, until=until, model=model, most=limit)
+        with stopped.store_of(state) as store:
+            return ledger.report(Lives(store), since=since, until=until, model=model, most=limit)
+
+    return stopped.ask(found, lambda: api.call(found, "GET", "/admin/v1/starts", params=params), of_ledger)
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """`stoker usage`: who used what, from the running platform or, when it does not run, from its ledger."""
 
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -12,14 +11,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import click
 
-from stoker.base.errors import InvalidInput, NotFound, Unavailable
-from stoker.cli import api, show, target
+from stoker.base.errors import InvalidInput
+from stoker.cli import api, show, stopped, target
 
 if TYPE_CHECKING:
     from stoker.local.state import StateDirectory
     from stoker.meter.export import Format
     from stoker.meter.ledger import Ledger
-    from stoker.meter.store import Store
     from stoker.meter.usage import UsageRecord
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -168,17 +166,12 @@ class _Which:
 
 
 def _report(found: target.Target, which: _Which) -> Any:
-    from stoker.local.state import StateDirectory
-
     params = asdict(which) | {"since": None if which.since is None else repr(which.since)}
-    state = None if found.state is None else StateDirectory(found.state)
-    if state is None or state.is_locked():
-        try:
-            return api.call(found, "GET", "/admin/v1/usage", params=params)
-        except Unavailable:
-            if state is None:
-                raise
-    return _from_ledger(state, which)
+    return stopped.ask(
+        found,
+        lambda: api.call(found, "GET", "/admin/v1/usage", params=params),
+        lambda state: _from_ledger(state, which),
+    )
 
 
 def _from_ledger(state: "StateDirectory", which: _Which) -> Any:
@@ -192,25 +185,8 @@ def _from_ledger(state: "StateDirectory", which: _Which) -> Any:
 def _ledger(state: "StateDirectory") -> Iterator["Ledger"]:
     from stoker.meter.ledger import Ledger
 
-    with store_of(state) as store:
+    with stopped.store_of(state) as store:
         yield Ledger(store)
-
-
-@contextmanager
-def store_of(state: "StateDirectory") -> Iterator["Store"]:
-    """The store of a platform that does not run. Raises NotFound."""
-    from stoker import spec
-    from stoker.local.plan import ledger_url
-    from stoker.meter.store import Store
-
-    url = ledger_url(spec.load(state.spec), state, os.environ)
-    if url == f"sqlite:///{state.ledger}" and not state.ledger.exists():
-        raise NotFound(f"there is no ledger in {state.path}", hint="`stoker up` makes one")
-    store = Store(url)
-    try:
-        yield store
-    finally:
-        store.close()
 
 
 # --- records themselves -----------------------------------------------------------------------------------------------
