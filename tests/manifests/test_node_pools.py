@@ -7,8 +7,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoker.catalog.ec2 import instance_types
-from stoker.manifests.node_pools import amounts, is_auto_mode, node_pool_view, pod_view, region_of, region_of_pool
+from stoker.catalog.ec2 import instance_types, region_of
+from stoker.manifests.node_pools import amounts, is_auto_mode, node_pool_view, pod_view, region_of_pool
 from stoker.manifests.objects import Document, Manifest
 from stoker.manifests.placements import blocker_text, nearest_text, placement_text
 from stoker.manifests.workloads import workloads_of

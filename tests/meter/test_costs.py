@@ -150,6 +150,13 @@ def test_prices_by_time_volumes_and_midnight(store: Store) -> None:
     assert found["items"] == {"extra": 0.4, "instance": 11.0}
 
 
+def test_a_price_holds_before_it_was_first_heard_of(store: Store) -> None:
+    spot = replace(NODE, capacity="spot")
+    step = PriceStep(type="g5.xlarge", zone="us-east-1a", capacity="spot", at=5 * HOUR, nano_usd_per_hour=2 * USD)
+    Lives(store).write(machines_seen=[spot], prices_seen=[step])
+    assert costs.report(asked("zone"), Ledger(store), Lives(store))["bill_usd"] == 20.0
+
+
 def test_ec2_bills_a_minute_at_least_and_a_laptop_does_not(store: Store) -> None:
     short = replace(NODE, id="i-2", seen_at=6.0, ended_at=6.0)
     local = replace(short, id="local-1", capacity=LOCAL)

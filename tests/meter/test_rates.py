@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
+from stoker.meter.attribution import IDLE, PLATFORM, STARTING
 from stoker.meter.lives import MachineLife, PriceStep, StayLife
-from stoker.meter.rates import IDLE, PLATFORM, STARTING, rates
+from stoker.meter.rates import rates
 
 NODE = MachineLife(
     id="i-1",

@@ -5,6 +5,7 @@ As of the days in `data/ec2/SOURCES.md`. Read once, when first asked for.
 
 import gzip
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -88,3 +89,12 @@ def families() -> frozenset[str]:
 def regions() -> tuple[str, ...]:
     """The regions with prices."""
     return tuple(sorted({region for each in instance_types().values() for region in each.prices}))
+
+
+_ZONE = re.compile(r"([a-z]{2,3}(?:-[a-z]+)+-\d+)(?:[a-z]|-[a-z]+-\d+[a-z])?")
+
+
+def region_of(zone: str) -> str | None:
+    """`us-west-2` of `us-west-2a` and of the local zone `us-west-2-lax-1a`; None for what is no zone's name."""
+    match = _ZONE.fullmatch(zone)
+    return match[1] if match else None

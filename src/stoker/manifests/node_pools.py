@@ -4,10 +4,10 @@ Broken objects are read, too: what is of the wrong type, or what the API server 
 for others to say so.
 """
 
-import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from stoker.catalog.ec2 import region_of
 from stoker.catalog.labels import AUTO_MODE, AWS, Domain, present_name
 from stoker.manifests.objects import Manifest, look, sections, texts, whole
 from stoker.manifests.quantities import bytes_of, in_base_units
@@ -22,7 +22,6 @@ _ROOT_BYTES = 20 * _GIB
 """The root volume of a node class that names none."""
 _RESERVED_BYTES = _GIB
 """Ephemeral storage that the kubelet keeps; a tenth of the volume is kept free besides."""
-_ZONE = re.compile(r"([a-z]{2,3}(?:-[a-z]+)+-\d+)(?:[a-z]|-[a-z]+-\d+[a-z])?")
 
 
 def is_auto_mode(pool: Manifest) -> bool:
@@ -113,12 +112,6 @@ def amounts(tree: Any) -> dict[str, int]:
         if amount is not None and amount >= 0:
             found[resource] = amount
     return found
-
-
-def region_of(zone: str) -> str | None:
-    """`us-west-2` of `us-west-2a` and of the local zone `us-west-2-lax-1a`; None for what is no zone's name."""
-    match = _ZONE.fullmatch(zone)
-    return match[1] if match else None
 
 
 def region_of_pool(view: NodePoolView) -> str | None:

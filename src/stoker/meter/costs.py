@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import pairwise
 from typing import Any
 
 from stoker.base.errors import InvalidInput
@@ -12,6 +11,7 @@ from stoker.meter.bill import DAY_S, Cell, Line, Sums, Who, attribute, by_days, 
 from stoker.meter.ledger import Ledger, SpanRow
 from stoker.meter.lives import LOCAL, Lives, MachineLife, PriceStep
 from stoker.meter.money import MICRO, dollars, shared_out
+from stoker.meter.prices import recorded
 from stoker.meter.timelines import Span, Timeline
 from stoker.spec import Platform, ServerEngine
 
@@ -168,24 +168,20 @@ def dimensions_of(by: Sequence[str]) -> tuple[list[str], list[str]]:
 def machine_lines(
     machines: Iterable[MachineLife], prices: Iterable[PriceStep], *, since: float, until: float
 ) -> list[Line]:
-    """Node-time at its prices, within a time: a line for each machine, day (UTC) and price. Rounded once each, a half
-    up."""
-    steps: dict[tuple[str, str, str], list[tuple[float, int]]] = {}
-    for step in prices:
-        steps.setdefault((step.type, step.zone, step.capacity), []).append((step.at, step.nano_usd_per_hour))
-    found = []
+    """Node-time at its prices, within a time: a line for each machine and price. Rounded once each, a half up."""
+    history, found = recorded(prices), []
     for machine in machines:
         began, ended = max(machine.began_at, since), min(_billed_until(machine), until)
         if ended <= began:
             continue
-        of_this = steps.get((machine.type, machine.zone, machine.capacity), [])
-        bounds = {began, ended, *(at for at, _ in of_this if began < at < ended), *_midnights(began, ended)}
-        for from_, to in pairwise(sorted(bounds)):
-            rate = next((nano for at, nano in reversed(of_this) if at <= from_), machine.nano_usd_per_hour)
-            for item, per_hour in (("instance", rate), ("extra", machine.extra_nano_usd_per_hour)):
-                nano = _nano(per_hour, to - from_)
+        offering = machine.type, machine.zone, machine.capacity
+        for seconds, rate in history.pieces(offering, began, ended, machine.nano_usd_per_hour):
+            until_then = min(began + seconds, ended)
+            for item, per_hour in (("instance", int(rate)), ("extra", machine.extra_nano_usd_per_hour)):
+                nano = _nano(per_hour, seconds)
                 if nano:
-                    found.append(Line(nano, from_, to, item, machine.id))
+                    found.append(Line(nano, began, until_then, item, machine.id))
+            began = until_then
     return found
 
 
@@ -193,13 +189,6 @@ def _billed_until(machine: MachineLife) -> float:
     if machine.ended_at is None or machine.capacity == LOCAL:
         return end_of(machine)
     return max(machine.ended_at, machine.began_at + EC2_LEAST_S)
-
-
-def _midnights(began: float, ended: float) -> Iterator[float]:
-    day = int(began // DAY_S) + 1
-    while day * DAY_S < ended:
-        yield float(day * DAY_S)
-        day += 1
 
 
 def _nano(per_hour: int, seconds: float) -> int:

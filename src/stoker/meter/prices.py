@@ -14,10 +14,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stoker.base.errors import InvalidInput, NotFound
 from stoker.policy.cluster import Market
+
+if TYPE_CHECKING:
+    from stoker.meter.lives import PriceStep
 
 Key = tuple[str, str, str]
 """Type, zone, capacity type."""
@@ -61,6 +64,15 @@ class Prices:
             )
             for name, offerings in market.items()
         }
+
+
+def recorded(steps: "Iterable[PriceStep]") -> Prices:
+    """What the ledger has of prices, in nano-dollars; moments are seconds since the epoch."""
+    found: dict[Key, list[tuple[float, float]]] = {}
+    for step in steps:
+        key = step.type, step.zone, step.capacity
+        found.setdefault(key, []).append((step.at, float(step.nano_usd_per_hour)))
+    return Prices({key: tuple(sorted(of)) for key, of in found.items()})
 
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from stoker.meter.attribution import IDLE, PLATFORM, STARTING
 from stoker.meter.lives import MachineLife, PriceStep, StayLife
+from stoker.meter.prices import recorded
 
 FRESH_S = 90.0
 """A life that was seen longer ago is over, or nobody looks any more."""
-IDLE, PLATFORM, STARTING = "(idle)", "(platform)", "(start-up)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +29,12 @@ def rates(
     for stay in stays:
         if _is_there(stay, now) and stay.share > 0:
             on.setdefault(stay.machine, []).append(stay)
-    latest = {
-        (step.type, step.zone, step.capacity): step.nano_usd_per_hour
-        for step in sorted(prices, key=lambda step: step.at)
-        if step.at <= now
-    }
+    history = recorded(prices)
     for machine in machines:
         if not _is_there(machine, now):
             continue
-        own = latest.get((machine.type, machine.zone, machine.capacity), machine.nano_usd_per_hour)
-        nano = own + machine.extra_nano_usd_per_hour
+        offering = machine.type, machine.zone, machine.capacity
+        nano = int(history.at(offering, now, machine.nano_usd_per_hour)) + machine.extra_nano_usd_per_hour
         for sums, name in ((found.by_pool, machine.pool), (found.by_type, machine.type)):
             sums[name, machine.capacity] = sums.get((name, machine.capacity), 0) + nano
         if machine.usable_at is None or machine.usable_at > now:

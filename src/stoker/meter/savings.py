@@ -20,12 +20,12 @@ def list_prices(steps: Iterable[PriceStep] = ()) -> OnDemand:
     own = {(step.type, step.zone): step.nano_usd_per_hour for step in steps if step.capacity == "on-demand"}
 
     def price(type_: str, zone: str) -> int | None:
-        from stoker.catalog.ec2 import REGION, instance_types
+        from stoker.catalog.ec2 import REGION, instance_types, region_of
 
         if (type_, zone) in own:
             return own[type_, zone]
         known = instance_types().get(type_)
-        usd = None if known is None else known.prices.get(zone.rstrip("abcdefgh") or REGION)
+        usd = None if known is None else known.prices.get(region_of(zone) or REGION)
         return None if usd is None else round(usd * 1e9)
 
     return price

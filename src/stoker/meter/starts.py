@@ -14,7 +14,7 @@ from typing import Any
 from stoker.meter.bill import end_of
 from stoker.meter.lives import PHASES, Lives, MachineLife, Phase, StayLife
 from stoker.meter.money import dollars
-from stoker.meter.prices import Prices
+from stoker.meter.prices import Prices, recorded
 
 EARLIER_S = 6 * 3600.0
 """A start takes no longer: phases of one that began before `since` are looked for no further back."""
@@ -67,7 +67,7 @@ def report(lives: Lives, *, since: float, until: float, model: str | None = None
         lives.machines(since=since, until=until),
         lives.stays(since=since, until=until),
         lives.phases(since=since - EARLIER_S, until=until),
-        _prices(lives, until),
+        recorded(lives.prices(until=until)),
     )
     found = [each for each in found if each.began_at >= since and (model is None or each.model == model)]
     return {
@@ -135,14 +135,6 @@ def _part(phase: Phase, machine: MachineLife, share: float, prices: Prices) -> P
         nano = math.floor(hours * share + 0.5)
     lasted = None if phase.ended_at is None else max(0.0, phase.ended_at - phase.began_at)
     return Part(phase.phase, phase.began_at, lasted, nano, phase.detail)
-
-
-def _prices(lives: Lives, until: float) -> Prices:
-    """In nano-dollars."""
-    steps: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
-    for each in lives.prices(until=until):
-        steps.setdefault((each.type, each.zone, each.capacity), []).append((each.at, float(each.nano_usd_per_hour)))
-    return Prices({key: tuple(sorted(of)) for key, of in steps.items()})
 
 
 def _shown(start: Start) -> dict[str, Any]:

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from stoker.catalog.aws_prices import auto_mode_share
-from stoker.catalog.ec2 import REGION, instance_types
-from stoker.manifests.node_pools import region_of
+from stoker.catalog.ec2 import REGION, instance_types, region_of
 from stoker.manifests.quantities import bytes_of
 from stoker.meter.lives import MachineLife, PriceStep
 from stoker.policy.market import on_demand_usd_per_hour

@@ -11,8 +11,8 @@ from typing import TypeVar
 from stoker.aws.spot_prices import SpotPrice
 from stoker.base import logs
 from stoker.base.errors import NotPermitted, StokerError
+from stoker.catalog.ec2 import region_of
 from stoker.kubernetes.cluster import Cluster, Tree
-from stoker.manifests.node_pools import region_of
 from stoker.meter.lives import Lives, MachineLife, StayLife
 from stoker.nodes.pricing import Pricing, spot_offerings, step
 from stoker.nodes.seeing import Objects, Seen, see

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stoker.catalog import ec2
 from stoker.catalog.aws_prices import auto_mode_share
-from stoker.manifests.node_pools import region_of
+from stoker.catalog.ec2 import region_of
 from stoker.meter import attribution
 from stoker.meter.prices import Key, Prices
 from stoker.policy.market import on_demand_usd_per_hour

@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from stoker.catalog import ec2, spot
+from stoker.catalog.ec2 import region_of
 from stoker.catalog.labels import ARCH, AUTO_MODE, CAPACITY_TYPE, OS
 from stoker.manifests.disruptions import AUTO_EXPIRES_AFTER_S, AUTO_GRACE_S, disruption_of
-from stoker.manifests.node_pools import is_auto_mode, node_pool_view, region_of, region_of_pool
+from stoker.manifests.node_pools import is_auto_mode, node_pool_view, region_of_pool
 from stoker.manifests.objects import Manifest, look, sections, whole
 from stoker.manifests.quantities import amount
 from stoker.policy.cluster import Disruption
