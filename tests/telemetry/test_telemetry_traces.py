@@ -138,6 +138,8 @@ def test_without_an_endpoint_nothing_is_loaded_and_nothing_sent() -> None:
     assert (
         traces.traces_from({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_SDK_DISABLED": "true"}) is None
     )
+    only_metrics = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_TRACES_EXPORTER": "none"}
+    assert traces.traces_from(only_metrics) is None
 
 
 def test_an_endpoint_without_opentelemetry_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from prometheus_client import Metric
 from stoker.base.background import Background
 from stoker.base.errors import InvalidInput, Unavailable
 from stoker.telemetry.metrics import Metrics
-from stoker.telemetry.traces import resource_of
+from stoker.telemetry.traces import is_off, resource_of
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricsData
@@ -73,8 +73,7 @@ def interval_of(environ: Mapping[str, str]) -> float | None:
     """Seconds between two points; None: nothing is sent. Raises InvalidInput."""
     if not any(environ.get(name) for name in ENDPOINTS):
         return None
-    is_off = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-    if is_off or environ.get("OTEL_METRICS_EXPORTER", "").strip().lower() == "none":
+    if is_off(environ, "OTEL_METRICS_EXPORTER"):
         return None
     said = environ.get(INTERVAL, "").strip()
     if not said:

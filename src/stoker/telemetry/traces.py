@@ -7,7 +7,7 @@ their own, so a backend that is away costs spans, and never a request or a step.
     OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT    where they go; nowhere without one
     OTEL_EXPORTER_OTLP_HEADERS, ..._TIMEOUT, ..._COMPRESSION, ..._CERTIFICATE,
     OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES                        as OpenTelemetry's SDK reads them
-    OTEL_SDK_DISABLED=true                                             nothing is sent
+    OTEL_SDK_DISABLED=true, OTEL_TRACES_EXPORTER=none                  nothing is sent
     OTEL_TRACES_SAMPLER, OTEL_TRACES_SAMPLER_ARG                       which traces are made (`telemetry.spans`)
 """
 
@@ -111,7 +111,7 @@ def traces_from(environ: Mapping[str, str] = os.environ, service: str = "stoker"
     """As the environment says; None where it names no endpoint. Raises InvalidInput where it names one, and the extra
     `otel` is not installed."""
     endpoint = next((name for name in ENDPOINTS if environ.get(name)), None)
-    if endpoint is None or _is_true(environ.get("OTEL_SDK_DISABLED")):
+    if endpoint is None or is_off(environ, "OTEL_TRACES_EXPORTER"):
         return None
     try:
         return Traces(service)
@@ -135,8 +135,10 @@ def tracing_from(traces: Traces | None, environ: Mapping[str, str] = os.environ)
     return None if traces is None else Tracing(traces, sampler_of(environ))
 
 
-def _is_true(value: str | None) -> bool:
-    return (value or "").strip().lower() == "true"
+def is_off(environ: Mapping[str, str], exporter: str) -> bool:
+    """Whether the environment says that nothing is sent; `exporter` is the variable of this kind of signal."""
+    said = (environ.get("OTEL_SDK_DISABLED", ""), environ.get(exporter, ""))
+    return said[0].strip().lower() == "true" or said[1].strip().lower() == "none"
 
 
 def resource_of(service: str) -> "Resource":
