@@ -1,5 +1,6 @@
 """OpenAI's routes, under `/v1` and under each prefix (`/v1/code`)."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
@@ -81,6 +82,10 @@ def _generate(services: Services, endpoint: str, prefix: str | None) -> Handler:
         except StokerError as error:
             spans.answered_with(ask.span, error.status, services.clock.now())
             raise Failed(error, {**headers, **services.inference.limits(ask)}) from error
+        except BaseException as error:
+            has_gone = isinstance(error, asyncio.CancelledError)
+            spans.answered_with(ask.span, spans.CLIENT_CLOSED if has_gone else 500, services.clock.now())
+            raise
         if ask.span is not None and not ask.span.ends_later:
             status = 202 if served.task is not None else 200 if served.answer is None else served.answer.status
             if served.answer is not None:

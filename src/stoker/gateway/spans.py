@@ -9,6 +9,8 @@ from stoker.telemetry import spans
 from stoker.telemetry.spans import Span, Tracing
 
 Json = dict[str, Any]
+CLIENT_CLOSED = 499
+"""The status of a request whose client went away before its answer, as nginx logs it."""
 MOST_CONTENT = 4000
 """Characters of a prompt, or of an answer."""
 MOST_ANSWER_BYTES = 4 * MOST_CONTENT

@@ -7,7 +7,7 @@ workers, agents) has no part of its own: the machine without engines is idle.
 
 import os
 import platform as this_machine
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -150,6 +150,11 @@ class Seen:
             )
         ]
 
+    def forget(self, stays: Iterable[str]) -> None:
+        """These have ended, and all of them is written."""
+        for stay in stays:
+            self._needed_at.pop(stay, None)
+
 
 class Recorder:
     """Writes what `Seen` sees, behind whoever looks: a database that is slow or away holds up nothing, and what waits
@@ -192,3 +197,4 @@ class Recorder:
         Lives(self._store).write(
             machines_seen=list(machines.values()), stays_seen=seen, phases_seen=self._seen.phases(seen)
         )
+        self._seen.forget(stay.id for stay in seen if stay.ended_at is not None)

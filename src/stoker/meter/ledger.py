@@ -97,7 +97,6 @@ class SpanRow(NamedTuple):
     completion_tokens: int
     nano_usd: int
     started_at: float
-    first_token_at: float | None
     ended_at: float
 
 
