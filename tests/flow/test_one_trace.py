@@ -70,6 +70,14 @@ def named(path: Path, trace_id: str, service: str, kind: str) -> Json:
     return found
 
 
+def of_tokens(path: Path, trace_id: str) -> list[tuple[str, str]]:
+    return [
+        (each["service"], each["kind"])
+        for each in otlp.spans_in(path)
+        if each["traceId"] == trace_id and "gen_ai.usage.input_tokens" in each["attributes"]
+    ]
+
+
 def test_one_request_is_one_trace(start: Start, collected: tuple[str, Path]) -> None:
     url, path = collected
     running = start(spec=ONE_MODEL, environ={"OTEL_EXPORTER_OTLP_ENDPOINT": url})
@@ -84,10 +92,14 @@ def test_one_request_is_one_trace(start: Start, collected: tuple[str, Path]) -> 
     server = named(path, TRACE, "stoker-gateway", "SERVER")
     assert (server["parentSpanId"], server["traceState"]) == (CALLER, "vendor=1")
     said = server["attributes"]
+    assert (said["stoker.tenant"], said["stoker.model"]) == ("default", "general")
+    assert said["http.response.status_code"] == 200
+    # Tokens are told once in a trace, so that a backend that adds them up (Langfuse) has them right.
+    assert of_tokens(path, TRACE) == [("stoker-gateway", "CLIENT")]
+    said = named(path, TRACE, "stoker-gateway", "CLIENT")["attributes"]
     assert said["gen_ai.usage.input_tokens"] == answer["usage"]["prompt_tokens"]
     assert said["gen_ai.usage.output_tokens"] == answer["usage"]["completion_tokens"]
     assert said["gen_ai.response.finish_reasons"] == [answer["choices"][0]["finish_reason"]]
-    assert (said["stoker.tenant"], said["http.response.status_code"]) == ("default", 200)
     engine = named(path, TRACE, "stoker-engine", "SERVER")["attributes"]
     assert engine["gen_ai.latency.time_in_queue"] >= 0
     assert engine["gen_ai.latency.time_in_model_prefill"] > 0
@@ -95,7 +107,7 @@ def test_one_request_is_one_trace(start: Start, collected: tuple[str, Path]) -> 
     streamed = "1" * 32
     ask(running, "/v1/chat/completions", {**body, "stream": True}, traceparent=f"00-{streamed}-{CALLER}-01")
     assert len(tree_of(path, streamed, 3)) == 3
-    said = named(path, streamed, "stoker-gateway", "SERVER")["attributes"]
+    said = named(path, streamed, "stoker-gateway", "CLIENT")["attributes"]
     assert said["gen_ai.response.finish_reasons"] in (["length"], ["stop"])
     assert said["gen_ai.response.time_to_first_chunk"] > 0
 
@@ -110,6 +122,7 @@ def test_one_request_is_one_trace(start: Start, collected: tuple[str, Path]) -> 
         "        stoker-engine SERVER chat general",
     ]
     assert named(path, queued, "stoker-worker", "CONSUMER")["attributes"]["stoker.queue.wait_s"] >= 0
+    assert of_tokens(path, queued) == [("stoker-worker", "CLIENT")]
 
     logged = [
         json.loads(line) for file in (running.state / "logs").glob("worker*") for line in file.read_text().splitlines()

@@ -22,7 +22,7 @@ class Sink:
         return [
             (span["status"], span["attributes"]["http.response.status_code"])
             for span in self.told
-            if span["kind"] == "server"
+            if span["shape"].kind == "server"
         ]
 
 

@@ -9,7 +9,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from stoker.base.errors import InvalidInput
 from stoker.telemetry import otlp
-from stoker.telemetry.spans import Parent, Tracing, finish_reasons, parent_in, parent_of, sampler_of
+from stoker.telemetry.spans import Parent, Shape, Tracing, finish_reasons, parent_in, parent_of, sampler_of, shape
 
 T, S = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -61,15 +61,16 @@ class Told(list[tuple[str, Mapping[str, Any]]]):
 def test_a_span_is_told_once_and_protobuf_reads_what_was_written() -> None:
     told = Told()
     tracing = Tracing(told, sampler_of({}), Random(1))
-    above = tracing.begin(Parent(T, S, True, "a=1"), "server", "POST /x", 1.0)
-    below = above.child("client", "chat m", 2.0)
-    below.attributes = {"s": "é" * 100, "i": -3, "f": 0.5, "b": True, "l": ["x"], "none": None}
+    above = tracing.begin(Parent(T, S, True, "a=1"), shape("server", "POST /x"), 1.0)
+    below = above.child(Shape("client", "chat m", {"m": "m", "t": 1}), 2.0)
+    below.attributes = {"s": "é" * 100, "i": -3, "f": 0.5, "b": True, "l": ["x"], "k": ("y",), "one": 1, "none": None}
     below.end(1.5, "timeout")
     below.end(9.0)
     above.end(3.0)
-    tracing.begin(Parent(T, S, False), "server", "unseen", 1.0).end(2.0)
+    tracing.begin(Parent(T, S, False), shape("server", "unseen"), 1.0).end(2.0)
+    written = [otlp.span(*each) for each in told]
     [of_resource] = ExportTraceServiceRequest.FromString(
-        otlp.request({"service.name": "g"}, "stoker", told)
+        otlp.request({"service.name": "g"}, "stoker", written)
     ).resource_spans
     first, second = of_resource.scope_spans[0].spans
     assert (first.trace_id.hex(), first.parent_span_id.hex(), first.trace_state) == (T, above.id, "a=1")
@@ -82,11 +83,13 @@ def test_a_span_is_told_once_and_protobuf_reads_what_was_written() -> None:
     )
     values = {each.key: each.value for each in first.attributes}
     assert (values["s"].string_value, values["i"].int_value, values["f"].double_value) == ("é" * 100, -3, 0.5)
-    assert (values["b"].bool_value, values["l"].array_value.values[0].string_value) == (True, "x")
+    assert (values["b"].bool_value, values["one"].int_value, values["t"].int_value) == (True, 1, 1)
+    assert [values[name].array_value.values[0].string_value for name in "lk"] == ["x", "y"]
+    assert values["m"].string_value == "m"
     assert (values["error.type"].string_value, "none" in values) == ("timeout", False)
 
 
 def test_why_an_answer_ended_is_found_in_names_alone() -> None:
     said = b'{"text": "\\"finish_reason\\": \\"stop\\"", "finish_reason": "length"}'
-    assert finish_reasons(said) == ["length"]
+    assert finish_reasons(said) == ("length",)
     assert finish_reasons(b"") is None

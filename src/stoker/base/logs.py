@@ -4,6 +4,8 @@ them in the state directory and shows them readably. Never a body, a key or an e
 
 import logging
 import sys
+from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import TextIO, cast
 
 # For a renderer that is not used here structlog loads rich, if it is there: a quarter of a second of each start.
@@ -18,12 +20,17 @@ finally:
 
 Logger = structlog.stdlib.BoundLogger
 
+_NOTHING: Mapping[str, str] = {}
+# structlog's own needs 4 us for each bind and unbind, which every request does.
+_bound: ContextVar[Mapping[str, str]] = ContextVar("bound", default=_NOTHING)
+
 
 def configure(process: str, *, level: str = "info", out: TextIO | None = None) -> None:
     """Send every event of this process, and what libraries log through `logging`, as JSON lines to `out` (stderr)."""
     stream = out or sys.stderr
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _with_bound,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         # Without locals: they hold bodies and keys (and whole arrays), which a log must never do.
@@ -51,13 +58,17 @@ def configure(process: str, *, level: str = "info", out: TextIO | None = None) -
     root.setLevel(logging.WARNING)
 
 
-def bind(**fields: str) -> None:
-    """Into every event that this task, and those that it begins, log from now on; until `unbind`."""
-    structlog.contextvars.bind_contextvars(**fields)
+def bind(fields: Mapping[str, str]) -> None:
+    """Into every event that this task, and those that it begins, log from now on; until `unbind`, or another."""
+    _bound.set(fields)
 
 
-def unbind(*names: str) -> None:
-    structlog.contextvars.unbind_contextvars(*names)
+def unbind() -> None:
+    _bound.set(_NOTHING)
+
+
+def _with_bound(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    return {**_bound.get(), **event}
 
 
 def get(name: str) -> Logger:

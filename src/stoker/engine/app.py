@@ -179,11 +179,9 @@ class _Endpoints:
         work = ticket.work
         if parent is None or not isinstance(work, Running):
             return
-        name, attributes = spans.named(request.url.path, self._served.model)
-        span = tracing.begin(parent, "server", name, began)
-        span.attributes = {**attributes, **spans.used(work.prompt_tokens, 0, work.completion_tokens)}
+        span = tracing.begin(parent, spans.call_of("server", request.url.path, self._served.model), began)
         if work.generated:
-            span.attributes |= {
+            span.attributes = {
                 "gen_ai.latency.time_in_queue": work.joined_at - work.arrived_at,
                 "gen_ai.latency.time_in_model_prefill": work.first_token_at - work.joined_at,
                 "gen_ai.latency.time_in_model_decode": work.last_token_at - work.first_token_at,

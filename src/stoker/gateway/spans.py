@@ -1,12 +1,14 @@
 """What a gateway tells of a request in a trace: what came in, each call of an engine, the task that it became."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from stoker.base import json_text, logs
 from stoker.meter.charge import Caller, Charge
 from stoker.telemetry import spans
-from stoker.telemetry.spans import Span, Tracing
+from stoker.telemetry.spans import Shape, Span, Tracing
 
 Json = dict[str, Any]
 CLIENT_CLOSED = 499
@@ -21,16 +23,35 @@ if TYPE_CHECKING:
 
 def begun(tracing: Tracing, headers: Mapping[str, str], path: str, model: str, by: Caller, at: float) -> Span:
     """Of a request that came; the client's span is its parent, where it names one."""
-    span = tracing.begin(spans.parent_in(headers), "server", f"POST {path}", at)
-    if span.is_sampled:
-        span.attributes = spans.named(path, model)[1] | {
-            "http.request.method": "POST",
-            "http.route": path,
-            "stoker.tenant": by.tenant,
-            "gen_ai.conversation.id": by.session,
-            "stoker.run": by.run,
-        }
+    span = tracing.begin(spans.parent_in(headers), _request(path, model, by.tenant), at)
+    if by.session is not None:
+        span.attributes["gen_ai.conversation.id"] = by.session
+    if by.run is not None:
+        span.attributes["stoker.run"] = by.run
     return span
+
+
+@lru_cache(maxsize=4096)
+def _request(path: str, model: str, tenant: str) -> Shape:
+    said = {"http.request.method": "POST", "http.route": path, "stoker.model": model, "stoker.tenant": tenant}
+    return Shape("server", f"POST {path}", said)
+
+
+@lru_cache(maxsize=4096)
+def _call(path: str, model: str, replica: str, attempt: int) -> Shape:
+    shape = spans.call_of("client", path, model)
+    return replace(shape, attributes={**shape.attributes, "stoker.replica": replica, "stoker.attempt": attempt})
+
+
+@lru_cache(maxsize=1024)
+def _task(model: str) -> Shape:
+    said = {
+        "messaging.system": "stoker",
+        "messaging.operation.name": "send",
+        "messaging.operation.type": "send",
+        "messaging.destination.name": model,
+    }
+    return Shape("producer", f"send {model}", said)
 
 
 def asked_for(span: Span, body: Json) -> None:
@@ -54,37 +75,26 @@ def _cut(text: str) -> str:
 def in_logs(span: Span | None) -> None:
     """What is logged for this request, until it is answered, bears the id of its trace."""
     if span is not None:
-        logs.bind(trace_id=span.trace_id, span_id=span.id)
+        logs.bind(span.in_logs)
 
 
 def came_by(span: Span | None, path: str) -> None:
     """Where the request is not to the path of its endpoint."""
     if span is not None:
-        span.name = f"POST {path}"
-        span.attributes["http.route"] = path
+        said = span.shape.attributes
+        span.shape = _request(path, said["stoker.model"], said["stoker.tenant"])
 
 
 def call(ask: "Ask", replica: str, attempt: int, at: float) -> Span | None:
     """Of an engine, for a request that did not go through the queue."""
-    if ask.span is None:
-        return None
-    name, attributes = spans.named(ask.endpoint.path, ask.model)
-    span = ask.span.child("client", name, at)
-    span.attributes = {**attributes, "stoker.replica": replica, "stoker.attempt": attempt}
-    return span
+    return ask.span and ask.span.child(_call(ask.endpoint.path, ask.model, replica, attempt), at)
 
 
 def task(ask: "Ask", at: float) -> Span | None:
     if ask.span is None:
         return None
-    span = ask.span.child("producer", f"send {ask.model}", at)
-    span.attributes = {
-        "messaging.system": "stoker",
-        "messaging.operation.name": "send",
-        "messaging.operation.type": "send",
-        "messaging.destination.name": ask.model,
-        "messaging.message.id": ask.id,
-    }
+    span = ask.span.child(_task(ask.model), at)
+    span.attributes["messaging.message.id"] = ask.id
     return span
 
 
@@ -93,21 +103,16 @@ def ended(running: "Running", at: float, error: str | None = None, last: bytes =
     span = running.call
     if span is not None and not span.has_ended:
         if span.is_sampled:
-            told = answered(running.charge, last)
-            span.attributes |= told
-            if running.ask.span is not None:
-                running.ask.span.attributes |= told
+            _answered(span, running.charge, last)
         span.end(at, error)
 
 
-def answered(charge: Charge, last: bytes) -> dict[str, object]:
-    first = None if charge.first_token_at is None else charge.first_token_at - charge.started_at
-    return {
-        **spans.used(charge.prompt_tokens, charge.cached_tokens, charge.completion_tokens),
-        "gen_ai.response.model": charge.model,
-        "gen_ai.response.finish_reasons": spans.finish_reasons(last),
-        "gen_ai.response.time_to_first_chunk": first,
-    }
+def _answered(span: Span, charge: Charge, last: bytes) -> None:
+    span.attributes = spans.used(charge.prompt_tokens, charge.cached_tokens, charge.completion_tokens)
+    span.attributes["gen_ai.response.model"] = charge.model
+    span.attributes["gen_ai.response.finish_reasons"] = spans.finish_reasons(last)
+    if charge.first_token_at is not None:
+        span.attributes["gen_ai.response.time_to_first_chunk"] = charge.first_token_at - charge.started_at
 
 
 def answered_with(span: Span | None, status: int, at: float) -> None:
@@ -115,4 +120,4 @@ def answered_with(span: Span | None, status: int, at: float) -> None:
     if span is not None:
         span.attributes["http.response.status_code"] = status
         span.end(at, str(status) if status >= 500 else None)
-        logs.unbind("trace_id", "span_id")
+        logs.unbind()

@@ -8,48 +8,61 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from stoker.telemetry.spans import Shape
+
 _KINDS = {"server": 2, "model": 3, "client": 3, "producer": 4, "consumer": 5}
 _INTERNAL = 1
-_SAMPLED = 1
+_ERROR = b"\x7a\x02\x18\x02"
+_FLAGS = b"\x85\x01\x01\x00\x00\x00"  # sampled
 _times = struct.Struct("<BQBQ").pack
 _double = struct.Struct("<Bd").pack
 
 
-def request(resource: Mapping[str, Any], scope: str, spans: Iterable[tuple[str, Mapping[str, Any]]]) -> bytes:
-    """The body of a request to `/v1/traces`, for spans that have ended, each with the id of its trace."""
-    of_scope = [_field(0x0A, _field(0x0A, scope.encode())), *(_field(0x12, _span(*each)) for each in spans)]
-    of_resource = b"".join(_attribute(0x0A, name, value) for name, value in resource.items())
-    return _field(0x0A, _field(0x0A, of_resource) + _field(0x12, b"".join(of_scope)))
+def request(resource: Mapping[str, Any], scope: str, spans: Iterable[bytes]) -> bytes:
+    """The body of a request to `/v1/traces`, for what `span` made of each."""
+    of_scope = b"".join((_field(0x0A, _field(0x0A, scope.encode())), *spans))
+    of_resource = b"".join(_attribute(name, value, tag=0x0A) for name, value in resource.items())
+    return _field(0x0A, _field(0x0A, of_resource) + _field(0x12, of_scope))
 
 
-def _span(trace_id: str, span: Mapping[str, Any]) -> bytes:
-    parts = [b"\x0a\x10", bytes.fromhex(trace_id), b"\x12\x08", bytes.fromhex(span["id"])]
-    if span.get("state"):
-        parts.append(_field(0x1A, span["state"].encode()))
-    if span["parent"] is not None:
-        parts += (b"\x22\x08", bytes.fromhex(span["parent"]))
-    parts.append(_text(0x2A, span["name"]))
-    parts.append(b"\x30%c" % _KINDS.get(span["kind"], _INTERNAL))
-    parts.append(_times(0x39, _nanoseconds(span["started_at"]), 0x41, _nanoseconds(span["ended_at"])))
-    for name, value in span["attributes"].items():
-        if value is None:  # is not there
-            continue
-        # Most are few words that come again and again. A bool and a float may equal an int, so their types tell apart.
-        known = _known if type(value) is str and len(value) < 64 else _attribute
-        parts.append(known(0x4A, name, value))
-    if span["status"] == "error":
-        parts.append(b"\x7a\x02\x18\x02")
-    parts.append(b"\x85\x01" + struct.pack("<I", _SAMPLED))
-    return b"".join(parts)
+def span(trace_id: str, told: Mapping[str, Any]) -> bytes:
+    """One that has ended, as a part of `request`. A request of the gateway pays for it, twice."""
+    parts = [b"\x0a\x10", bytes.fromhex(trace_id), b"\x12\x08", bytes.fromhex(told["id"])]
+    if told.get("state"):
+        parts.append(_field(0x1A, told["state"].encode()))
+    if told["parent"] is not None:
+        parts += (b"\x22\x08", bytes.fromhex(told["parent"]))
+    shape = told.get("shape")
+    parts.append(_named(told["kind"], told["name"]) if shape is None else _shared(shape))
+    parts.append(_times(0x39, _nanoseconds(told["started_at"]), 0x41, _nanoseconds(told["ended_at"])))
+    for name, value in told["attributes"].items():
+        if value is not None:  # else it is not there
+            of = type(value)
+            is_known = of is int or of is bool or of is tuple or (of is str and len(value) < _MOST_KNOWN)
+            parts.append(_known(name, value) if is_known else _attribute(name, value))
+    if told["status"] == "error":
+        parts.append(_ERROR)
+    parts.append(_FLAGS)
+    return _field(0x12, b"".join(parts))
 
 
-def _attribute(tag: int, name: str, value: Any) -> bytes:
-    return _field(tag, _text(0x0A, name) + _field(0x12, _value(value)))
+def _named(kind: str, name: str) -> bytes:
+    return _text(0x2A, name) + b"\x30%c" % _KINDS.get(kind, _INTERNAL)
 
 
 @lru_cache(maxsize=4096)
-def _known(tag: int, name: str, value: str) -> bytes:
-    return _attribute(tag, name, value)
+def _shared(shape: Shape) -> bytes:
+    said = (_attribute(name, value) for name, value in shape.attributes.items() if value is not None)
+    return b"".join((_named(shape.kind, shape.name), *said))
+
+
+def _attribute(name: str, value: Any, tag: int = 0x4A) -> bytes:
+    return _field(tag, _text(0x0A, name) + _field(0x12, _value(value)))
+
+
+_MOST_KNOWN = 64
+# Most are few words and small numbers that come again and again. Typed: True equals 1.
+_known = lru_cache(maxsize=8192, typed=True)(_attribute)
 
 
 def _value(value: Any) -> bytes:
@@ -88,4 +101,4 @@ def _varint(number: int) -> bytes:
 
 def _nanoseconds(seconds: float) -> int:
     """Microseconds are all that a float has at this distance from 1970."""
-    return round(seconds * 1e6) * 1000
+    return int(seconds * 1e6 + 0.5) * 1000

@@ -1,13 +1,14 @@
 """One trace for one request: who caused what, carried from process to process as W3C has it (`traceparent`, and
 `tracestate` as it came: https://www.w3.org/TR/trace-context/), and the spans of this process as plain data.
 
-A request pays for an object and a dict. `telemetry.traces` makes OpenTelemetry's of it, in a thread of its own.
+A request pays for an object and a dict of each; `telemetry.traces` makes OpenTelemetry's of them.
 """
 
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple, Protocol
 
 from stoker.base.errors import InvalidInput
@@ -80,7 +81,7 @@ def sampler_of(environ: Mapping[str, str]) -> Sampler:
     def is_sampled(parent: Parent | None, trace_id: str) -> bool:
         if parent is not None and is_parent_based:
             return parent.is_sampled
-        return int(trace_id[16:], 16) < bound
+        return ratio == 1.0 or int(trace_id[16:], 16) < bound
 
     return is_sampled
 
@@ -97,7 +98,21 @@ def _ratio(said: str | None) -> float:
 
 class Sink(Protocol):
     def add(self, trace_id: str, spans: Sequence[Mapping[str, Any]]) -> None:
-        """Never waits."""
+        """Of those of `agents.spans` each has a `kind` and a `name`, of requests a `shape`. Never waits."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shape:
+    """What many spans have in common. It is written once for all of them, so make it once: by a cached function."""
+
+    kind: Kind
+    name: str
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    """Not to be changed. The same name in a span's own attributes counts."""
+
+
+shape = lru_cache(maxsize=1024)(Shape)
+"""Of a kind and a name, and nothing more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +123,16 @@ class Tracing:
     is_sampled: Sampler
     chance: random.Random = field(default_factory=random.Random)
 
-    def begin(self, parent: Parent | None, kind: Kind, name: str, at: float) -> "Span":
+    def begin(self, parent: Parent | None, shape: Shape, at: float) -> "Span":
         """A span of a request that came, or of one that begins a trace. `at`: seconds since the epoch."""
-        trace_id = f"{self.chance.getrandbits(128) or 1:032x}" if parent is None else parent.trace_id
-        above = None if parent is None else parent.span_id
-        state = None if parent is None else parent.state
-        return Span(self, trace_id, self.new_id(), above, self.is_sampled(parent, trace_id), state, kind, name, at)
+        if parent is not None:
+            trace_id, above, state = parent.trace_id, parent.span_id, parent.state
+        else:
+            trace_id, above, state = "%032x" % (self.chance.getrandbits(128) or 1), None, None
+        return Span(self, trace_id, self.new_id(), above, self.is_sampled(parent, trace_id), state, shape, at)
 
     def new_id(self) -> str:
-        return f"{self.chance.getrandbits(64) or 1:016x}"
+        return "%016x" % (self.chance.getrandbits(64) or 1)
 
 
 @dataclass(slots=True)
@@ -130,8 +146,7 @@ class Span:
     parent: str | None
     is_sampled: bool
     state: str | None
-    kind: Kind
-    name: str
+    shape: Shape
     started_at: float
     attributes: Json = field(default_factory=dict)
     with_content: bool = False
@@ -141,12 +156,16 @@ class Span:
     """Whoever ends it has it from the one who began it."""
 
     @property
+    def in_logs(self) -> dict[str, str]:
+        return {"trace_id": self.trace_id, "span_id": self.id}
+
+    @property
     def context(self) -> Parent:
         return Parent(self.trace_id, self.id, self.is_sampled, self.state)
 
-    def child(self, kind: Kind, name: str, at: float) -> "Span":
+    def child(self, shape: Shape, at: float) -> "Span":
         new_id = self.tracing.new_id()
-        return Span(self.tracing, self.trace_id, new_id, self.id, self.is_sampled, self.state, kind, name, at)
+        return Span(self.tracing, self.trace_id, new_id, self.id, self.is_sampled, self.state, shape, at)
 
     def end(self, at: float, error: str | None = None) -> None:
         """`error`: a code or the name of a class, never a message: those may hold what people wrote."""
@@ -161,8 +180,7 @@ class Span:
             "id": self.id,
             "parent": self.parent,
             "state": self.state,
-            "kind": self.kind,
-            "name": self.name,
+            "shape": self.shape,
             "started_at": self.started_at,
             "ended_at": max(at, self.started_at),
             "status": "ok" if error is None else "error",
@@ -175,29 +193,30 @@ class Span:
 _OPERATIONS = {"/v1/completions": "text_completion", "/v1/embeddings": "embeddings"}
 
 
-def named(path: str, model: str) -> tuple[str, Json]:
-    """The name of the span of a call of a model, and the attributes that every one has. `path` is the endpoint's. Names
-    are those of OpenTelemetry's conventions (https://github.com/open-telemetry/semantic-conventions-genai)."""
+@lru_cache(maxsize=1024)
+def call_of(kind: Kind, path: str, model: str) -> Shape:
+    """Of a model. `path` is the endpoint's. Names are those of OpenTelemetry's conventions
+    (https://github.com/open-telemetry/semantic-conventions-genai)."""
     operation = _OPERATIONS.get(path, "chat")
-    attributes: Json = {
+    said = {
         "gen_ai.operation.name": operation,
         "gen_ai.provider.name": "stoker",
         "gen_ai.request.model": model,
     }
-    return f"{operation} {model}", attributes
+    return Shape(kind, f"{operation} {model}", said)
 
 
 def used(prompt: int, cached: int, completion: int) -> Json:
-    return {
-        "gen_ai.usage.input_tokens": prompt,
-        "gen_ai.usage.cache_read.input_tokens": cached or None,
-        "gen_ai.usage.output_tokens": completion,
-    }
+    """Tokens. They are told by the span of the client alone: who adds up those of a trace must not count them twice."""
+    said = {"gen_ai.usage.input_tokens": prompt, "gen_ai.usage.output_tokens": completion}
+    if cached:
+        said["gen_ai.usage.cache_read.input_tokens"] = cached
+    return said
 
 
 _FINISH = re.compile(rb'"finish_reason":\s*"([a-z_]{1,32})"')
 
 
-def finish_reasons(text: bytes) -> list[str] | None:
+def finish_reasons(text: bytes) -> tuple[str, ...] | None:
     """Those in an answer's JSON, or in events: within a text quotes have a backslash, so what is found is a name."""
-    return [each.decode() for each in _FINISH.findall(text)] or None
+    return tuple([each.decode() for each in _FINISH.findall(text)]) or None

@@ -99,7 +99,7 @@ class Runner:
         answer = StreamedAnswer(claim, self.queue, self.clock)
         span = self._span(claim)
         if span is not None:
-            logs.bind(trace_id=span.trace_id, span_id=span.id)
+            logs.bind(span.in_logs)
         work = asyncio.create_task(self._generate(claim, charge, answer, span))
         watch = asyncio.create_task(self._hold(claim))
         leave = asyncio.create_task(give_back.wait())
@@ -121,9 +121,8 @@ class Runner:
                 task.cancel()
             await asyncio.gather(work, watch, leave, return_exceptions=True)
             if span is not None:
-                span.attributes |= spans.used(charge.prompt_tokens, charge.cached_tokens, charge.completion_tokens)
                 span.end(self.clock.now(), _ended_by(work))
-                logs.unbind("trace_id", "span_id")
+                logs.unbind()
 
     def _span(self, claim: Claim) -> Span | None:
         """Of this attempt, below the span that put the task into the queue: attempts are siblings."""
@@ -131,7 +130,7 @@ class Runner:
         parent = spans.parent_of(task.trace)
         if self.tracing is None or parent is None:
             return None
-        span = self.tracing.begin(parent, "consumer", f"process {task.model}", self.clock.now())
+        span = self.tracing.begin(parent, spans.shape("consumer", f"process {task.model}"), self.clock.now())
         since = task.attempts[-1].ended_at if task.attempts else task.submitted_at
         span.attributes = {
             "messaging.system": "stoker",
@@ -205,16 +204,16 @@ class Runner:
         """The whole answer. Raises Wrong, Anew, and StokerError for what may work another time."""
         if above is None:
             return await self._in_time(claim, charge, answer, None)
-        name, attributes = spans.named(claim.task.endpoint, claim.task.model)
-        span, error = above.child("client", name, self.clock.now()), None
+        shape, error = spans.call_of("client", claim.task.endpoint, claim.task.model), None
+        span = above.child(shape, self.clock.now())
         try:
             return await self._in_time(claim, charge, answer, span)
         except BaseException as exc:
             error = type(exc).__name__
             raise
         finally:
-            used = spans.used(charge.prompt_tokens, charge.cached_tokens, charge.completion_tokens)
-            span.attributes = {**attributes, **used, "stoker.replica": self.settings.replica}
+            span.attributes = spans.used(charge.prompt_tokens, charge.cached_tokens, charge.completion_tokens)
+            span.attributes["stoker.replica"] = self.settings.replica
             span.end(self.clock.now(), error)
 
     async def _in_time(self, claim: Claim, charge: Charge, answer: StreamedAnswer, span: Span | None) -> Json:
