@@ -1,6 +1,7 @@
 """What is done in the background holds nobody up, fails nobody, and is bounded."""
 
 import threading
+from collections import deque
 from collections.abc import Sequence
 
 import pytest
@@ -115,3 +116,33 @@ def test_a_background_that_nothing_is_given_starts_no_thread() -> None:
     Background[int]("test", lambda _: None).close()
 
     assert threading.active_count() == before
+
+
+def test_an_item_that_comes_as_the_thread_goes_to_sleep_wakes_it() -> None:
+    begun, go, done, both = threading.Event(), threading.Event(), list[int](), threading.Event()
+
+    class Late(deque[int]):
+        """The second item is on its way while the thread ends its work, finds nothing, and sleeps."""
+
+        def append(self, item: int) -> None:
+            if item == 1:
+                go.set()
+                while behind._is_busy:
+                    threading.Event().wait(0.001)
+            super().append(item)
+
+    def do(items: Sequence[int]) -> None:
+        done.extend(items)
+        begun.set()
+        go.wait(30)
+        if 1 in items:
+            both.set()
+
+    behind = Background("test", do)
+    behind._waiting = Late(maxlen=10)
+    behind.add(0)
+    assert begun.wait(30)
+    behind.add(1)
+    assert both.wait(30)
+    behind.close(30)
+    assert done == [0, 1]

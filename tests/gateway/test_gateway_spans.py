@@ -1,28 +1,26 @@
 """What a gateway tells of a request whose answer nobody got. How spans hang together: tests/flow/test_one_trace.py."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from gateway_parts import HELLO, KEY, a_stack, until
 
-from stoker.telemetry.spans import Tracing
+from stoker.telemetry.spans import Told, Tracing
 
 
 class Sink:
     def __init__(self) -> None:
-        self.told: list[Mapping[str, Any]] = []
+        self.told: list[Told] = []
 
-    def add(self, _: str, spans: Sequence[Mapping[str, Any]]) -> None:
-        self.told.extend(spans)
+    def tell(self, span: Told) -> None:
+        self.told.append(span)
 
-    def server(self) -> list[tuple[str, int]]:
+    def server(self) -> list[tuple[bool, int]]:
         return [
-            (span["status"], span["attributes"]["http.response.status_code"])
+            (span.is_wrong, span.attributes["http.response.status_code"])
             for span in self.told
-            if span["shape"].kind == "server"
+            if span.shape.kind == "server"
         ]
 
 
@@ -40,4 +38,4 @@ async def test_a_client_that_goes_away_leaves_a_span(tmp_path: Path) -> None:
             await asking
         await until(sink.server)
         hold.open.set()
-    assert sink.server() == [("ok", 499)]
+    assert sink.server() == [(False, 499)]

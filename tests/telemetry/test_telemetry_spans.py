@@ -1,15 +1,23 @@
 """Who caused what, which traces are kept, and what a span says: without a collector."""
 
-from collections.abc import Mapping, Sequence
 from random import Random
-from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from stoker.base.errors import InvalidInput
 from stoker.telemetry import otlp
-from stoker.telemetry.spans import Parent, Shape, Tracing, finish_reasons, parent_in, parent_of, sampler_of, shape
+from stoker.telemetry.spans import (
+    Parent,
+    Shape,
+    Told,
+    Tracing,
+    finish_reasons,
+    parent_in,
+    parent_of,
+    sampler_of,
+    shape,
+)
 
 T, S = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -53,13 +61,13 @@ def test_the_sampler_is_the_environments() -> None:
         sampler_of({"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "2"})
 
 
-class Told(list[tuple[str, Mapping[str, Any]]]):
-    def add(self, trace_id: str, spans: Sequence[Mapping[str, Any]]) -> None:
-        self.extend((trace_id, span) for span in spans)
+class Sink(list[Told]):
+    def tell(self, span: Told) -> None:
+        self.append(span)
 
 
 def test_a_span_is_told_once_and_protobuf_reads_what_was_written() -> None:
-    told = Told()
+    told = Sink()
     tracing = Tracing(told, sampler_of({}), Random(1))
     above = tracing.begin(Parent(T, S, True, "a=1"), shape("server", "POST /x"), 1.0)
     below = above.child(Shape("client", "chat m", {"m": "m", "t": 1}), 2.0)
@@ -68,7 +76,7 @@ def test_a_span_is_told_once_and_protobuf_reads_what_was_written() -> None:
     below.end(9.0)
     above.end(3.0)
     tracing.begin(Parent(T, S, False), shape("server", "unseen"), 1.0).end(2.0)
-    written = [otlp.span(*each) for each in told]
+    written = [otlp.written(each) for each in told]
     [of_resource] = ExportTraceServiceRequest.FromString(
         otlp.request({"service.name": "g"}, "stoker", written)
     ).resource_spans

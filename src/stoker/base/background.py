@@ -37,26 +37,34 @@ class Background(Generic[T]):
         self._changed = threading.Condition()
         self._is_closing = False
         self._is_failing = False
+        self._is_busy = False
+        """The thread will look at what waits before it sleeps: `add` need not wake it."""
         self._thread: threading.Thread | None = None
         self.dropped = 0
 
     def add(self, item: T) -> None:
         """Never waits. After `close` it does nothing."""
-        with self._changed:
-            if self._is_closing:
-                return
-            self.dropped += len(self._waiting) == self._waiting.maxlen
+        if self._is_busy and len(self._waiting) != self._waiting.maxlen:
             self._waiting.append(item)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
-            if len(self._waiting) == 1:  # else the thread is awake, or pauses
-                self._changed.notify()
+            # Asked again: the thread says that it is not busy before it looks for the last time.
+            if self._is_busy:
+                return
+        else:
+            with self._changed:
+                if self._is_closing:
+                    return
+                self.dropped += len(self._waiting) == self._waiting.maxlen
+                self._waiting.append(item)
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                    self._thread.start()
+        with self._changed:
+            self._changed.notify()
 
     def close(self, timeout_s: float = 5.0) -> None:
         """What waits is tried once more, for so long at most."""
         with self._changed:
-            self._is_closing = True
+            self._is_closing, self._is_busy = True, False
             self._changed.notify()
         if self._thread is not None:
             self._thread.join(timeout_s)
@@ -64,9 +72,11 @@ class Background(Generic[T]):
     def _run(self) -> None:
         while True:
             with self._changed:
+                self._is_busy = False
                 self._changed.wait_for(lambda: self._waiting or self._is_closing)
                 if not self._waiting:
                     return
+                self._is_busy = not self._is_closing
                 if self._linger_s:
                     self._changed.wait_for(lambda: self._is_closing, self._linger_s)
                 is_last_try = self._is_closing
@@ -76,6 +86,7 @@ class Background(Generic[T]):
             except StokerError as error:
                 self._failed(error)
                 with self._changed:
+                    self._is_busy = False
                     if is_last_try:
                         return
                     self._put_back(items)

@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import TextIO, cast
+from typing import Protocol, TextIO, cast
 
 # For a renderer that is not used here structlog loads rich, if it is there: a quarter of a second of each start.
 _loads_rich = "rich" not in sys.modules
@@ -20,9 +20,14 @@ finally:
 
 Logger = structlog.stdlib.BoundLogger
 
-_NOTHING: Mapping[str, str] = {}
+
+class InLogs(Protocol):
+    @property
+    def in_logs(self) -> Mapping[str, str]: ...
+
+
 # structlog's own needs 4 us for each bind and unbind, which every request does.
-_bound: ContextVar[Mapping[str, str]] = ContextVar("bound", default=_NOTHING)
+_bound: ContextVar[InLogs | None] = ContextVar("bound", default=None)
 
 
 def configure(process: str, *, level: str = "info", out: TextIO | None = None) -> None:
@@ -58,17 +63,18 @@ def configure(process: str, *, level: str = "info", out: TextIO | None = None) -
     root.setLevel(logging.WARNING)
 
 
-def bind(fields: Mapping[str, str]) -> None:
-    """Into every event that this task, and those that it begins, log from now on; until `unbind`, or another."""
-    _bound.set(fields)
+def bind(what: InLogs) -> None:
+    """Its fields, into every event that this task, and those that it begins, log from now on; until `unbind`."""
+    _bound.set(what)
 
 
 def unbind() -> None:
-    _bound.set(_NOTHING)
+    _bound.set(None)
 
 
 def _with_bound(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    return {**_bound.get(), **event}
+    bound = _bound.get()
+    return event if bound is None else {**bound.in_logs, **event}
 
 
 def get(name: str) -> Logger:

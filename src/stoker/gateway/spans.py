@@ -75,7 +75,7 @@ def _cut(text: str) -> str:
 def in_logs(span: Span | None) -> None:
     """What is logged for this request, until it is answered, bears the id of its trace."""
     if span is not None:
-        logs.bind(span.in_logs)
+        logs.bind(span)
 
 
 def came_by(span: Span | None, path: str) -> None:
@@ -101,7 +101,7 @@ def task(ask: "Ask", at: float) -> Span | None:
 def ended(running: "Running", at: float, error: str | None = None, last: bytes = b"") -> None:
     """The call of an engine has ended. `last`: of its answer, the part that says why it ended."""
     span = running.call
-    if span is not None and not span.has_ended:
+    if span is not None and span.ended_at is None:
         if span.is_sampled:
             _answered(span, running.charge, last)
         span.end(at, error)

@@ -8,52 +8,46 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from stoker.telemetry.spans import Shape
+from stoker.telemetry.spans import Shape, Told
 
 _KINDS = {"server": 2, "model": 3, "client": 3, "producer": 4, "consumer": 5}
 _INTERNAL = 1
-_ERROR = b"\x7a\x02\x18\x02"
 _FLAGS = b"\x85\x01\x01\x00\x00\x00"  # sampled
+_WRONG = b"\x7a\x02\x18\x02" + _FLAGS
 _times = struct.Struct("<BQBQ").pack
 _double = struct.Struct("<Bd").pack
 
 
 def request(resource: Mapping[str, Any], scope: str, spans: Iterable[bytes]) -> bytes:
-    """The body of a request to `/v1/traces`, for what `span` made of each."""
+    """The body of a request to `/v1/traces`, for what `written` made of each."""
     of_scope = b"".join((_field(0x0A, _field(0x0A, scope.encode())), *spans))
     of_resource = b"".join(_attribute(name, value, tag=0x0A) for name, value in resource.items())
     return _field(0x0A, _field(0x0A, of_resource) + _field(0x12, of_scope))
 
 
-def span(trace_id: str, told: Mapping[str, Any]) -> bytes:
+def written(span: Told) -> bytes:
     """One that has ended, as a part of `request`. A request of the gateway pays for it, twice."""
-    parts = [b"\x0a\x10", bytes.fromhex(trace_id), b"\x12\x08", bytes.fromhex(told["id"])]
-    if told.get("state"):
-        parts.append(_field(0x1A, told["state"].encode()))
-    if told["parent"] is not None:
-        parts += (b"\x22\x08", bytes.fromhex(told["parent"]))
-    shape = told.get("shape")
-    parts.append(_named(told["kind"], told["name"]) if shape is None else _shared(shape))
-    parts.append(_times(0x39, _nanoseconds(told["started_at"]), 0x41, _nanoseconds(told["ended_at"])))
-    for name, value in told["attributes"].items():
+    parts = [b"\x0a\x10", bytes.fromhex(span.trace_id), b"\x12\x08", bytes.fromhex(span.id)]
+    if span.state is not None:
+        parts.append(_field(0x1A, span.state.encode()))
+    if span.parent is not None:
+        parts += (b"\x22\x08", bytes.fromhex(span.parent))
+    ended_at = span.started_at if span.ended_at is None else span.ended_at
+    parts += (_shared(span.shape), _times(0x39, _nanoseconds(span.started_at), 0x41, _nanoseconds(ended_at)))
+    for name, value in span.attributes.items():
         if value is not None:  # else it is not there
             of = type(value)
             is_known = of is int or of is bool or of is tuple or (of is str and len(value) < _MOST_KNOWN)
             parts.append(_known(name, value) if is_known else _attribute(name, value))
-    if told["status"] == "error":
-        parts.append(_ERROR)
-    parts.append(_FLAGS)
+    parts.append(_WRONG if span.is_wrong else _FLAGS)
     return _field(0x12, b"".join(parts))
-
-
-def _named(kind: str, name: str) -> bytes:
-    return _text(0x2A, name) + b"\x30%c" % _KINDS.get(kind, _INTERNAL)
 
 
 @lru_cache(maxsize=4096)
 def _shared(shape: Shape) -> bytes:
+    named = _text(0x2A, shape.name) + b"\x30%c" % _KINDS.get(shape.kind, _INTERNAL)
     said = (_attribute(name, value) for name, value in shape.attributes.items() if value is not None)
-    return b"".join((_named(shape.kind, shape.name), *said))
+    return b"".join((named, *said))
 
 
 def _attribute(name: str, value: Any, tag: int = 0x4A) -> bytes:

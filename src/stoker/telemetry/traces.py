@@ -14,13 +14,14 @@ their own, so a backend that is away costs spans, and never a request or a step.
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stoker.base import logs
 from stoker.base.background import Background
 from stoker.base.errors import InvalidInput, Unavailable
 from stoker.telemetry import otlp
-from stoker.telemetry.spans import Tracing, sampler_of
+from stoker.telemetry.spans import Told, Tracing, sampler_of, shape
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
@@ -80,13 +81,29 @@ class Traces:
         """Spans that went nowhere."""
         return self._background.dropped + self._refused
 
+    def tell(self, span: Told) -> None:
+        """Never waits."""
+        # Written here: a thread that did it for a thousand at once would keep the loop from its requests.
+        self._background.add(otlp.written(_cleared(span)))
+
     def add(self, trace_id: str, spans: Sequence[Mapping[str, Any]]) -> None:
         """Those of one trace (`agents.spans`). Never waits. Spans that are still open are passed over: OpenTelemetry
         knows only ended ones."""
         for span in spans:
             if span["ended_at"] is not None:
-                # Written here: a thread that did it for a thousand at once would keep the loop from its requests.
-                self._background.add(otlp.span(trace_id, _cleared(span)))
+                self.tell(
+                    Told(
+                        trace_id,
+                        span["id"],
+                        span["parent"],
+                        shape(span["kind"], span["name"]),
+                        span["started_at"],
+                        attributes=span["attributes"],
+                        with_content=span.get("with_content", False),
+                        ended_at=span["ended_at"],
+                        is_wrong=span["status"] == "error",
+                    )
+                )
 
     def close(self, timeout_s: float = 5.0) -> None:
         """What waits is tried once more, for so long at most. It blocks: from an event loop, call it in a thread."""
@@ -123,11 +140,10 @@ def traces_from(environ: Mapping[str, str] = os.environ, service: str = "stoker"
         ) from error
 
 
-def _cleared(span: Mapping[str, Any]) -> Mapping[str, Any]:
-    attributes = span["attributes"]
-    if span.get("with_content") or CONTENT.isdisjoint(attributes):
+def _cleared(span: Told) -> Told:
+    if span.with_content or CONTENT.isdisjoint(span.attributes):
         return span
-    return {**span, "attributes": {name: value for name, value in attributes.items() if name not in CONTENT}}
+    return replace(span, attributes={name: value for name, value in span.attributes.items() if name not in CONTENT})
 
 
 def tracing_from(traces: Traces | None, environ: Mapping[str, str] = os.environ) -> Tracing | None:

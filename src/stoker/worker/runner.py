@@ -99,7 +99,7 @@ class Runner:
         answer = StreamedAnswer(claim, self.queue, self.clock)
         span = self._span(claim)
         if span is not None:
-            logs.bind(span.in_logs)
+            logs.bind(span)
         work = asyncio.create_task(self._generate(claim, charge, answer, span))
         watch = asyncio.create_task(self._hold(claim))
         leave = asyncio.create_task(give_back.wait())
