@@ -71,7 +71,17 @@ def test_a_span_is_told_once_and_protobuf_reads_what_was_written() -> None:
     tracing = Tracing(told, sampler_of({}), Random(1))
     above = tracing.begin(Parent(T, S, True, "a=1"), shape("server", "POST /x"), 1.0)
     below = above.child(Shape("client", "chat m", {"m": "m", "t": 1}), 2.0)
-    below.attributes = {"s": "é" * 100, "i": -3, "f": 0.5, "b": True, "l": ["x"], "k": ("y",), "one": 1, "none": None}
+    below.attributes = {
+        "s": "é" * 100,
+        "long": "x" * 20_000,
+        "i": -3,
+        "f": 0.5,
+        "b": True,
+        "l": ["x"],
+        "k": ("y",),
+        "one": 1,
+        "none": None,
+    }
     below.end(1.5, "timeout")
     below.end(9.0)
     above.end(3.0)
@@ -93,7 +103,7 @@ def test_a_span_is_told_once_and_protobuf_reads_what_was_written() -> None:
     assert (values["s"].string_value, values["i"].int_value, values["f"].double_value) == ("é" * 100, -3, 0.5)
     assert (values["b"].bool_value, values["one"].int_value, values["t"].int_value) == (True, 1, 1)
     assert [values[name].array_value.values[0].string_value for name in "lk"] == ["x", "y"]
-    assert values["m"].string_value == "m"
+    assert (values["m"].string_value, len(values["long"].string_value)) == ("m", 20_000)
     assert (values["error.type"].string_value, "none" in values) == ("timeout", False)
 
 

@@ -94,7 +94,7 @@ class Inference:
 
     async def _stand_in(self, ask: Ask, stand_in: StandIn, attempts: int = 1) -> Served:
         """Answered by the other model, at its prices, let in anew; its headers say so."""
-        other = replace(await stand_in.ask(), attempts=attempts, span=ask.span)
+        other = replace(await stand_in.ask(), attempts=attempts)
         _log.info("another model stands in", request=ask.id, model=ask.model, by=other.model)
         served = await self.run(other)
         served.headers |= {"X-Stoker-Model": other.model, "X-Stoker-Route": other.route}

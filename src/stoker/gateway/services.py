@@ -40,7 +40,7 @@ from stoker.policy.balance import place_of
 from stoker.policy.features import RequestFeatures, beginning_of
 from stoker.queue import BudgetStore, Queue
 from stoker.spec import AUTO, EMBEDDED, Platform
-from stoker.telemetry.spans import Tracing
+from stoker.telemetry.spans import Span, Tracing
 
 Json = dict[str, Any]
 
@@ -112,16 +112,16 @@ class Services:
         permit(key, prefix, route.model, routes, list(models))
         kind.check(body)
 
-        async def ask_of(model: str, reason: str) -> Ask:
-            return await self._ask_of(model, reason, request, key, by, kind, body, request_id)
-
-        began = self.clock.now()
-        asked = await ask_of(route.model, route.reason)
+        span = None
         if self.tracing is not None:
-            span = spans.begun(self.tracing, request.headers, kind.path, asked.model, by, began)
+            span = spans.begun(self.tracing, request.headers, kind.path, route.model, by, self.clock.now())
             if key.tenant_terms.record_content:
                 spans.asked_for(span, body)
-            asked = replace(asked, span=span)
+
+        async def ask_of(model: str, reason: str) -> Ask:
+            return await self._ask_of(model, reason, request, key, by, kind, body, request_id, span)
+
+        asked = await ask_of(route.model, route.reason)
         other = models[route.model].fallback
         if other is None or not kind.may_vary or other not in permitted_models(key, None, routes, list(models)):
             return asked
@@ -137,6 +137,7 @@ class Services:
         kind: Endpoint,
         body: Json,
         request_id: str,
+        span: Span | None,
     ) -> Ask:
         """The request for one model: with its bounds, its prices and what it could cost there."""
         model = self.platform.llm.models[name]
@@ -159,6 +160,7 @@ class Services:
             continuous_usage=model.engine == EMBEDDED,
             terms=self.terms.of(key, by.session, by.run, by.agent),
             quote=await asyncio.to_thread(quoting) if is_large else quoting(),
+            span=span,
         )
 
     def quote(self, kind: Endpoint, model: str, body: Json, *, is_elastic: bool) -> Quote:

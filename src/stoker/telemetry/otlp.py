@@ -81,7 +81,11 @@ def _text(tag: int, text: str) -> bytes:
 
 def _field(tag: int, data: bytes) -> bytes:
     size = len(data)
-    return b"%c%c%b" % (tag, size, data) if size < 128 else b"%c%b%b" % (tag, _varint(size), data)
+    if size < 0x80:
+        return b"%c%c%b" % (tag, size, data)
+    if size < 0x4000:
+        return b"%c%c%c%b" % (tag, size & 0x7F | 0x80, size >> 7, data)
+    return b"%c%b%b" % (tag, _varint(size), data)
 
 
 def _varint(number: int) -> bytes:
