@@ -60,7 +60,7 @@ def shape_of(engine: Engine) -> dict[str, Any]:
 
 def test_an_empty_database_gets_the_tables_that_queries_expect(empty_url: str) -> None:
     Store(empty_url).close()
-    assert version_of(empty_url) == migrations.LATEST == 8
+    assert version_of(empty_url) == migrations.LATEST == 9
     with engine_of(empty_url) as engine:
         migrated = shape_of(engine)
         everything = MetaData()
@@ -201,11 +201,11 @@ def test_a_step_that_fails_leaves_the_database_as_it_was(empty_url: str, monkeyp
 def test_a_database_of_a_later_version_is_left_alone(empty_url: str) -> None:
     Store(empty_url).close()
     with connected(empty_url) as connection:
-        connection.execute(text("UPDATE schema_version SET version = 9"))
-    with pytest.raises(Unavailable, match="is of version 9; this Stoker knows versions up to 8") as caught:
+        connection.execute(text("UPDATE schema_version SET version = 10"))
+    with pytest.raises(Unavailable, match="is of version 10; this Stoker knows versions up to 9") as caught:
         Store(empty_url)
     assert caught.value.hint == "a newer Stoker has used it: upgrade this one"
-    assert version_of(empty_url) == 9
+    assert version_of(empty_url) == 10
 
 
 # --- several at once --------------------------------------------------------------------------------------------------

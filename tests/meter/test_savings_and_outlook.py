@@ -2,6 +2,7 @@
 
 from datetime import date, timedelta
 from random import Random
+from typing import Any
 
 from stoker.meter import outlook, savings
 from stoker.meter.bill_lines import Bill
@@ -14,7 +15,9 @@ FIRST = date(2026, 11, 1)
 AT_FIRST = 1793491200.0
 
 
-def machine(name: str, began_h: float, ended_h: float, capacity: str = "spot", usd: float = 0.25) -> MachineLife:
+def machine(
+    name: str, began_h: float, ended_h: float | None, capacity: str = "spot", usd: float = 0.25, why: str = ""
+) -> MachineLife:
     return MachineLife(
         id=name,
         pool="gpu",
@@ -23,8 +26,9 @@ def machine(name: str, began_h: float, ended_h: float, capacity: str = "spot", u
         zone="us-east-1a",
         nano_usd_per_hour=round(usd * 1e9),
         began_at=began_h * HOUR,
-        seen_at=ended_h * HOUR,
-        ended_at=ended_h * HOUR,
+        seen_at=(10 if ended_h is None else ended_h) * HOUR,
+        ended_at=None if ended_h is None else ended_h * HOUR,
+        why=why,
     )
 
 
@@ -41,7 +45,34 @@ def test_spot_is_held_beside_the_on_demand_price_of_the_same_hours() -> None:
     assert spot["saved_percent"] == 75.0
     # At its peak the pool costs $1.25 an hour: $12.50 for ten hours, and $3 was paid.
     assert (found["scaling"]["at_peak_usd"], found["scaling"]["saved_usd"]) == (12.5, 9.5)
+    # Nobody says why they ended.
     assert found["consolidation"]["saved_usd"] is None
+
+
+def consolidation(*machines: MachineLife) -> dict[str, Any]:
+    return savings.of_machines(machines, [], one_dollar, since=0, until=10 * HOUR)["consolidation"]
+
+
+def test_what_was_taken_away_as_empty_would_have_been_there_until_its_pool_grew() -> None:
+    one = machine("a", 0, 2, "on-demand", 1.0, "Empty")
+    assert consolidation(one)["saved_usd"] == 8.0
+    grown = machine("b", 5, None, "on-demand", 1.0)
+    found = consolidation(one, grown)
+    assert (found["saved_usd"], found["rows"]) == (3.0, [{"nodepool": "gpu", "machines": 1, "saved_usd": 3.0}])
+    # Two went, and one came again: the other would be there still.
+    assert consolidation(one, machine("c", 0, 3, "on-demand", 1.0, "Empty"), grown)["saved_usd"] == 3.0 + 7.0
+    # What was interrupted or drifted was not taken away to save.
+    assert consolidation(machine("a", 0, 2, "on-demand", 1.0, "Drifted"))["saved_usd"] == 0.0
+
+
+def test_what_was_replaced_saves_the_difference_as_long_as_its_replacement_is_there() -> None:
+    large = machine("a", 0, 2, "on-demand", 1.0, "Underutilized")
+    assert consolidation(large, machine("b", 1.9, None, "on-demand", 0.25))["saved_usd"] == 8 * 0.75
+    assert consolidation(large, machine("b", 1.9, 6, "on-demand", 0.25, "Drifted"))["saved_usd"] == 4 * 0.75
+    # Two became one: one at the difference, the other whole; and what started long before replaced nothing.
+    other = machine("c", 0, 2, "on-demand", 1.0, "Underutilized")
+    assert consolidation(large, other, machine("b", 1.9, None, "on-demand", 0.25))["saved_usd"] == 6.0 + 8.0
+    assert consolidation(large, machine("b", 1.5, None, "on-demand", 0.25))["saved_usd"] == 8.0
 
 
 def test_a_type_without_a_price_saves_nothing_and_is_named() -> None:

@@ -106,6 +106,24 @@ def test_a_replica_waits_for_a_machine_and_starts_on_it(api: ApiServer, cluster:
     assert lives.stays(since=0, until=NOON * 2)[0].ready_at == NOON + 316
 
 
+def test_why_a_machine_went_is_what_karpenter_said_last(api: ApiServer, cluster: Cluster, lives: Lives) -> None:
+    watch = watcher(cluster, lives)
+    api.put(claim("gpu-1", 4, instance="i-0a", Launched=24), claim("gpu-2", 4, instance="i-0b", Launched=24))
+    watch.look(NOON + 30)
+    for name, instance in (("gpu-1", "i-0a"), ("gpu-2", "i-0b")):
+        going = claim(name, 4, instance=instance, Launched=24, DisruptionReason=40)
+        going["status"]["conditions"][-1]["reason"] = "Underutilized"
+        api.put(going)
+    watch.look(NOON + 45)
+    # Of one it was thought better.
+    api.put(claim("gpu-2", 4, instance="i-0b", Launched=24))
+    api.take("NodeClaim", "gpu-1")
+    watch.look(NOON + 60)
+    found = machines(lives)
+    assert (found["i-0a"].why, found["i-0a"].ended_at) == ("Underutilized", NOON + 60)
+    assert (found["i-0b"].why, found["i-0b"].ended_at) == ("", None)
+
+
 def a_running_replica(api: ApiServer, capacity: str = "on-demand") -> None:
     done = {"Launched": 20.0, "Registered": 50.0, "Initialized": 60.0}
     api.put(

@@ -691,7 +691,7 @@ def _answered() -> dict[str, Schema]:
                 "until": TIME,
                 "spot": thing({**dict.fromkeys(("paid_usd", "on_demand_usd", "saved_usd"), USD), "how": text()}),
                 "scaling": thing({**dict.fromkeys(("paid_usd", "at_peak_usd", "saved_usd"), USD), "how": text()}),
-                "consolidation": thing({"saved_usd": some(USD), "how": text()}),
+                "consolidation": thing({"saved_usd": some(USD), "how": text(), "rows": array({"type": "object"})}),
             }
         ),
         "Starts": thing({"since": TIME, "until": TIME, "starts": array(_start()), "models": array(_starts_of_model())}),

@@ -25,6 +25,7 @@ class MachineLife:
     Money is nano-dollars per hour: `nano_usd_per_hour` for the instance where no price step says otherwise, and
     `extra_nano_usd_per_hour` for its volumes and fees. It is billed from `began_at`; pods could run on it from
     `usable_at` on. Times are seconds since the epoch; `ended_at` None: it was still there when it was last seen.
+    `why` it is taken away, in Karpenter's words (Underutilized, Empty, Drifted), where it was said.
     """
 
     id: str
@@ -38,6 +39,7 @@ class MachineLife:
     usable_at: float | None = None
     seen_at: float
     ended_at: float | None = None
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

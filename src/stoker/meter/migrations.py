@@ -149,7 +149,19 @@ _ALERTS = (
     "CREATE INDEX alerts_by_end ON alerts (ends_at)",
 )
 
-STEPS: Sequence[Sequence[str]] = (_FIRST, _ACCOUNTS, _REASONS, _FILES_AND_BATCHES, _AUDIT, _AGENTS, _LIVES, _ALERTS)
+_ENDS = ("ALTER TABLE machines ADD COLUMN why VARCHAR(64) NOT NULL DEFAULT ''",)
+
+STEPS: Sequence[Sequence[str]] = (
+    _FIRST,
+    _ACCOUNTS,
+    _REASONS,
+    _FILES_AND_BATCHES,
+    _AUDIT,
+    _AGENTS,
+    _LIVES,
+    _ALERTS,
+    _ENDS,
+)
 """Step n leads from version n to n + 1. Before there were versions, databases were at 1 without saying so; the first
 step finds its tables there and leaves them."""
 

@@ -1,8 +1,10 @@
 """What machines would have cost otherwise: on demand instead of spot, and every pool at its peak all the time. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from stoker.meter.bill import end_of
 from stoker.meter.bill_lines import Bill
 from stoker.meter.costs import machine_lines
 from stoker.meter.lives import Lives, MachineLife, PriceStep
@@ -12,7 +14,14 @@ OnDemand = Callable[[str, str], int | None]
 """Type and zone -> nano-dollars per hour on demand; None where nobody knows it."""
 _HOW_SPOT = "each spot machine's time at its type's on-demand price, less what it was billed; volumes cost the same"
 _HOW_SCALING = "the most that each pool's machines cost in an hour, at once, for the whole time, less what they cost"
-_NO_CONSOLIDATION = "not told apart: a machine's life does not say why it ended, so it is part of scaling"
+_HOW_CONSOLIDATION = (
+    "what each machine that Karpenter took away as empty or underutilized would have cost on until its pool grew again,"
+    " less its replacement's cost; a part of scaling"
+)
+_NO_CONSOLIDATION = "not told apart: no machine that ended says why, so it is part of scaling"
+CONSOLIDATED = ("Empty", "Underutilized")
+REPLACED_WITHIN_S = 900.0
+"""Karpenter starts what replaces a machine first, and takes the machine away when that is ready and it is drained."""
 
 
 def list_prices(steps: Iterable[PriceStep] = ()) -> OnDemand:
@@ -63,7 +72,7 @@ def of_machines(
         "until": until,
         "spot": _spot(spot, sorted(unknown)),
         "scaling": _scaling(machines, lines, since, until),
-        "consolidation": {"saved_usd": None, "how": _NO_CONSOLIDATION},
+        "consolidation": _consolidation(machines, prices, since, until),
     }
 
 
@@ -146,3 +155,62 @@ def _scaling(machines: Sequence[MachineLife], lines: Sequence[Any], since: float
         ],
         "how": _HOW_SCALING,
     }
+
+
+def _consolidation(
+    machines: Sequence[MachineLife], prices: Sequence[PriceStep], since: float, until: float
+) -> dict[str, Any]:
+    ended = [each for each in machines if each.ended_at is not None and since <= each.ended_at < until]
+    if ended and not any(each.why for each in ended):
+        return {"saved_usd": None, "how": _NO_CONSOLIDATION, "rows": []}
+    rows = []
+    for pool in sorted({each.pool for each in ended if each.why in CONSOLIDATED}):
+        gone = sorted(
+            (each for each in ended if each.pool == pool and each.why in CONSOLIDATED), key=lambda each: end_of(each)
+        )
+        saved = 0
+        for machine, instead, stop in _otherwise([each for each in machines if each.pool == pool], gone, until):
+            saved += _cost(machine, prices, end_of(machine), stop)
+            saved -= 0 if instead is None else _cost(instead, prices, end_of(machine), stop)
+        rows.append({"nodepool": pool, "machines": len(gone), "saved_usd": dollars(saved)})
+    return {
+        "saved_usd": round(sum(row["saved_usd"] for row in rows), 9),
+        "how": _HOW_CONSOLIDATION,
+        "rows": rows,
+    }
+
+
+def _otherwise(
+    pool: Sequence[MachineLife], gone: Sequence[MachineLife], until: float
+) -> Iterable[tuple[MachineLife, MachineLife | None, float]]:
+    """Each machine that was taken away, what replaced it, and until when it would have been there: as long as its
+    replacement; without one, until a machine started that it would have stood for."""
+    by_begin = sorted(pool, key=lambda each: each.began_at)
+    taken: set[str] = set()
+    replaced: dict[str, MachineLife] = {}
+    for machine in gone:
+        ended = end_of(machine)
+        recent = [
+            each
+            for each in by_begin
+            if ended - REPLACED_WITHIN_S <= each.began_at < ended < end_of(each) and each.id not in taken
+        ]
+        if machine.why == "Underutilized" and recent:
+            replaced[machine.id] = recent[-1]
+            taken.add(recent[-1].id)
+    for machine in gone:
+        instead = replaced.get(machine.id)
+        if instead is not None:
+            yield machine, instead, until if instead.ended_at is None else min(instead.ended_at, until)
+            continue
+        later = (each for each in by_begin if each.began_at >= end_of(machine) and each.id not in taken)
+        grown = next(later, None)
+        if grown is not None:
+            taken.add(grown.id)
+        yield machine, None, until if grown is None else min(grown.began_at, until)
+
+
+def _cost(machine: MachineLife, prices: Sequence[PriceStep], since: float, until: float) -> int:
+    """Nano-dollars of a time, as if it had been there."""
+    lines = machine_lines([replace(machine, ended_at=until, seen_at=until)], prices, since=since, until=until)
+    return sum(line.nano_usd for line in lines)

@@ -223,6 +223,7 @@ machines = Table(
     Column("usable_at", Float(53)),
     Column("seen_at", Float(53), nullable=False),
     Column("ended_at", Float(53)),
+    Column("why", String(64), nullable=False, server_default=""),
     Index("machines_by_time", "seen_at"),
 )
 """What is paid for by time. `extra`: volumes and fees of it."""

@@ -117,7 +117,16 @@ def _life(
         began_at=began,
         usable_at=None if usable is None else max(began, usable),
         seen_at=now,
+        why=_disrupted(claim),
     )
+
+
+def _disrupted(claim: Tree | None) -> str:
+    """Why Karpenter takes it away. It says so from when it has decided to when the instance is gone."""
+    for each in _look(claim, "status", "conditions") or ():
+        if each.get("type") == "DisruptionReason" and each.get("status") == "True":
+            return str(each.get("reason") or "")
+    return ""
 
 
 def _phases_of_machine(machine: str, claim: Tree, usable_at: float | None) -> Iterable[Phase]:
