@@ -163,7 +163,7 @@ def _consolidation(
     ended = [each for each in machines if each.ended_at is not None and since <= each.ended_at < until]
     if ended and not any(each.why for each in ended):
         return {"saved_usd": None, "how": _NO_CONSOLIDATION, "rows": []}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for pool in sorted({each.pool for each in ended if each.why in CONSOLIDATED}):
         gone = sorted(
             (each for each in ended if each.pool == pool and each.why in CONSOLIDATED), key=lambda each: end_of(each)
