@@ -51,6 +51,14 @@ def engines(state: Path) -> list[tuple[str, bool]]:
         store.close()
 
 
+def phases(state: Path) -> set[str]:
+    store = Store(f"sqlite:///{state / 'ledger.sqlite'}")
+    try:
+        return {each.phase for each in Lives(store).phases(since=0.0, until=1e11) if each.ended_at is not None}
+    finally:
+        store.close()
+
+
 def test_what_ran_sums_to_the_bill_by_each_key_also_when_an_engine_died(
     start: Start, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -78,6 +86,8 @@ def test_what_ran_sums_to_the_bill_by_each_key_also_when_an_engine_died(
     assert {row["session"]: row["tenant"] for row in cost(running, "session")["rows"]}["b"] == "zeta"
 
     running.stop()
+    # Embedded engines say themselves when they had their port and their weights.
+    assert {"boot", "weights", "warm-up"} <= phases(state)
     assert set(engines(state)) == {("general-1", True), ("code-1", True)}
     assert run(["cost", "--state", str(state), "--by", "model"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()][-1] == "total"

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from collections.abc import Mapping
 
 import pytest
 from local_children import GOOD, python
@@ -26,8 +27,8 @@ class Notes:
     def on_line(self, name: str, line: bytes) -> None:
         self.heard.append(line.decode())
 
-    def on_ready(self, name: str, url: str | None) -> None:
-        self.heard.append(f"ready {url}")
+    def on_ready(self, name: str, url: str | None, moments: Mapping[str, float]) -> None:
+        self.heard.append(f"ready {url}" + "".join(f" {key}={at}" for key, at in moments.items()))
         self.ready.set()
 
     def on_exit(self, name: str, returncode: int) -> None:
@@ -83,6 +84,11 @@ async def test_sigterm_asks_a_process_to_leave() -> None:
         await notes.over.wait()
 
     assert notes.heard == ["start", "ready http://here", '{"event": "leaving", "level": "info", "why": "SIGTERM"}', 0]
+
+
+async def test_a_process_may_say_moments_of_its_start() -> None:
+    said = '{"ready": true, "url": "http://x", "listening_at": 1.5, "loaded_at": "soon", "born_at": 1.0}'
+    assert await run(f"print('{said}')") == ["start", "ready http://x listening_at=1.5", 0]
 
 
 async def test_what_a_dead_process_had_started_does_not_outlive_it() -> None:

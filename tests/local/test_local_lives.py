@@ -80,7 +80,15 @@ def test_an_engine_is_there_from_its_start_to_its_end_and_another_takes_its_name
         ("41", "boot", 2.0, BEGAN + 5),
         ("43", "boot", 9.0, None),
     ]
-    assert look(12.0, is_over=True) == (a_life(BEGAN + 12, BEGAN + 12), [a_stay(43, 9.0, 12.0, ended=12.0)])
+    # The second says of itself when it had its port and its weights.
+    board.ready("engine-general-1", None, 11.5, {"listening_at": BEGAN + 9.5, "loaded_at": BEGAN + 11.0})
+    [third] = look(12.0)[1]
+    assert [(each.phase, each.began_at - BEGAN, each.ended_at) for each in seen.phases([third])] == [
+        ("boot", 9.0, BEGAN + 9.5),
+        ("weights", 9.5, BEGAN + 11),
+        ("warm-up", 11.0, BEGAN + 11.5),
+    ]
+    assert look(12.0, is_over=True) == (a_life(BEGAN + 12, BEGAN + 12), [a_stay(43, 9.0, 12.0, ready=11.5, ended=12.0)])
 
 
 def test_a_machine_costs_what_the_cheapest_one_costs_that_is_no_smaller() -> None:

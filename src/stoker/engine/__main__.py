@@ -59,13 +59,15 @@ async def _serve(arguments: argparse.Namespace) -> None:
 
     stop = process.stop_event(leash=arguments.leash)
     listening = server.bind(arguments.host, arguments.port)
+    clock = SystemClock()
+    listening_at = clock.now()
     folder = arguments.weights or bundles.default_folder()
     if arguments.digest is not None:
         weights.check(folder, arguments.digest)
     bundle = bundles.load(folder)
     if arguments.task == "vision" and bundle.projector is None:
         raise InvalidInput("these weights have no image projector; --task vision needs one", param="--weights")
-    clock = SystemClock()
+    loaded_at = clock.now()
     limits = Limits(arguments.max_running, arguments.max_running * WAITING_PER_RUNNING)
     runner = Runner(bundle, arguments.model, arguments.context, limits, clock, Metrics())
     if runner.context < arguments.context:
@@ -84,7 +86,12 @@ async def _serve(arguments: argparse.Namespace) -> None:
                 app.build(loop, served, clock, key=os.environ.get(process.ENGINE_KEY), tracing=tracing),
                 listening,
                 stop,
-                on_ready=lambda: process.say_ready(url=f"http://{arguments.host}:{port}", model=arguments.model),
+                on_ready=lambda: process.say_ready(
+                    url=f"http://{arguments.host}:{port}",
+                    model=arguments.model,
+                    listening_at=listening_at,
+                    loaded_at=loaded_at,
+                ),
                 grace_s=GRACE_S,
             )
     finally:

@@ -141,6 +141,8 @@ class Child:
     """Deaths in a row."""
     restarts: int = 0
     started_with: Mapping[str, str] = field(default_factory=dict)
+    moments: Mapping[str, float] = field(default_factory=dict)
+    """Of its start, as it said itself: seconds since the epoch (`starts.Moments`)."""
     told_at: float | None = None
     """When it was asked to leave."""
     finish_s: float | None = None
@@ -185,15 +187,16 @@ class Board:
         child = self.children[name]
         if child.last_exit is not None:
             child.restarts += 1
-        child.pid, child.started_with = pid, dict(urls)
+        child.pid, child.started_with, child.moments = pid, dict(urls), {}
         child.told_at, child.was_killed = None, False
         self._set(child, Status.STARTING, now)
 
-    def ready(self, name: str, url: str | None, now: float) -> None:
+    def ready(self, name: str, url: str | None, now: float, moments: Mapping[str, float] | None = None) -> None:
         """A process says that it is ready. A URL from the plan stands; others say their own with each start."""
         child = self.children[name]
         if child.status is Status.STARTING:
             child.url = url if child.role in SAY_THEIR_URL else child.url or url
+            child.moments = moments or {}
             self._set(child, Status.READY, now)
 
     def add(self, child: Child, now: float) -> None:

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
+MOMENTS = ("listening_at", "loaded_at")
+"""Of its start, that a process may say with being ready: seconds since the epoch."""
 MAX_LINE_BYTES = 64 * 1024  # a longer line is cut into several: a process may not fill the supervisor's memory
 _LINGER_S = 1.0  # how long pipes are read after the end of a process that left them open to somebody else
 _STDOUT = 1
@@ -34,7 +36,7 @@ class Listener(Protocol):
 
     def on_line(self, name: str, line: bytes) -> None: ...
 
-    def on_ready(self, name: str, url: str | None) -> None: ...
+    def on_ready(self, name: str, url: str | None, moments: Mapping[str, float]) -> None: ...
 
     def on_exit(self, name: str, returncode: int) -> None:
         """Called once, after the last line, when nothing of its process group is left."""
@@ -98,7 +100,8 @@ class Process(asyncio.SubprocessProtocol):
             self._listener.on_line(self.name, line)
         else:
             url = said.get("url")
-            self._listener.on_ready(self.name, url if isinstance(url, str) else None)
+            moments = {key: at for key in MOMENTS if isinstance(at := said.get(key), float)}
+            self._listener.on_ready(self.name, url if isinstance(url, str) else None, moments)
 
 
 async def start(name: str, command: Command, listener: Listener, *, inherit: Sequence[int] = ()) -> None:

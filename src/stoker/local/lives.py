@@ -7,7 +7,7 @@ workers, agents) has no part of its own: the machine without engines is idle.
 
 import os
 import platform as this_machine
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -99,6 +99,7 @@ class Seen:
         )
         self._stays: dict[tuple[str, int], StayLife] = {}
         self._needed_at: dict[str, float] = {}
+        self._moments: dict[str, Mapping[str, float]] = {}
 
     def look(
         self, board: Board, *, now: float, monotonic: float, is_over: bool = False
@@ -111,6 +112,7 @@ class Seen:
                 key = child.name, child.pid
                 there.add(key)
                 stay = self._stays[key] = self._seen(child, key, now, now - monotonic)
+                self._moments[stay.id] = child.moments
                 if not child.restarts:  # who comes back was not waited for: it is started as soon as it may be
                     self._needed_at[stay.id] = min(stay.began_at, child.added_at + now - monotonic)
         changed = [
@@ -140,20 +142,19 @@ class Seen:
         return replace(known, seen_at=now)
 
     def phases(self, stays: Sequence[StayLife]) -> list[Phase]:
-        """How these started. An engine does not say when its weights are there: up to when it can serve all is boot."""
-        return [
-            phase
-            for stay in stays
-            for phase in phases_of(
-                stay.id,
-                Moments(needed_at=self._needed_at.get(stay.id), decided_at=stay.began_at, ready_at=stay.ready_at),
-            )
-        ]
+        """How these started. Of an engine that does not say when it has its weights, all until it can serve is boot."""
+        found = []
+        for stay in stays:
+            needed_at, said = self._needed_at.get(stay.id), self._moments.get(stay.id, {})
+            moments = Moments(needed_at=needed_at, decided_at=stay.began_at, ready_at=stay.ready_at, **said)
+            found += phases_of(stay.id, moments)
+        return found
 
     def forget(self, stays: Iterable[str]) -> None:
         """These have ended, and all of them is written."""
         for stay in stays:
             self._needed_at.pop(stay, None)
+            self._moments.pop(stay, None)
 
 
 class Recorder:

@@ -130,10 +130,10 @@ class Supervisor:
         self.board.started(name, process.pid, self._urls[name], self._clock.monotonic())
         self._log.info("process is started", name=name, pid=process.pid, restarts=self.board.children[name].restarts)
 
-    def on_ready(self, name: str, url: str | None) -> None:
+    def on_ready(self, name: str, url: str | None, moments: Mapping[str, float]) -> None:
         now = self._clock.monotonic()
         seconds = round(now - self.board.children[name].since, 3)
-        self.board.ready(name, url, now)
+        self.board.ready(name, url, now, moments)
         self._log.info("process is ready", name=name, seconds=seconds)
         self._changed.set()
 
