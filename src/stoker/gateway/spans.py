@@ -110,9 +110,12 @@ def answered(charge: Charge, last: bytes) -> dict[str, object]:
     }
 
 
-def answered_with(span: Span | None, status: int, at: float) -> None:
-    """The client has its answer."""
+def answered_with(span: Span | None, status: int, at: float, error: str | None = None) -> None:
+    """The client has its answer. `error`: the code of one that is an error. Only what went wrong here is the span's
+    status; what the client did wrong is not, as the conventions for HTTP have it of servers."""
     if span is not None:
         span.attributes["http.response.status_code"] = status
-        span.end(at, str(status) if status >= 500 else None)
+        if status >= 400 and status != CLIENT_CLOSED:
+            span.attributes["error.type"] = error = error or str(status)
+        span.end(at, error if status >= 500 else None)
         logs.unbind("trace_id", "span_id")
