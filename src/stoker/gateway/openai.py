@@ -70,7 +70,8 @@ def _generate(services: Services, endpoint: str, prefix: str | None) -> Handler:
             once = await idempotency.once_of(request.headers, key, _path(prefix, endpoint), body)
             ask = await services.ask(request, key, endpoint, prefix, body)
         except StokerError as error:
-            refusals.tell(services, request.headers, _path(prefix, endpoint), key, error, began)
+            path, now = _path(prefix, endpoint), services.clock.now()
+            refusals.tell(services.tracing, request.headers, path, key, error, began=began, at=now)
             raise
         ask = ask if once is None else once.of(ask)
         spans.in_logs(ask.span)

@@ -11,20 +11,27 @@ from collections.abc import Mapping
 
 from stoker.base.errors import StokerError
 from stoker.gateway import spans
-from stoker.gateway.services import Services
 from stoker.meter.accounts import Account
-from stoker.telemetry.spans import Span, parent_in
+from stoker.telemetry.spans import Span, Tracing, parent_in
 
 
 def tell(
-    services: Services, headers: Mapping[str, str], path: str, key: Account | None, error: StokerError, began: float
+    tracing: Tracing | None,
+    headers: Mapping[str, str],
+    path: str,
+    key: Account | None,
+    error: StokerError,
+    *,
+    began: float,
+    at: float,
 ) -> None:
-    """Before its model is known. `path`: of our routes. `key`: of the caller, None where it is not known. `began`: seconds since the epoch."""
-    if services.tracing is None or key is None:
+    """Before its model is known. `path`: of our routes. `key`: of the caller, None where it is not known. `began` and
+    `at`, when it is refused: seconds since the epoch."""
+    if tracing is None or key is None:
         return
-    span = services.tracing.begin(parent_in(headers), "server", f"POST {path}", began)
+    span = tracing.begin(parent_in(headers), "server", f"POST {path}", began)
     span.attributes = {"http.request.method": "POST", "http.route": path, "stoker.tenant": key.tenant}
-    spans.answered_with(span, error.status, services.clock.now(), error.code)
+    spans.answered_with(span, error.status, at, error.code)
 
 
 def end(span: Span | None, error: BaseException, at: float) -> None:

@@ -92,8 +92,8 @@ def _submit(services: Services) -> Handler:
             _check_says_something(endpoint, body)
             ask = await services.ask(request, key, endpoint, None, body)
         except StokerError as error:
-            account = getattr(request.state, "account", None)
-            refusals.tell(services, request.headers, "/v1/tasks", account, error, began)
+            account, now = getattr(request.state, "account", None), services.clock.now()
+            refusals.tell(services.tracing, request.headers, "/v1/tasks", account, error, began=began, at=now)
             raise
         ask = replace(ask if once is None else once.of(ask), priority=priority, callback=callback)
         spans.came_by(ask.span, "/v1/tasks")
