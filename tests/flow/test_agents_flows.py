@@ -19,7 +19,6 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-
 pytestmark = [pytest.mark.flow, pytest.mark.redis]
 
 HERE = Path(__file__).parent

@@ -112,10 +112,13 @@ def test_one_request_is_one_trace(start: Start, collected: tuple[str, Path]) -> 
     ]
     assert named(path, queued, "stoker-worker", "CONSUMER")["attributes"]["stoker.queue.wait_s"] >= 0
 
-    logged = [
-        json.loads(line) for file in (running.state / "logs").glob("worker*") for line in file.read_text().splitlines()
-    ]
-    assert {line["trace_id"] for line in logged if line["event"] == "task done"} == {queued}
+    def logged() -> set[str]:
+        files = (running.state / "logs").glob("worker*")
+        lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        return {line["trace_id"] for line in lines if line["event"] == "task done"}
+
+    wait_until(lambda: bool(logged()), 10, lambda: "no task done in the logs")
+    assert logged() == {queued}
 
     # A run of an agent, whose step is a task, and whose calls of models come back to the gateway.
     agents = "5" * 32

@@ -1,4 +1,5 @@
-"""What a gateway tells of a request that was refused, or whose answer nobody got. How spans hang together: tests/flow/test_one_trace.py."""
+"""What a gateway tells of requests that were refused, or whose answer nobody got; how spans hang together is in
+tests/flow/test_one_trace.py."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -71,7 +72,7 @@ FORCED = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
 
 
 async def test_a_request_that_is_refused_leaves_a_span_with_its_code(tmp_path: Path) -> None:
-    sink, chat = Sink(), "POST /v1/chat/completions"
+    sink = Sink()
     body = {"model": "general", "messages": HELLO, "max_tokens": 5}
     async with a_stack(tmp_path, platform=loads(REFUSING)) as stack:
         object.__setattr__(stack.gateway.services, "tracing", Tracing(sink, lambda *_: True))

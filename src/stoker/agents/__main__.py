@@ -5,9 +5,7 @@ import asyncio
 import os
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from stoker.agents import api
 from stoker.agents.exporting import Exporter

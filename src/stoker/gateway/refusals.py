@@ -1,9 +1,9 @@
 """What is told in a trace of a request that was refused: the status, and the error's code.
 
-Before its model is known, only of who has a key. Whoever has none (401), or sends more than is read before the key is looked at (413), is counted
-in `stoker_refused_total` and nothing else: a stranger who sends `traceparent: ...-01` as fast as he can would otherwise
-fill the queue of spans, in which those of real requests wait, and the collector's disk. Nothing of the body is told, nor
-the path as it was written.
+Before its model is known, only of who has a key. Whoever has none (401), or sends more than is read before the key is
+looked at (413), is counted in `stoker_refused_total` and nothing else: a stranger who sends `traceparent: ...-01` again
+and again would otherwise fill the queue of spans, in which those of real requests wait, and the collector's disk.
+Nothing of the body is told, nor the path as it was written.
 """
 
 import asyncio
