@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from stoker.base import json_text
 from stoker.base.errors import NotFound, StokerError
-from stoker.gateway import idempotency, refusals, spans, streams
+from stoker.gateway import idempotency, recording, refusals, spans, streams
 from stoker.gateway.auth import permitted_models
 from stoker.gateway.endpoints import ENDPOINTS
 from stoker.gateway.services import Services
@@ -90,6 +90,8 @@ def _generate(services: Services, endpoint: str, prefix: str | None) -> Handler:
         except BaseException as error:
             refusals.end(ask.span, error, services.clock.now())
             raise
+        if served.events is not None and (ask.span is None or not ask.span.ends_later):
+            served.events = await recording.recorded(ask.span, served.events, services.clock)
         if ask.span is not None and not ask.span.ends_later:
             status = 202 if served.task is not None else 200 if served.answer is None else served.answer.status
             if served.answer is not None:
