@@ -1,7 +1,8 @@
 """`/v1/batches` by OpenAI's SDK: over a gateway with a worker and an engine that echoes."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import hashlib
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from stoker.policy.budgets import Counter, Unit, counters
 from stoker.queue import Hold, MemoryQueue, NewTask, State, Task
 from stoker.queue.budgets import CounterState
 from stoker.spec import Budgets, Platform, loads
+from stoker.telemetry.spans import Tracing
 from stoker.testing import ManualClock
 
 GENERAL = ModelName("general")
@@ -68,6 +70,39 @@ async def refusal(asked: Any) -> tuple[int, str | None, str | None]:
 
 
 # --- what it is for ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_batch_is_one_trace_with_its_lines(stack: Stack) -> None:
+    told: list[tuple[str, Mapping[str, Any]]] = []
+
+    class Sink:
+        def add(self, trace_id: str, spans: Sequence[Mapping[str, Any]]) -> None:
+            told.extend((trace_id, span) for span in spans)
+
+    object.__setattr__(stack.gateway.services, "tracing", Tracing(Sink(), lambda *_: True))
+    await stack.worker(await stack.engine())
+    sdk = await stack.sdk()
+    batch = await ended(sdk, (await begun(sdk, [a_line(1), a_line(2)])).id)
+    await until(lambda: any(span["name"] == "batch" for _, span in told))
+    trace = hashlib.sha256(f"trace {batch.id}".encode()).hexdigest()[:32]
+    assert {trace_id for trace_id, _ in told} == {trace}
+    [root] = [span for _, span in told if span["name"] == "batch"]
+    lines = [span for _, span in told if span["kind"] == "server"]
+    tasks = [span for _, span in told if span["kind"] == "producer"]
+    assert (root["parent"], root["attributes"]["stoker.batch"], root["attributes"]["stoker.batch.lines"]) == (
+        None,
+        batch.id,
+        2,
+    )
+    assert [(span["parent"], span["attributes"]["stoker.batch.line"]) for span in lines] == [
+        (root["id"], 1),
+        (root["id"], 2),
+    ]
+    assert {span["attributes"]["stoker.batch"] for span in lines} == {batch.id}
+    assert [span["parent"] for span in tasks] == [span["id"] for span in lines]
+    for number, span in enumerate(tasks, 1):
+        task = await stack.queue.get(TaskId(task_id(batch.id, number)))
+        assert task.trace == f"00-{trace}-{span['id']}-01"
 
 
 async def test_each_line_is_a_request_with_an_answer_and_a_record(stack: Stack) -> None:

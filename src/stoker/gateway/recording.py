@@ -45,7 +45,7 @@ class Recorded:
 
     def saw(self, passed: bytes) -> None:
         """Whole server-sent events, as they go to the client."""
-        for line in b"" if self.is_cut else passed.split(b"\n"):
+        for line in [] if self.is_cut else passed.split(b"\n"):
             if line.startswith(b"data: {"):
                 try:
                     said = json_text.loads(line[6:])
