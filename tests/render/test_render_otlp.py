@@ -82,8 +82,8 @@ SENDERS = ("gateway", "models", "agents", "agent-worker")
 @pytest.mark.parametrize(
     ("endpoint", "ports"),
     [
-        ("http://c.watch:4318", dict.fromkeys(SENDERS, [4318])),
-        ("http://c.watch", dict.fromkeys(SENDERS, [80])),
+        ("http://c.watch:4318", {key: [4318] for key in SENDERS}),
+        ("http://c.watch", {key: [80] for key in SENDERS}),
         ("https://c.example.com/x", {"agents": [443], "agent-worker": [443]}),  # the others reach the world as it is
     ],
 )
