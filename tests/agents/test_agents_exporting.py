@@ -26,15 +26,18 @@ class Scene:
     service: Service
     clock: ManualClock
     told: list[tuple[str, list[tuple[str, str]]]] = field(default_factory=list)
+    above: list[tuple[str | None, str | None]] = field(default_factory=list)
+    is_sampled: bool = True
 
     def tell(self, trace_id: str, spans: Sequence[Mapping[str, Any]]) -> None:
+        self.above.append((spans[0]["parent"], spans[0].get("state")))
         self.told.append((trace_id, [(span["name"], span["status"]) for span in spans]))
 
     def exporter(self) -> Exporter:
-        return Exporter(self.service, self.tell)
+        return Exporter(self.service, self.tell, lambda parent, trace_id: self.is_sampled)
 
-    async def begin(self, text: str) -> str:
-        return (await self.service.start(CALLER, "assistant", {"input": text})).id
+    async def begin(self, text: str, trace: str | None = None) -> str:
+        return (await self.service.start(CALLER, "assistant", {"input": text}, trace=trace)).id
 
     async def complete(self, run: str) -> None:
         now = self.clock.now()
@@ -72,6 +75,21 @@ async def test_each_run_that_ended_is_told_of_once(scene: Scene) -> None:
     await scene.clock.advance(10 * OVERLAP_S)
     await exporter.look()
     assert [trace for trace, _ in scene.told] == [trace_id_of(run) for run in (first, second, going)]
+
+
+async def test_a_run_that_a_request_caused_is_of_the_trace_of_that_request(scene: Scene) -> None:
+    trace, caller = "a" * 32, "b" * 16
+    runs = [
+        await scene.begin("a", f"00-{trace}-{caller}-01 vendor=1"),
+        await scene.begin("b", f"00-{trace}-{caller}-00"),
+        await scene.begin("c"),
+    ]
+    scene.is_sampled = False  # of those that nobody caused
+    for run in runs:
+        await scene.complete(run)
+    await scene.exporter().look()
+    assert scene.told == [(trace, [("invoke_agent assistant", "ok")])]
+    assert scene.above == [(caller, "vendor=1")]
 
 
 async def test_many_that_ended_at_once_are_all_told_of(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

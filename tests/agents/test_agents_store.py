@@ -1,10 +1,12 @@
 """The store of agents: what it says when it cannot be opened, by the key that names it."""
 
+import sqlite3
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
+from stoker.agents import store as rows
 from stoker.agents.store import Store
 from stoker.base.errors import InvalidInput, Unavailable
 
@@ -30,3 +32,17 @@ async def test_what_the_database_refuses_is_not_the_ledgers(tmp_path: Path) -> N
         assert caught.value.code == "agents_unavailable"
     finally:
         store.close()
+
+
+async def test_a_database_of_before_runs_had_traces_is_brought_up_to_date(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/agents.sqlite"
+    Store(url).close()
+    with sqlite3.connect(tmp_path / "agents.sqlite") as old:
+        old.execute("ALTER TABLE agent_runs DROP COLUMN trace")
+    old.close()
+    for _ in range(2):
+        store = Store(url)
+        try:
+            assert await store.read(lambda c: rows.runs_that(c)) == []
+        finally:
+            store.close()

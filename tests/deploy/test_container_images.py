@@ -23,7 +23,12 @@ from stoker.spec import loads
 
 ROOT = Path(__file__).parents[2]
 IMAGES = get_args(Image)
-EXTRAS = {"gateway": ("postgres", "aws"), "worker": (), "agents": ("agents", "postgres"), "trainer": ("train", "aws")}
+EXTRAS = {
+    "gateway": ("postgres", "aws", "otel"),
+    "worker": ("otel",),
+    "agents": ("agents", "postgres"),
+    "trainer": ("train", "aws"),
+}
 EVERYTHING = """\
 global: {cluster: {account: "123456789012"}}
 agents: {enabled: true}

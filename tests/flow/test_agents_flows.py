@@ -19,8 +19,6 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from stoker.agents.spans import trace_id_of
-
 pytestmark = [pytest.mark.flow, pytest.mark.redis]
 
 HERE = Path(__file__).parent
@@ -409,13 +407,16 @@ def test_a_planted_secret_is_nowhere(running: Running, client: Client, elsewhere
         30,
         lambda: f"{len(elsewhere.posted)} traces",
     )
-    calls, below = set(), set()
-    for body in elsewhere.posted:
-        for of_resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-            for span in of_resource.scope_spans[0].spans:
-                if span.trace_id.hex() == trace_id_of(run["id"]):
-                    calls |= {span.span_id} if span.name.startswith("chat ") else set()
-                    below |= {span.parent_span_id} if span.name == "POST /v1/chat/completions" else set()
+    told = [
+        span
+        for body in elsewhere.posted
+        for of_resource in ExportTraceServiceRequest.FromString(body).resource_spans
+        for span in of_resource.scope_spans[0].spans
+    ]
+    traces = {span.trace_id for span in told if span.name == "invoke_agent snoop"}
+    calls = {span.span_id for span in told if span.trace_id in traces and span.name.startswith("chat ")}
+    asked = [span for span in told if span.trace_id in traces and span.name == "POST /v1/chat/completions"]
+    below = {span.parent_span_id for span in asked}
     assert below, "the gateway's spans are of the run's trace"
     assert below <= calls, "each below the call of a model that caused it"
     assert any(b"your token is [secret PLANTED_HEADER]" in body for body in elsewhere.posted)

@@ -80,7 +80,8 @@ def of_tokens(path: Path, trace_id: str) -> list[tuple[str, str]]:
 
 def test_one_request_is_one_trace(start: Start, collected: tuple[str, Path]) -> None:
     url, path = collected
-    running = start(spec=ONE_MODEL, environ={"OTEL_EXPORTER_OTLP_ENDPOINT": url})
+    spec = f"{ONE_MODEL}agents: {{enabled: true}}\n"
+    running = start(spec=spec, environ={"OTEL_EXPORTER_OTLP_ENDPOINT": url})
     body = {"model": "general", "max_tokens": 4, "messages": [{"role": "user", "content": "PROMPTMARKER"}]}
     parent = {"traceparent": f"00-{TRACE}-{CALLER}-01", "tracestate": "vendor=1"}
     answer = json.loads(ask(running, "/v1/chat/completions", body, **parent))
@@ -124,14 +125,33 @@ def test_one_request_is_one_trace(start: Start, collected: tuple[str, Path]) -> 
     assert named(path, queued, "stoker-worker", "CONSUMER")["attributes"]["stoker.queue.wait_s"] >= 0
     assert of_tokens(path, queued) == [("stoker-worker", "CLIENT")]
 
-    logged = [
-        json.loads(line) for file in (running.state / "logs").glob("worker*") for line in file.read_text().splitlines()
+    def logged() -> set[str]:
+        files = (running.state / "logs").glob("worker*")
+        lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        return {line["trace_id"] for line in lines if line["event"] == "task done"}
+
+    wait_until(lambda: bool(logged()), 10, lambda: "no task done in the logs")
+    assert logged() == {queued}
+
+    # A run of an agent, whose step is a task, and whose calls of models come back to the gateway.
+    agents = "5" * 32
+    ask(running, "/v1/agents/assistant/runs", {"input": "hello"}, traceparent=f"00-{agents}-{CALLER}-01")
+    assert tree_of(path, agents, 9) == [
+        "stoker-gateway SERVER POST /v1/agents/{name}/runs",
+        "  stoker-agents INTERNAL invoke_agent assistant",
+        "    stoker-agents INTERNAL step 1",
+        "      stoker-agents CLIENT chat general",
+        "        stoker-gateway SERVER POST /v1/chat/completions",
+        "          stoker-gateway PRODUCER send general",
+        "            stoker-worker CONSUMER process general",
+        "              stoker-worker CLIENT chat general",
+        "                stoker-engine SERVER chat general",
     ]
-    assert {line["trace_id"] for line in logged if line["event"] == "task done"} == {queued}
 
     # One that its caller does not sample is passed on, and not told.
     unseen = "3" * 32
     ask(running, "/v1/chat/completions", body, traceparent=f"00-{unseen}-{CALLER}-00")
+    ask(running, "/v1/agents/assistant/runs", {"input": "hello"}, traceparent=f"00-{unseen}-{CALLER}-00")
     assert running.stop() == 0
     everything = path.read_text()
     assert unseen not in everything

@@ -39,6 +39,7 @@ from stoker.queue import (
 )
 from stoker.queue.budgets import Hold
 from stoker.spec import Platform, loads
+from stoker.telemetry.spans import Told
 from stoker.testing.engine import EchoEngine
 from stoker.web.client import HttpClient
 from stoker.web.server import bind, url_of
@@ -188,6 +189,16 @@ class Stack:
                 await asyncio.sleep(0.005)
         assert len(found) == 1
         return found[0]
+
+
+class Sink:
+    """Spans that were told, in the order in which they ended."""
+
+    def __init__(self) -> None:
+        self.told: list[Told] = []
+
+    def tell(self, span: Told) -> None:
+        self.told.append(span)
 
 
 class SlowQueue(MemoryQueue):

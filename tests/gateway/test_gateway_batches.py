@@ -1,6 +1,7 @@
 """`/v1/batches` by OpenAI's SDK: over a gateway with a worker and an engine that echoes."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import structlog
 from batch_parts import CHAT, a_line, answers, begun, counts, ended, errors, jsonl, lines_of, uploaded, when
-from gateway_parts import ADMIN_KEY, KEY, OTHER_KEY, SPEC, SlowQueue, Stack, a_stack, until
+from gateway_parts import ADMIN_KEY, KEY, OTHER_KEY, SPEC, Sink, SlowQueue, Stack, a_stack, until
 from openai import APIStatusError
 
 from stoker.base.clock import SystemClock
@@ -27,6 +28,7 @@ from stoker.policy.budgets import Counter, Unit, counters
 from stoker.queue import Hold, MemoryQueue, NewTask, State, Task
 from stoker.queue.budgets import CounterState
 from stoker.spec import Budgets, Platform, loads
+from stoker.telemetry.spans import Tracing
 from stoker.testing import ManualClock
 
 GENERAL = ModelName("general")
@@ -68,6 +70,34 @@ async def refusal(asked: Any) -> tuple[int, str | None, str | None]:
 
 
 # --- what it is for ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_batch_is_one_trace_with_its_lines(stack: Stack) -> None:
+    sink = Sink()
+    object.__setattr__(stack.gateway.services, "tracing", Tracing(sink, lambda *_: True))
+    await stack.worker(await stack.engine())
+    sdk = await stack.sdk()
+    batch = await ended(sdk, (await begun(sdk, [a_line(1), a_line(2)])).id)
+    await until(lambda: any(span.shape.name == "batch" for span in sink.told))
+    trace = hashlib.sha256(f"trace {batch.id}".encode()).hexdigest()[:32]
+    assert {span.trace_id for span in sink.told} == {trace}
+    [root] = [span for span in sink.told if span.shape.name == "batch"]
+    lines = [span for span in sink.told if span.shape.kind == "server"]
+    tasks = [span for span in sink.told if span.shape.kind == "producer"]
+    assert (root.parent, root.attributes["stoker.batch"], root.attributes["stoker.batch.lines"]) == (
+        None,
+        batch.id,
+        2,
+    )
+    assert [(span.parent, span.attributes["stoker.batch.line"]) for span in lines] == [
+        (root.id, 1),
+        (root.id, 2),
+    ]
+    assert {span.attributes["stoker.batch"] for span in lines} == {batch.id}
+    assert [span.parent for span in tasks] == [span.id for span in lines]
+    for number, span in enumerate(tasks, 1):
+        task = await stack.queue.get(TaskId(task_id(batch.id, number)))
+        assert task.trace == f"00-{trace}-{span.id}-01"
 
 
 async def test_each_line_is_a_request_with_an_answer_and_a_record(stack: Stack) -> None:

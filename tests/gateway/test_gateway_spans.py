@@ -1,20 +1,31 @@
-"""What a gateway tells of a request whose answer nobody got. How spans hang together: tests/flow/test_one_trace.py."""
+"""What a gateway tells of requests that were refused, or whose answer nobody got; how spans hang together is in
+tests/flow/test_one_trace.py."""
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
-from gateway_parts import HELLO, KEY, a_stack, until
+from gateway_parts import HELLO, KEY, Sink, a_stack, until
 
-from stoker.telemetry.spans import Told, Tracing
+from stoker.meter.keys import KeyStore
+from stoker.spec import loads
+from stoker.telemetry.spans import Tracing
 
 
-class Sink:
-    def __init__(self) -> None:
-        self.told: list[Told] = []
-
-    def tell(self, span: Told) -> None:
-        self.told.append(span)
+class Servers(Sink):
+    def refused(self) -> list[tuple[str, bool, int, str]]:
+        """Name, whether it went wrong here, and what is said of the error."""
+        return [
+            (
+                span.shape.name,
+                span.is_wrong,
+                span.attributes["http.response.status_code"],
+                span.attributes["error.type"],
+            )
+            for span in self.told
+            if "error.type" in span.attributes and span.shape.kind == "server"
+        ]
 
     def server(self) -> list[tuple[bool, int]]:
         return [
@@ -25,7 +36,7 @@ class Sink:
 
 
 async def test_a_client_that_goes_away_leaves_a_span(tmp_path: Path) -> None:
-    sink = Sink()
+    sink = Servers()
     async with a_stack(tmp_path) as stack:
         object.__setattr__(stack.gateway.services, "tracing", Tracing(sink, lambda *_: True))
         engine = await stack.engine()
@@ -39,3 +50,74 @@ async def test_a_client_that_goes_away_leaves_a_span(tmp_path: Path) -> None:
         await until(sink.server)
         hold.open.set()
     assert sink.server() == [(False, 499)]
+
+
+REFUSING = """
+gateway: {maxBodyBytes: 4096}
+llm:
+  models:
+    general:
+      prices: {inputUsdPerMillionTokens: 0, cachedInputUsdPerMillionTokens: 0, outputUsdPerMillionTokens: 1000}
+    code: {}
+tenants: {acme: {}, poor: {budgets: {usdTotal: 0.006}}, quick: {budgets: {requestsPerMinute: 1}}}
+"""
+FORCED = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
+
+
+async def test_a_request_that_is_refused_leaves_a_span_with_its_code(tmp_path: Path) -> None:
+    sink = Servers()
+    body = {"model": "general", "messages": HELLO, "max_tokens": 5}
+    async with a_stack(tmp_path, platform=loads(REFUSING)) as stack:
+        object.__setattr__(stack.gateway.services, "tracing", Tracing(sink, lambda *_: True))
+        keys = KeyStore(stack.store)
+        poor, quick = (keys.create(tenant=name, name=name).secret for name in ("poor", "quick"))
+        bound = keys.create(tenant="acme", name="bound", models=["code"]).secret
+        await stack.engine()
+
+        async def told_of(path: str, said: Any, key: str | None = KEY) -> tuple[str, bool, int, str] | None:
+            before = len(sink.refused())
+            answer = await (await stack.http(key)).request("POST", path, body=said, headers=FORCED)
+            assert answer.status >= 400
+            new = sink.refused()[before:]
+            assert len(new) <= 1
+            return new[0] if new else None
+
+        for key in (poor, quick):  # what they may have, so that there is none left
+            await (await stack.http(key)).post_json("/v1/chat/completions", body, FORCED)
+        stranger, unknown, large = "sk-stoker-nobody", {**body, "model": "secret-words"}, {**body, "x": "y" * 5000}
+        direct, tasks = "/v1/chat/completions", "/v1/tasks"
+        assert [
+            await told_of(direct, unknown),
+            await told_of(direct, {**body, "model": 7}),
+            await told_of(direct, body, bound),
+            await told_of(direct, body, poor),
+            await told_of(direct, body, quick),
+        ] == [
+            ("POST /v1/chat/completions", False, 404, "model_not_found"),
+            ("POST /v1/chat/completions", False, 400, "invalid_value"),
+            ("POST /v1/chat/completions", False, 403, "not_permitted"),
+            ("POST /v1/chat/completions", False, 402, "budget_exhausted"),
+            ("POST /v1/chat/completions", False, 429, "requests_budget_exceeded"),
+        ]
+        assert [
+            await told_of(tasks, unknown),
+            await told_of(tasks, {"endpoint": 1}),
+            await told_of(tasks, large),
+            await told_of(tasks, body, quick),
+        ] == [
+            ("POST /v1/tasks", False, 404, "model_not_found"),
+            ("POST /v1/tasks", False, 400, "invalid_value"),
+            ("POST /v1/tasks", False, 413, "too_large"),
+            ("POST /v1/tasks", False, 429, "requests_budget_exceeded"),
+        ]
+        # A stranger has no span, whatever they ask for, nor has what was refused before the key was looked at.
+        assert await told_of(direct, body, stranger) is None
+        assert await told_of(tasks, body, None) is None
+        assert await told_of(direct, large) is None
+        page = (await (await stack.http()).request("GET", "/metrics")).body.decode()
+    assert 'stoker_refused_total{code="invalid_api_key"} 2.0' in page
+    assert 'stoker_refused_total{code="too_large"} 2.0' in page
+    assert "secret-words" not in str(sink.told)
+    servers = [span for span in sink.told if span.shape.kind == "server"]
+    assert {span.parent for span in servers} == {"b" * 16}
+    assert {span.shape.attributes["stoker.tenant"] for span in servers} == {"acme", "poor", "quick"}

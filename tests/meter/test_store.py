@@ -36,6 +36,8 @@ def all_that_it_says(error: StokerError) -> str:
         f"postgresql://user:{SECRET}@host:port/db",
         f"postgresql://user:{SECRET}@[::1/db",
         f"postgresql:/user:{SECRET}@host/db",
+        f"postgresql://user:pass@{SECRET}@host/db",
+        f"postgresql://user@host/db?password=pass@{SECRET}",
     ],
 )
 def test_a_url_that_no_database_has(url: str) -> None:

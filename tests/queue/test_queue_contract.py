@@ -264,6 +264,24 @@ async def test_a_task_that_kills_its_workers_ends_dead_with_every_reason(queue: 
     assert (record.id, record.status, record.attempts) == (submitted.id, "failed", 3)
 
 
+async def test_who_caused_a_task_is_known_until_it_is_dead_and_when_it_is_replayed(queue: Queue) -> None:
+    trace = f"00-{'a' * 32}-{'b' * 16}-01 vendor=1"
+    submitted = await queue.submit(a_task(max_attempts=2, trace=trace))
+    first = await claim_one(queue, "w1", lease_s=0)
+    assert await queue.reclaim(MODEL) == 1
+    second = await claim_one(queue, "w2")
+    assert await queue.fail(second, "boom", retry_in_s=None)
+    [letter] = await queue.dead(MODEL)
+    replayed = await queue.retry(submitted.id)
+    third = await claim_one(queue, "w3")
+    seen = (submitted, first.task, second.task, letter, await queue.get(submitted.id), replayed, third.task)
+    assert [task.trace for task in seen] == [trace] * 7
+    assert [claim.attempt for claim in (first, second, third)] == [1, 2, 1]
+
+    await queue.submit(a_task())
+    assert (await claim_one(queue)).task.trace is None
+
+
 # --- fail, release --------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """What only the queue on Redis has to show: what KEDA and redis-cli see, and what happens when Redis is not well."""
 
 import asyncio
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -286,6 +287,14 @@ def test_a_url_that_is_none_says_what_would_be_right() -> None:
     with pytest.raises(InvalidInput, match=r"redis\.url is not a URL of Redis") as refused:
         RedisQueue("http://localhost:6379")
     assert refused.value.param == "redis.url"
+
+
+@pytest.mark.parametrize("url", ["redis://:hunter2/x@host:1/0", "redis://:x?hunter2@host/0", "redis://u:hunter2#@host"])
+def test_a_password_that_ends_before_the_host_is_unsaid(url: str) -> None:
+    with pytest.raises(InvalidInput, match=r"redis\.url is not a URL of Redis") as refused:
+        RedisQueue(url)
+    assert "hunter2" not in "".join(traceback.format_exception(refused.value))
+    assert "%XX" in str(refused.value.hint)
 
 
 async def test_usage_is_read_again_after_redis_has_lost_everything(redis_url: str) -> None:

@@ -62,6 +62,12 @@ observability = some(
     grafana=_flag,
     alarmEmail=st.just("oncall@example.com"),
     prometheusUrl=st.sampled_from(["http://prom.metrics:9090", "https://prom.example.com/x"]),
+    otlp=st.sampled_from(
+        [
+            {"endpoint": "http://collector.watch:4318"},
+            {"endpoint": "https://otlp.example.com/x", "headersFromSecret": True, "engines": True},
+        ]
+    ),
 )
 images = some(registry=st.just("registry.example.com/team/ai"), tag=st.sampled_from(["1.2.3", "main_7"]))
 tags = st.dictionaries(

@@ -29,6 +29,10 @@ global:
     prometheusUrl: http://prometheus-operated.monitoring.svc:9090
     grafana: true
     alarmEmail: null
+    otlp:
+      endpoint: null
+      headersFromSecret: false
+      engines: false
 karpenter:
   enabled: true
   nodeRole: null

@@ -5,9 +5,7 @@ import asyncio
 import os
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from stoker.agents import api
 from stoker.agents.exporting import Exporter
@@ -54,13 +52,8 @@ async def run(options: argparse.Namespace) -> None:
     holder, traces = f"agents-{uuid.uuid4().hex}", traces_from(os.environ, "stoker-agents")
     looking = [asyncio.create_task(service.look_forever(holder))]
     if traces is not None:
-        is_sampled = sampler_of(os.environ)
-
-        def tell(trace_id: str, spans: Sequence[Mapping[str, Any]]) -> None:
-            if is_sampled(None, trace_id):
-                traces.add(trace_id, spans)
-
-        looking.append(asyncio.create_task(Exporter(service, tell).look_forever(holder)))
+        exporter = Exporter(service, traces.add, sampler_of(os.environ))
+        looking.append(asyncio.create_task(exporter.look_forever(holder)))
     try:
         await server.serve(
             api.create(service, settings.secret),

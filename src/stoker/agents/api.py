@@ -20,6 +20,7 @@ from stoker.base import json_text
 from stoker.base.errors import InvalidInput, NotPermitted, StokerError, Unauthenticated
 from stoker.meter.grants import CALLER_HEADER, CallerClaim
 from stoker.queue import Depth
+from stoker.telemetry.spans import parent_in
 from stoker.web import sse
 from stoker.web.parameters import Choice, Number, whole, whole_in, whole_of
 from stoker.web.server import JSONResponse, application, read_json, while_connected
@@ -111,7 +112,9 @@ class _Routes:
     async def start(self, request: Request) -> Response:
         caller, name = self._caller(request), request.path_params["name"]
         body = await self._body(request)
-        run = await self._service.start(caller, name, body, once=request.headers.get("idempotency-key"))
+        once, parent = request.headers.get("idempotency-key"), parent_in(request.headers)
+        trace = None if parent is None else parent.text
+        run = await self._service.start(caller, name, body, once=once, trace=trace)
         shown = await self._service.shown(caller, run.id)
         return JSONResponse(shown, 202, headers={"Location": f"/v1/agents/{name}/runs/{run.id}"})
 

@@ -122,7 +122,12 @@ class RunContext:
         began, node = self.parts.clock.now(), _node()
         try:
             answer = await self.parts.gateway.chat(
-                {**body, **more}, bearer=self.bearer, key=key, route=agent.route, span=span_id_of(self.run.id, key)
+                {**body, **more},
+                bearer=self.bearer,
+                key=key,
+                route=agent.route,
+                span=span_id_of(self.run.id, key),
+                trace=self.run.trace,
             )
         except StokerError as error:
             await self._tell(self._error_event(key, node, began, error))

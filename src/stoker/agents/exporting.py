@@ -17,6 +17,7 @@ from stoker.agents.service import Service
 from stoker.agents.spans import trace_id_of, tree_spans
 from stoker.base import logs
 from stoker.base.errors import StokerError
+from stoker.telemetry.spans import Sampler, parent_of
 
 _log = logs.get(__name__)
 
@@ -33,10 +34,11 @@ Tell = Callable[[str, Sequence[Mapping[str, Any]]], None]
 
 
 class Exporter:
-    """`tell` gets the id of each trace and its spans, and never waits (`telemetry.traces.Traces.add`)."""
+    """`tell` gets the id of each trace and its spans, and never waits (`telemetry.traces.Traces.add`). `is_sampled`
+    judges runs that no request caused; of others the gateway has decided."""
 
-    def __init__(self, service: Service, tell: Tell) -> None:
-        self._service, self._tell = service, tell
+    def __init__(self, service: Service, tell: Tell, is_sampled: Sampler) -> None:
+        self._service, self._tell, self._is_sampled = service, tell, is_sampled
         self._since = service.clock.now() - OVERLAP_S
         self._told: dict[tuple[str, float], float] = {}
 
@@ -75,7 +77,14 @@ class Exporter:
         spans = await asyncio.to_thread(tree_spans, await self._service.tree(run))
         tenant = self._service.platform.tenants.get(run.tenant)
         with_content = tenant is not None and tenant.record_content
-        self._tell(trace_id_of(run_id), [{**span, "with_content": with_content} for span in spans])
+        told = [{**span, "with_content": with_content} for span in spans]
+        parent = parent_of(run.trace)
+        if parent is None:
+            if self._is_sampled(None, trace_id_of(run_id)):
+                self._tell(trace_id_of(run_id), told)
+        elif parent.is_sampled:
+            told[0] = {**told[0], "parent": parent.span_id, "state": parent.state}
+            self._tell(parent.trace_id, told)
 
 
 def _ended(connection: Connection, since: float) -> list[tuple[str, float, float]]:

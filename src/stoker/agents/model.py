@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from stoker.agents.spans import trace_id_of
+from stoker.agents.spans import parent_of_call
 from stoker.base.clock import Clock
 from stoker.base.errors import BudgetExhausted, InvalidInput, Refused, StokerError, TimedOut, Unavailable, UpstreamError
-from stoker.telemetry.spans import Parent, sampler_of
+from stoker.telemetry.spans import sampler_of
 from stoker.web.client import HttpClient, Timeouts
 
 Json = dict[str, Any]
@@ -53,9 +53,17 @@ class Gateway:
         await self._client.close()
 
     async def chat(
-        self, body: Json, *, bearer: str, key: str, route: str | None = None, span: str | None = None
+        self,
+        body: Json,
+        *,
+        bearer: str,
+        key: str,
+        route: str | None = None,
+        span: str | None = None,
+        trace: str | None = None,
     ) -> Answered:
-        """One answer. `span`: the id of the call's own span, below which stands what it causes. Raises BudgetExhausted,
+        """One answer. `span`: the id of the call's own span, below which stands what it causes. `trace`: the run's.
+        Raises BudgetExhausted,
         InvalidInput and other refusals for good; Unavailable and such when it may work when the step is tried again."""
         path = f"/v1/{quote(route)}/chat/completions" if route else "/v1/chat/completions"
         tree = key.partition(":")[0].partition(".")[0]
@@ -63,7 +71,7 @@ class Gateway:
             beside, mine = list(self._in_flight[tree]), asyncio.get_running_loop().create_future()
             self._in_flight[tree].add(mine)
             try:
-                answer = await self._tried(path, body, bearer, key, self._caused_by(key, span))
+                answer = await self._tried(path, body, bearer, key, self._caused_by(key, span, trace))
             except BudgetExhausted:
                 self._over(tree, mine, gave_back=False)
                 # What branches beside it have set aside and do not use comes back when they are answered: only then is
@@ -77,11 +85,10 @@ class Gateway:
                 self._over(tree, mine, gave_back=True)
                 return answer
 
-    def _caused_by(self, key: str, span: str | None) -> dict[str, str]:
+    def _caused_by(self, key: str, span: str | None, trace: str | None) -> dict[str, str]:
         if span is None:
             return {}
-        trace_id = trace_id_of(key.partition(":")[0])
-        return Parent(trace_id, span, self._is_sampled(None, trace_id)).headers
+        return parent_of_call(key.partition(":")[0], trace, span, self._is_sampled).headers
 
     def _over(self, tree: str, call: "asyncio.Future[bool]", *, gave_back: bool) -> None:
         call.set_result(gave_back)

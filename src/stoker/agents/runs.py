@@ -136,6 +136,8 @@ class Run:
     ended_at: float | None = None
     waiting_since: float | None = None
     waited_s: float = 0.0
+    trace: str | None = None
+    """Of the span that caused it, as a task has it (`telemetry.spans.Parent.text`). None: nobody said which one."""
     above: tuple[RunLimit, ...] = ()
     """Limits of the runs above it, the outermost first."""
 
@@ -286,6 +288,7 @@ def child_of(parent: Run, agent: Agent, *, id: str, name: str, asked: Any, call:
         grants=tuple(each for each in dict.fromkeys((*agent.grants, *agent.grantable)) if each in parent.grants),
         is_tainted=parent.is_tainted,
         above=(*parent.above, parent.limit()),
+        trace=parent.trace,
         created_at=now,
         updated_at=now,
     )

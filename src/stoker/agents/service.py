@@ -83,17 +83,27 @@ class Service:
 
     # --- runs -------------------------------------------------------------------------------------------------------
 
-    async def start(self, caller: CallerClaim, name: str, body: Mapping[str, Any], *, once: str | None = None) -> Run:
+    async def start(
+        self,
+        caller: CallerClaim,
+        name: str,
+        body: Mapping[str, Any],
+        *,
+        once: str | None = None,
+        trace: str | None = None,
+    ) -> Run:
         """A new run, whose first step waits in the queue when this returns. `once`: an Idempotency-Key, with which the
-        same call again finds the run that it made. Raises InvalidInput, NotFound, Conflict for a thread with a run that
-        has not ended.
+        same call again finds the run that it made. `trace`: of the span that causes it
+        (`Run.trace`). Raises InvalidInput, NotFound, Conflict for a thread with a run that has not ended.
         """
         _no_run(caller, "begin runs by the API")
-        return await self.begin(caller, name, body, self._id(caller, name, once))
+        return await self.begin(caller, name, body, self._id(caller, name, once), trace=trace)
 
-    async def begin(self, caller: CallerClaim, name: str, body: Mapping[str, Any], run_id: str) -> Run:
+    async def begin(
+        self, caller: CallerClaim, name: str, body: Mapping[str, Any], run_id: str, *, trace: str | None = None
+    ) -> Run:
         """As `start`, for the run of this id."""
-        run = self._new(caller, name, body, run_id)
+        run = replace(self._new(caller, name, body, run_id), trace=trace)
         made = await self.store.write(lambda c: self._insert(c, run))
         if made.status == "queued" and made.step == 1:
             try:

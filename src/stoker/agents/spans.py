@@ -3,7 +3,8 @@ them to wherever an operator looks.
 
 Names and attributes are those of OpenTelemetry's conventions for generative AI
 (https://github.com/open-telemetry/semantic-conventions-genai); what they have no name for begins with `stoker.`.
-Ids are digests of the run's id, so every process that makes the trace of a run makes the same one.
+Ids are digests of the run's id, so every process that makes the trace of a run makes the same one. Where a request
+caused the run, its trace is that request's, and the run stands below the span that let it in.
 
     run                     invoke_agent NAME
       step                  step N             one superstep; its attempts are one span
@@ -18,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stoker.base import json_text
+from stoker.telemetry.spans import Parent, Sampler, parent_of
 
 Json = dict[str, Any]
 
@@ -27,7 +29,7 @@ _ENDS = {"run.completed": "ok", "run.failed": "error", "run.cancelled": "error"}
 
 
 def trace_id_of(run: str) -> str:
-    """32 hexadecimal digits, the same for a run and all below it."""
+    """32 hexadecimal digits, the same for a run and all below it. Of one that no request caused."""
     return hashlib.sha256(f"trace {run.partition('.')[0]}".encode()).hexdigest()[:32]
 
 
@@ -35,6 +37,15 @@ def span_id_of(run: str, what: int | str) -> str:
     """16 hexadecimal digits. `what`: the id of the event that began the span, with a word where it began several; `run`
     is the span of the run itself."""
     return hashlib.sha256(f"span {run} {what}".encode()).hexdigest()[:16]
+
+
+def parent_of_call(run: str, trace: str | None, span: str, is_sampled: Sampler) -> Parent:
+    """Of what a call of the run causes, whose own span is `span`. `trace`: the run's own."""
+    above = parent_of(trace)
+    if above is None:
+        trace_id = trace_id_of(run)
+        return Parent(trace_id, span, is_sampled(None, trace_id))
+    return above._replace(span_id=span)
 
 
 def spans_of(run: Json, events: Sequence[Json]) -> list[Json]:

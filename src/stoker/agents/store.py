@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect
 from sqlalchemy import text as parsed
 
 from stoker.agents.grouped import Grouped
@@ -44,7 +44,7 @@ _TABLES = (
         tool_calls INTEGER NOT NULL, children INTEGER NOT NULL, failures INTEGER NOT NULL, is_tainted INTEGER NOT NULL,
         model_calls INTEGER NOT NULL, prompt_tokens BIGINT NOT NULL, completion_tokens BIGINT NOT NULL,
         nano_usd BIGINT NOT NULL, created_at FLOAT(53) NOT NULL, started_at FLOAT(53), ended_at FLOAT(53),
-        updated_at FLOAT(53) NOT NULL, waiting_since FLOAT(53), waited_s FLOAT(53) NOT NULL)""",
+        updated_at FLOAT(53) NOT NULL, waiting_since FLOAT(53), waited_s FLOAT(53) NOT NULL, trace TEXT)""",
     "CREATE INDEX IF NOT EXISTS agent_runs_by_tenant ON agent_runs (tenant, created_at)",
     "CREATE INDEX IF NOT EXISTS agent_runs_by_thread ON agent_runs (graph_thread, created_at)",
     """CREATE UNIQUE INDEX IF NOT EXISTS agent_runs_one_of_a_thread ON agent_runs (graph_thread)
@@ -71,7 +71,7 @@ _RUN_COLUMNS = (
     *("id", "agent", "tenant", "key_id", "team", "session", "thread", "graph_thread", "parent", "parent_call"),
     *("status", "reason", "input", "output", "error", "limits", "above", "grants", "metadata", "step", "head", "base"),
     *("tool_calls", "children", "failures", "is_tainted", "created_at", "started_at", "ended_at", "updated_at"),
-    *("waiting_since", "waited_s"),
+    *("waiting_since", "waited_s", "trace"),
 )
 _JSON = frozenset(("input", "output", "error", "limits", "above", "grants", "metadata"))
 _ACTIVE = "status IN ('queued', 'running')"
@@ -124,6 +124,8 @@ def _make_tables(connection: Connection) -> None:
     binary = ' COLLATE "C"' if is_postgresql else ""
     for statement in _TABLES:
         connection.execute(text(statement.replace("{binary}", binary)))
+    if "trace" not in {column["name"] for column in inspect(connection).get_columns("agent_runs")}:
+        connection.execute(text("ALTER TABLE agent_runs ADD COLUMN trace TEXT"))  # one of before runs had it
 
 
 # --- runs -------------------------------------------------------------------------------------------------------------

@@ -18,9 +18,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from stoker.base.clock import Clock
 from stoker.base.errors import NotFound, StokerError, Unauthenticated, Unavailable
 from stoker.base.ids import new_id
+from stoker.gateway import refusals, spans
 from stoker.gateway.auth import SUBPROTOCOL, Authenticator, authorization_of
 from stoker.meter.accounts import Account
 from stoker.meter.grants import CALLER_HEADER, CLAIM_S, CallerClaim
+from stoker.telemetry.spans import Span, Tracing, parent_in
 from stoker.web import problems, socket_client
 from stoker.web.client import Answer, HttpClient, Stream, Timeouts
 from stoker.web.server import read_body, while_connected
@@ -29,12 +31,13 @@ from stoker.web.sse import EventStream
 
 # Longer than anybody may wait for the end of a run (`?wait=`), and than an event stream is silent.
 SILENCE_S = 330.0
-_RUN = "/v1/agents/{name}/runs/{id}"
+RUNS = "/v1/agents/{name}/runs"
+_RUN = f"{RUNS}/{{id}}"
 SOCKET = f"{_RUN}/ws"
 PATHS: Mapping[str, list[str]] = {
     "/v1/agents": ["GET"],
     "/v1/agents/{name}": ["GET"],
-    "/v1/agents/{name}/runs": ["GET", "POST"],
+    RUNS: ["GET", "POST"],
     _RUN: ["GET"],
     f"{_RUN}/cancel": ["POST"],
     f"{_RUN}/resume": ["POST"],
@@ -47,8 +50,8 @@ PATHS: Mapping[str, list[str]] = {
 }
 """What the document says that there is; the service has each run by `/v1/agents/runs/{id}`, too."""
 BELOW = "/v1/agents/{path:path}"
-PASSED = ("Accept", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer")
-"""Of the caller's headers. Its key stays here."""
+PASSED = ("Accept", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer", "traceparent", "tracestate")
+"""Of the caller's headers; its key stays here. A run is told of our own span in the place of the caller's."""
 # Of the service's: what is said of its connection, of the form in which its body came, and to proxies in between.
 _NOT_PASSED = frozenset(
     (
@@ -83,8 +86,9 @@ def routes(
     *,
     max_body_bytes: int,
     refused: Callable[[str], None],
+    tracing: Tracing | None = None,
 ) -> list[BaseRoute]:
-    forwarding = _Forwarding(auth, service, clock, max_body_bytes, refused)
+    forwarding = _Forwarding(auth, service, clock, max_body_bytes, refused, tracing)
     listed = [Route(path, forwarding.request, methods=methods) for path, methods in PATHS.items()]
     return [
         *listed,
@@ -121,15 +125,39 @@ class _Forwarding:
     clock: Clock
     max_body_bytes: int
     refused: Callable[[str], None]
+    tracing: Tracing | None
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
     async def request(self, request: Request) -> Response:
+        if self.tracing is None or not _begins_run(request):
+            return await self._passed_on(request, {})
+        span = self.tracing.begin(parent_in(request.headers), spans.request(RUNS), self.clock.now())
+        try:
+            answer = await self._passed_on(request, span.context.headers)
+        except BaseException as error:
+            self._end(span, request, error)
+            raise
+        self._end(span, request, answer)
+        return answer
+
+    def _end(self, span: Span, request: Request, outcome: Response | BaseException) -> None:
+        """A stranger's is never told (`gateway.refusals`)."""
+        account: Account | None = getattr(request.state, "account", None)
+        if account is None:
+            return
+        span.attributes["stoker.tenant"] = account.tenant
+        if isinstance(outcome, BaseException):
+            refusals.end(span, outcome, self.clock.now())
+        else:
+            spans.answered_with(span, outcome.status_code, self.clock.now())
+
+    async def _passed_on(self, request: Request, caused_by: Mapping[str, str]) -> Response:
         request_id = new_id("req")
         request.state.headers = {"X-Request-Id": request_id}  # for an answer that is an error, too
         account, body = await self.auth.user_and_body(request, self._body)
         service = self._there()
-        headers = {name: request.headers[name] for name in PASSED if name in request.headers}
+        headers = {name: request.headers[name] for name in PASSED if name in request.headers} | dict(caused_by)
         asking = service.http.open(
             # A client that wants the head alone is given that of the answer: nothing here can read half an answer.
             "GET" if request.method == "HEAD" else request.method,
@@ -255,6 +283,11 @@ async def _down(there: socket_client.Socket, socket: WebSocket) -> int:
 async def _stopped(socket: WebSocket) -> int:
     await stopping_in(socket.scope).wait()
     return RESTART
+
+
+def _begins_run(request: Request) -> bool:
+    name = request.path_params.get("name")
+    return request.method == "POST" and request.url.path == RUNS.replace("{name}", str(name))
 
 
 def _target(asked: Request | WebSocket) -> str:

@@ -66,6 +66,7 @@ def create(services: Services) -> Starlette:
                 services.clock,
                 max_body_bytes=services.platform.gateway.max_body_bytes,
                 refused=services.measures.refused,
+                tracing=services.tracing,
             ),
         ],
         on_problem=lambda error: services.measures.refused(error.code),

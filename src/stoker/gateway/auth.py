@@ -74,8 +74,9 @@ class Authenticator:
 
     async def user_and_body(self, request: Request, read: Callable[[Request], Awaitable[T]]) -> tuple[Account, T]:
         """As `user`, with what `read` makes of the body. Checked before it, since a stranger's body is not worth
-        reading, and again after it: the client says how long it takes, and what was revoked meanwhile is refused."""
-        await self.user(request)
+        reading, and again after it: the client says how long it takes, and what was revoked meanwhile is refused. Whose
+        request it is stands in `request.state.account` then, for whoever hears of an error."""
+        request.state.account = await self.user(request)
         body = await read(request)
         return await self.user(request), body
 

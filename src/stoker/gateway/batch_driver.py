@@ -28,7 +28,7 @@ from stoker.base.errors import (
     Unavailable,
 )
 from stoker.base.ids import TaskId
-from stoker.gateway import batch_lines, spans
+from stoker.gateway import batch_lines, batch_spans, refusals, spans
 from stoker.gateway.admission import too_little_left
 from stoker.gateway.ask import Ask, result_of
 from stoker.gateway.batch_lines import Checker, Fault, Splitter
@@ -171,6 +171,7 @@ class Run:
                 await self._clock.sleep(PAUSE_S)
             else:
                 counts = {"total": batch.total, "completed": batch.completed, "failed": batch.failed}
+                batch_spans.tell(self._services.tracing, batch, self._clock.now())
                 _log.info("batch ended", batch=batch.id, status=batch.status, **counts)
                 return
 
@@ -454,7 +455,10 @@ class Work:
         headers = {"content-length": str(len(line.content))}
         headers |= {SESSION_HEADER: batch.session} if batch.session is not None else {}
         headers |= {RUN_HEADER: batch.run} if batch.run is not None else {}
+        if self._services.tracing is not None:
+            headers |= batch_spans.caused_by(self._services.tracing, batch.id).headers
         ask = await self._services.ask(_Asked(headers), account, batch.endpoint, None, batch_lines.body_of(line))
+        batch_spans.let_in(ask.span, batch.id, line.number)
         # What makes a line of a batch another task than that of POST /v1/tasks stands here.
         return replace(ask, id=batch_lines.task_id(batch.id, line.number), stand_in=None, priority="batch")
 
@@ -463,9 +467,17 @@ class Work:
         submitting = asyncio.create_task(self._services.inference.submit_by_id(ask, timeout_s=left_s))
         self._submitting.add(submitting)
         submitting.add_done_callback(self._submitting.discard)
-        submitting.add_done_callback(lambda _: spans.answered_with(ask.span, 202, self._clock.now()))
+        submitting.add_done_callback(partial(self._submitted, ask))
         # The step goes on when the line is given up.
         await asyncio.shield(submitting)
+
+    def _submitted(self, ask: Ask, submitting: "asyncio.Task[Task]") -> None:
+        """One that was refused for now is tried again, so its span goes on."""
+        error = None if submitting.cancelled() else submitting.exception()
+        if error is None:
+            spans.answered_with(ask.span, 202, self._clock.now())
+        elif not isinstance(error, Refused | Unavailable):
+            refusals.end(ask.span, error, self._clock.now())
 
     async def _wait_s(self, ask: Ask, again_s: float) -> float:
         """After how long a request that a budget has refused is worth another try. Raises Refused, naming the budget,

@@ -29,7 +29,7 @@ from stoker.base.errors import (
     UpstreamError,
 )
 from stoker.base.ids import TaskId
-from stoker.gateway import busy, spans
+from stoker.gateway import busy, recording, spans
 from stoker.gateway.admission import Admission, Permit
 from stoker.gateway.ask import Ask, Patience, Running, Served, StandIn, bound_of_task, result_of
 from stoker.gateway.bounds import Quote
@@ -240,6 +240,7 @@ class Inference:
         Its first step yields nothing of worth: a generator that was never started runs no `finally` when it is closed.
         """
         relay, ask_span = running.ask.endpoint.relay(running.ask.body, running.charge), running.ask.span
+        record = recording.of(ask_span)
         status: Status = "cancelled"
         reason: str | None = CLIENT_WENT
         last: list[bytes] = []
@@ -256,6 +257,8 @@ class Inference:
                     if passed:
                         if ask_span is not None:
                             tail = (tail + passed)[-_TAIL_BYTES:]
+                        if record is not None:
+                            record.saw(passed)
                         yield passed
                     if stopped is not None:
                         raise stopped
@@ -277,6 +280,8 @@ class Inference:
                 relay.count(self.clock.now())
             ended_at = self.clock.now()
             spans.ended(running, ended_at, None if status in ("done", "cut") else status, tail)
+            if record is not None and ask_span is not None:
+                record.tell(ask_span)
             spans.answered_with(ask_span, 200, ended_at)
             receipt = await self._end(running, status, reason)
         if status == "cut":  # now that it is known what the engine had produced

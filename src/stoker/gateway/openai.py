@@ -1,6 +1,5 @@
 """OpenAI's routes, under `/v1` and under each prefix (`/v1/code`)."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
@@ -9,7 +8,7 @@ from starlette.routing import Route
 
 from stoker.base import json_text
 from stoker.base.errors import NotFound, StokerError
-from stoker.gateway import idempotency, spans, streams
+from stoker.gateway import idempotency, recording, refusals, spans, streams
 from stoker.gateway.auth import permitted_models
 from stoker.gateway.endpoints import ENDPOINTS
 from stoker.gateway.services import Services
@@ -61,13 +60,19 @@ def _path(prefix: str | None, endpoint: str) -> str:
 
 def _generate(services: Services, endpoint: str, prefix: str | None) -> Handler:
     async def generate(request: DirectRequest) -> DirectAnswer:
-        key = await services.auth.user(request)
-        if (seen := request.headers.get(streams.LAST_EVENT)) is not None:
-            headers, events = await streams.resumed(services, key, *streams.event_of(seen))
-            return DirectAnswer(200, headers, events=events)
-        body = json_object(request.body)
-        once = await idempotency.once_of(request.headers, key, _path(prefix, endpoint), body)
-        ask = await services.ask(request, key, endpoint, prefix, body)
+        key, began = None, services.clock.now()
+        try:
+            key = await services.auth.user(request)
+            if (seen := request.headers.get(streams.LAST_EVENT)) is not None:
+                headers, events = await streams.resumed(services, key, *streams.event_of(seen))
+                return DirectAnswer(200, headers, events=events)
+            body = json_object(request.body)
+            once = await idempotency.once_of(request.headers, key, _path(prefix, endpoint), body)
+            ask = await services.ask(request, key, endpoint, prefix, body)
+        except StokerError as error:
+            path, now = _path(prefix, endpoint), services.clock.now()
+            refusals.tell(services.tracing, request.headers, path, key, error, began=began, at=now)
+            raise
         ask = ask if once is None else once.of(ask)
         spans.in_logs(ask.span)
         headers = {"X-Request-Id": ask.id, "X-Stoker-Model": ask.model, "X-Stoker-Route": ask.route}
@@ -80,12 +85,13 @@ def _generate(services: Services, endpoint: str, prefix: str | None) -> Handler:
             else:
                 served = await services.inference.run(ask)
         except StokerError as error:
-            spans.answered_with(ask.span, error.status, services.clock.now())
+            refusals.end(ask.span, error, services.clock.now())
             raise Failed(error, {**headers, **services.inference.limits(ask)}) from error
         except BaseException as error:
-            has_gone = isinstance(error, asyncio.CancelledError)
-            spans.answered_with(ask.span, spans.CLIENT_CLOSED if has_gone else 500, services.clock.now())
+            refusals.end(ask.span, error, services.clock.now())
             raise
+        if served.events is not None and (ask.span is None or not ask.span.ends_later):
+            served.events = await recording.recorded(ask.span, served.events, services.clock)
         if ask.span is not None and not ask.span.ends_later:
             status = 202 if served.task is not None else 200 if served.answer is None else served.answer.status
             if served.answer is not None:

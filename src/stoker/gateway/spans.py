@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def begun(tracing: Tracing, headers: Mapping[str, str], path: str, model: str, by: Caller, at: float) -> Span:
     """Of a request that came; the client's span is its parent, where it names one."""
-    span = tracing.begin(spans.parent_in(headers), _request(path, model, by.tenant), at)
+    span = tracing.begin(spans.parent_in(headers), request(path, model, by.tenant), at)
     if by.session is not None:
         span.attributes["gen_ai.conversation.id"] = by.session
     if by.run is not None:
@@ -32,7 +32,8 @@ def begun(tracing: Tracing, headers: Mapping[str, str], path: str, model: str, b
 
 
 @lru_cache(maxsize=4096)
-def _request(path: str, model: str, tenant: str) -> Shape:
+def request(path: str, model: str | None = None, tenant: str | None = None) -> Shape:
+    """`path`: of our routes. What is not known is not there."""
     said = {"http.request.method": "POST", "http.route": path, "stoker.model": model, "stoker.tenant": tenant}
     return Shape("server", f"POST {path}", said)
 
@@ -82,7 +83,7 @@ def came_by(span: Span | None, path: str) -> None:
     """Where the request is not to the path of its endpoint."""
     if span is not None:
         said = span.shape.attributes
-        span.shape = _request(path, said["stoker.model"], said["stoker.tenant"])
+        span.shape = request(path, said["stoker.model"], said["stoker.tenant"])
 
 
 def call(ask: "Ask", replica: str, attempt: int, at: float) -> Span | None:
@@ -115,9 +116,12 @@ def _answered(span: Span, charge: Charge, last: bytes) -> None:
         span.attributes["gen_ai.response.time_to_first_chunk"] = charge.first_token_at - charge.started_at
 
 
-def answered_with(span: Span | None, status: int, at: float) -> None:
-    """The client has its answer."""
+def answered_with(span: Span | None, status: int, at: float, error: str | None = None) -> None:
+    """The client has its answer. `error`: the code of one that is an error. Only what went wrong here is the span's
+    status; what the client did wrong is not, as the conventions for HTTP have it of servers."""
     if span is not None:
         span.attributes["http.response.status_code"] = status
-        span.end(at, str(status) if status >= 500 else None)
+        if status >= 400 and status != CLIENT_CLOSED:
+            span.attributes["error.type"] = error = error or str(status)
+        span.end(at, error if status >= 500 else None)
         logs.unbind()

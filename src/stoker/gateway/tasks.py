@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from stoker.base.errors import InvalidInput, NotFound, StokerError
 from stoker.base.ids import TaskId
-from stoker.gateway import audited, busy, callbacks, idempotency, spans
+from stoker.gateway import audited, busy, callbacks, idempotency, refusals, spans
 from stoker.gateway.endpoints import CHAT, COMPLETIONS, ENDPOINTS, endpoint_of
 from stoker.gateway.services import Services
 from stoker.gateway.streams import gone
@@ -80,15 +80,21 @@ def _submit(services: Services) -> Handler:
     read = partial(read_json, max_bytes=services.platform.gateway.max_body_bytes)
 
     async def submit(request: Request) -> Response:
-        key, sent = await services.auth.user_and_body(request, read)
-        once = await idempotency.once_of(request.headers, key, request.url.path, sent)
-        priority = busy.priority_of(priority_in(sent), key.tenant_terms, usual="normal")
-        if (said := request.headers.get(busy.PRIORITY)) is not None:
-            priority = busy.priority_of(said, key.tenant_terms, usual="normal")
-        callback = callbacks.wanted_by(sent.get("callback_url"), key.tenant_terms)
-        endpoint, body = wanted(sent)
-        _check_says_something(endpoint, body)
-        ask = await services.ask(request, key, endpoint, None, body)
+        began = services.clock.now()
+        try:
+            key, sent = await services.auth.user_and_body(request, read)
+            once = await idempotency.once_of(request.headers, key, request.url.path, sent)
+            priority = busy.priority_of(priority_in(sent), key.tenant_terms, usual="normal")
+            if (said := request.headers.get(busy.PRIORITY)) is not None:
+                priority = busy.priority_of(said, key.tenant_terms, usual="normal")
+            callback = callbacks.wanted_by(sent.get("callback_url"), key.tenant_terms)
+            endpoint, body = wanted(sent)
+            _check_says_something(endpoint, body)
+            ask = await services.ask(request, key, endpoint, None, body)
+        except StokerError as error:
+            account, now = getattr(request.state, "account", None), services.clock.now()
+            refusals.tell(services.tracing, request.headers, "/v1/tasks", account, error, began=began, at=now)
+            raise
         ask = replace(ask if once is None else once.of(ask), priority=priority, callback=callback)
         spans.came_by(ask.span, "/v1/tasks")
         headers = {"X-Request-Id": ask.id, "X-Stoker-Model": ask.model, "X-Stoker-Route": ask.route}
@@ -99,9 +105,12 @@ def _submit(services: Services) -> Handler:
             else:
                 task, told = await idempotency.submitted(services, ask, once, timeout_s=None)
                 headers.update(told)
+        except BaseException as error:
+            refusals.end(ask.span, error, services.clock.now())
+            raise
         finally:
             headers.update(services.inference.limits(ask))
-            spans.answered_with(ask.span, 202, services.clock.now())
+        spans.answered_with(ask.span, 202, services.clock.now())
         return JSONResponse(shown(task), 202, headers={"Location": f"/v1/tasks/{task.id}", **headers})
 
     return submit

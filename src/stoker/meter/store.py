@@ -108,6 +108,9 @@ def _cause(exc: SQLAlchemyError) -> str:
 def open_engine(url: str, named: Named = LEDGER) -> Engine:
     try:
         parsed = _with_driver(make_url(url))
+        if parsed.get_backend_name() != "sqlite" and url.count("@") > 1:
+            # What follows the first in a password would be taken for the host, and told to whoever reads the error.
+            raise ValueError("an @ too many")
         # Values stay out of SQLAlchemy's own errors, which are the cause of ours and may reach a log.
         engine = create_engine(parsed, hide_parameters=True, **_options(parsed))
     except (ArgumentError, NoSuchModuleError, ImportError, ValueError):
@@ -115,7 +118,7 @@ def open_engine(url: str, named: Named = LEDGER) -> Engine:
         raise InvalidInput(
             f"{named.key} is not a database URL that this installation can open",
             param=named.key,
-            hint="write sqlite:///ledger.sqlite or postgresql://USER@HOST/DATABASE; "
+            hint="write sqlite:///ledger.sqlite or postgresql://USER@HOST/DATABASE, and an @ in a password as %40; "
             "PostgreSQL needs `pip install stoker[postgres]`",
         ) from None
     if parsed.get_backend_name() == "sqlite":

@@ -50,20 +50,35 @@ def translated(doing: str) -> Iterator[None]:
         raise error from exc
 
 
+def _check(url: str) -> None:
+    """Raises InvalidInput for a password with a character that ends what stands before the host: what follows it would
+    be taken for a place or a database, and be told to whoever reads the error."""
+    whole, _, rest = url.partition("://")
+    if whole != "unix" and "@" in rest and re.search("[/?#]", rest.rpartition("@")[0]):
+        raise _no_url()
+
+
+def _no_url() -> InvalidInput:
+    """Without its cause, which may quote a piece of the URL."""
+    return InvalidInput(
+        "redis.url is not a URL of Redis; it would be redis://HOST:PORT/0, rediss://... or unix:///PATH",
+        param="redis.url",
+        hint="in a password, other characters than letters, digits and -._~ are written as %XX",
+    )
+
+
 class Connection:
     """Two clients on one URL: one for short calls, one whose connections may block for long (one each caller)."""
 
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:
         """`clock` replaces Redis' own time, for tests and simulations. Raises InvalidInput for a bad URL."""
         self._clock = clock
+        _check(url)
         try:
             self.client = Redis(connection_pool=self._pool(url, CONNECTIONS, ANSWER_TIMEOUT_S))
             self.blocking = Redis(connection_pool=self._pool(url, 2**16, None))
-        except ValueError as exc:
-            raise InvalidInput(
-                f"redis.url is not a URL of Redis ({exc}); it would be redis://HOST:PORT/0, rediss://... or unix:///PATH",
-                param="redis.url",
-            ) from exc
+        except ValueError:
+            raise _no_url() from None
         self._batches = Batches(self.client)
 
     @staticmethod

@@ -40,6 +40,7 @@ from stoker.render.objects import (
     selector,
     usual_labels,
 )
+from stoker.render.otlp import otlp_env
 from stoker.render.plan import Plan
 from stoker.render.secrets import tool_variables
 
@@ -219,7 +220,8 @@ def _grace_s(plan: Plan) -> int:
 
 
 def _env(plan: Plan) -> list[Object]:
-    return [*redis_env(plan), *_store_env(plan), from_secret(AGENTS_KEY, AGENTS_SECRET, "key")]
+    secret = from_secret(AGENTS_KEY, AGENTS_SECRET, "key")
+    return [*redis_env(plan), *_store_env(plan), secret, *otlp_env(plan)]
 
 
 def _store_env(plan: Plan) -> list[Object]:

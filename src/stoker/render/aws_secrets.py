@@ -14,6 +14,7 @@ from stoker.render.facts import (
     ENGINE_SECRET,
     LEDGER_AUTH,
     LEDGER_SECRET,
+    OTLP_SECRET,
     REDIS_AUTH,
     REDIS_SECRET,
 )
@@ -64,6 +65,8 @@ def given(plan: Plan) -> Iterator[tuple[str, tuple[str, ...], str]]:
             yield engine_secret(name), ("key",), f"Key of the server of the model {name}."
     if signs := callback_variables(plan):
         yield CALLBACKS_SECRET, signs, "What callbacks of tenants are signed with: whsec_ and 24 to 64 bytes in base64."
+    if plan.spec.global_.observability.otlp.headers_from_secret:
+        yield OTLP_SECRET, ("headers",), "Headers for the endpoint of global.observability.otlp."
     if plan.has_agents:
         if plan.agents_store == "url" and plan.spec.agents.store.password_env:
             yield AGENTS_STORE_SECRET, ("password",), "Password of the database at agents.store.url."

@@ -16,6 +16,7 @@ REDIS_PASSWORD = "STOKER_REDIS_PASSWORD"  # noqa: S105 - the name of a variable
 def check_hosts(plan: Plan) -> None:
     """Raises InvalidInput for a URL of the spec that names the machine it is used on: in a pod that is the pod."""
     urls = {"redis.url": plan.spec.redis.url, "ledger.url": plan.spec.ledger.url}
+    urls["global.observability.otlp.endpoint"] = plan.spec.global_.observability.otlp.endpoint
     if plan.has_agents:
         urls["agents.store.url"] = plan.spec.agents.store.url
         urls |= {

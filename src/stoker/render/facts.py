@@ -41,6 +41,7 @@ ENGINE_SECRET = "engine"  # noqa: S105 - a name
 REDIS_SECRET, LEDGER_SECRET = "redis", "ledger"  # Secrets with the key `password`; `url`, `address` for ElastiCache
 # `agents` has the key `key`: what the grants of runs are signed with. `agent-tools` has one for each variable of tools.
 AGENTS_SECRET, AGENTS_STORE_SECRET, AGENT_TOOLS_SECRET = "agents", "agents-store", "agent-tools"
+OTLP_SECRET = "otlp"  # noqa: S105 - a name; it has the key `headers`
 REDIS_AUTH = "redis-auth"  # in AWS alone: the token from which ElastiCache's Secret is made
 LEDGER_AUTH = "ledger-auth"  # the same for RDS by Terraform
 

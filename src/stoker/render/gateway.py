@@ -32,6 +32,7 @@ from stoker.render.objects import (
     restricted_pod,
     selector,
 )
+from stoker.render.otlp import otlp_env
 from stoker.render.plan import Plan
 
 _FILE = "gateway/gateway.yaml"
@@ -159,6 +160,7 @@ def _env(plan: Plan) -> list[Object]:
     found = [
         *redis_env(plan),
         *ledger_env(plan),
+        *otlp_env(plan),
         from_secret(ENGINE_KEY, ENGINE_SECRET, "key"),
         from_secret("STOKER_ADMIN_KEY", secrets.ADMIN_SECRET, "key"),
         *(from_secret(variable, secret, "key") for variable, secret in secrets.hosted_keys(plan).items()),

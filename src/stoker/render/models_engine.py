@@ -11,6 +11,7 @@ from typing import Any
 
 from stoker.base.process import ENGINE_KEY
 from stoker.manifests.quantities import bytes_of
+from stoker.render import otlp
 from stoker.render.facts import ENGINE_PORT, ENGINE_SECRET, GPU, Served
 from stoker.render.models_scripts import DRAIN, RAY_LEADER, RAY_WORKER
 from stoker.render.models_weights import FOLDER, VOLUME, hub_env, stream_env, streamed_from, volume
@@ -39,7 +40,7 @@ _PERIOD_S = 10
 
 def engine_container(plan: Plan, served: Served, *, stays_s: int) -> Object:
     """`stays_s`: how long it may go on when its pod is told to end, until its worker is gone."""
-    container = _vllm(plan, served) if served.is_on_gpu else _embedded(served)
+    container = _vllm(plan, served) if served.is_on_gpu else _embedded(plan, served)
     return {**container, **_served(served, startup_s(plan, served)), "lifecycle": _stays(stays_s)}
 
 
@@ -88,7 +89,7 @@ def _served(served: Served, starts_s: int) -> Object:
     }
 
 
-def _embedded(served: Served) -> Object:
+def _embedded(plan: Plan, served: Served) -> Object:
     limits = served.model.limits
     arguments: dict[str, Any] = {
         "--model": served.name,
@@ -103,7 +104,7 @@ def _embedded(served: Served) -> Object:
         "image": served.image,
         "command": ["python", "-m", "stoker.engine"],
         "args": [*_flat(arguments), *served.serving.args],
-        "env": [key_env(ENGINE_KEY)],
+        "env": [key_env(ENGINE_KEY), *otlp.otlp_env(plan)],
         "resources": resources(served.cpu, served.memory),
         "securityContext": restricted_container(),
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 - an empty volume of the pod's own
@@ -155,6 +156,7 @@ def vllm_args(plan: Plan, served: Served) -> list[str]:
         arguments["--load-format"] = "runai_streamer"
     if served.model.task == "vision":
         arguments |= _vision(served)
+    arguments |= otlp.vllm_args(plan)
     return [url or served.weights, *_flat(arguments), *served.serving.args]
 
 
@@ -184,7 +186,7 @@ def _env(plan: Plan, served: Served) -> list[Object]:
         "VLLM_NO_USAGE_STATS": "1",
     }
     found: list[Object] = [{"name": name, "value": value} for name, value in plain.items()]
-    found.append(key_env("VLLM_API_KEY"))
+    found += [key_env("VLLM_API_KEY"), *otlp.vllm_env(plan)]
     if streamed_from(plan, served) is not None:
         found += stream_env(plan.region)
     else:

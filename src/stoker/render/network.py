@@ -156,13 +156,14 @@ def _models(plan: Plan) -> Object:
 
 def _agents(plan: Plan) -> Object:
     ingress = [_from([_pods(GATEWAY), *watchers(plan)], AGENTS_PORT)]
-    egress = [_to_redis(plan), _to_agents_store(plan)]
+    egress = [_to_redis(plan), _to_agents_store(plan), *_to_collector(plan)]
     return _policy(plan, AGENTS, plan.namespace, _pod_selector(AGENTS), ingress=ingress, egress=egress)
 
 
 def _agent_workers(plan: Plan) -> Object:
     seen = watchers(plan)
     egress = [_to_redis(plan), _to_agents_store(plan), _to([_pods(GATEWAY)], GATEWAY_PORT), *_to_tools(plan)]
+    egress += _to_collector(plan)
     return _policy(
         plan,
         AGENT_WORKER,
@@ -264,10 +265,21 @@ def _to_tools(plan: Plan) -> Iterator[Object]:
 
 
 def _to_hosted(plan: Plan) -> list[Object]:
-    """Ports of servers elsewhere that are not everybody's 443, wherever they are."""
+    """Ports of servers elsewhere, and of the collector, that are not everybody's 443, wherever they are."""
     urls = [model.engine.url for model in plan.spec.llm.models.values() if isinstance(model.engine, ServerEngine)]
+    if (collector := plan.spec.global_.observability.otlp.endpoint) is not None:
+        urls.append(collector)
     ports = {_port_of(url, 443 if url.startswith("https:") else 80) for url in urls}
     return [{"ports": [_port(port)]} for port in sorted(ports - {443})]
+
+
+def _to_collector(plan: Plan) -> list[Object]:
+    """The port of `global.observability.otlp`, wherever it is, for those who do not reach the world."""
+    endpoint = plan.spec.global_.observability.otlp.endpoint
+    if endpoint is None:
+        return []
+    port = _port_of(endpoint, 443 if endpoint.startswith("https:") else 80)
+    return [_to_the_world() if port == 443 else {"ports": [_port(port)]}]
 
 
 def _to_the_world() -> Object:

@@ -13,6 +13,7 @@ from stoker.render.facts import (
     AGENTS_STORE_SECRET,
     ENGINE_SECRET,
     LEDGER_SECRET,
+    OTLP_SECRET,
     REDIS_SECRET,
 )
 from stoker.render.items import Item, Resource
@@ -55,6 +56,8 @@ def wanted(plan: Plan) -> dict[str, tuple[str, ...]]:
             found[engine_secret(name)] = ("key",)
     if signs := callback_variables(plan):
         found[CALLBACKS_SECRET] = signs
+    if plan.spec.global_.observability.otlp.headers_from_secret:
+        found[OTLP_SECRET] = ("headers",)
     if plan.has_agents:
         found[AGENTS_SECRET] = ("key",)
         if plan.agents_store == "url" and plan.spec.agents.store.password_env is not None:

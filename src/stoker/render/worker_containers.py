@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from stoker.render.connections import redis_env
 from stoker.render.facts import PLATFORM_CONFIG, WORKER, WORKER_METRICS_PORT, Served
 from stoker.render.objects import Object, from_field, metadata, resources, restricted_container, selector
+from stoker.render.otlp import otlp_env
 from stoker.render.plan import Plan
 
 HAND_BACK_S = 5
@@ -70,6 +71,7 @@ def worker_container(plan: Plan, model: str, *, url: str, grace: int, env: Seque
             from_field("POD_NAME", "metadata.name"),
             from_field("POD_IP", "status.podIP"),
             *redis_env(plan),
+            *otlp_env(plan),
             *env,
         ],
         "resources": resources(WORKER["cpu"], WORKER["memory"]),

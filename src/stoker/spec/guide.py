@@ -104,6 +104,32 @@ class Images(Section):
             yield Fault(("tag",), "latest moves, so that pods differ by when they started; write a version")
 
 
+class Otlp(Section):
+    endpoint: (
+        Annotated[
+            str,
+            StringConstraints(pattern=r"^https?://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?(/[A-Za-z0-9._/-]*)?$"),
+            Expected("an http or https URL, such as http://otel-collector.monitoring:4318"),
+        ]
+        | None
+    ) = None
+    """Where pods send traces and metrics by OTLP over HTTP: a collector, Langfuse, any other. `/v1/traces` and
+    `/v1/metrics` are added. null: nowhere. On one machine the environment says it: `OTEL_EXPORTER_OTLP_ENDPOINT`."""
+
+    headers_from_secret: bool = False
+    """The endpoint wants headers, such as `Authorization=Basic%20...`: those in the Secret `otlp`, key `headers`."""
+
+    engines: bool = False
+    """vLLM sends spans of its own, below the gateway's. Its image must hold OpenTelemetry, without which it does not
+    start: vllm/vllm-openai does so since 2026, and v0.11.2 does not."""
+
+    def broken_rules(self) -> Iterator[Fault]:
+        if self.endpoint is None and self.headers_from_secret:
+            yield Fault(("headersFromSecret",), "there is no endpoint that it belongs to; write it too, or false")
+        if self.endpoint is None and self.engines:
+            yield Fault(("engines",), "there is no endpoint to which engines could send; write it too, or false")
+
+
 class Observability(Section):
     enabled: bool = True
     """Whether exporters, rules and dashboards are rendered at all."""
@@ -137,6 +163,9 @@ class Observability(Section):
         | None
     ) = None
     """Who is told by CloudWatch alarms, through SNS. null: the topic has no subscriber."""
+
+    otlp: Otlp = Otlp()
+    """Traces and metrics by OpenTelemetry's protocol, whatever `enabled` says of exporters and dashboards."""
 
     def broken_rules(self) -> Iterator[Fault]:
         if "aps-workspaces" in (urlsplit(self.prometheus_url).hostname or ""):

@@ -98,6 +98,7 @@ class Traces:
                         span["parent"],
                         shape(span["kind"], span["name"]),
                         span["started_at"],
+                        span.get("state"),
                         attributes=span["attributes"],
                         with_content=span.get("with_content", False),
                         ended_at=span["ended_at"],

@@ -1,0 +1,45 @@
+"""A batch as one trace, whose ids are digests of the batch's: whichever gateway drives it makes the same one. Each line
+that is let in is a request below the batch's own span, which is told when the batch has ended.
+"""
+
+import hashlib
+
+from stoker.meter.batches import Batch
+from stoker.telemetry.spans import Parent, Span, Tracing, shape
+
+
+def caused_by(tracing: Tracing, batch_id: str) -> Parent:
+    """Of the requests that its lines are."""
+    digest = hashlib.sha256(f"trace {batch_id}".encode()).hexdigest()
+    trace_id, span_id = digest[:32], digest[32:48]
+    return Parent(trace_id, span_id, tracing.is_sampled(None, trace_id))
+
+
+def let_in(span: Span | None, batch_id: str, line: int) -> None:
+    if span is not None:
+        span.attributes |= {"stoker.batch": batch_id, "stoker.batch.line": line}
+
+
+def tell(tracing: Tracing | None, batch: Batch, at: float) -> None:
+    """It has ended."""
+    if tracing is None:
+        return
+    own = caused_by(tracing, batch.id)
+    said = {
+        "stoker.batch": batch.id,
+        "stoker.batch.status": batch.status,
+        "stoker.batch.lines": batch.total,
+        "stoker.batch.failed": batch.failed,
+        "stoker.tenant": batch.tenant,
+    }
+    span = Span(
+        own.trace_id,
+        own.span_id,
+        None,
+        shape("internal", "batch"),
+        batch.created_at,
+        attributes=said,
+        tracing=tracing,
+        is_sampled=own.is_sampled,
+    )
+    span.end(at, batch.status if batch.status in ("failed", "expired", "cancelled") else None)

@@ -1,0 +1,41 @@
+"""What is told in a trace of a request that was refused: the status, and the error's code.
+
+Before its model is known, only of who has a key. Whoever has none (401), or sends more than is read before the key is
+looked at (413), is counted in `stoker_refused_total` and nothing else: a stranger who sends `traceparent: ...-01` again
+and again would otherwise fill the queue of spans, in which those of real requests wait, and the collector's disk.
+Nothing of the body is told, nor the path as it was written.
+"""
+
+import asyncio
+from collections.abc import Mapping
+
+from stoker.base.errors import StokerError
+from stoker.gateway import spans
+from stoker.meter.accounts import Account
+from stoker.telemetry.spans import Span, Tracing, parent_in
+
+
+def tell(
+    tracing: Tracing | None,
+    headers: Mapping[str, str],
+    path: str,
+    key: Account | None,
+    error: StokerError,
+    *,
+    began: float,
+    at: float,
+) -> None:
+    """Before its model is known. `path`: of our routes. `key`: of the caller, None where it is not known. `began` and
+    `at`, when it is refused: seconds since the epoch."""
+    if tracing is None or key is None:
+        return
+    span = tracing.begin(parent_in(headers), spans.request(path, tenant=key.tenant), began)
+    spans.answered_with(span, error.status, at, error.code)
+
+
+def end(span: Span | None, error: BaseException, at: float) -> None:
+    """Of a request whose model was known: it was refused, or went wrong, or its client went away."""
+    if isinstance(error, StokerError):
+        spans.answered_with(span, error.status, at, error.code)
+    else:
+        spans.answered_with(span, spans.CLIENT_CLOSED if isinstance(error, asyncio.CancelledError) else 500, at)
