@@ -92,6 +92,16 @@ async def test_a_run_that_a_request_caused_is_of_the_trace_of_that_request(scene
     assert scene.above == [(caller, "vendor=1")]
 
 
+def test_tokens_are_left_to_the_gateway_s_span_of_the_same_call() -> None:
+    """Both are in one trace, and backends add up."""
+    call = {"name": "chat m", "attributes": {"gen_ai.request.model": "m", "gen_ai.usage.input_tokens": 3}}
+    assert exporting.sent(call, with_content=False) == {
+        "name": "chat m",
+        "attributes": {"gen_ai.request.model": "m"},
+        "with_content": False,
+    }
+
+
 async def test_many_that_ended_at_once_are_all_told_of(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "MOST_AT_ONCE", 2)
     runs = []

@@ -77,7 +77,7 @@ class Exporter:
         spans = await asyncio.to_thread(tree_spans, await self._service.tree(run))
         tenant = self._service.platform.tenants.get(run.tenant)
         with_content = tenant is not None and tenant.record_content
-        told = [{**span, "with_content": with_content} for span in spans]
+        told = [sent(span, with_content=with_content) for span in spans]
         parent = parent_of(run.trace)
         if parent is None:
             if self._is_sampled(None, trace_id_of(run_id)):
@@ -85,6 +85,13 @@ class Exporter:
         elif parent.is_sampled:
             told[0] = {**told[0], "parent": parent.span_id, "state": parent.state}
             self._tell(parent.trace_id, told)
+
+
+def sent(span: Mapping[str, Any], *, with_content: bool) -> dict[str, Any]:
+    """Without tokens: the gateway's call of the engine, which stands below a call of a model, tells them, and a backend
+    that adds up those of a trace must not count them twice."""
+    said = {name: value for name, value in span["attributes"].items() if not name.startswith("gen_ai.usage.")}
+    return {**span, "attributes": said, "with_content": with_content}
 
 
 def _ended(connection: Connection, since: float) -> list[tuple[str, float, float]]:
