@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from stoker.meter.attribution import split
 from stoker.meter.machines import MachineLife, StayLife
@@ -25,6 +25,8 @@ Part = Literal["work", "idle", "start-up", "platform", "unmatched", "shared"]
 """What a part of a bill was for. work: requests that ran. idle: a replica that ran none, and what of a machine nobody
 had. start-up: before a machine, or a replica on it, could do anything. platform: what serves no model (gateway, queue).
 unmatched: machines of which nobody saw what they did. shared: what is no machine's (data, control plane)."""
+
+PARTS: tuple[Part, ...] = get_args(Part)
 
 Who = tuple[str, ...]
 """Whose requests they were: as many names as the caller asks for."""
