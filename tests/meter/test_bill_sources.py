@@ -79,6 +79,23 @@ def test_groups_by_tag_and_type_and_no_groups_at_all() -> None:
     assert cost_explorer.bill_of(whole).lines == [Line(10**8, FIRST, FIRST + DAY)]
 
 
+def test_lines_of_a_time_are_those_that_began_in_it() -> None:
+    days = [[(["BoxUsage:m5.large"], amount)] for amount in ("1", "2", "4")]
+    bill = cost_explorer.bill_of(answer(("USAGE_TYPE",), days))
+    found = [bill.within(FIRST, FIRST + DAY), bill.within(FIRST + 1, None), bill.within(None, FIRST + 2 * DAY + 1)]
+    assert [each.nano_usd // 10**9 for each in found] == [1, 6, 7]
+    assert Bill("x", [], if_known=bill.lines).within(FIRST + DAY, FIRST + 2 * DAY).if_known == bill.lines[1:2]
+
+
+def test_what_hours_of_a_type_cost_is_rounded_once() -> None:
+    found = answer(("USAGE_TYPE",), [[(["BoxUsage:m5.large"], "0.0000000008")]] * 2)
+    for result in found["ResultsByTime"]:
+        result["Groups"][0]["Metrics"]["UsageQuantity"] = {"Amount": "1.5", "Unit": "Hrs"}
+    bill = cost_explorer.bill_of(found)
+    assert bill.machine_nano_usd == {("on-demand", "m5.large"): 2}
+    assert bill.usage_hours == {("on-demand", "m5.large"): 3.0}
+
+
 def test_an_answer_without_its_last_page_is_refused_and_pages_are_joined() -> None:
     one = answer(("SERVICE",), [[(["Tax"], "1")]])
     with pytest.raises(InvalidInput, match="goes on"):
