@@ -121,7 +121,7 @@ def stays(draw: st.DrawFn, of: list[Machine]) -> Stay:
 @st.composite
 def requests(draw: st.DrawFn, of: list[Stay]) -> Request:
     replica = draw(st.integers(0, len(of) - 1))
-    began, ended = draw(spans(of[replica].began, of[replica].ended))
+    began, ended = draw(st.just((of[replica].began, of[replica].ended)) | spans(of[replica].began, of[replica].ended))
     prompt, cached, answer = draw(st.tuples(st.integers(1, 2000), st.integers(1, 4), st.integers(0, 500)))
     return Request(replica, draw(st.sampled_from(["acme", "globex"])), began, ended, (prompt, prompt // cached, answer))
 
@@ -134,7 +134,7 @@ NANO = st.integers(-(10**10), 10**12).filter(bool)
 def cases(draw: st.DrawFn) -> Case:
     fleet = draw(st.lists(machines(), max_size=4))
     pods = draw(st.lists(stays(fleet), min_size=1, max_size=5)) if fleet else []
-    traffic = draw(st.lists(requests(pods), min_size=1, max_size=8)) if pods else []
+    traffic = draw(st.lists(requests(pods), min_size=2 * len(pods), max_size=10)) if pods else []
     bill = draw(st.dictionaries(LINES, NANO, min_size=1, max_size=12))
     of_fleet = [
         (hour // 24, next(what for what, had in MACHINES.items() if had == (machine.capacity, machine.type)))

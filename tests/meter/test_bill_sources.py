@@ -242,7 +242,8 @@ def test_the_simulators_rows() -> None:
     found = a_simulated_report(
         a_cell(2_000_000_100, tenant="a"),
         a_cell(500_000_300, tenant="b", capacity="on-demand"),
-        a_cell(499_999_600, "idle"),
+        a_cell(400_000_000, "idle"),
+        a_cell(99_999_600, "idle"),
         a_cell(7, "start-up", model=""),
     )
     report = sources.of_simulator(found, "tenant,model")

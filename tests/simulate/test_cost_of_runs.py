@@ -83,7 +83,8 @@ def check(result: Result, file: Path) -> Counter[str]:
     assert sum(tenants[name] for name in whose) == parts.get("work", 0)
     for part in ("idle", "start-up", "platform"):
         assert tenants.get(f"({part})", 0) == parts.get(part, 0)
-    assert not some_node_started(result) or parts["start-up"] > 0
+    models = {row["key"]: row["nano_usd"] for row in cost(file, "model")["rows"]}
+    assert some_node_started(result) == (models.get("(start-up)", 0) > 0)
     return Counter([*parts, *whose, *said["by_capacity"]])
 
 
