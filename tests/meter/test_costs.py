@@ -137,6 +137,28 @@ def test_each_key_of_the_same_time(store: Store) -> None:
     }
 
 
+def test_a_run_of_an_agent_is_told_from_one_that_a_client_named_alike(store: Store) -> None:
+    """Below an agent's run are its steps; a name that a client made up is a name, with its point. Requests count, too,
+    for each model."""
+    code = replace(STAY, id="pod-2", model="code", replica="code-1")
+    Lives(store).write(machines_seen=[NODE], stays_seen=[STAY, code])
+    times = {"started_at": 2 * HOUR, "ended_at": 3 * HOUR}
+    Ledger(store).append(
+        [
+            a_request(1, 0.0, 1.0, run="a.b", agent="assistant"),
+            a_request(2, 1.0, 2.0, run="a.b", agent=None),
+            a_record(3, run="a.b", agent=None, model="code", replica="code-1", **times),
+        ]
+    )
+    found = costs.report(asked("run"), Ledger(store), Lives(store))["rows"]
+    assert {row["run"]: row["requests"] for row in found} == {"a": 1, "a.b": 2, "(idle)": 0}
+    found = costs.report(asked("tenant,model"), Ledger(store), Lives(store))["rows"]
+    assert {row["key"]: row["requests"] for row in found if row["tenant"] == "acme"} == {
+        "acme, general": 2,
+        "acme, code": 1,
+    }
+
+
 def test_prices_by_time_volumes_and_midnight(store: Store) -> None:
     spot = replace(NODE, capacity="spot", extra_nano_usd_per_hour=USD // 10, began_at=22 * HOUR, seen_at=26 * HOUR)
     steps = [
