@@ -2,12 +2,11 @@
 that has ended."""
 
 import json
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from explorer import DAY, FIRST, page, seed
 
 from stoker.cli.app import run
 from stoker.local.state import Credentials, StateDirectory
@@ -15,16 +14,7 @@ from stoker.meter.ledger import Ledger
 from stoker.meter.lives import Lives, MachineLife, StayLife
 from stoker.meter.store import Store
 from stoker.meter.usage import UsageRecord
-from stoker.testing.aws import CREDENTIALS, moto_server
-
-FIRST = 1793491200.0  # 2026-11-01
-DAY = 86400.0
-
-
-@pytest.fixture(scope="module")
-def moto_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with moto_server(tmp_path_factory.mktemp("moto") / "moto.log") as url:
-        yield url
+from stoker.testing.aws import CREDENTIALS
 
 
 @pytest.fixture
@@ -74,35 +64,6 @@ def state(tmp_path: Path) -> Path:
     return state.path
 
 
-def seed(moto_url: str, *pages: dict[str, Any]) -> None:
-    data = json.dumps({"results": pages}).encode()
-    asked = urllib.request.Request(f"{moto_url}/moto-api/static/ce/cost-and-usage-results", data, method="POST")
-    with urllib.request.urlopen(asked, timeout=10) as answer:
-        assert answer.status == 201
-
-
-def page(day: int, groups: dict[tuple[str, str], str], next_page: str | None = None) -> dict[str, Any]:
-    return {
-        "GroupDefinitions": [{"Type": "DIMENSION", "Key": key} for key in ("USAGE_TYPE", "PURCHASE_TYPE")],
-        "ResultsByTime": [
-            {
-                "TimePeriod": {"Start": f"2026-11-0{day}", "End": f"2026-11-0{day + 1}"},
-                "Groups": [
-                    {
-                        "Keys": list(keys),
-                        "Metrics": {
-                            "UnblendedCost": {"Amount": usd, "Unit": "USD"},
-                            "UsageQuantity": {"Amount": "24", "Unit": "Hrs"},
-                        },
-                    }
-                    for keys, usd in groups.items()
-                ],
-            }
-        ],
-        **({} if next_page is None else {"NextPageToken": next_page}),
-    }
-
-
 FIRST_PAGE = {("SpotUsage:g5.xlarge", "Spot Instances"): "10.01", ("BoxUsage:m5.large", "On Demand Instances"): "2.3"}
 LAST_PAGE = {("SpotUsage:g5.xlarge", "Spot Instances"): "9.99", ("NatGateway-Hours", "On Demand Instances"): "1.08"}
 
@@ -126,8 +87,7 @@ def test_the_answer_of_cost_explorer_is_split_and_sums_to_the_cent(
         monkeypatch.setenv(name, value)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
-    with urllib.request.urlopen(urllib.request.Request(f"{moto_url}/moto-api/reset", b"", method="POST"), timeout=10):
-        seed(moto_url, page(1, FIRST_PAGE, "more"), page(2, LAST_PAGE))
+    seed(moto_url, page(1, FIRST_PAGE, "more"), page(2, LAST_PAGE))
 
     report = said(
         capsys,

@@ -79,6 +79,23 @@ def test_groups_by_tag_and_type_and_no_groups_at_all() -> None:
     assert cost_explorer.bill_of(whole).lines == [Line(10**8, FIRST, FIRST + DAY)]
 
 
+def test_lines_of_a_time_are_those_that_began_in_it() -> None:
+    days = [[(["BoxUsage:m5.large"], amount)] for amount in ("1", "2", "4")]
+    bill = cost_explorer.bill_of(answer(("USAGE_TYPE",), days))
+    found = [bill.within(FIRST, FIRST + DAY), bill.within(FIRST + 1, None), bill.within(None, FIRST + 2 * DAY + 1)]
+    assert [each.nano_usd // 10**9 for each in found] == [1, 6, 7]
+    assert Bill("x", [], if_known=bill.lines).within(FIRST + DAY, FIRST + 2 * DAY).if_known == bill.lines[1:2]
+
+
+def test_what_hours_of_a_type_cost_is_rounded_once() -> None:
+    found = answer(("USAGE_TYPE",), [[(["BoxUsage:m5.large"], "0.0000000008")]] * 2)
+    for result in found["ResultsByTime"]:
+        result["Groups"][0]["Metrics"]["UsageQuantity"] = {"Amount": "1.5", "Unit": "Hrs"}
+    bill = cost_explorer.bill_of(found)
+    assert bill.machine_nano_usd == {("on-demand", "m5.large"): 2}
+    assert bill.usage_hours == {("on-demand", "m5.large"): 3.0}
+
+
 def test_an_answer_without_its_last_page_is_refused_and_pages_are_joined() -> None:
     one = answer(("SERVICE",), [[(["Tax"], "1")]])
     with pytest.raises(InvalidInput, match="goes on"):
@@ -212,13 +229,54 @@ def test_a_bill_alone_says_no_tenant_but_its_own_words(tmp_path: Path) -> None:
         sources.of_file_alone(costs.Asked(("tenant",), FIRST, FIRST + DAY), found)
 
 
-def test_the_simulators_rows_and_what_it_does_not_have() -> None:
-    found = {"cost_usd": {"total": 3.0, "by_tenant": {"a": 2.0, "(idle)": 1.0}, "by_pool": {"gpu": 3.0}}}
-    report = sources.of_simulator(found, "tenant")
-    assert [(row["tenant"], row["usd"]) for row in report["rows"]] == [("a", 2.0), ("(idle)", 1.0)]
+def a_cell(nano: int, part: str = "work", tenant: str = "", **changed: Any) -> dict[str, Any]:
+    of = {"item": "instances", "nodepool": "gpu", "capacity": "spot", "type": "g6.xlarge", "zone": "us-east-1a"}
+    return {**of, "part": part, "model": "general", "tenant": tenant, "nano_usd": nano, **changed}
+
+
+def a_simulated_report(*cells: Any) -> dict[str, Any]:
+    return {"cost_usd": {"total": 3.0, "cells": list(cells)}, "began_at": "2026-11-01T00:00:00Z", "ended_at_s": 60.0}
+
+
+def test_the_simulators_rows() -> None:
+    found = a_simulated_report(
+        a_cell(2_000_000_100, tenant="a"),
+        a_cell(500_000_300, tenant="b", capacity="on-demand"),
+        a_cell(400_000_000, "idle"),
+        a_cell(99_999_600, "idle"),
+        a_cell(7, "start-up", model=""),
+    )
+    report = sources.of_simulator(found, "tenant,model")
+    assert [(row["tenant"], row["model"], row["nano_usd"], row["usd"]) for row in report["rows"]] == [
+        ("a", "general", 2_000_000_100, 2.0),
+        ("b", "general", 500_000_300, 0.5),
+        ("(idle)", "general", 499_999_600, 0.5),  # the larger remainder: so that what is shown sums
+        ("(start-up)", "(start-up)", 7, 0.0),
+    ]
     assert report["bill_usd"] == report["total_usd"] == 3.0
-    with pytest.raises(InvalidInput, match="has no session; it has tenant, nodepool, one at a time"):
-        sources.of_simulator(found, "session")
+    assert report["bill_nano_usd"] == 3_000_000_007
+    assert report["parts"] == {"idle": 0.5, "start-up": 0.0, "work": 2.5}
+    assert (report["source"], report["since"], report["until"]) == ("simulator", FIRST, FIRST + 60)
+    of = {row["key"]: row for row in sources.of_simulator(found, "capacity")["rows"]}
+    assert (of["spot"]["nano_usd"], of["spot"]["work_usd"], of["spot"]["idle_usd"]) == (2_499_999_707, 2.0, 0.5)
+    few = sources.of_simulator(found, "tenant", most_rows=1)["rows"]
+    assert [(row["key"], row["nano_usd"]) for row in few] == [("a", 2_000_000_100), ("(3 others)", 999_999_907)]
+
+
+def test_what_the_simulators_report_does_not_have() -> None:
+    with pytest.raises(InvalidInput, match="has no session, day; it has tenant, model, nodepool, capacity"):
+        sources.of_simulator(a_simulated_report(), "session,day")
+    for cell, error in (
+        (7, r"cells\[1\].tenant must be a text"),
+        (a_cell(1, "wasted"), r"cells\[1\].part is 'wasted'; it must be one of work, idle, start-up"),
+        (a_cell(1, zone=None), r"cells\[1\].zone must be a text"),
+        ({**a_cell(1), "nano_usd": 1.5}, r"cells\[1\].nano_usd is 1.5; it must be a whole number"),
+    ):
+        with pytest.raises(InvalidInput, match=error):
+            sources.of_simulator(a_simulated_report(a_cell(1), cell), "tenant")
+    with pytest.raises(InvalidInput, match=r"cost_usd\.cells must be a list") as caught:
+        sources.of_simulator({"cost_usd": {"total": 3.0}}, "tenant")
+    assert caught.value.hint == "run `stoker simulate --json` again: earlier versions did not write it"
 
 
 def test_what_is_no_bill_is_refused(tmp_path: Path) -> None:

@@ -77,6 +77,36 @@ def test_a_line_without_a_machine_is_for_those_that_fit_by_what_each_costs() -> 
     assert rows(found, ["zone"], [])[("us-east-1b",)].nano_usd == 2000
 
 
+def test_a_line_without_a_machine_goes_by_how_long_each_was_there() -> None:
+    """One for all of 1,000 s and one for a quarter of them, at the same price: four fifths and a fifth."""
+    short = replace(NODE, id="i-2", ended_at=250.0, zone="us-east-1b")
+    found = attribute([Line(1000, 0.0, 1000.0, capacity="spot")], [NODE, short], [], {})
+    assert {key: sums.nano_usd for key, sums in rows(found, ["zone"], []).items()} == {
+        ("us-east-1a",): 800,
+        ("us-east-1b",): 200,
+    }
+
+
+def test_machines_of_the_same_time_are_told_apart() -> None:
+    other = replace(NODE, id="i-2", usable_at=400.0)
+    lines = [Line(1000, 0.0, 1000.0, item, machine) for machine in ("i-1", "i-2") for item in ("instance", "extra")]
+    found = attribute(lines, [NODE, other], [], {})
+    assert {key: sums.nano_usd for key, sums in rows(found, ["part", "item"], []).items()} == {
+        ("start-up", "instance"): 100 + 400,
+        ("idle", "instance"): 900 + 600,
+        ("start-up", "extra"): 100 + 400,
+        ("idle", "extra"): 900 + 600,
+    }
+
+
+def test_a_machine_that_never_was_usable_is_start_up_and_one_that_serves_no_model_is_the_platforms() -> None:
+    never = replace(NODE, id="i-2", usable_at=None)
+    gateway = replace(STAY, model="", replica="", workload="gateway", share=0.25, ready_at=None)
+    lines = [Line(1000, 0.0, 1000.0, machine="i-1"), Line(70, 0.0, 1000.0, machine="i-2")]
+    found = by_part(attribute(lines, [NODE, never], [gateway], {}))
+    assert found == {("start-up", "", ()): 100 + 70, ("platform", "", ()): 225, ("idle", "", ()): 675}
+
+
 def test_what_nobody_is_found_for_is_said() -> None:
     lines = [
         Line(7, 0.0, 10.0, machine="i-9", pool="gpu"),

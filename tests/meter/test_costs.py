@@ -137,6 +137,28 @@ def test_each_key_of_the_same_time(store: Store) -> None:
     }
 
 
+def test_a_run_of_an_agent_is_told_from_one_that_a_client_named_alike(store: Store) -> None:
+    """Below an agent's run are its steps; a name that a client made up is a name, with its point. Requests count, too,
+    for each model."""
+    code = replace(STAY, id="pod-2", model="code", replica="code-1")
+    Lives(store).write(machines_seen=[NODE], stays_seen=[STAY, code])
+    times = {"started_at": 2 * HOUR, "ended_at": 3 * HOUR}
+    Ledger(store).append(
+        [
+            a_request(1, 0.0, 1.0, run="a.b", agent="assistant"),
+            a_request(2, 1.0, 2.0, run="a.b", agent=None),
+            a_record(3, run="a.b", agent=None, model="code", replica="code-1", **times),
+        ]
+    )
+    found = costs.report(asked("run"), Ledger(store), Lives(store))["rows"]
+    assert {row["run"]: row["requests"] for row in found} == {"a": 1, "a.b": 2, "(idle)": 0}
+    found = costs.report(asked("tenant,model"), Ledger(store), Lives(store))["rows"]
+    assert {row["key"]: row["requests"] for row in found if row["tenant"] == "acme"} == {
+        "acme, general": 2,
+        "acme, code": 1,
+    }
+
+
 def test_prices_by_time_volumes_and_midnight(store: Store) -> None:
     spot = replace(NODE, capacity="spot", extra_nano_usd_per_hour=USD // 10, began_at=22 * HOUR, seen_at=26 * HOUR)
     steps = [
@@ -163,6 +185,26 @@ def test_ec2_bills_a_minute_at_least_and_a_laptop_does_not(store: Store) -> None
     Lives(store).write(machines_seen=[short, local])
     found = costs.report(asked("capacity"), Ledger(store), Lives(store))
     assert dollars(found) == {"on-demand": 0.016666, "local": 0.001667}
+
+
+def test_half_a_nano_dollar_goes_up() -> None:
+    """Of 1 nano-dollar an hour: half an hour is one, and a second less is none."""
+    dust = replace(NODE, nano_usd_per_hour=1)
+    assert [line.nano_usd for line in costs.machine_lines([dust], [], since=0.0, until=1800.0)] == [1]
+    assert costs.machine_lines([dust], [], since=0.0, until=1799.0) == []
+
+
+def test_a_request_counts_in_the_time_in_which_it_ended_and_on_each_of_its_days(store: Store) -> None:
+    Lives(store).write(machines_seen=[replace(NODE, seen_at=2 * DAY)], stays_seen=[replace(STAY, seen_at=2 * DAY)])
+    Ledger(store).append([a_request(1, 1.0, 2.0), a_request(2, 2.0, 3.0), a_request(3, 30.0, 31.0)])
+
+    def requests(since_h: float, until_h: float) -> list[int]:
+        asked_for = asked(since=since_h * HOUR, until=until_h * HOUR)
+        found = costs.report(asked_for, Ledger(store), Lives(store))
+        return [row.get("requests", 0) for row in found["rows"] if row["key"] == "acme"]
+
+    assert (requests(0, 2), requests(2, 3), requests(0, 3)) == ([0], [1], [1])
+    assert requests(0, 48) == [3]
 
 
 def test_somebody_elses_bill_takes_the_place_of_prices(store: Store) -> None:
@@ -196,6 +238,7 @@ llm:
     found = costs.report(costs.asked_of(platform, by="tenant", since=0.0, until=10 * HOUR), Ledger(store), Lives(store))
     assert dollars(found) == {"acme": 3.0, "zeta": 1.0}
     assert found["items"] == {"provider": 4.0}
+    assert found["bill_usd"] == found["total_usd"] == 4.0
     # A model of that name on machines of ours is paid for by the machines.
     Lives(store).write(machines_seen=[NODE], stays_seen=[replace(STAY, model="hosted")])
     found = costs.report(costs.asked_of(platform, by="item", since=0.0, until=10 * HOUR), Ledger(store), Lives(store))

@@ -147,21 +147,44 @@ def test_a_node_that_never_was_ready_starts_up_to_its_end() -> None:
 
 
 def test_tenants_pay_for_the_time_that_their_requests_took() -> None:
-    """The replica is there for 900 s, of which two tenants computed in 90 and 180. What it waited is nobody's."""
-    found = costs([node()], [pod("a")], work_s={"general": {"acme": 90.0, "globex": 180.0}})
+    """The replica has a quarter of the node for 900 s. It needs 100 of them to be ready; of the other 800 two tenants
+    computed in 90 and 180. What it waited is nobody's."""
+    found = costs([node()], [pod("a", ready_at=300.0)], work_s={"general": {"acme": 90.0, "globex": 180.0}})
     assert found.by_tenant == {
-        STARTING: 100_000_000,
+        STARTING: 100_000_000 + 25_000_000,
         "acme": 22_500_000,
         "globex": 45_000_000,
-        IDLE: 675_000_000 + 157_500_000,
+        IDLE: 675_000_000 + 132_500_000,
     }
+    assert found.by_model == {STARTING: 100_000_000, "general": 225_000_000, IDLE: 675_000_000}
     assert sum(found.by_tenant.values()) == found.total
+
+
+def test_pods_of_one_replica_are_all_paid_for_by_whose_requests_it_ran() -> None:
+    """A leader and a worker, half of the node together: acme computed in half of the 900 s that the replica was there,
+    so half of what both cost is acme's."""
+    pods = [pod("leader", ready_at=200.0), pod("worker", ready_at=200.0, stands_for_all=False)]
+    found = costs([node()], pods, work_s={"general": {"acme": 450.0}})
+    assert found.by_tenant == {STARTING: 100_000_000, "acme": 225_000_000, IDLE: 450_000_000 + 225_000_000}
+
+
+def test_a_tenant_pays_on_each_kind_of_machine_and_for_each_part() -> None:
+    spot = node("s", capacity="spot", usd_per_hour=1.8)
+    pods = [pod("a", ready_at=200.0), pod("b", node="s", ready_at=200.0)]
+    found = costs([node(), spot], pods, volume=Volume(size_gib=73), work_s={"general": {"acme": 900.0}})
+    of = {(cell.part, cell.capacity, cell.item, cell.model, cell.who): nano for cell, nano in found.cells.items()}
+    assert of["work", "on-demand", "instances", "general", ("acme",)] == 112_500_000
+    assert of["work", "spot", "instances", "general", ("acme",)] == 56_250_000
+    assert of["idle", "spot", "instances", "general", ()] == 56_250_000
+    assert of["idle", "spot", "instances", "", ()] == 337_500_000
+    assert of["start-up", "spot", "volumes", "", ()] == 222_222  # a tenth of 1,000 s at 0.008 dollars per hour
+    assert sum(of.values()) == sum(found.cells.values()) == found.total
 
 
 def test_the_time_before_the_trace_is_neither_paid_nor_there() -> None:
     """Bound long before: 1,100 s count for the model, of which its tenant took all."""
     old = node(launched_at=-3000.0, ready_at=-2900.0)
-    found = costs([old], [pod("a", bound_at=-2900.0)], work_s={"general": {"acme": 1100.0}})
+    found = costs([old], [pod("a", bound_at=-2900.0, ready_at=-2800.0)], work_s={"general": {"acme": 1100.0}})
     assert found.by_tenant == {"acme": 275_000_000, IDLE: 825_000_000}
 
 

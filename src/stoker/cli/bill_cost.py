@@ -34,7 +34,7 @@ def report(which: Which, asked: target.Asked, by: str, limit: int) -> dict[str, 
 
     found, state, platform, bill_or_report = _read(which, asked)
     if isinstance(bill_or_report, dict):
-        return sources.of_simulator(bill_or_report, by)
+        return sources.of_simulator(bill_or_report, by, limit)
     bill = bill_or_report
     times = [at for line in (*bill.lines, *bill.if_known) for at in (line.began_at, line.ended_at)]
     if not times:

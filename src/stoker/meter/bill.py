@@ -6,14 +6,15 @@ Each step splits whole nano-dollars by the largest remainder (`attribution.split
 whatever went in. What nobody can be found for is said, not spread: `Part`.
 """
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from stoker.meter.attribution import split
-from stoker.meter.lives import MachineLife, StayLife
+from stoker.meter.machines import MachineLife, StayLife
 from stoker.meter.timelines import Timeline
 
 DAY_S = 86400
@@ -24,6 +25,8 @@ Part = Literal["work", "idle", "start-up", "platform", "unmatched", "shared"]
 """What a part of a bill was for. work: requests that ran. idle: a replica that ran none, and what of a machine nobody
 had. start-up: before a machine, or a replica on it, could do anything. platform: what serves no model (gateway, queue).
 unmatched: machines of which nobody saw what they did. shared: what is no machine's (data, control plane)."""
+
+PARTS: tuple[Part, ...] = get_args(Part)
 
 Who = tuple[str, ...]
 """Whose requests they were: as many names as the caller asks for."""
@@ -89,6 +92,7 @@ def attribute(
         on.setdefault(stay.machine, []).append(stay)
     known = {machine.id: machine for machine in machines}
     cells: dict[Cell, int] = {}
+    last, seconds = None, dict[_For, float]()  # a machine's lines of one time (its volumes', too) come together
     for line in lines:
         for machine_id, nano in _machines_of(line, known).items():
             machine = known.get(machine_id)
@@ -97,7 +101,10 @@ def attribute(
                 found = {_For(part): nano}
                 where = (line.pool, line.capacity, line.type, line.zone)
             else:
-                found = split(nano, _seconds(machine, line, on.get(machine_id, ()), timelines))
+                time = machine_id, line.began_at, line.ended_at
+                if time != last:
+                    last, seconds = time, _seconds(machine, line, on.get(machine_id, ()), timelines)
+                found = split(nano, seconds)
                 where = (machine.pool, machine.capacity, machine.type, machine.zone)
             for each, amount in found.items():
                 cell = Cell(int(line.began_at // DAY_S), each.part, line.item, *where, each.model, each.who)
@@ -184,8 +191,12 @@ def _seconds(
     bounds = {usable, ended}
     for stay in there:
         bounds.update(at for at in (stay.began_at, end_of(stay), stay.ready_at) if at and usable < at < ended)
+    here: list[StayLife] = []
+    coming = deque(sorted(there, key=lambda stay: stay.began_at))
     for since, until in pairwise(sorted(bounds)):
-        here = [stay for stay in there if stay.began_at <= since and end_of(stay) >= until]
+        while coming and coming[0].began_at <= since:
+            here.append(coming.popleft())
+        here = [stay for stay in here if end_of(stay) > since]
         of_all = sum(stay.share for stay in here)
         _add(found, _For("idle"), (until - since) * max(0.0, 1.0 - of_all))
         for stay in here:

@@ -259,8 +259,8 @@ class Ledger:
             .order_by(usage.c.ended_at, usage.c.id)
         )
         with self._store.reading() as connection:
-            for row in connection.execution_options(yield_per=5000).execute(query):
-                yield SpanRow(*row)
+            for some in connection.execution_options(yield_per=5000).execute(query).partitions():
+                yield from map(SpanRow._make, some)
 
     def count(self, *, since: float, until: float) -> int:
         """How many records ended at `since` or later and before `until`."""

@@ -20,7 +20,7 @@ from stoker.base.errors import InvalidInput, NotFound
 from stoker.policy.cluster import Market
 
 if TYPE_CHECKING:
-    from stoker.meter.lives import PriceStep
+    from stoker.meter.machines import PriceStep
 
 Key = tuple[str, str, str]
 """Type, zone, capacity type."""

@@ -7,8 +7,8 @@ from typing import Any, TypeGuard
 
 from stoker.base.errors import InvalidInput, NotFound
 from stoker.meter import cost_explorer, costs, usage_report
-from stoker.meter.bill import Line, attribute
-from stoker.meter.bill_lines import MOST_LINES, Amount, Bill
+from stoker.meter.bill import NOBODY, PARTS, Cell, Line, attribute
+from stoker.meter.bill_lines import MOST_LINES, Amount, Bill, moment
 from stoker.meter.costs import Asked
 from stoker.meter.ledger import Ledger
 from stoker.meter.lives import Lives
@@ -17,14 +17,8 @@ from stoker.meter.money import dollars
 MOST_JSON_BYTES = 256 << 20
 OF_MACHINES = ("nodepool", "capacity", "type", "zone", "item", "day")
 """What a bill says without a platform."""
-_OF_SIMULATOR: Mapping[str, str] = {
-    "tenant": "by_tenant",
-    "model": "by_model",
-    "nodepool": "by_pool",
-    "capacity": "by_capacity",
-    "type": "by_node_type",
-    "item": "by_part",
-}
+OF_SIMULATOR = ("tenant", "model", "nodepool", "capacity", "type", "zone", "item", "part")
+"""What a report of the simulator says."""
 _TEXTS = ("item", "machine", "pool", "capacity", "type", "zone")
 
 
@@ -53,35 +47,51 @@ def read(path: Path, amount: Amount, cluster: str, *, take_all: bool = False) ->
     )
 
 
-def of_simulator(found: Mapping[str, Any], by: str) -> dict[str, Any]:
+def of_simulator(found: Mapping[str, Any], by: str, most_rows: int = 1000) -> dict[str, Any]:
     """As `costs.report` answers, from `stoker simulate --json`. Raises InvalidInput for keys that it does not have."""
-    bill = found["cost_usd"]
-    has = [key for key, name in _OF_SIMULATOR.items() if isinstance(bill.get(name), dict)]
-    if by not in has:
-        raise InvalidInput(f"the simulator's report has no {by}; it has {', '.join(has)}, one at a time", param="by")
-    nano = {str(key): round(usd * 1e9) for key, usd in bill[_OF_SIMULATOR[by]].items()}
-    total = sum(nano.values())
-    return {
-        "by": [by],
-        "since": None,
-        "until": None,
-        "source": "simulator",
-        "rows": [
-            {
-                "key": key,
-                by: key,
-                "usd": dollars(each),
-                "nano_usd": each,
-                "work_usd": 0.0,
-                "idle_usd": 0.0,
-                "start_up_usd": 0.0,
-            }
-            for key, each in sorted(nano.items(), key=lambda item: (-item[1], item[0]))
-        ],
-        "total_usd": dollars(total),
-        "bill_usd": bill["total"],
-        "bill_nano_usd": round(bill["total"] * 1e9),
-    }
+    keys = costs.keys_of(by)
+    wrong = [key for key in keys if key not in OF_SIMULATOR]
+    if wrong:
+        raise InvalidInput(
+            f"the simulator's report has no {', '.join(wrong)}; it has {', '.join(OF_SIMULATOR)}", param="by"
+        )
+    cells = _cells(found["cost_usd"].get("cells"))
+    began = moment(found.get("began_at"), "began_at")
+    ended_s = found.get("ended_at_s")
+    if not _is_time(ended_s):
+        raise InvalidInput(f"ended_at_s is {ended_s!r}; it must be seconds", param="ended_at_s")
+    dimensions, of_who = costs.dimensions_of(keys)
+    totals = costs.Totals(dimensions, of_who)
+    totals.add(cells)
+    return costs.as_json(totals, {}, sum(cells.values()), Asked(keys, began, began + ended_s, most_rows), "simulator")
+
+
+def _cells(said: Any) -> dict[Cell, int]:
+    """Of the simulator's report; who is its tenant. Raises InvalidInput."""
+    if not isinstance(said, list) or len(said) > MOST_LINES:
+        raise InvalidInput(
+            f"cost_usd.cells must be a list of at most {MOST_LINES} parts of the bill",
+            param="cost_usd.cells",
+            hint="run `stoker simulate --json` again: earlier versions did not write it",
+        )
+    found: dict[Cell, int] = {}
+    for i, each in enumerate(said):
+        cell, nano = _cell(each, f"cost_usd.cells[{i}]")
+        found[cell] = found.get(cell, 0) + nano
+    return found
+
+
+def _cell(said: Any, where: str) -> tuple[Cell, int]:
+    texts: dict[str, Any] = {key: said.get(key) if isinstance(said, dict) else None for key in OF_SIMULATOR}
+    wrong = [key for key, text in texts.items() if not isinstance(text, str)]
+    if wrong:
+        raise InvalidInput(f"{where}.{wrong[0]} must be a text", param=f"{where}.{wrong[0]}")
+    if texts["part"] not in PARTS:
+        raise InvalidInput(f"{where}.part is {texts['part']!r}; it must be one of {', '.join(PARTS)}", param=where)
+    if type(said.get("nano_usd")) is not int:
+        raise InvalidInput(f"{where}.nano_usd is {said.get('nano_usd')!r}; it must be a whole number", param=where)
+    tenant, pool = texts.pop("tenant"), texts.pop("nodepool")
+    return Cell(day=0, pool=pool, who=(tenant,) if texts["part"] == "work" else NOBODY, **texts), said["nano_usd"]
 
 
 def of_file_alone(asked: Asked, bill: Bill) -> dict[str, Any]:

@@ -9,8 +9,9 @@ of any window sum to the time in it at which anything ran.
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from itertools import accumulate
+from operator import itemgetter, mul, sub
+from typing import Generic, NamedTuple, TypeVar
 
 Who = TypeVar("Who", bound=Hashable)
 _LEAST_WORK = 1e-9
@@ -22,8 +23,7 @@ _BITS = 64
 fast ones, virtual time passes fast and slowly by turns."""
 
 
-@dataclass(frozen=True, slots=True)
-class Span(Generic[Who]):
+class Span(NamedTuple, Generic[Who]):
     """`who` ran from `began_at` to `ended_at` (seconds) and caused `work`, in any unit that is the same for all."""
 
     who: Who
@@ -37,31 +37,34 @@ class Timeline(Generic[Who]):
     least that any has."""
 
     def __init__(self, spans: Sequence[Span[Who]]) -> None:
-        lasting = (span for span in spans if _ticks(span.ended_at) > _ticks(span.began_at))
-        kept = sorted(lasting, key=lambda span: span.began_at)
-        least = min((span.work for span in kept if span.work >= _LEAST_WORK), default=1.0)
-        self._who = [span.who for span in kept]
-        self._began = [_ticks(span.began_at) for span in kept]
-        self._ended = [_ticks(span.ended_at) for span in kept]
-        self._pace = _whole([max(span.work, least) / (span.ended_at - span.began_at) for span in kept])
-        self._longest = max((b - a for a, b in zip(self._began, self._ended, strict=True)), default=0)
+        ticks = [(round(span.began_at * _TICKS), round(span.ended_at * _TICKS), span) for span in spans]
+        kept = sorted((each for each in ticks if each[1] > each[0]), key=itemgetter(0))
+        least = min((span.work for _, _, span in kept if span.work >= _LEAST_WORK), default=1.0)
+        self._who = [span.who for _, _, span in kept]
+        self._began = [began for began, _, _ in kept]
+        self._ended = [ended for _, ended, _ in kept]
+        self._pace = _whole([max(span.work, least) / (span.ended_at - span.began_at) for _, _, span in kept])
+        self._longest = max((ended - began for began, ended, _ in kept), default=0)
         self._times, totals = _paces(self._began, self._ended, self._pace)
         self._shift = _BITS + max((total.bit_length() for total in totals), default=0)
         self._per_tick = [(1 << self._shift) // total if total else 0 for total in totals]
-        self._virtual = [0] * len(totals)
-        for i in range(1, len(totals)):
-            passed = self._times[i] - self._times[i - 1]
-            self._virtual[i] = self._virtual[i - 1] + passed * self._per_tick[i - 1]
+        passed = map(sub, self._times[1:], self._times)
+        self._virtual = [*accumulate(map(mul, passed, self._per_tick), initial=0)]
+        at = dict(zip(self._times, self._virtual, strict=False))  # without spans there is no time, and the first 0
+        self._virtual_began = [at[began] for began in self._began]
+        self._virtual_ended = [at[ended] for ended in self._ended]
 
     def seconds(self, began_at: float, ended_at: float) -> dict[Who, float]:
         """Who had how many seconds of this window. What is missing to its length was idle."""
         began, ended = _ticks(began_at), _ticks(ended_at)
+        first, last = self._at(began), self._at(ended)
         found: dict[Who, int] = {}
         for i in range(bisect_left(self._began, began - self._longest), bisect_left(self._began, ended)):
             if self._ended[i] > began:
-                since, until = max(self._began[i], began), min(self._ended[i], ended)
+                since = first if self._began[i] < began else self._virtual_began[i]
+                until = last if self._ended[i] > ended else self._virtual_ended[i]
                 who = self._who[i]
-                found[who] = found.get(who, 0) + self._pace[i] * (self._at(until) - self._at(since))
+                found[who] = found.get(who, 0) + self._pace[i] * (until - since)
         scale = _TICKS << self._shift
         return {who: share / scale for who, share in found.items() if share > 0}
 

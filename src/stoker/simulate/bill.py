@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from stoker.catalog import ec2
 from stoker.catalog.aws_prices import auto_mode_share
 from stoker.catalog.ec2 import region_of
-from stoker.meter import attribution
+from stoker.meter.attribution import split
+from stoker.meter.bill import NOBODY, Cell, Line, Who, attribute, rows
+from stoker.meter.machines import MachineLife, StayLife
 from stoker.meter.prices import Key, Prices
 from stoker.policy.market import on_demand_usd_per_hour
 from stoker.policy.placement import allocatable_of
@@ -22,6 +24,8 @@ from stoker.simulate import gpu_sharing
 from stoker.simulate.machines import NOTICE_S
 from stoker.simulate.result import Costs, NodeLife, ReplicaLife
 
+OF_WHO = ("tenant",)
+"""What a cell's `who` is here."""
 LEAST_S = 60.0
 FREE_WITHIN_S = 3600.0
 """Of a spot machine that EC2 takes back this soon, nothing is billed but its volumes."""
@@ -76,11 +80,7 @@ def costs(
     prices: Prices = AS_LAUNCHED,
 ) -> Costs:
     """`volumes` and `auto_mode` by pool; `requests` by workload, of one pod; `work_s` by model and tenant."""
-    machines = []
-    by_node_type: dict[str, int] = {}
-    by_capacity: dict[str, int] = {}
-    by_pool: dict[str, int] = {}
-    by_part = {"instances": 0, "volumes": 0, "auto mode": 0}
+    lines, machines = [], []
     for life in nodes:
         began, ended = billed(life, ends_at)
         seconds = ended - began
@@ -92,42 +92,91 @@ def costs(
             "volumes": nano(volume_usd_per_hour(volumes.get(life.pool, Volume())), seconds),
             "auto mode": nano(auto_mode_usd_per_hour(life), seconds) if life.pool in auto_mode else 0,
         }
-        total = sum(parts.values())
-        for part, amount in parts.items():
-            by_part[part] += amount
-        for sums, key in ((by_node_type, life.type), (by_capacity, life.capacity), (by_pool, life.pool)):
-            sums[key] = sums.get(key, 0) + total
-        usable_at = life.ready_at if life.ready_at is not None else ended
-        machines.append(attribution.Machine(life.name, total, began, usable_at, ended))
-    stays = list(_stays(nodes, replicas, requests, ends_at))
-    by_model = attribution.by_user(machines, stays)
-    there_s = dict.fromkeys(models, 0.0)
-    for pod in replicas:
-        if pod.model in there_s and pod.bound_at is not None:
-            began, ended = max(0.0, pod.bound_at), ends_at if pod.gone_at is None else min(pod.gone_at, ends_at)
-            there_s[pod.model] += max(0.0, ended - began)
+        lines += [Line(amount, began, ended, part, life.name) for part, amount in parts.items() if amount]
+        machines.append(_machine(life, began, ended))
+    cells = attribute(lines, machines, list(_stays(nodes, replicas, requests, ends_at)), {})
+    return costs_of(_over_tenants(cells, work_s, _ready_s(replicas, models, ends_at)))
+
+
+def costs_of(cells: Mapping[Cell, int]) -> Costs:
+    def by(dimension: str) -> dict[str, int]:
+        found = rows(cells, [dimension], OF_WHO)
+        return {name: sums.nano_usd for (name,), sums in sorted(found.items())}
+
     return Costs(
-        total=sum(each.nano_usd for each in machines),
-        by_node_type=dict(sorted(by_node_type.items())),
-        by_capacity=dict(sorted(by_capacity.items())),
-        by_model=dict(sorted(by_model.items())),
-        by_tenant=dict(sorted(attribution.by_tenant(by_model, work_s, there_s).items())),
-        by_pool=dict(sorted(by_pool.items())),
-        by_part={part: amount for part, amount in by_part.items() if amount or part == "instances"},
+        total=sum(cells.values()),
+        by_node_type=by("type"),
+        by_capacity=by("capacity"),
+        by_model=by("model"),
+        by_tenant=by("tenant"),
+        by_pool=by("pool"),
+        by_part={"instances": 0, **by("item")},
+        cells=cells,
+    )
+
+
+def _machine(life: NodeLife, began: float, ended: float) -> MachineLife:
+    return MachineLife(
+        id=life.name,
+        pool=life.pool,
+        capacity=life.capacity,
+        type=life.type,
+        zone=life.zone,
+        nano_usd_per_hour=0,  # its lines say what it cost
+        began_at=began,
+        usable_at=life.ready_at,
+        seen_at=ended,
+        ended_at=ended,
     )
 
 
 def _stays(
     nodes: Sequence[NodeLife], replicas: Sequence[ReplicaLife], requests: Mapping[str, Amounts], ends_at: float
-) -> Iterable[attribution.Stay]:
+) -> Iterable[StayLife]:
     machines = {life.name: life for life in nodes}
     for pod in replicas:
         if pod.node is None or pod.bound_at is None:
             continue
-        who = pod.model or attribution.PLATFORM
         machine = machines[pod.node]
-        share = share_of(requests.get(pod.workload, {}), machine.type, machine.devices)
-        yield attribution.Stay(pod.node, who, share, pod.bound_at, ends_at if pod.gone_at is None else pod.gone_at)
+        yield StayLife(
+            id=pod.name,
+            machine=pod.node,
+            workload=pod.workload,
+            model=pod.model,
+            share=share_of(requests.get(pod.workload, {}), machine.type, machine.devices),
+            began_at=pod.bound_at,
+            ready_at=pod.ready_at,
+            seen_at=ends_at,
+            ended_at=pod.gone_at,
+        )
+
+
+def _ready_s(replicas: Sequence[ReplicaLife], models: Iterable[str], ends_at: float) -> dict[str, float]:
+    """For how long replicas of each model could serve, pods of one replica counted once: `work_s` is of replicas."""
+    found = dict.fromkeys(models, 0.0)
+    for pod in replicas:
+        if pod.model in found and pod.stands_for_all and pod.ready_at is not None:
+            ended = ends_at if pod.gone_at is None else min(pod.gone_at, ends_at)
+            found[pod.model] += max(0.0, ended - max(0.0, pod.ready_at))
+    return found
+
+
+def _over_tenants(
+    cells: Mapping[Cell, int], work_s: Mapping[str, Mapping[str, float]], ready_s: Mapping[str, float]
+) -> dict[Cell, int]:
+    """What replicas cost while they could serve, over the tenants whose requests took their time; the rest of it is
+    idle. Over the whole run, not by moment: of millions of requests that would take longer than the run."""
+    found: dict[Cell, int] = {}
+    for cell, amount in cells.items():
+        work = work_s.get(cell.model, {}) if cell.part == "idle" else {}
+        if not work:
+            found[cell] = amount
+            continue
+        weights: dict[Who, float] = {(tenant,): seconds for tenant, seconds in work.items()}
+        weights[NOBODY] = max(0.0, ready_s[cell.model] - sum(work.values()))
+        for who, part in split(amount, weights).items():
+            found[cell if who == NOBODY else cell._replace(part="work", who=who)] = part
+    return found
 
 
 def share_of(requests: Amounts, type_name: str, devices: Amounts = NOTHING) -> float:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stoker.meter import money
+from stoker.meter.bill import Cell
 from stoker.simulate import lives, troubles
 from stoker.simulate.result import (
     IN_FLIGHT,
@@ -207,8 +208,8 @@ def replicas(result: Result) -> dict[str, Any]:
 
 
 def costs(seen: Seen) -> dict[str, Any]:
-    """Dollars, in millionths. `per_million_tokens` is of prompt and answer together: of a model by its own part of the
-    bill, of `all` by the whole bill, with what was idle."""
+    """Dollars, in millionths, and `cells`, the smallest parts, in nano-dollars. `per_million_tokens` is of prompt and
+    answer together: of a model by its own part of the bill, of `all` by the whole bill, with what was idle."""
     result, bill = seen.result, seen.result.costs
     tokens = (result.trace.prompt_tokens + result.outcomes.completion_tokens.astype(np.int64)) * seen.served
     served = int(seen.served.sum())
@@ -221,6 +222,7 @@ def costs(seen: Seen) -> dict[str, Any]:
         "by_tenant": money.dollars_by(bill.by_tenant),
         "by_pool": money.dollars_by(bill.by_pool),
         "by_part": money.dollars_by(bill.by_part),
+        "cells": [cell_as_json(cell, nano) for cell, nano in sorted(bill.cells.items()) if nano],
         "per_hour": _ratio(bill.total, hours),
         "per_1000_requests": _ratio(bill.total * 1000, served),
         "per_million_tokens": {
@@ -230,6 +232,21 @@ def costs(seen: Seen) -> dict[str, Any]:
                 for name, of in seen.by_model.items()
             },
         },
+    }
+
+
+def cell_as_json(cell: Cell, nano: int) -> dict[str, Any]:
+    """As `stoker cost --bill` reads it; "" for what has no model or no tenant."""
+    return {
+        "part": cell.part,
+        "item": cell.item,
+        "nodepool": cell.pool,
+        "capacity": cell.capacity,
+        "type": cell.type,
+        "zone": cell.zone,
+        "model": cell.model,
+        "tenant": "".join(cell.who),
+        "nano_usd": nano,
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from stoker.meter.bill import Cell
 from stoker.simulate.trace import Trace
 
 IN_FLIGHT, SERVED, TOO_LONG, TIMED_OUT, NO_REPLICA, LOST = range(6)
@@ -140,9 +141,13 @@ class Costs:
     """Models, and `(platform)`: pods that serve none; `(start-up)`: nodes before they could run anything; `(idle)`:
     what no pod had of a node."""
     by_tenant: Mapping[str, int]
+    """Tenants, and the same; of models, `(start-up)` is what replicas cost before they were ready, and `(idle)` what
+    they cost while they computed nothing."""
     by_pool: Mapping[str, int] = field(default_factory=dict)
     by_part: Mapping[str, int] = field(default_factory=dict)
     """`instances`, `volumes`, `auto mode`."""
+    cells: Mapping[Cell, int] = field(default_factory=dict)
+    """All of it at once; `who` is the tenant."""
 
 
 @dataclass(frozen=True, eq=False)
