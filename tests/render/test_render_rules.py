@@ -228,6 +228,8 @@ def test_tasks_that_are_old_tried_again_given_up_or_without_a_worker(tmp_path: P
         series("stoker_queue_dead", "0x40", model="chat", pod="a"),
         series("stoker_refused_total", "0x5 1x40", code="budget_exhausted", pod="a"),
         series("stoker_refused_total", "0+5x40", code="invalid_value", pod="a"),
+        *(series("stoker_budgets", "0x5 2x40", scope="tenant", used="0.95-1", pod=pod) for pod in ("a", "b")),
+        series("stoker_budgets", "2x40", scope="key", used="all", pod="a"),
         series("stoker_reserved_tokens", "100x40", pod="a"),
         series("stoker_requests_in_flight", "1x5 0x40", model="code", pod="a"),
     ]
@@ -241,6 +243,8 @@ def test_tasks_that_are_old_tried_again_given_up_or_without_a_worker(tmp_path: P
         firing("DeadLetters", "6m", "code"),
         firing("BudgetUsedUp", "4m", by="code"),
         firing("BudgetUsedUp", "8m", "budget_exhausted", by="code"),
+        firing("BudgetNearlyUsedUp", "4m", by="scope"),
+        firing("BudgetNearlyUsedUp", "6m", "tenant", by="scope"),
         firing("ReservationsStuck", "19m", by="none"),
         firing("ReservationsStuck", "23m", "", by="none"),
     ]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from stoker.engine.metrics import EngineMetrics
-from stoker.gateway import spending
+from stoker.gateway import budget_levels, spending
 from stoker.gateway.measures import Measures
 from stoker.local.measures import SupervisorMetrics
 from stoker.render.metric_names import METRICS
@@ -23,6 +23,7 @@ def registries() -> dict[str, list[Made]]:
     made = {name: Metrics() for name in ("gateway", "engine", "worker", "supervisor", "trainer")}
     Measures(made["gateway"])
     spending.Gauges(made["gateway"])
+    budget_levels.Gauges(made["gateway"])
     EngineMetrics(made["engine"], "m", lambda: (0, 0, 0.0))
     WorkerMetrics(made["worker"], "m")
     SupervisorMetrics(made["supervisor"])

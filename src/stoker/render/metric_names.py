@@ -34,7 +34,7 @@ LOCAL: frozenset[Publisher] = frozenset({"gateway", "engine", "worker", "supervi
 
 SOURCES: Mapping[str, str] = MappingProxyType(
     {
-        "gateway": "stoker/gateway/measures.py",
+        "gateway": "stoker/gateway/measures.py, spending.py and budget_levels.py",
         "engine": "stoker/engine/metrics.py, and vLLM 0.11 vllm/v1/metrics/loggers.py, whose names they are",
         "worker": "stoker/worker/metrics.py",
         "supervisor": "stoker/local/measures.py",
@@ -102,7 +102,7 @@ METRICS: Mapping[str, tuple[Publisher, ...]] = MappingProxyType(
             "stoker_time_to_first_token_seconds_bucket stoker_replicas stoker_requests_in_flight stoker_queue_lag "
             "stoker_queue_pending stoker_queue_delayed stoker_queue_dead stoker_queue_waiting_tokens "
             "stoker_machine_usd_per_hour stoker_model_usd_per_hour stoker_queue_oldest_seconds "
-            "stoker_reserved_tokens",
+            "stoker_reserved_tokens stoker_budgets",
         ),
         **_all_of("worker", "stoker_worker_claims_total stoker_worker_retries_total stoker_worker_in_service"),
         **_all_of("supervisor", "stoker_process_restarts_total"),

@@ -33,6 +33,8 @@ LOCAL_HURRY = 60
 does not want to wait. Not less than LOCAL_LEAST_S, two looks: Prometheus itself has to see everybody first."""
 LOCAL_LEAST_S = 10
 BUDGET_CODE = "budget_exhausted"
+NEARLY_USED_UP = "0.95-1"
+"""Of `policy.alerts.PARTS`."""
 ENDED_BADLY = "failed|lost"
 
 
@@ -374,6 +376,15 @@ def _task_alerts() -> Iterator[Alert]:
         "warning",
         "Requests are refused because a budget is used up.",
         "`stoker budgets` says whose: raise it in platform.yaml, or wait until its window is over.",
+    )
+    # Of those that are used up nobody is told here: one for good of a key that nobody uses would be told of for ever.
+    yield Alert(
+        "BudgetNearlyUsedUp",
+        f'max by (scope) (stoker_budgets{{used="{NEARLY_USED_UP}"}}) > 0',
+        "0m",
+        "info",
+        "Less than 5 % is left of {{ $value }} budgets of a {{ $labels.scope }}.",
+        "`stoker budgets` says whose: requests are refused (BudgetUsedUp) once too little is left for them.",
     )
     yield Alert(
         "ReservationsStuck",
