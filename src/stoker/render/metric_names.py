@@ -185,6 +185,8 @@ def publishers(plan: Plan) -> frozenset[Publisher]:
         found.add("engine")
     if plan.served or plan.hosted:
         found.add("worker")
+    if plan.spec.training.enabled and plan.spec.training.kubeflow:  # what AWS Batch runs is out of Prometheus' reach
+        found.add("trainer")
     if plan.gpu_exporter == "own":
         found.add("dcgm")
     if plan.gpu_exporter == "addon":

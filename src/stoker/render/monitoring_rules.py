@@ -404,13 +404,14 @@ def _task_alerts() -> Iterator[Alert]:
     )
 
 
+_RUN = "{{ with $labels.run }}{{ . }}{{ else }}{{ $labels.instance }}{{ end }}"
 _TRAINING_ALERTS = [
     Alert(
         "CheckpointOld",
         f"stoker_train_checkpoint_age_seconds > {CHECKPOINT_OLD_S}",
         "1m",
         "warning",
-        "The last checkpoint of {{ $labels.instance }} is {{ $value | humanizeDuration }} old.",
+        f"The last checkpoint of {_RUN} is {{{{ $value | humanizeDuration }}}} old.",
         "`stoker runs show` says when it saves; an end of the machine now costs all of that work.",
     ),
     Alert(
@@ -418,7 +419,7 @@ _TRAINING_ALERTS = [
         f"stoker_train_goodput_ratio < {GOODPUT_LOW}",
         "30m",
         "warning",
-        "Of the time of {{ $labels.instance }} only {{ $value | humanizePercentage }} makes steps that count.",
+        f"Of the time of {_RUN} only {{{{ $value | humanizePercentage }}}} makes steps that count.",
         "`stoker runs show` says what the rest was: lost work, starts, or saves.",
     ),
 ]
