@@ -105,8 +105,9 @@ def _hurried(duration: str) -> int:
     return max(LOCAL_LEAST_S, seconds // LOCAL_HURRY) if seconds else 0
 
 
-def recorded(plan: Plan) -> frozenset[str]:
-    return frozenset(rule.name for _, rules in groups(plan) for rule in rules if isinstance(rule, Record))
+def recorded(plan: Plan, *, is_local: bool = False) -> frozenset[str]:
+    every = groups(plan, is_local=is_local)
+    return frozenset(rule.name for _, rules in every for rule in rules if isinstance(rule, Record))
 
 
 def _all_groups(plan: Plan, *, is_local: bool) -> list[tuple[str, Iterable[Rule]]]:
