@@ -1,5 +1,6 @@
 """Alerts and recorded series: which there are, and, by Prometheus' own promtool, what they make of numbers."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import yaml
 from seeing_parts import one
 
-from stoker.render import monitoring
+from stoker.render import dashboards, monitoring
 from stoker.render.monitoring_rules import Alert, capacities, groups, local
 from stoker.render.plan import Plan
 from stoker.spec import Mode, loads
@@ -120,6 +121,16 @@ def promtool(
 )
 def test_prometheus_can_read_all_of_them(tmp_path: Path, text: str, mode: Mode) -> None:
     assert "SUCCESS" in promtool(tmp_path, plan(text, mode))
+
+
+@needs_promtool
+@pytest.mark.parametrize("is_local", [False, True])
+def test_prometheus_can_read_what_panels_ask_for(tmp_path: Path, is_local: bool) -> None:
+    made = plan('global: {cluster: {account: "111122223333"}}\ntraining: {enabled: true}\nagents: {enabled: true}')
+    boards = [json.loads(text) for text in dashboards.texts(made, is_local=is_local).values()]
+    asked = [target["expr"] for board in boards for panel in board["panels"] for target in panel["targets"]]
+    rules = [{"record": f"panel:{number}", "expr": expr} for number, expr in enumerate(asked)]
+    assert "SUCCESS" in promtool(tmp_path, made, rules={"groups": [{"name": "panels", "rules": rules}]})
 
 
 def series(name: str, values: str, **labels: str) -> dict[str, str]:
