@@ -116,7 +116,7 @@ async def test_ten_thousand_tenants_are_twenty_series_and_are_asked_for_in_small
     assert len(lines) == 20
     assert 'stoker_budgets{scope="tenant",used="all"} 300.0' in lines
     assert 'stoker_budgets{scope="tenant",used="0-0.5"} 9700.0' in lines
-    assert books.asked == [budget_levels.AT_ONCE] * 20
+    assert books.asked == [budget_levels.AT_ONCE] * 50
 
 
 async def test_a_gateway_tells_it_soon_after_its_start(stack: Stack) -> None:

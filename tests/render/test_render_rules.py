@@ -263,12 +263,16 @@ def test_tasks_that_are_old_tried_again_given_up_or_without_a_worker(tmp_path: P
     run = [
         series("stoker_train_checkpoint_age_seconds", "3000+60x40", instance="run"),
         series("stoker_train_goodput_ratio", "0.9x5 0.7x40", instance="run"),
+        series("stoker_train_save_failures_total", "0x5 1x40", instance="run"),
+        series("stoker_train_save_failures_total", "0x50", instance="other"),
         series("stoker_process_restarts_total", "0x5 1 2 3 4x40", role="engine"),
         series("stoker_process_restarts_total", "0x5 1x40", role="worker"),
     ]
     here = [
         firing("CheckpointOld", "9m", by="instance"),
         firing("CheckpointOld", "12m", "run", by="instance"),
+        firing("CheckpointFailed", "4m", by="instance"),
+        firing("CheckpointFailed", "8m", "run", by="instance"),
         firing("GoodputLow", "5m", by="instance"),
         firing("GoodputLow", "8m", "run", by="instance"),
         firing("ProcessRestarts", "12m", "engine", by="role"),

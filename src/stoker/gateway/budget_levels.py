@@ -1,7 +1,7 @@
 """How far budgets are used up, as a metric without a tenant in it: how many budgets of each kind of scope are in which
 part. `stoker budgets` says which. Each gateway says the same, as of the queue: take the highest, not the sum.
 
-A scrape reads 20 numbers. A look at 10,000 budgets takes a thread half a second and the loop 50 ms, in 20 parts."""
+A scrape reads 20 numbers. A look at 10,000 budgets takes a thread half a second and the loop 50 ms, in 50 parts."""
 
 import asyncio
 from collections import Counter as Counts
@@ -20,7 +20,7 @@ from stoker.spec import Budgets
 from stoker.telemetry.metrics import Metrics
 
 LOOK_EVERY_S = 60.0
-AT_ONCE = 500
+AT_ONCE = 200
 """Counters in one call: Redis does nothing else meanwhile, for less than a millisecond."""
 
 Levels = Mapping[tuple[str, str], int]

@@ -416,6 +416,14 @@ _TRAINING_ALERTS = [
         "`stoker runs show` says when it saves; an end of the machine now costs all of that work.",
     ),
     Alert(
+        "CheckpointFailed",
+        "increase(stoker_train_save_failures_total[30m]) > 0",
+        "0m",
+        "warning",
+        f"Checkpoints of {_RUN} are not kept.",
+        "`stoker runs show` says why: a disk that is full, or a store that is away. Training goes on, and tries again.",
+    ),
+    Alert(
         "GoodputLow",
         f"stoker_train_goodput_ratio < {GOODPUT_LOW}",
         "30m",
