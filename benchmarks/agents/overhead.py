@@ -38,6 +38,7 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from stoker.agents import graphs, savers
 from stoker.agents.context import Parts
 from stoker.agents.loop import Worker
+from stoker.agents.metrics import StepMetrics
 from stoker.agents.model import Gateway
 from stoker.agents.service import Service
 from stoker.agents.steps import Stepper
@@ -47,6 +48,7 @@ from stoker.base.clock import SystemClock
 from stoker.meter.grants import CallerClaim
 from stoker.queue import RedisQueue
 from stoker.spec import loads
+from stoker.telemetry.metrics import Metrics
 from stoker.testing.redis import RedisServer
 from stoker.web.client import HttpClient
 
@@ -143,7 +145,17 @@ async def stoker(folder: Path) -> AsyncIterator[Run]:
         async with savers.opened("sqlite:///", folder) as heads:
             parts = Parts(platform, store, queue, gateway, toolbox, clock, "s" * 40, folder, "bench")
             stepper = Stepper(parts, heads, folder)
-            worker = Worker("bench", stepper, queue, clock, room=AT_ONCE, lease_s=15, grace_s=1, delay_s=lambda _: 1.0)
+            worker = Worker(
+                "bench",
+                stepper,
+                queue,
+                clock,
+                room=AT_ONCE,
+                lease_s=15,
+                grace_s=1,
+                delay_s=lambda _: 1.0,
+                metrics=StepMetrics(Metrics()),
+            )
             working = asyncio.create_task(worker.run(stop, asyncio.Event()))
 
             async def run() -> None:

@@ -2,14 +2,19 @@
 
     .venv/bin/python benchmarks/telemetry/cardinality.py
 
-Each tenant has a key, a session and a run of its own; there are three models. Prints a line of JSON a row.
+Each tenant has a key, a session, a run and a budget of its own; there are three models. Prints a line of JSON a row.
 """
 
+import asyncio
 import json
 import time
 
+from stoker.gateway import budget_levels, spending
 from stoker.gateway.measures import Measures
 from stoker.meter import UsageRecord
+from stoker.policy.budgets import Scope
+from stoker.queue import MemoryBudgets, MemoryQueue
+from stoker.spec import Budgets
 from stoker.telemetry.metrics import Metrics
 
 SCRAPES = 50
@@ -20,12 +25,20 @@ def main() -> None:
         measures = Measures(Metrics())
         for number in range(tenants):
             measures.ended(_record(number))
+        spending.Gauges(measures.metrics)
+        began = time.perf_counter()
+        scopes = {Scope("tenant", f"tenant-{number}"): Budgets(tokens_per_day=100) for number in range(tenants)}
+        counters = budget_levels.counters_of(scopes, time.time())
+        levels = asyncio.run(budget_levels.levels(counters, MemoryBudgets(MemoryQueue())))
+        budget_levels.Gauges(measures.metrics).show(levels)
+        look_ms = (time.perf_counter() - began) * 1000
         began = time.perf_counter()
         for _ in range(SCRAPES):
             text = measures.metrics.text()
         scrape_ms = (time.perf_counter() - began) * 1000 / SCRAPES
         series = sum(not line.startswith(b"#") for line in text.splitlines())
         row = {"tenants": tenants, "series": series, "bytes": len(text), "scrape_ms": round(scrape_ms, 2)}
+        row["look_at_budgets_ms"] = round(look_ms, 1)
         print(json.dumps(row))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,10 +15,12 @@ from agents_stage import CALLER, SECRET, Json, Stage, calls, says, staged, tool
 from websockets.asyncio.client import connect
 
 from stoker.agents import api
-from stoker.base.errors import Unauthenticated
+from stoker.agents.metrics import ServiceMetrics
+from stoker.base.errors import QueueUnavailable, Unauthenticated
 from stoker.gateway.openapi_operations import OPERATIONS
 from stoker.gateway.openapi_schemas import schemas
 from stoker.meter.grants import CALLER_HEADER, CallerClaim
+from stoker.telemetry.metrics import Metrics, read
 from stoker.web import server
 from stoker.web.client import HttpClient
 
@@ -53,7 +56,7 @@ class Asked:
 async def served(folder: Path, spec: str = SPEC) -> AsyncIterator[tuple[Stage, Asked]]:
     async with staged(folder, adds, spec, [ADD]) as stage:
         listening, stop = server.bind("127.0.0.1", 0), asyncio.Event()
-        app = api.create(stage.service, SECRET)
+        app = api.create(stage.service, SECRET, ServiceMetrics(Metrics(), stage.queue))
         url = server.url_of(listening)
         serving = asyncio.create_task(server.serve(app, listening, stop, grace_s=0.1, max_message_bytes=1 << 20))
         asked = Asked(url)
@@ -85,6 +88,26 @@ async def test_a_run_over_http(tmp_path: Path) -> None:
         assert found == {"object": "list", "data": [], "has_more": False}
         status, trace = await ask("GET", f"/v1/agents/runs/{run['id']}/trace")
         assert [span["kind"] for span in trace["data"]].count("tool") == 1
+
+
+async def test_steps_that_wait_are_in_its_metrics_as_long_as_redis_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(tmp_path) as (stage, ask):
+
+        async def waiting() -> float:
+            text = (await ask.client.request("GET", "/metrics")).body.decode()
+            return read(text, "stoker_agent_steps_waiting")["stoker_agent_steps_waiting"]
+
+        assert await waiting() == 0
+        await ask("POST", "/v1/agents/assistant/runs", {"input": "Add", "grants": ["add"]})
+        assert await waiting() == 1
+
+        async def away(_: object) -> None:
+            raise QueueUnavailable("Redis is away")
+
+        monkeypatch.setattr(stage.queue, "depth", away)
+        assert math.isnan(await waiting())
 
 
 async def test_pages_of_runs(tmp_path: Path) -> None:

@@ -80,8 +80,10 @@ def of_tokens(path: Path, trace_id: str) -> list[tuple[str, str]]:
 
 def test_one_request_is_one_trace(start: Start, collected: tuple[str, Path]) -> None:
     url, path = collected
-    spec = f"{ONE_MODEL}agents: {{enabled: true}}\n"
-    running = start(spec=spec, environ={"OTEL_EXPORTER_OTLP_ENDPOINT": url})
+    running = start(
+        spec=f"{ONE_MODEL}\nagents: {{enabled: true, workers: {{replicas: {{min: 1}}}}}}",
+        environ={"OTEL_EXPORTER_OTLP_ENDPOINT": url},
+    )
     body = {"model": "general", "max_tokens": 4, "messages": [{"role": "user", "content": "PROMPTMARKER"}]}
     parent = {"traceparent": f"00-{TRACE}-{CALLER}-01", "tracestate": "vendor=1"}
     answer = json.loads(ask(running, "/v1/chat/completions", body, **parent))
@@ -157,3 +159,18 @@ def test_one_request_is_one_trace(start: Start, collected: tuple[str, Path]) -> 
     assert unseen not in everything
     assert "PROMPTMARKER" not in everything
     assert running.key not in everything
+    # Each process sends its metrics, once more when it ends.
+    assert {service for line in otlp.received(path, "metrics") for service in services_of(line)} == {
+        "stoker-agent-worker",
+        "stoker-agents",
+        "stoker-engine",
+        "stoker-gateway",
+        "stoker-supervisor",
+        "stoker-worker",
+    }
+
+
+def services_of(line: Json) -> Iterator[str]:
+    for each in line["message"]["resourceMetrics"]:
+        said = {one["key"]: one["value"] for one in each["resource"]["attributes"]}
+        yield said["service.name"]["stringValue"]

@@ -1,12 +1,15 @@
 """`/admin/v1/starts`: the ledger's phases, for the admin."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 from gateway_parts import ADMIN_KEY, KEY, a_stack
 
 from stoker.base.errors import InvalidInput, NotPermitted
+from stoker.gateway.cold_starts import LOOK_EVERY_S
 from stoker.meter.lives import Lives, MachineLife, Phase, StayLife
+from stoker.telemetry.metrics import read_by
 from stoker.testing import ManualClock
 
 NOW = 20_000 * 86400.0
@@ -14,7 +17,7 @@ PATH = "/admin/v1/starts"
 
 
 async def test_what_started_in_a_day(tmp_path: Path) -> None:
-    async with a_stack(tmp_path, clock=ManualClock(start=NOW)) as stack:
+    async with a_stack(tmp_path, clock=(clock := ManualClock(start=NOW))) as stack:
         machine = MachineLife(
             id="m",
             pool="local",
@@ -52,3 +55,13 @@ async def test_what_started_in_a_day(tmp_path: Path) -> None:
             await admin.get_json(f"{PATH}?limit=0")
         with pytest.raises(NotPermitted, match="may not use /admin/v1/starts"):
             await (await stack.http(KEY)).get_json(PATH)
+
+        # Its metrics: it looks again each five minutes; who is not yet asleep then is woken the next time.
+        text = ""
+        async with asyncio.timeout(20):
+            while 'stoker_starts{model="general"} 1.0' not in text:
+                await clock.advance(LOOK_EVERY_S)
+                await asyncio.sleep(0.01)
+                text = (await (await stack.http(key=None)).request("GET", "/metrics")).body.decode()
+        took = read_by(text, "phase", "stoker_start_seconds")["stoker_start_seconds"]
+        assert {phase: seconds for phase, seconds in took.items() if seconds} == {"weights": 10.0}

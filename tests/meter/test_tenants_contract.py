@@ -10,6 +10,7 @@ from stoker.base.errors import Conflict, NotFound
 from stoker.meter.keys import KeyStore
 from stoker.meter.store import Store
 from stoker.meter.tenants import TeamRecord, TenantRecord, TenantStore
+from stoker.policy.budgets import Scope
 from stoker.spec import Budgets, Team, Tenant
 from stoker.testing import ManualClock
 
@@ -173,3 +174,14 @@ def test_of_changes_at_once_none_is_lost(tenants: TenantStore) -> None:
     found = tenants.get("acme")
     assert found.terms.budgets == Budgets(tokens_total=9)
     assert list(found.teams) == [f"team-{number}" for number in range(8)]
+
+
+def test_budgets_by_scope_are_of_those_that_have_any_and_of_keys_in_use(store: Store, tenants: TenantStore) -> None:
+    keys = KeyStore(store, ManualClock(9.0))
+    described = Tenant(description='"budgets"', run_budgets=DAILY, teams={"search": Team(budgets=TOTAL), "ads": Team()})
+    tenants.ensure({"acme": Tenant(budgets=DAILY), "zeta": described})
+    assert tenants.budgets() == {Scope("tenant", "acme"): DAILY, Scope("team", "zeta/search"): TOTAL}
+    made = [keys.create("acme", budgets=DAILY, expires_at=end).key for end in (None, 9.5, 8.0)]
+    keys.create("acme")
+    keys.revoke(made[0].id)
+    assert keys.budgets() == {Scope("key", made[1].id): DAILY}

@@ -17,6 +17,11 @@ PLANS = [
     for text in ("", "global: {observability: {cloudwatch: true}}", "keda: {enabled: false}")
 ]
 
+TRAINING = Plan(
+    loads('global: {cluster: {account: "111122223333"}}\ntraining: {enabled: true}\nagents: {enabled: true}'),
+    "karpenter",
+)
+
 
 def boards(plan: Plan) -> dict[str, Any]:
     return {name: json.loads(text) for name, text in dashboards.texts(plan).items()}
@@ -64,7 +69,7 @@ def test_what_a_query_takes_from_the_head_of_the_page_is_there(plan: Plan) -> No
         assert used <= there
 
 
-def test_the_four() -> None:
+def test_the_boards() -> None:
     found = boards(PLANS[0])
     assert {name: (board["uid"], board["title"]) for name, board in found.items()} == {
         "platform": ("stoker-platform", "Stoker / Platform"),
@@ -72,6 +77,7 @@ def test_the_four() -> None:
         "cost": ("stoker-cost", "Stoker / Cost"),
         "scaling": ("stoker-scaling", "Stoker / Queue and scaling"),
     }
+    assert set(boards(TRAINING)) == {*found, "training"}
     assert {board["schemaVersion"] for board in found.values()} == {41}
 
 
@@ -100,7 +106,29 @@ def test_a_panel_that_could_show_nothing_is_left_out() -> None:
     assert titles(unrecorded, "cost") == [
         "Machines by pool, USD per hour",
         "Machines by model, USD per hour",
+        "Billed by list price, USD per hour",
+        "Budgets that are nearly used up, or are",
+        "Budgets by how much of them is spent",
+        "Set aside, USD",
+        "Set aside, tokens",
         "Tokens of the last day",
     ]
     no_gpu = Plan(loads("llm: {inference: {gpu: {count: 0}}}"), "karpenter")
     assert "gpus" not in boards(no_gpu)
+
+
+def test_each_cluster_has_the_panels_of_what_runs_in_it() -> None:
+    theirs = {"Steps of agents that wait and run", "Steps of agents per minute, by how they ended"}
+    assert theirs <= set(titles(TRAINING, "scaling"))
+    assert not theirs & set(titles(PLANS[0], "scaling"))
+    assert "Save of a checkpoint, mean of an hour" in titles(TRAINING, "training")
+
+
+def test_one_machine_has_boards_of_its_own() -> None:
+    """With what its supervisor says, and without what only a cluster has."""
+    found = {name: json.loads(text) for name, text in dashboards.texts(PLANS[0], is_local=True).items()}
+    assert set(found) == {"platform", "cost", "scaling", "training"}
+    shown = {panel["title"] for panel in found["scaling"]["panels"]}
+    assert {"Replicas, and why so many", "Processes begun again in an hour", "Age of the oldest task"} <= shown
+    assert not shown & {"What KEDA reads", "Memory of Redis", "Pods that wait for a node"}
+    assert "Replicas, and why so many" not in titles(PLANS[0], "scaling"), "there KEDA and the HPA say it"

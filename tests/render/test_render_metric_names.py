@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 from seeing_parts import objects, only, terraform_text
 
+from stoker.agents.metrics import ServiceMetrics, StepMetrics
 from stoker.aws.cloudwatch_names import PUT
 from stoker.engine.metrics import EngineMetrics
-from stoker.gateway import spending
+from stoker.gateway import budget_levels, cold_starts, spending
 from stoker.gateway.measures import Measures
 from stoker.local.board import Board, Child, Role
 from stoker.local.measures import SupervisorMetrics
 from stoker.meter import UsageRecord
 from stoker.meter.rates import Rates
-from stoker.queue import Depth
+from stoker.queue import Depth, MemoryQueue
 from stoker.render import cloudwatch, dashboards, monitoring_rules, scaling
 from stoker.render.cloudwatch_alarms import alarms
 from stoker.render.cloudwatch_dashboard import body
@@ -37,15 +38,20 @@ PLANS = [
         "redis: {elasticache: {enabled: true}}",
         "karpenter: {enabled: false}",
         "composition: {canary: true}",
+        'global: {cluster: {account: "111122223333"}}\ntraining: {enabled: true}\nagents: {enabled: true}',
     )
 ]
 
 
 def expressions(plan: Plan) -> list[str]:
     rules = [rule.expr for _, group in monitoring_rules.groups(plan) for rule in group]
-    boards = [json.loads(text) for text in dashboards.texts(plan).values()]
-    shown = [target["expr"] for board in boards for panel in board["panels"] for target in panel["targets"]]
-    return rules + shown + queries(plan)
+    return rules + shown(plan) + queries(plan)
+
+
+def shown(plan: Plan, *, is_local: bool = False) -> list[str]:
+    """What panels ask for."""
+    boards = [json.loads(text) for text in dashboards.texts(plan, is_local=is_local).values()]
+    return [target["expr"] for board in boards for panel in board["panels"] for target in panel["targets"]]
 
 
 def triggers(plan: Plan, kind: str) -> list[dict[str, str]]:
@@ -73,9 +79,9 @@ def test_what_rules_panels_and_scalers_ask_for_is_published(plan: Plan) -> None:
 
 def test_no_metric_is_in_the_table_for_nothing() -> None:
     asked = {name for plan in PLANS for expr in expressions(plan) for name in names_in(expr)}
-    # What only the rules of one machine ask for.
+    # What only the rules and panels of one machine ask for.
     here = [rule.expr for _, group in monitoring_rules.groups(PLANS[0], is_local=True) for rule in group]
-    asked |= {name for expr in here for name in names_in(expr)}
+    asked |= {name for expr in [*here, *shown(PLANS[0], is_local=True)] for name in names_in(expr)}
     assert set(METRICS) - asked - set(COUNTERS) == set()
 
 
@@ -90,6 +96,9 @@ def test_what_the_gateway_is_said_to_publish_is_in_its_registry() -> None:
     measures.in_flight(["code"], {"code": 1})
     measures.queued({"code": (Depth(lag=1, pending=2, delayed=3, dead=4), 5)}, {"code": 6.0})
     spending.Gauges(metrics).show(Rates(by_pool={("gpu", "spot"): 10**9}, by_model={"code": 1e9}))
+    budget_levels.Gauges(metrics).show({})
+    phases = [{"phase": "boot", "median_s": 40.0}]
+    cold_starts.Gauges(metrics).show({"models": [{"model": "code", "starts": 1, "phases": phases}]})
     text = metrics.text().decode()
     ours = [name for name, by in METRICS.items() if "gateway" in by]
     assert set(read(text, *ours)) == set(ours)
@@ -109,17 +118,35 @@ def test_what_engines_are_said_to_publish_is_in_the_embedded_ones_registry() -> 
     assert set(read(text, *ours)) == set(ours)
 
 
+SCALED = {
+    "models": [{"model": "code", "replicas": 2, "ready": 1}],
+    "decisions": [
+        {"number": 1, "model": "code", "by_hand": True, "cut_to_machine": False, "hpa": None, "keda": None},
+    ],
+}
+
+
 def test_what_workers_the_supervisor_and_the_trainer_are_said_to_publish_is_in_their_registries() -> None:
     worker = WorkerMetrics(Metrics(), "code").metrics.text().decode()
     ours = [name for name, by in METRICS.items() if "worker" in by]
     assert set(read(worker, *ours)) == set(ours) != set()
     supervisor = SupervisorMetrics(Metrics())
     supervisor.board(Board([Child("gateway", Role.GATEWAY)], now=0.0, backoff_s=float))
+    supervisor.scale(SCALED)
     trainer = TrainMetrics(Metrics(), nodes=2).metrics.text().decode()
     of_runs = [name for name, by in METRICS.items() if "trainer" in by]
     assert set(read(trainer, *of_runs)) == set(of_runs) != set()
     theirs = [name for name, by in METRICS.items() if "supervisor" in by]
     assert set(read(supervisor.metrics.text().decode(), *theirs)) == set(theirs) != set()
+
+
+def test_what_processes_of_agents_are_said_to_publish_is_in_their_registries() -> None:
+    for process, made in (
+        ("agents", ServiceMetrics(Metrics(), MemoryQueue())),
+        ("agent-worker", StepMetrics(Metrics())),
+    ):
+        ours = [name for name, by in METRICS.items() if process in by]
+        assert set(read(made.metrics.text().decode(), *ours)) == set(ours) != set()
 
 
 def test_each_publisher_has_a_source() -> None:

@@ -3,10 +3,11 @@
 import pytest
 from seeing_parts import objects, one, only
 
-from stoker.render import monitoring, redis
+from stoker.render import monitoring, network, redis, training
 from stoker.render.metric_names import COUNTERS
 from stoker.render.plan import Plan
 from stoker.spec import Mode, loads
+from stoker.train.metrics import WHERE
 
 CLOUDWATCH = "global: {observability: {cloudwatch: true}}"
 NO_GPU = "llm: {inference: {gpu: {count: 0}}}"
@@ -135,6 +136,44 @@ def test_a_monitor_looks_where_the_service_is_and_by_its_port() -> None:
     assert [(each["port"], each["path"]) for each in gateway["endpoints"]] == [("http", "/metrics")]
     server = one(monitoring.render(made), "PodMonitor", "redis")["spec"]
     assert [each["port"] for each in server["podMetricsEndpoints"]] == ["metrics"]
+
+
+TRAINED = 'global: {cluster: {account: "111122223333"}}\ntraining: {enabled: true, nodes: 2'
+
+
+@pytest.mark.parametrize("is_legacy", [False, True])
+def test_a_run_is_scraped_in_the_pod_of_its_first_process_where_that_answers(is_legacy: bool) -> None:
+    made = plan(f"{TRAINED}, legacyPytorchJob: {str(is_legacy).lower()}}}")
+    monitor = one(monitoring.render(made), "PodMonitor", "training")["spec"]
+    if is_legacy:
+        spec = one(training.render(made), "PyTorchJob", "finetune")["spec"]
+        pods = [each["template"] for each in spec["pytorchReplicaSpecs"].values()]
+    else:
+        spec = one(training.render(made), "TrainingRuntime", "finetune")["spec"]["template"]["spec"]
+        pods = [each["template"]["spec"]["template"] for each in spec["replicatedJobs"]]
+    assert monitor["namespaceSelector"] == {"matchNames": [made.training_namespace]}
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    for pod in pods:
+        assert monitor["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+        (container,) = pod["spec"]["containers"]
+        said = {each["name"]: each["value"] for each in container["env"]}
+        (port,) = [each["containerPort"] for each in container["ports"] if each["name"] == endpoint["port"]]
+        assert said[WHERE] == f"0.0.0.0:{port}"
+        policy = one(network.render(made), "NetworkPolicy", "training")["spec"]
+        assert {"port": port, "protocol": "TCP"} in [
+            each for rule in policy["ingress"] if "ports" in rule for each in rule["ports"]
+        ]
+    kept = [(each["sourceLabels"], each["regex"]) for each in endpoint["relabelings"] if each.get("action") == "keep"]
+    assert kept == (
+        [(["__meta_kubernetes_pod_label_training_kubeflow_org_replica_type"], "master")]
+        if is_legacy
+        else [(["__meta_kubernetes_pod_label_batch_kubernetes_io_job_completion_index"], "0")]
+    )
+
+
+def test_what_nobody_could_scrape_has_no_monitor() -> None:
+    for text in ("", f"{TRAINED}, kubeflow: false}}"):
+        assert "PodMonitor training" not in kinds(plan(text))
 
 
 def test_the_copies_of_redis_are_scraped_too() -> None:

@@ -1,5 +1,6 @@
 """Alerts and recorded series: which there are, and, by Prometheus' own promtool, what they make of numbers."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import yaml
 from seeing_parts import one
 
-from stoker.render import monitoring
+from stoker.render import dashboards, monitoring
 from stoker.render.monitoring_rules import Alert, capacities, groups, local
 from stoker.render.plan import Plan
 from stoker.spec import Mode, loads
@@ -122,6 +123,16 @@ def test_prometheus_can_read_all_of_them(tmp_path: Path, text: str, mode: Mode) 
     assert "SUCCESS" in promtool(tmp_path, plan(text, mode))
 
 
+@needs_promtool
+@pytest.mark.parametrize("is_local", [False, True])
+def test_prometheus_can_read_what_panels_ask_for(tmp_path: Path, is_local: bool) -> None:
+    made = plan('global: {cluster: {account: "111122223333"}}\ntraining: {enabled: true}\nagents: {enabled: true}')
+    boards = [json.loads(text) for text in dashboards.texts(made, is_local=is_local).values()]
+    asked = [target["expr"] for board in boards for panel in board["panels"] for target in panel["targets"]]
+    rules = [{"record": f"panel:{number}", "expr": expr} for number, expr in enumerate(asked)]
+    assert "SUCCESS" in promtool(tmp_path, made, rules={"groups": [{"name": "panels", "rules": rules}]})
+
+
 def series(name: str, values: str, **labels: str) -> dict[str, str]:
     inside = ",".join(f'{key}="{value}"' for key, value in labels.items())
     return {"series": f"{name}{{{inside}}}", "values": values}
@@ -228,6 +239,8 @@ def test_tasks_that_are_old_tried_again_given_up_or_without_a_worker(tmp_path: P
         series("stoker_queue_dead", "0x40", model="chat", pod="a"),
         series("stoker_refused_total", "0x5 1x40", code="budget_exhausted", pod="a"),
         series("stoker_refused_total", "0+5x40", code="invalid_value", pod="a"),
+        *(series("stoker_budgets", "0x5 2x40", scope="tenant", used="0.95-1", pod=pod) for pod in ("a", "b")),
+        series("stoker_budgets", "2x40", scope="key", used="all", pod="a"),
         series("stoker_reserved_tokens", "100x40", pod="a"),
         series("stoker_requests_in_flight", "1x5 0x40", model="code", pod="a"),
     ]
@@ -241,6 +254,8 @@ def test_tasks_that_are_old_tried_again_given_up_or_without_a_worker(tmp_path: P
         firing("DeadLetters", "6m", "code"),
         firing("BudgetUsedUp", "4m", by="code"),
         firing("BudgetUsedUp", "8m", "budget_exhausted", by="code"),
+        firing("BudgetNearlyUsedUp", "4m", by="scope"),
+        firing("BudgetNearlyUsedUp", "6m", "tenant", by="scope"),
         firing("ReservationsStuck", "19m", by="none"),
         firing("ReservationsStuck", "23m", "", by="none"),
     ]
@@ -248,12 +263,16 @@ def test_tasks_that_are_old_tried_again_given_up_or_without_a_worker(tmp_path: P
     run = [
         series("stoker_train_checkpoint_age_seconds", "3000+60x40", instance="run"),
         series("stoker_train_goodput_ratio", "0.9x5 0.7x40", instance="run"),
+        series("stoker_train_save_failures_total", "0x5 1x40", instance="run"),
+        series("stoker_train_save_failures_total", "0x50", instance="other"),
         series("stoker_process_restarts_total", "0x5 1 2 3 4x40", role="engine"),
         series("stoker_process_restarts_total", "0x5 1x40", role="worker"),
     ]
     here = [
         firing("CheckpointOld", "9m", by="instance"),
         firing("CheckpointOld", "12m", "run", by="instance"),
+        firing("CheckpointFailed", "4m", by="instance"),
+        firing("CheckpointFailed", "8m", "run", by="instance"),
         firing("GoodputLow", "5m", by="instance"),
         firing("GoodputLow", "8m", "run", by="instance"),
         firing("ProcessRestarts", "12m", "engine", by="role"),

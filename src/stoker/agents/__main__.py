@@ -9,6 +9,7 @@ from pathlib import Path
 
 from stoker.agents import api
 from stoker.agents.exporting import Exporter
+from stoker.agents.metrics import ServiceMetrics
 from stoker.agents.service import Service
 from stoker.agents.settings import Settings
 from stoker.agents.store import Store
@@ -17,6 +18,8 @@ from stoker.base.clock import SystemClock
 from stoker.base.errors import StokerError
 from stoker.queue import QueueSettings, RedisQueue
 from stoker.spec import load
+from stoker.telemetry.metrics import Metrics
+from stoker.telemetry.otlp_metrics import sending
 from stoker.telemetry.spans import sampler_of
 from stoker.telemetry.traces import traces_from
 from stoker.web import server
@@ -54,15 +57,17 @@ async def run(options: argparse.Namespace) -> None:
     if traces is not None:
         exporter = Exporter(service, traces.add, sampler_of(os.environ))
         looking.append(asyncio.create_task(exporter.look_forever(holder)))
+    metrics = ServiceMetrics(Metrics(), queue)
     try:
-        await server.serve(
-            api.create(service, settings.secret),
-            listening,
-            stop,
-            on_ready=lambda: process.say_ready(url=server.url_of(listening)),
-            grace_s=options.grace,
-            max_message_bytes=platform.gateway.max_body_bytes,
-        )
+        async with sending(metrics.metrics, "stoker-agents", refresh=metrics.refresh):
+            await server.serve(
+                api.create(service, settings.secret, metrics),
+                listening,
+                stop,
+                on_ready=lambda: process.say_ready(url=server.url_of(listening)),
+                grace_s=options.grace,
+                max_message_bytes=platform.gateway.max_body_bytes,
+            )
     finally:
         for task in looking:
             task.cancel()

@@ -12,6 +12,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from stoker.agents import probes, schedules
 from stoker.agents import store as rows
+from stoker.agents.metrics import ServiceMetrics
 from stoker.agents.runs import ENDED, STATUSES
 from stoker.agents.service import QUIET_S, Service
 from stoker.agents.spans import tree_spans
@@ -36,13 +37,13 @@ EVENTS = whole("limit", 1, 1000, 200, "Of a page: how many at most.")
 _CLOSED = {401: 4401, 404: 4404}  # of a WebSocket, by the error's status
 
 
-def create(service: Service, secret: str) -> Starlette:
+def create(service: Service, secret: str, metrics: ServiceMetrics) -> Starlette:
     routes = _Routes(service, secret)
     each = "/v1/agents/{name}"
     run = each + "/runs/{id}"
     made = application(
         [
-            *probes.routes(),
+            *probes.routes(metrics.metrics, metrics.refresh),
             Route("/ready", routes.ready),
             Route("/v1/agents", routes.agents),
             Route("/v1/agents/runs", routes.runs),

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from stoker.agents.metrics import StepMetrics
 from stoker.agents.steps import Stepper
 from stoker.agents.tasks import MODEL
 from stoker.base import logs
@@ -44,6 +45,7 @@ class Worker:
     lease_s: float
     grace_s: float
     delay_s: Callable[[int], float]
+    metrics: StepMetrics
     watcher: Watcher | None = None
     on_ready: Callable[[], None] = lambda: None
     chores: Sequence[tuple[float, Callable[[], Awaitable[object]]]] = ()
@@ -55,6 +57,7 @@ class Worker:
     async def run(self, stop: asyncio.Event, retire: asyncio.Event) -> None:
         """Until `stop` or `retire`; then what runs has its grace, and is handed back. Raises what went wrong in one of
         its clocks."""
+        self.metrics.show(lambda: len(self._running), self.room)
         days = (
             *(self._every(RECLAIM_EVERY_S, self._reclaim), self._every(FLUSH_EVERY_S, self.stepper.flush)),
             *(self._every(IDLE_EVERY_S, self.stepper.close_idle), self._watching()),
@@ -171,6 +174,7 @@ class Worker:
         error = work.exception() if not work.cancelled() else None
         if error is None:
             await self.queue.complete(claim, {})  # with a record that it was, and cost nothing by itself
+            self.metrics.ended("done")
             return
         if isinstance(error, QueueUnavailable):
             raise error
@@ -178,6 +182,7 @@ class Worker:
         reason = self.stepper.redacted(reason)[:500]
         _log.warning("step failed", task=claim.task.id, attempt=claim.attempt, error=reason)
         await self.queue.fail(claim, reason, retry_in_s=self.delay_s(claim.attempt))
+        self.metrics.ended("failed")
 
     async def _hold(self, claim: Claim) -> None:
         """Keep the lease until it cannot be kept any more. Raises _Lost, _Unwanted."""
@@ -203,13 +208,16 @@ class Worker:
         try:
             watch.result()
         except _Lost:
+            self.metrics.ended("lost")
             _log.warning("lease lost", task=claim.task.id, attempt=claim.attempt)
         except _Unwanted:
             await self.queue.release(claim)
+            self.metrics.ended("cancelled")
             _log.info("step cancelled", task=claim.task.id)
 
     async def _released(self, claim: Claim) -> None:
         try:
             await self.queue.release(claim)
+            self.metrics.ended("handed back")
         except StokerError as error:
             _log.warning("step left to its lease", task=claim.task.id, error=error.in_log)

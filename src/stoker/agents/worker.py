@@ -12,6 +12,7 @@ from random import Random
 from stoker.agents import probes, savers
 from stoker.agents.context import Parts
 from stoker.agents.loop import Worker
+from stoker.agents.metrics import StepMetrics
 from stoker.agents.model import Gateway
 from stoker.agents.retention import EVERY_S, Retention
 from stoker.agents.settings import Settings
@@ -26,6 +27,8 @@ from stoker.instance.notices import watcher
 from stoker.policy.retry import delay_s
 from stoker.queue import QueueSettings, RedisQueue
 from stoker.spec import load
+from stoker.telemetry.metrics import Metrics
+from stoker.telemetry.otlp_metrics import sending
 from stoker.web import server
 
 _log = logs.get(__name__)
@@ -68,10 +71,12 @@ async def run(options: argparse.Namespace) -> None:
     queue = RedisQueue(settings.redis_url, settings=QueueSettings.of(platform.queue))
     store, gateway = Store(settings.database_url), Gateway(settings.gateway_url, clock)
     toolbox = Toolbox(platform.agents, base=base, folder=options.folder / "runs", environ=os.environ)
+    metrics = StepMetrics(Metrics())
     notices = watcher(platform.spot, options.metadata_file, os.environ, clock)
     try:
         async with (
-            probes.answering(options.health_port, options.health_host) as url,
+            probes.answering(metrics.metrics, options.health_port, options.health_host) as url,
+            sending(metrics.metrics, "stoker-agent-worker"),
             savers.opened(settings.database_url, options.folder) as heads,
         ):
             parts = Parts(
@@ -91,6 +96,7 @@ async def run(options: argparse.Namespace) -> None:
                 delay_s=partial(
                     _delay_s, platform.queue.retry_base_seconds, platform.queue.retry_cap_seconds, Random()
                 ),
+                metrics=metrics,
                 watcher=notices,
                 chores=[(EVERY_S, retention.forget)],
                 on_ready=lambda: process.say_ready(worker=options.name, url=url),

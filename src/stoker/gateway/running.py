@@ -19,7 +19,7 @@ from stoker.base.errors import StokerError
 from stoker.base.ids import ModelName
 from stoker.base.process import CLOUDWATCH_ENV
 from stoker.engine.client import EngineClient
-from stoker.gateway import app, openai, retention, spending
+from stoker.gateway import app, budget_levels, cold_starts, openai, retention, spending
 from stoker.gateway.admission import Admission
 from stoker.gateway.agents import AgentsService
 from stoker.gateway.alerts import Alerts
@@ -195,6 +195,17 @@ class Gateway:
                     services.changes.trail, services.platform.ledger.audit_days, services.clock
                 ),
                 spending.look_forever(services.lives, machines.show, services.clock),
+                cold_starts.look_forever(
+                    services.lives, cold_starts.Gauges(services.measures.metrics).show, services.clock
+                ),
+                budget_levels.look_forever(
+                    services.keys,
+                    services.tenants,
+                    {name: agent.budgets for name, agent in services.platform.agents.definitions.items()},
+                    services.budgets,
+                    budget_levels.Gauges(services.measures.metrics).show,
+                    services.clock,
+                ),
             )
         ]
         # Answers that end wait for it, so it goes on until the last one has.

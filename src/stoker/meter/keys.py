@@ -24,6 +24,7 @@ from stoker.meter.store import Store
 from stoker.meter.tables import keys, revisions, secrets, teams, tenants
 from stoker.meter.tenants import add_team, add_tenant, lock, team_terms, tenant_terms, touch
 from stoker.meter.texts import of_text, text_of
+from stoker.policy.budgets import Scope
 from stoker.spec import NO_BUDGETS, Budgets, plain
 
 PREFIX_LENGTH = 14
@@ -196,6 +197,12 @@ class KeyStore:
         with self._store.reading() as connection:
             return [_key(row) for row in connection.execute(query)]
 
+    def budgets(self) -> dict[Scope, Budgets]:
+        """Of each key in use that has any."""
+        query = select(keys.c.id, keys.c.budgets).where(keys.c.budgets != _NONE, _in_use(self._clock.now()))
+        with self._store.reading() as connection:
+            return {Scope("key", row.id): of_text(Budgets, row.budgets) for row in connection.execute(query)}
+
     def change(self, key_id: str, make: Callable[[Key], Key], *, by: Change | None = None) -> Key:
         """Replace its name, budgets, models, routes and expiry by what `make` makes of it. Raises NotFound; Conflict
         when it was revoked."""
@@ -276,6 +283,7 @@ class KeyStore:
 
 
 _COLUMNS = [keys.c[each.name] for each in fields(Key)]
+_NONE = text_of(NO_BUDGETS)
 _REVISION = select(revisions.c.number).where(revisions.c.subject == "accounts")
 
 

@@ -20,7 +20,11 @@ from stoker.meter.audit import Change
 from stoker.meter.store import Store
 from stoker.meter.tables import revisions, teams, tenants
 from stoker.meter.texts import SHARED, of_text, text_of
+from stoker.policy.budgets import Scope, inside
 from stoker.spec import Budgets, Team, Tenant, plain
+
+_BUDGETS = '"budgets"'
+"""In the text of terms that set any (`text_of`), and in no other."""
 
 _S = TypeVar("_S", Tenant, Team, Budgets)
 
@@ -97,6 +101,19 @@ class TenantStore:
         """All tenants with their teams, by name."""
         with self._store.reading() as connection:
             return _tenants(connection)
+
+    def budgets(self) -> dict[Scope, Budgets]:
+        """Of each tenant and team that has any."""
+        of_tenants = select(tenants.c.name, tenants.c.terms).where(tenants.c.terms.contains(_BUDGETS))
+        of_teams = select(teams.c.tenant, teams.c.name, teams.c.terms).where(teams.c.terms.contains(_BUDGETS))
+        with self._store.reading() as connection:
+            found = {
+                Scope("tenant", row.name): of_text(Tenant, row.terms).budgets for row in connection.execute(of_tenants)
+            }
+            return found | {
+                Scope("team", inside(row.tenant, row.name)): of_text(Team, row.terms).budgets
+                for row in connection.execute(of_teams)
+            }
 
     def get(self, name: str) -> TenantRecord:
         """Raises NotFound."""

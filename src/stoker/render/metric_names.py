@@ -18,6 +18,8 @@ Publisher = Literal[
     "gateway",
     "engine",
     "worker",
+    "agents",
+    "agent-worker",
     "supervisor",
     "trainer",
     "dcgm",
@@ -29,14 +31,18 @@ Publisher = Literal[
     "prometheus",
     "rules",
 ]
-LOCAL: frozenset[Publisher] = frozenset({"gateway", "engine", "worker", "supervisor", "trainer", "prometheus", "rules"})
+LOCAL: frozenset[Publisher] = frozenset(
+    {"gateway", "engine", "worker", "agents", "agent-worker", "supervisor", "trainer", "prometheus", "rules"}
+)
 """Who publishes on one machine, under `stoker up`."""
 
 SOURCES: Mapping[str, str] = MappingProxyType(
     {
-        "gateway": "stoker/gateway/measures.py",
+        "gateway": "stoker/gateway/measures.py, spending.py, budget_levels.py and cold_starts.py",
         "engine": "stoker/engine/metrics.py, and vLLM 0.11 vllm/v1/metrics/loggers.py, whose names they are",
         "worker": "stoker/worker/metrics.py",
+        "agents": "stoker/agents/metrics.py",
+        "agent-worker": "stoker/agents/metrics.py",
         "supervisor": "stoker/local/measures.py",
         "trainer": "stoker/train/metrics.py",
         "dcgm": "NVIDIA/dcgm-exporter 4.8.4 etc/default-counters.csv, with the lines that COUNTERS switches on",
@@ -46,7 +52,7 @@ SOURCES: Mapping[str, str] = MappingProxyType(
         "karpenter": "karpenter.sh docs/reference/metrics (v1)",
         "keda": "keda.sh docs/integrations/prometheus (2.16 and later)",
         "prometheus": "Prometheus itself, for each target",
-        "rules": "the recording rules of monitoring_rules.py",
+        "rules": "the rules of monitoring_rules.py; ALERTS is what Prometheus makes of those that fire",
         "ContainerInsights": "Amazon CloudWatch user guide, Container Insights metrics of EKS; dimensions: "
         "aws/amazon-cloudwatch-agent translator/.../awsemf/kubernetes.go",
         **dict.fromkeys((TOKENS, COST, QUEUE), "stoker/gateway/cloudwatch.py"),
@@ -102,12 +108,33 @@ METRICS: Mapping[str, tuple[Publisher, ...]] = MappingProxyType(
             "stoker_time_to_first_token_seconds_bucket stoker_replicas stoker_requests_in_flight stoker_queue_lag "
             "stoker_queue_pending stoker_queue_delayed stoker_queue_dead stoker_queue_waiting_tokens "
             "stoker_machine_usd_per_hour stoker_model_usd_per_hour stoker_queue_oldest_seconds "
-            "stoker_reserved_tokens",
+            "stoker_reserved_tokens stoker_reserved_usd stoker_budgets stoker_starts stoker_start_seconds "
+            "stoker_billed_usd_total stoker_cached_tokens_total stoker_time_per_output_token_seconds_bucket",
         ),
-        **_all_of("worker", "stoker_worker_claims_total stoker_worker_retries_total stoker_worker_in_service"),
-        **_all_of("supervisor", "stoker_process_restarts_total"),
-        **_all_of("trainer", "stoker_train_checkpoint_age_seconds stoker_train_goodput_ratio"),
-        **_all_of("engine", "vllm:num_requests_running vllm:num_requests_waiting vllm:kv_cache_usage_perc"),
+        **_all_of(
+            "worker",
+            "stoker_worker_claims_total stoker_worker_retries_total stoker_worker_reclaimed_total "
+            "stoker_worker_in_service stoker_worker_running stoker_worker_capacity",
+        ),
+        **_all_of("agents", "stoker_agent_steps_waiting stoker_agent_steps_dead"),
+        **_all_of("agent-worker", "stoker_agent_steps_total stoker_agent_steps_running stoker_agent_steps_at_once"),
+        **_all_of(
+            "supervisor",
+            "stoker_processes stoker_process_restarts_total stoker_scale_replicas stoker_scale_ready_replicas "
+            "stoker_scale_decisions_total",
+        ),
+        **_all_of(
+            "trainer",
+            "stoker_train_step stoker_train_steps stoker_train_loss stoker_train_tokens_per_second "
+            "stoker_train_goodput_ratio stoker_train_lost_work_seconds stoker_train_checkpoint_age_seconds "
+            "stoker_train_usd stoker_train_nodes stoker_train_save_seconds_sum stoker_train_save_seconds_count "
+            "stoker_train_save_failures_total stoker_train_save_bytes stoker_train_restore_seconds",
+        ),
+        **_all_of(
+            "engine",
+            "vllm:num_requests_running vllm:num_requests_waiting vllm:kv_cache_usage_perc "
+            "vllm:inter_token_latency_seconds_bucket vllm:request_queue_time_seconds_bucket",
+        ),
         **{name: _gpu(name) for name in COUNTERS},
         **_all_of("redis", "redis_up redis_memory_used_bytes redis_memory_max_bytes redis_evicted_keys_total"),
         **_all_of(
@@ -125,6 +152,7 @@ METRICS: Mapping[str, tuple[Publisher, ...]] = MappingProxyType(
         ),
         **_all_of("keda", "keda_scaler_detail_errors_total keda_scaler_metrics_value"),
         **_all_of("prometheus", "up"),
+        **_all_of("rules", "ALERTS"),
     }
 )
 """Prometheus metric -> who publishes it. Those of recording rules are added by `published`."""
@@ -185,6 +213,10 @@ def publishers(plan: Plan) -> frozenset[Publisher]:
         found.add("engine")
     if plan.served or plan.hosted:
         found.add("worker")
+    if plan.has_agents:
+        found |= {"agents", "agent-worker"}
+    if plan.spec.training.enabled and plan.spec.training.kubeflow:  # what AWS Batch runs is out of Prometheus' reach
+        found.add("trainer")
     if plan.gpu_exporter == "own":
         found.add("dcgm")
     if plan.gpu_exporter == "addon":

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from stoker.render import dashboards, monitoring_rules
+from stoker.render import dashboards, monitoring_rules, training
 from stoker.render.facts import (
     AGENT_WORKER,
     AGENTS,
@@ -23,7 +23,7 @@ from stoker.render.facts import (
 )
 from stoker.render.items import Item, Resource
 from stoker.render.metric_names import COUNTERS, publishers
-from stoker.render.objects import NAME, Object, from_field, metadata, resources, selector
+from stoker.render.objects import NAME, Object, from_field, metadata, resources, selector, usual_labels
 from stoker.render.plan import Plan
 from stoker.render.redis import REPLICA as REDIS_COPIES
 
@@ -31,6 +31,7 @@ EXPORTER_IMAGE = "nvcr.io/nvidia/k8s/dcgm-exporter:4.6.1-4.8.4-distroless"
 """The last release with the names that dashboards, alerts and Container Insights know: 4.9 renames 23 of them to those
 of DCGM 4.7, some in other units. Source: NVIDIA/dcgm-exporter, release notes of 4.8.4 and 4.9.0."""
 COMPONENT = "monitoring"
+COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
 CLOUDWATCH_SPACE = "amazon-cloudwatch"
 """Where the CloudWatch add-on installs everything."""
 
@@ -209,6 +210,16 @@ def _monitors(plan: Plan) -> Iterator[Resource]:
             why="What workers count of the tasks that they run. They declare no port, since nothing but "
             "Prometheus comes there: the target is the container, at the port that its arguments say.",
         )
+    if "trainer" in there:
+        yield _monitor(
+            plan,
+            "PodMonitor",
+            "training",
+            {"matchLabels": usual_labels(training.COMPONENT)},
+            {"port": METRICS_PORT, "path": "/metrics", "interval": "15s", "relabelings": _first_of_run(plan)},
+            space=plan.training_namespace,
+            why="A run answers in the pod of its first process (rank 0). The label `run` is the name of its job.",
+        )
     if "redis" in there:
         yield _monitor(
             plan,
@@ -262,6 +273,18 @@ def _monitors(plan: Plan) -> Iterator[Resource]:
             space="keda",
             why="KEDA publishes with the value prometheus.operator.enabled=true of its chart.",
         )
+
+
+def _first_of_run(plan: Plan) -> list[Object]:
+    """Source: kubernetes.io, Labels, annotations and taints (batch.kubernetes.io/job-completion-index);
+    kubernetes-sigs/jobset api/jobset/v1alpha2 (JobSetNameKey); kubeflow/trainer v1.9 pkg/apis/kubeflow.org/v1."""
+    is_legacy = plan.spec.training.legacy_pytorch_job
+    index, first = ("training.kubeflow.org/replica-type", "master") if is_legacy else (COMPLETION_INDEX, "0")
+    job = "training.kubeflow.org/job-name" if is_legacy else "jobset.sigs.k8s.io/jobset-name"
+    return [
+        {"action": "keep", "sourceLabels": [f"__meta_kubernetes_pod_label_{_as_label(index)}"], "regex": first},
+        {"sourceLabels": [f"__meta_kubernetes_pod_label_{_as_label(job)}"], "targetLabel": "run"},
+    ]
 
 
 _WHY_GPU_LABELS = """\

@@ -33,6 +33,8 @@ LOCAL_HURRY = 60
 does not want to wait. Not less than LOCAL_LEAST_S, two looks: Prometheus itself has to see everybody first."""
 LOCAL_LEAST_S = 10
 BUDGET_CODE = "budget_exhausted"
+NEARLY_USED_UP = "0.95-1"
+"""Of `policy.alerts.PARTS`."""
 ENDED_BADLY = "failed|lost"
 
 
@@ -103,8 +105,9 @@ def _hurried(duration: str) -> int:
     return max(LOCAL_LEAST_S, seconds // LOCAL_HURRY) if seconds else 0
 
 
-def recorded(plan: Plan) -> frozenset[str]:
-    return frozenset(rule.name for _, rules in groups(plan) for rule in rules if isinstance(rule, Record))
+def recorded(plan: Plan, *, is_local: bool = False) -> frozenset[str]:
+    every = groups(plan, is_local=is_local)
+    return frozenset(rule.name for _, rules in every for rule in rules if isinstance(rule, Record))
 
 
 def _all_groups(plan: Plan, *, is_local: bool) -> list[tuple[str, Iterable[Rule]]]:
@@ -375,6 +378,15 @@ def _task_alerts() -> Iterator[Alert]:
         "Requests are refused because a budget is used up.",
         "`stoker budgets` says whose: raise it in platform.yaml, or wait until its window is over.",
     )
+    # Of those that are used up nobody is told here: one for good of a key that nobody uses would be told of for ever.
+    yield Alert(
+        "BudgetNearlyUsedUp",
+        f'max by (scope) (stoker_budgets{{used="{NEARLY_USED_UP}"}}) > 0',
+        "0m",
+        "info",
+        "Less than 5 % is left of {{ $value }} budgets of a {{ $labels.scope }}.",
+        "`stoker budgets` says whose: requests are refused (BudgetUsedUp) once too little is left for them.",
+    )
     yield Alert(
         "ReservationsStuck",
         "max(stoker_reserved_tokens) > 0 unless on () sum(stoker_requests_in_flight) > 0",
@@ -393,21 +405,30 @@ def _task_alerts() -> Iterator[Alert]:
     )
 
 
+_RUN = "{{ with $labels.run }}{{ . }}{{ else }}{{ $labels.instance }}{{ end }}"
 _TRAINING_ALERTS = [
     Alert(
         "CheckpointOld",
         f"stoker_train_checkpoint_age_seconds > {CHECKPOINT_OLD_S}",
         "1m",
         "warning",
-        "The last checkpoint of {{ $labels.instance }} is {{ $value | humanizeDuration }} old.",
+        f"The last checkpoint of {_RUN} is {{{{ $value | humanizeDuration }}}} old.",
         "`stoker runs show` says when it saves; an end of the machine now costs all of that work.",
+    ),
+    Alert(
+        "CheckpointFailed",
+        "increase(stoker_train_save_failures_total[30m]) > 0",
+        "0m",
+        "warning",
+        f"Checkpoints of {_RUN} are not kept.",
+        "`stoker runs show` says why: a disk that is full, or a store that is away. Training goes on, and tries again.",
     ),
     Alert(
         "GoodputLow",
         f"stoker_train_goodput_ratio < {GOODPUT_LOW}",
         "30m",
         "warning",
-        "Of the time of {{ $labels.instance }} only {{ $value | humanizePercentage }} makes steps that count.",
+        f"Of the time of {_RUN} only {{{{ $value | humanizePercentage }}}} makes steps that count.",
         "`stoker runs show` says what the rest was: lost work, starts, or saves.",
     ),
 ]

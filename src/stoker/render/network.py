@@ -27,6 +27,7 @@ from stoker.render.facts import (
     REDIS,
     REDIS_PORT,
     ROLE,
+    TRAINER_METRICS_PORT,
     WORKER_METRICS_PORT,
 )
 from stoker.render.items import Item, Resource
@@ -205,9 +206,10 @@ def _redis_replicas(plan: Plan) -> Object:
 def _training(plan: Plan) -> Object:
     each_other: Object = {"podSelector": {}}
     egress = [{"to": [each_other]}, _to_the_world(), _to_address(POD_IDENTITY, 80), _to_address(METADATA, 80)]
-    return _policy(
-        plan, "training", plan.training_namespace, _EVERYBODY, ingress=[{"from": [each_other]}], egress=egress
-    )
+    ingress: list[Object] = [{"from": [each_other]}]
+    if seen := watchers(plan):
+        ingress.append(_from(seen, TRAINER_METRICS_PORT))
+    return _policy(plan, "training", plan.training_namespace, _EVERYBODY, ingress=ingress, egress=egress)
 
 
 def _monitoring(plan: Plan) -> Object:

@@ -9,7 +9,7 @@ from stoker.base.errors import InvalidInput
 from stoker.catalog.labels import ZONE
 from stoker.manifests.quantities import bytes_of
 from stoker.manifests.writing import to_yaml
-from stoker.render.facts import GPU, TRAINING_ACCOUNT, WEIGHTS, Served
+from stoker.render.facts import GPU, METRICS_PORT, TRAINER_METRICS_PORT, TRAINING_ACCOUNT, WEIGHTS, Served
 from stoker.render.models_weights import streamed_from
 from stoker.render.objects import resources, restricted_container, restricted_pod
 from stoker.render.plan import Plan
@@ -209,9 +209,16 @@ def pod_spec(plan: Plan, container_name: str, of_one_job: str) -> Object:
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": GRACE_S,
         "securityContext": restricted_pod(),
-        "containers": [container(plan, container_name, (*TRAIN, RUN_FILE))],
+        "containers": [_measured(container(plan, container_name, (*TRAIN, RUN_FILE)))],
         "volumes": volumes(plan),
     }
+
+
+def _measured(container: Object) -> Object:
+    """With a place for /metrics, at which the process of rank 0 answers."""
+    where = {"name": "STOKER_TRAIN_METRICS", "value": f"0.0.0.0:{TRAINER_METRICS_PORT}"}
+    port = {"name": METRICS_PORT, "containerPort": TRAINER_METRICS_PORT}
+    return {**container, "env": [*container["env"], where], "ports": [port]}
 
 
 def meant(plan: Plan) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -33,6 +34,7 @@ ENDPOINTS = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT
 INTERVAL = "OTEL_METRIC_EXPORT_INTERVAL"
 INTERVAL_S = 60.0
 MOST_WAITING = 2
+NOTHING: Mapping[str, str] = MappingProxyType({})
 GEN_AI: Mapping[str, str] = MappingProxyType(
     {
         "stoker_request_duration_seconds": "gen_ai.server.request.duration",
@@ -69,6 +71,32 @@ async def sending(
         await asyncio.to_thread(sender.close, 1.0)
 
 
+def send_in_thread(
+    metrics: Metrics, service: str, environ: Mapping[str, str] = os.environ, *, about: Mapping[str, str] = NOTHING
+) -> Callable[[], None] | None:
+    """The same for a process without a loop: until what it gives is called, which takes a second at most. None: the
+    environment names no endpoint. `about`: attributes of the resource beside its name. Raises InvalidInput."""
+    interval_s = interval_of(environ)
+    if interval_s is None:
+        return None
+    sender, over = _Sender(service, about), threading.Event()
+
+    def send() -> None:
+        while not over.wait(interval_s):
+            sender.add(metrics)
+
+    thread = threading.Thread(target=send, name="otlp-points", daemon=True)
+    thread.start()
+
+    def stop() -> None:
+        over.set()
+        thread.join()
+        sender.add(metrics)
+        sender.close(1.0)
+
+    return stop
+
+
 def interval_of(environ: Mapping[str, str]) -> float | None:
     """Seconds between two points; None: nothing is sent. Raises InvalidInput."""
     if not any(environ.get(name) for name in ENDPOINTS):
@@ -93,7 +121,7 @@ async def _send_forever(metrics: Metrics, sender: "_Sender", interval_s: float, 
 
 
 class _Sender:
-    def __init__(self, service: str) -> None:
+    def __init__(self, service: str, about: Mapping[str, str] = NOTHING) -> None:
         try:
             from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
         except ImportError as error:
@@ -105,7 +133,7 @@ class _Sender:
         # It would say again with each try what our own log says once.
         logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
         self._exporter = OTLPMetricExporter()
-        self._resource = resource_of(service)
+        self._resource = resource_of(service, about)
         self._began_ns = time.time_ns()
         self._background = Background["MetricsData"]("otlp-metrics", self._send, most_waiting=MOST_WAITING)
 

@@ -15,6 +15,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from stoker.base import logs
@@ -158,11 +159,12 @@ def is_off(environ: Mapping[str, str], exporter: str) -> bool:
     return said[0].strip().lower() == "true" or said[1].strip().lower() == "none"
 
 
-def resource_of(service: str) -> "Resource":
+def resource_of(service: str, about: Mapping[str, str] = MappingProxyType({})) -> "Resource":
+    """`about`: attributes beside those of the environment, which wins."""
     from opentelemetry.sdk.resources import Resource
 
     from stoker import __version__
 
-    found = Resource.create({"service.version": __version__})
+    found = Resource({**about}).merge(Resource.create({"service.version": __version__}))
     named = str(found.attributes.get("service.name", ""))
     return found if not named.startswith("unknown_service") else found.merge(Resource({"service.name": service}))

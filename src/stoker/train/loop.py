@@ -28,7 +28,7 @@ from stoker.train.losses import Loss
 from stoker.train.model import TorchRows, rows_on
 from stoker.train.optimizer import Adam, rate_at
 from stoker.train.record import Writer
-from stoker.train.saving import Saver
+from stoker.train.saving import Saved, Saver
 from stoker.train.source import Pass, Source, Step, nothing_like
 from stoker.train.world import World
 
@@ -72,6 +72,8 @@ class Parts:
     """For people."""
     told: Callable[["Done"], None] = lambda done: None
     """After each step, for whoever looks on."""
+    saved: Callable[[Saved], None] = lambda saved: None
+    """Process 0, after each save that ended, for whoever looks on."""
     facts: dict[str, object] = field(default_factory=dict)
     """What a checkpoint's state says beside the step: digests, processes."""
     computing: Callable[[], AbstractContextManager[None]] = nullcontext
@@ -322,6 +324,7 @@ class Loop:
                     self._parts.live.saved()
             if not self._parts.world.leads:
                 continue
+            self._parts.saved(saved)
             if saved.error is None:
                 self._parts.record.add(
                     "save",

@@ -18,6 +18,8 @@ class Restored:
 
     manifest: Manifest | None
     skipped: tuple[Skipped, ...]
+    seconds: float | None = None
+    """How long it took to go on from it."""
 
 
 def newest(world: World, store: RunStore, head: Head, tensors: list[Held], facts: dict[str, Any]) -> Restored:

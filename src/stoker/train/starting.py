@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +212,7 @@ class Process:
             parent = None if restored.manifest is None else restored.manifest.name
             parts = self._parts(world, interruption, opened, claimed, ready, step, parent)
             if earlier is not None:
-                onlookers = self._look_on(parts, opened, claimed, earlier, step)
+                onlookers = self._look_on(parts, opened, claimed, earlier, restored)
             self._say_what_holds(world, opened, [] if earlier is None else earlier.saves)
             ready.module.train()
             code, why = Loop(parts, step=step, tokens=tokens).run()
@@ -272,7 +272,7 @@ class Process:
             self._progress.tell(f"going on from step {step} of {steps} ({name}, read in {seconds:.1f} s)")
         said = [{"name": each.name, "step": each.step, "why": each.why} for each in restored.skipped]
         claimed.record.add("resume", clock.now(), step=step, name=restored.manifest.name, skipped=said, seconds=seconds)
-        return restored
+        return replace(restored, seconds=seconds)
 
     def _parts(
         self,
@@ -331,9 +331,10 @@ class Process:
             is_sharded=ready.is_sharded,
         )
 
-    def _look_on(self, parts: Parts, opened: _Opened, claimed: _Claimed, earlier: Any, step: int) -> Onlookers:
+    def _look_on(self, parts: Parts, opened: _Opened, claimed: _Claimed, earlier: Any, restored: Restored) -> Onlookers:
         """Process 0: the line on the terminal, trackers, the budget."""
         run, here = self._run, self._file.absolute().parent
+        step = 0 if restored.manifest is None else int(restored.manifest.state["step"])
         live = Live(
             earlier,
             claimed.nodes,
@@ -343,7 +344,11 @@ class Process:
             clock=self._clock,
         )
         watching = trackers(run, here=here, nodes=claimed.nodes, from_step=step)
-        scraped = exposition(os.environ, nodes=len(claimed.nodes))
+        scraped = exposition(os.environ, run=run.name, nodes=len(claimed.nodes))
+        if scraped is not None:
+            parts.saved = scraped.shown.saved
+            if restored.seconds is not None:
+                scraped.shown.restored(restored.seconds)
         onlookers = Onlookers(live, self._progress, [*watching, *([] if scraped is None else [scraped])])
         parts.live, parts.told, parts.tell = live, onlookers, self._progress.tell
         if run.budget.usd is not None or run.budget.hours is not None:
