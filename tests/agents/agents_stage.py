@@ -52,7 +52,14 @@ class ScriptedGateway:
     before: Callable[[Json], Awaitable[None]] | None = None
 
     async def chat(
-        self, body: Json, *, bearer: str, key: str, route: str | None = None, span: str | None = None
+        self,
+        body: Json,
+        *,
+        bearer: str,
+        key: str,
+        route: str | None = None,
+        span: str | None = None,
+        trace: str | None = None,
     ) -> Answered:
         self.asked.append((key, body))
         if self.before is not None:
