@@ -161,7 +161,7 @@ def databases(postgres: PostgresServer) -> Iterator[list[str]]:
 
 
 def forms_of(secret: str) -> set[bytes]:
-    """As it is, as URLs and JSON write it, and as base64 writes each of these, wherever in what is encoded it begins."""
+    """As it is, as URLs and JSON write it, and as base64 writes each of these, wherever in the whole it begins."""
     plain = {secret, quote(secret, safe=""), quote(secret), quote_plus(secret), json.dumps(secret)[1:-1]}
     forms = {text.encode() for text in plain}
     for text in list(forms):
