@@ -161,13 +161,13 @@ def databases(postgres: PostgresServer) -> Iterator[list[str]]:
 
 
 def forms_of(secret: str) -> set[bytes]:
-    """As it is, as URLs write it, and as base64 does, wherever in what is encoded it begins."""
-    text = secret.encode()
-    forms = {text, quote(secret, safe="").encode(), quote(secret).encode(), quote_plus(secret).encode()}
-    forms.add(json.dumps(secret)[1:-1].encode())
-    for before in range(3):
-        encoded = base64.b64encode(bytes(before) + text)[(4 if before else 0) : -4]
-        forms |= {encoded, encoded.replace(b"/", b"_").replace(b"+", b"-")}
+    """As it is, as URLs and JSON write it, and as base64 writes each of these, wherever in the whole it begins."""
+    plain = {secret, quote(secret, safe=""), quote(secret), quote_plus(secret), json.dumps(secret)[1:-1]}
+    forms = {text.encode() for text in plain}
+    for text in list(forms):
+        for before in range(3):
+            encoded = base64.b64encode(bytes(before) + text)[(4 if before else 0) : -4]
+            forms |= {encoded, encoded.replace(b"/", b"_").replace(b"+", b"-")}
     return forms
 
 
