@@ -1,11 +1,12 @@
 """What was saved, what the month will cost, and the days that stand out: stories with exact figures."""
 
 from datetime import date, timedelta
+from decimal import Decimal
 from random import Random
 from typing import Any
 
 from stoker.meter import outlook, savings
-from stoker.meter.bill_lines import Bill
+from stoker.meter.bill_lines import Bill, Hours
 from stoker.meter.lives import MachineLife
 from stoker.meter.outlook import Day
 
@@ -81,8 +82,8 @@ def test_a_type_without_a_price_saves_nothing_and_is_named() -> None:
 
 
 def test_savings_of_a_bill_are_of_its_hours() -> None:
-    hours = {("spot", "g5.xlarge"): 10.0, ("on-demand", "m5.large"): 5.0}
-    bill = Bill("x", [], usage_hours=hours, machine_nano_usd=dict.fromkeys(hours, 4 * 10**9))
+    of = (("spot", "g5.xlarge", 10.0), ("on-demand", "m5.large", 5.0))
+    bill = Bill("x", [], hours=[Hours(AT_FIRST, *each, Decimal(4)) for each in of])
     assert savings.of_bill(bill, one_dollar)["spot"]["saved_usd"] == 6.0
 
 
