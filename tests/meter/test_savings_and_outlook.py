@@ -13,6 +13,7 @@ from stoker.meter.outlook import Day
 HOUR = 3600.0
 DAY = 24 * HOUR
 FIRST = date(2026, 11, 1)
+LAST = date(2026, 11, 22)
 AT_FIRST = 1793491200.0
 
 
@@ -137,7 +138,7 @@ def test_a_tenant_that_doubles_stands_out_with_its_tokens() -> None:
     days = {on: Day(10, requests=100, tokens=1_000_000) for on in steady(10, 20)}
     on = FIRST + timedelta(days=20)
     days[on] = Day(20, requests=100, tokens=2_000_000)
-    (found,) = outlook.anomalies({"acme": days, "quiet": steady(1, 21)}, since=FIRST)
+    (found,) = outlook.anomalies({"acme": days, "quiet": steady(1, 21)}, since=FIRST, until=LAST)
     assert (found["key"], found["day"], found["more_usd"]) == ("acme", "2026-11-21", 10.0)
     assert [(each["what"], each["is"], each["usual"]) for each in found["changed"]] == [
         ("tokens", 2_000_000, 1_000_000),
@@ -147,14 +148,14 @@ def test_a_tenant_that_doubles_stands_out_with_its_tokens() -> None:
 
 def test_a_pool_that_stays_up_is_idle() -> None:
     days = {**steady(10, 20, idle_usd=2), FIRST + timedelta(days=20): Day(18, idle_usd=10)}
-    (found,) = outlook.anomalies({"gpu": days}, since=FIRST)
+    (found,) = outlook.anomalies({"gpu": days}, since=FIRST, until=LAST)
     assert found["changed"] == [{"what": "idle_usd", "is": 10, "usual": 2}]
 
 
 def test_a_price_that_jumps_is_told_as_a_price() -> None:
     days = {on: Day(10, requests=10, tokens=1_000_000) for on in steady(10, 20)}
     days[FIRST + timedelta(days=20)] = Day(30, requests=10, tokens=1_000_000)
-    (found,) = outlook.anomalies({"general": days}, since=FIRST)
+    (found,) = outlook.anomalies({"general": days}, since=FIRST, until=LAST)
     assert found["changed"][0] == {"what": "usd_per_million_tokens", "is": 30.0, "usual": 10.0}
 
 
@@ -162,4 +163,11 @@ def test_there_is_nothing_to_say_of_a_quiet_month_nor_of_cents() -> None:
     random = Random(1)
     quiet = {FIRST + timedelta(days=i): Day(random.gauss(100, 3)) for i in range(30)}
     cents = {**steady(0.01, 29), FIRST + timedelta(days=29): Day(0.5)}
-    assert outlook.anomalies({"a": quiet, "b": cents}, since=FIRST) == []
+    assert outlook.anomalies({"a": quiet, "b": cents}, since=FIRST, until=date(2026, 12, 1)) == []
+
+
+def test_a_platform_that_stopped_costing_stands_out_and_today_does_not() -> None:
+    found = outlook.anomalies({"gpu": steady(40, 10)}, since=FIRST, until=FIRST + timedelta(days=12))
+    assert [(each["day"], each["more_usd"]) for each in found] == [("2026-11-11", -40), ("2026-11-12", -40)]
+    today = {**steady(40, 10), FIRST + timedelta(days=10): Day(1)}
+    assert outlook.anomalies({"gpu": today}, since=FIRST, until=FIRST + timedelta(days=10)) == []
