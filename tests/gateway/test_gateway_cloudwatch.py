@@ -305,6 +305,26 @@ async def test_while_aws_is_away_the_oldest_go_and_their_number_is_put(
     assert said <= point["Sum"] <= said + 16
 
 
+async def test_what_was_dropped_is_told_once() -> None:
+    class Kept:
+        dropped = 5
+
+        def put(self, *data: Datum) -> None:
+            self.data = {each.name: each.value for each in data}
+
+    async def look() -> tuple[dict[str, Any], dict[str, int]]:
+        return {}, {}
+
+    kept = Kept()
+    cloudwatch = CloudWatch(Figures("red", [], []), kept, ManualClock(start=T0), cluster="red", look=look)  # type: ignore[arg-type]
+    told = []
+    for dropped in (5, 5, 7):
+        kept.dropped = dropped
+        await cloudwatch.put()
+        told.append(kept.data["MetricsDropped"])
+    assert told == [5, 0, 2]
+
+
 def test_what_a_gateway_puts_has_the_dimensions_that_are_asked_for() -> None:
     figures = Figures("blue", ["general"], ["acme"])
     figures.count([a_record(0, first_token_at=T0 + 0.5)], T0)
