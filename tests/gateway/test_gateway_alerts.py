@@ -18,14 +18,16 @@ from gateway_parts import ADMIN_KEY, HELLO, KEY, SPEC, Stack, a_stack, until
 from stoker.base.errors import InvalidInput, StokerError
 from stoker.gateway import alerts
 from stoker.gateway.alerts import Alerts, scopes_in
+from stoker.gateway.limits import TermsOfCallers
 from stoker.gateway.settling import Settler
 from stoker.meter import UsageRecord
+from stoker.meter.accounts import Account, TenantTerms
 from stoker.meter.alerts import AlertStore
 from stoker.meter.keys import KeyStore
 from stoker.meter.ledger import Ledger
 from stoker.meter.store import Store
 from stoker.meter.tenants import TenantStore
-from stoker.policy.budgets import Amounts, Plan, Spent
+from stoker.policy.budgets import Amounts, Counter, Plan, Spent, Unit
 from stoker.queue import MemoryBudgets, MemoryQueue, MemoryRegistry
 from stoker.queue.budgets import Settlement, Standing, scopes_of
 from stoker.spec import loads
@@ -273,6 +275,22 @@ async def test_one_request_that_crosses_all_tells_all_in_order_and_a_restart_tel
     assert await world.alerts.tell_due() == 0
     assert thresholds(told.got) == [0.5, 0.8, 1.0]
     assert told.got[2].json["data"]["forecast"] == {"per_hour": 1000.0, "used_up_at": NOON}
+
+
+async def test_who_was_refused_early_is_still_told_of_when_thresholds_are_reached(
+    world: World, told: Receiver
+) -> None:
+    """A large request finds too little left at 60%; small ones go on to spend all."""
+    await world.open()
+    await world.alerts.notice([await world.spend(600)])
+    [standing] = await world.budgets.standings(["tenant:acme"])
+    account = Account("key_1", "one", "user", TenantTerms("acme", world.tenants.get("acme").terms.budgets))
+    terms = TermsOfCallers().of(account, None, None)
+    world.alerts.refused(terms, Counter(standing.counter, Unit.TOKENS, standing.limit, NOON + 43_200, 1))
+    await world.alerts.notice_refused()
+    await world.alerts.notice([await world.spend(400)])
+    await world.alerts.tell_due()
+    assert sorted(thresholds(told.got), key=str) == [0.5, 0.8, 1.0, None]
 
 
 async def test_the_next_day_and_a_raised_limit_are_budgets_of_their_own(world: World, told: Receiver) -> None:

@@ -120,7 +120,8 @@ class Alerts:
             self._channels[WEBHOOK] = _WebhookChannel(said.webhook, clock, environ)
         if said.sns is not None:
             self._channels[SNS] = _SnsChannel(SnsTopic(said.sns, region=platform.global_.cluster.region))
-        self._written: OrderedDict[tuple[str, int], int] = OrderedDict()
+        # Apart for the thresholds and for what was refused: who was refused early goes on to reach thresholds.
+        self._written: OrderedDict[tuple[str, int, bool], int] = OrderedDict()
         self._refused: dict[str, tuple[Whose, int]] = {}
         self._forget_at = 0.0
 
@@ -142,7 +143,7 @@ class Alerts:
     def refused(self, terms: Terms, counter: Counter) -> None:
         """A request found too little left of a budget. It is told once for each window and limit: what is left may be
         more than nothing for ever, so that the last threshold is not reached by what is spent."""
-        if self._written.get((counter.name, counter.limit), 0) < REFUSED and len(self._refused) < MOST_REFUSED:
+        if (counter.name, counter.limit, True) not in self._written and len(self._refused) < MOST_REFUSED:
             whose = whose_counter(terms, counter.name)
             if whose is not None and budget_of(counter.name) is not None:
                 self._refused[counter.name] = (whose, counter.limit)
@@ -171,14 +172,15 @@ class Alerts:
     def _is_new(self, standing: Standing) -> bool:
         """Whether a threshold is reached that was not written down yet, as far as this process knows."""
         reached = self._reached(standing)
-        if not reached or self._written.get((standing.counter, standing.limit), 0) >= reached[-1]:
+        if not reached or self._written.get((standing.counter, standing.limit, False), 0) >= reached[-1]:
             return False
         budget = budget_of(standing.counter)
         return budget is not None and (budget.ends_at is None or budget.ends_at > self._clock.now())
 
     def _remember(self, counter: str, limit: int, threshold: int) -> None:
-        self._written[counter, limit] = max(threshold, self._written.get((counter, limit), 0))
-        self._written.move_to_end((counter, limit))
+        key = (counter, limit, threshold == REFUSED)
+        self._written[key] = max(threshold, self._written.get(key, 0))
+        self._written.move_to_end(key)
         if len(self._written) > REMEMBERED:
             self._written.popitem(last=False)
 
