@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from random import Random
 from typing import Any, NamedTuple
@@ -240,21 +240,29 @@ class Alerts:
 
     async def tell_forever(self) -> None:
         """Until it is cancelled; what is on its way then is told again by whoever comes."""
+        await self._forever(self.tell_due)
+
+    async def notice_forever(self) -> None:
+        """Until it is cancelled. Apart from telling: a receiver may take its time, and until it is written down a
+        refusal is lost with this process."""
+        await self._forever(self.notice_refused)
+
+    async def _forever(self, step: Callable[[], Awaitable[object]]) -> None:
         while True:
             try:
-                await self.notice_refused()
-                await self.tell_due()
+                await step()
             except StokerError as error:
                 _log.warning("alerts of budgets wait for Redis or the ledger", error=error.in_log)
             await self._clock.sleep(LOOK_EVERY_S)
 
     async def tell_due(self) -> int:
-        """Tell what is due now, until nothing is; how many calls were made. Raises Unavailable (the ledger)."""
+        """Tell what is due, until nothing is; how many calls were made. Raises Unavailable (the ledger)."""
         made, now = 0, self._clock.now()
         if now >= self._forget_at:
             self._forget_at = now + FORGET_EVERY_S
             await asyncio.to_thread(self._store.forget, now - KEPT_S)
-        while due := await asyncio.to_thread(self._store.take, now, lease_s=LEASE_S, most=AT_ONCE):
+        # A lease begins when it is taken: telling those before may have lasted longer than one.
+        while due := await asyncio.to_thread(self._store.take, self._clock.now(), lease_s=LEASE_S, most=AT_ONCE):
             await asyncio.gather(*(self._tell(each) for each in due))
             made += len(due)
         return made
