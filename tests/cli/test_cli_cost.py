@@ -1,6 +1,8 @@
 """`stoker cost` on the ledger of a platform that does not run."""
 
 import json
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,6 +88,23 @@ def test_a_table_whose_rows_sum_to_its_total(stopped: StateDirectory, capsys: py
     ]
 
 
+def test_a_table_sums_to_the_cent(stopped: StateDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each of these rows by itself would be a cent less."""
+    with closing(Store(f"sqlite:///{stopped.ledger}")) as store:
+        lives = Lives(store)
+        machine = lives.machines(since=0, until=1)[0]
+        some = [replace(machine, id=zone, zone=zone, nano_usd_per_hour=333_333_333) for zone in "abc"]
+        lives.write(machines_seen=[replace(machine, nano_usd_per_hour=0), *some])
+    asked = ("--state", str(stopped.path), "--since", "1970-01-01T00:00Z", "--until", "1970-01-01T01:00Z")
+    found = said(capsys, *asked, "--by", "zone").splitlines()[1:]
+    assert [line.split()[1] for line in found] == ["$0.34", "$0.33", "$0.33", "$1.00"]
+
+
+def test_a_laptop_saves_nothing_by_scaling(stopped: StateDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("--state", str(stopped.path), "--since", "1970-01-01T00:00Z", "--until", "1970-01-20T00:00Z")
+    assert json.loads(said(capsys, *asked, "--savings", "--json"))["scaling"]["saved_usd"] == 0
+
+
 def test_json_has_what_scripts_rely_on(stopped: StateDirectory, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ("--state", str(stopped.path), "--since", "1970-01-01T00:00Z", "--until", "1970-01-01T05:00Z", "--json")
     found = json.loads(said(capsys, *asked, "--by", "model"))
@@ -107,6 +126,10 @@ def test_a_time_in_which_nothing_ran(stopped: StateDirectory, capsys: pytest.Cap
         (["--since", "soon"], "--since is 'soon'; it must be a time span such as 30m, 24h or 7d"),
         (["--since", "1h", "--until", "2h"], "since must be before until"),
         (["--limit", "0"], "0 is not in the range"),
+        (["--forecast", "--by", "day"], "--by is day; --forecast is by day, and by one or two of tenant, team"),
+        (["--anomalies", "--by", "tenant,model,part"], "--anomalies is by day, and by one or two of tenant"),
+        (["--forecast", "--until", "2099-01-01"], "--until is 2099-01-01; --forecast looks at what is over"),
+        (["--savings", "--until", "2099-01-01"], "--until is 2099-01-01; --savings looks at what is over"),
     ],
 )
 def test_what_cannot_be_asked_is_said(

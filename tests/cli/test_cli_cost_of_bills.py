@@ -116,6 +116,9 @@ def test_savings_forecast_and_anomalies_of_a_platform_that_has_ended(
     at = ("--state", str(state), "--until", "2026-11-03T12:00Z")
     saved = said(capsys, "--savings", *at, "--since", "2026-11-01T00:00Z")
     assert saved["spot"]["hours"] == 48.0
+    # $2 an hour for two days and a half, of which half a day was not paid: and no month before the first machine.
+    assert saved["scaling"]["saved_usd"] == 24.0
+    assert said(capsys, "--savings", *at, "--since", "2026-09-01T00:00Z")["scaling"]["saved_usd"] == 24.0
     forecast = said(capsys, "--forecast", "--by", "nodepool", *at)
     # Two machines at $1 for two days, and none on the third: $96, and each day to come costs the mean of those two.
     assert forecast["total"]["so_far_usd"] == 96.0

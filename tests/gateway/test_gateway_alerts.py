@@ -18,14 +18,17 @@ from gateway_parts import ADMIN_KEY, HELLO, KEY, SPEC, Stack, a_stack, until
 from stoker.base.errors import InvalidInput, StokerError
 from stoker.gateway import alerts
 from stoker.gateway.alerts import Alerts, scopes_in
+from stoker.gateway.callbacks import TIMEOUT_S, Outcome
+from stoker.gateway.limits import TermsOfCallers
 from stoker.gateway.settling import Settler
 from stoker.meter import UsageRecord
+from stoker.meter.accounts import Account, TenantTerms
 from stoker.meter.alerts import AlertStore
 from stoker.meter.keys import KeyStore
 from stoker.meter.ledger import Ledger
 from stoker.meter.store import Store
 from stoker.meter.tenants import TenantStore
-from stoker.policy.budgets import Amounts, Plan, Spent
+from stoker.policy.budgets import Amounts, Counter, Plan, Spent, Unit
 from stoker.queue import MemoryBudgets, MemoryQueue, MemoryRegistry
 from stoker.queue.budgets import Settlement, Standing, scopes_of
 from stoker.spec import loads
@@ -275,6 +278,20 @@ async def test_one_request_that_crosses_all_tells_all_in_order_and_a_restart_tel
     assert told.got[2].json["data"]["forecast"] == {"per_hour": 1000.0, "used_up_at": NOON}
 
 
+async def test_who_was_refused_early_is_still_told_of_when_thresholds_are_reached(world: World, told: Receiver) -> None:
+    """A large request finds too little left at 60%; small ones go on to spend all."""
+    await world.open()
+    await world.alerts.notice([await world.spend(600)])
+    [standing] = await world.budgets.standings(["tenant:acme"])
+    account = Account("key_1", "one", "user", TenantTerms("acme", world.tenants.get("acme").terms.budgets))
+    terms = TermsOfCallers().of(account, None, None)
+    world.alerts.refused(terms, Counter(standing.counter, Unit.TOKENS, standing.limit, NOON + 43_200, 1))
+    await world.alerts.notice_refused()
+    await world.alerts.notice([await world.spend(400)])
+    await world.alerts.tell_due()
+    assert sorted(thresholds(told.got), key=str) == [0.5, 0.8, 1.0, None]
+
+
 async def test_the_next_day_and_a_raised_limit_are_budgets_of_their_own(world: World, told: Receiver) -> None:
     await world.open()
     await world.alerts.notice([await world.spend(600)])
@@ -307,6 +324,39 @@ async def test_two_who_take_what_is_due_at_once_do_not_both_have_it(world: World
     store = AlertStore(world.store)
     one, two = (store.take(NOON, lease_s=60, most=10) for _ in range(2))
     assert (len(one), len(two)) == (1, 0)
+
+
+async def test_who_tells_slowly_has_a_whole_lease_for_each(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    others: list[int] = []
+
+    async def slowly(*_: object, **__: object) -> Outcome:
+        await world.clock.advance(45)
+        others.append(len(AlertStore(world.store).take(world.clock.now(), lease_s=60, most=10)))
+        return Outcome(200)
+
+    monkeypatch.setattr(alerts, "called", slowly)
+    await world.open()
+    await world.alerts.notice([await world.spend(1000)])
+    assert await world.alerts.tell_due() == 3
+    assert others == [0, 0, 0]
+
+
+async def test_a_refusal_is_written_down_while_a_receiver_takes_its_time(tmp_path: Path) -> None:
+    async with AsyncExitStack() as parts:
+        receiver = await parts.enter_async_context(Receiver(None, None))
+        platform = loads(a_spec(receiver.url))
+        stack = await parts.enter_async_context(a_stack(tmp_path, platform=platform))
+        await stack.engine()
+        client, body = await stack.http(), {"model": "general", "messages": HELLO, "max_tokens": 4}
+        while not receiver.got:
+            await client.post_json("/v1/chat/completions", body)
+            await stack.records()
+        while (await client.request("POST", "/v1/chat/completions", body=body)).status == 200:
+            pass
+        store = AlertStore(stack.store)
+        async with asyncio.timeout(TIMEOUT_S / 2):
+            await until(lambda: alerts.REFUSED in [each.threshold for each in store.all()])
+        assert len(receiver.got) == 1
 
 
 async def test_a_receiver_that_is_gone_is_told_no_more_and_one_that_is_down_is_told_later(

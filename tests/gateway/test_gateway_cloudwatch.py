@@ -215,9 +215,14 @@ def by_name(data: list[Datum]) -> dict[str, Any]:
     return {each.name: each.value for each in data}
 
 
+def test_the_page_names_all_that_is_put_since_each_metric_costs_money() -> None:
+    page = (Path(__file__).parents[2] / "docs/telemetry/cloudwatch.md").read_text()
+    assert [name for _, name in names.PUT if f"`{name}`" not in page] == []
+
+
 def test_a_minute_is_put_when_it_is_over_with_its_least_and_most() -> None:
     figures = Figures("blue", ["general"], [])
-    figures.count([a_record(0), a_record(59, status="failed", prompt_tokens=30), a_record(60)], T0 + 61)
+    figures.count([a_record(0), a_record(59, status="failed", prompt_tokens=30), a_record(60, status="lost")], T0 + 61)
     assert figures.take(T0 + 59) == []
     data = figures.take(T0 + 60)
     assert {each.at for each in data} == {T0}
@@ -229,7 +234,8 @@ def test_a_minute_is_put_when_it_is_over_with_its_least_and_most() -> None:
         "CompletionTokens": Statistics(2, 8, 4, 4),
         "ListPrice": Statistics(2, 0.01, 0.005, 0.005),
     }
-    assert by_name(figures.take(math.inf))["Requests"] == Statistics(1, 1.0, 1.0, 1.0)
+    late = by_name(figures.take(math.inf))
+    assert (late["Requests"], late["Errors"]) == (Statistics(1, 1.0, 1.0, 1.0),) * 2
     assert figures.take(math.inf) == []
 
 
@@ -261,8 +267,10 @@ def test_times_to_the_first_token_keep_their_percentiles_in_few_values() -> None
 def test_what_is_too_old_for_cloudwatch_or_too_much_is_counted_as_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stoker.gateway.cloudwatch.MOST_WAITING", 2)
     figures = Figures("blue", ["general"], [])
-    figures.count([a_record(0), a_record(60), a_record(120), a_record(0, ended_at=T0 - 14 * 86400)], T0 + 130)
-    assert figures.dropped == 2
+    figures.count([a_record(0, ended_at=T0 - 14 * 86400), a_record(0, ended_at=T0 + 2 * 3600)], T0 + 130)
+    assert (figures.dropped, figures.take(math.inf)) == (2, [])
+    figures.count([a_record(0), a_record(60), a_record(120)], T0 + 130)
+    assert figures.dropped == 3
     assert len(figures.take(math.inf)) == 12
 
 
@@ -295,6 +303,26 @@ async def test_while_aws_is_away_the_oldest_go_and_their_number_is_put(
         Namespace=names.TOKENS, MetricName="MetricsDropped", Dimensions=found[0]["Dimensions"][:1], **period
     )["Datapoints"]
     assert said <= point["Sum"] <= said + 16
+
+
+async def test_what_was_dropped_is_told_once() -> None:
+    class Kept:
+        dropped = 5
+
+        def put(self, *data: Datum) -> None:
+            self.data = {each.name: each.value for each in data}
+
+    async def look() -> tuple[dict[str, Any], dict[str, int]]:
+        return {}, {}
+
+    kept = Kept()
+    cloudwatch = CloudWatch(Figures("red", [], []), kept, ManualClock(start=T0), cluster="red", look=look)  # type: ignore[arg-type]
+    told = []
+    for dropped in (5, 5, 7):
+        kept.dropped = dropped
+        await cloudwatch.put()
+        told.append(kept.data["MetricsDropped"])
+    assert told == [5, 0, 2]
 
 
 def test_what_a_gateway_puts_has_the_dimensions_that_are_asked_for() -> None:

@@ -121,3 +121,24 @@ async def test_a_request_that_is_refused_leaves_a_span_with_its_code(tmp_path: P
     servers = [span for span in sink.told if span.shape.kind == "server"]
     assert {span.parent for span in servers} == {"b" * 16}
     assert {span.shape.attributes["stoker.tenant"] for span in servers} == {"acme", "poor", "quick"}
+
+
+async def test_an_engines_refusal_is_counted_and_told_by_its_code_where_that_is_a_word(tmp_path: Path) -> None:
+    """Else an engine that refuses everything, such as one that knows the model by another name, is seen nowhere."""
+    sink = Servers()
+    async with a_stack(tmp_path) as stack:
+        object.__setattr__(stack.gateway.services, "tracing", Tracing(sink, lambda *_: True))
+        engine = await stack.engine()
+        http = await stack.http()
+        for status, code in ((400, "context_length_exceeded"), (422, "secret words"), (404, None), (422, 7)):
+            for is_stream in (False, True):
+                engine.refuse(status, {"error": {"message": "secret words", "type": "t", "code": code, "param": None}})
+                body = {"model": "general", "messages": HELLO, "stream": is_stream}
+                assert (await http.request("POST", "/v1/chat/completions", body=body)).status == status
+        page = (await http.request("GET", "/metrics")).body.decode()
+    name = "POST /v1/chat/completions"
+    expected = [(400, "context_length_exceeded"), (422, "422"), (404, "404"), (422, "422")]
+    assert sink.refused() == [(name, False, status, code) for status, code in expected for _ in range(2)]
+    for code, count in (("context_length_exceeded", 2), ("404", 2), ("422", 4)):
+        assert f'stoker_refused_total{{code="{code}"}} {count}.0' in page
+    assert "secret words" not in page + str(sink.told)

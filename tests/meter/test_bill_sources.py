@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from stoker.base.errors import InvalidInput
-from stoker.meter import cost_explorer, costs, sources, usage_report
+from stoker.meter import cost_explorer, costs, savings, sources, usage_report
 from stoker.meter.bill import Line, attribute
 from stoker.meter.bill_lines import Bill
 from stoker.meter.lives import MachineLife
@@ -88,12 +88,24 @@ def test_lines_of_a_time_are_those_that_began_in_it() -> None:
 
 
 def test_what_hours_of_a_type_cost_is_rounded_once() -> None:
-    found = answer(("USAGE_TYPE",), [[(["BoxUsage:m5.large"], "0.0000000008")]] * 2)
+    found = answer(("USAGE_TYPE",), [[(["SpotUsage:m5.large"], "0.0000008")]] * 2)
     for result in found["ResultsByTime"]:
         result["Groups"][0]["Metrics"]["UsageQuantity"] = {"Amount": "1.5", "Unit": "Hrs"}
     bill = cost_explorer.bill_of(found)
-    assert bill.machine_nano_usd == {("on-demand", "m5.large"): 2}
-    assert bill.usage_hours == {("on-demand", "m5.large"): 3.0}
+    spot = savings.of_bill(bill, lambda *_: 1)["spot"]
+    assert (spot["hours"], spot["paid_usd"]) == (3.0, 0.000002)
+    # Of one day there are the hours of one day.
+    assert savings.of_bill(bill.within(FIRST + DAY, None), lambda *_: 1)["spot"]["hours"] == 1.5
+
+
+def test_a_credit_says_no_hours_of_spot_again(tmp_path: Path) -> None:
+    spot = {"lineItem/UsageType": "SpotUsage:m5.large", "lineItem/UsageAmount": "10", "lineItem/UnblendedCost": "3"}
+    credit = {"lineItem/LineItemType": "Credit", "lineItem/UnblendedCost": "-2"}
+    (tmp_path / "x").write_bytes(as_csv([LEGACY | spot, LEGACY | spot | credit]))
+    bill = sources.read(tmp_path / "x", "unblended", "prod")
+    assert isinstance(bill, Bill)
+    found = savings.of_bill(bill, lambda *_: 10**9)["spot"]
+    assert (bill.nano_usd, found["hours"], found["paid_usd"]) == (10**9, 10, 3)
 
 
 def test_an_answer_without_its_last_page_is_refused_and_pages_are_joined() -> None:
@@ -280,10 +292,23 @@ def test_what_the_simulators_report_does_not_have() -> None:
 
 
 def test_what_is_no_bill_is_refused(tmp_path: Path) -> None:
-    for content in (b'{"a": 1}', b"a,b\n1,2\n", b"PAR1xxxx"):
+    for content in (b'{"a": 1}', b"a,b\n1,2\n", b"PAR1xxxx", b'{"ResultsByTime": 3}', b"[" * 200_000):
         (tmp_path / "x").write_bytes(content)
         with pytest.raises(InvalidInput):
             sources.read(tmp_path / "x", "unblended", "prod")
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"lineItem/CurrencyCode": "CNY"}, "row 2 is in CNY; only USD is read"),
+        ({"lineItem/UnblendedCost": "1e300"}, "row 2: the amount is 1e300; it must be at most 1,000,000,000,000"),
+    ],
+)
+def test_money_that_cannot_be_added_is_refused(tmp_path: Path, said: dict[str, str], why: str) -> None:
+    (tmp_path / "x").write_bytes(as_csv([LEGACY | said]))
+    with pytest.raises(InvalidInput, match=why):
+        sources.read(tmp_path / "x", "unblended", "prod")
 
 
 amounts = st.decimals(min_value=-50, max_value=500, places=11, allow_nan=False)

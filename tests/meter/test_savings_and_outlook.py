@@ -1,17 +1,19 @@
 """What was saved, what the month will cost, and the days that stand out: stories with exact figures."""
 
 from datetime import date, timedelta
+from decimal import Decimal
 from random import Random
 from typing import Any
 
 from stoker.meter import outlook, savings
-from stoker.meter.bill_lines import Bill
+from stoker.meter.bill_lines import Bill, Hours
 from stoker.meter.lives import MachineLife
 from stoker.meter.outlook import Day
 
 HOUR = 3600.0
 DAY = 24 * HOUR
 FIRST = date(2026, 11, 1)
+LAST = date(2026, 11, 22)
 AT_FIRST = 1793491200.0
 
 
@@ -81,8 +83,8 @@ def test_a_type_without_a_price_saves_nothing_and_is_named() -> None:
 
 
 def test_savings_of_a_bill_are_of_its_hours() -> None:
-    hours = {("spot", "g5.xlarge"): 10.0, ("on-demand", "m5.large"): 5.0}
-    bill = Bill("x", [], usage_hours=hours, machine_nano_usd=dict.fromkeys(hours, 4 * 10**9))
+    of = (("spot", "g5.xlarge", 10.0), ("on-demand", "m5.large", 5.0))
+    bill = Bill("x", [], hours=[Hours(AT_FIRST, *each, Decimal(4)) for each in of])
     assert savings.of_bill(bill, one_dollar)["spot"]["saved_usd"] == 6.0
 
 
@@ -136,7 +138,7 @@ def test_a_tenant_that_doubles_stands_out_with_its_tokens() -> None:
     days = {on: Day(10, requests=100, tokens=1_000_000) for on in steady(10, 20)}
     on = FIRST + timedelta(days=20)
     days[on] = Day(20, requests=100, tokens=2_000_000)
-    (found,) = outlook.anomalies({"acme": days, "quiet": steady(1, 21)}, since=FIRST)
+    (found,) = outlook.anomalies({"acme": days, "quiet": steady(1, 21)}, since=FIRST, until=LAST)
     assert (found["key"], found["day"], found["more_usd"]) == ("acme", "2026-11-21", 10.0)
     assert [(each["what"], each["is"], each["usual"]) for each in found["changed"]] == [
         ("tokens", 2_000_000, 1_000_000),
@@ -146,14 +148,14 @@ def test_a_tenant_that_doubles_stands_out_with_its_tokens() -> None:
 
 def test_a_pool_that_stays_up_is_idle() -> None:
     days = {**steady(10, 20, idle_usd=2), FIRST + timedelta(days=20): Day(18, idle_usd=10)}
-    (found,) = outlook.anomalies({"gpu": days}, since=FIRST)
+    (found,) = outlook.anomalies({"gpu": days}, since=FIRST, until=LAST)
     assert found["changed"] == [{"what": "idle_usd", "is": 10, "usual": 2}]
 
 
 def test_a_price_that_jumps_is_told_as_a_price() -> None:
     days = {on: Day(10, requests=10, tokens=1_000_000) for on in steady(10, 20)}
     days[FIRST + timedelta(days=20)] = Day(30, requests=10, tokens=1_000_000)
-    (found,) = outlook.anomalies({"general": days}, since=FIRST)
+    (found,) = outlook.anomalies({"general": days}, since=FIRST, until=LAST)
     assert found["changed"][0] == {"what": "usd_per_million_tokens", "is": 30.0, "usual": 10.0}
 
 
@@ -161,4 +163,11 @@ def test_there_is_nothing_to_say_of_a_quiet_month_nor_of_cents() -> None:
     random = Random(1)
     quiet = {FIRST + timedelta(days=i): Day(random.gauss(100, 3)) for i in range(30)}
     cents = {**steady(0.01, 29), FIRST + timedelta(days=29): Day(0.5)}
-    assert outlook.anomalies({"a": quiet, "b": cents}, since=FIRST) == []
+    assert outlook.anomalies({"a": quiet, "b": cents}, since=FIRST, until=date(2026, 12, 1)) == []
+
+
+def test_a_platform_that_stopped_costing_stands_out_and_today_does_not() -> None:
+    found = outlook.anomalies({"gpu": steady(40, 10)}, since=FIRST, until=FIRST + timedelta(days=12))
+    assert [(each["day"], each["more_usd"]) for each in found] == [("2026-11-11", -40), ("2026-11-12", -40)]
+    today = {**steady(40, 10), FIRST + timedelta(days=10): Day(1)}
+    assert outlook.anomalies({"gpu": today}, since=FIRST, until=FIRST + timedelta(days=10)) == []

@@ -1,6 +1,6 @@
 """The watcher against a cluster's stand-in: what it writes into the ledger, to the second."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 
@@ -162,6 +162,79 @@ def test_a_spot_machine_that_is_taken_back_ends_with_who_was_on_it(
     assert machines(lives)["i-0a"].ended_at == NOON + 140
     assert lives.stays(since=0, until=NOON * 2)[0].ended_at == NOON + 140
     assert lives.open() == ([], [])
+
+
+def test_prices_are_asked_each_hour_and_at_once_for_what_is_new(api: ApiServer, cluster: Cluster, lives: Lives) -> None:
+    """A machine may be there for less than an hour."""
+    asked = []
+
+    def ask(region: str, types: Sequence[str], since: float) -> list[SpotPrice]:
+        asked.append((list(types), since - NOON))
+        return []
+
+    watch = watcher(cluster, lives, ask)
+    a_running_replica(api, "spot")
+    watch.look(NOON + 110)
+    other = node("ip-2", 200, "i-0b", ready=210, capacity="spot")
+    other["metadata"]["labels"]["node.kubernetes.io/instance-type"] = "g6.2xlarge"
+    api.put(other)
+    watch.look(NOON + 220)
+    watch.look(NOON + 235)
+    watch.look(NOON + 3830)
+    both = [GPU_TYPE, "g6.2xlarge"]
+    assert asked == [([GPU_TYPE], 20), (sorted(both), 20), (sorted(both), 220)]
+
+
+def test_a_node_that_was_not_ready_for_a_while_did_not_start_anew(
+    api: ApiServer, cluster: Cluster, lives: Lives
+) -> None:
+    watch = watcher(cluster, lives)
+    api.put(node("ip-2", 0, "i-0b", ready=10))
+    watch.look(NOON + 15)
+    api.put(node("ip-2", 0, "i-0b"))
+    watch.look(NOON + 30)
+    api.put(node("ip-2", 0, "i-0b", ready=40))
+    watch.look(NOON + 45)
+    assert machines(lives)["i-0b"].usable_at == NOON + 10
+
+
+@pytest.mark.parametrize(
+    ("label", "said", "capacity"),
+    [
+        ("karpenter.sh/capacity-type", "reserved", "reserved"),
+        ("eks.amazonaws.com/capacityType", "SPOT", "spot"),
+        ("eks.amazonaws.com/capacityType", "CAPACITY_BLOCK", "reserved"),
+        ("eks.amazonaws.com/capacityType", "ON_DEMAND", "on-demand"),
+    ],
+)
+def test_how_a_machine_was_bought(
+    api: ApiServer, cluster: Cluster, lives: Lives, label: str, said: str, capacity: str
+) -> None:
+    bought = node("ip-2", 0, "i-0b")
+    del bought["metadata"]["labels"]["karpenter.sh/capacity-type"]
+    bought["metadata"]["labels"][label] = said
+    api.put(bought)
+    watcher(cluster, lives).look(NOON + 15)
+    assert machines(lives)["i-0b"].capacity == capacity
+
+
+def test_a_pod_of_a_replica_over_several_nodes_is_its_leaders(api: ApiServer, cluster: Cluster, lives: Lives) -> None:
+    a_running_replica(api)
+    further = pod("general-0-1", 0, on="ip-1", bound=62)
+    further["metadata"]["annotations"] = {"leaderworkerset.sigs.k8s.io/leader-name": "general-0"}
+    api.put(further)
+    watcher(cluster, lives).look(NOON + 110)
+    stays = {each.id: each.replica for each in lives.stays(since=0, until=NOON * 2)}
+    assert stays == {"uid-general-a": "general-a", "uid-general-0-1": "general-0"}
+
+
+def test_an_image_that_is_pulled_again_later_was_there_when_its_container_started(
+    api: ApiServer, cluster: Cluster, lives: Lives
+) -> None:
+    a_running_replica(api)
+    api.put(event("Pulling", "general-a", 62), event("Pulled", "general-a", 90))
+    watcher(cluster, lives).look(NOON + 110)
+    assert phases(lives, "uid-general-a")["image"] == (61, 70)
 
 
 def test_a_watcher_that_was_killed_goes_on_and_ends_what_vanished_when_it_was_last_seen(

@@ -79,6 +79,7 @@ def test_an_idle_gpu_is_idle_on_average_and_says_who_has_it() -> None:
 
 def test_a_simulated_gpu_is_not_judged() -> None:
     assert warnings([look(0, Gpu("n", "0", utilization=0.0, is_simulated=True))]) == []
+    assert warnings([look(0, Gpu("n", "0", is_simulated=True)), look(60, nodes="n")]) == []
 
 
 def test_memory_that_grows_runs_out_when_the_line_says_so() -> None:

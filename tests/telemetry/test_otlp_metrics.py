@@ -1,5 +1,6 @@
 """The registry of a process as a collector in a process of its own receives it."""
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from stoker.base.errors import InvalidInput
+from stoker.base.errors import InvalidInput, Unavailable
 from stoker.telemetry.metrics import Metrics
-from stoker.telemetry.otlp_metrics import interval_of, sending
+from stoker.telemetry.otlp_metrics import _Sender, as_otlp, interval_of, sending
+from stoker.telemetry.traces import resource_of
 from stoker.testing import otlp
+from stoker.testing.receiver import Receiver
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
@@ -64,6 +67,18 @@ async def test_a_collector_that_is_away_costs_points_only(monkeypatch: pytest.Mo
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     async with sending(Metrics(), "stoker-story"):
         pass
+
+
+async def test_points_that_were_redirected_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Receiver(308) as receiver:
+        monkeypatch.setenv(ENDPOINT, receiver.url)
+        sender = _Sender("stoker-story")
+        points = as_otlp(Metrics().registry.collect(), resource_of("stoker-story"), began_ns=0, now_ns=1)
+        with pytest.raises(Unavailable, match="did not take the points: it answered 308"):
+            await asyncio.to_thread(sender._send, [points])
+        await asyncio.to_thread(sender._send, [points])
+        assert [got.path for got in receiver.got] == ["/v1/metrics"] * 2
+        sender.close(1.0)
 
 
 def test_the_environment_says_whether_and_how_often() -> None:

@@ -57,6 +57,14 @@ def test_what_a_lost_gpu_does_not_say_is_not_there() -> None:
     assert free.holders == ()
 
 
+@pytest.mark.parametrize(
+    "blank", ["2147483632", "2147483634", "140737488355328", "140737488355331", "9223372036854775795"]
+)
+def test_no_value_of_dcgm_is_a_value(blank: str) -> None:
+    text = f'DCGM_FI_DEV_GPU_TEMP{{gpu="0"}} {blank}\nDCGM_FI_DEV_ECC_DBE_VOL_TOTAL{{gpu="0"}} {blank}\n'
+    assert dcgm.read(text, "there") == [Gpu(node="", index="0")]
+
+
 def test_mig_instances_are_gpus_of_their_own_as_busy_as_their_engines() -> None:
     found = dcgm.read(page("dcgm-4.8-mig"), "there")
     assert [(gpu.mig_id, gpu.mig_profile, gpu.models, gpu.utilization) for gpu in found] == [

@@ -4,8 +4,9 @@ import http.client
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from stoker.base.errors import NotFound, PortTaken
 from stoker.policy.gpu_health import Gpu, Holder
 from stoker.telemetry import dcgm, nvml
 from stoker.telemetry.gpu_exporter import Exporter, server, text
-from stoker.testing.nvml import MIB, FakeGpu, FakeNvml
+from stoker.testing.nvml import MIB, FakeGpu, FakeNvml, NVMLError
 
 BUSY = FakeGpu(
     "GPU-1",
@@ -90,6 +91,34 @@ def test_a_lost_gpu_whose_uuid_the_driver_still_knows() -> None:
     assert nvml.gpus(FakeNvml(FakeGpu("GPU-1", is_silent=True)), "here") == [Gpu("here", "0", uuid="GPU-1", xid=79)]
 
 
+class OldDriver(FakeNvml):
+    """Before 535: reasons have another name, and memory has one version. A container was not given GPU-0."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name == "nvmlDeviceGetCurrentClocksEventReasons":
+            raise AttributeError(name)
+        if name == "nvmlDeviceGetCurrentClocksThrottleReasons":
+            return lambda gpu: gpu.reasons
+        if name == "nvmlDeviceGetMemoryInfo":
+            return self.memory
+        return super().__getattr__(name)
+
+    def memory(self, gpu: FakeGpu, version: int | None = None) -> Any:
+        if version is not None:
+            raise NVMLError(13, "Function Not Found")
+        return super().__getattr__("nvmlDeviceGetMemoryInfo")(gpu)
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> FakeGpu:  # noqa: N802
+        if self.gpus[index].uuid == "GPU-0":
+            raise NVMLError(self.NVML_ERROR_NO_PERMISSION, "Insufficient Permissions")
+        return super().nvmlDeviceGetHandleByIndex(index)
+
+
+def test_an_old_driver_and_a_gpu_that_a_container_was_not_given() -> None:
+    [gpu] = nvml.gpus(OldDriver(FakeGpu("GPU-0"), BUSY), "here")
+    assert (gpu.index, gpu.clock_reasons, gpu.memory_used_mib) == ("1", 4, 20000.0)
+
+
 def test_mig_instances_in_place_of_their_gpu() -> None:
     def part(used: int) -> FakeGpu:
         return FakeGpu("MIG-x", name="NVIDIA A100-SXM4-40GB MIG 3g.20gb", used=used * MIB, free=100 * MIB)
@@ -157,7 +186,9 @@ def test_the_exporters_page_has_dcgms_names_and_labels() -> None:
 
 def test_what_is_exported_is_read_back_as_it_was() -> None:
     """Also a name that would end its label, and an instance of MIG."""
-    made = nvml.gpus(FakeNvml(BUSY, FakeGpu("GPU-2", parts={1: FakeGpu("MIG", name='A "x\\y" MIG 1g.5gb')})), "here")
+    parts = {1: FakeGpu("MIG", name="A MIG 1g.5gb")}
+    made = nvml.gpus(FakeNvml(BUSY, FakeGpu("GPU-2", name='A "x\\y"\n', parts=parts)), "here")
+    assert made[1].name == 'A "x\\y"\n'
     assert dcgm.read(text(made), "there") == [made[0], made[1]]
 
 

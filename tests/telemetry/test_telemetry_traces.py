@@ -132,6 +132,37 @@ async def test_a_batch_that_is_always_refused_is_given_up(monkeypatch: pytest.Mo
         await asyncio.to_thread(made.close)
 
 
+async def test_a_collector_that_redirects_has_taken_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenTelemetry's client follows no redirect, and calls one a success. A 401 says that it is the key."""
+    monkeypatch.setattr(traces, "MOST_TRIES", 3)
+    said: list[str | None] = []
+    why = traces.why_not_taken
+
+    def why_not_taken(result: object) -> str | None:
+        said.append(why(result))
+        return said[-1]
+
+    monkeypatch.setattr(traces, "why_not_taken", why_not_taken)
+    async with Receiver(301, 401) as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        made = traces.Traces(pause_s=0.0)
+        made.add(trace_id_of(RUN), spans_of(*a_story()[0]))
+        await until(lambda: len(said) == 3)
+        await asyncio.to_thread(made.close)
+    assert said == ["it answered 301", "it answered 401", None]
+    assert made.dropped == 0
+
+
+def test_a_header_that_is_none_is_told_of_without_the_key_in_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "Authorization: Bearer planted")
+    traces.Traces().close()
+    [record] = [each for each in caplog.records if "Header format invalid" in each.getMessage()]
+    assert record.getMessage().endswith("name=value occurrences: (not shown: it may hold a key)")
+    assert "planted" not in caplog.text
+
+
 def test_without_an_endpoint_nothing_is_loaded_and_nothing_sent() -> None:
     assert traces.traces_from({}) is None
     assert traces.traces_from({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}) is None

@@ -99,6 +99,7 @@ class Metrics:
     def send(self, data: Sequence[Datum]) -> None:
         """Now, in this thread. Raises Unavailable."""
         from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
 
         by_namespace: dict[str, list[Datum]] = {}
         for each in data:
@@ -111,7 +112,8 @@ class Metrics:
         except ClientError as exc:
             code = str(exc.response.get("Error", {}).get("Code", "unknown"))
             raise _unavailable(f"CloudWatch said {code}", str(exc)) from exc
-        except BotoCoreError as exc:
+        # ValueError: AWS_ENDPOINT_URL is no URL. The other: something answers in place of AWS, such as a proxy.
+        except (BotoCoreError, ResponseParserError, ValueError) as exc:
             raise _unavailable(f"CloudWatch cannot be reached: {type(exc).__name__}", str(exc)) from exc
 
     def _connected(self) -> Any:

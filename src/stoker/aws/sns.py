@@ -36,6 +36,7 @@ class SnsTopic:
 
     def _publish(self, message: str, subject: str, attributes: Mapping[str, str]) -> None:
         from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
 
         try:
             if self._client is None:
@@ -53,7 +54,8 @@ class SnsTopic:
         except ClientError as exc:
             code = str(exc.response.get("Error", {}).get("Code", "unknown"))
             raise _unavailable(f"SNS said {code} of the topic {self.topic}", str(exc)) from exc
-        except BotoCoreError as exc:
+        # ValueError: AWS_ENDPOINT_URL is no URL. The other: something answers in place of SNS, such as a proxy.
+        except (BotoCoreError, ResponseParserError, ValueError) as exc:
             raise _unavailable(f"SNS cannot be reached: {type(exc).__name__}", str(exc)) from exc
 
     def _own_arn(self) -> str:

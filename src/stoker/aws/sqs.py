@@ -153,6 +153,7 @@ class SqsQueue:
         """In a thread, since boto3 blocks. What boto3 says may hold addresses, so it is for the log alone."""
         try:
             from botocore.exceptions import BotoCoreError, ClientError
+            from botocore.parsers import ResponseParserError
         except ImportError as exc:
             error = _unavailable(f"cannot {doing} the SQS queue {self.name}: boto3 is not installed", str(exc))
             error.hint = "pip install 'stoker[aws]'"
@@ -162,7 +163,8 @@ class SqsQueue:
         except ClientError as exc:
             code = str(exc.response.get("Error", {}).get("Code", "unknown")).rpartition(".")[2]
             raise _unavailable(f"cannot {doing} the SQS queue {self.name}: SQS said {code}", str(exc)) from exc
-        except BotoCoreError as exc:
+        # ValueError: AWS_ENDPOINT_URL is no URL. The other: something answers in place of SQS, such as a proxy.
+        except (BotoCoreError, ResponseParserError, ValueError) as exc:
             raise _unavailable(f"cannot {doing} the SQS queue {self.name}: {type(exc).__name__}", str(exc)) from exc
 
 

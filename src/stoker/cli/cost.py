@@ -65,6 +65,10 @@ def cost(
     asked = target.Asked(url, key, state)
     if what in ("forecast", "anomalies") and (file is not None or aws):
         raise InvalidInput(f"--{what} is of the platform's own days; it takes no bill", param=what)
+    if what is not None and ends > now:
+        raise InvalidInput(f"--until is {until}; --{what} looks at what is over: not after now", param="until")
+    if what in ("forecast", "anomalies"):
+        _check_keys(what, by)
     if file is not None or aws:
         which = bill_cost.Which(
             file, amount, cluster, take_all, None if since is None else begins, None if until is None else ends, now
@@ -89,6 +93,17 @@ def cost(
         _print(report)
 
 
+def _check_keys(what: str, by: str) -> None:
+    """Raises InvalidInput."""
+    from stoker.meter.costs import KEYS, keys_of
+
+    if "day" in (keys := keys_of(by)) or len(keys) > 2:
+        raise InvalidInput(
+            f"--by is {by}; --{what} is by day, and by one or two of {', '.join(key for key in KEYS if key != 'day')}",
+            param="by",
+        )
+
+
 def _report(found: target.Target, by: str, since: float, until: float, limit: int) -> Any:
     params = {"by": by, "since": repr(since), "until": repr(until), "limit": str(limit)}
 
@@ -106,9 +121,11 @@ def _report(found: target.Target, by: str, since: float, until: float, limit: in
 
 
 def _print(report: dict[str, Any]) -> None:
-    from stoker.meter.money import spoken
+    from stoker.meter.money import shown_by, spoken
 
     rows, by = report["rows"], report["by"]
+    shown = shown_by({str(i): row["nano_usd"] for i, row in enumerate(rows)})
+    whole = shown_by({"all": sum(row["nano_usd"] for row in rows)})["all"]
     has_tokens = any("requests" in row for row in rows)
     if report["since"] is not None:
         show.note(f"{show.local_time(report['since'])} to {show.local_time(report['until'])}")
@@ -122,12 +139,13 @@ def _print(report: dict[str, Any]) -> None:
     cells = [
         [
             *(str(row[name]) for name in names),
-            *(spoken(row[f"{part}usd"]) for part in ("", "work_", "idle_", "start_up_")),
+            spoken(shown[str(i)]),
+            *(spoken(row[f"{part}_usd"]) for part in ("work", "idle", "start_up")),
             *(_tokens(row) if has_tokens else ()),
         ]
-        for row in rows
+        for i, row in enumerate(rows)
     ]
-    total: list[show.Cell] = ["total", *[""] * (len(names) - 1), spoken(report["total_usd"])]
+    total: list[show.Cell] = ["total", *[""] * (len(names) - 1), spoken(whole)]
     show.table(headers, [*cells, total + [""] * (len(headers) - len(total))], right=headers[len(names) :])
     if not rows:
         show.note("nothing was running in that time; --since 7d looks further back")

@@ -41,8 +41,7 @@ def outlook(
         rows = [{"key": key, **days.forecast(each, until)} for key, each in of.items()]
         rows.sort(key=lambda row: -(row["forecast_usd"] or 0))
         return {"by": list(by), "total": days.forecast(days.total(of.values()), until), "rows": rows}
-    whole_days = {key: {on: day for on, day in each.items() if on < _date(until)} for key, each in of.items()}
-    return {"by": list(by), "rows": days.anomalies(whole_days, since=_date(since))}
+    return {"by": list(by), "rows": days.anomalies(of, since=_date(since), until=_date(until))}
 
 
 def show_as_text(what: str, report: dict[str, Any]) -> None:

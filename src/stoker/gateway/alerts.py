@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from random import Random
 from typing import Any, NamedTuple
@@ -120,7 +120,8 @@ class Alerts:
             self._channels[WEBHOOK] = _WebhookChannel(said.webhook, clock, environ)
         if said.sns is not None:
             self._channels[SNS] = _SnsChannel(SnsTopic(said.sns, region=platform.global_.cluster.region))
-        self._written: OrderedDict[tuple[str, int], int] = OrderedDict()
+        # Apart for the thresholds and for what was refused: who was refused early goes on to reach thresholds.
+        self._written: OrderedDict[tuple[str, int, bool], int] = OrderedDict()
         self._refused: dict[str, tuple[Whose, int]] = {}
         self._forget_at = 0.0
 
@@ -142,7 +143,7 @@ class Alerts:
     def refused(self, terms: Terms, counter: Counter) -> None:
         """A request found too little left of a budget. It is told once for each window and limit: what is left may be
         more than nothing for ever, so that the last threshold is not reached by what is spent."""
-        if self._written.get((counter.name, counter.limit), 0) < REFUSED and len(self._refused) < MOST_REFUSED:
+        if (counter.name, counter.limit, True) not in self._written and len(self._refused) < MOST_REFUSED:
             whose = whose_counter(terms, counter.name)
             if whose is not None and budget_of(counter.name) is not None:
                 self._refused[counter.name] = (whose, counter.limit)
@@ -171,14 +172,15 @@ class Alerts:
     def _is_new(self, standing: Standing) -> bool:
         """Whether a threshold is reached that was not written down yet, as far as this process knows."""
         reached = self._reached(standing)
-        if not reached or self._written.get((standing.counter, standing.limit), 0) >= reached[-1]:
+        if not reached or self._written.get((standing.counter, standing.limit, False), 0) >= reached[-1]:
             return False
         budget = budget_of(standing.counter)
         return budget is not None and (budget.ends_at is None or budget.ends_at > self._clock.now())
 
     def _remember(self, counter: str, limit: int, threshold: int) -> None:
-        self._written[counter, limit] = max(threshold, self._written.get((counter, limit), 0))
-        self._written.move_to_end((counter, limit))
+        key = (counter, limit, threshold == REFUSED)
+        self._written[key] = max(threshold, self._written.get(key, 0))
+        self._written.move_to_end(key)
         if len(self._written) > REMEMBERED:
             self._written.popitem(last=False)
 
@@ -238,21 +240,29 @@ class Alerts:
 
     async def tell_forever(self) -> None:
         """Until it is cancelled; what is on its way then is told again by whoever comes."""
+        await self._forever(self.tell_due)
+
+    async def notice_forever(self) -> None:
+        """Until it is cancelled. Apart from telling: a receiver may take its time, and until it is written down a
+        refusal is lost with this process."""
+        await self._forever(self.notice_refused)
+
+    async def _forever(self, step: Callable[[], Awaitable[object]]) -> None:
         while True:
             try:
-                await self.notice_refused()
-                await self.tell_due()
+                await step()
             except StokerError as error:
                 _log.warning("alerts of budgets wait for Redis or the ledger", error=error.in_log)
             await self._clock.sleep(LOOK_EVERY_S)
 
     async def tell_due(self) -> int:
-        """Tell what is due now, until nothing is; how many calls were made. Raises Unavailable (the ledger)."""
+        """Tell what is due, until nothing is; how many calls were made. Raises Unavailable (the ledger)."""
         made, now = 0, self._clock.now()
         if now >= self._forget_at:
             self._forget_at = now + FORGET_EVERY_S
             await asyncio.to_thread(self._store.forget, now - KEPT_S)
-        while due := await asyncio.to_thread(self._store.take, now, lease_s=LEASE_S, most=AT_ONCE):
+        # A lease begins when it is taken: telling those before may have lasted longer than one.
+        while due := await asyncio.to_thread(self._store.take, self._clock.now(), lease_s=LEASE_S, most=AT_ONCE):
             await asyncio.gather(*(self._tell(each) for each in due))
             made += len(due)
         return made

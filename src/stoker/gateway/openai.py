@@ -92,11 +92,14 @@ def _generate(services: Services, endpoint: str, prefix: str | None) -> Handler:
             raise
         if served.events is not None and (ask.span is None or not ask.span.ends_later):
             served.events = await recording.recorded(ask.span, served.events, services.clock)
+        refused = None if served.answer is None else refusals.code_of(served.answer)
+        if refused is not None:
+            services.measures.refused(refused)
         if ask.span is not None and not ask.span.ends_later:
             status = 202 if served.task is not None else 200 if served.answer is None else served.answer.status
             if served.answer is not None:
                 spans.answered_by(ask.span, served.answer.body)
-            spans.answered_with(ask.span, status, services.clock.now())
+            spans.answered_with(ask.span, status, services.clock.now(), refused)
         headers.update(served.headers)
         headers["X-Stoker-Replica"] = served.replica or "queue"
         if served.task is not None:

@@ -7,12 +7,16 @@ Nothing of the body is told, nor the path as it was written.
 """
 
 import asyncio
+import re
 from collections.abc import Mapping
 
 from stoker.base.errors import StokerError
 from stoker.gateway import spans
 from stoker.meter.accounts import Account
 from stoker.telemetry.spans import Span, Tracing, parent_in
+from stoker.web.client import Answer, openai_error_in
+
+_WORD = re.compile("[a-z][a-z0-9_]{0,63}")
 
 
 def tell(
@@ -39,3 +43,12 @@ def end(span: Span | None, error: BaseException, at: float) -> None:
         spans.answered_with(span, error.status, at, error.code)
     else:
         spans.answered_with(span, spans.CLIENT_CLOSED if isinstance(error, asyncio.CancelledError) else 500, at)
+
+
+def code_of(answer: Answer) -> str | None:
+    """Of an engine's error that its client gets as it is: its code, where that is a word, since somebody else's server
+    may say there what it was asked; else its status. None: it is none."""
+    if answer.status < 400:
+        return None
+    code = (openai_error_in(answer) or {}).get("code")
+    return code if isinstance(code, str) and _WORD.fullmatch(code) else str(answer.status)

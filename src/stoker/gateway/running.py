@@ -187,7 +187,7 @@ class Gateway:
                 Callbacks(services.queue, services.tenants, services.clock, Random()).deliver_forever(),
                 *self._forwarding(),
                 *(() if self.cloudwatch is None else (self.cloudwatch.put_forever(),)),
-                *(() if self.alerts is None else (self.alerts.tell_forever(),)),
+                *(() if self.alerts is None else (self.alerts.notice_forever(), self.alerts.tell_forever())),
                 self._queue_clock().tick_forever(),
                 retention.sweep_forever(services.files, services.batches, services.clock),
                 Drivers(services, self.life.owner.name).drive_forever(),

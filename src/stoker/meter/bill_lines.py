@@ -6,7 +6,7 @@ eks:cluster-name, eks:eks-cluster-name, kubernetes.io/cluster/NAME).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -22,6 +22,8 @@ MOST_LINES = 200_000
 """Of one bill, after it is summed by day."""
 POOL_TAGS = ("karpenter_sh_nodepool", "eks_nodegroup_name")
 CLUSTER_TAGS = ("eks_cluster_name", "eks_eks_cluster_name", "karpenter_sh_discovery")
+MOST_USD = 10**12
+"""Of one amount."""
 _NANO_DIGITS, _DIGITS = 9, 18
 # The usage types of machines: `USE1-BoxUsage:m5.large`, `SpotUsage:g5.xlarge`; without a type it is m1.small.
 _MACHINE = re.compile(r"(?:[A-Z0-9]+-)?(BoxUsage|SpotUsage|DedicatedUsage|HeavyUsage|ReservedUsage)(?::(.+))?")
@@ -51,6 +53,17 @@ _ITEMS = (
 
 
 @dataclass(frozen=True, slots=True)
+class Hours:
+    """Hours of machines of one type on one day, and what they cost."""
+
+    began_at: float
+    capacity: str
+    type: str
+    hours: float
+    usd: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class Bill:
     """`lines` are this platform's. `if_known` are those of machines that nothing says whose they are: this platform's
     where it knows the machine. `left_out_nano_usd` is the rest of the file."""
@@ -60,23 +73,24 @@ class Bill:
     if_known: list[Line] = field(default_factory=list)
     left_out_nano_usd: int = 0
     left_out_rows: int = 0
-    usage_hours: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    """Hours of machines by capacity and type, where the bill says them."""
-    machine_nano_usd: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    """What those hours cost."""
+    hours: Sequence[Hours] = ()
+    """Where the bill says them."""
 
     @property
     def nano_usd(self) -> int:
         return sum(line.nano_usd for line in self.lines)
 
     def within(self, since: float | None, until: float | None) -> "Bill":
-        """Only lines that began in this time."""
+        """Only lines and hours that began in this time."""
 
-        def is_in(line: Line) -> bool:
-            return (since is None or line.began_at >= since) and (until is None or line.began_at < until)
+        def is_in(each: Line | Hours) -> bool:
+            return (since is None or each.began_at >= since) and (until is None or each.began_at < until)
 
         return replace(
-            self, lines=[each for each in self.lines if is_in(each)], if_known=[e for e in self.if_known if is_in(e)]
+            self,
+            lines=[each for each in self.lines if is_in(each)],
+            if_known=[each for each in self.if_known if is_in(each)],
+            hours=[each for each in self.hours if is_in(each)],
         )
 
     def known_to(self, machines: set[str]) -> "Bill":
@@ -89,6 +103,22 @@ class Bill:
             left_out_nano_usd=self.left_out_nano_usd + sum(line.nano_usd for line in others),
             left_out_rows=self.left_out_rows + len(others),
         )
+
+
+class HoursSums:
+    """Hours of machines and their dollars, by day, capacity and type."""
+
+    def __init__(self) -> None:
+        self._of: dict[tuple[float, str, str], tuple[Decimal, Decimal]] = {}
+
+    def add(self, what: Line, hours: Decimal, usd: Decimal) -> None:
+        key = what.began_at, what.capacity, what.type
+        had = self._of.get(key, (Decimal(), Decimal()))
+        self._of[key] = had[0] + hours, had[1] + usd
+
+    @property
+    def all(self) -> list[Hours]:
+        return [Hours(*key, float(hours), usd) for key, (hours, usd) in self._of.items()]
 
 
 class Sums:
@@ -120,7 +150,7 @@ def nano_of(usd: Decimal) -> int:
 
 
 def decimal(value: object, where: str) -> Decimal:
-    """Empty is 0. Raises InvalidInput."""
+    """Empty is 0. Raises InvalidInput, also beyond MOST_USD."""
     if value is None or value == "":
         return Decimal()
     try:
@@ -129,6 +159,8 @@ def decimal(value: object, where: str) -> Decimal:
         found = Decimal("nan")
     if not found.is_finite():
         raise InvalidInput(f"{where}: the amount is {value!r}; it must be a number")
+    if abs(found) > MOST_USD:
+        raise InvalidInput(f"{where}: the amount is {str(value)[:40]}; it must be at most {MOST_USD:,}")
     return found
 
 

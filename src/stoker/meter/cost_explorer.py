@@ -10,12 +10,12 @@ from stoker.meter.bill_lines import (
     POOL_TAGS,
     Amount,
     Bill,
+    HoursSums,
     Sums,
     decimal,
     item_of,
     machine_of,
     moment,
-    nano_of,
     tag_name,
 )
 
@@ -31,7 +31,7 @@ _COMPUTE = ("amazon elastic compute cloud - compute", "amazonec2")
 
 def is_answer(found: Any) -> bool:
     pages = found if isinstance(found, list) else [found]
-    return bool(pages) and all(isinstance(page, dict) and "ResultsByTime" in page for page in pages)
+    return bool(pages) and all(isinstance(page, dict) and isinstance(page.get("ResultsByTime"), list) for page in pages)
 
 
 def bill_of(found: Any, amount: Amount = "unblended") -> Bill:
@@ -43,7 +43,7 @@ def bill_of(found: Any, amount: Amount = "unblended") -> Bill:
             hint="ask again with --next-page-token, and give the pages as one JSON list",
         )
     names = [_name(each) for page in pages for each in page.get("GroupDefinitions") or ()][:2]
-    sums, hours, money = Sums(), dict[tuple[str, str], float](), dict[tuple[str, str], Decimal]()
+    sums, hours = Sums(), HoursSums()
     for page in pages:
         for i, result in enumerate(page["ResultsByTime"]):
             where = f"ResultsByTime[{i}]"
@@ -58,17 +58,10 @@ def bill_of(found: Any, amount: Amount = "unblended") -> Bill:
                     sums.add(line, usd)
                     used = group["Metrics"].get("UsageQuantity")
                     if used and line.type and line.capacity and not line.is_shared and used.get("Unit") in _HOURS:
-                        key = line.capacity, line.type
-                        hours[key] = hours.get(key, 0.0) + float(used["Amount"])
-                        money[key] = money.get(key, Decimal()) + usd
+                        hours.add(line, decimal(used["Amount"], where), usd)
             except (KeyError, TypeError, AttributeError, ValueError) as error:
                 raise InvalidInput(f"{where} is no result of Cost Explorer: {type(error).__name__} {error}") from error
-    return Bill(
-        "cost-explorer",
-        sums.lines(),
-        usage_hours=hours,
-        machine_nano_usd={key: nano_of(usd) for key, usd in money.items()},
-    )
+    return Bill("cost-explorer", sums.lines(), hours=hours.all)
 
 
 _HOURS = ("Hrs", "Hours", "hours")

@@ -62,6 +62,12 @@ class Lives:
         """Those that were there at any moment from `since` to before `until`, by their begin."""
         return self._read(machines, MachineLife, since, until)
 
+    def first(self) -> float | None:
+        """When the first machine began of which anything is known."""
+        with self._store.reading() as connection:
+            found: float | None = connection.execute(select(func.min(machines.c.began_at))).scalar()
+            return found
+
     def stays(self, *, since: float, until: float) -> list[StayLife]:
         """As `machines`."""
         return self._read(stays, StayLife, since, until)

@@ -43,7 +43,7 @@ def shown_by(parts: Mapping[str, int]) -> dict[str, float]:
     """As a person sees them, the largest first: cents that sum to the sum. What cents cannot tell (see `spoken`) keeps
     its own digits."""
     cents, own = dollars_by(parts, CENT), dollars_by(parts)
-    return {name: cents[name] if own[name] >= SMALL else own[name] for name in own}
+    return {name: cents[name] if abs(own[name]) >= SMALL else own[name] for name in own}
 
 
 def spoken(usd: float) -> str:

@@ -133,13 +133,15 @@ def _variance(ahead: float, known: int) -> float:
 # --- days that stand out ----------------------------------------------------------------------------------------------
 
 
-def anomalies(of: Mapping[str, Days], *, since: date, least_usd: float = 1.0) -> list[dict[str, Any]]:
-    """The days from `since` on that stand out, the dearest difference first, each with what changed."""
-    everything = sorted({on for days in of.values() for on in days})
+def anomalies(of: Mapping[str, Days], *, since: date, until: date, least_usd: float = 1.0) -> list[dict[str, Any]]:
+    """The days from `since` to before `until` that stand out, the dearest difference first, each with what changed.
+    A day without a cost counts as 0 from the first that has one."""
+    known = min((on for days in of.values() for on in days), default=until)
+    asked = [since + timedelta(days=i) for i in range((until - since).days)]
     found = []
     for key, days in sorted(of.items()):
-        for on in (each for each in everything if each >= since):
-            first = max(everything[0], on - timedelta(days=DAYS))
+        for on in asked:
+            first = max(known, on - timedelta(days=DAYS))
             before = [days.get(first + timedelta(days=i), Day(0.0)) for i in range((on - first).days)]
             day = days.get(on, Day(0.0))
             if len(before) < _LEAST_BEFORE:

@@ -1,13 +1,15 @@
-"""What machines would have cost otherwise: on demand instead of spot, and every pool at its peak all the time. Pure."""
+"""What machines would have cost otherwise: on demand instead of spot, and every pool at its peak all the time (a
+laptop's has none: nobody buys it by the hour). Pure."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 from stoker.meter.bill import end_of
-from stoker.meter.bill_lines import Bill
+from stoker.meter.bill_lines import Bill, nano_of
 from stoker.meter.costs import machine_lines
-from stoker.meter.lives import Lives, MachineLife, PriceStep
+from stoker.meter.lives import LOCAL, Lives, MachineLife, PriceStep
 from stoker.meter.money import dollars
 
 OnDemand = Callable[[str, str], int | None]
@@ -41,7 +43,10 @@ def list_prices(steps: Iterable[PriceStep] = ()) -> OnDemand:
 
 
 def of_lives(lives: Lives, *, since: float, until: float) -> dict[str, Any]:
-    """Raises Unavailable."""
+    """From when the first machine began, if that is later: before it there was no platform that could save. Raises
+    Unavailable."""
+    first = lives.first()
+    since = since if first is None else min(max(since, first), until)
     prices = lives.prices(until=until)
     machines = lives.machines(since=since, until=until)
     return of_machines(machines, prices, list_prices(prices), since=since, until=until)
@@ -80,13 +85,14 @@ def of_bill(bill: Bill, on_demand: OnDemand) -> dict[str, Any]:
     """From the hours by type that a bill says: of all purchase types, groups and days."""
     spot: dict[tuple[str, str], list[float]] = {}
     unknown: set[str] = set()
-    for (capacity, type_), hours in sorted(bill.usage_hours.items()):
-        if capacity == "spot":
-            per_hour = on_demand(type_, "")
-            if per_hour is None:
-                unknown.add(type_)
-            else:
-                spot[type_, ""] = [hours, bill.machine_nano_usd[capacity, type_], round(per_hour * hours)]
+    for type_ in sorted({each.type for each in bill.hours if each.capacity == "spot"}):
+        mine = [each for each in bill.hours if (each.capacity, each.type) == ("spot", type_)]
+        hours, per_hour = sum(each.hours for each in mine), on_demand(type_, "")
+        if per_hour is None:
+            unknown.add(type_)
+        else:
+            paid = nano_of(sum((each.usd for each in mine), Decimal()))
+            spot[type_, ""] = [hours, paid, round(per_hour * hours)]
     plans: dict[str, int] = {}
     for line in bill.lines:
         if line.item.startswith("instance ("):
@@ -122,11 +128,12 @@ def _spot(found: Mapping[tuple[str, str], Sequence[float]], unknown: Sequence[st
 
 
 def _scaling(machines: Sequence[MachineLife], lines: Sequence[Any], since: float, until: float) -> dict[str, Any]:
-    pool_of = {machine.id: machine.pool for machine in machines}
+    pool_of = {machine.id: machine.pool for machine in machines if machine.capacity != LOCAL}
     paid: dict[str, int] = {}
     changes: dict[str, dict[float, float]] = {}
     for line in lines:
-        pool = pool_of[line.machine]
+        if (pool := pool_of.get(line.machine)) is None:
+            continue
         paid[pool] = paid.get(pool, 0) + line.nano_usd
         per_s = line.nano_usd / (line.ended_at - line.began_at)
         at = changes.setdefault(pool, {})

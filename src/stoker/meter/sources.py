@@ -34,7 +34,7 @@ def read(path: Path, amount: Amount, cluster: str, *, take_all: bool = False) ->
         raise InvalidInput(f"{path} has {path.stat().st_size} bytes; at most {MOST_JSON_BYTES} are read", param="bill")
     try:
         found = json.loads(path.read_text("utf-8-sig"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{path} is no JSON: {error}", param="bill") from error
     if cost_explorer.is_answer(found):
         return cost_explorer.bill_of(found, amount)

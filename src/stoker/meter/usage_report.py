@@ -24,6 +24,7 @@ from stoker.meter.bill_lines import (
     POOL_TAGS,
     Amount,
     Bill,
+    HoursSums,
     Sums,
     day_of,
     decimal,
@@ -59,6 +60,8 @@ _FEES = {
     "rifee": "reservation",
     "fee": "fee",
 }
+_USED = ("Usage", "DiscountedUsage", "SavingsPlanCoveredUsage")
+"""Rows whose amounts are hours that a machine ran; credits and negations say the same hours again."""
 _WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _TAGS = "resource_tags"
 _MOST_FIELD = 1 << 20
@@ -75,8 +78,7 @@ def bill_of(path: Path, amount: Amount, cluster: str, *, take_all: bool = False)
 def summed(rows: Iterable[Row], name: str, amount: Amount, cluster: str, *, take_all: bool = False) -> Bill:
     ours, if_known = Sums(), Sums()
     left_out, left_out_rows = Decimal(), 0
-    hours: dict[tuple[str, str], float] = {}
-    money: dict[tuple[str, str], Decimal] = {}
+    hours = HoursSums()
     for i, row in enumerate(rows, 2):
         where = f"{name}, row {i}"
         if i == 2:
@@ -87,10 +89,8 @@ def summed(rows: Iterable[Row], name: str, amount: Amount, cluster: str, *, take
         belongs = True if take_all else is_of_cluster(tags, cluster)
         if belongs:
             ours.add(line, usd)
-            if not line.is_shared and line.type:
-                key = line.capacity, line.type
-                hours[key] = hours.get(key, 0.0) + float(decimal(row.get("line_item_usage_amount"), where))
-                money[key] = money.get(key, Decimal()) + usd
+            if not line.is_shared and line.type and row.get(TYPE) in _USED:
+                hours.add(line, decimal(row.get("line_item_usage_amount"), where), usd)
         elif belongs is None and line.machine:
             if_known.add(line, usd)
         else:
@@ -102,8 +102,7 @@ def summed(rows: Iterable[Row], name: str, amount: Amount, cluster: str, *, take
         if_known.lines(),
         nano_of(left_out),
         left_out_rows,
-        hours,
-        {key: nano_of(each) for key, each in money.items()},
+        hours.all,
     )
 
 
@@ -139,6 +138,8 @@ def amount_of(row: Row, amount: Amount, where: str) -> Decimal:
     def usd(column: str) -> Decimal:
         return decimal(row.get(column), where)
 
+    if (currency := row.get("line_item_currency_code") or "USD") != "USD":
+        raise InvalidInput(f"{where} is in {currency}; only USD is read", param="bill")
     kind = str(row.get(TYPE) or "")
     if amount == "amortized":
         if kind == "SavingsPlanCoveredUsage":

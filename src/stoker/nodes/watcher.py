@@ -42,6 +42,7 @@ class Watcher:
         self._machines: dict[str, MachineLife] | None = None
         self._stays: dict[str, StayLife] = {}
         self._prices_at = self._prices_since = float("-inf")
+        self._priced: set[tuple[str, str]] = set()
         self._said: set[str] = set()
 
     def look(self, now: float) -> Seen:
@@ -94,12 +95,15 @@ class Watcher:
             return []
 
     def _look_at_prices(self, now: float) -> None:
-        """Of spot machines that are there: asked each hour. What fails is tried at the next hour."""
+        """Of spot machines that are there: asked each hour, and at once where there is an offering that was not there
+        when it was asked last; its machine may be gone within the hour. What fails is tried at the next hour."""
         offerings = spot_offerings((self._machines or {}).values())
-        if self._ask_prices is None or not offerings or now - self._prices_at < PRICES_EVERY_S:
+        is_new = not self._priced.issuperset(offerings)
+        if self._ask_prices is None or not offerings or (now - self._prices_at < PRICES_EVERY_S and not is_new):
             return
         since = min(each.began_at for each in (self._machines or {}).values() if each.capacity == "spot")
-        since, self._prices_at = max(since, self._prices_since), now
+        since = since if is_new else max(since, self._prices_since)
+        self._prices_at, self._priced = now, set(offerings)
         try:
             for region in sorted({name for _, zone in offerings if (name := region_of(zone))}):
                 types = sorted({type_name for type_name, zone in offerings if region_of(zone) == region})

@@ -45,8 +45,9 @@ FIELDS = {
     "DCGM_FI_DEV_XID_ERRORS": "xid",
 }
 ENGINE = "DCGM_FI_PROF_GR_ENGINE_ACTIVE"
-_BLANKS = frozenset({2147483632.0, 9223372036854775792.0})
-"""What DCGM has where there is no value (dcgm_structs.h: DCGM_INT32_BLANK, DCGM_INT64_BLANK)."""
+_BLANKS = frozenset(blank + why for blank in (0x7FFFFFF0, 2.0**47) for why in range(4)) | {2.0**63}
+"""What DCGM has where there is no value: nobody asked, not found, not supported, not permitted (dcgm_structs.h:
+DCGM_INT32_BLANK, DCGM_FP64_BLANK, DCGM_INT64_BLANK and the three after each; as floats the last four are one)."""
 _MODEL_POD = re.compile(r"model-(.+?)(?:-[a-z0-9]{6,10}-[a-z0-9]{5}|-\d+(?:-\d+)?)")
 """Pods of our models: of a Deployment, or numbered."""
 

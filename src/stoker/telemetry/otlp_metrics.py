@@ -12,7 +12,6 @@ generative AI have the same metric it bears their name (https://opentelemetry.io
 
 import asyncio
 import contextlib
-import logging
 import os
 import threading
 import time
@@ -25,7 +24,7 @@ from prometheus_client import Metric
 from stoker.base.background import Background
 from stoker.base.errors import InvalidInput, Unavailable
 from stoker.telemetry.metrics import Metrics
-from stoker.telemetry.traces import is_off, resource_of
+from stoker.telemetry.traces import is_off, quieten, resource_of, why_not_taken
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricsData
@@ -130,8 +129,7 @@ class _Sender:
                 param=ENDPOINTS[-1],
                 hint="pip install 'stoker[otel]', or unset it",
             ) from error
-        # It would say again with each try what our own log says once.
-        logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
+        quieten()
         self._exporter = OTLPMetricExporter()
         self._resource = resource_of(service, about)
         self._began_ns = time.time_ns()
@@ -147,10 +145,13 @@ class _Sender:
         self._exporter.shutdown()
 
     def _send(self, items: Sequence["MetricsData"]) -> None:
-        from opentelemetry.sdk.metrics.export import MetricExportResult
+        from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 
-        if self._exporter.export(items[-1]) is not MetricExportResult.SUCCESS:  # the last has all that others have
-            raise Unavailable("the collector of metrics did not take the points")
+        body = encode_metrics(items[-1]).SerializeToString()  # the last has all that others have
+        # Not its `export`, which does not tell why it failed.
+        why = why_not_taken(self._exporter._client.export(body))
+        if why is not None:
+            raise Unavailable(f"the collector of metrics did not take the points: {why}")
 
 
 def as_otlp(families: Iterable[Metric], resource: Any, *, began_ns: int, now_ns: int) -> "MetricsData":

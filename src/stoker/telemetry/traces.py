@@ -62,8 +62,7 @@ class Traces:
         `otel` is not installed. The endpoint is the environment's."""
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-        # It would say again with each try what our own log says once.
-        logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
+        quieten()
         self._resource = resource_of(service)
         self._exporter = OTLPSpanExporter()
         self._tries = 0
@@ -115,15 +114,16 @@ class Traces:
     def _send(self, items: Sequence[bytes]) -> None:
         body = otlp.request(self._resource.attributes, _SCOPE, items)
         # Not its `export`, which takes the SDK's spans only; the versions that have this are named in pyproject.toml.
-        if self._exporter._client.export(body).success:
+        why = why_not_taken(self._exporter._client.export(body))
+        if why is None:
             self._tries = 0
             return
         self._tries += 1
         if self._tries < MOST_TRIES:
-            raise Unavailable(f"the collector of traces did not take {len(items)} spans")
+            raise Unavailable(f"the collector of traces did not take {len(items)} spans: {why}")
         self._tries = 0
         self._refused += len(items)
-        _log.warning("traces_given_up", spans=len(items), tries=MOST_TRIES)
+        _log.warning("traces_given_up", spans=len(items), tries=MOST_TRIES, why=why)
 
 
 def traces_from(environ: Mapping[str, str] = os.environ, service: str = "stoker") -> Traces | None:
@@ -157,6 +157,30 @@ def is_off(environ: Mapping[str, str], exporter: str) -> bool:
     """Whether the environment says that nothing is sent; `exporter` is the variable of this kind of signal."""
     said = (environ.get("OTEL_SDK_DISABLED", ""), environ.get(exporter, ""))
     return said[0].strip().lower() == "true" or said[1].strip().lower() == "none"
+
+
+class _WithoutArguments(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.args = tuple("(not shown: it may hold a key)" for _ in record.args or ())
+        return True
+
+
+_WITHOUT_ARGUMENTS = _WithoutArguments()
+
+
+def quieten() -> None:
+    """Before an exporter of OpenTelemetry's is made. It would say again with each try what our own log says once; and
+    of a header that is none, such as `Authorization: Bearer KEY` without `=`, all that it holds."""
+    logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
+    logging.getLogger("opentelemetry.util.re").addFilter(_WITHOUT_ARGUMENTS)
+
+
+def why_not_taken(result: Any) -> str | None:
+    """Of what OpenTelemetry's client says of a request; None: it was taken. Redirects are not followed, so one that was
+    answered by one went nowhere, though its client calls that a success. Messages of errors may hold what was sent."""
+    if result.status_code is not None:
+        return None if 200 <= result.status_code < 300 else f"it answered {result.status_code}"
+    return "it did not answer" if result.error is None else type(result.error).__name__
 
 
 def resource_of(service: str, about: Mapping[str, str] = MappingProxyType({})) -> "Resource":
