@@ -139,7 +139,7 @@ def test_without_credentials_cost_explorer_is_not_asked(
     monkeypatch.setenv("AWS_CONFIG_FILE", str(state / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setattr("boto3.DEFAULT_SESSION", None)  # it remembers those of another test
-    assert run(["cost", "--state", str(state), "--aws"]) == 1
+    assert run(["cost", "--state", str(state), "--aws"]) == 2
     assert "Cost Explorer cannot be asked: there are no credentials of AWS" in capsys.readouterr().err
 
 
