@@ -129,6 +129,7 @@ def test_a_time_in_which_nothing_ran(stopped: StateDirectory, capsys: pytest.Cap
         (["--forecast", "--by", "day"], "--by is day; --forecast is by day, and by one or two of tenant, team"),
         (["--anomalies", "--by", "tenant,model,part"], "--anomalies is by day, and by one or two of tenant"),
         (["--forecast", "--until", "2099-01-01"], "--until is 2099-01-01; --forecast looks at what is over"),
+        (["--aws", "--bill", "x.csv"], "--bill and --aws are two bills"),
         (["--savings", "--until", "2099-01-01"], "--until is 2099-01-01; --savings looks at what is over"),
     ],
 )

@@ -130,6 +130,19 @@ def test_savings_forecast_and_anomalies_of_a_platform_that_has_ended(
         assert capsys.readouterr().out
 
 
+def test_without_credentials_cost_explorer_is_not_asked(
+    state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in CREDENTIALS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(state / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(state / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setattr("boto3.DEFAULT_SESSION", None)  # it remembers those of another test
+    assert run(["cost", "--state", str(state), "--aws"]) == 2
+    assert "Cost Explorer cannot be asked: there are no credentials of AWS" in capsys.readouterr().err
+
+
 def test_a_file_without_a_platform_and_what_it_cannot_say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,6 @@
 """Who is let in, and what a request that is wrong is told: always OpenAI's shape, always what would be right."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,22 @@ async def test_without_a_known_key_nothing_is_answered(stack: Stack, header: dic
         assert answer.headers["www-authenticate"] == "Bearer"
         error = {"message": message, "type": "authentication_error", "code": "invalid_api_key", "param": None}
         assert answer.json() == {"error": error}
+
+
+async def test_every_door_of_admins_is_shut_to_others(stack: Stack) -> None:
+    nobody, user = await stack.http(key=None), await stack.http()
+    document = (await nobody.request("GET", "/openapi.json")).json()
+    doors = [
+        (method.upper(), re.sub(r"{\w+}", "x", path))
+        for path, methods in document["paths"].items()
+        for method in methods
+        if path.startswith("/admin/") and method in ("get", "post", "put", "patch", "delete")
+    ]
+    assert ("GET", "/admin/v1/cost/savings") in doors
+    for method, path in doors:
+        body = None if method in ("GET", "DELETE") else {}
+        said = [(await http.request(method, path, body=body)).status for http in (nobody, user)]
+        assert (method, path, said) == (method, path, [401, 403])
 
 
 async def test_the_sdk_knows_the_errors(stack: Stack) -> None:

@@ -226,6 +226,44 @@ def test_amortized_is_what_plans_and_reservations_cost_for_their_usage(tmp_path:
     assert by[("", "savings plan")] == 30_000_000  # of the hour's commitment, what nobody used
 
 
+RESERVED = {
+    "reservation/UnusedAmortizedUpfrontFeeForBillingPeriod": "3",
+    "reservation/UnusedRecurringFee": "0.5",
+    "reservation/ReservationARN": "arn:aws:ec2:us-east-1:1:reserved-instances/1",
+    "lineItem/UnblendedCost": "10",
+    "lineItem/ResourceId": "",
+    "lineItem/UsageType": "HeavyUsage:m5.large",
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "usd"),
+    [
+        ({"lineItem/LineItemType": "RIFee"}, 3.5),
+        ({"lineItem/LineItemType": "Fee"}, 0),
+        ({"lineItem/LineItemType": "Fee", "reservation/ReservationARN": ""}, 10),
+        ({"lineItem/LineItemType": "SavingsPlanUpfrontFee"}, 0),
+    ],
+)
+def test_amortized_fees_are_what_nobody_used(tmp_path: Path, changed: dict[str, str], usd: float) -> None:
+    (tmp_path / "x").write_bytes(as_csv([LEGACY | RESERVED | changed]))
+    found = sources.read(tmp_path / "x", "amortized", "prod")
+    assert isinstance(found, Bill)
+    assert found.nano_usd == usd * 10**9
+
+
+def test_what_a_plan_cost_is_not_0_where_the_file_does_not_say_it(tmp_path: Path) -> None:
+    row = LEGACY | {"lineItem/LineItemType": "SavingsPlanCoveredUsage", "lineItem/UnblendedCost": "1"}
+    del row["savingsPlan/SavingsPlanEffectiveCost"]
+    (tmp_path / "x").write_bytes(as_csv([row]))
+    assert isinstance(sources.read(tmp_path / "x", "unblended", "prod"), Bill)
+    with pytest.raises(InvalidInput, match="row 2 has no savings_plan_savings_plan_effective_cost"):
+        sources.read(tmp_path / "x", "amortized", "prod")
+    (tmp_path / "x").write_bytes(as_csv([LEGACY, LEGACY])[:-60])
+    with pytest.raises(InvalidInput, match="row 3 has no line_item_unblended_cost"):
+        sources.read(tmp_path / "x", "unblended", "prod")
+
+
 def test_a_bill_alone_says_no_tenant_but_its_own_words(tmp_path: Path) -> None:
     found = usage_report.bill_of(forms(tmp_path, rows())[0], "unblended", "prod")
     report = sources.of_file_alone(costs.Asked(("capacity",), FIRST, FIRST + DAY), found)

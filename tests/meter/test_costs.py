@@ -251,6 +251,14 @@ def test_all_rows_beyond_the_largest_are_one(store: Store) -> None:
     found = costs.report(asked(most_rows=3), Ledger(store), Lives(store))
     assert dollars(found) == {"(idle)": 1.0, "t0": 1.0, "t1": 1.0, "(7 others)": 7.0}
     assert found["total_usd"] == found["bill_usd"] == 10.0
+    assert {row["key"]: row["requests"] for row in found["rows"]} == {"(idle)": 0, "t0": 1, "t1": 1, "(7 others)": 7}
+
+
+def test_requests_of_no_agent_are_not_those_of_an_idle_machine(store: Store) -> None:
+    Lives(store).write(machines_seen=[NODE], stays_seen=[STAY])
+    Ledger(store).append([a_request(1, 0, 1), a_request(2, 1, 2, agent="helper")])
+    found = costs.report(asked("agent"), Ledger(store), Lives(store))
+    assert {row["key"]: row["requests"] for row in found["rows"]} == {"(idle)": 0, "(none)": 1, "helper": 1}
 
 
 @pytest.mark.parametrize("by", ["", "tenants", "tenant,tenant", "tenant,model,type,zone", "tenant,"])

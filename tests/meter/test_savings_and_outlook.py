@@ -7,7 +7,7 @@ from typing import Any
 
 from stoker.meter import outlook, savings
 from stoker.meter.bill_lines import Bill, Hours
-from stoker.meter.lives import MachineLife
+from stoker.meter.lives import MachineLife, PriceStep
 from stoker.meter.outlook import Day
 
 HOUR = 3600.0
@@ -171,3 +171,19 @@ def test_a_platform_that_stopped_costing_stands_out_and_today_does_not() -> None
     assert [(each["day"], each["more_usd"]) for each in found] == [("2026-11-11", -40), ("2026-11-12", -40)]
     today = {**steady(40, 10), FIRST + timedelta(days=10): Day(1)}
     assert outlook.anomalies({"gpu": today}, since=FIRST, until=FIRST + timedelta(days=10)) == []
+
+
+def test_weekends_stand_out_until_they_are_known() -> None:
+    days = {on: Day(72 if on.weekday() > 4 else 24) for on in steady(1, 30)}
+    found = outlook.anomalies({"gpu": days}, since=FIRST + timedelta(days=15), until=FIRST + timedelta(days=30))
+    assert found == []
+    days[FIRST + timedelta(days=27)] = Day(150)  # a Saturday
+    (found,) = outlook.anomalies({"gpu": days}, since=FIRST + timedelta(days=15), until=FIRST + timedelta(days=30))
+    assert (found["day"], found["usual_usd"]) == ("2026-11-28", 24)
+
+
+def test_the_platforms_own_on_demand_price_comes_first() -> None:
+    own = PriceStep(type="g5.xlarge", zone="us-east-1a", capacity="on-demand", at=0, nano_usd_per_hour=5)
+    price = savings.list_prices([own])
+    assert (price("g5.xlarge", "us-east-1a"), price("g5.xlarge", "us-east-1b")) == (5, 1_006_000_000)
+    assert price("nothing.large", "us-east-1a") is None

@@ -1,5 +1,6 @@
 """Seconds and dollars of starts, out of lives, phases and prices."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,18 @@ def test_a_start_costs_its_share_of_the_machine_from_when_that_is_billed(lives: 
     assert model["dominates"] == "image"
     assert model["evidence"] == "image (8.00 GiB) is 39 % of 1 start"
     assert "SOCI" in model["would_help"]
+
+
+def test_a_replica_that_died_before_it_was_ready_costs_no_more_from_then_on(lives: Lives) -> None:
+    dead = replace(a_replica("general-a", "i-1", 60, None, share=0.5), seen_at=NOON + 160, ended_at=NOON + 160)
+    lives.write(
+        machines_seen=[a_machine("i-1", 0, 60)],
+        stays_seen=[dead],
+        phases_seen=phases("uid-general-a", image=(60, None)),
+    )
+    found = report(lives, since=NOON, until=NOON + 10_000)
+    assert [each["usd"] for each in found["starts"]] == [0.05]
+    assert found["models"][0]["usd"] == 0.05
 
 
 def test_on_spot_each_second_has_its_price(lives: Lives) -> None:

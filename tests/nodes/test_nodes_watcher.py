@@ -12,6 +12,7 @@ from stoker.base.errors import Unavailable
 from stoker.kubernetes.cluster import Cluster, connect, connect_in_pod
 from stoker.meter.lives import Lives, MachineLife
 from stoker.meter.store import Store
+from stoker.nodes.seeing import share_of
 from stoker.nodes.watcher import AskPrices, Watcher
 from stoker.testing.kubernetes import ApiServer, api_server, certificates
 from stoker.testing.kubernetes.server import TOKEN
@@ -216,6 +217,11 @@ def test_how_a_machine_was_bought(
     api.put(bought)
     watcher(cluster, lives).look(NOON + 15)
     assert machines(lives)["i-0b"].capacity == capacity
+
+
+def test_of_several_kinds_of_slices_each_is_as_much_of_the_machine_as_any() -> None:
+    small, large = "nvidia.com/mig-1g.5gb", "nvidia.com/mig-3g.20gb"
+    assert share_of({small: 1}, {small: 2, large: 1, "cpu": 1000}) == 0.25
 
 
 def test_a_pod_of_a_replica_over_several_nodes_is_its_leaders(api: ApiServer, cluster: Cluster, lives: Lives) -> None:

@@ -100,6 +100,14 @@ def test_a_server_that_takes_its_memory_at_its_start_is_no_growth() -> None:
     assert warnings(step) == []
 
 
+def test_memory_that_grew_before_the_last_quarter_of_an_hour_is_no_news() -> None:
+    def at(minute: int) -> Gpu:
+        return replace(WELL, memory_free_mib=20000.0 - 1200 * min(minute, 15) - max(0, minute - 15))
+
+    assert warnings(over(30, at)) == []
+    assert [rule for rule, _ in said(warnings(over(16, at)))] == ["GpuMemoryAhead"]
+
+
 def test_heat_that_slowed_it_down_between_two_looks() -> None:
     looks = over(3, lambda minute: replace(WELL, heat_slowed=1000.0 * minute))
     assert said(warnings(looks)) == [("GpuThrottled", "time slowed down by heat has grown, at 60 C")]

@@ -27,7 +27,7 @@ def cost_and_usage(
     try:
         import boto3
         from botocore.config import Config
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
     except ImportError as exc:
         raise InvalidInput("Cost Explorer needs boto3", hint="pip install 'stoker[aws]'") from exc
     asked: dict[str, Any] = {
@@ -64,6 +64,10 @@ def cost_and_usage(
                 hint="allow it for who asks; the payer's account also has to let members see their costs",
             ) from exc
         raise Unavailable(f"Cost Explorer said {code}", code="cost_explorer_unavailable") from exc
+    except (NoCredentialsError, PartialCredentialsError) as exc:
+        raise NotPermitted(
+            "Cost Explorer cannot be asked: there are no credentials of AWS", hint="`aws configure`, or AWS_PROFILE"
+        ) from exc
     except BotoCoreError as exc:
         raise Unavailable(
             f"Cost Explorer cannot be reached: {type(exc).__name__}", code="cost_explorer_unavailable"

@@ -63,6 +63,8 @@ def cost(
             f"--since is {since or '24h'} and --until {until or 'now'}; since must be before until", param="since"
         )
     asked = target.Asked(url, key, state)
+    if file is not None and aws:
+        raise InvalidInput("--bill and --aws are two bills; give one of them", param="aws")
     if what in ("forecast", "anomalies") and (file is not None or aws):
         raise InvalidInput(f"--{what} is of the platform's own days; it takes no bill", param=what)
     if what is not None and ends > now:

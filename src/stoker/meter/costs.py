@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import Any
 
 from stoker.base.errors import InvalidInput
-from stoker.meter.bill import DAY_S, Cell, Line, Sums, Who, attribute, by_days, day_of, end_of, rows
+from stoker.meter.bill import DAY_S, NONE, Cell, Line, Sums, Who, attribute, by_days, day_of, end_of, rows
 from stoker.meter.ledger import Ledger, SpanRow
 from stoker.meter.lives import LOCAL, Lives, MachineLife, PriceStep
 from stoker.meter.money import MICRO, dollars, shared_out
@@ -278,16 +278,14 @@ def as_json(
     sums = _largest(totals.rows, asked.most_rows)
     shown = shared_out({"\0".join(key): each.nano_usd for key, each in sums.items()}, MICRO)
     has_requests = set(dimensions) <= {*totals.of_who, "model", "day"} and set(dimensions) != {"day"}
+    of_rows = _used_of_rows(totals, used, sums) if has_requests else {}
     ordered = sorted(sums.items(), key=lambda item: (-item[1].nano_usd, item[0]))
     return {
         "by": list(asked.by),
         "since": asked.since,
         "until": asked.until,
         "source": source,
-        "rows": [
-            _row(key, each, shown["\0".join(key)], dimensions, asked.by, used if has_requests else {})
-            for key, each in ordered
-        ],
+        "rows": [_row(key, each, shown["\0".join(key)], dimensions, asked.by, of_rows) for key, each in ordered],
         "total_usd": dollars(sum(each.nano_usd for each in sums.values())),
         "bill_usd": dollars(bill),
         "bill_nano_usd": bill,
@@ -306,6 +304,21 @@ def _largest(sums: Mapping[tuple[str, ...], Sums], most: int) -> dict[tuple[str,
             others.include(each)
         kept[(f"({len(ordered) - most} others)",) * len(ordered[0][0])] = others
     return kept
+
+
+def _used_of_rows(
+    totals: Totals, used: Mapping[tuple[str, ...], Used], shown: Mapping[tuple[str, ...], Sums]
+) -> dict[tuple[str, ...], Used]:
+    """By the keys that rows have; what is in none of the `shown` ones is in that of all others, if there is one."""
+    is_who = [name in totals.of_who for name in totals.dimensions]
+    found: dict[tuple[str, ...], Used] = {}
+    others = [key for key in shown if key not in totals.rows]
+    for names, each in used.items():
+        key = tuple(NONE if of_who and not name else name for name, of_who in zip(names, is_who, strict=True))
+        if key not in shown and others:
+            key = others[0]
+        found.setdefault(key, Used()).include(each)
+    return found
 
 
 def _row(
@@ -329,7 +342,7 @@ def _row(
         "start_up_usd": dollars(sums.start_up),
     }
     if used:
-        mine = used.get(tuple("" if value.startswith("(") else value for value in key), Used())
+        mine = used.get(key, Used())
         tokens = mine.prompt_tokens + mine.completion_tokens
         found |= {
             "requests": mine.requests,

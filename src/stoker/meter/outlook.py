@@ -6,7 +6,8 @@ they did before: 1.645 standard deviations of a sum of days, with the mean's own
 
 Anomaly: a day that differs from the median of up to 28 days before it by more than `least_usd`, a quarter of the
 median, and 5 times the spread (1.4826 times the median absolute deviation: for normal noise, its
-standard deviation).
+standard deviation); not where the same weekday of the weeks before, two at least, was like it: within `least_usd` or a
+quarter of their median.
 """
 
 import math
@@ -148,7 +149,8 @@ def anomalies(of: Mapping[str, Days], *, since: date, until: date, least_usd: fl
                 continue
             usual = median(each.usd for each in before)
             spread = _MAD * median(abs(each.usd - usual) for each in before)
-            if abs(day.usd - usual) > max(least_usd, _PART * usual, _SIGMAS * spread):
+            is_far = abs(day.usd - usual) > max(least_usd, _PART * usual, _SIGMAS * spread)
+            if is_far and not _is_usual_of_weekday(day, before[-7::-7], least_usd):
                 found.append(
                     {
                         "day": on.isoformat(),
@@ -160,6 +162,14 @@ def anomalies(of: Mapping[str, Days], *, since: date, until: date, least_usd: fl
                     }
                 )
     return sorted(found, key=lambda each: (-abs(each["more_usd"]), each["day"], each["key"]))
+
+
+def _is_usual_of_weekday(day: Day, weeks_before: Sequence[Day], least_usd: float) -> bool:
+    """Weekends are no news. One such day is no usual one."""
+    if len(weeks_before) < 2:
+        return False
+    usual = median(each.usd for each in weeks_before)
+    return abs(day.usd - usual) <= max(least_usd, _PART * usual)
 
 
 def _changed(day: Day, before: Sequence[Day]) -> list[dict[str, Any]]:

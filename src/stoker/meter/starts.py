@@ -89,12 +89,12 @@ def starts(
     found: list[Start] = []
     for machine in machines:
         if machine.id in of:
-            found.append(_start("machine", machine.id, "", machine, 1.0, machine.usable_at, of[machine.id], prices))
+            found.append(_start("machine", machine.id, "", machine, machine, 1.0, of[machine.id], prices))
     for stay in stays:
         on = by_id.get(stay.machine)
         if stay.model and on is not None and stay.id in of:
             name = stay.replica or stay.workload
-            found.append(_start("replica", name, stay.model, on, stay.share, stay.ready_at, of[stay.id], prices))
+            found.append(_start("replica", name, stay.model, stay, on, stay.share, of[stay.id], prices))
     return sorted(found, key=lambda each: (-each.began_at, each.kind, each.name))
 
 
@@ -102,13 +102,14 @@ def _start(
     kind: str,
     name: str,
     model: str,
+    life: MachineLife | StayLife,
     machine: MachineLife,
     share: float,
-    ready_at: float | None,
     phases: Sequence[Phase],
     prices: Prices,
 ) -> Start:
     ordered = sorted(phases, key=lambda phase: PHASES.index(phase.phase))
+    ends = min(end_of(life), end_of(machine))
     return Start(
         kind=kind,
         name=name,
@@ -118,15 +119,15 @@ def _start(
         type=machine.type,
         capacity=machine.capacity,
         began_at=min(phase.began_at for phase in ordered),
-        ready_at=ready_at,
-        parts=tuple(_part(phase, machine, share, prices) for phase in ordered),
+        ready_at=life.usable_at if isinstance(life, MachineLife) else life.ready_at,
+        parts=tuple(_part(phase, ends, machine, share, prices) for phase in ordered),
     )
 
 
-def _part(phase: Phase, machine: MachineLife, share: float, prices: Prices) -> Part:
-    """Of a phase that is not over, up to when its machine was last seen."""
-    began, ended = max(phase.began_at, machine.began_at), end_of(machine)
-    ended = ended if phase.ended_at is None else min(phase.ended_at, ended)
+def _part(phase: Phase, ends: float, machine: MachineLife, share: float, prices: Prices) -> Part:
+    """Of a phase that is not over, up to when who starts ended, or was last seen."""
+    began = max(phase.began_at, machine.began_at)
+    ended = ends if phase.ended_at is None else min(phase.ended_at, end_of(machine))
     nano = 0
     if ended > began:
         otherwise = float(machine.nano_usd_per_hour)

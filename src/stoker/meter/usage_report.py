@@ -136,7 +136,9 @@ def amount_of(row: Row, amount: Amount, where: str) -> Decimal:
     """Dollars of a row; see the module."""
 
     def usd(column: str) -> Decimal:
-        return decimal(row.get(column), where)
+        if column not in row:  # reports leave out what is not bought, and a file may be cut in a row
+            raise InvalidInput(f"{where} has no {column}", param="bill", hint="export the whole file, with this column")
+        return decimal(row[column], where)
 
     if (currency := row.get("line_item_currency_code") or "USD") != "USD":
         raise InvalidInput(f"{where} is in {currency}; only USD is read", param="bill")
