@@ -118,6 +118,8 @@ def _of_aws(which: Which, cluster: str) -> Any:
             "which cluster's bill? Nothing says its name", param="cluster", hint="--cluster NAME, or --all for all"
         )
     tags = () if which.take_all else cluster_tags(cluster)
+    if tags:
+        show.note("only lines with the cluster's tags are asked for; tax, support and what bears no tag: --all")
     show.note(f"Cost Explorer asks ${USD_PER_REQUEST:.2f} for each page of its answer; {MOST_PAGES} pages at most")
     pages = cost_and_usage(since=since, until=until, metric=cost_explorer.METRICS[which.amount], tags=tags)
     for page in pages[:-1]:
