@@ -89,16 +89,12 @@ def test_the_answer_of_cost_explorer_is_split_and_sums_to_the_cent(
         monkeypatch.setenv(name, str(tmp_path / "none"))
     seed(moto_url, page(1, FIRST_PAGE, "more"), page(2, LAST_PAGE))
 
-    report = said(
-        capsys,
-        "--aws",
-        "--by",
-        by,
-        "--state",
-        str(state),
-        *("--since", "2026-11-01T00:00Z", "--until", "2026-11-03T00:00Z"),
-    )
+    window = ("--since", "2026-11-01T00:00Z", "--until", "2026-11-03T00:00Z")
+    assert run(["cost", "--aws", "--by", by, "--state", str(state), *window, "--json"]) == 0
+    out, err = capsys.readouterr()
+    report = json.loads(out)
 
+    assert "only lines with the cluster's tags are asked for" in err
     assert report["bill_usd"] == report["total_usd"] == 23.38
     assert round(sum(row["usd"] for row in report["rows"]), 6) == 23.38
     assert report["source"] == "cost-explorer"
