@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from gateway_parts import ADMIN_KEY, KEY, a_stack
+from gateway_parts import ADMIN_KEY, HELLO, KEY, a_stack
 
 from stoker.base.errors import InvalidInput, NotPermitted, Unavailable
 from stoker.gateway import cost_reports
@@ -123,3 +123,13 @@ async def test_what_a_day_cost_and_for_whom(tmp_path: Path, monkeypatch: pytest.
 
         with pytest.raises(NotPermitted, match="may not use /admin/v1/cost"):
             await (await stack.http(KEY)).get_json(PATH)
+
+
+async def test_what_has_just_ended_is_in_the_ledger_before_a_report_is_made(tmp_path: Path) -> None:
+    clock = ManualClock(start=NOW)
+    async with a_stack(tmp_path, clock=clock) as stack:
+        await stack.engine()
+        said = {"model": "general", "messages": HELLO, "max_tokens": 3}
+        await (await stack.http(KEY)).post_json("/v1/chat/completions", said)
+        assert (await (await stack.http(ADMIN_KEY)).request("GET", PATH)).status == 200
+        assert stack.gateway.services.ledger.spent("tenant", "acme", "acme").requests == 1
