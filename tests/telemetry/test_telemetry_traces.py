@@ -69,6 +69,7 @@ async def test_a_run_arrives_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
         (span["name"], span["id"], span["parent"] or "") for span in spans
     ]
     assert {span.trace_id.hex() for span in got} == {trace_id_of(RUN)}
+    assert {span.flags for span in got} == {1}, "sampled"
     model = got[2]
     assert (model.start_time_unix_nano, model.end_time_unix_nano) == (
         int(T0 + 1) * 10**9 + 500_000_000,
