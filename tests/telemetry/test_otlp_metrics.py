@@ -69,6 +69,22 @@ async def test_a_collector_that_is_away_costs_points_only(monkeypatch: pytest.Mo
         pass
 
 
+async def test_what_is_known_only_when_somebody_asks_is_asked_for_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics, asked = Metrics(), asyncio.Semaphore(0)
+    lag = metrics.gauge("stoker_queue_lag", "Tasks that wait.")
+
+    async def refresh() -> None:
+        lag.inc()
+        asked.release()
+
+    async with Receiver() as receiver:
+        monkeypatch.setenv(ENDPOINT, receiver.url)
+        often = {ENDPOINT: receiver.url, "OTEL_METRIC_EXPORT_INTERVAL": "1"}
+        async with sending(metrics, "stoker-story", often, refresh=refresh), asyncio.timeout(20):
+            for _ in range(3):
+                await asked.acquire()
+
+
 async def test_points_that_were_redirected_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Receiver(308) as receiver:
         monkeypatch.setenv(ENDPOINT, receiver.url)
