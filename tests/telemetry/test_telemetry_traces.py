@@ -192,6 +192,17 @@ def test_without_an_endpoint_nothing_is_loaded_and_nothing_sent() -> None:
     assert traces.traces_from(only_metrics) is None
 
 
+@pytest.mark.parametrize(("said", "is_told"), [("", False), ("http/protobuf", False), ("grpc", True)])
+def test_a_protocol_that_is_not_spoken_is_told_of(monkeypatch: pytest.MonkeyPatch, said: str, is_told: bool) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(traces._log, "warning", lambda *_, **fields: told.append(fields["said"]))
+    there = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": said}
+    made = traces.traces_from(there)
+    assert made is not None
+    made.close()
+    assert told == ([said] if is_told else [])
+
+
 def test_an_endpoint_without_opentelemetry_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     with pytest.raises(InvalidInput) as raised:
