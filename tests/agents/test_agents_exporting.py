@@ -15,7 +15,7 @@ from stoker.agents.spans import trace_id_of
 from stoker.agents.store import Store
 from stoker.meter.grants import CallerClaim
 from stoker.queue import MemoryQueue
-from stoker.spec import Platform
+from stoker.spec import Platform, loads
 from stoker.testing import ManualClock
 
 CALLER = CallerClaim(key_id="key_1", tenant="acme", team=None, role="user", expires_at=2e9, request_id="req_1")
@@ -90,6 +90,22 @@ async def test_a_run_that_a_request_caused_is_of_the_trace_of_that_request(scene
     await scene.exporter().look()
     assert scene.told == [(trace, [("invoke_agent assistant", "ok")])]
     assert scene.above == [(caller, "vendor=1")]
+
+
+async def test_what_was_said_is_marked_for_sending_only_where_the_tenant_wants_it(tmp_path: Path) -> None:
+    marked: list[bool] = []
+    for said in ("true", "false"):
+        clock, store = ManualClock(), Store(f"sqlite:///{tmp_path / said}.sqlite")
+        platform = loads(f"tenants: {{acme: {{recordContent: {said}}}}}")
+        scene = Scene(Service(platform, store, MemoryQueue(clock=clock), clock), clock)
+        await scene.complete(await scene.begin("a"))
+
+        def tell(_: str, spans: Sequence[Mapping[str, Any]]) -> None:
+            marked.extend(span["with_content"] for span in spans)
+
+        await Exporter(scene.service, tell, lambda *_: True).look()
+        store.close()
+    assert marked == [True, False]
 
 
 def test_tokens_are_left_to_the_gateway_s_span_of_the_same_call() -> None:

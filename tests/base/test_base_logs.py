@@ -69,3 +69,32 @@ def test_libraries_are_heard_from_warnings_on() -> None:
     assert [(event["event"], event["level"], event["process"]) for event in events] == [
         ("that is odd", "warning", "engine")
     ]
+
+
+BOUND = """
+import asyncio
+from stoker.base import logs
+logs.configure('gateway')
+log = logs.get('x')
+class Span:
+    in_logs = {'trace_id': 'aa', 'span_id': 'bb'}
+async def main():
+    log.info('before')
+    logs.bind(Span())
+    log.info('within')
+    await asyncio.create_task(child())
+    logs.unbind()
+    log.info('after')
+async def child():
+    log.info('begun by it')
+asyncio.run(main())
+"""
+
+
+def test_what_is_bound_is_in_each_event_until_it_is_over() -> None:
+    assert [(event["event"], event.get("trace_id"), event.get("span_id")) for event in logged(BOUND)] == [
+        ("before", None, None),
+        ("within", "aa", "bb"),
+        ("begun by it", "aa", "bb"),
+        ("after", None, None),
+    ]

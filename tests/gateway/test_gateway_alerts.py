@@ -375,6 +375,23 @@ async def test_a_receiver_that_is_gone_is_told_no_more_and_one_that_is_down_is_t
     ]
 
 
+async def test_after_so_many_tries_an_alert_is_given_up_and_the_next_one_is_told(
+    world: World, told: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts, "MOST_TRIES", 3)
+    told.answers = [500, 500, 500]
+    await world.open()
+    await world.alerts.notice([await world.spend(850)])
+    for _ in range(3):
+        await world.alerts.tell_due()
+        await world.clock.advance(1)
+    store = AlertStore(world.store)
+    assert [(each.threshold, each.state, each.tries) for each in store.all()] == [
+        (500_000, "failed", 3),
+        (800_000, "told", 1),
+    ]
+
+
 async def test_what_was_told_is_forgotten_a_week_after_its_window(world: World) -> None:
     await world.open()
     await world.alerts.notice([await world.spend(500)])

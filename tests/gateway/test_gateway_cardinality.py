@@ -58,7 +58,9 @@ async def test_models_that_nobody_knows_have_no_series(stack: Stack) -> None:
     http = await stack.http()
 
     async def look() -> set[str]:
-        return series((await http.request("GET", "/metrics")).body.decode())
+        """Without budgets: those are looked up beside it, for the first time when that is done."""
+        found = series((await http.request("GET", "/metrics")).body.decode())
+        return {name for name in found if not name.startswith("stoker_budgets")}
 
     async def ask(model: str) -> int:
         body = {"model": model, "messages": HELLO, "user": model}

@@ -1,17 +1,19 @@
 """Answers of streams on spans: joined, bounded, and only where the tenant wants it."""
 
 import json
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from gateway_parts import HELLO, KEY, OTHER_KEY, Sink, a_stack
 
-from stoker.gateway import recording
+from stoker.gateway import recording, spans
 from stoker.gateway.recording import Recorded
 from stoker.gateway.spans import MOST_CONTENT
 from stoker.spec import loads
-from stoker.telemetry.spans import Tracing
+from stoker.telemetry.spans import Tracing, shape
+from stoker.testing import ManualClock
 from stoker.web import sse
 
 Json = dict[str, Any]
@@ -116,3 +118,32 @@ async def test_a_stream_is_recorded_for_the_tenant_that_wants_it(tmp_path: Path,
     assert json.loads(wanted.attributes["gen_ai.output.messages"]) == said[0]
     assert wanted.attributes["http.response.status_code"] == 200
     assert "gen_ai.output.messages" not in other.attributes
+
+
+async def test_a_prompt_and_an_answer_are_cut(tmp_path: Path) -> None:
+    sink = Sink()
+    platform = loads("{llm: {models: {general: {}}}, tenants: {acme: {recordContent: true}}}")
+    long = [{"role": "user", "content": "x" * 2 * MOST_CONTENT}]
+    async with a_stack(tmp_path, platform=platform) as stack:
+        object.__setattr__(stack.gateway.services, "tracing", Tracing(sink, lambda *_: True))
+        await stack.engine()
+        await (await stack.http()).post_json("/v1/chat/completions", {"model": "general", "messages": long})
+    [server] = (span for span in sink.told if span.shape.kind == "server")
+    prompt = server.attributes["gen_ai.input.messages"]
+    assert (len(prompt), prompt[-5:]) == (MOST_CONTENT + 3, "xx...")
+    spans.answered_by(server, b"y" * 10 * MOST_CONTENT)
+    assert len(server.attributes["gen_ai.output.messages"]) == MOST_CONTENT + 3
+
+
+async def test_a_span_ends_also_where_nobody_reads_the_events(tmp_path: Path) -> None:
+    """Its client was away before the first."""
+    sink = Sink()
+    span = Tracing(sink, lambda *_: True).begin(None, shape("server", "POST /v1/chat/completions"), 1.0)
+    span.with_content = True
+
+    async def events() -> AsyncGenerator[bytes, None]:
+        yield chunk(content="unread")
+
+    made = await recording.recorded(span, events(), ManualClock(start=2.0))
+    await made.aclose()
+    assert [(each.ended_at, each.attributes["http.response.status_code"]) for each in sink.told] == [(2.0, 200)]

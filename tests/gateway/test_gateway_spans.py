@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from gateway_parts import HELLO, KEY, Sink, a_stack, until
 
+from stoker.gateway import batch_spans
 from stoker.meter.keys import KeyStore
 from stoker.spec import loads
-from stoker.telemetry.spans import Tracing
+from stoker.telemetry.spans import Tracing, sampler_of
 
 
 class Servers(Sink):
@@ -142,3 +143,13 @@ async def test_an_engines_refusal_is_counted_and_told_by_its_code_where_that_is_
     for code, count in (("context_length_exceeded", 2), ("404", 2), ("422", 4)):
         assert f'stoker_refused_total{{code="{code}"}} {count}.0' in page
     assert "secret words" not in page + str(sink.told)
+
+
+def test_a_batch_is_sampled_or_not_as_a_whole() -> None:
+    """By its id, so that each gateway decides alike."""
+    quarter = sampler_of({"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.25"})
+    decided = [batch_spans.caused_by(Tracing(Sink(), quarter), f"batch_{number}").is_sampled for number in range(400)]
+    assert 60 < sum(decided) < 140
+    assert decided == [
+        batch_spans.caused_by(Tracing(Sink(), quarter), f"batch_{number}").is_sampled for number in range(400)
+    ]

@@ -52,7 +52,7 @@ async def test_counters_gauges_and_histograms_reach_a_collector(
     assert attributes(requests) == {"model": "code", "status": "done"}
     assert [each["asDouble"] for each in sent["stoker_queue_lag"]["gauge"]["dataPoints"]] == [7.0]
     [point] = sent["gen_ai.server.time_to_first_token"]["histogram"]["dataPoints"]
-    assert (point["count"], point["sum"]) == ("3", 11.0)
+    assert (point["count"], point["sum"], point.get("min"), point.get("max")) == ("3", 11.0, None, None)
     assert (point["bucketCounts"], point["explicitBounds"]) == (["1", "1", "1"], [1.0, 2.0])
     assert attributes(point) == {"gen_ai.provider.name": "stoker", "gen_ai.request.model": "code"}
     assert sent["gen_ai.server.time_to_first_token"]["unit"] == "s"
@@ -67,6 +67,22 @@ async def test_a_collector_that_is_away_costs_points_only(monkeypatch: pytest.Mo
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     async with sending(Metrics(), "stoker-story"):
         pass
+
+
+async def test_what_is_known_only_when_somebody_asks_is_asked_for_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics, asked = Metrics(), asyncio.Semaphore(0)
+    lag = metrics.gauge("stoker_queue_lag", "Tasks that wait.")
+
+    async def refresh() -> None:
+        lag.inc()
+        asked.release()
+
+    async with Receiver() as receiver:
+        monkeypatch.setenv(ENDPOINT, receiver.url)
+        often = {ENDPOINT: receiver.url, "OTEL_METRIC_EXPORT_INTERVAL": "1"}
+        async with sending(metrics, "stoker-story", often, refresh=refresh), asyncio.timeout(20):
+            for _ in range(3):
+                await asked.acquire()
 
 
 async def test_points_that_were_redirected_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,7 @@ def test_what_a_page_says_to_run_and_to_look_at_is_there(page: Path) -> None:
         assert command is not stoker, words
         known = {option for each in command.params for option in each.opts}
         assert {word for word in words if word.startswith("-")} <= known, words
+        assert "--state" not in words, "that is a directory; of tasks it is --only"
     found = {re.sub("_bucket$", "", name) for name in _METRIC.findall(text)}
     listed = set(_METRIC.findall((DOCS / "telemetry" / "metrics.md").read_text())) | set(COUNTERS)
     assert found

@@ -111,3 +111,25 @@ def test_why_an_answer_ended_is_found_in_names_alone() -> None:
     said = b'{"text": "\\"finish_reason\\": \\"stop\\"", "finish_reason": "length"}'
     assert finish_reasons(said) == ("length",)
     assert finish_reasons(b"") is None
+
+
+def test_what_callers_choose_is_remembered_up_to_a_bound_and_a_number_is_no_truth() -> None:
+    """The bytes of attributes are kept, for those that come again; sessions and runs are people's own words."""
+    for number in range(10_000):
+        otlp._known("gen_ai.conversation.id", f"session-{number}")
+    assert otlp._known.cache_info().currsize == otlp._known.cache_info().maxsize == 8192
+    before = otlp._known.cache_info().misses
+    otlp.written(Told(T, S, None, shape("server", "x"), 1.0, attributes={"gen_ai.input.messages": "y" * 4000}))
+    assert otlp._known.cache_info().misses == before, "a prompt is not kept"
+    one, true = (
+        ExportTraceServiceRequest.FromString(
+            otlp.request(
+                {}, "s", [otlp.written(Told(T, S, None, shape("server", "x"), 1.0, attributes={"alike": value}))]
+            )
+        )
+        for value in (1, True)
+    )
+    kinds = [
+        each.resource_spans[0].scope_spans[0].spans[0].attributes[0].value.WhichOneof("value") for each in (one, true)
+    ]
+    assert kinds == ["int_value", "bool_value"]

@@ -19,6 +19,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from stoker.agents.spans import spans_of, trace_id_of, tree_spans
 from stoker.base.errors import InvalidInput
 from stoker.telemetry import traces
+from stoker.telemetry.spans import Told, shape
 from stoker.testing.receiver import Receiver
 
 OTEL = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_SDK_DISABLED")
@@ -69,6 +70,7 @@ async def test_a_run_arrives_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
         (span["name"], span["id"], span["parent"] or "") for span in spans
     ]
     assert {span.trace_id.hex() for span in got} == {trace_id_of(RUN)}
+    assert {span.flags for span in got} == {1}, "sampled"
     model = got[2]
     assert (model.start_time_unix_nano, model.end_time_unix_nano) == (
         int(T0 + 1) * 10**9 + 500_000_000,
@@ -132,7 +134,23 @@ async def test_a_batch_that_is_always_refused_is_given_up(monkeypatch: pytest.Mo
         await asyncio.to_thread(made.close)
 
 
-async def test_a_collector_that_redirects_has_taken_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_waits_and_what_leaves_together_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traces, "MOST_WAITING", 5)
+    monkeypatch.setattr(traces, "MOST_AT_ONCE", 2)
+    async with Receiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        made = traces.Traces()
+        for number in range(1, 21):
+            made.tell(Told("a" * 32, f"{number:016x}", None, shape("server", "x"), 1.0, ended_at=2.0))
+        await asyncio.to_thread(made.close)
+    bodies = [ExportTraceServiceRequest.FromString(got.body) for got in receiver.got]
+    ids = [[int(span.span_id.hex(), 16) for span in each.resource_spans[0].scope_spans[0].spans] for each in bodies]
+    assert (ids, made.dropped) == ([[16, 17], [18, 19], [20]], 15)
+
+
+async def test_a_collector_that_redirects_has_taken_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """OpenTelemetry's client follows no redirect, and calls one a success. A 401 says that it is the key."""
     monkeypatch.setattr(traces, "MOST_TRIES", 3)
     said: list[str | None] = []
@@ -151,6 +169,7 @@ async def test_a_collector_that_redirects_has_taken_nothing(monkeypatch: pytest.
         await asyncio.to_thread(made.close)
     assert said == ["it answered 301", "it answered 401", None]
     assert made.dropped == 0
+    assert [each for each in caplog.records if each.name.startswith("opentelemetry")] == [], "our own log says it, once"
 
 
 def test_a_header_that_is_none_is_told_of_without_the_key_in_it(
@@ -171,6 +190,17 @@ def test_without_an_endpoint_nothing_is_loaded_and_nothing_sent() -> None:
     )
     only_metrics = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_TRACES_EXPORTER": "none"}
     assert traces.traces_from(only_metrics) is None
+
+
+@pytest.mark.parametrize(("said", "is_told"), [("", False), ("http/protobuf", False), ("grpc", True)])
+def test_a_protocol_that_is_not_spoken_is_told_of(monkeypatch: pytest.MonkeyPatch, said: str, is_told: bool) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(traces._log, "warning", lambda *_, **fields: told.append(fields["said"]))
+    there = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": said}
+    made = traces.traces_from(there)
+    assert made is not None
+    made.close()
+    assert told == ([said] if is_told else [])
 
 
 def test_an_endpoint_without_opentelemetry_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """One claim: what it comes to, whatever happens meanwhile, and the one record that it leaves."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from worker_parts import Bench, state_of
 from stoker.base.errors import QueueUnavailable
 from stoker.engine.client import EngineClient
 from stoker.queue import Claim, LeaseState, MemoryQueue, QueueSettings, State
+from stoker.telemetry.spans import Told, Tracing
 from stoker.testing.engine import EchoEngine
 
 
@@ -58,6 +60,43 @@ async def test_the_engine_is_asked_for_its_count_in_every_chunk_only_if_it_can(b
         await bench.runner(continuous_usage=can).run(await bench.claim(), give_back=bench.give_back)
     options = [request.body["stream_options"] for request in bench.engine.requests]
     assert options == [{"include_usage": True, "continuous_usage_stats": True}, {"include_usage": True}]
+
+
+async def test_an_attempt_and_its_call_of_the_engine_are_spans_below_who_sent_the_task(bench: Bench) -> None:
+    told: list[Told] = []
+
+    class Sink:
+        def tell(self, span: Told) -> None:
+            told.append(span)
+
+    trace, sender = "a" * 32, "b" * 16
+    for status in (200, 400):
+        if status == 400:
+            bench.engine.refuse(400, {"error": {"message": "secret words"}})
+        await bench.submit()
+        runner = bench.runner()
+        runner.tracing = Tracing(Sink(), lambda *_: True)
+        claim = await bench.claim()
+        claim = replace(claim, task=replace(claim.task, trace=f"00-{trace}-{sender}-01"))
+        await runner.run(claim, give_back=bench.give_back)
+    call, attempt, refused, failed = told
+    assert [(each.shape.kind, each.parent) for each in told] == [
+        ("client", attempt.id),
+        ("consumer", sender),
+        ("client", failed.id),
+        ("consumer", sender),
+    ]
+    assert {each.trace_id for each in told} == {trace}
+    assert (call.attributes["gen_ai.usage.input_tokens"], call.attributes["gen_ai.usage.output_tokens"]) == (4, 4)
+    assert "gen_ai.usage.input_tokens" not in attempt.attributes
+    assert [(each.is_wrong, each.attributes.get("error.type")) for each in told] == [
+        (False, None),
+        (False, None),
+        (True, "Wrong"),
+        (True, "Wrong"),
+    ]
+    assert "secret words" not in str(told)
+    assert refused.ended_at is not None
 
 
 # --- what the engine says no to ---------------------------------------------------------------------------------------

@@ -203,8 +203,9 @@ def _histograms(family: Metric, began_ns: int, now_ns: int) -> list[Any]:
             sum=each["sum"],
             bucket_counts=[upto - before for upto, before in zip(each["upto"], [0, *each["upto"]], strict=False)],
             explicit_bounds=each["bounds"][:-1],
-            min=0.0,  # Prometheus knows none
-            max=0.0,
+            # Prometheus knows none, and 0 would be taken for the longest. None is left out, whatever the type says.
+            min=None,  # type: ignore[arg-type]
+            max=None,  # type: ignore[arg-type]
         )
         for key, each in series.items()
     ]

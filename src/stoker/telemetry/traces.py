@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+SPOKEN = "http/protobuf"
 CONTENT = frozenset(
     (
         "error.message",
@@ -132,6 +134,9 @@ def traces_from(environ: Mapping[str, str] = os.environ, service: str = "stoker"
     endpoint = next((name for name in ENDPOINTS if environ.get(name)), None)
     if endpoint is None or is_off(environ, "OTEL_TRACES_EXPORTER"):
         return None
+    said = next((environ[name] for name in PROTOCOLS if environ.get(name)), SPOKEN)
+    if said != SPOKEN:
+        _log.warning("otlp_protocol", said=said, spoken=SPOKEN, hint="its port is 4318 with most collectors, not 4317")
     try:
         return Traces(service)
     except ImportError as error:
