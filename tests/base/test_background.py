@@ -146,3 +146,19 @@ def test_an_item_that_comes_as_the_thread_goes_to_sleep_wakes_it() -> None:
     assert both.wait(30)
     behind.close(30)
     assert done == [0, 1]
+
+
+def test_a_mistake_costs_its_items_and_not_those_that_come_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    told, done = [], list[int]()
+    monkeypatch.setattr(background._log, "exception", lambda *_, **fields: told.append(fields["dropped"]))
+
+    def do(items: Sequence[int]) -> None:
+        if items == [0]:
+            raise ValueError("nobody thought of it")
+        done.extend(items)
+
+    behind = Background("test", do, most_at_once=1)
+    for number in range(3):
+        behind.add(number)
+    behind.close(30)
+    assert (done, told, behind.dropped) == ([1, 2], [1], 1)

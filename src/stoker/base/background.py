@@ -18,7 +18,8 @@ _log = logs.get("background")
 
 class Background(Generic[T]):
     """Hand items to `do` in a thread, in their order, some at once. `do` raises StokerError when it did not work: then
-    they are tried again after `pause_s`, and the log says it once. The thread begins with the first item.
+    they are tried again after `pause_s`, and the log says it once. Anything else that it raises is a mistake of ours:
+    these items are dropped, the log has it, and the next are done. The thread begins with the first item.
     `linger_s`: it waits so long for more to come with the first."""
 
     def __init__(
@@ -91,6 +92,9 @@ class Background(Generic[T]):
                         return
                     self._put_back(items)
                     self._changed.wait_for(lambda: self._is_closing, self._pause_s)
+            except Exception:
+                self.dropped += len(items)
+                _log.exception("background_broke", name=self._name, dropped=len(items))
             else:
                 self._is_failing = False
 

@@ -51,10 +51,11 @@ async def sending(
     environ: Mapping[str, str] = os.environ,
     *,
     refresh: Callable[[], object] = lambda: None,
+    close_s: float = 1.0,
 ) -> AsyncIterator[None]:
     """Within the block the registry is sent, as the environment says, and once more at the end. `refresh` sets what is
-    known only when somebody asks; it may be a coroutine function. Raises InvalidInput where the environment names an
-    endpoint and the extra `otel` is not installed, or an interval that is none."""
+    known only when somebody asks; it may be a coroutine function. The end takes `close_s` at most. Raises InvalidInput where the
+    environment names an endpoint and the extra `otel` is not installed, or an interval that is none."""
     interval_s = interval_of(environ)
     if interval_s is None:
         yield
@@ -67,7 +68,7 @@ async def sending(
         task.cancel()
         await asyncio.wait({task})
         sender.add(metrics)
-        await asyncio.to_thread(sender.close, 1.0)
+        await asyncio.to_thread(sender.close, close_s)
 
 
 def send_in_thread(
