@@ -13,6 +13,7 @@ from stoker.telemetry.spans import (
     Told,
     Tracing,
     finish_reasons,
+    finish_reasons_in,
     parent_in,
     parent_of,
     sampler_of,
@@ -109,8 +110,15 @@ def test_a_span_is_told_once_and_protobuf_reads_what_was_written() -> None:
 
 def test_why_an_answer_ended_is_found_in_names_alone() -> None:
     said = b'{"text": "\\"finish_reason\\": \\"stop\\"", "finish_reason": "length"}'
-    assert finish_reasons(said) == ("length",)
-    assert finish_reasons(b"") is None
+    assert finish_reasons_in(said) == ("length",)
+    assert finish_reasons_in(b"") is None
+
+
+def test_each_choice_says_why_it_ended() -> None:
+    stop, cut = {"finish_reason": "stop"}, {"finish_reason": "length"}
+    assert finish_reasons({"choices": [stop, cut, {"finish_reason": None}, "x", {}]}) == ("stop", "length")
+    for none in ({}, {"choices": None}, {"choices": []}, {"choices": [{"finish_reason": 3}]}):
+        assert finish_reasons(none) is None
 
 
 def test_what_callers_choose_is_remembered_up_to_a_bound_and_a_number_is_no_truth() -> None:

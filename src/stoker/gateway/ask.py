@@ -135,6 +135,8 @@ class Running:
     """By the monotonic clock."""
     call: Span | None = None
     """The latest call of an engine."""
+    reasons: tuple[str, ...] | None = None
+    """Why its answer ended, as the engine says; known where there is a `call`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -44,6 +45,7 @@ from stoker.gateway.watch import Watch, silent, too_long
 from stoker.meter.charge import Charge
 from stoker.meter.usage import Status
 from stoker.queue import Chunk, Queue, Task
+from stoker.telemetry.spans import finish_reasons, finish_reasons_in
 from stoker.web import problems, sse
 from stoker.web.client import Answer, error_of, openai_error_in
 
@@ -142,7 +144,10 @@ class Inference:
                 raise too_long() from error
             raise_if_ours(answer)
             if answer.status < 400:
-                charge.saw_usage(ask.endpoint.usage_in(answer.json()))
+                said = answer.json()
+                charge.saw_usage(ask.endpoint.usage_in(said))
+                if running.call is not None:
+                    running.reasons = finish_reasons(said)
             return answer
 
         try:
@@ -159,7 +164,7 @@ class Inference:
             spans.ended(running, self.clock.now(), _name_of(error))
             await self._end(running, _status_of(error), _reason_of(error))
             raise
-        spans.ended(running, self.clock.now(), _code_of(answer.status), answer.body[-_TAIL_BYTES:])
+        spans.ended(running, self.clock.now(), _code_of(answer.status))
         if answer.status >= 400:
             return await self._refused(running, answer)
         receipt = await self._end(running, "done")
@@ -244,7 +249,7 @@ class Inference:
         status: Status = "cancelled"
         reason: str | None = CLIENT_WENT
         last: list[bytes] = []
-        tail = b""  # of what was passed on: in it stands why the answer ended
+        tail: deque[bytes] = deque(maxlen=_TAIL_PIECES)  # of what was passed on: in it stands why the answer ended
         stream = upstream.opened
         watch = Watch(stream.abort, silence_s=self.patience.between_tokens_s, rest_s=deadline - self.clock.monotonic())
         try:
@@ -256,7 +261,7 @@ class Inference:
                     passed, is_done, stopped = pass_all(relay, events, self.clock.now())
                     if passed:
                         if ask_span is not None:
-                            tail = (tail + passed)[-_TAIL_BYTES:]
+                            tail.append(passed)
                         if record is not None:
                             record.saw(passed)
                         yield passed
@@ -279,7 +284,9 @@ class Inference:
             if not running.charge.is_counted:
                 relay.count(self.clock.now())
             ended_at = self.clock.now()
-            spans.ended(running, ended_at, None if status in ("done", "cut") else status, tail)
+            if tail:
+                running.reasons = finish_reasons_in(b"".join(tail)[-_TAIL_BYTES:])
+            spans.ended(running, ended_at, None if status in ("done", "cut") else status)
             if record is not None and ask_span is not None:
                 record.tell(ask_span)
             spans.answered_with(ask_span, 200, ended_at)
@@ -660,7 +667,7 @@ class Inference:
 
 CLIENT_WENT = "the client went away"
 _DONE = sse.event(sse.DONE)
-_TAIL_BYTES = 1024  # of an answer, in which it says why it ended
+_TAIL_PIECES, _TAIL_BYTES = 8, 1024  # of a stream, in which it says why it ended
 
 
 def _note(running: Running, error: BaseException) -> None:

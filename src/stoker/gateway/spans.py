@@ -99,21 +99,23 @@ def task(ask: "Ask", at: float) -> Span | None:
     return span
 
 
-def ended(running: "Running", at: float, error: str | None = None, last: bytes = b"") -> None:
-    """The call of an engine has ended. `last`: of its answer, the part that says why it ended."""
+def ended(running: "Running", at: float, error: str | None = None) -> None:
+    """The call of an engine has ended."""
     span = running.call
     if span is not None and span.ended_at is None:
         if span.is_sampled:
-            _answered(span, running.charge, last)
+            _answered(span, running.charge, running.reasons)
         span.end(at, error)
 
 
-def _answered(span: Span, charge: Charge, last: bytes) -> None:
-    span.attributes = spans.used(charge.prompt_tokens, charge.cached_tokens, charge.completion_tokens)
-    span.attributes["gen_ai.response.model"] = charge.model
-    span.attributes["gen_ai.response.finish_reasons"] = spans.finish_reasons(last)
+def _answered(span: Span, charge: Charge, reasons: tuple[str, ...] | None) -> None:
+    said = spans.used(charge.prompt_tokens, charge.cached_tokens, charge.completion_tokens)
+    said["gen_ai.response.model"] = charge.model
+    if reasons is not None:
+        said["gen_ai.response.finish_reasons"] = reasons
     if charge.first_token_at is not None:
-        span.attributes["gen_ai.response.time_to_first_chunk"] = charge.first_token_at - charge.started_at
+        said["gen_ai.response.time_to_first_chunk"] = charge.first_token_at - charge.started_at
+    span.attributes = said
 
 
 def answered_with(span: Span | None, status: int, at: float, error: str | None = None) -> None:

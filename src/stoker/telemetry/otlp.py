@@ -14,7 +14,7 @@ _KINDS = {"server": 2, "model": 3, "client": 3, "producer": 4, "consumer": 5}
 _INTERNAL = 1
 _FLAGS = b"\x85\x01\x01\x00\x00\x00"  # sampled
 _WRONG = b"\x7a\x02\x18\x02" + _FLAGS
-_times = struct.Struct("<BQBQ").pack
+_fixed = struct.Struct("<2s16s2s8sBQBQ").pack
 _double = struct.Struct("<Bd").pack
 
 
@@ -26,19 +26,22 @@ def request(resource: Mapping[str, Any], scope: str, spans: Iterable[bytes]) -> 
 
 
 def written(span: Told) -> bytes:
-    """One that has ended, as a part of `request`. A request of the gateway pays for it, twice."""
-    parts = [b"\x0a\x10", bytes.fromhex(span.trace_id), b"\x12\x08", bytes.fromhex(span.id)]
+    """One that has ended, as a part of `request`. A request of the gateway pays for it, twice. Times are whole
+    microseconds: a float has no more at this distance from 1970."""
+    began, ended = span.started_at, span.ended_at
+    began_at, ended_at = int(began * 1e6 + 0.5) * 1000, int((began if ended is None else ended) * 1e6 + 0.5) * 1000
+    trace_id, span_id = bytes.fromhex(span.trace_id), bytes.fromhex(span.id)
+    parts = [_fixed(b"\x0a\x10", trace_id, b"\x12\x08", span_id, 0x39, began_at, 0x41, ended_at), _shared(span.shape)]
+    if span.parent is not None:
+        parts.append(b"\x22\x08" + bytes.fromhex(span.parent))
     if span.state is not None:
         parts.append(_field(0x1A, span.state.encode()))
-    if span.parent is not None:
-        parts += (b"\x22\x08", bytes.fromhex(span.parent))
-    ended_at = span.started_at if span.ended_at is None else span.ended_at
-    parts += (_shared(span.shape), _times(0x39, _nanoseconds(span.started_at), 0x41, _nanoseconds(ended_at)))
     for name, value in span.attributes.items():
-        if value is not None:  # else it is not there
-            of = type(value)
-            is_known = of is int or of is bool or of is tuple or (of is str and len(value) < _MOST_KNOWN)
-            parts.append(_known(name, value) if is_known else _attribute(name, value))
+        of = type(value)
+        if of is int or of is bool or of is tuple or (of is str and len(value) < _MOST_KNOWN):
+            parts.append(_known(name, value))
+        elif value is not None:  # else it is not there
+            parts.append(_attribute(name, value))
     parts.append(_WRONG if span.is_wrong else _FLAGS)
     return _field(0x12, b"".join(parts))
 
@@ -95,8 +98,3 @@ def _varint(number: int) -> bytes:
         number >>= 7
     found.append(number)
     return bytes(found)
-
-
-def _nanoseconds(seconds: float) -> int:
-    """Microseconds are all that a float has at this distance from 1970."""
-    return int(seconds * 1e6 + 0.5) * 1000

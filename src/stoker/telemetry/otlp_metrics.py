@@ -53,9 +53,9 @@ async def sending(
     refresh: Callable[[], object] = lambda: None,
     close_s: float = 1.0,
 ) -> AsyncIterator[None]:
-    """Within the block the registry is sent, as the environment says, and once more at the end, which takes `close_s` at
-    most. `refresh` sets what is known only when somebody asks; it may be a coroutine function. Raises InvalidInput where
-    the environment names an endpoint and the extra `otel` is not installed, or an interval that is none."""
+    """Within the block the registry is sent, as the environment says, and once more at the end, which takes `close_s`.
+    `refresh` sets what is known only when somebody asks; it may be a coroutine function. Raises InvalidInput where the
+    environment names an endpoint and the extra `otel` is not installed, or an interval that is none."""
     interval_s = interval_of(environ)
     if interval_s is None:
         yield

@@ -128,12 +128,13 @@ class Tracing:
         if parent is not None:
             trace_id, above, state = parent.trace_id, parent.span_id, parent.state
         else:
-            trace_id, above, state = "%032x" % (self.chance.getrandbits(128) or 1), None, None
+            trace_id, above, state = self.chance.randbytes(16).hex(), None, None
         is_sampled = self.is_sampled(parent, trace_id)
         return Span(trace_id, self.new_id(), above, shape, at, state, tracing=self, is_sampled=is_sampled)
 
     def new_id(self) -> str:
-        return "%016x" % (self.chance.getrandbits(64) or 1)
+        """Random, so never all zeros."""
+        return self.chance.randbytes(8).hex()
 
 
 @dataclass(slots=True)
@@ -170,6 +171,14 @@ class Span(Told):
     @property
     def context(self) -> Parent:
         return Parent(self.trace_id, self.id, self.is_sampled, self.state)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of a request that it causes."""
+        said = {"traceparent": f"00-{self.trace_id}-{self.id}-{'01' if self.is_sampled else '00'}"}
+        if self.state is not None:
+            said["tracestate"] = self.state
+        return said
 
     def child(self, shape: Shape, at: float) -> "Span":
         tracing, is_sampled = self.tracing, self.is_sampled
@@ -215,7 +224,16 @@ def used(prompt: int, cached: int, completion: int) -> Json:
 _FINISH = re.compile(rb'"finish_reason":\s*"([a-z_]{1,32})"')
 
 
-def finish_reasons(text: bytes) -> tuple[str, ...] | None:
-    """Those in an answer's JSON, or in events: within a text quotes have a backslash, so what is found is a name."""
-    begins = max(0, text.find(b'"finish_reason"'))  # much faster than the expression
-    return tuple([each.decode() for each in _FINISH.findall(text, begins)]) or None
+def finish_reasons(answer: Json) -> tuple[str, ...] | None:
+    """Of each choice of an answer."""
+    choices = answer.get("choices")
+    found = (
+        [each.get("finish_reason") for each in choices if isinstance(each, dict)] if isinstance(choices, list) else []
+    )
+    return tuple([each for each in found if isinstance(each, str)]) or None
+
+
+def finish_reasons_in(events: bytes) -> tuple[str, ...] | None:
+    """Those in a stream's events: within a text quotes have a backslash, so what is found is a name."""
+    begins = max(0, events.find(b'"finish_reason"'))  # much faster than the expression
+    return tuple([each.decode() for each in _FINISH.findall(events, begins)]) or None
