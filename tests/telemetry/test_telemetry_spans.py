@@ -117,7 +117,7 @@ def test_why_an_answer_ended_is_found_in_names_alone() -> None:
 def test_each_choice_says_why_it_ended() -> None:
     stop, cut = {"finish_reason": "stop"}, {"finish_reason": "length"}
     assert finish_reasons({"choices": [stop, cut, {"finish_reason": None}, "x", {}]}) == ("stop", "length")
-    for none in ({}, {"choices": None}, {"choices": []}, {"choices": [{"finish_reason": 3}]}):
+    for none in ([], {}, {"choices": None}, {"choices": []}, {"choices": [{"finish_reason": 3}]}):
         assert finish_reasons(none) is None
 
 

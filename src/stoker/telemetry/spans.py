@@ -224,9 +224,9 @@ def used(prompt: int, cached: int, completion: int) -> Json:
 _FINISH = re.compile(rb'"finish_reason":\s*"([a-z_]{1,32})"')
 
 
-def finish_reasons(answer: Json) -> tuple[str, ...] | None:
-    """Of each choice of an answer."""
-    choices = answer.get("choices")
+def finish_reasons(answer: Any) -> tuple[str, ...] | None:
+    """Of each choice of an answer; None of what is none."""
+    choices = answer.get("choices") if isinstance(answer, dict) else None
     found = (
         [each.get("finish_reason") for each in choices if isinstance(each, dict)] if isinstance(choices, list) else []
     )
