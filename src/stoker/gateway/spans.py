@@ -121,9 +121,11 @@ def _answered(span: Span, charge: Charge, reasons: tuple[str, ...] | None) -> No
 def answered_with(span: Span | None, status: int, at: float, error: str | None = None) -> None:
     """The client has its answer. `error`: the code of one that is an error. Only what went wrong here is the span's
     status; what the client did wrong is not, as the conventions for HTTP have it of servers."""
-    if span is not None:
+    if span is None:
+        return
+    logs.unbind()
+    if span.ended_at is None:  # else it is read by a thread now
         span.attributes["http.response.status_code"] = status
         if status >= 400 and status != CLIENT_CLOSED:
             span.attributes["error.type"] = error = error or str(status)
         span.end(at, error if status >= 500 else None)
-        logs.unbind()
