@@ -1,5 +1,6 @@
 """Runs that have ended are told of, each once, whoever ended them."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,6 +117,24 @@ def test_tokens_are_left_to_the_gateway_s_span_of_the_same_call() -> None:
         "attributes": {"gen_ai.request.model": "m"},
         "with_content": False,
     }
+
+
+async def test_a_mistake_costs_one_look(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter, turns = scene.exporter(), list[int]()
+
+    async def turn(_: str) -> None:
+        turns.append(1)
+        if len(turns) == 1:
+            raise ValueError("nobody thought of it")
+
+    monkeypatch.setattr(Exporter, "turn", lambda self, holder: turn(holder))
+    looking = asyncio.create_task(exporter.look_forever("x"))
+    for _ in range(3):
+        await scene.clock.advance(EXPORT_EVERY_S)
+    looking.cancel()
+    await asyncio.wait({looking})
+    assert looking.cancelled()
+    assert len(turns) >= 2
 
 
 async def test_many_that_ended_at_once_are_all_told_of(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

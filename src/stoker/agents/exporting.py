@@ -48,6 +48,8 @@ class Exporter:
                 await self.turn(holder)
             except StokerError as error:
                 _log.warning("traces of runs cannot be looked for", error=error.in_log)
+            except Exception:  # a mistake of ours: it costs this look, and not all that come after
+                _log.exception("traces of runs cannot be told")
             await self._service.clock.sleep(EXPORT_EVERY_S)
 
     async def turn(self, holder: str) -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client import Metric
 
+from stoker.base import logs
 from stoker.base.background import Background
 from stoker.base.errors import InvalidInput, Unavailable
 from stoker.telemetry.metrics import Metrics
@@ -29,6 +30,7 @@ from stoker.telemetry.traces import is_off, quieten, resource_of, why_not_taken
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricsData
 
+_log = logs.get("otlp_metrics")
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 INTERVAL = "OTEL_METRIC_EXPORT_INTERVAL"
 INTERVAL_S = 60.0
@@ -114,10 +116,13 @@ def interval_of(environ: Mapping[str, str]) -> float | None:
 async def _send_forever(metrics: Metrics, sender: "_Sender", interval_s: float, refresh: Callable[[], object]) -> None:
     while True:
         await asyncio.sleep(interval_s)
-        done = refresh()
-        if asyncio.iscoroutine(done):
-            await done
-        sender.add(metrics)
+        try:
+            done = refresh()
+            if asyncio.iscoroutine(done):
+                await done
+            sender.add(metrics)
+        except Exception:  # a mistake of ours: it costs these points, and not all that come after
+            _log.exception("points_not_made")
 
 
 class _Sender:
