@@ -125,3 +125,4 @@ async def test_a_gateway_tells_it_soon_after_its_start(stack: Stack) -> None:
         text = b""
         while b'stoker_budgets{scope="tenant",used="all"} 0.0' not in text:
             text = (await http.request("GET", "/metrics")).body
+    assert text.count(b"\nstoker_budgets{") == 20

@@ -87,6 +87,23 @@ async def test_what_is_known_only_when_somebody_asks_is_asked_for_each_time(monk
                 await asked.acquire()
 
 
+async def test_a_number_that_cannot_be_told_costs_its_points_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics, asked = Metrics(), list[int]()
+
+    def tell() -> float:
+        asked.append(1)
+        return 1 / (len(asked) - 1)  # not the first time
+
+    metrics.gauge("stoker_story", "What is asked for.").set_function(tell)
+    async with Receiver() as receiver:
+        monkeypatch.setenv(ENDPOINT, receiver.url)
+        sender = _Sender("stoker-story")
+        sender.add(metrics)
+        sender.add(metrics)
+        await asyncio.to_thread(sender.close, 20.0)
+        assert len(receiver.got) == 1
+
+
 async def test_points_that_were_redirected_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Receiver(308) as receiver:
         monkeypatch.setenv(ENDPOINT, receiver.url)

@@ -63,8 +63,8 @@ class Gateway:
         trace: str | None = None,
     ) -> Answered:
         """One answer. `span`: the id of the call's own span, below which stands what it causes. `trace`: the run's.
-        Raises BudgetExhausted,
-        InvalidInput and other refusals for good; Unavailable and such when it may work when the step is tried again."""
+        Raises BudgetExhausted, InvalidInput and other refusals for good; Unavailable and such when it may work when the
+        step is tried again."""
         path = f"/v1/{quote(route)}/chat/completions" if route else "/v1/chat/completions"
         tree = key.partition(":")[0].partition(".")[0]
         while True:

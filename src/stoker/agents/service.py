@@ -93,8 +93,8 @@ class Service:
         trace: str | None = None,
     ) -> Run:
         """A new run, whose first step waits in the queue when this returns. `once`: an Idempotency-Key, with which the
-        same call again finds the run that it made. `trace`: of the span that causes it
-        (`Run.trace`). Raises InvalidInput, NotFound, Conflict for a thread with a run that has not ended.
+        same call again finds the run that it made. `trace`: of the span that causes it (`Run.trace`). Raises
+        InvalidInput, NotFound, Conflict for a thread with a run that has not ended.
         """
         _no_run(caller, "begin runs by the API")
         return await self.begin(caller, name, body, self._id(caller, name, once), trace=trace)

@@ -90,7 +90,7 @@ def _generate(services: Services, endpoint: str, prefix: str | None) -> Handler:
         except BaseException as error:
             refusals.end(ask.span, error, services.clock.now())
             raise
-        if served.events is not None and (ask.span is None or not ask.span.ends_later):
+        if served.events is not None and ask.span is not None and not ask.span.ends_later:
             served.events = await recording.recorded(ask.span, served.events, services.clock)
         refused = None if served.answer is None else refusals.code_of(served.answer)
         if refused is not None:

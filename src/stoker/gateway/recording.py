@@ -116,10 +116,10 @@ def of(span: Span | None) -> Recorded | None:
     return Recorded() if span is not None and span.with_content and span.is_sampled else None
 
 
-async def recorded(span: Span | None, events: AsyncGenerator[bytes, None], clock: Clock) -> AsyncGenerator[bytes, None]:
+async def recorded(span: Span, events: AsyncGenerator[bytes, None], clock: Clock) -> AsyncGenerator[bytes, None]:
     """The same events; where they are recorded, the span ends with them."""
     record = of(span)
-    if span is None or record is None:
+    if record is None:
         return events
     span.ends_later = True
     made = _recorded(span, record, events, clock)

@@ -25,7 +25,7 @@ from stoker.base import logs
 from stoker.base.background import Background
 from stoker.base.errors import InvalidInput, Unavailable
 from stoker.telemetry.metrics import Metrics
-from stoker.telemetry.traces import is_off, quieten, resource_of, why_not_taken
+from stoker.telemetry.traces import NOTHING, is_off, quieten, resource_of, why_not_taken
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricsData
@@ -35,7 +35,6 @@ ENDPOINTS = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT
 INTERVAL = "OTEL_METRIC_EXPORT_INTERVAL"
 INTERVAL_S = 60.0
 MOST_WAITING = 2
-NOTHING: Mapping[str, str] = MappingProxyType({})
 GEN_AI: Mapping[str, str] = MappingProxyType(
     {
         "stoker_request_duration_seconds": "gen_ai.server.request.duration",
@@ -120,9 +119,9 @@ async def _send_forever(metrics: Metrics, sender: "_Sender", interval_s: float, 
             done = refresh()
             if asyncio.iscoroutine(done):
                 await done
-            sender.add(metrics)
-        except Exception:  # a mistake of ours: it costs these points, and not all that come after
-            _log.exception("points_not_made")
+        except Exception:  # a mistake of ours: points are as old as the last look, and go on
+            _log.exception("points_not_refreshed")
+        sender.add(metrics)
 
 
 class _Sender:
@@ -142,9 +141,14 @@ class _Sender:
         self._background = Background["MetricsData"]("otlp-metrics", self._send, most_waiting=MOST_WAITING)
 
     def add(self, metrics: Metrics) -> None:
-        """Never waits."""
-        families = metrics.registry.collect()
-        self._background.add(as_otlp(families, self._resource, began_ns=self._began_ns, now_ns=time.time_ns()))
+        """Never waits, and raises nothing."""
+        try:
+            families = metrics.registry.collect()
+            points = as_otlp(families, self._resource, began_ns=self._began_ns, now_ns=time.time_ns())
+        except Exception:  # a mistake of ours: it costs these points, and not all that come after
+            _log.exception("points_not_made")
+        else:
+            self._background.add(points)
 
     def close(self, timeout_s: float) -> None:
         self._background.close(timeout_s)

@@ -36,13 +36,15 @@ class Parent(NamedTuple):
     @property
     def text(self) -> str:
         """`traceparent`, and after a space `tracestate`, where there is one: what a task carries."""
-        traceparent = f"00-{self.trace_id}-{self.span_id}-{'01' if self.is_sampled else '00'}"
-        return traceparent if self.state is None else f"{traceparent} {self.state}"
+        return " ".join(self.headers.values())
 
     @property
     def headers(self) -> dict[str, str]:
+        """Of a request that it causes."""
         said = {"traceparent": f"00-{self.trace_id}-{self.span_id}-{'01' if self.is_sampled else '00'}"}
-        return said if self.state is None else {**said, "tracestate": self.state}
+        if self.state is not None:
+            said["tracestate"] = self.state
+        return said
 
 
 def parent_in(headers: Mapping[str, str]) -> Parent | None:
@@ -172,14 +174,6 @@ class Span(Told):
     def context(self) -> Parent:
         return Parent(self.trace_id, self.id, self.is_sampled, self.state)
 
-    @property
-    def headers(self) -> dict[str, str]:
-        """Of a request that it causes."""
-        said = {"traceparent": f"00-{self.trace_id}-{self.id}-{'01' if self.is_sampled else '00'}"}
-        if self.state is not None:
-            said["tracestate"] = self.state
-        return said
-
     def child(self, shape: Shape, at: float) -> "Span":
         tracing, is_sampled = self.tracing, self.is_sampled
         new_id = tracing.new_id()
@@ -227,9 +221,9 @@ _FINISH = re.compile(rb'"finish_reason":\s*"([a-z_]{1,32})"')
 def finish_reasons(answer: Any) -> tuple[str, ...] | None:
     """Of each choice of an answer; None of what is none."""
     choices = answer.get("choices") if isinstance(answer, dict) else None
-    found = (
-        [each.get("finish_reason") for each in choices if isinstance(each, dict)] if isinstance(choices, list) else []
-    )
+    if not isinstance(choices, list):
+        return None
+    found = [each.get("finish_reason") for each in choices if isinstance(each, dict)]
     return tuple([each for each in found if isinstance(each, str)]) or None
 
 

@@ -60,7 +60,7 @@ _log = logs.get("traces")
 
 
 class Traces:
-    """Where ended runs are told. `add` may be called from any thread."""
+    """Where spans that have ended are told, from any thread."""
 
     def __init__(self, service: str = "stoker", *, pause_s: float = 10.0) -> None:
         """`service`: what it calls itself where OTEL_SERVICE_NAME says nothing. Raises ImportError where the extra
@@ -150,8 +150,8 @@ def traces_from(environ: Mapping[str, str] = os.environ, service: str = "stoker"
 
 
 def _written(spans: Sequence[Told]) -> Iterator[bytes]:
-    """Many at once cost a third of what each costs between two requests; but a thread that has begun keeps the loop
-    from its requests for up to 5 ms (`sys.getswitchinterval`) unless it lets go by itself."""
+    """Here, and not where each ends: between two requests it costs more. A thread that has begun keeps the loop from
+    its requests for up to 5 ms (`sys.getswitchinterval`) unless it lets go by itself."""
     for number, span in enumerate(spans):
         if number % LET_GO_AFTER == 0:
             time.sleep(0)
@@ -199,7 +199,10 @@ def why_not_taken(result: Any) -> str | None:
     return "it did not answer" if result.error is None else type(result.error).__name__
 
 
-def resource_of(service: str, about: Mapping[str, str] = MappingProxyType({})) -> "Resource":
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+def resource_of(service: str, about: Mapping[str, str] = NOTHING) -> "Resource":
     """`about`: attributes beside those of the environment, which wins."""
     from opentelemetry.sdk.resources import Resource
 
