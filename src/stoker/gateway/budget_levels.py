@@ -7,9 +7,8 @@ import asyncio
 from collections import Counter as Counts
 from collections.abc import Callable, Mapping, Sequence
 
-from stoker.base import logs
 from stoker.base.clock import Clock
-from stoker.base.errors import StokerError
+from stoker.gateway import looking
 from stoker.meter.keys import KeyStore
 from stoker.meter.limits import limits_of
 from stoker.meter.tenants import TenantStore
@@ -25,8 +24,6 @@ AT_ONCE = 200
 
 Levels = Mapping[tuple[str, str], int]
 """(kind of scope, part that is spent) -> how many budgets."""
-
-_log = logs.get(__name__)
 
 
 class Gauges:
@@ -60,14 +57,10 @@ async def look_forever(
         of_agents = {Scope("agent", name): each for name, each in agents.items()}
         return counters_of({**tenants.budgets(), **keys.budgets(), **of_agents}, clock.now())
 
-    while True:
-        found = None
-        try:
-            found = await levels(await asyncio.to_thread(read), budgets)
-        except StokerError as error:
-            _log.warning("how far budgets are used up cannot be read", error=error.in_log)
-        tell(found)
-        await clock.sleep(LOOK_EVERY_S)
+    async def look() -> Levels:
+        return await levels(await asyncio.to_thread(read), budgets)
+
+    await looking.look_forever("how far budgets are used up", look, tell, clock, every_s=LOOK_EVERY_S)
 
 
 def counters_of(scopes: Mapping[Scope, Budgets], now: float) -> tuple[Counter, ...]:

@@ -5,16 +5,14 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from stoker.base import logs
 from stoker.base.clock import Clock
-from stoker.base.errors import StokerError
+from stoker.gateway import looking
 from stoker.meter import starts
 from stoker.meter.lives import Lives
 from stoker.telemetry.metrics import Metrics
 
 LOOK_EVERY_S = 300.0
 OF_THE_LAST_S = 86_400.0
-_log = logs.get(__name__)
 
 
 class Gauges:
@@ -37,11 +35,9 @@ class Gauges:
 
 async def look_forever(lives: Lives, tell: Callable[[Mapping[str, Any] | None], None], clock: Clock) -> None:
     """`tell` gets each look; None while the ledger cannot be read."""
-    while True:
-        found, now = None, clock.now()
-        try:
-            found = await asyncio.to_thread(starts.report, lives, since=now - OF_THE_LAST_S, until=now, most=0)
-        except StokerError as error:
-            _log.warning("starts cannot be read", error=error.in_log)
-        tell(found)
-        await clock.sleep(LOOK_EVERY_S)
+
+    async def look() -> Mapping[str, Any]:
+        now = clock.now()
+        return await asyncio.to_thread(starts.report, lives, since=now - OF_THE_LAST_S, until=now, most=0)
+
+    await looking.look_forever("starts", look, tell, clock, every_s=LOOK_EVERY_S)

@@ -4,15 +4,13 @@ sum."""
 import asyncio
 from collections.abc import Callable
 
-from stoker.base import logs
 from stoker.base.clock import Clock
-from stoker.base.errors import StokerError
+from stoker.gateway import looking
 from stoker.meter.lives import Lives
 from stoker.meter.rates import FRESH_S, Rates, rates
 from stoker.telemetry.metrics import Metrics
 
 LOOK_EVERY_S = 30.0
-_log = logs.get(__name__)
 
 
 class Gauges:
@@ -31,9 +29,10 @@ class Gauges:
         """Dollars an hour by type and capacity, as they were shown last."""
         return {key: nano / 1e9 for key, nano in self._shown.by_type.items()}
 
-    def show(self, found: Rates) -> None:
-        """What is not there any more has no sample: nobody may take an old number for one of now."""
-        self._shown = found
+    def show(self, seen: Rates | None) -> None:
+        """None: nobody knows. What is not there any more has no sample: nobody may take an old number for one of
+        now."""
+        found = self._shown = seen or Rates()
         self._of_pools.clear()
         self._of_models.clear()
         for (pool, capacity), nano in found.by_pool.items():
@@ -42,16 +41,13 @@ class Gauges:
             self._of_models.labels(model).set(share / 1e9)
 
 
-async def look_forever(lives: Lives, tell: Callable[[Rates], None], clock: Clock) -> None:
-    """`tell` gets each look; none of anything while the ledger cannot be read."""
-    while True:
-        try:
-            found = await asyncio.to_thread(_look, lives, clock.now())
-        except StokerError as error:
-            _log.warning("cost of machines cannot be read", error=error.in_log)
-            found = Rates()
-        tell(found)
-        await clock.sleep(LOOK_EVERY_S)
+async def look_forever(lives: Lives, tell: Callable[[Rates | None], None], clock: Clock) -> None:
+    """`tell` gets each look; None while the ledger cannot be read."""
+
+    async def look() -> Rates:
+        return await asyncio.to_thread(_look, lives, clock.now())
+
+    await looking.look_forever("cost of machines", look, tell, clock, every_s=LOOK_EVERY_S)
 
 
 def _look(lives: Lives, now: float) -> Rates:

@@ -170,28 +170,29 @@ def _consolidation(
     ended = [each for each in machines if each.ended_at is not None and since <= each.ended_at < until]
     if ended and not any(each.why for each in ended):
         return {"saved_usd": None, "how": _NO_CONSOLIDATION, "rows": []}
-    rows: list[dict[str, Any]] = []
-    for pool in sorted({each.pool for each in ended if each.why in CONSOLIDATED}):
-        gone = sorted(
-            (each for each in ended if each.pool == pool and each.why in CONSOLIDATED), key=lambda each: end_of(each)
+    gone = sorted((each for each in ended if each.why in CONSOLIDATED), key=end_of)
+    saved: dict[str, int] = {}
+    for pool in sorted({each.pool for each in gone}):
+        otherwise = _otherwise(
+            [each for each in machines if each.pool == pool], [each for each in gone if each.pool == pool], until
         )
-        saved = 0
-        for machine, instead, stop in _otherwise([each for each in machines if each.pool == pool], gone, until):
-            saved += _cost(machine, prices, end_of(machine), stop)
-            saved -= 0 if instead is None else _cost(instead, prices, end_of(machine), stop)
-        rows.append({"nodepool": pool, "machines": len(gone), "saved_usd": dollars(saved)})
+        there, instead = zip(*otherwise, strict=True)
+        saved[pool] = _cost(there, prices, until) - _cost([each for each in instead if each is not None], prices, until)
     return {
-        "saved_usd": round(sum(row["saved_usd"] for row in rows), 9),
+        "saved_usd": dollars(sum(saved.values())),
         "how": _HOW_CONSOLIDATION,
-        "rows": rows,
+        "rows": [
+            {"nodepool": pool, "machines": sum(each.pool == pool for each in gone), "saved_usd": dollars(nano)}
+            for pool, nano in saved.items()
+        ],
     }
 
 
 def _otherwise(
     pool: Sequence[MachineLife], gone: Sequence[MachineLife], until: float
-) -> Iterable[tuple[MachineLife, MachineLife | None, float]]:
-    """Each machine that was taken away, what replaced it, and until when it would have been there: as long as its
-    replacement; without one, until a machine started that it would have stood for."""
+) -> Iterable[tuple[MachineLife, MachineLife | None]]:
+    """Each machine that was taken away, as it would have been there from then on, and what replaced it, for the same
+    time: as long as the replacement was there; without one, until a machine started that it would have stood for."""
     by_begin = sorted(pool, key=lambda each: each.began_at)
     taken: set[str] = set()
     replaced: dict[str, MachineLife] = {}
@@ -208,16 +209,20 @@ def _otherwise(
     for machine in gone:
         instead = replaced.get(machine.id)
         if instead is not None:
-            yield machine, instead, until if instead.ended_at is None else min(instead.ended_at, until)
+            stop = until if instead.ended_at is None else min(instead.ended_at, until)
+            yield _there(machine, end_of(machine), stop), _there(instead, end_of(machine), stop)
             continue
         later = (each for each in by_begin if each.began_at >= end_of(machine) and each.id not in taken)
         grown = next(later, None)
         if grown is not None:
             taken.add(grown.id)
-        yield machine, None, until if grown is None else min(grown.began_at, until)
+        yield _there(machine, end_of(machine), until if grown is None else min(grown.began_at, until)), None
 
 
-def _cost(machine: MachineLife, prices: Sequence[PriceStep], since: float, until: float) -> int:
-    """Nano-dollars of a time, as if it had been there."""
-    lines = machine_lines([replace(machine, ended_at=until, seen_at=until)], prices, since=since, until=until)
-    return sum(line.nano_usd for line in lines)
+def _there(machine: MachineLife, since: float, until: float) -> MachineLife:
+    return replace(machine, began_at=since, ended_at=None, seen_at=until)
+
+
+def _cost(machines: Sequence[MachineLife], prices: Sequence[PriceStep], until: float) -> int:
+    """Nano-dollars."""
+    return sum(line.nano_usd for line in machine_lines(machines, prices, since=0.0, until=until))
