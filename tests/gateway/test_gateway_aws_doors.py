@@ -5,12 +5,15 @@ import pytest
 
 from stoker.aws.cloudwatch import Datum
 from stoker.aws.cloudwatch import Metrics as CloudWatchMetrics
+from stoker.aws.cost_explorer import cost_and_usage
 from stoker.aws.sns import SnsTopic
+from stoker.aws.spot_prices import spot_prices
 from stoker.aws.sqs import SqsQueue
 from stoker.base.errors import Unavailable
 from stoker.testing.aws import CREDENTIALS
 from stoker.testing.receiver import Receiver
 
+DAY_S = 86_400.0
 TOPIC = "arn:aws:sns:us-west-2:123456789012:budgets"
 
 
@@ -45,6 +48,10 @@ async def test_an_endpoint_that_is_no_url_is_unavailable(monkeypatch: pytest.Mon
         await look_into_sqs()
     with pytest.raises(Unavailable, match="CloudWatch cannot be reached: ValueError"):
         CloudWatchMetrics("Stoker", region="us-west-2").send([Datum("Requests", 1.0, "Count", 0.0, {})])
+    with pytest.raises(Unavailable, match="Cost Explorer cannot be reached: ValueError"):
+        cost_and_usage(since=0.0, until=DAY_S, metric="UnblendedCost")
+    with pytest.raises(Unavailable, match="EC2 cannot be asked for spot prices"):
+        spot_prices("us-west-2", ["m5.large"], 0.0)
 
 
 async def test_a_proxy_that_answers_in_place_of_aws_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from stoker.aws.away import unreachable
 from stoker.base.background import Background
 from stoker.base.errors import InvalidInput, Unavailable
 
@@ -98,8 +99,7 @@ class Metrics:
 
     def send(self, data: Sequence[Datum]) -> None:
         """Now, in this thread. Raises Unavailable."""
-        from botocore.exceptions import BotoCoreError, ClientError
-        from botocore.parsers import ResponseParserError
+        from botocore.exceptions import ClientError
 
         by_namespace: dict[str, list[Datum]] = {}
         for each in data:
@@ -112,8 +112,7 @@ class Metrics:
         except ClientError as exc:
             code = str(exc.response.get("Error", {}).get("Code", "unknown"))
             raise _unavailable(f"CloudWatch said {code}", str(exc)) from exc
-        # ValueError: AWS_ENDPOINT_URL is no URL. The other: something answers in place of AWS, such as a proxy.
-        except (BotoCoreError, ResponseParserError, ValueError) as exc:
+        except unreachable() as exc:
             raise _unavailable(f"CloudWatch cannot be reached: {type(exc).__name__}", str(exc)) from exc
 
     def _connected(self) -> Any:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from stoker.aws.away import unreachable
 from stoker.base.errors import InvalidInput, NotPermitted, Unavailable
 
 USD_PER_REQUEST = 0.01
@@ -27,7 +28,7 @@ def cost_and_usage(
     try:
         import boto3
         from botocore.config import Config
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+        from botocore.exceptions import ClientError, NoCredentialsError, PartialCredentialsError
     except ImportError as exc:
         raise InvalidInput("Cost Explorer needs boto3", hint="pip install 'stoker[aws]'") from exc
     asked: dict[str, Any] = {
@@ -68,7 +69,7 @@ def cost_and_usage(
         raise NotPermitted(
             "Cost Explorer cannot be asked: there are no credentials of AWS", hint="`aws configure`, or AWS_PROFILE"
         ) from exc
-    except BotoCoreError as exc:
+    except unreachable() as exc:
         raise Unavailable(
             f"Cost Explorer cannot be reached: {type(exc).__name__}", code="cost_explorer_unavailable"
         ) from exc

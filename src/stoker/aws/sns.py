@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from stoker.aws.away import unreachable
 from stoker.base.errors import InvalidInput, Unavailable
 
 # Short, since a gateway that is told to stop waits for what runs.
@@ -35,8 +36,7 @@ class SnsTopic:
         await asyncio.to_thread(self._publish, message, subject, attributes)
 
     def _publish(self, message: str, subject: str, attributes: Mapping[str, str]) -> None:
-        from botocore.exceptions import BotoCoreError, ClientError
-        from botocore.parsers import ResponseParserError
+        from botocore.exceptions import ClientError
 
         try:
             if self._client is None:
@@ -54,8 +54,7 @@ class SnsTopic:
         except ClientError as exc:
             code = str(exc.response.get("Error", {}).get("Code", "unknown"))
             raise _unavailable(f"SNS said {code} of the topic {self.topic}", str(exc)) from exc
-        # ValueError: AWS_ENDPOINT_URL is no URL. The other: something answers in place of SNS, such as a proxy.
-        except (BotoCoreError, ResponseParserError, ValueError) as exc:
+        except unreachable() as exc:
             raise _unavailable(f"SNS cannot be reached: {type(exc).__name__}", str(exc)) from exc
 
     def _own_arn(self) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from stoker.aws.away import unreachable
 from stoker.base.errors import InvalidInput, NotPermitted, Unavailable
 
 _LINUX = "Linux/UNIX"
@@ -52,6 +53,6 @@ def spot_prices(region: str, types: Sequence[str], since: float, *, client: Any 
         raise kind(
             f"EC2 says no to the history of spot prices: {error}", hint="allow ec2:DescribeSpotPriceHistory"
         ) from error
-    except errors.BotoCoreError as error:
+    except unreachable() as error:
         raise Unavailable(f"EC2 cannot be asked for spot prices: {error}") from error
     return sorted(found, key=lambda each: (each.at, each.type, each.zone))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from stoker.aws.away import unreachable
 from stoker.base.errors import Unavailable
 
 T = TypeVar("T")
@@ -152,8 +153,7 @@ class SqsQueue:
     async def _call(self, doing: str, call: Callable[[], T]) -> T:
         """In a thread, since boto3 blocks. What boto3 says may hold addresses, so it is for the log alone."""
         try:
-            from botocore.exceptions import BotoCoreError, ClientError
-            from botocore.parsers import ResponseParserError
+            from botocore.exceptions import ClientError
         except ImportError as exc:
             error = _unavailable(f"cannot {doing} the SQS queue {self.name}: boto3 is not installed", str(exc))
             error.hint = "pip install 'stoker[aws]'"
@@ -163,8 +163,7 @@ class SqsQueue:
         except ClientError as exc:
             code = str(exc.response.get("Error", {}).get("Code", "unknown")).rpartition(".")[2]
             raise _unavailable(f"cannot {doing} the SQS queue {self.name}: SQS said {code}", str(exc)) from exc
-        # ValueError: AWS_ENDPOINT_URL is no URL. The other: something answers in place of SQS, such as a proxy.
-        except (BotoCoreError, ResponseParserError, ValueError) as exc:
+        except unreachable() as exc:
             raise _unavailable(f"cannot {doing} the SQS queue {self.name}: {type(exc).__name__}", str(exc)) from exc
 
 

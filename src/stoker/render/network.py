@@ -255,7 +255,7 @@ def _to_tools(plan: Plan) -> Iterator[Object]:
     public, anywhere = {443}, set()
     for tool in plan.spec.agents.tools.values():
         if tool.mcp is not None and tool.mcp.url is not None:
-            anywhere.add(_port_of(tool.mcp.url, 443 if tool.mcp.url.startswith("https:") else 80))
+            anywhere.add(_http_port(tool.mcp.url))
         if tool.fetch is not None:
             ports = {int(port) for host in tool.fetch.hosts if (port := host.partition(":")[2])}
             ports |= {443, 80} if tool.fetch.allow_http else {443}
@@ -271,7 +271,7 @@ def _to_hosted(plan: Plan) -> list[Object]:
     urls = [model.engine.url for model in plan.spec.llm.models.values() if isinstance(model.engine, ServerEngine)]
     if (collector := plan.spec.global_.observability.otlp.endpoint) is not None:
         urls.append(collector)
-    ports = {_port_of(url, 443 if url.startswith("https:") else 80) for url in urls}
+    ports = {_http_port(url) for url in urls}
     return [{"ports": [_port(port)]} for port in sorted(ports - {443})]
 
 
@@ -280,7 +280,7 @@ def _to_collector(plan: Plan) -> list[Object]:
     endpoint = plan.spec.global_.observability.otlp.endpoint
     if endpoint is None:
         return []
-    port = _port_of(endpoint, 443 if endpoint.startswith("https:") else 80)
+    port = _http_port(endpoint)
     return [_to_the_world() if port == 443 else {"ports": [_port(port)]}]
 
 
@@ -335,6 +335,10 @@ def watchers(plan: Plan) -> list[Object]:
 
 def _port_of(url: str | None, usual: int) -> int:
     return (urlsplit(url).port if url else None) or usual
+
+
+def _http_port(url: str) -> int:
+    return _port_of(url, 443 if url.startswith("https:") else 80)
 
 
 def _pod_selector(name: str) -> Object:

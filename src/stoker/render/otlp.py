@@ -17,14 +17,9 @@ def otlp_env(plan: Plan) -> list[Object]:
     return [{"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": endpoint}, *_headers(plan)]
 
 
-def sends_of_engines(plan: Plan) -> bool:
-    otlp = plan.spec.global_.observability.otlp
-    return otlp.engines and otlp.endpoint is not None
-
-
 def vllm_env(plan: Plan) -> list[Object]:
     """Without the protocol vLLM speaks gRPC (vllm/tracing.py, `get_span_exporter`)."""
-    if not sends_of_engines(plan):
+    if not plan.spec.global_.observability.otlp.engines:
         return []
     said = {"OTEL_SERVICE_NAME": "stoker-engine", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf"}
     return [*({"name": name, "value": value} for name, value in said.items()), *_headers(plan)]
@@ -33,10 +28,10 @@ def vllm_env(plan: Plan) -> list[Object]:
 def vllm_args(plan: Plan) -> dict[str, str]:
     """The whole URL: vLLM hands it to OpenTelemetry's exporter as it is, which adds a path to no endpoint that it is
     given."""
-    endpoint = plan.spec.global_.observability.otlp.endpoint
-    if endpoint is None or not sends_of_engines(plan):
+    otlp = plan.spec.global_.observability.otlp
+    if not otlp.engines or otlp.endpoint is None:  # the spec has no engines without one
         return {}
-    return {"--otlp-traces-endpoint": f"{endpoint.rstrip('/')}/v1/traces"}
+    return {"--otlp-traces-endpoint": f"{otlp.endpoint.rstrip('/')}/v1/traces"}
 
 
 def _headers(plan: Plan) -> list[Object]:
