@@ -1,7 +1,6 @@
 """What is done in the background holds nobody up, fails nobody, and is bounded."""
 
 import threading
-from collections import deque
 from collections.abc import Sequence
 
 import pytest
@@ -118,36 +117,6 @@ def test_a_background_that_nothing_is_given_starts_no_thread() -> None:
     assert threading.active_count() == before
 
 
-def test_an_item_that_comes_as_the_thread_goes_to_sleep_wakes_it() -> None:
-    begun, go, done, both = threading.Event(), threading.Event(), list[int](), threading.Event()
-
-    class Late(deque[int]):
-        """The second item is on its way while the thread ends its work, finds nothing, and sleeps."""
-
-        def append(self, item: int) -> None:
-            if item == 1:
-                go.set()
-                while behind._is_busy:
-                    threading.Event().wait(0.001)
-            super().append(item)
-
-    def do(items: Sequence[int]) -> None:
-        done.extend(items)
-        begun.set()
-        go.wait(30)
-        if 1 in items:
-            both.set()
-
-    behind = Background("test", do)
-    behind._waiting = Late(maxlen=10)
-    behind.add(0)
-    assert begun.wait(30)
-    behind.add(1)
-    assert both.wait(30)
-    behind.close(30)
-    assert done == [0, 1]
-
-
 def test_a_mistake_costs_its_items_and_not_those_that_come_after(monkeypatch: pytest.MonkeyPatch) -> None:
     told, done = [], list[int]()
     monkeypatch.setattr(background._log, "exception", lambda *_, **fields: told.append(fields["dropped"]))
@@ -162,3 +131,25 @@ def test_a_mistake_costs_its_items_and_not_those_that_come_after(monkeypatch: py
         behind.add(number)
     behind.close(30)
     assert (done, told, behind.dropped) == ([1, 2], [1], 1)
+
+
+def test_what_is_dropped_is_counted_by_its_size() -> None:
+    """Where there is no room for it, where it failed and has no room any more, and where it met a mistake."""
+    begun, go = threading.Event(), threading.Event()
+
+    def do(items: Sequence[int]) -> None:
+        begun.set()
+        go.wait(30)
+        if items == [1000]:
+            raise Unavailable("away")
+        if 1 in items:
+            raise ValueError("nobody thought of it")
+
+    behind = Background("test", do, most_waiting=2, pause_s=0.0, size=lambda item: item)
+    behind.add(1000)
+    assert begun.wait(30)
+    for number in (100, 10, 1):
+        behind.add(number)
+    go.set()
+    behind.close(30)
+    assert behind.dropped == 1111

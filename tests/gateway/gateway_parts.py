@@ -201,6 +201,11 @@ class Sink:
         self.told.append(span)
 
 
+def said_of(span: Told) -> dict[str, Any]:
+    """Its attributes, with those that it has in common with others."""
+    return {**span.shape.attributes, **span.attributes}
+
+
 class SlowQueue(MemoryQueue):
     """A submission waits for `go_on`."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_parts import HELLO, KEY, Sink, a_stack, until
+from gateway_parts import HELLO, KEY, Sink, a_stack, said_of, until
 
 from stoker.gateway import batch_spans
 from stoker.meter.keys import KeyStore
@@ -21,7 +21,7 @@ class Servers(Sink):
             (
                 span.shape.name,
                 span.is_wrong,
-                span.attributes["http.response.status_code"],
+                said_of(span)["http.response.status_code"],
                 span.attributes["error.type"],
             )
             for span in self.told
@@ -30,7 +30,7 @@ class Servers(Sink):
 
     def server(self) -> list[tuple[bool, int]]:
         return [
-            (span.is_wrong, span.attributes["http.response.status_code"])
+            (span.is_wrong, said_of(span)["http.response.status_code"])
             for span in self.told
             if span.shape.kind == "server"
         ]
@@ -120,7 +120,7 @@ async def test_a_request_that_is_refused_leaves_a_span_with_its_code(tmp_path: P
     assert 'stoker_refused_total{code="too_large"} 2.0' in page
     assert "secret-words" not in str(sink.told)
     servers = [span for span in sink.told if span.shape.kind == "server"]
-    assert {span.parent for span in servers} == {"b" * 16}
+    assert {span.parent for span in servers} == {bytes.fromhex("b" * 16)}
     assert {span.shape.attributes["stoker.tenant"] for span in servers} == {"acme", "poor", "quick"}
 
 

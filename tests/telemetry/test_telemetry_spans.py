@@ -1,9 +1,11 @@
 """Who caused what, which traces are kept, and what a span says: without a collector."""
 
+from concurrent.futures import ThreadPoolExecutor
 from random import Random
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
 from stoker.base.errors import InvalidInput
 from stoker.telemetry import otlp
@@ -20,20 +22,21 @@ from stoker.telemetry.spans import (
     shape,
 )
 
-T, S = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+T, S = bytes.fromhex(TRACE), bytes.fromhex(SPAN)
 
 
 @pytest.mark.parametrize(
     ("said", "parent"),
     [
-        (f"00-{T}-{S}-01", Parent(T, S, True)),
-        (f"00-{T}-{S}-00", Parent(T, S, False)),
-        (f"cc-{T}-{S}-03-more", Parent(T, S, True)),
-        (f"00-{T}-{S}-01-more", None),
-        (f"ff-{T}-{S}-01", None),
-        (f"00-{'0' * 32}-{S}-01", None),
-        (f"00-{T}-{'0' * 16}-01", None),
-        (f"00-{T.upper()}-{S}-01", None),
+        (f"00-{TRACE}-{SPAN}-01", Parent(T, S, True)),
+        (f"00-{TRACE}-{SPAN}-00", Parent(T, S, False)),
+        (f"cc-{TRACE}-{SPAN}-03-more", Parent(T, S, True)),
+        (f"00-{TRACE}-{SPAN}-01-more", None),
+        (f"ff-{TRACE}-{SPAN}-01", None),
+        (f"00-{'0' * 32}-{SPAN}-01", None),
+        (f"00-{TRACE}-{'0' * 16}-01", None),
+        (f"00-{TRACE.upper()}-{SPAN}-01", None),
         ("nonsense", None),
     ],
 )
@@ -49,7 +52,7 @@ def test_the_state_goes_on_as_it_came_unless_it_is_too_long() -> None:
 
 
 def test_the_sampler_is_the_environments() -> None:
-    low, high = "f" * 16 + "3" + "f" * 15, "0" * 16 + "4" + "0" * 15
+    low, high = bytes.fromhex("f" * 16 + "3" + "f" * 15), bytes.fromhex("0" * 16 + "4" + "0" * 15)
     assert sampler_of({})(None, high)
     assert not sampler_of({})(Parent(T, S, False), high)
     assert sampler_of({"OTEL_TRACES_SAMPLER": "always_on"})(Parent(T, S, False), high)
@@ -65,6 +68,12 @@ def test_the_sampler_is_the_environments() -> None:
 class Sink(list[Told]):
     def tell(self, span: Told) -> None:
         self.append(span)
+
+
+def written_of(span: Told) -> bytes:
+    parts: list[bytes] = []
+    otlp.write(span, parts)
+    return b"".join(parts)
 
 
 def test_a_span_is_told_once_and_protobuf_reads_what_was_written() -> None:
@@ -87,13 +96,13 @@ def test_a_span_is_told_once_and_protobuf_reads_what_was_written() -> None:
     below.end(9.0)
     above.end(3.0)
     tracing.begin(Parent(T, S, False), shape("server", "unseen"), 1.0).end(2.0)
-    written = [otlp.written(each) for each in told]
+    written = [written_of(each) for each in told]
     [of_resource] = ExportTraceServiceRequest.FromString(
         otlp.request({"service.name": "g"}, "stoker", written)
     ).resource_spans
     first, second = of_resource.scope_spans[0].spans
-    assert (first.trace_id.hex(), first.parent_span_id.hex(), first.trace_state) == (T, above.id, "a=1")
-    assert (second.parent_span_id.hex(), second.name, second.kind) == (S, "POST /x", 2)
+    assert (first.trace_id, first.parent_span_id, first.trace_state) == (T, above.id, "a=1")
+    assert (second.parent_span_id, second.name, second.kind) == (S, "POST /x", 2)
     assert (first.kind, first.status.code, first.start_time_unix_nano, first.end_time_unix_nano) == (
         3,
         2,
@@ -121,23 +130,57 @@ def test_each_choice_says_why_it_ended() -> None:
         assert finish_reasons(none) is None
 
 
-def test_what_callers_choose_is_remembered_up_to_a_bound_and_a_number_is_no_truth() -> None:
+def read(attributes: dict[str, object]) -> list[KeyValue]:
+    """What protobuf reads of a span that says these."""
+    written = written_of(Told(T, S, None, shape("server", "x"), 1.0, attributes=attributes))
+    [of_resource] = ExportTraceServiceRequest.FromString(otlp.request({}, "s", [written])).resource_spans
+    return list(of_resource.scope_spans[0].spans[0].attributes)
+
+
+def test_what_callers_choose_is_remembered_up_to_a_bound() -> None:
     """The bytes of attributes are kept, for those that come again; sessions and runs are people's own words."""
+    otlp._KNOWN.clear()
+    most = 0
     for number in range(10_000):
-        otlp._known("gen_ai.conversation.id", f"session-{number}")
-    assert otlp._known.cache_info().currsize == otlp._known.cache_info().maxsize == 8192
-    before = otlp._known.cache_info().misses
-    otlp.written(Told(T, S, None, shape("server", "x"), 1.0, attributes={"gen_ai.input.messages": "y" * 4000}))
-    assert otlp._known.cache_info().misses == before, "a prompt is not kept"
-    one, true = (
-        ExportTraceServiceRequest.FromString(
-            otlp.request(
-                {}, "s", [otlp.written(Told(T, S, None, shape("server", "x"), 1.0, attributes={"alike": value}))]
-            )
-        )
-        for value in (1, True)
-    )
-    kinds = [
-        each.resource_spans[0].scope_spans[0].spans[0].attributes[0].value.WhichOneof("value") for each in (one, true)
+        read({"gen_ai.conversation.id": f"session-{number}"}) if number % 1000 == 0 else otlp._new("s", f"{number}")
+        most = max(most, len(otlp._KNOWN))
+    assert most == 8192
+    before = set(otlp._KNOWN)
+    assert [each.value.string_value for each in read({"s": "9999", "gen_ai.input.messages": "y" * 4000})] == [
+        "9999",
+        "y" * 4000,
     ]
-    assert kinds == ["int_value", "bool_value"]
+    assert set(otlp._KNOWN) == before, "a prompt is not kept"
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (1, "int_value"),
+        (True, "bool_value"),
+        (1.0, "double_value"),
+        (0, "int_value"),
+        (False, "bool_value"),
+        (2.5, "double_value"),
+        (7, "int_value"),
+        (("a",), "array_value"),
+        (((1, 2),), "array_value"),
+        (["a"], "array_value"),
+        ({"a": 1}, "string_value"),
+    ],
+)
+def test_what_is_remembered_keeps_its_kind(value: object, kind: str) -> None:
+    for other in (1, 0, True, False, 7, ("a",)):
+        read({"alike": other})
+    for _ in range(2):
+        [said] = read({"alike": value})
+        assert said.value.WhichOneof("value") == kind
+
+
+def test_ids_are_made_many_at_once_and_never_twice() -> None:
+    """By threads, too, which take the last of those that were made at the same moment."""
+    tracing = Tracing(Sink(), sampler_of({}), Random(1))
+    with ThreadPoolExecutor(8) as threads:
+        made = list(threads.map(lambda _: tracing.begin(None, shape("server", "x"), 1.0), range(4000)))
+    assert {(len(each.trace_id), len(each.id)) for each in made} == {(16, 8)}
+    assert len({each.trace_id for each in made}) == len({each.id for each in made}) == 4000

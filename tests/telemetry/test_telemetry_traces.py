@@ -3,7 +3,8 @@
 import asyncio
 import json
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from stoker.agents.spans import spans_of, trace_id_of, tree_spans
 from stoker.base.errors import InvalidInput
-from stoker.telemetry import traces
+from stoker.telemetry import otlp, traces
 from stoker.telemetry.spans import Told, shape
 from stoker.testing.receiver import Receiver
 
@@ -135,17 +136,91 @@ async def test_a_batch_that_is_always_refused_is_given_up(monkeypatch: pytest.Mo
 
 
 async def test_what_waits_and_what_leaves_together_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traces, "WRITTEN_AT_ONCE", 1)
     monkeypatch.setattr(traces, "MOST_WAITING", 5)
     monkeypatch.setattr(traces, "MOST_AT_ONCE", 2)
     async with Receiver() as receiver:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
         made = traces.Traces()
         for number in range(1, 21):
-            made.tell(Told("a" * 32, f"{number:016x}", None, shape("server", "x"), 1.0, ended_at=2.0))
+            made.tell(told(number))
         await asyncio.to_thread(made.close)
     bodies = [ExportTraceServiceRequest.FromString(got.body) for got in receiver.got]
     ids = [[int(span.span_id.hex(), 16) for span in each.resource_spans[0].scope_spans[0].spans] for each in bodies]
     assert (ids, made.dropped) == ([[16, 17], [18, 19], [20]], 15)
+
+
+def told(number: int, said: Json | None = None) -> Told:
+    return Told(b"a" * 16, number.to_bytes(8), None, shape("server", "x"), 1.0, None, said or {}, ended_at=2.0)
+
+
+async def test_whoever_fills_a_batch_writes_it_and_the_rest_is_written_when_it_leaves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each span once, in the order of their ends, also those that came while others were on their way."""
+    monkeypatch.setattr(traces, "WRITTEN_AT_ONCE", 4)
+    monkeypatch.setattr(traces, "SEND_EVERY_S", 0.0)
+    by: list[str] = []
+    write = otlp.write
+
+    def seen(span: Told, to: list[bytes]) -> None:
+        by.append(threading.current_thread().name)
+        write(span, to)
+
+    monkeypatch.setattr(otlp, "write", seen)
+    async with Receiver(400) as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        made = traces.Traces(pause_s=0.0)
+        sending = asyncio.Event()
+        loop, send = asyncio.get_running_loop(), made._send
+        go = threading.Event()
+
+        def held(batches: Sequence[traces._Batch]) -> None:
+            loop.call_soon_threadsafe(sending.set)
+            go.wait(20)
+            send(batches)
+
+        made._background._do = held
+        made.tell(told(1))
+        await asyncio.wait_for(sending.wait(), 20)
+        for number in range(2, 8):
+            made.tell(told(number))
+        assert by == [threading.main_thread().name] * 4, "the first batch is full now, though it is on its way"
+        go.set()
+        await asyncio.to_thread(made.close)
+    got = [ExportTraceServiceRequest.FromString(each.body) for each in receiver.got]
+    ids = [int(each.span_id.hex(), 16) for one in got for each in one.resource_spans[0].scope_spans[0].spans]
+    assert ids[:4] == [1, 2, 3, 4], "refused, and sent again"
+    assert sorted(ids[4:]) == list(range(1, 8))
+    assert len(by) == 7, "each was written once"
+    assert made.dropped == 0
+
+
+async def test_a_span_that_cannot_be_written_costs_itself_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traces, "WRITTEN_AT_ONCE", 3)
+    async with Receiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        made = traces.Traces()
+        for number, said in enumerate(({}, {"x": 1 << 5000}, {"y": 2}), 1):
+            made.tell(told(number, {**said, 7: "a name that is none"} if number == 2 else said))  # type: ignore[dict-item]
+        await asyncio.to_thread(made.close)
+    [got] = [ExportTraceServiceRequest.FromString(each.body) for each in receiver.got]
+    assert [int(each.span_id.hex(), 16) for each in got.resource_spans[0].scope_spans[0].spans] == [1, 3]
+    assert made.dropped == 1
+
+
+async def test_threads_that_tell_at_once_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traces, "WRITTEN_AT_ONCE", 5)
+    monkeypatch.setattr(traces, "SEND_EVERY_S", 0.0)
+    async with Receiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        made = traces.Traces()
+        each_of = [range(first, first + 200) for first in range(0, 1600, 200)]
+        await asyncio.gather(*(asyncio.to_thread(lambda n=n: [made.tell(told(one)) for one in n]) for n in each_of))
+        await asyncio.to_thread(made.close)
+    got = [ExportTraceServiceRequest.FromString(each.body) for each in receiver.got]
+    ids = [int(each.span_id.hex(), 16) for one in got for each in one.resource_spans[0].scope_spans[0].spans]
+    assert (sorted(ids), made.dropped) == (list(range(1600)), 0)
 
 
 async def test_a_collector_that_redirects_has_taken_nothing(

@@ -82,11 +82,11 @@ async def test_an_attempt_and_its_call_of_the_engine_are_spans_below_who_sent_th
     call, attempt, refused, failed = told
     assert [(each.shape.kind, each.parent) for each in told] == [
         ("client", attempt.id),
-        ("consumer", sender),
+        ("consumer", bytes.fromhex(sender)),
         ("client", failed.id),
-        ("consumer", sender),
+        ("consumer", bytes.fromhex(sender)),
     ]
-    assert {each.trace_id for each in told} == {trace}
+    assert {each.trace_id for each in told} == {bytes.fromhex(trace)}
     assert (call.attributes["gen_ai.usage.input_tokens"], call.attributes["gen_ai.usage.output_tokens"]) == (4, 4)
     assert "gen_ai.usage.input_tokens" not in attempt.attributes
     assert [(each.is_wrong, each.attributes.get("error.type")) for each in told] == [

@@ -82,11 +82,12 @@ class Exporter:
         told = [sent(span, with_content=with_content) for span in spans]
         parent = parent_of(run.trace)
         if parent is None:
-            if self._is_sampled(None, trace_id_of(run_id)):
-                self._tell(trace_id_of(run_id), told)
+            trace_id = trace_id_of(run_id)
+            if self._is_sampled(None, bytes.fromhex(trace_id)):
+                self._tell(trace_id, told)
         elif parent.is_sampled:
-            told[0] = {**told[0], "parent": parent.span_id, "state": parent.state}
-            self._tell(parent.trace_id, told)
+            told[0] = {**told[0], "parent": parent.span_id.hex(), "state": parent.state}
+            self._tell(parent.trace_id.hex(), told)
 
 
 def sent(span: Mapping[str, Any], *, with_content: bool) -> dict[str, Any]:

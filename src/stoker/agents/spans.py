@@ -43,9 +43,9 @@ def parent_of_call(run: str, trace: str | None, span: str, is_sampled: Sampler) 
     """Of what a call of the run causes, whose own span is `span`. `trace`: the run's own."""
     above = parent_of(trace)
     if above is None:
-        trace_id = trace_id_of(run)
-        return Parent(trace_id, span, is_sampled(None, trace_id))
-    return above._replace(span_id=span)
+        trace_id = bytes.fromhex(trace_id_of(run))
+        return Parent(trace_id, bytes.fromhex(span), is_sampled(None, trace_id))
+    return above._replace(span_id=bytes.fromhex(span))
 
 
 def spans_of(run: Json, events: Sequence[Json]) -> list[Json]:

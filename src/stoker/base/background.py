@@ -20,7 +20,7 @@ class Background(Generic[T]):
     """Hand items to `do` in a thread, in their order, some at once. `do` raises StokerError when it did not work: then
     they are tried again after `pause_s`, and the log says it once. Anything else that it raises is a mistake of ours:
     these items are dropped, the log has it, and the next are done. The thread begins with the first item.
-    `linger_s`: it waits so long for more to come with the first."""
+    `linger_s`: it waits so long for more to come with the first. `size`: what an item counts for in `dropped`."""
 
     def __init__(
         self,
@@ -31,41 +31,35 @@ class Background(Generic[T]):
         most_at_once: int = 1000,
         pause_s: float = 10.0,
         linger_s: float = 0.0,
+        size: Callable[[T], int] = lambda _: 1,
     ) -> None:
-        self._name, self._do = name, do
+        self._name, self._do, self._size = name, do, size
         self._most_at_once, self._pause_s, self._linger_s = most_at_once, pause_s, linger_s
         self._waiting: deque[T] = deque(maxlen=most_waiting)
         self._changed = threading.Condition()
         self._is_closing = False
         self._is_failing = False
-        self._is_busy = False
-        """The thread will look at what waits before it sleeps: `add` need not wake it."""
         self._thread: threading.Thread | None = None
         self.dropped = 0
 
     def add(self, item: T) -> None:
         """Never waits. After `close` it does nothing."""
-        if self._is_busy and len(self._waiting) != self._waiting.maxlen:
-            self._waiting.append(item)
-            # Asked again: the thread says that it is not busy before it looks for the last time.
-            if self._is_busy:
-                return
-        else:
-            with self._changed:
-                if self._is_closing:
-                    return
-                self.dropped += len(self._waiting) == self._waiting.maxlen
-                self._waiting.append(item)
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                    self._thread.start()
         with self._changed:
-            self._changed.notify()
+            if self._is_closing:
+                return
+            if len(self._waiting) == self._waiting.maxlen:
+                self.dropped += self._size(self._waiting[0])
+            self._waiting.append(item)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
+            if len(self._waiting) == 1:  # else the thread is awake, or pauses
+                self._changed.notify()
 
     def close(self, timeout_s: float = 5.0) -> None:
         """What waits is tried once more, for so long at most."""
         with self._changed:
-            self._is_closing, self._is_busy = True, False
+            self._is_closing = True
             self._changed.notify()
         if self._thread is not None:
             self._thread.join(timeout_s)
@@ -73,11 +67,9 @@ class Background(Generic[T]):
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._is_busy = False
                 self._changed.wait_for(lambda: self._waiting or self._is_closing)
                 if not self._waiting:
                     return
-                self._is_busy = not self._is_closing
                 if self._linger_s:
                     self._changed.wait_for(lambda: self._is_closing, self._linger_s)
                 is_last_try = self._is_closing
@@ -87,14 +79,14 @@ class Background(Generic[T]):
             except StokerError as error:
                 self._failed(error)
                 with self._changed:
-                    self._is_busy = False
                     if is_last_try:
                         return
                     self._put_back(items)
                     self._changed.wait_for(lambda: self._is_closing, self._pause_s)
             except Exception:
-                self.dropped += len(items)
-                _log.exception("background_broke", name=self._name, dropped=len(items))
+                dropped = sum(map(self._size, items))
+                self.dropped += dropped
+                _log.exception("background_broke", name=self._name, dropped=dropped)
             else:
                 self._is_failing = False
 
@@ -106,6 +98,6 @@ class Background(Generic[T]):
     def _put_back(self, items: Sequence[T]) -> None:
         """Those that there is no room for are the oldest."""
         room = (self._waiting.maxlen or 0) - len(self._waiting)
-        kept = items[len(items) - min(room, len(items)) :]
-        self.dropped += len(items) - len(kept)
-        self._waiting.extendleft(reversed(kept))
+        too_many = max(0, len(items) - room)
+        self.dropped += sum(map(self._size, items[:too_many]))
+        self._waiting.extendleft(reversed(items[too_many:]))

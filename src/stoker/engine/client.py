@@ -197,7 +197,7 @@ class EngineClient:
 
 
 def _headers(request_id: str | None, span: Span | None) -> dict[str, str] | None:
-    said = {} if span is None else span.context.headers
+    said = {} if span is None else span.headers
     if request_id is not None:
         said["X-Request-Id"] = request_id
     return said or None

@@ -10,8 +10,8 @@ from stoker.telemetry.spans import Parent, Span, Tracing, shape
 
 def caused_by(tracing: Tracing, batch_id: str) -> Parent:
     """Of the requests that its lines are."""
-    digest = hashlib.sha256(f"trace {batch_id}".encode()).hexdigest()
-    trace_id, span_id = digest[:32], digest[32:48]
+    digest = hashlib.sha256(f"trace {batch_id}".encode()).digest()
+    trace_id, span_id = digest[:16], digest[16:24]
     return Parent(trace_id, span_id, tracing.is_sampled(None, trace_id))
 
 
@@ -33,13 +33,7 @@ def tell(tracing: Tracing | None, batch: Batch, at: float) -> None:
         "stoker.tenant": batch.tenant,
     }
     span = Span(
-        own.trace_id,
-        own.span_id,
-        None,
-        shape("internal", "batch"),
-        batch.created_at,
-        attributes=said,
-        tracing=tracing,
-        is_sampled=own.is_sampled,
+        own.trace_id, own.span_id, None, shape("internal", "batch"), batch.created_at, None, tracing, own.is_sampled
     )
+    span.attributes = said
     span.end(at, batch.status if batch.status in ("failed", "expired", "cancelled") else None)

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from stoker.base import json_text
+from stoker.base import json_text, logs
 from stoker.base.errors import NotFound, StokerError
 from stoker.gateway import idempotency, recording, refusals, spans, streams
 from stoker.gateway.auth import permitted_models
@@ -74,7 +74,8 @@ def _generate(services: Services, endpoint: str, prefix: str | None) -> Handler:
             refusals.tell(services.tracing, request.headers, path, key, error, began=began, at=now)
             raise
         ask = ask if once is None else once.of(ask)
-        spans.in_logs(ask.span)
+        if ask.span is not None:
+            logs.bind(ask.span)  # until it is answered
         headers = {"X-Request-Id": ask.id, "X-Stoker-Model": ask.model, "X-Stoker-Route": ask.route}
         try:
             is_resumable = streams.is_resumable(ask, request.headers)

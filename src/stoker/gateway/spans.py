@@ -1,7 +1,6 @@
 """What a gateway tells of a request in a trace: what came in, each call of an engine, the task that it became."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +39,17 @@ def request(path: str, model: str | None = None, tenant: str | None = None) -> S
 
 @lru_cache(maxsize=4096)
 def _call(path: str, model: str, replica: str, attempt: int) -> Shape:
-    shape = spans.call_of("client", path, model)
-    return replace(shape, attributes={**shape.attributes, "stoker.replica": replica, "stoker.attempt": attempt})
+    return spans.call_of("client", path, model).saying({"stoker.replica": replica, "stoker.attempt": attempt})
+
+
+@lru_cache(maxsize=4096)
+def _answer(call: Shape, model: str, reasons: tuple[str, ...] | None) -> Shape:
+    return call.saying({"gen_ai.response.model": model, "gen_ai.response.finish_reasons": reasons})
+
+
+@lru_cache(maxsize=4096)
+def _status(of: Shape, status: int) -> Shape:
+    return of.saying({"http.response.status_code": status})
 
 
 @lru_cache(maxsize=1024)
@@ -71,12 +79,6 @@ def answered_by(span: Span | None, answer: bytes) -> None:
 
 def _cut(text: str) -> str:
     return text if len(text) <= MOST_CONTENT else f"{text[:MOST_CONTENT]}..."
-
-
-def in_logs(span: Span | None) -> None:
-    """What is logged for this request, until it is answered, bears the id of its trace."""
-    if span is not None:
-        logs.bind(span)
 
 
 def came_by(span: Span | None, path: str) -> None:
@@ -109,10 +111,8 @@ def ended(running: "Running", at: float, error: str | None = None) -> None:
 
 
 def _answered(span: Span, charge: Charge, reasons: tuple[str, ...] | None) -> None:
+    span.shape = _answer(span.shape, charge.model, reasons)
     said = spans.used(charge.prompt_tokens, charge.cached_tokens, charge.completion_tokens)
-    said["gen_ai.response.model"] = charge.model
-    if reasons is not None:
-        said["gen_ai.response.finish_reasons"] = reasons
     if charge.first_token_at is not None:
         said["gen_ai.response.time_to_first_chunk"] = charge.first_token_at - charge.started_at
     span.attributes = said
@@ -125,7 +125,7 @@ def answered_with(span: Span | None, status: int, at: float, error: str | None =
         return
     logs.unbind()
     if span.ended_at is None:  # else it is read by a thread now
-        span.attributes["http.response.status_code"] = status
+        span.shape = _status(span.shape, status)
         if status >= 400 and status != CLIENT_CLOSED:
             span.attributes["error.type"] = error = error or str(status)
         span.end(at, error if status >= 500 else None)

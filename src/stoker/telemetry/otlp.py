@@ -13,53 +13,89 @@ from stoker.telemetry.spans import Shape, Told
 _KINDS = {"server": 2, "model": 3, "client": 3, "producer": 4, "consumer": 5}
 _INTERNAL = 1
 _FLAGS = b"\x85\x01\x01\x00\x00\x00"  # sampled
-_WRONG = b"\x7a\x02\x18\x02" + _FLAGS
-_fixed = struct.Struct("<2s16s2s8sBQBQ").pack
+_WRONG = b"\x7a\x02\x18\x02"
+_root = struct.Struct("<2s16s2s8sBQBQ").pack
+_below = struct.Struct("<2s16s2s8sBQBQ2s8s").pack
 _double = struct.Struct("<Bd").pack
 
 
 def request(resource: Mapping[str, Any], scope: str, spans: Iterable[bytes]) -> bytes:
-    """The body of a request to `/v1/traces`, for what `written` made of each."""
+    """The body of a request to `/v1/traces`, for what `write` made of each."""
     of_scope = b"".join((_field(0x0A, _field(0x0A, scope.encode())), *spans))
     of_resource = b"".join(_attribute(name, value, tag=0x0A) for name, value in resource.items())
     return _field(0x0A, _field(0x0A, of_resource) + _field(0x12, of_scope))
 
 
-def written(span: Told) -> bytes:
-    """One that has ended, as a part of `request`. A request of the gateway pays for it, twice. Times are whole
-    microseconds: a float has no more at this distance from 1970."""
-    began, ended = span.started_at, span.ended_at
-    began_at, ended_at = int(began * 1e6 + 0.5) * 1000, int((began if ended is None else ended) * 1e6 + 0.5) * 1000
-    trace_id, span_id = bytes.fromhex(span.trace_id), bytes.fromhex(span.id)
-    parts = [_fixed(b"\x0a\x10", trace_id, b"\x12\x08", span_id, 0x39, began_at, 0x41, ended_at), _shared(span.shape)]
-    if span.parent is not None:
-        parts.append(b"\x22\x08" + bytes.fromhex(span.parent))
+def write(span: Told, to: list[bytes]) -> None:
+    """One that has ended, in pieces, as a part of `request`. A request of the gateway pays for it, twice."""
+    began, ended, parent = span.started_at, span.ended_at, span.parent
+    began_at, ended_at = int(began * 1e9), int((began if ended is None else ended) * 1e9)
+    if parent is None:
+        ids = _root(b"\x0a\x10", span.trace_id, b"\x12\x08", span.id, 0x39, began_at, 0x41, ended_at)
+    else:
+        ids = _below(
+            b"\x0a\x10", span.trace_id, b"\x12\x08", span.id, 0x39, began_at, 0x41, ended_at, b"\x22\x08", parent
+        )
+    common = span.shape.written or _common(span.shape)
+    if span.attributes or span.is_wrong or span.state is not None:
+        common = b"".join((common, *_own(span)))
+    size = len(ids) + len(common)
+    to.append(_HEADS[0x12][size] if size < _MOST_SIZES else b"\x12" + _varint(size))
+    to.append(ids)
+    to.append(common)
+
+
+def _own(span: Told) -> list[bytes]:
+    """What it has not in common with others."""
+    parts = []
+    known = _KNOWN.get
+    for item in span.attributes.items():
+        try:
+            part = known(item)
+        except TypeError:  # a list or the like has no hash
+            part = None
+        parts.append(_new(*item) if part is None else part)
+    if span.is_wrong:
+        parts.append(_WRONG)
     if span.state is not None:
         parts.append(_field(0x1A, span.state.encode()))
-    for name, value in span.attributes.items():
-        of = type(value)
-        if of is int or of is bool or of is tuple or (of is str and len(value) < _MOST_KNOWN):
-            parts.append(_known(name, value))
-        elif value is not None:  # else it is not there
-            parts.append(_attribute(name, value))
-    parts.append(_WRONG if span.is_wrong else _FLAGS)
-    return _field(0x12, b"".join(parts))
+    return parts
 
 
-@lru_cache(maxsize=4096)
-def _shared(shape: Shape) -> bytes:
-    named = _text(0x2A, shape.name) + b"\x30%c" % _KINDS.get(shape.kind, _INTERNAL)
-    said = (_attribute(name, value) for name, value in shape.attributes.items() if value is not None)
-    return b"".join((named, *said))
+# Attributes that come again and again are kept as they were written: few words and small numbers. By equality, so 0 and
+# 1 are not (False and True are written otherwise), and a float that equals a whole number of its name is written as it.
+_MOST_KEPT = 8192
+_MOST_CHARACTERS, _MOST_WORDS = 64, 8
+_KNOWN: dict[tuple[str, Any], bytes] = {}
+
+
+def _common(shape: Shape) -> bytes:
+    """Once for each: it is kept there."""
+    named = _text(0x2A, shape.name) + b"\x30%c" % _KINDS.get(shape.kind, _INTERNAL) + _FLAGS
+    shape.written = b"".join((named, *(_new(*item) for item in shape.attributes.items())))
+    return shape.written
+
+
+def _new(name: str, value: Any) -> bytes:
+    """What is None is not there."""
+    if value is None:
+        return b""
+    made = _attribute(name, value)
+    if _is_kept(value):
+        if len(_KNOWN) >= _MOST_KEPT:
+            _KNOWN.clear()
+        _KNOWN[name, value] = made
+    return made
+
+
+def _is_kept(value: Any) -> bool:
+    if type(value) is tuple:
+        return len(value) <= _MOST_WORDS and all(type(each) is str and _is_kept(each) for each in value)
+    return len(value) <= _MOST_CHARACTERS if type(value) is str else type(value) is int and value not in (0, 1)
 
 
 def _attribute(name: str, value: Any, tag: int = 0x4A) -> bytes:
     return _field(tag, _text(0x0A, name) + _field(0x12, _value(value)))
-
-
-_MOST_KNOWN = 64
-# Most are few words and small numbers that come again and again. Typed: True equals 1.
-_known = lru_cache(maxsize=8192, typed=True)(_attribute)
 
 
 def _value(value: Any) -> bytes:
@@ -84,11 +120,7 @@ def _text(tag: int, text: str) -> bytes:
 
 def _field(tag: int, data: bytes) -> bytes:
     size = len(data)
-    if size < 0x80:
-        return b"%c%c%b" % (tag, size, data)
-    if size < 0x4000:
-        return b"%c%c%c%b" % (tag, size & 0x7F | 0x80, size >> 7, data)
-    return b"%c%b%b" % (tag, _varint(size), data)
+    return _HEADS[tag][size] + data if size < _MOST_SIZES else b"%c%b%b" % (tag, _varint(size), data)
 
 
 def _varint(number: int) -> bytes:
@@ -98,3 +130,8 @@ def _varint(number: int) -> bytes:
         number >>= 7
     found.append(number)
     return bytes(found)
+
+
+# Of tags, and of sizes that most fields have: in one piece, since a request writes ten.
+_MOST_SIZES = 512
+_HEADS = {tag: [b"%c%b" % (tag, _varint(n)) for n in range(_MOST_SIZES)] for tag in (0x0A, 0x12, 0x1A, 0x2A, 0x4A)}

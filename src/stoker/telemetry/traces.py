@@ -13,9 +13,8 @@ their own, so a backend that is away costs spans, and never a request or a step.
 
 import logging
 import os
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+import threading
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -45,11 +44,11 @@ CONTENT = frozenset(
 """Attributes that hold what people, models and tools wrote. They stay here unless the span says `with_content`, as
 tenants do by `recordContent`."""
 
+WRITTEN_AT_ONCE = 64
+"""Spans: a seventh of a millisecond."""
 MOST_WAITING = 20_000
 MOST_AT_ONCE = 5000
-"""Two megabytes: collectors take up to twenty, Langfuse 4.5."""
-LET_GO_AFTER = 50
-"""Spans: a fifth of a millisecond."""
+"""Spans, where each batch is full. Two megabytes: collectors take up to twenty, Langfuse 4.5."""
 MOST_TRIES = 30
 """With 10 s between two, a batch is given up after five minutes: one that the collector refuses may not keep back all
 that come after it."""
@@ -59,8 +58,23 @@ SEND_EVERY_S = 1.0
 _log = logs.get("traces")
 
 
+class _Batch:
+    """Spans that are written together. It waits to be sent from its first one on, and takes more until it is full, or
+    on its way."""
+
+    __slots__ = ("content", "size")
+
+    def __init__(self) -> None:
+        self.content: list[Told] | bytes = []
+        self.size = 0
+        """Spans, once it takes no more."""
+
+
 class Traces:
-    """Where spans that have ended are told, from any thread."""
+    """Where spans that have ended are told, from any thread.
+
+    Whoever fills a batch writes it, while the processor has spans and code at hand: written one by one between two
+    requests they cost more, and so they do a second later in a thread, with two threads in each other's way."""
 
     def __init__(self, service: str = "stoker", *, pause_s: float = 10.0) -> None:
         """`service`: what it calls itself where OTEL_SERVICE_NAME says nothing. Raises ImportError where the extra
@@ -71,24 +85,39 @@ class Traces:
         self._resource = resource_of(service)
         self._exporter = OTLPSpanExporter()
         self._tries = 0
-        self._background = Background[Told](
+        self._background = Background[_Batch](
             "traces",
             self._send,
-            most_waiting=MOST_WAITING,
-            most_at_once=MOST_AT_ONCE,
+            most_waiting=max(1, MOST_WAITING // WRITTEN_AT_ONCE),
+            most_at_once=max(1, MOST_AT_ONCE // WRITTEN_AT_ONCE),
             pause_s=pause_s,
             linger_s=SEND_EVERY_S,
+            size=lambda batch: batch.size or len(batch.content),
         )
-        self._refused = 0
+        self._lock = threading.Lock()
+        self._filling: _Batch | None = None
+        self._lost = 0
 
     @property
     def dropped(self) -> int:
         """Spans that went nowhere."""
-        return self._background.dropped + self._refused
+        return self._background.dropped + self._lost
 
     def tell(self, span: Told) -> None:
-        """Never waits."""
-        self._background.add(span)
+        """Never waits, and never fails."""
+        with self._lock:
+            batch = self._filling
+            if batch is None:
+                batch = self._filling = _Batch()
+            spans = batch.content
+            spans.append(span)  # type: ignore[union-attr]  # it is written when it is full, or on its way
+            size = len(spans)
+            if size >= WRITTEN_AT_ONCE:
+                self._filling, batch.size = None, size
+        if size == 1:
+            self._background.add(batch)
+        if size >= WRITTEN_AT_ONCE:
+            self._written(batch)
 
     def add(self, trace_id: str, spans: Sequence[Mapping[str, Any]]) -> None:
         """Those of one trace (`agents.spans`). Never waits. Spans that are still open are passed over: OpenTelemetry
@@ -97,9 +126,9 @@ class Traces:
             if span["ended_at"] is not None:
                 self.tell(
                     Told(
-                        trace_id,
-                        span["id"],
-                        span["parent"],
+                        bytes.fromhex(trace_id),
+                        bytes.fromhex(span["id"]),
+                        None if span["parent"] is None else bytes.fromhex(span["parent"]),
                         shape(span["kind"], span["name"]),
                         span["started_at"],
                         span.get("state"),
@@ -115,8 +144,13 @@ class Traces:
         self._background.close(timeout_s)
         self._exporter.shutdown()  # type: ignore[no-untyped-call]
 
-    def _send(self, items: Sequence[Told]) -> None:
-        body = otlp.request(self._resource.attributes, _SCOPE, _written(items))
+    def _send(self, batches: Sequence[_Batch]) -> None:
+        with self._lock:
+            for batch in batches:
+                if batch is self._filling:
+                    self._filling, batch.size = None, len(batch.content)
+        count = sum(batch.size for batch in batches)
+        body = otlp.request(self._resource.attributes, _SCOPE, map(self._written, batches))
         # Not its `export`, which takes the SDK's spans only; the versions that have this are named in pyproject.toml.
         why = why_not_taken(self._exporter._client.export(body))
         if why is None:
@@ -124,10 +158,31 @@ class Traces:
             return
         self._tries += 1
         if self._tries < MOST_TRIES:
-            raise Unavailable(f"the collector of traces did not take {len(items)} spans: {why}")
+            raise Unavailable(f"the collector of traces did not take {count} spans: {why}")
         self._tries = 0
-        self._refused += len(items)
-        _log.warning("traces_given_up", spans=len(items), tries=MOST_TRIES, why=why)
+        self._lose(count)
+        _log.warning("traces_given_up", spans=count, tries=MOST_TRIES, why=why)
+
+    def _written(self, batch: _Batch) -> bytes:
+        """Of one that takes no more. Two threads may do it at once, and come to the same."""
+        spans = batch.content
+        if not isinstance(spans, list):
+            return spans
+        parts: list[bytes] = []
+        for span in spans:
+            begins = len(parts)
+            try:
+                otlp.write(_cleared(span), parts)
+            except Exception:
+                del parts[begins:]
+                self._lose(1)
+                _log.exception("span_not_written", name=span.shape.name)
+        batch.content = b"".join(parts)
+        return batch.content
+
+    def _lose(self, count: int) -> None:
+        with self._lock:
+            self._lost += count
 
 
 def traces_from(environ: Mapping[str, str] = os.environ, service: str = "stoker") -> Traces | None:
@@ -149,19 +204,12 @@ def traces_from(environ: Mapping[str, str] = os.environ, service: str = "stoker"
         ) from error
 
 
-def _written(spans: Sequence[Told]) -> Iterator[bytes]:
-    """Here, and not where each ends: between two requests it costs more. A thread that has begun keeps the loop from
-    its requests for up to 5 ms (`sys.getswitchinterval`) unless it lets go by itself."""
-    for number, span in enumerate(spans):
-        if number % LET_GO_AFTER == 0:
-            time.sleep(0)
-        yield otlp.written(_cleared(span))
-
-
 def _cleared(span: Told) -> Told:
-    if span.with_content or CONTENT.isdisjoint(span.attributes):
+    if not span.attributes or span.with_content or CONTENT.isdisjoint(span.attributes):
         return span
-    return replace(span, attributes={name: value for name, value in span.attributes.items() if name not in CONTENT})
+    shown = {name: value for name, value in span.attributes.items() if name not in CONTENT}
+    said = (span.trace_id, span.id, span.parent, span.shape, span.started_at, span.state, shown)
+    return Told(*said, ended_at=span.ended_at, is_wrong=span.is_wrong)
 
 
 def tracing_from(traces: Traces | None, environ: Mapping[str, str] = os.environ) -> Tracing | None:
