@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from stoker.base import json_text, logs
-from stoker.meter.charge import Caller, Charge
+from stoker.meter.charge import Caller
 from stoker.telemetry import spans
 from stoker.telemetry.spans import Shape, Span, Tracing
 
@@ -104,18 +104,15 @@ def task(ask: "Ask", at: float) -> Span | None:
 def ended(running: "Running", at: float, error: str | None = None) -> None:
     """The call of an engine has ended."""
     span = running.call
-    if span is not None and span.ended_at is None:
-        if span.is_sampled:
-            _answered(span, running.charge, running.reasons)
-        span.end(at, error)
-
-
-def _answered(span: Span, charge: Charge, reasons: tuple[str, ...] | None) -> None:
-    span.shape = _answer(span.shape, charge.model, reasons)
-    said = spans.used(charge.prompt_tokens, charge.cached_tokens, charge.completion_tokens)
-    if charge.first_token_at is not None:
-        said["gen_ai.response.time_to_first_chunk"] = charge.first_token_at - charge.started_at
-    span.attributes = said
+    if span is None or span.ended_at is not None:
+        return
+    if span.is_sampled:
+        charge = running.charge
+        span.shape = _answer(span.shape, charge.model, running.reasons)
+        span.attributes = spans.used(charge.prompt_tokens, charge.cached_tokens, charge.completion_tokens)
+        if charge.first_token_at is not None:
+            span.attributes["gen_ai.response.time_to_first_chunk"] = charge.first_token_at - charge.started_at
+    span.end(at, error)
 
 
 def answered_with(span: Span | None, status: int, at: float, error: str | None = None) -> None:
