@@ -1,12 +1,15 @@
 """What telemetry costs a gateway: everything on beside everything off, in pairs of windows.
 
-    .venv/bin/python benchmarks/telemetry/overhead.py [--short] [--pairs 9] [--seconds 3] [--only c16,c1,stream]
+    .venv/bin/python benchmarks/telemetry/overhead.py [--short] [--starts 6] [--pairs 5] [--seconds 1]
+        [--only c16,c1,stream]
 
 Both gateways are real ones on core 0, as in `benchmarks/gateway/compare.py`, with the same load; `on` sends the spans
 of each request (nothing is sampled away) to a collector's process, and its metrics are scraped each second. JSON logs
-are on in both: a gateway has no other. The windows of a pair follow each other, in turns `off on` and `on off`;
-ratios are taken within a pair, and what is said is their median, with the quartiles. The collector shares core 1 with
-the load and the upstream, so it reads nothing of what it takes: its CPU is not the gateway's."""
+are on in both: a gateway has no other. Both are started anew again and again: where things lie in a process's memory,
+and what Python hashes them by, is worth a few percent for as long as it lives. The windows of a pair follow each
+other, in turns `off on` and `on off`; ratios are taken within a pair, and what is said is their median, with the
+quartiles. The collector shares core 1 with the load and the upstream, so it reads nothing of what it takes: its CPU
+is not the gateway's."""
 
 import argparse
 import os
@@ -51,6 +54,30 @@ def pairs(off: Target, on: Target, short: str, count: int, seconds: float) -> li
     return found
 
 
+def once(
+    work: Path, upstream: int, collector: str, loads: Sequence[str], count: int, seconds: float
+) -> dict[str, list[tuple[Row, Row]]]:
+    """Of each load the pairs of one start."""
+    with ExitStack() as stack:
+        both = []
+        for name, environ in (("off", []), ("on", [f"OTEL_EXPORTER_OTLP_ENDPOINT={collector}"])):
+            (work / name).mkdir(parents=True)
+            target = made.stoker(work / name, upstream, runner=["env", *environ, *made.PYTHON, "stoker.gateway"])
+            target.name = name
+            stack.callback(target.end_all)
+            start_s(target)
+            both.append(target)
+        off, on = both
+        stop = threading.Event()
+        scraping = threading.Thread(target=scraped, args=(on.port, stop))
+        scraping.start()
+        stack.callback(scraping.join)
+        stack.callback(stop.set)
+        for target in both:
+            measure(target, SCENARIOS[loads[0]], 0, 2.0)
+        return {short: pairs(off, on, short, count, seconds) for short in loads}
+
+
 def line(what: str, found: Sequence[tuple[Row, Row]], of: Callable[[Row], float | None], unit: float) -> str:
     both = [(a, b) for a, b in ((of(off), of(on)) for off, on in found) if a and b]
     ratios = sorted(b / a for a, b in both)
@@ -71,13 +98,15 @@ def table(short: str, found: Sequence[tuple[Row, Row]]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--starts", type=int, default=6)
+    parser.add_argument("--pairs", type=int, default=5, help="of each start")
+    parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--only", default="c16,c1,stream")
-    parser.add_argument("--short", action="store_true", help="three pairs of one second, 16 clients")
+    parser.add_argument("--short", action="store_true", help="one start, three pairs, 16 clients")
     options = parser.parse_args()
     loads = ["c16"] if options.short else options.only.split(",")
-    count, seconds = (3, 1.0) if options.short else (options.pairs, options.seconds)
+    starts, count, seconds = (1, 3, 1.0) if options.short else (options.starts, options.pairs, options.seconds)
+    found: dict[str, list[tuple[Row, Row]]] = {short: [] for short in loads}
     os.sched_setaffinity(0, {LOAD})
     with tempfile.TemporaryDirectory(prefix="overhead-") as directory, ExitStack() as stack:
         work = Path(directory)
@@ -90,27 +119,13 @@ def main() -> None:
         stack.callback(collector.terminate)
         assert collector.stdout is not None
         endpoint = collector.stdout.readline().strip()
-        both = []
-        for name, environ in (("off", []), ("on", [f"OTEL_EXPORTER_OTLP_ENDPOINT={endpoint}"])):
-            (work / name).mkdir()
-            target = made.stoker(work / name, port, runner=["env", *environ, *made.PYTHON, "stoker.gateway"])
-            target.name = name
-            stack.callback(target.end_all)
-            start_s(target)
-            both.append(target)
-        off, on = both
-        stop = threading.Event()
-        scraping = threading.Thread(target=scraped, args=(on.port, stop))
-        scraping.start()
-        stack.callback(scraping.join)
-        stack.callback(stop.set)
-        for target in both:
-            measure(target, SCENARIOS[loads[0]], 0, 2.0)
-        lines = [row for short in loads for row in table(short, pairs(off, on, short, count, seconds))]
+        for number in range(starts):
+            for short, rows in once(work / str(number), port, endpoint, loads, count, seconds).items():
+                found[short] += rows
     print(describe("stoker", "uvicorn", "uvloop", "opentelemetry-sdk"))
-    print(f"\n{count} pairs of {seconds:g} s; goal: under {GOAL:.0%}\n")
+    print(f"\n{starts} starts, of each {count} pairs of {seconds:g} s; goal: under {GOAL:.0%}\n")
     print("| | off | on | more | quartiles |\n|---|---|---|---|---|")
-    print("\n".join(lines))
+    print("\n".join(row for short in loads for row in table(short, found[short])))
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ from stoker.queue import (
 )
 from stoker.queue.budgets import Hold
 from stoker.spec import Platform, loads
-from stoker.telemetry.spans import Told
+from stoker.telemetry.spans import Fields, Told
 from stoker.testing.engine import EchoEngine
 from stoker.web.client import HttpClient
 from stoker.web.server import bind, url_of
@@ -197,8 +197,8 @@ class Sink:
     def __init__(self) -> None:
         self.told: list[Told] = []
 
-    def tell(self, span: Told) -> None:
-        self.told.append(span)
+    def tell(self, span: Fields) -> None:
+        self.told.append(Told._make(span))
 
 
 def said_of(span: Told) -> dict[str, Any]:

@@ -131,8 +131,10 @@ async def test_a_prompt_and_an_answer_are_cut(tmp_path: Path) -> None:
     [server] = (span for span in sink.told if span.shape.kind == "server")
     prompt = server.attributes["gen_ai.input.messages"]
     assert (len(prompt), prompt[-5:]) == (MOST_CONTENT + 3, "xx...")
-    spans.answered_by(server, b"y" * 10 * MOST_CONTENT)
-    assert len(server.attributes["gen_ai.output.messages"]) == MOST_CONTENT + 3
+    span = Tracing(sink, lambda *_: True).begin(None, server.shape, 1.0)
+    span.with_content = True
+    spans.answered_by(span, b"y" * 10 * MOST_CONTENT)
+    assert len(span.attributes["gen_ai.output.messages"]) == MOST_CONTENT + 3
 
 
 async def test_a_span_ends_also_where_nobody_reads_the_events(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from stoker.base.errors import InvalidInput
 from stoker.telemetry import otlp
 from stoker.telemetry.spans import (
+    Fields,
     Parent,
     Shape,
     Told,
@@ -66,8 +67,8 @@ def test_the_sampler_is_the_environments() -> None:
 
 
 class Sink(list[Told]):
-    def tell(self, span: Told) -> None:
-        self.append(span)
+    def tell(self, span: Fields) -> None:
+        self.append(Told._make(span))
 
 
 def written_of(span: Told) -> bytes:
@@ -132,25 +133,33 @@ def test_each_choice_says_why_it_ended() -> None:
 
 def read(attributes: dict[str, object]) -> list[KeyValue]:
     """What protobuf reads of a span that says these."""
-    written = written_of(Told(T, S, None, shape("server", "x"), 1.0, attributes=attributes))
+    written = written_of(Told(T, S, None, shape("server", "x"), 1.0, 2.0, attributes=attributes))
     [of_resource] = ExportTraceServiceRequest.FromString(otlp.request({}, "s", [written])).resource_spans
     return list(of_resource.scope_spans[0].spans[0].attributes)
 
 
-def test_what_callers_choose_is_remembered_up_to_a_bound() -> None:
+def test_what_callers_choose_is_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """The bytes of attributes are kept, for those that come again; sessions and runs are people's own words."""
-    otlp._KNOWN.clear()
+    monkeypatch.setattr(otlp, "_KNOWN", known := {})
     most = 0
     for number in range(10_000):
-        read({"gen_ai.conversation.id": f"session-{number}"}) if number % 1000 == 0 else otlp._new("s", f"{number}")
-        most = max(most, len(otlp._KNOWN))
-    assert most == 8192
-    before = set(otlp._KNOWN)
-    assert [each.value.string_value for each in read({"s": "9999", "gen_ai.input.messages": "y" * 4000})] == [
-        "9999",
-        "y" * 4000,
-    ]
-    assert set(otlp._KNOWN) == before, "a prompt is not kept"
+        read({"session": f"session-{number}"}) if number % 1000 == 0 else otlp._new("session", f"{number}", False)
+        most = max(most, len(known["session"]))
+    assert most == 4096
+    assert [each.value.string_value for each in read({"session": "9999", "long": "y" * 4000})] == ["9999", "y" * 4000]
+    for number in range(300):
+        read({f"name{number}": "x"})
+    assert (len(known), "long" in known) == (256, False)
+    assert [each.value.string_value for each in read({"name299": "x"})] == ["x"]
+
+
+def test_what_people_wrote_stays_here_unless_the_span_says_so() -> None:
+    """Also a word that is as short as those that are kept, and where another span's went out."""
+    for with_content in (False, True, False, True):
+        told = Told(
+            T, S, None, shape("server", "x"), 1.0, 2.0, None, {"gen_ai.input.messages": "hi"}, False, with_content
+        )
+        assert (b"hi" in written_of(told)) is with_content
 
 
 @pytest.mark.parametrize(

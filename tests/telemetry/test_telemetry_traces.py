@@ -20,7 +20,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from stoker.agents.spans import spans_of, trace_id_of, tree_spans
 from stoker.base.errors import InvalidInput
 from stoker.telemetry import otlp, traces
-from stoker.telemetry.spans import Told, shape
+from stoker.telemetry.spans import Fields, Told, shape
 from stoker.testing.receiver import Receiver
 
 OTEL = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_SDK_DISABLED")
@@ -151,7 +151,7 @@ async def test_what_waits_and_what_leaves_together_is_bounded(monkeypatch: pytes
 
 
 def told(number: int, said: Json | None = None) -> Told:
-    return Told(b"a" * 16, number.to_bytes(8), None, shape("server", "x"), 1.0, None, said or {}, ended_at=2.0)
+    return Told(b"a" * 16, number.to_bytes(8), None, shape("server", "x"), 1.0, 2.0, None, said or {})
 
 
 async def test_whoever_fills_a_batch_writes_it_and_the_rest_is_written_when_it_leaves(
@@ -163,7 +163,7 @@ async def test_whoever_fills_a_batch_writes_it_and_the_rest_is_written_when_it_l
     by: list[str] = []
     write = otlp.write
 
-    def seen(span: Told, to: list[bytes]) -> None:
+    def seen(span: Fields, to: list[bytes]) -> None:
         by.append(threading.current_thread().name)
         write(span, to)
 

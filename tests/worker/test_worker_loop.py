@@ -108,12 +108,12 @@ async def test_after_an_attempt_that_could_not_connect_nothing_is_claimed_until_
 
     class Restarting(EngineClient):
         def stream(
-            self, endpoint: str, body: dict[str, Any], *, request_id: str | None = None, span: Any = None
+            self, endpoint: str, body: dict[str, Any], *, request_id: str | None = None, trace: Any = None
         ) -> AbstractAsyncContextManager[Stream]:
             seen.append("asked")
             if seen.count("asked") <= 3:
                 raise Unreachable("cannot reach it: All connection attempts failed")
-            return super().stream(endpoint, body, request_id=request_id, span=span)
+            return super().stream(endpoint, body, request_id=request_id, trace=trace)
 
         async def is_healthy(self) -> bool:
             is_up = await super().is_healthy()

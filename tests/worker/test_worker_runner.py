@@ -10,7 +10,7 @@ from worker_parts import Bench, state_of
 from stoker.base.errors import QueueUnavailable
 from stoker.engine.client import EngineClient
 from stoker.queue import Claim, LeaseState, MemoryQueue, QueueSettings, State
-from stoker.telemetry.spans import Told, Tracing
+from stoker.telemetry.spans import Fields, Told, Tracing
 from stoker.testing.engine import EchoEngine
 
 
@@ -66,8 +66,8 @@ async def test_an_attempt_and_its_call_of_the_engine_are_spans_below_who_sent_th
     told: list[Told] = []
 
     class Sink:
-        def tell(self, span: Told) -> None:
-            told.append(span)
+        def tell(self, span: Fields) -> None:
+            told.append(Told._make(span))
 
     trace, sender = "a" * 32, "b" * 16
     for status in (200, 400):

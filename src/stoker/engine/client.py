@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +11,6 @@ from stoker.base.clock import Clock
 from stoker.base.errors import StokerError, TimedOut, Unavailable
 from stoker.engine.hidden import Hiding
 from stoker.telemetry import metrics
-from stoker.telemetry.spans import Span
 from stoker.web.client import Answer, HttpClient, Stream, Timeouts
 
 # An engine notices within a step or two that nobody listens any more.
@@ -83,15 +82,16 @@ class EngineClient:
         request_id: str | None = None,
         timeout_s: float | None = None,
         within_s: float = math.inf,
-        span: Span | None = None,
+        trace: Mapping[str, str] | None = None,
     ) -> Answer:
         """One whole answer, whatever its status. `request_id` is what `produced` knows it by; `timeout_s` the longest
-        silence, `within_s` the time for all; the engine is told of `span`. Raises Unavailable, TimedOut."""
+        silence, `within_s` the time for all; `trace`: headers that tell the engine of its trace.
+        Raises Unavailable, TimedOut."""
         answer = await self._http.request(
             "POST",
             self._path(endpoint),
             body={**body, "model": self._model},
-            headers=_headers(request_id, span),
+            headers=_headers(request_id, trace),
             timeout_s=timeout_s,
             within_s=within_s,
         )
@@ -99,24 +99,34 @@ class EngineClient:
 
     @asynccontextmanager
     async def stream(
-        self, endpoint: str, body: dict[str, Any], *, request_id: str | None = None, span: Span | None = None
+        self,
+        endpoint: str,
+        body: dict[str, Any],
+        *,
+        request_id: str | None = None,
+        trace: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Stream]:
         """The events of one answer; leaving the block cancels the generation. Raises Unavailable, TimedOut."""
-        opened = await self.open(endpoint, body, request_id=request_id, span=span)
+        opened = await self.open(endpoint, body, request_id=request_id, trace=trace)
         try:
             yield opened
         finally:
             opened.close()
 
     async def open(
-        self, endpoint: str, body: dict[str, Any], *, request_id: str | None = None, span: Span | None = None
+        self,
+        endpoint: str,
+        body: dict[str, Any],
+        *,
+        request_id: str | None = None,
+        trace: Mapping[str, str] | None = None,
     ) -> Stream:
         """As `stream`; closing what it returns cancels the generation."""
         opened = await self._http.open(
             "POST",
             self._path(endpoint),
             body={**body, "model": self._model, "stream": True},
-            headers=_headers(request_id, span),
+            headers=_headers(request_id, trace),
         )
         if opened.error is not None:
             opened.error = self._without_secrets(opened.error)
@@ -196,8 +206,7 @@ class EngineClient:
         return EngineLoad(int(read[_RUNNING]), int(read.get(_WAITING, 0)))
 
 
-def _headers(request_id: str | None, span: Span | None) -> dict[str, str] | None:
-    said = {} if span is None else span.headers
-    if request_id is not None:
-        said["X-Request-Id"] = request_id
-    return said or None
+def _headers(request_id: str | None, trace: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    if request_id is None:
+        return trace
+    return {"X-Request-Id": request_id} if trace is None else {**trace, "X-Request-Id": request_id}

@@ -133,10 +133,11 @@ class Running:
     charge: Charge
     admitted_at: float
     """By the monotonic clock."""
-    call: Span | None = None
-    """The latest call of an engine."""
+    call_id: bytes | None = None
+    call_at: float = 0.0
+    """The span of the call of an engine that goes on, and when it began; None: no span, or none goes on."""
     reasons: tuple[str, ...] | None = None
-    """Why its answer ended, as the engine says; known where there is a `call`."""
+    """Why its answer ended, as the engine says; known where there are spans."""
 
 
 @dataclass(frozen=True, slots=True)

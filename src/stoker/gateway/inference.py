@@ -137,7 +137,7 @@ class Inference:
                         request_id=ask.id,
                         timeout_s=left_s,
                         within_s=left_s,
-                        span=running.call,
+                        trace=spans.of_call(running),
                     )
                     self.fleet.answered(member, answer.status)
             except TimedOut as error:
@@ -146,7 +146,7 @@ class Inference:
             if answer.status < 400:
                 said = answer.json()
                 charge.saw_usage(ask.endpoint.usage_in(said))
-                if running.call is not None:
+                if ask.span is not None:
                     running.reasons = finish_reasons(said)
             return answer
 
@@ -198,7 +198,7 @@ class Inference:
                 # Comments are no tokens: an engine that says nothing else is silent.
                 async with self._until(deadline, self.patience.first_token_s):
                     stream = upstream.stream = await member.client.open(
-                        ask.endpoint.path, body, request_id=ask.id, span=running.call
+                        ask.endpoint.path, body, request_id=ask.id, trace=spans.of_call(running)
                     )
                     upstream.first = await stream.read()
                 if stream.error is not None:
@@ -492,7 +492,7 @@ class Inference:
                 replica_id=replica.id,
                 replica_url=replica.url,
             )
-            running.call = spans.call(ask, replica.id, charge.attempts, self.clock.now())
+            spans.calls(running, self.clock.now())
             try:
                 answered = await attempt(member)
             except Unavailable as error:

@@ -38,13 +38,14 @@ def request(path: str, model: str | None = None, tenant: str | None = None) -> S
 
 
 @lru_cache(maxsize=4096)
-def _call(path: str, model: str, replica: str, attempt: int) -> Shape:
-    return spans.call_of("client", path, model).saying({"stoker.replica": replica, "stoker.attempt": attempt})
-
-
-@lru_cache(maxsize=4096)
-def _answer(call: Shape, model: str, reasons: tuple[str, ...] | None) -> Shape:
-    return call.saying({"gen_ai.response.model": model, "gen_ai.response.finish_reasons": reasons})
+def _call(path: str, model: str, replica: str | None, attempt: int, reasons: tuple[str, ...] | None) -> Shape:
+    said = {
+        "gen_ai.response.model": model,
+        "gen_ai.response.finish_reasons": reasons,
+        "stoker.replica": replica,
+        "stoker.attempt": attempt,
+    }
+    return spans.call_of("client", path, model).saying(said)
 
 
 @lru_cache(maxsize=4096)
@@ -88,9 +89,17 @@ def came_by(span: Span | None, path: str) -> None:
         span.shape = request(path, said["stoker.model"], said["stoker.tenant"])
 
 
-def call(ask: "Ask", replica: str, attempt: int, at: float) -> Span | None:
-    """Of an engine, for a request that did not go through the queue."""
-    return ask.span and ask.span.child(_call(ask.endpoint.path, ask.model, replica, attempt), at)
+def calls(running: "Running", at: float) -> None:
+    """An engine, for a request that did not go through the queue."""
+    span = running.ask.span
+    if span is not None:
+        running.call_id, running.call_at = span.tracing.new_id(), at
+
+
+def of_call(running: "Running") -> dict[str, str] | None:
+    """What tells the engine of its trace."""
+    span, call_id = running.ask.span, running.call_id
+    return None if span is None or call_id is None else span.headers_of(call_id)
 
 
 def task(ask: "Ask", at: float) -> Span | None:
@@ -103,16 +112,17 @@ def task(ask: "Ask", at: float) -> Span | None:
 
 def ended(running: "Running", at: float, error: str | None = None) -> None:
     """The call of an engine has ended."""
-    span = running.call
-    if span is None or span.ended_at is not None:
+    span, call_id = running.ask.span, running.call_id
+    if span is None or call_id is None:
         return
+    running.call_id = None
     if span.is_sampled:
         charge = running.charge
-        span.shape = _answer(span.shape, charge.model, running.reasons)
-        span.attributes = spans.used(charge.prompt_tokens, charge.cached_tokens, charge.completion_tokens)
+        shape = _call(running.ask.endpoint.path, charge.model, charge.replica, charge.attempts, running.reasons)
+        said = spans.used(charge.prompt_tokens, charge.cached_tokens, charge.completion_tokens)
         if charge.first_token_at is not None:
-            span.attributes["gen_ai.response.time_to_first_chunk"] = charge.first_token_at - charge.started_at
-    span.end(at, error)
+            said["gen_ai.response.time_to_first_chunk"] = charge.first_token_at - charge.started_at
+        span.end_below(call_id, shape, running.call_at, at, said, error)
 
 
 def answered_with(span: Span | None, status: int, at: float, error: str | None = None) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from stoker.telemetry.spans import Shape, Told
+from stoker.telemetry.spans import Fields, Shape
 
 _KINDS = {"server": 2, "model": 3, "client": 3, "producer": 4, "consumer": 5}
 _INTERNAL = 1
@@ -19,6 +19,21 @@ _below = struct.Struct("<2s16s2s8sBQBQ2s8s").pack
 _double = struct.Struct("<Bd").pack
 
 
+CONTENT = frozenset(
+    (
+        "error.message",
+        "gen_ai.input.messages",
+        "gen_ai.output.messages",
+        "gen_ai.tool.call.arguments",
+        "gen_ai.tool.call.result",
+        "stoker.wait.answer",
+        "stoker.wait.message",
+    )
+)
+"""Attributes that hold what people, models and tools wrote. They stay here unless the span says `with_content`, as
+tenants do by `recordContent`."""
+
+
 def request(resource: Mapping[str, Any], scope: str, spans: Iterable[bytes]) -> bytes:
     """The body of a request to `/v1/traces`, for what `write` made of each."""
     of_scope = b"".join((_field(0x0A, _field(0x0A, scope.encode())), *spans))
@@ -26,65 +41,65 @@ def request(resource: Mapping[str, Any], scope: str, spans: Iterable[bytes]) -> 
     return _field(0x0A, _field(0x0A, of_resource) + _field(0x12, of_scope))
 
 
-def write(span: Told, to: list[bytes]) -> None:
-    """One that has ended, in pieces, as a part of `request`. A request of the gateway pays for it, twice."""
-    began, ended, parent = span.started_at, span.ended_at, span.parent
-    began_at, ended_at = int(began * 1e9), int((began if ended is None else ended) * 1e9)
+def write(span: Fields, to: list[bytes]) -> None:
+    """In pieces, as a part of `request`. A request of the gateway pays for it, twice."""
+    trace_id, span_id, parent, shape, began, ended, state, said, is_wrong, with_content = span
+    began_at, ended_at = int(began * 1e9), int(ended * 1e9)
     if parent is None:
-        ids = _root(b"\x0a\x10", span.trace_id, b"\x12\x08", span.id, 0x39, began_at, 0x41, ended_at)
+        ids = _root(b"\x0a\x10", trace_id, b"\x12\x08", span_id, 0x39, began_at, 0x41, ended_at)
     else:
-        ids = _below(
-            b"\x0a\x10", span.trace_id, b"\x12\x08", span.id, 0x39, began_at, 0x41, ended_at, b"\x22\x08", parent
-        )
-    common = span.shape.written or _common(span.shape)
-    if span.attributes or span.is_wrong or span.state is not None:
-        common = b"".join((common, *_own(span)))
+        ids = _below(b"\x0a\x10", trace_id, b"\x12\x08", span_id, 0x39, began_at, 0x41, ended_at, b"\x22\x08", parent)
+    common = shape.written or _common(shape)
+    if said:
+        common += _own(said, with_content)
+    if is_wrong:
+        common += _WRONG
+    if state is not None:
+        common += _field(0x1A, state.encode())
     size = len(ids) + len(common)
     to.append(_HEADS[0x12][size] if size < _MOST_SIZES else b"\x12" + _varint(size))
     to.append(ids)
     to.append(common)
 
 
-def _own(span: Told) -> list[bytes]:
+def _own(said: Mapping[str, Any], with_content: bool) -> bytes:
     """What it has not in common with others."""
     parts = []
-    known = _KNOWN.get
-    for item in span.attributes.items():
+    for name, value in said.items():
         try:
-            part = known(item)
-        except TypeError:  # a list or the like has no hash
-            part = None
-        parts.append(_new(*item) if part is None else part)
-    if span.is_wrong:
-        parts.append(_WRONG)
-    if span.state is not None:
-        parts.append(_field(0x1A, span.state.encode()))
-    return parts
+            parts.append(_KNOWN[name][value])
+        except (KeyError, TypeError):  # it is new, or a list or the like has no hash
+            parts.append(_new(name, value, with_content))
+    return b"".join(parts)
 
 
-# Attributes that come again and again are kept as they were written: few words and small numbers. By equality, so 0 and
-# 1 are not (False and True are written otherwise), and a float that equals a whole number of its name is written as it.
-_MOST_KEPT = 8192
+# Attributes that come again and again are kept as they were written: few words and small numbers, by name and value. By
+# equality, so 0 and 1 are not (False and True are written otherwise), and a float that equals a whole number of its
+# name is written as it.
+_MOST_NAMES, _MOST_VALUES = 256, 4096
 _MOST_CHARACTERS, _MOST_WORDS = 64, 8
-_KNOWN: dict[tuple[str, Any], bytes] = {}
+_KNOWN: dict[str, dict[Any, bytes]] = {}
 
 
 def _common(shape: Shape) -> bytes:
     """Once for each: it is kept there."""
     named = _text(0x2A, shape.name) + b"\x30%c" % _KINDS.get(shape.kind, _INTERNAL) + _FLAGS
-    shape.written = b"".join((named, *(_new(*item) for item in shape.attributes.items())))
+    shape.written = named + _own(shape.attributes, False)
     return shape.written
 
 
-def _new(name: str, value: Any) -> bytes:
+def _new(name: str, value: Any, with_content: bool) -> bytes:
     """What is None is not there."""
-    if value is None:
+    if value is None or (name in CONTENT and not with_content):
         return b""
     made = _attribute(name, value)
-    if _is_kept(value):
-        if len(_KNOWN) >= _MOST_KEPT:
-            _KNOWN.clear()
-        _KNOWN[name, value] = made
+    if name not in CONTENT and _is_kept(value):
+        known = _KNOWN.get(name, {})
+        if len(known) >= _MOST_VALUES:
+            known.clear()
+        if name in _KNOWN or len(_KNOWN) < _MOST_NAMES:
+            _KNOWN[name] = known
+        known[value] = made
     return made
 
 

@@ -25,7 +25,8 @@ from stoker.base import logs
 from stoker.base.background import Background
 from stoker.base.errors import InvalidInput, Unavailable
 from stoker.telemetry.metrics import Metrics
-from stoker.telemetry.traces import NOTHING, is_off, quieten, resource_of, why_not_taken
+from stoker.telemetry.spans import NOTHING
+from stoker.telemetry.traces import is_off, quieten, resource_of, why_not_taken
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricsData

@@ -15,14 +15,13 @@ import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from stoker.base import logs
 from stoker.base.background import Background
 from stoker.base.errors import InvalidInput, Unavailable
 from stoker.telemetry import otlp
-from stoker.telemetry.spans import Told, Tracing, sampler_of, shape
+from stoker.telemetry.spans import NOTHING, Fields, Told, Tracing, sampler_of, shape
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
@@ -30,20 +29,6 @@ if TYPE_CHECKING:
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 SPOKEN = "http/protobuf"
-CONTENT = frozenset(
-    (
-        "error.message",
-        "gen_ai.input.messages",
-        "gen_ai.output.messages",
-        "gen_ai.tool.call.arguments",
-        "gen_ai.tool.call.result",
-        "stoker.wait.answer",
-        "stoker.wait.message",
-    )
-)
-"""Attributes that hold what people, models and tools wrote. They stay here unless the span says `with_content`, as
-tenants do by `recordContent`."""
-
 WRITTEN_AT_ONCE = 64
 """Spans: a seventh of a millisecond."""
 MOST_WAITING = 20_000
@@ -65,7 +50,7 @@ class _Batch:
     __slots__ = ("content", "size")
 
     def __init__(self) -> None:
-        self.content: list[Told] | bytes = []
+        self.content: list[Fields] | bytes = []
         self.size = 0
         """Spans, once it takes no more."""
 
@@ -103,7 +88,7 @@ class Traces:
         """Spans that went nowhere."""
         return self._background.dropped + self._lost
 
-    def tell(self, span: Told) -> None:
+    def tell(self, span: Fields) -> None:
         """Never waits, and never fails."""
         with self._lock:
             batch = self._filling
@@ -131,11 +116,11 @@ class Traces:
                         None if span["parent"] is None else bytes.fromhex(span["parent"]),
                         shape(span["kind"], span["name"]),
                         span["started_at"],
+                        span["ended_at"],
                         span.get("state"),
-                        attributes=span["attributes"],
-                        with_content=span.get("with_content", False),
-                        ended_at=span["ended_at"],
+                        span["attributes"],
                         is_wrong=span["status"] == "error",
+                        with_content=span.get("with_content", False),
                     )
                 )
 
@@ -172,11 +157,11 @@ class Traces:
         for span in spans:
             begins = len(parts)
             try:
-                otlp.write(_cleared(span), parts)
+                otlp.write(span, parts)
             except Exception:
                 del parts[begins:]
                 self._lose(1)
-                _log.exception("span_not_written", name=span.shape.name)
+                _log.exception("span_not_written", name=span[3].name)
         batch.content = b"".join(parts)
         return batch.content
 
@@ -202,14 +187,6 @@ def traces_from(environ: Mapping[str, str] = os.environ, service: str = "stoker"
             param=endpoint,
             hint="pip install 'stoker[otel]', or unset it",
         ) from error
-
-
-def _cleared(span: Told) -> Told:
-    if not span.attributes or span.with_content or CONTENT.isdisjoint(span.attributes):
-        return span
-    shown = {name: value for name, value in span.attributes.items() if name not in CONTENT}
-    said = (span.trace_id, span.id, span.parent, span.shape, span.started_at, span.state, shown)
-    return Told(*said, ended_at=span.ended_at, is_wrong=span.is_wrong)
 
 
 def tracing_from(traces: Traces | None, environ: Mapping[str, str] = os.environ) -> Tracing | None:
@@ -245,9 +222,6 @@ def why_not_taken(result: Any) -> str | None:
     if result.status_code is not None:
         return None if 200 <= result.status_code < 300 else f"it answered {result.status_code}"
     return "it did not answer" if result.error is None else type(result.error).__name__
-
-
-NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 def resource_of(service: str, about: Mapping[str, str] = NOTHING) -> "Resource":

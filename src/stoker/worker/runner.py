@@ -233,7 +233,8 @@ class Runner:
             return await self._whole(claim, charge, wire, span)
         continuous = self.settings.continuous_usage or self.settings.goes_on
         asked = wire.asking(self._body(claim), continuous=continuous)
-        async with self.engine.stream(task.endpoint, asked, request_id=_request_id(claim), span=span) as stream:
+        said = None if span is None else span.headers
+        async with self.engine.stream(task.endpoint, asked, request_id=_request_id(claim), trace=said) as stream:
             if stream.error is not None:
                 charge.has_begun = stream.error.status < 400
                 refusal = _refusal(stream.error)
@@ -291,7 +292,7 @@ class Runner:
             claim.task.body,
             request_id=_request_id(claim),
             timeout_s=self.settings.timeout_s,
-            span=span,
+            trace=None if span is None else span.headers,
         )
         charge.has_begun = answer.status < 400
         if answer.status >= 400:
