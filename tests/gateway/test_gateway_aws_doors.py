@@ -6,6 +6,8 @@ import pytest
 from stoker.aws.cloudwatch import Datum
 from stoker.aws.cloudwatch import Metrics as CloudWatchMetrics
 from stoker.aws.cost_explorer import cost_and_usage
+from stoker.aws.identity import caller
+from stoker.aws.prerequisites import missing_images
 from stoker.aws.sns import SnsTopic
 from stoker.aws.spot_prices import spot_prices
 from stoker.aws.sqs import SqsQueue
@@ -52,6 +54,10 @@ async def test_an_endpoint_that_is_no_url_is_unavailable(monkeypatch: pytest.Mon
         cost_and_usage(since=0.0, until=DAY_S, metric="UnblendedCost")
     with pytest.raises(Unavailable, match="EC2 cannot be asked for spot prices"):
         spot_prices("us-west-2", ["m5.large"], 0.0)
+    with pytest.raises(Unavailable, match="STS cannot be asked"):
+        caller("us-west-2")
+    with pytest.raises(Unavailable, match="AWS cannot be asked"):
+        missing_images("us-west-2", [("stoker", "1")])
 
 
 async def test_a_proxy_that_answers_in_place_of_aws_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:

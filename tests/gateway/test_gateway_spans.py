@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from gateway_parts import HELLO, KEY, Sink, a_stack, said_of, until
 
-from stoker.gateway import batch_spans
+from stoker.base import logs
+from stoker.gateway import auth, batch_spans
 from stoker.meter.keys import KeyStore
 from stoker.spec import loads
 from stoker.telemetry.spans import Tracing, sampler_of
@@ -143,6 +144,30 @@ async def test_an_engines_refusal_is_counted_and_told_by_its_code_where_that_is_
     for code, count in (("context_length_exceeded", 2), ("404", 2), ("422", 4)):
         assert f'stoker_refused_total{{code="{code}"}} {count}.0' in page
     assert "secret words" not in page + str(sink.told)
+
+
+async def test_what_is_logged_before_the_next_request_is_known_bears_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests of a connection are answered by one task, one after the other."""
+    sink, bound, tasks = Sink(), [], set()
+    user = auth.Authenticator.user
+
+    async def looked(self: auth.Authenticator, request: Any) -> Any:
+        bound.append(logs._bound.get())
+        tasks.add(asyncio.current_task())
+        return await user(self, request)
+
+    monkeypatch.setattr(auth.Authenticator, "user", looked)
+    async with a_stack(tmp_path) as stack:
+        object.__setattr__(stack.gateway.services, "tracing", Tracing(sink, lambda *_: True))
+        await stack.engine()
+        http = await stack.http()
+        for is_stream in (False, True, False):
+            body = {"model": "general", "messages": HELLO, "stream": is_stream}
+            assert (await http.request("POST", "/v1/chat/completions", body=body)).status == 200
+    assert (bound, len(tasks)) == ([None, None, None], 1)
+    assert len([span for span in sink.told if span.shape.kind == "server"]) == 3
 
 
 def test_a_batch_is_sampled_or_not_as_a_whole() -> None:

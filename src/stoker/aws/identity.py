@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from stoker.aws.away import unreachable
 from stoker.base.errors import InvalidInput, NotPermitted, Unavailable
 
 TOKEN_S = 840.0
@@ -34,7 +35,7 @@ def caller(region: str) -> Caller:
         raise NotPermitted(
             f"AWS does not know who asks: {error}", hint="sign in: `aws sso login`, AWS_PROFILE"
         ) from error
-    except botocore.BotoCoreError as error:
+    except unreachable() as error:
         raise Unavailable(f"STS cannot be asked: {error}") from error
     return Caller(said["Account"], said["Arn"])
 

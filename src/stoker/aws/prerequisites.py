@@ -4,6 +4,7 @@ become Unavailable or NotPermitted here."""
 from collections.abc import Iterable
 from typing import Any
 
+from stoker.aws.away import unreachable
 from stoker.base.errors import InvalidInput, NotPermitted, Unavailable
 
 
@@ -35,7 +36,7 @@ def _answers(service: str, region: str, call: str, request: dict[str, Any], abse
     """What AWS says; None where it says that there is no such thing."""
     try:
         import boto3
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import ClientError
     except ImportError as error:
         raise InvalidInput("deploying needs boto3", hint="pip install 'stoker[deploy]'") from error
     try:
@@ -47,5 +48,5 @@ def _answers(service: str, region: str, call: str, request: dict[str, Any], abse
         if "AccessDenied" in code:
             raise NotPermitted(f"AWS refuses {service}:{call}: {error}") from error
         raise Unavailable(f"AWS does not answer {service}:{call}: {error}") from error
-    except BotoCoreError as error:
+    except unreachable() as error:
         raise Unavailable(f"AWS cannot be asked: {error}") from error
