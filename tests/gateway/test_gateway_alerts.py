@@ -292,6 +292,31 @@ async def test_who_was_refused_early_is_still_told_of_when_thresholds_are_reache
     assert sorted(thresholds(told.got), key=str) == [0.5, 0.8, 1.0, None]
 
 
+async def test_what_is_remembered_has_a_bound_and_what_is_forgotten_is_told_once_all_the_same(
+    world: World, told: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be as many limits as there are keys; the ledger's database knows what was written down."""
+    monkeypatch.setattr(alerts, "REMEMBERED", 1)
+    monkeypatch.setattr(alerts, "MOST_REFUSED", 1)
+    await world.open()
+    await world.alerts.notice([await world.spend(600)])
+    await world.clock.advance(86_400)
+    await world.alerts.notice([await world.spend(600)])
+    assert len(world.alerts._written) == 1
+    terms = TermsOfCallers().of(
+        Account("key_1", "one", "user", TenantTerms("acme", world.tenants.get("acme").terms.budgets)), None, None
+    )
+    standings = await world.budgets.standings(["tenant:acme"])
+    for number, standing in enumerate([standings[0], *standings]):
+        name = standing.counter if number == 0 else f"{standing.counter}:{number}"
+        world.alerts.refused(terms, Counter(name, Unit.TOKENS, standing.limit, NOON + 43_200, 1))
+    assert list(world.alerts._refused) == [standings[0].counter]
+    for _ in range(2):
+        await world.alerts.notice([await world.spend(1)])
+        await world.alerts.tell_due()
+    assert thresholds(told.got) == [0.5, 0.5]
+
+
 async def test_the_next_day_and_a_raised_limit_are_budgets_of_their_own(world: World, told: Receiver) -> None:
     await world.open()
     await world.alerts.notice([await world.spend(600)])

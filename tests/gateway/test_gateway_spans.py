@@ -3,16 +3,17 @@ tests/flow/test_one_trace.py."""
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from gateway_parts import HELLO, KEY, Sink, a_stack, said_of, until
 
 from stoker.base import logs
-from stoker.gateway import auth, batch_spans
+from stoker.gateway import auth, batch_spans, spans
 from stoker.meter.keys import KeyStore
 from stoker.spec import loads
-from stoker.telemetry.spans import Tracing, sampler_of
+from stoker.telemetry.spans import Tracing, sampler_of, shape
 
 
 class Servers(Sink):
@@ -168,6 +169,44 @@ async def test_what_is_logged_before_the_next_request_is_known_bears_no_trace(
             assert (await http.request("POST", "/v1/chat/completions", body=body)).status == 200
     assert (bound, len(tasks)) == ([None, None, None], 1)
     assert len([span for span in sink.told if span.shape.kind == "server"]) == 3
+
+
+@pytest.mark.parametrize("is_sampled", [True, False])
+def test_a_call_is_told_once_whoever_ends_it_and_not_where_its_trace_is_not_sampled(is_sampled: bool) -> None:
+    sink = Sink()
+    span = Tracing(sink, lambda *_: is_sampled).begin(None, shape("server", "x"), 1.0)
+    charge: Any = SimpleNamespace(model="general", replica="general-0", attempts=2, first_token_at=4.5, started_at=1.5)
+    charge.prompt_tokens, charge.cached_tokens, charge.completion_tokens = 5, 2, 3
+    ask: Any = SimpleNamespace(span=span, endpoint=SimpleNamespace(path="/v1/completions"))
+    running: Any = SimpleNamespace(ask=ask, charge=charge, reasons=("stop",), call_id=None)
+    spans.ended(running, 2.0)  # there was none
+    spans.calls(running, 2.0)
+    headers = spans.of_call(running)
+    assert headers is not None
+    spans.ended(running, 3.0, "upstream_error")
+    spans.ended(running, 9.0)
+    assert spans.of_call(running) is None
+    if not is_sampled:
+        assert (sink.told, headers["traceparent"][-3:]) == ([], "-00")
+        return
+    [told] = sink.told
+    assert headers == {"traceparent": f"00-{span.trace_id.hex()}-{told.id.hex()}-01"}
+    assert (told.trace_id, told.parent, told.started_at, told.ended_at) == (span.trace_id, span.id, 2.0, 3.0)
+    assert (told.shape.kind, told.shape.name, told.is_wrong) == ("client", "text_completion general", True)
+    assert said_of(told) == {
+        "gen_ai.operation.name": "text_completion",
+        "gen_ai.provider.name": "stoker",
+        "gen_ai.request.model": "general",
+        "gen_ai.response.model": "general",
+        "gen_ai.response.finish_reasons": ("stop",),
+        "gen_ai.response.time_to_first_chunk": 3.0,
+        "gen_ai.usage.input_tokens": 5,
+        "gen_ai.usage.output_tokens": 3,
+        "gen_ai.usage.cache_read.input_tokens": 2,
+        "stoker.replica": "general-0",
+        "stoker.attempt": 2,
+        "error.type": "upstream_error",
+    }
 
 
 def test_a_batch_is_sampled_or_not_as_a_whole() -> None:

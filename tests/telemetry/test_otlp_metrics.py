@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,28 @@ async def test_a_collector_that_is_away_costs_points_only(monkeypatch: pytest.Mo
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     async with sending(Metrics(), "stoker-story"):
         pass
+
+
+def test_points_that_wait_for_a_collector_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is all that there is to tell, so the last ones are enough: those of a day would fill the memory."""
+    monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:9")
+    exporting = _Sender("stoker-story")
+    begun, go = threading.Event(), threading.Event()
+
+    def away(_: object) -> None:
+        begun.set()
+        go.wait(30)
+        raise Unavailable("away")
+
+    exporting._background._do = away
+    exporting.add(Metrics())
+    assert begun.wait(30)
+    for _ in range(5):
+        exporting.add(Metrics())
+    assert (len(exporting._background._waiting), exporting._background.dropped) == (2, 3)
+    exporting._background.close(0.0)
+    go.set()
+    exporting._background.close(30)
 
 
 async def test_what_is_known_only_when_somebody_asks_is_asked_for_each_time(monkeypatch: pytest.MonkeyPatch) -> None:

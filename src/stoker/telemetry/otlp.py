@@ -42,7 +42,7 @@ def request(resource: Mapping[str, Any], scope: str, spans: Iterable[bytes]) -> 
 
 
 def write(span: Fields, to: list[bytes]) -> None:
-    """In pieces, as a part of `request`. A request of the gateway pays for it, twice."""
+    """In pieces, as a part of `request`; nothing of one that cannot be written. A request pays for it, twice."""
     trace_id, span_id, parent, shape, began, ended, state, said, is_wrong, with_content = span
     began_at, ended_at = int(began * 1e9), int(ended * 1e9)
     if parent is None:

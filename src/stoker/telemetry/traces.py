@@ -58,8 +58,8 @@ class _Batch:
 class Traces:
     """Where spans that have ended are told, from any thread.
 
-    Whoever fills a batch writes it, while the processor has spans and code at hand: written one by one between two
-    requests they cost more, and so they do a second later in a thread, with two threads in each other's way."""
+    Whoever fills a batch writes it: one by one between two requests they would cost more, and a thread that writes
+    them keeps the interpreter from requests all the same, when nobody knows."""
 
     def __init__(self, service: str = "stoker", *, pause_s: float = 10.0) -> None:
         """`service`: what it calls itself where OTEL_SERVICE_NAME says nothing. Raises ImportError where the extra
@@ -155,11 +155,9 @@ class Traces:
             return spans
         parts: list[bytes] = []
         for span in spans:
-            begins = len(parts)
             try:
                 otlp.write(span, parts)
             except Exception:
-                del parts[begins:]
                 self._lose(1)
                 _log.exception("span_not_written", name=span[3].name)
         batch.content = b"".join(parts)
