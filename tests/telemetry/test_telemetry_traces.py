@@ -196,17 +196,23 @@ async def test_whoever_fills_a_batch_writes_it_and_the_rest_is_written_when_it_l
     assert made.dropped == 0
 
 
-async def test_a_span_that_cannot_be_written_costs_itself_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_spans_that_cannot_be_written_cost_themselves_alone_and_are_said_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(traces, "WRITTEN_AT_ONCE", 3)
+    said: list[tuple[str, str]] = []
+    monkeypatch.setattr(traces._log, "error", lambda what, exc_info: said.append((what, type(exc_info).__name__)))
     async with Receiver() as receiver:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
         made = traces.Traces()
-        for number, said in enumerate(({}, {"x": 1 << 5000}, {"y": 2}), 1):
-            made.tell(told(number, {**said, 7: "a name that is none"} if number == 2 else said))  # type: ignore[dict-item]
+        wrong: Json = {7: "a name that is none"}  # type: ignore[dict-item]
+        for number, attributes_of in enumerate(({}, wrong, {"y": 2}, wrong), 1):
+            made.tell(told(number, attributes_of))
         await asyncio.to_thread(made.close)
     [got] = [ExportTraceServiceRequest.FromString(each.body) for each in receiver.got]
     assert [int(each.span_id.hex(), 16) for each in got.resource_spans[0].scope_spans[0].spans] == [1, 3]
-    assert made.dropped == 1
+    assert made.dropped == 2
+    assert said == [("spans_not_written", "AttributeError")]
 
 
 async def test_threads_that_tell_at_once_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

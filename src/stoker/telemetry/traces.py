@@ -82,6 +82,8 @@ class Traces:
         self._lock = threading.Lock()
         self._filling: _Batch | None = None
         self._lost = 0
+        self._mistake: Exception | None = None
+        """Why spans could not be written since this was last said: each second at most, however many there are."""
 
     @property
     def dropped(self) -> int:
@@ -136,6 +138,9 @@ class Traces:
                     self._filling, batch.size = None, len(batch.content)
         count = sum(batch.size for batch in batches)
         body = otlp.request(self._resource.attributes, _SCOPE, map(self._written, batches))
+        if (mistake := self._mistake) is not None:
+            self._mistake = None
+            _log.error("spans_not_written", exc_info=mistake)
         # Not its `export`, which takes the SDK's spans only; the versions that have this are named in pyproject.toml.
         why = why_not_taken(self._exporter._client.export(body))
         if why is None:
@@ -157,9 +162,9 @@ class Traces:
         for span in spans:
             try:
                 otlp.write(span, parts)
-            except Exception:
+            except Exception as mistake:
                 self._lose(1)
-                _log.exception("span_not_written", name=span[3].name)
+                self._mistake = mistake
         batch.content = b"".join(parts)
         return batch.content
 
