@@ -131,7 +131,7 @@ def answered_with(span: Span | None, status: int, at: float, error: str | None =
     if span is None:
         return
     logs.unbind()
-    if span.ended_at is None:  # else it is read by a thread now
+    if span.ended_at is None:  # else its attributes are on their way
         span.shape = _status(span.shape, status)
         if status >= 400 and status != CLIENT_CLOSED:
             span.attributes["error.type"] = error = error or str(status)
