@@ -69,7 +69,7 @@ def ours() -> Both:
     caller = Caller("acme", "key_1", session=None, run=None)
     # What a gateway has of a request anyway.
     charge: Any = SimpleNamespace(model="general", replica="general-0", attempts=1, cached_tokens=0)
-    charge.completion_tokens, charge.first_token_at = 20, None
+    charge.completion_tokens, charge.started_at, charge.first_token_at = 20, 1.8e9, None
     ask: Any = SimpleNamespace(model="general", endpoint=SimpleNamespace(path=PATH))
     running: Any = SimpleNamespace(ask=ask, charge=charge, reasons=("stop",), call_id=None)
 
@@ -77,7 +77,7 @@ def ours() -> Both:
         at = 1.8e9 + number
         span = ask.span = spans.begun(tracing, headers, PATH, "general", caller, at)
         spans.calls(running, at)
-        _headers("req_1", spans.of_call(running))
+        _headers("req_1", running.call_headers)
         charge.prompt_tokens = number % 500
         spans.ended(running, at + 1)
         spans.answered_with(span, 200, at + 1)

@@ -82,7 +82,7 @@ def test_one_request_is_one_trace(start: Start, collected: tuple[str, Path]) -> 
     url, path = collected
     running = start(
         spec=f"{ONE_MODEL}\nagents: {{enabled: true, workers: {{replicas: {{min: 1}}}}}}",
-        environ={"OTEL_EXPORTER_OTLP_ENDPOINT": url},
+        environ={"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_BSP_SCHEDULE_DELAY": "100"},
     )
     body = {"model": "general", "max_tokens": 4, "messages": [{"role": "user", "content": "PROMPTMARKER"}]}
     parent = {"traceparent": f"00-{TRACE}-{CALLER}-01", "tracestate": "vendor=1"}

@@ -237,6 +237,7 @@ def test_no_secret_is_in_anything_that_is_said_or_written(
         "HOSTED_KEY": UPSTREAM_KEY,
         "HOOKS": HOOK_SECRET,
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector,
+        "OTEL_BSP_SCHEDULE_DELAY": "100",
         "OTEL_EXPORTER_OTLP_HEADERS": f"authorization={COLLECTOR_KEY}",
         "THEIR_REDIS": REDIS_PASSWORD,
         "THEIR_POSTGRES": POSTGRES_PASSWORD,
@@ -401,7 +402,7 @@ def test_what_a_tenant_wants_to_be_recorded_is_on_its_spans(start: Start, collec
     collector, received = collected
     running = start(
         spec="{llm: {models: {general: {}}}, tenants: {default: {recordContent: true}}}",
-        environ={"OTEL_EXPORTER_OTLP_ENDPOINT": collector},
+        environ={"OTEL_EXPORTER_OTLP_ENDPOINT": collector, "OTEL_BSP_SCHEDULE_DELAY": "100"},
     )
     body = {"model": "general", "messages": [{"role": "user", "content": PROMPT}], "max_tokens": 5}
     _, answer = ask(running, "/v1/chat/completions", body, running.key)

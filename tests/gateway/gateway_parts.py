@@ -198,7 +198,7 @@ class Sink:
         self.told: list[Told] = []
 
     def tell(self, span: Fields) -> None:
-        self.told.append(Told._make(span))
+        self.told.append(Told.of(span))
 
 
 def said_of(span: Told) -> dict[str, Any]:

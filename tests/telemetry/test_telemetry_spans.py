@@ -68,13 +68,13 @@ def test_the_sampler_is_the_environments() -> None:
 
 class Sink(list[Told]):
     def tell(self, span: Fields) -> None:
-        self.append(Told._make(span))
+        self.append(Told.of(span))
 
 
 def written_of(span: Told) -> bytes:
-    parts: list[bytes] = []
-    otlp.write(span, parts)
-    return b"".join(parts)
+    written, wrong = otlp.write([span])
+    assert wrong == []
+    return written
 
 
 def test_a_span_is_told_once_and_protobuf_reads_what_was_written() -> None:
@@ -186,10 +186,75 @@ def test_what_is_remembered_keeps_its_kind(value: object, kind: str) -> None:
         assert said.value.WhichOneof("value") == kind
 
 
-def test_ids_are_made_many_at_once_and_never_twice() -> None:
+def test_traces_are_made_many_at_once_and_no_id_twice() -> None:
     """By threads, too, which take the last of those that were made at the same moment."""
     tracing = Tracing(Sink(), sampler_of({}), Random(1))
     with ThreadPoolExecutor(8) as threads:
-        made = list(threads.map(lambda _: tracing.begin(None, shape("server", "x"), 1.0), range(4000)))
+        made = list(threads.map(lambda number: tracing.begin(None, shape("server", "x"), number), range(4000)))
     assert {(len(each.trace_id), len(each.id)) for each in made} == {(16, 8)}
-    assert len({each.trace_id for each in made}) == len({each.id for each in made}) == 4000
+    assert [each.started_at for each in made] == list(range(4000))
+    assert len({each.trace_id for each in made}) == 4000
+    below = [each.below()[0] for each in made for _ in range(2)]
+    assert len({each.id for each in made} | set(below)) == 12_000
+
+
+@pytest.mark.parametrize("parent", [None, Parent(T, S, True, "a=1")])
+def test_who_is_called_is_told_of_a_span_below(parent: Parent | None) -> None:
+    """Each call of its own: another engine is asked where the first does not answer."""
+    span = Tracing(Sink(), sampler_of({})).begin(parent, shape("server", "x"), 1.0)
+    (first, said), (second, also) = span.below(), span.below()
+    assert first != second
+    for below, headers in ((first, said), (second, also)):
+        assert parent_in(headers) == Parent(span.trace_id, below, True, None if parent is None else "a=1")
+
+
+def test_which_traces_are_kept_is_asked_of_each() -> None:
+    quarter = sampler_of({"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.25"})
+    tracing = Tracing(told := Sink(), quarter, Random(1))
+    for _ in range(400):
+        span = tracing.begin(None, shape("server", "x"), 1.0)
+        assert span.below()[1]["traceparent"].endswith("-01" if quarter(None, span.trace_id) else "-00")
+        span.end(2.0)
+    assert 60 < len(told) < 140
+    assert all(quarter(None, each.trace_id) for each in told)
+
+
+def test_what_a_call_was_is_said_when_it_is_written() -> None:
+    told = Sink()
+    span = Tracing(told, sampler_of({})).begin(None, shape("server", "x"), 5.0)
+    below, _ = span.below()
+    asked: list[tuple[int, str]] = []
+
+    def described(number: int, text: str) -> tuple[Shape, dict[str, object]]:
+        asked.append((number, text))
+        return shape("client", "chat m"), {"n": number, "t": text}
+
+    sink: list[Fields] = []
+    span.tracing.sink.tell = sink.append  # type: ignore[method-assign]
+    span.end_below(below, 6.0, 5.5, described, (7, "é"), is_wrong=True)
+    assert asked == []
+    written, wrong = otlp.write(sink)
+    assert (asked, wrong) == ([(7, "é")], [])
+    [of_resource] = ExportTraceServiceRequest.FromString(otlp.request({}, "s", [written])).resource_spans
+    [call] = of_resource.scope_spans[0].spans
+    assert (call.name, call.kind, call.span_id, call.parent_span_id) == ("chat m", 3, below, span.id)
+    assert (call.start_time_unix_nano, call.end_time_unix_nano, call.status.code) == (6 * 10**9, 6 * 10**9, 2)
+    assert [(each.key, each.value.int_value or each.value.string_value) for each in call.attributes] == [
+        ("n", 7),
+        ("t", "é"),
+    ]
+    assert Told.of(sink[0]) == Told(
+        span.trace_id, below, span.id, shape("client", "chat m"), 6.0, 6.0, None, {"n": 7, "t": "é"}, True
+    )
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 127, 128, 16_000, 70_000])
+def test_bodies_of_every_size_are_read_by_protobuf(size: int) -> None:
+    """The lengths in front of a body are written for all spans at once."""
+    span = written_of(Told(T, S, None, shape("server", "x"), 1.0, 2.0))
+    many = [span * (size // 2), span * (size - size // 2)]
+    [of_resource] = ExportTraceServiceRequest.FromString(otlp.request({"service.name": "g"}, "s", many)).resource_spans
+    [of_scope] = of_resource.scope_spans
+    assert (of_resource.resource.attributes[0].value.string_value, of_scope.scope.name) == ("g", "s")
+    assert len(of_scope.spans) == size
+    assert {(each.trace_id, each.name) for each in of_scope.spans} <= {(T, "x")}

@@ -30,6 +30,7 @@ OTEL = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OT
 def no_environment_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*OTEL, "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(traces.DELAY, "20")
 
 
 async def until(holds: Callable[[], object]) -> None:
@@ -157,15 +158,17 @@ def told(number: int, said: Json | None = None) -> Told:
 async def test_whoever_fills_a_batch_writes_it_and_the_rest_is_written_when_it_leaves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each span once, in the order of their ends, also those that came while others were on their way."""
+    """Each span once, in the order of their ends, also those that came while others were on their way, or were
+    refused."""
     monkeypatch.setattr(traces, "WRITTEN_AT_ONCE", 4)
-    monkeypatch.setattr(traces, "SEND_EVERY_S", 0.0)
-    by: list[str] = []
+    monkeypatch.setenv(traces.DELAY, "0")
+    by: list[tuple[str, list[int]]] = []
     write = otlp.write
 
-    def seen(span: Fields, to: list[bytes]) -> None:
-        by.append(threading.current_thread().name)
-        write(span, to)
+    def seen(spans: Sequence[Fields]) -> tuple[bytes, list[Exception]]:
+        if spans:
+            by.append((threading.current_thread().name, [int.from_bytes(each[1]) for each in spans]))
+        return write(spans)
 
     monkeypatch.setattr(otlp, "write", seen)
     async with Receiver(400) as receiver:
@@ -185,15 +188,58 @@ async def test_whoever_fills_a_batch_writes_it_and_the_rest_is_written_when_it_l
         await asyncio.wait_for(sending.wait(), 20)
         for number in range(2, 8):
             made.tell(told(number))
-        assert by == [threading.main_thread().name] * 4, "the first batch is full now, though it is on its way"
+        main = threading.main_thread().name
+        assert by == [(main, [1, 2, 3, 4])], "the first batch is full now, though it is on its way"
         go.set()
         await asyncio.to_thread(made.close)
-    got = [ExportTraceServiceRequest.FromString(each.body) for each in receiver.got]
-    ids = [int(each.span_id.hex(), 16) for one in got for each in one.resource_spans[0].scope_spans[0].spans]
-    assert ids[:4] == [1, 2, 3, 4], "refused, and sent again"
-    assert sorted(ids[4:]) == list(range(1, 8))
-    assert len(by) == 7, "each was written once"
+    assert [(name == main, ids) for name, ids in by] == [(True, [1, 2, 3, 4]), (False, [5, 6, 7])]
+    got = [ids_of(each.body) for each in receiver.got]
+    assert (got[0], made.dropped) == ([5, 6, 7], 0), "refused, and sent again"
+    assert sorted(sum(got[1:], [])) == list(range(1, 8))
+
+
+def ids_of(body: bytes) -> list[int]:
+    said = ExportTraceServiceRequest.FromString(body)
+    return [int(each.span_id.hex(), 16) for each in said.resource_spans[0].scope_spans[0].spans]
+
+
+async def test_what_waits_leaves_after_a_delay_or_when_it_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traces, "WRITTEN_AT_ONCE", 2)
+    monkeypatch.setattr(traces, "MOST_AT_ONCE", 6)
+    monkeypatch.setenv(traces.DELAY, "600000")
+    async with Receiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        made = traces.Traces()
+        for number in range(1, 6):
+            made.tell(told(number))
+        # What says that the first one waits is one of the three that are enough.
+        await until(lambda: receiver.got)
+        assert ids_of(receiver.got[0].body) in ([1, 2, 3, 4], [1, 2, 3, 4, 5])
+        await asyncio.to_thread(made.close)
+    assert (sum((ids_of(each.body) for each in receiver.got), []), made.dropped) == ([1, 2, 3, 4, 5], 0)
+
+
+async def test_a_body_is_bounded_and_what_was_taken_is_not_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what leaves together the second part is refused."""
+    monkeypatch.setattr(traces, "WRITTEN_AT_ONCE", 1)
+    monkeypatch.setattr(traces, "MOST_BYTES", 2500)
+    async with Receiver(200, 400) as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        made = traces.Traces(pause_s=0.0)
+        for number, size in enumerate((1000, 1000, 1000, 9000, 10), 1):
+            made.tell(told(number, {"x": "y" * size}))
+        made.tell(told(6))
+        await until(lambda: len(receiver.got) == 5)
+        await asyncio.to_thread(made.close)
+    assert [ids_of(each.body) for each in receiver.got] == [[1, 2], [3], [3], [4], [5, 6]]
     assert made.dropped == 0
+
+
+@pytest.mark.parametrize("said", ["soon", "-1", "1.5", "\u0663"])
+def test_a_delay_that_is_none_is_said(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setenv(traces.DELAY, said)
+    with pytest.raises(InvalidInput, match="OTEL_BSP_SCHEDULE_DELAY is .*; it must be a number of milliseconds"):
+        traces.traces_from({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"})
 
 
 async def test_spans_that_cannot_be_written_cost_themselves_alone_and_are_said_once(
@@ -217,7 +263,7 @@ async def test_spans_that_cannot_be_written_cost_themselves_alone_and_are_said_o
 
 async def test_threads_that_tell_at_once_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(traces, "WRITTEN_AT_ONCE", 5)
-    monkeypatch.setattr(traces, "SEND_EVERY_S", 0.0)
+    monkeypatch.setenv(traces.DELAY, "0")
     async with Receiver() as receiver:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
         made = traces.Traces()

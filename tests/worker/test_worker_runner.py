@@ -67,7 +67,7 @@ async def test_an_attempt_and_its_call_of_the_engine_are_spans_below_who_sent_th
 
     class Sink:
         def tell(self, span: Fields) -> None:
-            told.append(Told._make(span))
+            told.append(Told.of(span))
 
     trace, sender = "a" * 32, "b" * 16
     for status in (200, 400):

@@ -20,7 +20,8 @@ class Background(Generic[T]):
     """Hand items to `do` in a thread, in their order, some at once. `do` raises StokerError when it did not work: then
     they are tried again after `pause_s`, and the log says it once. Anything else that it raises is a mistake of ours:
     these items are dropped, the log has it, and the next are done. The thread begins with the first item.
-    `linger_s`: it waits so long for more to come with the first. `size`: what an item counts for in `dropped`."""
+    `linger_s`: it waits so long for more to come with the first, or until there are as many as it takes at once.
+    `size`: what an item counts for in `dropped`."""
 
     def __init__(
         self,
@@ -53,7 +54,7 @@ class Background(Generic[T]):
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
-            if len(self._waiting) == 1:  # else the thread is awake, or pauses
+            if len(self._waiting) in (1, self._most_at_once):  # else the thread is awake, lingers, or pauses
                 self._changed.notify()
 
     def close(self, timeout_s: float = 5.0) -> None:
@@ -71,7 +72,9 @@ class Background(Generic[T]):
                 if not self._waiting:
                     return
                 if self._linger_s:
-                    self._changed.wait_for(lambda: self._is_closing, self._linger_s)
+                    self._changed.wait_for(
+                        lambda: self._is_closing or len(self._waiting) >= self._most_at_once, self._linger_s
+                    )
                 is_last_try = self._is_closing
                 items = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._most_at_once))]
             try:

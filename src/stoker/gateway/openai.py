@@ -68,7 +68,7 @@ def _generate(services: Services, endpoint: str, prefix: str | None) -> Handler:
                 return DirectAnswer(200, headers, events=events)
             body = json_object(request.body)
             once = await idempotency.once_of(request.headers, key, _path(prefix, endpoint), body)
-            ask = await services.ask(request, key, endpoint, prefix, body)
+            ask = await services.ask(request, key, endpoint, prefix, body, began=began)
         except StokerError as error:
             path, now = _path(prefix, endpoint), services.clock.now()
             refusals.tell(services.tracing, request.headers, path, key, error, began=began, at=now)
@@ -98,7 +98,7 @@ def _generate(services: Services, endpoint: str, prefix: str | None) -> Handler:
             services.measures.refused(refused)
         if ask.span is not None and not ask.span.ends_later:
             status = 202 if served.task is not None else 200 if served.answer is None else served.answer.status
-            if served.answer is not None:
+            if ask.span.with_content and served.answer is not None:
                 spans.answered_by(ask.span, served.answer.body)
             spans.answered_with(ask.span, status, services.clock.now(), refused)
         headers.update(served.headers)

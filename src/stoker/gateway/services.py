@@ -92,8 +92,11 @@ class Services:
         await self.inference.admission.settle_waiting()
         await self.settler.settle_all()
 
-    async def ask(self, request: Asked, key: Account, endpoint: str, prefix: str | None, body: Json) -> Ask:
-        """The request as it will be run: its model chosen, its output bounded, its caller's terms at hand.
+    async def ask(
+        self, request: Asked, key: Account, endpoint: str, prefix: str | None, body: Json, *, began: float
+    ) -> Ask:
+        """The request as it will be run: its model chosen, its output bounded, its caller's terms at hand. `began`:
+        when it came, seconds since the epoch.
 
         Raises InvalidInput; NotFound for a model that is not there, NotPermitted for one that the key may not use."""
         models, routes = self.platform.llm.models, self.platform.gateway.routes
@@ -114,7 +117,7 @@ class Services:
 
         span = None
         if self.tracing is not None:
-            span = spans.begun(self.tracing, request.headers, kind.path, route.model, by, self.clock.now())
+            span = spans.begun(self.tracing, request.headers, kind.path, route.model, by, began)
             if key.tenant_terms.record_content:
                 spans.asked_for(span, body)
 

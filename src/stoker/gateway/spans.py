@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 def begun(tracing: Tracing, headers: Mapping[str, str], path: str, model: str, by: Caller, at: float) -> Span:
     """Of a request that came; the client's span is its parent, where it names one."""
-    span = tracing.begin(spans.parent_in(headers), request(path, model, by.tenant), at)
+    above = headers.get("traceparent")  # as `parent_in`, which most requests need not
+    parent = None if above is None else spans.parent_of(above, headers.get("tracestate"))
+    span = tracing.begin(parent, request(path, model, by.tenant), at)
     if by.session is not None:
         span.attributes["gen_ai.conversation.id"] = by.session
     if by.run is not None:
@@ -46,11 +48,6 @@ def _call(path: str, model: str, replica: str | None, attempt: int, reasons: tup
         "stoker.attempt": attempt,
     }
     return spans.call_of("client", path, model).saying(said)
-
-
-@lru_cache(maxsize=4096)
-def _status(of: Shape, status: int) -> Shape:
-    return of.saying({"http.response.status_code": status})
 
 
 @lru_cache(maxsize=1024)
@@ -93,13 +90,7 @@ def calls(running: "Running", at: float) -> None:
     """An engine, for a request that did not go through the queue."""
     span = running.ask.span
     if span is not None:
-        running.call_id, running.call_at = span.tracing.new_id(), at
-
-
-def of_call(running: "Running") -> dict[str, str] | None:
-    """What tells the engine of its trace."""
-    span, call_id = running.ask.span, running.call_id
-    return None if span is None or call_id is None else span.headers_of(call_id)
+        (running.call_id, running.call_headers), running.call_at = span.below(), at
 
 
 def task(ask: "Ask", at: float) -> Span | None:
@@ -112,17 +103,46 @@ def task(ask: "Ask", at: float) -> Span | None:
 
 def ended(running: "Running", at: float, error: str | None = None) -> None:
     """The call of an engine has ended."""
-    span, call_id = running.ask.span, running.call_id
-    if span is None or call_id is None:
+    call_id = running.call_id
+    if call_id is None:
         return
-    running.call_id = None
-    if span.is_sampled:
-        charge = running.charge
-        shape = _call(running.ask.endpoint.path, charge.model, charge.replica, charge.attempts, running.reasons)
-        said = spans.used(charge.prompt_tokens, charge.cached_tokens, charge.completion_tokens)
-        if charge.first_token_at is not None:
-            said["gen_ai.response.time_to_first_chunk"] = charge.first_token_at - charge.started_at
-        span.end_below(call_id, shape, running.call_at, at, said, error)
+    running.call_id, ask, charge = None, running.ask, running.charge
+    values = (
+        ask.endpoint.path,
+        charge.model,
+        charge.replica,
+        charge.attempts,
+        running.reasons,
+        charge.prompt_tokens,
+        charge.cached_tokens,
+        charge.completion_tokens,
+        charge.started_at,
+        charge.first_token_at,
+        error,
+    )
+    assert ask.span is not None  # noqa: S101 - whose call it is
+    ask.span.end_below(call_id, running.call_at, at, _called, values, is_wrong=error is not None)
+
+
+def _called(
+    path: str,
+    model: str,
+    replica: str | None,
+    attempt: int,
+    reasons: tuple[str, ...] | None,
+    prompt: int,
+    cached: int,
+    completion: int,
+    started_at: float,
+    first_token_at: float | None,
+    error: str | None,
+) -> tuple[Shape, Json]:
+    said = spans.used(prompt, cached, completion)
+    if first_token_at is not None:
+        said["gen_ai.response.time_to_first_chunk"] = first_token_at - started_at
+    if error is not None:
+        said["error.type"] = error
+    return _call(path, model, replica, attempt, reasons), said
 
 
 def answered_with(span: Span | None, status: int, at: float, error: str | None = None) -> None:
@@ -132,7 +152,7 @@ def answered_with(span: Span | None, status: int, at: float, error: str | None =
         return
     logs.unbind()
     if span.ended_at is None:  # else its attributes are on their way
-        span.shape = _status(span.shape, status)
+        span.attributes["http.response.status_code"] = status
         if status >= 400 and status != CLIENT_CLOSED:
             span.attributes["error.type"] = error = error or str(status)
         span.end(at, error if status >= 500 else None)

@@ -90,7 +90,7 @@ def _submit(services: Services) -> Handler:
             callback = callbacks.wanted_by(sent.get("callback_url"), key.tenant_terms)
             endpoint, body = wanted(sent)
             _check_says_something(endpoint, body)
-            ask = await services.ask(request, key, endpoint, None, body)
+            ask = await services.ask(request, key, endpoint, None, body, began=began)
         except StokerError as error:
             account, now = getattr(request.state, "account", None), services.clock.now()
             refusals.tell(services.tracing, request.headers, "/v1/tasks", account, error, began=began, at=now)

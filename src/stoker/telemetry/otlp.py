@@ -4,7 +4,7 @@ https://github.com/open-telemetry/opentelemetry-proto, which do not change withi
 """
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -14,8 +14,7 @@ _KINDS = {"server": 2, "model": 3, "client": 3, "producer": 4, "consumer": 5}
 _INTERNAL = 1
 _FLAGS = b"\x85\x01\x01\x00\x00\x00"  # sampled
 _WRONG = b"\x7a\x02\x18\x02"
-_root = struct.Struct("<2s16s2s8sBQBQ").pack
-_below = struct.Struct("<2s16s2s8sBQBQ2s8s").pack
+_ids_and_times = struct.Struct("<2s16s2s8sBQBQ").pack
 _double = struct.Struct("<Bd").pack
 
 
@@ -34,43 +33,49 @@ CONTENT = frozenset(
 tenants do by `recordContent`."""
 
 
-def request(resource: Mapping[str, Any], scope: str, spans: Iterable[bytes]) -> bytes:
-    """The body of a request to `/v1/traces`, for what `write` made of each."""
-    of_scope = b"".join((_field(0x0A, _field(0x0A, scope.encode())), *spans))
-    of_resource = b"".join(_attribute(name, value, tag=0x0A) for name, value in resource.items())
-    return _field(0x0A, _field(0x0A, of_resource) + _field(0x12, of_scope))
+def request(resource: Mapping[str, Any], scope: str, spans: Sequence[bytes]) -> bytes:
+    """The body of a request to `/v1/traces`, for what `write` made. Megabytes, so they are put together once."""
+    of_scope = _field(0x0A, _field(0x0A, scope.encode()))
+    of_resource = _field(0x0A, b"".join(_attribute(name, value, tag=0x0A) for name, value in resource.items()))
+    scope_size = _varint(len(of_scope) + sum(map(len, spans)))
+    size = _varint(len(of_resource) + 1 + len(scope_size) + len(of_scope) + sum(map(len, spans)))
+    return b"".join((b"\x0a", size, of_resource, b"\x12", scope_size, of_scope, *spans))
 
 
-def write(span: Fields, to: list[bytes]) -> None:
-    """In pieces, as a part of `request`; nothing of one that cannot be written. A request pays for it, twice."""
-    trace_id, span_id, parent, shape, began, ended, state, said, is_wrong, with_content = span
-    began_at, ended_at = int(began * 1e9), int(ended * 1e9)
-    if parent is None:
-        ids = _root(b"\x0a\x10", trace_id, b"\x12\x08", span_id, 0x39, began_at, 0x41, ended_at)
-    else:
-        ids = _below(b"\x0a\x10", trace_id, b"\x12\x08", span_id, 0x39, began_at, 0x41, ended_at, b"\x22\x08", parent)
-    common = shape.written or _common(shape)
-    if said:
-        common += _own(said, with_content)
-    if is_wrong:
-        common += _WRONG
-    if state is not None:
-        common += _field(0x1A, state.encode())
-    size = len(ids) + len(common)
-    to.append(_HEADS[0x12][size] if size < _MOST_SIZES else b"\x12" + _varint(size))
-    to.append(ids)
-    to.append(common)
+def write(spans: Iterable[Fields]) -> tuple[bytes, list[Exception]]:
+    """A part of `request`; and of those that cannot be written, which leave nothing, why. A request pays for it,
+    twice, so all of it is one loop."""
+    pieces: list[bytes] = []
+    wrong: list[Exception] = []
+    heads, known, put = _HEADS[0x12], _KNOWN, pieces.extend
+    for trace_id, span_id, parent, shape, began, ended, state, said, is_wrong, with_content in spans:
+        try:
+            if type(shape) is not Shape:
+                shape, said = shape(*said)
+            rest = shape.written or _common(shape)
+            for name, value in said.items():
+                try:
+                    rest += known[name][value]
+                except (KeyError, TypeError):  # it is new, or a list or the like has no hash
+                    rest += _new(name, value, with_content)
+            if parent is not None:
+                rest += b"\x22\x08" + parent
+            if is_wrong:
+                rest += _WRONG
+            if state is not None:
+                rest += _field(0x1A, state.encode())
+            first = _ids_and_times(
+                b"\x0a\x10", trace_id, b"\x12\x08", span_id, 0x39, int(began * 1e9), 0x41, int(ended * 1e9)
+            )
+            size = len(first) + len(rest)
+            put((heads[size] if size < _MOST_SIZES else b"\x12" + _varint(size), first, rest))
+        except Exception as mistake:
+            wrong.append(mistake)
+    return b"".join(pieces), wrong
 
 
 def _own(said: Mapping[str, Any], with_content: bool) -> bytes:
-    """What it has not in common with others."""
-    parts = []
-    for name, value in said.items():
-        try:
-            parts.append(_KNOWN[name][value])
-        except (KeyError, TypeError):  # it is new, or a list or the like has no hash
-            parts.append(_new(name, value, with_content))
-    return b"".join(parts)
+    return b"".join(_new(name, value, with_content) for name, value in said.items())
 
 
 # Attributes that come again and again are kept as they were written: few words and small numbers, by name and value. By

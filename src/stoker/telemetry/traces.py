@@ -8,13 +8,17 @@ their own, so a backend that is away costs spans, and never a request or a step.
     OTEL_EXPORTER_OTLP_HEADERS, ..._TIMEOUT, ..._COMPRESSION, ..._CERTIFICATE,
     OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES                        as OpenTelemetry's SDK reads them
     OTEL_SDK_DISABLED=true, OTEL_TRACES_EXPORTER=none                  nothing is sent
+    OTEL_BSP_SCHEDULE_DELAY                                            milliseconds until what has ended leaves, 5000
     OTEL_TRACES_SAMPLER, OTEL_TRACES_SAMPLER_ARG                       which traces are made (`telemetry.spans`)
 """
 
+import contextlib
 import logging
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stoker.base import logs
@@ -32,27 +36,25 @@ SPOKEN = "http/protobuf"
 WRITTEN_AT_ONCE = 64
 """Spans: a seventh of a millisecond."""
 MOST_WAITING = 20_000
-MOST_AT_ONCE = 5000
-"""Spans, where each batch is full. Two megabytes: collectors take up to twenty, Langfuse 4.5."""
+MOST_AT_ONCE = 10_000
+"""Spans, where each batch is full: nearly three megabytes. As many leave before their time."""
+MOST_BYTES = 4_000_000
+"""Of one request, unless one batch alone is larger: collectors take up to twenty millions, Langfuse 4.5."""
 MOST_TRIES = 30
 """With 10 s between two, a batch is given up after five minutes: one that the collector refuses may not keep back all
 that come after it."""
 _SCOPE = "stoker"
-SEND_EVERY_S = 1.0
-"""Spans of so long leave together: a request to the collector costs the process more than a span does."""
+DELAY = "OTEL_BSP_SCHEDULE_DELAY"
+"""Spans of so long leave together: a request to the collector costs the process as much as a thousand spans."""
 _log = logs.get("traces")
 
 
+@dataclass(slots=True)
 class _Batch:
-    """Spans that are written together. It waits to be sent from its first one on, and takes more until it is full, or
-    on its way."""
+    """Spans as they are sent."""
 
-    __slots__ = ("content", "size")
-
-    def __init__(self) -> None:
-        self.content: list[Fields] | bytes = []
-        self.size = 0
-        """Spans, once it takes no more."""
+    written: bytes = b""
+    size: int = 0
 
 
 class Traces:
@@ -63,7 +65,7 @@ class Traces:
 
     def __init__(self, service: str = "stoker", *, pause_s: float = 10.0) -> None:
         """`service`: what it calls itself where OTEL_SERVICE_NAME says nothing. Raises ImportError where the extra
-        `otel` is not installed. The endpoint is the environment's."""
+        `otel` is not installed, InvalidInput for a delay that is none. The endpoint is the environment's."""
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
         quieten()
@@ -76,14 +78,17 @@ class Traces:
             most_waiting=max(1, MOST_WAITING // WRITTEN_AT_ONCE),
             most_at_once=max(1, MOST_AT_ONCE // WRITTEN_AT_ONCE),
             pause_s=pause_s,
-            linger_s=SEND_EVERY_S,
-            size=lambda batch: batch.size or len(batch.content),
+            linger_s=_delay_s(os.environ),
+            size=lambda batch: batch.size,
         )
+        self._told: deque[Fields] = deque()
+        """Those that nobody has written yet: fewer than WRITTEN_AT_ONCE, but for the moment in which they are."""
+        self._is_due = False
+        """They will be sent: the thread knows that there are some."""
         self._lock = threading.Lock()
-        self._filling: _Batch | None = None
         self._lost = 0
         self._mistake: Exception | None = None
-        """Why spans could not be written since this was last said: each second at most, however many there are."""
+        """Why spans could not be written since this was last said: once with all that leave, however many there are."""
 
     @property
     def dropped(self) -> int:
@@ -91,20 +96,14 @@ class Traces:
         return self._background.dropped + self._lost
 
     def tell(self, span: Fields) -> None:
-        """Never waits, and never fails."""
-        with self._lock:
-            batch = self._filling
-            if batch is None:
-                batch = self._filling = _Batch()
-            spans = batch.content
-            spans.append(span)  # type: ignore[union-attr]  # it is written when it is full, or on its way
-            size = len(spans)
-            if size >= WRITTEN_AT_ONCE:
-                self._filling, batch.size = None, size
-        if size == 1:
-            self._background.add(batch)
-        if size >= WRITTEN_AT_ONCE:
-            self._written(batch)
+        """Never waits, and never fails. Without a lock: each step is one that threads do not part."""
+        told = self._told
+        told.append(span)
+        if len(told) >= WRITTEN_AT_ONCE:
+            self._background.add(self._written())
+        elif not self._is_due:
+            self._is_due = True
+            self._background.add(_Batch())  # it comes to be sent, and then all that is there is
 
     def add(self, trace_id: str, spans: Sequence[Mapping[str, Any]]) -> None:
         """Those of one trace (`agents.spans`). Never waits. Spans that are still open are passed over: OpenTelemetry
@@ -132,45 +131,67 @@ class Traces:
         self._exporter.shutdown()  # type: ignore[no-untyped-call]
 
     def _send(self, batches: Sequence[_Batch]) -> None:
-        with self._lock:
-            for batch in batches:
-                if batch is self._filling:
-                    self._filling, batch.size = None, len(batch.content)
-        count = sum(batch.size for batch in batches)
-        body = otlp.request(self._resource.attributes, _SCOPE, map(self._written, batches))
+        self._is_due = False
+        rest, last = self._written(), batches[-1]
+        last.written, last.size = last.written + rest.written, last.size + rest.size
         if (mistake := self._mistake) is not None:
             self._mistake = None
             _log.error("spans_not_written", exc_info=mistake)
+        for together in _together(batches):
+            self._send_together(together)
+
+    def _send_together(self, batches: Sequence[_Batch]) -> None:
+        count = sum(batch.size for batch in batches)
+        body = otlp.request(self._resource.attributes, _SCOPE, [batch.written for batch in batches])
         # Not its `export`, which takes the SDK's spans only; the versions that have this are named in pyproject.toml.
         why = why_not_taken(self._exporter._client.export(body))
-        if why is None:
-            self._tries = 0
-            return
-        self._tries += 1
-        if self._tries < MOST_TRIES:
-            raise Unavailable(f"the collector of traces did not take {count} spans: {why}")
+        if why is not None:
+            self._tries += 1
+            if self._tries < MOST_TRIES:
+                raise Unavailable(f"the collector of traces did not take {count} spans: {why}")
+            self._lose(count)
+            _log.warning("traces_given_up", spans=count, tries=MOST_TRIES, why=why)
         self._tries = 0
-        self._lose(count)
-        _log.warning("traces_given_up", spans=count, tries=MOST_TRIES, why=why)
+        for batch in batches:  # others may be refused, and come again with these
+            batch.written, batch.size = b"", 0
 
-    def _written(self, batch: _Batch) -> bytes:
-        """Of one that takes no more. Two threads may do it at once, and come to the same."""
-        spans = batch.content
-        if not isinstance(spans, list):
-            return spans
-        parts: list[bytes] = []
-        for span in spans:
-            try:
-                otlp.write(span, parts)
-            except Exception as mistake:
-                self._lose(1)
-                self._mistake = mistake
-        batch.content = b"".join(parts)
-        return batch.content
+    def _written(self) -> _Batch:
+        """Of those that were told, as many as are written at once."""
+        spans = []
+        with contextlib.suppress(IndexError):  # they are fewer, or another thread was faster
+            for _ in range(WRITTEN_AT_ONCE):
+                spans.append(self._told.popleft())
+        written, wrong = otlp.write(spans)
+        if wrong:
+            self._lose(len(wrong))
+            self._mistake = wrong[-1]
+        return _Batch(written, len(spans) - len(wrong))
 
     def _lose(self, count: int) -> None:
         with self._lock:
             self._lost += count
+
+
+def _together(batches: Sequence[_Batch]) -> Iterator[list[_Batch]]:
+    """Those of one request to the collector, and of the next."""
+    found: list[_Batch] = []
+    size = 0
+    for batch in batches:
+        if found and size + len(batch.written) > MOST_BYTES:
+            yield found
+            found, size = [], 0
+        if batch.size:
+            found.append(batch)
+            size += len(batch.written)
+    if found:
+        yield found
+
+
+def _delay_s(environ: Mapping[str, str]) -> float:
+    said = environ.get(DELAY) or "5000"
+    if not (said.isascii() and said.isdecimal()):
+        raise InvalidInput(f"{DELAY} is {said!r}; it must be a number of milliseconds, such as 5000", param=DELAY)
+    return int(said) / 1000
 
 
 def traces_from(environ: Mapping[str, str] = os.environ, service: str = "stoker") -> Traces | None:
