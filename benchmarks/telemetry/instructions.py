@@ -83,7 +83,7 @@ def ours() -> Both:
         spans.answered_with(span, 200, at + 1)
 
     once(0)
-    return once, lambda: sum(len(batch.content) for batch in batches)
+    return once, lambda: sum(len(batch.written) for batch in batches)
 
 
 def sdk() -> Both:
