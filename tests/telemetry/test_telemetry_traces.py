@@ -195,7 +195,7 @@ async def test_whoever_fills_a_batch_writes_it_and_the_rest_is_written_when_it_l
     assert [(name == main, ids) for name, ids in by] == [(True, [1, 2, 3, 4]), (False, [5, 6, 7])]
     got = [ids_of(each.body) for each in receiver.got]
     assert (got[0], made.dropped) == ([5, 6, 7], 0), "refused, and sent again"
-    assert sorted(sum(got[1:], [])) == list(range(1, 8))
+    assert sorted(id for ids in got[1:] for id in ids) == list(range(1, 8))
 
 
 def ids_of(body: bytes) -> list[int]:
@@ -216,7 +216,7 @@ async def test_what_waits_leaves_after_a_delay_or_when_it_is_enough(monkeypatch:
         await until(lambda: receiver.got)
         assert ids_of(receiver.got[0].body) in ([1, 2, 3, 4], [1, 2, 3, 4, 5])
         await asyncio.to_thread(made.close)
-    assert (sum((ids_of(each.body) for each in receiver.got), []), made.dropped) == ([1, 2, 3, 4, 5], 0)
+    assert ([id for each in receiver.got for id in ids_of(each.body)], made.dropped) == ([1, 2, 3, 4, 5], 0)
 
 
 async def test_a_body_is_bounded_and_what_was_taken_is_not_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +238,7 @@ async def test_a_body_is_bounded_and_what_was_taken_is_not_sent_again(monkeypatc
 @pytest.mark.parametrize("said", ["soon", "-1", "1.5", "\u0663"])
 def test_a_delay_that_is_none_is_said(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
     monkeypatch.setenv(traces.DELAY, said)
-    with pytest.raises(InvalidInput, match="OTEL_BSP_SCHEDULE_DELAY is .*; it must be a number of milliseconds"):
+    with pytest.raises(InvalidInput, match=r"OTEL_BSP_SCHEDULE_DELAY is .*; it must be a number of milliseconds"):
         traces.traces_from({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"})
 
 
