@@ -1,6 +1,7 @@
 """What is done in the background holds nobody up, fails nobody, and is bounded."""
 
 import threading
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -71,6 +72,27 @@ def test_the_oldest_are_dropped_when_too_many_wait() -> None:
 
     assert behind.dropped == 3  # 1 and 2, and 0, which failed and had no room any more
     assert done == [-1, 3, 4, 5, 6]
+
+
+def test_it_lingers_until_there_are_enough() -> None:
+    enough, done = threading.Event(), list[list[int]]()
+
+    def do(items: Sequence[int]) -> None:
+        done.append(list(items))
+        enough.set()
+
+    behind = Background("test", do, most_at_once=3, linger_s=600.0)
+    behind.add(0)
+    until = time.monotonic() + 30
+    while not behind._changed._waiters:  # type: ignore[attr-defined]  # nobody else knows that it lingers
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    behind.add(1)
+    assert done == []
+    behind.add(2)
+    assert enough.wait(30)
+    assert done == [[0, 1, 2]]
+    behind.close(30)
 
 
 def test_what_fails_once_it_is_closing_is_given_up() -> None:

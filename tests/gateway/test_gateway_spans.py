@@ -55,6 +55,28 @@ async def test_a_client_that_goes_away_leaves_a_span(tmp_path: Path) -> None:
     assert sink.server() == [(False, 499)]
 
 
+async def test_a_span_begins_when_its_request_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anybody is asked whose key it is."""
+    sink = Servers()
+    async with a_stack(tmp_path) as stack:
+        services = stack.gateway.services
+        object.__setattr__(services, "tracing", Tracing(sink, lambda *_: True))
+        await stack.engine()
+        known_at: list[float] = []
+        user = auth.Authenticator.user
+
+        async def slow(self: auth.Authenticator, request: Any) -> Any:
+            found = await user(self, request)
+            known_at.append(services.clock.now())
+            return found
+
+        monkeypatch.setattr(auth.Authenticator, "user", slow)
+        http = await stack.http(KEY)
+        await http.post_json("/v1/chat/completions", {"model": "general", "messages": HELLO})
+    [server] = (span for span in sink.told if span.shape.kind == "server")
+    assert server.started_at < known_at[0] < server.ended_at
+
+
 REFUSING = """
 gateway: {maxBodyBytes: 4096}
 llm:

@@ -219,6 +219,17 @@ async def test_what_waits_leaves_after_a_delay_or_when_it_is_enough(monkeypatch:
     assert ([id for each in receiver.got for id in ids_of(each.body)], made.dropped) == ([1, 2, 3, 4, 5], 0)
 
 
+async def test_each_span_leaves_though_no_batch_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Receiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        made = traces.Traces()
+        for number in range(1, 4):
+            made.tell(told(number))
+            await until(lambda number=number: len(receiver.got) == number)
+        await asyncio.to_thread(made.close)
+    assert [ids_of(each.body) for each in receiver.got] == [[1], [2], [3]]
+
+
 async def test_a_body_is_bounded_and_what_was_taken_is_not_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of what leaves together the second part is refused."""
     monkeypatch.setattr(traces, "WRITTEN_AT_ONCE", 1)
@@ -235,7 +246,7 @@ async def test_a_body_is_bounded_and_what_was_taken_is_not_sent_again(monkeypatc
     assert made.dropped == 0
 
 
-@pytest.mark.parametrize("said", ["soon", "-1", "1.5", "\u0663"])
+@pytest.mark.parametrize("said", ["soon", "-1", "1.5", "\u0663", "10000000"])
 def test_a_delay_that_is_none_is_said(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
     monkeypatch.setenv(traces.DELAY, said)
     with pytest.raises(InvalidInput, match=r"OTEL_BSP_SCHEDULE_DELAY is .*; it must be a number of milliseconds"):

@@ -15,6 +15,7 @@ their own, so a backend that is away costs spans, and never a request or a step.
 import contextlib
 import logging
 import os
+import re
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -189,7 +190,7 @@ def _together(batches: Sequence[_Batch]) -> Iterator[list[_Batch]]:
 
 def _delay_s(environ: Mapping[str, str]) -> float:
     said = environ.get(DELAY) or "5000"
-    if not (said.isascii() and said.isdecimal()):
+    if re.fullmatch("[0-9]{1,7}", said) is None:
         raise InvalidInput(f"{DELAY} is {said!r}; it must be a number of milliseconds, such as 5000", param=DELAY)
     return int(said) / 1000
 
