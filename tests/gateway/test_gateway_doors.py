@@ -212,6 +212,9 @@ async def test_paths_and_methods_that_do_not_exist_have_the_shape_too(stack: Sta
     answer = await http.request("GET", CHAT)
     assert (answer.status, answer.json()["error"]["code"]) == (405, "method_not_allowed")
     assert answer.headers["allow"] == "POST"
+    page = (await http.request("GET", "/metrics")).body.decode()
+    assert 'stoker_refused_total{code="not_found"} 1.0' in page
+    assert 'stoker_refused_total{code="method_not_allowed"} 1.0' in page
 
 
 # --- /health, /ready, /metrics ----------------------------------------------------------------------------------------

@@ -99,14 +99,17 @@ async def test_errors_have_openais_shape_and_are_counted() -> None:
     assert seen == ["rate_limited"]
 
 
-async def test_what_nobody_expected_is_an_error_without_details() -> None:
+async def test_what_nobody_expected_is_an_error_without_details_and_is_counted() -> None:
+    seen: list[str] = []
+
     async def fail(_: Request) -> Response:
         raise ZeroDivisionError("secret")
 
-    async with served(fail) as client:
+    async with served(fail, on_problem=lambda error: seen.append(error.code)) as client:
         answer = await client.request("GET", "/")
     assert (answer.status, answer.json()["error"]["code"]) == (500, "internal_error")
     assert "secret" not in answer.body.decode()
+    assert seen == ["internal_error"]
 
 
 async def test_half_a_surrogate_pair_that_a_client_sent_does_not_spoil_the_answer() -> None:

@@ -58,8 +58,7 @@ def unexpected(path: str, error: Exception) -> StokerError:
     return StokerError("something went wrong here; the log has the details")
 
 
-async def _refused_by_router(request: Request, error: Exception) -> Response:
-    http = cast(HTTPException, error)
+def _of_router(request: Request, http: HTTPException) -> StokerError:
     path = request.url.path
     message = {
         404: f"there is nothing at {path}",
@@ -67,8 +66,7 @@ async def _refused_by_router(request: Request, error: Exception) -> Response:
     }.get(http.status_code, str(http.detail))
     known = StokerError(message, code={404: "not_found", 405: "method_not_allowed"}.get(http.status_code, "http_error"))
     known.type = "invalid_request_error"
-    headers = {"Allow": ", ".join(_possible(request))} if http.status_code == 405 else http.headers
-    return JSONResponse(body_of(known), status_code=http.status_code, headers=headers)
+    return known
 
 
 def _possible(request: Request) -> list[str]:
@@ -84,22 +82,30 @@ async def _client_gone(request: Request, error: Exception) -> Response:
     return Response(status_code=CLIENT_GONE)
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
-    return response_of(unexpected(request.url.path, error))
-
-
 def handlers(on_problem: Callable[[StokerError], None]) -> dict[Any, Handler]:
-    """For `Starlette(exception_handlers=...)`. `on_problem` hears of each StokerError, to count it. The answer has the
-    headers that the route has put into `request.state.headers` by then."""
+    """For `Starlette(exception_handlers=...)`. `on_problem` hears of each answer that is an error, to count it. That of
+    a StokerError has the headers that the route has put into `request.state.headers` by then."""
 
     async def expected(request: Request, error: Exception) -> Response:
         known = cast(StokerError, error)
         on_problem(known)
         return response_of(known, getattr(request.state, "headers", None))
 
+    async def refused_by_router(request: Request, error: Exception) -> Response:
+        http = cast(HTTPException, error)
+        known = _of_router(request, http)
+        on_problem(known)
+        headers = {"Allow": ", ".join(_possible(request))} if http.status_code == 405 else http.headers
+        return JSONResponse(body_of(known), status_code=http.status_code, headers=headers)
+
+    async def not_expected(request: Request, error: Exception) -> Response:
+        known = unexpected(request.url.path, error)
+        on_problem(known)
+        return response_of(known)
+
     return {
         StokerError: expected,
-        HTTPException: _refused_by_router,
+        HTTPException: refused_by_router,
         ClientDisconnect: _client_gone,
-        Exception: _unexpected,
+        Exception: not_expected,
     }
