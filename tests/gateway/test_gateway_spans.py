@@ -200,12 +200,14 @@ def test_a_call_is_told_once_whoever_ends_it_and_not_where_its_trace_is_not_samp
     charge: Any = SimpleNamespace(model="general", replica="general-0", attempts=2, first_token_at=4.5, started_at=1.5)
     charge.prompt_tokens, charge.cached_tokens, charge.completion_tokens = 5, 2, 3
     ask: Any = SimpleNamespace(span=span, endpoint=SimpleNamespace(path="/v1/completions"))
-    running: Any = SimpleNamespace(ask=ask, charge=charge, reasons=("stop",), call_id=None)
+    running: Any = SimpleNamespace(ask=ask, charge=charge, reasons=("stop",), call_id=None, call_headers=None)
     spans.ended(running, 2.0)  # there was none
     spans.calls(running, 2.0)
     headers = running.call_headers
+    assert headers is not None
     spans.ended(running, 3.0, "upstream_error")
     spans.ended(running, 9.0)
+    assert running.call_headers is None
     if not is_sampled:
         assert (sink.told, headers["traceparent"][-3:]) == ([], "-00")
         return

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
 def begun(tracing: Tracing, headers: Mapping[str, str], path: str, model: str, by: Caller, at: float) -> Span:
     """Of a request that came; the client's span is its parent, where it names one."""
-    above = headers.get("traceparent")  # as `parent_in`, which most requests need not
-    parent = None if above is None else spans.parent_of(above, headers.get("tracestate"))
-    span = tracing.begin(parent, request(path, model, by.tenant), at)
+    span = tracing.begin(spans.parent_in(headers), request(path, model, by.tenant), at)
     if by.session is not None:
         span.attributes["gen_ai.conversation.id"] = by.session
     if by.run is not None:
@@ -106,7 +104,8 @@ def ended(running: "Running", at: float, error: str | None = None) -> None:
     call_id = running.call_id
     if call_id is None:
         return
-    running.call_id, ask, charge = None, running.ask, running.charge
+    running.call_id = running.call_headers = None
+    ask, charge = running.ask, running.charge
     values = (
         ask.endpoint.path,
         charge.model,
