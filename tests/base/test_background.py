@@ -1,8 +1,7 @@
 """What is done in the background holds nobody up, fails nobody, and is bounded."""
 
 import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -75,18 +74,23 @@ def test_the_oldest_are_dropped_when_too_many_wait() -> None:
 
 
 def test_it_lingers_until_there_are_enough() -> None:
-    enough, done = threading.Event(), list[list[int]]()
+    enough, lingers, done = threading.Event(), threading.Event(), list[list[int]]()
 
     def do(items: Sequence[int]) -> None:
         done.append(list(items))
         enough.set()
 
     behind = Background("test", do, most_at_once=3, linger_s=600.0)
+    wait_for = behind._changed.wait_for
+
+    def seen(holds: Callable[[], object], timeout: float | None = None) -> object:
+        if timeout is not None:
+            lingers.set()  # it has the lock until it waits, so whoever adds now finds it waiting
+        return wait_for(holds, timeout)
+
+    behind._changed.wait_for = seen  # type: ignore[method-assign, assignment]
     behind.add(0)
-    until = time.monotonic() + 30
-    while not behind._changed._waiters:  # type: ignore[attr-defined]  # nobody else knows that it lingers
-        assert time.monotonic() < until
-        time.sleep(0.001)
+    assert lingers.wait(30)
     behind.add(1)
     assert done == []
     behind.add(2)

@@ -74,10 +74,6 @@ def write(spans: Iterable[Fields]) -> tuple[bytes, list[Exception]]:
     return b"".join(pieces), wrong
 
 
-def _own(said: Mapping[str, Any], with_content: bool) -> bytes:
-    return b"".join(_new(name, value, with_content) for name, value in said.items())
-
-
 # Attributes that come again and again are kept as they were written: few words and small numbers, by name and value. By
 # equality, so 0 and 1 are not (False and True are written otherwise), and a float that equals a whole number of its
 # name is written as it.
@@ -89,7 +85,7 @@ _KNOWN: dict[str, dict[Any, bytes]] = {}
 def _common(shape: Shape) -> bytes:
     """Once for each: it is kept there."""
     named = _text(0x2A, shape.name) + b"\x30%c" % _KINDS.get(shape.kind, _INTERNAL) + _FLAGS
-    shape.written = named + _own(shape.attributes, False)
+    shape.written = named + b"".join(_new(name, value, False) for name, value in shape.attributes.items())
     return shape.written
 
 

@@ -1,7 +1,7 @@
 """One trace for one request: who caused what, carried from process to process as W3C has it (`traceparent`, and
 `tracestate` as it came: https://www.w3.org/TR/trace-context/), and the spans of this process as plain data.
 
-A request pays for an object and a dict of each; `telemetry.traces` makes OpenTelemetry's of them.
+A request pays for one object and a tuple of each; `telemetry.traces` makes OpenTelemetry's of them.
 """
 
 import random
@@ -138,6 +138,7 @@ class Shape:
 
 shape = lru_cache(maxsize=1024)(Shape)
 """Of a kind and a name, and nothing more."""
+_NO_SHAPE = Shape("internal", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +181,11 @@ class Tracing:
         return one
 
 
+Description = Callable[..., tuple[Shape, Mapping[str, Any]]]
+"""Says of values that were kept what a span was."""
 Fields = tuple[bytes, bytes, bytes | None, Any, float, float, str | None, Any, bool, bool]
 """Of `Told`, in its order: what a request makes, since a plain tuple takes a quarter of the time. In place of the shape
-may stand a function, with its arguments in place of the attributes: it gives both, when the span is written."""
+may stand a Description, with its arguments in place of the attributes: it gives both, when the span is written."""
 
 
 class Told(NamedTuple):
@@ -309,17 +312,13 @@ class Span:
             )
 
     def end_below(
-        self, below: bytes, began: float, at: float, described: "Description", values: Sequence[Any], *, is_wrong: bool
+        self, below: bytes, began: float, at: float, described: Description, values: Sequence[Any], *, is_wrong: bool
     ) -> None:
         """`described(*values)` says what it was, when it is written."""
         if self.is_sampled:
             ended = at if at > began else began
             told = (self.trace_id, below, self.id, described, began, ended, self.state, values, is_wrong, False)
             self.tracing.sink.tell(told)
-
-
-Description = Callable[..., tuple[Shape, Mapping[str, Any]]]
-_NO_SHAPE = Shape("internal", "")
 
 
 _OPERATIONS = {"/v1/completions": "text_completion", "/v1/embeddings": "embeddings"}

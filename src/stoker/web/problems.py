@@ -65,7 +65,7 @@ def _of_router(request: Request, http: HTTPException) -> StokerError:
         405: f"{request.method} is not possible at {path}",
     }.get(http.status_code, str(http.detail))
     known = StokerError(message, code={404: "not_found", 405: "method_not_allowed"}.get(http.status_code, "http_error"))
-    known.type = "invalid_request_error"
+    known.type, known.status = "invalid_request_error", http.status_code
     return known
 
 
@@ -96,7 +96,7 @@ def handlers(on_problem: Callable[[StokerError], None]) -> dict[Any, Handler]:
         known = _of_router(request, http)
         on_problem(known)
         headers = {"Allow": ", ".join(_possible(request))} if http.status_code == 405 else http.headers
-        return JSONResponse(body_of(known), status_code=http.status_code, headers=headers)
+        return response_of(known, headers)
 
     async def not_expected(request: Request, error: Exception) -> Response:
         known = unexpected(request.url.path, error)
