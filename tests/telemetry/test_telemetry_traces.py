@@ -4,7 +4,8 @@ import asyncio
 import json
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -143,16 +144,41 @@ async def test_what_waits_and_what_leaves_together_is_bounded(monkeypatch: pytes
     async with Receiver() as receiver:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
         made = traces.Traces()
-        for number in range(1, 21):
-            made.tell(told(number))
+        async with while_sending(made, told(1)):
+            for number in range(2, 21):
+                made.tell(told(number))
         await asyncio.to_thread(made.close)
-    bodies = [ExportTraceServiceRequest.FromString(got.body) for got in receiver.got]
-    ids = [[int(span.span_id.hex(), 16) for span in each.resource_spans[0].scope_spans[0].spans] for each in bodies]
-    assert (ids, made.dropped) == ([[16, 17], [18, 19], [20]], 15)
+    assert [ids_of(got.body) for got in receiver.got] == [[1], [16, 17], [18, 19], [20]]
+    assert made.dropped == 14
 
 
 def told(number: int, said: Json | None = None) -> Told:
     return Told(b"a" * 16, number.to_bytes(8), None, shape("server", "x"), 1.0, 2.0, None, said or {})
+
+
+def ids_of(body: bytes) -> list[int]:
+    said = ExportTraceServiceRequest.FromString(body)
+    return [int(each.span_id.hex(), 16) for each in said.resource_spans[0].scope_spans[0].spans]
+
+
+@asynccontextmanager
+async def while_sending(made: traces.Traces, first: Told) -> AsyncIterator[None]:
+    """What is told meanwhile waits for `first`, which the thread has taken and has not sent."""
+    sending, go = asyncio.Event(), threading.Event()
+    loop, send = asyncio.get_running_loop(), made._send
+
+    def held(batches: Sequence[traces._Batch]) -> None:
+        loop.call_soon_threadsafe(sending.set)
+        go.wait(20)
+        send(batches)
+
+    made._background._do = held
+    made.tell(first)
+    await asyncio.wait_for(sending.wait(), 20)
+    try:
+        yield
+    finally:
+        go.set()
 
 
 async def test_whoever_fills_a_batch_writes_it_and_the_rest_is_written_when_it_leaves(
@@ -174,33 +200,16 @@ async def test_whoever_fills_a_batch_writes_it_and_the_rest_is_written_when_it_l
     async with Receiver(400) as receiver:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
         made = traces.Traces(pause_s=0.0)
-        sending = asyncio.Event()
-        loop, send = asyncio.get_running_loop(), made._send
-        go = threading.Event()
-
-        def held(batches: Sequence[traces._Batch]) -> None:
-            loop.call_soon_threadsafe(sending.set)
-            go.wait(20)
-            send(batches)
-
-        made._background._do = held
-        made.tell(told(1))
-        await asyncio.wait_for(sending.wait(), 20)
-        for number in range(2, 8):
-            made.tell(told(number))
         main = threading.main_thread().name
-        assert by == [(main, [1, 2, 3, 4])], "the first batch is full now, though it is on its way"
-        go.set()
+        async with while_sending(made, told(1)):
+            for number in range(2, 8):
+                made.tell(told(number))
+            assert by == [(main, [1, 2, 3, 4])], "the first batch is full now, though it is on its way"
         await asyncio.to_thread(made.close)
     assert [(name == main, ids) for name, ids in by] == [(True, [1, 2, 3, 4]), (False, [5, 6, 7])]
     got = [ids_of(each.body) for each in receiver.got]
     assert (got[0], made.dropped) == ([5, 6, 7], 0), "refused, and sent again"
     assert sorted(id for ids in got[1:] for id in ids) == list(range(1, 8))
-
-
-def ids_of(body: bytes) -> list[int]:
-    said = ExportTraceServiceRequest.FromString(body)
-    return [int(each.span_id.hex(), 16) for each in said.resource_spans[0].scope_spans[0].spans]
 
 
 async def test_what_waits_leaves_after_a_delay_or_when_it_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,15 +243,15 @@ async def test_a_body_is_bounded_and_what_was_taken_is_not_sent_again(monkeypatc
     """Of what leaves together the second part is refused."""
     monkeypatch.setattr(traces, "WRITTEN_AT_ONCE", 1)
     monkeypatch.setattr(traces, "MOST_BYTES", 2500)
-    async with Receiver(200, 400) as receiver:
+    async with Receiver(200, 200, 400) as receiver:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
         made = traces.Traces(pause_s=0.0)
-        for number, size in enumerate((1000, 1000, 1000, 9000, 10), 1):
-            made.tell(told(number, {"x": "y" * size}))
-        made.tell(told(6))
-        await until(lambda: len(receiver.got) == 5)
+        async with while_sending(made, told(0)):
+            for number, size in enumerate((1000, 1000, 1000, 9000, 10, 0), 1):
+                made.tell(told(number, {"x": "y" * size}))
+        await until(lambda: len(receiver.got) == 6)
         await asyncio.to_thread(made.close)
-    assert [ids_of(each.body) for each in receiver.got] == [[1, 2], [3], [3], [4], [5, 6]]
+    assert [ids_of(each.body) for each in receiver.got] == [[0], [1, 2], [3], [3], [4], [5, 6]]
     assert made.dropped == 0
 
 
@@ -257,6 +266,7 @@ async def test_spans_that_cannot_be_written_cost_themselves_alone_and_are_said_o
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(traces, "WRITTEN_AT_ONCE", 3)
+    monkeypatch.setenv(traces.DELAY, "600000")
     said: list[tuple[str, str]] = []
     monkeypatch.setattr(traces._log, "error", lambda what, exc_info: said.append((what, type(exc_info).__name__)))
     async with Receiver() as receiver:
