@@ -80,10 +80,10 @@ class Span:
     in_logs = {'trace_id': 'aa', 'span_id': 'bb'}
 async def main():
     log.info('before')
-    logs.bind(Span())
+    logs.bound.set(Span())
     log.info('within')
     await asyncio.create_task(child())
-    logs.unbind()
+    logs.bound.set(None)
     log.info('after')
 async def child():
     log.info('begun by it')

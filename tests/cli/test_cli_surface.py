@@ -1,8 +1,7 @@
-"""The promised surface: commands, options, exit codes, how errors read, and how quickly help comes."""
+"""The promised surface: commands, options, exit codes, how errors read, and what help loads."""
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +22,8 @@ KEY_TERMS = [
     "--routes",
     "--expires-in",
 ]
+MOST_MODULES = 300
+"""With Python's own; 240 are loaded."""
 LETTERS = ["--model", "--tenant", "--reason", "--older-than", "--newer-than"]
 TENANT_TERMS = ["--description", "--budget", "--session-budget", "--run-budget", "--when-redis-is-away"]
 DRILL = ["--state", "--model", "--tasks", "--seconds", "--clients", "--compare", "--wait", "--seed"]
@@ -210,31 +211,19 @@ def test_every_command_and_option_says_what_it_is_for() -> None:
     check(stoker, "stoker")
 
 
-def test_help_is_quick_and_loads_nothing_heavy() -> None:
-    """Processor time, which a busy machine does not stretch as it does the time on the wall; the best of five, because
-    it stretches it a little."""
+def test_help_loads_nothing_heavy_and_little_of_what_is_light() -> None:
+    """How many modules, and not how long it took: that is the machine's, too."""
     heavy = ["asyncio", "numpy", "pydantic", "redis", "rich", "sqlalchemy", "starlette", "torch", "uvicorn"]
     code = (
         "import sys; from stoker.cli.app import run; code = run(['--help']);"
-        f"print([name for name in {heavy} if name in sys.modules], file=sys.stderr); sys.exit(code)"
+        f"print([name for name in {heavy} if name in sys.modules], len(sys.modules), file=sys.stderr); sys.exit(code)"
     )
-    seconds = []
-    for _ in range(5):
-        before = children_s()
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30)
-        seconds.append(children_s() - before)
-        assert (done.returncode, done.stderr) == (0, "[]\n")
-        if seconds[-1] < 0.3:
-            break
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30)
 
+    found, count = done.stderr.strip().rsplit(" ", 1)
+    assert (done.returncode, found) == (0, "[]")
     assert "Commands:" in done.stdout
-    assert min(seconds) < 0.3
-
-
-def children_s() -> float:
-    """Seconds of processor time that processes which we started and which ended have used."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    assert int(count) < MOST_MODULES
 
 
 @pytest.mark.parametrize("command", ["init", "schema"])

@@ -39,8 +39,8 @@ from stoker.queue import (
 )
 from stoker.queue.budgets import Hold
 from stoker.spec import Platform, loads
-from stoker.telemetry.spans import Fields, Told
 from stoker.testing.engine import EchoEngine
+from stoker.testing.spans import Told
 from stoker.web.client import HttpClient
 from stoker.web.server import bind, url_of
 from stoker.worker.loop import Worker
@@ -189,16 +189,6 @@ class Stack:
                 await asyncio.sleep(0.005)
         assert len(found) == 1
         return found[0]
-
-
-class Sink:
-    """Spans that were told, in the order in which they ended."""
-
-    def __init__(self) -> None:
-        self.told: list[Told] = []
-
-    def tell(self, span: Fields) -> None:
-        self.told.append(Told.of(span))
 
 
 def said_of(span: Told) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import structlog
 from batch_parts import CHAT, a_line, answers, begun, counts, ended, errors, jsonl, lines_of, uploaded, when
-from gateway_parts import ADMIN_KEY, KEY, OTHER_KEY, SPEC, Sink, SlowQueue, Stack, a_stack, until
+from gateway_parts import ADMIN_KEY, KEY, OTHER_KEY, SPEC, SlowQueue, Stack, a_stack, until
 from openai import APIStatusError
 
 from stoker.base.clock import SystemClock
@@ -30,6 +30,7 @@ from stoker.queue.budgets import CounterState
 from stoker.spec import Budgets, Platform, loads
 from stoker.telemetry.spans import Tracing
 from stoker.testing import ManualClock
+from stoker.testing.spans import Sink
 
 GENERAL = ModelName("general")
 THREE = [a_line(1), a_line(2), a_line(3)]

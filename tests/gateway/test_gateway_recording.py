@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_parts import HELLO, KEY, OTHER_KEY, Sink, a_stack, said_of
+from gateway_parts import HELLO, KEY, OTHER_KEY, a_stack, said_of
 
 from stoker.gateway import recording, spans
 from stoker.gateway.recording import Recorded
@@ -14,6 +14,7 @@ from stoker.gateway.spans import MOST_CONTENT
 from stoker.spec import loads
 from stoker.telemetry.spans import Tracing, shape
 from stoker.testing import ManualClock
+from stoker.testing.spans import Sink
 from stoker.web import sse
 
 Json = dict[str, Any]

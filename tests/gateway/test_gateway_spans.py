@@ -7,13 +7,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from gateway_parts import HELLO, KEY, Sink, a_stack, said_of, until
+from gateway_parts import HELLO, KEY, a_stack, said_of, until
 
 from stoker.base import logs
 from stoker.gateway import auth, batch_spans, spans
 from stoker.meter.keys import KeyStore
 from stoker.spec import loads
 from stoker.telemetry.spans import Tracing, sampler_of, shape
+from stoker.testing.spans import Sink
 
 
 class Servers(Sink):
@@ -169,15 +170,17 @@ async def test_an_engines_refusal_is_counted_and_told_by_its_code_where_that_is_
     assert "secret words" not in page + str(sink.told)
 
 
-async def test_what_is_logged_before_the_next_request_is_known_bears_no_trace(
+async def test_what_is_logged_of_a_request_bears_its_own_trace_from_the_beginning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Requests of a connection are answered by one task, one after the other."""
-    sink, bound, tasks = Sink(), [], set()
+    sink, bound, tasks = Sink(), list[str](), set()
     user = auth.Authenticator.user
 
     async def looked(self: auth.Authenticator, request: Any) -> Any:
-        bound.append(logs._bound.get())
+        said = logs.bound.get()
+        assert said is not None
+        bound.append(said.in_logs["trace_id"])
         tasks.add(asyncio.current_task())
         return await user(self, request)
 
@@ -189,8 +192,9 @@ async def test_what_is_logged_before_the_next_request_is_known_bears_no_trace(
         for is_stream in (False, True, False):
             body = {"model": "general", "messages": HELLO, "stream": is_stream}
             assert (await http.request("POST", "/v1/chat/completions", body=body)).status == 200
-    assert (bound, len(tasks)) == ([None, None, None], 1)
-    assert len([span for span in sink.told if span.shape.kind == "server"]) == 3
+    assert len(tasks) == 1
+    assert bound == [span.trace_id.hex() for span in sink.told if span.shape.kind == "server"]
+    assert len(set(bound)) == 3
 
 
 @pytest.mark.parametrize("is_sampled", [True, False])
@@ -200,19 +204,19 @@ def test_a_call_is_told_once_whoever_ends_it_and_not_where_its_trace_is_not_samp
     charge: Any = SimpleNamespace(model="general", replica="general-0", attempts=2, first_token_at=4.5, started_at=1.5)
     charge.prompt_tokens, charge.cached_tokens, charge.completion_tokens = 5, 2, 3
     ask: Any = SimpleNamespace(span=span, endpoint=SimpleNamespace(path="/v1/completions"))
-    running: Any = SimpleNamespace(ask=ask, charge=charge, reasons=("stop",), call_id=None, call_headers=None)
+    running: Any = SimpleNamespace(ask=ask, charge=charge, reasons=("stop",), call_id=None, call_lines=None)
     spans.ended(running, 2.0)  # there was none
     spans.calls(running, 2.0)
-    headers = running.call_headers
-    assert headers is not None
+    lines = running.call_lines
     spans.ended(running, 3.0, "upstream_error")
     spans.ended(running, 9.0)
-    assert running.call_headers is None
+    span.end(9.5)
+    assert running.call_lines is None
     if not is_sampled:
-        assert (sink.told, headers["traceparent"][-3:]) == ([], "-00")
+        assert (sink.told, lines[-5:]) == ([], "-00\r\n")
         return
-    [told] = sink.told
-    assert headers == {"traceparent": f"00-{span.trace_id.hex()}-{told.id.hex()}-01"}
+    told, _ = sink.told
+    assert lines == f"traceparent: 00-{span.trace_id.hex()}-{told.id.hex()}-01\r\n"
     assert (told.trace_id, told.parent, told.started_at, told.ended_at) == (span.trace_id, span.id, 2.0, 3.0)
     assert (told.shape.kind, told.shape.name, told.is_wrong) == ("client", "text_completion general", True)
     assert said_of(told) == {
@@ -229,6 +233,40 @@ def test_a_call_is_told_once_whoever_ends_it_and_not_where_its_trace_is_not_samp
         "stoker.attempt": 2,
         "error.type": "upstream_error",
     }
+
+
+async def test_each_call_says_which_engine_it_was_and_how_it_ended_though_another_was_asked_after(
+    tmp_path: Path,
+) -> None:
+    sink = Sink()
+    async with a_stack(tmp_path) as stack:
+        object.__setattr__(stack.gateway.services, "tracing", Tracing(sink, lambda *_: True))
+        first, second = await stack.engine(), await stack.engine()
+        first.break_off_after(0)
+        http = await stack.http()
+        body = {"model": "general", "messages": HELLO}
+        assert (await http.request("POST", "/v1/chat/completions", body=body)).status == 200
+    broke, answered, request = sink.told
+    for each, said in ((broke, ("general-0", 1, True)), (answered, ("general-1", 2, False))):
+        assert (said_of(each)["stoker.replica"], said_of(each)["stoker.attempt"], each.is_wrong) == said
+    assert [each.attributes.get("error.type") for each in sink.told] == ["unavailable", None, None]
+    assert {each.parent for each in (broke, answered)} == {request.id}
+    sent = [dict(asked.headers)["traceparent"] for engine in (first, second) for asked in engine.requests]
+    assert sent == [f"00-{request.trace_id.hex()}-{each.id.hex()}-01" for each in (broke, answered)]
+
+
+async def test_a_request_says_of_which_session_and_run_it_is(tmp_path: Path) -> None:
+    sink = Sink()
+    async with a_stack(tmp_path) as stack:
+        object.__setattr__(stack.gateway.services, "tracing", Tracing(sink, lambda *_: True))
+        await stack.engine()
+        http = await stack.http()
+        for headers in ({"X-Session-Id": "s-1", "X-Run-Id": "r-1"}, {"X-Session-Id": "s-2"}, {}):
+            body = {"model": "general", "messages": HELLO}
+            await http.request("POST", "/v1/chat/completions", body=body, headers=headers)
+    names = ("gen_ai.conversation.id", "stoker.run")
+    said = [[said_of(each).get(name) for name in names] for each in sink.told if each.shape.kind == "server"]
+    assert said == [["s-1", "r-1"], ["s-2", None], [None, None]]
 
 
 def test_a_batch_is_sampled_or_not_as_a_whole() -> None:

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
+from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -10,10 +11,9 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from stoker.base.errors import InvalidInput
 from stoker.telemetry import otlp
 from stoker.telemetry.spans import (
-    Fields,
     Parent,
     Shape,
-    Told,
+    Span,
     Tracing,
     finish_reasons,
     finish_reasons_in,
@@ -66,19 +66,26 @@ def test_the_sampler_is_the_environments() -> None:
         sampler_of({"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "2"})
 
 
-class Sink(list[Told]):
-    def tell(self, span: Fields) -> None:
-        self.append(Told.of(span))
+class Ended(list[Span]):
+    def tell(self, span: Span) -> None:
+        self.append(span)
 
 
-def written_of(span: Told) -> bytes:
-    written, wrong = otlp.write([span])
+def written_of(span: Span) -> bytes:
+    written, _, wrong = otlp.write([span])
     assert wrong == []
     return written
 
 
+def one(attributes: dict[str, object] | None = None, *, with_content: bool = False) -> Span:
+    span = Span.of(T, S, None, shape("server", "x"), 1.0, None, Tracing(Ended(), sampler_of({})), True)
+    span.attributes, span.with_content = attributes or {}, with_content
+    span.end(2.0)
+    return span
+
+
 def test_a_span_is_told_once_and_protobuf_reads_what_was_written() -> None:
-    told = Sink()
+    told = Ended()
     tracing = Tracing(told, sampler_of({}), Random(1))
     above = tracing.begin(Parent(T, S, True, "a=1"), shape("server", "POST /x"), 1.0)
     below = above.child(Shape("client", "chat m", {"m": "m", "t": 1}), 2.0)
@@ -127,13 +134,27 @@ def test_why_an_answer_ended_is_found_in_names_alone() -> None:
 def test_each_choice_says_why_it_ended() -> None:
     stop, cut = {"finish_reason": "stop"}, {"finish_reason": "length"}
     assert finish_reasons({"choices": [stop, cut, {"finish_reason": None}, "x", {}]}) == ("stop", "length")
-    for none in ([], {}, {"choices": None}, {"choices": []}, {"choices": [{"finish_reason": 3}]}):
+    assert finish_reasons({"choices": [cut]}) == ("length",)
+    wrong: list[Any] = [
+        None,
+        3,
+        "x",
+        [],
+        {},
+        {"a": 1},
+        {"a": 1, "b": 2},
+        ["x"],
+        [{}],
+        [{"finish_reason": 3}],
+        [["x"], 3],
+    ]
+    for none in (None, [], {}, "choices", *({"choices": each} for each in wrong)):
         assert finish_reasons(none) is None
 
 
 def read(attributes: dict[str, object]) -> list[KeyValue]:
     """What protobuf reads of a span that says these."""
-    written = written_of(Told(T, S, None, shape("server", "x"), 1.0, 2.0, attributes=attributes))
+    written = written_of(one(attributes))
     [of_resource] = ExportTraceServiceRequest.FromString(otlp.request({}, "s", [written])).resource_spans
     return list(of_resource.scope_spans[0].spans[0].attributes)
 
@@ -156,9 +177,7 @@ def test_what_callers_choose_is_remembered_up_to_a_bound(monkeypatch: pytest.Mon
 def test_what_people_wrote_stays_here_unless_the_span_says_so() -> None:
     """Also a word that is as short as those that are kept, and where another span's went out."""
     for with_content in (False, True, False, True):
-        told = Told(
-            T, S, None, shape("server", "x"), 1.0, 2.0, None, {"gen_ai.input.messages": "hi"}, False, with_content
-        )
+        told = one({"gen_ai.input.messages": "hi"}, with_content=with_content)
         assert (b"hi" in written_of(told)) is with_content
 
 
@@ -188,7 +207,7 @@ def test_what_is_remembered_keeps_its_kind(value: object, kind: str) -> None:
 
 def test_traces_are_made_many_at_once_and_no_id_twice() -> None:
     """By threads, too, which take the last of those that were made at the same moment."""
-    tracing = Tracing(Sink(), sampler_of({}), Random(1))
+    tracing = Tracing(Ended(), sampler_of({}), Random(1))
     with ThreadPoolExecutor(8) as threads:
         made = list(threads.map(lambda number: tracing.begin(None, shape("server", "x"), number), range(4000)))
     assert {(len(each.trace_id), len(each.id)) for each in made} == {(16, 8)}
@@ -201,59 +220,68 @@ def test_traces_are_made_many_at_once_and_no_id_twice() -> None:
 @pytest.mark.parametrize("parent", [None, Parent(T, S, True, "a=1")])
 def test_who_is_called_is_told_of_a_span_below(parent: Parent | None) -> None:
     """Each call of its own: another engine is asked where the first does not answer."""
-    span = Tracing(Sink(), sampler_of({})).begin(parent, shape("server", "x"), 1.0)
+    span = Tracing(Ended(), sampler_of({})).begin(parent, shape("server", "x"), 1.0)
     (first, said), (second, also) = span.below(), span.below()
     assert first != second
-    for below, headers in ((first, said), (second, also)):
+    for below, lines in ((first, said), (second, also)):
+        headers = dict(line.split(": ", 1) for line in lines.splitlines())
+        assert lines == "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         assert parent_in(headers) == Parent(span.trace_id, below, True, None if parent is None else "a=1")
 
 
 def test_which_traces_are_kept_is_asked_of_each() -> None:
     quarter = sampler_of({"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.25"})
-    tracing = Tracing(told := Sink(), quarter, Random(1))
+    tracing = Tracing(told := Ended(), quarter, Random(1))
     for _ in range(400):
         span = tracing.begin(None, shape("server", "x"), 1.0)
-        assert span.below()[1]["traceparent"].endswith("-01" if quarter(None, span.trace_id) else "-00")
+        assert span.below()[1].endswith("-01\r\n" if quarter(None, span.trace_id) else "-00\r\n")
         span.end(2.0)
     assert 60 < len(told) < 140
     assert all(quarter(None, each.trace_id) for each in told)
 
 
 def test_what_a_call_was_is_said_when_it_is_written() -> None:
-    class Kept(list[Fields]):
-        def tell(self, span: Fields) -> None:
-            self.append(span)
-
-    kept = Kept()
-    span = Tracing(kept, sampler_of({})).begin(None, shape("server", "x"), 5.0)
-    below, _ = span.below()
+    """With the span that made it, or alone where that has ended before."""
+    ended = Ended()
+    span = Tracing(ended, sampler_of({})).begin(None, shape("server", "x"), 5.0)
     asked: list[tuple[int, str]] = []
 
-    def described(number: int, text: str) -> tuple[Shape, dict[str, object]]:
-        asked.append((number, text))
-        return shape("client", "chat m"), {"n": number, "t": text}
+    def described(values: tuple[int, str]) -> tuple[Shape, dict[str, object]]:
+        asked.append(values)
+        return shape("client", "chat m"), {"n": values[0], "t": values[1]}
 
-    span.end_below(below, 6.0, 5.5, described, (7, "é"), is_wrong=True)
-    assert asked == []
-    written, wrong = otlp.write(kept)
-    assert (asked, wrong) == ([(7, "é")], [])
-    [of_resource] = ExportTraceServiceRequest.FromString(otlp.request({}, "s", [written])).resource_spans
-    [call] = of_resource.scope_spans[0].spans
-    assert (call.name, call.kind, call.span_id, call.parent_span_id) == ("chat m", 3, below, span.id)
+    first, second, late = (span.below()[0] for _ in range(3))
+    span.end_below(first, 6.0, 5.5, described, (7, "é"), True)
+    span.end_below(second, 7.0, 8.0, described, (8, "e"), False)
+    span.end(9.0)
+    assert (len(ended), asked) == (1, [])
+    span.end_below(late, 7.5, 9.5, described, (9, "e"), True)
+    assert [each.name for each in spans_in(ended)] == ["x", "chat m", "chat m", "chat m"]
+    assert asked == [(9, "e"), (8, "e"), (7, "é")]
+    own, later, call, alone = spans_in(ended)
+    assert (call.name, call.kind, call.span_id, call.parent_span_id) == ("chat m", 3, first, span.id)
     assert (call.start_time_unix_nano, call.end_time_unix_nano, call.status.code) == (6 * 10**9, 6 * 10**9, 2)
     assert [(each.key, each.value.int_value or each.value.string_value) for each in call.attributes] == [
         ("n", 7),
         ("t", "é"),
     ]
-    assert Told.of(kept[0]) == Told(
-        span.trace_id, below, span.id, shape("client", "chat m"), 6.0, 6.0, None, {"n": 7, "t": "é"}, True
-    )
+    assert (later.span_id, later.status.code, own.status.code) == (second, 0, 0)
+    assert (alone.span_id, alone.parent_span_id, alone.status.code) == (late, span.id, 2)
+    assert {each.trace_id for each in (own, later, call, alone)} == {span.trace_id}
+
+
+def spans_in(ended: list[Span]) -> list[Any]:
+    written, count, wrong = otlp.write(ended)
+    [of_resource] = ExportTraceServiceRequest.FromString(otlp.request({}, "s", [written])).resource_spans
+    [of_scope] = of_resource.scope_spans
+    assert (len(of_scope.spans), wrong) == (count, [])
+    return list(of_scope.spans)
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, 127, 128, 16_000, 70_000])
 def test_bodies_of_every_size_are_read_by_protobuf(size: int) -> None:
     """The lengths in front of a body are written for all spans at once."""
-    span = written_of(Told(T, S, None, shape("server", "x"), 1.0, 2.0))
+    span = written_of(one())
     many = [span * (size // 2), span * (size - size // 2)]
     [of_resource] = ExportTraceServiceRequest.FromString(otlp.request({"service.name": "g"}, "s", many)).resource_spans
     [of_scope] = of_resource.scope_spans

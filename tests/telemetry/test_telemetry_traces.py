@@ -21,8 +21,10 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from stoker.agents.spans import spans_of, trace_id_of, tree_spans
 from stoker.base.errors import InvalidInput
 from stoker.telemetry import otlp, traces
-from stoker.telemetry.spans import Fields, Told, shape
+from stoker.telemetry.spans import Span as Ended
+from stoker.telemetry.spans import Tracing, shape
 from stoker.testing.receiver import Receiver
+from stoker.testing.spans import Sink
 
 OTEL = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_SDK_DISABLED")
 
@@ -152,8 +154,12 @@ async def test_what_waits_and_what_leaves_together_is_bounded(monkeypatch: pytes
     assert made.dropped == 14
 
 
-def told(number: int, said: Json | None = None) -> Told:
-    return Told(b"a" * 16, number.to_bytes(8), None, shape("server", "x"), 1.0, 2.0, None, said or {})
+def told(number: int, said: Json | None = None) -> Ended:
+    tracing = Tracing(Sink(), lambda *_: True)
+    span = Ended.of(b"a" * 16, number.to_bytes(8), None, shape("server", "x"), 1.0, None, tracing, True)
+    span.attributes = said or {}
+    span.end(2.0)
+    return span
 
 
 def ids_of(body: bytes) -> list[int]:
@@ -162,7 +168,7 @@ def ids_of(body: bytes) -> list[int]:
 
 
 @asynccontextmanager
-async def while_sending(made: traces.Traces, first: Told) -> AsyncIterator[None]:
+async def while_sending(made: traces.Traces, first: Ended) -> AsyncIterator[None]:
     """What is told meanwhile waits for `first`, which the thread has taken and has not sent."""
     sending, go = asyncio.Event(), threading.Event()
     loop, send = asyncio.get_running_loop(), made._send
@@ -191,9 +197,9 @@ async def test_whoever_fills_a_batch_writes_it_and_the_rest_is_written_when_it_l
     by: list[tuple[str, list[int]]] = []
     write = otlp.write
 
-    def seen(spans: Sequence[Fields]) -> tuple[bytes, list[Exception]]:
+    def seen(spans: Sequence[Ended]) -> tuple[bytes, int, list[Exception]]:
         if spans:
-            by.append((threading.current_thread().name, [int.from_bytes(each[1]) for each in spans]))
+            by.append((threading.current_thread().name, [int.from_bytes(each.id) for each in spans]))
         return write(spans)
 
     monkeypatch.setattr(otlp, "write", seen)

@@ -10,8 +10,9 @@ from worker_parts import Bench, state_of
 from stoker.base.errors import QueueUnavailable
 from stoker.engine.client import EngineClient
 from stoker.queue import Claim, LeaseState, MemoryQueue, QueueSettings, State
-from stoker.telemetry.spans import Fields, Told, Tracing
+from stoker.telemetry.spans import Tracing
 from stoker.testing.engine import EchoEngine
+from stoker.testing.spans import Sink
 
 
 async def test_a_task_is_done_with_the_engines_answer_and_one_record(bench: Bench) -> None:
@@ -63,22 +64,18 @@ async def test_the_engine_is_asked_for_its_count_in_every_chunk_only_if_it_can(b
 
 
 async def test_an_attempt_and_its_call_of_the_engine_are_spans_below_who_sent_the_task(bench: Bench) -> None:
-    told: list[Told] = []
-
-    class Sink:
-        def tell(self, span: Fields) -> None:
-            told.append(Told.of(span))
-
+    sink = Sink()
     trace, sender = "a" * 32, "b" * 16
     for status in (200, 400):
         if status == 400:
             bench.engine.refuse(400, {"error": {"message": "secret words"}})
         await bench.submit()
         runner = bench.runner()
-        runner.tracing = Tracing(Sink(), lambda *_: True)
+        runner.tracing = Tracing(sink, lambda *_: True)
         claim = await bench.claim()
         claim = replace(claim, task=replace(claim.task, trace=f"00-{trace}-{sender}-01"))
         await runner.run(claim, give_back=bench.give_back)
+    told = sink.told
     call, attempt, refused, failed = told
     assert [(each.shape.kind, each.parent) for each in told] == [
         ("client", attempt.id),

@@ -27,7 +27,8 @@ class InLogs(Protocol):
 
 
 # structlog's own needs 4 us for each bind and unbind, which every request does.
-_bound: ContextVar[InLogs | None] = ContextVar("bound", default=None)
+bound: ContextVar[InLogs | None] = ContextVar("bound", default=None)
+"""Its fields go into every event that this task, and those that it begins, log while it is set."""
 
 
 def configure(process: str, *, level: str = "info", out: TextIO | None = None) -> None:
@@ -63,18 +64,9 @@ def configure(process: str, *, level: str = "info", out: TextIO | None = None) -
     root.setLevel(logging.WARNING)
 
 
-def bind(what: InLogs) -> None:
-    """Its fields, into every event that this task, and those that it begins, log from now on; until `unbind`."""
-    _bound.set(what)
-
-
-def unbind() -> None:
-    _bound.set(None)
-
-
 def _with_bound(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    bound = _bound.get()
-    return event if bound is None else {**bound.in_logs, **event}
+    what = bound.get()
+    return event if what is None else {**what.in_logs, **event}
 
 
 def get(name: str) -> Logger:

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -82,16 +82,17 @@ class EngineClient:
         request_id: str | None = None,
         timeout_s: float | None = None,
         within_s: float = math.inf,
-        trace: Mapping[str, str] | None = None,
+        trace: str | None = None,
     ) -> Answer:
         """One whole answer, whatever its status. `request_id` is what `produced` knows it by; `timeout_s` the longest
-        silence, `within_s` the time for all; `trace`: headers that tell the engine of its trace.
+        silence, `within_s` the time for all; `trace`: lines that tell the engine of its trace.
         Raises Unavailable, TimedOut."""
         answer = await self._http.request(
             "POST",
             self._path(endpoint),
             body={**body, "model": self._model},
-            headers=_headers(request_id, trace),
+            headers=None if request_id is None else {"X-Request-Id": request_id},
+            lines=trace,
             timeout_s=timeout_s,
             within_s=within_s,
         )
@@ -104,7 +105,7 @@ class EngineClient:
         body: dict[str, Any],
         *,
         request_id: str | None = None,
-        trace: Mapping[str, str] | None = None,
+        trace: str | None = None,
     ) -> AsyncIterator[Stream]:
         """The events of one answer; leaving the block cancels the generation. Raises Unavailable, TimedOut."""
         opened = await self.open(endpoint, body, request_id=request_id, trace=trace)
@@ -119,14 +120,15 @@ class EngineClient:
         body: dict[str, Any],
         *,
         request_id: str | None = None,
-        trace: Mapping[str, str] | None = None,
+        trace: str | None = None,
     ) -> Stream:
         """As `stream`; closing what it returns cancels the generation."""
         opened = await self._http.open(
             "POST",
             self._path(endpoint),
             body={**body, "model": self._model, "stream": True},
-            headers=_headers(request_id, trace),
+            headers=None if request_id is None else {"X-Request-Id": request_id},
+            lines=trace,
         )
         if opened.error is not None:
             opened.error = self._without_secrets(opened.error)
@@ -204,9 +206,3 @@ class EngineClient:
         if _RUNNING not in read:
             return None
         return EngineLoad(int(read[_RUNNING]), int(read.get(_WAITING, 0)))
-
-
-def _headers(request_id: str | None, trace: Mapping[str, str] | None) -> Mapping[str, str] | None:
-    if request_id is None:
-        return trace
-    return {"X-Request-Id": request_id} if trace is None else {**trace, "X-Request-Id": request_id}

@@ -134,7 +134,7 @@ class _Forwarding:
             return await self._passed_on(request, {})
         span = self.tracing.begin(parent_in(request.headers), spans.request(RUNS), self.clock.now())
         try:
-            answer = await self._passed_on(request, span.headers)
+            answer = await self._passed_on(request, span.context.headers)
         except BaseException as error:
             self._end(span, request, error)
             raise

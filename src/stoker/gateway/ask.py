@@ -134,10 +134,10 @@ class Running:
     admitted_at: float
     """By the monotonic clock."""
     call_id: bytes | None = None
-    call_headers: Mapping[str, str] | None = None
+    call_lines: str | None = None
     call_at: float = 0.0
-    """The span of the call of an engine that goes on, what tells the engine of it, and when it began; None: no span, or
-    none goes on."""
+    """The span of the call of an engine that goes on, the lines that tell the engine of it, and when it began; None: no
+    span, or none goes on."""
     reasons: tuple[str, ...] | None = None
     """Why its answer ended, as the engine says; known where there are spans."""
 

@@ -455,11 +455,9 @@ class Work:
         headers = {"content-length": str(len(line.content))}
         headers |= {SESSION_HEADER: batch.session} if batch.session is not None else {}
         headers |= {RUN_HEADER: batch.run} if batch.run is not None else {}
-        if self._services.tracing is not None:
-            headers |= batch_spans.caused_by(self._services.tracing, batch.id).headers
-        body, now = batch_lines.body_of(line), self._clock.now()
-        ask = await self._services.ask(_Asked(headers), account, batch.endpoint, None, body, began=now)
-        batch_spans.let_in(ask.span, batch.id, line.number)
+        span = batch_spans.of_line(self._services.tracing, batch.id, line.number, self._clock.now())
+        body = batch_lines.body_of(line)
+        ask = await self._services.ask(_Asked(headers), account, batch.endpoint, None, body, span)
         # What makes a line of a batch another task than that of POST /v1/tasks stands here.
         return replace(ask, id=batch_lines.task_id(batch.id, line.number), stand_in=None, priority="batch")
 

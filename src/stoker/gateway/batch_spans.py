@@ -4,6 +4,7 @@ that is let in is a request below the batch's own span, which is told when the b
 
 import hashlib
 
+from stoker.gateway import spans
 from stoker.meter.batches import Batch
 from stoker.telemetry.spans import Parent, Span, Tracing, shape
 
@@ -15,9 +16,13 @@ def caused_by(tracing: Tracing, batch_id: str) -> Parent:
     return Parent(trace_id, span_id, tracing.is_sampled(None, trace_id))
 
 
-def let_in(span: Span | None, batch_id: str, line: int) -> None:
-    if span is not None:
-        span.attributes |= {"stoker.batch": batch_id, "stoker.batch.line": line}
+def of_line(tracing: Tracing | None, batch_id: str, line: int, at: float) -> Span | None:
+    """What is told of the request that it is."""
+    if tracing is None:
+        return None
+    span = tracing.begin(caused_by(tracing, batch_id), spans.asked, at)
+    span.attributes = {"stoker.batch": batch_id, "stoker.batch.line": line}
+    return span
 
 
 def tell(tracing: Tracing | None, batch: Batch, at: float) -> None:
@@ -32,7 +37,7 @@ def tell(tracing: Tracing | None, batch: Batch, at: float) -> None:
         "stoker.batch.failed": batch.failed,
         "stoker.tenant": batch.tenant,
     }
-    span = Span(
+    span = Span.of(
         own.trace_id, own.span_id, None, shape("internal", "batch"), batch.created_at, None, tracing, own.is_sampled
     )
     span.attributes = said

@@ -137,7 +137,7 @@ class Inference:
                         request_id=ask.id,
                         timeout_s=left_s,
                         within_s=left_s,
-                        trace=running.call_headers,
+                        trace=running.call_lines,
                     )
                     self.fleet.answered(member, answer.status)
             except TimedOut as error:
@@ -198,7 +198,7 @@ class Inference:
                 # Comments are no tokens: an engine that says nothing else is silent.
                 async with self._until(deadline, self.patience.first_token_s):
                     stream = upstream.stream = await member.client.open(
-                        ask.endpoint.path, body, request_id=ask.id, trace=running.call_headers
+                        ask.endpoint.path, body, request_id=ask.id, trace=running.call_lines
                     )
                     upstream.first = await stream.read()
                 if stream.error is not None:

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from stoker.base import json_text, logs
+from stoker.base import json_text
 from stoker.base.errors import NotFound, StokerError
 from stoker.gateway import idempotency, recording, refusals, spans, streams
 from stoker.gateway.auth import permitted_models
@@ -60,7 +60,7 @@ def _path(prefix: str | None, endpoint: str) -> str:
 
 def _generate(services: Services, endpoint: str, prefix: str | None) -> Handler:
     async def generate(request: DirectRequest) -> DirectAnswer:
-        key, began = None, services.clock.now()
+        key, span = None, spans.begun(services.tracing, request.headers, services.clock.now())
         try:
             key = await services.auth.user(request)
             if (seen := request.headers.get(streams.LAST_EVENT)) is not None:
@@ -68,14 +68,11 @@ def _generate(services: Services, endpoint: str, prefix: str | None) -> Handler:
                 return DirectAnswer(200, headers, events=events)
             body = json_object(request.body)
             once = await idempotency.once_of(request.headers, key, _path(prefix, endpoint), body)
-            ask = await services.ask(request, key, endpoint, prefix, body, began=began)
+            ask = await services.ask(request, key, endpoint, prefix, body, span)
         except StokerError as error:
-            path, now = _path(prefix, endpoint), services.clock.now()
-            refusals.tell(services.tracing, request.headers, path, key, error, began=began, at=now)
+            refusals.tell(span, _path(prefix, endpoint), key, error, services.clock.now())
             raise
         ask = ask if once is None else once.of(ask)
-        if ask.span is not None:
-            logs.bind(ask.span)  # until it is answered
         headers = {"X-Request-Id": ask.id, "X-Stoker-Model": ask.model, "X-Stoker-Route": ask.route}
         try:
             is_resumable = streams.is_resumable(ask, request.headers)
@@ -86,21 +83,21 @@ def _generate(services: Services, endpoint: str, prefix: str | None) -> Handler:
             else:
                 served = await services.inference.run(ask)
         except StokerError as error:
-            refusals.end(ask.span, error, services.clock.now())
+            refusals.end(span, error, services.clock.now())
             raise Failed(error, {**headers, **services.inference.limits(ask)}) from error
         except BaseException as error:
-            refusals.end(ask.span, error, services.clock.now())
+            refusals.end(span, error, services.clock.now())
             raise
-        if served.events is not None and ask.span is not None and not ask.span.ends_later:
-            served.events = await recording.recorded(ask.span, served.events, services.clock)
+        if served.events is not None and span is not None and not span.ends_later:
+            served.events = await recording.recorded(span, served.events, services.clock)
         refused = None if served.answer is None else refusals.code_of(served.answer)
         if refused is not None:
             services.measures.refused(refused)
-        if ask.span is not None and not ask.span.ends_later:
+        if span is not None and not span.ends_later:
             status = 202 if served.task is not None else 200 if served.answer is None else served.answer.status
-            if ask.span.with_content and served.answer is not None:
-                spans.answered_by(ask.span, served.answer.body)
-            spans.answered_with(ask.span, status, services.clock.now(), refused)
+            if span.with_content and served.answer is not None:
+                spans.answered_by(span, served.answer.body)
+            spans.answered_with(span, status, services.clock.now(), refused)
         headers.update(served.headers)
         headers["X-Stoker-Replica"] = served.replica or "queue"
         if served.task is not None:

@@ -8,33 +8,23 @@ Nothing of the body is told, nor the path as it was written.
 
 import asyncio
 import re
-from collections.abc import Mapping
 
 from stoker.base.errors import StokerError
 from stoker.gateway import spans
 from stoker.meter.accounts import Account
-from stoker.telemetry.spans import Span, Tracing, parent_in
+from stoker.meter.charge import Caller
+from stoker.telemetry.spans import Span
 from stoker.web.client import Answer, openai_error_in
 
 _WORD = re.compile("[a-z][a-z0-9_]{0,63}")
 
 
-def tell(
-    tracing: Tracing | None,
-    headers: Mapping[str, str],
-    path: str,
-    key: Account | None,
-    error: StokerError,
-    *,
-    began: float,
-    at: float,
-) -> None:
-    """Before its model is known. `path`: of our routes. `key`: of the caller, None where it is not known. `began` and
-    `at`, when it is refused: seconds since the epoch."""
-    if tracing is None or key is None:
-        return
-    span = tracing.begin(parent_in(headers), spans.request(path, tenant=key.tenant), began)
-    spans.answered_with(span, error.status, at, error.code)
+def tell(span: Span | None, path: str, key: Account | None, error: StokerError, at: float) -> None:
+    """Before its model is known. `path`: of our routes. `key`: of the caller, None where it is not known. `at`: when it
+    is refused, seconds since the epoch."""
+    if span is not None and key is not None:
+        span.about = (path, None, Caller(key.tenant, key.id, session=None, run=None))
+        spans.answered_with(span, error.status, at, error.code)
 
 
 def end(span: Span | None, error: BaseException, at: float) -> None:

@@ -93,10 +93,10 @@ class Services:
         await self.settler.settle_all()
 
     async def ask(
-        self, request: Asked, key: Account, endpoint: str, prefix: str | None, body: Json, *, began: float
+        self, request: Asked, key: Account, endpoint: str, prefix: str | None, body: Json, span: Span | None
     ) -> Ask:
-        """The request as it will be run: its model chosen, its output bounded, its caller's terms at hand. `began`:
-        when it came, seconds since the epoch.
+        """The request as it will be run: its model chosen, its output bounded, its caller's terms at hand. `span`: what
+        is told of it.
 
         Raises InvalidInput; NotFound for a model that is not there, NotPermitted for one that the key may not use."""
         models, routes = self.platform.llm.models, self.platform.gateway.routes
@@ -115,9 +115,8 @@ class Services:
         permit(key, prefix, route.model, routes, list(models))
         kind.check(body)
 
-        span = None
-        if self.tracing is not None:
-            span = spans.begun(self.tracing, request.headers, kind.path, route.model, by, began)
+        if span is not None:
+            span.about = (kind.path, route.model, by)
             if key.tenant_terms.record_content:
                 spans.asked_for(span, body)
 

@@ -1,13 +1,14 @@
 """What a gateway tells of a request in a trace: what came in, each call of an engine, the task that it became."""
 
 from collections.abc import Mapping
+from copy import copy
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from stoker.base import json_text, logs
-from stoker.meter.charge import Caller
+from stoker.meter.charge import Caller, Charge
 from stoker.telemetry import spans
-from stoker.telemetry.spans import Shape, Span, Tracing
+from stoker.telemetry.spans import NOTHING, Shape, Span, Tracing
 
 Json = dict[str, Any]
 CLIENT_CLOSED = 499
@@ -20,14 +21,23 @@ if TYPE_CHECKING:
     from stoker.gateway.ask import Ask, Running
 
 
-def begun(tracing: Tracing, headers: Mapping[str, str], path: str, model: str, by: Caller, at: float) -> Span:
-    """Of a request that came; the client's span is its parent, where it names one."""
-    span = tracing.begin(spans.parent_in(headers), request(path, model, by.tenant), at)
-    if by.session is not None:
-        span.attributes["gen_ai.conversation.id"] = by.session
-    if by.run is not None:
-        span.attributes["stoker.run"] = by.run
+def begun(tracing: Tracing | None, headers: Mapping[str, str], at: float) -> Span | None:
+    """Of a request that came, `about` what `asked` says; the client's span is its parent, where it names one. What its
+    task logs bears its ids, up to the next request of that task."""
+    if tracing is None:
+        return None
+    span = tracing.begin(spans.parent_in(headers) if "traceparent" in headers else None, asked, at)
+    logs.bound.set(span)
     return span
+
+
+def asked(about: tuple[str, str | None, Caller]) -> tuple[Shape, Mapping[str, Any]]:
+    """The path, of our routes; its model, where that is known; and who asks."""
+    path, model, by = about
+    shape = request(path, model, by.tenant)
+    if by.session is None and by.run is None:
+        return shape, NOTHING
+    return shape, {"gen_ai.conversation.id": by.session, "stoker.run": by.run}
 
 
 @lru_cache(maxsize=4096)
@@ -80,15 +90,20 @@ def _cut(text: str) -> str:
 def came_by(span: Span | None, path: str) -> None:
     """Where the request is not to the path of its endpoint."""
     if span is not None:
-        said = span.shape.attributes
-        span.shape = request(path, said["stoker.model"], said["stoker.tenant"])
+        _, model, by = span.about
+        span.about = (path, model, by)
 
 
 def calls(running: "Running", at: float) -> None:
     """An engine, for a request that did not go through the queue."""
     span = running.ask.span
     if span is not None:
-        (running.call_id, running.call_headers), running.call_at = span.below(), at
+        below = span.first_below
+        if below is None:
+            below = span.below()
+        else:
+            span.first_below = None
+        (running.call_id, running.call_lines), running.call_at = below, at
 
 
 def task(ask: "Ask", at: float) -> Span | None:
@@ -104,44 +119,23 @@ def ended(running: "Running", at: float, error: str | None = None) -> None:
     call_id = running.call_id
     if call_id is None:
         return
-    running.call_id = running.call_headers = None
+    running.call_id = running.call_lines = None
     ask, charge = running.ask, running.charge
-    values = (
-        ask.endpoint.path,
-        charge.model,
-        charge.replica,
-        charge.attempts,
-        running.reasons,
-        charge.prompt_tokens,
-        charge.cached_tokens,
-        charge.completion_tokens,
-        charge.started_at,
-        charge.first_token_at,
-        error,
-    )
+    if error is not None:
+        charge = copy(charge)  # another attempt may go on with it
     assert ask.span is not None  # noqa: S101 - whose call it is
-    ask.span.end_below(call_id, running.call_at, at, _called, values, is_wrong=error is not None)
+    about = (ask.endpoint.path, charge, running.reasons, error)
+    ask.span.end_below(call_id, running.call_at, at, _called, about, error is not None)
 
 
-def _called(
-    path: str,
-    model: str,
-    replica: str | None,
-    attempt: int,
-    reasons: tuple[str, ...] | None,
-    prompt: int,
-    cached: int,
-    completion: int,
-    started_at: float,
-    first_token_at: float | None,
-    error: str | None,
-) -> tuple[Shape, Json]:
-    said = spans.used(prompt, cached, completion)
-    if first_token_at is not None:
-        said["gen_ai.response.time_to_first_chunk"] = first_token_at - started_at
+def _called(about: tuple[str, Charge, tuple[str, ...] | None, str | None]) -> tuple[Shape, Json]:
+    path, charge, reasons, error = about
+    said = spans.used(charge.prompt_tokens, charge.cached_tokens, charge.completion_tokens)
+    if charge.first_token_at is not None:
+        said["gen_ai.response.time_to_first_chunk"] = charge.first_token_at - charge.started_at
     if error is not None:
         said["error.type"] = error
-    return _call(path, model, replica, attempt, reasons), said
+    return _call(path, charge.model, charge.replica, charge.attempts, reasons), said
 
 
 def answered_with(span: Span | None, status: int, at: float, error: str | None = None) -> None:
@@ -149,9 +143,8 @@ def answered_with(span: Span | None, status: int, at: float, error: str | None =
     status; what the client did wrong is not, as the conventions for HTTP have it of servers."""
     if span is None:
         return
-    logs.unbind()
     if span.ended_at is None:  # else its attributes are on their way
-        span.attributes["http.response.status_code"] = status
+        span.status = status
         if status >= 400 and status != CLIENT_CLOSED:
             span.attributes["error.type"] = error = error or str(status)
         span.end(at, error if status >= 500 else None)

@@ -80,7 +80,7 @@ def _submit(services: Services) -> Handler:
     read = partial(read_json, max_bytes=services.platform.gateway.max_body_bytes)
 
     async def submit(request: Request) -> Response:
-        began = services.clock.now()
+        span = spans.begun(services.tracing, request.headers, services.clock.now())
         try:
             key, sent = await services.auth.user_and_body(request, read)
             once = await idempotency.once_of(request.headers, key, request.url.path, sent)
@@ -90,13 +90,13 @@ def _submit(services: Services) -> Handler:
             callback = callbacks.wanted_by(sent.get("callback_url"), key.tenant_terms)
             endpoint, body = wanted(sent)
             _check_says_something(endpoint, body)
-            ask = await services.ask(request, key, endpoint, None, body, began=began)
+            ask = await services.ask(request, key, endpoint, None, body, span)
         except StokerError as error:
-            account, now = getattr(request.state, "account", None), services.clock.now()
-            refusals.tell(services.tracing, request.headers, "/v1/tasks", account, error, began=began, at=now)
+            account = getattr(request.state, "account", None)
+            refusals.tell(span, "/v1/tasks", account, error, services.clock.now())
             raise
         ask = replace(ask if once is None else once.of(ask), priority=priority, callback=callback)
-        spans.came_by(ask.span, "/v1/tasks")
+        spans.came_by(span, "/v1/tasks")
         headers = {"X-Request-Id": ask.id, "X-Stoker-Model": ask.model, "X-Stoker-Route": ask.route}
         request.state.headers = headers  # for an answer that is an error, too
         try:
@@ -106,11 +106,11 @@ def _submit(services: Services) -> Handler:
                 task, told = await idempotency.submitted(services, ask, once, timeout_s=None)
                 headers.update(told)
         except BaseException as error:
-            refusals.end(ask.span, error, services.clock.now())
+            refusals.end(span, error, services.clock.now())
             raise
         finally:
             headers.update(services.inference.limits(ask))
-        spans.answered_with(ask.span, 202, services.clock.now())
+        spans.answered_with(span, 202, services.clock.now())
         return JSONResponse(shown(task), 202, headers={"Location": f"/v1/tasks/{task.id}", **headers})
 
     return submit

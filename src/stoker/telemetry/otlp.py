@@ -8,13 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from stoker.telemetry.spans import Fields, Shape
+from stoker.telemetry.spans import Shape, Span
 
 _KINDS = {"server": 2, "model": 3, "client": 3, "producer": 4, "consumer": 5}
 _INTERNAL = 1
 _FLAGS = b"\x85\x01\x01\x00\x00\x00"  # sampled
 _WRONG = b"\x7a\x02\x18\x02"
-_ids_and_times = struct.Struct("<2s16s2s8sBQBQ").pack
+_first = struct.Struct("<2s16s2s8sBQBQ").pack
+_first_below = struct.Struct("<2s16s2s8s2s8sBQBQ").pack
 _double = struct.Struct("<Bd").pack
 
 
@@ -42,36 +43,51 @@ def request(resource: Mapping[str, Any], scope: str, spans: Sequence[bytes]) -> 
     return b"".join((b"\x0a", size, of_resource, b"\x12", scope_size, of_scope, *spans))
 
 
-def write(spans: Iterable[Fields]) -> tuple[bytes, list[Exception]]:
-    """A part of `request`; and of those that cannot be written, which leave nothing, why. A request pays for it,
-    twice, so all of it is one loop."""
+def write(spans: Iterable[Span]) -> tuple[bytes, int, list[Exception]]:
+    """A part of `request`, with their calls; how many spans are in it; and of those that cannot be written, which leave
+    nothing, why. A request pays for it, so all of it is one loop."""
     pieces: list[bytes] = []
     wrong: list[Exception] = []
     heads, known, put = _HEADS[0x12], _KNOWN, pieces.extend
-    for trace_id, span_id, parent, shape, began, ended, state, said, is_wrong, with_content in spans:
-        try:
-            if type(shape) is not Shape:
-                shape, said = shape(*said)
-            rest = shape.written or _common(shape)
-            for name, value in said.items():
-                try:
-                    rest += known[name][value]
-                except (KeyError, TypeError):  # it is new, or a list or the like has no hash
-                    rest += _new(name, value, with_content)
-            if parent is not None:
-                rest += b"\x22\x08" + parent
-            if is_wrong:
-                rest += _WRONG
-            if state is not None:
-                rest += _field(0x1A, state.encode())
-            first = _ids_and_times(
-                b"\x0a\x10", trace_id, b"\x12\x08", span_id, 0x39, int(began * 1e9), 0x41, int(ended * 1e9)
-            )
-            size = len(first) + len(rest)
-            put((heads[size] if size < _MOST_SIZES else b"\x12" + _varint(size), first, rest))
-        except Exception as mistake:
-            wrong.append(mistake)
-    return b"".join(pieces), wrong
+    for span in spans:
+        trace_id, state, parent, with_content = span.trace_id, span.state, span.parent, span.with_content
+        # As a Call is: a span, and then its calls from the last to the first.
+        row: Any = (span.calls, span.id, span.started_at, span.ended_at, span.shape, span.about, span.is_wrong)
+        status: int | None = span.status
+        more: dict[str, Any] | None = span.attributes
+        while row is not None:
+            row, span_id, began, ended, shape, said, is_wrong = row
+            try:
+                if type(shape) is not Shape:
+                    shape, said = shape(said)
+                rest = shape.written or _common(shape)
+                if more:
+                    said = {**said, **more}
+                if said:
+                    for name, value in said.items():
+                        try:
+                            rest += known[name][value]
+                        except (KeyError, TypeError):  # it is new, or a list or the like has no hash
+                            rest += _new(name, value, with_content)
+                if status is not None:
+                    rest += _status(status)
+                if is_wrong:
+                    rest += _WRONG
+                if state is not None:
+                    rest += _field(0x1A, state.encode())
+                start_ns, end_ns = (began * 1e9).__trunc__(), (ended * 1e9).__trunc__()
+                if parent is None:
+                    first = _first(b"\x0a\x10", trace_id, b"\x12\x08", span_id, 0x39, start_ns, 0x41, end_ns)
+                else:
+                    first = _first_below(
+                        b"\x0a\x10", trace_id, b"\x12\x08", span_id, b"\x22\x08", parent, 0x39, start_ns, 0x41, end_ns
+                    )
+                size = len(first) + len(rest)
+                put((heads[size] if size < _MOST_SIZES else b"\x12" + _varint(size), first, rest))
+            except Exception as mistake:
+                wrong.append(mistake)
+            parent, with_content, status, more = span.id, False, None, None
+    return b"".join(pieces), len(pieces) // 3, wrong
 
 
 # Attributes that come again and again are kept as they were written: few words and small numbers, by name and value. By
@@ -127,6 +143,11 @@ def _value(value: Any) -> bytes:
     if isinstance(value, list | tuple):
         return _field(0x2A, b"".join(_field(0x0A, _value(each)) for each in value))
     return _field(0x0A, str(value).encode(errors="replace"))
+
+
+@lru_cache(maxsize=1024)
+def _status(status: int) -> bytes:
+    return _attribute("http.response.status_code", status)
 
 
 @lru_cache(maxsize=1024)

@@ -1,13 +1,14 @@
 """One trace for one request: who caused what, carried from process to process as W3C has it (`traceparent`, and
 `tracestate` as it came: https://www.w3.org/TR/trace-context/), and the spans of this process as plain data.
 
-A request pays for one object and a tuple of each; `telemetry.traces` makes OpenTelemetry's of them.
+A request pays for one object, and a tuple for each call of an engine; `telemetry.traces` makes OpenTelemetry's spans
+of them.
 """
 
 import random
 import re
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
@@ -47,14 +48,17 @@ class Parent(NamedTuple):
     @property
     def headers(self) -> dict[str, str]:
         """Of a request that it causes."""
-        return _headers(self.trace_id, self.span_id, self.is_sampled, self.state)
+        return {name: value for name, _, value in (line.partition(": ") for line in self.lines.splitlines())}
+
+    @property
+    def lines(self) -> str:
+        """The same as they stand in a request's head."""
+        return _lines(self.trace_id, self.span_id, self.is_sampled, self.state)
 
 
-def _headers(trace_id: bytes, span_id: bytes, is_sampled: bool, state: str | None) -> dict[str, str]:
-    said = {"traceparent": f"00-{trace_id.hex()}-{span_id.hex()}-{'01' if is_sampled else '00'}"}
-    if state is not None:
-        said["tracestate"] = state
-    return said
+def _lines(trace_id: bytes, span_id: bytes, is_sampled: bool, state: str | None) -> str:
+    parent = f"traceparent: 00-{trace_id.hex()}-{span_id.hex()}-{'01' if is_sampled else '00'}\r\n"
+    return parent if state is None else f"{parent}tracestate: {state}\r\n"
 
 
 def parent_in(headers: Mapping[str, str]) -> Parent | None:
@@ -113,8 +117,8 @@ def _ratio(said: str | None) -> float:
 
 
 class Sink(Protocol):
-    def tell(self, span: "Fields") -> None:
-        """Of one that has ended. Never waits."""
+    def tell(self, span: "Span") -> None:
+        """Of one that has ended, and of its calls. It is not changed after. Never waits."""
 
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -152,7 +156,7 @@ class Tracing:
     """Of traces that begin next: what many need is made at once, when it finds all that it needs in the processor's
     caches, and not in the middle of a request, which has its own there."""
 
-    def begin(self, parent: Parent | None, shape: Shape, at: float) -> "Span":
+    def begin(self, parent: Parent | None, shape: "Shape | Description", at: float) -> "Span":
         """A span of a request that came, or of one that begins a trace. `at`: seconds since the epoch."""
         if parent is None:
             try:
@@ -162,7 +166,7 @@ class Tracing:
             span.shape, span.started_at = shape, at
             return span
         is_sampled = self.is_sampled(parent, parent.trace_id)
-        return Span(parent.trace_id, self.new_id(), parent.span_id, shape, at, parent.state, self, is_sampled)
+        return Span.of(parent.trace_id, self.new_id(), parent.span_id, shape, at, parent.state, self, is_sampled)
 
     def new_id(self) -> bytes:
         """Of a span. Random, so never all zeros."""
@@ -170,96 +174,98 @@ class Tracing:
 
     def _begun(self) -> "Span":
         """One, and others for the next: other threads may take all of those at the same moment."""
-        found = []
+        found, of = [], Span.of
         for trace_id, span_id, below in _three_ids(self.chance.randbytes(32 * _NEW_AT_ONCE)):
             is_sampled = self.is_sampled(None, trace_id)
-            span = Span(trace_id, span_id, None, _NO_SHAPE, 0.0, None, self, is_sampled)
-            span.first_below = below, _headers(trace_id, below, is_sampled, None)
+            span = of(trace_id, span_id, None, _NO_SHAPE, 0.0, None, self, is_sampled)
+            span.first_below = below, _lines(trace_id, below, is_sampled, None)
             found.append(span)
         one = found.pop()
         self._new.extend(found)
         return one
 
 
-Description = Callable[..., tuple[Shape, Mapping[str, Any]]]
-"""Says of values that were kept what a span was."""
-Fields = tuple[bytes, bytes, bytes | None, Any, float, float, str | None, Any, bool, bool]
-"""Of `Told`, in its order: what a request makes, since a plain tuple takes a quarter of the time. In place of the shape
-may stand a Description, with its arguments in place of the attributes: it gives both, when the span is written."""
-
-
-class Told(NamedTuple):
-    """What is sent of a span that has ended. Times are seconds since the epoch."""
-
-    trace_id: bytes
-    id: bytes
-    parent: bytes | None
-    shape: Shape
-    started_at: float
-    ended_at: float
-    state: str | None = None
-    attributes: Mapping[str, Any] = NOTHING
-    is_wrong: bool = False
-    with_content: bool = False
-    """Its tenant wants what was asked and answered to be on it."""
-
-    @classmethod
-    def of(cls, fields: Fields) -> "Told":
-        told = cls._make(fields)
-        if isinstance(told.shape, Shape):
-            return told
-        shape, attributes = told.shape(*told.attributes)
-        return told._replace(shape=shape, attributes=attributes)
-
-
-Below = tuple[bytes, dict[str, str]]
-"""The id of a span below another one, and the headers of a request that it causes."""
+Description = Callable[[Any], tuple[Shape, Mapping[str, Any]]]
+"""Says of values that were kept what a span was, with its attributes: when it is written, and not in a request, which
+finds nothing of it in the processor's caches."""
+Call = tuple[Any, bytes, float, float, Description, Any, bool]
+"""One that a span made and that is nothing more: the call before it, or None; its id; when it began and ended; what
+describes it, and of which values; whether it went wrong. A tuple takes a quarter of the time of a span of its own."""
+Below = tuple[bytes, str]
+"""The id of a call, and the lines of its request's head that say who caused it."""
 
 
 class Span:
     """What goes on in this process for one request. It is told once, by its first `end`; unless the trace is sampled,
-    never, and then all that it does is to be passed on. `ends_later`: whoever ends it has it from the one who began
-    it. `with_content`: as of `Told`."""
+    never, and then all that it does is to be passed on. Times are seconds since the epoch. `ends_later`: whoever ends
+    it has it from the one who began it. `shape`: or what says it of `about`, with attributes. `with_content`: its
+    tenant wants what was asked and answered to be on it. `status`: of HTTP, that it was answered with. `calls`: the
+    last of those that it made."""
 
     __slots__ = (
+        "about",
         "attributes",
+        "calls",
         "ended_at",
         "ends_later",
         "first_below",
         "id",
         "is_sampled",
+        "is_wrong",
         "parent",
         "shape",
         "started_at",
         "state",
+        "status",
         "trace_id",
         "tracing",
         "with_content",
     )
 
-    def __init__(
-        self,
+    trace_id: bytes
+    id: bytes
+    parent: bytes | None
+    shape: Shape | Description
+    started_at: float
+    state: str | None
+    tracing: Tracing
+    is_sampled: bool
+    about: Any
+    attributes: Json
+    status: int | None
+    ended_at: float | None
+    first_below: Below | None
+    calls: Call | None
+    with_content: bool
+    ends_later: bool
+    is_wrong: bool
+
+    @staticmethod
+    def of(
         trace_id: bytes,
         id: bytes,
         parent: bytes | None,
-        shape: Shape,
+        shape: "Shape | Description",
         started_at: float,
         state: str | None,
         tracing: Tracing,
         is_sampled: bool,
-    ) -> None:
-        self.trace_id = trace_id
-        self.id = id
-        self.parent = parent
-        self.shape = shape
-        self.started_at = started_at
-        self.state = state
-        self.tracing = tracing
-        self.is_sampled = is_sampled
-        self.attributes: Json = {}
-        self.ended_at: float | None = None
-        self.first_below: Below | None = None
-        self.with_content = self.ends_later = False
+    ) -> "Span":
+        """Of all that is known when it begins. Python calls an `__init__` by a detour that costs as much again."""
+        span = Span()
+        span.trace_id = trace_id
+        span.id = id
+        span.parent = parent
+        span.shape = shape
+        span.started_at = started_at
+        span.state = state
+        span.tracing = tracing
+        span.is_sampled = is_sampled
+        span.about = NOTHING
+        span.attributes = {}
+        span.status = span.ended_at = span.first_below = span.calls = None
+        span.with_content = span.ends_later = span.is_wrong = False
+        return span
 
     @property
     def in_logs(self) -> dict[str, str]:
@@ -269,56 +275,41 @@ class Span:
     def context(self) -> Parent:
         return Parent(self.trace_id, self.id, self.is_sampled, self.state)
 
-    @property
-    def headers(self) -> dict[str, str]:
-        """Of a request that it causes."""
-        return _headers(self.trace_id, self.id, self.is_sampled, self.state)
-
     def child(self, shape: Shape, at: float) -> "Span":
         tracing = self.tracing
-        return Span(self.trace_id, tracing.new_id(), self.id, shape, at, self.state, tracing, self.is_sampled)
+        return Span.of(self.trace_id, tracing.new_id(), self.id, shape, at, self.state, tracing, self.is_sampled)
 
     def below(self) -> Below:
-        """For a span below this one that is nothing more, which costs a fifth of a `child`; told by `end_below`."""
-        found = self.first_below
-        if found is not None:
-            self.first_below = None
-            return found
+        """For a call that is nothing more, which costs a fifth of a `child`; told by `end_below`."""
         below = self.tracing.new_id()
-        return below, _headers(self.trace_id, below, self.is_sampled, self.state)
+        return below, _lines(self.trace_id, below, self.is_sampled, self.state)
 
     def end(self, at: float, error: str | None = None) -> None:
         """`error`: a code or the name of a class, never a message: those may hold what people wrote."""
         if self.ended_at is not None:
             return
         began = self.started_at
-        self.ended_at = ended = at if at > began else began
+        self.ended_at = at if at > began else began
         if error is not None:
             self.attributes["error.type"] = error
+            self.is_wrong = True
         if self.is_sampled:
-            self.tracing.sink.tell(
-                (
-                    self.trace_id,
-                    self.id,
-                    self.parent,
-                    self.shape,
-                    began,
-                    ended,
-                    self.state,
-                    self.attributes,
-                    error is not None,
-                    self.with_content,
-                )
-            )
+            self.tracing.sink.tell(self)
 
     def end_below(
-        self, below: bytes, began: float, at: float, described: Description, values: Sequence[Any], *, is_wrong: bool
+        self, below: bytes, began: float, at: float, described: Description, values: Any, is_wrong: bool
     ) -> None:
-        """`described(*values)` says what it was, when it is written."""
-        if self.is_sampled:
-            ended = at if at > began else began
-            told = (self.trace_id, below, self.id, described, began, ended, self.state, values, is_wrong, False)
-            self.tracing.sink.tell(told)
+        """`described(values)` says what it was, when it is written: with this span, unless that has ended before."""
+        if not self.is_sampled:
+            return
+        ended = at if at > began else began
+        if self.ended_at is None:
+            self.calls = (self.calls, below, began, ended, described, values, is_wrong)
+            return
+        shape, attributes = described(values)
+        late = Span.of(self.trace_id, below, self.id, shape, began, self.state, self.tracing, True)
+        late.attributes, late.ended_at, late.is_wrong = {**attributes}, ended, is_wrong
+        self.tracing.sink.tell(late)
 
 
 _OPERATIONS = {"/v1/completions": "text_completion", "/v1/embeddings": "embeddings"}
@@ -350,15 +341,15 @@ _FINISH = re.compile(rb'"finish_reason":\s*"([a-z_]{1,32})"')
 
 def finish_reasons(answer: Any) -> tuple[str, ...] | None:
     """Of each choice of an answer; None of what is none."""
-    choices = answer.get("choices") if type(answer) is dict else None
-    if type(choices) is not list:
+    try:
+        choices = answer["choices"]
+        if len(choices) == 1:
+            reason = choices[0]["finish_reason"]
+            return (reason,) if type(reason) is str else None
+        found = [each.get("finish_reason") for each in choices if type(each) is dict]
+    except (TypeError, KeyError):
         return None
-    found = []
-    for each in choices:  # not a comprehension, which takes longer for one
-        reason = each.get("finish_reason") if type(each) is dict else None
-        if type(reason) is str:
-            found.append(reason)
-    return tuple(found) or None
+    return tuple([each for each in found if type(each) is str]) or None
 
 
 def finish_reasons_in(events: bytes) -> tuple[str, ...] | None:

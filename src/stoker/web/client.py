@@ -177,14 +177,16 @@ class HttpClient:
         body: object = None,
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
+        lines: str | None = None,
         timeout_s: float | None = None,
         within_s: float = math.inf,
     ) -> Answer:
         """One whole answer. `timeout_s` replaces the longest silence, not the time to connect; `within_s` is for all.
+        `lines`: more headers, as they stand in a request's head; nobody looks at them again.
         Raises Unavailable, TimedOut."""
         silence_s = self._timeouts.read_s if timeout_s is None else timeout_s
         ends_at = asyncio.get_running_loop().time() + within_s
-        request = self._encoded(method, path, params, headers, body)
+        request = self._encoded(method, path, params, headers, lines, body)
         try:
             connection = await self._connections.take(min(self._timeouts.connect_s, within_s))
             try:
@@ -230,9 +232,10 @@ class HttpClient:
         body: object = None,
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
+        lines: str | None = None,
     ) -> Stream:
-        """As `stream`, to be closed by whoever calls this."""
-        request = self._encoded(method, path, params, headers, body)
+        """As `stream`, to be closed by whoever calls this; `lines` as of `request`."""
+        request = self._encoded(method, path, params, headers, lines, body)
         try:
             connection = await self._connections.take(self._timeouts.connect_s)
         except Lost as error:
@@ -290,6 +293,7 @@ class HttpClient:
         path: str,
         params: Mapping[str, str] | None,
         headers: Mapping[str, str] | None,
+        more: str | None,
         body: object,
     ) -> bytes:
         """The whole request as it goes out. Raises InvalidInput for what cannot stand in a header."""
@@ -307,7 +311,7 @@ class HttpClient:
             if not headers or "Content-Type" not in headers:
                 lines.append("Content-Type: application/json\r\n")
             lines.append(f"Content-Length: {len(content)}\r\n")
-        lines.append("\r\n")
+        lines.append("\r\n" if more is None else f"{more}\r\n")
         head = "".join(lines).encode("ascii")
         return head if content is None else head + content
 

@@ -6,7 +6,7 @@ paths go the usual way, to the ASGI application. A client that goes away cancels
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -26,31 +26,9 @@ MOST_PIECES_BYTES = 256 * 1024
 _LARGE = 16 * 1024
 
 
-class DirectHeaders(Mapping[str, str]):
-    """The headers of a request, by names in lower case; of several lines of one name the first."""
-
-    __slots__ = ("_raw", "_said")
-
-    def __init__(self, raw: list[tuple[bytes, bytes]]) -> None:
-        self._raw = raw
-        self._said: dict[str, str] | None = None
-
-    def _all(self) -> dict[str, str]:
-        if self._said is None:
-            self._said = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(self._raw)}
-        return self._said
-
-    def __getitem__(self, name: str) -> str:
-        return self._all()[name]
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return self._all().get(name, default)  # Mapping's own makes an exception of each that is not there
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._all())
-
-    def __len__(self) -> int:
-        return len(self._all())
+def headers_of(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    """By names in lower case; of several lines of one name the first."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(raw)}
 
 
 @dataclass(slots=True)
@@ -368,7 +346,7 @@ class Cycle:
                 await self._read()
                 body, self.body = bytes(self.body), bytearray()
                 path = self._path.decode("latin-1")
-                answer = await self._handler(DirectRequest(path, DirectHeaders(self._headers), body))
+                answer = await self._handler(DirectRequest(path, headers_of(self._headers), body))
                 del body  # it may be large, and a stream takes its time
             except Failed as failed:
                 answer = self._told(failed.error, failed.headers)

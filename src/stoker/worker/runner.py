@@ -99,7 +99,7 @@ class Runner:
         answer = StreamedAnswer(claim, self.queue, self.clock)
         span = self._span(claim)
         if span is not None:
-            logs.bind(span)
+            logs.bound.set(span)
         work = asyncio.create_task(self._generate(claim, charge, answer, span))
         watch = asyncio.create_task(self._hold(claim))
         leave = asyncio.create_task(give_back.wait())
@@ -122,7 +122,7 @@ class Runner:
             await asyncio.gather(work, watch, leave, return_exceptions=True)
             if span is not None:
                 span.end(self.clock.now(), _ended_by(work))
-                logs.unbind()
+                logs.bound.set(None)
 
     def _span(self, claim: Claim) -> Span | None:
         """Of this attempt, below the span that put the task into the queue: attempts are siblings."""
@@ -233,7 +233,7 @@ class Runner:
             return await self._whole(claim, charge, wire, span)
         continuous = self.settings.continuous_usage or self.settings.goes_on
         asked = wire.asking(self._body(claim), continuous=continuous)
-        said = None if span is None else span.headers
+        said = None if span is None else span.context.lines
         async with self.engine.stream(task.endpoint, asked, request_id=_request_id(claim), trace=said) as stream:
             if stream.error is not None:
                 charge.has_begun = stream.error.status < 400
@@ -292,7 +292,7 @@ class Runner:
             claim.task.body,
             request_id=_request_id(claim),
             timeout_s=self.settings.timeout_s,
-            trace=None if span is None else span.headers,
+            trace=None if span is None else span.context.lines,
         )
         charge.has_begun = answer.status < 400
         if answer.status >= 400:
