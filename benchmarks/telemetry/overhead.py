@@ -18,8 +18,8 @@ import sys
 import tempfile
 import threading
 import urllib.request
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "gateway"))
@@ -35,6 +35,23 @@ from targets import Target
 from windows import SCENARIOS, Row, measure
 
 GOAL = 0.05
+
+
+@contextmanager
+def surroundings() -> Iterator[tuple[Path, int, str]]:
+    """Of a gateway, on the other core: a folder, the port of its upstream, and the URL of the collector."""
+    os.sched_setaffinity(0, {LOAD})
+    with tempfile.TemporaryDirectory(prefix="telemetry-") as directory, ExitStack() as stack:
+        work = Path(directory)
+        upstream, port = made.mock(work)
+        stack.callback(upstream.end)
+        argv = [sys.executable, "-m", "stoker.testing.otlp", str(work / "received.jsonl"), "--discard"]
+        with pinned_to(LOAD):
+            collector = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+        stack.callback(collector.wait)
+        stack.callback(collector.terminate)
+        assert collector.stdout is not None
+        yield work, port, collector.stdout.readline().strip()
 
 
 def scraped(port: int, stop: threading.Event) -> None:
@@ -107,18 +124,7 @@ def main() -> None:
     loads = ["c16"] if options.short else options.only.split(",")
     starts, count, seconds = (1, 3, 1.0) if options.short else (options.starts, options.pairs, options.seconds)
     found: dict[str, list[tuple[Row, Row]]] = {short: [] for short in loads}
-    os.sched_setaffinity(0, {LOAD})
-    with tempfile.TemporaryDirectory(prefix="overhead-") as directory, ExitStack() as stack:
-        work = Path(directory)
-        upstream, port = made.mock(work)
-        stack.callback(upstream.end)
-        argv = [sys.executable, "-m", "stoker.testing.otlp", str(work / "received.jsonl"), "--discard"]
-        with pinned_to(LOAD):
-            collector = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
-        stack.callback(collector.wait)
-        stack.callback(collector.terminate)
-        assert collector.stdout is not None
-        endpoint = collector.stdout.readline().strip()
+    with surroundings() as (work, port, endpoint):
         for number in range(starts):
             for short, rows in once(work / str(number), port, endpoint, loads, count, seconds).items():
                 found[short] += rows
