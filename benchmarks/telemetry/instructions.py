@@ -80,7 +80,7 @@ def ours() -> Both:
         at = 1.8e9 + number
         span = ask.span = spans.begun(tracing, headers, at)
         assert span is not None
-        spans.asked(span, PATH, "general", caller)
+        span.about = (PATH, "general", caller)
         spans.calls(running, at)
         "".join([*head, f"{running.call_lines}\r\n"])
         charge.prompt_tokens = number % 500

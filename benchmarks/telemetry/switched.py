@@ -55,12 +55,12 @@ def gateway() -> None:
     of = Gateway.of.__func__  # type: ignore[attr-defined]
 
     def switched(cls: type[Gateway], *args: Any, **named: Any) -> Gateway:
-        made: Gateway = of(cls, *args, **named)
-        tracing = made.services.tracing
+        built: Gateway = of(cls, *args, **named)
+        tracing = built.services.tracing
         assert tracing is not None
         for number, what in ((ON, tracing), (OFF, None)):
-            signal.signal(number, lambda *_, what=what: object.__setattr__(made.services, "tracing", what))
-        return made
+            signal.signal(number, lambda *_, what=what: object.__setattr__(built.services, "tracing", what))
+        return built
 
     Gateway.of = classmethod(switched)  # type: ignore[assignment, method-assign]
     run = Gateway.run

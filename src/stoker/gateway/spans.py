@@ -141,10 +141,9 @@ def _called(about: tuple[str, Charge, tuple[str, ...] | None, str | None]) -> tu
 def answered_with(span: Span | None, status: int, at: float, error: str | None = None) -> None:
     """The client has its answer. `error`: the code of one that is an error. Only what went wrong here is the span's
     status; what the client did wrong is not, as the conventions for HTTP have it of servers."""
-    if span is None:
+    if span is None or span.ended_at is not None:  # what it says is on its way
         return
-    if span.ended_at is None:  # else its attributes are on their way
-        span.status = status
-        if status >= 400 and status != CLIENT_CLOSED:
-            span.attributes["error.type"] = error = error or str(status)
-        span.end(at, error if status >= 500 else None)
+    span.status = status
+    if status >= 400 and status != CLIENT_CLOSED:
+        span.attributes["error.type"] = error = error or str(status)
+    span.end(at, error if status >= 500 else None)
