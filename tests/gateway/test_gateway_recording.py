@@ -121,6 +121,22 @@ async def test_a_stream_is_recorded_for_the_tenant_that_wants_it(tmp_path: Path,
     assert "gen_ai.output.messages" not in other.attributes
 
 
+async def test_of_a_request_that_is_refused_nothing_is_recorded(tmp_path: Path) -> None:
+    """Though its tenant wants what was asked to be: only what was let in."""
+    sink = Sink()
+    platform = loads("{llm: {models: {general: {}}}, tenants: {acme: {recordContent: true}}}")
+    picture = {"type": "image_url", "image_url": {"url": "http://192.0.2.1/planted.png"}}
+    body = {"model": "general", "messages": [{"role": "user", "content": [picture]}]}
+    async with a_stack(tmp_path, platform=platform) as stack:
+        object.__setattr__(stack.gateway.services, "tracing", Tracing(sink, lambda *_: True))
+        await stack.engine()
+        answer = await (await stack.http()).request("POST", "/v1/chat/completions", body=body)
+    [server] = sink.told
+    assert answer.status == said_of(server)["http.response.status_code"] == 400
+    assert "planted" not in repr(server)
+    assert said_of(server)["stoker.model"] is None
+
+
 async def test_a_prompt_and_an_answer_are_cut(tmp_path: Path) -> None:
     sink = Sink()
     platform = loads("{llm: {models: {general: {}}}, tenants: {acme: {recordContent: true}}}")

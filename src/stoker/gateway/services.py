@@ -115,15 +115,14 @@ class Services:
         permit(key, prefix, route.model, routes, list(models))
         kind.check(body)
 
-        if span is not None:
-            span.about = (kind.path, route.model, by)
-            if key.tenant_terms.record_content:
-                spans.asked_for(span, body)
-
         async def ask_of(model: str, reason: str) -> Ask:
             return await self._ask_of(model, reason, request, key, by, kind, body, request_id, span)
 
         asked = await ask_of(route.model, route.reason)
+        if span is not None:
+            span.about = (kind.path, route.model, by)
+            if key.tenant_terms.record_content:
+                spans.asked_for(span, body)
         other = models[route.model].fallback
         if other is None or not kind.may_vary or other not in permitted_models(key, None, routes, list(models)):
             return asked
