@@ -59,6 +59,7 @@ Both = tuple[Callable[[int], None], Callable[[], int]]
 
 
 def ours() -> Both:
+    from stoker.base import logs
     from stoker.gateway import spans
     from stoker.meter.charge import Caller
     from stoker.telemetry.spans import Tracing, sampler_of
@@ -67,7 +68,7 @@ def ours() -> Both:
     os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:1"
     traces, batches = Traces(), list[Any]()
     traces._background.add = batches.append  # type: ignore[method-assign, assignment]
-    tracing, headers = Tracing(traces, sampler_of({})), {"host": "x"}
+    tracing, headers, turns = Tracing(traces, sampler_of({})), {"host": "x"}, logs.Turns()
     caller = Caller("acme", "key_1", session=None, run=None)
     # What a gateway has of a request anyway.
     charge: Any = SimpleNamespace(model="general", replica="general-0", attempts=1, cached_tokens=0)
@@ -78,7 +79,7 @@ def ours() -> Both:
 
     def once(number: int) -> None:
         at = 1.8e9 + number
-        span = ask.span = spans.begun(tracing, headers, at)
+        span = ask.span = spans.begun(tracing, headers, at, turns)
         assert span is not None
         span.about = (PATH, "general", caller)
         spans.calls(running, at)

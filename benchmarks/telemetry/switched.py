@@ -6,10 +6,11 @@
 it lives: what that says of 60 pairs is known to one or two percent. Here one gateway, on core 0 with the load of
 `benchmarks/gateway/compare.py`, is told by signals whether it makes spans; windows of an eighth of a second follow each
 other in turns `off on` and `on off`, and the ratio is taken within a pair. While it is on, its metrics are scraped once
-a second (`on` time, so each eighth window has one). What is sent leaves every five seconds, in whichever window that
-falls, so threads of telemetry are not in the windows: theirs is counted over the whole run, and added to each request
-that had spans. Said are means without the highest and lowest tenth of the pairs, with the standard error; the goal is
-held against the CPU of a request, threads included, and against the throughput."""
+a second (`on` time, so each eighth window has one), which is five times as often as `stoker up` tells Prometheus to.
+What is sent leaves every five seconds, in whichever window that falls, so threads of telemetry are not in the windows:
+theirs is counted over the whole run, and added to each request that had spans. Said are means without the highest and
+lowest tenth of the pairs, with the standard error; the goal is held against the CPU of a request, threads included, and
+against the throughput."""
 
 import argparse
 import asyncio
@@ -103,7 +104,7 @@ def scrape(port: int) -> None:
         answer.read()
 
 
-async def one_start(target: Target, pid: int, clients: int, seconds: float) -> Start:
+async def one_start(target: Target, pid: int, clients: int, seconds: float, scrape_every_s: float) -> Start:
     run = Run(target.port, itertools.repeat(Errand(encoded(body_of(), target.key), wrong_with_answer)))
     for _ in range(clients):
         await run.connect()
@@ -134,7 +135,8 @@ async def one_start(target: Target, pid: int, clients: int, seconds: float) -> S
         if time.monotonic() > ends:
             break
         order = (False, True) if number % 2 == 0 else (True, False)
-        rows = {is_on: await window(is_on, is_on and number % round(1 / WINDOW_S) == 0) for is_on in order}
+        is_due = number % max(1, round(scrape_every_s / WINDOW_S)) == 0
+        rows = {is_on: await window(is_on, is_on and is_due) for is_on in order}
         found.pairs.append((rows[False], rows[True]))
     run.is_over = True
     await asyncio.wait_for(run.ended.wait(), 60)
@@ -142,7 +144,7 @@ async def one_start(target: Target, pid: int, clients: int, seconds: float) -> S
     return found
 
 
-def measure(work: Path, upstream: int, collector: str, clients: int, seconds: float) -> Start:
+def measure(work: Path, upstream: int, collector: str, clients: int, seconds: float, scrape_every_s: float) -> Start:
     work.mkdir()
     said = work / "threads.json"
     environ = [f"OTEL_EXPORTER_OTLP_ENDPOINT={collector}", f"{THREADS}={said}"]
@@ -150,7 +152,7 @@ def measure(work: Path, upstream: int, collector: str, clients: int, seconds: fl
     try:
         start_s(target)
         assert target.process is not None
-        found = uvloop.run(one_start(target, target.process.pid, clients, seconds))
+        found = uvloop.run(one_start(target, target.process.pid, clients, seconds, scrape_every_s))
     finally:
         target.end_all()
     took = json.loads(said.read_text())
@@ -199,16 +201,21 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=60.0, help="of each start")
     parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--scrape-every", type=float, default=1.0, help="seconds")
     parser.add_argument("--short", action="store_true", help="one start of 10 s")
     options = parser.parse_args()
     count, seconds = (1, 10.0) if options.short else (options.starts, options.seconds)
     starts = []
     with surroundings() as (work, port, endpoint):
         for number in range(count):
-            starts.append(measure(work / str(number), port, endpoint, options.clients, seconds))
+            place = work / str(number)
+            starts.append(measure(place, port, endpoint, options.clients, seconds, options.scrape_every))
             print(line(f"start {number}", starts[-1:]), file=sys.stderr)
     print(describe("stoker", "uvicorn", "uvloop", "opentelemetry-sdk"))
-    print(f"\n{options.clients} clients, {count} starts of {seconds:g} s; goal: under {GOAL:.0%}\n")
+    print(
+        f"\n{options.clients} clients, {count} starts of {seconds:g} s, scraped each {options.scrape_every:g} s; "
+        f"goal: under {GOAL:.0%}\n"
+    )
     print("| | pairs | off, us | on, us | threads, us | CPU of a request | requests/s |\n|---|---|---|---|---|---|---|")
     print("\n".join([*(line(f"start {number}", [each]) for number, each in enumerate(starts)), line("all", starts)]))
     if wrong := sum(each.wrong for each in starts):

@@ -85,6 +85,14 @@ async def main():
     await asyncio.create_task(child())
     logs.bound.set(None)
     log.info('after')
+    logs.bound.set(turns := logs.Turns())
+    turns.now = Span()
+    log.info('its turn')
+    left = logs.beside(child())
+    also = asyncio.create_task(child())
+    turns.now = None
+    await left
+    await also
 async def child():
     log.info('begun by it')
 asyncio.run(main())
@@ -97,4 +105,7 @@ def test_what_is_bound_is_in_each_event_until_it_is_over() -> None:
         ("within", "aa", "bb"),
         ("begun by it", "aa", "bb"),
         ("after", None, None),
+        ("its turn", "aa", "bb"),
+        ("begun by it", "aa", "bb"),
+        ("begun by it", None, None),
     ]

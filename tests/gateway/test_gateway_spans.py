@@ -173,15 +173,25 @@ async def test_an_engines_refusal_is_counted_and_told_by_its_code_where_that_is_
 async def test_what_is_logged_of_a_request_bears_its_own_trace_from_the_beginning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Requests of a connection are answered by one task, one after the other."""
-    sink, bound, tasks = Sink(), list[str](), set()
+    """Requests of a connection are answered by one task, one after the other; what one of them left behind is its
+    own, though it goes on when there is another."""
+    sink, bound, tasks, is_over = Sink(), list[str](), set(), asyncio.Event()
+    left: list[asyncio.Task[str]] = []
     user = auth.Authenticator.user
 
-    async def looked(self: auth.Authenticator, request: Any) -> Any:
-        said = logs.bound.get()
+    def trace_id() -> str:
+        said = logs.current()
         assert said is not None
-        bound.append(said.in_logs["trace_id"])
+        return said.in_logs["trace_id"]
+
+    async def left_behind() -> str:
+        await is_over.wait()
+        return trace_id()
+
+    async def looked(self: auth.Authenticator, request: Any) -> Any:
+        bound.append(trace_id())
         tasks.add(asyncio.current_task())
+        left.append(stack.gateway.services.inference.commitments.begin(left_behind()))
         return await user(self, request)
 
     monkeypatch.setattr(auth.Authenticator, "user", looked)
@@ -192,6 +202,8 @@ async def test_what_is_logged_of_a_request_bears_its_own_trace_from_the_beginnin
         for is_stream in (False, True, False):
             body = {"model": "general", "messages": HELLO, "stream": is_stream}
             assert (await http.request("POST", "/v1/chat/completions", body=body)).status == 200
+        is_over.set()
+        assert await asyncio.gather(*left) == bound
     assert len(tasks) == 1
     assert bound == [span.trace_id.hex() for span in sink.told if span.shape.kind == "server"]
     assert len(set(bound)) == 3
@@ -210,12 +222,15 @@ def test_a_call_is_told_once_whoever_ends_it_and_not_where_its_trace_is_not_samp
     lines = running.call_lines
     spans.ended(running, 3.0, "upstream_error")
     spans.ended(running, 9.0)
+    spans.calls(running, 9.1)
     span.end(9.5)
-    assert running.call_lines is None
+    spans.ended(running, 9.7)
     if not is_sampled:
         assert (sink.told, lines[-5:]) == ([], "-00\r\n")
         return
-    told, _ = sink.told
+    told, above, late = sink.told
+    assert (late.parent, late.started_at, late.ended_at, late.is_wrong) == (above.id, 9.1, 9.7, False)
+    assert running.call_lines == f"traceparent: 00-{span.trace_id.hex()}-{late.id.hex()}-01\r\n"
     assert lines == f"traceparent: 00-{span.trace_id.hex()}-{told.id.hex()}-01\r\n"
     assert (told.trace_id, told.parent, told.started_at, told.ended_at) == (span.trace_id, span.id, 2.0, 3.0)
     assert (told.shape.kind, told.shape.name, told.is_wrong) == ("client", "text_completion general", True)

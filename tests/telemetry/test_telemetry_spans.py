@@ -86,7 +86,7 @@ def one(attributes: dict[str, object] | None = None, *, with_content: bool = Fal
 
 def test_a_span_is_told_once_and_protobuf_reads_what_was_written() -> None:
     told = Ended()
-    tracing = Tracing(told, sampler_of({}), Random(1))
+    tracing = Tracing(told, sampler_of({}), Random(1).randbytes)
     above = tracing.begin(Parent(T, S, True, "a=1"), shape("server", "POST /x"), 1.0)
     below = above.child(Shape("client", "chat m", {"m": "m", "t": 1}), 2.0)
     below.attributes = {
@@ -207,7 +207,7 @@ def test_what_is_remembered_keeps_its_kind(value: object, kind: str) -> None:
 
 def test_traces_are_made_many_at_once_and_no_id_twice() -> None:
     """By threads, too, which take the last of those that were made at the same moment."""
-    tracing = Tracing(Ended(), sampler_of({}), Random(1))
+    tracing = Tracing(Ended(), sampler_of({}), Random(1).randbytes)
     with ThreadPoolExecutor(8) as threads:
         made = list(threads.map(lambda number: tracing.begin(None, shape("server", "x"), number), range(4000)))
     assert {(len(each.trace_id), len(each.id)) for each in made} == {(16, 8)}
@@ -231,7 +231,7 @@ def test_who_is_called_is_told_of_a_span_below(parent: Parent | None) -> None:
 
 def test_which_traces_are_kept_is_asked_of_each() -> None:
     quarter = sampler_of({"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.25"})
-    tracing = Tracing(told := Ended(), quarter, Random(1))
+    tracing = Tracing(told := Ended(), quarter, Random(1).randbytes)
     for _ in range(400):
         span = tracing.begin(None, shape("server", "x"), 1.0)
         assert span.below()[1].endswith("-01\r\n" if quarter(None, span.trace_id) else "-00\r\n")
@@ -251,11 +251,11 @@ def test_what_a_call_was_is_said_when_it_is_written() -> None:
         return shape("client", "chat m"), {"n": values[0], "t": values[1]}
 
     first, second, late = (span.below()[0] for _ in range(3))
-    span.end_below(first, 6.0, 5.5, described, (7, "é"), True)
-    span.end_below(second, 7.0, 8.0, described, (8, "e"), False)
+    span.calls = (None, first, 6.0, 5.5, described, (7, "é"), True)
+    span.calls = (span.calls, second, 7.0, 8.0, described, (8, "e"), False)
     span.end(9.0)
     assert (len(ended), asked) == (1, [])
-    span.end_below(late, 7.5, 9.5, described, (9, "e"), True)
+    span.tell_late((None, late, 7.5, 9.5, described, (9, "e"), True))
     assert [each.name for each in spans_in(ended)] == ["x", "chat m", "chat m", "chat m"]
     assert asked == [(9, "e"), (8, "e"), (7, "é")]
     own, later, call, alone = spans_in(ended)

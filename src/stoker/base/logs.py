@@ -2,11 +2,12 @@
 them in the state directory and shows them readably. Never a body, a key or an environment in a field.
 """
 
+import asyncio
 import logging
 import sys
-from collections.abc import Mapping
-from contextvars import ContextVar
-from typing import Protocol, TextIO, cast
+from collections.abc import Coroutine, Mapping
+from contextvars import ContextVar, copy_context
+from typing import Any, Protocol, TextIO, TypeVar, cast
 
 # For a renderer that is not used here structlog loads rich, if it is there: a quarter of a second of each start.
 _loads_rich = "rich" not in sys.modules
@@ -19,6 +20,7 @@ finally:
         del sys.modules["rich"]
 
 Logger = structlog.stdlib.BoundLogger
+T = TypeVar("T")
 
 
 class InLogs(Protocol):
@@ -26,9 +28,32 @@ class InLogs(Protocol):
     def in_logs(self) -> Mapping[str, str]: ...
 
 
+class Turns:
+    """For a task that does one thing after the other, such as the requests of a connection: it is bound once, and `now`
+    is what is bound. To bind each costs several times as much. A task that may go on when `now` is another begins
+    `beside`."""
+
+    __slots__ = ("now",)
+
+    def __init__(self) -> None:
+        self.now: InLogs | None = None
+
+
 # structlog's own needs 4 us for each bind and unbind, which every request does.
-bound: ContextVar[InLogs | None] = ContextVar("bound", default=None)
+bound: ContextVar[InLogs | Turns | None] = ContextVar("bound", default=None)
 """Its fields go into every event that this task, and those that it begins, log while it is set."""
+
+
+def current() -> InLogs | None:
+    what = bound.get()
+    return what.now if isinstance(what, Turns) else what
+
+
+def beside(step: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+    """A task that keeps what is bound now, however long it takes."""
+    context = copy_context()
+    context.run(bound.set, current())
+    return asyncio.create_task(step, context=context)
 
 
 def configure(process: str, *, level: str = "info", out: TextIO | None = None) -> None:
@@ -65,7 +90,7 @@ def configure(process: str, *, level: str = "info", out: TextIO | None = None) -
 
 
 def _with_bound(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    what = bound.get()
+    what = current()
     return event if what is None else {**what.in_logs, **event}
 
 

@@ -146,7 +146,7 @@ class _Forwarding:
         account: Account | None = getattr(request.state, "account", None)
         if account is None:
             return
-        span.attributes["stoker.tenant"] = account.tenant
+        span.say("stoker.tenant", account.tenant)
         if isinstance(outcome, BaseException):
             refusals.end(span, outcome, self.clock.now())
         else:

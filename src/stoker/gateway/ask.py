@@ -136,8 +136,8 @@ class Running:
     call_id: bytes | None = None
     call_lines: str | None = None
     call_at: float = 0.0
-    """The span of the call of an engine that goes on, the lines that tell the engine of it, and when it began; None: no
-    span, or none goes on."""
+    """Of the span of the call of an engine: its id while it goes on, the lines that tell the engine of it, and when it
+    began. None where there are no spans."""
     reasons: tuple[str, ...] | None = None
     """Why its answer ended, as the engine says; known where there are spans."""
 

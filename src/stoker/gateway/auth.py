@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 from starlette.requests import Request
 from starlette.websockets import WebSocket
 
+from stoker.base import logs
 from stoker.base.clock import Clock
 from stoker.base.errors import Conflict, NotFound, NotPermitted, Unauthenticated
 from stoker.gateway.commitments import seen
@@ -139,7 +140,7 @@ class Authenticator:
 
     def _begin_look(self) -> "asyncio.Task[None]":
         if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._read_revision())
+            self._looking = logs.beside(self._read_revision())
             self._looking.add_done_callback(seen)
         return self._looking
 

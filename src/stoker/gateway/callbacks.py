@@ -142,7 +142,7 @@ class Callbacks:
             _log.warning("callbacks wait for Redis", error=error.in_log)
             return
         for task in due:
-            call = asyncio.create_task(self.deliver(task))
+            call = logs.beside(self.deliver(task))
             self._calls.add(call)
             call.add_done_callback(self._calls.discard)
 

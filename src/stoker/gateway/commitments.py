@@ -18,7 +18,7 @@ class Commitments:
         self._running: set[asyncio.Task[Any]] = set()
 
     def begin(self, step: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-        task = asyncio.create_task(step)
+        task = logs.beside(step)
         self._running.add(task)
         task.add_done_callback(self._over)
         return task

@@ -60,7 +60,7 @@ def _path(prefix: str | None, endpoint: str) -> str:
 
 def _generate(services: Services, endpoint: str, prefix: str | None) -> Handler:
     async def generate(request: DirectRequest) -> DirectAnswer:
-        key, span = None, spans.begun(services.tracing, request.headers, services.clock.now())
+        key, span = None, spans.begun(services.tracing, request.headers, services.clock.now(), request.turns)
         try:
             key = await services.auth.user(request)
             if (seen := request.headers.get(streams.LAST_EVENT)) is not None:

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
+from stoker.base import logs
 from stoker.base.errors import Unavailable
 from stoker.gateway.commitments import seen
 from stoker.gateway.limits import Terms
@@ -55,7 +56,7 @@ class Rebuild:
         if self._looking is not None and not self._looking.done():
             await asyncio.wait({self._looking})  # it began before this was asked for
         if self._looking is None or (self._looking.done() and wanted.keys() & self._wanted.keys()):
-            self._looking = asyncio.create_task(self._look(store))
+            self._looking = logs.beside(self._look(store))
             self._looking.add_done_callback(seen)
         # A request that is given up must not end the look that others wait for.
         await asyncio.shield(self._looking)

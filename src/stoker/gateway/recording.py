@@ -67,7 +67,7 @@ class Recorded:
 
     def tell(self, span: Span) -> None:
         if (said := self.messages()) is not None:
-            span.attributes["gen_ai.output.messages"] = said
+            span.say("gen_ai.output.messages", said)
 
     def _choice(self, choice: Json) -> None:
         index, delta = _number(choice.get("index")), choice.get("delta")

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
+from stoker.base import logs
 from stoker.base.clock import Clock
 from stoker.base.errors import InvalidInput, Unavailable
 from stoker.gateway.commitments import seen
@@ -52,7 +53,7 @@ class Sessions:
             session = self._known[name] = _Session()
         self._known.move_to_end(name)
         if session.cost is None or (not session.in_flight and now - session.used_at > LOOK_AGAIN_S):
-            session.cost = asyncio.create_task(self._spent(name))
+            session.cost = logs.beside(self._spent(name))
             session.cost.add_done_callback(seen)
         session.used_at = now
         session.in_flight += 1

@@ -21,13 +21,25 @@ if TYPE_CHECKING:
     from stoker.gateway.ask import Ask, Running
 
 
-def begun(tracing: Tracing | None, headers: Mapping[str, str], at: float) -> Span | None:
+def begun(
+    tracing: Tracing | None, headers: Mapping[str, str], at: float, turns: logs.Turns | None = None
+) -> Span | None:
     """Of a request that came, `about` what `asked` says; the client's span is its parent, where it names one. What its
-    task logs bears its ids, up to the next request of that task."""
+    task logs bears its ids, up to the next request of that task. `turns`: of a task that answers many."""
     if tracing is None:
         return None
-    span = tracing.begin(spans.parent_in(headers) if "traceparent" in headers else None, asked, at)
-    logs.bound.set(span)
+    if "traceparent" in headers:
+        span = tracing.begin(spans.parent_in(headers), asked, at)
+    else:
+        try:  # as `begin` does: in line, as a request pays for it
+            span = tracing.ahead.pop()
+            span.shape, span.started_at = asked, at
+        except IndexError:
+            span = tracing.begin(None, asked, at)
+    if turns is None:
+        logs.bound.set(span)
+    else:
+        turns.now = span
     return span
 
 
@@ -74,13 +86,13 @@ def asked_for(span: Span, body: Json) -> None:
     span.with_content = True
     said = next((body[name] for name in ("messages", "input", "prompt") if name in body), None)
     if span.is_sampled and said is not None:
-        span.attributes["gen_ai.input.messages"] = _cut(json_text.dumps(said).decode())
+        span.say("gen_ai.input.messages", _cut(json_text.dumps(said).decode()))
 
 
 def answered_by(span: Span | None, answer: bytes) -> None:
     """A whole answer, where it is to be recorded. Those of streams are not: nobody here has them whole."""
     if span is not None and span.with_content and span.is_sampled:
-        span.attributes["gen_ai.output.messages"] = _cut(answer[:MOST_ANSWER_BYTES].decode(errors="replace"))
+        span.say("gen_ai.output.messages", _cut(answer[:MOST_ANSWER_BYTES].decode(errors="replace")))
 
 
 def _cut(text: str) -> str:
@@ -110,7 +122,7 @@ def task(ask: "Ask", at: float) -> Span | None:
     if ask.span is None:
         return None
     span = ask.span.child(_task(ask.model), at)
-    span.attributes["messaging.message.id"] = ask.id
+    span.say("messaging.message.id", ask.id)
     return span
 
 
@@ -119,13 +131,18 @@ def ended(running: "Running", at: float, error: str | None = None) -> None:
     call_id = running.call_id
     if call_id is None:
         return
-    running.call_id = running.call_lines = None
+    running.call_id = None
     ask, charge = running.ask, running.charge
     if error is not None:
         charge = copy(charge)  # another attempt may go on with it
-    assert ask.span is not None  # noqa: S101 - whose call it is
+    span = ask.span
+    assert span is not None  # noqa: S101 - whose call it is
     about = (ask.endpoint.path, charge, running.reasons, error)
-    ask.span.end_below(call_id, running.call_at, at, _called, about, error is not None)
+    call = (span.calls, call_id, running.call_at, at, _called, about, error is not None)
+    if span.ended_at is None:
+        span.calls = call
+    else:
+        span.tell_late(call)
 
 
 def _called(about: tuple[str, Charge, tuple[str, ...] | None, str | None]) -> tuple[Shape, Json]:
@@ -144,6 +161,14 @@ def answered_with(span: Span | None, status: int, at: float, error: str | None =
     if span is None or span.ended_at is not None:  # what it says is on its way
         return
     span.status = status
-    if status >= 400 and status != CLIENT_CLOSED:
-        span.attributes["error.type"] = error = error or str(status)
-    span.end(at, error if status >= 500 else None)
+    if status < 400:  # as `end` does: in line, as a request pays for it
+        span.ended_at = at
+        if span.is_sampled:
+            span.tracing.sink.tell(span)
+        return
+    if status >= 500:
+        span.end(at, error or str(status))
+        return
+    if status != CLIENT_CLOSED:
+        span.say("error.type", error or str(status))
+    span.end(at)

@@ -54,7 +54,7 @@ def write(spans: Iterable[Span]) -> tuple[bytes, int, list[Exception]]:
         # As a Call is: a span, and then its calls from the last to the first.
         row: Any = (span.calls, span.id, span.started_at, span.ended_at, span.shape, span.about, span.is_wrong)
         status: int | None = span.status
-        more: dict[str, Any] | None = span.attributes
+        more: Mapping[str, Any] | None = span.attributes
         while row is not None:
             row, span_id, began, ended, shape, said, is_wrong = row
             try:
@@ -75,7 +75,9 @@ def write(spans: Iterable[Span]) -> tuple[bytes, int, list[Exception]]:
                     rest += _WRONG
                 if state is not None:
                     rest += _field(0x1A, state.encode())
-                start_ns, end_ns = (began * 1e9).__trunc__(), (ended * 1e9).__trunc__()
+                start_ns = end_ns = (began * 1e9).__trunc__()
+                if ended > began:
+                    end_ns = (ended * 1e9).__trunc__()
                 if parent is None:
                     first = _first(b"\x0a\x10", trace_id, b"\x12\x08", span_id, 0x39, start_ns, 0x41, end_ns)
                 else:

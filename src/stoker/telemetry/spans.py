@@ -5,7 +5,7 @@ A request pays for one object, and a tuple for each call of an engine; `telemetr
 of them.
 """
 
-import random
+import os
 import re
 import struct
 from collections.abc import Callable, Mapping
@@ -147,12 +147,12 @@ _NO_SHAPE = Shape("internal", "")
 
 @dataclass(frozen=True, slots=True)
 class Tracing:
-    """The spans of one process. `chance` makes ids; they need not be hard to guess."""
+    """The spans of one process. `randbytes` makes ids: so many bytes."""
 
     sink: Sink
     is_sampled: Sampler
-    chance: random.Random = field(default_factory=random.Random)
-    _new: "list[Span]" = field(default_factory=list, init=False, repr=False)
+    randbytes: Callable[[int], bytes] = os.urandom
+    ahead: "list[Span]" = field(default_factory=list, init=False, repr=False)
     """Of traces that begin next: what many need is made at once, when it finds all that it needs in the processor's
     caches, and not in the middle of a request, which has its own there."""
 
@@ -160,7 +160,7 @@ class Tracing:
         """A span of a request that came, or of one that begins a trace. `at`: seconds since the epoch."""
         if parent is None:
             try:
-                span = self._new.pop()
+                span = self.ahead.pop()
             except IndexError:
                 span = self._begun()
             span.shape, span.started_at = shape, at
@@ -170,18 +170,18 @@ class Tracing:
 
     def new_id(self) -> bytes:
         """Of a span. Random, so never all zeros."""
-        return self.chance.randbytes(8)
+        return self.randbytes(8)
 
     def _begun(self) -> "Span":
         """One, and others for the next: other threads may take all of those at the same moment."""
-        found, of = [], Span.of
-        for trace_id, span_id, below in _three_ids(self.chance.randbytes(32 * _NEW_AT_ONCE)):
-            is_sampled = self.is_sampled(None, trace_id)
+        found, of, kept = [], Span.of, self.is_sampled
+        for trace_id, span_id, below in _three_ids(self.randbytes(32 * _NEW_AT_ONCE)):
+            is_sampled = kept(None, trace_id)
             span = of(trace_id, span_id, None, _NO_SHAPE, 0.0, None, self, is_sampled)
             span.first_below = below, _lines(trace_id, below, is_sampled, None)
             found.append(span)
         one = found.pop()
-        self._new.extend(found)
+        self.ahead.extend(found)
         return one
 
 
@@ -190,7 +190,8 @@ Description = Callable[[Any], tuple[Shape, Mapping[str, Any]]]
 finds nothing of it in the processor's caches."""
 Call = tuple[Any, bytes, float, float, Description, Any, bool]
 """One that a span made and that is nothing more: the call before it, or None; its id; when it began and ended; what
-describes it, and of which values; whether it went wrong. A tuple takes a quarter of the time of a span of its own."""
+describes it, and of which values; whether it went wrong. A tuple takes a quarter of the time of a span of its own.
+Where it has ended, it becomes the last of its span's `calls`, or is told late."""
 Below = tuple[bytes, str]
 """The id of a call, and the lines of its request's head that say who caused it."""
 
@@ -231,7 +232,7 @@ class Span:
     tracing: Tracing
     is_sampled: bool
     about: Any
-    attributes: Json
+    attributes: Mapping[str, Any]
     status: int | None
     ended_at: float | None
     first_below: Below | None
@@ -261,8 +262,7 @@ class Span:
         span.state = state
         span.tracing = tracing
         span.is_sampled = is_sampled
-        span.about = NOTHING
-        span.attributes = {}
+        span.about = span.attributes = NOTHING
         span.status = span.ended_at = span.first_below = span.calls = None
         span.with_content = span.ends_later = span.is_wrong = False
         return span
@@ -280,36 +280,33 @@ class Span:
         return Span.of(self.trace_id, tracing.new_id(), self.id, shape, at, self.state, tracing, self.is_sampled)
 
     def below(self) -> Below:
-        """For a call that is nothing more, which costs a fifth of a `child`; told by `end_below`."""
+        """For a call that is nothing more, which costs a fifth of a `child`."""
         below = self.tracing.new_id()
         return below, _lines(self.trace_id, below, self.is_sampled, self.state)
+
+    def say(self, name: str, value: Any) -> None:
+        """One more of its attributes."""
+        self.attributes = {**self.attributes, name: value}
 
     def end(self, at: float, error: str | None = None) -> None:
         """`error`: a code or the name of a class, never a message: those may hold what people wrote."""
         if self.ended_at is not None:
             return
-        began = self.started_at
-        self.ended_at = at if at > began else began
+        self.ended_at = at
         if error is not None:
-            self.attributes["error.type"] = error
+            self.say("error.type", error)
             self.is_wrong = True
         if self.is_sampled:
             self.tracing.sink.tell(self)
 
-    def end_below(
-        self, below: bytes, began: float, at: float, described: Description, values: Any, is_wrong: bool
-    ) -> None:
-        """`described(values)` says what it was, when it is written: with this span, unless that has ended before."""
-        if not self.is_sampled:
-            return
-        ended = at if at > began else began
-        if self.ended_at is None:
-            self.calls = (self.calls, below, began, ended, described, values, is_wrong)
-            return
-        shape, attributes = described(values)
-        late = Span.of(self.trace_id, below, self.id, shape, began, self.state, self.tracing, True)
-        late.attributes, late.ended_at, late.is_wrong = {**attributes}, ended, is_wrong
-        self.tracing.sink.tell(late)
+    def tell_late(self, call: Call) -> None:
+        """One that goes on when this span has ended, and is not among its `calls`: it is told alone."""
+        if self.is_sampled:
+            _, below, began, at, described, values, is_wrong = call
+            shape, attributes = described(values)
+            late = Span.of(self.trace_id, below, self.id, shape, began, self.state, self.tracing, True)
+            late.attributes, late.ended_at, late.is_wrong = attributes, at, is_wrong
+            self.tracing.sink.tell(late)
 
 
 _OPERATIONS = {"/v1/completions": "text_completion", "/v1/embeddings": "embeddings"}

@@ -42,7 +42,7 @@ def told_of(span: Span) -> list[Told]:
             span.parent,
             shape,
             span.started_at,
-            span.ended_at,
+            max(span.started_at, span.ended_at),
             state,
             {**said, **span.attributes, **status},
             span.is_wrong,
@@ -52,5 +52,5 @@ def told_of(span: Span) -> list[Told]:
     while call is not None:
         call, call_id, began, ended, described, values, is_wrong = call
         shape, said = described(values)
-        found.append(Told(trace_id, call_id, span.id, shape, began, ended, state, said, is_wrong, False))
+        found.append(Told(trace_id, call_id, span.id, shape, began, max(began, ended), state, said, is_wrong, False))
     return found[::-1]

@@ -13,6 +13,7 @@ from typing import Any, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from stoker.base import logs
 from stoker.base.errors import StokerError, TooLarge, Unavailable
 from stoker.web import problems, uploads
 from stoker.web.alarms import Alarm
@@ -38,6 +39,8 @@ class DirectRequest:
     path: str
     headers: Mapping[str, str]
     body: bytes
+    turns: logs.Turns | None = None
+    """Where one task answers all of a connection."""
 
 
 @dataclass(slots=True)
@@ -103,6 +106,7 @@ def protocol(direct: Direct) -> type[HttpToolsProtocol]:
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             super().connection_made(cast(asyncio.Transport, transport))
             self.waiting = Alarm(self.loop, transport.close)
+            self.turns = logs.Turns()
             self._await_head(uploads.HEAD_S)
 
         def connection_lost(self, exc: Exception | None) -> None:
@@ -208,6 +212,7 @@ def protocol(direct: Direct) -> type[HttpToolsProtocol]:
         async def _answer(self) -> None:
             """One task for all requests of the connection, one after the other: one for each costs more than parsing
             them."""
+            logs.bound.set(self.turns)
             while not self._is_over:
                 cycle, self._turn = self._turn, None
                 await cycle.answer()
@@ -345,8 +350,8 @@ class Cycle:
             try:
                 await self._read()
                 body, self.body = bytes(self.body), bytearray()
-                path = self._path.decode("latin-1")
-                answer = await self._handler(DirectRequest(path, headers_of(self._headers), body))
+                path, turns = self._path.decode("latin-1"), self._connection.turns
+                answer = await self._handler(DirectRequest(path, headers_of(self._headers), body, turns))
                 del body  # it may be large, and a stream takes its time
             except Failed as failed:
                 answer = self._told(failed.error, failed.headers)

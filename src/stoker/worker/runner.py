@@ -212,8 +212,8 @@ class Runner:
             error = type(exc).__name__
             raise
         finally:
-            span.attributes = spans.used(charge.prompt_tokens, charge.cached_tokens, charge.completion_tokens)
-            span.attributes["stoker.replica"] = self.settings.replica
+            used = spans.used(charge.prompt_tokens, charge.cached_tokens, charge.completion_tokens)
+            span.attributes = {**used, "stoker.replica": self.settings.replica}
             span.end(self.clock.now(), error)
 
     async def _in_time(self, claim: Claim, charge: Charge, answer: StreamedAnswer, span: Span | None) -> Json:
