@@ -23,7 +23,7 @@ from stoker.gateway.limits import TermsOfCallers
 from stoker.gateway.settling import Settler
 from stoker.meter import UsageRecord
 from stoker.meter.accounts import Account, TenantTerms
-from stoker.meter.alerts import AlertStore
+from stoker.meter.alerts import Alert, AlertStore
 from stoker.meter.keys import KeyStore
 from stoker.meter.ledger import Ledger
 from stoker.meter.store import Store
@@ -382,6 +382,40 @@ async def test_a_refusal_is_written_down_while_a_receiver_takes_its_time(tmp_pat
         async with asyncio.timeout(TIMEOUT_S / 2):
             await until(lambda: alerts.REFUSED in [each.threshold for each in store.all()])
         assert len(receiver.got) == 1
+
+
+async def test_a_receiver_that_takes_its_time_holds_up_no_other_channel(tmp_path: Path) -> None:
+    class Sns:
+        def __init__(self) -> None:
+            self.thresholds: list[int] = []
+
+        async def tell(self, alert: Alert) -> Outcome:
+            self.thresholds.append(alert.threshold)
+            return Outcome(200)
+
+    async with Receiver(None) as receiver:
+        world = World(tmp_path, a_spec(receiver.url, budgets="{tokensPerDay: 1000}"))
+        world.alerts._channels[alerts.SNS] = sns = Sns()  # type: ignore[assignment]
+        await world.open()
+        await world.alerts.notice([await world.spend(500)])
+        telling = asyncio.create_task(world.alerts.tell_forever())
+        await until(lambda: len(receiver.got) == 1 and len(sns.thresholds) == 1)
+        await world.alerts.notice([await world.spend(500)])
+        await world.clock.advance(1)
+        await until(lambda: len(sns.thresholds) == 3)
+        assert len(receiver.got) == 1
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
+        world.store.close()
+
+
+async def test_what_is_owed_to_a_channel_that_is_in_the_file_no_more_is_given_up(world: World, told: Receiver) -> None:
+    await world.open()
+    await world.alerts.notice([await world.spend(850)])
+    del world.alerts._channels[alerts.WEBHOOK]
+    assert await world.alerts.tell_due() == 2
+    assert [each.state for each in AlertStore(world.store).all()] == ["failed", "failed"]
+    assert (await world.begin().tell_due(), told.got) == (0, [])
 
 
 async def test_a_receiver_that_is_gone_is_told_no_more_and_one_that_is_down_is_told_later(

@@ -13,6 +13,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from random import Random
 from typing import Any, NamedTuple
 
@@ -239,8 +240,11 @@ class Alerts:
     # --- telling ------------------------------------------------------------------------------------------------------
 
     async def tell_forever(self) -> None:
-        """Until it is cancelled; what is on its way then is told again by whoever comes."""
-        await self._forever(self.tell_due)
+        """Until it is cancelled; what is on its way then is told again by whoever comes. Each channel for itself: one
+        whose receiver takes its time holds up no other."""
+        async with asyncio.TaskGroup() as channels:
+            for each in (*self._channels, None):
+                channels.create_task(self._forever(partial(self._tell_due, each)))
 
     async def notice_forever(self) -> None:
         """Until it is cancelled. Apart from telling: a receiver may take its time, and until it is written down a
@@ -257,12 +261,18 @@ class Alerts:
 
     async def tell_due(self) -> int:
         """Tell what is due, until nothing is; how many calls were made. Raises Unavailable (the ledger)."""
+        return sum([await self._tell_due(each) for each in (*self._channels, None)])
+
+    async def _tell_due(self, channel: str | None) -> int:
+        """None: what is owed to those that are in the platform.yaml no more."""
         made, now = 0, self._clock.now()
-        if now >= self._forget_at:
+        if channel is None and now >= self._forget_at:
             self._forget_at = now + FORGET_EVERY_S
             await asyncio.to_thread(self._store.forget, now - KEPT_S)
+        but = [] if channel is not None else list(self._channels)
+        take = partial(self._store.take, lease_s=LEASE_S, most=AT_ONCE, channel=channel, but=but)
         # A lease begins when it is taken: telling those before may have lasted longer than one.
-        while due := await asyncio.to_thread(self._store.take, self._clock.now(), lease_s=LEASE_S, most=AT_ONCE):
+        while due := await asyncio.to_thread(take, self._clock.now()):
             await asyncio.gather(*(self._tell(each) for each in due))
             made += len(due)
         return made

@@ -62,9 +62,12 @@ class AlertStore:
             with self._store.transaction() as connection:
                 connection.execute(self._insert, rows)
 
-    def take(self, now: float, *, lease_s: float, most: int) -> list[Alert]:
+    def take(
+        self, now: float, *, lease_s: float, most: int, channel: str | None = None, but: Sequence[str] = ()
+    ) -> list[Alert]:
         """What is due, taken for `lease_s`: of each counter and channel the lowest threshold that waits, so that they
-        are told in order. Whoever took it says `told`, `again` or `failed`, or dies, and it is due again."""
+        are told in order. Whoever took it says `told`, `again` or `failed`, or dies, and it is due again. `channel`:
+        of this one alone; `but`: of none of these."""
         lower = alerts.alias()
         is_blocked = exists().where(
             lower.c.channel == alerts.c.channel,
@@ -73,7 +76,9 @@ class AlertStore:
             lower.c.threshold < alerts.c.threshold,
             lower.c.state == WAITING,
         )
-        due = and_(alerts.c.state == WAITING, alerts.c.due_at <= now)
+        due = and_(alerts.c.state == WAITING, alerts.c.due_at <= now, alerts.c.channel.not_in(but))
+        if channel is not None:
+            due = and_(due, alerts.c.channel == channel)
         query = select(alerts).where(due, ~is_blocked).order_by(alerts.c.due_at, alerts.c.counter).limit(most)
         with self._store.reading() as connection:
             found = [_alert(row) for row in connection.execute(query)]
