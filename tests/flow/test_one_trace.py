@@ -114,6 +114,15 @@ def test_one_request_is_one_trace(start: Start, collected: tuple[str, Path]) -> 
     assert said["gen_ai.response.finish_reasons"] in (["length"], ["stop"])
     assert said["gen_ai.response.time_to_first_chunk"] > 0
 
+    vectors = "6" * 32
+    text = {"model": "general", "input": "PROMPTMARKER"}
+    ask(running, "/v1/embeddings", text, traceparent=f"00-{vectors}-{CALLER}-01")
+    assert tree_of(path, vectors, 3) == [
+        "stoker-gateway SERVER POST /v1/embeddings",
+        "  stoker-gateway CLIENT embeddings general",
+        "    stoker-engine SERVER embeddings general",
+    ]
+
     queued = "2" * 32
     task = {"endpoint": "/v1/chat/completions", "body": body}
     ask(running, "/v1/tasks", task, traceparent=f"00-{queued}-{CALLER}-01")

@@ -85,6 +85,10 @@ async def test_an_attempt_and_its_call_of_the_engine_are_spans_below_who_sent_th
     ]
     assert {each.trace_id for each in told} == {bytes.fromhex(trace)}
     assert (call.attributes["gen_ai.usage.input_tokens"], call.attributes["gen_ai.usage.output_tokens"]) == (4, 4)
+    assert call.attributes["gen_ai.response.finish_reasons"] == ("stop",)
+    assert call.attributes["gen_ai.response.time_to_first_chunk"] >= 0
+    assert call.attributes["gen_ai.response.model"] == "general"
+    assert refused.attributes["gen_ai.response.finish_reasons"] is None
     assert "gen_ai.usage.input_tokens" not in attempt.attributes
     assert [(each.is_wrong, each.attributes.get("error.type")) for each in told] == [
         (False, None),

@@ -19,7 +19,7 @@ from stoker.engine import embeddings, parsing, responses, shapes
 from stoker.engine.loop import StepLoop, Ticket
 from stoker.engine.parsing import Asked, Served
 from stoker.engine.recent import Recent
-from stoker.engine.sequences import Progress, Running
+from stoker.engine.sequences import Progress, Running, Work
 from stoker.engine.shapes import Json, Shape
 from stoker.telemetry import spans
 from stoker.telemetry.metrics import CONTENT_TYPE
@@ -106,9 +106,10 @@ class _Endpoints:
 
     async def embeddings(self, request: Request) -> Response:
         wanted = await self._read(request, embeddings.parse)
+        began = self._clock.now()
         ticket, embedding = self._loop.submit_texts(wanted.texts)
         request_id = request.headers.get("x-request-id", new_id("emb"))
-        self._recent.begin(request_id, ticket, self._clock.now())
+        self._recent.begin(request_id, ticket, began)
 
         def written() -> bytes:
             return json.dumps(embeddings.answer(wanted, embedding.vectors, self._served.model)).encode()
@@ -123,8 +124,7 @@ class _Endpoints:
         try:
             return await server.while_connected(request, whole())
         finally:
-            ticket.cancel()
-            self._recent.end(request_id)
+            self._end(request, ticket, request_id, began)
 
     async def _read(self, request: Request, parse: Parse[T]) -> T:
         body = await server.read_json(request, max_bytes=MAX_BODY_BYTES)
@@ -157,14 +157,10 @@ class _Endpoints:
         began = self._clock.now()
         ticket = self._loop.submit(asked.generation, is_streamed=asked.stream)
         request_id = request.headers.get("x-request-id", answer_id)
-        self._recent.begin(request_id, ticket, self._clock.now())
+        self._recent.begin(request_id, ticket, began)
 
         def end() -> None:
-            has_ended = ticket.has_ended
-            ticket.cancel()
-            self._recent.end(request_id)
-            if self._tracing is not None:
-                self._tell(self._tracing, request, ticket, began, has_ended=has_ended)
+            self._end(request, ticket, request_id, began)
 
         if asked.stream:
             return _StreamedAnswer(end, events(ticket, asked, shape))
@@ -173,14 +169,20 @@ class _Endpoints:
         finally:
             end()
 
-    def _tell(self, tracing: Tracing, request: Request, ticket: Ticket, began: float, *, has_ended: bool) -> None:
+    def _end(self, request: Request, ticket: Ticket, request_id: str, began: float) -> None:
+        has_ended = ticket.has_ended
+        ticket.cancel()
+        self._recent.end(request_id)
+        if self._tracing is not None:
+            self._tell(self._tracing, request, ticket.work, began, has_ended=has_ended)
+
+    def _tell(self, tracing: Tracing, request: Request, work: Work, began: float, *, has_ended: bool) -> None:
         """Of a request that is part of a trace. Of where its time went, under the names that vLLM's spans have."""
         parent = spans.parent_in(request.headers)
-        work = ticket.work
-        if parent is None or not isinstance(work, Running):
+        if parent is None:
             return
         span = tracing.begin(parent, spans.call_of("server", request.url.path, self._served.model), began)
-        if work.generated:
+        if isinstance(work, Running) and work.generated:
             span.attributes = {
                 "gen_ai.latency.time_in_queue": work.joined_at - work.arrived_at,
                 "gen_ai.latency.time_in_model_prefill": work.first_token_at - work.joined_at,

@@ -204,16 +204,25 @@ class Runner:
         """The whole answer. Raises Wrong, Anew, and StokerError for what may work another time."""
         if above is None:
             return await self._in_time(claim, charge, answer, None)
-        shape, error = spans.call_of("client", claim.task.endpoint, claim.task.model), None
+        shape, error, reasons = spans.call_of("client", claim.task.endpoint, claim.task.model), None, None
         span = above.child(shape, self.clock.now())
         try:
-            return await self._in_time(claim, charge, answer, span)
+            whole = await self._in_time(claim, charge, answer, span)
         except BaseException as exc:
             error = type(exc).__name__
             raise
+        else:
+            reasons = spans.finish_reasons(whole)
+            return whole
         finally:
-            used = spans.used(charge.prompt_tokens, charge.cached_tokens, charge.completion_tokens)
-            span.attributes = {**used, "stoker.replica": self.settings.replica}
+            first_at = charge.first_token_at
+            span.attributes = {
+                **spans.used(charge.prompt_tokens, charge.cached_tokens, charge.completion_tokens),
+                "gen_ai.response.model": claim.task.model,
+                "gen_ai.response.finish_reasons": reasons,
+                "gen_ai.response.time_to_first_chunk": None if first_at is None else first_at - span.started_at,
+                "stoker.replica": self.settings.replica,
+            }
             span.end(self.clock.now(), error)
 
     async def _in_time(self, claim: Claim, charge: Charge, answer: StreamedAnswer, span: Span | None) -> Json:
