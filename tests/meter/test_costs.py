@@ -49,7 +49,8 @@ def asked(by: str = "tenant", since: float = 0.0, until: float = 10 * HOUR, **mo
 
 
 def a_request(number: int, began_h: float, ended_h: float, **changed: Any) -> Any:
-    return a_record(number, started_at=began_h * HOUR, ended_at=ended_h * HOUR, replica="general-1", **changed)
+    when = {"started_at": began_h * HOUR, "ended_at": ended_h * HOUR}
+    return a_record(number, **{**when, "replica": "general-1", **changed})
 
 
 def dollars(report: dict[str, Any]) -> dict[str, float]:
@@ -252,6 +253,19 @@ def test_all_rows_beyond_the_largest_are_one(store: Store) -> None:
     assert dollars(found) == {"(idle)": 1.0, "t0": 1.0, "t1": 1.0, "(7 others)": 7.0}
     assert found["total_usd"] == found["bill_usd"] == 10.0
     assert {row["key"]: row["requests"] for row in found["rows"]} == {"(idle)": 0, "t0": 1, "t1": 1, "(7 others)": 7}
+
+
+def test_who_asked_what_ran_on_no_machine_that_is_known_has_a_row_all_the_same(store: Store) -> None:
+    Lives(store).write(machines_seen=[NODE], stays_seen=[STAY])
+    Ledger(store).append([a_request(1, 0, 1), a_request(2, 1, 2, tenant="lost", replica="unheard-of")])
+    found = costs.report(asked(), Ledger(store), Lives(store))
+    rows = {row["key"]: (row["usd"], row["requests"]) for row in found["rows"]}
+    assert rows == {"(idle)": (9.0, 0), "acme": (1.0, 1), "lost": (0.0, 1)}
+    few = costs.report(asked(most_rows=1), Ledger(store), Lives(store))
+    assert {row["key"]: (row["usd"], row["requests"]) for row in few["rows"]} == {
+        "(idle)": (9.0, 0),
+        "(2 others)": (1.0, 2),
+    }
 
 
 def test_requests_of_no_agent_are_not_those_of_an_idle_machine(store: Store) -> None:

@@ -275,10 +275,16 @@ def as_json(
 ) -> dict[str, Any]:
     """`{"rows", "total_usd", "bill_usd", ...}`: micro-dollars that sum, and the exact nano-dollars beside them."""
     dimensions = totals.dimensions
-    sums = _largest(totals.rows, asked.most_rows)
-    shown = shared_out({"\0".join(key): each.nano_usd for key, each in sums.items()}, MICRO)
     has_requests = set(dimensions) <= {*totals.of_who, "model", "day"} and set(dimensions) != {"day"}
-    of_rows = _used_of_rows(totals, used, sums) if has_requests else {}
+    of_rows = _used_of_rows(totals, used) if has_requests else {}
+    # Whoever has asked something has a row, also where no machine is known that it ran on.
+    rows = {**{key: Sums() for key in of_rows}, **totals.rows}
+    sums = _largest(rows, asked.most_rows)
+    for others in sums.keys() - rows.keys():
+        of_rows[others] = Used()
+        for key in of_rows.keys() - sums.keys():
+            of_rows[others].include(of_rows[key])
+    shown = shared_out({"\0".join(key): each.nano_usd for key, each in sums.items()}, MICRO)
     ordered = sorted(sums.items(), key=lambda item: (-item[1].nano_usd, item[0]))
     return {
         "by": list(asked.by),
@@ -306,17 +312,12 @@ def _largest(sums: Mapping[tuple[str, ...], Sums], most: int) -> dict[tuple[str,
     return kept
 
 
-def _used_of_rows(
-    totals: Totals, used: Mapping[tuple[str, ...], Used], shown: Mapping[tuple[str, ...], Sums]
-) -> dict[tuple[str, ...], Used]:
-    """By the keys that rows have; what is in none of the `shown` ones is in that of all others, if there is one."""
+def _used_of_rows(totals: Totals, used: Mapping[tuple[str, ...], Used]) -> dict[tuple[str, ...], Used]:
+    """By the keys that rows have."""
     is_who = [name in totals.of_who for name in totals.dimensions]
     found: dict[tuple[str, ...], Used] = {}
-    others = [key for key in shown if key not in totals.rows]
     for names, each in used.items():
         key = tuple(NONE if of_who and not name else name for name, of_who in zip(names, is_who, strict=True))
-        if key not in shown and others:
-            key = others[0]
         found.setdefault(key, Used()).include(each)
     return found
 
