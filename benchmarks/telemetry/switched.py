@@ -4,13 +4,13 @@
 
 `overhead.py` compares two processes, and where things lie in a process's memory is worth a few percent for as long as
 it lives: what that says of 60 pairs is known to one or two percent. Here one gateway, on core 0 with the load of
-`benchmarks/gateway/compare.py`, is told by signals whether it makes spans; windows of an eighth of a second follow each
+`benchmarks/gateway/compare.py`, is told by signals whether it makes spans and counts for its metrics; windows of an eighth of a second follow each
 other in turns `off on` and `on off`, and the ratio is taken within a pair. While it is on, its metrics are scraped once
 a second (`on` time, so each eighth window has one), which is five times as often as `stoker up` tells Prometheus to.
 What is sent leaves every five seconds, in whichever window that falls, so threads of telemetry are not in the windows:
-theirs is counted over the whole run, and added to each request that had spans. Said are means without the highest and
-lowest tenth of the pairs, with the standard error; the goal is held against the CPU of a request, threads included, and
-against the throughput."""
+theirs is counted over the whole run, and added to each request that had spans, and to what throughput is lost, since
+they hold up windows of both kinds. Said are means without the highest and lowest tenth of the pairs, with the standard
+error; the goal is held against the CPU of a request and against the throughput."""
 
 import argparse
 import asyncio
@@ -44,8 +44,14 @@ from targets import Target
 GOAL = 0.05
 WINDOW_S, SETTLES_S, WARM_S = 0.125, 0.02, 2.0
 ON, OFF = signal.SIGUSR1, signal.SIGUSR2
+COUNTS = ("ended", "set_aside", "set_free")
+"""What a request does to metrics."""
 THREADS = "SWITCHED_THREADS"
 """The file in which the gateway says what its threads took."""
+
+
+def nothing(_: object) -> None:
+    """In place of what counts."""
 
 
 def gateway() -> None:
@@ -57,10 +63,17 @@ def gateway() -> None:
 
     def switched(cls: type[Gateway], *args: Any, **named: Any) -> Gateway:
         built: Gateway = of(cls, *args, **named)
-        tracing = built.services.tracing
+        tracing, measures = built.services.tracing, built.services.measures
         assert tracing is not None
-        for number, what in ((ON, tracing), (OFF, None)):
-            signal.signal(number, lambda *_, what=what: object.__setattr__(built.services, "tracing", what))
+        counts = {name: getattr(measures, name) for name in COUNTS}
+
+        def switch(number: int, _: object) -> None:
+            object.__setattr__(built.services, "tracing", tracing if number == ON else None)
+            for name, count in counts.items():
+                setattr(measures, name, count if number == ON else nothing)
+
+        for number in (ON, OFF):
+            signal.signal(number, switch)
         return built
 
     Gateway.of = classmethod(switched)  # type: ignore[assignment, method-assign]
@@ -156,7 +169,7 @@ def measure(work: Path, upstream: int, collector: str, clients: int, seconds: fl
     finally:
         target.end_all()
     took = json.loads(said.read_text())
-    of_telemetry = {name: cpu_s for name, cpu_s in took.items() if name == "traces" or name.startswith("Otel")}
+    of_telemetry = {name: cpu_s for name, cpu_s in took.items() if name == "traces" or name.startswith("otlp")}
     assert "traces" in of_telemetry, took
     found.threads_us = sum(of_telemetry.values()) / found.traced * 1e6
     return found
@@ -177,7 +190,7 @@ def with_error(values: Sequence[float]) -> tuple[float, float]:
 def more(starts: Sequence[Start]) -> tuple[tuple[float, float], tuple[float, float]]:
     """By how much the CPU of a request is more, and the throughput less, with standard errors."""
     cpu = [on.cpu_us / off.cpu_us - 1 + start.threads_us / off.cpu_us for start in starts for off, on in start.pairs]
-    less = [1 - on.per_s / off.per_s for start in starts for off, on in start.pairs]
+    less = [1 - on.per_s / off.per_s + start.threads_us / off.cpu_us for start in starts for off, on in start.pairs]
     return with_error(cpu), with_error(less)
 
 

@@ -88,7 +88,7 @@ async def main():
     logs.bound.set(turns := logs.Turns())
     turns.now = Span()
     log.info('its turn')
-    left = logs.beside(child())
+    left = logs.beside(child(), lambda _: log.info('it has ended'))
     also = asyncio.create_task(child())
     turns.now = None
     await left
@@ -108,4 +108,5 @@ def test_what_is_bound_is_in_each_event_until_it_is_over() -> None:
         ("its turn", "aa", "bb"),
         ("begun by it", "aa", "bb"),
         ("begun by it", None, None),
+        ("it has ended", "aa", "bb"),
     ]

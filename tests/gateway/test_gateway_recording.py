@@ -144,10 +144,12 @@ async def test_a_prompt_and_an_answer_are_cut(tmp_path: Path) -> None:
     async with a_stack(tmp_path, platform=platform) as stack:
         object.__setattr__(stack.gateway.services, "tracing", Tracing(sink, lambda *_: True))
         await stack.engine()
-        await (await stack.http()).post_json("/v1/chat/completions", {"model": "general", "messages": long})
+        answer = await (await stack.http()).post_json("/v1/chat/completions", {"model": "general", "messages": long})
     [server] = (span for span in sink.told if span.shape.kind == "server")
     prompt = server.attributes["gen_ai.input.messages"]
     assert (len(prompt), prompt[-5:]) == (MOST_CONTENT + 3, "xx...")
+    said = server.attributes["gen_ai.output.messages"]
+    assert (len(said), said[-5:], answer["id"] in said) == (MOST_CONTENT + 3, "xx...", True)
     span = Tracing(sink, lambda *_: True).begin(None, server.shape, 1.0)
     span.with_content = True
     spans.answered_by(span, b"y" * 10 * MOST_CONTENT)

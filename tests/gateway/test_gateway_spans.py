@@ -73,9 +73,13 @@ async def test_a_span_begins_when_its_request_came(tmp_path: Path, monkeypatch: 
 
         monkeypatch.setattr(auth.Authenticator, "user", slow)
         http = await stack.http(KEY)
-        await http.post_json("/v1/chat/completions", {"model": "general", "messages": HELLO})
-    [server] = (span for span in sink.told if span.shape.kind == "server")
-    assert server.started_at < known_at[0] < server.ended_at
+        came_at: list[float] = []
+        for _ in range(2):  # the span of the second was made beforehand
+            came_at.append(services.clock.now())
+            await http.post_json("/v1/chat/completions", {"model": "general", "messages": HELLO})
+    for server, came, known in zip(servers := sink.told[1::2], came_at, known_at, strict=True):
+        assert came < server.started_at < known < server.ended_at
+    assert {each.shape.kind for each in servers} == {"server"}
 
 
 REFUSING = """
@@ -266,6 +270,7 @@ async def test_each_call_says_which_engine_it_was_and_how_it_ended_though_anothe
         assert (said_of(each)["stoker.replica"], said_of(each)["stoker.attempt"], each.is_wrong) == said
     assert [each.attributes.get("error.type") for each in sink.told] == ["unavailable", None, None]
     assert {each.parent for each in (broke, answered)} == {request.id}
+    assert len({each.id for each in sink.told}) == 3
     sent = [dict(asked.headers)["traceparent"] for engine in (first, second) for asked in engine.requests]
     assert sent == [f"00-{request.trace_id.hex()}-{each.id.hex()}-01" for each in (broke, answered)]
 

@@ -17,7 +17,7 @@ from stoker.agents.runs import ENDED, STATUSES
 from stoker.agents.service import QUIET_S, Service
 from stoker.agents.spans import tree_spans
 from stoker.agents.tasks import MODEL
-from stoker.base import json_text
+from stoker.base import json_text, logs
 from stoker.base.errors import InvalidInput, NotPermitted, StokerError, Unauthenticated
 from stoker.meter.grants import CALLER_HEADER, CallerClaim
 from stoker.queue import Depth
@@ -115,6 +115,7 @@ class _Routes:
         body = await self._body(request)
         once, parent = request.headers.get("idempotency-key"), parent_in(request.headers)
         trace = None if parent is None else parent.text
+        logs.bound.set(parent)
         run = await self._service.start(caller, name, body, once=once, trace=trace)
         shown = await self._service.shown(caller, run.id)
         return JSONResponse(shown, 202, headers={"Location": f"/v1/agents/{name}/runs/{run.id}"})

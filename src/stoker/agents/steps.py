@@ -21,6 +21,7 @@ from stoker.agents.context import Looping, Parts, RunContext
 from stoker.agents.model import is_for_good
 from stoker.agents.runs import ACTIVE, Event, Run, Wait
 from stoker.agents.savers import Heads
+from stoker.agents.spans import parent_of_call, span_id_of
 from stoker.agents.tasks import ERRORS, errors_of, go_on, ring_standing, submit_step
 from stoker.agents.tools.interface import BoundTool
 from stoker.base import logs
@@ -78,6 +79,7 @@ class Stepper:
         run = await self._begun(run_id, step)
         if run is None:
             return
+        logs.bound.set(parent_of_call(run_id, run.trace, span_id_of(run_id, "run"), lambda *_: True))
         try:
             if (why := _over_limit(run, self._parts.clock.now())) is not None:
                 await self._fail(run, *why)

@@ -5,8 +5,8 @@ them in the state directory and shows them readably. Never a body, a key or an e
 import asyncio
 import logging
 import sys
-from collections.abc import Coroutine, Mapping
-from contextvars import ContextVar, copy_context
+from collections.abc import Callable, Coroutine, Mapping
+from contextvars import Context, ContextVar, copy_context
 from typing import Any, Protocol, TextIO, TypeVar, cast
 
 # For a renderer that is not used here structlog loads rich, if it is there: a quarter of a second of each start.
@@ -49,11 +49,22 @@ def current() -> InLogs | None:
     return what.now if isinstance(what, Turns) else what
 
 
-def beside(step: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-    """A task that keeps what is bound now, however long it takes."""
+def beside(
+    step: Coroutine[Any, Any, T], then: "Callable[[asyncio.Task[T]], object] | None" = None
+) -> "asyncio.Task[T]":
+    """A task that keeps what is bound now, however long it takes, and so does its callback `then`."""
+    context = bearing(current())
+    task = asyncio.create_task(step, context=context)
+    if then is not None:
+        task.add_done_callback(then, context=context)
+    return task
+
+
+def bearing(what: InLogs | None) -> Context:
+    """To begin something in that outlives what is bound now. None: it is nobody's, as what a process has only once."""
     context = copy_context()
-    context.run(bound.set, current())
-    return asyncio.create_task(step, context=context)
+    context.run(bound.set, what)
+    return context
 
 
 def configure(process: str, *, level: str = "info", out: TextIO | None = None) -> None:

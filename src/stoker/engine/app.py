@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from stoker.base import logs
 from stoker.base.clock import Clock
 from stoker.base.errors import EngineUnavailable, NotFound, StokerError, Unauthenticated
 from stoker.base.ids import new_id
@@ -127,6 +128,8 @@ class _Endpoints:
             self._end(request, ticket, request_id, began)
 
     async def _read(self, request: Request, parse: Parse[T]) -> T:
+        if self._tracing is not None:
+            logs.bound.set(spans.parent_in(request.headers))
         body = await server.read_json(request, max_bytes=MAX_BODY_BYTES)
         if int(request.headers.get("content-length", INLINE_BODY_BYTES)) < INLINE_BODY_BYTES:
             return parse(body, self._served)

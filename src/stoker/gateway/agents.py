@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Match, Route, WebSocketRoute
 from starlette.types import Scope
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from stoker.base import logs
 from stoker.base.clock import Clock
 from stoker.base.errors import NotFound, StokerError, Unauthenticated, Unavailable
 from stoker.base.ids import new_id
@@ -133,6 +134,7 @@ class _Forwarding:
         if self.tracing is None or not _begins_run(request):
             return await self._passed_on(request, {})
         span = self.tracing.begin(parent_in(request.headers), spans.request(RUNS), self.clock.now())
+        logs.bound.set(span)
         try:
             answer = await self._passed_on(request, span.context.headers)
         except BaseException as error:

@@ -456,6 +456,7 @@ class Work:
         headers |= {SESSION_HEADER: batch.session} if batch.session is not None else {}
         headers |= {RUN_HEADER: batch.run} if batch.run is not None else {}
         span = batch_spans.of_line(self._services.tracing, batch.id, line.number, self._clock.now())
+        logs.bound.set(span)
         body = batch_lines.body_of(line)
         ask = await self._services.ask(_Asked(headers), account, batch.endpoint, None, body, span)
         # What makes a line of a batch another task than that of POST /v1/tasks stands here.

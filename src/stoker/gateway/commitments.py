@@ -18,9 +18,8 @@ class Commitments:
         self._running: set[asyncio.Task[Any]] = set()
 
     def begin(self, step: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-        task = logs.beside(step)
+        task = logs.beside(step, self._over)
         self._running.add(task)
-        task.add_done_callback(self._over)
         return task
 
     async def keep(self, step: Coroutine[Any, Any, T]) -> T:

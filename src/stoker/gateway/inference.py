@@ -289,8 +289,10 @@ class Inference:
             spans.ended(running, ended_at, None if status in ("done", "cut") else status)
             if record is not None and ask_span is not None:
                 record.tell(ask_span)
-            spans.answered_with(ask_span, 200, ended_at)
-            receipt = await self._end(running, status, reason)
+            try:
+                receipt = await self._end(running, status, reason)
+            finally:  # the charge is what its call says, and does not change any more
+                spans.answered_with(ask_span, 200, ended_at)
         if status == "cut":  # now that it is known what the engine had produced
             last = relay.cut()
         for event in last:

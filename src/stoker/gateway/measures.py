@@ -1,13 +1,13 @@
 """What the gateway counts, for Prometheus. Labels: a model of the platform, and words from short lists."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, get_args
+from typing import get_args
 
 from stoker.meter import UsageRecord
 from stoker.policy.breaker import State
 from stoker.policy.budgets import Amounts
 from stoker.queue import Depth
-from stoker.telemetry.metrics import Metrics
+from stoker.telemetry.metrics import Metrics, Spread, Sum
 
 MOST_CODES, OTHER = 100, "(other)"
 
@@ -15,15 +15,17 @@ MOST_CODES, OTHER = 100, "(other)"
 class Measures:
     def __init__(self, metrics: Metrics) -> None:
         self.metrics = metrics
-        self._known: dict[tuple[str, str], tuple[Any, ...]] = {}
-        self._requests = metrics.counter("stoker_requests_total", "Requests that ended.", ["model", "status"])
+        self._known: dict[tuple[str, str], tuple[Sum, Sum, Sum, Sum, Sum, Spread]] = {}
+        self._requests = metrics.sums("stoker_requests_total", "Requests that ended.", ["model", "status"])
         self._refused = metrics.counter("stoker_refused_total", "Requests that were answered with an error.", ["code"])
-        self._tokens = metrics.counter("stoker_tokens_total", "Tokens, by what they were.", ["model", "type"])
-        self._cached = metrics.counter(
+        self._tokens = metrics.sums("stoker_tokens_total", "Tokens, by what they were.", ["model", "type"])
+        self._cached = metrics.sums(
             "stoker_cached_tokens_total", "Tokens of the input that a prefix cache had, a part of it.", ["model"]
         )
-        self._billed = metrics.counter("stoker_billed_usd_total", "Dollars by the list prices of models.", ["model"])
-        self._duration = metrics.histogram("stoker_request_duration_seconds", "From request to end.", ["model"])
+        self._billed = metrics.sums(
+            "stoker_billed_usd_total", "Dollars by the list prices of models.", ["model"], parts=10**9
+        )
+        self._duration = metrics.spreads("stoker_request_duration_seconds", "From request to end.", ["model"])
         self._replicas = metrics.gauge("stoker_replicas", "Replicas, by their circuit breaker.", ["model", "breaker"])
         self._codes = {"budget_exhausted"}
         self._refused.labels("budget_exhausted")  # from 0 on: an alert sees the first one
@@ -50,29 +52,30 @@ class Measures:
         metrics.gauge("stoker_reserved_usd", "Dollars set aside for requests that run.").set_function(
             lambda: self._set_aside_nano_usd / 1e9
         )
-        self._per_token = metrics.histogram(
+        self._per_token = metrics.spreads(
             "stoker_time_per_output_token_seconds",
             "Mean time from one token of a stream to the next, by request.",
             ["model"],
         )
-        self._first = metrics.histogram(
+        self._first = metrics.spreads(
             "stoker_time_to_first_token_seconds", "From request to the first token of a stream.", ["model"]
         )
 
     def ended(self, record: UsageRecord) -> None:
-        model = record.model
-        requests, prompt, cached, completion, duration, billed = self._of(model, record.status)
-        requests.inc()
-        prompt.inc(record.prompt_tokens)
-        cached.inc(record.cached_tokens)
-        completion.inc(record.completion_tokens)
-        billed.inc(record.nano_usd / 1e9)
-        duration.observe(record.ended_at - record.started_at)
-        if record.first_token_at is not None:
-            self._first.labels(model).observe(record.first_token_at - record.started_at)
+        model, status, first_at = record.model, record.status, record.first_token_at
+        requests, prompt, cached, completion, billed, duration = self._known.get((model, status)) or self._of(
+            model, status
+        )
+        requests.value += 1
+        prompt.value += record.prompt_tokens
+        cached.value += record.cached_tokens
+        completion.value += record.completion_tokens
+        billed.value += record.nano_usd
+        duration.add(record.ended_at - record.started_at)
+        if first_at is not None:
+            self._first[(model,)].add(first_at - record.started_at)
             if record.completion_tokens > 1:
-                seconds = record.ended_at - record.first_token_at
-                self._per_token.labels(model).observe(seconds / (record.completion_tokens - 1))
+                self._per_token[(model,)].add((record.ended_at - first_at) / (record.completion_tokens - 1))
 
     def set_aside(self, most: Amounts) -> None:
         """A request was let in that may cost so much."""
@@ -84,18 +87,16 @@ class Measures:
         self._set_aside_tokens -= most.tokens
         self._set_aside_nano_usd -= most.nano_usd
 
-    def _of(self, model: str, status: str) -> tuple[Any, ...]:
-        """What each request of this kind changes, looked up once."""
-        known = self._known.get((model, status))
-        if known is None:
-            known = self._known[model, status] = (
-                self._requests.labels(model, status),
-                self._tokens.labels(model, "input"),
-                self._cached.labels(model),
-                self._tokens.labels(model, "output"),
-                self._duration.labels(model),
-                self._billed.labels(model),
-            )
+    def _of(self, model: str, status: str) -> tuple[Sum, Sum, Sum, Sum, Sum, Spread]:
+        """What each request of this kind adds to, looked up once."""
+        known = self._known[model, status] = (
+            self._requests[model, status],
+            self._tokens[model, "input"],
+            self._cached[(model,)],
+            self._tokens[model, "output"],
+            self._billed[(model,)],
+            self._duration[(model,)],
+        )
         return known
 
     def replicas(self, models: Iterable[str], breakers: Mapping[tuple[str, str], int]) -> None:

@@ -65,11 +65,14 @@ def _generate(services: Services, endpoint: str, prefix: str | None) -> Handler:
             key = await services.auth.user(request)
             if (seen := request.headers.get(streams.LAST_EVENT)) is not None:
                 headers, events = await streams.resumed(services, key, *streams.event_of(seen))
+                if span is not None:
+                    refusals.knows(span, _path(prefix, endpoint), key)
+                    events = await recording.recorded(span, events, services.clock)
                 return DirectAnswer(200, headers, events=events)
             body = json_object(request.body)
             once = await idempotency.once_of(request.headers, key, _path(prefix, endpoint), body)
             ask = await services.ask(request, key, endpoint, prefix, body, span)
-        except StokerError as error:
+        except BaseException as error:
             refusals.tell(span, _path(prefix, endpoint), key, error, services.clock.now())
             raise
         ask = ask if once is None else once.of(ask)

@@ -19,12 +19,17 @@ from stoker.web.client import Answer, openai_error_in
 _WORD = re.compile("[a-z][a-z0-9_]{0,63}")
 
 
-def tell(span: Span | None, path: str, key: Account | None, error: StokerError, at: float) -> None:
+def tell(span: Span | None, path: str, key: Account | None, error: BaseException, at: float) -> None:
     """Before its model is known. `path`: of our routes. `key`: of the caller, None where it is not known. `at`: when it
     is refused, seconds since the epoch."""
     if span is not None and key is not None:
-        span.about = (path, None, Caller(key.tenant, key.id, session=None, run=None))
-        spans.answered_with(span, error.status, at, error.code)
+        knows(span, path, key)
+        end(span, error, at)
+
+
+def knows(span: Span, path: str, key: Account) -> None:
+    """Who asks, and for nothing of a model."""
+    span.about = (path, None, Caller(key.tenant, key.id, session=None, run=None))
 
 
 def end(span: Span | None, error: BaseException, at: float) -> None:

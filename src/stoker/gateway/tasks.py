@@ -91,7 +91,7 @@ def _submit(services: Services) -> Handler:
             endpoint, body = wanted(sent)
             _check_says_something(endpoint, body)
             ask = await services.ask(request, key, endpoint, None, body, span)
-        except StokerError as error:
+        except BaseException as error:
             account = getattr(request.state, "account", None)
             refusals.tell(span, "/v1/tasks", account, error, services.clock.now())
             raise

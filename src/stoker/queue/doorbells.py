@@ -68,7 +68,7 @@ class Doorbells:
                 self._pubsub = self._client.pubsub()
             with translated("listen for the end of tasks"):
                 await self._pubsub.subscribe(keys.EVENTS)
-            self._reader = asyncio.create_task(self._read(self._pubsub), name="doorbells")
+            self._reader = asyncio.create_task(self._read(self._pubsub), name="doorbells", context=logs.bearing(None))
 
     async def _listen(self, channel: str) -> None:
         self._listeners[channel] += 1

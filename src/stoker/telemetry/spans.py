@@ -41,6 +41,10 @@ class Parent(NamedTuple):
     state: str | None = None
 
     @property
+    def in_logs(self) -> dict[str, str]:
+        return {"trace_id": self.trace_id.hex(), "span_id": self.span_id.hex()}
+
+    @property
     def text(self) -> str:
         """`traceparent`, and after a space `tracestate`, where there is one: what a task carries."""
         return " ".join(self.headers.values())
@@ -269,7 +273,7 @@ class Span:
 
     @property
     def in_logs(self) -> dict[str, str]:
-        return {"trace_id": self.trace_id.hex(), "span_id": self.id.hex()}
+        return self.context.in_logs
 
     @property
     def context(self) -> Parent:

@@ -199,7 +199,8 @@ def protocol(direct: Direct) -> type[HttpToolsProtocol]:
         def _start_asgi_task(self, cycle: Any, app: Any) -> None:
             self.running = cycle
             if not isinstance(cycle, Cycle):
-                super()._start_asgi_task(cycle, app)
+                # It may come of the task that answers those before it on this connection.
+                logs.bearing(None).run(super()._start_asgi_task, cycle, app)
                 return
             self._turn = cycle
             if self._answering is None or self._answering.done():
