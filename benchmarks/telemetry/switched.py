@@ -4,13 +4,13 @@
 
 `overhead.py` compares two processes, and where things lie in a process's memory is worth a few percent for as long as
 it lives: what that says of 60 pairs is known to one or two percent. Here one gateway, on core 0 with the load of
-`benchmarks/gateway/compare.py`, is told by signals whether it makes spans and counts for its metrics; windows of an eighth of a second follow each
-other in turns `off on` and `on off`, and the ratio is taken within a pair. While it is on, its metrics are scraped once
-a second (`on` time, so each eighth window has one), which is five times as often as `stoker up` tells Prometheus to.
-What is sent leaves every five seconds, in whichever window that falls, so threads of telemetry are not in the windows:
-theirs is counted over the whole run, and added to each request that had spans, and to what throughput is lost, since
-they hold up windows of both kinds. Said are means without the highest and lowest tenth of the pairs, with the standard
-error; the goal is held against the CPU of a request and against the throughput."""
+`benchmarks/gateway/compare.py`, is told by signals whether it makes spans and counts for its metrics; windows of an
+eighth of a second follow each other in turns `off on` and `on off`, and the ratio is taken within a pair. While it is
+on, its metrics are scraped once a second (`on` time, so each eighth window has one), which is five times as often as
+`stoker up` tells Prometheus to. What is sent leaves every five seconds, in whichever window that falls, so threads of
+telemetry are not in the windows: theirs is counted over the whole run, and added to each request that had spans, and to
+what throughput is lost, since they hold up windows of both kinds. Said are means without the highest and lowest tenth
+of the pairs, with the standard error; the goal is held against the CPU of a request and against the throughput."""
 
 import argparse
 import asyncio
@@ -44,19 +44,14 @@ from targets import Target
 GOAL = 0.05
 WINDOW_S, SETTLES_S, WARM_S = 0.125, 0.02, 2.0
 ON, OFF = signal.SIGUSR1, signal.SIGUSR2
-COUNTS = ("ended", "set_aside", "set_free")
-"""What a request does to metrics."""
 THREADS = "SWITCHED_THREADS"
 """The file in which the gateway says what its threads took."""
-
-
-def nothing(_: object) -> None:
-    """In place of what counts."""
 
 
 def gateway() -> None:
     """In place of `stoker.gateway`: the same, with a switch."""
     import stoker.gateway.__main__ as program
+    from stoker.gateway.measures import Measures
     from stoker.gateway.running import Gateway
 
     of = Gateway.of.__func__  # type: ignore[attr-defined]
@@ -65,12 +60,15 @@ def gateway() -> None:
         built: Gateway = of(cls, *args, **named)
         tracing, measures = built.services.tracing, built.services.measures
         assert tracing is not None
-        counts = {name: getattr(measures, name) for name in COUNTS}
+
+        class Off(Measures):
+            """Of builtins that do nothing, since the least call of Python is a frame."""
+
+            ended = set_aside = set_free = staticmethod(id)
 
         def switch(number: int, _: object) -> None:
             object.__setattr__(built.services, "tracing", tracing if number == ON else None)
-            for name, count in counts.items():
-                setattr(measures, name, count if number == ON else nothing)
+            measures.__class__ = Measures if number == ON else Off
 
         for number in (ON, OFF):
             signal.signal(number, switch)
