@@ -10,7 +10,7 @@ from whole import Output, sections, strings
 
 import stoker
 
-_MADE = re.compile(r"\b(counter|gauge|histogram)\(\s*\"(stoker_[a-z_]+)\"")
+_MADE = re.compile(r"\b(counter|gauge|histogram|sums|spreads)\(\s*\"(stoker_[a-z_]+)\"")
 _ASKED = re.compile(r"\bstoker[_:][a-z0-9_:]*[a-z0-9_]\b")
 _QUERIES = ("expr", "query", "definition")
 
@@ -43,5 +43,5 @@ def published() -> set[str]:
     found = set()
     for path in Path(stoker.__file__).parent.rglob("*.py"):
         for kind, name in _MADE.findall(path.read_text()):
-            found |= {f"{name}{end}" for end in ("_bucket", "_sum", "_count")} if kind == "histogram" else {name}
+            found |= {f"{name}{end}" for end in ("_bucket", "_sum", "_count")} if kind in ("histogram", "spreads") else {name}
     return found
