@@ -43,5 +43,6 @@ def published() -> set[str]:
     found = set()
     for path in Path(stoker.__file__).parent.rglob("*.py"):
         for kind, name in _MADE.findall(path.read_text()):
-            found |= {f"{name}{end}" for end in ("_bucket", "_sum", "_count")} if kind in ("histogram", "spreads") else {name}
+            ends = ("_bucket", "_sum", "_count") if kind in ("histogram", "spreads") else ("",)
+            found |= {f"{name}{end}" for end in ends}
     return found
