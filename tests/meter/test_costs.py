@@ -268,6 +268,15 @@ def test_who_asked_what_ran_on_no_machine_that_is_known_has_a_row_all_the_same(s
     }
 
 
+def test_rows_of_what_requests_do_not_have_say_nothing_of_requests(store: Store) -> None:
+    """Nor does the one of all others."""
+    Lives(store).write(machines_seen=[NODE, replace(NODE, id="i-2", pool="other")], stays_seen=[STAY])
+    Ledger(store).append([a_request(1, 0, 1)])
+    for by in ("nodepool", "part"):
+        found = costs.report(asked(by, most_rows=1), Ledger(store), Lives(store))
+        assert (len(found["rows"]), [row for row in found["rows"] if "requests" in row]) == (2, [])
+
+
 def test_requests_of_no_agent_are_not_those_of_an_idle_machine(store: Store) -> None:
     Lives(store).write(machines_seen=[NODE], stays_seen=[STAY])
     Ledger(store).append([a_request(1, 0, 1), a_request(2, 1, 2, agent="helper")])

@@ -280,7 +280,7 @@ def as_json(
     # Whoever has asked something has a row, also where no machine is known that it ran on.
     rows = {**{key: Sums() for key in of_rows}, **totals.rows}
     sums = _largest(rows, asked.most_rows)
-    for others in sums.keys() - rows.keys():
+    for others in sums.keys() - rows.keys() if of_rows else ():  # of all that are not among the largest
         of_rows[others] = Used()
         for key in of_rows.keys() - sums.keys():
             of_rows[others].include(of_rows[key])
