@@ -1,6 +1,7 @@
 """What telemetry costs a gateway, switched on and off within one process, eight times a second.
 
     .venv/bin/python benchmarks/telemetry/switched.py [--short] [--starts 4] [--seconds 60] [--clients 16]
+        [--scrape-every 1] [--only-spans]
 
 `overhead.py` compares two processes, and where things lie in a process's memory is worth a few percent for as long as
 it lives: what that says of 60 pairs is known to one or two percent. Here one gateway, on core 0 with the load of
@@ -46,6 +47,7 @@ WINDOW_S, SETTLES_S, WARM_S = 0.125, 0.02, 2.0
 ON, OFF = signal.SIGUSR1, signal.SIGUSR2
 THREADS = "SWITCHED_THREADS"
 """The file in which the gateway says what its threads took."""
+ONLY_SPANS = "SWITCHED_ONLY_SPANS"
 
 
 def gateway() -> None:
@@ -58,7 +60,7 @@ def gateway() -> None:
 
     def switched(cls: type[Gateway], *args: Any, **named: Any) -> Gateway:
         built: Gateway = of(cls, *args, **named)
-        tracing, measures = built.services.tracing, built.services.measures
+        tracing, measures, only_spans = built.services.tracing, built.services.measures, ONLY_SPANS in os.environ
         assert tracing is not None
 
         class Off(Measures):
@@ -68,7 +70,7 @@ def gateway() -> None:
 
         def switch(number: int, _: object) -> None:
             object.__setattr__(built.services, "tracing", tracing if number == ON else None)
-            measures.__class__ = Measures if number == ON else Off
+            measures.__class__ = Measures if number == ON or only_spans else Off
 
         for number in (ON, OFF):
             signal.signal(number, switch)
@@ -115,9 +117,9 @@ def scrape(port: int) -> None:
         answer.read()
 
 
-async def one_start(target: Target, pid: int, clients: int, seconds: float, scrape_every_s: float) -> Start:
+async def one_start(target: Target, pid: int, options: argparse.Namespace) -> Start:
     run = Run(target.port, itertools.repeat(Errand(encoded(body_of(), target.key), wrong_with_answer)))
-    for _ in range(clients):
+    for _ in range(options.clients):
         await run.connect()
     run.is_open = True
     found = Start([], 0)
@@ -141,12 +143,12 @@ async def one_start(target: Target, pid: int, clients: int, seconds: float, scra
 
     await asyncio.sleep(WARM_S)
     answered = run.answered
-    ends = time.monotonic() + seconds
+    ends = time.monotonic() + options.seconds
     for number in itertools.count():
         if time.monotonic() > ends:
             break
         order = (False, True) if number % 2 == 0 else (True, False)
-        is_due = number % max(1, round(scrape_every_s / WINDOW_S)) == 0
+        is_due = number % max(1, round(options.scrape_every / WINDOW_S)) == 0
         rows = {is_on: await window(is_on, is_on and is_due) for is_on in order}
         found.pairs.append((rows[False], rows[True]))
     run.is_over = True
@@ -155,15 +157,19 @@ async def one_start(target: Target, pid: int, clients: int, seconds: float, scra
     return found
 
 
-def measure(work: Path, upstream: int, collector: str, clients: int, seconds: float, scrape_every_s: float) -> Start:
+def measure(work: Path, upstream: int, collector: str, options: argparse.Namespace) -> Start:
     work.mkdir()
     said = work / "threads.json"
-    environ = [f"OTEL_EXPORTER_OTLP_ENDPOINT={collector}", f"{THREADS}={said}"]
+    environ = [
+        f"OTEL_EXPORTER_OTLP_ENDPOINT={collector}",
+        f"{THREADS}={said}",
+        *([f"{ONLY_SPANS}=1"] * options.only_spans),
+    ]
     target = made.stoker(work, upstream, runner=["env", *environ, *made.PYTHON[:1], __file__, "gateway"])
     try:
         start_s(target)
         assert target.process is not None
-        found = uvloop.run(one_start(target, target.process.pid, clients, seconds, scrape_every_s))
+        found = uvloop.run(one_start(target, target.process.pid, options))
     finally:
         target.end_all()
     took = json.loads(said.read_text())
@@ -213,20 +219,20 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="of each start")
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--scrape-every", type=float, default=1.0, help="seconds")
+    parser.add_argument("--only-spans", action="store_true", help="it counts on both sides, as any gateway does")
     parser.add_argument("--short", action="store_true", help="one start of 10 s")
     options = parser.parse_args()
-    count, seconds = (1, 10.0) if options.short else (options.starts, options.seconds)
+    if options.short:
+        options.starts, options.seconds = 1, 10.0
     starts = []
     with surroundings() as (work, port, endpoint):
-        for number in range(count):
-            place = work / str(number)
-            starts.append(measure(place, port, endpoint, options.clients, seconds, options.scrape_every))
+        for number in range(options.starts):
+            starts.append(measure(work / str(number), port, endpoint, options))
             print(line(f"start {number}", starts[-1:]), file=sys.stderr)
     print(describe("stoker", "uvicorn", "uvloop", "opentelemetry-sdk"))
-    print(
-        f"\n{options.clients} clients, {count} starts of {seconds:g} s, scraped each {options.scrape_every:g} s; "
-        f"goal: under {GOAL:.0%}\n"
-    )
+    what = "spans" if options.only_spans else "spans and counters"
+    said = f"{options.clients} clients, {options.starts} starts of {options.seconds:g} s"
+    print(f"\n{what}; {said}, scraped each {options.scrape_every:g} s; goal: under {GOAL:.0%}\n")
     print("| | pairs | off, us | on, us | threads, us | CPU of a request | requests/s |\n|---|---|---|---|---|---|---|")
     print("\n".join([*(line(f"start {number}", [each]) for number, each in enumerate(starts)), line("all", starts)]))
     if wrong := sum(each.wrong for each in starts):

@@ -16,6 +16,8 @@ from websockets.asyncio.client import connect
 
 from stoker.agents import api
 from stoker.agents.metrics import ServiceMetrics
+from stoker.agents.service import Service
+from stoker.base import logs
 from stoker.base.errors import QueueUnavailable, Unauthenticated
 from stoker.gateway.openapi_operations import OPERATIONS
 from stoker.gateway.openapi_schemas import schemas
@@ -88,6 +90,31 @@ async def test_a_run_over_http(tmp_path: Path) -> None:
         assert found == {"object": "list", "data": [], "has_more": False}
         status, trace = await ask("GET", f"/v1/agents/runs/{run['id']}/trace")
         assert [span["kind"] for span in trace["data"]].count("tool") == 1
+
+
+async def test_what_is_logged_of_a_run_and_its_steps_bears_the_trace_that_it_came_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[str | None] = []
+    start = Service.start
+
+    async def said(*_: object) -> None:
+        bound = logs.current()
+        logged.append(None if bound is None else bound.in_logs["trace_id"])
+
+    async def started(self: Service, *args: Any, **named: Any) -> Any:
+        await said()
+        return await start(self, *args, **named)
+
+    monkeypatch.setattr(Service, "start", started)
+    async with served(tmp_path) as (stage, ask):
+        stage.gateway.before = said
+        caused = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
+        status, _ = await ask("POST", "/v1/agents/assistant/runs", {"input": "Say hello"}, **caused)
+        assert status == 202
+        await asyncio.create_task(stage.settle())
+    assert len(logged) >= 2
+    assert set(logged) == {"a" * 32}
 
 
 async def test_steps_that_wait_are_in_its_metrics_as_long_as_redis_tells(

@@ -23,6 +23,7 @@ from stoker.nn.sampling import Sampling
 from stoker.nn.tokenizer import Message
 from stoker.telemetry import metrics
 from stoker.telemetry.metrics import Metrics
+from stoker.telemetry.spans import Tracing
 from stoker.testing import ManualClock
 from stoker.web import server
 from stoker.web.client import HttpClient
@@ -114,7 +115,12 @@ class Serving:
 
 @asynccontextmanager
 async def serving(
-    *, task: str = "general", max_running: int = 4, max_waiting: int = 4, context: int = 1024
+    *,
+    task: str = "general",
+    max_running: int = 4,
+    max_waiting: int = 4,
+    context: int = 1024,
+    tracing: Tracing | None = None,
 ) -> AsyncIterator[Serving]:
     """The real application behind a real socket, with a real thread that computes."""
     clock, stop, ready = SystemClock(), asyncio.Event(), asyncio.Event()
@@ -123,7 +129,7 @@ async def serving(
     loop.start()
     listening = server.bind("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    application = app.build(loop, Served(default_bundle(), MODEL, task, runner.context), clock)
+    application = app.build(loop, Served(default_bundle(), MODEL, task, runner.context), clock, tracing=tracing)
     running = asyncio.create_task(server.serve(application, listening, stop, on_ready=ready.set, grace_s=2))
     try:
         await ready.wait()

@@ -4,12 +4,17 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import openai
 import pytest
 from engine_builders import MODEL, Serving, default_bundle, png, question, serving
 
+from stoker.base import logs
 from stoker.engine.client import EngineClient
+from stoker.engine.loop import StepLoop
+from stoker.telemetry.spans import Tracing
+from stoker.testing.spans import Sink
 from stoker.web.client import HttpClient
 
 HELLO = [{"role": "user", "content": "Say hello."}]
@@ -269,3 +274,30 @@ async def test_an_engine_tells_what_it_produced_for_a_request_whose_caller_has_g
         never = await client.produced("req_never")
         assert (never.is_known, never.completion_tokens) == (False, 0)
         assert never.since <= time.time()
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}),
+        ("/v1/embeddings", {"input": "hi"}),
+    ],
+)
+async def test_what_is_logged_of_a_request_bears_the_trace_that_it_came_with(
+    path: str, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[Any] = []
+    submitted = {"/v1/chat/completions": "submit", "/v1/embeddings": "submit_texts"}[path]
+    submit = getattr(StepLoop, submitted)
+
+    def said(*args: Any, **named: Any) -> Any:
+        bound = logs.current()
+        logged.append(bound and bound.in_logs)
+        return submit(*args, **named)
+
+    monkeypatch.setattr(StepLoop, submitted, said)
+    async with serving(tracing=Tracing(Sink(), lambda *_: True)) as engine:
+        for headers in ({"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}, {}):
+            answer = await engine.client.request("POST", path, body={"model": MODEL, **body}, headers=headers)
+            assert answer.status == 200
+    assert logged == [{"trace_id": "a" * 32, "span_id": "b" * 16}, None]

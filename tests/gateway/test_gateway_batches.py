@@ -14,12 +14,14 @@ from batch_parts import CHAT, a_line, answers, begun, counts, ended, errors, jso
 from gateway_parts import ADMIN_KEY, KEY, OTHER_KEY, SPEC, SlowQueue, Stack, a_stack, until
 from openai import APIStatusError
 
+from stoker.base import logs
 from stoker.base.clock import SystemClock
 from stoker.base.errors import QueueUnavailable, Unavailable
 from stoker.base.ids import ModelName, TaskId
 from stoker.gateway.batch_driver import DEAD_AFTER_S, Drivers, Run, spent_up
 from stoker.gateway.batch_lines import task_id
 from stoker.gateway.bounds import bound_of
+from stoker.gateway.services import Services
 from stoker.meter.batches import BatchStore, Lease, Line, Lost, NewBatch
 from stoker.meter.keys import KeyStore
 from stoker.meter.limits import limits_of_account
@@ -99,6 +101,23 @@ async def test_a_batch_is_one_trace_with_its_lines(stack: Stack) -> None:
     for number, span in enumerate(tasks, 1):
         task = await stack.queue.get(TaskId(task_id(batch.id, number)))
         assert task.trace == f"00-{trace.hex()}-{span.id.hex()}-01"
+
+
+async def test_what_is_logged_of_a_line_bears_its_span(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink, logged = Sink(), list[Any]()
+    object.__setattr__(stack.gateway.services, "tracing", Tracing(sink, lambda *_: True))
+    ask = Services.ask
+
+    async def asked(self: Services, *args: Any) -> Any:
+        said = logs.current()
+        logged.append(said and said.in_logs["span_id"])
+        return await ask(self, *args)
+
+    monkeypatch.setattr(Services, "ask", asked)
+    await stack.worker(await stack.engine())
+    sdk = await stack.sdk()
+    await ended(sdk, (await begun(sdk, [a_line(1), a_line(2)])).id)
+    assert sorted(logged) == sorted(span.id.hex() for span in sink.told if span.shape.kind == "server")
 
 
 async def test_each_line_is_a_request_with_an_answer_and_a_record(stack: Stack) -> None:

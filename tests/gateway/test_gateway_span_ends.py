@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from gateway_parts import HELLO, KEY, Stack, a_stack, said_of, until
@@ -248,11 +248,8 @@ async def test_what_a_process_has_once_bears_nobodys_trace(monkeypatch: pytest.M
     assert logged[0] is None
 
 
-class TestWhoBegins:
-    MAY: ClassVar = {"agents", "batch_driver", "fleet", "running", "ws"}
-    """What they begin is no request's, or has ended before its request."""
-
-    def test_a_task_beside_a_request_keeps_its_trace(self) -> None:
-        folder = Path(stoker.gateway.__file__).parent
-        found = {path.stem for path in folder.glob("*.py") if "asyncio.create_task(" in path.read_text()}
-        assert found == self.MAY
+def test_what_is_begun_beside_a_request_keeps_its_trace() -> None:
+    """By `logs.beside`, but for these: what they begin is no request's, or has ended before its request."""
+    folder = Path(stoker.gateway.__file__).parent
+    found = {path.stem for path in folder.glob("*.py") if "asyncio.create_task(" in path.read_text()}
+    assert found == {"agents", "batch_driver", "fleet", "running", "ws"}

@@ -128,6 +128,7 @@ class _Endpoints:
             self._end(request, ticket, request_id, began)
 
     async def _read(self, request: Request, parse: Parse[T]) -> T:
+        """What it asks for. From here on its logs bear the trace that it came with."""
         if self._tracing is not None:
             logs.bound.set(spans.parent_in(request.headers))
         body = await server.read_json(request, max_bytes=MAX_BODY_BYTES)
